@@ -1,0 +1,309 @@
+"""The one vocabulary inside: what a generation or a job says, as immutable facts.
+
+Part names and camelCase fields are those of the Vercel AI SDK's UI message stream wherever one exists; ours are
+``attempt`` and ``usage``. Provider extras (signatures, citations, cache counts, request id) ride in
+``providerMetadata``, keyed by provider, so that decode → encode back to the same provider loses nothing.
+
+An event is stored once, as the compact JSON ``encode_event`` returns: ``type`` comes first (the log's scripts
+recognise a terminal event by that prefix), absent optional fields are left out, and no raw line break occurs in it
+(JSON escapes them), so the native dialect frames those bytes untouched.
+
+Exactly one terminal event (``finish``, ``error``, ``abort``) ends a stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+FORMAT_VERSION: Final = 1
+
+ProviderMetadata: TypeAlias = dict[str, dict[str, Any]]
+
+FinishReason: TypeAlias = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
+
+
+class _Event(msgspec.Struct, frozen=True, rename="camel", tag_field="type", omit_defaults=True, kw_only=True):
+    """Common shape; never instantiated itself."""
+
+
+class Start(_Event, frozen=True, tag="start"):
+    """The provider accepted the request: the answer begins. ``message_id`` is the provider's, metadata has the model."""
+
+    message_id: str | None = None
+    message_metadata: dict[str, Any] | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class StartStep(_Event, frozen=True, tag="start-step"):
+    """One provider call begins (an agent loop has several)."""
+
+    provider_metadata: ProviderMetadata | None = None
+
+
+class FinishStep(_Event, frozen=True, tag="finish-step"):
+    """The provider call ended properly: its own terminal was seen."""
+
+    finish_reason: FinishReason | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class TextStart(_Event, frozen=True, tag="text-start"):
+    """A text part opens under ``id``."""
+
+    id: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class TextDelta(_Event, frozen=True, tag="text-delta"):
+    """The next piece of the text part ``id``."""
+
+    id: str
+    delta: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class TextEnd(_Event, frozen=True, tag="text-end"):
+    """The text part ``id`` is whole; its metadata may carry citations."""
+
+    id: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ReasoningStart(_Event, frozen=True, tag="reasoning-start"):
+    """A reasoning part opens; a redacted one carries its data in the metadata and no deltas."""
+
+    id: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ReasoningDelta(_Event, frozen=True, tag="reasoning-delta"):
+    """The next piece of the reasoning part ``id`` (a signature comes as an empty delta with metadata)."""
+
+    id: str
+    delta: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ReasoningEnd(_Event, frozen=True, tag="reasoning-end"):
+    """The reasoning part ``id`` is whole."""
+
+    id: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ToolInputStart(_Event, frozen=True, tag="tool-input-start"):
+    """The model begins to call a tool; ``provider_executed`` when the provider runs it itself."""
+
+    tool_call_id: str
+    tool_name: str
+    provider_executed: bool | None = None
+    dynamic: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ToolInputDelta(_Event, frozen=True, tag="tool-input-delta"):
+    """A fragment of the tool call's JSON arguments: text, not yet parseable."""
+
+    tool_call_id: str
+    input_text_delta: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ToolInputAvailable(_Event, frozen=True, tag="tool-input-available"):
+    """The tool call's arguments are whole and parsed."""
+
+    tool_call_id: str
+    tool_name: str
+    input: Any
+    provider_executed: bool | None = None
+    dynamic: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ToolInputError(_Event, frozen=True, tag="tool-input-error"):
+    """The tool call's arguments are not valid JSON; ``input`` is the text as it came."""
+
+    tool_call_id: str
+    tool_name: str
+    input: Any
+    error_text: str
+    provider_executed: bool | None = None
+    dynamic: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ToolOutputAvailable(_Event, frozen=True, tag="tool-output-available"):
+    """A tool answered."""
+
+    tool_call_id: str
+    output: Any
+    provider_executed: bool | None = None
+    dynamic: bool | None = None
+    preliminary: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class ToolOutputError(_Event, frozen=True, tag="tool-output-error"):
+    """A tool failed."""
+
+    tool_call_id: str
+    error_text: str
+    provider_executed: bool | None = None
+    dynamic: bool | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class SourceUrl(_Event, frozen=True, tag="source-url"):
+    """The answer leans on a web page."""
+
+    source_id: str
+    url: str
+    title: str | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class SourceDocument(_Event, frozen=True, tag="source-document"):
+    """The answer leans on a document."""
+
+    source_id: str
+    media_type: str
+    title: str
+    filename: str | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class File(_Event, frozen=True, tag="file"):
+    """A file the model made (``url`` may be a data URL)."""
+
+    url: str
+    media_type: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class Usage(_Event, frozen=True, tag="usage"):
+    """Token counts so far for the generation; ``estimated`` when the provider never reported the output count."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    estimated: bool = False
+    provider_metadata: ProviderMetadata | None = None
+
+
+class Attempt(_Event, frozen=True, tag="attempt"):
+    """A new attempt begins: drop what the last one sent since the stream's start. ``attempt`` counts from 2."""
+
+    attempt: int
+    reason: str = "worker_lost"
+
+
+class Finish(_Event, frozen=True, tag="finish"):
+    """Terminal: the answer is whole."""
+
+    finish_reason: FinishReason | None = None
+    message_metadata: dict[str, Any] | None = None
+    provider_metadata: ProviderMetadata | None = None
+
+
+class Error(_Event, frozen=True, tag="error"):
+    """Terminal: the answer is not whole and will not become so. ``code`` is stable; ``error_text`` is for people."""
+
+    error_text: str
+    code: str = "error"
+    provider_metadata: ProviderMetadata | None = None
+
+
+class Abort(_Event, frozen=True, tag="abort"):
+    """Terminal: somebody stopped the answer (``stopped``) or nobody watched it any more (``abandoned``)."""
+
+    reason: str | None = None
+
+
+class DataEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """``data-<name>``: what a job or an application says of itself; ``type`` is the whole name."""
+
+    type: str
+    data: Any
+    id: str | None = None
+    transient: bool | None = None
+
+
+class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a newer version: passed through natively by its raw bytes, ignored by the fold."""
+
+    type: str
+
+
+KnownEvent: TypeAlias = (
+    Start
+    | StartStep
+    | FinishStep
+    | TextStart
+    | TextDelta
+    | TextEnd
+    | ReasoningStart
+    | ReasoningDelta
+    | ReasoningEnd
+    | ToolInputStart
+    | ToolInputDelta
+    | ToolInputAvailable
+    | ToolInputError
+    | ToolOutputAvailable
+    | ToolOutputError
+    | SourceUrl
+    | SourceDocument
+    | File
+    | Usage
+    | Attempt
+    | Finish
+    | Error
+    | Abort
+)
+
+Event: TypeAlias = KnownEvent | DataEvent | UnknownEvent
+
+TerminalEvent: TypeAlias = Finish | Error | Abort
+
+TERMINAL_TYPES: Final = frozenset({"finish", "error", "abort"})
+_TERMINAL_PREFIXES: Final = (b'{"type":"finish"', b'{"type":"error"', b'{"type":"abort"')
+
+
+class _Tagged(msgspec.Struct):
+    type: str
+
+
+_encoder: Final = msgspec.json.Encoder()
+_known_decoder: Final[msgspec.json.Decoder[KnownEvent]] = msgspec.json.Decoder(KnownEvent)
+_data_decoder: Final[msgspec.json.Decoder[DataEvent]] = msgspec.json.Decoder(DataEvent)
+_tag_decoder: Final = msgspec.json.Decoder(_Tagged)
+KNOWN_TYPES: Final = frozenset(
+    str(struct.__struct_config__.tag) for struct in KnownEvent.__args__
+)
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as compact JSON, ``type`` first: the bytes that the log stores and the native dialect sends."""
+    return _encoder.encode(event)
+
+
+def decode_event(raw: bytes) -> Event:
+    """Read an event back from the log.
+
+    An event type of another version becomes UnknownEvent (protocol §8). Raises msgspec.DecodeError when the bytes
+    are not a JSON object with a string ``type``, or a known type lacks its fields.
+    """
+    kind = _tag_decoder.decode(raw).type
+    if kind in KNOWN_TYPES:
+        return _known_decoder.decode(raw)
+    if kind.startswith("data-"):
+        return _data_decoder.decode(raw)
+    return UnknownEvent(type=kind)
+
+
+def is_terminal(raw: bytes) -> bool:
+    """Whether these stored bytes end their stream (read from the prefix: no parsing on the hot path)."""
+    return raw.startswith(_TERMINAL_PREFIXES)

@@ -1,0 +1,125 @@
+"""One tree of errors, named by what the caller can do about them.
+
+    BroadcasterError
+    ├── InvalidInput            the caller must change the request           (4xx, retry: no)
+    │   ├── BadCursor           400 bad_cursor: the only way a cursor is refused
+    │   ├── BadFrame            400 bad_frame: CR, LF or NUL where SSE has no room for it
+    │   ├── UnknownModel        400 unknown_model: no route serves this model
+    │   ├── UnknownStream       404 unknown_stream: nothing is known under this id
+    │   └── IdempotencyMismatch 422 idempotency_mismatch: same key, another body
+    ├── Busy                    come back later                              (503, retry: yes)
+    │   ├── QueueFull           503 queue_full
+    │   ├── LogUnavailable      503 log_unavailable: Redis does not answer
+    │   └── StopNotDurable      503 stop_not_durable: sent, but not stored
+    ├── ProviderFailed          the LLM provider ended the answer badly      (502)
+    └── SetupError              the operator must change the set-up          (500, retry: no)
+
+Every error has a stable ``code`` (what programs branch on), ``status`` (the HTTP status it becomes)
+and ``retry`` (whether the same call may succeed later, unchanged).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BroadcasterError(Exception):
+    """Root of the tree; its text is safe to show to the caller (no secrets, no payloads)."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retry: ClassVar[bool] = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidInput(BroadcasterError):
+    """The request cannot succeed as it is; ``pointer`` names the offending part when there is one."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class BadCursor(InvalidInput):
+    """A cursor that is not ``<epoch>-<seq>`` in at most 128 bytes."""
+
+    code = "bad_cursor"
+
+
+class BadFrame(InvalidInput):
+    """CR, LF or NUL in an SSE ``id`` or ``event`` field: it would forge a field or a frame (CWE-93)."""
+
+    code = "bad_frame"
+
+
+class UnknownModel(InvalidInput):
+    """No route of the settings serves the model."""
+
+    code = "unknown_model"
+
+
+class UnknownStream(InvalidInput):
+    """Neither log nor meta exists under the id (or it belongs to another tenant)."""
+
+    code = "unknown_stream"
+    status = 404
+
+
+class IdempotencyMismatch(InvalidInput):
+    """An ``Idempotency-Key`` was used again with another body."""
+
+    code = "idempotency_mismatch"
+    status = 422
+
+
+class Busy(BroadcasterError):
+    """A bound was met or a part is away; the same call may succeed later."""
+
+    code = "busy"
+    status = 503
+    retry = True
+
+
+class QueueFull(Busy):
+    """As many generations wait as the settings allow."""
+
+    code = "queue_full"
+
+
+class LogUnavailable(Busy):
+    """Redis does not answer, or answers that it cannot serve now (loading, read-only, out of memory, moving)."""
+
+    code = "log_unavailable"
+
+
+class StopNotDurable(Busy):
+    """The stop was sent to the worker but could not be written down; repeat it."""
+
+    code = "stop_not_durable"
+
+
+class ProviderFailed(BroadcasterError):
+    """The provider did not finish the answer.
+
+    ``reason`` is the stable code that the ``error`` event carries (``provider_overloaded``, ``provider_truncated``, …);
+    ``retryable`` says whether another attempt could end otherwise; ``retry_after_s`` is the provider's own wish, if any.
+    """
+
+    code = "provider_failed"
+    status = 502
+
+    def __init__(
+        self, detail: str, *, reason: str = "provider_failed", retryable: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class SetupError(BroadcasterError):
+    """The machine or the settings cannot run this; the text names the remedy."""
+
+    code = "setup_error"
