@@ -1,0 +1,138 @@
+"""The appender: what all generations of a worker have to say in one loop turn leaves as one pipelined write.
+
+Theory of operation. A StreamWriter hands its events to its Batcher (pure) and asks the appender for attention. At the
+end of the loop turn the appender takes one batch from every writer that has none in flight and sends them together:
+the first token of an idle system leaves at once, and under load each append carries what came since the last.
+An answer says what is next; everything that is not an answer (Redis away, full, moving) means "later": the same batch
+is offered again after a back-off, for as long as the writer lives. A worker never stops generating because Redis does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from broadcaster.core.batching import Answer, Batch, Code
+from broadcaster.core.events import FORMAT_VERSION, is_terminal
+from broadcaster.log.connect import LogConnection, later
+from broadcaster.log.scripts import APPEND, RESTORE, Call, run_all
+from broadcaster.log.writer import StreamWriter
+
+_log = structlog.get_logger(__name__)
+
+_BACK_OFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+_STATUS_BY_TYPE: Final = {b"finish": "finished", b"error": "failed", b"abort": "aborted"}
+
+
+@dataclass(frozen=True, slots=True)
+class AppendBounds:
+    """Bounds every append is checked against, and the lives of a log; durations in milliseconds."""
+
+    max_events: int
+    max_bytes: int
+    push_max_bytes: int
+    live_ttl_ms: int
+
+
+class Appender:
+    """One per worker. ``async with`` it: leaving cancels what is still under way."""
+
+    def __init__(self, connection: LogConnection, bounds: AppendBounds) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self.bounds = bounds
+        self._asking: dict[StreamWriter, None] = {}
+        self._turn: asyncio.Handle | None = None
+        self._sends: set[asyncio.Task[None]] = set()
+        self._failures = 0
+
+    async def __aenter__(self) -> Appender:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+        for task in self._sends:
+            task.cancel()
+        await asyncio.gather(*self._sends, return_exceptions=True)
+
+    def attend(self, writer: StreamWriter) -> None:
+        """This writer has something to send; it leaves with the others of this loop turn."""
+        self._asking[writer] = None
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._send_turn)
+
+    def _send_turn(self) -> None:
+        self._turn = None
+        asking, self._asking = self._asking, {}
+        batches = [(writer, batch) for writer in asking if (batch := writer.take()) is not None]
+        if batches:
+            task = asyncio.get_running_loop().create_task(self._send(batches))
+            self._sends.add(task)
+            task.add_done_callback(self._sends.discard)
+
+    async def _send(self, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
+        calls = [self._call(writer, batch) for writer, batch in batches]
+        try:
+            answers = await run_all(self._redis, calls)
+        except Exception as error:
+            answers = [error] * len(calls)
+        again: list[StreamWriter] = []
+        for (writer, _), answer in zip(batches, answers, strict=True):
+            if not isinstance(answer, Exception):
+                code, epoch, seq, stop = answer
+                writer.answered(Answer(Code(code), epoch, seq, bool(stop)))
+            elif later(answer):
+                writer.failed()
+                again.append(writer)
+            else:
+                writer.crashed(answer)
+        if again:
+            self._try_again(again, answers)
+        else:
+            self._failures = 0
+
+    def _try_again(self, writers: Sequence[StreamWriter], answers: Sequence[Any]) -> None:
+        if self._failures == 0:
+            reason = next(type(each).__name__ for each in answers if isinstance(each, Exception))
+            _log.warning("append_later", writers=len(writers), reason=reason)
+        delay_s = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)] * random.uniform(0.5, 1.0)
+        self._failures += 1
+        loop = asyncio.get_running_loop()
+        for writer in writers:
+            loop.call_later(delay_s, self.attend, writer)
+
+    def _call(self, writer: StreamWriter, batch: Batch) -> Call:
+        name, stream_id, bounds = self._keys, writer.stream_id, self.bounds
+        status = ""
+        if batch.events and is_terminal(batch.events[-1]):
+            status = _STATUS_BY_TYPE[batch.events[-1].split(b'"', 4)[3]]
+        keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id))
+        return Call(
+            APPEND,
+            keys,
+            (
+                writer.epoch,
+                batch.first_seq,
+                bounds.max_events,
+                bounds.max_bytes,
+                bounds.push_max_bytes,
+                bounds.live_ttl_ms,
+                writer.retention_ms,
+                FORMAT_VERSION,
+                status,
+                *batch.events,
+            ),
+        )
+
+    async def restore(self, stream_id: str, *, owner: str, epoch: int, lease_ms: int, meta: Mapping[str, str]) -> int:
+        """Write lost meta and lease down again: 1 restored, 0 not needed, -1 no longer ours. Raises what redis-py raises."""
+        name = self._keys
+        fields = [part for pair in meta.items() for part in pair]
+        keys = [name.meta(stream_id), name.lease(stream_id), name.log(stream_id)]
+        return int(await RESTORE.run(self._redis, keys, owner, epoch, lease_ms, self.bounds.live_ttl_ms, *fields))

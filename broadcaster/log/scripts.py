@@ -1,0 +1,86 @@
+"""The scripts, loaded from ``scripts/*.lua`` and named by their hash.
+
+A script is called by hash; a server that does not know it (restart, failover) is given the text once more. In a
+pipeline the unknown ones are answered with NOSCRIPT: the texts are loaded and only those calls are sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+Argument: TypeAlias = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua script: its text and the hash by which a server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read ``scripts/<name>.lua`` from the package."""
+        text = (files("broadcaster.log") / "scripts" / f"{name}.lua").read_text("utf-8")
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    async def run(self, redis: Redis, keys: Sequence[str], *args: Argument) -> Any:
+        """Run it alone and return its integers; raises what redis-py raises, never NoScriptError."""
+        try:
+            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await redis.eval(self.text, len(keys), *keys, *args)
+
+
+class Call(NamedTuple):
+    """A script call on its way into a pipeline."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+
+async def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Send all calls as one pipelined write; the answer of each is its result or its exception, in order.
+
+    Raises only what concerns the connection as a whole (then nothing is known about any call).
+    """
+    results = await _send(redis, calls)
+    unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
+    if unknown:
+        for script in {calls[at].script for at in unknown}:
+            await redis.script_load(script.text)
+        again = await _send(redis, [calls[at] for at in unknown])
+        for at, result in zip(unknown, again, strict=True):
+            results[at] = result
+    return results
+
+
+async def _send(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    pipeline = redis.pipeline(transaction=False)
+    for call in calls:
+        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+    return await pipeline.execute(raise_on_error=False)
+
+
+APPEND: Final = Script.load("append")
+CLAIM: Final = Script.load("claim")
+CREATE: Final = Script.load("create")
+ENQUEUE: Final = Script.load("enqueue")
+FORGET: Final = Script.load("forget")
+HEARTBEAT: Final = Script.load("heartbeat")
+PRESENCE: Final = Script.load("presence")
+PROMOTE: Final = Script.load("promote")
+RELEASE: Final = Script.load("release")
+RENEW: Final = Script.load("renew")
+RESTORE: Final = Script.load("restore")
+SETTLE: Final = Script.load("settle")
+STOP: Final = Script.load("stop")

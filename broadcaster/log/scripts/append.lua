@@ -1,0 +1,79 @@
+-- append: write the next entries of a stream, once, fenced, and push them in the same step.
+-- KEYS log, meta, live channel, lease
+-- ARGV epoch, first_seq, max_events, max_bytes, push_max_bytes, live_ttl_ms, retention_ms, format version,
+--      status the batch ends the generation with ('' when it does not), event JSON ...
+-- No event at all asks only: is my last entry (first_seq - 1) still the log's?
+-- Returns {code, last epoch, last seq, stop requested}: 1 appended, 0 duplicate, -1 fenced, -2 closed,
+-- -3 rewound (Redis lost the tail this batch builds on), -4 full. Checked in the order of protocol §3.
+local EVENTS_FROM = 10
+local META_OUTLIVES_LOG_MS = 3600000
+local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
+local count = #ARGV - EVENTS_FROM + 1
+local last = first + count - 1
+
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
+local granted = tonumber(meta[1] or 0)
+local stop = meta[2] and 1 or 0
+
+local last_epoch, last_seq, bytes, closed = 0, 0, 0, false
+local tail = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if tail then
+  local e, s = string.match(tail[1], '^(%d+)-(%d+)$')
+  last_epoch, last_seq = tonumber(e), tonumber(s)
+  local fields = tail[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'b' then bytes = tonumber(fields[i + 1]) end
+    if fields[i] == 'e' then
+      local kind = string.match(fields[i + 1], '^{"type":"([%w-]+)"')
+      closed = kind == 'finish' or kind == 'error' or kind == 'abort'
+    end
+  end
+end
+local function answer(code, at_epoch, at_seq) return {code, at_epoch, at_seq, stop} end
+
+if epoch < granted or epoch < last_epoch then return answer(-1, last_epoch, last_seq) end
+if epoch == last_epoch and last <= last_seq then return answer(0, last_epoch, last_seq) end
+if closed then return answer(-2, last_epoch, last_seq) end
+if first > last_seq + 1 or (epoch ~= last_epoch and first <= last_seq) then
+  return answer(-3, last_epoch, last_seq)
+end
+if count == 0 then return answer(0, last_epoch, last_seq) end
+
+local skip = last_seq - first + 1
+local ends = ARGV[9] ~= ''
+-- The terminal event is always admitted: it counts for neither bound.
+local counted = ends and #ARGV - 1 or #ARGV
+local total = bytes
+for i = EVENTS_FROM + skip, counted do total = total + #ARGV[i] end
+local over = first + counted - EVENTS_FROM > tonumber(ARGV[3]) or total > tonumber(ARGV[4])
+if over and counted >= EVENTS_FROM + skip then
+  return answer(-4, last_epoch, last_seq)
+end
+
+for i = EVENTS_FROM + skip, #ARGV do
+  bytes = bytes + #ARGV[i]
+  local seq = first + i - EVENTS_FROM
+  redis.call('XADD', KEYS[1], string.format('%s-%.0f', ARGV[1], seq), 'e', ARGV[i], 'v', ARGV[8], 'b', bytes)
+end
+if ends then
+  local time = redis.call('TIME')
+  local now_ms = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+  redis.call('HSET', KEYS[2], 'status', ARGV[9], 'ended_ms', now_ms,
+    'terminal', ARGV[#ARGV], 'terminal_id', string.format('%s-%.0f', ARGV[1], last))
+  redis.call('DEL', KEYS[4])
+  redis.call('PEXPIRE', KEYS[1], ARGV[7])
+  redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[7]) + META_OUTLIVES_LOG_MS)
+elseif last_seq == 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[6])
+end
+
+local from = last_seq + 1
+local head = string.format('1 %s %.0f %.0f', ARGV[1], from, last - from + 1)
+local parts, size = {head}, 0
+for i = EVENTS_FROM + skip, #ARGV do
+  parts[#parts + 1] = ARGV[i]
+  size = size + #ARGV[i]
+end
+-- A batch over the bound is pushed as its head alone, a poke: the front-end reads it from the log.
+redis.call('SPUBLISH', KEYS[3], size <= tonumber(ARGV[5]) and table.concat(parts, '\n') or head)
+return answer(1, epoch, last)

@@ -1,0 +1,96 @@
+-- claim: grant the right to write a stream under a new epoch, or end the stream when nobody may run it any more.
+-- The grant is the fence: from this step on every append under an older epoch is refused.
+-- KEYS log, meta, lease, live channel
+-- ARGV worker, lease_ms, max_attempts, live_ttl_ms, queue_timeout_ms, format version, may_take_over (0|1),
+--      intent (run | end | rebase), epoch held (rebase only),
+--      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only)
+-- Returns {code, epoch, last seq, attempt, why}: 1 granted, 2 ended here, 0 over already, -1 leased by another (or not yet
+-- to be taken over), -3 unknown, -5 nothing to end (intent end without JSON and without a stop).
+-- why it was ended here: 1 stopped, 2 worker lost, 3 attempts spent, 4 queue timeout, 5 state lost, 6 asked for.
+local META_OUTLIVES_LOG_MS = 3600000
+local worker, lease_ms, intent = ARGV[1], tonumber(ARGV[2]), ARGV[8]
+local live_ttl_ms, version = tonumber(ARGV[4]), ARGV[6]
+
+local last_epoch, last_seq, bytes, closed = 0, 0, 0, false
+local tail = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if tail then
+  local e, s = string.match(tail[1], '^(%d+)-(%d+)$')
+  last_epoch, last_seq = tonumber(e), tonumber(s)
+  local fields = tail[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'b' then bytes = tonumber(fields[i + 1]) end
+    if fields[i] == 'e' then
+      local kind = string.match(fields[i + 1], '^{"type":"([%w-]+)"')
+      closed = kind == 'finish' or kind == 'error' or kind == 'abort'
+    end
+  end
+end
+
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'status', 'stop', 'on_worker_loss', 'retention_ms',
+  'created_ms')
+local status = meta[3]
+local attempts = tonumber(meta[2] or 0)
+local held = redis.call('GET', KEYS[3])
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local epoch = math.max(now_ms, tonumber(meta[1] or 0) + 1, last_epoch + 1)
+local id = function(seq) return string.format('%.0f-%.0f', epoch, seq) end
+
+local function write(json)
+  last_seq = last_seq + 1
+  redis.call('XADD', KEYS[1], id(last_seq), 'e', json, 'v', version, 'b', bytes + #json)
+end
+local function push(json)
+  redis.call('SPUBLISH', KEYS[4], string.format('1 %.0f %.0f 1\n%s', epoch, last_seq, json))
+end
+local function finish(json, why)
+  local kind = string.match(json, '^{"type":"([%w-]+)"')
+  local ended = kind == 'abort' and 'aborted' or kind == 'finish' and 'finished' or 'failed'
+  local retention_ms = tonumber(meta[6] or live_ttl_ms)
+  write(json)
+  redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'status', ended,
+    'ended_ms', string.format('%.0f', now_ms), 'terminal', json, 'terminal_id', id(last_seq))
+  redis.call('DEL', KEYS[3])
+  redis.call('PEXPIRE', KEYS[1], retention_ms)
+  redis.call('PEXPIRE', KEYS[2], retention_ms + META_OUTLIVES_LOG_MS)
+  push(json)
+  return {2, epoch, last_seq, attempts, why}
+end
+
+if closed or status == 'finished' or status == 'failed' or status == 'aborted' then
+  return {0, last_epoch, last_seq, attempts, 0}
+end
+if intent == 'rebase' then
+  local mine = held == worker .. ':' .. ARGV[9] or (not held and meta[1] == ARGV[9])
+  if not mine then return {-1, last_epoch, last_seq, attempts, 0} end
+else
+  if held then return {-1, last_epoch, last_seq, attempts, 0} end
+  if not status then
+    if last_seq == 0 then return {-3, 0, 0, 0, 0} end
+    if ARGV[7] == '0' then return {-1, last_epoch, last_seq, attempts, 0} end
+    return finish(ARGV[14], 5)
+  end
+  if status == 'running' and ARGV[7] == '0' then return {-1, last_epoch, last_seq, attempts, 0} end
+  if meta[4] then return finish(ARGV[10], 1) end
+  if intent == 'end' then
+    if ARGV[15] == '' then return {-5, last_epoch, last_seq, attempts, 0} end
+    return finish(ARGV[15], 6)
+  end
+  if attempts == 0 and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
+  if attempts >= tonumber(ARGV[3]) then return finish(ARGV[12], 3) end
+  if attempts >= 1 and meta[5] == 'fail' then return finish(ARGV[11], 2) end
+  attempts = attempts + 1
+end
+
+redis.call('SET', KEYS[3], worker .. ':' .. string.format('%.0f', epoch), 'PX', lease_ms)
+redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts, 'status', 'running',
+  'worker', worker)
+redis.call('HSETNX', KEYS[2], 'started_ms', string.format('%.0f', now_ms))
+redis.call('PEXPIRE', KEYS[2], live_ttl_ms + META_OUTLIVES_LOG_MS)
+if attempts >= 2 or intent == 'rebase' then
+  local json = string.format('{"type":"attempt","attempt":%d}', attempts)
+  write(json)
+  redis.call('PEXPIRE', KEYS[1], live_ttl_ms)
+  push(json)
+end
+return {1, epoch, last_seq, attempts, 0}

@@ -1,0 +1,26 @@
+-- settle: an attempt is over; take its job out of the queue and say what becomes of the generation.
+-- KEYS ready (the stream the job came from), open, delayed, dead
+-- ARGV group, job entry id, generation id, outcome (done | drop | again | dead), delay_ms, dead letters kept, reason
+-- Returns 1 the job was there, 0 it was gone already.
+-- done: leaves the open index. drop: only this job goes (another one runs the generation). again: it waits delay_ms
+-- (0: at once) for the next attempt. dead: it is kept among the dead letters.
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+local there = redis.call('XDEL', KEYS[1], ARGV[2])
+if ARGV[4] == 'again' then
+  local delay_ms = tonumber(ARGV[5])
+  if delay_ms > 0 then
+    local time = redis.call('TIME')
+    local due = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + delay_ms
+    redis.call('ZADD', KEYS[3], due, ARGV[3])
+  else
+    local entry = redis.call('XADD', KEYS[1], '*', 'id', ARGV[3])
+    redis.call('ZADD', KEYS[2], tonumber(string.match(entry, '^(%d+)')), ARGV[3])
+  end
+elseif ARGV[4] ~= 'drop' then
+  redis.call('ZREM', KEYS[2], ARGV[3])
+  redis.call('ZREM', KEYS[3], ARGV[3])
+  if ARGV[4] == 'dead' then
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'id', ARGV[3], 'reason', ARGV[7])
+  end
+end
+return there

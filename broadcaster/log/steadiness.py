@@ -1,0 +1,79 @@
+"""Steadiness: since when has Redis answered this process without a break?
+
+Nobody takes over another worker's stream before it has itself seen Redis answer for one whole lease: after a restart,
+a failover or a pause every lease looks lapsed although its worker lives (protocol §4). The same holds when this
+process was the one that stood still.
+
+A probe on one connection of its own, never retried: a lost connection, a late answer or a late turn of our own loop is
+a break. ``breaks`` counts them, so that writers can verify their tails after each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from broadcaster.log.connect import LogConnection, create_client, later
+
+_log = structlog.get_logger(__name__)
+
+PROBES_PER_LEASE: Final = 10
+
+
+class Steadiness:
+    """Runs while ``run`` runs; the rest only reads."""
+
+    def __init__(self, connection: LogConnection, *, lease_ttl_s: float) -> None:
+        self._lease_ttl_s = lease_ttl_s
+        self._every_s = lease_ttl_s / PROBES_PER_LEASE
+        self._late_s = lease_ttl_s / 4
+        self._client = create_client(connection.url, timeout_s=self._late_s, max_connections=1)
+        self._since: float | None = None
+        self._connection_id = 0
+        self.breaks = 0
+        self.answering = asyncio.Event()
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether Redis has answered without a break for one lease."""
+        return self._since is not None and asyncio.get_running_loop().time() - self._since >= self._lease_ttl_s
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        try:
+            while True:
+                ok = await self._probe()
+                now = loop.time()
+                if not ok or now - last > self._every_s + self._late_s:
+                    self._broke()
+                if ok:
+                    self._since = now if self._since is None else self._since
+                    self.answering.set()
+                last = now
+                await asyncio.sleep(self._every_s)
+        finally:
+            await self._client.aclose()
+            await self._client.connection_pool.disconnect()
+
+    async def _probe(self) -> bool:
+        try:
+            connection_id = await self._client.client_id()
+        except Exception as error:
+            if not later(error):
+                raise
+            await self._client.connection_pool.disconnect()
+            return False
+        # redis-py reconnects without a word when it finds its connection closed: another id is another connection.
+        same, self._connection_id = connection_id == self._connection_id, connection_id
+        return same or self._since is None
+
+    def _broke(self) -> None:
+        self.answering.clear()
+        if self._since is not None:
+            self._since = None
+            self.breaks += 1
+            _log.warning("redis_unsteady", breaks=self.breaks)

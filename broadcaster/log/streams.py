@@ -1,0 +1,169 @@
+"""Reading streams: entries, tails and meta. Nothing here writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.connect import LogConnection, log_errors
+
+_Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
+
+OVER = frozenset({"finished", "failed", "aborted"})
+"""Statuses of a generation that has its terminal event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What is known of a generation beside its entries. Times are Unix milliseconds of Redis's clock."""
+
+    id: str
+    tenant: str
+    status: str
+    model: str
+    request: Mapping[str, Any]
+    epoch: int
+    attempts: int
+    worker: str | None
+    stop: str | None
+    on_worker_loss: str
+    on_abandon: str
+    retention_ms: int
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    terminal: bytes | None
+    terminal_id: Cursor | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the terminal event is written."""
+        return self.status in OVER
+
+    @classmethod
+    def from_hash(cls, stream_id: str, fields: Mapping[bytes, bytes]) -> Meta:
+        """Read the hash as the scripts write it; missing fields (lost or of another version) get neutral values."""
+
+        def text(name: bytes, default: str = "") -> str:
+            return fields[name].decode() if name in fields else default
+
+        def number(name: bytes) -> int | None:
+            return int(fields[name]) if name in fields else None
+
+        return cls(
+            id=stream_id,
+            tenant=text(b"tenant"),
+            status=text(b"status", "queued"),
+            model=text(b"model"),
+            request=json.loads(fields.get(b"request", b"{}")),
+            epoch=number(b"epoch") or 0,
+            attempts=number(b"attempts") or 0,
+            worker=text(b"worker") or None,
+            stop=text(b"stop") or None,
+            on_worker_loss=text(b"on_worker_loss", "retry"),
+            on_abandon=text(b"on_abandon", "continue"),
+            retention_ms=number(b"retention_ms") or 0,
+            created_ms=number(b"created_ms") or 0,
+            started_ms=number(b"started_ms"),
+            ended_ms=number(b"ended_ms"),
+            terminal=fields.get(b"terminal"),
+            terminal_id=Cursor.parse(text(b"terminal_id")) if b"terminal_id" in fields else None,
+        )
+
+
+class Tail(NamedTuple):
+    """The end of a stream as the log has it now."""
+
+    last: Cursor | None
+    status: str | None
+    leased: bool
+    now_ms: int
+
+
+class Streams:
+    """Reads of the ``{ID}`` side. Every method raises LogUnavailable while Redis cannot answer."""
+
+    def __init__(self, connection: LogConnection) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        """Up to ``count`` entries after (not including) ``after``, rising by id."""
+        with log_errors():
+            answer = await self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count)
+        return [_entry(*row) for row in cast(list[_Row], answer)]
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        """Last id, status and whether a worker holds the lease, for each stream, in one pipelined round trip."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        for stream_id in stream_ids:
+            pipeline.xrevrange(self._keys.log(stream_id), count=1)
+            pipeline.hget(self._keys.meta(stream_id), "status")
+            pipeline.exists(self._keys.lease(stream_id))
+        with log_errors():
+            (seconds, micros), *answers = await pipeline.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        return [
+            Tail(
+                _entry(*rows[0]).cursor if rows else None,
+                status.decode() if status is not None else None,
+                bool(leased),
+                now_ms,
+            )
+            for rows, status, leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+        ]
+
+    async def last(self, stream_id: str) -> Entry | None:
+        """The newest entry."""
+        with log_errors():
+            rows = cast(list[_Row], await self._redis.xrevrange(self._keys.log(stream_id), count=1))
+        return _entry(*rows[0]) if rows else None
+
+    async def meta(self, stream_id: str) -> Meta | None:
+        """The generation's meta, or None when nothing is known."""
+        return (await self.metas([stream_id]))[0]
+
+    async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
+        """Meta of each, in one pipelined round trip."""
+        if not stream_ids:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream_id in stream_ids:
+            pipeline.hgetall(self._keys.meta(stream_id))
+        with log_errors():
+            rows = await pipeline.execute()
+        return [
+            Meta.from_hash(stream_id, fields) if fields else None
+            for stream_id, fields in zip(stream_ids, rows, strict=True)
+        ]
+
+    async def meta_with_fields(self, stream_id: str) -> tuple[Meta, dict[str, str]]:
+        """Meta and the hash it was read from, for a stream granted a moment ago (its writer may have to restore it).
+
+        Raises LogUnavailable when Redis lost it in that moment.
+        """
+        with log_errors():
+            fields: Any = await self._redis.hgetall(self._keys.meta(stream_id))
+        if not fields:
+            raise LogUnavailable(f"the meta of {stream_id} was lost between its grant and its first read")
+        return Meta.from_hash(stream_id, fields), {name.decode(): value.decode() for name, value in fields.items()}
+
+    async def newest_worker_expiry_ms(self) -> tuple[int, int]:
+        """When the last living worker's lease ends (0: no worker is known), and Redis's clock, both in milliseconds."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.zrange(self._keys.workers, 0, 0, desc=True, withscores=True)
+        with log_errors():
+            (seconds, micros), newest = await pipeline.execute()
+        return (int(newest[0][1]) if newest else 0), seconds * 1000 + micros // 1000
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    epoch, _, seq = entry_id.partition(b"-")
+    return Entry(int(epoch), int(seq), fields.get(b"e", b""))

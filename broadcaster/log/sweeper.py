@@ -1,0 +1,124 @@
+"""The sweeper: nothing that is open is forgotten, and nothing that nobody runs stays open.
+
+Workers and front-ends run the same sweep over the open index, page by page. Everything it does goes through scripts
+that decide for themselves, so any number of sweepers may do the same thing at once.
+
+| what it finds, without a live lease | what it does |
+|---|---|
+| over, or meta gone | takes it out of the open index |
+| stop requested | ends it with ``abort`` |
+| never begun and older than the queue time-out | ends it with ``error queue_timeout`` |
+| no worker alive for the stall time-out | ends it with ``error worker_lost`` |
+| no job for two seconds | gives it one |
+
+The ends wait until this process has seen Redis answer for one lease (see steadiness.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from broadcaster.errors import LogUnavailable
+from broadcaster.log import terminals
+from broadcaster.log.claims import Claims, Outcome
+from broadcaster.log.queue import Queue
+from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.streams import Meta, Streams, Tail
+
+_log = structlog.get_logger(__name__)
+
+JOBLESS_MS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class SweepTimes:
+    """Time-outs of the sweep, in milliseconds."""
+
+    queue_timeout_ms: int
+    stall_timeout_ms: int
+
+
+class Sweeper:
+    """See the module's table."""
+
+    def __init__(
+        self, times: SweepTimes, *, queue: Queue, claims: Claims, streams: Streams, steadiness: Steadiness
+    ) -> None:
+        self._times = times
+        self._queue = queue
+        self._claims = claims
+        self._streams = streams
+        self._steadiness = steadiness
+        self._no_worker_since_ms: int | None = None
+
+    async def run(self, *, every_s: float) -> None:
+        """Sweep until cancelled, jittered so that many sweepers do not meet."""
+        while True:
+            await asyncio.sleep(every_s * random.uniform(0.5, 1.5))
+            try:
+                await self.sweep()
+            except LogUnavailable:
+                _log.warning("sweep_later")
+
+    async def sweep(self) -> None:
+        """One page of the open index. Raises LogUnavailable."""
+        await self._queue.promote()
+        page = await self._queue.open_page()
+        if not page:
+            return
+        ids = [generation_id for generation_id, _ in page]
+        metas = await self._streams.metas(ids)
+        tails = await self._streams.tails(ids)
+        over = [each for each, meta in zip(ids, metas, strict=True) if meta is None or meta.is_over]
+        await self._queue.close_open(over)
+        stalled = await self._is_stalled()
+        jobless: list[str] = []
+        for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
+            if meta is None or meta.is_over or tail.leased:
+                continue
+            if self._steadiness.is_steady and await self._end(meta, tail, stalled=stalled):
+                continue
+            if tail.now_ms - job_ms > JOBLESS_MS:
+                jobless.append(generation_id)
+        await self._give_jobs(jobless)
+
+    async def _give_jobs(self, jobless: Sequence[str]) -> None:
+        if not jobless:
+            return
+        answers = await self._queue.enqueue_all(jobless)
+        given = [each for each, answer in zip(jobless, answers, strict=True) if answer == 1]
+        if given:
+            _log.warning("jobless_requeued", count=len(given), first=given[0])
+
+    async def _end(self, meta: Meta, tail: Tail, *, stalled: bool) -> bool:
+        """End it if its time has come; whether it is over now."""
+        too_old = tail.now_ms - meta.created_ms > self._times.queue_timeout_ms
+        if meta.stop is not None:
+            terminal = None
+        elif meta.status == "queued" and meta.attempts == 0 and too_old:
+            terminal = terminals.QUEUE_TIMEOUT
+        elif stalled:
+            terminal = terminals.NO_WORKER
+        else:
+            return False
+        claim = await self._claims.end(meta.id, terminal, may_take_over=True)
+        if claim.outcome is Outcome.ENDED:
+            _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
+        return claim.outcome in (Outcome.ENDED, Outcome.OVER)
+
+    async def _is_stalled(self) -> bool:
+        """Whether no worker anywhere has lived for the stall time-out. A backlog is not a stall."""
+        expiry_ms, now_ms = await self._streams.newest_worker_expiry_ms()
+        if expiry_ms > now_ms:
+            self._no_worker_since_ms = None
+            return False
+        if self._no_worker_since_ms is None:
+            self._no_worker_since_ms = now_ms
+        since_ms = min(expiry_ms, self._no_worker_since_ms) if expiry_ms else self._no_worker_since_ms
+        return now_ms - since_ms > self._times.stall_timeout_ms

@@ -1,0 +1,38 @@
+"""Fixtures that every room's tests share: one real Valkey for the whole run, emptied for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.embedded import EmbeddedServer
+
+
+def server_binary() -> Path | None:
+    """Another engine for the whole suite: ``REDIS_BIN=/usr/bin/redis-server make test``."""
+    chosen = os.environ.get("REDIS_BIN")
+    return Path(chosen) if chosen else None
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a server that lives for the whole run."""
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder:
+        server = EmbeddedServer(Path(folder), binary=server_binary())
+        asyncio.run(server.start())
+        yield server.url
+        asyncio.run(server.stop())
+
+
+@pytest.fixture
+async def connection(redis_url: str) -> AsyncIterator[LogConnection]:
+    """A connection to an empty server."""
+    async with LogConnection.open(redis_url, max_connections=64) as opened:
+        await opened.redis.flushall()
+        yield opened

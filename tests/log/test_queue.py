@@ -1,0 +1,318 @@
+"""The queue, the sweep and create (protocol §1, §4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broadcaster.errors import IdempotencyMismatch, QueueFull, StopNotDurable, UnknownStream
+from broadcaster.log import terminals
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.queue import GROUP, Settled
+from broadcaster.log.scripts import CREATE
+from broadcaster.log.sweeper import JOBLESS_MS, Sweeper, SweepTimes
+from tests.support.log_world import TENANT, World, until
+
+REQUEST = GenerationRequest(model="m", request={"messages": [{"role": "user", "content": "hi"}]})
+
+
+@pytest.fixture
+async def world(connection: LogConnection) -> World:
+    world = World(connection)
+    await world.queue.create_group()
+    return world
+
+
+def sweeper(world: World, *, queue_timeout_ms: int = 60_000, stall_timeout_ms: int = 60_000) -> Sweeper:
+    return Sweeper(
+        SweepTimes(queue_timeout_ms, stall_timeout_ms),
+        queue=world.queue,
+        claims=world.claims,
+        streams=world.streams,
+        steadiness=world.steadiness,
+    )
+
+
+async def steady(world: World) -> asyncio.Task[None]:
+    task = asyncio.create_task(world.steadiness.run())
+    await until(lambda: world.steadiness.is_steady)
+    return task
+
+
+async def age_job(world: World, stream_id: str) -> None:
+    """Take the generation's job away and date it beyond the sweep's patience."""
+    await world.redis.xtrim(world.keys.ready, maxlen=0)
+    seconds, _ = await world.redis.time()
+    await world.redis.zadd(world.keys.open, {stream_id: seconds * 1000 - JOBLESS_MS - 1000})
+
+
+async def test_create_writes_meta_open_index_and_one_job(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(5)
+    assert job.generation_id == stream_id
+    assert await world.queue.newest_open(10) == [stream_id]
+    assert await world.redis.pttl(world.keys.meta(stream_id)) > 0
+    await reader.aclose()
+
+
+async def test_a_second_job_for_the_same_generation_is_not_made(world: World) -> None:
+    stream_id = await world.create()
+    assert await world.queue.enqueue(stream_id) == 0
+    assert await world.redis.xlen(world.keys.ready) == 1
+    await world.redis.zadd(world.keys.delayed, {"gen_later": 1})
+    assert await world.queue.enqueue("gen_later") == 0
+
+
+async def test_a_full_queue_refuses_and_leaves_nothing_behind(connection: LogConnection) -> None:
+    world = World(connection, max_queue=1)
+    await world.create()
+    before = await world.redis.keys("*")
+    with pytest.raises(QueueFull):
+        await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert sorted(await world.redis.keys("*")) == sorted(before)
+
+
+async def test_the_same_key_and_body_name_the_same_generation_also_when_they_race(world: World) -> None:
+    made = await asyncio.gather(
+        *(world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k") for _ in range(5))
+    )
+    assert len({each.id for each in made}) == 1
+    assert sum(each.created for each in made) == 1
+    assert await world.redis.xlen(world.keys.ready) == 1
+    other = await world.generations.create(REQUEST, tenant="other", idempotency_key="k")
+    assert other.id != made[0].id
+
+
+async def test_the_same_key_with_another_body_is_refused(world: World) -> None:
+    await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    with pytest.raises(IdempotencyMismatch):
+        await world.generations.create(
+            GenerationRequest(model="m", request={"messages": []}), tenant=TENANT, idempotency_key="k"
+        )
+
+
+@pytest.mark.parametrize("survives", ["key", "key and meta"])
+async def test_a_create_that_broke_off_is_completed_by_its_repetition(world: World, survives: str) -> None:
+    made = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    await world.redis.delete(world.keys.ready, world.keys.open)
+    if survives == "key":
+        await world.redis.delete(world.keys.meta(made.id))
+    again = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert again.id == made.id
+    assert await world.queue.newest_open(10) == [made.id]
+    assert await world.redis.xlen(world.keys.ready) == 1
+
+
+async def test_create_never_overwrites_a_meta(world: World) -> None:
+    stream_id, claim = await world.granted()
+    assert await CREATE.run(world.redis, [world.keys.meta(stream_id)], 1000, "status", "queued") == 0
+    meta = await world.streams.meta(stream_id)
+    assert meta is not None
+    assert (meta.status, meta.epoch) == ("running", claim.epoch)
+
+
+async def test_another_tenants_generation_is_unknown(world: World) -> None:
+    stream_id = await world.create()
+    with pytest.raises(UnknownStream):
+        await world.generations.get(stream_id, tenant="other")
+    with pytest.raises(UnknownStream):
+        await world.generations.stop(stream_id, tenant="other")
+    assert list(await world.generations.list(tenant="other")) == []
+    assert [meta.id for meta in await world.generations.list(tenant=TENANT)] == [stream_id]
+
+
+async def test_ids_that_could_move_the_hash_tag_are_unknown(world: World) -> None:
+    for bad in ("", "a}b", "{jobs}", "a b", "a/b", "x" * 129, "ü"):
+        with pytest.raises(UnknownStream):
+            await world.generations.get(bad, tenant=TENANT)
+
+
+async def test_a_stop_on_a_full_redis_is_sent_all_the_same_and_said_to_be_not_durable(world: World) -> None:
+    stream_id, _ = await world.granted()
+    pubsub = world.redis.pubsub()
+    await pubsub.ssubscribe(world.keys.control(stream_id))
+    await pubsub.get_message(timeout=1)
+    await world.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StopNotDurable):
+            await world.generations.stop(stream_id, tenant=TENANT)
+    finally:
+        await world.redis.config_set("maxmemory", 0)
+    told = await pubsub.get_message(timeout=1)
+    assert told is not None
+    assert told["data"] == b"stop stopped"
+    await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_a_silent_workers_jobs_are_taken_and_kept_ones_are_not(world: World) -> None:
+    ids = [await world.create() for _ in range(4)]
+    reader = world.reader()
+    jobs = await reader.take(10)
+    assert [job.generation_id for job in jobs] == ids
+    other = World(world.connection, worker="w2")
+    assert await other.queue.take_silent(silent_ms=60_000, count=10) == []
+    for job in jobs:
+        await world.redis.xclaim(job.source, GROUP, "w1", 0, [job.entry_id], idle=90_000, justid=True)
+    await world.queue.keep(jobs[:2])
+    assert await other.queue.take_silent(silent_ms=60_000, count=10) == jobs[2:]
+    await reader.aclose()
+
+
+async def test_the_sweep_of_silent_jobs_goes_on_where_it_stopped(world: World) -> None:
+    """XAUTOCLAIM looks at ten times COUNT entries a call: live jobs at the front must not hide dead ones behind."""
+    for _ in range(30):
+        await world.create()
+    reader = world.reader()
+    jobs = await reader.take(50)
+    dead = jobs[-1]
+    await world.redis.xclaim(dead.source, GROUP, "w1", 0, [dead.entry_id], idle=90_000, justid=True)
+    other = World(world.connection, worker="w2")
+    found: list[object] = []
+    for _ in range(5):
+        found += await other.queue.take_silent(silent_ms=60_000, count=1)
+    assert found == [dead]
+    await reader.aclose()
+
+
+async def test_settling_takes_the_job_and_the_open_index_entry_away(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.DONE)
+    assert await world.queue.newest_open(10) == []
+    assert await world.redis.xlen(world.keys.ready) == 0
+    assert await reader.take_own() == []
+    await world.queue.settle(job, Settled.DONE)  # a lost answer, sent again
+    assert stream_id
+    await reader.aclose()
+
+
+async def test_a_job_settled_with_a_delay_comes_back_when_it_is_due(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.AGAIN, delay_ms=60_000)
+    assert await world.queue.promote() == 0
+    await world.redis.zadd(world.keys.delayed, {stream_id: 1})
+    assert await world.queue.promote() == 1
+    assert [each.generation_id for each in await reader.take(1)] == [stream_id]
+    await reader.aclose()
+
+
+async def test_dead_letters_are_kept(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.DEAD, reason="attempts_spent")
+    ((_, fields),) = await world.redis.xrange(world.keys.dead)
+    assert fields == {b"id": stream_id.encode(), b"reason": b"attempts_spent"}
+    await reader.aclose()
+
+
+async def test_an_emptied_redis_gets_its_group_back(world: World) -> None:
+    reader = world.reader()
+    await world.redis.flushall()
+    assert await reader.take(1) == []
+    stream_id = await world.create()
+    assert [job.generation_id for job in await reader.take(1)] == [stream_id]
+    await world.redis.flushall()
+    assert await world.queue.take_silent(silent_ms=1, count=1) == []
+    await reader.aclose()
+
+
+async def test_consumers_of_dead_workers_without_jobs_are_removed(world: World) -> None:
+    reader = World(world.connection, worker="dead").reader()
+    await reader.take(1)
+    await reader.aclose()
+    await until_idle(world)
+    assert await world.queue.drop_silent_consumers(silent_ms=1) == 2  # in either priority
+
+
+async def until_idle(world: World) -> None:
+    async with asyncio.timeout(5):
+        while (await world.redis.xinfo_consumers(world.keys.ready, GROUP))[0]["idle"] <= 1:
+            await asyncio.sleep(0.005)
+
+
+async def test_what_waits_without_a_job_is_given_one(world: World) -> None:
+    stream_id = await world.create()
+    await age_job(world, stream_id)
+    await sweeper(world).sweep()
+    assert await world.redis.xlen(world.keys.ready) == 1
+
+
+async def test_a_backlog_is_left_alone(world: World) -> None:
+    stream_id = await world.create()
+    entry = (await world.redis.xrange(world.keys.ready))[0][0].decode()
+    assert int(entry.split("-")[0]) == await world.redis.zscore(world.keys.open, stream_id)
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.redis.xlen(world.keys.ready) == 1
+    assert await world.seqs(stream_id) == []
+    task.cancel()
+
+
+async def test_what_is_over_leaves_the_open_index(world: World) -> None:
+    stream_id = await world.create()
+    await world.generations.stop(stream_id, tenant=TENANT)
+    await world.redis.zadd(world.keys.open, {"gen_forgotten": 1})
+    await sweeper(world).sweep()
+    assert await world.queue.newest_open(10) == []
+
+
+async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_in_the_log(world: World) -> None:
+    stream_id, _ = await world.granted()
+    await world.redis.delete(world.keys.lease(stream_id))
+    sweep = sweeper(world, stall_timeout_ms=100)
+    await sweep.sweep()
+    assert await world.seqs(stream_id) == []  # not before Redis was seen steady for a lease
+    task = await steady(world)
+    async with asyncio.timeout(5):
+        while not await world.seqs(stream_id):
+            await sweep.sweep()
+    assert await world.texts(stream_id) == [terminals.NO_WORKER]
+    task.cancel()
+
+
+async def test_a_living_worker_anywhere_means_a_backlog_and_not_a_stall(world: World) -> None:
+    stream_id = await world.create()
+    task = await steady(world)
+    seconds, _ = await world.redis.time()
+    await world.redis.zadd(world.keys.workers, {"elsewhere": seconds * 1000 + 60_000})
+    sweep = sweeper(world, stall_timeout_ms=0)
+    await sweep.sweep()
+    await sweep.sweep()
+    assert await world.seqs(stream_id) == []
+    task.cancel()
+
+
+async def test_a_stop_nobody_could_carry_out_is_carried_out_by_the_sweep(world: World) -> None:
+    stream_id, _ = await world.granted()
+    await world.generations.stop(stream_id, tenant=TENANT)
+    assert await world.seqs(stream_id) == []  # its worker has it still
+    await world.redis.delete(world.keys.lease(stream_id))
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(stream_id) == [terminals.STOPPED]
+    task.cancel()
+
+
+async def test_a_generation_never_begun_ends_with_queue_timeout(world: World) -> None:
+    stream_id = await world.create()
+    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(stream_id) == [terminals.QUEUE_TIMEOUT]
+    task.cancel()
+
+
+async def test_every_key_has_a_ttl_or_a_bound(world: World) -> None:
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [b'{"type":"text-delta","id":"0","delta":"a"}'])
+    bounded = {world.keys.ready, world.keys.ready_hi, world.keys.open, world.keys.workers, world.keys.dead}
+    for key in await world.redis.keys("*"):
+        if key.decode() not in bounded:
+            assert await world.redis.pttl(key) > 0, key

@@ -1,0 +1,149 @@
+"""The log's parts over one connection, with short times, for tests of the write side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from broadcaster.core.batching import Answer, Code
+from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
+from broadcaster.log.appender import AppendBounds, Appender
+from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
+from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.queue import Job, JobReader, Queue
+from broadcaster.log.scripts import APPEND
+from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.streams import Streams
+from broadcaster.log.writer import StreamWriter
+
+LEASE_MS = 400
+TENANT = "local"
+_STATUS = {"finish": "finished", "error": "failed", "abort": "aborted"}
+
+
+def delta(text: str) -> bytes:
+    """A text delta as the log stores it."""
+    return encode_event(TextDelta(id="0", delta=text))
+
+
+@dataclass
+class World:
+    """One worker's view of the log."""
+
+    connection: LogConnection
+    worker: str = "w1"
+    max_events: int = 1000
+    max_bytes: int = 100_000
+    max_queue: int = 100
+    max_attempts: int = 3
+    queue_timeout_ms: int = 60_000
+
+    def __post_init__(self) -> None:
+        self.keys = self.connection.keys
+        self.redis = self.connection.redis
+        self.streams = Streams(self.connection)
+        self.policy = ClaimPolicy(LEASE_MS, 60_000, self.queue_timeout_ms, self.max_attempts)
+        self.claims = Claims(self.connection, self.policy, owner=self.worker)
+        self.queue = Queue(self.connection, consumer=self.worker, max_queue=self.max_queue)
+        self.steadiness = Steadiness(self.connection, lease_ttl_s=LEASE_MS / 1000)
+        lives = GenerationLives(live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000)
+        self.generations = Generations(
+            self.connection,
+            lives,
+            queue=self.queue,
+            claims=self.claims,
+            streams=self.streams,
+            steadiness=self.steadiness,
+        )
+
+    def reader(self) -> JobReader:
+        """A blocking reader of new jobs."""
+        return JobReader(self.connection, consumer=self.worker, block_s=0.05)
+
+    async def create(self, **policies: str) -> str:
+        """A queued generation's id."""
+        request = GenerationRequest(model="m", request={"messages": []}, **policies)  # type: ignore[arg-type]
+        return (await self.generations.create(request, tenant=TENANT)).id
+
+    async def claim(self, stream_id: str, *, may_take_over: bool = True) -> Claim:
+        """Claim as this worker."""
+        return await self.claims.claim(stream_id, may_take_over=may_take_over)
+
+    async def granted(self) -> tuple[str, Claim]:
+        """A new generation, claimed."""
+        stream_id = await self.create()
+        claim = await self.claim(stream_id)
+        assert claim.outcome is Outcome.GRANTED
+        return stream_id, claim
+
+    async def append(self, stream_id: str, epoch: int, first_seq: int, events: Sequence[bytes]) -> Answer:
+        """One append, as the appender sends it."""
+        name = self.keys
+        kind = events[-1].split(b'"', 4)[3].decode() if events and is_terminal(events[-1]) else ""
+        keys = [name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id)]
+        code, last_epoch, last_seq, stop = await APPEND.run(
+            self.redis,
+            keys,
+            *(epoch, first_seq, self.max_events, self.max_bytes, 65_536, 60_000, 30_000, FORMAT_VERSION),
+            _STATUS.get(kind, ""),
+            *events,
+        )
+        return Answer(Code(code), last_epoch, last_seq, bool(stop))
+
+    async def seqs(self, stream_id: str) -> list[int]:
+        """Seqs in the log."""
+        return [entry.seq for entry in await self.streams.read(stream_id)]
+
+    async def texts(self, stream_id: str) -> list[bytes]:
+        """Events in the log."""
+        return [entry.event for entry in await self.streams.read(stream_id)]
+
+    async def lose_after(self, stream_id: str, seq: int) -> None:
+        """What a failover does: the log's entries after ``seq`` have never been."""
+        log = self.keys.log(stream_id)
+        rows = await self.redis.xrange(log)
+        await self.redis.delete(log)
+        for entry_id, fields in rows[:seq]:
+            await self.redis.xadd(log, fields, id=entry_id)
+
+    def appender(self) -> Appender:
+        """An appender with this world's bounds."""
+        return Appender(self.connection, AppendBounds(self.max_events, self.max_bytes, 65_536, 60_000))
+
+    def keeper(self, appender: Appender) -> LeaseKeeper:
+        """A lease keeper of this worker."""
+        return LeaseKeeper(
+            self.connection,
+            worker_id=self.worker,
+            lease_ttl_s=LEASE_MS / 1000,
+            claims=self.claims,
+            queue=self.queue,
+            appender=appender,
+            steadiness=self.steadiness,
+        )
+
+    async def writer(self, stream_id: str, claim: Claim, appender: Appender, keeper: LeaseKeeper) -> StreamWriter:
+        """A writer under this claim, held by the keeper."""
+        meta, raw = await self.streams.meta_with_fields(stream_id)
+        writer = StreamWriter(
+            stream_id,
+            epoch=claim.epoch,
+            base_seq=claim.last_seq,
+            retention_ms=meta.retention_ms,
+            max_bytes=self.max_bytes,
+            meta=raw,
+            attend=appender.attend,
+            recovery=keeper,
+        )
+        keeper.hold(writer, Job(self.keys.ready, "0-1", stream_id))
+        return writer
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
+    """Wait for a condition of this process; raises TimeoutError."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.005)
