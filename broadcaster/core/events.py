@@ -296,7 +296,10 @@ def decode_event(raw: bytes) -> Event:
     An event type of another version becomes UnknownEvent (protocol §8). Raises msgspec.DecodeError when the bytes
     are not a JSON object with a string ``type``, or a known type lacks its fields.
     """
-    kind = _tag_decoder.decode(raw).type
+    try:
+        kind = _tag_decoder.decode(raw).type
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError("not UTF-8") from error
     if kind in KNOWN_TYPES:
         return _known_decoder.decode(raw)
     if kind.startswith("data-"):

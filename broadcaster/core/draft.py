@@ -1,0 +1,287 @@
+"""The draft: what one attempt has said so far, part by part. ``core/fold.py`` keeps one and shows it.
+
+Rules
+1. A delta without its start opens its part: a log whose head was trimmed still folds. A start under an id that is
+   open opens a new part (providers number their parts from 0 in every step).
+2. Metadata merge per provider, key by key, the later value wins: a signature on a delta must not cost the redacted
+   block that came with the start, nor the citations on the end the signature.
+3. A tool call moves ``input-streaming`` → ``input-available`` → ``output-available`` or ``output-error``; a step that
+   never came is left out, not invented.
+4. ``data-*`` with an id replaces the part of the same type and id in place; a transient one leaves no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from broadcaster.core import events as ev
+
+Json: TypeAlias = dict[str, Any]
+
+
+class Part(Protocol):
+    """Something that is shown in ``parts``."""
+
+    def render(self) -> Json:
+        """The part as a new JSON-able dict."""
+
+
+class _Pieces:
+    """A text that grows piece by piece and is joined when read."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    def append(self, piece: str) -> None:
+        self._pieces.append(piece)
+
+    @property
+    def text(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+
+@dataclass(slots=True)
+class _Written:
+    """A text or reasoning part."""
+
+    kind: Literal["text", "reasoning"]
+    pieces: _Pieces = field(default_factory=_Pieces)
+    is_whole: bool = False
+    provider_metadata: ev.ProviderMetadata = field(default_factory=dict)
+
+    def render(self) -> Json:
+        state = "done" if self.is_whole else "streaming"
+        return _with_metadata({"type": self.kind, "text": self.pieces.text, "state": state}, self.provider_metadata)
+
+
+@dataclass(slots=True)
+class _Tool:
+    """A tool call; ``outcome`` holds what its state adds (input, output, errorText, …)."""
+
+    tool_call_id: str
+    tool_name: str | None = None
+    state: str = "input-streaming"
+    input_text: _Pieces = field(default_factory=_Pieces)
+    outcome: Json = field(default_factory=dict)
+    provider_metadata: ev.ProviderMetadata = field(default_factory=dict)
+
+    def render(self) -> Json:
+        part: Json = {"type": "tool", "toolCallId": self.tool_call_id}
+        if self.tool_name is not None:
+            part["toolName"] = self.tool_name
+        part["state"] = self.state
+        if self.state == "input-streaming":
+            part["inputText"] = self.input_text.text
+        return _with_metadata(part | self.outcome, self.provider_metadata)
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A part that is shown as it was stored: source, file, data, border of a step."""
+
+    shown: Json
+
+    def render(self) -> Json:
+        return dict(self.shown)
+
+
+def _with_metadata(part: Json, metadata: ev.ProviderMetadata) -> Json:
+    if metadata:
+        part["providerMetadata"] = copied(metadata)
+    return part
+
+
+def copied(metadata: ev.ProviderMetadata) -> ev.ProviderMetadata:
+    """The metadata as the caller's own, down to the single extras."""
+    return {provider: dict(extras) for provider, extras in metadata.items()}
+
+
+def _merge(into: ev.ProviderMetadata, metadata: ev.ProviderMetadata | None) -> None:
+    for provider, extras in (metadata or {}).items():
+        into.setdefault(provider, {}).update(extras)
+
+
+class Draft:
+    """All that one attempt has said so far."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.usage: Json | None = None
+        self.finish_reason: ev.FinishReason | None = None
+        self.message_id: str | None = None
+        self.metadata: Json = {}
+        self.provider_metadata: ev.ProviderMetadata = {}
+        self._written: list[_Written] = []
+        self._open: dict[tuple[str, str], _Written] = {}
+        self._tools: dict[str, _Tool] = {}
+        self._data: dict[tuple[str, str], _Stored] = {}
+
+    def joined(self, kind: Literal["text", "reasoning"]) -> str:
+        """The texts of all parts of this kind, in order."""
+        return "".join(part.pieces.text for part in self._written if part.kind == kind)
+
+    def add(self, event: ev.Event) -> None:
+        """Take any event but ``attempt`` and the terminal ones; a newer version's changes nothing."""
+        apply = _APPLY.get(type(event))
+        if apply is not None:
+            apply(self, event)
+
+    def end(self, event: ev.TerminalEvent) -> None:
+        """Take what the terminal event says of the whole answer."""
+        if isinstance(event, ev.Finish):
+            self.finish_reason = event.finish_reason or self.finish_reason
+            self.metadata |= event.message_metadata or {}
+        if not isinstance(event, ev.Abort):
+            _merge(self.provider_metadata, event.provider_metadata)
+
+    def _start(self, event: ev.Start) -> None:
+        self.message_id = event.message_id or self.message_id
+        self.metadata |= event.message_metadata or {}
+        _merge(self.provider_metadata, event.provider_metadata)
+
+    def _start_step(self, event: ev.StartStep) -> None:
+        _merge(self.provider_metadata, event.provider_metadata)
+        self.parts.append(_Stored({"type": "step-start"}))
+
+    def _finish_step(self, event: ev.FinishStep) -> None:
+        self.finish_reason = event.finish_reason or self.finish_reason
+        _merge(self.provider_metadata, event.provider_metadata)
+
+    def _open_text(self, event: ev.TextStart) -> None:
+        _merge(self._opened("text", event.id).provider_metadata, event.provider_metadata)
+
+    def _open_reasoning(self, event: ev.ReasoningStart) -> None:
+        _merge(self._opened("reasoning", event.id).provider_metadata, event.provider_metadata)
+
+    def _grow_text(self, event: ev.TextDelta) -> None:
+        self._grow(self._open.get(("text", event.id)) or self._opened("text", event.id), event)
+
+    def _grow_reasoning(self, event: ev.ReasoningDelta) -> None:
+        self._grow(self._open.get(("reasoning", event.id)) or self._opened("reasoning", event.id), event)
+
+    def _close_text(self, event: ev.TextEnd) -> None:
+        self._close(self._open.pop(("text", event.id), None), event)
+
+    def _close_reasoning(self, event: ev.ReasoningEnd) -> None:
+        self._close(self._open.pop(("reasoning", event.id), None), event)
+
+    def _opened(self, kind: Literal["text", "reasoning"], id: str) -> _Written:
+        part = self._open[kind, id] = _Written(kind)
+        self._written.append(part)
+        self.parts.append(part)
+        return part
+
+    def _grow(self, part: _Written, event: ev.TextDelta | ev.ReasoningDelta) -> None:
+        part.pieces.append(event.delta)
+        _merge(part.provider_metadata, event.provider_metadata)
+
+    def _close(self, part: _Written | None, event: ev.TextEnd | ev.ReasoningEnd) -> None:
+        if part is not None:
+            part.is_whole = True
+            _merge(part.provider_metadata, event.provider_metadata)
+
+    def _open_tool(self, event: ev.ToolInputStart) -> None:
+        tool = self._tool(event)
+        tool.tool_name = event.tool_name
+
+    def _grow_tool_input(self, event: ev.ToolInputDelta) -> None:
+        tool = self._tools.get(event.tool_call_id) or self._new_tool(event.tool_call_id)
+        tool.input_text.append(event.input_text_delta)
+        _merge(tool.provider_metadata, event.provider_metadata)
+
+    def _set_tool_input(self, event: ev.ToolInputAvailable) -> None:
+        tool = self._tool(event)
+        tool.tool_name = event.tool_name
+        tool.state = "input-available"
+        tool.outcome["input"] = event.input
+
+    def _refuse_tool_input(self, event: ev.ToolInputError) -> None:
+        tool = self._tool(event)
+        tool.tool_name = event.tool_name
+        tool.state = "output-error"
+        tool.outcome |= {"rawInput": event.input, "errorText": event.error_text}
+
+    def _set_tool_output(self, event: ev.ToolOutputAvailable) -> None:
+        tool = self._tool(event)
+        tool.state = "output-available"
+        tool.outcome.pop("preliminary", None)
+        tool.outcome["output"] = event.output
+        if event.preliminary:
+            tool.outcome["preliminary"] = True
+
+    def _fail_tool(self, event: ev.ToolOutputError) -> None:
+        tool = self._tool(event)
+        tool.state = "output-error"
+        tool.outcome.pop("preliminary", None)
+        tool.outcome["errorText"] = event.error_text
+
+    def _tool(self, event: _ToolEvent) -> _Tool:
+        tool = self._tools.get(event.tool_call_id) or self._new_tool(event.tool_call_id)
+        if event.provider_executed is not None:
+            tool.outcome["providerExecuted"] = event.provider_executed
+        if event.dynamic is not None:
+            tool.outcome["dynamic"] = event.dynamic
+        _merge(tool.provider_metadata, event.provider_metadata)
+        return tool
+
+    def _new_tool(self, tool_call_id: str) -> _Tool:
+        tool = self._tools[tool_call_id] = _Tool(tool_call_id)
+        self.parts.append(tool)
+        return tool
+
+    def _show(self, event: ev.SourceUrl | ev.SourceDocument | ev.File) -> None:
+        self.parts.append(_Stored(msgspec.to_builtins(event)))
+
+    def _show_data(self, event: ev.DataEvent) -> None:
+        if event.transient:
+            return
+        shown: Json = msgspec.to_builtins(event)
+        if event.id is not None and (known := self._data.get((event.type, event.id))) is not None:
+            known.shown = shown
+            return
+        part = _Stored(shown)
+        if event.id is not None:
+            self._data[event.type, event.id] = part
+        self.parts.append(part)
+
+    def _count(self, event: ev.Usage) -> None:
+        counts: Json = msgspec.to_builtins(event)
+        del counts["type"]
+        # `estimated` speaks of the latest counts only: its absence takes an earlier one back.
+        self.usage = {name: value for name, value in (self.usage or {}).items() if name != "estimated"} | counts
+
+
+_ToolEvent: TypeAlias = (
+    ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError | ev.ToolOutputAvailable | ev.ToolOutputError
+)
+
+_APPLY: Final[dict[type, Callable[[Draft, Any], None]]] = {
+    ev.Start: Draft._start,
+    ev.StartStep: Draft._start_step,
+    ev.FinishStep: Draft._finish_step,
+    ev.TextStart: Draft._open_text,
+    ev.TextDelta: Draft._grow_text,
+    ev.TextEnd: Draft._close_text,
+    ev.ReasoningStart: Draft._open_reasoning,
+    ev.ReasoningDelta: Draft._grow_reasoning,
+    ev.ReasoningEnd: Draft._close_reasoning,
+    ev.ToolInputStart: Draft._open_tool,
+    ev.ToolInputDelta: Draft._grow_tool_input,
+    ev.ToolInputAvailable: Draft._set_tool_input,
+    ev.ToolInputError: Draft._refuse_tool_input,
+    ev.ToolOutputAvailable: Draft._set_tool_output,
+    ev.ToolOutputError: Draft._fail_tool,
+    ev.SourceUrl: Draft._show,
+    ev.SourceDocument: Draft._show,
+    ev.File: Draft._show,
+    ev.DataEvent: Draft._show_data,
+    ev.Usage: Draft._count,
+}

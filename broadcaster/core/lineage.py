@@ -1,0 +1,124 @@
+"""The lineage of a stream: every id it holds, in the space of a few numbers.
+
+Seqs are dense, so all ids are known from the runs of equal epochs and the last seq: thousands of entries of one
+attempt are a single run. (A stream with several writers may begin a run per append; it is still two numbers each.)
+
+Rules
+1. Ids are added in order: the next seq, with the same or a newer epoch. The very first may be any seq: the log may
+   have been trimmed before it.
+2. An id names its whole prefix: Redis refuses an epoch older than its last entry's, so the entries before
+   ``<epoch>-<seq>`` are the same in every log that holds it. Two lineages therefore agree up to some seq, and
+   nowhere after it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from broadcaster.core.cursor import START, Cursor
+
+
+class Lineage:
+    """All ids of a stream (or of what was delivered of it), as runs of one epoch each."""
+
+    __slots__ = ("_epochs", "_first_seqs", "_last_seq")
+
+    def __init__(self) -> None:
+        self._epochs: list[int] = []
+        self._first_seqs: list[int] = []
+        self._last_seq = 0
+
+    def __repr__(self) -> str:
+        return f"Lineage(runs={self.runs}, last={self.last})"
+
+    def __len__(self) -> int:
+        """How many ids it holds."""
+        return self._last_seq - self.first_seq + 1 if self._epochs else 0
+
+    @property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """(epoch, first seq) of each run, ascending."""
+        return tuple(zip(self._epochs, self._first_seqs, strict=True))
+
+    @property
+    def first_seq(self) -> int:
+        """Seq of the first id; 0 when there is none."""
+        return self._first_seqs[0] if self._first_seqs else 0
+
+    @property
+    def last(self) -> Cursor:
+        """The last id; START when there is none."""
+        return Cursor(self._epochs[-1], self._last_seq) if self._epochs else START
+
+    def append(self, cursor: Cursor) -> None:
+        """Add the next id. Raises ValueError as ``extend`` does."""
+        self.extend(cursor, count=1)
+
+    def extend(self, first: Cursor, *, count: int) -> None:
+        """Add ``count`` ids of one epoch, beginning with ``first``.
+
+        Raises ValueError when (1) count < 1, (2) the seq is not the next one, (3) the epoch is older than the last.
+        """
+        if count < 1:
+            raise ValueError("nothing to add")
+        if not self._epochs:
+            self._begin_run(first)
+        elif first.seq != self._last_seq + 1 or first.epoch < self._epochs[-1]:
+            raise ValueError(f"{first} cannot follow {self.last}")
+        elif first.epoch > self._epochs[-1]:
+            self._begin_run(first)
+        self._last_seq = first.seq + count - 1
+
+    def epoch_at(self, seq: int) -> int:
+        """The epoch of the entry with this seq. Raises KeyError when the lineage does not hold that seq."""
+        if not self.first_seq <= seq <= self._last_seq or not self._epochs:
+            raise KeyError(seq)
+        return self._epochs[bisect_right(self._first_seqs, seq) - 1]
+
+    def contains(self, cursor: Cursor) -> bool:
+        """Whether this very id is held (START never is)."""
+        if not self._epochs or not self.first_seq <= cursor.seq <= self._last_seq:
+            return False
+        return self.epoch_at(cursor.seq) == cursor.epoch
+
+    def keep_through(self, cursor: Cursor) -> None:
+        """Forget every id after ``cursor``; START forgets all. Raises ValueError for another cursor not held."""
+        if cursor == START:
+            self._epochs.clear()
+            self._first_seqs.clear()
+            self._last_seq = 0
+            return
+        if not self.contains(cursor):
+            raise ValueError(f"{cursor} is not in the lineage")
+        kept = bisect_right(self._first_seqs, cursor.seq)
+        del self._epochs[kept:], self._first_seqs[kept:]
+        self._last_seq = cursor.seq
+
+    def common_prefix(self, other: Lineage) -> Cursor:
+        """The last id that both hold (rule 2: everything before it is the same); START when there is none.
+
+        Where one of the two was trimmed, the ids that only the other holds prove nothing and are not looked at.
+        """
+        for begin, end in reversed(self._spans()):
+            epoch = self.epoch_at(begin)
+            found = other._last_seq_of(epoch, begin, end)
+            if found:
+                return Cursor(epoch, found)
+        return START
+
+    def _begin_run(self, first: Cursor) -> None:
+        self._epochs.append(first.epoch)
+        self._first_seqs.append(first.seq)
+
+    def _spans(self) -> list[tuple[int, int]]:
+        ends = [seq - 1 for seq in self._first_seqs[1:]]
+        return list(zip(self._first_seqs, [*ends, self._last_seq], strict=True)) if self._epochs else []
+
+    def _last_seq_of(self, epoch: int, begin: int, end: int) -> int:
+        """The highest seq of ``begin..end`` held under ``epoch``; 0 when there is none."""
+        run = bisect_right(self._epochs, epoch) - 1
+        if run < 0 or self._epochs[run] != epoch:
+            return 0
+        run_end = self._first_seqs[run + 1] - 1 if run + 1 < len(self._epochs) else self._last_seq
+        last = min(end, run_end)
+        return last if last >= max(begin, self._first_seqs[run]) else 0

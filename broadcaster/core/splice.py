@@ -1,0 +1,245 @@
+"""The splice: one stream's order of delivery, from replay to live and back, with no gap and no double.
+
+It decides and does no I/O. Its driver carries pushes in (``receive``), reads the log where it is told (``next_read``,
+``take``) for as long as ``wants_read``, and does the steps it gets back, in order. Phases:
+
+    READING   the log is read after the last id delivered, page by page; pushes that arrive are parked
+    TRACING   a fork: the log's ids are read from their start, to find what was delivered and still stands
+    LIVE      pushes are judged one by one and delivered
+    OVER      the terminal was delivered; nothing follows
+
+    start ──▶ READING ──end of log, parked pushes connect──▶ LIVE ──terminal──▶ OVER
+                ▲ │ └──page holds a newer epoch at a known seq──▶ TRACING
+                │ └─────────────────◀── keep found ◀────────────────┘
+                └── push says hole or fork; ``reread``; parked pushes lost or not connected ── LIVE, READING
+
+Rules
+1. A push of batch and log entry are one atomic step, so a push that was parked before a page was asked for is in that
+   page's log, or the log has lost it since. The last page is therefore the judge of all that was parked before it:
+   what it does not connect is void, and is dropped. What was parked after may be ahead of the page: then the log is
+   read again.
+2. Parked pushes are bounded. Beyond the bound all are forgotten, and the log is read once more from where it stands.
+3. Of a page, only entries that continue the last id are delivered. The first one further on means that the log was
+   trimmed: the missing range is told, then delivery goes on behind it. A newer epoch at a known seq is a fork.
+4. After a fork, what was delivered is kept up to the last id that the log also holds; the rest is told as void.
+   An empty log proves nothing: it is not taken as a fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+from broadcaster.core.continuity import Push, Verdict, judge_push
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.lineage import Lineage
+from broadcaster.core.notices import Gap, GapReason
+
+MAX_PARKED_ENTRIES: Final = 4096
+MAX_PARKED_BYTES: Final = 2**20
+
+
+class Deliver(NamedTuple):
+    """Hand on these entries; they follow the last ones densely."""
+
+    entries: Sequence[Entry]
+
+
+class Rewound(NamedTuple):
+    """What was delivered after ``keep`` is void; START voids all."""
+
+    keep: Cursor
+
+
+class Settled(NamedTuple):
+    """All that the log held when it was asked has been handed on."""
+
+
+Step: TypeAlias = Deliver | Gap | Rewound | Settled
+
+
+class _Phase(Enum):
+    READING = "reading"
+    TRACING = "tracing"
+    LIVE = "live"
+    OVER = "over"
+
+
+class Splice:
+    """Order of delivery of one stream; see the module's text."""
+
+    def __init__(
+        self, *, max_parked_entries: int = MAX_PARKED_ENTRIES, max_parked_bytes: int = MAX_PARKED_BYTES
+    ) -> None:
+        self._max_parked_entries = max_parked_entries
+        self._max_parked_bytes = max_parked_bytes
+        self._phase = _Phase.READING
+        self._delivered = Lineage()
+        self._traced = Lineage()
+        self._parked: list[Push] = []
+        self._parked_entries = 0
+        self._parked_bytes = 0
+        self._judged_by_next_page = 0  # how many of the parked were there when the last page was asked for (rule 1)
+        self._must_reread = False  # something may have been missed since the last page was asked for
+
+    @property
+    def last(self) -> Cursor:
+        """The last id handed on; START when none."""
+        return self._delivered.last
+
+    @property
+    def is_live(self) -> bool:
+        """Pushes are delivered as they come."""
+        return self._phase is _Phase.LIVE
+
+    @property
+    def is_over(self) -> bool:
+        """The terminal was handed on."""
+        return self._phase is _Phase.OVER
+
+    @property
+    def wants_read(self) -> bool:
+        """The driver must read: ``next_read``, then ``take``."""
+        return self._phase in (_Phase.READING, _Phase.TRACING)
+
+    def receive(self, push: Push) -> Sequence[Entry]:
+        """Take a push; answers the entries to hand on now. Look at ``wants_read`` afterwards."""
+        if self._phase is _Phase.LIVE:
+            verdict, skip = judge_push(self._delivered.last, push)
+            if verdict is Verdict.DELIVER and push.events:
+                return self._accept(push, skip)
+            if verdict is Verdict.DROP:
+                return ()
+            self._phase = _Phase.READING
+        if self._phase is not _Phase.OVER:
+            self._park(push)
+        return ()
+
+    def reread(self) -> None:
+        """Pushes may have been lost: whatever is read from now on has them. No effect once over."""
+        self._must_reread = True
+        if self._phase is _Phase.LIVE:
+            self._phase = _Phase.READING
+
+    def trace(self) -> None:
+        """What was delivered may be void: compare it with the log. No effect unless live."""
+        if self._phase is _Phase.LIVE:
+            self._begin_tracing()
+
+    def next_read(self) -> Cursor:
+        """The cursor to read the log after. Call it right before each read, a repeated one included."""
+        self._judged_by_next_page = len(self._parked)
+        self._must_reread = False
+        return self._traced.last if self._phase is _Phase.TRACING else self._delivered.last
+
+    def take(self, entries: Sequence[Entry], *, is_last: bool) -> list[Step]:
+        """Take the page read after ``next_read()``; ``is_last`` when the log held no more. Answers what to do."""
+        if self._phase is _Phase.TRACING:
+            return self._take_traced(entries, is_last=is_last)
+        if not self._is_reading:
+            return []
+        steps = self._take_read(entries)
+        if self._is_reading and is_last:
+            self._connect_parked(steps)
+        if not self.wants_read:
+            steps.append(Settled())
+        return steps
+
+    @property
+    def _is_reading(self) -> bool:
+        return self._phase is _Phase.READING
+
+    def _take_read(self, entries: Sequence[Entry]) -> list[Step]:
+        """Hand on what continues the last id (rule 3)."""
+        steps: list[Step] = []
+        batch: list[Entry] = []
+        for entry in entries:
+            last = self._delivered.last
+            if entry.seq <= last.seq:  # the page is after `last`, so its epoch is newer
+                self._begin_tracing()
+                break
+            if entry.seq > last.seq + 1:
+                if batch:
+                    steps.append(Deliver(batch))
+                batch = []
+                before = Cursor(entry.epoch, entry.seq - 1)
+                steps.append(Gap(GapReason.TRIMMED, at=before, first_seq=last.seq + 1, last_seq=before.seq))
+                self._delivered = Lineage()
+            self._delivered.append(entry.cursor)
+            batch.append(entry)
+        if batch:
+            steps.append(Deliver(batch))
+            self._end_if_terminal(batch[-1])
+        return steps
+
+    def _accept(self, push: Push, skip: int) -> Sequence[Entry]:
+        epoch, first_seq, length, events, _ = push
+        entries = [Entry(epoch, first_seq + at, events[at]) for at in range(skip, length)]
+        self._delivered.extend(entries[0].cursor, count=length - skip)
+        self._end_if_terminal(entries[-1])
+        return entries
+
+    def _end_if_terminal(self, entry: Entry) -> None:
+        if entry.is_terminal:
+            self._phase = _Phase.OVER
+            self._unpark()
+
+    def _connect_parked(self, steps: list[Step]) -> None:
+        """The log has been read to its end: hand on what the parked pushes have beyond it, or read again (rule 1)."""
+        if self._must_reread:
+            return
+        for at, push in enumerate(self._parked):
+            verdict, skip = judge_push(self._delivered.last, push)
+            if verdict is Verdict.DELIVER and push.events:
+                steps.append(Deliver(self._accept(push, skip)))
+                if self._phase is _Phase.OVER:
+                    return
+            elif verdict is not Verdict.DROP and at >= self._judged_by_next_page:
+                self._unpark(at)
+                return
+        self._unpark()
+        self._phase = _Phase.LIVE
+
+    def _begin_tracing(self) -> None:
+        self._phase = _Phase.TRACING
+        self._traced = Lineage()
+
+    def _take_traced(self, entries: Sequence[Entry], *, is_last: bool) -> list[Step]:
+        was_cut = False
+        for entry in entries:
+            last = self._traced.last
+            if last != START and entry.seq <= last.seq:  # the log forked while it was traced: once more
+                self._begin_tracing()
+                return []
+            if last != START and entry.seq > last.seq + 1:  # it was trimmed meanwhile: what matched so far is proven
+                was_cut = True
+                break
+            self._traced.append(entry.cursor)
+        keep = self._delivered.common_prefix(self._traced)
+        is_undecided = keep == self._traced.last and keep != self._delivered.last
+        if is_undecided and not is_last and not was_cut:
+            return []
+        is_void = keep != self._delivered.last and len(self._traced) > 0
+        self._phase = _Phase.READING
+        self._traced = Lineage()
+        if not is_void:
+            return []
+        self._delivered.keep_through(keep)
+        return [Rewound(keep)]
+
+    def _park(self, push: Push) -> None:
+        self._parked.append(push)
+        self._parked_entries += max(1, len(push.events))
+        self._parked_bytes += sum(map(len, push.events))
+        if self._parked_entries > self._max_parked_entries or self._parked_bytes > self._max_parked_bytes:
+            self._unpark()
+            self._must_reread = True
+
+    def _unpark(self, before: int | None = None) -> None:
+        """Forget the pushes parked before index ``before``; without it, all."""
+        self._parked = [] if before is None else self._parked[before:]
+        self._parked_entries = sum(max(1, len(push.events)) for push in self._parked)
+        self._parked_bytes = sum(len(event) for push in self._parked for event in push.events)
+        self._judged_by_next_page = 0
