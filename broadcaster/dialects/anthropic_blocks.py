@@ -1,0 +1,224 @@
+"""The content blocks of an answer, each from its start to its stop.
+
+Rules
+1. A block appends its events to ``out``; ``grow`` and ``end`` answer whether the block had a word for what came.
+   What it has no word for is passed on whole by the decoder.
+2. What a start already holds (text, thinking, signature, citations, input) is not lost: it comes out as deltas, or is
+   the value when no delta follows.
+3. Tool arguments are parsed only when whole. No fragments, or only empty ones, mean the input of the start.
+4. Citations come out one by one where they belong, and all together on the end of their text, since a fold keeps only
+   the last value of a metadata key. A cited web page is also a source, once for each URL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.anthropic_wire import (
+    CitationsDelta,
+    Delta,
+    InputJsonDelta,
+    Json,
+    SignatureDelta,
+    TextDelta,
+    ThinkingDelta,
+    extras_of,
+    metadata,
+)
+
+_TOOL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_RESULT_SUFFIX: Final = "_tool_result"
+
+
+@dataclass(slots=True)
+class Output:
+    """What the blocks of one answer share: how much the model has written, and the sources told."""
+
+    bytes: int = 0
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def count(self, text: str) -> None:
+        """Add the UTF-8 size of a piece that the model wrote."""
+        self.bytes += len(text) if text.isascii() else len(text.encode())
+
+
+class Block(Protocol):
+    """An open block."""
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        """Take a delta; False when it is not of this block's kind."""
+
+    def end(self, out: list[ev.Event]) -> bool:
+        """The block is whole; False when its stop must be passed on as it came."""
+
+
+def open_block(start: Json, id: str, *, output: Output, out: list[ev.Event]) -> Block | None:
+    """Open the block of a ``content_block_start``; None when our vocabulary has no word for it."""
+    match start:
+        case {"type": "text"}:
+            return _Text(start, id, output=output, out=out)
+        case {"type": "thinking"}:
+            return _Thinking(start, id, output=output, out=out)
+        case {"type": "redacted_thinking", "data": str(data)}:
+            return _Redacted(data, id, out=out)
+        case {"type": str(type), "id": str(), "name": str()} if type in _TOOL_TYPES:
+            return _Tool(start, output=output, out=out)
+        case {"type": str(type), "tool_use_id": str(), "content": _} if type.endswith(_RESULT_SUFFIX):
+            return _Result(start, out=out)
+        case _:
+            return None
+
+
+class _Text:
+    def __init__(self, start: Json, id: str, *, output: Output, out: list[ev.Event]) -> None:
+        self._id = id
+        self._output = output
+        self._citations: list[Json] = []
+        extras = extras_of(start, "type", "text", "citations")
+        out.append(ev.TextStart(id=id, provider_metadata=metadata(extras)))
+        if isinstance(text := start.get("text"), str) and text:
+            self.grow(TextDelta(text), out)
+        citations = start.get("citations")
+        for citation in citations if isinstance(citations, list) else ():
+            self._cite(citation, out)
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        if isinstance(delta, TextDelta):
+            self._output.count(delta.text)
+            out.append(ev.TextDelta(id=self._id, delta=delta.text))
+            return True
+        if isinstance(delta, CitationsDelta):
+            self._cite(delta.citation, out)
+            return True
+        return False
+
+    def end(self, out: list[ev.Event]) -> bool:
+        out.append(ev.TextEnd(id=self._id, provider_metadata=metadata(extras_of({"citations": self._citations}))))
+        return True
+
+    def _cite(self, citation: Json, out: list[ev.Event]) -> None:
+        self._citations.append(citation)
+        out.append(ev.TextDelta(id=self._id, delta="", provider_metadata=metadata({"citation": citation})))
+        match citation:
+            case {"url": str(url)} if url not in self._output.sources:
+                id = self._output.sources[url] = f"source-{len(self._output.sources)}"
+                title = citation.get("title")
+                out.append(ev.SourceUrl(source_id=id, url=url, title=title if isinstance(title, str) else None))
+
+
+class _Thinking:
+    def __init__(self, start: Json, id: str, *, output: Output, out: list[ev.Event]) -> None:
+        self._id = id
+        self._output = output
+        extras = extras_of(start, "type", "thinking", "signature")
+        out.append(ev.ReasoningStart(id=id, provider_metadata=metadata(extras)))
+        if isinstance(text := start.get("thinking"), str) and text:
+            self.grow(ThinkingDelta(text), out)
+        if isinstance(signature := start.get("signature"), str) and signature:
+            self.grow(SignatureDelta(signature), out)
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        if isinstance(delta, ThinkingDelta):
+            self._output.count(delta.thinking)
+            out.append(ev.ReasoningDelta(id=self._id, delta=delta.thinking))
+            return True
+        if isinstance(delta, SignatureDelta):
+            signed = metadata({"signature": delta.signature})
+            out.append(ev.ReasoningDelta(id=self._id, delta="", provider_metadata=signed))
+            return True
+        return False
+
+    def end(self, out: list[ev.Event]) -> bool:
+        out.append(ev.ReasoningEnd(id=self._id))
+        return True
+
+
+class _Redacted:
+    def __init__(self, data: str, id: str, *, out: list[ev.Event]) -> None:
+        self._id = id
+        out.append(ev.ReasoningStart(id=id, provider_metadata=metadata({"redactedData": data})))
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        return False
+
+    def end(self, out: list[ev.Event]) -> bool:
+        out.append(ev.ReasoningEnd(id=self._id))
+        return True
+
+
+class _Tool:
+    """A call of a tool of ours (``tool_use``) or of the provider's (the other types)."""
+
+    def __init__(self, start: Json, *, output: Output, out: list[ev.Event]) -> None:
+        self._output = output
+        self._fragments: list[str] = []
+        self._input = start.get("input", {})
+        extras = extras_of(start, "type", "id", "name", "input")
+        if start["type"] == "mcp_tool_use":
+            extras["blockType"] = start["type"]
+        self._call: dict[str, Any] = {
+            "tool_call_id": start["id"],
+            "tool_name": start["name"],
+            "provider_executed": None if start["type"] == "tool_use" else True,
+            "dynamic": True if start["type"] == "mcp_tool_use" else None,
+            "provider_metadata": metadata(extras),
+        }
+        out.append(ev.ToolInputStart(**self._call))
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        if not isinstance(delta, InputJsonDelta):
+            return False
+        self._output.count(delta.partial_json)
+        self._fragments.append(delta.partial_json)
+        out.append(ev.ToolInputDelta(tool_call_id=self._call["tool_call_id"], input_text_delta=delta.partial_json))
+        return True
+
+    def end(self, out: list[ev.Event]) -> bool:
+        text = "".join(self._fragments)
+        if not text.strip():
+            out.append(ev.ToolInputAvailable(**self._call, input=self._input))
+            return True
+        try:
+            parsed = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            told = f"the tool's arguments are not valid JSON: {error}"
+            out.append(ev.ToolInputError(**self._call, input=text, error_text=told))
+        else:
+            out.append(ev.ToolInputAvailable(**self._call, input=parsed))
+        return True
+
+
+class _Result:
+    """The answer of a tool that the provider ran: whole in its start."""
+
+    def __init__(self, start: Json, *, out: list[ev.Event]) -> None:
+        call: dict[str, Any] = {"tool_call_id": start["tool_use_id"], "provider_executed": True}
+        error = _tool_error(start)
+        if error is None:
+            rest = {name: value for name, value in start.items() if name not in ("content", "tool_use_id")}
+            extras = metadata({"toolResult": rest})
+            out.append(ev.ToolOutputAvailable(**call, output=start["content"], provider_metadata=extras))
+        else:
+            extras = metadata({"toolResult": start})
+            out.append(ev.ToolOutputError(**call, error_text=error, provider_metadata=extras))
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        return False
+
+    def end(self, out: list[ev.Event]) -> bool:
+        return True
+
+
+def _tool_error(block: Json) -> str | None:
+    """What went wrong in a result block, for people; None when nothing did."""
+    match block:
+        case {"content": {"type": str(type), **rest}} if type.endswith("_error"):
+            return str(rest.get("error_code") or type)
+        case {"is_error": True}:
+            return "the tool reported an error"
+        case _:
+            return None

@@ -1,0 +1,297 @@
+"""Decode: bytes of one Messages stream → events of ours.
+
+Rules
+1. ``message_start`` comes first; a content event before it, or a second one, is not the protocol (bad data).
+2. Parts are numbered in their order over the stream: on a proper stream that is the block's index.
+3. Blocks are told apart by their index and may interleave. A start on an index that is open, and the end of the
+   message, close what is open; a stop of a block that is not open says nothing; a delta of one is bad data.
+4. What we have no word for (event, block, delta) becomes ``data-anthropic`` with the wire event as its data, in its
+   place: nothing of it is lost, and what follows is not disturbed.
+5. Counts of ``message_delta`` are cumulative and overwrite those of ``message_start``; an absent or null one keeps
+   the old value. ``input_tokens`` is the wire's: without cached tokens, which are counted apart.
+6. ``message_stop`` is the terminal event; whatever follows it is ignored. An ``error`` event, and bad data, end the
+   stream too: what came before in the same chunk is still returned, the failure is raised by the next call.
+7. ``ping`` is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
+from broadcaster.dialects.anthropic_blocks import Block, Output, open_block
+from broadcaster.dialects.anthropic_wire import (
+    BAD_DATA,
+    DELTA_TYPES,
+    FINISH_REASONS,
+    PASSED_TYPE,
+    WIRE_TYPES,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Json,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    Ping,
+    WireEvent,
+    extras_of,
+    metadata,
+    told_fault,
+)
+from broadcaster.errors import BadFrame, ProviderFailed
+
+BYTES_PER_TOKEN: Final = 4
+"""For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
+other languages is smaller than with characters (a Chinese character is three bytes and about one token)."""
+
+_wire_decoder: Final[msgspec.json.Decoder[WireEvent]] = msgspec.json.Decoder(WireEvent)
+_any_decoder: Final = msgspec.json.Decoder()
+
+
+class AnthropicDecoder:
+    """One provider call. Call ``decode`` for every chunk and ``flush`` at the end of the body.
+
+    The answer is whole only if ``terminal_seen`` is true at the end: a clean end of the body proves nothing.
+    """
+
+    def __init__(self, *, request_id: str | None = None) -> None:
+        self._request_id = request_id
+        self._sse = SseDecoder()
+        self._is_started = False
+        self._terminal_seen = False
+        self._failure: ProviderFailed | None = None
+        self._blocks: dict[int, Block | None] = {}
+        self._parts = 0
+        self._output = Output()
+        self._usage: Json = {}
+        self._is_output_reported = False
+        self._stop: Json = {}
+
+    @property
+    def terminal_seen(self) -> bool:
+        """Whether ``message_stop`` has come: the answer is whole."""
+        return self._terminal_seen
+
+    @property
+    def failure(self) -> ProviderFailed | None:
+        """What the next call will raise; None while the stream is good."""
+        return self._failure
+
+    def decode(self, chunk: bytes) -> list[ev.Event]:
+        """The events that this chunk completes.
+
+        Raises ProviderFailed (1) with the reason of an ``error`` event, (2) ``provider_bad_data``; if events came
+        before it in the chunk, these are returned and the next call raises.
+        """
+        out: list[ev.Event] = []
+        if self._failure is None:
+            try:
+                for message in self._sse.decode(chunk):
+                    if not self._terminal_seen:
+                        self._read(message, out)
+            except BadFrame as error:
+                self._failure = BAD_DATA.failure(detail=error.detail)
+            except ProviderFailed as failure:
+                self._failure = failure
+        if self._failure is not None and not out:
+            raise self._failure
+        return out
+
+    def flush(self) -> list[ev.Event]:
+        """The body has ended: an incomplete event is dropped. Open parts stay open unless the answer is whole.
+
+        Raises ProviderFailed when ``decode`` held one back.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._sse.flush()
+        return []
+
+    def usage_so_far(self) -> ev.Usage:
+        """The counts known now: for an answer that was stopped, or failed.
+
+        The input is exact from ``message_start`` on. Until the provider has reported the output (it never does after a
+        cancel) that count is ``estimated``: one token for every BYTES_PER_TOKEN UTF-8 bytes of text, thinking and tool
+        arguments received, rounded up, and no less than the provider's own count so far.
+        """
+        reported = _count(self._usage.get("output_tokens")) or 0
+        output = reported if self._is_output_reported else max(reported, -(-self._output.bytes // BYTES_PER_TOKEN))
+        details = self._usage.get("output_tokens_details")
+        return ev.Usage(
+            input_tokens=_count(self._usage.get("input_tokens")),
+            output_tokens=output,
+            reasoning_tokens=_count(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+            cached_input_tokens=_count(self._usage.get("cache_read_input_tokens")),
+            cache_write_input_tokens=_count(self._usage.get("cache_creation_input_tokens")),
+            estimated=not self._is_output_reported,
+            provider_metadata=metadata(extras_of({"usage": dict(self._usage) or None})),
+        )
+
+    # ------------------------------------------------------------------------------------------------ reading one event
+
+    def _read(self, message: SseMessage, out: list[ev.Event]) -> None:
+        if message.event == "error":
+            raise told_fault(_error_type(message.data))
+        try:
+            event = _wire_decoder.decode(message.data)
+        except (msgspec.DecodeError, RecursionError):
+            self._read_odd(message, out)
+        else:
+            _HANDLERS[type(event)](self, event, message.data, out=out)
+
+    def _read_odd(self, message: SseMessage, out: list[ev.Event]) -> None:
+        """An event that is no known one in its known shape: an error, one of a newer API, or nonsense."""
+        whole, mended = _parse(message)
+        kind = whole.get("type")
+        if kind == "error":
+            raise told_fault(_error_type(mended))
+        if not isinstance(kind, str):
+            raise BAD_DATA.failure(detail="an event without a type")
+        is_new_delta = kind == "content_block_delta" and _delta_type(whole) not in DELTA_TYPES
+        if kind not in WIRE_TYPES or is_new_delta:
+            out.append(_passed(whole))
+            return
+        try:
+            event = _wire_decoder.decode(mended)
+        except msgspec.DecodeError:
+            raise BAD_DATA.failure(detail=f"a malformed {kind}") from None
+        _HANDLERS[type(event)](self, event, mended, out=out)
+
+    def _on_message_start(self, event: MessageStart, data: str, *, out: list[ev.Event]) -> None:
+        if self._is_started:
+            raise BAD_DATA.failure(detail="a second message_start")
+        self._is_started = True
+        message = event.message
+        self._take_usage(message.get("usage"))
+        extras = extras_of(message, "id", "type", "role", "model")
+        if self._request_id is not None:
+            extras["requestId"] = self._request_id
+        id, model = message.get("id"), message.get("model")
+        out.append(
+            ev.Start(
+                message_id=id if isinstance(id, str) else None,
+                message_metadata={"model": model} if isinstance(model, str) else None,
+                provider_metadata=metadata(extras),
+            )
+        )
+        out.append(ev.StartStep())
+
+    def _on_block_start(self, event: BlockStart, data: str, *, out: list[ev.Event]) -> None:
+        self._check_started()
+        self._close(event.index, out)
+        block = open_block(event.content_block, str(self._parts), output=self._output, out=out)
+        self._parts += 1
+        self._blocks[event.index] = block
+        if block is None:
+            out.append(_passed(_any_decoder.decode(data)))
+
+    def _on_block_delta(self, event: BlockDelta, data: str, *, out: list[ev.Event]) -> None:
+        try:
+            block = self._blocks[event.index]
+        except KeyError:
+            raise BAD_DATA.failure(detail="a delta of a block that is not open") from None
+        if block is None or not block.grow(event.delta, out):
+            out.append(_passed(_any_decoder.decode(data)))
+
+    def _on_block_stop(self, event: BlockStop, data: str, *, out: list[ev.Event]) -> None:
+        if not self._close(event.index, out):
+            out.append(_passed(_any_decoder.decode(data)))
+
+    def _on_message_delta(self, event: MessageDelta, data: str, *, out: list[ev.Event]) -> None:
+        self._check_started()
+        self._take_usage(event.usage)
+        self._is_output_reported |= _count((event.usage or {}).get("output_tokens")) is not None
+        self._stop |= extras_of(_any_decoder.decode(data), "type", "delta", "usage") | extras_of(event.delta)
+
+    def _on_message_stop(self, event: MessageStop, data: str, *, out: list[ev.Event]) -> None:
+        self._check_started()
+        for index in list(self._blocks):
+            self._close(index, out)
+        self._terminal_seen = True
+        told = dict(self._stop)
+        raw = told.pop("stop_reason", None)
+        stop_sequence = told.pop("stop_sequence", None)
+        extras = metadata(extras_of({"stopReason": raw, "stopSequence": stop_sequence, **told}))
+        reason = FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else None
+        out.append(self.usage_so_far())
+        out.append(ev.FinishStep(finish_reason=reason, provider_metadata=extras))
+        out.append(ev.Finish(finish_reason=reason, provider_metadata=extras))
+
+    def _on_ping(self, event: Ping, data: str, *, out: list[ev.Event]) -> None:
+        """Rule 7."""
+
+    # ------------------------------------------------------------------------------------------------------------ state
+
+    def _check_started(self) -> None:
+        if not self._is_started:
+            raise BAD_DATA.failure(detail="an answer without message_start")
+
+    def _close(self, index: int, out: list[ev.Event]) -> bool:
+        """Close the block, if it is open; False when it is one that we only pass on."""
+        if index not in self._blocks:
+            return True
+        block = self._blocks.pop(index)
+        return block is not None and block.end(out)
+
+    def _take_usage(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
+
+
+_HANDLERS: Final[dict[type, Callable[..., None]]] = {
+    MessageStart: AnthropicDecoder._on_message_start,
+    BlockStart: AnthropicDecoder._on_block_start,
+    BlockDelta: AnthropicDecoder._on_block_delta,
+    BlockStop: AnthropicDecoder._on_block_stop,
+    MessageDelta: AnthropicDecoder._on_message_delta,
+    MessageStop: AnthropicDecoder._on_message_stop,
+    Ping: AnthropicDecoder._on_ping,
+}
+
+
+def _passed(wire_event: Json) -> ev.DataEvent:
+    return ev.DataEvent(type=PASSED_TYPE, data=wire_event)
+
+
+def _parse(message: SseMessage) -> tuple[Json, str]:
+    """The object in the data, and its text, mended. Raises ProviderFailed when there is none.
+
+    (1) Servers that cut text by UTF-16 units send halves of a surrogate pair, which have no UTF-8 form: they become
+    "?". (2) Some gateways leave the type to the event's name, as in an empty ``event: ping``.
+    """
+    try:
+        whole = json.loads(message.data)
+        if isinstance(whole, dict) and message.event != DEFAULT_EVENT:
+            whole.setdefault("type", message.event)
+        mended = json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace").decode()
+        whole = _any_decoder.decode(mended)
+    except (ValueError, RecursionError):
+        raise BAD_DATA.failure(detail="an event that is not JSON") from None
+    if not isinstance(whole, dict):
+        raise BAD_DATA.failure(detail="an event that is not a JSON object")
+    return whole, mended
+
+
+def _error_type(data: str) -> object:
+    try:
+        whole = _any_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    error = whole.get("error") if isinstance(whole, dict) else None
+    return error.get("type") if isinstance(error, dict) else None
+
+
+def _delta_type(whole: Json) -> object:
+    delta = whole.get("delta")
+    return delta.get("type") if isinstance(delta, dict) else None
+
+
+def _count(value: object) -> int | None:
+    """A token count, or None for anything that is not one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,160 @@
+"""What is on the Anthropic wire: events as structs, and the tables from its words to ours.
+
+A struct holds only what the decoder branches on; whole objects stay dicts, so that fields of a newer API survive.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from broadcaster.core.events import FinishReason, ProviderMetadata
+from broadcaster.errors import ProviderFailed
+
+PROVIDER: Final = "anthropic"
+PASSED_TYPE: Final = "data-anthropic"
+"""Type of the events that carry, untouched, a wire event that our vocabulary has no word for."""
+
+Json: TypeAlias = dict[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------------------- the deltas
+
+
+class TextDelta(msgspec.Struct, tag="text_delta"):
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, tag="thinking_delta"):
+    thinking: str
+
+
+class SignatureDelta(msgspec.Struct, tag="signature_delta"):
+    signature: str
+
+
+class InputJsonDelta(msgspec.Struct, tag="input_json_delta"):
+    partial_json: str
+
+
+class CitationsDelta(msgspec.Struct, tag="citations_delta"):
+    citation: Json
+
+
+Delta: TypeAlias = TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta | CitationsDelta
+
+
+# ---------------------------------------------------------------------------------------------------------- the events
+
+
+class MessageStart(msgspec.Struct, tag="message_start"):
+    message: Json
+
+
+class BlockStart(msgspec.Struct, tag="content_block_start"):
+    index: int
+    content_block: Json
+
+
+class BlockDelta(msgspec.Struct, tag="content_block_delta"):
+    index: int
+    delta: Delta
+
+
+class BlockStop(msgspec.Struct, tag="content_block_stop"):
+    index: int
+
+
+class MessageDelta(msgspec.Struct, tag="message_delta"):
+    delta: Json
+    usage: Json | None = None
+
+
+class MessageStop(msgspec.Struct, tag="message_stop"):
+    pass
+
+
+class Ping(msgspec.Struct, tag="ping"):
+    pass
+
+
+WireEvent: TypeAlias = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping
+
+WIRE_TYPES: Final = frozenset(str(struct.__struct_config__.tag) for struct in WireEvent.__args__)
+DELTA_TYPES: Final = frozenset(str(struct.__struct_config__.tag) for struct in Delta.__args__)
+
+
+# ---------------------------------------------------------------------------------------------------------- the tables
+
+
+FINISH_REASONS: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool-calls",
+    "refusal": "content-filter",
+    # The turn is not over: the provider wants to be asked to go on.
+    "pause_turn": "other",
+}
+"""Stop reasons of the wire; one that is not here becomes ``other``. The raw one always rides in the metadata."""
+
+
+class Fault(NamedTuple):
+    """What an error type of the wire means to us."""
+
+    reason: str
+    text: str
+    retryable: bool
+
+    def failure(self, *, detail: str = "", retry_after_s: float | None = None) -> ProviderFailed:
+        """The error to raise; ``detail`` must be safe to show."""
+        text = f"{self.text} ({detail})" if detail else self.text
+        return ProviderFailed(text, reason=self.reason, retryable=self.retryable, retry_after_s=retry_after_s)
+
+
+_BAD_REQUEST: Final = Fault("provider_bad_request", "the provider refused the request", False)
+_AUTH: Final = Fault("provider_auth", "the provider refused the credentials or the account", False)
+_ERROR: Final = Fault("provider_error", "the provider reported an error of its own", True)
+
+BAD_DATA: Final = Fault("provider_bad_data", "the provider sent what is not its protocol", True)
+
+_FAULTS: Final = {
+    "overloaded_error": Fault("provider_overloaded", "the provider is overloaded", True),
+    "rate_limit_error": Fault("provider_rate_limited", "the provider's rate limit is reached", True),
+    "timeout_error": Fault("provider_timeout", "the provider gave up by its own deadline", True),
+    "api_error": _ERROR,
+    "conflict_error": _ERROR,
+    "authentication_error": _AUTH,
+    "permission_error": _AUTH,
+    "billing_error": _AUTH,
+    "invalid_request_error": _BAD_REQUEST,
+    "not_found_error": _BAD_REQUEST,
+    "request_too_large": _BAD_REQUEST,
+}
+
+
+def fault_of(error_type: str | None) -> Fault | None:
+    """The meaning of an error's ``type``; None when the type is not known."""
+    return _FAULTS.get(error_type or "")
+
+
+def told_fault(error_type: object) -> ProviderFailed:
+    """The failure for an ``error`` event. Its text holds the type if it is a known one and nothing else of the wire:
+
+    a provider's own message may repeat what it was sent.
+    """
+    if isinstance(error_type, str) and (fault := fault_of(error_type)) is not None:
+        return fault.failure(detail=error_type)
+    return _ERROR.failure()
+
+
+def metadata(extras: Json) -> ProviderMetadata | None:
+    """Extras as provider metadata; None when there are none."""
+    return {PROVIDER: extras} if extras else None
+
+
+def extras_of(whole: Json, *known: str) -> Json:
+    """The fields of an object that have no place of their own in our events, without the empty ones."""
+    return {name: value for name, value in whole.items() if name not in known and value not in (None, [], "")}

@@ -1,0 +1,68 @@
+"""The dialect ``native``: the log's entries as they are, and the hub's notices as named events.
+
+Rules
+1. An entry is ``id: <epoch>-<seq>`` and ``data: <event JSON>``: the bytes of the log, untouched.
+2. A notice is an event named ``hub.*``, a prefix that publishers cannot use. Only ``hub.gap`` carries an id, the cursor
+   that delivery continues from: else a browser that reconnects would come back to the same gap for ever.
+3. ``hub.hello`` opens every response; it and ``hub.bye`` carry ``retry``.
+4. A frame depends on its entry alone: any piece of a stream is encoded without the pieces before it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.sse import encode_comment, encode_frame
+
+HELLO: Final = "hub.hello"
+LIVE: Final = "hub.live"
+GAP: Final = "hub.gap"
+STALLED: Final = "hub.stalled"
+BYE: Final = "hub.bye"
+
+_json: Final = msgspec.json.Encoder()
+_LIVE_FRAME: Final = encode_frame(b"{}", event=LIVE)
+
+
+class NativeEncoder:
+    """Entries and notices → frames. It has no options and no state: one serves everybody."""
+
+    __slots__ = ()
+
+    name: Final = "native"
+    heartbeat: Final = encode_comment()
+
+    def frame(self, entry: Entry) -> bytes:
+        """The entry's frame. A line break in the event (JSON has none) becomes another ``data`` line."""
+        epoch, seq, event = entry
+        if b"\n" in event or b"\r" in event:
+            return encode_frame(event, id=f"{epoch}-{seq}")
+        return b"id: %d-%d\ndata: %b\n\n" % (epoch, seq, event)
+
+    def hello(self, stream_id: str, *, status: str, retry_ms: int) -> bytes:
+        """The first block: which stream this is, how it stands, and how long to wait before a reconnect."""
+        return encode_frame(_json.encode({"id": stream_id, "status": status}), event=HELLO, retry_ms=retry_ms)
+
+    def live(self) -> bytes:
+        """All that the log held has been delivered; what follows is the live tail."""
+        return _LIVE_FRAME
+
+    def gap(self, gap: Gap) -> bytes:
+        """Entries ``from`` to ``to`` will not come (any more); 0 to 0: it is not known which."""
+        told = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
+        return encode_frame(_json.encode(told), event=GAP, id=str(gap.at))
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        """Why nothing new comes; None: it moves again."""
+        return encode_frame(_json.encode({"reason": None if reason is None else reason.value}), event=STALLED)
+
+    def bye(self, reason: str, *, reconnect: bool, retry_ms: int) -> bytes:
+        """The last block of a response that ends before its stream does."""
+        return encode_frame(_json.encode({"reason": reason, "reconnect": reconnect}), event=BYE, retry_ms=retry_ms)
+
+
+NATIVE: Final = NativeEncoder()

@@ -1,0 +1,46 @@
+"""``python -m broadcaster.testing``: paced text for any model, for demonstrations and load."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from broadcaster.testing.script import PacedText, Script
+from broadcaster.testing.server import ScriptedProvider
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; the first line of stdout says where."""
+    parser = argparse.ArgumentParser(prog="python -m broadcaster.testing", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one")
+    parser.add_argument("--rate", type=_positive, default=50.0, help="events per second of one answer")
+    parser.add_argument("--tokens", type=int, default=200, help="words of one answer")
+    chosen = parser.parse_args(arguments)
+    script = Script(PacedText(tokens=chosen.tokens, rate=chosen.rate))
+    asyncio.run(_serve(ScriptedProvider(default=script, host=chosen.host, port=chosen.port)))
+
+
+async def _serve(provider: ScriptedProvider) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with provider:
+        sys.stdout.write(f"listening on {provider.base_url}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
+if __name__ == "__main__":
+    main()

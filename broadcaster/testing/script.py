@@ -1,0 +1,207 @@
+"""Scripts: what the scripted provider does with a request, step by step, without a clock.
+
+    Script(Send(*message(text("Hello"))))                       a good answer
+    Script(Send(message_start()), Wait(gate), Cut())            a cut when the test says so
+    Script(Answer(429, headers={"retry-after": "2"}))           a refusal
+    Script(Hang())                                              no headers, ever
+
+A script that runs out of steps ends the body properly: without ``message_stop`` that is a clean truncation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+from broadcaster.testing import wire
+from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, Exchange
+
+
+class Step(Protocol):
+    """One thing that a script does."""
+
+    async def run(self, exchange: Exchange) -> None:
+        """Do it; returns when the next step may begin."""
+
+
+class Script:
+    """Steps in their order; may serve any number of requests."""
+
+    def __init__(self, *steps: Step) -> None:
+        self.steps = steps
+
+    @classmethod
+    def of_text(cls, *pieces: str) -> Script:
+        """A whole answer with one text block, a delta for each piece."""
+        return cls(Send(*wire.message(wire.text(*pieces))))
+
+    async def play(self, exchange: Exchange) -> None:
+        """Run every step, and end the body unless a step has ended the answer."""
+        for step in self.steps:
+            await step.run(exchange)
+        if not exchange.is_over:
+            await exchange.finish()
+
+
+class Gate:
+    """Where scripts stand until the test opens: order without sleeps."""
+
+    def __init__(self) -> None:
+        self._opened = asyncio.Event()
+        self._reached = asyncio.Event()
+
+    def open(self) -> None:
+        """Let pass whoever stands here or comes later."""
+        self._opened.set()
+
+    async def wait_reached(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Until a script stands here: everything before the gate has been written. Raises TimeoutError."""
+        await asyncio.wait_for(self._reached.wait(), timeout_s)
+
+    async def wait_opened(self) -> None:
+        """Stand here until the test opens."""
+        self._reached.set()
+        await self._opened.wait()
+
+
+# ----------------------------------------------------------------------------------------------------------- good steps
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Send status and headers before the first event. Without this step they go with the first bytes."""
+
+    extra: Mapping[str, str] | None = None
+
+    async def run(self, exchange: Exchange) -> None:
+        await exchange.send_head(self.extra)
+
+
+class Send:
+    """Send wire events, each in a chunk of its own."""
+
+    def __init__(self, *events: wire.WireEvent) -> None:
+        self.events = events
+
+    async def run(self, exchange: Exchange) -> None:
+        for event in self.events:
+            await exchange.send(wire.frame(event))
+
+
+@dataclass(frozen=True)
+class SendRaw:
+    """Send bytes as they are: comments, CRLF, bad JSON."""
+
+    data: bytes
+
+    async def run(self, exchange: Exchange) -> None:
+        await exchange.send(self.data)
+
+
+@dataclass(frozen=True)
+class SendCut:
+    """Send bytes in pieces that end at the given offsets, each in a chunk and a write of its own.
+
+    The client may still read several at once: TCP keeps no borders.
+    """
+
+    data: bytes
+    at: Sequence[int]
+
+    async def run(self, exchange: Exchange) -> None:
+        borders = [0, *self.at, len(self.data)]
+        for begin, end in pairwise(borders):
+            await exchange.send(self.data[begin:end])
+            # One loop turn, so that a client in this loop gets its chance between two pieces.
+            await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait for a gate that the test opens."""
+
+    gate: Gate
+
+    async def run(self, exchange: Exchange) -> None:
+        await self.gate.wait_opened()
+
+
+@dataclass(frozen=True)
+class PacedText:
+    """A whole answer of ``word0 word1 …`` at ``rate`` events per second: for demonstrations and load, not for tests.
+
+    Every word has its own due time, so a busy moment is caught up and the rate holds over the whole answer.
+    """
+
+    tokens: int = 200
+    rate: float = 50.0
+
+    async def run(self, exchange: Exchange) -> None:
+        body = exchange.request.body
+        model = body.get("model", wire.DEFAULT_MODEL) if isinstance(body, dict) else wire.DEFAULT_MODEL
+        start, block_start, *_, block_stop, delta, stop = wire.message(
+            wire.text(), model=model, output_tokens=self.tokens
+        )
+        await Send(start, block_start).run(exchange)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number in range(self.tokens):
+            await asyncio.sleep(max(0.0, began + (number + 1) / self.rate - loop.time()))
+            await exchange.send(wire.frame(wire.text_delta(0, f"word{number} ")))
+        await Send(block_stop, delta, stop).run(exchange)
+
+
+# --------------------------------------------------------------------------------------------------------------- faults
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status answer in place of a stream; without a body, the API's own error body for that status."""
+
+    status: int
+    headers: Mapping[str, str] | None = None
+    body: Any = None
+    message: str = "scripted"
+
+    async def run(self, exchange: Exchange) -> None:
+        body = self.body
+        if body is None:
+            body = wire.error(wire.ERROR_TYPES.get(self.status, "api_error"), self.message)
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await exchange.answer(self.status, raw, self.headers)
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Say nothing more, until the client leaves. As the first step: no headers, ever."""
+
+    async def run(self, exchange: Exchange) -> None:
+        await exchange.wait_gone()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Close in the middle of a chunk; as the first step, close without any answer."""
+
+    async def run(self, exchange: Exchange) -> None:
+        exchange.cut()
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Close with a TCP RST."""
+
+    async def run(self, exchange: Exchange) -> None:
+        exchange.reset()
+
+
+@dataclass(frozen=True)
+class BadJson:
+    """Send an event whose data is no JSON."""
+
+    async def run(self, exchange: Exchange) -> None:
+        await exchange.send(b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"del\n\n')

@@ -1,0 +1,188 @@
+"""Anthropic decode: laws that hold for every stream and every way the network cuts it."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.anthropic import AnthropicDecoder
+from broadcaster.errors import ProviderFailed
+from broadcaster.testing import wire
+from tests.dialects.anthropic_streams import GOOD_ENDINGS, STREAMS, stream
+
+Outcome = tuple[list[ev.Event], str | None, bool, ev.Usage]
+
+
+def outcome(*chunks: bytes) -> Outcome:
+    """All a caller can see: the events, the reason of a failure, whether the answer is whole, the usage."""
+    decoder, events, reason = AnthropicDecoder(), list[ev.Event](), None
+    try:
+        for chunk in chunks:
+            events += decoder.decode(chunk)
+        events += decoder.flush()
+    except ProviderFailed as failure:
+        reason = failure.reason
+    return events, reason, decoder.terminal_seen, decoder.usage_so_far()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_cut_at_any_byte_gives_the_same(name: str):
+    raw = STREAMS[name]
+    whole = outcome(raw)
+    for cut in range(len(raw) + 1):
+        assert outcome(raw[:cut], raw[cut:]) == whole, f"cut at {cut}"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_comes_byte_by_byte_gives_the_same(name: str):
+    raw = STREAMS[name]
+    assert outcome(*(raw[at : at + 1] for at in range(len(raw)))) == outcome(raw)
+
+
+@pytest.mark.parametrize("name", GOOD_ENDINGS)
+def test_a_good_stream_obeys_the_order_and_ends_once(name: str):
+    events, reason, is_whole, _ = outcome(STREAMS[name])
+    assert (reason, is_whole) == (None, True)
+    check_order(events)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_event_can_be_stored_and_read_back(name: str):
+    for event in outcome(STREAMS[name])[0]:
+        assert not isinstance(event, ev.UnknownEvent)
+        raw = ev.encode_event(event)
+        assert b"\n" not in raw
+        assert b"\r" not in raw
+        assert ev.decode_event(raw) == event
+
+
+def check_order(events: list[ev.Event]) -> None:
+    """The order that clients enforce: a delta within its part, each part once, all closed, one terminal, last."""
+    open_parts: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
+    for event in events:
+        match event:
+            case ev.TextStart(id=id) | ev.ReasoningStart(id=id) | ev.ToolInputStart(tool_call_id=id):
+                kind = "tool" if isinstance(event, ev.ToolInputStart) else "part"
+                assert (kind, id) not in seen
+                seen.add((kind, id))
+                open_parts.add((kind, id))
+            case ev.TextDelta(id=id) | ev.ReasoningDelta(id=id):
+                assert ("part", id) in open_parts
+            case ev.ToolInputDelta(tool_call_id=id):
+                assert ("tool", id) in open_parts
+            case ev.TextEnd(id=id) | ev.ReasoningEnd(id=id):
+                open_parts.remove(("part", id))
+            case ev.ToolInputAvailable(tool_call_id=id) | ev.ToolInputError(tool_call_id=id):
+                open_parts.remove(("tool", id))
+            case ev.ToolOutputAvailable(tool_call_id=id) | ev.ToolOutputError(tool_call_id=id):
+                assert ("tool", id) in seen
+    assert not open_parts
+    assert [type(event) for event in events[:2]] == [ev.Start, ev.StartStep]
+    assert [type(event) for event in events[-3:]] == [ev.Usage, ev.FinishStep, ev.Finish]
+    assert sum(isinstance(event, ev.Finish | ev.Error | ev.Abort) for event in events) == 1
+
+
+# ------------------------------------------------------------------------------------------------ streams by hypothesis
+
+words = st.text(max_size=12).filter(lambda text: not any("\ud800" <= char <= "\udfff" for char in text))
+pieces = st.lists(words, max_size=4)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+citations = st.lists(
+    st.builds(wire.web_citation, words, title=words) | st.fixed_dictionaries({"type": words}), max_size=3
+)
+
+
+@st.composite
+def tools(draw: st.DrawFn) -> tuple[wire.Block, Any]:
+    value = draw(st.dictionaries(words, json_values, max_size=3))
+    text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    borders = [0, *cuts, len(text)]
+    fragments = [text[begin:end] for begin, end in pairwise(borders)]
+    build = draw(st.sampled_from([wire.tool_use, wire.server_tool_use]))
+    return build("a_tool", *fragments), value
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[list[wire.WireEvent], dict[str, Any]]:
+    """A proper stream with strange blocks, and pings strewn in, and what a client must be able to read from it."""
+    blocks: list[wire.Block] = []
+    told: dict[str, Any] = {"text": [], "thinking": [], "signatures": [], "inputs": [], "citations": [], "passed": []}
+    for number in range(draw(st.integers(0, 5))):
+        match draw(st.sampled_from(["text", "thinking", "tool", "strange"])):
+            case "text":
+                said, cited = draw(pieces), draw(citations)
+                blocks.append(wire.text(*said, citations=cited))
+                told["text"].append("".join(said))
+                told["citations"] += cited
+            case "thinking":
+                said, signature = draw(pieces), draw(words)
+                blocks.append(wire.thinking(*said, signature=signature))
+                told["thinking"].append("".join(said))
+                told["signatures"].append(signature)
+            case "tool":
+                block, value = draw(tools())
+                block.start["id"] = f"call_{number}"
+                blocks.append(block)
+                told["inputs"].append(value)
+            case _:
+                block = wire.Block({"type": "hologram", "size": draw(json_values)}, [{"type": "shape_delta"}])
+                told["passed"] += wire.block_events(len(blocks), block)
+                blocks.append(block)
+    events = wire.message(*blocks, stop_reason=draw(st.none() | words))
+    for at in sorted(draw(st.lists(st.integers(1, len(events) - 1), max_size=3)), reverse=True):
+        events.insert(at, wire.ping())
+    return events, told
+
+
+@given(answers(), st.data())
+def test_nothing_of_an_answer_is_lost_however_it_is_cut(
+    answer: tuple[list[wire.WireEvent], dict[str, Any]], data: st.DataObject
+):
+    wire_events, told = answer
+    raw = stream(*wire_events)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6), label="cuts"))
+    borders = [0, *cuts, len(raw)]
+    events, reason, is_whole, usage = outcome(*(raw[begin:end] for begin, end in pairwise(borders)))
+    assert (reason, is_whole, usage.estimated) == (None, True, False)
+    check_order(events)
+    assert read_back(events) == told
+
+
+def read_back(events: list[ev.Event]) -> dict[str, Any]:
+    told: dict[str, Any] = {"text": [], "thinking": [], "signatures": [], "inputs": [], "citations": [], "passed": []}
+    for event in events:
+        extras = (getattr(event, "provider_metadata", None) or {}).get("anthropic", {})
+        match event:
+            case ev.TextStart():
+                told["text"].append("")
+            case ev.TextDelta(delta=delta):
+                told["text"][-1] += delta
+                told["citations"] += [extras["citation"]] if extras else []
+            case ev.ReasoningStart():
+                told["thinking"].append("")
+            case ev.ReasoningDelta(delta=delta):
+                told["thinking"][-1] += delta
+                told["signatures"] += [extras["signature"]] if extras else []
+            case ev.ToolInputAvailable(input=value):
+                told["inputs"].append(value)
+            case ev.DataEvent(data=value):
+                told["passed"].append(value)
+    return told
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_garbage_ends_in_silence_or_in_a_failure_and_never_in_an_answer(chunks: list[bytes]):
+    events, reason, is_whole, _ = outcome(*chunks)
+    assert not is_whole
+    assert reason in (None, "provider_bad_data", "provider_error")
+    assert not any(isinstance(event, ev.Finish) for event in events)

