@@ -110,6 +110,8 @@ class EmbeddedServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
+            # Ctrl-C in the terminal is for the parent, which ends its workers before their Redis.
+            start_new_session=True,
         )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

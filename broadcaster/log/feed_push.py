@@ -1,0 +1,35 @@
+"""The wire form of a push, as the append script publishes it on a stream's live channel.
+
+    1 <epoch> <first_seq> <count>[ <prev_epoch>]        head, ASCII
+    \\n<event JSON>                                      count times; none at all: a poke
+
+Compact JSON holds no raw line feed, so the events are split at line feeds and never parsed here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broadcaster.core.continuity import Push
+
+_VERSION: Final = b"1"
+_WITH_PREV_EPOCH: Final = 5
+
+
+def parse_push(payload: bytes) -> Push | None:
+    """Read a push; None when its head makes no sense (the tail check repairs what it meant to say).
+
+    It becomes a poke when (1) it is of another version, whose events may mean something else, (2) it carries none,
+    (3) it carries another number of them than it says.
+    """
+    head, _, body = payload.partition(b"\n")
+    words = head.split(b" ")
+    try:
+        version, epoch, first_seq, count = words[0], int(words[1]), int(words[2]), int(words[3])
+        prev_epoch = int(words[4]) if len(words) >= _WITH_PREV_EPOCH and version == _VERSION else None
+    except (IndexError, ValueError):
+        return None
+    if epoch < 0 or first_seq < 1 or count < 1:
+        return None
+    events = body.split(b"\n") if body and version == _VERSION else ()
+    return Push(epoch, first_seq, count, events if len(events) == count else (), prev_epoch)

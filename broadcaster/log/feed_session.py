@@ -1,0 +1,171 @@
+"""One subscriber connection, from its opening to its end: bytes in, pushes out.
+
+Rules
+1. Our own ``asyncio.Protocol`` round ``hiredis.Reader`` (RESP2): a push costs one dictionary look-up and one call.
+2. Every error ends the session, whatever its text (MOVED, NOPERM, NOAUTH, LOADING …): what a half-working connection
+   would have delivered nobody can know. The next session subscribes again and reads again.
+3. A channel that the server takes away unasked (its slot moved to another node) ends the session too.
+4. The (un)subscribe commands of one loop turn leave in one write; a channel that came and went within the turn in none.
+5. A reply that has not ended within ``reply_bytes`` ends the session: memory is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, cast
+
+import hiredis
+
+_INCOMPLETE: Final = object()
+_SUBSCRIBE: Final = "SSUBSCRIBE"
+_UNSUBSCRIBE: Final = "SUNSUBSCRIBE"
+
+
+class Listener(Protocol):
+    """Who wants a channel. Called from the event loop, must not block; an exception is the listener's own to catch."""
+
+    def push(self, payload: bytes) -> None:
+        """A message came on the channel."""
+
+    def subscribed(self) -> None:
+        """From now on messages come; those before may have been lost. Again after each reconnect."""
+
+    def lost(self) -> None:
+        """No messages come until ``subscribed`` is called again."""
+
+
+class Session(asyncio.Protocol):
+    """The protocol of one connection; ``wanted`` is the owner's table of channels, which outlives it."""
+
+    def __init__(self, wanted: Mapping[bytes, Listener], *, reply_bytes: int) -> None:
+        self._wanted = wanted
+        self._reply_bytes = reply_bytes
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._transport: asyncio.Transport | None = None
+        self._sent: set[bytes] = set()  # channels the server was told to subscribe
+        self._acked: set[bytes] = set()  # of them, those it has confirmed
+        self._leaving: dict[bytes, int] = {}  # unsubscribes sent and not confirmed
+        self._changed: dict[bytes, None] = {}
+        self._turn: asyncio.Handle | None = None
+        self.closed = asyncio.Event()
+        self.greeted = asyncio.Event()  # the first subscription is confirmed, or the session has ended
+        self.reason = "the server closed the connection"
+        self.heard_at = self._loop.time()
+
+    def start(self, greeting: tuple[str, ...]) -> None:
+        """Greet and subscribe everything wanted."""
+        if self._transport is not None and greeting:
+            self._transport.write(_encode(*greeting))
+        self._changed = dict.fromkeys(self._wanted)
+        self._send_turn()
+
+    def change(self, channel: bytes) -> None:
+        """``wanted`` has got or lost this channel; the server is told at the end of the loop turn."""
+        self._changed[channel] = None
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._send_turn)
+
+    def drop(self, reason: str) -> None:
+        """End the session at once; ``closed`` follows."""
+        if not self.closed.is_set():
+            self.reason = reason
+            self._end()
+            if self._transport is not None:
+                self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None and not self.closed.is_set():
+            self.reason = f"the connection broke: {error}"
+        self._end()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while not self.closed.is_set():
+                reply = reader.gets()
+                if reply is _INCOMPLETE:
+                    break
+                self._take(reply)
+        except hiredis.ProtocolError as error:
+            self.drop(f"not RESP: {error}")
+            return
+        if reader.len() > self._reply_bytes:
+            self.drop(f"a reply longer than {self._reply_bytes} bytes")
+
+    # -- replies
+
+    def _take(self, reply: Any) -> None:
+        if type(reply) is not list:
+            if isinstance(reply, hiredis.ReplyError):
+                self.drop(f"the server refused: {reply}")
+            return
+        kind = reply[0]
+        if kind == b"smessage":
+            listener = self._wanted.get(reply[1])
+            if listener is not None:
+                listener.push(reply[2])
+        elif kind == b"ssubscribe":
+            self._confirm(reply[1])
+        elif kind == b"sunsubscribe":
+            self._confirm_leave(reply[1])
+
+    def _confirm(self, channel: bytes) -> None:
+        self.greeted.set()
+        if channel in self._sent:
+            self._acked.add(channel)
+        listener = self._wanted.get(channel)
+        if listener is not None:
+            listener.subscribed()
+
+    def _confirm_leave(self, channel: bytes) -> None:
+        pending = self._leaving.pop(channel, 0)
+        if pending > 1:
+            self._leaving[channel] = pending - 1
+        elif pending == 0 and channel in self._wanted:
+            self.drop("the server took a channel away")
+
+    # -- commands
+
+    def _send_turn(self) -> None:
+        self._turn = None
+        changed, self._changed = self._changed, {}
+        if self._transport is None or self.closed.is_set():
+            return
+        commands = [command for channel in changed if (command := self._command(channel))]
+        if commands:
+            self._transport.write(b"".join(commands))
+
+    def _command(self, channel: bytes) -> bytes:
+        """What brings the server's subscriptions in line with ``wanted``; empty when they are."""
+        if channel in self._wanted:
+            if channel not in self._sent:
+                self._sent.add(channel)
+                return _encode(_SUBSCRIBE, channel)
+            if channel in self._acked:  # it came and went within one turn: the server never heard of it
+                self._wanted[channel].subscribed()
+        elif channel in self._sent:
+            self._sent.discard(channel)
+            self._acked.discard(channel)
+            self._leaving[channel] = self._leaving.get(channel, 0) + 1
+            return _encode(_UNSUBSCRIBE, channel)
+        return b""
+
+    def _end(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self.closed.set()
+        self.greeted.set()
+
+
+def _encode(*words: str | bytes) -> bytes:
+    return cast(bytes, hiredis.pack_command(cast(Any, words)))

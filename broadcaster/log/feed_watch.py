@@ -1,0 +1,294 @@
+"""The watch of one stream: its splice, driven. Pushes come in, the log is read where needed, the sink is told.
+
+Theory of operation. A watch subscribes first. With the confirmation (and again with each one after a reconnect) it
+reads the log from the last entry it delivered to its end; from then on pushes carry it. Whatever goes wrong later (a
+hole, a fork, a lost connection, a tail check that sees more) is the same path: the splice wants a read, and the one
+repair task of this watch reads until it wants no more.
+
+Rules
+1. One repair at a time: the splice says whether one is wanted, ``_is_repairing`` whether one is under way.
+2. A read without success is repeated with a capped, jittered back-off for as long as the stream is watched.
+3. An unexpected error (of the sink, or ours) never ends a watch silently: it is counted and logged, and because nobody
+   knows what the sink has kept, everything told is voided and told again.
+4. After the terminal entry nothing is left to do: the channel is unsubscribed, tail checks stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from broadcaster.core.continuity import TailVerdict, judge_tail
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.splice import Deliver, Rewound, Settled, Splice, Step
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
+from broadcaster.log.feed_ports import FeedLog, StreamSink
+from broadcaster.log.feed_push import parse_push
+from broadcaster.log.feed_stall import Stall
+from broadcaster.log.streams import OVER, Tail
+
+_log = structlog.get_logger(__name__)
+
+_RUNNING: Final = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What every watch of a feed shares."""
+
+    log: FeedLog
+    times: FeedTimes
+    limits: FeedLimits
+    stats: FeedStats
+    rng: random.Random
+    reads: asyncio.Semaphore
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    heard: Callable[[], None]  # the log answered
+
+
+class StreamWatch:
+    """One watched stream; made by ``Feed.watch``. ``on_over`` is called once: no more messages are needed."""
+
+    def __init__(
+        self,
+        stream_id: str,
+        sink: StreamSink,
+        supply: Supply,
+        *,
+        unheard_s: Callable[[], float],
+        on_over: Callable[[StreamWatch], None],
+    ) -> None:
+        self.stream_id = stream_id
+        self._sink = sink
+        self._supply = supply
+        self._on_over = on_over
+        self._splice = self._create_splice()
+        self._stall = Stall(self._tell_stall, times=supply.times, unheard_s=unheard_s)
+        self._synced = asyncio.Event()
+        self._was_live = False
+        self._is_closed = False
+        self._is_repairing = False
+        self._must_void = False  # the sink may hold anything: rewound(START) goes first
+        self._repair_task: asyncio.Task[None] | None = None
+        self._stall.read_due()
+
+    @property
+    def last(self) -> Cursor:
+        """The last id delivered; START when none."""
+        return self._splice.last
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` was called."""
+        return self._is_closed
+
+    @property
+    def is_over(self) -> bool:
+        """The terminal was delivered, or the watch closed: no tail checks any more."""
+        return self._is_closed or self._splice.is_over
+
+    @property
+    def is_suspect(self) -> bool:
+        """Its worker may be gone: look again soon."""
+        return not self.is_over and self._stall.is_suspect
+
+    async def synced(self) -> None:
+        """Wait for the first ``live()``. Raises LogUnavailable when the watch or its feed was closed before."""
+        await self._synced.wait()
+        if not self._was_live:
+            raise LogUnavailable(f"the watch of {self.stream_id} was closed before its log was read")
+
+    def close(self) -> None:
+        """Tell the sink nothing more, unsubscribe. A read under way runs out unheeded."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._stall.close()
+            self._synced.set()
+            self._on_over(self)
+
+    def fail(self) -> None:
+        """The feed itself has ended: say so, then close."""
+        self._tell_stall(StallReason.LOG_UNAVAILABLE)
+        self.close()
+
+    # -- the listener of the live channel
+
+    def push(self, payload: bytes) -> None:
+        """A message on the live channel; never raises (an error would take the connection down for all)."""
+        stats = self._supply.stats
+        stats.pushes += 1
+        push = parse_push(payload)
+        if push is None:
+            stats.unreadable += 1
+            return
+        if self.is_over:
+            return
+        try:
+            splice = self._splice
+            was_live = splice.is_live
+            entries = splice.receive(push)
+            if entries:
+                self._deliver(entries)
+                self._stall.moved()
+                self._end_if_over()
+            elif splice.is_live:
+                stats.dropped += 1
+            elif was_live:
+                stats.holes += 1
+                self._start_repair()
+        except Exception as error:
+            self._crash(error)
+            self._start_repair(failures=1)
+
+    def subscribed(self) -> None:
+        """Messages come from now on: what came before is in the log."""
+        self._splice.reread()
+        self._start_repair()
+
+    def lost(self) -> None:
+        """The connection is gone; its node may be silent."""
+        self.unheard()
+
+    # -- what the feed's checks found
+
+    def unheard(self) -> None:
+        """A request to the log had no answer, or the connection is lost."""
+        if not self.is_over:
+            self._stall.unheard()
+
+    def judge(self, tail: Tail) -> TailVerdict:
+        """Place what was delivered against the log's tail."""
+        return judge_tail(self.last, tail.last or START, has_ended=tail.status in OVER)
+
+    def observe(self, tail: Tail) -> None:
+        """Act on a tail check."""
+        if self.is_over:
+            return
+        verdict = self.judge(tail)
+        if verdict is TailVerdict.HOLE or verdict is TailVerdict.FORK:
+            if self._splice.is_live:
+                self._supply.stats.holes += 1
+                self._splice.trace() if verdict is TailVerdict.FORK else self._splice.reread()
+            self._start_repair()
+        elif self._splice.is_live:
+            self._stall.answered()
+        is_lost = tail.status is None and self.last != START  # Redis came back empty: somebody must restore it
+        self._stall.leased(tail.leased or not (tail.status == _RUNNING or is_lost))
+
+    # -- the repair
+
+    def _start_repair(self, failures: int = 0) -> None:
+        if self._is_repairing or self.is_over or not self._splice.wants_read:
+            return
+        self._is_repairing = True
+        self._supply.stats.repairs += 1
+        self._stall.read_due()
+        self._repair_task = self._supply.spawn(self._repair(failures))
+
+    async def _repair(self, failures: int) -> None:
+        supply = self._supply
+        try:
+            while not self.is_over and self._splice.wants_read:
+                if failures:
+                    await asyncio.sleep(supply.times.backoff_s(failures, supply.rng))
+                try:
+                    await self._read_page()
+                    failures = 0
+                except (LogUnavailable, TimeoutError):
+                    supply.stats.read_failures += 1
+                    failures += 1
+                except Exception as error:
+                    self._crash(error)
+                    failures += 1
+        finally:
+            self._is_repairing = False
+
+    async def _read_page(self) -> None:
+        """One page of the log, handed on. Raises LogUnavailable, TimeoutError, and what the sink raises."""
+        supply = self._supply
+        splice = self._splice
+        page = supply.limits.page
+        async with supply.reads:
+            if self.is_over:
+                return
+            async with asyncio.timeout(supply.times.read_s):
+                entries = await supply.log.read(self.stream_id, after=splice.next_read(), count=page)
+        supply.heard()
+        if self._is_closed_or_new(splice):
+            return
+        if self._must_void:
+            self._sink.rewound(START)
+            self._must_void = False
+        before = splice.last
+        for step in splice.take(entries, is_last=len(entries) < page):
+            if self._is_closed:  # by the sink, in a step before
+                return
+            self._do(step)
+        if self._is_closed:
+            return
+        if splice.last != before:
+            self._stall.moved()
+        else:
+            self._stall.answered()
+        if splice.wants_read:
+            self._stall.read_due()
+        self._end_if_over()
+
+    def _is_closed_or_new(self, splice: Splice) -> bool:
+        """Whether the watch was closed, or began anew, while a read was under way for ``splice``."""
+        return self.is_over or splice is not self._splice
+
+    def _do(self, step: Step) -> None:
+        stats = self._supply.stats
+        match step:
+            case Deliver(entries):
+                self._deliver(entries)
+            case Gap():
+                stats.gaps += 1
+                self._sink.gap(step)
+            case Rewound(keep):
+                stats.forks += 1
+                self._sink.rewound(keep)
+            case Settled():
+                self._sink.live()
+                self._was_live = True
+                self._synced.set()
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        self._supply.stats.entries += len(entries)
+        self._sink.deliver(entries)
+
+    def _end_if_over(self) -> None:
+        if self._splice.is_over and not self._is_closed:
+            self._stall.moved()
+            self._stall.close()
+            self._on_over(self)
+
+    def _crash(self, error: Exception) -> None:
+        self._supply.stats.crashes += 1
+        _log.error("feed_watch_crashed", stream_id=self.stream_id, exc_info=error)
+        self._splice = self._create_splice()
+        self._must_void = True
+
+    def _create_splice(self) -> Splice:
+        limits = self._supply.limits
+        return Splice(max_parked_entries=limits.parked_entries, max_parked_bytes=limits.parked_bytes)
+
+    def _tell_stall(self, reason: StallReason | None) -> None:
+        if self._is_closed:
+            return
+        if reason is not None:
+            self._supply.stats.stalls += 1
+        try:
+            self._sink.stalled(reason)
+        except Exception as error:  # a notice voids nothing, and must not end the check that found the reason
+            self._supply.stats.crashes += 1
+            _log.error("feed_sink_crashed", stream_id=self.stream_id, exc_info=error)

@@ -1,0 +1,366 @@
+"""A watched stream arrives whole: history, hand-over, live tail, end; on a real server, with nothing failing."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.feed_options import FeedLimits
+from broadcaster.log.streams import Streams, Tail
+from tests.support.feed_log import DEADLINE_S, FINISH, FeedWorld, Room, delta, open_feed, until
+from tests.support.valkey import ValkeyServer, start_valkey
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+async def world(server: ValkeyServer) -> AsyncIterator[FeedWorld]:
+    async with open_feed(server.url) as opened:
+        yield opened
+
+
+class SlowLog:
+    """The log, with a gate before each answer: what happens during a read can be made to happen."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.reads: list[Cursor] = []
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        entries = await self._streams.read(stream_id, after=after, count=count)
+        self.reads.append(after)
+        self.asked.set()
+        await self.gate.wait()
+        return entries
+
+    async def tails(self, stream_ids: list[str]) -> list[Tail]:
+        return await self._streams.tails(stream_ids)
+
+
+async def test_a_stream_without_a_log_is_live_at_once_and_then_delivers(world: FeedWorld) -> None:
+    room, _ = await world.watch_live("s")
+    assert (room.entries, room.lives, room.told) == ([], 1, [])
+
+    written = await world.writer.append("s", 3)
+
+    await room.holds(written)
+
+
+async def test_the_history_comes_first_and_the_live_tail_follows(world: FeedWorld) -> None:
+    history = await world.writer.append("s", 5)
+    room, _ = await world.watch_live("s")
+    assert room.entries == history
+
+    tail = await world.writer.append("s") + await world.writer.append("s", 2)
+
+    await room.holds(history + tail)
+    assert world.feed.stats.repairs == 1
+
+
+async def test_a_long_history_is_read_in_pages(server: ValkeyServer) -> None:
+    async with open_feed(server.url, limits=FeedLimits(page=10)) as world:
+        history = await world.writer.append("s", 35)
+
+        room, _ = await world.watch_live("s")
+
+        assert room.entries == history
+
+
+async def test_what_is_written_while_the_history_is_read_comes_once_and_in_order(server: ValkeyServer) -> None:
+    logs: list[SlowLog] = []
+
+    def slow(streams: Streams) -> SlowLog:
+        logs.append(SlowLog(streams))
+        return logs[0]
+
+    async with open_feed(server.url, wrap_log=slow) as world:
+        written = await world.writer.append("s", 3)
+        room, watch = world.watch("s")
+        async with asyncio.timeout(DEADLINE_S):
+            await logs[0].asked.wait()
+        written += await world.writer.append("s", 2)
+        written += await world.writer.append("s")
+        await until(lambda: world.feed.stats.pushes == 2)
+        assert room.entries == []
+
+        logs[0].gate.set()
+        await watch.synced()
+
+        assert room.entries == written
+        assert logs[0].reads == [START]
+
+
+async def test_the_log_is_read_only_after_the_subscription_is_confirmed(server: ValkeyServer) -> None:
+    """What is pushed between a read and a later subscription would be lost."""
+    subscribed: list[int] = []
+
+    class Asking(SlowLog):
+        async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+            subscribed.append(await world.writer.subscribers(stream_id))
+            return await self._streams.read(stream_id, after=after, count=count)
+
+    async with open_feed(server.url, wrap_log=Asking) as world:
+        await world.watch_live("s")
+
+    assert subscribed == [1]
+
+
+async def test_the_terminal_ends_the_watch_and_its_subscription(world: FeedWorld) -> None:
+    room, watch = await world.watch_live("s")
+    written = await world.writer.append("s", 2)
+    written.append(await world.writer.finish("s"))
+
+    await room.holds(written)
+
+    assert watch.is_over
+    await _no_subscriber(world, "s")
+
+
+async def test_a_stream_that_has_ended_is_delivered_whole_and_not_kept_subscribed(world: FeedWorld) -> None:
+    written = await world.writer.append("s", 4)
+    written.append(await world.writer.finish("s"))
+
+    room, watch = await world.watch_live("s")
+
+    assert (room.entries, room.lives, watch.is_over) == (written, 1, True)
+    await _no_subscriber(world, "s")
+
+
+async def test_a_poke_is_read_from_the_log(world: FeedWorld) -> None:
+    room, _ = await world.watch_live("s")
+
+    written = await world.writer.append("s", 3, push="poke")
+
+    await room.holds(written)
+
+
+async def test_a_push_of_another_version_is_taken_as_a_poke(world: FeedWorld) -> None:
+    room, _ = await world.watch_live("s")
+    written = await world.writer.append("s", 2, push="none")
+
+    await world.connection.redis.spublish(world.connection.keys.live("s"), b"7 1 1 2 extra\n\x00\x01")
+
+    await room.holds(written)
+
+
+async def test_a_push_that_makes_no_sense_is_counted_and_ignored(world: FeedWorld) -> None:
+    room, _ = await world.watch_live("s")
+    await world.connection.redis.spublish(world.connection.keys.live("s"), b"nonsense")
+
+    written = await world.writer.append("s")
+
+    await room.holds(written)
+    assert (world.feed.stats.unreadable, world.feed.stats.reconnects) == (1, 0)
+
+
+async def test_a_history_that_was_trimmed_begins_with_its_gap(world: FeedWorld) -> None:
+    written = await world.writer.append("s", 10, epoch=3)
+    await world.connection.redis.xtrim(world.connection.keys.log("s"), maxlen=4, approximate=False)
+
+    room, _ = await world.watch_live("s")
+
+    assert room.told == [Gap(GapReason.TRIMMED, at=Cursor(3, 6), first_seq=1, last_seq=6)]
+    assert room.entries == written[6:]
+
+
+async def test_a_second_watch_of_the_same_stream_is_refused(world: FeedWorld) -> None:
+    _, watch = world.watch("s")
+    with pytest.raises(ValueError):
+        world.watch("s")
+
+    watch.close()
+    watch.close()
+
+    room, again = world.watch("s")
+    await again.synced()
+    written = await world.writer.append("s")
+    await room.holds(written)
+
+
+async def test_a_closed_watch_unsubscribes_and_tells_nothing_more(world: FeedWorld) -> None:
+    room, watch = await world.watch_live("s")
+
+    watch.close()
+    await world.writer.append("s")
+
+    await _no_subscriber(world, "s")
+    assert room.entries == []
+    assert world.feed.stats.watched == 0
+
+
+async def test_a_watch_closed_while_its_log_is_read_tells_nothing_more(server: ValkeyServer) -> None:
+    logs: list[SlowLog] = []
+
+    def slow(streams: Streams) -> SlowLog:
+        logs.append(SlowLog(streams))
+        return logs[0]
+
+    async with open_feed(server.url, wrap_log=slow) as world:
+        await world.writer.append("s", 3)
+        room, watch = world.watch("s")
+        async with asyncio.timeout(DEADLINE_S):
+            await logs[0].asked.wait()
+
+        watch.close()
+        logs[0].gate.set()
+
+        with pytest.raises(LogUnavailable):
+            await watch.synced()
+        again, other = world.watch("s")
+        await other.synced()
+        assert (len(room.entries), len(again.entries)) == (0, 3)
+
+
+async def test_a_room_may_close_its_watch_from_within_a_delivery(world: FeedWorld) -> None:
+    await world.writer.append("s", 3)
+    room, watch = world.watch("s")
+    room.on_call = lambda name: watch.close()
+    await room.until(lambda: len(room.entries) == 3)
+
+    await _no_subscriber(world, "s")
+    assert room.lives == 0
+
+
+async def test_leaving_the_feed_closes_every_watch(server: ValkeyServer) -> None:
+    async with open_feed(server.url) as world:
+        live_room, live = await world.watch_live("a")
+        feed = world.feed
+        _, unsynced = world.watch("b")
+
+    await live.synced()
+    with pytest.raises(LogUnavailable):
+        await unsynced.synced()
+    with pytest.raises(LogUnavailable):
+        feed.watch("c", live_room)
+
+
+async def test_an_error_in_the_body_comes_out_of_the_feed_as_it_is(server: ValkeyServer) -> None:
+    with pytest.raises(KeyError):
+        async with open_feed(server.url):
+            raise KeyError("mine")
+
+
+async def test_200_streams_share_one_connection_and_the_subscriptions_of_a_turn_one_write(world: FeedWorld) -> None:
+    ids = [f"s{number}" for number in range(200)]
+    rooms = {stream_id: world.watch(stream_id) for stream_id in ids}
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.gather(*[watch.synced() for _, watch in rooms.values()])
+    written: dict[str, list[Entry]] = {}
+    for stream_id in ids:
+        written[stream_id] = await world.writer.append(stream_id, 3)
+    for stream_id in ids:
+        written[stream_id] += await world.writer.append(stream_id, 2, epoch=2)
+
+    for stream_id, (room, _) in rooms.items():
+        await room.holds(written[stream_id])
+
+    clients = await world.connection.redis.client_list(_type="pubsub")
+    assert len(clients) == 1
+    assert world.feed.stats.repairs == 200
+    assert world.feed.stats.pushes == 400
+
+
+async def test_an_epoch_that_continues_is_delivered_without_a_read(world: FeedWorld) -> None:
+    room, _ = await world.watch_live("s")
+    written = await world.writer.append("s", 2) + await world.writer.append("s", 2, epoch=9)
+
+    await room.holds(written)
+    assert world.feed.stats.repairs == 1
+
+
+async def test_a_push_of_a_fenced_writer_is_dropped(world: FeedWorld) -> None:
+    written = await world.writer.append("s", 2, epoch=5)
+    room, _ = await world.watch_live("s")
+
+    await world.connection.redis.spublish(world.connection.keys.live("s"), b"1 4 3 1\n" + delta("zombie"))
+    written += await world.writer.append("s", epoch=5)
+
+    await room.holds(written)
+    assert (world.feed.stats.dropped, world.feed.stats.repairs) == (1, 1)
+
+
+async def test_a_sink_that_fails_is_told_everything_anew(world: FeedWorld) -> None:
+    """What it has kept of a call that raised nobody knows: all is void, and comes again."""
+    room, _ = await world.watch_live("s")
+    written = await world.writer.append("s", 2)
+    await room.holds(written)
+    failures = iter([True])
+
+    def fail_once(name: str) -> None:
+        if name == "deliver" and next(failures, False):
+            raise RuntimeError("the sink fails")
+
+    room.on_call = fail_once
+    written += await world.writer.append("s")
+
+    await room.holds(written)
+    assert room.told == [("rewound", START)]
+    assert (world.feed.stats.crashes, world.feed.stats.reconnects) == (1, 0)
+
+
+async def test_a_sink_that_fails_during_a_read_is_told_everything_anew(world: FeedWorld) -> None:
+    written = await world.writer.append("s", 2)
+    failures = iter([True, True])
+    room, watch = world.watch("s")
+
+    def fail_twice(name: str) -> None:
+        if name == "deliver" and next(failures, False):
+            raise RuntimeError("the sink fails")
+
+    room.on_call = fail_twice
+    await watch.synced()
+
+    assert room.entries == written
+    assert world.feed.stats.crashes == 2
+
+
+async def test_a_failing_sink_does_not_disturb_the_others(world: FeedWorld) -> None:
+    bad, _ = await world.watch_live("bad")
+    good, _ = await world.watch_live("good")
+
+    def fail(name: str) -> None:
+        raise RuntimeError("the sink fails")
+
+    bad.on_call = fail
+    await world.writer.append("bad")
+    written = await world.writer.append("good", 2)
+
+    await good.holds(written)
+    assert world.feed.stats.reconnects == 0
+
+
+async def test_the_terminal_alone_ends_a_stream_and_not_its_status(world: FeedWorld) -> None:
+    room, watch = await world.watch_live("s")
+    await world.writer.set_worker("s", status="finished", leased=False)
+    written = await world.writer.append("s")
+    await room.holds(written)
+    assert not watch.is_over
+
+    await world.writer.append("s", events=[FINISH])
+    await until(lambda: watch.is_over)
+
+
+async def _no_subscriber(world: FeedWorld, stream_id: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while await world.writer.subscribers(stream_id):
+            await asyncio.sleep(0.005)
+
+
+def test_a_room_double_refuses_a_gap_in_what_it_is_told() -> None:
+    """The tests of this file stand on the double's own checks."""
+    with pytest.raises(AssertionError):
+        Room().deliver([Entry(1, 2, FINISH)])

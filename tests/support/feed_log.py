@@ -1,0 +1,242 @@
+"""A small writer of the log in its real form, a room that checks what a feed tells it, and a feed between the two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.events import Finish, TextDelta, encode_event
+from broadcaster.core.notices import Gap, StallReason
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.feed import Feed
+from broadcaster.log.feed_address import Dialer, NodeAddress
+from broadcaster.log.feed_options import FeedLimits, FeedTimes
+from broadcaster.log.feed_ports import FeedLog
+from broadcaster.log.feed_watch import StreamWatch
+from broadcaster.log.streams import Streams
+
+Push: TypeAlias = Literal["events", "each", "poke", "none"]
+
+NEVER_S: Final = 3600.0
+DEADLINE_S: Final = 10.0
+
+FINISH: Final = encode_event(Finish(finish_reason="stop"))
+
+PUSHES_ONLY: Final = FeedTimes(
+    backoff_first_s=0.01,
+    backoff_cap_s=0.05,
+    probe_every_s=NEVER_S,
+    tail_check_min_s=NEVER_S,
+    tail_check_max_s=NEVER_S,
+    silence_s=0.3,
+)
+"""Neither probe nor tail check: what is repaired, pushes and reconnects have repaired."""
+
+_APPEND: Final = """
+-- KEYS log, live channel; ARGV epoch, first_seq, push (events, each, poke, none), event JSON ...
+local parts = {}
+for i = 4, #ARGV do
+  local id = string.format('%s-%d', ARGV[1], ARGV[2] + i - 4)
+  redis.call('XADD', KEYS[1], id, 'e', ARGV[i], 'v', '1', 'b', '0')
+  if ARGV[3] == 'each' then
+    redis.call('SPUBLISH', KEYS[2], string.format('1 %s %d 1\\n', ARGV[1], ARGV[2] + i - 4) .. ARGV[i])
+  end
+  if ARGV[3] == 'events' then parts[#parts + 1] = '\\n' .. ARGV[i] end
+end
+if ARGV[3] == 'events' or ARGV[3] == 'poke' then
+  redis.call('SPUBLISH', KEYS[2], string.format('1 %s %s %d', ARGV[1], ARGV[2], #ARGV - 3) .. table.concat(parts))
+end
+return #ARGV - 3
+"""
+
+
+def delta(text: str) -> bytes:
+    """A text delta as the log stores it."""
+    return encode_event(TextDelta(id="t", delta=text))
+
+
+class Writer:
+    """Appends and pushes in one step, as a worker's script does; faults are asked for by argument."""
+
+    def __init__(self, connection: LogConnection) -> None:
+        self.redis = connection.redis
+        self.keys = connection.keys
+        self.next_seq: dict[str, int] = {}
+
+    async def append(
+        self,
+        stream_id: str,
+        count: int = 1,
+        *,
+        epoch: int = 1,
+        seq: int | None = None,
+        push: Push = "events",
+        events: Sequence[bytes] | None = None,
+    ) -> list[Entry]:
+        """Write entries with the next seqs (or from ``seq`` on) in one step; answers them."""
+        first_seq = self.next_seq.get(stream_id, 1) if seq is None else seq
+        texts = events or [delta(f"{stream_id} {epoch}-{first_seq + at}") for at in range(count)]
+        keys = [self.keys.log(stream_id), self.keys.live(stream_id)]
+        await self.redis.eval(_APPEND, len(keys), *keys, epoch, first_seq, push, *texts)
+        self.next_seq[stream_id] = first_seq + len(texts)
+        return [Entry(epoch, first_seq + at, text) for at, text in enumerate(texts)]
+
+    async def finish(self, stream_id: str, *, epoch: int = 1, push: Push = "events") -> Entry:
+        """Write the terminal entry and the status that goes with it."""
+        (entry,) = await self.append(stream_id, epoch=epoch, push=push, events=[FINISH])
+        await self.set_worker(stream_id, status="finished", leased=False)
+        return entry
+
+    async def lose_tail(self, stream_id: str, count: int) -> None:
+        """Take the last entries away, as a failover does; ids may be given again."""
+        key = self.keys.log(stream_id)
+        rows = await self.redis.xrange(key)
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.delete(key)
+        for entry_id, fields in rows[: len(rows) - count]:
+            pipeline.xadd(key, fields, id=entry_id)
+        await pipeline.execute()
+
+    async def set_worker(self, stream_id: str, *, status: str | None = "running", leased: bool = True) -> None:
+        """What a tail check sees of the generation besides its entries."""
+        if status is None:
+            await self.redis.delete(self.keys.meta(stream_id))
+        else:
+            await self.redis.hset(self.keys.meta(stream_id), "status", status)
+        if leased:
+            await self.redis.set(self.keys.lease(stream_id), "w:1", px=60_000)
+        else:
+            await self.redis.delete(self.keys.lease(stream_id))
+
+    async def log(self, stream_id: str) -> list[Entry]:
+        """All that the log holds."""
+        rows = await self.redis.xrange(self.keys.log(stream_id))
+        return [Entry(*map(int, row[0].split(b"-")), row[1][b"e"]) for row in rows]
+
+    async def subscribers(self, stream_id: str) -> int:
+        """How many connections the server has on the live channel."""
+        ((_, count),) = await self.redis.pubsub_shardnumsub(self.keys.live(stream_id))
+        return int(count)
+
+
+@dataclass
+class Room:
+    """What one stream's room holds; checks density at every call and remembers what it was told, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+    told: list[object] = field(default_factory=list)
+    last_seq: int = 0
+    lives: int = 0
+    stall: StallReason | None = None
+    on_call: Callable[[str], None] = lambda name: None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self.on_call("deliver")
+        for entry in entries:
+            assert entry.seq == self.last_seq + 1, f"{entry.cursor} after seq {self.last_seq}"
+            self.last_seq = entry.seq
+            self.entries.append(entry)
+        self._note()
+
+    def gap(self, gap: Gap) -> None:
+        self.on_call("gap")
+        assert gap.first_seq == self.last_seq + 1
+        self.last_seq = gap.last_seq
+        self._note(gap)
+
+    def rewound(self, keep: Cursor) -> None:
+        self.on_call("rewound")
+        self.entries = [entry for entry in self.entries if entry.seq <= keep.seq]
+        assert keep == START or self.entries[-1].cursor == keep
+        self.last_seq = keep.seq
+        self._note(("rewound", keep))
+
+    def live(self) -> None:
+        self.on_call("live")
+        self.lives += 1
+        self._note()
+
+    def stalled(self, reason: StallReason | None) -> None:
+        self.on_call("stalled")
+        assert reason is not self.stall, "the same reason twice"
+        self.stall = reason
+        self._note(("stalled", reason))
+
+    def _note(self, what: object = None) -> None:
+        if what is not None:
+            self.told.append(what)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
+        """Wait for a condition over this room; TimeoutError with what it holds when it does not come true."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise TimeoutError(f"{len(self.entries)} entries to seq {self.last_seq}, told {self.told}") from None
+
+    async def holds(self, entries: Sequence[Entry], *, within_s: float = DEADLINE_S) -> None:
+        """Wait until it holds exactly these."""
+        await self.until(lambda: self.entries == list(entries), within_s=within_s)
+
+
+@dataclass
+class FeedWorld:
+    """A feed on a real server, and a writer beside it."""
+
+    connection: LogConnection
+    writer: Writer
+    feed: Feed
+
+    def watch(self, stream_id: str) -> tuple[Room, StreamWatch]:
+        room = Room()
+        return room, self.feed.watch(stream_id, room)
+
+    async def watch_live(self, stream_id: str) -> tuple[Room, StreamWatch]:
+        room, watch = self.watch(stream_id)
+        async with asyncio.timeout(DEADLINE_S):
+            await watch.synced()
+        return room, watch
+
+    async def kill_subscribers(self) -> int:
+        """End every pub/sub connection of the server from its side; answers how many there were."""
+        return int(await self.connection.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))
+
+
+@asynccontextmanager
+async def open_feed(
+    url: str,
+    *,
+    times: FeedTimes = PUSHES_ONLY,
+    limits: FeedLimits | None = None,
+    dialer: Dialer | None = None,
+    wrap_log: Callable[[Streams], FeedLog] = lambda streams: streams,
+    timeout_s: float = 2.0,
+) -> AsyncIterator[FeedWorld]:
+    """A feed over the server at ``url``, which is emptied; ``dialer`` and ``wrap_log`` put something in between."""
+    async with LogConnection.open(url, timeout_s=timeout_s) as connection:
+        await connection.redis.flushall()
+        async with Feed.open(
+            [dialer or NodeAddress.from_url(url)],
+            wrap_log(Streams(connection)),
+            keys=connection.keys,
+            publish_probe=connection.redis.spublish,
+            times=times,
+            limits=limits,
+        ) as feed:
+            yield FeedWorld(connection, Writer(connection), feed)
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
+    """Wait for a condition that nothing announces."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,182 @@
+"""The worker's composition root: settings in, a running worker out (``python -m worker``)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+import uvloop
+
+from broadcaster.core.routing import Routes
+from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
+from broadcaster.lifeline import follow_parent
+from broadcaster.log.appender import AppendBounds, Appender
+from broadcaster.log.claims import ClaimPolicy, Claims
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.control import ControlListener
+from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.queue import JobReader, Queue
+from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.streams import Streams
+from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.settings import Settings
+from broadcaster.telemetry import set_up_logging
+from worker.attempt import AttemptTimes
+from worker.providers.local import LocalModel
+from worker.providers.registry import LOCAL, Providers, default_factories
+from worker.runner import Engine, Runner, RunnerTimes
+from worker.slots import Slots
+
+_log = structlog.get_logger(__name__)
+
+_BLOCK_S = 2.0
+_GOODBYE_S = 1.0
+
+
+def create_worker_id() -> str:
+    """A name no other worker process has or had: host, process, random."""
+    return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+def claim_policy(settings: Settings) -> ClaimPolicy:
+    """Bounds of every claim, from the settings."""
+    return ClaimPolicy(
+        lease_ttl_ms=int(settings.lease_ttl_s * 1000),
+        live_ttl_ms=int(settings.live_ttl_s * 1000),
+        queue_timeout_ms=int(settings.queue_timeout_s * 1000),
+        max_attempts=settings.max_attempts,
+    )
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper]]:
+    """Everything the runner stands on, opened, and closed in reverse."""
+    if settings.redis_url is None:
+        raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(
+            LogConnection.open(
+                settings.redis_url,
+                prefix=settings.key_prefix,
+                timeout_s=settings.redis_timeout_s,
+                max_connections=settings.redis_connections,
+            )
+        )
+        bounds = AppendBounds(
+            max_events=settings.max_events,
+            max_bytes=settings.max_bytes,
+            push_max_bytes=settings.push_max_bytes,
+            live_ttl_ms=int(settings.live_ttl_s * 1000),
+        )
+        appender = await stack.enter_async_context(Appender(connection, bounds))
+        queue = Queue(connection, consumer=worker_id, max_queue=settings.max_queue)
+        claims = Claims(connection, claim_policy(settings), owner=worker_id)
+        steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        streams = Streams(connection)
+        keeper = LeaseKeeper(
+            connection,
+            worker_id=worker_id,
+            lease_ttl_s=settings.lease_ttl_s,
+            claims=claims,
+            queue=queue,
+            appender=appender,
+            steadiness=steadiness,
+        )
+        reader = JobReader(connection, consumer=worker_id, block_s=_BLOCK_S)
+        stack.push_async_callback(reader.aclose)
+        providers = create_providers(settings)
+        stack.push_async_callback(providers.aclose)
+        control = ControlListener(connection, worker_id=worker_id)
+        times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
+        sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
+        engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers)
+        yield engine, sweeper
+
+
+def create_providers(settings: Settings) -> Providers:
+    """The providers the settings route to; their keys and base URLs come from the SDKs' own variables."""
+    factories = default_factories(
+        max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s
+    )
+    return Providers(Routes(settings.routes), factories)
+
+
+async def preload_local(providers: Providers) -> None:
+    """Load the local model before the first request; without its packages the worker serves the other models."""
+    local = providers.named(LOCAL)
+    if isinstance(local, LocalModel):
+        try:
+            await local.start()
+        except ProviderFailed as error:
+            _log.warning("local_model_missing", detail=error.detail)
+
+
+async def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT, then drain it."""
+    worker_id = create_worker_id()
+    asked_to_end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_end.set)
+    async with open_engine(settings, worker_id) as (engine, sweeper):
+        runner = create_runner(settings, engine)
+        if settings.local_model_preload:
+            await preload_local(engine.providers)
+        async with asyncio.TaskGroup() as tasks:
+            kept_up = [
+                tasks.create_task(engine.steadiness.run()),
+                tasks.create_task(engine.keeper.run()),
+                tasks.create_task(engine.control.run()),
+            ]
+            taking = [
+                tasks.create_task(runner.take_new()),
+                tasks.create_task(runner.take_silent()),
+                tasks.create_task(sweeper.run(every_s=settings.lease_ttl_s / 5)),
+            ]
+            _log.info("worker_ready", worker=worker_id, concurrency=settings.concurrency)
+            await asked_to_end.wait()
+            for task in taking:
+                task.cancel()
+            await asyncio.wait(taking)
+            await runner.drain(grace_s=settings.drain_s)
+            # Unsaid, the goodbye costs nothing but time: the worker's lease lapses by itself.
+            with contextlib.suppress(TimeoutError, LogUnavailable):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await engine.keeper.say_goodbye()
+            for task in kept_up:
+                task.cancel()
+    _log.info("worker_ended", worker=worker_id)
+
+
+def create_runner(settings: Settings, engine: Engine) -> Runner:
+    """The runner with its bounds and times."""
+    return Runner(
+        engine,
+        Slots(
+            concurrency=settings.concurrency, buffer_bytes=settings.buffer_bytes, max_bytes=settings.max_bytes
+        ),
+        times=RunnerTimes(
+            lease_ttl_s=settings.lease_ttl_s,
+            resend_keep_s=settings.resend_keep_s,
+            attempt=AttemptTimes(
+                generation_timeout_s=settings.generation_timeout_s, append_deadline_s=settings.live_ttl_s
+            ),
+        ),
+        max_bytes=settings.max_bytes,
+    )
+
+
+def main() -> None:
+    """Entry point of ``python -m worker``."""
+    follow_parent()
+    settings = Settings()
+    set_up_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings))
