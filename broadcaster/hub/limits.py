@@ -1,0 +1,35 @@
+"""The bounds of a hub, each with what happens at it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubLimits:
+    """Plain numbers; the composition root fills them from the settings.
+
+    ``max_viewers``: most viewers at once; one more is refused (Busy). ``max_rooms``: most streams watched or kept warm;
+    the one that was left longest ago makes place, and if all are watched a new one is refused (Busy).
+    ``room_bytes``, ``hub_bytes``: memory of one room and of all; the oldest entries fall out and are read from the log
+    again by who needs them. ``heartbeat_s``: a viewer that had nothing for so long gets a heartbeat.
+    ``slow_viewer_s``: a viewer that took nothing for so long is cut. ``linger_s``: a room outlives its last viewer by
+    this much, so that who reconnects finds it warm. ``retry_ms``: shortest reconnect delay told to viewers; jitter up
+    to the same again keeps those who fall together from coming back together. ``page_reads``: most reads of old
+    entries at once; the others wait.
+    """
+
+    max_viewers: int = 10_000
+    max_rooms: int = 10_000
+    room_bytes: int = 16 * 2**20
+    hub_bytes: int = 256 * 2**20
+    heartbeat_s: float = 15.0
+    slow_viewer_s: float = 30.0
+    linger_s: float = 5.0
+    retry_ms: int = 1000
+    page_reads: int = 8
+
+    def draw_retry_ms(self) -> int:
+        """One viewer's own reconnect delay."""
+        return self.retry_ms + random.randint(0, self.retry_ms)

@@ -1,0 +1,56 @@
+"""What the hub needs of the world: a feed that tells rooms what happens, and a reader of the log.
+
+``broadcaster.log`` fulfils both structurally and imports nothing from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason
+
+
+class StreamSink(Protocol):
+    """What a feed tells about one stream. Called from the event loop; every call returns at once and may not fail."""
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """The next entries, dense: they follow the last one delivered, the last gap or the last ``rewound``."""
+
+    def gap(self, gap: Gap) -> None:
+        """Every entry up to ``gap.last_seq`` is gone for ever; delivery goes on behind it."""
+
+    def rewound(self, keep: Cursor) -> None:
+        """What was delivered after ``keep`` is void (START: everything); delivery goes on at ``keep.seq + 1``."""
+
+    def live(self) -> None:
+        """All that the log held when it was asked has been delivered; again after each re-sync."""
+
+    def stalled(self, reason: StallReason | None) -> None:
+        """Nothing new comes, and why; None: it moves again."""
+
+
+class Watch(Protocol):
+    """One subscription of a sink."""
+
+    async def synced(self) -> None:
+        """Until the first ``live()``. Raises LogUnavailable when the feed gave up or was closed."""
+
+    def close(self) -> None:
+        """Tell the sink nothing more. Closing again does nothing."""
+
+
+class Feed(Protocol):
+    """The live supply of entries."""
+
+    def watch(self, stream_id: str, sink: StreamSink) -> Watch:
+        """Tell ``sink`` the whole log of the stream from its first entry, then its live tail; one watch per stream."""
+
+
+class LogReader(Protocol):
+    """Reads of the log's past."""
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        """Up to ``count`` entries after (not including) ``after``, rising by id. Raises LogUnavailable."""

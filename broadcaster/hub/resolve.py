@@ -1,0 +1,95 @@
+"""Where a viewer begins: a cursor is placed in what the log holds (protocol §6). Pure.
+
+Rules, in this order
+1. No cursor, or seq 0 ("nothing seen"): from the log's first entry.
+2. Nothing is in the log yet: hold. Whether the cursor stands will show when something is.
+3. The cursor's entry is in the log: behind it. If it is the terminal, there is nothing left to say.
+4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry.
+5. It is ahead of an open log in the epoch that writes it: hold. The log lost its tail; its worker will send it again.
+6. Else its entry is void: replay from the log's first entry. ``reset`` if the log began after the cursor's epoch
+   (re-created: nothing that was seen is in it), else ``rewound``.
+
+Whatever the viewer will not get, or got in vain, is told by a gap; its id is the cursor that delivery continues from.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.lineage import Lineage
+from broadcaster.core.notices import Gap, GapReason
+
+
+class Extent(NamedTuple):
+    """What the log holds, as far as its feed has told: its ids, the gap before the first of them, whether it ended."""
+
+    lineage: Lineage
+    floor: Gap | None
+    is_over: bool
+
+
+class Follow(NamedTuple):
+    """Deliver what comes after ``after``; tell ``gap`` first."""
+
+    after: Cursor
+    gap: Gap | None = None
+
+
+class Hold(NamedTuple):
+    """Deliver nothing yet; place ``cursor`` again when the log has changed."""
+
+    cursor: Cursor
+
+
+class Finished(NamedTuple):
+    """The cursor is the terminal's own id: no more to come (HTTP 204)."""
+
+    terminal: Cursor
+
+
+Resolution: TypeAlias = Follow | Hold | Finished
+
+
+def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
+    """Place a cursor in the log."""
+    lineage, floor, is_over = log
+    if cursor is None or cursor.seq == 0:
+        return Follow(START) if floor is None else _from_floor(0, floor)
+    if not lineage:
+        return Hold(cursor) if floor is None or cursor.seq > floor.last_seq else _before_first(cursor, log)
+    if lineage.contains(cursor):
+        return Finished(cursor) if is_over and cursor == lineage.last else Follow(cursor)
+    if cursor.seq < lineage.first_seq:
+        return _before_first(cursor, log)
+    if not is_over and cursor.epoch == lineage.last.epoch and cursor.seq > lineage.last.seq:
+        return Hold(cursor)
+    return _void(cursor, _before_log(log))
+
+
+def _before_first(cursor: Cursor, log: Extent) -> Follow:
+    """Epochs rise with seqs: an entry that came before the log's first cannot be of a newer epoch."""
+    begin = _before_log(log)
+    if cursor.epoch > begin.epoch:
+        return _void(cursor, begin)
+    if cursor.seq == begin.seq or log.floor is None:
+        return Follow(cursor)
+    return _from_floor(cursor.seq, log.floor)
+
+
+def _from_floor(seen_seq: int, floor: Gap) -> Follow:
+    return Follow(floor.at, Gap(floor.reason, floor.at, seen_seq + 1, floor.last_seq))
+
+
+def _void(cursor: Cursor, begin: Cursor) -> Follow:
+    reason = GapReason.RESET if cursor.epoch < begin.epoch else GapReason.REWOUND
+    if cursor.seq <= begin.seq:
+        return Follow(begin, Gap(reason, begin, 0, 0))
+    return Follow(begin, Gap(reason, begin, begin.seq + 1, cursor.seq))
+
+
+def _before_log(log: Extent) -> Cursor:
+    """The cursor of one who has seen nothing that the log holds."""
+    if log.lineage:
+        return Cursor(log.lineage.epoch_at(log.lineage.first_seq), log.lineage.first_seq - 1)
+    return START if log.floor is None else log.floor.at

@@ -1,0 +1,176 @@
+"""The newest entries of a room, in segments, and the chunks made of them.
+
+Rules
+1. A segment is a dense piece of the stream, at most 128 entries or 64 KiB with overhead (one larger entry is a segment
+   of its own). It is written by one frame in most dialects' clients, evicted whole, and shared by all viewers.
+2. A chunk is the joined frames from one place in a segment to its end, in one dialect. All viewers at the same place
+   get the same bytes object; a segment remembers the last few chunks only.
+3. Segments of a ring rise by seq. Where two do not touch, the entries between them are gone from the log.
+4. Whatever is held is counted in a ledger, which the room and the hub compare with their bounds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import attrgetter
+from typing import Final
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.dialects import Encoder
+
+SEGMENT_ENTRIES: Final = 128
+SEGMENT_BYTES: Final = 64 * 2**10
+# What an entry costs beside its event: a tuple, two ints, a bytes header, a place in a list. It is more than a native
+# frame adds (54 bytes at most), so that the frames of a segment of several entries also fit SEGMENT_BYTES.
+ENTRY_OVERHEAD_BYTES: Final = 160
+# The newest turns of two or three dialects, or the places of a few stragglers.
+REMEMBERED_CHUNKS: Final = 4
+
+_first_seq: Final = attrgetter("first_seq")
+
+
+def _cost(entry: Entry) -> int:
+    return len(entry.event) + ENTRY_OVERHEAD_BYTES
+
+
+class Ledger:
+    """Bytes held, told on to the ledger above."""
+
+    __slots__ = ("_above", "bytes")
+
+    def __init__(self, above: Ledger | None = None) -> None:
+        self._above = above
+        self.bytes = 0
+
+    def add(self, count: int) -> None:
+        """Count bytes taken up, or given back when negative."""
+        self.bytes += count
+        if self._above is not None:
+            self._above.add(count)
+
+
+class Segment:
+    """A dense piece of a stream and its latest chunks."""
+
+    __slots__ = ("_chunk_bytes", "_chunks", "_entry_bytes", "_ledger", "entries", "first_seq", "last_seq")
+
+    def __init__(self, first: Entry, *, ledger: Ledger) -> None:
+        self.entries = [first]
+        self.first_seq = self.last_seq = first.seq
+        self._chunks: dict[tuple[Encoder, int, int], bytes] = {}
+        self._ledger: Ledger | None = ledger
+        self._entry_bytes = 0
+        self._chunk_bytes = 0
+        self._count_entries(_cost(first))
+
+    @property
+    def before(self) -> Cursor:
+        """The cursor of one who has seen everything up to this segment."""
+        return Cursor(self.entries[0].epoch, self.first_seq - 1)
+
+    def has_room_for(self, entry: Entry) -> bool:
+        """Whether the entry continues this segment within its bounds."""
+        return (
+            entry.seq == self.last_seq + 1
+            and len(self.entries) < SEGMENT_ENTRIES
+            and self._entry_bytes + _cost(entry) <= SEGMENT_BYTES
+        )
+
+    def append(self, entry: Entry) -> None:
+        """Add the next entry; for a ring, only while ``has_room_for`` it."""
+        self.entries.append(entry)
+        self.last_seq = entry.seq
+        self._count_entries(_cost(entry))
+
+    def chunk(self, encoder: Encoder, *, after_seq: int) -> bytes:
+        """The frames after ``after_seq`` to the segment's end: the same object for all who ask at the same place."""
+        key = (encoder, after_seq, self.last_seq)
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            chunk = b"".join(map(encoder.frame, self.entries[after_seq + 1 - self.first_seq :]))
+            if len(self._chunks) >= REMEMBERED_CHUNKS:
+                self._count_chunks(-len(self._chunks.pop(next(iter(self._chunks)))))
+            self._chunks[key] = chunk
+            self._count_chunks(len(chunk))
+        return chunk
+
+    def keep_through(self, seq: int) -> None:
+        """Forget the entries after ``seq``; at least one must be left."""
+        dropped = self.entries[seq + 1 - self.first_seq :]
+        del self.entries[seq + 1 - self.first_seq :]
+        self.last_seq = seq
+        self._count_entries(-sum(map(_cost, dropped)))
+        self._chunks.clear()
+        self._count_chunks(-self._chunk_bytes)
+
+    def release(self) -> None:
+        """The holder lets go: whoever still reads from it does so at no charge."""
+        if self._ledger is not None:
+            self._ledger.add(-self._entry_bytes - self._chunk_bytes)
+            self._ledger = None
+
+    def _count_entries(self, count: int) -> None:
+        self._entry_bytes += count
+        if self._ledger is not None:
+            self._ledger.add(count)
+
+    def _count_chunks(self, count: int) -> None:
+        self._chunk_bytes += count
+        if self._ledger is not None:
+            self._ledger.add(count)
+
+
+class Ring:
+    """Segments, oldest first; the oldest fall out. It has no bound of its own: the room asks it to drop."""
+
+    __slots__ = ("_ledger", "_segments")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._segments: list[Segment] = []
+
+    def __len__(self) -> int:
+        """How many segments it holds."""
+        return len(self._segments)
+
+    @property
+    def first_seq(self) -> int:
+        """Seq of the oldest entry held; 0 when there is none."""
+        return self._segments[0].first_seq if self._segments else 0
+
+    def append(self, entry: Entry) -> None:
+        """Add the newest entry. Its seq is above all that are held; a jump says that those between are gone."""
+        if self._segments and self._segments[-1].has_room_for(entry):
+            self._segments[-1].append(entry)
+        else:
+            self._segments.append(Segment(entry, ledger=self._ledger))
+
+    def find(self, seq: int) -> Segment | None:
+        """The segment that holds ``seq``, or the next one if ``seq`` lies in a jump; None before and after the ring."""
+        segments = self._segments
+        if not segments:
+            return None
+        newest = segments[-1]
+        if newest.first_seq <= seq:
+            return newest if seq <= newest.last_seq else None
+        at = bisect_right(segments, seq, key=_first_seq) - 1
+        if at < 0:
+            return None
+        return segments[at] if seq <= segments[at].last_seq else segments[at + 1]
+
+    def keep_through(self, seq: int) -> None:
+        """Forget the entries after ``seq``."""
+        while self._segments and self._segments[-1].first_seq > seq:
+            self._segments.pop().release()
+        if self._segments and self._segments[-1].last_seq > seq:
+            self._segments[-1].keep_through(seq)
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest segment."""
+        self._segments.pop(0).release()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        while self._segments:
+            self._segments.pop().release()

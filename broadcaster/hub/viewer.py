@@ -1,0 +1,285 @@
+"""A viewer: one connected reader. It has a cursor and no queue.
+
+Rules
+1. A driver pulls bytes when its transport has taken the last ones, and waits when there are none. Nothing is pushed: a
+   viewer that is not pulled costs nothing and delays nobody.
+2. What comes next follows from where the viewer stands: the rest of a piece that was too large for one pull; the
+   farewell; notices; the next entries. A notice that moves delivery (``hub.gap``) goes before the entries it speaks of.
+3. Ids rise strictly, and nothing is left out without a gap that names it. A gap is told when it is met, so a viewer
+   that is slow to ask hears of one gap, not of its pieces.
+4. The end is orderly (``stop``: a farewell can be pulled) or not (``cut``: the transport is torn down, so that nobody
+   takes it for the stream's end). Whoever drives a viewer calls ``leave`` at the end, whatever happened.
+5. A driver that has pulled and neither pulls again nor waits is stuck in its transport: after ``slow_viewer_s`` it is
+   cut.
+
+The driver's loop: ``pull``; bytes → send them, again; none and ``is_over`` → end, cleanly if ``ends_cleanly``; none →
+``wait``; False → send ``heartbeat()``; again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.dialects import Encoder
+from broadcaster.hub.resolve import Finished, Follow, Hold
+from broadcaster.hub.ring import Segment
+from broadcaster.hub.room import Room
+from broadcaster.hub.stop_reasons import StopReason
+
+_NOTHING = memoryview(b"")
+
+
+class Viewer:
+    """One reader of a room. ``on_cut`` is called when the viewer is cut: the driver's transport must be torn down."""
+
+    __slots__ = (
+        "_bye",
+        "_encoder",
+        "_gap",
+        "_held",
+        "_is_woken",
+        "_live_told",
+        "_loop",
+        "_owes_since",
+        "_page",
+        "_rest",
+        "_room",
+        "_seq",
+        "_stall_told",
+        "_wait_until",
+        "_waiter",
+        "_was_greeted",
+        "_was_left",
+        "ends_cleanly",
+        "on_cut",
+        "stop_reason",
+    )
+
+    def __init__(self, room: Room, encoder: Encoder, *, begin: Follow | Hold) -> None:
+        """Enter the room. Must be driven at once: from here on rule 5 counts."""
+        self.stop_reason: StopReason | None = None
+        self.ends_cleanly = False
+        self.on_cut: Callable[[], None] | None = None
+        self._room = room
+        self._encoder = encoder
+        self._held: Cursor | None = None
+        self._seq = 0
+        self._gap: Gap | None = None
+        self._begin(begin)
+        self._was_greeted = False
+        self._live_told = False
+        self._stall_told: StallReason | None = None
+        self._page: Segment | None = None
+        self._rest = _NOTHING
+        self._bye = b""
+        self._was_left = False
+        self._loop = asyncio.get_running_loop()
+        self._is_woken = True
+        self._waiter: asyncio.Future[bool] | None = None
+        self._wait_until = 0.0
+        self._owes_since: float | None = self._loop.time()
+        room.enter(self)
+
+    # -- for the driver
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come; ``stop_reason`` says why."""
+        return self.stop_reason is not None and not self._rest and not self._bye
+
+    @property
+    def seq(self) -> int:
+        """Seq of the last entry pulled (or told to be gone)."""
+        return self._seq
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How long to ``wait`` before a heartbeat is due."""
+        return self._room.limits.heartbeat_s
+
+    def pull(self, max_bytes: int) -> bytes:
+        """The next bytes, at most ``max_bytes``; ``b""``: nothing now. Never blocks."""
+        self._is_woken = False
+        if self._rest:
+            return self._pull_rest(max_bytes)
+        chunk = self._next()
+        if not chunk:
+            self._owes_since = None
+            return chunk
+        self._owes_since = self._loop.time()
+        if len(chunk) > max_bytes:
+            self._rest = memoryview(chunk)
+            return self._pull_rest(max_bytes)
+        return chunk
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Until there may be something to pull; False when ``timeout_s`` went by, give or take the hub's tick."""
+        self._owes_since = None
+        if self._is_woken:
+            return True
+        self._waiter = self._loop.create_future()
+        self._wait_until = self._loop.time() + timeout_s
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def heartbeat(self) -> bytes:
+        """What to send when nothing came for ``heartbeat_s``."""
+        self._owes_since = self._loop.time()
+        return self._encoder.heartbeat
+
+    def leave(self) -> None:
+        """The driver is done, or its client is gone. Leaving again does nothing."""
+        if self._was_left:
+            return
+        self._was_left = True
+        if self.stop_reason is None:
+            self.stop_reason = StopReason.CLIENT_GONE
+        self._owes_since = None
+        self._page = None
+        self._rest = _NOTHING
+        self._bye = b""
+        self._room.exit(self)
+        self.wake()
+
+    # -- for the hub and the room
+
+    def stop(self, reason: StopReason) -> None:
+        """End in good order: what was begun is completed, then a farewell says why and when to come back."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            retry_ms = self._room.limits.draw_retry_ms()
+            self._bye = self._encoder.bye(reason.code, reconnect=reason.reconnect, retry_ms=retry_ms)
+            # A dialect that cannot say it must not look as if the stream had ended.
+            self.ends_cleanly = bool(self._bye)
+            self.wake()
+
+    def cut(self, reason: StopReason) -> None:
+        """End now: the transport is torn down."""
+        if self._was_left:
+            return
+        if self.stop_reason is None:
+            self.stop_reason = reason
+        self.ends_cleanly = False
+        self.leave()
+        if self.on_cut is not None:
+            self.on_cut()
+
+    def wake(self) -> None:
+        """There may be something to pull."""
+        self._is_woken = True
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+
+    def check(self, now: float) -> None:
+        """Cut a stuck viewer; tell a waiting one that its time is up."""
+        if self._owes_since is not None and now - self._owes_since > self._room.limits.slow_viewer_s:
+            self.cut(StopReason.SLOW)
+        elif self._waiter is not None and now >= self._wait_until and not self._waiter.done():
+            self._waiter.set_result(False)
+
+    def take_page(self, page: Segment) -> None:
+        """The page that was asked for."""
+        if not self._was_left:
+            self._page = page
+            self.wake()
+
+    def rewind(self, keep: Cursor, reason: GapReason) -> None:
+        """What was delivered after ``keep`` is void: forget it, and say so before anything else is delivered."""
+        if self._page is not None and self._page.last_seq > keep.seq:
+            self._page = None
+        if self._held is None and self._seq > keep.seq:
+            void = self._seq if self._gap is None else max(self._seq, self._gap.last_seq)
+            self._gap = Gap(reason, keep, keep.seq + 1, void)
+            self._seq = keep.seq
+
+    # -- what comes next
+
+    def _next(self) -> bytes:
+        if self.stop_reason is not None:
+            bye, self._bye = self._bye, b""
+            return bye
+        if self._held is not None:
+            self._begin(self._room.place(self._held))
+        chunk = self._notices()
+        while not chunk and self._held is None and self._seq < self._room.last_seq:
+            seq = self._seq
+            chunk = self._entries()
+            if seq == self._seq:  # a page must be read first
+                return chunk
+        if not chunk and self._held is None and self._room.is_over:
+            self.stop_reason = StopReason.TERMINAL
+            self.ends_cleanly = True
+        return chunk
+
+    def _begin(self, begin: Follow | Hold | Finished) -> None:
+        match begin:
+            case Hold(cursor):
+                self._held = cursor
+            case Follow(after, gap):
+                self._held = None
+                self._seq = after.seq
+                self._gap = gap
+            case Finished(terminal):
+                self._held = None
+                self._seq = terminal.seq
+
+    def _notices(self) -> bytes:
+        room = self._room
+        if self._was_greeted and self._gap is None and self._live_told and self._stall_told is room.stall:
+            return b""  # nearly always
+        encoder = self._encoder
+        notices = []
+        if not self._was_greeted:
+            self._was_greeted = True
+            notices.append(encoder.hello(room.stream_id, status=room.status, retry_ms=room.limits.draw_retry_ms()))
+        if self._gap is not None:
+            notices.append(encoder.gap(self._gap))
+            self._gap = None
+        if self._stall_told is not room.stall:
+            self._stall_told = room.stall
+            notices.append(encoder.stalled(room.stall))
+        if not self._live_told and self._is_caught_up():
+            self._live_told = True
+            notices.append(encoder.live())
+        return b"".join(notices)
+
+    def _is_caught_up(self) -> bool:
+        room = self._room
+        at_end = self._held is None and self._seq == room.last_seq and not room.is_over
+        return at_end and room.stall is not StallReason.LOG_UNAVAILABLE
+
+    def _entries(self) -> bytes:
+        """The next entries up to the end of their segment, or the gap before them; moves on if there was either."""
+        room = self._room
+        page = self._page
+        if page is not None and self._seq < page.last_seq:
+            segment: Segment | None = page
+        else:
+            self._page = None
+            segment = room.find(self._seq + 1)
+        if segment is None:
+            if room.floor is not None and self._seq < room.floor.last_seq:
+                return self._skip_to(room.floor.at)
+            room.ask_page(self, self._seq + 1)
+            return b""
+        if segment.first_seq > self._seq + 1:
+            return self._skip_to(segment.before)
+        chunk = room.chunk(segment, self._encoder, after_seq=self._seq)
+        self._seq = segment.last_seq
+        return chunk
+
+    def _skip_to(self, at: Cursor) -> bytes:
+        gap = self._room.gap_before(at, first_seq=self._seq + 1)
+        self._seq = at.seq
+        return self._encoder.gap(gap)
+
+    def _pull_rest(self, max_bytes: int) -> bytes:
+        piece, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        self._owes_since = self._loop.time()
+        return bytes(piece)

@@ -1,0 +1,100 @@
+"""The front-end as an ASGI app: the composition root of the web room.
+
+    from broadcaster.settings import Settings
+    app = create_app(Settings())
+
+From outside in: a name for the request; the net for unexpected errors; what a request must be (guard.py); routing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from broadcaster import __version__
+from broadcaster.settings import Settings
+from broadcaster.web.guard import BodyLimit, JsonOnly, LoopbackGuard, RequestId
+from broadcaster.web.problems import UnexpectedErrors, install_problems, problem_schema
+from broadcaster.web.routes import console, generations, health, streams
+from broadcaster.web.services import Services
+from broadcaster.web.wiring import open_services
+
+_DESCRIPTION: Final = """
+Answers of language models that outlive the request: a worker runs the generation and appends numbered events to a log;
+any number of viewers replay it from any point and follow it live over plain server-sent events.
+
+* **Ask**: `POST /v1/generations` answers at once with an id. Nobody has to stay connected.
+* **Watch**: `GET /v1/streams/{id}/events`, as often, as late and from as many places as you like. An `EventSource`
+  resumes by itself with `Last-Event-ID`: nothing is lost, nothing comes twice.
+* **Wait**: `GET /v1/generations/{id}?wait_s=30` for who does not want a stream.
+* **Stop**: `POST /v1/generations/{id}/stop`. Closing a connection stops nothing.
+
+Every error is an RFC 9457 problem document; its `code` is stable (see the schema *Problem*).
+"""
+
+_TAGS: Final = [
+    {"name": "generations", "description": "Ask for answers, look at them, wait for them, stop them."},
+    {"name": "streams", "description": "The events of a generation, from any point, live."},
+    {"name": "health", "description": "For balancers and supervisors."},
+]
+
+
+def create_app(settings: Settings, *, services: Services | None = None) -> FastAPI:
+    """The front-end for these settings.
+
+    With ``services`` they are used as they are, and left open at the end; without, the app's lifespan opens the log,
+    the feed and the hub, and closes them.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if services is not None:
+            app.state.services = services
+            yield
+            return
+        async with open_services(settings) as opened:
+            app.state.services = opened
+            yield
+
+    app = FastAPI(
+        title="Broadcaster",
+        summary="LLM answers that outlive the request",
+        description=_DESCRIPTION,
+        version=__version__,
+        license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        openapi_tags=_TAGS,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=_layers(settings),
+        # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
+        redirect_slashes=False,
+    )
+    install_problems(app)
+    for room in (generations, streams, health, console):
+        app.include_router(room.router)
+    _describe_problems(app)
+    return app
+
+
+def _layers(settings: Settings) -> list[Middleware]:
+    """Outermost first."""
+    layers = [Middleware(RequestId), Middleware(UnexpectedErrors)]
+    if settings.auth == "off":
+        layers.append(Middleware(LoopbackGuard))
+    return [*layers, Middleware(JsonOnly), Middleware(BodyLimit, max_bytes=settings.max_body_bytes)]
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema ``Problem``, which every error response refers to, into the OpenAPI document."""
+    create = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = create()
+        document["components"]["schemas"]["Problem"] = problem_schema()
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it

@@ -1,0 +1,273 @@
+/**
+ * The page: which generation is open lives in `location.hash`, so a reload or a second tab shows the same one.
+ * Everything shown of it is either folded from its events (transcript.js) or asked of the API every two seconds.
+ */
+
+import { Problem, getGeneration, getGenerationState, startGeneration, stopGeneration } from "./api.js";
+import { GenerationList } from "./list.js";
+import { forget, refresh, remember } from "./recents.js";
+import { Stream } from "./stream.js";
+import { Sheet, drawFacts, show } from "./view.js";
+import { isOver } from "./words.js";
+
+const POLL_MS = 2000;
+// Browsers allow six connections to one HTTP/1.1 server: a tab that nobody looks at must not hold one for long.
+const HIDDEN_GRACE_MS = 30000;
+const COPIED_MS = 2000;
+
+const byId = (id) => document.getElementById(id);
+const sheet = new Sheet();
+const list = new GenerationList();
+
+/** The open generation, or null: {id, stream, state, isStopping}. `state` is the API's last word on it. */
+let open = null;
+let generations = [];
+let isDrawPlanned = false;
+
+const idInHash = () => (/^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})$/.exec(location.hash)?.[1] ?? null);
+
+// ---------------------------------------------------------------- drawing
+
+function planDraw() {
+  if (isDrawPlanned) return;
+  isDrawPlanned = true;
+  requestAnimationFrame(() => {
+    isDrawPlanned = false;
+    draw();
+  });
+}
+
+/** What is known of the open generation, from its events first and from the API where no event has spoken. */
+function known({ stream, state, isStopping }) {
+  const { fold, seq } = stream.transcript;
+  let status = state?.status;
+  if (!fold.isEmpty && !isOver(status)) status = fold.status;
+  if (fold.terminal !== null) status = fold.status;
+  return {
+    status,
+    connection: stream.state,
+    model: state?.model,
+    attempt: Math.max(fold.attempt, state?.attempt ?? 1),
+    events: seq,
+    viewers: state?.viewers ?? null,
+    stopRequested: isStopping || (state?.stop_requested ?? false),
+  };
+}
+
+function draw() {
+  byId("main").classList.toggle("is-welcome", open === null);
+  show(byId("welcome"), open === null);
+  show(byId("sheet"), open !== null);
+  show(byId("facts"), open !== null);
+  show(byId("actions"), open !== null);
+  const title = open === null ? "New answer" : (open.state?.title ?? open.id);
+  byId("title").textContent = title;
+  list.draw(generations, open?.id);
+  if (open === null) {
+    document.title = "Broadcaster";
+    return;
+  }
+  const facts = known(open);
+  drawFacts(facts);
+  const isLost = open.stream.state.name === "gone";
+  show(byId("viewers-fact"), !isOver(facts.status) && !isLost);
+  show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost);
+  byId("stop").disabled = facts.stopRequested;
+  byId("stop-label").textContent = facts.stopRequested ? "Stopping…" : "Stop";
+  sheet.draw(open.stream.transcript, { ...facts, isLost });
+  document.title = `${{ finished: "✓ ", failed: "✕ ", aborted: "■ " }[facts.status] ?? "● "}${title}`;
+}
+
+// ---------------------------------------------------------------- the open generation
+
+function select() {
+  const id = idInHash();
+  if (id === (open?.id ?? null)) return;
+  open?.stream.close();
+  open = null;
+  tell(null);
+  sheet.begin();
+  if (id !== null) begin(id);
+  closeSide();
+  planDraw();
+}
+
+function begin(id) {
+  const opened = { id, stream: null, state: null, isStopping: false };
+  opened.stream = new Stream(id, {
+    onChange: planDraw,
+    onState: (state) => {
+      if (open !== opened) return;
+      if (state.name === "ended") ask(opened);
+      if (state.name === "gone") lose(state.problem);
+      planDraw();
+    },
+  });
+  open = opened;
+  opened.stream.open();
+  ask(opened, { whole: true });
+}
+
+/** Ask the API what it knows; the whole answer only once, for its prompt. */
+async function ask(opened, { whole = false } = {}) {
+  try {
+    const state = await (whole ? getGeneration(opened.id) : getGenerationState(opened.id));
+    opened.state = state;
+    generations = remember(state);
+    if (open !== opened) return;
+    if (whole) sheet.setPrompt(state.prompt);
+    planDraw();
+  } catch (problem) {
+    if (open !== opened) return;
+    if (problem.status === 404) lose(problem);
+    else if (whole) tell(problem);
+  }
+}
+
+function lose(problem) {
+  forget(open.id);
+  open.stream.end({ name: "gone", problem });
+  tell(problem);
+}
+
+async function start() {
+  const prompt = byId("prompt").value.trim();
+  if (prompt === "" || byId("start").disabled) return;
+  const body = { prompt };
+  const model = byId("model-wish").value.trim();
+  const tokens = byId("tokens-wish").valueAsNumber;
+  if (model !== "") body.model = model;
+  if (Number.isFinite(tokens)) body.max_tokens = tokens;
+  byId("start").disabled = true;
+  try {
+    const state = await startGeneration(body);
+    tell(null);
+    generations = remember(state);
+    byId("prompt").value = "";
+    location.hash = state.id;
+  } catch (problem) {
+    tell(problem);
+  } finally {
+    byId("start").disabled = false;
+    byId("prompt").focus();
+  }
+}
+
+async function stop() {
+  const stopped = open;
+  stopped.isStopping = true;
+  planDraw();
+  try {
+    await stopGeneration(stopped.id);
+  } catch (problem) {
+    stopped.isStopping = false;
+    tell(problem);
+  }
+  planDraw();
+}
+
+async function copyLink() {
+  const label = byId("copy-label");
+  try {
+    await navigator.clipboard.writeText(location.href);
+    label.textContent = "Copied";
+  } catch {
+    label.textContent = "Copy it from the address bar";
+  }
+  setTimeout(() => (label.textContent = "Copy link"), COPIED_MS);
+}
+
+/** A failed call as a sentence with its code; null takes it back. */
+function tell(problem) {
+  const fault = byId("fault");
+  show(fault, problem !== null);
+  if (problem === null) return;
+  if (!(problem instanceof Problem)) throw problem;
+  const code = document.createElement("code");
+  code.textContent = problem.code;
+  fault.replaceChildren(`${problem.message} `, code);
+}
+
+// ---------------------------------------------------------------- asking again
+
+let pollTimer = null;
+
+async function poll() {
+  clearTimeout(pollTimer);
+  if (document.hidden) return;
+  try {
+    const isRunning = open !== null && open.stream.source !== null;
+    const [known] = await Promise.all([refresh(), isRunning ? ask(open) : null]);
+    generations = known;
+    document.body.classList.remove("offline");
+  } catch {
+    // The connection's own state tells it where it matters; the list just stays as it was.
+    document.body.classList.add("offline");
+  }
+  planDraw();
+  clearTimeout(pollTimer);
+  pollTimer = setTimeout(poll, POLL_MS);
+}
+
+let hiddenTimer = null;
+
+function noteVisibility() {
+  clearTimeout(hiddenTimer);
+  if (document.hidden) {
+    hiddenTimer = setTimeout(() => open?.stream.pause(), HIDDEN_GRACE_MS);
+  } else {
+    open?.stream.resume();
+    poll();
+  }
+}
+
+// ---------------------------------------------------------------- the rest of the page
+
+function openSide() {
+  document.body.classList.add("side-open");
+  byId("menu").setAttribute("aria-expanded", "true");
+}
+
+function closeSide() {
+  document.body.classList.remove("side-open");
+  byId("menu").setAttribute("aria-expanded", "false");
+}
+
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  start();
+});
+byId("prompt").addEventListener("keydown", (event) => {
+  // While an input method composes a character, Enter belongs to it.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  start();
+});
+byId("stop").addEventListener("click", stop);
+byId("copy").addEventListener("click", copyLink);
+byId("new").addEventListener("click", (event) => {
+  event.preventDefault();
+  history.pushState(null, "", location.pathname);
+  select();
+  closeSide();
+  byId("prompt").focus();
+});
+byId("menu").addEventListener("click", () => {
+  if (document.body.classList.contains("side-open")) closeSide();
+  else openSide();
+});
+byId("veil").addEventListener("click", closeSide);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") closeSide();
+});
+document.addEventListener("visibilitychange", noteVisibility);
+addEventListener("hashchange", select);
+addEventListener("popstate", select);
+// Seconds pass in "reconnecting…" without any event.
+setInterval(() => {
+  if (open !== null && (open.stream.state.name === "reconnecting" || open.stream.state.name === "waiting")) planDraw();
+}, 500);
+
+select();
+draw();
+poll();

@@ -1,0 +1,59 @@
+/**
+ * The generations that this browser knows: those the server lists (what is running), and those it has seen before.
+ * The memory is localStorage, shared by all tabs; without it (a private window) the list is what the server says.
+ */
+
+import { getGenerationState, listGenerations } from "./api.js";
+import { isOver } from "./words.js";
+
+const KEY = "broadcaster.recents";
+const KEPT = 40;
+
+function read() {
+  try {
+    const known = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    return Array.isArray(known) ? known : [];
+  } catch {
+    return [];
+  }
+}
+
+function write(known) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(known));
+  } catch {
+    // Storage is full or forbidden: the list is shorter then, nothing else.
+  }
+}
+
+const essence = ({ id, status, title, model, created_at, viewers }) => ({ id, status, title, model, created_at, viewers });
+
+/** Keep what is known of one generation; answers the list as it is then. */
+export function remember(generation) {
+  return store(new Map(read().map((known) => [known.id, known])).set(generation.id, essence(generation)));
+}
+
+export function forget(id) {
+  write(read().filter((known) => known.id !== id));
+}
+
+function store(byId) {
+  const known = [...byId.values()].sort((a, b) => b.created_at - a.created_at).slice(0, KEPT);
+  write(known);
+  return known;
+}
+
+/** What to list, newest first. What ran when last seen and is listed no more is asked about once. */
+export async function refresh() {
+  const { generations } = await listGenerations();
+  const listed = new Set(generations.map(({ id }) => id));
+  const vanished = read().filter(({ id, status }) => !isOver(status) && !listed.has(id));
+  const found = await Promise.allSettled(vanished.map(({ id }) => getGenerationState(id)));
+  const byId = new Map(read().map((known) => [known.id, known]));
+  for (const generation of generations) byId.set(generation.id, essence(generation));
+  for (const [index, { status, value, reason }] of found.entries()) {
+    if (status === "fulfilled") byId.set(value.id, essence(value));
+    else if (reason.status === 404) byId.delete(vanished[index].id);
+  }
+  return store(byId);
+}

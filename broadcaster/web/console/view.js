@@ -1,0 +1,274 @@
+/**
+ * The answer on the page. Everything is text nodes: what a model or a user wrote can never become markup.
+ *
+ * A part of the fold only grows, as long as its draft is the same: its node is extended by what is new. A new attempt
+ * or a rewound log makes a new draft, and the sheet is drawn anew.
+ */
+
+import { connectionWord, endingSentence, noticeSentence, progressSentence, statusWord } from "./words.js";
+
+const byId = (id) => document.getElementById(id);
+
+export function element(tag, { text, ...attributes } = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  if (text !== undefined) node.textContent = text;
+  node.append(...children);
+  return node;
+}
+
+export function show(node, isShown) {
+  node.hidden = !isShown;
+}
+
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** A text that grows: only what is new is appended. */
+class Growing {
+  constructor(parent) {
+    this.node = document.createTextNode("");
+    parent.append(this.node);
+  }
+
+  grow(text) {
+    const shown = this.node.length;
+    if (text.length > shown) this.node.appendData(text.slice(shown));
+  }
+}
+
+class TextPart {
+  constructor() {
+    this.root = element("div", { class: "text" });
+    this.text = new Growing(this.root);
+  }
+
+  update(part) {
+    this.text.grow(part.text);
+    this.root.classList.toggle("streaming", part.state === "streaming");
+  }
+}
+
+const TOOL_STATES = {
+  "input-streaming": "preparing…",
+  "input-available": "called",
+  "output-available": "answered",
+  "output-error": "failed",
+};
+
+class ToolPart {
+  constructor() {
+    this.name = element("strong", { class: "tool-name" });
+    this.state = element("span", { class: "tool-state" });
+    this.brief = element("span", { class: "tool-brief" });
+    this.input = element("pre", { class: "tool-input" });
+    this.output = element("pre", { class: "tool-output" });
+    const head = element("summary", {}, this.name, this.brief, this.state);
+    this.root = element("details", { class: "tool", "data-testid": "tool", open: "" }, head, this.input, this.output);
+  }
+
+  update(part) {
+    // A call that was answered folds away, once: whoever opens it again keeps it open.
+    if (part.state === "output-available" && this.root.dataset.state !== part.state) this.root.open = false;
+    this.root.dataset.state = part.state;
+    say(this.name, part.toolName ?? "tool");
+    say(this.state, part.preliminary ? "answering…" : TOOL_STATES[part.state]);
+    say(this.input, part.inputText ?? pretty(part.input ?? part.rawInput));
+    say(this.brief, part.input === undefined ? "" : JSON.stringify(part.input));
+    const output = part.errorText ?? (part.output === undefined ? "" : pretty(part.output));
+    say(this.output, output);
+    show(this.output, output !== "");
+  }
+}
+
+class LinkPart {
+  constructor() {
+    this.root = element("p", { class: "source" });
+  }
+
+  update(part) {
+    const label = part.title ?? part.filename ?? part.mediaType ?? part.url;
+    const href = safeUrl(part.url);
+    const link = { text: label, href: href ?? "", rel: "noopener noreferrer nofollow", target: "_blank" };
+    this.root.replaceChildren(href === null ? element("span", { text: label }) : element("a", link));
+  }
+}
+
+class DataPart {
+  constructor() {
+    this.name = element("strong");
+    this.value = element("pre");
+    this.root = element("div", { class: "data" }, this.name, this.value);
+  }
+
+  update(part) {
+    say(this.name, part.type.slice("data-".length));
+    say(this.value, pretty(part.data));
+  }
+}
+
+const VIEWS = { text: TextPart, tool: ToolPart, "source-url": LinkPart, "source-document": LinkPart, file: LinkPart };
+
+function viewOf(part) {
+  const View = VIEWS[part.type] ?? (part.type.startsWith("data-") ? DataPart : null);
+  return View === null ? null : new View();
+}
+
+function pretty(value) {
+  if (value === undefined) return "";
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+/** http and https only: a `javascript:` link is a script, and a `data:` page is anybody's. */
+function safeUrl(url) {
+  if (!URL.canParse(url ?? "")) return null;
+  const { protocol, href } = new URL(url);
+  return protocol === "https:" || protocol === "http:" ? href : null;
+}
+
+/** The sheet: one generation's prompt, notices, reasoning, answer and ending. */
+export class Sheet {
+  constructor() {
+    this.scroll = byId("scroll");
+    this.answer = byId("answer");
+    this.reasoning = byId("reasoning");
+    this.latest = byId("latest");
+    this.latest.addEventListener("click", () => this.follow());
+    this.scroll.addEventListener("scroll", () => this.noteScroll(), { passive: true });
+    this.follows = true;
+    this.clear();
+  }
+
+  clear() {
+    this.drawn = null;
+    this.views = [];
+    this.reasonings = [];
+    this.hadText = false;
+    this.answer.replaceChildren();
+    byId("reasoning-text").replaceChildren();
+    byId("notices").replaceChildren();
+    this.noticesDrawn = "";
+    this.reasoning.open = false;
+    show(this.reasoning, false);
+    show(byId("progress"), false);
+    show(byId("ending"), false);
+  }
+
+  /** Begin with another generation. */
+  begin() {
+    this.clear();
+    say(byId("prompt-shown"), "");
+    show(byId("prompt-shown"), false);
+    this.follow();
+  }
+
+  setPrompt(prompt) {
+    say(byId("prompt-shown"), prompt);
+    show(byId("prompt-shown"), prompt !== "");
+  }
+
+  /** Draw what the transcript has now; `status` and `stopRequested` also know what no event has said yet. */
+  draw(transcript, { status, attempt, stopRequested, isLost }) {
+    const { fold } = transcript;
+    const drawn = fold.draft;
+    if (this.drawn !== drawn) this.clear();
+    this.drawn = drawn;
+    this.drawParts(fold.draft.parts);
+    this.drawNotices(transcript);
+    const kinds = fold.draft.parts.map((part) => part.type);
+    const progress = isLost ? null : progressSentence({ status, isEmpty: fold.isEmpty, attempt, stopRequested, kinds });
+    say(byId("progress"), progress ?? "");
+    show(byId("progress"), progress !== null);
+    this.answer.setAttribute("aria-busy", String(fold.terminal === null));
+    if (fold.terminal !== null) this.drawEnding(fold.state);
+    if (this.follows) this.follow();
+  }
+
+  drawParts(parts) {
+    for (const [index, part] of parts.entries()) {
+      if (part.type === "reasoning") {
+        this.drawReasoning(index, part);
+        continue;
+      }
+      if (part.type === "text" && part.text !== "" && !this.hadText) {
+        this.hadText = true;
+        this.reasoning.open = false;
+      }
+      this.views[index] ??= this.placed(viewOf(part));
+      this.views[index]?.update(part);
+    }
+    const isThinking = parts.at(-1)?.type === "reasoning" && parts.at(-1).state === "streaming";
+    say(byId("reasoning-label"), isThinking ? "Reasoning…" : "Reasoning");
+    this.reasoning.classList.toggle("streaming", isThinking);
+  }
+
+  placed(view) {
+    if (view !== null) this.answer.append(view.root);
+    return view;
+  }
+
+  /** Reasoning stands apart, above the answer: open until the answer itself begins, then folded away. */
+  drawReasoning(index, part) {
+    if (this.reasonings[index] === undefined) {
+      const paragraph = element("p");
+      byId("reasoning-text").append(paragraph);
+      this.reasonings[index] = new Growing(paragraph);
+    }
+    this.reasonings[index].grow(part.text);
+    if (part.text !== "" && this.reasoning.hidden) {
+      show(this.reasoning, true);
+      this.reasoning.open = !this.hadText;
+    }
+  }
+
+  drawNotices({ notices, fold }) {
+    const sentences = notices.map(noticeSentence);
+    if (fold.attempt > 1) sentences.push(`Attempt ${fold.attempt}: a worker was lost, so the answer was begun again.`);
+    const key = sentences.join("\n");
+    if (key === this.noticesDrawn) return;
+    this.noticesDrawn = key;
+    byId("notices").replaceChildren(...sentences.map((text) => element("li", { text })));
+  }
+
+  drawEnding(state) {
+    const { tone, text, code } = endingSentence(state);
+    const ending = byId("ending");
+    ending.dataset.tone = tone;
+    const children = [element("span", { text })];
+    if (code !== undefined) children.push(element("code", { text: code }));
+    ending.replaceChildren(...children);
+    show(ending, true);
+  }
+
+  /** Stay at the newest line from now on. */
+  follow() {
+    this.follows = true;
+    this.scroll.scrollTop = this.scroll.scrollHeight;
+    show(this.latest, false);
+  }
+
+  /** Whoever scrolls up wants to read there; whoever comes back to the end follows again. */
+  noteScroll() {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroll;
+    this.follows = scrollHeight - scrollTop - clientHeight < 48;
+    show(this.latest, !this.follows);
+  }
+}
+
+/** The line of facts: status, connection, model, attempt, events, viewers. */
+export function drawFacts(facts) {
+  const { status, connection, model, attempt, events, viewers, stopRequested } = facts;
+  const isStopping = stopRequested && (status === "queued" || status === "running");
+  say(byId("status"), isStopping ? "stopping…" : statusWord(status ?? "…"));
+  byId("status-fact").dataset.status = status ?? "";
+  byId("status").dataset.status = status ?? "";
+  say(byId("connection"), connectionWord(connection, status, performance.now()));
+  byId("connection-fact").dataset.state = connection.name;
+  byId("connection").dataset.state = connection.name;
+  say(byId("model"), model ?? "…");
+  say(byId("attempt"), String(attempt));
+  show(byId("attempt-fact"), attempt > 1);
+  say(byId("events"), String(events));
+  say(byId("viewers"), viewers === null ? "…" : String(viewers));
+}

@@ -1,0 +1,300 @@
+"""Problems: every error leaves this server as one RFC 9457 document with a stable ``code``.
+
+    {"type": "about:blank#queue_full", "title": "The queue is full", "status": 503,
+     "detail": "…what happened, for people…", "code": "queue_full", "retry": true}
+
+``code`` is what programs branch on, ``retry`` says whether the same call may succeed later unchanged.
+``PROBLEMS`` below is the one table of codes; the OpenAPI document is printed from it.
+A ``400 invalid_request`` also carries ``errors``: one object per fault, with a JSON pointer into the body
+(``{"in": "body", "pointer": "#/messages/0/role", "detail": …}``) or the name of a header, query or path parameter
+(``{"in": "query", "name": "wait_s", "detail": …}``). The offending values are never echoed.
+
+Source: RFC 9457 "Problem Details for HTTP APIs", 3.1 (members) and 3.2 (extension members).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broadcaster.errors import BroadcasterError, InvalidInput
+
+MEDIA_TYPE: Final = "application/problem+json"
+# One second is long enough for a failover's first moments and short enough for people.
+RETRY_AFTER_S: Final = 1
+# A body can break a rule in as many places as it has bytes.
+MAX_LISTED_FAULTS: Final = 20
+
+_log = logging.getLogger(__name__)
+
+
+class UnknownDialect(InvalidInput):
+    """No dialect of that name is served."""
+
+    code = "unknown_dialect"
+
+
+class ProblemType(NamedTuple):
+    """One row of the table: the HTTP status, the short title (same for every occurrence), whether to retry."""
+
+    status: int
+    title: str
+    example: str
+    retry: bool = False
+
+
+PROBLEMS: Final[Mapping[str, ProblemType]] = {
+    "invalid_request": ProblemType(400, "The request is not valid", "exactly one of prompt and messages is needed"),
+    "bad_cursor": ProblemType(400, "The cursor is malformed", "a cursor is <epoch>-<seq>"),
+    "bad_frame": ProblemType(400, "The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
+    "unknown_dialect": ProblemType(400, "The dialect is unknown", "no dialect 'morse'; served: native"),
+    "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model 'gpt-0'"),
+    "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
+    "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
+    "not_found": ProblemType(404, "There is nothing here", "no resource /v2/generations"),
+    "unknown_stream": ProblemType(404, "The stream is unknown", "nothing is known under gen_01JD"),
+    "method_not_allowed": ProblemType(405, "The method is not allowed here", "PATCH /healthz is not served"),
+    "body_too_large": ProblemType(413, "The body is too large", "a body has at most 4194304 bytes"),
+    "unsupported_media_type": ProblemType(415, "The body must be JSON", "send content-type: application/json"),
+    "idempotency_mismatch": ProblemType(422, "The key was used with another body", "use a new Idempotency-Key"),
+    "internal_error": ProblemType(500, "Something went wrong on our side", "the server's log has this request id"),
+    "setup_error": ProblemType(500, "The server is not set up for this", "install the extra 'embedded'"),
+    "provider_failed": ProblemType(502, "The provider failed", "the provider ended the answer badly"),
+    "busy": ProblemType(503, "A bound is met", "this front-end has all the viewers it may have", retry=True),
+    "queue_full": ProblemType(503, "The queue is full", "10000 generations are waiting", retry=True),
+    "log_unavailable": ProblemType(503, "The log does not answer", "Redis did not answer in time", retry=True),
+    "stop_not_durable": ProblemType(503, "The stop is not written down", "sent, not stored; repeat it", retry=True),
+}
+
+_CODE_OF_STATUS: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+class Fault(NamedTuple):
+    """One fault of a request: the part it is in, where in that part, and what is wrong."""
+
+    part: str
+    place: str
+    detail: str
+
+    def document(self) -> dict[str, str]:
+        """The fault as a member of ``errors``; only the body has pointers, the other parts have names."""
+        return {"in": self.part, "pointer" if self.part == "body" else "name": self.place, "detail": self.detail}
+
+
+class InvalidRequest(InvalidInput):
+    """``400 invalid_request`` with its list of faults, for rules that the schema cannot say."""
+
+    def __init__(self, detail: str, *, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.faults = tuple(faults)
+
+
+def problem_response(
+    code: str, detail: str, *, status: int | None = None, headers: Mapping[str, str] | None = None, **extra: Any
+) -> Response:
+    """The document of ``code`` (a key of PROBLEMS) as a response; ``status`` only where the table's does not fit."""
+    row = PROBLEMS[code]
+    body = {
+        "type": f"about:blank#{code}",
+        "title": row.title,
+        "status": status or row.status,
+        "detail": detail,
+        "code": code,
+        "retry": row.retry,
+        **extra,
+    }
+    fields = {"cache-control": "no-store", **(headers or {})}
+    if row.retry:
+        fields["retry-after"] = str(RETRY_AFTER_S)
+    return JSONResponse(body, status_code=body["status"], headers=fields, media_type=MEDIA_TYPE)
+
+
+def answer_error(error: BroadcasterError) -> Response:
+    """The problem of one of our own errors; a code outside the table is our mistake and becomes internal_error."""
+    if error.code not in PROBLEMS:
+        return problem_response("internal_error", "an error without a public code; the server's log has it")
+    if isinstance(error, InvalidRequest) and error.faults:
+        return problem_response(error.code, error.detail, errors=[fault.document() for fault in error.faults])
+    return problem_response(error.code, error.detail)
+
+
+def answer_invalid(errors: Sequence[Mapping[str, Any]], *, body: object = None) -> Response:
+    """The ``400 invalid_request`` of a request that its schema refuses; ``errors`` are pydantic's."""
+    details: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        part, place, detail = _fault(error, body)
+        # Each branch of a union reports on its own: together they say what would have fitted.
+        details.setdefault((part, place), []).append(detail)
+    faults = [Fault(*where, "; or ".join(dict.fromkeys(said))) for where, said in details.items()]
+    first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return problem_response(
+        "invalid_request",
+        f"{first.part} {first.place}: {first.detail}{more}",
+        errors=[fault.document() for fault in faults[:MAX_LISTED_FAULTS]],
+    )
+
+
+def _fault(error: Mapping[str, Any], body: object) -> Fault:
+    part, *path = error["loc"]
+    detail = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "json_invalid":
+        # FastAPI puts the offset where the path belongs.
+        return Fault("body", "#", f"not JSON: {error.get('ctx', {}).get('error', detail)} at character {path[-1]}")
+    if part == "body":
+        return Fault(part, "#" + "".join(f"/{_escape(str(step))}" for step in _inside(body, path, error)), detail)
+    return Fault(part, str(path[-1]), detail)
+
+
+def _inside(body: Any, path: Sequence[str | int], error: Mapping[str, Any]) -> Sequence[str | int]:
+    """The steps of ``path`` that lead into the body, without pydantic's own (the names of a union's branches)."""
+    for depth, step in enumerate(path):
+        try:
+            body = body[step]
+        except (LookupError, TypeError):
+            is_missing_field = error["type"] == "missing" and depth == len(path) - 1
+            return path if is_missing_field else path[:depth]
+    return path
+
+
+def _escape(step: str) -> str:
+    """RFC 6901 section 3: tilde and slash have a meaning in a JSON pointer."""
+    return step.replace("~", "~0").replace("/", "~1")
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error that reaches the app a problem; UnexpectedErrors does the rest, further out."""
+
+    async def on_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, BroadcasterError)
+        if error.code not in PROBLEMS:
+            _log.error("an error without a public code: %s", error.code, exc_info=error)
+        return answer_error(error)
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer_invalid(error.errors(), body=error.body)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _answer_http(request, error)
+
+    app.add_exception_handler(BroadcasterError, on_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _answer_http(request: Request, error: HTTPException) -> Response:
+    code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
+    if error.status_code == 404:
+        detail = f"no resource {request.url.path}"
+    elif error.status_code == 405:
+        detail = f"{request.method} {request.url.path} is not served"
+    else:
+        detail = str(error.detail)
+    return problem_response(code, detail, status=error.status_code, headers=error.headers)
+
+
+class UnexpectedErrors:
+    """Pure ASGI: an error nobody expected is logged once, here, and told without its insides.
+
+    When the response had begun there is nothing honest left to say in it: the error goes on to the server, which
+    logs it and cuts the connection, so that no client takes the beginning for the whole.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if started:
+                raise
+            _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            response = problem_response("internal_error", "the server's log has this request id")
+            await response(scope, receive, send)
+
+
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI ``responses`` of a route that may answer these codes, one example each, and ``default`` for all."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        row = PROBLEMS[code]
+        entry = by_status.setdefault(row.status, _openapi_response(row.title))
+        entry["content"][MEDIA_TYPE]["examples"][code] = {"summary": row.title, "value": _example(code, row)}
+    # A `default` also keeps FastAPI from promising its own 422 shape, which this server never sends.
+    by_status["default"] = _openapi_response("Any other problem; the codes are listed under the schema Problem")
+    return by_status
+
+
+def problem_schema() -> dict[str, Any]:
+    """The OpenAPI schema ``Problem``, with the table of codes in its description."""
+    rows = "\n".join(
+        f"| `{code}` | {row.status} | {row.title} | {'yes' if row.retry else 'no'} |" for code, row in PROBLEMS.items()
+    )
+    return {
+        "title": "Problem",
+        "description": f"RFC 9457 problem document.\n\n| code | status | title | retry |\n|---|---|---|---|\n{rows}",
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "code", "retry"],
+        "properties": {
+            "type": {"type": "string", "description": "about:blank#<code>"},
+            "title": {"type": "string", "description": "the same for every occurrence of the code"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string", "description": "what happened here, for people"},
+            "code": {"type": "string", "enum": list(PROBLEMS)},
+            "retry": {"type": "boolean", "description": "whether the same call may succeed later, unchanged"},
+            "errors": {
+                "type": "array",
+                "description": "only for invalid_request: every fault found, with its place",
+                "items": {
+                    "type": "object",
+                    "required": ["in", "detail"],
+                    "properties": {
+                        "in": {"type": "string", "enum": ["body", "query", "header", "path"]},
+                        "pointer": {"type": "string", "description": "JSON pointer into the body"},
+                        "name": {"type": "string", "description": "the parameter's name"},
+                        "detail": {"type": "string"},
+                    },
+                },
+            },
+        },
+    }
+
+
+def _openapi_response(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}}}
+
+
+def _example(code: str, row: ProblemType) -> dict[str, Any]:
+    return {
+        "type": f"about:blank#{code}",
+        "title": row.title,
+        "status": row.status,
+        "detail": row.example,
+        "code": code,
+        "retry": row.retry,
+    }

@@ -1,0 +1,54 @@
+"""Whether the process lives, and whether it wants work: two questions, two answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, Response
+
+from broadcaster.errors import LogUnavailable
+from broadcaster.web.schemas import Health, Readiness
+from broadcaster.web.services import Services, ServicesHere
+
+# A balancer asks every second or so, and a slow answer is an answer.
+CHECK_TIMEOUT_S: Final = 2.0
+
+router = APIRouter(tags=["health"])
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Is the process alive?", operation_id="health")
+async def healthz() -> Health:
+    """Always 200 while the process can answer: restart it only when this fails."""
+    return Health(status="ok")
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    summary="Should requests be sent here?",
+    operation_id="readiness",
+    responses={
+        503: {"model": Readiness, "description": "Not now: the log does not answer, or this process is leaving"}
+    },
+)
+async def readyz(services: ServicesHere, response: Response) -> Readiness:
+    """200 while this front-end can serve; 503 while it drains or Redis does not answer."""
+    checks = {
+        "log": await _check_log(services),
+        "drain": "draining" if services.draining.is_set() or services.hub.is_draining else "ok",
+    }
+    is_ready = all(answer == "ok" for answer in checks.values())
+    response.status_code = 200 if is_ready else 503
+    response.headers["cache-control"] = "no-store"
+    return Readiness(ready=is_ready, checks=checks)
+
+
+async def _check_log(services: Services) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await services.ping_log()
+    except (LogUnavailable, TimeoutError):
+        return "Redis does not answer"
+    return "ok"

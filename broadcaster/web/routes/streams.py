@@ -1,0 +1,136 @@
+"""``/v1/streams/{id}/events``: the events of a stream, from any point, live.
+
+Rules
+1. Only a request that can never succeed gets an error status (400, 404). Whatever passes (overload, drain, a log that
+   does not answer) is told inside a 200 with ``retry``: an EventSource that meets another status never comes back.
+2. Nothing more to come is a 204, on which an EventSource stops.
+3. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason
+from broadcaster.dialects import ENCODERS, NATIVE, Encoder
+from broadcaster.errors import Busy, UnknownStream
+from broadcaster.hub.hub import Refused
+from broadcaster.hub.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.log.streams import Meta
+from broadcaster.web.problems import UnknownDialect, problem_responses
+from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.sse import EventStreamResponse
+
+# How often a stream that nobody has created yet is looked for. Creation is told to nobody, and is rarely far away.
+LOOK_AGAIN_S: Final = 0.25
+
+router = APIRouter(prefix="/v1/streams", tags=["streams"])
+
+
+@router.get(
+    "/{stream_id}/events",
+    summary="Follow a stream",
+    operation_id="stream_events",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Entries (`id: <epoch>-<seq>`, `data: <event>`) and the hub's notices (`event: hub.*`)",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'event: hub.hello\nretry: 1432\ndata: {"id":"gen_01","status":"running"}\n\n'
+                    'id: 1795230000000-1\ndata: {"type":"text-delta","id":"0","delta":"Hello"}\n\n',
+                }
+            },
+        },
+        204: {"description": "The cursor is the terminal event's own: no more to come"},
+        **problem_responses("bad_cursor", "unknown_dialect", "unknown_stream"),
+    },
+)
+async def follow(
+    services: ServicesHere,
+    tenant: Tenant,
+    stream_id: Annotated[str, Path(description="the generation's id")],
+    last_event_id: Annotated[str, Header(description="what has been seen; wins over `after`, empty is none")] = "",
+    after: Annotated[str, Query(description="the same cursor, for who cannot send headers")] = "",
+    dialect: Annotated[str, Query(description=f"one of: {', '.join(ENCODERS)}")] = NATIVE.name,
+    wait_s: Annotated[float, Query(ge=0, allow_inf_nan=False, description="hold for a stream not created yet")] = 0,
+) -> Response:
+    """Replays what comes after the cursor, then follows live, until the one terminal event.
+
+    Closing the connection stops nothing but the watching. A lost one is resumed with `Last-Event-ID`, which every
+    `EventSource` sends by itself.
+    """
+    given = last_event_id or after
+    cursor = Cursor.parse(given) if given else None
+    encoder = ENCODERS.get(dialect)
+    if encoder is None:
+        raise UnknownDialect(f"no dialect {dialect!r}; served: {', '.join(ENCODERS)}")
+    try:
+        meta = await _find(services, stream_id, tenant=tenant, wait_s=min(wait_s, services.long_poll_timeout_s))
+        return await stream_events(services, meta, cursor=cursor, encoder=encoder)
+    except Busy as error:
+        return EventStreamResponse(services.hub.refuse(error, encoder=encoder))
+
+
+async def stream_events(
+    services: Services,
+    meta: Meta,
+    *,
+    cursor: Cursor | None,
+    encoder: Encoder = NATIVE,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response that streams a generation after ``cursor``. Raises nothing that passes (rule 1)."""
+    try:
+        if meta.is_over and (await services.streams.tails([meta.id]))[0].last is None:
+            return _expired(services, meta, cursor=cursor, encoder=encoder)
+        viewer = await services.hub.join(meta.id, cursor=cursor, timeout_s=services.log_timeout_s, encoder=encoder)
+    except Busy as error:
+        return EventStreamResponse(services.hub.refuse(error, encoder=encoder), generation_id=meta.id, headers=headers)
+    if isinstance(viewer, Finished):
+        return Response(status_code=204, headers=headers)
+    return EventStreamResponse(viewer, generation_id=meta.id, headers=headers)
+
+
+def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder) -> Response:
+    """What is still known of a generation whose log is gone: that there was something, and how it ended."""
+    hello = encoder.hello(meta.id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())
+    if meta.terminal is None or meta.terminal_id is None:
+        raise UnknownStream("the stream is kept no longer")
+    end = meta.terminal_id
+    if cursor == end:
+        return Response(status_code=204)
+    blocks = [hello]
+    seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
+    if seen_seq + 1 < end.seq:
+        before_end = Cursor(end.epoch, end.seq - 1)
+        blocks.append(encoder.gap(Gap(GapReason.EXPIRED, before_end, seen_seq + 1, before_end.seq)))
+    blocks.append(encoder.frame(Entry(end.epoch, end.seq, meta.terminal)))
+    return EventStreamResponse(Refused(StopReason.TERMINAL, b"".join(blocks)), generation_id=meta.id)
+
+
+async def _find(services: Services, stream_id: str, *, tenant: str, wait_s: float) -> Meta:
+    """The stream's meta, also of one created within ``wait_s``. Raises UnknownStream, LogUnavailable, Busy."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return await services.generations.get(stream_id, tenant=tenant)
+        except UnknownStream:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise
+        try:
+            async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
+                await services.draining.wait()
+        except TimeoutError:
+            continue
+        raise Busy("this front-end is draining")

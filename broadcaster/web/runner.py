@@ -1,0 +1,208 @@
+"""Our runner: uvicorn's server and HTTP protocol, with what long responses need of them.
+
+1. The server owns SIGINT and SIGTERM. The first runs ``on_drain`` (readiness off, viewers sent away), then ends; the
+   second ends at once.
+2. It serves a socket that is bound already: its port is known before anything is served.
+3. A response may abort its connection, and hears of its loss, through ``scope["extensions"]["broadcaster.transport"]``.
+4. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from broadcaster.web.sse import TRANSPORT_EXTENSION
+
+# A peer that acknowledges nothing for so long is gone (Linux; accepted sockets inherit it from the listening one).
+DEAD_PEER_MS: Final = 30_000
+KEEPALIVE_IDLE_S: Final = 15
+KEEPALIVE_INTERVAL_S: Final = 5
+KEEPALIVE_PROBES: Final = 3
+# Unsent bytes the kernel takes of one viewer; by itself it would take 4 MiB of each that does not read (tcp_wmem).
+UNSENT_BYTES: Final = 64 * 2**10
+BACKLOG: Final = 2048
+# What ordinary requests have after the drain, before they are cancelled.
+LAST_RESORT_S: Final = 1
+# How often the Date header is made.
+DATE_TICK_S: Final = 1.0
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+log: Final = logging.getLogger(__name__)
+
+
+class ConnectionHandle:
+    """What a response may do with its connection."""
+
+    __slots__ = ("_transport", "lost")
+
+    def __init__(self, transport: asyncio.Transport, lost: asyncio.Future[None]) -> None:
+        self._transport = transport
+        self.lost = lost
+
+    def abort(self) -> None:
+        """Close it now, without sending what is buffered."""
+        self._transport.abort()
+
+
+class FrontEndProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol; puts a ConnectionHandle into the scope of every request."""
+
+    handle: ConnectionHandle
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
+        super().connection_made(transport)
+        self.handle = ConnectionHandle(transport, self.loop.create_future())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; uvicorn hears of it first, so that whoever resumes finds it disconnected."""
+        super().connection_lost(exc)
+        if not self.handle.lost.done():
+            self.handle.lost.set_result(None)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {TRANSPORT_EXTENSION: self.handle}  # type: ignore[dict-item]
+
+
+class FrontEndServer(uvicorn.Server):
+    """Serves one app on one bound socket until a signal or ``request_stop``.
+
+    ``on_drain`` takes readiness off and sends viewers away; whatever it does, after ``drain_timeout_s`` the server goes
+    on to its end, where ordinary requests have one more second.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        listener: socket.socket,
+        on_drain: Callable[[], Awaitable[None]],
+        drain_timeout_s: float,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http=FrontEndProtocol,
+                ws="none",
+                lifespan="on",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=LAST_RESORT_S,
+            )
+        )
+        self._listener = listener
+        self._on_drain = on_drain
+        self._drain_timeout_s = drain_timeout_s
+        self._is_serving = asyncio.Event()
+        self._is_stopping = asyncio.Event()
+        self._drain: asyncio.Future[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    async def until_started(self) -> None:
+        """Until requests are served. Wait for ``serve()`` beside it: a start that fails is told there."""
+        await self._is_serving.wait()
+
+    def request_stop(self) -> None:
+        """Drain and end, as the first signal does; asked again: end at once."""
+        if not self._is_stopping.is_set():
+            self._is_stopping.set()
+            return
+        self.should_exit = self.force_exit = True
+        if self._drain is not None:
+            self._drain.cancel()
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, FrontEndProtocol):
+                connection.handle.abort()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end. The listening socket is closed then."""
+        await super().serve(sockets or [self._listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app and listen."""
+        await super().startup(sockets=sockets)
+        self._is_serving.set()
+
+    async def main_loop(self) -> None:
+        """Keep the Date header; at the end, drain."""
+        while not await self.on_tick(0) and not self._is_stopping.is_set():
+            try:
+                async with asyncio.timeout(DATE_TICK_S):
+                    await self._is_stopping.wait()
+            except TimeoutError:
+                continue
+        if not self.force_exit:
+            await self._run_drain()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Take the signals while serving. Unlike uvicorn's own, a clean end by signal is an end with status 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, self.request_stop)
+        try:
+            yield
+        finally:
+            for each in _SIGNALS:
+                loop.remove_signal_handler(each)
+
+    async def _run_drain(self) -> None:
+        self._drain = asyncio.ensure_future(self._on_drain())
+        done, _ = await asyncio.wait({self._drain}, timeout=self._drain_timeout_s)
+        if not done:
+            log.error("the drain took longer than %s s", self._drain_timeout_s)
+            self._drain.cancel()
+        elif not self._drain.cancelled() and self._drain.exception() is not None:
+            log.error("the drain failed", exc_info=self._drain.exception())
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """A bound socket for ``FrontEndServer``, IPv4 or IPv6; port 0 picks a free one. Raises OSError.
+
+    What viewers need is set here: accepted sockets inherit it.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_USER_TIMEOUT", DEAD_PEER_MS),
+            ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+            ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+            ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+            ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
+        ):
+            option = getattr(socket, name, None)  # not every system has all of them
+            if option is not None:
+                listener.setsockopt(socket.IPPROTO_TCP, option, value)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,156 @@
+"""The JSON of ``/v1/generations``: what comes in (strict, closed) and what goes out.
+
+Strict: a number is a number and never the string of one, and an unknown field is a fault, not a wish that is silently
+ignored. What cannot be written down as JSON again (NaN, Infinity, a lone surrogate, absurd nesting) is refused here,
+before it reaches the log.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Literal, Self
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_IDEMPOTENCY_KEY_CHARS: Final = 256
+MAX_MODEL_CHARS: Final = 200
+MAX_MESSAGES: Final = 10_000
+MAX_TOOLS: Final = 256
+# Anthropic and OpenAI models take at most this; beyond it the providers refuse anyway.
+MAX_TEMPERATURE: Final = 2.0
+MAX_RETENTION_S: Final = 30 * 86_400.0
+# Enough to recognise an answer in a list.
+TITLE_CHARS: Final = 120
+
+Status = Literal["queued", "running", "finished", "failed", "aborted"]
+
+
+class ContentPart(BaseModel):
+    """A part of a message in the provider's own shape: ``{"type": "text", "text": …}``, an image, a tool result."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    type: str = Field(min_length=1)
+
+
+class ChatMessage(BaseModel):
+    """One message of the conversation."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[ContentPart]
+
+
+class GenerationBody(BaseModel):
+    """What a caller asks for: one of ``prompt`` and ``messages``, everything else optional."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {"prompt": "Why is the sky blue?"},
+                {
+                    "model": "claude-sonnet-4-5",
+                    "messages": [{"role": "user", "content": "Write a haiku about logs."}],
+                    "max_tokens": 200,
+                    "metadata": {"chat": "42"},
+                },
+            ]
+        },
+    )
+
+    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
+    prompt: str | None = Field(None, min_length=1, description="one user message, for short")
+    messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
+    system: str | None = Field(None, description="the system prompt")
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: the server's default")
+    temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
+    tools: list[dict[str, Any]] | None = Field(None, max_length=MAX_TOOLS, description="in the provider's shape")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own; comes back untouched")
+    on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
+    on_abandon: Literal["continue", "cancel"] = Field("continue", description="cancel: stop when nobody watches")
+    retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
+    stream: bool = Field(False, description="with Accept: text/event-stream, answer with the stream at once")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written_down(cls, body: Any) -> Any:
+        try:
+            # The log's encoder refuses surrogates and numbers over 64 bits, and writes NaN as null; json refuses NaN.
+            msgspec.json.encode(body)
+            json.dumps(body, allow_nan=False)
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise ValueError("NaN, Infinity, lone surrogates, huge numbers and deep nesting cannot be kept") from error
+        return body
+
+    @model_validator(mode="after")
+    def _asks_one_way(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("exactly one of prompt and messages is needed")
+        return self
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The messages as plain JSON objects; a prompt is one user message."""
+        if self.messages is None:
+            return [{"role": "user", "content": self.prompt}]
+        return [message.model_dump(mode="json") for message in self.messages]
+
+
+class GenerationFault(BaseModel):
+    """Why a generation failed: a stable code and a sentence for people."""
+
+    code: str
+    message: str
+
+
+class GenerationState(BaseModel):
+    """A generation in short: everything but the answer itself. Times are Unix seconds."""
+
+    id: str
+    status: Status
+    model: str
+    title: str = Field(description=f"the beginning of the last user message, at most {TITLE_CHARS} characters")
+    attempt: int = Field(description="from 1; 0 while it waits for a worker")
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    stop_requested: bool
+    viewers: int = Field(description="connections that watch now, over all front-ends")
+    last_id: str | None = Field(description="the cursor of the newest entry")
+    last_seq: int
+    events_url: str
+    error: GenerationFault | None
+    metadata: dict[str, Any]
+
+
+class GenerationView(GenerationState):
+    """A generation with its answer so far, folded from the log."""
+
+    prompt: str = Field(description="the text of the last user message")
+    usage: dict[str, Any] | None
+    text: str
+    reasoning: str
+    parts: list[dict[str, Any]]
+
+
+class GenerationList(BaseModel):
+    """The caller's generations: open ones first, newest first."""
+
+    generations: list[GenerationState]
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Whether a balancer should send requests here, and each check's answer (``ok`` or what is wrong)."""
+
+    ready: bool
+    checks: dict[str, str]

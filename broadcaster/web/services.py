@@ -1,0 +1,89 @@
+"""What the routes need: the rooms below as narrow doors, and a handful of plain values.
+
+The doors are Protocols so that a test can hand in doubles; the classes of `broadcaster.log` fit them as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Annotated, Final, Protocol, cast
+
+from fastapi import Depends, Request
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.hub.hub import Hub
+from broadcaster.log.generations import Created, GenerationRequest
+from broadcaster.log.streams import Meta, Tail
+
+# While AUTH is off there is one tenant: everybody on this machine.
+LOCAL_TENANT: Final = "local"
+
+
+class GenerationDoor(Protocol):
+    """Create, look up, list, stop; see `broadcaster.log.generations.Generations`."""
+
+    async def create(
+        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None
+    ) -> Created: ...
+
+    async def get(self, generation_id: str, *, tenant: str) -> Meta: ...
+
+    async def list(self, *, tenant: str, limit: int = 100) -> Sequence[Meta]: ...
+
+    async def stop(self, generation_id: str, *, tenant: str) -> None: ...
+
+
+class StreamDoor(Protocol):
+    """Read entries and tails; see `broadcaster.log.streams.Streams`."""
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
+
+
+class PresenceDoor(Protocol):
+    """Viewers over all front-ends; see `broadcaster.log.presence.Presence`."""
+
+    async def count(self, stream_ids: Sequence[str]) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything a route may touch.
+
+    ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
+    go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
+    providers, first match wins.
+    """
+
+    generations: GenerationDoor
+    streams: StreamDoor
+    hub: Hub
+    presence: PresenceDoor
+    ping_log: Callable[[], Awaitable[None]]
+    log_timeout_s: float
+    long_poll_timeout_s: float
+    default_model: str
+    default_max_tokens: int
+    routes: Mapping[str, str]
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def serves_model(self, model: str) -> bool:
+        """Whether some route takes the model."""
+        return any(fnmatchcase(model, pattern) for pattern in self.routes)
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+def _tenant() -> str:
+    return LOCAL_TENANT
+
+
+ServicesHere = Annotated[Services, Depends(_services)]
+Tenant = Annotated[str, Depends(_tenant)]

@@ -1,0 +1,157 @@
+"""A viewer's response: server-sent events over ASGI.
+
+The driver here works on any ASGI server: one small coroutine per viewer, which pulls and awaits ``send``. On our own
+runner the scope's extension ``broadcaster.transport`` lets it tear the connection down at once and hear of its loss
+without a second task; elsewhere it raises, and the server closes the connection. Either way a response that was cut
+never ends with the clean last chunk: to a client that would be the end of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from broadcaster.hub.hub import Refused
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
+
+# One write. More would only lie in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
+MAX_CHUNK_BYTES: Final = 64 * 2**10
+
+GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
+TRANSPORT_EXTENSION: Final = "broadcaster.transport"
+
+_HEADERS: Final = {
+    "content-type": "text/event-stream",
+    # no-transform: a proxy that compresses also buffers. x-accel-buffering is nginx's own word for the same.
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+class ViewerCut(ConnectionAbortedError):
+    """The viewer was cut while its server holds the connection: raised so that the server does not end it cleanly."""
+
+
+class Connection(Protocol):
+    """What ``scope["extensions"]["broadcaster.transport"]`` offers."""
+
+    @property
+    def lost(self) -> asyncio.Future[None]:
+        """Done when the connection is gone."""
+
+    def abort(self) -> None:
+        """Close it now, without sending what is buffered."""
+
+
+class EventStreamResponse(Response):
+    """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
+
+    def __init__(
+        self,
+        source: Viewer | Refused,
+        *,
+        generation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        own = {} if generation_id is None else {GENERATION_ID_HEADER: generation_id}
+        self.init_headers({**_HEADERS, **own, **(headers or {})})
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Drive the viewer to its end. Raises ViewerCut when it was cut and the server offers no way to abort."""
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        if isinstance(self._source, Refused):
+            await send(start)
+            await send({"type": "http.response.body", "body": self._source.block, "more_body": False})
+        else:
+            await SendDriver(self._source, scope=scope, receive=receive, send=send).run(start)
+        if self.background is not None:
+            await self.background()
+
+
+class SendDriver:
+    """Pulls one viewer's bytes and gives them to ASGI's ``send``."""
+
+    __slots__ = ("_connection", "_receive", "_send", "_task", "_viewer", "_was_interrupted")
+
+    def __init__(self, viewer: Viewer, *, scope: Scope, receive: Receive, send: Send) -> None:
+        self._viewer = viewer
+        self._receive = receive
+        self._send = send
+        extensions = cast(Mapping[str, object], scope.get("extensions") or {})
+        self._connection = cast(Connection | None, extensions.get(TRANSPORT_EXTENSION))
+        self._task = asyncio.current_task()
+        self._was_interrupted = False
+
+    async def run(self, start: Message) -> None:
+        """Send the head and all that the viewer pulls, and end the response as the viewer ends."""
+        viewer = self._viewer
+        if self._connection is not None:
+            viewer.on_cut = self._connection.abort
+            self._connection.lost.add_done_callback(self._lose)
+            try:
+                await self._pump(start)
+            finally:
+                self._connection.lost.remove_done_callback(self._lose)
+                viewer.leave()
+            return
+        viewer.on_cut = self._interrupt
+        listener = asyncio.create_task(self._until_gone())
+        try:
+            await self._pump(start)
+        except asyncio.CancelledError:
+            if self._was_interrupted and self._task is not None and not self._task.uncancel():
+                raise ViewerCut("the viewer took nothing for too long") from None
+            raise
+        finally:
+            viewer.on_cut = None
+            viewer.leave()
+            listener.cancel()
+            await asyncio.wait({listener})
+
+    async def _pump(self, start: Message) -> None:
+        viewer, send = self._viewer, self._send
+        await send(start)
+        while True:
+            chunk = viewer.pull(MAX_CHUNK_BYTES)
+            if not chunk:
+                if viewer.is_over:
+                    break
+                if await viewer.wait(viewer.heartbeat_s):
+                    continue
+                chunk = viewer.heartbeat()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if viewer.ends_cleanly:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif viewer.stop_reason is not StopReason.CLIENT_GONE:
+            await self._abort()
+
+    async def _abort(self) -> None:
+        if self._connection is None:
+            raise ViewerCut("the response cannot end cleanly")
+        self._connection.abort()
+        # A response that returns unfinished before its server has heard of the loss looks like a fault of the app.
+        await asyncio.shield(self._connection.lost)
+
+    def _lose(self, _lost: asyncio.Future[None]) -> None:
+        self._viewer.leave()
+
+    def _interrupt(self) -> None:
+        self._was_interrupted = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _until_gone(self) -> None:
+        """Until the client is gone; a request body that nobody read may come first."""
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            self._viewer.leave()

@@ -1,0 +1,102 @@
+"""What is known of a generation → the JSON we show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.events import Error, decode_event
+from broadcaster.core.fold import Fold, FoldState, Status
+from broadcaster.log.streams import OVER, Meta
+from broadcaster.web import schemas
+from broadcaster.web.services import StreamDoor
+
+READ_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A log read to its end: what its events amount to, and the cursor of the newest."""
+
+    state: FoldState
+    last: Cursor | None
+
+
+async def read_whole(streams: StreamDoor, stream_id: str) -> Reading:
+    """Fold the log from its first entry. Raises LogUnavailable.
+
+    The fold costs some microseconds per event and a page is a round trip, so the loop is never held for long.
+    """
+    fold, last = Fold(), START
+    while entries := await streams.read(stream_id, after=last, count=READ_AT_ONCE):
+        for entry in entries:
+            fold.apply(entry.event)
+        last = entries[-1].cursor
+        if len(entries) < READ_AT_ONCE:
+            break
+    return Reading(fold.state, None if last == START else last)
+
+
+def show_state(meta: Meta, *, last: Cursor | None, viewers: int) -> schemas.GenerationState:
+    """The short form. Once the log has expired, its end is still known from meta."""
+    return schemas.GenerationState(**_state(meta, last=last, viewers=viewers))
+
+
+def show_view(meta: Meta, reading: Reading, *, viewers: int) -> schemas.GenerationView:
+    """The long form. What the log says of the end is newer than meta, which was read before it."""
+    state = _state(meta, last=reading.last, viewers=viewers)
+    folded = reading.state
+    if folded.status in OVER and meta.status not in OVER:
+        state |= {"status": folded.status.value, "error": folded.error}
+    elif folded.status is not Status.QUEUED and meta.status == "queued":
+        state["status"] = "running"
+    return schemas.GenerationView(
+        **state,
+        prompt=prompt_of(meta.request),
+        usage=folded.usage,
+        text=folded.text,
+        reasoning=folded.reasoning,
+        parts=folded.parts,
+    )
+
+
+def _state(meta: Meta, *, last: Cursor | None, viewers: int) -> dict[str, Any]:
+    newest = last or meta.terminal_id
+    return {
+        "id": meta.id,
+        "status": cast(schemas.Status, meta.status),
+        "model": meta.model,
+        "title": _title(prompt_of(meta.request)),
+        "attempt": meta.attempts,
+        "created_at": meta.created_ms / 1000,
+        "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
+        "ended_at": None if meta.ended_ms is None else meta.ended_ms / 1000,
+        "stop_requested": meta.stop is not None,
+        "viewers": viewers,
+        "last_id": None if newest is None else str(newest),
+        "last_seq": 0 if newest is None else newest.seq,
+        "events_url": f"/v1/streams/{meta.id}/events",
+        "error": _error_in(meta.terminal),
+        "metadata": meta.request.get("metadata") or {},
+    }
+
+
+def _error_in(terminal: bytes | None) -> dict[str, str] | None:
+    event = None if terminal is None else decode_event(terminal)
+    return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None
+
+
+def prompt_of(request: Mapping[str, Any]) -> str:
+    """The text of the last user message; empty when it has none."""
+    said = [message["content"] for message in request.get("messages", ()) if message.get("role") == "user"]
+    content = said[-1] if said else ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if isinstance(part.get("text"), str))
+
+
+def _title(prompt: str) -> str:
+    line = " ".join(prompt[: 4 * schemas.TITLE_CHARS].split())
+    return line if len(line) <= schemas.TITLE_CHARS else line[: schemas.TITLE_CHARS - 1].rstrip() + "…"

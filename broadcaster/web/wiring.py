@@ -1,0 +1,153 @@
+"""What a front-end stands on, opened from the settings: the part of the composition root below the app."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.limits import HubLimits
+from broadcaster.log.claims import ClaimPolicy, Claims
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.feed import Feed
+from broadcaster.log.feed_address import NodeAddress
+from broadcaster.log.generations import GenerationLives, Generations
+from broadcaster.log.presence import Presence
+from broadcaster.log.queue import Queue
+from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.streams import Streams
+from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.settings import Settings
+from broadcaster.web.services import Services
+
+_log = structlog.get_logger(__name__)
+
+_SWEEPS_PER_STALL = 12
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything the routes need, and the tasks behind it. Raises SetupError without a Redis to connect to."""
+    if settings.redis_url is None:
+        raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
+    front_end = f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(
+            LogConnection.open(
+                settings.redis_url,
+                prefix=settings.key_prefix,
+                timeout_s=settings.redis_timeout_s,
+                max_connections=settings.redis_connections,
+            )
+        )
+        streams = Streams(connection)
+        steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
+        claims = Claims(connection, _claim_policy(settings), owner=front_end)
+        presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
+        feed = await stack.enter_async_context(
+            Feed.open(
+                [NodeAddress.from_url(settings.redis_url)],
+                streams,
+                keys=connection.keys,
+                publish_probe=connection.redis.spublish,
+            )
+        )
+        hub = Hub(feed, streams, limits=_hub_limits(settings))
+        stack.push_async_callback(hub.aclose)
+        generations = Generations(
+            connection, _lives(settings), queue=queue, claims=claims, streams=streams, steadiness=steadiness
+        )
+        times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
+        sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
+        tasks = await stack.enter_async_context(_running_tasks())
+        tasks.append(asyncio.create_task(steadiness.run()))
+        tasks.append(asyncio.create_task(sweeper.run(every_s=settings.stall_timeout_s / _SWEEPS_PER_STALL)))
+        tasks.append(asyncio.create_task(_tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3)))
+        yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
+
+
+def _services(
+    settings: Settings,
+    connection: LogConnection,
+    *,
+    generations: Generations,
+    streams: Streams,
+    hub: Hub,
+    presence: Presence,
+) -> Services:
+    return Services(
+        generations=generations,
+        streams=streams,
+        hub=hub,
+        presence=presence,
+        ping_log=connection.ping,
+        log_timeout_s=settings.redis_timeout_s,
+        long_poll_timeout_s=settings.long_poll_timeout_s,
+        default_model=settings.default_model,
+        default_max_tokens=settings.default_max_tokens,
+        routes=settings.routes,
+    )
+
+
+def _claim_policy(settings: Settings) -> ClaimPolicy:
+    return ClaimPolicy(
+        lease_ttl_ms=_ms(settings.lease_ttl_s),
+        live_ttl_ms=_ms(settings.live_ttl_s),
+        queue_timeout_ms=_ms(settings.queue_timeout_s),
+        max_attempts=settings.max_attempts,
+    )
+
+
+def _lives(settings: Settings) -> GenerationLives:
+    return GenerationLives(
+        live_ttl_ms=_ms(settings.live_ttl_s),
+        retention_ms=_ms(settings.retention_s),
+        idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
+    )
+
+
+def _hub_limits(settings: Settings) -> HubLimits:
+    return HubLimits(
+        max_viewers=settings.max_viewers,
+        room_bytes=settings.room_bytes,
+        hub_bytes=settings.hub_bytes,
+        heartbeat_s=settings.heartbeat_s,
+        slow_viewer_s=settings.slow_viewer_s,
+        retry_ms=settings.retry_ms,
+    )
+
+
+@asynccontextmanager
+async def _running_tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that run until the front-end ends; one that fails is logged at once and raised at the end."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("front_end_task_failed", exc_info=outcome)
+
+
+async def _tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None:
+    """Say how many viewers each stream has here, until cancelled."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await presence.tell(hub.viewers())
+        except LogUnavailable:
+            _log.warning("presence_later")

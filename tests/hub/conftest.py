@@ -1,0 +1,40 @@
+"""A hub over a log in memory, and the short ways to say what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.limits import HubLimits
+from tests.support.fake_feed import FakeFeed
+
+LIMITS = HubLimits(heartbeat_s=60, slow_viewer_s=60, linger_s=60)
+
+
+@pytest.fixture
+def feed() -> FakeFeed:
+    return FakeFeed()
+
+
+@pytest.fixture
+async def open_hub(feed: FakeFeed) -> AsyncIterator[Callable[..., Hub]]:
+    """Opens hubs over the feed; closes them, and sees that they leave no task behind."""
+    hubs: list[Hub] = []
+
+    def open_one(limits: HubLimits = LIMITS) -> Hub:
+        hubs.append(Hub(feed, feed, limits=limits))
+        return hubs[-1]
+
+    yield open_one
+    for hub in hubs:
+        await hub.aclose()
+    left = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    assert not left, left
+
+
+@pytest.fixture
+def hub(open_hub: Callable[..., Hub]) -> Hub:
+    return open_hub()

@@ -1,0 +1,298 @@
+"""What a viewer gets: from any place, in any order of joining and delivering, the whole and nothing twice."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.dialects import NATIVE
+from broadcaster.hub.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
+from tests.hub.support import answer, finish, join, shown, text, texts, turns
+
+
+@pytest.mark.parametrize("seen", range(7))
+async def test_prefix_and_resume_are_the_whole_for_every_cursor(hub, feed, seen):
+    whole = answer(8)
+    feed.log["g"] = whole
+    reader = await join(hub, after=f"5-{seen}" if seen else None)
+    await reader.until_over()
+    assert shown(whole[:seen]) + reader.contents() == shown(whole)
+    assert reader.viewer.stop_reason is StopReason.TERMINAL
+    assert reader.witness.gaps == []
+
+
+async def test_who_has_seen_the_terminal_is_told_that_there_is_no_more(hub, feed):
+    feed.log["g"] = answer(3)
+    assert await hub.join("g", cursor=Cursor(5, 3), timeout_s=1) == Finished(Cursor(5, 3))
+
+
+@pytest.mark.parametrize("order", sorted(set(itertools.permutations("jjddd"))))
+@pytest.mark.parametrize("pulls", ["always", "at the end"])
+async def test_every_order_of_joining_and_delivering_gives_everybody_the_whole(hub, feed, order, pulls):
+    whole = answer(6)
+    batches = iter([whole[:1], whole[1:3], whole[3:]])
+    await join(hub)  # keeps the room open from the first
+    readers = []
+    for step in order:
+        if step == "j":
+            readers.append(await join(hub))
+        else:
+            feed.append("g", *next(batches))
+        if pulls == "always":
+            await turns()
+            for reader in readers:
+                reader.pull_all()
+    for reader in readers:
+        await reader.until_over()
+        assert reader.contents() == shown(whole)
+        assert reader.witness.gaps == []
+
+
+async def test_the_first_block_says_hello_when_to_come_back_and_that_it_is_live(hub):
+    reader = await join(hub)
+    (chunk,) = reader.pull_all()
+    assert chunk.startswith(b"event: hub.hello\nretry: ")
+    assert reader.witness.notices == [("hub.hello", {"id": "g", "status": "queued"}), ("hub.live", {})]
+    (retry_ms,) = reader.witness.retries_ms
+    assert hub.limits.retry_ms <= retry_ms <= 2 * hub.limits.retry_ms
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        (text(5, 2), "running"),
+        (finish(5, 2), "finished"),
+        (text(5, 2)._replace(event=b'{"type":"error","errorText":"x"}'), "failed"),
+        (text(5, 2)._replace(event=b'{"type":"abort"}'), "aborted"),
+    ],
+)
+async def test_hello_says_how_the_stream_stands(hub, feed, last, status):
+    feed.log["g"] = [text(5, 1), last]
+    reader = await join(hub)
+    reader.pull_all()
+    assert reader.witness.notices[0] == ("hub.hello", {"id": "g", "status": status})
+
+
+async def test_live_is_told_once_after_the_replay_and_not_again(hub, feed):
+    feed.log["g"] = texts(5, 1, 3)
+    reader = await join(hub)
+    chunks = reader.pull_all()
+    assert [chunk.split(b"\n")[0] for chunk in chunks] == [b"event: hub.hello", b"id: 5-1", b"event: hub.live"]
+    feed.append("g", text(5, 4))
+    feed.sinks["g"].live()
+    reader.pull_all()
+    assert reader.witness.names == ["hub.hello", "hub.live"]
+
+
+async def test_a_finished_stream_is_replayed_without_saying_live(hub, feed):
+    feed.log["g"] = answer(3)
+    reader = await join(hub)
+    await reader.until_over()
+    assert reader.witness.names == ["hub.hello"]
+    assert reader.viewer.ends_cleanly
+
+
+async def test_viewers_at_the_same_place_get_the_same_bytes_object(hub, feed):
+    one, two = await join(hub), await join(hub)
+    for reader in (one, two):
+        reader.pull_all()
+    feed.append("g", text(5, 1), text(5, 2))
+    feed.append("g", text(5, 3))
+    (first,), (second,) = one.pull_all(), two.pull_all()
+    assert first is second
+    assert first == b"".join(map(NATIVE.frame, texts(5, 1, 3)))
+
+
+async def test_everything_delivered_in_one_turn_wakes_once_and_is_one_chunk(hub, feed):
+    reader = await join(hub)
+    reader.pull_all()
+    for seq in range(1, 51):
+        feed.append("g", text(5, seq))
+    assert await reader.viewer.wait(1)
+    assert len(reader.pull_all()) == 1
+
+
+async def test_a_large_event_is_cut_into_pieces_that_fit(hub, feed):
+    feed.log["g"] = [text(5, 1, size=200_000), text(5, 2)]
+    reader = await join(hub)
+    reader.pull_all(max_bytes=1000)
+    assert reader.contents() == shown(feed.log["g"])
+
+
+async def test_a_trimmed_past_is_told_with_its_range(hub, feed):
+    feed.log["g"] = texts(5, 4, 6)
+    late, resuming, in_time = await join(hub), await join(hub, after="5-2"), await join(hub, after="5-3")
+    for reader in (late, resuming, in_time):
+        reader.pull_all()
+        assert reader.contents() == shown(feed.log["g"])
+    assert late.witness.gaps == [("trimmed", 1, 3)]
+    assert late.witness.gap_ids == ["5-3"]
+    assert resuming.witness.gaps == [("trimmed", 3, 3)]
+    assert in_time.witness.gaps == []
+
+
+async def test_a_gap_in_the_live_tail_serves_first_what_is_at_hand(hub, feed):
+    reader = await join(hub)
+    feed.append("g", *texts(5, 1, 3))
+    feed.sinks["g"].gap(Gap(GapReason.TRIMMED, Cursor(5, 9), 4, 9))
+    reader.pull_all()
+    assert reader.witness.gaps == [("trimmed", 4, 9)]  # told though nothing follows yet
+    feed.append("g", text(5, 10))
+    reader.pull_all()
+    assert list(reader.witness.entries) == [1, 2, 3, 10]
+
+
+async def test_a_log_that_expired_under_its_viewers_ends_with_the_terminal_that_is_known(hub, feed):
+    feed.log["g"] = texts(5, 1, 2)
+    reader = await join(hub)
+    reader.pull_all()
+    feed.sinks["g"].gap(Gap(GapReason.EXPIRED, Cursor(5, 8), 3, 8))
+    feed.sinks["g"].deliver([finish(5, 9)])
+    await reader.until_over()
+    assert reader.witness.gaps == [("expired", 3, 8)]
+    assert reader.witness.has_ended
+
+
+async def test_a_rewind_is_told_to_those_past_it_and_to_nobody_else(hub, feed):
+    feed.log["g"] = texts(5, 1, 6)
+    past, behind = await join(hub), await join(hub, after="5-2")
+    past.pull_all()
+    behind.viewer.pull(2**16)  # hello only
+    feed.sinks["g"].rewound(Cursor(5, 4))
+    feed.sinks["g"].deliver([text(7, 5), text(7, 6)])
+    kept = [*texts(5, 1, 4), text(7, 5), text(7, 6)]
+    past.pull_all()
+    assert past.witness.gaps == [("rewound", 5, 6)]
+    assert past.witness.gap_ids == ["5-4"]
+    assert past.contents() == shown(kept)
+    behind.witness.notices.append(("hub.hello", {}))  # was pulled above
+    behind.pull_all()
+    assert behind.witness.gaps == []
+    assert behind.contents() == shown(kept[2:])
+
+
+async def test_several_rewinds_between_two_pulls_are_one_gap(hub, feed):
+    feed.log["g"] = texts(5, 1, 9)
+    reader = await join(hub)
+    reader.pull_all()
+    sink = feed.sinks["g"]
+    sink.rewound(Cursor(5, 6))
+    sink.deliver(texts(6, 7, 8))
+    sink.rewound(Cursor(5, 3))
+    sink.deliver(texts(7, 4, 5))
+    sink.rewound(Cursor(7, 4))
+    sink.deliver(texts(8, 5, 6))
+    reader.pull_all()
+    assert reader.witness.gaps == [("rewound", 4, 9)]
+    assert reader.contents() == shown([*texts(5, 1, 3), text(7, 4), *texts(8, 5, 6)])
+
+
+async def test_a_stream_created_anew_is_told_as_a_reset(hub, feed):
+    feed.log["g"] = texts(5, 1, 3)
+    reader = await join(hub)
+    reader.pull_all()
+    feed.sinks["g"].rewound(Cursor(0, 0))
+    feed.sinks["g"].deliver([text(9, 1)])
+    reader.pull_all()
+    assert reader.witness.gaps == [("reset", 1, 3)]
+    assert reader.witness.gap_ids == ["0-0"]
+    assert reader.contents() == shown([text(9, 1)])
+
+
+async def test_a_rewind_takes_back_the_terminal(hub, feed):
+    feed.log["g"] = answer(4)
+    reader = await join(hub, after="5-1")
+    reader.pull_all(max_bytes=2**16)
+    assert reader.viewer.is_over
+    other = await join(hub, after="5-2")
+    feed.sinks["g"].rewound(Cursor(5, 2))
+    other.pull_all()
+    assert not other.viewer.is_over
+    feed.sinks["g"].deliver([text(6, 3), finish(6, 4)])
+    await other.until_over()
+    assert list(other.witness.entries) == [3, 4]
+
+
+async def test_a_cursor_ahead_is_held_until_the_log_passes_it(hub, feed):
+    feed.log["g"] = texts(5, 1, 2)
+    reader = await join(hub, after="5-4")
+    reader.pull_all()
+    assert reader.witness.names == ["hub.hello"]
+    feed.append("g", text(5, 3))
+    assert reader.pull_all() == []
+    feed.append("g", text(5, 4), text(5, 5))
+    reader.pull_all()
+    assert reader.contents() == shown([text(5, 5)])
+    assert reader.witness.names == ["hub.hello", "hub.live"]
+
+
+async def test_a_cursor_ahead_is_told_a_rewind_when_a_newer_epoch_shows(hub, feed):
+    feed.log["g"] = texts(5, 1, 2)
+    reader = await join(hub, after="5-4")
+    reader.pull_all()
+    feed.append("g", text(6, 3))
+    reader.pull_all()
+    assert reader.witness.gaps == [("rewound", 1, 4)]
+    assert reader.witness.gap_ids == ["5-0"]
+    assert reader.contents() == shown([*texts(5, 1, 2), text(6, 3)])
+
+
+async def test_a_cursor_ahead_that_turns_out_to_be_the_terminal_is_over(hub, feed):
+    feed.log["g"] = texts(5, 1, 2)
+    reader = await join(hub, after="5-3")
+    reader.pull_all()
+    feed.append("g", finish(5, 3))
+    await reader.until_over()
+    assert reader.contents() == []
+    assert reader.viewer.stop_reason is StopReason.TERMINAL
+
+
+async def test_a_cursor_on_an_empty_log_is_judged_when_entries_come(hub, feed):
+    sent_again, other = await join(hub, after="5-2"), await join(hub, after="3-2")
+    for reader in (sent_again, other):
+        reader.pull_all()
+        assert reader.witness.notices == [("hub.hello", {"id": "g", "status": "queued"})]
+    feed.append("g", *texts(5, 1, 3))
+    for reader in (sent_again, other):
+        reader.pull_all()
+    assert sent_again.contents() == shown([text(5, 3)])
+    assert other.witness.gaps == [("reset", 1, 2)]
+    assert other.contents() == shown(texts(5, 1, 3))
+
+
+async def test_a_stall_is_told_once_and_its_end_too(hub, feed):
+    reader, late = await join(hub), await join(hub)
+    reader.pull_all()
+    for _ in range(2):
+        feed.sinks["g"].stalled(StallReason.WORKER_LOST)
+        reader.pull_all()
+    late.pull_all()
+    feed.sinks["g"].stalled(None)
+    for each in (reader, late):
+        each.pull_all()
+        told = [notice for notice in each.witness.notices if notice[0] == "hub.stalled"]
+        assert told == [("hub.stalled", {"reason": "worker_lost"}), ("hub.stalled", {"reason": None})]
+
+
+async def test_nobody_is_told_live_while_the_log_does_not_answer(hub, feed):
+    await join(hub)
+    feed.sinks["g"].stalled(StallReason.LOG_UNAVAILABLE)
+    reader = await join(hub)
+    reader.pull_all()
+    assert reader.witness.names == ["hub.hello", "hub.stalled"]
+    feed.sinks["g"].stalled(None)
+    reader.pull_all()
+    assert reader.witness.names == ["hub.hello", "hub.stalled", "hub.stalled", "hub.live"]
+
+
+@given(event=st.binary(max_size=40))
+def test_a_frame_cannot_be_forged_by_what_an_event_holds(event):
+    frame = NATIVE.frame(text(5, 1)._replace(event=event))
+    assert frame.endswith(b"\n\n")
+    lines = frame.removesuffix(b"\n\n").replace(b"\r", b"\n").split(b"\n")
+    assert lines[0] == b"id: 5-1"
+    assert all(line.startswith(b"data: ") for line in lines[1:])

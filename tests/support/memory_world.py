@@ -1,0 +1,244 @@
+"""The rooms below the web, in memory: a log, its feed and its doors, under a real hub.
+
+A test appends events and sees what the routes make of them; nothing here knows Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.events import Abort, Attempt, DataEvent, KnownEvent, encode_event, is_terminal
+from broadcaster.core.fold import Fold
+from broadcaster.core.notices import StallReason
+from broadcaster.errors import IdempotencyMismatch, LogUnavailable, UnknownStream
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.ports import StreamSink
+from broadcaster.log.generations import Created, GenerationRequest
+from broadcaster.log.streams import Meta, Tail
+from broadcaster.web.services import LOCAL_TENANT, Services
+
+NOW_MS = 1_795_000_000_000
+EPOCH = 7
+
+
+@dataclass
+class MemoryStream:
+    """One generation: its meta, its log, and who is told."""
+
+    meta: Meta
+    entries: list[Entry] = field(default_factory=list)
+    sink: StreamSink | None = None
+    epoch: int = EPOCH
+
+    @property
+    def last(self) -> Cursor:
+        return self.entries[-1].cursor if self.entries else START
+
+
+class MemoryWatch:
+    """What the hub holds of a subscription."""
+
+    def __init__(self, stream: MemoryStream | None, sink: StreamSink) -> None:
+        self._stream = stream
+        self._ready = asyncio.Event()
+        asyncio.get_running_loop().call_soon(self._start, sink)
+
+    def _start(self, sink: StreamSink) -> None:
+        if self._stream is not None:
+            self._stream.sink = sink
+            if self._stream.entries:
+                sink.deliver(list(self._stream.entries))
+        sink.live()
+        self._ready.set()
+
+    async def synced(self) -> None:
+        await self._ready.wait()
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.sink = None
+
+
+class MemoryWorld:
+    """Feed, reader, generations, streams and presence in one; ``away`` makes every read fail as a lost Redis does."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, MemoryStream] = {}
+        self.away = False
+        self.refusal: Exception | None = None
+        self.now_ms: Callable[[], int] = lambda: NOW_MS
+        self.viewers: dict[str, int] = {}
+        self.requests: list[GenerationRequest] = []
+        self.on_create: Callable[[str], None] = lambda generation_id: None
+        self._keys: dict[str, tuple[str, str]] = {}
+
+    # -- what a worker does
+
+    def add(self, generation_id: str, *, status: str = "queued", **changes: Any) -> MemoryStream:
+        request = changes.pop("request", {"messages": [{"role": "user", "content": "why?"}], "max_tokens": 9})
+        meta = Meta(
+            id=generation_id,
+            tenant=LOCAL_TENANT,
+            status=status,
+            model="local",
+            request=request,
+            epoch=0,
+            attempts=0,
+            worker=None,
+            stop=None,
+            on_worker_loss="retry",
+            on_abandon="continue",
+            retention_ms=1000,
+            created_ms=self.now_ms(),
+            started_ms=None,
+            ended_ms=None,
+            terminal=None,
+            terminal_id=None,
+        )
+        stream = self.streams[generation_id] = MemoryStream(replace(meta, **changes))
+        return stream
+
+    def append(self, generation_id: str, *events: KnownEvent | DataEvent) -> None:
+        stream = self.streams[generation_id]
+        new: list[Entry] = []
+        for event in events:
+            raw = encode_event(event)
+            new.append(Entry(stream.epoch, stream.last.seq + len(new) + 1, raw))
+            stream.meta = _after(stream.meta, new[-1], self.now_ms())
+        stream.entries += new
+        if stream.sink is not None and new:
+            stream.sink.deliver(new)
+
+    def lose_tail(self, generation_id: str, keep_seq: int) -> None:
+        """The log lost what came after ``keep_seq``; who writes next has a newer epoch."""
+        stream = self.streams[generation_id]
+        stream.entries = stream.entries[:keep_seq]
+        stream.epoch += 1
+        if stream.sink is not None:
+            stream.sink.rewound(stream.last)
+            stream.sink.live()
+
+    def take_over(self, generation_id: str, attempt: int) -> None:
+        stream = self.streams[generation_id]
+        stream.epoch += 1
+        stream.meta = replace(stream.meta, attempts=attempt)
+        self.append(generation_id, Attempt(attempt=attempt))
+
+    def stall(self, generation_id: str, reason: StallReason | None) -> None:
+        sink = self.streams[generation_id].sink
+        if sink is not None:
+            sink.stalled(reason)
+
+    def expire(self, generation_id: str) -> None:
+        self.streams[generation_id].entries = []
+
+    # -- Feed, LogReader, StreamDoor
+
+    def watch(self, stream_id: str, sink: StreamSink) -> MemoryWatch:
+        return MemoryWatch(self.streams.get(stream_id), sink)
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        self._answer()
+        stream = self.streams.get(stream_id)
+        return [entry for entry in (stream.entries if stream else []) if entry.cursor > after][:count]
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        self._answer()
+        streams = [self.streams[each] for each in stream_ids]
+        return [Tail(each.last if each.entries else None, each.meta.status, True, self.now_ms()) for each in streams]
+
+    # -- GenerationDoor
+
+    async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
+        self._answer()
+        if self.refusal is not None:
+            raise self.refusal
+        if idempotency_key in self._keys:
+            first_id, digest = self._keys[idempotency_key]
+            if digest != request.digest():
+                raise IdempotencyMismatch("this Idempotency-Key was used with another body")
+            return Created(first_id, created=False)
+        self.requests.append(request)
+        generation_id = f"gen_{len(self.streams) + 1:04}"
+        if idempotency_key is not None:
+            self._keys[idempotency_key] = generation_id, request.digest()
+        self.add(generation_id, tenant=tenant, model=request.model, request=request.request)
+        self.on_create(generation_id)
+        return Created(generation_id, created=True)
+
+    async def get(self, generation_id: str, *, tenant: str) -> Meta:
+        self._answer()
+        stream = self.streams.get(generation_id)
+        if stream is None or stream.meta.tenant != tenant:
+            raise UnknownStream("no generation has this id (or it was kept no longer)")
+        return stream.meta
+
+    async def list(self, *, tenant: str, limit: int = 100) -> Sequence[Meta]:
+        self._answer()
+        metas = [stream.meta for stream in self.streams.values()]
+        mine = [meta for meta in reversed(metas) if meta.tenant == tenant and not meta.is_over]
+        return mine[:limit]
+
+    async def stop(self, generation_id: str, *, tenant: str) -> None:
+        meta = await self.get(generation_id, tenant=tenant)
+        if self.refusal is not None:
+            raise self.refusal
+        if not meta.is_over:
+            self.streams[generation_id].meta = replace(meta, stop="stopped")
+            self.append(generation_id, Abort(reason="stopped"))
+
+    # -- PresenceDoor and the rest
+
+    async def count(self, stream_ids: Sequence[str]) -> builtins.list[int]:
+        self._answer()
+        return [self.viewers.get(each, 0) for each in stream_ids]
+
+    async def ping(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        if self.away:
+            raise LogUnavailable("the log does not answer now; try again")
+
+
+def _after(meta: Meta, entry: Entry, now_ms: int) -> Meta:
+    """The meta once this entry is in the log."""
+    if not is_terminal(entry.event):
+        return replace(meta, status="running", attempts=max(1, meta.attempts), started_ms=meta.started_ms or now_ms)
+    fold = Fold()
+    fold.apply(entry.event)
+    return replace(
+        meta, status=fold.state.status.value, ended_ms=now_ms, terminal=entry.event, terminal_id=entry.cursor
+    )
+
+
+@asynccontextmanager
+async def memory_services(
+    world: MemoryWorld, *, limits: HubLimits | None = None, **changes: Any
+) -> AsyncIterator[Services]:
+    """Services over the world, with a real hub; changed as asked."""
+    hub = Hub(world, world, limits=limits or HubLimits(retry_ms=100))
+    services = Services(
+        generations=world,
+        streams=world,
+        hub=hub,
+        presence=world,
+        ping_log=world.ping,
+        log_timeout_s=2.0,
+        long_poll_timeout_s=10.0,
+        default_model="local",
+        default_max_tokens=512,
+        routes={"claude*": "anthropic", "local": "local"},
+    )
+    try:
+        yield replace(services, **changes)
+    finally:
+        await hub.aclose()
