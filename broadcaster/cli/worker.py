@@ -1,0 +1,18 @@
+"""``broadcaster worker``: a worker in this terminal. The worker is a program of its own; here it is only started."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("worker")(run_worker)
+
+
+def run_worker() -> None:
+    """Run a worker (the same as `python -m worker`); BROADCASTER_REDIS_URL names its Redis."""
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])

@@ -1,0 +1,22 @@
+"""The Python client of a front-end: everything over HTTP, streams resumed by themselves."""
+
+from broadcaster.client.client import AsyncClient
+from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
+from broadcaster.client.generation import Fault, Generation
+from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
+
+__all__ = [
+    "AsyncClient",
+    "BadAnswer",
+    "CannotConnect",
+    "ClientError",
+    "EntryReceived",
+    "Fault",
+    "GapReceived",
+    "GaveUp",
+    "Generation",
+    "Notice",
+    "Reconnecting",
+    "StreamClosed",
+    "StreamEvent",
+]

@@ -1,0 +1,196 @@
+"""The client: start, get, list, stop and watch generations of a front-end, over HTTP.
+
+    async with AsyncClient("http://127.0.0.1:8000") as client:
+        generation = await client.start("Why is the sky blue?")
+        async for event in client.events(generation.id):
+            match event:
+                case EntryReceived(event=TextDelta(delta=delta)):
+                    print(delta, end="")
+
+Every call has a deadline. Calls that a lost answer leaves in doubt are repeated: all of them are idempotent, ``start``
+by an ``Idempotency-Key`` that is made up when the caller gives none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from broadcaster.client.answers import error_of
+from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
+from broadcaster.client.generation import Generation, GenerationList
+from broadcaster.client.stream import StreamEvent
+from broadcaster.client.subscription import Subscription
+from broadcaster.core.cursor import Cursor
+
+CONNECT_TIMEOUT_S: Final = 5.0
+RETRIES: Final = 2
+RETRY_DELAY_S: Final = 0.2
+# Streams each hold one connection; beyond this many a further one waits, and fails after the timeout.
+MAX_CONNECTIONS: Final = 1000
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_Answer = TypeVar("_Answer")
+
+
+class AsyncClient:
+    """A front-end's client; use it as an async context manager, or call ``aclose``.
+
+    ``timeout_s`` bounds each call, its repetitions included. A stream's connection that brings nothing for
+    ``idle_timeout_s`` (it must exceed the server's heartbeat, 15 s) is taken for lost; a stream without progress for
+    ``give_up_after_s`` ends with GaveUp, at most one ``idle_timeout_s`` later.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        idle_timeout_s: float = 45.0,
+        give_up_after_s: float = 60.0,
+    ) -> None:
+        """Raises ValueError when the URL is not http(s) with a host, or the key cannot be an HTTP header."""
+        url = _checked_url(base_url)
+        self._timeout_s = timeout_s
+        self._give_up_after_s = give_up_after_s
+        self._http = httpx2.AsyncClient(
+            base_url=url,
+            headers=_headers(api_key),
+            timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), read=idle_timeout_s),
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=10),
+            # No proxy can reach our loopback; one that is set for the world outside would answer in its place.
+            trust_env=url.host not in _LOOPBACK,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; idempotent."""
+        await self._http.aclose()
+
+    async def start(
+        self,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Generation:
+        """Ask for a generation and return at once, usually with it ``queued``.
+
+        Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
+        (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``, ``on_abandon``,
+        ``retention_s``), None meaning the server's default. Raises ClientError, among its codes ``invalid_request``,
+        ``unknown_model``, ``queue_full``, ``idempotency_mismatch``.
+        """
+        fields = {"prompt": prompt, "messages": messages, "model": model, **options}
+        body = {name: value for name, value in fields.items() if value is not None}
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        return _decoded(await self._call("POST", "/v1/generations", json=body, headers=headers), Generation)
+
+    async def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
+        """The generation as it stands; with ``wait_s``, as it stands when it has ended or that many seconds passed.
+
+        Raises ClientError ``unknown_stream`` when nothing is known under the id.
+        """
+        params = {} if wait_s is None else {"wait_s": f"{wait_s:g}"}
+        path = f"/v1/generations/{_in_path(generation_id)}"
+        return _decoded(await self._call("GET", path, params=params, wait_s=wait_s or 0.0), Generation)
+
+    async def list(self) -> Sequence[Generation]:
+        """The caller's generations, open ones first, newest first; without texts and parts."""
+        return _decoded(await self._call("GET", "/v1/generations"), GenerationList).generations
+
+    async def stop(self, generation_id: str) -> None:
+        """End the generation, whoever watches; idempotent. Raises ClientError, e.g. ``stop_not_durable``: repeat."""
+        await self._call("POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={})
+
+    def events(self, stream_id: str, after: Cursor | None = None) -> AsyncGenerator[StreamEvent, None]:
+        """Everything that the stream holds after a cursor (None: from its beginning) and gets, until it ends.
+
+        Connections that break are replaced; no entry is given twice, and none is missing unless a GapReceived says
+        so. Leave it early only inside ``contextlib.aclosing``, so that its connection is closed.
+
+        Raises (1) ClientError for a refusal (``unknown_stream``, ``bad_cursor``), (2) GaveUp without progress for
+        ``give_up_after_s``, (3) StreamClosed when the server closes it for good, (4) BadAnswer when it is no
+        front-end that answers. Must be called from a running event loop.
+        """
+        path = f"/v1/streams/{_in_path(stream_id)}/events"
+        return Subscription(self._http, path, after=after, give_up_after_s=self._give_up_after_s).run()
+
+    async def _call(self, method: str, path: str, *, wait_s: float = 0.0, **request: Any) -> httpx2.Response:
+        """One idempotent call, repeated when it could not be answered; all within ``timeout_s`` plus ``wait_s``."""
+        total_s = self._timeout_s + wait_s
+        timeout = httpx2.Timeout(total_s, connect=min(CONNECT_TIMEOUT_S, total_s))
+        try:
+            async with asyncio.timeout(total_s):
+                return await self._answer(method, path, timeout=timeout, **request)
+        except TimeoutError:
+            raise CannotConnect(f"no answer within {total_s:g} s") from None
+
+    async def _answer(self, method: str, path: str, **request: Any) -> httpx2.Response:
+        failures = 0
+        while True:
+            error: ClientError
+            try:
+                response = await self._http.request(method, path, **request)
+            except httpx2.TransportError as failure:
+                error = CannotConnect(str(failure) or type(failure).__name__)
+                error.__cause__ = failure
+            except (httpx2.RequestError, httpx2.StreamError) as failure:
+                raise BadAnswer(str(failure)) from failure
+            else:
+                if response.is_success:
+                    return response
+                error = error_of(response)
+            if not error.retry or failures == RETRIES:
+                raise error
+            failures += 1
+            await asyncio.sleep(RETRY_DELAY_S * 2**failures * random.uniform(0.5, 1))
+
+
+def _decoded(response: httpx2.Response, kind: type[_Answer]) -> _Answer:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = f"the answer is not what a front-end says: {error}"
+        raise BadAnswer(detail, status=response.status_code) from error
+
+
+def _checked_url(base_url: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(base_url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{base_url!r} is not a URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{base_url!r} must begin with http:// or https:// and name a host")
+    return url
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("an API key is one line of printable ASCII")
+    return {"authorization": f"Bearer {api_key}"}
+
+
+def _in_path(id: str) -> str:
+    """One segment of a path, whatever the id holds; a dot segment would be taken for a way upwards."""
+    return quote(id, safe="").replace(".", "%2E") if id.strip(".") == "" else quote(id, safe="")

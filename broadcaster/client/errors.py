@@ -1,0 +1,57 @@
+"""What a call of the client can fail with, named by what the caller can do.
+
+    ClientError             a problem document of the front-end, or one of:
+    ├── CannotConnect       nobody answers at the address: start a front-end, or correct the URL
+    ├── BadAnswer           something answers, but not a front-end: correct the URL, or look at the proxy between
+    ├── GaveUp              a stream made no progress for too long: come back later with ``cursor``
+    └── StreamClosed        the front-end ended the stream before its terminal event and does not want us back
+
+Every error has the stable ``code`` of the problem document, its HTTP ``status`` (None when there was no answer), its
+``detail`` for people, and ``retry``: whether the same call may succeed later, unchanged.
+"""
+
+from __future__ import annotations
+
+from broadcaster.core.cursor import Cursor
+
+
+class ClientError(Exception):
+    """The front-end refused or failed a call; ``code`` is what programs branch on."""
+
+    def __init__(self, code: str, *, status: int | None, detail: str, retry: bool) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.status = status
+        self.detail = detail
+        self.retry = retry
+
+
+class CannotConnect(ClientError):
+    """No answer: refused, unreachable, timed out, or cut before the answer was whole."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("cannot_connect", status=None, detail=detail, retry=True)
+
+
+class BadAnswer(ClientError):
+    """An answer that no front-end gives."""
+
+    def __init__(self, detail: str, *, status: int | None = None) -> None:
+        super().__init__("bad_answer", status=status, detail=detail, retry=False)
+
+
+class GaveUp(ClientError):
+    """No progress for ``give_up_after_s``; ``cursor`` is where to go on later (None: nothing was seen)."""
+
+    def __init__(self, detail: str, *, cursor: Cursor | None) -> None:
+        super().__init__("gave_up", status=None, detail=detail, retry=True)
+        self.cursor = cursor
+
+
+class StreamClosed(ClientError):
+    """``hub.bye`` with ``reconnect: false``; ``code`` is its reason."""
+
+    def __init__(self, reason: str, *, cursor: Cursor | None) -> None:
+        detail = f"the front-end closed the stream before its end: {reason}"
+        super().__init__(reason, status=None, detail=detail, retry=False)
+        self.cursor = cursor

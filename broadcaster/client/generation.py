@@ -1,0 +1,63 @@
+"""A generation as the front-end's JSON describes it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from broadcaster.core.cursor import Cursor
+
+OVER: Final = frozenset({"finished", "failed", "aborted"})
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a generation failed: a stable code and a sentence for people."""
+
+    code: str
+    message: str = ""
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation. Times are Unix seconds; what an answer left out (lists have no texts) has its default here.
+
+    ``status`` is ``queued``, ``running``, ``finished``, ``failed`` or ``aborted``; ``usage`` and ``parts`` are as
+    ``core.fold.FoldState`` describes them; fields of a newer front-end are ignored.
+    """
+
+    id: str
+    status: str
+    model: str = ""
+    title: str = ""
+    prompt: str = ""
+    attempt: int = 0
+    created_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    stop_requested: bool = False
+    viewers: int = 0
+    last_id: str | None = None
+    last_seq: int = 0
+    events_url: str = ""
+    usage: dict[str, Any] | None = None
+    text: str = ""
+    reasoning: str = ""
+    parts: list[dict[str, Any]] = []
+    error: Fault | None = None
+    metadata: dict[str, Any] = {}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the generation has ended, one way or another."""
+        return self.status in OVER
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The cursor of the newest entry; None before the first one. Raises BadCursor when the server's is none."""
+        return None if self.last_id is None else Cursor.parse(self.last_id)
+
+
+class GenerationList(msgspec.Struct, frozen=True):
+    """The answer of ``GET /v1/generations``."""
+
+    generations: list[Generation]

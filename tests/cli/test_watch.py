@@ -1,0 +1,209 @@
+"""``generate``, ``tail``, ``stop`` and ``ls`` against a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from broadcaster.core.events import Abort, Attempt, Error, TextDelta
+from tests.cli.conftest import ID, STORY, as_log, run
+from tests.support.sse_server import Exchange, SseServer
+
+
+async def test_generate_prints_the_answer_and_tells_the_id_beside_it(server):
+    result = await run("generate", "Why?", "--model", "local", "--max-tokens", "5")
+    assert (result.exit_code, result.stdout) == (0, "Héllo\n")
+    assert ID in result.stderr
+    assert server.requests[0].body == {"prompt": "Why?", "model": "local", "max_tokens": 5}
+
+
+async def test_generate_without_watching_prints_the_id_alone(server):
+    result = await run("generate", "Why?", "--no-watch")
+    assert (result.exit_code, result.stdout) == (0, f"{ID}\n")
+    assert len(server.requests) == 1
+
+
+async def test_generate_reads_a_dash_from_stdin(server):
+    await run("generate", "-", "--no-watch", stdin="a long\nprompt\n")
+    assert server.requests[0].body == {"prompt": "a long\nprompt\n"}
+
+
+async def test_tail_prints_a_stream_from_its_beginning_or_after_a_cursor(server):
+    assert (await run("tail", ID)).stdout == "Héllo\n"
+    assert (await run("tail", ID, "--after", "7-3")).stdout == "llo\n"
+    assert str(server.resumed_after[-1]) == "7-3"
+
+
+async def test_json_is_one_object_a_line_with_the_stored_event(server):
+    result = await run("tail", ID, "--json")
+    lines = [json.loads(line) for line in result.stdout.strip().split("\n")]
+    assert lines[0] == {"kind": "notice", "name": "hub.hello", "data": {"id": "s", "status": "running"}}
+    assert [line["id"] for line in lines[1:]] == [str(entry.cursor) for entry in server.entries]
+    assert [line["event"] for line in lines[1:]] == [json.loads(entry.event) for entry in server.entries]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "said"),
+    [(Error(code="worker_lost", error_text="gone"), "worker_lost"), (Abort(reason="stopped"), "stopped")],
+)
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_an_answer_that_is_not_whole_ends_with_1_and_says_why(server, terminal, said, options):
+    server.entries[:] = as_log(*STORY[:-1], terminal)
+    result = await run("tail", ID, *options)
+    assert result.exit_code == 1
+    assert said in result.output
+
+
+async def test_connections_that_break_show_in_no_letter_of_the_answer(server):
+    server.plans.extend(server.serve(stop_after=1, clean=bool(at % 2)) for at in range(4))
+    result = await run("generate", "Why?")
+    assert (result.exit_code, result.stdout) == (0, "Héllo\n")
+
+
+async def test_a_new_attempt_says_that_what_was_printed_is_void(server):
+    server.entries[:] = as_log(TextDelta(id="0", delta="half"), Attempt(attempt=2), *STORY)
+    result = await run("tail", ID)
+    assert "attempt 2 (worker_lost)" in result.stderr
+    assert result.stdout.endswith("Héllo\n")
+
+
+async def test_stop_asks_the_front_end(server):
+    result = await run("stop", ID)
+    assert result.exit_code == 0
+    assert [(request.method, request.path) for request in server.requests] == [("POST", f"/v1/generations/{ID}/stop")]
+
+
+def listing(*generations: dict):
+    async def plan(exchange: Exchange) -> None:
+        await exchange.answer(200, json.dumps({"generations": generations}).encode())
+
+    return plan
+
+
+async def test_ls_shows_a_row_for_each_generation(server):
+    server.routes["GET", "/v1/generations"] = listing(
+        {
+            "id": "gen_a",
+            "status": "running",
+            "model": "[red]x",
+            "created_at": time.time() - 120,
+            "last_seq": 7,
+            "viewers": 2,
+        },
+        {"id": "gen_b", "status": "finished", "model": "local\x1b[2J", "created_at": time.time() + 60, "last_seq": 12},
+    )
+    result = await run("ls")
+    rows = [line.split() for line in result.stdout.strip().split("\n")]
+    assert rows == [
+        ["ID", "STATUS", "MODEL", "AGE", "EVENTS", "VIEWERS"],
+        ["gen_a", "running", "[red]x", "2m", "7", "2"],
+        ["gen_b", "finished", "local\N{REPLACEMENT CHARACTER}[2J", "0s", "12", "0"],
+    ]
+
+
+async def test_ls_can_be_read_by_programs(server):
+    server.routes["GET", "/v1/generations"] = listing({"id": "gen_a", "status": "running"})
+    assert [row["id"] for row in json.loads((await run("ls", "--json")).stdout)] == ["gen_a"]
+
+
+async def test_ls_of_nothing_says_how_to_begin(server):
+    server.routes["GET", "/v1/generations"] = listing()
+    result = await run("ls")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "broadcaster generate" in result.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize("command", [("ls",), ("stop", ID), ("tail", ID), ("generate", "x")])
+async def test_without_a_front_end_a_command_ends_with_3_and_one_line(command):
+    async with SseServer() as server:
+        url = server.url
+    result = await run(*command, "--url", url)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.count("\n") == 1
+    assert "broadcaster up" in result.stderr
+    assert url in result.stderr
+
+
+async def test_a_refusal_ends_with_1_and_its_code_and_remedy(server):
+    async def unknown(exchange: Exchange) -> None:
+        await exchange.problem(404, "unknown_stream")
+
+    server.plans.append(unknown)
+    result = await run("tail", "nothing")
+    assert result.exit_code == 1
+    assert result.stderr == "error: unknown_stream: it is unknown_stream; see what there is with: broadcaster ls\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tail", ID, "--after", "07-1"),
+        ("tail",),
+        ("nonsense",),
+        ("ls", "--url", "nonsense"),
+        ("generate", "x", "--max-tokens", "0"),
+    ],
+)
+async def test_a_wrong_command_ends_with_2_before_anything_is_sent(server, command):
+    result = await run(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert server.requests == []
+
+
+async def test_wrong_settings_end_with_2_and_name_the_variable(server, monkeypatch):
+    monkeypatch.setenv("BROADCASTER_PORT", "many")
+    result = await run("ls")
+    assert result.exit_code == 2
+    assert "BROADCASTER_PORT" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+async def test_the_key_of_the_environment_is_sent(server, monkeypatch):
+    monkeypatch.setenv("BROADCASTER_API_KEY", "secret")
+    await run("ls")
+    assert server.requests[0].headers["authorization"] == "Bearer secret"
+
+
+# --------------------------------------------------------------------------------------------------------- processes
+
+
+async def test_text_is_printed_as_it_comes_and_ctrl_c_leaves_the_generation_running(server, start):
+    server.entries[:] = as_log(*STORY)[:3]
+    command = await start("generate", "Why?")
+    assert await command.read_until("Hé") == "Hé"
+    command.process.send_signal(signal.SIGINT)
+    code, out, err = await command.finish()
+    assert (code, out) == (130, "\n")
+    assert f"broadcaster tail {ID}" in err
+    assert "Traceback" not in err
+    assert not [request for request in server.requests if request.path.endswith("/stop")]
+
+
+async def test_a_restart_of_the_front_end_is_told_once_and_costs_no_letter(server, start):
+    *begun, rest, end, terminal = as_log(*STORY)
+    server.entries[:] = begun
+    command = await start("tail", ID)
+    printed = await command.read_until("Hé")
+    await server.stop()
+    notes = await command.read_notes_until("reconnecting…")
+    server.entries[:] = [*begun, rest, end, terminal]
+    await server.start()
+    code, out, err = await command.finish()
+    assert (code, printed + out) == (0, "Héllo\n")
+    assert (notes + err).count("reconnecting") == 1
+
+
+async def test_a_reader_that_closes_the_pipe_ends_the_command_without_a_trace(server, start):
+    server.entries[:] = as_log(*(TextDelta(id="0", delta="x" * 100_000) for _ in range(50)), *STORY)
+    command = await start("tail", ID)
+    await command.read_until("x")
+    command.process.stdout._transport.close()
+    code, _, err = await command.finish()
+    assert code == 1
+    assert "Traceback" not in err

@@ -1,0 +1,192 @@
+"""The calls: what is sent, what comes back, how they fail, what is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from broadcaster.client import AsyncClient, BadAnswer, CannotConnect, ClientError, Fault, Generation
+from broadcaster.client.client import RETRIES
+from broadcaster.core.cursor import Cursor
+from tests.support.sse_server import Exchange, Plan, SseServer
+
+RUNNING = {
+    "id": "gen_1", "status": "running", "model": "local", "attempt": 1,
+    "created_at": 1.5, "started_at": 2.0, "ended_at": None, "stop_requested": False, "viewers": 2,
+    "last_id": "7-3", "last_seq": 3, "events_url": "/v1/streams/gen_1/events", "usage": {"inputTokens": 3},
+    "text": "Hé", "reasoning": "", "parts": [{"type": "text", "text": "Hé", "state": "streaming"}],
+    "error": None, "metadata": {"chat": "42"}, "of_a_newer_version": True,
+}  # fmt: skip
+
+
+def answering(document: object, status: int = 200) -> Plan:
+    async def plan(exchange: Exchange) -> None:
+        await exchange.answer(status, json.dumps(document).encode(), **{"content-type": "application/json"})
+
+    return plan
+
+
+def failing(status: int, code: str, *, retry: bool = False) -> Plan:
+    async def plan(exchange: Exchange) -> None:
+        await exchange.problem(status, code, retry=retry)
+
+    return plan
+
+
+async def hang_up(exchange: Exchange) -> None:
+    """End the connection without an answer."""
+
+
+async def be_silent(exchange: Exchange) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_start_sends_what_was_asked_for_and_nothing_else(server, client):
+    server.routes["POST", "/v1/generations"] = answering({"id": "gen_1", "status": "queued"}, 202)
+    generation = await client.start("Hé?", model="local", max_tokens=5, system=None)
+    assert generation == Generation(id="gen_1", status="queued")
+    [request] = server.requests
+    assert request.body == {"prompt": "Hé?", "model": "local", "max_tokens": 5}
+    assert request.headers["idempotency-key"]
+    assert "authorization" not in request.headers
+
+
+async def test_start_takes_a_conversation_and_the_callers_own_key(server, client):
+    server.routes["POST", "/v1/generations"] = answering({"id": "gen_1", "status": "queued"}, 202)
+    messages = [{"role": "user", "content": "hello"}]
+    await client.start(messages=messages, idempotency_key="mine")
+    assert server.requests[0].body == {"messages": messages}
+    assert server.requests[0].headers["idempotency-key"] == "mine"
+
+
+async def test_a_start_whose_answer_was_lost_is_repeated_under_the_same_key(server, client):
+    plans = iter([hang_up, failing(503, "log_unavailable", retry=True), answering({"id": "gen_1", "status": "queued"})])
+    server.routes["POST", "/v1/generations"] = lambda exchange: next(plans)(exchange)
+    assert (await client.start("x")).id == "gen_1"
+    assert len(server.requests) == 3
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
+
+
+async def test_two_starts_have_two_keys(server, client):
+    server.routes["POST", "/v1/generations"] = answering({"id": "gen_1", "status": "queued"})
+    await client.start("x")
+    await client.start("x")
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
+
+
+async def test_get_gives_the_generation_as_it_stands(server, client):
+    server.routes["GET", "/v1/generations/gen_1"] = answering(RUNNING)
+    generation = await client.get("gen_1")
+    assert (generation.status, generation.text, generation.viewers) == ("running", "Hé", 2)
+    assert generation.cursor == Cursor(7, 3)
+    assert not generation.is_over
+    assert server.requests[0].query == {}
+
+
+async def test_get_can_wait_for_the_end_longer_than_other_calls_may_take(server):
+    async def slow(exchange: Exchange) -> None:
+        passed = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.3, passed.set)
+        await passed.wait()
+        failed = RUNNING | {"status": "failed", "error": {"code": "worker_lost", "message": "gone"}}
+        await answering(failed)(exchange)
+
+    server.routes["GET", "/v1/generations/gen_1"] = slow
+    async with AsyncClient(server.url, timeout_s=0.2) as client:
+        generation = await client.get("gen_1", wait_s=2.5)
+    assert generation.is_over
+    assert generation.error == Fault("worker_lost", "gone")
+    assert server.requests[0].query == {"wait_s": "2.5"}
+
+
+async def test_list_gives_all_generations(server, client):
+    server.routes["GET", "/v1/generations"] = answering({"generations": [RUNNING, {"id": "b", "status": "queued"}]})
+    assert [(each.id, each.cursor) for each in await client.list()] == [("gen_1", Cursor(7, 3)), ("b", None)]
+
+
+async def test_stop_asks_once_and_takes_any_answer(server, client):
+    server.routes["POST", "/v1/generations/gen_1/stop"] = answering({"id": "gen_1", "status": "running"}, 202)
+    await client.stop("gen_1")
+    assert [request.method for request in server.requests] == ["POST"]
+
+
+async def test_an_id_stays_one_segment_of_the_path(server, client):
+    for id in ("a/b", "..", "a?b#c", "é"):
+        with pytest.raises(ClientError):
+            await client.get(id)
+    assert [request.path for request in server.requests] == [
+        "/v1/generations/a%2Fb", "/v1/generations/%2E%2E", "/v1/generations/a%3Fb%23c", "/v1/generations/%C3%A9",
+    ]  # fmt: skip
+
+
+async def test_the_key_is_sent_as_a_bearer(server):
+    server.routes["GET", "/v1/generations"] = answering({"generations": []})
+    async with AsyncClient(server.url + "/", "secret") as client:
+        await client.list()
+    assert server.requests[0].headers["authorization"] == "Bearer secret"
+
+
+async def test_a_problem_document_becomes_an_error_with_its_code(server, client):
+    server.routes["POST", "/v1/generations"] = failing(400, "unknown_model")
+    with pytest.raises(ClientError) as raised:
+        await client.start("x")
+    error = raised.value
+    assert (error.code, error.status, error.detail, error.retry) == ("unknown_model", 400, "it is unknown_model", False)
+    assert len(server.requests) == 1
+
+
+async def test_what_may_be_retried_is_retried_a_few_times_and_then_told(server, client):
+    server.routes["POST", "/v1/generations"] = failing(503, "queue_full", retry=True)
+    with pytest.raises(ClientError, match="queue_full") as raised:
+        await client.start("x")
+    assert (raised.value.code, raised.value.retry) == ("queue_full", True)
+    assert len(server.requests) == RETRIES + 1
+
+
+@pytest.mark.parametrize("plan", [answering([]), answering({"id": "x"}), answering({"error": "x"}, 418)])
+async def test_an_answer_of_something_else_is_refused(server, client, plan):
+    server.routes["GET", "/v1/generations/gen_1"] = plan
+    with pytest.raises(BadAnswer):
+        await client.get("gen_1")
+    assert len(server.requests) == 1
+
+
+async def test_a_redirect_is_not_followed_with_our_key(server):
+    async def elsewhere(exchange: Exchange) -> None:
+        await exchange.answer(307, location="http://127.0.0.1:1/")
+
+    server.routes["GET", "/v1/generations"] = elsewhere
+    async with AsyncClient(server.url, "secret") as client:
+        with pytest.raises(BadAnswer):
+            await client.list()
+
+
+async def test_nobody_at_the_address_is_told_as_such():
+    async with SseServer() as server:
+        url = server.url
+    async with AsyncClient(url) as client:
+        with pytest.raises(CannotConnect) as raised:
+            await client.list()
+    assert (raised.value.code, raised.value.status, raised.value.retry) == ("cannot_connect", None, True)
+
+
+async def test_a_call_ends_at_its_deadline(server):
+    server.routes["GET", "/v1/generations"] = be_silent
+    async with AsyncClient(server.url, timeout_s=0.1) as client:
+        async with asyncio.timeout(2):
+            with pytest.raises(CannotConnect, match=r"0\.1 s"):
+                await client.list()
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://host", "http://", "http://host:port", "localhost"])
+def test_an_address_that_is_none_is_refused_at_once(url):
+    with pytest.raises(ValueError, match=r"URL|http"):
+        AsyncClient(url)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "é", "a\0"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once(key):
+    with pytest.raises(ValueError, match="API key"):
+        AsyncClient("http://localhost", key)
