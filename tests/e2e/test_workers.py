@@ -1,0 +1,214 @@
+"""Workers, killed, paused, stopped and crowded: every log dense and complete in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+from broadcaster.client import AsyncClient
+from broadcaster.core.fold import Fold
+from broadcaster.log.connect import LogConnection, later
+from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.streams import Streams
+from broadcaster.testing import Conversation, Script, ScriptedProvider
+from tests.conftest import server_binary
+from tests.support.processes import Stack, open_stack
+from tests.support.watching import watch
+
+MODEL = "claude-scripted"
+
+
+async def folded(connection: LogConnection, stream_id: str) -> Fold:
+    """The log's fold, after checking that it is dense and ends with its only terminal event."""
+    entries = await Streams(connection).read(stream_id, count=100_000)
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert [entry.epoch for entry in entries] == sorted(entry.epoch for entry in entries)
+    assert [entry.is_terminal for entry in entries] == [False] * (len(entries) - 1) + [True]
+    fold = Fold()
+    for entry in entries:
+        fold.apply(entry.event)
+    return fold
+
+
+async def until_status(client: AsyncClient, stream_id: str, *statuses: str, timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while (await client.get(stream_id)).status not in statuses:
+            await asyncio.sleep(0.02)
+
+
+async def until_text(connection: LogConnection, stream_id: str, text: str, timeout_s: float = 20) -> None:
+    streams = Streams(connection)
+    async with asyncio.timeout(timeout_s):
+        while text.encode() not in b"".join([each.event for each in await streams.read(stream_id)]):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stop_reaches_the_provider_in_under_100_ms_and_keeps_the_partial_answer(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection
+) -> None:
+    await stack.worker()
+    front_end = await stack.front_end()
+    took_ms: list[float] = []
+    async with AsyncClient(front_end.url) as client:
+        for n in range(20):
+            conversation = scripted.conversation(MODEL)
+            generation = await client.start(f"hi {n}")
+            await conversation.send_text("half an ans")
+            await until_text(connection, generation.id, "half an ans")
+            request = await conversation.request()
+            began = asyncio.get_running_loop().time()
+            await client.stop(generation.id)
+            took_ms.append((await request.wait_disconnected(5) - began) * 1000)
+            final = await client.get(generation.id, wait_s=5)
+            assert (final.status, final.text) == ("aborted", "half an ans")
+            assert final.usage is not None
+            assert final.usage["estimated"] is True
+    print(f"stop → provider closed: p50 {sorted(took_ms)[10]:.1f} ms, max {max(took_ms):.1f} ms")
+    assert max(took_ms) < 100
+
+
+async def test_two_workers_run_50_generations_at_once_and_every_log_is_dense_and_complete(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection
+) -> None:
+    words = [f"word{n} " for n in range(30)]
+    scripted.script(MODEL, Script.of_text(*words))
+    workers = [await stack.worker(), await stack.worker()]
+    front_end = await stack.front_end()
+    async with AsyncClient(front_end.url) as client:
+        started = await asyncio.gather(*(client.start(f"hi {n}") for n in range(50)))
+        done = await asyncio.gather(*(client.get(each.id, wait_s=30) for each in started))
+    assert {each.status for each in done} == {"finished"}
+    for each in started:
+        assert (await folded(connection, each.id)).state.text == "".join(words)
+    runs = Counter(log.log.read_text().count("attempt_started") for log in workers)
+    assert sum(count * runs[count] for count in runs) == 50
+    assert 0 not in runs
+
+
+async def test_a_worker_killed_in_mid_answer_is_taken_over_and_the_answer_is_whole(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection
+) -> None:
+    torn, whole = scripted.conversation(MODEL), scripted.conversation(MODEL)
+    victim = await stack.worker(lease_ttl_s=1)
+    front_end = await stack.front_end(lease_ttl_s=1)
+    async with AsyncClient(front_end.url) as client:
+        generation = await client.start("hi")
+        viewer = asyncio.create_task(watch(front_end.url, generation.id))
+        await torn.send_text("torn ")
+        await until_text(connection, generation.id, "torn ")
+        await stack.worker(lease_ttl_s=1)
+        killed_at = time.monotonic()
+        await victim.kill()
+        await whole.send_text("the whole answer")
+        taken_over_s = time.monotonic() - killed_at
+        await whole.finish()
+        final = await client.get(generation.id, wait_s=10)
+    print(f"kill → running elsewhere: {taken_over_s:.2f} s at a lease of 1 s")
+    assert taken_over_s < 1 + 3
+    assert (final.status, final.text, final.attempt) == ("finished", "the whole answer", 2)
+    types = [json.loads(data)["type"] for _, data in (await viewer).entries]
+    assert types.count("attempt") == 1
+    assert types[-1] == "finish"
+    assert (await folded(connection, generation.id)).state.text == "the whole answer"
+
+
+async def paused_past_its_lease(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection, *, first_words: str
+) -> None:
+    """A worker stands still beyond its lease; another runs the generation; the first comes back and may not write."""
+    zombie_side, other_side = scripted.conversation(MODEL), scripted.conversation(MODEL)
+    zombie = await stack.worker(lease_ttl_s=1)
+    front_end = await stack.front_end(lease_ttl_s=1)
+    async with AsyncClient(front_end.url) as client:
+        generation = await client.start("hi")
+        await zombie_side.request()
+        if first_words:
+            await zombie_side.send_text(first_words)
+            await until_text(connection, generation.id, first_words)
+        else:
+            await until_status(client, generation.id, "running")
+        zombie.signal(signal.SIGSTOP)
+        await stack.worker(lease_ttl_s=1)
+        await other_side.send_text("from the rightful worker")
+        await until_text(connection, generation.id, "rightful")
+        await zombie_side.send_text("from the zombie")
+        zombie.signal(signal.SIGCONT)
+        request = await zombie_side.request()
+        await request.wait_disconnected(10)  # fenced: it stops its provider call
+        await other_side.finish()
+        final = await client.get(generation.id, wait_s=10)
+    assert (final.status, final.text) == ("finished", "from the rightful worker")
+    entries = await Streams(connection).read(generation.id)
+    assert b"zombie" not in b"".join([entry.event for entry in entries])
+    await folded(connection, generation.id)
+
+
+async def test_a_worker_paused_before_its_first_token_is_fenced_by_the_grant(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection
+) -> None:
+    await paused_past_its_lease(stack, scripted, connection, first_words="")
+
+
+async def test_a_worker_paused_in_mid_answer_is_fenced_by_the_grant(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection
+) -> None:
+    await paused_past_its_lease(stack, scripted, connection, first_words="half ")
+
+
+async def test_redis_killed_in_mid_answer_and_restarted_the_answer_is_whole(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    server = EmbeddedServer(tmp_path / "redis", binary=server_binary())
+    await server.start()
+    supervised = asyncio.create_task(server.supervise())
+    try:
+        async with (
+            open_stack(
+                tmp_path, redis_url=server.url, provider_url=scripted.base_url, default_model=MODEL, lease_ttl_s=2
+            ) as stack,
+            LogConnection.open(server.url) as connection,
+        ):
+            await killed_and_restarted(server, stack, scripted.conversation(MODEL), connection)
+    finally:
+        supervised.cancel()
+        await server.stop()
+
+
+async def killed_and_restarted(
+    server: EmbeddedServer, stack: Stack, conversation: Conversation, connection: LogConnection
+) -> None:
+    await stack.worker()
+    front_end = await stack.front_end()
+    words = [f"word{n} " for n in range(30)]
+    async with AsyncClient(front_end.url) as client:
+        generation = await client.start("hi")
+        viewer = asyncio.create_task(watch(front_end.url, generation.id, timeout_s=40))
+        for n, word in enumerate(words):
+            await conversation.send_text(word)
+            if n == 10:
+                await until_text(connection, generation.id, words[10])
+                assert server.pid is not None
+                os.kill(server.pid, signal.SIGKILL)
+        await conversation.finish()
+        async with asyncio.timeout(30):
+            while not await _is_finished(client, generation.id):
+                await asyncio.sleep(0.1)
+    fold = await folded(connection, generation.id)
+    assert fold.state.text == "".join(words)
+    assert fold.state.attempt == 1
+    seen = await viewer
+    stored = await Streams(connection).read(generation.id)
+    assert seen.entries == [(str(entry.cursor), entry.event.decode()) for entry in stored]
+
+
+async def _is_finished(client: AsyncClient, generation_id: str) -> bool:
+    try:
+        return (await client.get(generation_id)).status == "finished"
+    except Exception as error:
+        assert later(error) or getattr(error, "retry", False)
+        return False

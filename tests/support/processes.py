@@ -1,0 +1,124 @@
+"""Real processes for end-to-end tests: workers and front-ends, started as a user starts them, ended by pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 10.0
+
+
+@dataclass
+class Running:
+    """One process of ours; its output goes to ``log``."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+    url: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def end(self) -> int:
+        """SIGTERM (SIGCONT first), SIGKILL when that does not help; the exit code."""
+        if self.process.returncode is None:
+            self.signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                async with asyncio.timeout(END_TIMEOUT_S):
+                    await self.process.wait()
+            except TimeoutError:
+                await self.kill()
+        return self.process.returncode or 0
+
+    async def said(self, words: str, timeout_s: float = START_TIMEOUT_S) -> str:
+        """The first line of its output that holds ``words``."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for line in self.log.read_text("utf-8", "replace").split("\n"):
+                    if words in line:
+                        return line
+                if self.process.returncode is not None:
+                    raise AssertionError(f"ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
+                await asyncio.sleep(0.02)
+
+
+@dataclass
+class Stack:
+    """Workers and front-ends over one Redis."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    started: list[Running] = field(default_factory=list)
+
+    async def start(self, *command: str, environment: Mapping[str, str] | None = None) -> Running:
+        """Start ``python -m …``."""
+        log = self.folder / f"{len(self.started)}-{command[0]}.log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                *command,
+                env={**os.environ, **self.environment, **(environment or {})},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        running = Running(process, log)
+        self.started.append(running)
+        return running
+
+    async def worker(self, **settings: object) -> Running:
+        """A worker that is ready; settings as ``lease_ttl_s=1``."""
+        running = await self.start("worker", environment=_variables(settings))
+        await running.said("worker_ready")
+        return running
+
+    async def front_end(self, **settings: object) -> Running:
+        """A front-end that answers, on a free port unless one is given."""
+        running = await self.start("broadcaster", "serve", environment=_variables({"port": 0, **settings}))
+        line = await running.said("listening on http")
+        running.url = line.partition("listening on ")[2].split()[0]
+        return running
+
+    async def aclose(self) -> None:
+        """End everything that was started."""
+        await asyncio.gather(*(running.end() for running in self.started))
+
+
+def _variables(settings: Mapping[str, object]) -> dict[str, str]:
+    return {f"BROADCASTER_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+@asynccontextmanager
+async def open_stack(folder: Path, *, redis_url: str, provider_url: str, **settings: object) -> AsyncIterator[Stack]:
+    """An empty stack whose processes know this Redis and this provider."""
+    environment = {
+        "BROADCASTER_REDIS_URL": redis_url,
+        "ANTHROPIC_BASE_URL": provider_url,
+        "ANTHROPIC_API_KEY": "test-key",
+        "PYTHONUNBUFFERED": "1",
+        **_variables(settings),
+    }
+    async with AsyncExitStack() as stack:
+        opened = Stack(folder, environment)
+        stack.push_async_callback(opened.aclose)
+        yield opened
