@@ -1,4 +1,4 @@
-"""broadcaster keeps an LLM answer alive: workers append numbered events to Redis Streams, front-ends replay and fan out."""
+"""broadcaster keeps an LLM answer alive: workers append numbered events to a log, front-ends replay and fan out."""
 
 from broadcaster.core.cursor import Cursor
 

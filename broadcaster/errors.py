@@ -104,14 +104,19 @@ class ProviderFailed(BroadcasterError):
     """The provider did not finish the answer.
 
     ``reason`` is the stable code that the ``error`` event carries (``provider_overloaded``, ``provider_truncated``, …);
-    ``retryable`` says whether another attempt could end otherwise; ``retry_after_s`` is the provider's own wish, if any.
+    ``retryable`` says whether another attempt could end otherwise; ``retry_after_s`` is the provider's wish, if any.
     """
 
     code = "provider_failed"
     status = 502
 
     def __init__(
-        self, detail: str, *, reason: str = "provider_failed", retryable: bool = False, retry_after_s: float | None = None
+        self,
+        detail: str,
+        *,
+        reason: str = "provider_failed",
+        retryable: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.reason = reason

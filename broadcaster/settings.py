@@ -92,5 +92,7 @@ class Settings(BaseSettings):
         if self.room_bytes > self.hub_bytes:
             raise ValueError("ROOM_BYTES must not exceed HUB_BYTES")
         if self.max_bytes > self.buffer_bytes:
-            raise ValueError("MAX_BYTES must not exceed BUFFER_BYTES: a worker reserves one stream's bytes before it claims")
+            raise ValueError(
+                "MAX_BYTES must not exceed BUFFER_BYTES: a worker reserves one stream's bytes before it claims"
+            )
         return self

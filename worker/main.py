@@ -102,9 +102,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
 
 def create_providers(settings: Settings) -> Providers:
     """The providers the settings route to; their keys and base URLs come from the SDKs' own variables."""
-    factories = default_factories(
-        max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s
-    )
+    factories = default_factories(max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s)
     return Providers(Routes(settings.routes), factories)
 
 
@@ -159,9 +157,7 @@ def create_runner(settings: Settings, engine: Engine) -> Runner:
     """The runner with its bounds and times."""
     return Runner(
         engine,
-        Slots(
-            concurrency=settings.concurrency, buffer_bytes=settings.buffer_bytes, max_bytes=settings.max_bytes
-        ),
+        Slots(concurrency=settings.concurrency, buffer_bytes=settings.buffer_bytes, max_bytes=settings.max_bytes),
         times=RunnerTimes(
             lease_ttl_s=settings.lease_ttl_s,
             resend_keep_s=settings.resend_keep_s,

@@ -109,9 +109,7 @@ class Runner:
 
     async def _run(self, job: Job, slot: Slot) -> None:
         try:
-            claim = await self._engine.claims.claim(
-                job.generation_id, may_take_over=self._engine.steadiness.is_steady
-            )
+            claim = await self._engine.claims.claim(job.generation_id, may_take_over=self._engine.steadiness.is_steady)
             if claim.outcome is Outcome.GRANTED:
                 await self._run_claimed(job, claim, slot)
             elif claim.outcome is not Outcome.LEASED:
@@ -199,4 +197,3 @@ class Runner:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-

@@ -21,6 +21,7 @@ from broadcaster.settings import Settings
 from broadcaster.telemetry import set_up_logging
 from broadcaster.web.runner import FrontEndServer
 
+_DRAIN_WINDOW_S: Final = 0.2
 _LOCK_NAME: Final = "up.lock"
 
 
@@ -66,7 +67,8 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
     async with AsyncExitStack() as stack:
         if settings.redis_url is None:
             settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
-        server = create_server(settings, listener)
+        # On one machine nobody else takes the viewers: spreading them out would only delay the end.
+        server = create_server(settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S}), listener)
         workers = WorkerProcesses(settings.workers, _worker_environment(settings))
         await stack.enter_async_context(_background(workers))
         await _serve(settings, server, lock)
@@ -81,9 +83,13 @@ async def _serve(settings: Settings, server: FrontEndServer, lock: TextIO) -> No
         url = url_of(settings, server)
         lock.write(url)
         lock.flush()
-        typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: broadcaster generate 'Why is the sea salty?'")
+        typer.echo(
+            f"broadcaster is up: {url}\n  open it in a browser, or: broadcaster generate 'Why is the sea salty?'"
+        )
         if settings.default_model == "local" and not has_local_model():
-            typer.echo("  the local model is not installed; README says how, or set ANTHROPIC_API_KEY and choose a model")
+            typer.echo(
+                "  the local model is not installed; README says how, or set ANTHROPIC_API_KEY and choose a model"
+            )
         typer.echo("  Ctrl-C ends it")
     await serving
 

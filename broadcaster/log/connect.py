@@ -40,7 +40,7 @@ _LATER_TYPES: Final = (
     TimeoutError,
 )
 
-# Words with which a server begins such answers when redis-py has no type of its own for them (script errors, pipelines).
+# Words a server begins such answers with when redis-py has no type of its own for them (script errors, pipelines).
 _LATER_WORDS: Final = (
     "TRYAGAIN", "ASK ", "MOVED ", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "OOM ", "NOSCRIPT", "MISCONF",
     "NOREPLICAS", "BUSY ", "UNBLOCKED",
@@ -70,10 +70,8 @@ def log_errors() -> Iterator[None]:
         raise
 
 
-def create_client(
-    url: str, *, timeout_s: float | None, max_connections: int, connect_timeout_s: float = 5.0
-) -> Redis:
-    """A redis-py client with our settings. ``timeout_s`` bounds each answer (None: for blocking reads of known length)."""
+def create_client(url: str, *, timeout_s: float | None, max_connections: int, connect_timeout_s: float = 5.0) -> Redis:
+    """A redis-py client with our settings. ``timeout_s`` bounds each answer (None: no bound)."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,

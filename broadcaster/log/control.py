@@ -63,7 +63,7 @@ class ControlListener:
         await self._node.run()
 
     def listen(self, stream_id: str, on_stop: Callable[[], None], *, on_subscribed: Callable[[], None]) -> None:
-        """Call ``on_stop`` when a stop is asked for, and ``on_subscribed`` whenever one may have been missed until now."""
+        """Call ``on_stop`` when a stop is asked for, ``on_subscribed`` whenever one may have been missed until now."""
         listener = _StopListener(on_stop, on_subscribed)
         self._listeners[stream_id] = listener
         self._node.subscribe(self._keys.control(stream_id), listener)

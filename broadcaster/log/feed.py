@@ -31,6 +31,7 @@ from broadcaster.log.streams import Tail
 _log = structlog.get_logger(__name__)
 
 _PROBE_NAME_BYTES: Final = 8
+_CANCEL_AGAIN_S: Final = 0.5
 
 
 def _only_node(channel: str) -> int:
@@ -63,6 +64,7 @@ class Feed:
         self._heard_at = self._loop.time()
         self._watches: dict[str, StreamWatch] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._children: set[asyncio.Task[None]] = set()
         self._started = asyncio.Event()
         self._connections = [
             NodeConnection(node, times=times, limits=limits, stats=self.stats, rng=rng) for node in nodes
@@ -121,10 +123,9 @@ class Feed:
         try:
             yield feed
         finally:
-            running.cancel()
-            (outcome,) = await asyncio.gather(running, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            raise outcome
+            await feed._end(running)
+        if not running.cancelled():
+            running.result()
 
     def watch(self, stream_id: str, sink: StreamSink) -> StreamWatch:
         """Deliver the whole log from its first entry to ``sink``, then the live tail, until ``close()``.
@@ -151,9 +152,9 @@ class Feed:
                 self._tasks = tasks
                 self._started.set()
                 for connection, probe in zip(self._connections, self._probes, strict=True):
-                    tasks.create_task(connection.run())
-                    tasks.create_task(probe.run(self._times, stats=self.stats, rng=self._rng))
-                tasks.create_task(self._check_tails())
+                    self._spawn(connection.run())
+                    self._spawn(probe.run(self._times, stats=self.stats, rng=self._rng))
+                self._spawn(self._check_tails())
         except Exception as error:
             _log.critical("feed_ended", exc_info=error)
             self._tasks = None
@@ -165,11 +166,21 @@ class Feed:
             for watch in list(self._watches.values()):
                 watch.close()
 
-    def _spawn(self, repair: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    async def _end(self, running: asyncio.Future[None]) -> None:
+        """Cancel until it is done: ``asyncio.wait_for`` before Python 3.12, which redis-py calls, may swallow one."""
+        while not running.done():
+            for task in (running, *self._children):
+                task.cancel()
+            await asyncio.wait([running], timeout=_CANCEL_AGAIN_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if self._tasks is None:
-            repair.close()
+            work.close()
             raise LogUnavailable("the feed is closed")
-        return self._tasks.create_task(repair)
+        task = self._tasks.create_task(work)
+        self._children.add(task)
+        task.add_done_callback(self._children.discard)
+        return task
 
     # -- the tail check
 

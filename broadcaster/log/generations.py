@@ -83,9 +83,7 @@ class Generations:
         self._streams = streams
         self._steadiness = steadiness
 
-    async def create(
-        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None
-    ) -> Created:
+    async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
         """Start a generation; a worker takes it within moments.
 
         Raises QueueFull (nothing is left behind) and IdempotencyMismatch (same key, another body).

@@ -81,9 +81,7 @@ class Queue:
         with log_errors():
             await _create_group(self._redis, self._keys)
 
-    async def settle(
-        self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = ""
-    ) -> None:
+    async def settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take the job out of the queue; see ``Settled`` for the rest."""
         keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead]
         with log_errors():
@@ -109,7 +107,7 @@ class Queue:
             await _with_group(pipeline.execute, self._redis, self._keys)
 
     async def take_silent(self, *, silent_ms: int, count: int) -> list[Job]:
-        """Re-claim up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on where this one stopped."""
+        """Re-claim up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on where this one ended."""
         found: list[Job] = []
         for source, start in self._autoclaim_at.items():
             read = partial(

@@ -104,7 +104,7 @@ class StreamWriter:
         return self._ended and self._batcher.is_settled
 
     def write(self, events: Iterable[Event]) -> None:
-        """Take these events; they leave with this loop turn. Ignored once over or ended: the attempt is being stopped."""
+        """Take these events; they leave with this loop turn. Ignored once over or ended: the attempt is stopping."""
         if self._ended or self.over.is_set():
             return
         for event in events:
@@ -175,7 +175,9 @@ class StreamWriter:
             self._give_up()
         else:
             _log.warning("log_rewound", stream=self.stream_id, at=answer.last_seq, ours=self.last_seq, step=step.name)
-            self._recover(self._restored(rebase=self._batcher.base_seq > 0) if step is Next.RESTORE else self._rebased())
+            self._recover(
+                self._restored(rebase=self._batcher.base_seq > 0) if step is Next.RESTORE else self._rebased()
+            )
         self._attend(self)
 
     # -- inside
@@ -233,4 +235,3 @@ class StreamWriter:
             return
         epoch, base_seq = granted
         self._batcher.rebase(epoch=epoch, base_seq=base_seq)
-

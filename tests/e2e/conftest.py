@@ -19,9 +19,7 @@ async def scripted() -> AsyncIterator[ScriptedProvider]:
 
 
 @pytest.fixture
-async def stack(
-    tmp_path: Path, connection: LogConnection, scripted: ScriptedProvider
-) -> AsyncIterator[Stack]:
+async def stack(tmp_path: Path, connection: LogConnection, scripted: ScriptedProvider) -> AsyncIterator[Stack]:
     """Nothing started yet; every process knows the Redis of ``connection`` and the scripted provider."""
     async with open_stack(
         tmp_path, redis_url=connection.url, provider_url=scripted.base_url, default_model="claude-scripted"

@@ -9,8 +9,8 @@ from broadcaster.client import AsyncClient
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.streams import Streams
 from broadcaster.testing import Script, ScriptedProvider, wire
-from tests.support.processes import Stack
 from tests.support.log_world import until
+from tests.support.processes import Stack
 from tests.support.watching import Seen, ids, watch
 
 MODEL = "claude-scripted"

@@ -10,9 +10,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from broadcaster.client import AsyncClient
+from broadcaster.client import AsyncClient, ClientError
 from broadcaster.core.fold import Fold
-from broadcaster.log.connect import LogConnection, later
+from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer
 from broadcaster.log.streams import Streams
 from broadcaster.testing import Conversation, Script, ScriptedProvider
@@ -209,6 +209,7 @@ async def killed_and_restarted(
 async def _is_finished(client: AsyncClient, generation_id: str) -> bool:
     try:
         return (await client.get(generation_id)).status == "finished"
-    except Exception as error:
-        assert later(error) or getattr(error, "retry", False)
-        return False
+    except ClientError as error:
+        if error.retry:
+            return False
+        raise

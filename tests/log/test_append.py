@@ -141,7 +141,7 @@ async def test_a_batch_is_pushed_in_the_same_step_and_a_large_one_as_a_poke(worl
     poke = await pubsub.get_message(timeout=1)
     assert poke is not None
     assert poke["data"] == b"1 %d 3 1" % claim.epoch
-    await pubsub.aclose()  # type: ignore[no-untyped-call]
+    await pubsub.aclose()
 
 
 async def test_the_hot_append_is_at_most_four_commands(world: World) -> None:

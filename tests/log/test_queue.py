@@ -144,7 +144,7 @@ async def test_a_stop_on_a_full_redis_is_sent_all_the_same_and_said_to_be_not_du
     told = await pubsub.get_message(timeout=1)
     assert told is not None
     assert told["data"] == b"stop stopped"
-    await pubsub.aclose()  # type: ignore[no-untyped-call]
+    await pubsub.aclose()
 
 
 async def test_a_silent_workers_jobs_are_taken_and_kept_ones_are_not(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from broadcaster.core.batching import Answer, Code
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
@@ -43,7 +44,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
-        self.redis = self.connection.redis
+        self.redis: Any = self.connection.redis
         self.streams = Streams(self.connection)
         self.policy = ClaimPolicy(LEASE_MS, 60_000, self.queue_timeout_ms, self.max_attempts)
         self.claims = Claims(self.connection, self.policy, owner=self.worker)

@@ -41,7 +41,11 @@ async def watch(
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
-            head = [f"GET /v1/streams/{stream_id}/events HTTP/1.1", f"Host: {parts.netloc}", "Accept: text/event-stream"]
+            head = [
+                f"GET /v1/streams/{stream_id}/events HTTP/1.1",
+                f"Host: {parts.netloc}",
+                "Accept: text/event-stream",
+            ]
             if after is not None:
                 head.append(f"Last-Event-ID: {after}")
             writer.write("\r\n".join([*head, "", ""]).encode())

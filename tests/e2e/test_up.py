@@ -1,0 +1,168 @@
+"""`broadcaster up` and `serve` as a user runs them: one at a time, quick to end, gone without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from broadcaster.client import AsyncClient
+from broadcaster.testing import ScriptedProvider
+from tests.support.processes import Running, Stack
+from tests.support.watching import Seen, watch
+
+VIEWERS = 100
+
+
+@contextlib.asynccontextmanager
+async def running_up(folder: Path, scripted: ScriptedProvider) -> AsyncIterator[Running]:
+    """`broadcaster up` with an embedded Redis and one worker; its URL in ``url``."""
+    stack = Stack(
+        folder,
+        {
+            "BROADCASTER_DATA_DIR": str(folder / "data"),
+            "BROADCASTER_DEFAULT_MODEL": "claude-scripted",
+            "BROADCASTER_LEASE_TTL_S": "1",
+            "ANTHROPIC_BASE_URL": scripted.base_url,
+            "ANTHROPIC_API_KEY": "test-key",
+        },
+    )
+    try:
+        up = await stack.start("broadcaster", "up", "--port", "0")
+        up.url = (await up.said("broadcaster is up: ")).partition("is up: ")[2].strip()
+        yield up
+    finally:
+        await stack.aclose()
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of all descendants."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until_dead(pids: list[int], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while left := [pid for pid in pids if alive(pid)]:
+        told = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200] for pid in left}
+        assert time.monotonic() < deadline, told
+        await asyncio.sleep(0.02)
+
+
+async def viewers_of(url: str, stream_id: str) -> list[asyncio.Task[Seen]]:
+    """A hundred viewers that have each seen the first text."""
+    ready = 0
+    all_ready = asyncio.Event()
+
+    def note(seen: Seen) -> bool:
+        nonlocal ready
+        if seen.messages[-1].data.find("first words") >= 0:
+            ready += 1
+            if ready == VIEWERS:
+                all_ready.set()
+        return False
+
+    tasks = [asyncio.create_task(watch(url, stream_id, until=note)) for _ in range(VIEWERS)]
+    async with asyncio.timeout(20):
+        await all_ready.wait()
+    return tasks
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_up_ends_within_three_seconds_with_100_viewers_open_and_leaves_no_process(
+    tmp_path: Path, scripted: ScriptedProvider, number: signal.Signals
+) -> None:
+    conversation = scripted.conversation("claude-scripted")
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        generation = await client.start("hi")
+        await conversation.send_text("first words")
+        viewers = await viewers_of(up.url, generation.id)
+        family = children(up.pid)
+        assert len(family) >= 2  # Redis and a worker
+        began = time.monotonic()
+        up.signal(number)
+        assert await asyncio.wait_for(up.process.wait(), 10) == 0
+        took_s = time.monotonic() - began
+        await until_dead(family, 2)
+        seen = await asyncio.gather(*viewers)
+    print(f"{number.name} → ended: {took_s:.2f} s")
+    assert took_s <= 3
+    for each in seen:
+        assert each.notices[-1][0] == "hub.bye"
+        assert all('"finish"' not in data and '"error"' not in data for _, data in each.entries)
+
+
+async def test_serve_ends_within_three_seconds_with_100_viewers_open(stack: Stack, scripted: ScriptedProvider) -> None:
+    conversation = scripted.conversation("claude-scripted")
+    await stack.worker()
+    front_end = await stack.front_end()
+    async with AsyncClient(front_end.url) as client:
+        generation = await client.start("hi")
+        await conversation.send_text("first words")
+        viewers = await viewers_of(front_end.url, generation.id)
+        began = time.monotonic()
+        front_end.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(front_end.process.wait(), 10) == 0
+        took_s = time.monotonic() - began
+        await asyncio.gather(*viewers)
+    assert took_s <= 3
+
+
+async def test_a_second_up_prints_the_running_url_and_exits_0(tmp_path: Path, scripted: ScriptedProvider) -> None:
+    async with running_up(tmp_path, scripted) as up:
+        second = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "broadcaster", "up", "--data-dir", str(tmp_path / "data")),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await second.communicate()
+        assert second.returncode == 0
+        assert up.url in said.decode()
+
+
+async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goes_on(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    torn, whole = scripted.conversation("claude-scripted"), scripted.conversation("claude-scripted")
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        generation = await client.start("hi")
+        await torn.send_text("torn")
+        async with asyncio.timeout(10):
+            while (await client.get(generation.id)).text != "torn":
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(1.1)  # appendfsync everysec: what a kill may cost is the last second
+        family = children(up.pid)
+        os.kill(up.pid, signal.SIGKILL)
+        await until_dead(family, 10)
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        await whole.send_text("the whole answer")
+        await whole.finish()
+        final = await client.get(generation.id, wait_s=20)
+    assert (final.status, final.text, final.attempt) == ("finished", "the whole answer", 2)
+
+
+async def test_a_killed_redis_and_a_killed_worker_are_started_again(tmp_path: Path, scripted: ScriptedProvider) -> None:
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        before = children(up.pid)
+        for pid in before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        generation = await client.start("hi")
+        assert (await client.get(generation.id, wait_s=30)).status == "finished"
+        assert not set(before) & set(children(up.pid))
