@@ -45,16 +45,6 @@ def create_worker_id() -> str:
     return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
-def claim_policy(settings: Settings) -> ClaimPolicy:
-    """Bounds of every claim, from the settings."""
-    return ClaimPolicy(
-        lease_ttl_ms=int(settings.lease_ttl_s * 1000),
-        live_ttl_ms=int(settings.live_ttl_s * 1000),
-        queue_timeout_ms=int(settings.queue_timeout_s * 1000),
-        max_attempts=settings.max_attempts,
-    )
-
-
 @asynccontextmanager
 async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper]]:
     """Everything the runner stands on, opened, and closed in reverse."""
@@ -77,7 +67,13 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         )
         appender = await stack.enter_async_context(Appender(connection, bounds))
         queue = Queue(connection, consumer=worker_id, max_queue=settings.max_queue)
-        claims = Claims(connection, claim_policy(settings), owner=worker_id)
+        policy = ClaimPolicy.of_seconds(
+            lease_ttl_s=settings.lease_ttl_s,
+            live_ttl_s=settings.live_ttl_s,
+            queue_timeout_s=settings.queue_timeout_s,
+            max_attempts=settings.max_attempts,
+        )
+        claims = Claims(connection, policy, owner=worker_id)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         streams = Streams(connection)
         keeper = LeaseKeeper(

@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import structlog
@@ -31,6 +32,7 @@ _log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.25
 _READ_AT_ONCE = 16
+_HAND_BACK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Runner:
         self._max_bytes = max_bytes
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._draining = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -163,8 +165,10 @@ class Runner:
     async def _keep_buffer(self, writer: StreamWriter, slot: Slot) -> None:
         """Hold the bytes of the re-send buffer for as long as the keeper holds the buffer itself."""
         slot.shrink(writer.size_bytes)
-        if writer.is_settled and not self._draining:
-            await asyncio.sleep(self._times.resend_keep_s)
+        if writer.is_settled:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._times.resend_keep_s):
+                    await self._draining.wait()
 
     async def _settle(self, job: Job, outcome: Settled, *, reason: str = "") -> None:
         deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
@@ -180,20 +184,22 @@ class Runner:
 
     async def drain(self, *, grace_s: float) -> None:
         """Rule 3. Call it when ``take_new`` and ``take_silent`` have been cancelled."""
-        self._draining = True
+        self._draining.set()
         deadline = asyncio.get_running_loop().time() + grace_s
         while self._attempts and asyncio.get_running_loop().time() < deadline:
-            running = {task for task in self._tasks if not task.done()}
-            await asyncio.wait(running, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks, timeout=_RETRY_S, return_when=asyncio.FIRST_COMPLETED)
         _log.info("drain_hands_back", count=len(self._attempts))
-        held = {attempt.writer.stream_id for attempt in self._attempts.values()}
+        held = set(self._attempts)
         for attempt in self._attempts.values():
             attempt.hand_back()
-        for job in await self._engine.reader.take_own():
-            if job.generation_id not in held:
-                await self._engine.queue.settle(job, Settled.AGAIN)
-        while self._attempts:
-            await asyncio.wait(self._tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            for job in await self._engine.reader.take_own():
+                if job.generation_id not in held:
+                    await self._engine.queue.settle(job, Settled.AGAIN)
+        except LogUnavailable:
+            _log.warning("drain_later")  # these jobs count as silent after one lease
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_HAND_BACK_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

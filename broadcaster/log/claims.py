@@ -55,6 +55,13 @@ class ClaimPolicy:
     queue_timeout_ms: int
     max_attempts: int
 
+    @classmethod
+    def of_seconds(
+        cls, *, lease_ttl_s: float, live_ttl_s: float, queue_timeout_s: float, max_attempts: int
+    ) -> ClaimPolicy:
+        """The same from durations in seconds, as settings have them."""
+        return cls(int(lease_ttl_s * 1000), int(live_ttl_s * 1000), int(queue_timeout_s * 1000), max_attempts)
+
 
 _TERMINALS: Final = (
     terminals.STOPPED,

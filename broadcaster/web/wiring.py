@@ -102,10 +102,10 @@ def _services(
 
 
 def _claim_policy(settings: Settings) -> ClaimPolicy:
-    return ClaimPolicy(
-        lease_ttl_ms=_ms(settings.lease_ttl_s),
-        live_ttl_ms=_ms(settings.live_ttl_s),
-        queue_timeout_ms=_ms(settings.queue_timeout_s),
+    return ClaimPolicy.of_seconds(
+        lease_ttl_s=settings.lease_ttl_s,
+        live_ttl_s=settings.live_ttl_s,
+        queue_timeout_s=settings.queue_timeout_s,
         max_attempts=settings.max_attempts,
     )
 

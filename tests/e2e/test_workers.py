@@ -117,6 +117,31 @@ async def test_a_worker_killed_in_mid_answer_is_taken_over_and_the_answer_is_who
     assert (await folded(connection, generation.id)).state.text == "the whole answer"
 
 
+async def test_a_worker_that_is_ended_hands_its_generation_back_and_it_starts_elsewhere_within_a_second(
+    stack: Stack, scripted: ScriptedProvider, connection: LogConnection
+) -> None:
+    torn, whole = scripted.conversation(MODEL), scripted.conversation(MODEL)
+    ending = await stack.worker(drain_s=0)
+    front_end = await stack.front_end()
+    async with AsyncClient(front_end.url) as client:
+        generation = await client.start("hi")
+        await torn.send_text("torn ")
+        await until_text(connection, generation.id, "torn ")
+        await stack.worker()
+        ended_at = time.monotonic()
+        ending.signal(signal.SIGTERM)
+        await whole.request()
+        elsewhere_s = time.monotonic() - ended_at
+        await whole.send_text("the whole answer")
+        await whole.finish()
+        final = await client.get(generation.id, wait_s=10)
+        assert await asyncio.wait_for(ending.process.wait(), 5) == 0
+    print(f"SIGTERM → running elsewhere: {elsewhere_s:.2f} s")
+    assert elsewhere_s < 1
+    assert (final.status, final.text, final.attempt) == ("finished", "the whole answer", 2)
+    await folded(connection, generation.id)
+
+
 async def paused_past_its_lease(
     stack: Stack, scripted: ScriptedProvider, connection: LogConnection, *, first_words: str
 ) -> None:

@@ -1,0 +1,85 @@
+"""Steadiness: what counts as a break, and that nobody is steady before one lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.steadiness import Steadiness
+from tests.conftest import server_binary
+from tests.support.log_world import until
+
+LEASE_S = 0.5
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path, binary=server_binary())
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def steadiness(server: EmbeddedServer) -> AsyncIterator[Steadiness]:
+    async with LogConnection.open(server.url) as connection:
+        watched = Steadiness(connection, lease_ttl_s=LEASE_S)
+        task = asyncio.create_task(watched.run())
+        yield watched
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_nobody_is_steady_before_one_lease_of_answers(steadiness: Steadiness) -> None:
+    began = asyncio.get_running_loop().time()
+    assert not steadiness.is_steady
+    await until(lambda: steadiness.is_steady)
+    assert asyncio.get_running_loop().time() - began >= LEASE_S
+    assert steadiness.breaks == 0
+
+
+async def test_a_paused_redis_is_a_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
+    await until(lambda: steadiness.is_steady)
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        await until(lambda: not steadiness.is_steady)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await until(steadiness.answering.is_set)
+    assert steadiness.breaks == 1
+    assert not steadiness.is_steady
+
+
+async def test_a_restart_is_a_break_also_when_every_probe_was_answered(
+    steadiness: Steadiness, server: EmbeddedServer
+) -> None:
+    await until(lambda: steadiness.is_steady)
+    await server.stop()
+    await server.start()
+    await until(lambda: steadiness.breaks == 1)
+    assert not steadiness.is_steady
+
+
+async def test_a_connection_that_was_replaced_without_a_word_is_a_break(
+    steadiness: Steadiness, server: EmbeddedServer
+) -> None:
+    await until(lambda: steadiness.is_steady)
+    async with LogConnection.open(server.url) as other:
+        await other.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await until(lambda: steadiness.breaks == 1)
+
+
+async def test_our_own_stand_still_is_a_break(steadiness: Steadiness) -> None:
+    await until(lambda: steadiness.is_steady)
+    pause = asyncio.get_running_loop().time() + LEASE_S
+    while asyncio.get_running_loop().time() < pause:  # the event loop is blocked: that is the fault
+        pass
+    await until(lambda: steadiness.breaks == 1)
