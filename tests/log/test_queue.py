@@ -224,9 +224,8 @@ async def test_an_emptied_redis_gets_its_group_back(world: World) -> None:
 
 
 async def test_consumers_of_dead_workers_without_jobs_are_removed(world: World) -> None:
-    reader = World(world.connection, worker="dead").reader()
-    await reader.take(1)
-    await reader.aclose()
+    for source in (world.keys.ready, world.keys.ready_hi):
+        await world.redis.xgroup_createconsumer(source, GROUP, "dead")
     await until_idle(world)
     assert await world.queue.drop_silent_consumers(silent_ms=1) == 2  # in either priority
 

@@ -1,0 +1,165 @@
+"""The console page in a real browser: every tab sees the same answer, and only Stop stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import expect
+
+from broadcaster.testing import ClientGone, ScriptedProvider
+from tests.support.browser import Tabs, open_tabs
+from tests.support.processes import Stack
+
+MODEL = "claude-scripted"
+DEADLINE_S = 15.0
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+async def tabs() -> AsyncIterator[Tabs]:
+    async with open_tabs() as opened:
+        yield opened
+
+
+async def test_two_tabs_show_the_same_answer_live(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
+    conversation = scripted.conversation(MODEL)
+    first = await tabs.open(front_end_url)
+    link = await first.ask("count, please")
+    await conversation.send_text("one ")
+    await first.shows("one ")
+    second = await tabs.open(link)
+    for tab in (first, second):
+        await tab.shows("one ")
+        await tab.is_connected()
+    await expect(first.part("viewers")).to_have_text("2")
+    await conversation.send_text("two ")
+    await conversation.send_text("three")
+    for tab in (first, second):
+        await tab.shows("one two three")
+        await tab.has_status("running")
+        await expect(tab.part("prompt-shown")).to_have_text("count, please")
+    await conversation.finish()
+    for tab in (first, second):
+        await tab.has_status("finished")
+        await tab.shows("one two three")
+        await expect(tab.part("stop")).to_be_hidden()
+
+
+async def test_a_reload_in_the_middle_loses_nothing_and_doubles_nothing(
+    tabs: Tabs, front_end_url: str, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    tab = await tabs.open(front_end_url)
+    await tab.ask("count, please")
+    said = ""
+    for number in range(6):
+        await conversation.send_text(f"{number} ")
+        said += f"{number} "
+        await tab.shows(said)
+        await tab.page.reload()
+        await tab.shows(said)
+    await conversation.finish()
+    await tab.has_status("finished")
+    await tab.shows(said)
+    await tab.page.reload()
+    await tab.has_status("finished")
+    await tab.shows(said)
+
+
+async def test_closing_every_tab_does_not_stop_it(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
+    conversation = scripted.conversation(MODEL)
+    first = await tabs.open(front_end_url)
+    link = await first.ask("go on without me")
+    await conversation.send_text("seen, ")
+    await first.shows("seen, ")
+    await first.page.context.close()
+    await conversation.send_text("unseen, ")
+    await conversation.send_text("done")
+    await conversation.finish()
+    later = await tabs.open(link)
+    await later.has_status("finished")
+    await later.shows("seen, unseen, done")
+
+
+async def test_stop_stops_it_for_everybody(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
+    conversation = scripted.conversation(MODEL)
+    first = await tabs.open(front_end_url)
+    second = await tabs.open(await first.ask("talk for ever"))
+    await conversation.send_text("on and on ")
+    await second.shows("on and on ")
+    await second.part("stop").click()
+    for tab in (first, second):
+        await tab.has_status("aborted")
+        await tab.shows("on and on ")
+        await expect(tab.part("status")).to_have_text("stopped")
+    with pytest.raises(ClientGone):
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                await conversation.send_text("is anybody there? ")
+
+
+async def test_a_front_end_that_dies_and_comes_back_is_resumed_by_the_browser_itself(
+    tabs: Tabs, stack: Stack, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    front_end = await stack.front_end()
+    tab = await tabs.open(front_end.url)
+    await tab.ask("hold on")
+    await conversation.send_text("before, ")
+    await tab.shows("before, ")
+    await front_end.kill()
+    await expect(tab.part("connection")).to_have_attribute("data-state", "reconnecting")
+    await conversation.send_text("between, ")
+    await stack.front_end(port=urlsplit(front_end.url).port)
+    await tab.shows("before, between, ")
+    await tab.is_connected()
+    await conversation.send_text("after")
+    await conversation.finish()
+    await tab.has_status("finished")
+    await tab.shows("before, between, after")
+
+
+async def test_the_list_shows_what_runs_and_opens_it(
+    tabs: Tabs, front_end_url: str, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    first = await tabs.open(front_end_url)
+    link = await first.ask("find me in the list")
+    await conversation.send_text("found")
+    await first.shows("found")
+    second = await tabs.open(front_end_url)
+    await second.part("generations").get_by_text("find me in the list").click()
+    await second.shows("found")
+    assert second.page.url == link
+    await conversation.finish()
+    await expect(second.part("generations")).to_contain_text("finished")
+
+
+async def test_what_a_model_writes_stays_text(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
+    conversation = scripted.conversation(MODEL)
+    tab = await tabs.open(front_end_url)
+    await tab.ask("<b>bold</b> & brave")
+    hostile = "<img src=x onerror=document.title='taken'>\n<script>document.title='taken'</script> &amp; end"
+    await conversation.send_text(hostile)
+    await conversation.finish()
+    await tab.has_status("finished")
+    await tab.shows(hostile)
+    assert await tab.part("answer").locator("img, script").count() == 0
+    await expect(tab.part("prompt-shown")).to_have_text("<b>bold</b> & brave")
+    assert "taken" not in await tab.page.title()
+
+
+async def test_a_refused_prompt_is_told_in_a_sentence_with_its_code_and_kept(tabs: Tabs, front_end_url: str) -> None:
+    tab = await tabs.open(front_end_url)
+    await tab.page.get_by_text("Options").click()
+    await tab.page.get_by_label("Model").fill("nobody-serves-this")
+    await tab.part("prompt").fill("hello")
+    await tab.part("prompt").press("Enter")
+    await expect(tab.part("fault")).to_contain_text("The model is unknown")
+    await expect(tab.part("fault")).to_contain_text("unknown_model")
+    await expect(tab.part("prompt")).to_have_value("hello")

@@ -1,0 +1,78 @@
+"""The command line against real front-ends: it goes on over a restart, and says the truth with its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+from broadcaster.testing import ScriptedProvider
+from tests.support.processes import Stack
+
+MODEL = "claude-scripted"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def start_cli(url: str, *command: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "broadcaster", *command, "--url", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_generate_goes_on_over_a_front_end_killed_and_started_again(
+    stack: Stack, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    port = free_port()
+    front_end = await stack.front_end(port=port, retry_ms=100)
+    cli = await start_cli(front_end.url, "generate", "hi")
+    assert cli.stdout is not None
+    await conversation.send_text("one ")
+    assert await asyncio.wait_for(cli.stdout.readexactly(4), 20) == b"one "
+    await front_end.kill()
+    await conversation.send_text("two ")
+    await stack.front_end(port=port, retry_ms=100)
+    await conversation.send_text("three")
+    await conversation.finish()
+    rest, told = await asyncio.wait_for(cli.communicate(), 30)
+    assert rest.strip() == b"two three"
+    assert b"reconnecting" in told
+    assert cli.returncode == 0
+
+
+async def test_stop_from_another_terminal_ends_generate_with_exit_code_1(
+    stack: Stack, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    front_end = await stack.front_end()
+    cli = await start_cli(front_end.url, "generate", "hi")
+    assert cli.stdout is not None
+    assert cli.stderr is not None
+    generation_id = (await asyncio.wait_for(cli.stderr.readline(), 20)).split()[1].decode()
+    await conversation.send_text("half ")
+    assert await asyncio.wait_for(cli.stdout.readexactly(5), 20) == b"half "
+    listed, _ = await (await start_cli(front_end.url, "ls", "--json")).communicate()
+    assert generation_id in listed.decode()
+    stop = await start_cli(front_end.url, "stop", generation_id)
+    await stop.communicate()
+    assert stop.returncode == 0
+    await asyncio.wait_for(cli.communicate(), 20)
+    assert cli.returncode == 1
+    tail, _ = await (await start_cli(front_end.url, "tail", generation_id)).communicate()
+    assert tail.startswith(b"half ")
+
+
+async def test_without_a_front_end_the_command_says_what_to_do(stack: Stack) -> None:
+    cli = await start_cli(f"http://127.0.0.1:{free_port()}", "ls")
+    _, told = await cli.communicate()
+    assert cli.returncode == 3
+    assert b"broadcaster up" in told
