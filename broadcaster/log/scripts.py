@@ -7,6 +7,7 @@ pipeline the unknown ones are answered with NOSCRIPT: the texts are loaded and o
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +16,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+_INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
+
 Argument: TypeAlias = str | bytes | int | float
+
+
+def _read(name: str) -> str:
+    return files("broadcaster.log").joinpath(f"scripts/{name}.lua").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +35,8 @@ class Script:
 
     @classmethod
     def load(cls, name: str) -> Script:
-        """Read ``scripts/<name>.lua`` from the package."""
-        text = (files("broadcaster.log") / "scripts" / f"{name}.lua").read_text("utf-8")
+        """Read ``scripts/<name>.lua`` from the package, with what it includes in place."""
+        text = _INCLUDE.sub(lambda line: _read(f"include/{line[1]}"), _read(name))
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     async def run(self, redis: Redis, keys: Sequence[str], *args: Argument) -> Any:

@@ -5,6 +5,7 @@
 -- No event at all asks only: is my last entry (first_seq - 1) still the log's?
 -- Returns {code, last epoch, last seq, stop requested}: 1 appended, 0 duplicate, -1 fenced, -2 closed,
 -- -3 rewound (Redis lost the tail this batch builds on), -4 full. Checked in the order of protocol §3.
+-- @include tail
 local EVENTS_FROM = 10
 local META_OUTLIVES_LOG_MS = 3600000
 local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -15,20 +16,7 @@ local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
 local granted = tonumber(meta[1] or 0)
 local stop = meta[2] and 1 or 0
 
-local last_epoch, last_seq, bytes, closed = 0, 0, 0, false
-local tail = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if tail then
-  local e, s = string.match(tail[1], '^(%d+)-(%d+)$')
-  last_epoch, last_seq = tonumber(e), tonumber(s)
-  local fields = tail[2]
-  for i = 1, #fields, 2 do
-    if fields[i] == 'b' then bytes = tonumber(fields[i + 1]) end
-    if fields[i] == 'e' then
-      local kind = string.match(fields[i + 1], '^{"type":"([%w-]+)"')
-      closed = kind == 'finish' or kind == 'error' or kind == 'abort'
-    end
-  end
-end
+local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 local function answer(code, at_epoch, at_seq) return {code, at_epoch, at_seq, stop} end
 
 if epoch < granted or epoch < last_epoch then return answer(-1, last_epoch, last_seq) end

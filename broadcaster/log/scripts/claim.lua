@@ -7,24 +7,12 @@
 -- Returns {code, epoch, last seq, attempt, why}: 1 granted, 2 ended here, 0 over already, -1 leased by another (or not yet
 -- to be taken over), -3 unknown, -5 nothing to end (intent end without JSON and without a stop).
 -- why it was ended here: 1 stopped, 2 worker lost, 3 attempts spent, 4 queue timeout, 5 state lost, 6 asked for.
+-- @include tail
 local META_OUTLIVES_LOG_MS = 3600000
 local worker, lease_ms, intent = ARGV[1], tonumber(ARGV[2]), ARGV[8]
 local live_ttl_ms, version = tonumber(ARGV[4]), ARGV[6]
 
-local last_epoch, last_seq, bytes, closed = 0, 0, 0, false
-local tail = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if tail then
-  local e, s = string.match(tail[1], '^(%d+)-(%d+)$')
-  last_epoch, last_seq = tonumber(e), tonumber(s)
-  local fields = tail[2]
-  for i = 1, #fields, 2 do
-    if fields[i] == 'b' then bytes = tonumber(fields[i + 1]) end
-    if fields[i] == 'e' then
-      local kind = string.match(fields[i + 1], '^{"type":"([%w-]+)"')
-      closed = kind == 'finish' or kind == 'error' or kind == 'abort'
-    end
-  end
-end
+local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'status', 'stop', 'on_worker_loss', 'retention_ms',
   'created_ms')

@@ -3,6 +3,7 @@
 -- ARGV worker, epoch, lease_ms, live_ttl_ms
 -- Returns {code, stop requested}: 1 renewed, 2 granted again (the lease had lapsed, nobody took over),
 -- 0 meta is gone (restore it), -1 lost: another worker holds or held a newer epoch.
+-- @include tail
 local META_OUTLIVES_LOG_MS = 3600000
 local mine = ARGV[1] .. ':' .. ARGV[2]
 local held = redis.call('GET', KEYS[1])
@@ -11,8 +12,7 @@ local stop = meta[2] and 1 or 0
 if held and held ~= mine then return {-1, stop} end
 if meta[1] and meta[1] ~= ARGV[2] then return {-1, stop} end
 if not meta[1] then
-  local tail = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-  if tail and tonumber(string.match(tail[1], '^(%d+)')) > tonumber(ARGV[2]) then return {-1, stop} end
+  if read_tail(KEYS[3]) > tonumber(ARGV[2]) then return {-1, stop} end
   return {0, stop}
 end
 local code = 1
