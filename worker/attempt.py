@@ -141,6 +141,7 @@ class Attempt:
 def provider_request(meta: Meta) -> ProviderRequest:
     """The stored request in the words of a provider; what has no word of its own goes along as ``extra``."""
     fields = dict(meta.request)
+    fields.pop("metadata", None)  # the caller's own, not the provider's
     return ProviderRequest(
         model=meta.model,
         messages=fields.pop("messages", []),

@@ -29,7 +29,7 @@ class _Event(msgspec.Struct, frozen=True, rename="camel", tag_field="type", omit
 
 
 class Start(_Event, frozen=True, tag="start"):
-    """The provider accepted the request: the answer begins. ``message_id`` is the provider's, metadata has the model."""
+    """The provider took the request: the answer begins. ``message_id`` is the provider's, metadata has the model."""
 
     message_id: str | None = None
     message_metadata: dict[str, Any] | None = None
@@ -280,9 +280,7 @@ _encoder: Final = msgspec.json.Encoder()
 _known_decoder: Final[msgspec.json.Decoder[KnownEvent]] = msgspec.json.Decoder(KnownEvent)
 _data_decoder: Final[msgspec.json.Decoder[DataEvent]] = msgspec.json.Decoder(DataEvent)
 _tag_decoder: Final = msgspec.json.Decoder(_Tagged)
-KNOWN_TYPES: Final = frozenset(
-    str(struct.__struct_config__.tag) for struct in KnownEvent.__args__
-)
+KNOWN_TYPES: Final = frozenset(str(struct.__struct_config__.tag) for struct in KnownEvent.__args__)
 
 
 def encode_event(event: Event) -> bytes:

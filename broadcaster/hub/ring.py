@@ -101,6 +101,10 @@ class Segment:
         del self.entries[seq + 1 - self.first_seq :]
         self.last_seq = seq
         self._count_entries(-sum(map(_cost, dropped)))
+        self.forget_chunks()
+
+    def forget_chunks(self) -> None:
+        """They can be made again."""
         self._chunks.clear()
         self._count_chunks(-self._chunk_bytes)
 
@@ -165,6 +169,11 @@ class Ring:
             self._segments.pop().release()
         if self._segments and self._segments[-1].last_seq > seq:
             self._segments[-1].keep_through(seq)
+
+    def forget_chunks(self) -> None:
+        """Forget the chunks of all segments but the newest, where the live viewers are."""
+        for segment in self._segments[:-1]:
+            segment.forget_chunks()
 
     def drop_oldest(self) -> None:
         """Forget the oldest segment."""

@@ -71,6 +71,8 @@ class Room:
     """One watched stream; the ``StreamSink`` of its watch."""
 
     __slots__ = (
+        "_event_bytes",
+        "_events",
         "_lineage",
         "_owner",
         "_pages",
@@ -109,6 +111,8 @@ class Room:
         self.is_over = False
         self.status = "queued"
         self._owner = owner
+        self._event_bytes = 0  # of all entries ever delivered here
+        self._events = 0
         self._lineage = Lineage()
         self._ring = Ring(ledger)
         self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
@@ -125,7 +129,9 @@ class Room:
             self._lineage.append(entry.cursor)
             self._ring.append(entry)
             self.last_seq = entry.seq
+            self._event_bytes += len(entry.event)
         if entries:
+            self._events += len(entries)
             self._look_at_end(entries[-1])
             self._keep_bounds()
             self._wake_soon()
@@ -197,7 +203,7 @@ class Room:
 
     def ask_page(self, asker: PageAsker, seq: int) -> None:
         """Have the page that holds ``seq`` read; the asker is told."""
-        self._pages.ask(seq, asker)
+        self._pages.ask(seq, asker, mean_bytes=self._event_bytes // max(1, self._events))
 
     def enter(self, viewer: Watcher) -> None:
         """A viewer comes."""
@@ -241,10 +247,11 @@ class Room:
             self.status = next(status for prefix, status in _STATUSES if newest.event.startswith(prefix))
 
     def _keep_bounds(self) -> None:
-        """Let the oldest fall out, a little more than needed: the next entries shall not have to ask again."""
+        """Let go of what can be made again, then of the oldest; some more than needed, not to be back here at once."""
         limit = self.limits.room_bytes
         if self.ledger.bytes > limit:
             self._pages.clear()
+            self._ring.forget_chunks()
             while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
                 self._ring.drop_oldest()
         self._owner.room_grew()

@@ -116,16 +116,21 @@ class Viewer:
         return chunk
 
     async def wait(self, timeout_s: float) -> bool:
-        """Until there may be something to pull; False when ``timeout_s`` went by, give or take the hub's tick."""
+        """Until there may be something to pull; False when ``timeout_s`` went by (a heartbeat's: by the hub's tick)."""
         self._owes_since = None
         if self._is_woken:
             return True
-        self._waiter = self._loop.create_future()
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
         self._wait_until = self._loop.time() + timeout_s
+        # Heartbeats of thousands ride on the hub's tick; who cannot wait so long has a timer of its own.
+        timer = self._loop.call_later(timeout_s, self._time_is_up) if timeout_s < self.heartbeat_s else None
         try:
-            return await self._waiter
+            return await waiter
         finally:
             self._waiter = None
+            if timer is not None:
+                timer.cancel()
 
     def heartbeat(self) -> bytes:
         """What to send when nothing came for ``heartbeat_s``."""
@@ -180,8 +185,8 @@ class Viewer:
         """Cut a stuck viewer; tell a waiting one that its time is up."""
         if self._owes_since is not None and now - self._owes_since > self._room.limits.slow_viewer_s:
             self.cut(StopReason.SLOW)
-        elif self._waiter is not None and now >= self._wait_until and not self._waiter.done():
-            self._waiter.set_result(False)
+        elif now >= self._wait_until:
+            self._time_is_up()
 
     def take_page(self, page: Segment) -> None:
         """The page that was asked for."""
@@ -193,10 +198,22 @@ class Viewer:
         """What was delivered after ``keep`` is void: forget it, and say so before anything else is delivered."""
         if self._page is not None and self._page.last_seq > keep.seq:
             self._page = None
-        if self._held is None and self._seq > keep.seq:
-            void = self._seq if self._gap is None else max(self._seq, self._gap.last_seq)
+        if self._held is not None or self._seq <= keep.seq:
+            return
+        void, self._seq = self._seq, keep.seq
+        untold, self._gap = self._gap, None
+        if untold is not None and untold.reason in (GapReason.TRIMMED, GapReason.EXPIRED):
+            # Not seen, and not told yet either: if it is still gone, that is told when it is met again.
+            void = untold.first_seq - 1
+            self._seq = min(void, keep.seq)
+        elif untold is not None:
+            void = max(void, untold.last_seq)
+        if void > keep.seq:
             self._gap = Gap(reason, keep, keep.seq + 1, void)
-            self._seq = keep.seq
+
+    def _time_is_up(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(False)
 
     # -- what comes next
 

@@ -200,51 +200,54 @@ class StreamWatch:
                 if failures:
                     await asyncio.sleep(supply.times.backoff_s(failures, supply.rng))
                 try:
-                    await self._read_page()
-                    failures = 0
-                except (LogUnavailable, TimeoutError):
+                    entries = await self._read_page()
+                except LogUnavailable:
                     supply.stats.read_failures += 1
                     failures += 1
-                except Exception as error:
-                    self._crash(error)
-                    failures += 1
+                    continue
+                failures = 0 if self._hand_on(entries) else failures + 1
         finally:
             self._is_repairing = False
 
-    async def _read_page(self) -> None:
-        """One page of the log, handed on. Raises LogUnavailable, TimeoutError, and what the sink raises."""
+    async def _read_page(self) -> list[Entry]:
+        """The next page of the log. Raises LogUnavailable, whatever the reason."""
         supply = self._supply
-        splice = self._splice
-        page = supply.limits.page
-        async with supply.reads:
-            if self.is_over:
-                return
-            async with asyncio.timeout(supply.times.read_s):
-                entries = await supply.log.read(self.stream_id, after=splice.next_read(), count=page)
+        try:
+            async with supply.reads, asyncio.timeout(supply.times.read_s):
+                after = self._splice.next_read()
+                entries = await supply.log.read(self.stream_id, after=after, count=supply.limits.page)
+        except LogUnavailable:
+            raise
+        except TimeoutError as error:
+            raise LogUnavailable("the log was not read in time") from error
+        except Exception as error:
+            _log.error("feed_read_crashed", stream_id=self.stream_id, exc_info=error)
+            raise LogUnavailable("the log could not be read") from error
         supply.heard()
-        if self._is_closed_or_new(splice):
-            return
-        if self._must_void:
-            self._sink.rewound(START)
-            self._must_void = False
-        before = splice.last
-        for step in splice.take(entries, is_last=len(entries) < page):
-            if self._is_closed:  # by the sink, in a step before
-                return
-            self._do(step)
-        if self._is_closed:
-            return
-        if splice.last != before:
-            self._stall.moved()
-        else:
-            self._stall.answered()
-        if splice.wants_read:
-            self._stall.read_due()
-        self._end_if_over()
+        return entries
 
-    def _is_closed_or_new(self, splice: Splice) -> bool:
-        """Whether the watch was closed, or began anew, while a read was under way for ``splice``."""
-        return self.is_over or splice is not self._splice
+    def _hand_on(self, entries: Sequence[Entry]) -> bool:
+        """Tell the sink what a page means; False when that crashed."""
+        if self.is_over:  # closed while the read was under way
+            return True
+        splice = self._splice
+        before = splice.last
+        try:
+            if self._must_void:
+                self._sink.rewound(START)
+                self._must_void = False
+            for step in splice.take(entries, is_last=len(entries) < self._supply.limits.page):
+                if not self._is_closed:  # by the sink, in a step before
+                    self._do(step)
+        except Exception as error:
+            self._crash(error)
+            return False
+        if not self._is_closed:
+            self._stall.moved() if splice.last != before else self._stall.answered()
+            if splice.wants_read:
+                self._stall.read_due()
+            self._end_if_over()
+        return True
 
     def _do(self, step: Step) -> None:
         stats = self._supply.stats

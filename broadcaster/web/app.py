@@ -9,7 +9,7 @@ From outside in: a name for the request; the net for unexpected errors; what a r
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -52,11 +52,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if services is not None:
-            app.state.services = services
-            yield
-            return
-        async with open_services(settings) as opened:
+        async with nullcontext(services) if services is not None else open_services(settings) as opened:
             app.state.services = opened
             yield
 
@@ -73,6 +69,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
     )
+    app.state.services = services
     install_problems(app)
     for room in (generations, streams, health, console):
         app.include_router(room.router)

@@ -14,10 +14,10 @@ Source: RFC 9457 "Problem Details for HTTP APIs", 3.1 (members) and 3.2 (extensi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -32,7 +32,7 @@ RETRY_AFTER_S: Final = 1
 # A body can break a rule in as many places as it has bytes.
 MAX_LISTED_FAULTS: Final = 20
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class UnknownDialect(InvalidInput):
@@ -157,15 +157,17 @@ def _fault(error: Mapping[str, Any], body: object) -> Fault:
     return Fault(part, str(path[-1]), detail)
 
 
-def _inside(body: Any, path: Sequence[str | int], error: Mapping[str, Any]) -> Sequence[str | int]:
+def _inside(body: Any, path: Sequence[str | int], error: Mapping[str, Any]) -> list[str | int]:
     """The steps of ``path`` that lead into the body, without pydantic's own (the names of a union's branches)."""
+    inside: list[str | int] = []
     for depth, step in enumerate(path):
         try:
             body = body[step]
         except (LookupError, TypeError):
-            is_missing_field = error["type"] == "missing" and depth == len(path) - 1
-            return path if is_missing_field else path[:depth]
-    return path
+            if error["type"] != "missing" or depth < len(path) - 1:
+                continue
+        inside.append(step)
+    return inside
 
 
 def _escape(step: str) -> str:
@@ -179,7 +181,7 @@ def install_problems(app: FastAPI) -> None:
     async def on_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, BroadcasterError)
         if error.code not in PROBLEMS:
-            _log.error("an error without a public code: %s", error.code, exc_info=error)
+            _log.error("error_without_public_code", code=error.code, exc_info=error)
         return answer_error(error)
 
     async def on_invalid(_: Request, error: Exception) -> Response:
@@ -232,7 +234,10 @@ class UnexpectedErrors:
         except Exception as error:
             if started:
                 raise
-            _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            request_id = scope.get("state", {}).get("request_id", "-")
+            _log.error(
+                "request_failed", method=scope["method"], path=scope["path"], request_id=request_id, exc_info=error
+            )
             response = problem_response("internal_error", "the server's log has this request id")
             await response(scope, receive, send)
 

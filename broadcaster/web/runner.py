@@ -136,8 +136,11 @@ class FrontEndServer(uvicorn.Server):
                 connection.handle.abort()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until the end. The listening socket is closed then."""
-        await super().serve(sockets or [self._listener])
+        """Serve until the end, which closes the listening socket."""
+        try:
+            await super().serve(sockets or [self._listener])
+        finally:
+            self._listener.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app and listen."""

@@ -80,11 +80,11 @@ class GenerationBody(BaseModel):
     @classmethod
     def _can_be_written_down(cls, body: Any) -> Any:
         try:
-            # The log's encoder refuses surrogates and numbers over 64 bits, and writes NaN as null; json refuses NaN.
+            # The log's encoder refuses lone surrogates, but writes NaN as null; json refuses NaN.
             msgspec.json.encode(body)
             json.dumps(body, allow_nan=False)
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise ValueError("NaN, Infinity, lone surrogates, huge numbers and deep nesting cannot be kept") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError("NaN, Infinity, lone surrogates and deep nesting cannot be kept") from error
         return body
 
     @model_validator(mode="after")

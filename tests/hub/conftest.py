@@ -31,7 +31,7 @@ async def open_hub(feed: FakeFeed) -> AsyncIterator[Callable[..., Hub]]:
     yield open_one
     for hub in hubs:
         await hub.aclose()
-    left = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, left
 
 

@@ -53,7 +53,12 @@ def follow(after: str, *gap: object) -> Follow:
         ("trimmed right up to the cursor, of an older epoch", "5-3", TRIMMED, follow("5-3")),
         ("expired", "7-4", EXPIRED, follow("7-8", "expired", "7-8", 5, 8)),
         ("expired right up to the cursor", "7-8", EXPIRED, follow("7-8")),
-        ("before the first, of a newer epoch: it never was there", "8-2", TRIMMED, follow("7-3", "rewound", "7-3", 0, 0)),
+        (
+            "before the first, of a newer epoch: it never was there",
+            "8-2",
+            TRIMMED,
+            follow("7-3", "rewound", "7-3", 0, 0),
+        ),
         ("ahead of an open log, same epoch", "7-9", WHOLE, Hold(Cursor(7, 9))),
         ("ahead of an open log, older epoch", "5-9", WHOLE, follow("5-0", "rewound", "5-0", 1, 9)),
         ("ahead of an open log, newer epoch", "9-9", WHOLE, follow("5-0", "rewound", "5-0", 1, 9)),

@@ -191,6 +191,17 @@ async def test_several_rewinds_between_two_pulls_are_one_gap(hub, feed):
     assert reader.contents() == shown([*texts(5, 1, 3), text(7, 4), *texts(8, 5, 6)])
 
 
+async def test_a_gap_that_was_not_told_yet_is_not_counted_as_seen_when_all_is_rewound(hub, feed):
+    feed.log["g"] = texts(5, 4, 6)
+    fresh, resuming = await join(hub), await join(hub, after="5-2")
+    feed.sinks["g"].rewound(Cursor(0, 0))
+    feed.sinks["g"].deliver([text(9, 1)])
+    for reader, gaps in ((fresh, []), (resuming, [("reset", 1, 2)])):
+        reader.pull_all()
+        assert reader.witness.gaps == gaps
+        assert reader.contents() == shown([text(9, 1)])
+
+
 async def test_a_stream_created_anew_is_told_as_a_reset(hub, feed):
     feed.log["g"] = texts(5, 1, 3)
     reader = await join(hub)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -16,18 +14,11 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits
 from broadcaster.log.streams import Streams, Tail
 from tests.support.feed_log import DEADLINE_S, FINISH, FeedWorld, Room, delta, open_feed, until
-from tests.support.valkey import ValkeyServer, start_valkey
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder)) as running:
-        yield running
 
 
 @pytest.fixture
-async def world(server: ValkeyServer) -> AsyncIterator[FeedWorld]:
-    async with open_feed(server.url) as opened:
+async def world(redis_url: str) -> AsyncIterator[FeedWorld]:
+    async with open_feed(redis_url) as opened:
         yield opened
 
 
@@ -47,7 +38,7 @@ class SlowLog:
         await self.gate.wait()
         return entries
 
-    async def tails(self, stream_ids: list[str]) -> list[Tail]:
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         return await self._streams.tails(stream_ids)
 
 
@@ -71,8 +62,8 @@ async def test_the_history_comes_first_and_the_live_tail_follows(world: FeedWorl
     assert world.feed.stats.repairs == 1
 
 
-async def test_a_long_history_is_read_in_pages(server: ValkeyServer) -> None:
-    async with open_feed(server.url, limits=FeedLimits(page=10)) as world:
+async def test_a_long_history_is_read_in_pages(redis_url: str) -> None:
+    async with open_feed(redis_url, limits=FeedLimits(page=10)) as world:
         history = await world.writer.append("s", 35)
 
         room, _ = await world.watch_live("s")
@@ -80,14 +71,14 @@ async def test_a_long_history_is_read_in_pages(server: ValkeyServer) -> None:
         assert room.entries == history
 
 
-async def test_what_is_written_while_the_history_is_read_comes_once_and_in_order(server: ValkeyServer) -> None:
+async def test_what_is_written_while_the_history_is_read_comes_once_and_in_order(redis_url: str) -> None:
     logs: list[SlowLog] = []
 
     def slow(streams: Streams) -> SlowLog:
         logs.append(SlowLog(streams))
         return logs[0]
 
-    async with open_feed(server.url, wrap_log=slow) as world:
+    async with open_feed(redis_url, wrap_log=slow) as world:
         written = await world.writer.append("s", 3)
         room, watch = world.watch("s")
         async with asyncio.timeout(DEADLINE_S):
@@ -104,17 +95,18 @@ async def test_what_is_written_while_the_history_is_read_comes_once_and_in_order
         assert logs[0].reads == [START]
 
 
-async def test_the_log_is_read_only_after_the_subscription_is_confirmed(server: ValkeyServer) -> None:
+async def test_the_log_is_read_only_after_the_subscription_is_confirmed(redis_url: str) -> None:
     """What is pushed between a read and a later subscription would be lost."""
     subscribed: list[int] = []
 
     class Asking(SlowLog):
         async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
-            subscribed.append(await world.writer.subscribers(stream_id))
+            subscribed.append(await writer.subscribers(stream_id))
             return await self._streams.read(stream_id, after=after, count=count)
 
-    async with open_feed(server.url, wrap_log=Asking) as world:
-        await world.watch_live("s")
+    async with open_feed(redis_url, wrap_log=Asking) as opened:
+        writer = opened.writer
+        await opened.watch_live("s")
 
     assert subscribed == [1]
 
@@ -202,14 +194,14 @@ async def test_a_closed_watch_unsubscribes_and_tells_nothing_more(world: FeedWor
     assert world.feed.stats.watched == 0
 
 
-async def test_a_watch_closed_while_its_log_is_read_tells_nothing_more(server: ValkeyServer) -> None:
+async def test_a_watch_closed_while_its_log_is_read_tells_nothing_more(redis_url: str) -> None:
     logs: list[SlowLog] = []
 
     def slow(streams: Streams) -> SlowLog:
         logs.append(SlowLog(streams))
         return logs[0]
 
-    async with open_feed(server.url, wrap_log=slow) as world:
+    async with open_feed(redis_url, wrap_log=slow) as world:
         await world.writer.append("s", 3)
         room, watch = world.watch("s")
         async with asyncio.timeout(DEADLINE_S):
@@ -235,8 +227,8 @@ async def test_a_room_may_close_its_watch_from_within_a_delivery(world: FeedWorl
     assert room.lives == 0
 
 
-async def test_leaving_the_feed_closes_every_watch(server: ValkeyServer) -> None:
-    async with open_feed(server.url) as world:
+async def test_leaving_the_feed_closes_every_watch(redis_url: str) -> None:
+    async with open_feed(redis_url) as world:
         live_room, live = await world.watch_live("a")
         feed = world.feed
         _, unsynced = world.watch("b")
@@ -248,9 +240,9 @@ async def test_leaving_the_feed_closes_every_watch(server: ValkeyServer) -> None
         feed.watch("c", live_room)
 
 
-async def test_an_error_in_the_body_comes_out_of_the_feed_as_it_is(server: ValkeyServer) -> None:
+async def test_an_error_in_the_body_comes_out_of_the_feed_as_it_is(redis_url: str) -> None:
     with pytest.raises(KeyError):
-        async with open_feed(server.url):
+        async with open_feed(redis_url):
             raise KeyError("mine")
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import hiredis
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -25,19 +23,12 @@ from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_options import FeedTimes
-from broadcaster.log.feed_session import Session
 from broadcaster.log.streams import Streams, Tail
-from tests.support.feed_log import DEADLINE_S, PUSHES_ONLY, Room, Writer, open_feed, until
+from tests.support.feed_log import DEADLINE_S, NEVER_S, PUSHES_ONLY, Room, Writer, open_feed, until
 from tests.support.relay import open_relay
-from tests.support.valkey import ValkeyServer, start_valkey
+from tests.support.valkey import start_valkey
 
 P = TypeVar("P", bound=asyncio.Protocol)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder)) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +85,7 @@ def test_a_url_that_cannot_be_used_is_a_matter_of_set_up(url: str) -> None:
         NodeAddress.from_url(url)
 
 
-# -------------------------------------------------------------------------------------------------------------- dialling
+# ------------------------------------------------------------------------------------------------------------ dialling
 
 
 async def test_it_comes_up_over_tcp_with_a_password() -> None:
@@ -119,26 +110,26 @@ async def test_a_wrong_password_is_told_as_unavailable() -> None:
                     await watch.synced()
 
 
-async def test_it_comes_up_over_tls_and_checks_the_certificate(server: ValkeyServer, certificate: Path) -> None:
+async def test_it_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    async with open_relay(server.url, tls=serving) as relay:
+    async with open_relay(redis_url, tls=serving) as relay:
         trusted = f"rediss://127.0.0.1:{relay.port}?ssl_ca_certs={certificate / 'cert.pem'}"
-        async with open_feed(server.url, dialer=NodeAddress.from_url(trusted)) as world:
+        async with open_feed(redis_url, via=trusted) as world:
             room, _ = await world.watch_live("s")
             await room.holds(await world.writer.append("s"))
 
         unknown = NodeAddress.from_url(f"rediss://127.0.0.1:{relay.port}")
-        async with open_feed(server.url, dialer=unknown) as world:
+        async with open_feed(redis_url, dialer=unknown) as world:
             room, _ = world.watch("s")
             await room.until(lambda: room.stall is StallReason.LOG_UNAVAILABLE)
 
 
-async def test_a_server_that_confirms_nothing_is_dialled_again(server: ValkeyServer) -> None:
+async def test_a_server_that_confirms_nothing_is_dialled_again(redis_url: str) -> None:
     times = FeedTimes(connect_s=0.1, backoff_first_s=0.01, backoff_cap_s=0.02)
-    async with open_relay(server.url) as relay:
+    async with open_relay(redis_url) as relay:
         relay.is_deaf = True
-        async with open_feed(server.url, dialer=NodeAddress.from_url(relay.url), times=times) as world:
+        async with open_feed(redis_url, via=relay.url, times=times) as world:
             _, watch = world.watch("s")
             await until(lambda: relay.connections >= 3)
 
@@ -164,9 +155,9 @@ class StumblingDialer:
         return self._address.greeting()
 
 
-async def test_whatever_a_dialer_raises_it_is_asked_again(server: ValkeyServer) -> None:
-    dialer = StumblingDialer(server.url, [OSError("refused"), RuntimeError("a fault"), UnicodeError("idna")])
-    async with open_feed(server.url, dialer=dialer) as world:
+async def test_whatever_a_dialer_raises_it_is_asked_again(redis_url: str) -> None:
+    dialer = StumblingDialer(redis_url, [OSError("refused"), RuntimeError("a fault"), UnicodeError("idna")])
+    async with open_feed(redis_url, dialer=dialer) as world:
         await world.watch_live("s")
 
 
@@ -184,7 +175,7 @@ def test_the_back_off_doubles_is_capped_and_jittered() -> None:
     assert times.backoff_s(10_000, rng) <= 2.0
 
 
-# --------------------------------------------------------------------------------------------------------- several nodes
+# ------------------------------------------------------------------------------------------------------- several nodes
 
 
 class TwoLogs:
@@ -206,13 +197,13 @@ def _node_of(name: str) -> int:
     return sum(tag.encode()) % 2
 
 
-async def test_each_node_has_its_connection_and_its_streams(server: ValkeyServer) -> None:
+async def test_each_node_has_its_connection_and_its_streams(redis_url: str) -> None:
     with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder)) as other:
-        async with LogConnection.open(server.url) as first, LogConnection.open(other.url) as second:
+        async with LogConnection.open(redis_url) as first, LogConnection.open(other.url) as second:
             connections = [first, second]
             times = FeedTimes(probe_every_s=0.02, probe_s=0.5)
             async with Feed.open(
-                [NodeAddress.from_url(server.url), NodeAddress.from_url(other.url)],
+                [NodeAddress.from_url(redis_url), NodeAddress.from_url(other.url)],
                 TwoLogs([Streams(first), Streams(second)]),
                 keys=first.keys,
                 publish_probe=lambda channel, word: connections[_node_of(channel)].redis.spublish(channel, word),
@@ -229,7 +220,7 @@ async def test_each_node_has_its_connection_and_its_streams(server: ValkeyServer
                 assert feed.stats.probe_failures == 0
 
 
-# ------------------------------------------------------------------------------------------------ the feed's own failure
+# ----------------------------------------------------------------------------------------------- the feed's own failure
 
 
 class BrokenRandom(random.Random):
@@ -243,14 +234,14 @@ class BrokenRandom(random.Random):
         return super().uniform(a, b)
 
 
-async def test_a_feed_that_fails_tells_its_rooms_and_whoever_opened_it(server: ValkeyServer) -> None:
+async def test_a_feed_that_fails_tells_its_rooms_and_whoever_opened_it(redis_url: str) -> None:
     rng = BrokenRandom()
     room = Room()
     with pytest.raises(ExceptionGroup) as raised:
-        async with LogConnection.open(server.url) as connection:
+        async with LogConnection.open(redis_url) as connection:
             await connection.redis.flushall()
             async with Feed.open(
-                [NodeAddress.from_url(server.url)],
+                [NodeAddress.from_url(redis_url)],
                 Streams(connection),
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
@@ -270,9 +261,9 @@ async def test_a_feed_that_fails_tells_its_rooms_and_whoever_opened_it(server: V
     assert raised.group_contains(ArithmeticError)
 
 
-async def test_a_room_that_fails_when_it_is_told_of_a_stall_harms_nobody(server: ValkeyServer) -> None:
+async def test_a_room_that_fails_when_it_is_told_of_a_stall_harms_nobody(redis_url: str) -> None:
     times = FeedTimes(tail_check_min_s=0.02, tail_check_max_s=0.03, stall_notice_s=0.0)
-    async with open_feed(server.url, times=times) as world:
+    async with open_feed(redis_url, times=times) as world:
         room, _ = await world.watch_live("s")
         other, _ = await world.watch_live("t")
 
@@ -287,103 +278,22 @@ async def test_a_room_that_fails_when_it_is_told_of_a_stall_harms_nobody(server:
         await until(lambda: world.feed.stats.crashes == 1)
 
 
-# ---------------------------------------------------------------------------------------------------- wanted and confirmed
+async def test_a_client_that_swallows_a_cancellation_does_not_keep_the_feed_from_ending(redis_url: str) -> None:
+    publishing = asyncio.Event()
 
+    async def swallow_once(channel: str, word: bytes) -> None:
+        if not publishing.is_set():
+            publishing.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
 
-@dataclass
-class Ear:
-    """A listener that remembers when the server had it subscribed."""
-
-    subscriptions: int = 0
-    heard: list[bytes] = field(default_factory=list)
-
-    def push(self, payload: bytes) -> None:
-        self.heard.append(payload)
-
-    def subscribed(self) -> None:
-        self.subscriptions += 1
-
-    def lost(self) -> None:
-        self.subscriptions = 0
-
-
-class Wire(asyncio.Transport):
-    """A transport to a server in miniature, which takes one command and says one word at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._commands = hiredis.Reader()
-        self.answers: list[bytes] = []
-        self.channels: set[bytes] = set()
-        self.was_aborted = False
-
-    def write(self, data: Any) -> None:
-        self._commands.feed(bytes(data))
-
-    def abort(self) -> None:
-        self.was_aborted = True
-
-    def take_command(self) -> bool:
-        command = self._commands.gets()
-        if not command:
-            return False
-        kind, channel = command
-        self.channels.symmetric_difference_update({channel})
-        kind = kind.lower()
-        assert (kind == b"ssubscribe") == (channel in self.channels), "a command that changes nothing"
-        self.answers.append(b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n" % (len(kind), kind, len(channel), channel))
-        return True
-
-    def publish(self, channel: bytes) -> None:
-        if channel in self.channels:
-            self.answers.append(b"*3\r\n$8\r\nsmessage\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(channel), channel))
-
-
-@given(st.lists(st.sampled_from(["a+", "a-", "b+", "b-", "turn", "serve", "hear"]), max_size=40))
-async def test_the_server_ends_up_with_what_is_wanted_and_every_listener_is_told(actions: list[str]) -> None:
-    wanted: dict[bytes, Ear] = {}
-    session = Session(wanted, reply_bytes=1000)
-    wire = Wire()
-    session.connection_made(wire)
-    session.start(())
-
-    async def act(action: str) -> None:
-        channel = action[:1].encode()
-        if action.endswith("+") and channel not in wanted:
-            wanted[channel] = Ear()
-            session.change(channel)
-        elif action.endswith("-") and channel in wanted:
-            del wanted[channel]
-            session.change(channel)
-        elif action == "turn":
-            await asyncio.sleep(0)
-        elif action == "serve":
-            wire.take_command()
-        elif action == "hear" and wire.answers:
-            session.data_received(wire.answers.pop(0))
-
-    for action in actions:
-        await act(action)
-    for action in ["turn", *["serve", "hear"] * 60]:
-        await act(action)
-    for channel in wanted:
-        wire.publish(channel)
-        await act("hear")
-
-    assert wire.channels == set(wanted)
-    assert all(ear.subscriptions >= 1 and ear.heard[-1:] == [b"x"] for ear in wanted.values())
-    assert not wire.was_aborted
-
-
-async def test_a_change_after_the_end_is_without_effect() -> None:
-    session = Session({}, reply_bytes=1000)
-    wire = Wire()
-    session.connection_made(wire)
-    session.drop("enough")
-    session.drop("again")
-
-    session.change(b"a")
-    await asyncio.sleep(0)
-    session.connection_lost(None)
-
-    assert (wire.was_aborted, session.reason, wire.take_command()) == (True, "enough", False)
+    times = replace(PUSHES_ONLY, probe_every_s=0.01, probe_s=NEVER_S)
+    async with LogConnection.open(redis_url) as connection, asyncio.timeout(DEADLINE_S):
+        async with Feed.open(
+            [NodeAddress.from_url(redis_url)],
+            Streams(connection),
+            keys=connection.keys,
+            publish_probe=swallow_once,
+            times=times,
+        ):
+            await publishing.wait()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from broadcaster.core.batching import MAX_RESENDS
 from broadcaster.core.events import Finish, TextDelta, encode_event
 from broadcaster.log import terminals
 from broadcaster.log.appender import Appender
@@ -70,6 +71,23 @@ async def test_only_another_holder_means_lost(world: World, appender: Appender, 
     assert writer.end_reason is WriterEnd.FENCED
     writer.write([text("zombie")])
     assert b"zombie" not in b"".join(await world.texts(stream_id))
+
+
+@pytest.mark.parametrize("lost", ["its lease", "meta and log"])
+async def test_a_newer_grant_means_lost_whatever_is_left_of_it(
+    world: World, appender: Appender, keeper: LeaseKeeper, lost: str
+) -> None:
+    stream_id, claim = await world.granted()
+    writer = await world.writer(stream_id, claim, appender, keeper)
+    await world.redis.delete(world.keys.lease(stream_id))
+    await World(world.connection, worker="w2").claim(stream_id)
+    if lost == "its lease":
+        await world.redis.delete(world.keys.lease(stream_id))
+    else:
+        await world.redis.delete(world.keys.meta(stream_id), world.keys.log(stream_id))
+    await keeper.renew()
+    assert writer.end_reason is WriterEnd.FENCED
+    assert await world.redis.get(world.keys.lease(stream_id)) != f"w1:{claim.epoch}".encode()
 
 
 async def test_a_zombies_renewal_does_not_take_the_job_back(
@@ -200,6 +218,24 @@ async def test_a_tail_lost_just_after_the_end_is_sent_again_while_the_buffer_is_
         while await world.seqs(stream_id) != [1, 2]:
             await asyncio.sleep(0.01)
     task.cancel()
+
+
+async def test_a_log_that_loses_the_same_tail_again_and_again_ends_with_log_lost(
+    world: World, appender: Appender, keeper: LeaseKeeper
+) -> None:
+    stream_id, claim = await world.granted()
+    writer = await world.writer(stream_id, claim, appender, keeper)
+    writer.write([text("a"), text("b")])
+    await until(lambda: writer.acked_seq == 2)
+    for _ in range(MAX_RESENDS + 1):
+        await world.lose_after(stream_id, 1)
+        writer.verify()
+        async with asyncio.timeout(5):
+            while len(await world.seqs(stream_id)) < 2:
+                await asyncio.sleep(0.005)
+    assert writer.end_reason is WriterEnd.LOG_LOST
+    assert not await writer.end([Finish()], deadline_s=5)
+    assert await world.texts(stream_id) == [delta("a"), terminals.LOG_LOST]
 
 
 async def test_a_stream_at_its_bound_ends_with_stream_full(connection: LogConnection) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -36,6 +36,12 @@ PUSHES_ONLY: Final = FeedTimes(
     silence_s=0.3,
 )
 """Neither probe nor tail check: what is repaired, pushes and reconnects have repaired."""
+
+TAILS: Final = replace(PUSHES_ONLY, tail_check_min_s=0.05, tail_check_max_s=0.1, push_grace_s=0.02, stall_notice_s=0.1)
+PROBES: Final = replace(PUSHES_ONLY, probe_every_s=0.05, probe_s=0.3)
+
+PROMISED_S: Final = 5.0
+"""Longest time from a loss to its repair or its report (design §2.5)."""
 
 _APPEND: Final = """
 -- KEYS log, live channel; ARGV epoch, first_seq, push (events, each, poke, none), event JSON ...
@@ -95,7 +101,7 @@ class Writer:
     async def lose_tail(self, stream_id: str, count: int) -> None:
         """Take the last entries away, as a failover does; ids may be given again."""
         key = self.keys.log(stream_id)
-        rows = await self.redis.xrange(key)
+        rows = cast(list[tuple[bytes, dict[Any, Any]]], await self.redis.xrange(key))
         pipeline = self.redis.pipeline(transaction=True)
         pipeline.delete(key)
         for entry_id, fields in rows[: len(rows) - count]:
@@ -112,11 +118,6 @@ class Writer:
             await self.redis.set(self.keys.lease(stream_id), "w:1", px=60_000)
         else:
             await self.redis.delete(self.keys.lease(stream_id))
-
-    async def log(self, stream_id: str) -> list[Entry]:
-        """All that the log holds."""
-        rows = await self.redis.xrange(self.keys.log(stream_id))
-        return [Entry(*map(int, row[0].split(b"-")), row[1][b"e"]) for row in rows]
 
     async def subscribers(self, stream_id: str) -> int:
         """How many connections the server has on the live channel."""
@@ -218,14 +219,16 @@ async def open_feed(
     times: FeedTimes = PUSHES_ONLY,
     limits: FeedLimits | None = None,
     dialer: Dialer | None = None,
+    via: str | None = None,
     wrap_log: Callable[[Streams], FeedLog] = lambda streams: streams,
     timeout_s: float = 2.0,
 ) -> AsyncIterator[FeedWorld]:
-    """A feed over the server at ``url``, which is emptied; ``dialer`` and ``wrap_log`` put something in between."""
+    """A feed over the server at ``url``, which is emptied; ``dialer``, ``via`` (a URL to subscribe
+    through) and ``wrap_log`` put something in between."""
     async with LogConnection.open(url, timeout_s=timeout_s) as connection:
         await connection.redis.flushall()
         async with Feed.open(
-            [dialer or NodeAddress.from_url(url)],
+            [dialer or NodeAddress.from_url(via or url)],
             wrap_log(Streams(connection)),
             keys=connection.keys,
             publish_probe=connection.redis.spublish,

@@ -1,4 +1,4 @@
-"""A relay before a server: it can turn deaf, be cut, say things the server did not, speak TLS, and count what it sees."""
+"""A relay before a server: it can turn deaf, say what the server did not, speak TLS, and count what it sees."""
 
 from __future__ import annotations
 

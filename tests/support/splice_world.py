@@ -62,9 +62,9 @@ class Receiver:
 class World:
     """``plan`` is what the writer does, in order.
 
-    ``a`` append one, ``b`` append two at once, ``p`` append one and poke, ``q`` append one and push nothing, ``f<n>`` lose the last n entries and go on with a newer epoch, ``t<n>`` trim the
-    first n, ``e`` a newer epoch, ``z`` append the terminal, ``l`` the subscriber connection is lost (all pushes under
-    way with it) and comes back.
+    ``a`` append one, ``b`` append two at once, ``p`` append one and poke, ``q`` append one and push nothing, ``f<n>``
+    lose the last n entries and go on with a newer epoch, ``t<n>`` trim the first n, ``e`` a newer epoch, ``z`` append
+    the terminal, ``l`` the subscriber connection is lost (all pushes under way with it) and comes back.
     """
 
     plan: tuple[str, ...]

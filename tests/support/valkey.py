@@ -70,7 +70,7 @@ class ValkeyServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  between fork and exec it makes one system call
         )
         deadline = time.monotonic() + _READY_S
         while not self._answers():

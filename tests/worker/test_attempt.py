@@ -12,9 +12,10 @@ from broadcaster.core.events import Abort, Error, Event, Finish, TextDelta, Usag
 from broadcaster.core.routing import Routes
 from broadcaster.errors import ProviderFailed
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.streams import Meta
 from broadcaster.log.writer import StreamWriter
 from tests.support.log_world import World, until
-from worker.attempt import Attempt, AttemptEnd, AttemptTimes
+from worker.attempt import Attempt, AttemptEnd, AttemptTimes, provider_request
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.registry import Providers
 
@@ -169,3 +170,10 @@ async def test_a_model_without_a_route_ends_with_unknown_model(
         last = (await running.events())[-1]
         assert isinstance(last, Error)
         assert last.code == "unknown_model"
+
+
+def test_the_provider_is_asked_in_its_own_words_and_never_sees_the_callers_metadata() -> None:
+    stored = b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":7,"top_p":0.5,"metadata":{"user":"u1"}}'
+    request = provider_request(Meta.from_hash("gen_1", {b"model": b"m", b"request": stored}))
+    assert (request.model, request.max_tokens, request.extra) == ("m", 7, {"top_p": 0.5})
+    assert list(request.messages) == [{"role": "user", "content": "hi"}]

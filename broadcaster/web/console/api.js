@@ -9,7 +9,8 @@ export class Problem extends Error {
   }
 }
 
-export const startGeneration = (body) => call("POST", "/v1/generations", body);
+/** `key`: sent again with the same body, it gives the generation that the first call made. */
+export const startGeneration = (body, key) => call("POST", "/v1/generations", body, { "idempotency-key": key });
 export const listGenerations = () => call("GET", "/v1/generations");
 export const stopGeneration = (id) => call("POST", `${generationUrl(id)}/stop`);
 
@@ -25,13 +26,15 @@ export function eventsUrl(id, after) {
   return after === null ? url : `${url}?after=${encodeURIComponent(after)}`;
 }
 
+const JSON_BODY = { "content-type": "application/json" };
+
 const generationUrl = (id) => `/v1/generations/${encodeURIComponent(id)}`;
 
-async function call(method, url, body) {
-  const headers = body === undefined ? {} : { "content-type": "application/json" };
+async function call(method, url, body, headers = {}) {
+  const sent = body === undefined ? { headers } : { headers: { ...headers, ...JSON_BODY }, body: JSON.stringify(body) };
   let response;
   try {
-    response = await fetch(url, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(url, { method, ...sent });
   } catch {
     throw new Problem("The server cannot be reached.", { code: "unreachable", retry: true });
   }

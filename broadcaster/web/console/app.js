@@ -14,6 +14,7 @@ const POLL_MS = 2000;
 // Browsers allow six connections to one HTTP/1.1 server: a tab that nobody looks at must not hold one for long.
 const HIDDEN_GRACE_MS = 30000;
 const COPIED_MS = 2000;
+const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 
 const byId = (id) => document.getElementById(id);
 const sheet = new Sheet();
@@ -23,6 +24,8 @@ const list = new GenerationList();
 let open = null;
 let generations = [];
 let isDrawPlanned = false;
+/** What was asked and not answered yet: asking the same again must not begin a second generation. */
+let unsettled = null;
 
 const idInHash = () => (/^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})$/.exec(location.hash)?.[1] ?? null);
 
@@ -58,7 +61,8 @@ function draw() {
   byId("main").classList.toggle("is-welcome", open === null);
   show(byId("welcome"), open === null);
   show(byId("sheet"), open !== null);
-  show(byId("facts"), open !== null);
+  const isLost = open?.stream.state.name === "gone";
+  show(byId("facts"), open !== null && !isLost);
   show(byId("actions"), open !== null);
   const title = open === null ? "New answer" : (open.state?.title ?? open.id);
   byId("title").textContent = title;
@@ -69,13 +73,12 @@ function draw() {
   }
   const facts = known(open);
   drawFacts(facts);
-  const isLost = open.stream.state.name === "gone";
-  show(byId("viewers-fact"), !isOver(facts.status) && !isLost);
+  show(byId("viewers-fact"), !isOver(facts.status));
   show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost);
   byId("stop").disabled = facts.stopRequested;
   byId("stop-label").textContent = facts.stopRequested ? "Stopping…" : "Stop";
   sheet.draw(open.stream.transcript, { ...facts, isLost });
-  document.title = `${{ finished: "✓ ", failed: "✕ ", aborted: "■ " }[facts.status] ?? "● "}${title}`;
+  document.title = isLost ? "Broadcaster" : `${TITLE_MARKS[facts.status] ?? "●"} ${title}`;
 }
 
 // ---------------------------------------------------------------- the open generation
@@ -98,8 +101,8 @@ function begin(id) {
     onChange: planDraw,
     onState: (state) => {
       if (open !== opened) return;
-      if (state.name === "ended") ask(opened);
-      if (state.name === "gone") lose(state.problem);
+      if (state.name === "live" || state.name === "ended") ask(opened);
+      if (state.name === "gone") forget(id);
       planDraw();
     },
   });
@@ -119,15 +122,9 @@ async function ask(opened, { whole = false } = {}) {
     planDraw();
   } catch (problem) {
     if (open !== opened) return;
-    if (problem.status === 404) lose(problem);
+    if (problem.status === 404) opened.stream.end({ name: "gone" });
     else if (whole) tell(problem);
   }
-}
-
-function lose(problem) {
-  forget(open.id);
-  open.stream.end({ name: "gone", problem });
-  tell(problem);
 }
 
 async function start() {
@@ -138,9 +135,12 @@ async function start() {
   const tokens = byId("tokens-wish").valueAsNumber;
   if (model !== "") body.model = model;
   if (Number.isFinite(tokens)) body.max_tokens = tokens;
+  const wish = JSON.stringify(body);
+  if (unsettled?.wish !== wish) unsettled = { wish, key: crypto.randomUUID() };
   byId("start").disabled = true;
   try {
-    const state = await startGeneration(body);
+    const state = await startGeneration(body, unsettled.key);
+    unsettled = null;
     tell(null);
     generations = remember(state);
     byId("prompt").value = "";
@@ -153,8 +153,10 @@ async function start() {
   }
 }
 
-async function stop() {
+async function stop(click) {
   const stopped = open;
+  // The button goes away: who works by keyboard (no click count) goes on at the prompt.
+  if (click.detail === 0) byId("prompt").focus();
   stopped.isStopping = true;
   planDraw();
   try {

@@ -96,7 +96,7 @@ class Draft {
 
   end(event) {
     if (event.type === "finish") {
-      this.finishReason = event.finishReason ?? this.finishReason;
+      this.finishReason = event.finishReason || this.finishReason;
       this.metadata = { ...this.metadata, ...event.messageMetadata };
     }
     if (event.type !== "abort") this.merge(event);
@@ -193,7 +193,7 @@ const COUNTS = [
 
 const STEPS = {
   start(draft, event) {
-    draft.messageId = event.messageId ?? draft.messageId;
+    draft.messageId = event.messageId || draft.messageId;
     draft.metadata = { ...draft.metadata, ...event.messageMetadata };
     draft.merge(event);
   },
@@ -202,7 +202,7 @@ const STEPS = {
     draft.parts.push({ type: "step-start" });
   },
   "finish-step"(draft, event) {
-    draft.finishReason = event.finishReason ?? draft.finishReason;
+    draft.finishReason = event.finishReason || draft.finishReason;
     draft.merge(event);
   },
   "text-start": (draft, event) => draft.start("text", event),

@@ -11,7 +11,7 @@
  *   stalled {reason}         connected, but the server says that nothing can come now
  *   reconnecting {since}     the browser is at it; `since` is when the connection was lost (ms, performance.now)
  *   waiting {until}          we try again then
- *   gone {problem}           there is no such stream
+ *   gone                     there is no such stream
  *   closed {reason}          the server asked not to come back
  *   ended                    the terminal event is here
  *   paused                   nobody looks at this page
@@ -87,7 +87,7 @@ export class Stream {
     this.become({ name: "waiting", until: performance.now() + waitMs });
     this.timer = setTimeout(() => this.open(), waitMs);
     const problem = await getGenerationState(this.id).then(() => null, (error) => error);
-    if (problem?.status === 404 && this.state.name === "waiting") this.end({ name: "gone", problem });
+    if (problem?.status === 404 && this.state.name === "waiting") this.end({ name: "gone" });
   }
 
   /** Let go of the connection while nobody looks; `resume` goes on after the last cursor. */

@@ -5,7 +5,7 @@
  * or a rewound log makes a new draft, and the sheet is drawn anew.
  */
 
-import { connectionWord, endingSentence, noticeSentence, progressSentence, statusWord } from "./words.js";
+import { LOST, connectionWord, endingSentence, noticeSentence, progressSentence, statusWord } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -174,18 +174,19 @@ export class Sheet {
     const drawn = fold.draft;
     if (this.drawn !== drawn) this.clear();
     this.drawn = drawn;
-    this.drawParts(fold.draft.parts);
+    this.drawParts(fold.draft.parts, fold.terminal === null);
     this.drawNotices(transcript);
-    const kinds = fold.draft.parts.map((part) => part.type);
-    const progress = isLost ? null : progressSentence({ status, isEmpty: fold.isEmpty, attempt, stopRequested, kinds });
+    const { parts } = fold.draft;
+    const progress = isLost ? null : progressSentence({ status, parts, attempt, stopRequested });
     say(byId("progress"), progress ?? "");
     show(byId("progress"), progress !== null);
     this.answer.setAttribute("aria-busy", String(fold.terminal === null));
-    if (fold.terminal !== null) this.drawEnding(fold.state);
+    if (isLost) this.drawEnding(LOST);
+    else if (fold.terminal !== null) this.drawEnding(endingSentence(fold.state));
     if (this.follows) this.follow();
   }
 
-  drawParts(parts) {
+  drawParts(parts, isOpen) {
     for (const [index, part] of parts.entries()) {
       if (part.type === "reasoning") {
         this.drawReasoning(index, part);
@@ -198,7 +199,7 @@ export class Sheet {
       this.views[index] ??= this.placed(viewOf(part));
       this.views[index]?.update(part);
     }
-    const isThinking = parts.at(-1)?.type === "reasoning" && parts.at(-1).state === "streaming";
+    const isThinking = isOpen && parts.at(-1)?.type === "reasoning" && parts.at(-1).state === "streaming";
     say(byId("reasoning-label"), isThinking ? "Reasoning…" : "Reasoning");
     this.reasoning.classList.toggle("streaming", isThinking);
   }
@@ -231,8 +232,7 @@ export class Sheet {
     byId("notices").replaceChildren(...sentences.map((text) => element("li", { text })));
   }
 
-  drawEnding(state) {
-    const { tone, text, code } = endingSentence(state);
+  drawEnding({ tone, text, code }) {
     const ending = byId("ending");
     ending.dataset.tone = tone;
     const children = [element("span", { text })];

@@ -37,7 +37,7 @@ export function connectionWord(state, status, now) {
 
 /** A gap notice as a sentence. */
 export function noticeSentence({ kind, from, to }) {
-  const range = from > 0 && to >= from ? ` (events ${from === to ? from : `${from}–${to}`})` : "";
+  const range = from > 0 && to >= from ? ` (${from === to ? `event ${from}` : `events ${from}–${to}`})` : "";
   switch (kind) {
     case "trimmed":
       return `An earlier part${range} is no longer kept.`;
@@ -55,15 +55,21 @@ export function noticeSentence({ kind, from, to }) {
 }
 
 /** What is going on before there is anything to read, or null. */
-export function progressSentence({ status, isEmpty, attempt, stopRequested, kinds }) {
+export function progressSentence({ status, parts, attempt, stopRequested }) {
   if (isOver(status)) return null;
   if (stopRequested) return "Stopping…";
   if (status === "queued") return "Waiting for a worker…";
-  if (attempt > 1 && kinds.length === 0) return "Beginning again…";
-  if (isEmpty || kinds.length === 0) return "Starting…";
-  if (!kinds.includes("text") && kinds.every((kind) => kind === "reasoning" || kind === "step-start")) return "Thinking…";
-  return null;
+  const said = parts.filter(({ type }) => type !== "step-start");
+  if (said.length === 0) return attempt > 1 ? "Beginning again…" : "Starting…";
+  // A provider may hide its reasoning: then there is a part, and nothing in it.
+  return said.every(({ type, text }) => type === "reasoning" && text === "") ? "Thinking…" : null;
 }
+
+export const LOST = {
+  tone: "bad",
+  text: "Nothing is known under this link: it was kept no longer, or the link is not whole.",
+  code: "unknown_stream",
+};
 
 /** How it ended: {tone, text, code?}. */
 export function endingSentence({ status, error, finishReason, abortReason, usage }) {

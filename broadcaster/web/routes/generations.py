@@ -59,6 +59,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
     },
 )
 async def create_generation(
+    *,
     request: Request,
     response: Response,
     services: ServicesHere,
@@ -126,6 +127,7 @@ async def list_generations(services: ServicesHere, tenant: Tenant) -> schemas.Ge
     responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable"),
 )
 async def get_generation(
+    *,
     request: Request,
     services: ServicesHere,
     tenant: Tenant,

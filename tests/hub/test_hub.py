@@ -1,0 +1,308 @@
+"""The hub: rooms open once and close in time, bounds are kept, and everybody who is sent away knows why."""
+
+import asyncio
+import dataclasses
+import gc
+import tracemalloc
+
+import pytest
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.sse import SseDecoder
+from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.hub.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
+from tests.hub.conftest import LIMITS
+from tests.hub.support import DEADLINE_S, answer, join, text, texts, turns
+
+
+async def until(condition) -> None:
+    """Deadlines of the hub are met by its tick: look once a turn."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def bye(reason: str) -> tuple[str, dict]:
+    return ("hub.bye", {"reason": reason, "reconnect": True})
+
+
+async def test_all_who_join_at_once_share_one_room_and_wait_for_one_opening(hub, feed):
+    feed.is_readable.clear()
+    joining = [asyncio.create_task(join(hub)) for _ in range(50)]
+    await turns()
+    assert not any(task.done() for task in joining)
+    feed.is_readable.set()
+    await asyncio.gather(*joining)
+    assert feed.histories == ["g"]
+    assert hub.viewers() == {"g": 50}
+
+
+async def test_a_log_that_does_not_answer_in_time_is_told(hub, feed):
+    feed.is_readable.clear()
+    with pytest.raises(LogUnavailable):
+        await hub.join("g", cursor=None, timeout_s=0.01)
+    assert hub.viewers() == {}
+
+
+async def test_one_who_gives_up_does_not_take_the_opening_from_the_others(hub, feed):
+    feed.is_readable.clear()
+    patient, hasty = asyncio.create_task(join(hub)), asyncio.create_task(join(hub))
+    await turns()
+    hasty.cancel()
+    await turns()
+    feed.is_readable.set()
+    await patient
+    assert feed.histories == ["g"]
+
+
+async def test_a_feed_that_gives_up_is_told_and_the_next_to_come_tries_again(hub, feed):
+    feed.fault = OSError("no route")
+    with pytest.raises(LogUnavailable):
+        await join(hub)
+    feed.fault = None
+    await join(hub)
+    assert feed.histories == ["g", "g"]
+
+
+async def test_a_warm_room_serves_who_comes_back_without_a_read_and_then_closes(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, linger_s=0.2))
+    feed.log["g"] = texts(5, 1, 3)
+    (await join(hub)).viewer.leave()
+    again = await join(hub, after="5-2")
+    again.pull_all()
+    assert list(again.witness.entries) == [3]
+    assert feed.histories == ["g"]
+    again.viewer.leave()
+    await until(lambda: not feed.sinks)
+    assert hub.statistics()[:3] == (0, 0, 0)
+
+
+async def test_nobody_is_joined_to_a_finished_stream_at_its_end_and_its_room_still_closes(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, linger_s=0.1))
+    feed.log["g"] = answer(2)
+    assert isinstance(await hub.join("g", cursor=Cursor(5, 2), timeout_s=1), Finished)
+    await until(lambda: not feed.sinks)
+
+
+async def test_one_viewer_too_many_is_refused_and_told_to_come_back(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, max_viewers=2))
+    first = await join(hub)
+    feed.is_readable.clear()
+    arriving = asyncio.create_task(join(hub, "other"))  # counts before it is in
+    await turns()
+    with pytest.raises(Busy) as caught:
+        await join(hub)
+    refused = hub.refuse(caught.value)
+    (message,) = SseDecoder().decode(refused.block)
+    assert refused.reason is StopReason.LIMIT
+    assert message.event == "hub.bye"
+    assert hub.limits.retry_ms <= (message.retry_ms or 0) <= 2 * hub.limits.retry_ms
+    feed.is_readable.set()
+    await arriving
+    first.viewer.leave()
+    await join(hub)
+
+
+async def test_the_room_left_longest_ago_makes_place_and_watched_ones_do_not(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, max_rooms=2))
+    for name in "ab":
+        (await join(hub, name)).viewer.leave()
+    await join(hub, "c")
+    assert sorted(feed.sinks) == ["b", "c"]
+    await join(hub, "b")
+    with pytest.raises(Busy):
+        await join(hub, "d")
+
+
+async def test_the_refusal_of_a_log_that_is_away_says_so(hub):
+    assert hub.refuse(LogUnavailable("away")).reason is StopReason.LOG_UNAVAILABLE
+
+
+async def test_a_lost_feed_sends_everybody_away_resumably_and_new_rooms_open(hub, feed):
+    readers = [await join(hub), await join(hub, "other")]
+    hub.feed_lost()
+    for reader in readers:
+        await reader.until_over()
+        assert reader.witness.notices[-1] == bye("feed_lost")
+        assert reader.viewer.ends_cleanly
+        reader.viewer.leave()
+    await join(hub)
+    assert feed.histories == ["g", "other", "g"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda sink: sink.deliver([text(5, 9)]),
+        lambda sink: sink.deliver([text(4, 4)]),
+        lambda sink: sink.rewound(Cursor(5, 9)),
+    ],
+    ids=["a hole", "an older epoch", "a rewind to what was not delivered"],
+)
+async def test_a_feed_that_breaks_its_promise_costs_the_room_and_delivers_nothing_wrong(hub, feed, broken, caplog):
+    feed.log["g"] = texts(5, 1, 3)
+    reader = await join(hub)
+    broken(feed.sinks["g"])
+    await turns()
+    await reader.until_over()
+    assert reader.witness.notices[-1] == bye("feed_lost")
+    assert reader.witness.last_seq in (0, 3)
+    assert "broke its promise" in caplog.text
+    assert not feed.sinks
+
+
+async def test_a_drain_spreads_the_farewells_over_the_window_each_with_its_own_retry(hub):
+    readers = [await join(hub) for _ in range(30)]
+    loop = asyncio.get_running_loop()
+    begin, told_at = loop.time(), []
+
+    async def drive(reader) -> None:
+        await reader.until_over()
+        told_at.append(loop.time() - begin)
+        reader.viewer.leave()
+
+    driving = [asyncio.create_task(drive(reader)) for reader in readers]
+    await hub.drain(window_s=0.3)
+    await asyncio.gather(*driving)
+    assert all(at >= 0.3 * place / 30 - 0.01 for place, at in enumerate(told_at))
+    assert told_at[0] < told_at[-1] - 0.1
+    assert all(reader.witness.notices[-1] == bye("drain") for reader in readers)
+    assert len({reader.witness.retries_ms[-1] for reader in readers}) > 10
+
+
+async def test_who_is_stuck_during_a_drain_is_cut_at_its_end(hub):
+    stuck, cut = await join(hub), asyncio.Event()
+    stuck.viewer.on_cut = cut.set
+    await hub.drain(window_s=0)
+    assert cut.is_set()
+    assert not stuck.viewer.ends_cleanly
+    assert hub.statistics().stopped == {StopReason.DRAIN: 1}
+
+
+async def test_nobody_comes_in_during_a_drain_not_even_who_was_on_the_way(hub, feed):
+    feed.is_readable.clear()
+    on_the_way = asyncio.create_task(join(hub))
+    await turns()
+    await hub.drain(window_s=0)
+    feed.is_readable.set()
+    for attempt in (on_the_way, join(hub)):
+        with pytest.raises(Busy) as caught:
+            await attempt
+        assert hub.refuse(caught.value).reason is StopReason.DRAIN
+
+
+async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.2))
+    stuck, waiting, cut = await join(hub), await join(hub), asyncio.Event()
+    stuck.viewer.on_cut = cut.set
+    waiting.pull_all()
+    assert stuck.viewer.pull(2**16)  # and never again
+    following = asyncio.create_task(waiting.until_seq(1))
+    async with asyncio.timeout(DEADLINE_S):
+        await cut.wait()
+    assert stuck.viewer.stop_reason is StopReason.SLOW
+    assert stuck.viewer.is_over
+    assert not stuck.viewer.ends_cleanly
+    assert hub.viewers() == {"g": 1}
+    feed.append("g", text(5, 1))
+    await following
+
+
+async def test_a_viewer_that_was_never_driven_is_cut_too(open_hub):
+    hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.1))
+    await join(hub)
+    await until(lambda: not hub.viewers())
+
+
+async def test_a_stuck_viewer_of_a_room_that_closed_is_still_cut(open_hub):
+    hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.1))
+    await join(hub)
+    hub.feed_lost()
+    await until(lambda: hub.statistics().stopped == {StopReason.FEED_LOST: 1})
+
+
+async def test_waiting_ends_without_news_when_the_time_is_up_and_with_news_before(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, heartbeat_s=0.1))
+    reader = await join(hub)
+    reader.pull_all()
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    assert not await reader.viewer.wait(reader.viewer.heartbeat_s)
+    assert loop.time() - begin >= 0.1
+    assert reader.viewer.heartbeat() == b":\n\n"
+    feed.append("g", text(5, 1))
+    assert await reader.viewer.wait(60)
+
+
+async def test_a_wait_shorter_than_a_heartbeat_is_not_stretched_to_the_tick(hub):
+    reader = await join(hub)  # heartbeat_s is 60 and the tick 1 s
+    reader.pull_all()
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    assert not await reader.viewer.wait(0.05)
+    assert 0.05 <= loop.time() - begin < 0.9
+
+
+async def test_news_between_a_pull_and_the_wait_is_not_slept_over(hub, feed):
+    reader = await join(hub)
+    reader.pull_all()
+    feed.append("g", text(5, 1))
+    await turns()
+    async with asyncio.timeout(DEADLINE_S):
+        assert await reader.viewer.wait(60)
+
+
+async def test_cancelling_one_who_waits_wakes_nobody_else(hub):
+    one, other = await join(hub), await join(hub)
+    waits = []
+    for reader in (one, other):
+        reader.pull_all()
+        waits.append(asyncio.create_task(reader.viewer.wait(60)))
+    await turns()
+    waits[0].cancel()
+    await turns()
+    assert waits[0].cancelled()
+    assert not waits[1].done()
+    other.viewer.leave()
+    await waits[1]
+
+
+async def test_leaving_twice_counts_once(hub):
+    reader = await join(hub)
+    for _ in range(2):
+        reader.viewer.leave()
+    assert hub.statistics()[0] == 0
+    assert hub.statistics().stopped == {StopReason.CLIENT_GONE: 1}
+
+
+async def test_closing_the_hub_cuts_who_is_left_and_lets_nobody_in(hub, feed):
+    reader, cut = await join(hub), asyncio.Event()
+    reader.viewer.on_cut = cut.set
+    await hub.aclose()
+    assert cut.is_set()
+    assert not feed.sinks
+    with pytest.raises(Busy):
+        await join(hub)
+
+
+async def test_a_viewer_is_small(hub, feed):
+    feed.log["g"] = texts(5, 1, 50)
+    await join(hub)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        viewers = [await hub.join("g", cursor=None, timeout_s=1) for _ in range(1000)]
+        for viewer in viewers:
+            while viewer.pull(2**16):
+                pass
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(viewers) < 512
+
+
+def test_every_stop_reason_but_the_end_invites_back():
+    assert [reason for reason in StopReason if not reason.reconnect] == [StopReason.TERMINAL]
+    assert len({reason.code for reason in StopReason}) == len(StopReason)

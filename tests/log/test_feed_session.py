@@ -1,0 +1,112 @@
+"""One session keeps the server's subscriptions in line with what is wanted, in whatever order things come."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import hiredis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcaster.log.feed_session import Session
+
+
+@dataclass
+class Ear:
+    """A listener that remembers when the server had it subscribed."""
+
+    subscriptions: int = 0
+    heard: list[bytes] = field(default_factory=list)
+
+    def push(self, payload: bytes) -> None:
+        self.heard.append(payload)
+
+    def subscribed(self) -> None:
+        self.subscriptions += 1
+
+    def lost(self) -> None:
+        self.subscriptions = 0
+
+
+class Wire(asyncio.Transport):
+    """A transport to a server in miniature, which takes one command and says one word at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._commands = hiredis.Reader()
+        self.answers: list[bytes] = []
+        self.channels: set[bytes] = set()
+        self.was_aborted = False
+
+    def write(self, data: Any) -> None:
+        self._commands.feed(bytes(data))
+
+    def abort(self) -> None:
+        self.was_aborted = True
+
+    def take_command(self) -> bool:
+        command = self._commands.gets()
+        if not command:
+            return False
+        kind, channel = command
+        self.channels.symmetric_difference_update({channel})
+        kind = kind.lower()
+        assert (kind == b"ssubscribe") == (channel in self.channels), "a command that changes nothing"
+        self.answers.append(b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n" % (len(kind), kind, len(channel), channel))
+        return True
+
+    def publish(self, channel: bytes) -> None:
+        if channel in self.channels:
+            self.answers.append(b"*3\r\n$8\r\nsmessage\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(channel), channel))
+
+
+@given(st.lists(st.sampled_from(["a+", "a-", "b+", "b-", "turn", "serve", "hear"]), max_size=40))
+async def test_the_server_ends_up_with_what_is_wanted_and_every_listener_is_told(actions: list[str]) -> None:
+    wanted: dict[bytes, Ear] = {}
+    session = Session(wanted, reply_bytes=1000)
+    wire = Wire()
+    session.connection_made(wire)
+    session.start(())
+
+    async def act(action: str) -> None:
+        channel = action[:1].encode()
+        if action.endswith("+") and channel not in wanted:
+            wanted[channel] = Ear()
+            session.change(channel)
+        elif action.endswith("-") and channel in wanted:
+            del wanted[channel]
+            session.change(channel)
+        elif action == "turn":
+            await asyncio.sleep(0)
+        elif action == "serve":
+            wire.take_command()
+        elif action == "hear" and wire.answers:
+            session.data_received(wire.answers.pop(0))
+
+    for action in actions:
+        await act(action)
+    for action in ["turn", *["serve", "hear"] * 60]:
+        await act(action)
+    for channel in wanted:
+        wire.publish(channel)
+        await act("hear")
+
+    assert wire.channels == set(wanted)
+    assert all(ear.subscriptions >= 1 and ear.heard[-1:] == [b"x"] for ear in wanted.values())
+    assert not wire.was_aborted
+
+
+async def test_a_change_after_the_end_is_without_effect() -> None:
+    session = Session({}, reply_bytes=1000)
+    wire = Wire()
+    session.connection_made(wire)
+    session.drop("enough")
+    session.drop("again")
+
+    session.change(b"a")
+    await asyncio.sleep(0)
+    session.connection_lost(None)
+
+    assert (wire.was_aborted, session.reason, wire.take_command()) == (True, "enough", False)

@@ -1,0 +1,52 @@
+"""A front-end process for the runner's tests: ``python -m tests.support.tiny_front_end WINDOW_S DRAIN_TIMEOUT_S``.
+
+It streams whatever is asked for, prints what happens to it, and floods the stream ``flood``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvloop
+
+from broadcaster.core.entry import Entry
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.limits import HubLimits
+from broadcaster.web.runner import FrontEndServer, open_listener
+from tests.support.fake_feed import FakeFeed
+from tests.support.streaming import stream_app
+
+LARGE_EVENT = b'{"type":"text-delta","id":"t","delta":"%b"}' % (b"x" * 60_000)
+
+
+async def main(window_s: float, drain_timeout_s: float) -> None:
+    feed = FakeFeed()
+    hub = Hub(feed, feed, limits=HubLimits(heartbeat_s=60, slow_viewer_s=60))
+    app = stream_app(hub)
+
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        yield
+        await hub.aclose()
+        print("closed", flush=True)
+
+    async def drain() -> None:
+        print("draining", flush=True)
+        await hub.drain(window_s=window_s)
+
+    app.router.lifespan_context = lifespan
+    server = FrontEndServer(
+        app, listener=open_listener("127.0.0.1", 0), on_drain=drain, drain_timeout_s=drain_timeout_s
+    )
+    serving = asyncio.create_task(server.serve())
+    await server.until_started()
+    feed.append("flood", *(Entry(5, seq, LARGE_EVENT) for seq in range(1, 200)))
+    print(f"port {server.port}", flush=True)
+    await serving
+
+
+if __name__ == "__main__":
+    uvloop.run(main(float(sys.argv[1]), float(sys.argv[2])))

@@ -1,0 +1,258 @@
+"""The console page: how its files are served, and that its fold is the same as ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broadcaster.core.fold import Fold
+from tests.support.console_modules import CONSOLE, ConsoleModules, console_modules
+
+FILES = sorted(path.name for path in CONSOLE.iterdir() if path.is_file())
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleModules]:
+    with console_modules(tmp_path_factory.mktemp("console")) as running:
+        yield running
+
+
+# ------------------------------------------------------------------------------------------------------------- serving
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_every_file_is_served_with_its_type_and_asked_for_again_each_time(
+    client: httpx2.AsyncClient, name: str
+) -> None:
+    response = await client.get(f"/console/{name}")
+    assert response.status_code == 200
+    assert response.content == (CONSOLE / name).read_bytes()
+    assert response.headers["content-type"].partition(";")[0] == TYPES["." + name.rpartition(".")[2]]
+    assert response.headers["cache-control"] == "no-cache"
+    again = await client.get(f"/console/{name}", headers={"if-none-match": response.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_page_is_the_root_under_a_strict_policy(client: httpx2.AsyncClient) -> None:
+    response = await client.get("/")
+    assert response.content == (CONSOLE / "index.html").read_bytes()
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
+    assert (await client.head("/")).status_code == 200
+
+
+async def test_nothing_but_the_page_is_served(client: httpx2.AsyncClient) -> None:
+    for path in ("/console/", "/console/package.json", "/console/..%2Fapp.py", "/console/%2e%2e/app.py", "/app.js"):
+        assert (await client.get(path)).status_code == 404
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline() -> None:
+    page = (CONSOLE / "index.html").read_text()
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son[a-z]+=", page)
+    assert not re.search(r"url\(|@import", (CONSOLE / "console.css").read_text())
+
+
+def test_every_file_the_page_names_exists() -> None:
+    page = (CONSOLE / "index.html").read_text()
+    named = re.findall(r'(?:src|href)="/console/([^"]+)"', page)
+    for module in CONSOLE.glob("*.js"):
+        named += re.findall(r'from "\./([^"]+)"', module.read_text())
+    assert named
+    assert set(named) <= set(FILES)
+
+
+def test_what_a_model_writes_never_becomes_markup() -> None:
+    for module in CONSOLE.glob("*.js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", module.read_text())
+
+
+@pytest.mark.parametrize(
+    "hook", ["prompt", "start", "stop", "answer", "reasoning", "status", "connection", "viewers", "generations"]
+)
+def test_tests_find_every_part_of_the_page(hook: str) -> None:
+    assert (CONSOLE / "index.html").read_text().count(f'data-testid="{hook}"') == 1
+
+
+def test_every_element_the_modules_look_up_is_on_the_page() -> None:
+    page = (CONSOLE / "index.html").read_text()
+    for module in CONSOLE.glob("*.js"):
+        for name in re.findall(r"""(?:byId|getElementById)\("([^"]+)"\)""", module.read_text()):
+            assert page.count(f' id="{name}"') == 1, f"{module.name}: {name}"
+
+
+# ------------------------------------------------------------------------------------------------------------ the fold
+
+IDS = st.sampled_from(["0", "1", "a b"])
+TEXTS = st.text(max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-1000, 1000) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=4,
+)
+KEYS = st.sampled_from(["a", "signature", "__proto__", "constructor"])
+METADATA = st.dictionaries(KEYS, st.dictionaries(KEYS, VALUES, max_size=2), max_size=2)
+FINISH_REASONS = st.sampled_from(["stop", "length", "tool-calls"])
+COUNTS = st.integers(0, 1000)
+
+
+def event(kind: str, optional: Mapping[str, Any] | None = None, **required: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Events of one type; what is optional may be absent or null."""
+    maybe = {name: st.none() | values for name, values in (optional or {}).items()}
+    maybe["providerMetadata"] = st.none() | METADATA
+    return st.fixed_dictionaries({"type": st.just(kind), **required}, optional=maybe)
+
+
+NOTES = {"providerExecuted": st.booleans(), "dynamic": st.booleans()}
+TOOL = {"toolCallId": IDS}
+NAMED_TOOL = TOOL | {"toolName": TEXTS}
+EVENTS = st.one_of(
+    event("start", {"messageId": TEXTS, "messageMetadata": st.dictionaries(KEYS, VALUES, max_size=2)}),
+    event("start-step"),
+    event("finish-step", {"finishReason": FINISH_REASONS}),
+    *(event(f"{kind}-start", id=IDS) for kind in ("text", "reasoning")),
+    *(event(f"{kind}-delta", id=IDS, delta=TEXTS) for kind in ("text", "reasoning")),
+    *(event(f"{kind}-end", id=IDS) for kind in ("text", "reasoning")),
+    event("tool-input-start", NOTES, **NAMED_TOOL),
+    event("tool-input-delta", None, inputTextDelta=TEXTS, **TOOL),
+    event("tool-input-available", NOTES, input=VALUES, **NAMED_TOOL),
+    event("tool-input-error", NOTES, input=VALUES, errorText=TEXTS, **NAMED_TOOL),
+    event("tool-output-available", NOTES | {"preliminary": st.booleans()}, output=VALUES, **TOOL),
+    event("tool-output-error", NOTES, errorText=TEXTS, **TOOL),
+    event("source-url", {"title": TEXTS}, sourceId=IDS, url=TEXTS),
+    event("source-document", {"filename": TEXTS}, sourceId=IDS, mediaType=TEXTS, title=TEXTS),
+    event("file", url=TEXTS, mediaType=TEXTS),
+    event("usage", {"inputTokens": COUNTS, "outputTokens": COUNTS, "cachedInputTokens": COUNTS}),
+    st.fixed_dictionaries({"type": st.just("usage"), "estimated": st.booleans()}, optional={"outputTokens": COUNTS}),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["data-a", "data-b"]), "data": VALUES},
+        optional={"id": st.none() | IDS, "transient": st.none() | st.booleans()},
+    ),
+    st.fixed_dictionaries({"type": st.just("attempt"), "attempt": st.integers(2, 9)}),
+    st.fixed_dictionaries({"type": st.just("newer-than-us"), "x": VALUES}),
+)
+TERMINALS = st.one_of(
+    event("finish", {"finishReason": FINISH_REASONS, "messageMetadata": st.dictionaries(KEYS, VALUES, max_size=2)}),
+    st.fixed_dictionaries({"type": st.just("error"), "errorText": TEXTS}, optional={"code": TEXTS}),
+    st.fixed_dictionaries({"type": st.just("abort")}, optional={"reason": st.none() | TEXTS}),
+)
+
+
+def ours(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """What core/fold.py makes of the events, in the console's names."""
+    fold = Fold()
+    for each in events:
+        fold.apply(msgspec.json.encode(each))
+    state = asdict(fold.state)
+    return {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in state.items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(events=st.lists(EVENTS, max_size=25), end=st.lists(TERMINALS | EVENTS, max_size=2))
+def test_the_browsers_fold_is_ours(
+    modules: ConsoleModules, events: list[dict[str, Any]], end: list[dict[str, Any]]
+) -> None:
+    assert modules.ask("fold", events + end) == ours(events + end)
+
+
+# ------------------------------------------------------------------------------------------------------ the transcript
+
+
+def delta(text: str) -> dict[str, Any]:
+    return {"type": "text-delta", "id": "0", "delta": text}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_after_any_rewinds_and_repeats_the_transcript_is_the_fold_of_what_remains(
+    modules: ConsoleModules, data: st.DataObject
+) -> None:
+    log: list[dict[str, Any]] = []
+    ids: list[str] = []
+    steps: list[Any] = []
+    epoch = 5
+    for number in range(data.draw(st.integers(1, 20))):
+        match data.draw(st.sampled_from(["entry", "entry", "entry", "repeat", "rewound"])):
+            case "entry":
+                log.append(delta(f"{number} "))
+                ids.append(f"{epoch}-{len(log)}")
+                steps.append(["enter", ids[-1], log[-1]])
+            case "repeat" if log:
+                at = data.draw(st.integers(0, len(log) - 1))
+                steps.append(["enter", ids[at], log[at]])
+            case "rewound" if log:
+                keep = data.draw(st.integers(0, len(log) - 1))
+                gap = {"reason": "rewound", "from": keep + 1, "to": len(log)}
+                log, ids, epoch = log[:keep], ids[:keep], epoch + 1
+                steps.append(["gap", ids[-1] if ids else "0-0", gap])
+    told = modules.ask("transcript", steps)
+    assert told["state"] == ours(log)
+    assert told["seq"] == len(log)
+    assert all(notice["kind"] == "rewound" for notice in told["notices"])
+
+
+def test_a_trimmed_beginning_is_told_and_the_rest_is_shown(modules: ConsoleModules) -> None:
+    gap = ["gap", "5-7", {"reason": "trimmed", "from": 1, "to": 7}]
+    told = modules.ask("transcript", [gap, ["enter", "5-8", delta("late")]])
+    assert told["state"]["text"] == "late"
+    assert told["notices"] == [{"kind": "trimmed", "from": 1, "to": 7, "after": 0}]
+
+
+def test_a_stream_begun_anew_drops_all_that_was_seen(modules: ConsoleModules) -> None:
+    steps = [
+        ["enter", "5-1", delta("old ")],
+        ["enter", "5-2", delta("older ")],
+        ["gap", "9-0", {"reason": "reset", "from": 0, "to": 0}],
+        ["enter", "9-1", delta("new")],
+    ]
+    assert modules.ask("transcript", steps)["state"]["text"] == "new"
+
+
+def test_an_expired_log_shows_how_it_ended(modules: ConsoleModules) -> None:
+    steps = [["gap", "5-7", {"reason": "expired", "from": 1, "to": 7}], ["enter", "5-8", {"type": "finish"}]]
+    told = modules.ask("transcript", steps)
+    assert (told["state"]["status"], told["isOver"], told["lastId"]) == ("finished", True, "5-8")
+
+
+def test_a_hole_that_nobody_spoke_of_is_shown_all_the_same(modules: ConsoleModules) -> None:
+    told = modules.ask("transcript", [["enter", "5-1", delta("a")], ["enter", "5-4", delta("b")]])
+    assert told["notices"] == [{"kind": "missing", "from": 2, "to": 3, "after": 1}]
+    assert told["state"]["text"] == "ab"
+
+
+# ----------------------------------------------------------------------------------------------------------- the words
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"name": "live"}, "live"),
+        ({"name": "catching-up"}, "catching up…"),
+        ({"name": "reconnecting", "since": 1000}, "reconnecting… 4 s"),
+        ({"name": "waiting", "until": 7200}, "reconnecting in 3 s…"),
+        ({"name": "stalled", "reason": "log_unavailable"}, "stalled: the log does not answer"),
+        ({"name": "stalled", "reason": "newer"}, "stalled: newer"),
+        ({"name": "ended"}, "stopped"),
+    ],
+)
+def test_the_connection_is_told_in_words(modules: ConsoleModules, state: dict[str, Any], words: str) -> None:
+    assert modules.ask("words", ["connectionWord", state, "aborted", 5000]) == words
+
+
+def test_a_gap_names_its_range_only_where_it_is_known(modules: ConsoleModules) -> None:
+    def sentence(kind: str, first: int, last: int) -> str:
+        return modules.ask("words", ["noticeSentence", {"kind": kind, "from": first, "to": last}])
+
+    assert sentence("trimmed", 1, 7) == "An earlier part (events 1–7) is no longer kept."
+    assert sentence("missing", 3, 3) == "Something (event 3) did not arrive."
+    assert sentence("reset", 0, 0) == "The stream was begun anew on the server."

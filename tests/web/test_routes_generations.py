@@ -1,0 +1,254 @@
+"""``/v1/generations``: ask, look, wait, stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+import pytest
+
+from broadcaster.core.events import Attempt, Error, Finish, ReasoningDelta, Start, TextDelta, Usage
+from broadcaster.errors import StopNotDurable
+from broadcaster.web.services import Services
+from tests.support.front_end import DEADLINE_S, listen
+from tests.support.memory_world import EPOCH, NOW_MS, MemoryWorld
+
+URL = "/v1/generations"
+STREAM = {"accept": "text/event-stream"}
+
+
+async def until_watched(services: Services, generation_id: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not services.hub.viewers().get(generation_id):
+            await asyncio.sleep(0)
+
+
+async def test_a_prompt_becomes_a_waiting_generation(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    response = await client.post(URL, json={"prompt": "why is\n the sky blue?"})
+    body = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"{URL}/{body['id']}"
+    assert response.headers["broadcaster-generation-id"] == body["id"]
+    assert body == {
+        "id": body["id"],
+        "status": "queued",
+        "model": "local",
+        "title": "why is the sky blue?",
+        "attempt": 0,
+        "created_at": NOW_MS / 1000,
+        "started_at": None,
+        "ended_at": None,
+        "stop_requested": False,
+        "viewers": 0,
+        "last_id": None,
+        "last_seq": 0,
+        "events_url": f"/v1/streams/{body['id']}/events",
+        "error": None,
+        "metadata": {},
+    }
+    (asked,) = world.requests
+    messages = [{"role": "user", "content": "why is\n the sky blue?"}]
+    assert (asked.model, asked.request) == ("local", {"messages": messages, "max_tokens": 512})
+
+
+async def test_everything_that_was_asked_reaches_the_log(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    wish = {
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": [{"type": "text", "text": "why?", "cache_control": {"type": "ephemeral"}}]},
+        ],
+        "system": "you are a poet",
+        "max_tokens": 7,
+        "temperature": 0,
+        "tools": [{"name": "search", "input_schema": {}}],
+        "metadata": {"chat": 42},
+    }
+    policies = {"on_worker_loss": "fail", "on_abandon": "cancel", "retention_s": 90.5}
+    response = await client.post(URL, json={"model": "claude-x", **wish, **policies})
+    assert response.json()["metadata"] == {"chat": 42}
+    assert response.json()["title"] == "why?"
+    (asked,) = world.requests
+    assert (asked.model, dict(asked.request)) == ("claude-x", wish)
+    assert (asked.on_worker_loss, asked.on_abandon, asked.retention_s) == ("fail", "cancel", 90.5)
+
+
+async def test_the_same_key_and_body_give_the_same_generation(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    key = {"idempotency-key": "once"}
+    first = await client.post(URL, json={"prompt": "a"}, headers=key)
+    again = await client.post(URL, json={"prompt": "a"}, headers=key)
+    other = await client.post(URL, json={"prompt": "b"}, headers=key)
+    assert (first.json()["id"], first.status_code) == (again.json()["id"], again.status_code)
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
+    assert len(world.requests) == 1
+
+
+async def test_a_streamed_request_is_answered_with_the_stream(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    world.on_create = lambda each: world.append(each, Start(), TextDelta(id="0", delta="hi"), Finish())
+    heard = await listen(live_client, URL, method="POST", json={"prompt": "a", "stream": True}, headers=STREAM)
+    assert heard.status == 200
+    assert heard.headers["broadcaster-generation-id"] == "gen_0001"
+    assert heard.headers["location"] == f"{URL}/gen_0001"
+    assert heard.headers["content-type"].startswith("text/event-stream")
+    assert [each for each, _ in heard.entries] == [f"{EPOCH}-{seq}" for seq in (1, 2, 3)]
+
+
+async def test_who_cannot_read_a_stream_is_not_sent_one(client: httpx2.AsyncClient) -> None:
+    response = await client.post(URL, json={"prompt": "a", "stream": True})
+    assert (response.status_code, response.json()["status"]) == (202, "queued")
+
+
+async def test_the_list_has_open_generations_without_their_answers(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    for name in ("gen_a", "gen_b", "gen_c"):
+        world.add(name)
+    world.append("gen_b", TextDelta(id="0", delta="hi"))
+    world.append("gen_c", Finish())
+    world.viewers["gen_b"] = 3
+    listed = (await client.get(URL)).json()["generations"]
+    assert [(each["id"], each["status"], each["viewers"]) for each in listed] == [
+        ("gen_b", "running", 3),
+        ("gen_a", "queued", 0),
+    ]
+    assert "text" not in listed[0]
+
+
+async def test_an_empty_list_is_a_list(client: httpx2.AsyncClient) -> None:
+    assert (await client.get(URL)).json() == {"generations": []}
+
+
+async def test_a_running_generation_shows_its_answer_so_far(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    usage = Usage(input_tokens=3)
+    world.append("gen_a", Start(), ReasoningDelta(id="r", delta="hm"), TextDelta(id="0", delta="blue"), usage)
+    body = (await client.get(f"{URL}/gen_a")).json()
+    assert (body["status"], body["text"], body["reasoning"], body["prompt"]) == ("running", "blue", "hm", "why?")
+    assert body["usage"] == {"inputTokens": 3}
+    assert [part["type"] for part in body["parts"]] == ["reasoning", "text"]
+    assert (body["last_id"], body["last_seq"], body["attempt"]) == (f"{EPOCH}-4", 4, 1)
+
+
+async def test_a_new_attempt_drops_what_the_last_one_said(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="gree"), Attempt(attempt=2), TextDelta(id="0", delta="blue"))
+    assert (await client.get(f"{URL}/gen_a")).json()["text"] == "blue"
+
+
+async def test_a_failed_generation_says_why(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="bl"), Error(error_text="it broke", code="provider_truncated"))
+    for query in ("", "?parts=false"):
+        body = (await client.get(f"{URL}/gen_a{query}")).json()
+        assert (body["status"], body["error"]) == ("failed", {"code": "provider_truncated", "message": "it broke"})
+        assert body["ended_at"] == NOW_MS / 1000
+
+
+async def test_the_short_form_leaves_the_answer_out(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="blue"))
+    body = (await client.get(f"{URL}/gen_a?parts=false")).json()
+    assert body["last_seq"] == 1
+    assert not {"text", "parts", "reasoning", "usage", "prompt"} & body.keys()
+
+
+async def test_an_answer_of_many_pages_is_folded_whole(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", *(TextDelta(id="0", delta=f"{n} ") for n in range(2500)))
+    text = (await client.get(f"{URL}/gen_a")).json()["text"]
+    assert text == "".join(f"{n} " for n in range(2500))
+
+
+async def test_a_log_that_has_expired_leaves_what_meta_knows(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="blue"), Finish())
+    world.expire("gen_a")
+    body = (await client.get(f"{URL}/gen_a")).json()
+    assert (body["status"], body["text"], body["last_id"]) == ("finished", "", f"{EPOCH}-2")
+
+
+async def test_waiting_answers_when_it_is_over(
+    client: httpx2.AsyncClient, world: MemoryWorld, services: Services
+) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="bl"))
+    waiting = asyncio.create_task(client.get(f"{URL}/gen_a?wait_s=9"))
+    await until_watched(services, "gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="ue"))
+    world.append("gen_a", Finish())
+    body = (await waiting).json()
+    assert (body["status"], body["text"]) == ("finished", "blue")
+    assert not services.hub.viewers()
+
+
+async def test_waiting_for_a_queued_generation_sees_its_end(
+    client: httpx2.AsyncClient, world: MemoryWorld, services: Services
+) -> None:
+    world.add("gen_a")
+    waiting = asyncio.create_task(client.get(f"{URL}/gen_a?wait_s=9"))
+    await until_watched(services, "gen_a")
+    world.append("gen_a", Finish())
+    assert (await waiting).json()["status"] == "finished"
+
+
+async def test_waiting_in_vain_answers_what_there_is(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="bl"))
+    body = (await client.get(f"{URL}/gen_a?wait_s=0.01")).json()
+    assert (body["status"], body["text"]) == ("running", "bl")
+
+
+async def test_waiting_for_what_is_over_does_not_wait(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", Finish())
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await client.get(f"{URL}/gen_a?wait_s=1e9")).json()["status"] == "finished"
+
+
+async def test_stop_is_asked_once_or_twice_with_the_same_effect(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="bl"))
+    for _ in range(2):
+        response = await client.post(f"{URL}/gen_a/stop")
+        assert (response.status_code, response.json()["stop_requested"]) == (202, True)
+    body = (await client.get(f"{URL}/gen_a")).json()
+    assert (body["status"], body["text"], body["last_seq"]) == ("aborted", "bl", 2)
+
+
+async def test_a_stop_that_was_not_written_down_is_told(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.refusal = StopNotDurable("the worker was told, but Redis could not store the stop; repeat it")
+    response = await client.post(f"{URL}/gen_a/stop")
+    assert (response.status_code, response.json()["code"]) == (503, "stop_not_durable")
+
+
+async def test_another_tenants_generation_is_unknown(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a", tenant="somebody")
+    assert (await client.get(f"{URL}/gen_a")).status_code == 404
+    assert (await client.post(f"{URL}/gen_a/stop")).status_code == 404
+    assert (await client.get(URL)).json()["generations"] == []
+
+
+async def test_while_the_log_is_away_every_call_may_be_repeated(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.away = True
+    answers = [
+        await client.get(URL),
+        await client.get(f"{URL}/gen_a"),
+        await client.post(URL, json={"prompt": "a"}),
+        await client.post(f"{URL}/gen_a/stop"),
+    ]
+    assert {(each.status_code, each.json()["code"], each.json()["retry"]) for each in answers} == {
+        (503, "log_unavailable", True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [("  short  ", "short"), ("x" * 120, "x" * 120), ("y" * 121, "y" * 119 + "…")],
+)
+async def test_a_title_is_one_short_line(client: httpx2.AsyncClient, prompt: str, title: str) -> None:
+    assert (await client.post(URL, json={"prompt": prompt})).json()["title"] == title
