@@ -170,6 +170,21 @@ async def test_missing_meta_is_restored_by_the_next_renewal_with_its_job(
     assert not writer.over.is_set()
 
 
+async def test_a_restore_never_overwrites_a_meta_and_never_goes_behind_a_newer_epoch(
+    world: World, appender: Appender, keeper: LeaseKeeper
+) -> None:
+    stream_id, claim = await world.granted()
+    writer = await world.writer(stream_id, claim, appender, keeper)
+    await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
+    assert await keeper.restore(writer)  # nothing was missing
+    assert await world.redis.hget(world.keys.meta(stream_id), "stop") == b"stopped"
+    await world.redis.delete(world.keys.lease(stream_id))
+    await World(world.connection, worker="w2").claim(stream_id)
+    await world.redis.delete(world.keys.meta(stream_id))
+    assert not await keeper.restore(writer)
+    assert await world.redis.exists(world.keys.meta(stream_id)) == 0
+
+
 async def test_a_lost_tail_is_sent_again_with_the_same_epoch_and_content(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
