@@ -64,6 +64,7 @@ class Feed:
         self._heard_at = self._loop.time()
         self._watches: dict[str, StreamWatch] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._running: asyncio.Future[None] | None = None
         self._children: set[asyncio.Task[None]] = set()
         self._started = asyncio.Event()
         self._connections = [
@@ -118,7 +119,7 @@ class Feed:
             limits=limits or FeedLimits(),
             rng=rng or random.Random(),
         )
-        running = asyncio.ensure_future(feed._run())
+        feed._running = running = asyncio.ensure_future(feed._run())
         await feed._started.wait()
         try:
             yield feed
@@ -143,6 +144,11 @@ class Feed:
         self.stats.watched = len(self._watches)
         connection.subscribe(self._keys.live(stream_id), watch)
         return watch
+
+    async def until_ended(self) -> None:
+        """Until the feed's own tasks have ended, which before its closing only a defect brings about."""
+        if self._running is not None:
+            await asyncio.wait({self._running})
 
     # -- its own tasks
 

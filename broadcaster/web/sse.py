@@ -102,7 +102,7 @@ class SendDriver:
                 self._connection.lost.remove_done_callback(self._lose)
                 viewer.leave()
             return
-        pass
+        viewer.on_cut = self._interrupt
         listener = asyncio.create_task(self._until_gone())
         try:
             await self._pump(start)

@@ -74,6 +74,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         tasks = await stack.enter_async_context(_running_tasks())
         tasks.append(asyncio.create_task(steadiness.run()))
         tasks.append(asyncio.create_task(sweeper.run(every_s=settings.stall_timeout_s / _SWEEPS_PER_STALL)))
+        tasks.append(asyncio.create_task(_follow_feed(feed, hub)))
         tasks.append(asyncio.create_task(_tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3)))
         yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
 
@@ -141,6 +142,12 @@ async def _running_tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 _log.error("front_end_task_failed", exc_info=outcome)
+
+
+async def _follow_feed(feed: Feed, hub: Hub) -> None:
+    """A feed that ended delivers nothing any more: viewers are sent away, resumably, and no new room opens."""
+    await feed.until_ended()
+    hub.feed_lost()
 
 
 async def _tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None:

@@ -149,3 +149,8 @@ async def test_a_released_generation_may_be_claimed_at_once_and_an_empty_attempt
     again = await other.claim(stream_id, may_take_over=False)
     assert (again.outcome, again.attempt) == (Outcome.GRANTED, 1)
     assert not await world.claims.release(stream_id, epoch=claim.epoch)
+    await lapse(world, stream_id)
+    assert not await world.claims.release(stream_id, epoch=claim.epoch)  # the newer grant stands without its lease
+    meta = await world.streams.meta(stream_id)
+    assert meta is not None
+    assert meta.status == "running"

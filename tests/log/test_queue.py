@@ -11,7 +11,7 @@ from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.queue import GROUP, Settled
-from broadcaster.log.scripts import CREATE
+from broadcaster.log.scripts import CREATE, FORGET
 from broadcaster.log.sweeper import JOBLESS_MS, Sweeper, SweepTimes
 from tests.support.log_world import TENANT, World, until
 
@@ -73,6 +73,12 @@ async def test_a_full_queue_refuses_and_leaves_nothing_behind(connection: LogCon
     with pytest.raises(QueueFull):
         await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
     assert sorted(await world.redis.keys("*")) == sorted(before)
+
+
+async def test_undoing_a_create_leaves_a_generation_alone_that_somebody_has_begun(world: World) -> None:
+    stream_id, _ = await world.granted()
+    assert await FORGET.run(world.redis, [world.keys.meta(stream_id)]) == 0
+    assert await world.streams.meta(stream_id) is not None
 
 
 async def test_the_same_key_and_body_name_the_same_generation_also_when_they_race(world: World) -> None:
