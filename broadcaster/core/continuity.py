@@ -121,7 +121,7 @@ def judge_push(last: Cursor, push: Push) -> Judgement:
     verdict = _PUSH_RULES[age, _place(first_seq, length, next_seq)]
     if verdict is not Verdict.DELIVER:
         return Judgement(verdict)
-    if age is _Age.NEWER and last != START and prev_epoch not in (None, last.epoch):
+    if age is _Age.NEWER and prev_epoch not in (None, last.epoch):
         return Judgement(Verdict.HOLE)
     return Judgement(Verdict.DELIVER, next_seq - first_seq)
 

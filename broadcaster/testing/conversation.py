@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from broadcaster.testing import wire
-from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, Exchange, RecordedRequest
+from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, Exchange, RecordedRequest
 from broadcaster.testing.script import Step
 
 
@@ -62,7 +63,9 @@ class Conversation:
         await self._start()
         await self._close_text()
         await self.send(wire.message_delta(stop_reason, output_tokens=self._pieces), wire.message_stop())
-        await self.truncate()
+        with contextlib.suppress(ClientGone):  # with message_stop it has the whole answer, and may leave
+            await (await self._live()).finish()
+        self._ended.set()
 
     async def fail(self, type: str = "overloaded_error", message: str = "Overloaded") -> None:
         """End the answer with an ``error`` event."""

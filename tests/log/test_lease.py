@@ -175,9 +175,9 @@ async def test_a_restore_never_overwrites_a_meta_and_never_goes_behind_a_newer_e
 ) -> None:
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
-    await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
+    await world.redis.hset(world.keys.meta(stream_id), "attempts", 7)
     assert await keeper.restore(writer)  # nothing was missing
-    assert await world.redis.hget(world.keys.meta(stream_id), "stop") == b"stopped"
+    assert await world.redis.hget(world.keys.meta(stream_id), "attempts") == b"7"
     await world.redis.delete(world.keys.lease(stream_id))
     await World(world.connection, worker="w2").claim(stream_id)
     await world.redis.delete(world.keys.meta(stream_id))
