@@ -6,15 +6,15 @@ The doors are Protocols so that a test can hand in doubles; the classes of `broa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Request
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.routing import Routes
 from broadcaster.hub.hub import Hub
 from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.streams import Meta, Tail
@@ -69,12 +69,8 @@ class Services:
     long_poll_timeout_s: float
     default_model: str
     default_max_tokens: int
-    routes: Mapping[str, str]
+    routes: Routes
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def serves_model(self, model: str) -> bool:
-        """Whether some route takes the model."""
-        return any(fnmatchcase(model, pattern) for pattern in self.routes)
 
 
 def _services(request: Request) -> Services:

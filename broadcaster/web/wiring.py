@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
+from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
@@ -98,7 +99,7 @@ def _services(
         long_poll_timeout_s=settings.long_poll_timeout_s,
         default_model=settings.default_model,
         default_max_tokens=settings.default_max_tokens,
-        routes=settings.routes,
+        routes=Routes(settings.routes),
     )
 
 

@@ -17,6 +17,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.events import Abort, Attempt, DataEvent, KnownEvent, encode_event, is_terminal
 from broadcaster.core.fold import Fold
 from broadcaster.core.notices import StallReason
+from broadcaster.core.routing import Routes
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable, UnknownStream
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
@@ -236,7 +237,7 @@ async def memory_services(
         long_poll_timeout_s=10.0,
         default_model="local",
         default_max_tokens=512,
-        routes={"claude*": "anthropic", "local": "local"},
+        routes=Routes({"claude*": "anthropic", "local": "local"}),
     )
     try:
         yield replace(services, **changes)

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 
-from broadcaster.errors import UnknownModel
 from broadcaster.hub.resolve import Finished
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
@@ -88,8 +87,7 @@ async def create_generation(
 
 def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
     model = body.model or services.default_model
-    if not services.serves_model(model):
-        raise UnknownModel(f"no route serves the model {model!r}")
+    services.routes.provider_for(model)  # raises UnknownModel
     wish = {
         "messages": body.conversation(),
         "system": body.system,
