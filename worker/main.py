@@ -8,11 +8,14 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, NoReturn
 
 import structlog
 import uvloop
+from pydantic import ValidationError
 
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
@@ -36,8 +39,9 @@ from worker.slots import Slots
 
 _log = structlog.get_logger(__name__)
 
-_BLOCK_S = 2.0
-_GOODBYE_S = 1.0
+EXIT_USAGE: Final = 2
+_BLOCK_S: Final = 2.0
+_GOODBYE_S: Final = 1.0
 
 
 def create_worker_id() -> str:
@@ -168,7 +172,19 @@ def create_runner(settings: Settings, engine: Engine) -> Runner:
 def main() -> None:
     """Entry point of ``python -m worker``."""
     follow_parent()
-    settings = Settings()
-    set_up_logging(settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings))
+    try:
+        settings = Settings()
+        set_up_logging(settings.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings))
+    except ValidationError as error:
+        faults = [f"BROADCASTER_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
+        _refuse("; ".join(faults))
+    except SetupError as error:
+        _refuse(error.detail)
+
+
+def _refuse(words: str) -> NoReturn:
+    """The operator must change the set-up: one line says what, without a traceback."""
+    sys.stderr.write(f"error: {words}\n")
+    raise SystemExit(EXIT_USAGE)

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from broadcaster.cli.screen import Screen
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
-from broadcaster.errors import BroadcasterError, InvalidInput
+from broadcaster.errors import BroadcasterError, InvalidInput, SetupError
 
 
 class ExitCode(IntEnum):
@@ -68,7 +68,8 @@ class TellingGroup(TyperGroup):
         except ValidationError as error:
             _exit(_told_settings(error), ExitCode.USAGE)
         except BroadcasterError as error:
-            _exit(error.detail, ExitCode.USAGE if isinstance(error, InvalidInput) else ExitCode.FAILED)
+            is_usage = isinstance(error, InvalidInput | SetupError)
+            _exit(error.detail, ExitCode.USAGE if is_usage else ExitCode.FAILED)
 
 
 def _exit(text: str, code: ExitCode) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
+
+import pytest
 
 from broadcaster.testing import ScriptedProvider
 from tests.support.processes import Stack
@@ -76,3 +79,28 @@ async def test_without_a_front_end_the_command_says_what_to_do(stack: Stack) -> 
     _, told = await cli.communicate()
     assert cli.returncode == 3
     assert b"broadcaster up" in told
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "words"),
+    [
+        ("worker", {"BROADCASTER_REDIS_URL": ""}, b"set BROADCASTER_REDIS_URL"),
+        ("worker", {"BROADCASTER_ROUTES": '{"x*": "nobody"}'}, b"unknown providers: nobody"),
+        ("worker", {"BROADCASTER_LEASE_TTL_S": "-1"}, b"BROADCASTER_LEASE_TTL_S"),
+        ("broadcaster serve", {"BROADCASTER_REDIS_URL": ""}, b"set BROADCASTER_REDIS_URL"),
+        ("broadcaster serve", {"BROADCASTER_HOST": "0.0.0.0"}, b"loopback"),
+    ],
+)
+async def test_a_wrong_set_up_is_told_in_one_line_with_exit_code_2(
+    stack: Stack, module: str, settings: dict[str, str], words: bytes
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *module.split()),
+        env={**os.environ, **stack.environment, **settings},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 2
+    assert words in told
+    assert told.count(b"\n") <= 2
+    assert b"Traceback" not in told
