@@ -52,5 +52,11 @@ def test_every_relative_link_in_a_document_leads_somewhere() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_every_test_file_named_in_a_document_exists() -> None:
+    for document in ROOT.glob("*.md"):
+        for path in re.findall(r"`(tests/[\w/.]+)`", document.read_text("utf-8")):
+            assert (ROOT / path).exists(), f"{document.name}: {path}"
+
+
 if __name__ == "__main__":
     print(settings_table())
