@@ -6,8 +6,9 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -72,11 +73,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
-        tasks = await stack.enter_async_context(_running_tasks())
-        tasks.append(asyncio.create_task(steadiness.run()))
-        tasks.append(asyncio.create_task(sweeper.run(every_s=settings.stall_timeout_s / _SWEEPS_PER_STALL)))
-        tasks.append(asyncio.create_task(_follow_feed(feed, hub)))
-        tasks.append(asyncio.create_task(_tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3)))
+        await stack.enter_async_context(
+            _running(
+                steadiness.run(),
+                sweeper.run(every_s=settings.stall_timeout_s / _SWEEPS_PER_STALL),
+                _follow_feed(feed, hub),
+                _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
+            )
+        )
         yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
 
 
@@ -132,17 +136,22 @@ def _hub_limits(settings: Settings) -> HubLimits:
 
 
 @asynccontextmanager
-async def _running_tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Tasks that run until the front-end ends; one that fails is logged at once and raised at the end."""
-    tasks: list[asyncio.Task[None]] = []
+async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these beside the front-end, and cancel them at its end; one that fails by a defect is logged at once."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    for task in tasks:
+        task.add_done_callback(_log_failure)
     try:
-        yield tasks
+        yield
     finally:
         for task in tasks:
             task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                _log.error("front_end_task_failed", exc_info=outcome)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("front_end_task_failed", exc_info=error)
 
 
 async def _follow_feed(feed: Feed, hub: Hub) -> None:
