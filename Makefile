@@ -11,7 +11,7 @@ UPGRADE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-emit-package llm-broadcaster \
+	--no-emit-package llm-broadcaster \
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from broadcaster.client import AsyncClient
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.embedded import socket_path
 from broadcaster.testing import ScriptedProvider
 from tests.support.processes import Running, Stack
 from tests.support.watching import Seen, watch
@@ -141,12 +143,14 @@ async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goe
 ) -> None:
     torn, whole = scripted.conversation("claude-scripted"), scripted.conversation("claude-scripted")
     async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        # Every second is the default: what a kill of everything may cost is the last one.
+        async with LogConnection.open(f"unix://{socket_path(tmp_path / 'data')}") as connection:
+            await connection.redis.config_set("appendfsync", "always")
         generation = await client.start("hi")
         await torn.send_text("torn")
         async with asyncio.timeout(10):
             while (await client.get(generation.id)).text != "torn":
                 await asyncio.sleep(0.02)
-        await asyncio.sleep(1.1)  # appendfsync everysec: what a kill may cost is the last second
         family = children(up.pid)
         os.kill(up.pid, signal.SIGKILL)
         await until_dead(family, 10)
