@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import importlib.util
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -40,7 +42,9 @@ def up(
     set_up_logging(settings.log_level)
     with _only_one(Path(settings.data_dir)) as (lock, running_url):
         if lock is None:
-            typer.echo(f"broadcaster is running already: {running_url}")
+            typer.echo(
+                f"broadcaster is running already: {running_url}\n  a second one beside it needs its own --data-dir"
+            )
             return
         listener = bind(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -83,15 +87,27 @@ async def _serve(settings: Settings, server: FrontEndServer, lock: TextIO) -> No
         url = url_of(settings, server)
         lock.write(url)
         lock.flush()
-        typer.echo(
-            f"broadcaster is up: {url}\n  open it in a browser, or: broadcaster generate 'Why is the sea salty?'"
-        )
+        typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: {_command(settings, url)}")
         if settings.default_model == "local" and not has_local_model():
             typer.echo(
                 "  the local model is not installed; README says how, or set ANTHROPIC_API_KEY and choose a model"
             )
         typer.echo("  Ctrl-C ends it")
     await serving
+    typer.echo("broadcaster has ended")
+
+
+def _command(settings: Settings, url: str) -> str:
+    """A command line that reaches this front-end from this folder."""
+    program = Path(sys.argv[0])
+    if program.name != "broadcaster":
+        called = "python -m broadcaster"
+    elif program.parent in map(Path, os.get_exec_path()):
+        called = "broadcaster"
+    else:
+        called = os.path.relpath(program)
+    option = "" if url == settings.url else f" --url {url}"
+    return f"{called} generate{option} 'Why is the sea salty?'"
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ def stop(id: Id, url: Url = None) -> None:
 
 
 def ls(json: Json = False, url: Url = None) -> None:
-    """List the generations that the front-end knows, open ones first."""
+    """List the open generations, the newest first."""
     visit = _Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:

@@ -115,8 +115,6 @@ def judge_push(last: Cursor, push: Push) -> Judgement:
     """Place a push after the last id delivered (START when nothing was)."""
     epoch, first_seq, length, _, prev_epoch = push
     next_seq = last.seq + 1
-    if epoch == last.epoch and first_seq == next_seq:  # the hot path, as the table has it
-        return _DELIVER_ALL
     age = _age(epoch, last.epoch)
     verdict = _PUSH_RULES[age, _place(first_seq, length, next_seq)]
     if verdict is not Verdict.DELIVER:
@@ -139,9 +137,6 @@ def judge_tail(last: Cursor, log_last: Cursor, *, has_ended: bool = False) -> Ta
     if verdict is TailVerdict.HOLD and has_ended and log_last != START:
         return TailVerdict.FORK
     return verdict
-
-
-_DELIVER_ALL: Final = Judgement(Verdict.DELIVER, 0)
 
 
 def _age(epoch: int, delivered: int) -> _Age:

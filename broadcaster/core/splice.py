@@ -34,6 +34,7 @@ from typing import Final, NamedTuple, TypeAlias
 from broadcaster.core.continuity import Push, Verdict, judge_push
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import is_terminal
 from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import Gap, GapReason
 
@@ -107,13 +108,15 @@ class Splice:
     def receive(self, push: Push) -> Sequence[Entry]:
         """Take a push; answers the entries to hand on now. Look at ``wants_read`` afterwards."""
         if self._phase is _Phase.LIVE:
+            if push.events and self._delivered.is_continued_by(push.epoch, push.first_seq):  # nearly always
+                return self._accept(push, 0)
             verdict, skip = judge_push(self._delivered.last, push)
             if verdict is Verdict.DELIVER and push.events:
                 return self._accept(push, skip)
             if verdict is Verdict.DROP:
                 return ()
             self._phase = _Phase.READING
-        if self._phase is not _Phase.OVER:
+        if self.wants_read:
             self._park(push)
         return ()
 
@@ -171,18 +174,19 @@ class Splice:
             batch.append(entry)
         if batch:
             steps.append(Deliver(batch))
-            self._end_if_terminal(batch[-1])
+            self._end_if_terminal(batch[-1].event)
         return steps
 
     def _accept(self, push: Push, skip: int) -> Sequence[Entry]:
         epoch, first_seq, length, events, _ = push
-        entries = [Entry(epoch, first_seq + at, events[at]) for at in range(skip, length)]
-        self._delivered.extend(entries[0].cursor, count=length - skip)
-        self._end_if_terminal(entries[-1])
+        first_seq += skip
+        entries = [Entry(epoch, seq, event) for seq, event in enumerate(events[skip:] if skip else events, first_seq)]
+        self._delivered.extend(Cursor(epoch, first_seq), count=length - skip)
+        self._end_if_terminal(events[-1])
         return entries
 
-    def _end_if_terminal(self, entry: Entry) -> None:
-        if entry.is_terminal:
+    def _end_if_terminal(self, event: bytes) -> None:
+        if is_terminal(event):
             self._phase = _Phase.OVER
             self._unpark()
 

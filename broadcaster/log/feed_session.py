@@ -45,7 +45,6 @@ class Session(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._transport: asyncio.Transport | None = None
         self._sent: set[bytes] = set()  # channels the server was told to subscribe
-        self._acked: set[bytes] = set()  # of them, those it has confirmed
         self._leaving: dict[bytes, int] = {}  # unsubscribes sent and not confirmed
         self._changed: dict[bytes, None] = {}
         self._turn: asyncio.Handle | None = None
@@ -120,8 +119,6 @@ class Session(asyncio.Protocol):
 
     def _confirm(self, channel: bytes) -> None:
         self.greeted.set()
-        if channel in self._sent:
-            self._acked.add(channel)
         listener = self._wanted.get(channel)
         if listener is not None:
             listener.subscribed()
@@ -150,11 +147,11 @@ class Session(asyncio.Protocol):
             if channel not in self._sent:
                 self._sent.add(channel)
                 return _encode(_SUBSCRIBE, channel)
-            if channel in self._acked:  # it came and went within one turn: the server never heard of it
-                self._wanted[channel].subscribed()
+            # The listener changed within one turn and the server never heard of it. If the first confirmation is still
+            # to come, it will say so once more.
+            self._wanted[channel].subscribed()
         elif channel in self._sent:
             self._sent.discard(channel)
-            self._acked.discard(channel)
             self._leaving[channel] = self._leaving.get(channel, 0) + 1
             return _encode(_UNSUBSCRIBE, channel)
         return b""

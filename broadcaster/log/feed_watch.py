@@ -228,17 +228,16 @@ class StreamWatch:
 
     def _hand_on(self, entries: Sequence[Entry]) -> bool:
         """Tell the sink what a page means; False when that crashed."""
-        if self.is_over:  # closed while the read was under way
-            return True
         splice = self._splice
         before = splice.last
+        steps = splice.take(entries, is_last=len(entries) < self._supply.limits.page)
+        if self._must_void:
+            steps.insert(0, Rewound(START))
         try:
-            if self._must_void:
-                self._sink.rewound(START)
-                self._must_void = False
-            for step in splice.take(entries, is_last=len(entries) < self._supply.limits.page):
-                if not self._is_closed:  # by the sink, in a step before
+            for step in steps:
+                if not self._is_closed:  # while the read was under way, or by the sink, in a step before
                     self._do(step)
+            self._must_void = False
         except Exception as error:
             self._crash(error)
             return False

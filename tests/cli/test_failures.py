@@ -53,7 +53,7 @@ class Failing:
     ("error", "code"),
     [
         (CommandFailed("x", ExitCode.CANNOT_CONNECT), 3),
-        (SetupError("x"), 1),
+        (SetupError("x"), 2),
         (LogUnavailable("x"), 1),
         (BadCursor("x"), 2),
         (KeyboardInterrupt(), 130),

@@ -309,6 +309,28 @@ def test_tracing_stops_at_the_page_where_the_logs_part() -> None:
     assert splice.take(entries(2, 3, 4), is_last=False) == [Rewound(Cursor(1, 2))]
 
 
+def test_a_log_trimmed_while_it_is_traced_keeps_what_had_matched() -> None:
+    splice = live_splice(entries(1, 1, 9))
+    splice.trace()
+    splice.next_read()
+    assert splice.take(entries(1, 1, 2), is_last=False) == []
+    splice.next_read()
+
+    assert splice.take(entries(2, 7, 8), is_last=False) == [Rewound(Cursor(1, 2))]
+
+
+def test_a_log_that_forks_while_it_is_traced_is_traced_once_more() -> None:
+    splice = live_splice(entries(1, 1, 9))
+    splice.trace()
+    splice.next_read()
+    assert splice.take(entries(1, 1, 4), is_last=False) == []
+    splice.next_read()
+
+    assert splice.take([entry(2, 3)], is_last=True) == []
+    assert splice.next_read() == START
+    assert splice.take([*entries(1, 1, 2), entry(2, 3)], is_last=True) == [Rewound(Cursor(1, 2))]
+
+
 def test_nothing_follows_the_terminal() -> None:
     splice = live_splice(entries(1, 1, 2))
 

@@ -217,6 +217,28 @@ async def test_a_watch_closed_while_its_log_is_read_tells_nothing_more(redis_url
         assert (len(room.entries), len(again.entries)) == (0, 3)
 
 
+async def test_a_stream_is_never_read_twice_at_once(redis_url: str) -> None:
+    logs: list[SlowLog] = []
+
+    def slow(streams: Streams) -> SlowLog:
+        logs.append(SlowLog(streams))
+        return logs[0]
+
+    async with open_feed(redis_url, wrap_log=slow) as world:
+        _, watch = world.watch("s")
+        async with asyncio.timeout(DEADLINE_S):
+            await logs[0].asked.wait()
+        for number in range(1, 4):
+            await world.kill_subscribers()
+            await until(lambda: world.feed.stats.reconnects == number)  # noqa: B023
+        assert logs[0].reads == [START]
+
+        logs[0].gate.set()
+        await watch.synced()
+
+        assert logs[0].reads == [START, START]
+
+
 async def test_a_room_may_close_its_watch_from_within_a_delivery(world: FeedWorld) -> None:
     await world.writer.append("s", 3)
     room, watch = world.watch("s")
@@ -298,6 +320,8 @@ async def test_a_sink_that_fails_is_told_everything_anew(world: FeedWorld) -> No
 
     room.on_call = fail_once
     written += await world.writer.append("s")
+    await room.holds(written)
+    written += await world.writer.append("s", push="none") + await world.writer.append("s")
 
     await room.holds(written)
     assert room.told == [("rewound", START)]

@@ -161,6 +161,19 @@ async def test_whatever_a_dialer_raises_it_is_asked_again(redis_url: str) -> Non
         await world.watch_live("s")
 
 
+async def test_a_connection_that_worked_is_replaced_at_once(redis_url: str) -> None:
+    """The back-off grows with failures in a row, not with the losses of a long life."""
+    dialer = StumblingDialer(redis_url, [OSError("refused")] * 5)
+    times = replace(PUSHES_ONLY, backoff_first_s=0.01, backoff_cap_s=NEVER_S)
+    async with open_feed(redis_url, dialer=dialer, times=times) as world:
+        room, _ = await world.watch_live("s")
+        for number in range(1, 12):
+            await world.kill_subscribers()
+            written = await world.writer.append("s", push="none")
+            await room.until(lambda: room.last_seq == written[0].seq)  # noqa: B023
+            await until(lambda: world.feed.stats.reconnects == number)  # noqa: B023
+
+
 def test_the_back_off_doubles_is_capped_and_jittered() -> None:
     times = FeedTimes(backoff_first_s=0.1, backoff_cap_s=2.0)
     rng = random.Random(1)
@@ -218,6 +231,30 @@ async def test_each_node_has_its_connection_and_its_streams(redis_url: str) -> N
                     await room.holds(await writer.append(name, 2))
                 assert feed.stats.connects == 2
                 assert feed.stats.probe_failures == 0
+
+
+async def test_each_probe_belongs_to_the_node_of_its_connection(redis_url: str) -> None:
+    """In a cluster a node hears only the channels of its own slots."""
+    heard: set[str] = set()
+
+    async def publish(channel: str, word: bytes) -> None:
+        heard.add(channel)
+
+    def node_of(channel: str) -> int:
+        return sum(channel.encode()) % 16
+
+    async with LogConnection.open(redis_url) as connection:
+        async with Feed.open(
+            [NodeAddress.from_url(redis_url)] * 16,
+            Streams(connection),
+            keys=connection.keys,
+            publish_probe=publish,
+            node_of=node_of,
+            times=replace(PUSHES_ONLY, probe_every_s=0.01),
+        ):
+            await until(lambda: len(heard) == 16)
+
+    assert {node_of(channel) for channel in heard} == set(range(16))
 
 
 # ----------------------------------------------------------------------------------------------- the feed's own failure

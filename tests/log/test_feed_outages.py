@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -9,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
 from broadcaster.core.notices import StallReason
-from broadcaster.log.feed_options import FeedTimes
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.feed_options import FeedLimits, FeedTimes
+from broadcaster.log.streams import Streams
 from tests.support.feed_log import (
     NEVER_S,
     PROBES,
     PROMISED_S,
+    PUSHES_ONLY,
     TAILS,
     FeedWorld,
     open_feed,
@@ -85,6 +92,15 @@ async def test_the_default_times_tell_a_paused_server_within_the_promise(own_ser
 
         await room.until(lambda: room.stall is StallReason.LOG_UNAVAILABLE, within_s=PROMISED_S + 0.5)
         own_server.resume()
+
+
+async def test_a_lost_connection_that_finds_no_server_is_told(own_server: ValkeyServer) -> None:
+    async with open_feed(own_server.url) as world:
+        room, _ = await world.watch_live("s")
+
+        own_server.kill()
+
+        await room.until(lambda: room.stall is StallReason.LOG_UNAVAILABLE)
 
 
 async def test_a_watch_begun_while_the_server_is_away_is_told_and_then_served(own_server: ValkeyServer) -> None:
@@ -172,6 +188,69 @@ async def test_a_stream_that_vanished_altogether_is_told_as_stalled(checked: Fee
     await checked.connection.redis.flushall()
 
     await room.until(lambda: room.stall is StallReason.WORKER_LOST)
+
+
+async def test_a_worker_is_told_lost_by_a_second_look_soon_after_the_first(redis_url: str) -> None:
+    times = replace(TAILS, tail_check_min_s=0.05, tail_check_max_s=NEVER_S)
+    async with open_feed(redis_url, times=times, rng=OnceSoon()) as world:
+        await world.writer.set_worker("s", leased=False)
+        room, _ = world.watch("s")
+
+        await room.until(lambda: room.stall is StallReason.WORKER_LOST)
+
+
+class OnceSoon(random.Random):
+    """The first tail check comes at its earliest, every other at its latest."""
+
+    was_soon = False
+
+    def uniform(self, a: float, b: float) -> float:
+        if b != NEVER_S:
+            return super().uniform(a, b)
+        self.was_soon, was_soon = True, self.was_soon
+        return b if was_soon else a
+
+
+class FailingLog:
+    """A log whose reads go wrong from the second on, in the way the test says, until it is mended."""
+
+    def __init__(self, streams: Streams, *, hangs: bool) -> None:
+        self._streams = streams
+        self._hangs = hangs
+        self.tails = streams.tails
+        self.reads = 0
+        self.is_mended = False
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        self.reads += 1
+        if self.reads > 1 and not self.is_mended:
+            if self._hangs:
+                await asyncio.Event().wait()
+            raise LogUnavailable("the test says so")
+        return await self._streams.read(stream_id, after=after, count=count)
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["no answer", "an error"])
+async def test_a_read_that_fails_between_two_pages_is_told_and_repeated(redis_url: str, hangs: bool) -> None:
+    logs: list[FailingLog] = []
+
+    def failing(streams: Streams) -> FailingLog:
+        logs.append(FailingLog(streams, hangs=hangs))
+        return logs[0]
+
+    times = replace(PUSHES_ONLY, read_s=0.1)
+    async with open_feed(redis_url, times=times, limits=FeedLimits(page=2), wrap_log=failing) as world:
+        written = await world.writer.append("s", 5)
+        room, watch = world.watch("s")
+        await room.until(lambda: room.stall is StallReason.LOG_UNAVAILABLE)
+        assert room.entries == written[:2]
+        assert logs[0].reads > 2
+
+        logs[0].is_mended = True
+        await watch.synced()
+
+        assert room.entries == written
+        assert room.stall is None
 
 
 async def test_a_log_that_cannot_be_read_is_told_and_tried_again(checked: FeedWorld) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -222,6 +223,7 @@ async def open_feed(
     via: str | None = None,
     wrap_log: Callable[[Streams], FeedLog] = lambda streams: streams,
     timeout_s: float = 2.0,
+    rng: random.Random | None = None,
 ) -> AsyncIterator[FeedWorld]:
     """A feed over the server at ``url``, which is emptied; ``dialer``, ``via`` (a URL to subscribe
     through) and ``wrap_log`` put something in between."""
@@ -234,6 +236,7 @@ async def open_feed(
             publish_probe=connection.redis.spublish,
             times=times,
             limits=limits,
+            rng=rng,
         ) as feed:
             yield FeedWorld(connection, Writer(connection), feed)
 
