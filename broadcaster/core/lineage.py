@@ -51,7 +51,7 @@ class Lineage:
         return Cursor(self._epochs[-1], self._last_seq) if self._epochs else START
 
     def is_continued_by(self, epoch: int, first_seq: int) -> bool:
-        """Whether this is the next id of the very epoch that was last: the hot path's question, asked without a Cursor."""
+        """Whether this is the next id of the very epoch that was last: the hot path asks so, without a Cursor."""
         return first_seq == self._last_seq + 1 and bool(self._epochs) and epoch == self._epochs[-1]
 
     def append(self, cursor: Cursor) -> None:
