@@ -5,6 +5,6 @@ messages". Structs and tables are in ``anthropic_wire``, the content blocks in `
 """
 
 from broadcaster.dialects.anthropic_decode import AnthropicDecoder
-from broadcaster.dialects.anthropic_wire import FINISH_REASONS, PASSED_TYPE, PROVIDER, Fault, fault_of
+from broadcaster.dialects.anthropic_wire import FINISH_REASONS, PASSED_TYPE, PROVIDER, fault_of
 
-__all__ = ["FINISH_REASONS", "PASSED_TYPE", "PROVIDER", "AnthropicDecoder", "Fault", "fault_of"]
+__all__ = ["FINISH_REASONS", "PASSED_TYPE", "PROVIDER", "AnthropicDecoder", "fault_of"]

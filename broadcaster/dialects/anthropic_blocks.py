@@ -22,13 +22,12 @@ from broadcaster.dialects.anthropic_wire import (
     CitationsDelta,
     Delta,
     InputJsonDelta,
-    Json,
     SignatureDelta,
     TextDelta,
     ThinkingDelta,
-    extras_of,
     metadata,
 )
+from broadcaster.dialects.reading import Json, OutputMeter, extras_of
 
 _TOOL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
@@ -38,12 +37,8 @@ _RESULT_SUFFIX: Final = "_tool_result"
 class Output:
     """What the blocks of one answer share: how much the model has written, and the sources told."""
 
-    bytes: int = 0
+    meter: OutputMeter = field(default_factory=OutputMeter)
     sources: dict[str, str] = field(default_factory=dict)
-
-    def count(self, text: str) -> None:
-        """Add the UTF-8 size of a piece that the model wrote."""
-        self.bytes += len(text) if text.isascii() else len(text.encode())
 
 
 class Block(Protocol):
@@ -88,7 +83,7 @@ class _Text:
 
     def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
         if isinstance(delta, TextDelta):
-            self._output.count(delta.text)
+            self._output.meter.count(delta.text)
             out.append(ev.TextDelta(id=self._id, delta=delta.text))
             return True
         if isinstance(delta, CitationsDelta):
@@ -123,7 +118,7 @@ class _Thinking:
 
     def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
         if isinstance(delta, ThinkingDelta):
-            self._output.count(delta.thinking)
+            self._output.meter.count(delta.thinking)
             out.append(ev.ReasoningDelta(id=self._id, delta=delta.thinking))
             return True
         if isinstance(delta, SignatureDelta):
@@ -172,7 +167,7 @@ class _Tool:
     def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
         if not isinstance(delta, InputJsonDelta):
             return False
-        self._output.count(delta.partial_json)
+        self._output.meter.count(delta.partial_json)
         self._fragments.append(delta.partial_json)
         out.append(ev.ToolInputDelta(tool_call_id=self._call["tool_call_id"], input_text_delta=delta.partial_json))
         return True

@@ -16,17 +16,15 @@ Rules
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from broadcaster.core import events as ev
-from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
+from broadcaster.core.sse import SseMessage
 from broadcaster.dialects.anthropic_blocks import Block, Output, open_block
 from broadcaster.dialects.anthropic_wire import (
-    BAD_DATA,
     DELTA_TYPES,
     FINISH_REASONS,
     PASSED_TYPE,
@@ -34,21 +32,17 @@ from broadcaster.dialects.anthropic_wire import (
     BlockDelta,
     BlockStart,
     BlockStop,
-    Json,
     MessageDelta,
     MessageStart,
     MessageStop,
     Ping,
     WireEvent,
-    extras_of,
     metadata,
     told_fault,
 )
-from broadcaster.errors import BadFrame, ProviderFailed
-
-BYTES_PER_TOKEN: Final = 4
-"""For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
-other languages is smaller than with characters (a Chinese character is three bytes and about one token)."""
+from broadcaster.dialects.faults import BAD_DATA
+from broadcaster.dialects.reading import Json, Reading, extras_of, parse, token_count
+from broadcaster.errors import ProviderFailed
 
 _wire_decoder: Final[msgspec.json.Decoder[WireEvent]] = msgspec.json.Decoder(WireEvent)
 _any_decoder: Final = msgspec.json.Decoder()
@@ -62,10 +56,8 @@ class AnthropicDecoder:
 
     def __init__(self, *, request_id: str | None = None) -> None:
         self._request_id = request_id
-        self._sse = SseDecoder()
+        self._reading = Reading(self._read)
         self._is_started = False
-        self._terminal_seen = False
-        self._failure: ProviderFailed | None = None
         self._blocks: dict[int, Block | None] = {}
         self._parts = 0
         self._output = Output()
@@ -76,12 +68,12 @@ class AnthropicDecoder:
     @property
     def terminal_seen(self) -> bool:
         """Whether ``message_stop`` has come: the answer is whole."""
-        return self._terminal_seen
+        return self._reading.is_over
 
     @property
     def failure(self) -> ProviderFailed | None:
         """What the next call will raise; None while the stream is good."""
-        return self._failure
+        return self._reading.failure
 
     def decode(self, chunk: bytes) -> list[ev.Event]:
         """The events that this chunk completes.
@@ -89,28 +81,14 @@ class AnthropicDecoder:
         Raises ProviderFailed (1) with the reason of an ``error`` event, (2) ``provider_bad_data``; if events came
         before it in the chunk, these are returned and the next call raises.
         """
-        out: list[ev.Event] = []
-        if self._failure is None:
-            try:
-                for message in self._sse.decode(chunk):
-                    if not self._terminal_seen:
-                        self._read(message, out)
-            except BadFrame as error:
-                self._failure = BAD_DATA.failure(detail=error.detail)
-            except ProviderFailed as failure:
-                self._failure = failure
-        if self._failure is not None and not out:
-            raise self._failure
-        return out
+        return self._reading.decode(chunk)
 
     def flush(self) -> list[ev.Event]:
         """The body has ended: an incomplete event is dropped. Open parts stay open unless the answer is whole.
 
         Raises ProviderFailed when ``decode`` held one back.
         """
-        if self._failure is not None:
-            raise self._failure
-        self._sse.flush()
+        self._reading.flush()
         return []
 
     def usage_so_far(self) -> ev.Usage:
@@ -120,15 +98,15 @@ class AnthropicDecoder:
         cancel) that count is ``estimated``: one token for every BYTES_PER_TOKEN UTF-8 bytes of text, thinking and tool
         arguments received, rounded up, and no less than the provider's own count so far.
         """
-        reported = _count(self._usage.get("output_tokens")) or 0
-        output = reported if self._is_output_reported else max(reported, -(-self._output.bytes // BYTES_PER_TOKEN))
+        reported = token_count(self._usage.get("output_tokens")) or 0
+        output = reported if self._is_output_reported else max(reported, self._output.meter.estimated_tokens())
         details = self._usage.get("output_tokens_details")
         return ev.Usage(
-            input_tokens=_count(self._usage.get("input_tokens")),
+            input_tokens=token_count(self._usage.get("input_tokens")),
             output_tokens=output,
-            reasoning_tokens=_count(details.get("thinking_tokens")) if isinstance(details, dict) else None,
-            cached_input_tokens=_count(self._usage.get("cache_read_input_tokens")),
-            cache_write_input_tokens=_count(self._usage.get("cache_creation_input_tokens")),
+            reasoning_tokens=token_count(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+            cached_input_tokens=token_count(self._usage.get("cache_read_input_tokens")),
+            cache_write_input_tokens=token_count(self._usage.get("cache_creation_input_tokens")),
             estimated=not self._is_output_reported,
             provider_metadata=metadata(extras_of({"usage": dict(self._usage) or None})),
         )
@@ -147,7 +125,7 @@ class AnthropicDecoder:
 
     def _read_odd(self, message: SseMessage, out: list[ev.Event]) -> None:
         """An event that is no known one in its known shape: an error, one of a newer API, or nonsense."""
-        whole, mended = _parse(message)
+        whole, mended = parse(message)
         kind = whole.get("type")
         if kind == "error":
             raise told_fault(_error_type(mended))
@@ -206,14 +184,14 @@ class AnthropicDecoder:
     def _on_message_delta(self, event: MessageDelta, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
         self._take_usage(event.usage)
-        self._is_output_reported |= _count((event.usage or {}).get("output_tokens")) is not None
+        self._is_output_reported |= token_count((event.usage or {}).get("output_tokens")) is not None
         self._stop |= extras_of(_any_decoder.decode(data), "type", "delta", "usage") | extras_of(event.delta)
 
     def _on_message_stop(self, event: MessageStop, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
         for index in list(self._blocks):
             self._close(index, out)
-        self._terminal_seen = True
+        self._reading.is_over = True
         told = dict(self._stop)
         raw = told.pop("stop_reason", None)
         stop_sequence = told.pop("stop_sequence", None)
@@ -259,25 +237,6 @@ def _passed(wire_event: Json) -> ev.DataEvent:
     return ev.DataEvent(type=PASSED_TYPE, data=wire_event)
 
 
-def _parse(message: SseMessage) -> tuple[Json, str]:
-    """The object in the data, and its text, mended. Raises ProviderFailed when there is none.
-
-    (1) Servers that cut text by UTF-16 units send halves of a surrogate pair, which have no UTF-8 form: they become
-    "?". (2) Some gateways leave the type to the event's name, as in an empty ``event: ping``.
-    """
-    try:
-        whole = json.loads(message.data)
-        if isinstance(whole, dict) and message.event != DEFAULT_EVENT:
-            whole.setdefault("type", message.event)
-        mended = json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace").decode()
-        whole = _any_decoder.decode(mended)
-    except (ValueError, RecursionError):
-        raise BAD_DATA.failure(detail="an event that is not JSON") from None
-    if not isinstance(whole, dict):
-        raise BAD_DATA.failure(detail="an event that is not a JSON object")
-    return whole, mended
-
-
 def _error_type(data: str) -> object:
     try:
         whole = _any_decoder.decode(data)
@@ -290,8 +249,3 @@ def _error_type(data: str) -> object:
 def _delta_type(whole: Json) -> object:
     delta = whole.get("delta")
     return delta.get("type") if isinstance(delta, dict) else None
-
-
-def _count(value: object) -> int | None:
-    """A token count, or None for anything that is not one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -5,18 +5,18 @@ A struct holds only what the decoder branches on; whole objects stay dicts, so t
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from broadcaster.core.events import FinishReason, ProviderMetadata
+from broadcaster.dialects.faults import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, Fault
+from broadcaster.dialects.reading import Json
 from broadcaster.errors import ProviderFailed
 
 PROVIDER: Final = "anthropic"
 PASSED_TYPE: Final = "data-anthropic"
 """Type of the events that carry, untouched, a wire event that our vocabulary has no word for."""
-
-Json: TypeAlias = dict[str, Any]
 
 
 # ---------------------------------------------------------------------------------------------------------- the deltas
@@ -101,37 +101,18 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
 """Stop reasons of the wire; one that is not here becomes ``other``. The raw one always rides in the metadata."""
 
 
-class Fault(NamedTuple):
-    """What an error type of the wire means to us."""
-
-    reason: str
-    text: str
-    retryable: bool
-
-    def failure(self, *, detail: str = "", retry_after_s: float | None = None) -> ProviderFailed:
-        """The error to raise; ``detail`` must be safe to show."""
-        text = f"{self.text} ({detail})" if detail else self.text
-        return ProviderFailed(text, reason=self.reason, retryable=self.retryable, retry_after_s=retry_after_s)
-
-
-_BAD_REQUEST: Final = Fault("provider_bad_request", "the provider refused the request", False)
-_AUTH: Final = Fault("provider_auth", "the provider refused the credentials or the account", False)
-_ERROR: Final = Fault("provider_error", "the provider reported an error of its own", True)
-
-BAD_DATA: Final = Fault("provider_bad_data", "the provider sent what is not its protocol", True)
-
 _FAULTS: Final = {
-    "overloaded_error": Fault("provider_overloaded", "the provider is overloaded", True),
-    "rate_limit_error": Fault("provider_rate_limited", "the provider's rate limit is reached", True),
-    "timeout_error": Fault("provider_timeout", "the provider gave up by its own deadline", True),
-    "api_error": _ERROR,
-    "conflict_error": _ERROR,
-    "authentication_error": _AUTH,
-    "permission_error": _AUTH,
-    "billing_error": _AUTH,
-    "invalid_request_error": _BAD_REQUEST,
-    "not_found_error": _BAD_REQUEST,
-    "request_too_large": _BAD_REQUEST,
+    "overloaded_error": OVERLOADED,
+    "rate_limit_error": RATE_LIMITED,
+    "timeout_error": TIMEOUT,
+    "api_error": ERROR,
+    "conflict_error": ERROR,
+    "authentication_error": AUTH,
+    "permission_error": AUTH,
+    "billing_error": AUTH,
+    "invalid_request_error": BAD_REQUEST,
+    "not_found_error": BAD_REQUEST,
+    "request_too_large": BAD_REQUEST,
 }
 
 
@@ -147,14 +128,9 @@ def told_fault(error_type: object) -> ProviderFailed:
     """
     if isinstance(error_type, str) and (fault := fault_of(error_type)) is not None:
         return fault.failure(detail=error_type)
-    return _ERROR.failure()
+    return ERROR.failure()
 
 
 def metadata(extras: Json) -> ProviderMetadata | None:
     """Extras as provider metadata; None when there are none."""
     return {PROVIDER: extras} if extras else None
-
-
-def extras_of(whole: Json, *known: str) -> Json:
-    """The fields of an object that have no place of their own in our events, without the empty ones."""
-    return {name: value for name, value in whole.items() if name not in known and value not in (None, [], "")}

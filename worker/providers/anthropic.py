@@ -18,7 +18,8 @@ import anthropic
 import httpx2
 
 from broadcaster.core.events import Event, Usage
-from broadcaster.dialects.anthropic import AnthropicDecoder, Fault
+from broadcaster.dialects.anthropic import AnthropicDecoder
+from broadcaster.dialects.faults import Fault
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 from worker.providers.errors import BAD_ADDRESS, NO_CREDENTIALS, TRANSPORT_ERRORS, TRUNCATED, UNSENDABLE, failure_of

@@ -30,7 +30,8 @@ import aiohttp
 import anthropic
 import httpx2
 
-from broadcaster.dialects.anthropic import Fault, fault_of
+from broadcaster.dialects.anthropic import fault_of
+from broadcaster.dialects.faults import Fault
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 

@@ -1,0 +1,29 @@
+"""What a provider's errors mean to us: the same stable reasons for every wire."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from broadcaster.errors import ProviderFailed
+
+
+class Fault(NamedTuple):
+    """One meaning: a stable reason, a sentence that is safe to show, whether another attempt may end otherwise."""
+
+    reason: str
+    text: str
+    retryable: bool
+
+    def failure(self, *, detail: str = "", retry_after_s: float | None = None) -> ProviderFailed:
+        """The error to raise; ``detail`` must be safe to show."""
+        text = f"{self.text} ({detail})" if detail else self.text
+        return ProviderFailed(text, reason=self.reason, retryable=self.retryable, retry_after_s=retry_after_s)
+
+
+OVERLOADED: Final = Fault("provider_overloaded", "the provider is overloaded", True)
+RATE_LIMITED: Final = Fault("provider_rate_limited", "the provider's rate limit is reached", True)
+TIMEOUT: Final = Fault("provider_timeout", "the provider gave up by its own deadline", True)
+ERROR: Final = Fault("provider_error", "the provider reported an error of its own", True)
+AUTH: Final = Fault("provider_auth", "the provider refused the credentials or the account", False)
+BAD_REQUEST: Final = Fault("provider_bad_request", "the provider refused the request", False)
+BAD_DATA: Final = Fault("provider_bad_data", "the provider sent what is not its protocol", True)

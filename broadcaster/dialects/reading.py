@@ -1,0 +1,135 @@
+"""What the decoders of all provider wires share: the walk from bytes to SSE messages to JSON, and the counting.
+
+A decoder of a wire says what one message means; ``Reading`` does the rest by these rules:
+
+1. After the terminal event of the wire nothing more is read.
+2. A failure ends the stream too: what came before it in the same chunk is still returned, the next call raises it.
+3. The end of the body proves nothing: an incomplete message is dropped, and the decoder's ``terminal_seen`` decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+
+from broadcaster.core.events import Event, Usage
+from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
+from broadcaster.dialects.faults import BAD_DATA
+from broadcaster.errors import BadFrame, ProviderFailed
+
+Json: TypeAlias = dict[str, Any]
+
+BYTES_PER_TOKEN: Final = 4
+"""For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
+other languages is smaller than with characters (a Chinese character is three bytes and about one token)."""
+
+_any_decoder: Final = msgspec.json.Decoder()
+
+
+class ProviderDecoder(Protocol):
+    """One provider call: ``decode`` every chunk, ``flush`` at the end of the body.
+
+    The answer is whole only if ``terminal_seen`` is true at the end: a clean end of the body proves nothing.
+    """
+
+    @property
+    def terminal_seen(self) -> bool:
+        """Whether the wire's own terminal has come: the answer is whole."""
+
+    @property
+    def failure(self) -> ProviderFailed | None:
+        """What the next call will raise; None while the stream is good."""
+
+    def decode(self, chunk: bytes) -> list[Event]:
+        """The events that this chunk completes.
+
+        Raises ProviderFailed (1) with the reason of an error told in the stream, (2) ``provider_bad_data``; if events
+        came before it in the chunk, these are returned and the next call raises.
+        """
+
+    def flush(self) -> list[Event]:
+        """The body has ended: what was held back until then. Raises ProviderFailed when ``decode`` held one back."""
+
+    def usage_so_far(self) -> Usage:
+        """The counts known now; the output is ``estimated`` until the provider has reported it."""
+
+
+class Reading:
+    """Chunks → messages, each handed to ``read`` with the list its events go into; see the module's rules."""
+
+    def __init__(self, read: Callable[[SseMessage, list[Event]], None]) -> None:
+        self._read = read
+        self._sse = SseDecoder()
+        self.is_over = False
+        self.failure: ProviderFailed | None = None
+
+    def decode(self, chunk: bytes) -> list[Event]:
+        """See ProviderDecoder.decode. ``read`` sets ``is_over`` with the terminal, and raises ProviderFailed."""
+        out: list[Event] = []
+        if self.failure is None:
+            try:
+                for message in self._sse.decode(chunk):
+                    if not self.is_over:
+                        self._read(message, out)
+            except BadFrame as error:
+                self.failure = BAD_DATA.failure(detail=error.detail)
+            except ProviderFailed as failure:
+                self.failure = failure
+        if self.failure is not None and not out:
+            raise self.failure
+        return out
+
+    def flush(self) -> None:
+        """The body has ended. Raises the failure that ``decode`` held back."""
+        if self.failure is not None:
+            raise self.failure
+        self._sse.flush()
+
+
+class OutputMeter:
+    """How much the model has written, for the estimate of an answer whose output count never came."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def count(self, text: str) -> None:
+        """Add the UTF-8 size of a piece that the model wrote."""
+        self.bytes += len(text) if text.isascii() else len(text.encode())
+
+    def estimated_tokens(self) -> int:
+        """One token for every BYTES_PER_TOKEN bytes, rounded up."""
+        return -(-self.bytes // BYTES_PER_TOKEN)
+
+
+def parse(message: SseMessage) -> tuple[Json, str]:
+    """The object in the data, and its text, mended. Raises ProviderFailed when there is none.
+
+    (1) Servers that cut text by UTF-16 units send halves of a surrogate pair, which have no UTF-8 form: they become
+    "?". (2) Some gateways leave the type to the event's name, as in an empty ``event: ping``.
+    """
+    try:
+        whole = json.loads(message.data)
+        if isinstance(whole, dict) and message.event != DEFAULT_EVENT:
+            whole.setdefault("type", message.event)
+        mended = json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace").decode()
+        whole = _any_decoder.decode(mended)
+    except (ValueError, RecursionError):
+        raise BAD_DATA.failure(detail="an event that is not JSON") from None
+    if not isinstance(whole, dict):
+        raise BAD_DATA.failure(detail="an event that is not a JSON object")
+    return whole, mended
+
+
+def token_count(value: object) -> int | None:
+    """A token count, or None for anything that is not one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def extras_of(whole: Json, *known: str) -> Json:
+    """The fields of an object that have no place of their own in our events, without the empty ones."""
+    return {name: value for name, value in whole.items() if name not in known and value not in (None, [], "")}
