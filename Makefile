@@ -5,6 +5,8 @@ PORT ?= 8000
 TEST_LIMIT_S ?= 2400
 # Another interpreter to build .venv with: make install PYTHON=/path/to/python3
 PYTHON ?=
+# What the tests run on: valkey (the embedded wheel's) or redis (this machine's; Debian's 7.0 is the oldest served).
+ENGINE ?= valkey
 # make requirements UPGRADE=1 moves every pin to its newest release; without it, only what pyproject.toml asks for moves.
 UPGRADE ?=
 
@@ -15,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean requirements browser
+.PHONY: help install demo test check format clean requirements browser engine-valkey engine-redis
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -25,9 +27,10 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install browser ## run every test [TEST_LIMIT_S=2400]
-	@echo "test: pytest, at most $(TEST_LIMIT_S) s"
-	@$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S)
+test: install browser engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
+	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
+	$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S)
 
 check: install ## lint, format, types, import layers, guards
 	@echo "check: ruff"
@@ -69,6 +72,23 @@ browser:
 			</dev/null >/dev/null; then exit 0; fi; \
 	fi; \
 	echo "browser: none found; install one, e.g. 'sudo apt-get install chromium' or Google Chrome"
+
+engine-valkey: # the wheel in .venv
+
+# Debian keeps the server's program in redis-tools too, under another name; its package redis-server would also start a
+# service on port 6379.
+engine-redis: install
+	@if PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "engine: installing redis-tools"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		if apt-get -qq update && apt-get -qq -y --no-install-recommends install redis-tools </dev/null >/dev/null; then \
+			ln -sf "$$(command -v redis-check-rdb)" $(BIN)/redis-server; \
+			exit 0; \
+		fi; \
+	fi; \
+	echo "engine: no redis-server found; install one, e.g. 'sudo apt-get install redis-server'" >&2; \
+	exit 1
 
 # A command of the right name may still be too old, lack venv, or be a version manager's shim that runs nothing: ask it.
 .venv/bin/python:

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; none: an embedded server")
     key_prefix: str = Field("bc", pattern=r"^[A-Za-z0-9_.:-]{1,32}$", description="first part of every Redis key")
     data_dir: str = Field(".broadcaster", description="where the embedded server keeps its data and socket")
+    redis_server: str | None = Field(None, description="program of the embedded server; none: the wheel's, or on PATH")
     redis_timeout_s: float = Field(5.0, gt=0, description="longest wait for one answer of Redis")
     redis_connections: int = Field(32, ge=1, description="most connections of one process to Redis")
     live_ttl_s: float = Field(3600, gt=0, description="how long an open log outlives its last renewal")

