@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 START_TIMEOUT_S = 30.0
@@ -63,11 +63,16 @@ class Running:
 
 @dataclass
 class Stack:
-    """Workers and front-ends over one Redis."""
+    """Workers and front-ends over one Redis, of the code in ``code`` (None: this checkout's)."""
 
     folder: Path
     environment: Mapping[str, str]
     started: list[Running] = field(default_factory=list)
+    code: Path | None = None
+
+    def of(self, code: Path | None) -> Stack:
+        """The same stack, starting processes of another version's code; whoever ends one ends both."""
+        return replace(self, code=code)
 
     async def start(self, *command: str, environment: Mapping[str, str] | None = None) -> Running:
         """Start ``python -m …``."""
@@ -77,7 +82,9 @@ class Stack:
                 sys.executable,
                 "-m",
                 *command,
-                env={**os.environ, **self.environment, **(environment or {})},
+                env={**os.environ, **self.environment, **self._code_path(), **(environment or {})},
+                # `python -m` looks here first.
+                cwd=self.code,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -85,6 +92,9 @@ class Stack:
         running = Running(process, log)
         self.started.append(running)
         return running
+
+    def _code_path(self) -> dict[str, str]:
+        return {} if self.code is None else {"PYTHONPATH": str(self.code)}
 
     async def worker(self, **settings: object) -> Running:
         """A worker that is ready; settings as ``lease_ttl_s=1``."""
