@@ -32,7 +32,7 @@ Versions = tuple[Path | None, Path | None]
 """Where the code of the older part, and of the newer part, is; None: here."""
 
 
-@pytest.fixture(scope="session", params=EARLIER.values(), ids=EARLIER.keys())
+@pytest.fixture(scope="session", params=list(EARLIER.values()), ids=list(EARLIER))
 def earlier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of an earlier version."""
     folder = unpack(request.param, tmp_path_factory.mktemp("earlier"))
@@ -123,7 +123,7 @@ async def test_a_rolling_upgrade_loses_nothing_of_an_answer_that_runs_through_it
 
     second_front_end = await stack.of(after).front_end()
     await stack.of(after).worker()
-    assert await first_worker.end() == 0
+    assert await first_worker.end() == 0, first_worker.log.read_text()[-3000:]
     await whole.send_text("the whole answer")
     await _until_in_log(connection, generation.id, "the whole answer")
     assert await first_front_end.end() == 0
