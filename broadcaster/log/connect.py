@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from broadcaster.errors import LogUnavailable
+from broadcaster.log.connection_types import CONNECTION_TYPES
 from broadcaster.log.keys import Keys
 
 _BLOCK_MARGIN_S: Final = 5.0
@@ -82,6 +83,7 @@ def create_client(url: str, *, timeout_s: float | None, max_connections: int, co
         protocol=2,
         decode_responses=False,
     )
+    pool.connection_class = CONNECTION_TYPES[pool.connection_class]
     return Redis(connection_pool=pool)
 
 

@@ -99,7 +99,8 @@ class Conversation:
 
     async def _live(self) -> Exchange:
         try:
-            await asyncio.wait_for(self._begun.wait(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await self._begun.wait()
         except TimeoutError:
             raise TimeoutError(f"no request came for this conversation in {self._timeout_s} s") from None
         assert self._exchange is not None

@@ -57,7 +57,8 @@ class RecordedRequest:
     async def wait_disconnected(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> float:
         """When the client's close was seen. Raises TimeoutError when it stays."""
         try:
-            await asyncio.wait_for(self._gone.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._gone.wait()
         except TimeoutError:
             raise TimeoutError(f"{self.method} {self.path}: the client had not closed after {timeout_s} s") from None
         assert self.disconnected_at is not None

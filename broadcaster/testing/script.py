@@ -60,7 +60,8 @@ class Gate:
 
     async def wait_reached(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         """Until a script stands here: everything before the gate has been written. Raises TimeoutError."""
-        await asyncio.wait_for(self._reached.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await self._reached.wait()
 
     async def wait_opened(self) -> None:
         """Stand here until the test opens."""

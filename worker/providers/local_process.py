@@ -113,7 +113,8 @@ class LocalServer:
                 with suppress(ProcessLookupError):
                     stop()
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await process.wait()
                 return
 
     def _check_packages(self) -> None:
