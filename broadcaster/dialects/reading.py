@@ -4,7 +4,7 @@ A decoder of a wire says what one message means; ``Reading`` does the rest by th
 
 1. After the terminal event of the wire nothing more is read.
 2. A failure ends the stream too: what came before it in the same chunk is still returned, the next call raises it.
-3. The end of the body proves nothing: an incomplete message is dropped, and the decoder's ``terminal_seen`` decides.
+3. The end of the body proves nothing: an incomplete message is dropped, and what the decoder has read decides.
 """
 
 from __future__ import annotations
@@ -32,12 +32,19 @@ _any_decoder: Final = msgspec.json.Decoder()
 class ProviderDecoder(Protocol):
     """One provider call: ``decode`` every chunk, ``flush`` at the end of the body.
 
-    The answer is whole only if ``terminal_seen`` is true at the end: a clean end of the body proves nothing.
+    The answer is whole only if ``terminal_seen`` is true after ``flush``: a clean end of the body proves nothing.
     """
 
     @property
     def terminal_seen(self) -> bool:
-        """Whether the wire's own terminal has come: the answer is whole."""
+        """Whether the terminal event has been given: the wire's own terminal has come, or ``flush`` took its place."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last content has come, and only its counts may be missing.
+
+        A cut from here on costs the counts and not the answer: ``flush`` then gives the closing events.
+        """
 
     @property
     def failure(self) -> ProviderFailed | None:
@@ -51,7 +58,11 @@ class ProviderDecoder(Protocol):
         """
 
     def flush(self) -> list[Event]:
-        """The body has ended: what was held back until then. Raises ProviderFailed when ``decode`` held one back."""
+        """The body has ended, or broke: what was held back until then.
+
+        If the answer is whole and its terminal has not come, these are the closing events, ``terminal_seen`` is true
+        from then on. Raises ProviderFailed when ``decode`` held one back.
+        """
 
     def usage_so_far(self) -> Usage:
         """The counts known now; the output is ``estimated`` until the provider has reported it."""
