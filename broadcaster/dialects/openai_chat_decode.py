@@ -117,16 +117,22 @@ class OpenAIChatDecoder:
         except (msgspec.DecodeError, RecursionError):
             self._read_odd(message, out)
             return
-        if self._is_started and self._has_nothing_new(plain):
-            if content := plain.choices[0].delta.content:
-                self._parts.write(Kind.TEXT, content, out)
-        else:
+        if not self._is_started or self._has_news(plain):
             self._read_chunk(_any_decoder.decode(message.data), out)
+            return
+        delta = plain.choices[0].delta
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            self._parts.write(Kind.REASONING, reasoning, out)
+        if delta.content:
+            self._parts.write(Kind.TEXT, delta.content, out)
 
-    def _has_nothing_new(self, plain: PlainChunk) -> bool:
-        fingerprint, tier = plain.system_fingerprint, plain.service_tier
-        return (fingerprint is None or fingerprint == self._told.get("system_fingerprint")) and (
-            tier is None or tier == self._told.get("service_tier")
+    def _has_news(self, plain: PlainChunk) -> bool:
+        """Whether a plain chunk says more than its text."""
+        delta = plain.choices[0].delta
+        return (
+            plain.system_fingerprint not in (None, self._told.get("system_fingerprint"))
+            or plain.service_tier not in (None, self._told.get("service_tier"))
+            or bool(delta.reasoning_content and delta.reasoning)
         )
 
     def _read_odd(self, message: SseMessage, out: list[ev.Event]) -> None:

@@ -1,7 +1,7 @@
 """What is on the chat completions wire: the plain chunk as a struct, and the tables from its words to ours.
 
-Nine chunks of ten hold a piece of text and nothing that is new: ``PlainChunk`` accepts these and no other, so that
-whatever else a chunk says takes the long way and survives.
+Nine chunks of ten hold a piece of text or reasoning and nothing that is new: ``PlainChunk`` accepts these and no
+other, so that whatever else a chunk says takes the long way and survives.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ DONE: Final = "[DONE]"
 
 
 class PlainDelta(msgspec.Struct, forbid_unknown_fields=True):
-    content: str
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     role: str | None = None
     refusal: None = None
-    reasoning: None = None
-    reasoning_content: None = None
     tool_calls: None = None
     function_call: None = None
 

@@ -436,9 +436,22 @@ def test_half_a_surrogate_pair_costs_one_character_and_not_the_answer():
     assert deltas == ["Hello ", "?"]
 
 
-def test_a_plain_chunk_says_the_same_the_short_way_and_the_long_one():
-    # A field that is not in PlainChunk sends a chunk the long way.
-    plain = said("b", system_fingerprint="fp_1", service_tier="default", usage=None, obfuscation="x7")
-    strange = plain | {"vendor": None}
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": "b"},
+        {"content": ""},
+        {"content": None},
+        {"content": "b", "reasoning": "c"},
+        {"reasoning_content": "c", "reasoning": "c"},
+        {"reasoning_content": "c", "reasoning": "d"},
+        {"reasoning_content": "", "reasoning": "d"},
+    ],
+)
+@pytest.mark.parametrize("fingerprint", [None, "fp_1", "fp_2"])
+def test_a_plain_chunk_says_the_same_the_short_way_and_the_long_one(fields: Json, fingerprint: str | None):
     opening = first() | {"system_fingerprint": "fp_1", "service_tier": "default"}
+    plain = delta(**fields) | {"system_fingerprint": fingerprint, "service_tier": "default", "obfuscation": "x7"}
+    # A field that is not in PlainChunk sends a chunk the long way.
+    strange = plain | {"vendor": None}
     assert decode(stream(opening, plain, last(), DONE)) == decode(stream(opening, strange, last(), DONE))
