@@ -285,10 +285,18 @@ def test_half_a_surrogate_pair_costs_one_character_and_not_the_answer():
         {"reasoning_content": "", "reasoning": "d"},
     ],
 )
-@pytest.mark.parametrize("fingerprint", [None, "fp_1", "fp_2"])
-def test_a_plain_chunk_says_the_same_the_short_way_and_the_long_one(fields: Json, fingerprint: str | None):
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"system_fingerprint": "fp_1", "service_tier": None},
+        {"system_fingerprint": "fp_2"},
+        {"service_tier": "flex"},
+    ],
+)
+def test_a_plain_chunk_says_the_same_the_short_way_and_the_long_one(fields: Json, beside: Json):
     opening = first() | {"system_fingerprint": "fp_1", "service_tier": "default"}
-    plain = delta(**fields) | {"system_fingerprint": fingerprint, "service_tier": "default", "obfuscation": "x7"}
+    plain = delta(**fields) | beside | {"obfuscation": "x7"}
     # A field that is not in PlainChunk sends a chunk the long way.
     strange = plain | {"vendor": None}
     assert decode(stream(opening, plain, last(), DONE)) == decode(stream(opening, strange, last(), DONE))

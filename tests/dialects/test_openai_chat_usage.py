@@ -83,6 +83,19 @@ def test_what_no_count_covers_is_estimated_on_top_of_the_last_one():
     assert counts(usage) == (25, 5, True)
 
 
+def test_the_count_that_comes_with_the_reason_covers_everything():
+    early = {"prompt_tokens": 25, "completion_tokens": 12}
+    assert counts(usage_after(first(), said("Hello", usage=early), said("12345678"), last(), counted())) == (
+        25,
+        12,
+        False,
+    )
+
+
+def test_a_count_before_the_reason_may_still_rise():
+    assert counts(usage_after(first(), said("a", usage={"prompt_tokens": 25, "completion_tokens": 1}))) == (25, 1, True)
+
+
 def test_a_server_that_always_counts_nothing_is_not_believed():
     zero = {"prompt_tokens": 0, "completion_tokens": 0}
     assert counts(usage_after(first(), said("12345678", usage=zero), last() | {"usage": zero})) == (0, 2, True)
