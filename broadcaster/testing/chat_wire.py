@@ -113,6 +113,7 @@ def counts(
     prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
     completion_tokens: int = 12,
     cached_tokens: int = 0,
+    cache_write_tokens: int = 0,
     reasoning_tokens: int = 0,
 ) -> Json:
     """The ``usage`` object: cached tokens are part of the prompt's, reasoning tokens of the completion's."""
@@ -120,7 +121,11 @@ def counts(
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": cached_tokens, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": cached_tokens,
+            "cache_write_tokens": cache_write_tokens,
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": reasoning_tokens,
             "audio_tokens": 0,
@@ -231,16 +236,23 @@ class Composer:
         self._tools = 0
         self._pieces = 0
 
+    def start(self, *, content: str | None = "") -> list[WireEvent]:
+        """The chunk with the role, once."""
+        if self._is_started:
+            return []
+        self._is_started = True
+        return [role_chunk(content=content, **self._fields)]
+
     def text(self, piece: str) -> list[WireEvent]:
         """A piece of text."""
         self._pieces += 1
-        return [*self._start(), text_delta(piece, **self._fields)]
+        return [*self.start(), text_delta(piece, **self._fields)]
 
     def part(self, part: Any) -> list[WireEvent]:
         """A whole part. Raises TypeError for a part of another wire."""
         if not isinstance(part, Part):
             raise TypeError(f"not a part of the chat completions wire: {part!r}")
-        start = self._start(content=None if part.is_tool_call else "")
+        start = self.start(content=None if part.is_tool_call else "")
         if not part.is_tool_call:
             return [*start, *(chunk(delta, **self._fields) for delta in part.deltas)]
         index, self._tools = self._tools, self._tools + 1
@@ -253,14 +265,8 @@ class Composer:
         reason = reason or ("tool_calls" if self._tools else "stop")
         usage = usage or counts(completion_tokens=self._pieces)
         end = [finish_chunk(reason, **self._fields), usage_chunk(usage, **self._fields), dict(DONE)]
-        return [*self._start(), *end]
+        return [*self.start(), *end]
 
     def fail(self, type: str, message: str) -> list[WireEvent]:
         """An error object in the stream."""
         return [error(type, message)]
-
-    def _start(self, *, content: str | None = "") -> list[WireEvent]:
-        if self._is_started:
-            return []
-        self._is_started = True
-        return [role_chunk(content=content, **self._fields)]

@@ -38,6 +38,10 @@ class Composer:
         self._calls = 0
         self._pieces = 0
 
+    def start(self) -> list[WireEvent]:
+        """``response.created`` and ``response.in_progress``, once."""
+        return self._numbered([])
+
     def text(self, piece: str) -> list[WireEvent]:
         """A piece of text."""
         self._pieces += 1

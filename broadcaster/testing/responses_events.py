@@ -58,9 +58,9 @@ def response(
     }
 
 
-def event(type: str, *, sequence_number: int = 0, **fields: Any) -> WireEvent:
-    """Any event of the wire: ``event("response.output_text.done", item_id="msg_0", …)``."""
-    return {"type": type, "sequence_number": sequence_number, **deepcopy(fields)}
+def event(type: str, **fields: Any) -> WireEvent:
+    """Any event of the wire: ``event("response.output_text.done", item_id="msg_0", …)``, its number 0 unless given."""
+    return {"type": type, "sequence_number": 0, **deepcopy(fields)}
 
 
 def created(**fields: Any) -> WireEvent:
