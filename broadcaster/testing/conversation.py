@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, Final
 
 from broadcaster.testing.exchange import Exchange
-from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, RecordedRequest
+from broadcaster.testing.http1 import ClientGone, RecordedRequest
 from broadcaster.testing.script import Step
 from broadcaster.testing.wire import WireEvent
 from broadcaster.testing.wires import Composer
+
+# What asks may be a process that has just been started on a busy machine: importing an SDK alone takes it seconds.
+REQUEST_TIMEOUT_S: Final = 20.0
 
 
 class Conversation:
     """The next request for a model, in the hands of the test.
 
-    Every call first waits for the request (TimeoutError after ``timeout_s``) and returns when its bytes are written.
-    Raises ClientGone when the client has left. The request ends with exactly one of ``finish``, ``fail``,
-    ``truncate``, ``cut`` and ``reset``; leaving it unended holds the request until the server closes.
+    Every call first waits for the request (TimeoutError after ``timeout_s``) and returns when its bytes are written;
+    a request without ``stream`` gets them all at the end. Raises ClientGone when the client has left.
+
+    The request ends with exactly one of ``finish``, ``fail``, ``truncate``, ``cut`` and ``reset``; leaving it unended
+    holds the request until the server closes.
     """
 
-    def __init__(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()

@@ -149,11 +149,11 @@ def response_of(events: Sequence[WireEvent]) -> Whole:
     """The ``response``: the terminal event carries it whole, a failed one too."""
     response: Json = {}
     for event in events:
+        if "error" in event:  # as compatible servers tell it, and gateways
+            return _openai_failure(event)
         if event.get("type") == "error":
             code = event.get("code")
             return _openai_failure(chat_wire.error(code or "server_error", event.get("message", ""), code=code))
-        if "error" in event:
-            return _openai_failure(event)
         response = event.get("response", response)
         if event.get("type") in _TERMINALS:
             return Whole(_OK, response, True)

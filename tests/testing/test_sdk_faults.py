@@ -186,6 +186,7 @@ async def test_an_error_in_a_stream_of_a_response_is_an_event_and_the_helper_has
         ("responses", responses_wire.error("rate_limit_exceeded"), 429),
         ("responses", responses_wire.error("brand_new_error"), 500),
         ("responses", chat_wire.error("server_error"), 500),
+        ("responses", {"type": "error", **chat_wire.error("rate_limit_exceeded")}, 429),
     ],
 )
 async def test_an_error_in_the_stream_is_a_status_for_who_asked_for_the_whole(
