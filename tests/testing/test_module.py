@@ -26,6 +26,10 @@ async def test_it_says_where_it_listens_serves_any_model_and_ends_on_sigterm():
             "word0 ",
             "word1 ",
         ]
+        for path, text in (("/v1/chat/completions", b'{"content":"word1 "}'), ("/v1/responses", b'"delta":"word1 "')):
+            client.post("whatever", path=path)
+            await client.head()
+            assert text in b"".join(await client.chunks())
         writer.close()
     finally:
         process.terminate()
