@@ -11,9 +11,7 @@ Rules
 5. ``response.completed`` and ``response.incomplete`` are the terminal events, with the counts; whatever follows is
    ignored. ``response.failed``, an ``error`` and a response that was cancelled over there end the stream as failures,
    and so does bad data: what came before in the same chunk is still returned, the failure is raised by the next call.
-6. ``input_tokens`` are those neither read from nor written to a cache, which are counted apart; the wire's count them
-   all. The wire's own counts ride in the metadata.
-7. What a response repeats of its request (instructions, tools, …) is not told; padding (``obfuscation``) and keepalives
+6. What a response repeats of its request (instructions, tools, …) is not told; padding (``obfuscation``) and keepalives
    are dropped, and so is ``[DONE]``, which some servers send: it proves nothing.
 """
 
@@ -32,6 +30,7 @@ from broadcaster.dialects.openai_faults import told_fault
 from broadcaster.dialects.openai_responses_items import Items
 from broadcaster.dialects.openai_responses_numbers import Numbers
 from broadcaster.dialects.openai_responses_parts import Output, item_type_of
+from broadcaster.dialects.openai_responses_usage import usage_of
 from broadcaster.dialects.openai_responses_words import (
     CANCELLED,
     INCOMPLETE_REASONS,
@@ -41,7 +40,7 @@ from broadcaster.dialects.openai_responses_words import (
     passed,
     told_of,
 )
-from broadcaster.dialects.reading import Json, Reading, extras_of, parse, token_count
+from broadcaster.dialects.reading import Json, Reading, extras_of, parse
 from broadcaster.errors import ProviderFailed
 
 _DONE: Final = "[DONE]"
@@ -102,20 +101,7 @@ class OpenAIResponsesDecoder:
         All of them come with the terminal. Until then (for ever after a cancel) the output is ``estimated``: one token
         for every BYTES_PER_TOKEN UTF-8 bytes of text, reasoning and tool input received, rounded up.
         """
-        usage = self._usage
-        reported = token_count(usage.get("output_tokens"))
-        cached = _detail(usage, "input_tokens_details", "cached_tokens")
-        written = _detail(usage, "input_tokens_details", "cache_write_tokens")
-        total = token_count(usage.get("input_tokens"))
-        return ev.Usage(
-            input_tokens=None if total is None else max(0, total - (cached or 0) - (written or 0)),
-            output_tokens=self._output.meter.estimated_tokens() if reported is None else reported,
-            reasoning_tokens=_detail(usage, "output_tokens_details", "reasoning_tokens"),
-            cached_input_tokens=cached,
-            cache_write_input_tokens=written,
-            estimated=reported is None,
-            provider_metadata=metadata(extras_of({"usage": dict(usage) or None})),
-        )
+        return usage_of(self._usage, self._output.meter)
 
     # ------------------------------------------------------------------------------------------------ reading one event
 
@@ -159,7 +145,6 @@ class OpenAIResponsesDecoder:
         if event.response is None and not isinstance(event, wire.Created):
             return  # a gateway's way of keeping the connection open
         response = event.response or {}
-        self._take_usage(response)
         if self._start is None:
             self._open(response, out)
         elif response.get("id") not in (None, self._start.message_id):
@@ -167,7 +152,8 @@ class OpenAIResponsesDecoder:
 
     def _on_ending(self, event: wire.Ending, data: str, *, out: list[ev.Event]) -> None:
         response = event.response or {}
-        self._take_usage(response)
+        if isinstance(usage := response.get("usage"), dict):
+            self._usage = extras_of(usage)
         outcome = _outcome(event.outcome, response.get("status"))
         if outcome == "failed":
             raise told_fault(response.get("error"))
@@ -178,8 +164,13 @@ class OpenAIResponsesDecoder:
         strange = self._items.end(response.get("output"), out)
         out.extend(passed({"type": "response.output_item.done", "item": item}) for item in strange)
         self._reading.is_over = True
-        extras = metadata(self._told_at_end(response) | extras_of(_any_decoder.decode(data), *_OF_ENDING))
-        reason = self._finish_reason(outcome, response.get("incomplete_details"))
+        raw = _incomplete_reason(response) if outcome == "incomplete" else None
+        extras = metadata(
+            extras_of({"finishReason": raw})
+            | self._told_at_end(response)
+            | extras_of(_any_decoder.decode(data), *_OF_ENDING)
+        )
+        reason = INCOMPLETE_REASONS.get(raw or "", "other") if outcome == "incomplete" else self._finish_reason()
         out.append(self.usage_so_far())
         out.append(ev.FinishStep(finish_reason=reason, provider_metadata=extras))
         out.append(
@@ -211,10 +202,8 @@ class OpenAIResponsesDecoder:
         told = (self._start and self._start.message_metadata) or {}
         return {"model": model} if isinstance(model, str) and model != told.get("model") else None
 
-    def _finish_reason(self, outcome: str, details: object) -> ev.FinishReason:
-        if outcome == "incomplete":
-            reason = details.get("reason") if isinstance(details, dict) else None
-            return INCOMPLETE_REASONS.get(reason, "other") if isinstance(reason, str) else "other"
+    def _finish_reason(self) -> ev.FinishReason:
+        """What a completed response ended with: on this wire, its items say so."""
         if self._output.is_calling:
             return "tool-calls"
         return "content-filter" if self._output.is_refused else "stop"
@@ -233,38 +222,34 @@ class OpenAIResponsesDecoder:
 
     def _on_part_added(self, event: wire.PartAdded | wire.SummaryAdded, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
-        written = self._items.written(event, item_type_of(event.part), out=out)
+        written = self._items.written(event, item_type_of(event.part))
         if not written.add_part(event.part, event.index, out=out):
             self._pass(data, out)
 
     def _on_part_done(self, event: wire.PartDone | wire.SummaryDone, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
-        written = self._items.written(event, item_type_of(event.part), out=out)
+        written = self._items.written(event, item_type_of(event.part))
         if not written.finish_part(event.part, event.index, out=out):
             self._pass(data, out)
 
     def _on_text_delta(self, event: wire.TextDelta, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
-        written = self._items.written(event, "message", out=out)
+        written = self._items.written(event, "message")
         written.part("output_text", event.index, out=out).grow_text(event.delta, event.logprobs, out=out)
 
     def _on_written_delta(self, event: wire.WrittenDelta, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
-        self._items.written(event, event.item_type, out=out).part(event.kind, event.index, out=out).grow(
-            event.delta, out
-        )
+        self._items.written(event, event.item_type).part(event.kind, event.index, out=out).grow(event.delta, out)
 
     def _on_written_whole(self, event: wire.WrittenWhole, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
-        written = self._items.written(event, event.item_type, out=out)
+        written = self._items.written(event, event.item_type)
         if not written.settle(event.kind, event.index, whole=event.whole, out=out):
             self._pass(data, out)
 
     def _on_annotation(self, event: wire.Annotation, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
-        self._items.written(event, "message", out=out).part("output_text", event.index, out=out).cite(
-            event.annotation, out
-        )
+        self._items.written(event, "message").part("output_text", event.index, out=out).cite(event.annotation, out)
 
     def _on_input_delta(self, event: wire.InputDelta, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
@@ -288,10 +273,6 @@ class OpenAIResponsesDecoder:
 
     def _pass(self, data: str, out: list[ev.Event]) -> None:
         out.append(passed(_any_decoder.decode(data)))
-
-    def _take_usage(self, response: Json) -> None:
-        if isinstance(usage := response.get("usage"), dict):
-            self._usage |= {name: value for name, value in usage.items() if value is not None}
 
 
 _OF_RESPONSE: Final = ("id", "object", "model", "output", "usage", "error")
@@ -321,6 +302,12 @@ def _outcome(told: str, status: object) -> str:
     return max(told, status if isinstance(status, str) and status in order else told, key=order.index)
 
 
+def _incomplete_reason(response: Json) -> str | None:
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return reason if isinstance(reason, str) else None
+
+
 def _error_in(data: str) -> object:
     """The error object of an ``error`` event: nested under ``error``, or the event itself."""
     try:
@@ -328,8 +315,3 @@ def _error_in(data: str) -> object:
     except (msgspec.DecodeError, RecursionError):
         return None
     return whole.get("error", whole) if isinstance(whole, dict) else None
-
-
-def _detail(usage: Json, details: str, name: str) -> int | None:
-    whole = usage.get(details)
-    return token_count(whole.get(name)) if isinstance(whole, dict) else None

@@ -63,12 +63,12 @@ class Items:
         self._by_index: dict[tuple[str, int], Item] = {}
         self._of_type: dict[str, list[Item]] = {}
 
-    def written(self, event: OfItem, item_type: str, *, out: list[ev.Event]) -> Written:
+    def written(self, event: OfItem, item_type: str) -> Written:
         """The message or reasoning that an event means, opened if need be."""
         found = self._find(item_type, event.item_id, event.output_index)
         if isinstance(found, Written):
             return found
-        announced = Written({"type": item_type, "id": event.item_id}, output=self._output, out=out)
+        announced = Written({"type": item_type, "id": event.item_id}, output=self._output)
         self._register(announced, {"id": event.item_id}, event.output_index)
         return announced
 
@@ -90,7 +90,7 @@ class Items:
             known.close(out)
         opened = self._opened(item, out)
         self._register(opened, item, index)
-        return not isinstance(opened, Passed)
+        return opened.begin(item, out) if isinstance(opened, Written) else isinstance(opened, Tool)
 
     def finish(self, item: Json, index: int | None, *, out: list[ev.Event]) -> bool:
         """An item is whole."""
@@ -144,7 +144,7 @@ class Items:
 
     def _opened(self, item: Json, out: list[ev.Event]) -> Item:
         if item["type"] in WRITTEN:
-            return Written(item, output=self._output, out=out)
+            return Written(item, output=self._output)
         return open_tool(item, output=self._output, out=out) or Passed(item)
 
     def _register(self, opened: Item, item: Json, index: int | None) -> None:

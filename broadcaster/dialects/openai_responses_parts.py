@@ -57,6 +57,7 @@ class Part:
         self._annotations: list[Json] = []
         self._has_logprobs = False
         self._is_disputed = False
+        output.is_refused |= kind == "refusal"
         told = metadata(extras | self._refused())
         if kind in _REASONING:
             out.append(ev.ReasoningStart(id=self._id, provider_metadata=told))
@@ -138,7 +139,7 @@ class Part:
 class Written:
     """A message, or an item of reasoning."""
 
-    def __init__(self, item: Json, *, output: Output, out: list[ev.Event]) -> None:
+    def __init__(self, item: Json, *, output: Output) -> None:
         self.type: str = item["type"]
         self.is_over = False
         self._output = output
@@ -147,7 +148,10 @@ class Written:
         # In the order of their opening; None is one that we only pass on.
         self._contents: list[Part | None] = []
         self._summaries: list[Part | None] = []
-        self._settle(item, out)
+
+    def begin(self, item: Json, out: list[ev.Event]) -> bool:
+        """What the item holds already as it opens; False when it must be passed on."""
+        return self._settle(item, out)
 
     def part(self, kind: str, index: int | None, *, out: list[ev.Event]) -> Part:
         """The part that a piece belongs to, opened if need be."""

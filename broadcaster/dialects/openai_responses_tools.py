@@ -14,12 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_responses_parts import Output, named
 from broadcaster.dialects.openai_responses_words import metadata
-from broadcaster.dialects.reading import Json, extras_of
+from broadcaster.dialects.reading import Json, extras_of, tool_input
 
 _NAMES: Final = frozenset({"type", "id", "call_id", "status"})
 _FAILED: Final = frozenset({"failed", "incomplete"})
@@ -103,13 +101,16 @@ class Tool:
         return True
 
     def finish(self, item: Json, out: list[ev.Event]) -> bool:
-        """The item is whole."""
+        """The item is whole; False when it tells of the call what came too late for its input."""
+        told = self._extras() if self._is_available else None
         self._item = self._item | item
         self._settle_text(item, out)
         self.close(out)
+        late = {} if told is None else {name: value for name, value in self._extras().items() if name not in told}
         if self._kind.is_provider_run:
-            self._give_output(item, out)
-        return True
+            self._give_output(item, late, out=out)
+            return True
+        return not late
 
     def close(self, out: list[ev.Event]) -> None:
         """Nothing more will come: the input is what has been told of it."""
@@ -129,61 +130,45 @@ class Tool:
     def _give_input(self, out: list[ev.Event], *, whole: object) -> None:
         self._is_available = True
         call = self._call()
+        text = whole if isinstance(whole, str) and whole else "".join(self._pieces)
         if not self._kind.has_own_name:
             known = _NAMES | self._kind.results
-            input: Any = {name: value for name, value in self._item.items() if name not in known}
-        elif whole is None or isinstance(whole, str):
-            text = whole or "".join(self._pieces)
-            input = _parsed(text) if self._kind.is_json else text
+            fields = {name: value for name, value in self._item.items() if name not in known}
+            out.append(ev.ToolInputAvailable(**call, input=fields))
+        elif whole is not None and not isinstance(whole, str):
+            out.append(ev.ToolInputAvailable(**call, input=whole))
+        elif self._kind.is_json:
+            out.append(tool_input(call, text, empty={}))
         else:
-            input = whole
-        if isinstance(input, _NotJson):
-            out.append(ev.ToolInputError(**call, input=input.text, error_text=input.error))
-        else:
-            out.append(ev.ToolInputAvailable(**call, input=input))
+            out.append(ev.ToolInputAvailable(**call, input=text))
 
-    def _give_output(self, item: Json, out: list[ev.Event]) -> None:
+    def _give_output(self, item: Json, late: Json, *, out: list[ev.Event]) -> None:
         results = {name: value for name, value in item.items() if name in self._kind.results or name == "status"}
         call: dict[str, Any] = {"tool_call_id": self._call_id, "provider_executed": True}
         error = results.get("error")
         if error is None and results.get("status") not in _FAILED:
             results.pop("error", None)
-            out.append(ev.ToolOutputAvailable(**call, output=results))
+            out.append(ev.ToolOutputAvailable(**call, output=results, provider_metadata=metadata(late)))
         else:
-            told = metadata({"toolResult": results})
+            told = metadata({**late, "toolResult": results})
             out.append(ev.ToolOutputError(**call, error_text=_error_text(error), provider_metadata=told))
 
     def _call(self) -> dict[str, Any]:
-        extras = named(self._item)
-        if self.type != "function_call":
-            extras["itemType"] = self.type
-        if self._kind.has_own_name:
-            extras |= extras_of(self._item, *_NAMES, *self._kind.results, "name", self._kind.text or "")
-            name = self._item["name"]
-        else:
-            name = self.type.removesuffix("_call")
+        extras = named(self._item) | self._extras()
         return {
             "tool_call_id": self._call_id,
-            "tool_name": name,
+            "tool_name": self._item["name"] if self._kind.has_own_name else self.type.removesuffix("_call"),
             "provider_executed": True if self._kind.is_provider_run else None,
             "dynamic": True if self.type == "mcp_call" else None,
             "provider_metadata": metadata(extras),
         }
 
-
-@dataclass(frozen=True, slots=True)
-class _NotJson:
-    text: str
-    error: str
-
-
-def _parsed(text: str) -> Any:
-    if not text.strip():
-        return {}
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return _NotJson(text, f"the tool's arguments are not valid JSON: {error}")
+    def _extras(self) -> Json:
+        """What is told of the call beside its name and its input."""
+        extras = {} if self.type == "function_call" else {"itemType": self.type}
+        if self._kind.has_own_name:
+            extras |= extras_of(self._item, *_NAMES, *self._kind.results, "name", self._kind.text or "")
+        return extras
 
 
 def _call_id(item: Json) -> str | None:
