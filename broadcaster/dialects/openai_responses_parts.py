@@ -11,12 +11,15 @@ Rules
    a joint one would need a separator that the model did not write. A reasoning part ends when the next of its item
    opens or the item is done: only then is known what is kept on the last end (``encryptedContent``).
 5. Reasoning without any text still is an empty part: what comes after it may be sent back only together with it.
-6. Parts are matched with the content of a finished item by their order: vLLM counts ``content_index`` over all items.
+6. Parts are matched with those of the finished item by their order where none is missing (vLLM counts
+   ``content_index`` over all items), else by their indexes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any, Final
 
 from broadcaster.core import events as ev
@@ -145,9 +148,8 @@ class Written:
         self._output = output
         self._extras = named(item) | _extras(item)
         self._by_index: dict[tuple[str, int | None], Part] = {}
-        # In the order of their opening; None is one that we only pass on.
-        self._contents: list[Part | None] = []
-        self._summaries: list[Part | None] = []
+        self._of_kind: dict[str, list[Part]] = {}
+        self._strange = 0
 
     def begin(self, item: Json, out: list[ev.Event]) -> bool:
         """What the item holds already as it opens; False when it must be passed on."""
@@ -166,7 +168,7 @@ class Written:
         """A part opens; False when our vocabulary has no word for it."""
         kind = part_kind(part)
         if kind is None:
-            self._contents.append(None)
+            self._strange += 1
             return False
         if (known := self._by_index.get((kind, index))) is not None:
             known.end(out)
@@ -178,7 +180,7 @@ class Written:
     def finish_part(self, part: Json, index: int | None, *, out: list[ev.Event]) -> bool:
         """A part is whole; False when it must be passed on."""
         kind = part_kind(part)
-        return kind is not None and self._finish_part(self._told(kind, index, out=out), part, out=out)
+        return kind is not None and self._finish_part(self._told(kind, index, out=out), part, out)
 
     def finish(self, item: Json, out: list[ev.Event]) -> bool:
         """The item is whole; False when it must be passed on."""
@@ -200,54 +202,62 @@ class Written:
     def _open(self, kind: str, index: int | None, *, out: list[ev.Event]) -> Part:
         extras = self._extras
         if kind in _REASONING:
-            for earlier in self._by_index.values():
-                earlier.end(out)
+            self._end_all(out)
+        opened = self._of_kind.setdefault(kind, [])
         if kind == "summary_text":
-            extras = extras | {"summaryIndex": index if index is not None else len(self._summaries)}
-        part = Part(kind, extras, output=self._output, out=out)
-        self._by_index[kind, index] = part
-        (self._summaries if kind == "summary_text" else self._contents).append(part)
+            extras = extras | {"summaryIndex": index if index is not None else len(opened)}
+        part = self._by_index[kind, index] = Part(kind, extras, output=self._output, out=out)
+        opened.append(part)
         return part
 
     def _settle(self, item: Json, out: list[ev.Event], *, is_final: bool = False) -> bool:
         """Compare with the item as it stands; False when something in it must be passed on."""
-        is_settled = True
-        for parts, wire_parts in ((self._summaries, item.get("summary")), (self._contents, item.get("content"))):
-            for at, wire_part in enumerate(wire_parts if isinstance(wire_parts, list) else ()):
-                if at == len(parts):
-                    is_settled &= self._announce(wire_part, parts, out=out)
-                if (part := parts[at]) is None:
+        lists = _list(item.get("summary")), _list(item.get("content"))
+        strange = sum(part_kind(wire_part) is None for wire_parts in lists for wire_part in wire_parts)
+        is_settled = strange <= self._strange
+        self._strange = max(self._strange, strange)
+        for wire_parts in lists:
+            by_order = self._matched_by_order(wire_parts)
+            for at, wire_part in enumerate(wire_parts):
+                if (kind := part_kind(wire_part)) is None:
                     continue
-                if part.kind != part_kind(wire_part):
-                    is_settled = False
-                elif is_final:
-                    is_settled &= self._finish_part(part, wire_part, out=out)
-                else:
-                    is_settled &= part.settle_part(wire_part, out)
+                part = next(by_order[kind]) if kind in by_order else self._by_index.get((kind, at))
+                part = part or self._open(kind, at, out=out)
+                settle = self._finish_part if is_final else Part.settle_part
+                is_settled &= settle(part, wire_part, out)
         return is_settled
 
-    def _announce(self, wire_part: Any, parts: list[Part | None], *, out: list[ev.Event]) -> bool:
-        """Open a part that only its item tells of; False when our vocabulary has no word for it."""
-        kind = part_kind(wire_part)
-        if kind is None or (kind == "summary_text") != (parts is self._summaries):
-            parts.append(None)
-            return False
-        self._open(kind, len(parts), out=out)
-        return True
+    def _matched_by_order(self, wire_parts: list[Any]) -> dict[str, Iterator[Part]]:
+        """The parts of those kinds that do not go by their indexes (rule 6)."""
+        by_order: dict[str, Iterator[Part]] = {}
+        for kind, opened in self._of_kind.items():
+            places = [at for at, wire_part in enumerate(wire_parts) if part_kind(wire_part) == kind]
+            is_indexed = all((kind, at) in self._by_index for at in places)
+            if not is_indexed and (len(opened) == len(places) or (kind, None) in self._by_index):
+                by_order[kind] = chain(opened, repeat(opened[-1]))
+        return by_order
 
-    def _finish_part(self, part: Part, wire_part: Json, *, out: list[ev.Event]) -> bool:
+    def _finish_part(self, part: Part, wire_part: Json, out: list[ev.Event]) -> bool:
         is_settled = part.settle_part(wire_part, out)
         if part.kind not in _REASONING:
             part.end_with(wire_part, out)
         return is_settled
 
     def _close(self, extras: Json, out: list[ev.Event]) -> None:
-        is_empty = self.type == "reasoning" and not self.is_over and not self._by_index
+        is_empty = self.type == "reasoning" and not self.is_over and not self._of_kind
         self.is_over = True
         if is_empty and (self._extras or extras):
             Part("reasoning_text", self._extras, output=self._output, out=out).end(out, extras=extras)
-        for part in self._by_index.values():
-            part.end(out, extras=extras if self.type == "reasoning" else None)
+        self._end_all(out, extras=extras if self.type == "reasoning" else None)
+
+    def _end_all(self, out: list[ev.Event], *, extras: Json | None = None) -> None:
+        for parts in self._of_kind.values():
+            for part in parts:
+                part.end(out, extras=extras)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def part_kind(part: object) -> str | None:
