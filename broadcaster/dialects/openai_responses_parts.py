@@ -8,8 +8,8 @@ Rules
 3. Annotations come out one by one where they belong, and all together on the end of their text, since a fold keeps only
    the last value of a metadata key. A cited web page is also a source, once for each URL.
 4. Each part of a reasoning summary is a reasoning part of its own: on the wire they are separate texts with titles, and
-   a joint one would need a separator that the model did not write. A reasoning part ends when the next of its item
-   opens or the item is done: only then is known what is kept on the last end (``encryptedContent``).
+   a joint one would need a separator that the model did not write. A reasoning part ends when it has text and the
+   next of its item opens, or when the item is done: only then is known what the last end keeps (``encryptedContent``).
 5. Reasoning without any text still is an empty part: what comes after it may be sent back only together with it.
 6. Parts are matched with those of the finished item by their order where none is missing (vLLM counts
    ``content_index`` over all items), else by their indexes.
@@ -66,6 +66,11 @@ class Part:
             out.append(ev.ReasoningStart(id=self._id, provider_metadata=told))
         else:
             out.append(ev.TextStart(id=self._id, provider_metadata=told))
+
+    @property
+    def has_text(self) -> bool:
+        """Whether anything has been written."""
+        return any(self._pieces)
 
     def grow(self, delta: str, out: list[ev.Event]) -> None:
         """The next piece."""
@@ -202,7 +207,7 @@ class Written:
     def _open(self, kind: str, index: int | None, *, out: list[ev.Event]) -> Part:
         extras = self._extras
         if kind in _REASONING:
-            self._end_all(out)
+            self._end_all(out, is_next=True)
         opened = self._of_kind.setdefault(kind, [])
         if kind == "summary_text":
             extras = extras | {"summaryIndex": index if index is not None else len(opened)}
@@ -250,10 +255,11 @@ class Written:
             Part("reasoning_text", self._extras, output=self._output, out=out).end(out, extras=extras)
         self._end_all(out, extras=extras if self.type == "reasoning" else None)
 
-    def _end_all(self, out: list[ev.Event], *, extras: Json | None = None) -> None:
+    def _end_all(self, out: list[ev.Event], *, extras: Json | None = None, is_next: bool = False) -> None:
         for parts in self._of_kind.values():
             for part in parts:
-                part.end(out, extras=extras)
+                if part.has_text or not is_next:
+                    part.end(out, extras=extras)
 
 
 def _list(value: object) -> list[Any]:

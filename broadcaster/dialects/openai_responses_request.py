@@ -18,7 +18,7 @@ Source: the openai package's ``ResponseInputParam`` and ``ToolParam``; the anthr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from broadcaster.dialects.reading import Json
@@ -27,6 +27,9 @@ _LEFT_OUT: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use"
 _RESULT_SUFFIX: Final = "_tool_result"
 _ITEMS: Final = frozenset({"reasoning", "item_reference", "function_call", "function_call_output"})
 """Parts in a message that are items over there."""
+_PLAIN: Final = frozenset({None, "custom"})
+"""The types of a tool that is the caller's own; ``function`` is in the shape of Responses."""
+_SCHEMAS: Final = frozenset({"input_schema", "parameters"})
 
 
 def responses_input(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
@@ -49,11 +52,20 @@ def _items_of(message: Json) -> list[Json]:
     if role is not None:
         message = {"type": "message", **message}
     kept = {name: value for name, value in message.items() if name != "tool_calls"} if calls else message
-    items = _split(kept, content) if isinstance(content, list) else [kept] if content is not None or not calls else []
+    items = (
+        _split(kept, content)
+        if isinstance(content, list | tuple)
+        else [kept]
+        if content is not None or not calls
+        else []
+    )
     return items + [_chat_call(call) for call in calls or ()]
 
 
-def _split(message: Json, content: Sequence[Any]) -> list[Json]:
+def _split(message: Json, content: Any) -> list[Json]:
+    """A message, and the calls and results that stood in it, in their order."""
+    if not isinstance(content, list | tuple):
+        return [message]
     items: list[Json] = []
     parts: list[Any] = []
     for part in content:
@@ -103,7 +115,7 @@ def _chat_call(call: Json) -> Json:
 
 
 def _result(id: Any, content: Any, *, is_error: bool = False) -> Json:
-    if isinstance(content, list):
+    if isinstance(content, list | tuple):
         parts = [turned for part in content if not _is_left_out(part) for turned in _parts_of(part, role="user")]
         match parts:
             case []:
@@ -135,11 +147,8 @@ def _parts_of(part: Any, *, role: Any) -> list[Any]:
             return [{"type": "input_image", "image_url": url, "detail": "auto"}]
         case {"type": "file", "file": dict(file)}:
             return [{"type": "input_file", **file}]
-        case {"type": "document", "source": {"type": "content", "content": content}}:
-            inner = content if isinstance(content, list) else [content]
-            return [turned for each in inner for turned in _parts_of(each, role=role)]
         case {"type": "document", "source": dict(source)}:
-            return [_document(source, title=part.get("title"), role=role)]
+            return _document(part, source, role=role)
         case _:
             return [part]
 
@@ -156,18 +165,27 @@ def _image(source: Json) -> Json:
             return {"type": "input_image", "image_url": _url(source), "detail": "auto"}
 
 
-def _document(source: Json, *, title: Any, role: Any) -> Json:
+def _document(part: Json, source: Json, *, role: Any) -> list[Any]:
     match source:
         case {"type": "text", "data": text}:
-            return _text(f"{title}\n\n{text}" if title else text, role=role)
+            return _headed(part, [_text(text, role=role)], role=role)
+        case {"type": "content", "content": content}:
+            inner = content if isinstance(content, list | tuple) else [content]
+            return _headed(part, [turned for each in inner for turned in _parts_of(each, role=role)], role=role)
         case {"type": "file", "file_id": id}:
-            return {"type": "input_file", "file_id": id}
+            return [{"type": "input_file", "file_id": id}]
         case {"type": "url", "url": url}:
-            return {"type": "input_file", "file_url": url}
+            return [{"type": "input_file", "file_url": url}]
         case _:
-            default = "document.pdf" if source.get("media_type") == "application/pdf" else "document"
-            filename = title if isinstance(title, str) and title else default
-            return {"type": "input_file", "filename": filename, "file_data": _url(source)}
+            # A file is refused without a name.
+            return [{"type": "input_file", "filename": part.get("title") or "document.pdf", "file_data": _url(source)}]
+
+
+def _headed(part: Json, body: list[Any], *, role: Any) -> list[Any]:
+    """A document's parts behind its title and what its sender says of it."""
+    told = (part.get(name) for name in ("title", "context"))
+    head = "\n".join(text for text in told if isinstance(text, str) and text)
+    return [_text(head, role=role), *body] if head else body
 
 
 def _url(source: Json) -> Any:
@@ -183,12 +201,14 @@ def _url(source: Json) -> Any:
 def _tool(tool: Json) -> Json:
     match tool:
         case {"type": "function", "function": dict(function)}:
-            return {"type": "function", "strict": False, "parameters": None, **function}
+            return {"type": "function", "parameters": None, **function, "strict": function.get("strict") is True}
         case {"type": "custom", "custom": dict(custom)}:
             return {"type": "custom", **custom}
-        case {"name": name, "input_schema": schema}:
+        case {"name": name, "input_schema": schema} | {"name": name, "parameters": schema} if (
+            tool.get("type") in _PLAIN
+        ):
             told = {"description": tool["description"]} if isinstance(tool.get("description"), str) else {}
-            strict = tool.get("strict", False)
+            strict = tool.get("strict") is True
             return {"type": "function", "name": name, **told, "parameters": schema, "strict": strict}
         case _:
             return tool
