@@ -8,12 +8,12 @@ Rules
    yet): they are passed on, and the finished item brings the call.
 3. A finished item that nobody announced is opened and closed; one that is finished twice says nothing new.
 4. The end of the answer lists all items once more. Those that were never finished are, those that never came are
-   opened and closed; they are told apart by counting each type, since ids and places differ between servers.
+   opened and closed. They are told apart by name; one of an unknown name is the next of its type that none is named
+   for (LiteLLM names a message anew there), and not by place, since servers sort them differently.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final, Protocol, TypeAlias
 
 from broadcaster.core import events as ev
@@ -104,22 +104,24 @@ class Items:
 
     def end(self, output: object, out: list[ev.Event]) -> list[Json]:
         """The answer is whole (rule 4). Returns the items that must be passed on."""
+        items = [item for item in output if _is_item(item)] if isinstance(output, list) else []
+        named = {id(known) for item in items if (known := self._named(item["type"], item)) is not None}
+        nameless = {
+            item_type: [known for known in so_far if id(known) not in named]
+            for item_type, so_far in self._of_type.items()
+        }
         passed: list[Json] = []
-        counts: Counter[str] = Counter()
-        for item in output if isinstance(output, list) else ():
-            if not isinstance(item, dict) or not isinstance(item_type := item.get("type"), str):
-                passed.append(item)
-                continue
-            so_far = self._of_type.get(item_type, [])
-            known = so_far[counts[item_type]] if counts[item_type] < len(so_far) else None
-            counts[item_type] += 1
+        for item in items:
+            known = self._named(item["type"], item)
+            if known is None and (unclaimed := nameless.get(item["type"])):
+                known = unclaimed.pop(0)
             if known is None:
                 known = self._opened(item, out)
                 self._register(known, item, None)
             if not known.is_over and _may_be(known, item) and not known.finish(item, out):
                 passed.append(item)
-        for items in self._of_type.values():
-            for known in items:
+        for so_far in self._of_type.values():
+            for known in so_far:
                 known.close(out)
         return passed
 
@@ -153,6 +155,10 @@ class Items:
         if index is not None:
             self._by_index[opened.type, index] = opened
         self._of_type.setdefault(opened.type, []).append(opened)
+
+
+def _is_item(item: object) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("type"), str)
 
 
 def _ids(item: Json) -> list[str]:

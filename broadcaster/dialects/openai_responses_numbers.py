@@ -21,12 +21,12 @@ DOUBLES_KEPT: Final = 64
 
 
 class Numbers:
-    """Ask ``is_double`` for every event, in order."""
+    """Ask ``is_double`` for every event, in order. Of the last events only hashes are kept: one may hold an image."""
 
     def __init__(self) -> None:
         self._last: int | None = None
         self._are_kept = True
-        self._recent: deque[str] = deque(maxlen=DOUBLES_KEPT)
+        self._recent: deque[int] = deque(maxlen=DOUBLES_KEPT)
 
     def is_double(self, number: int | None, data: str) -> bool:
         """Whether this event has been before. Raises ProviderFailed when one before it is missing."""
@@ -36,9 +36,9 @@ class Numbers:
         if self._last is not None and number != self._last + 1:
             if number > self._last:
                 raise BAD_DATA.failure(detail="a hole in the sequence numbers")
-            if data in self._recent:
+            if hash(data) in self._recent:
                 return True
             self._are_kept = False
         self._last = number
-        self._recent.append(data)
+        self._recent.append(hash(data))
         return False

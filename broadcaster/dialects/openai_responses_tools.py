@@ -54,34 +54,27 @@ _KINDS: Final = {
 
 def open_tool(item: Json, *, output: Output, out: list[ev.Event]) -> Tool | None:
     """The tool call that an item is; None when it is none, or lacks what names it."""
-    kind = _KINDS.get(item["type"])
-    if kind is None or _call_id(item) is None:
+    kind, call_id = _KINDS.get(item["type"]), _call_id(item)
+    if kind is None or call_id is None or (kind.has_own_name and not isinstance(item.get("name"), str)):
         return None
-    if kind.has_own_name and not isinstance(item.get("name"), str):
-        return None
-    return Tool(item, kind, output=output, out=out)
+    return Tool(item, kind, call_id=call_id, output=output, out=out)
 
 
 class Tool:
     """One call, from its start to its input and, if the provider runs it, its output."""
 
-    def __init__(self, item: Json, kind: _Kind, *, output: Output, out: list[ev.Event]) -> None:
+    def __init__(self, item: Json, kind: _Kind, *, call_id: str, output: Output, out: list[ev.Event]) -> None:
         self.type: str = item["type"]
+        self.call_id = call_id
         self.is_over = False
         self._kind = kind
         self._output = output
         self._item = item
         self._pieces: list[str] = []
         self._is_available = False
-        self._call_id = _call_id(item) or ""
         output.is_calling |= not kind.is_provider_run
         out.append(ev.ToolInputStart(**self._call()))
         self._settle_text(item, out)
-
-    @property
-    def call_id(self) -> str:
-        """What the call is known by."""
-        return self._call_id
 
     def grow(self, delta: str, out: list[ev.Event]) -> bool:
         """The next piece of the input's text; False when the input is whole already."""
@@ -89,7 +82,7 @@ class Tool:
             return False
         self._pieces.append(delta)
         self._output.meter.count(delta)
-        out.append(ev.ToolInputDelta(tool_call_id=self._call_id, input_text_delta=delta))
+        out.append(ev.ToolInputDelta(tool_call_id=self.call_id, input_text_delta=delta))
         return True
 
     def settle(self, whole: object, out: list[ev.Event]) -> bool:
@@ -144,7 +137,7 @@ class Tool:
 
     def _give_output(self, item: Json, late: Json, *, out: list[ev.Event]) -> None:
         results = {name: value for name, value in item.items() if name in self._kind.results or name == "status"}
-        call: dict[str, Any] = {"tool_call_id": self._call_id, "provider_executed": True}
+        call: dict[str, Any] = {"tool_call_id": self.call_id, "provider_executed": True}
         error = results.get("error")
         if error is None and results.get("status") not in _FAILED:
             results.pop("error", None)
@@ -156,7 +149,7 @@ class Tool:
     def _call(self) -> dict[str, Any]:
         extras = named(self._item) | self._extras()
         return {
-            "tool_call_id": self._call_id,
+            "tool_call_id": self.call_id,
             "tool_name": self._item["name"] if self._kind.has_own_name else self.type.removesuffix("_call"),
             "provider_executed": True if self._kind.is_provider_run else None,
             "dynamic": True if self.type == "mcp_call" else None,

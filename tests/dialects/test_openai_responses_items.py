@@ -132,6 +132,20 @@ def test_an_index_used_twice_still_gives_two_messages():
     assert told(content(raw)) == [("TextDelta", "a"), ("TextDelta", "b")]
 
 
+def test_a_message_that_the_end_names_anew_is_not_told_twice():
+    renamed = {**HELLO.item, "id": "msg_other"}
+    assert told(content(stream(created(), *HELLO.events(0)[:-1], wire.completed(renamed)))) == [
+        ("TextDelta", "Hello world")
+    ]
+
+
+def test_an_item_that_only_the_end_tells_of_is_not_taken_for_another():
+    silent = message(id="msg_0").item
+    assert told(content(stream(created(), *HELLO.events(1)[1:-1], wire.completed(silent, HELLO.item)))) == [
+        ("TextDelta", "Hello world")
+    ]
+
+
 def test_the_end_never_finishes_a_call_with_the_arguments_of_another():
     raw = stream(created(), *CALL.events(0)[:3], wire.completed(call("f", '{"y":2}', call_id="call_2", id="fc_2").item))
     assert told(content(raw)) == [("input", {"x": 1})]

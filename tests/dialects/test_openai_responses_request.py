@@ -266,11 +266,8 @@ def _told(messages_: list[dict[str, Any]], *types: str) -> list[str]:
 
 
 def test_what_is_sent_is_what_the_openai_package_calls_input_and_tools():
-    messages_ = [
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": "a"}, {"type": "image", "source": {"type": "url", "url": "u"}}],
-        },
+    messages_: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]},
         {"role": "assistant", "content": [CALL]},
         {"role": "user", "content": [RESULT]},
     ]
