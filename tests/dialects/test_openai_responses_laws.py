@@ -1,0 +1,217 @@
+"""Responses decode: laws that hold for every stream and every way the network cuts it."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broadcaster.core import events as ev
+from broadcaster.core.fold import Fold
+from broadcaster.dialects.openai_responses import OpenAIResponsesDecoder
+from broadcaster.errors import ProviderFailed
+from tests.dialects import responses_wire as wire
+from tests.dialects.responses_streams import GOOD_ENDINGS, STREAMS
+from tests.dialects.responses_wire import Json, Output, answer, call, message, refusal, stream, text
+from tests.dialects.test_anthropic_laws import check_order, json_values, pieces, words
+
+Outcome = tuple[list[ev.Event], str | None, bool, ev.Usage]
+
+
+def outcome(*chunks: bytes) -> Outcome:
+    """All a caller can see: the events, the reason of a failure, whether the answer is whole, the usage."""
+    decoder, events, reason = OpenAIResponsesDecoder(), list[ev.Event](), None
+    try:
+        for chunk in chunks:
+            events += decoder.decode(chunk)
+        events += decoder.flush()
+    except ProviderFailed as failure:
+        reason = failure.reason
+    return events, reason, decoder.terminal_seen, decoder.usage_so_far()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_cut_at_any_byte_gives_the_same(name: str):
+    raw = STREAMS[name]
+    whole = outcome(raw)
+    for cut in range(len(raw) + 1):
+        assert outcome(raw[:cut], raw[cut:]) == whole, f"cut at {cut}"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_comes_byte_by_byte_gives_the_same(name: str):
+    raw = STREAMS[name]
+    assert outcome(*(raw[at : at + 1] for at in range(len(raw)))) == outcome(raw)
+
+
+@pytest.mark.parametrize("name", GOOD_ENDINGS)
+def test_a_good_stream_obeys_the_order_and_ends_once(name: str):
+    events, reason, is_whole, _ = outcome(STREAMS[name])
+    assert (reason, is_whole) == (None, True)
+    check_order(events)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_event_can_be_stored_and_read_back(name: str):
+    for event in outcome(STREAMS[name])[0]:
+        assert not isinstance(event, ev.UnknownEvent)
+        raw = ev.encode_event(event)
+        assert b"\n" not in raw
+        assert b"\r" not in raw
+        assert ev.decode_event(raw) == event
+
+
+# ------------------------------------------------------------------------------------------------ streams by hypothesis
+
+annotations = st.lists(st.builds(wire.url_citation, words, words) | st.fixed_dictionaries({"type": words}), max_size=2)
+parts = st.builds(lambda said, cited: text(*said, annotations=cited), pieces, annotations) | st.builds(
+    lambda said: refusal(*said), pieces
+)
+
+
+@st.composite
+def calls(draw: st.DrawFn, number: int) -> tuple[Output, Any]:
+    value = draw(st.dictionaries(words, json_values, max_size=3))
+    text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    fragments = [text[begin:end] for begin, end in pairwise([0, *cuts, len(text)])]
+    return call("a_tool", *fragments, id=f"fc_{number}", call_id=f"call_{number}"), value
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[list[Json], dict[str, Any]]:
+    """A proper stream, with keepalives and strange events strewn in, and what a client must be able to read from it."""
+    outputs: list[Output] = []
+    told: dict[str, Any] = {"text": [], "reasoning": [], "inputs": [], "annotations": []}
+    for number in range(draw(st.integers(0, 5))):
+        match draw(st.sampled_from(["message", "reasoning", "call"])):
+            case "message":
+                drawn = draw(st.lists(parts, max_size=3))
+                outputs.append(message(*drawn, id=f"msg_{number}"))
+                told["text"] += [part.get("text", part.get("refusal")) for part, _ in drawn]
+                told["annotations"] += [each for part, _ in drawn for each in part.get("annotations", [])]
+            case "reasoning":
+                summaries, texts = draw(st.lists(pieces, max_size=2)), draw(st.lists(pieces, max_size=2))
+                outputs.append(wire.reasoning(*summaries, texts=texts, id=f"rs_{number}", encrypted="ZW5j"))
+                told["reasoning"] += ["".join(each) for each in summaries + texts] or [""]
+            case _:
+                output, value = draw(calls(number))
+                outputs.append(output)
+                told["inputs"].append(value)
+    events = answer(*outputs)
+    for at in sorted(draw(st.lists(st.integers(2, len(events) - 1), max_size=3)), reverse=True):
+        events.insert(at, {"type": draw(st.sampled_from(["keepalive", "response.mood"]))})
+    return events, told
+
+
+def read_back(events: list[ev.Event]) -> dict[str, Any]:
+    told: dict[str, Any] = {"text": {}, "reasoning": {}, "inputs": [], "annotations": []}
+    for event in events:
+        extras = (getattr(event, "provider_metadata", None) or {}).get("openai", {})
+        match event:
+            case ev.TextStart(id=id):
+                told["text"][id] = ""
+            case ev.TextDelta(id=id, delta=delta):
+                told["text"][id] += delta
+                told["annotations"] += [extras["annotation"]] if "annotation" in extras else []
+            case ev.ReasoningStart(id=id):
+                told["reasoning"][id] = ""
+            case ev.ReasoningDelta(id=id, delta=delta):
+                told["reasoning"][id] += delta
+            case ev.ToolInputAvailable(input=value):
+                told["inputs"].append(value)
+    return {**told, "text": [*told["text"].values()], "reasoning": [*told["reasoning"].values()]}
+
+
+def cut(data: st.DataObject, raw: bytes) -> list[bytes]:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6), label="cuts"))
+    return [raw[begin:end] for begin, end in pairwise([0, *cuts, len(raw)])]
+
+
+@settings(deadline=None)
+@given(answers(), st.data())
+def test_nothing_of_an_answer_is_lost_however_it_is_cut(answer: tuple[list[Json], dict[str, Any]], data: st.DataObject):
+    wire_events, told = answer
+    raw = data.draw(st.sampled_from([stream(*wire_events), wire.bare(*wire_events)]), label="raw")
+    events, reason, is_whole, usage = outcome(*cut(data, raw))
+    assert (reason, is_whole, usage.estimated) == (None, True, False)
+    check_order(events)
+    assert read_back(events) == told
+
+
+@given(answers())
+def test_an_answer_folds_to_the_text_that_was_sent(answer: tuple[list[Json], dict[str, Any]]):
+    wire_events, told = answer
+    fold = Fold()
+    for event in outcome(stream(*wire_events))[0]:
+        fold.apply(ev.encode_event(event))
+    assert fold.state.text == "".join(told["text"])
+    assert fold.state.reasoning == "".join(told["reasoning"])
+    assert all(part.get("state") != "streaming" for part in fold.state.parts)
+
+
+REPEATED = (
+    "delta",
+    "text.done",
+    "refusal.done",
+    "arguments.done",
+    "part.added",
+    "part.done",
+    "item.added",
+    "item.done",
+)
+"""What a stream tells more than once, so that a server may leave any of it out, though not all but a delta."""
+
+
+@settings(deadline=None)
+@given(answers(), st.sets(st.sampled_from(REPEATED)))
+def test_nothing_is_lost_or_doubled_whatever_a_server_leaves_out(
+    answer: tuple[list[Json], dict[str, Any]], left_out: set[str]
+):
+    wire_events, told = answer
+    raw = stream(*[event for event in wire_events if not event["type"].endswith(tuple(left_out))])
+    events, reason, is_whole, _ = outcome(raw)
+    assert (reason, is_whole) == (None, True)
+    check_order(events)
+    said = read_back(events)
+    for what in ("text", "reasoning"):
+        assert sorted(filter(None, said[what])) == sorted(filter(None, told[what]))
+    assert said["inputs"] == told["inputs"]
+
+
+@given(answers(), st.data())
+def test_a_stream_that_breaks_off_is_never_whole_and_says_nothing_that_was_not_sent(
+    answer: tuple[list[Json], dict[str, Any]], data: st.DataObject
+):
+    wire_events, told = answer
+    raw = stream(*wire_events)
+    broken = raw[: data.draw(st.integers(0, len(raw) - 1), label="cut")]
+    events, reason, is_whole, _ = outcome(broken)
+    assert (reason, is_whole) == (None, False)
+    assert not any(isinstance(event, ev.Finish) for event in events)
+    assert "".join(told["text"]).startswith("".join(read_back(events)["text"]))
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_garbage_ends_in_silence_or_in_a_failure_and_never_in_an_answer(chunks: list[bytes]):
+    events, reason, is_whole, _ = outcome(*chunks)
+    assert not is_whole
+    assert reason in (None, "provider_bad_data", "provider_error")
+    assert not any(isinstance(event, ev.Finish) for event in events)
+
+
+fields = st.sampled_from(
+    ["type", "item", "part", "item_id", "output_index", "content_index", "delta", "text", "response", "sequence_number"]
+)
+kinds = st.sampled_from(["message", "response.created", "response.output_item.done", "response.content_part.added"])
+
+
+@given(st.lists(st.dictionaries(fields, json_values | kinds, max_size=5), max_size=6))
+def test_objects_of_the_wrong_shape_are_bad_data_and_never_a_crash(objects: list[Json]):
+    raw = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in objects)
+    events, reason, is_whole, _ = outcome(stream(wire.created()) + raw)
+    assert reason in (None, "provider_bad_data", "provider_error")
+    assert not is_whole
+    assert isinstance(events[0], ev.Start)
