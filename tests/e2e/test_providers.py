@@ -160,7 +160,7 @@ async def test_a_route_that_leads_nowhere_is_refused_in_one_line_by_every_proces
     stack: Stack, command: tuple[str, ...]
 ) -> None:
     refused = {
-        "BROADCASTER_ROUTES": '{"gpt-*": "nobody"}',
+        "BROADCASTER_ROUTES": '{"gpt-*": "nobody", "*": "local"}',
         "BROADCASTER_PROVIDERS": '{"mine": {"wire": "openai", "base_url": "http://127.0.0.1:9/v1"}}',
         "BROADCASTER_DATA_DIR": str(stack.folder / "data"),
     }

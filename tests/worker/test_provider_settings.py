@@ -26,7 +26,13 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spec(**fields: Any) -> dict[str, Any]:
+    """A provider as JSON says it."""
     return {"wire": "openai", "base_url": SERVER, **fields}
+
+
+def settings_with(**fields: Any) -> Settings:
+    """Settings of which some are as JSON says them."""
+    return Settings(**fields)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ def spec(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str, Any]):
-    assert isinstance(Settings(providers={"mine": spec(**fields)}).providers["mine"], ProviderSpec)
+    assert isinstance(settings_with(providers={"mine": spec(**fields)}).providers["mine"], ProviderSpec)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str,
 )
 def test_what_cannot_be_a_provider_is_refused_without_repeating_what_may_be_a_key(fields: dict[str, Any]):
     with pytest.raises(ValidationError) as caught:
-        Settings(providers={"mine": spec(**fields)})
+        settings_with(providers={"mine": spec(**fields)})
     # What a process says of it: the place and the message, see worker/main.py and cli/failures.py.
     (told,) = caught.value.errors()
     assert told["loc"][:2] == ("providers", "mine")
@@ -73,14 +79,14 @@ def test_what_cannot_be_a_provider_is_refused_without_repeating_what_may_be_a_ke
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_name_that_exists_already_cannot_be_taken(name: str):
     with pytest.raises(ValidationError, match=f"exists already: {name}"):
-        Settings(providers={name: spec()})
+        settings_with(providers={name: spec()})
 
 
 def test_a_route_must_lead_to_a_provider():
     routes = {"qwen*": "mine", "local": "local"}
-    assert Settings(routes=routes, providers={"mine": spec()}).routes == routes
+    assert settings_with(routes=routes, providers={"mine": spec()}).routes == routes
     with pytest.raises(SetupError, match="routes name unknown providers: mine; there are: anthropic"):
-        Settings(routes=routes)
+        settings_with(routes=routes)
 
 
 def test_settings_are_read_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch):
@@ -94,7 +100,7 @@ def test_settings_are_read_from_the_environment_as_json(monkeypatch: pytest.Monk
         ((), {}, []),
         (("ANTHROPIC_API_KEY",), {}, ["anthropic"]),
         (("ANTHROPIC_API_KEY", "OPENAI_API_KEY"), {}, ["anthropic", "openai"]),
-        (("OPENAI_API_KEY",), {"routes": {"gpt-*": "openai-responses"}}, ["openai-responses"]),
+        (("OPENAI_API_KEY",), {"routes": {"gpt-*": "openai-responses", "local": "local"}}, ["openai-responses"]),
         (("OPENAI_API_KEY",), {"routes": {"local": "local"}}, []),
         ((), {"providers": {"mine": spec()}}, []),
         ((), {"providers": {"mine": spec()}, "routes": {"*": "mine"}}, ["mine"]),
@@ -119,6 +125,7 @@ async def test_a_provider_that_cannot_be_made_does_not_keep_the_worker_from_its_
         made.append("good")
         return Double()
 
-    settings = Settings(providers={"bad": spec(), "good": spec()}, routes={"a": "bad", "b": "good"})
-    await prepare_providers(settings, Providers(Routes(settings.routes), {"bad": missing, "good": good}))
+    settings = settings_with(providers={"bad": spec(), "good": spec()}, routes={"a": "bad", "b": "good", "*": "local"})
+    factories = {"bad": missing, "good": good, "local": Double}
+    await prepare_providers(settings, Providers(Routes(settings.routes), factories))
     assert made == ["good"]
