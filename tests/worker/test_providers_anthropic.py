@@ -85,6 +85,14 @@ async def test_without_a_key_the_failure_names_the_variable(monkeypatch: pytest.
         assert server.requests == []
 
 
+async def test_a_connection_serves_one_whole_answer_after_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    async with by_environment(monkeypatch) as (server, provider):
+        for _ in range(3):
+            await collect(provider, request_for("claude-x"))
+        assert [request.connection for request in server.requests] == [1, 1, 1]
+
+
 @pytest.mark.usefixtures("no_credentials")
 async def test_a_header_of_the_operator_is_a_credential_too(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Api-Key: of-a-gateway")

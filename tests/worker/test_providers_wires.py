@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpx2
 import pytest
 
 from broadcaster.core import events as ev
@@ -17,6 +18,7 @@ from tests.worker.provider_support import (
     scripted,
     text_of,
 )
+from worker.providers.transport import connection_headers
 
 
 @on_every_wire
@@ -93,11 +95,14 @@ async def test_more_answers_than_connections_fail_soon_instead_of_waiting_for_ev
 
 
 @on_every_wire
-async def test_a_connection_serves_one_whole_answer_after_another(on: Wire):
+async def test_a_server_without_tls_is_asked_to_close_its_connection_after_the_answer(on: Wire):
     async with scripted(on) as (server, provider):
-        for _ in range(3):
-            await collect(provider, request_for("m"))
-        assert [request.connection for request in server.requests] == [1, 1, 1]
+        await collect(provider, request_for("m"))
+        assert server.requests[0].headers["connection"] == "close"
+
+
+def test_a_server_with_tls_keeps_its_connections():
+    assert connection_headers(httpx2.URL("https://x.example/v1")) == {}
 
 
 @on_every_wire

@@ -21,7 +21,7 @@ from broadcaster.dialects.faults import Fault
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
-from worker.providers.transport import NO_KEY, client_options, default_headers, header_names
+from worker.providers.transport import NO_KEY, client_options, connection_headers, header_names
 from worker.providers.wire_stream import WireStream
 
 _OWNED: Final = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
@@ -77,7 +77,7 @@ class AnthropicProvider:
         """``max_connections`` bounds the answers at once: a call beyond it waits CONNECT_TIMEOUT_S, then fails.
 
         ``read_timeout_s`` is the longest silence, each ping resets it. ``is_local`` says that the server is a child of
-        ours: no proxy stands between, and a connection of its own for every answer costs nothing.
+        ours: no proxy stands between.
 
         Raises ProviderFailed: (1) provider_auth, a credentials profile is broken; (2) provider_unreachable, the base
         URL is none.
@@ -86,7 +86,6 @@ class AnthropicProvider:
         self._address_from = "ANTHROPIC_BASE_URL" if base_url is None else "the provider's base URL"
         if base_url is not None:
             api_key = api_key or NO_KEY
-        self._headers = {} if base_url is None else _only(str(api_key))
         try:
             self._client = anthropic.AsyncAnthropic(
                 base_url=base_url,
@@ -94,12 +93,12 @@ class AnthropicProvider:
                 max_retries=0,
                 timeout=options["timeout"],
                 http_client=anthropic.DefaultAioHttpClient(**options),
-                default_headers=default_headers(is_local=is_local),
             )
         except anthropic.CredentialsError as error:
             raise _SDK.no_credentials.failure(detail=type(error).__name__) from None
         except httpx2.InvalidURL:
             raise bad_address(self._address_from) from None
+        self._headers = {} if base_url is None else _only(str(api_key), self._client.base_url)
         self._create = self._client.messages.with_streaming_response.create
 
     async def start(self) -> None:
@@ -141,10 +140,10 @@ class AnthropicProvider:
         return tuple(secret for secret in (self._client.api_key, self._client.auth_token) if secret)
 
 
-def _only(api_key: str) -> Mapping[str, str | anthropic.Omit]:
+def _only(api_key: str, url: httpx2.URL) -> Mapping[str, str | anthropic.Omit]:
     """The headers by which a server of its own gets its key and nothing of the SDK's environment."""
     omitted = {name: anthropic.Omit() for name in header_names("ANTHROPIC_CUSTOM_HEADERS")}
-    return {**omitted, "Authorization": f"Bearer {api_key}"}
+    return {**omitted, **connection_headers(url), "Authorization": f"Bearer {api_key}"}
 
 
 def _arguments(request: ProviderRequest) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from broadcaster.dialects.reading import ProviderDecoder
 from worker.providers.base import ProviderRequest
 from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
 from worker.providers.openai_arguments import chat_arguments, responses_arguments
-from worker.providers.transport import NO_KEY, client_options, default_headers, header_names
+from worker.providers.transport import NO_KEY, client_options, connection_headers, header_names
 from worker.providers.wire_stream import WireStream
 
 Wire: TypeAlias = Literal["chat", "responses"]
@@ -76,7 +76,6 @@ class OpenAIProvider:
         self._address_from = "OPENAI_BASE_URL" if base_url is None else "the provider's base URL"
         if base_url is not None:
             api_key = api_key or NO_KEY
-        self._headers = {} if base_url is None else _only(str(api_key))
         try:
             self._client = openai.AsyncOpenAI(
                 base_url=base_url,
@@ -84,12 +83,13 @@ class OpenAIProvider:
                 max_retries=0,
                 timeout=options["timeout"],
                 http_client=openai.DefaultAioHttpClient(**options),
-                default_headers=default_headers(is_local=is_local),
             )
         except openai.OpenAIError:
             raise _NO_CREDENTIALS.failure() from None
         except httpx2.InvalidURL:
             raise bad_address(self._address_from) from None
+        foreign = {} if base_url is None else _only(str(api_key))
+        self._headers = {**foreign, **connection_headers(self._client.base_url)}
         # Taken here, because the SDK imports the module of a resource when it is first wanted.
         self._create: Callable[..., AbstractAsyncContextManager[_Response]]
         self._decoder: Callable[[str | None], ProviderDecoder]

@@ -33,9 +33,11 @@ def client_options(*, max_connections: int, read_timeout_s: float, is_local: boo
     }
 
 
-def default_headers(*, is_local: bool) -> dict[str, str] | None:
-    """llama.cpp promises to keep the connection and closes it: the next request would run into that."""
-    return {"Connection": "close"} if is_local else None
+def connection_headers(url: httpx2.URL) -> dict[str, str]:
+    """A server without TLS is one of the operator's, and among those are some (llama.cpp) that promise to keep the
+    connection and close it all the same: the next request would run into that. A new one costs them a round trip.
+    """
+    return {"Connection": "close"} if url.scheme == "http" else {}
 
 
 def header_names(variable: str) -> list[str]:
