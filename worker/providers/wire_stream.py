@@ -34,6 +34,7 @@ class WireStream:
         self._decoder = decoder
         self._failures = failures
         self._whole_until: float | None = None
+        self._cut: ProviderFailed | None = None
         self._failure: ProviderFailed | None = None
 
     def __aiter__(self) -> Self:
@@ -44,8 +45,8 @@ class WireStream:
         if (failure := self._failure or decoder.failure) is not None:
             raise failure
         while not decoder.terminal_seen:
-            chunk, failure = await self._next_chunk()
-            if events := decoder.decode(chunk) if chunk is not None else self._end(failure):
+            chunk = await self._next_chunk()
+            if events := decoder.decode(chunk) if chunk is not None else self._end():
                 return events
         await self._drain()
         raise StopAsyncIteration
@@ -54,28 +55,30 @@ class WireStream:
         """See ProviderStream.usage_so_far."""
         return self._decoder.usage_so_far()
 
-    async def _next_chunk(self) -> tuple[bytes | None, ProviderFailed]:
-        """The next piece of the body; None at its end, with what that end means to an answer that is not whole."""
-        deadline = asyncio.timeout_at(self._deadline())
+    async def _next_chunk(self) -> bytes | None:
+        """The next piece of the body; None at its end, with ``_cut`` for what that end means to a torn answer."""
         try:
-            async with deadline:
-                return await anext(self._chunks, None), TRUNCATED.failure()
+            if self._decoder.is_whole:
+                return await self._next_in_time()
+            return await anext(self._chunks, None)
         except self._failures.errors as error:
-            return None, TRUNCATED.failure() if deadline.expired() else self._failures.of(error)
+            self._cut = self._failures.of(error)
+        return None
 
-    def _deadline(self) -> float | None:
+    async def _next_in_time(self) -> bytes | None:
         """Rule 2."""
-        if self._whole_until is None and self._decoder.is_whole:
-            self._whole_until = asyncio.get_running_loop().time() + WHOLE_TIMEOUT_S
-        return self._whole_until
+        loop = asyncio.get_running_loop()
+        self._whole_until = self._whole_until or loop.time() + WHOLE_TIMEOUT_S
+        async with asyncio.timeout_at(self._whole_until):
+            return await anext(self._chunks, None)
 
-    def _end(self, failure: ProviderFailed) -> list[Event]:
-        """Rule 1: the last events. Raises the failure, after them if there are any, when the answer is not whole."""
+    def _end(self) -> list[Event]:
+        """Rule 1: the last events. An answer that is not whole fails, after them if there are any."""
         events = self._decoder.flush()
         if not self._decoder.terminal_seen:
-            self._failure = failure
+            self._failure = self._cut or TRUNCATED.failure()
             if not events:
-                raise failure
+                raise self._failure
         return events
 
     async def _drain(self) -> None:
