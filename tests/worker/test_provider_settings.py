@@ -1,0 +1,131 @@
+"""The operator's own providers in the settings, and which providers a worker makes before it is ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from broadcaster.core.routing import BUILT_IN, Routes
+from broadcaster.errors import ProviderFailed, SetupError
+from broadcaster.settings import ProviderSpec, Settings
+from tests.worker.test_providers_registry import Double
+from worker.main import prepare_providers, to_prepare
+from worker.providers.base import Provider
+from worker.providers.registry import Providers
+
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "ANTHROPIC_CUSTOM_HEADERS", "OPENAI_API_KEY")
+SERVER = "http://127.0.0.1:8080/v1"
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def spec(**fields: Any) -> dict[str, Any]:
+    """A provider as JSON says it."""
+    return {"wire": "openai", "base_url": SERVER, **fields}
+
+
+def settings_with(**fields: Any) -> Settings:
+    """Settings of which some are as JSON says them."""
+    return Settings(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"base_url": "https://x.example/v1/"},
+        {"base_url": "http://[::1]:8080/v1"},
+        {"base_url": None},
+        {"wire": "anthropic", "base_url": "http://127.0.0.1:8080"},
+        {"wire": "openai-responses"},
+        {"api_key_env": "MY_KEY_2"},
+    ],
+)
+def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str, Any]):
+    assert isinstance(settings_with(providers={"mine": spec(**fields)}).providers["mine"], ProviderSpec)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"wire": "telepathy"},
+        {"base_url": "ftp://x.example"},
+        {"base_url": "x.example/v1"},
+        {"base_url": "http://"},
+        {"base_url": "http://x.example:secret-1234/v1"},
+        {"base_url": "http://user:secret-1234@x.example/v1"},
+        {"base_url": "http://x.example/v1?key=secret-1234"},
+        {"api_key_env": "secret-1234"},
+        {"api_key_env": "secret1234"},
+        {"api_key_env": ""},
+        {"api_key": "secret-1234"},
+    ],
+)
+def test_what_cannot_be_a_provider_is_refused_without_repeating_what_may_be_a_key(fields: dict[str, Any]):
+    with pytest.raises(ValidationError) as caught:
+        settings_with(providers={"mine": spec(**fields)})
+    # What a process says of it: the place and the message, see worker/main.py and cli/failures.py.
+    (told,) = caught.value.errors()
+    assert told["loc"][:2] == ("providers", "mine")
+    assert "secret" not in told["msg"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_name_that_exists_already_cannot_be_taken(name: str):
+    with pytest.raises(ValidationError, match=f"exists already: {name}"):
+        settings_with(providers={name: spec()})
+
+
+def test_a_route_must_lead_to_a_provider():
+    routes = {"qwen*": "mine", "local": "local"}
+    assert settings_with(routes=routes, providers={"mine": spec()}).routes == routes
+    with pytest.raises(SetupError, match="routes name unknown providers: mine; there are: anthropic"):
+        settings_with(routes=routes)
+
+
+def test_settings_are_read_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BROADCASTER_PROVIDERS", '{"mine": {"wire": "openai", "api_key_env": "MINE"}}')
+    assert Settings().providers == {"mine": ProviderSpec(wire="openai", api_key_env="MINE")}
+
+
+@pytest.mark.parametrize(
+    ("keys", "settings", "prepared"),
+    [
+        ((), {}, []),
+        (("ANTHROPIC_API_KEY",), {}, ["anthropic"]),
+        (("ANTHROPIC_API_KEY", "OPENAI_API_KEY"), {}, ["anthropic", "openai"]),
+        (("OPENAI_API_KEY",), {"routes": {"gpt-*": "openai-responses", "local": "local"}}, ["openai-responses"]),
+        (("OPENAI_API_KEY",), {"routes": {"local": "local"}}, []),
+        ((), {"providers": {"mine": spec()}}, []),
+        ((), {"providers": {"mine": spec()}, "routes": {"*": "mine"}}, ["mine"]),
+        ((), {"local_model_preload": True}, ["local"]),
+    ],
+)
+def test_a_worker_makes_what_routes_lead_to_and_somebody_has_set_up(
+    keys: tuple[str, ...], settings: dict[str, Any], *, prepared: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    for name in keys:
+        monkeypatch.setenv(name, "k")
+    assert to_prepare(Settings(**settings)) == prepared
+
+
+async def test_a_provider_that_cannot_be_made_does_not_keep_the_worker_from_its_others():
+    made: list[str] = []
+
+    def missing() -> Provider:
+        raise ProviderFailed("no key", reason="provider_auth")
+
+    def good() -> Provider:
+        made.append("good")
+        return Double()
+
+    settings = settings_with(providers={"bad": spec(), "good": spec()}, routes={"a": "bad", "b": "good", "*": "local"})
+    factories = {"bad": missing, "good": good, "local": Double}
+    await prepare_providers(settings, Providers(Routes(settings.routes), factories))
+    assert made == ["good"]
