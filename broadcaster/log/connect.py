@@ -19,7 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from broadcaster.errors import LogUnavailable
+from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.keys import Keys
 
 _BLOCK_MARGIN_S: Final = 5.0
@@ -114,6 +114,13 @@ class LogConnection:
         """Raises LogUnavailable when Redis does not answer within the time limit."""
         with log_errors():
             await self.redis.ping()
+
+    async def check(self) -> None:
+        """Whether we may come in: as ``ping``, and raises SetupError when Redis refuses us."""
+        try:
+            await self.ping()
+        except _FINAL_TYPES as error:
+            raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
 
     async def aclose(self) -> None:
         """Close every connection."""
