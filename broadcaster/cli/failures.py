@@ -112,7 +112,8 @@ class TellingGroup(TyperGroup):
         except CommandFailed as error:
             _exit(str(error), error.code)
         except ValidationError as error:
-            _exit(_told_settings(error), ExitCode.USAGE)
+            text = f"the settings are not valid: {told_settings(error)}; change these environment variables"
+            _exit(text, ExitCode.USAGE)
         except BroadcasterError as error:
             is_usage = isinstance(error, InvalidInput | SetupError)
             _exit(error.detail, ExitCode.USAGE if is_usage else ExitCode.FAILED)
@@ -123,9 +124,9 @@ def _exit(text: str, code: ExitCode) -> None:
     raise typer.Exit(code)
 
 
-def _told_settings(error: ValidationError) -> str:
-    faults = [
+def told_settings(error: ValidationError) -> str:
+    """What is wrong with which variables; no value is repeated."""
+    return "; ".join(
         ": ".join((*(f"BROADCASTER_{name}".upper() for name in fault["loc"][:1]), fault["msg"]))
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    return f"the settings are not valid: {'; '.join(faults)}; change these environment variables"
+    )

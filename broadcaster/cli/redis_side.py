@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from broadcaster.cli.failures import CommandFailed, ExitCode
+from broadcaster.cli.words import masked
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
@@ -36,8 +36,6 @@ NO_REDIS: Final = (
 
 _OWNER: Final = "cli"
 _CONNECT_S: Final = 1.0
-_USER_INFO: Final = re.compile(r"(?<=://)[^\s/]*:\S*@")
-_PASSWORD: Final = re.compile(r"(?<=password=)[^&\s]+")
 
 
 def find_redis(settings: Settings) -> str:
@@ -49,11 +47,6 @@ def find_redis(settings: Settings) -> str:
     if folder.is_dir() and _answers(embedded := socket_path(folder)):
         return f"unix://{embedded}"
     raise SetupError(NO_REDIS.format(folder=settings.data_dir))
-
-
-def masked(url: str) -> str:
-    """The URL without its secrets."""
-    return _PASSWORD.sub("***", _USER_INFO.sub("***@", url))
 
 
 @asynccontextmanager

@@ -116,11 +116,13 @@ class LogConnection:
             await self.redis.ping()
 
     async def check(self) -> None:
-        """Whether we may come in: as ``ping``, and raises SetupError when Redis refuses us."""
+        """Whether we may come in: as ``ping``, and raises SetupError when Redis refuses us or is none."""
         try:
             await self.ping()
         except _FINAL_TYPES as error:
             raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
+        except rex.InvalidResponse as error:
+            raise SetupError("what answers there is no Redis; correct the address") from error
 
     async def aclose(self) -> None:
         """Close every connection."""

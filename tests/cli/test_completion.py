@@ -9,8 +9,10 @@ import sys
 import time
 
 import pytest
+import typer
 
 from broadcaster.cli import completion
+from broadcaster.cli.main import app
 from tests.support.sse_server import Exchange, SseServer
 
 ROUTES = '{"claude*": "anthropic", "gpt-[45]*": "openai", "re:o\\\\d.*": "openai", "local": "local"}'
@@ -37,7 +39,7 @@ async def complete(*words: str, environment: dict[str, str] | None = None) -> li
 
 
 async def test_commands_are_completed():
-    assert {"up", "show", "generate"} <= set(await complete(""))
+    assert {"up", "show", "generate", "dead", "doctor"} <= set(await complete(""))
     assert await complete("gen") == ["generate"]
 
 
@@ -68,18 +70,16 @@ async def test_without_an_answer_nothing_is_offered_and_nothing_said():
     assert await complete("generate", "x", "--model", "", environment={"BROADCASTER_PORT": "many"}) == []
 
 
-async def test_a_front_end_that_hangs_costs_a_second(monkeypatch):
+async def test_a_front_end_that_hangs_costs_a_second():
     async def hang(_: Exchange) -> None:
         await asyncio.Event().wait()
 
-    class Context:
-        def __init__(self, url: str) -> None:
-            self.params = {"url": url}
-
+    context = typer.Context(typer.main.get_command(app))
     async with SseServer() as server:
         server.routes["GET", "/v1/generations"] = hang
+        context.params = {"url": server.url}
         began = time.monotonic()
-        assert await asyncio.to_thread(completion.complete_generations, Context(server.url), "") == []
+        assert await asyncio.to_thread(completion.complete_generations, context, "") == []
         assert time.monotonic() - began < 3 * completion.DEADLINE_S
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from broadcaster.cli import dead
 from broadcaster.cli.application import create_app
-from broadcaster.cli.redis_side import masked
+from broadcaster.cli.words import masked
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer
 from tests.conftest import server_binary

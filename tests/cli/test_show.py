@@ -72,7 +72,7 @@ def shown(server):
         ("error", "worker_lost: it was lost"),
         ("model", "claude-x"),
         ("attempt", "2"),
-        ("created", "(2m ago)"),
+        ("created", "m ago)"),
         ("started", "after 5.0s in the queue"),
         ("ended", "it ran for 4.5s"),
         ("events", "19, the last is 7-19"),
