@@ -12,7 +12,8 @@ from broadcaster.core import events as ev
 from broadcaster.errors import ProviderFailed
 from broadcaster.testing import Gate, Hang, Headers, Script, ScriptedProvider, Send, Step, Wait, wire
 from tests.worker.provider_support import request_for, scripted
-from worker.providers.anthropic import AnthropicProvider, AnthropicStream
+from worker.providers.anthropic import AnthropicProvider
+from worker.providers.base import ProviderStream
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 HALF = Send(*wire.message(wire.text("half an ", "answer"))[:4])
@@ -44,24 +45,24 @@ class Left(Exception):
     """The attempt's own reason to leave."""
 
 
-async def leave_by_break(stream: AnthropicStream) -> None:
+async def leave_by_break(stream: ProviderStream) -> None:
     async for _ in stream:
         break
 
 
-async def leave_by_error(stream: AnthropicStream) -> None:
+async def leave_by_error(stream: ProviderStream) -> None:
     async for _ in stream:
         raise Left
 
 
-async def leave_unread(stream: AnthropicStream) -> None:
+async def leave_unread(stream: ProviderStream) -> None:
     pass
 
 
 @on_both_loops
 @pytest.mark.parametrize("leave", [leave_by_break, leave_by_error, leave_unread])
 def test_leaving_the_block_closes_the_providers_socket(
-    run: Run, leave: Callable[[AnthropicStream], Coroutine[Any, Any, None]]
+    run: Run, leave: Callable[[ProviderStream], Coroutine[Any, Any, None]]
 ):
     async def check() -> None:
         async with scripted() as (server, provider):
