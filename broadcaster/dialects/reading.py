@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from broadcaster.core.events import Event, Usage
+from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
 from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
 from broadcaster.dialects.faults import BAD_DATA
 from broadcaster.errors import BadFrame, ProviderFailed
@@ -134,6 +134,21 @@ def parse(message: SseMessage) -> tuple[Json, str]:
     if not isinstance(whole, dict):
         raise BAD_DATA.failure(detail="an event that is not a JSON object")
     return whole, mended
+
+
+def tool_input(call: Json, text: str, *, empty: Any) -> ToolInputAvailable | ToolInputError:
+    """The end of a tool call's arguments, which are parsed only when whole; ``empty`` is what no text means.
+
+    ``call`` holds the fields that both events share.
+    """
+    if not text.strip():
+        return ToolInputAvailable(**call, input=empty)
+    try:
+        parsed = _any_decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        told = f"the tool's arguments are not valid JSON: {error}"
+        return ToolInputError(**call, input=text, error_text=told)
+    return ToolInputAvailable(**call, input=parsed)
 
 
 def token_count(value: object) -> int | None:
