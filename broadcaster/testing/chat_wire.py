@@ -161,7 +161,8 @@ def chunk(
     **extras: Any,
 ) -> WireEvent:
     """One chunk with one choice. The extras replace or add fields of the chunk, as ``usage=counts()``."""
-    choice = {"index": index, "delta": deepcopy(delta), "logprobs": None, "finish_reason": finish_reason}
+    own = {name: deepcopy(value) if isinstance(value, dict | list) else value for name, value in delta.items()}
+    choice = {"index": index, "delta": own, "logprobs": None, "finish_reason": finish_reason}
     return _chunk_of([choice], model=model, id=id, **extras)
 
 

@@ -51,7 +51,7 @@ def message_of(events: Sequence[WireEvent]) -> Whole:
                 message = deepcopy(event["message"])
             case "content_block_start":
                 blocks[event["index"]] = deepcopy(event["content_block"])
-            case "content_block_delta":
+            case "content_block_delta" if event["index"] in blocks:
                 _extend(blocks[event["index"]], event["delta"])
                 fragment = event["delta"].get("partial_json", "")
                 fragments[event["index"]] = fragments.get(event["index"], "") + fragment
@@ -68,9 +68,9 @@ def message_of(events: Sequence[WireEvent]) -> Whole:
 def _extend(block: Json, delta: Json) -> None:
     match delta.get("type"):
         case "text_delta":
-            block["text"] += delta["text"]
+            block["text"] = block.get("text", "") + delta["text"]
         case "thinking_delta":
-            block["thinking"] += delta["thinking"]
+            block["thinking"] = block.get("thinking", "") + delta["thinking"]
         case "signature_delta":
             block["signature"] = delta["signature"]
         case "citations_delta":
@@ -91,7 +91,7 @@ def _parsed(text: str) -> Any:
 def completion_of(events: Sequence[WireEvent]) -> Whole:
     """The ``chat.completion``."""
     completion: Json = {}
-    choices: dict[int, Json] = {}
+    choices: dict[int, _Choice] = {}
     for event in events:
         if "error" in event:
             return _openai_failure(event)
@@ -99,44 +99,47 @@ def completion_of(events: Sequence[WireEvent]) -> Whole:
             continue
         known = {name: value for name, value in event.items() if name != "choices" and value is not None}
         completion |= {**known, "object": "chat.completion"}
-        for choice in event.get("choices") or []:
-            _extend_choice(choices.setdefault(choice["index"], _empty_choice(choice["index"])), choice)
-    for choice in choices.values():
-        message = choice["message"]
-        if message["content"] == "" and ("tool_calls" in message or message["refusal"]):
+        for chunk in event.get("choices") or []:
+            choices.setdefault(chunk.get("index", 0), _Choice()).extend(chunk)
+    completion["choices"] = [{"index": index, **choices[index].as_json()} for index in sorted(choices)]
+    return Whole(_OK, completion, bool(choices) and all(choice.finish_reason for choice in choices.values()))
+
+
+class _Choice:
+    def __init__(self) -> None:
+        self.finish_reason: str | None = None
+        self._logprobs: Json | None = None
+        self._message: Json = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
+        self._calls: dict[int, Json] = {}
+
+    def extend(self, chunk: Json) -> None:
+        """Add what one chunk says of this choice: strings are pieces, everything else replaces."""
+        self.finish_reason = chunk.get("finish_reason") or self.finish_reason
+        self._logprobs = chunk.get("logprobs") or self._logprobs
+        for name, value in (chunk.get("delta") or {}).items():
+            if name == "tool_calls":
+                for call in value or []:
+                    self._extend_call(call)
+            elif isinstance(value, str) and name != "role":
+                self._message[name] = (self._message.get(name) or "") + value
+            elif value is not None:
+                self._message[name] = deepcopy(value)
+
+    def as_json(self) -> Json:
+        """The choice without its index; a message of nothing but calls or a refusal has no content."""
+        message = dict(self._message)
+        if self._calls:
+            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+        if message["content"] == "" and (self._calls or message["refusal"]):
             message["content"] = None
-    completion["choices"] = [choices[index] for index in sorted(choices)]
-    is_whole = bool(choices) and all(choice["finish_reason"] for choice in choices.values())
-    return Whole(_OK, completion, is_whole)
+        return {"message": message, "logprobs": self._logprobs, "finish_reason": self.finish_reason}
 
-
-def _empty_choice(index: int) -> Json:
-    message: Json = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
-
-
-def _extend_choice(choice: Json, chunk: Json) -> None:
-    choice["finish_reason"] = chunk.get("finish_reason") or choice["finish_reason"]
-    choice["logprobs"] = chunk.get("logprobs") or choice["logprobs"]
-    message = choice["message"]
-    for name, value in (chunk.get("delta") or {}).items():
-        if name == "tool_calls":
-            calls = message.setdefault("tool_calls", [])
-            for call in value or []:
-                _extend_call(calls, call)
-        elif isinstance(value, str) and name != "role":
-            message[name] = (message.get(name) or "") + value
-        elif value is not None:
-            message[name] = deepcopy(value)
-
-
-def _extend_call(calls: list[Json], delta: Json) -> None:
-    if delta["index"] == len(calls):
-        calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-    call, function = calls[delta["index"]], delta.get("function") or {}
-    call["id"] = delta.get("id") or call["id"]
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+    def _extend_call(self, delta: Json) -> None:
+        empty = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        call, function = self._calls.setdefault(delta.get("index", 0), empty), delta.get("function") or {}
+        call["id"] = delta.get("id") or call["id"]
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
 
 
 # ----------------------------------------------------------------------------------------------------------- responses
