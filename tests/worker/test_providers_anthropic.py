@@ -10,7 +10,7 @@ import pytest
 from broadcaster.core import events as ev
 from broadcaster.errors import ProviderFailed
 from broadcaster.testing import Gate, Script, ScriptedProvider, Send, SendCut, Wait, wire
-from tests.worker.provider_support import KEY, PROMPT, anthropic_at, collect, request_for, scripted, text_of
+from tests.worker.provider_support import KEY, PROMPT, collect, provider_at, request_for, scripted, text_of
 from worker.providers.anthropic import AnthropicProvider
 
 
@@ -199,5 +199,5 @@ async def test_bytes_cut_anywhere_give_the_same_answer():
 
 
 async def test_a_closed_provider_can_be_closed_again():
-    async with anthropic_at("http://127.0.0.1:9") as provider:
+    async with provider_at("http://127.0.0.1:9") as provider:
         await provider.aclose()

@@ -51,9 +51,12 @@ _NOT_HTTP: Final = Fault("provider_bad_data", "the provider's answer is not prop
 _UNSENDABLE: Final = Fault("provider_bad_request", "the request has no form in which this provider could get it", False)
 
 _BAD_ADDRESS: Final = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, aiohttp.InvalidURL)
-# The first row that some error of the chain belongs to decides, so the special stand before the general.
+# The first row that some error of the chain belongs to decides, so the special stand before the general, and aiohttp,
+# which saw the socket, before httpx2: below OpenAI's SDK a cut before the headers is called a ConnectTimeout.
 _BY_CAUSE: Final[tuple[tuple[tuple[type[BaseException], ...], Fault], ...]] = (
-    ((httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, aiohttp.ClientConnectorError), _UNREACHABLE),
+    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), _UNREACHABLE),
+    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), _DISCONNECTED),
+    ((httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError), _UNREACHABLE),
     ((httpx2.TimeoutException, TimeoutError), _SILENT),
     ((httpx2.DecodingError, httpx2.TooManyRedirects, aiohttp.ClientResponseError), _NOT_HTTP),
 )
