@@ -7,11 +7,43 @@ and the README's table are printed from here.
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from broadcaster.core.routing import BUILT_IN, Routes
+
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class ProviderSpec(BaseModel):
+    """A provider of the operator's own: a server that speaks one of the wires we know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wire: Literal["anthropic", "openai", "openai-responses"]
+    # None: the SDK's own server. On the OpenAI wires it ends in /v1, on Anthropic's it does not.
+    base_url: str | None = None
+    # The variable that holds the key, not the key. None: a server with a base URL gets no key, the SDK's own its own.
+    # Capitals alone, so that a key that was put here by mistake is not taken for a name, and shown.
+    api_key_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_a_plain_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its text repeats what may be a key
+            is_server = False
+        if not is_server:
+            raise ValueError("base_url must begin with http:// or https:// and name a server")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("base_url must hold no user, query or fragment; a key belongs into api_key_env")
+        return value
 
 
 class Settings(BaseSettings):
@@ -51,7 +83,17 @@ class Settings(BaseSettings):
     # -- models
     default_model: str = Field("local", description="the model of a request that names none")
     routes: dict[str, str] = Field(
-        {"claude*": "anthropic", "local": "local"}, description="model pattern → provider; first match wins (JSON)"
+        {
+            "claude*": "anthropic",
+            "gpt-*": "openai",
+            "chatgpt-*": "openai",
+            "re:o\\d.*": "openai",
+            "local": "local",
+        },
+        description="model pattern → provider; first match wins (JSON)",
+    )
+    providers: dict[str, ProviderSpec] = Field(
+        {}, description="more providers: name → wire, base_url, api_key_env (JSON); routes lead to them"
     )
     default_max_tokens: int = Field(1024, ge=1, description="max_tokens of a request that names none")
     local_model_preload: bool = Field(False, description="load the local model when the worker starts")
@@ -85,6 +127,18 @@ class Settings(BaseSettings):
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("REDIS_URL must begin with redis://, rediss:// or unix://")
         return value or None
+
+    @field_validator("providers")
+    @classmethod
+    def _names_are_free(cls, value: dict[str, ProviderSpec]) -> dict[str, ProviderSpec]:
+        if taken := sorted(value.keys() & set(BUILT_IN)):
+            raise ValueError(f"PROVIDERS must not name a provider that exists already: {', '.join(taken)}")
+        return value
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Settings:
+        Routes(self.routes).check((*BUILT_IN, *self.providers))
+        return self
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Settings:

@@ -127,7 +127,7 @@ class Attempt:
 
     async def _drive(self) -> None:
         """Provider → writer. Returns once the provider's own terminal was seen, kept back in ``_last``."""
-        provider = self._providers.for_model(self._meta.model)
+        provider = await self._providers.for_model(self._meta.model)
         async with provider.stream(provider_request(self._meta)) as stream:
             self._stream = stream
             async for events in stream:

@@ -32,8 +32,7 @@ from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.settings import Settings
 from broadcaster.telemetry import set_up_logging
 from worker.attempt import AttemptTimes
-from worker.providers.local import LocalModel
-from worker.providers.registry import LOCAL, Providers, default_factories
+from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
 
@@ -101,19 +100,31 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
 
 
 def create_providers(settings: Settings) -> Providers:
-    """The providers the settings route to; their keys and base URLs come from the SDKs' own variables."""
-    factories = default_factories(max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s)
+    """The providers the settings route to; keys and base URLs of ours come from the SDKs' own variables."""
+    factories = default_factories(
+        max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s, specs=settings.providers
+    )
     return Providers(Routes(settings.routes), factories)
 
 
-async def preload_local(providers: Providers) -> None:
-    """Load the local model before the first request; without its packages the worker serves the other models."""
-    local = providers.named(LOCAL)
-    if isinstance(local, LocalModel):
-        try:
-            await local.start()
-        except ProviderFailed as error:
-            _log.warning("local_model_missing", detail=error.detail)
+async def prepare_providers(settings: Settings, providers: Providers) -> None:
+    """Make the providers that requests will want, so that the first one does not wait; see ``to_prepare``."""
+    await asyncio.gather(*(_prepare(name, providers) for name in to_prepare(settings)))
+
+
+def to_prepare(settings: Settings) -> list[str]:
+    """The providers that some route leads to and that the operator has set up: in PROVIDERS, or by credentials."""
+    routed = sorted(Routes(settings.routes).providers)
+    wanted = [name for name in routed if name in settings.providers or has_credentials(name)]
+    return [LOCAL, *wanted] if settings.local_model_preload else wanted
+
+
+async def _prepare(name: str, providers: Providers) -> None:
+    """Without this provider the worker serves the other models, and says so now and to who asks for one of its."""
+    try:
+        await (await providers.named(name)).start()
+    except ProviderFailed as error:
+        _log.warning("provider_not_ready", provider=name, reason=error.reason, detail=error.detail)
 
 
 async def run(settings: Settings) -> None:
@@ -125,8 +136,7 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(number, asked_to_end.set)
     async with open_engine(settings, worker_id) as (engine, sweeper):
         runner = create_runner(settings, engine)
-        if settings.local_model_preload:
-            await preload_local(engine.providers)
+        await prepare_providers(settings, engine.providers)
         async with asyncio.TaskGroup() as tasks:
             kept_up = [
                 tasks.create_task(engine.steadiness.run()),

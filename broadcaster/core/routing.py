@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from broadcaster.errors import SetupError, UnknownModel
+
+BUILT_IN: Final = ("anthropic", "openai", "openai-responses", "local")
+"""The providers that every worker has; the operator may add others, under other names."""
 
 _REGULAR: Final = "re:"
 # A model's name comes from a caller: what an error repeats of it is short.
@@ -31,6 +34,12 @@ class Routes:
     def providers(self) -> frozenset[str]:
         """The providers that some route names."""
         return frozenset(provider for _, provider in self._routes)
+
+    def check(self, providers: Iterable[str]) -> None:
+        """Raises SetupError when a route leads to none of these providers."""
+        known = list(providers)
+        if unknown := sorted(self.providers.difference(known)):
+            raise SetupError(f"routes name unknown providers: {', '.join(unknown)}; there are: {', '.join(known)}")
 
     def provider_for(self, model: str) -> str:
         """The provider that serves this model. Raises UnknownModel when no pattern matches."""

@@ -15,8 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from broadcaster.core import events as ev
 from broadcaster.dialects.anthropic_wire import (
     CitationsDelta,
@@ -27,7 +25,7 @@ from broadcaster.dialects.anthropic_wire import (
     ThinkingDelta,
     metadata,
 )
-from broadcaster.dialects.reading import Json, OutputMeter, extras_of
+from broadcaster.dialects.reading import Json, OutputMeter, extras_of, tool_input
 
 _TOOL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
@@ -173,17 +171,7 @@ class _Tool:
         return True
 
     def end(self, out: list[ev.Event]) -> bool:
-        text = "".join(self._fragments)
-        if not text.strip():
-            out.append(ev.ToolInputAvailable(**self._call, input=self._input))
-            return True
-        try:
-            parsed = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
-            told = f"the tool's arguments are not valid JSON: {error}"
-            out.append(ev.ToolInputError(**self._call, input=text, error_text=told))
-        else:
-            out.append(ev.ToolInputAvailable(**self._call, input=parsed))
+        out.append(tool_input(self._call, "".join(self._fragments), empty=self._input))
         return True
 
 

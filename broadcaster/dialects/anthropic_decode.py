@@ -71,6 +71,11 @@ class AnthropicDecoder:
         return self._reading.is_over
 
     @property
+    def is_whole(self) -> bool:
+        """Whether ``message_stop`` has come: on this wire nothing is said after the last count."""
+        return self._reading.is_over
+
+    @property
     def failure(self) -> ProviderFailed | None:
         """What the next call will raise; None while the stream is good."""
         return self._reading.failure

@@ -4,7 +4,7 @@ A decoder of a wire says what one message means; ``Reading`` does the rest by th
 
 1. After the terminal event of the wire nothing more is read.
 2. A failure ends the stream too: what came before it in the same chunk is still returned, the next call raises it.
-3. The end of the body proves nothing: an incomplete message is dropped, and the decoder's ``terminal_seen`` decides.
+3. The end of the body proves nothing: an incomplete message is dropped, and what the decoder has read decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from broadcaster.core.events import Event, Usage
+from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
 from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
 from broadcaster.dialects.faults import BAD_DATA
 from broadcaster.errors import BadFrame, ProviderFailed
@@ -32,12 +32,19 @@ _any_decoder: Final = msgspec.json.Decoder()
 class ProviderDecoder(Protocol):
     """One provider call: ``decode`` every chunk, ``flush`` at the end of the body.
 
-    The answer is whole only if ``terminal_seen`` is true at the end: a clean end of the body proves nothing.
+    The answer is whole only if ``terminal_seen`` is true after ``flush``: a clean end of the body proves nothing.
     """
 
     @property
     def terminal_seen(self) -> bool:
-        """Whether the wire's own terminal has come: the answer is whole."""
+        """Whether the terminal event has been given: the wire's own terminal has come, or ``flush`` took its place."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last content has come, and only its counts may be missing.
+
+        A cut from here on costs the counts and not the answer: ``flush`` then gives the closing events.
+        """
 
     @property
     def failure(self) -> ProviderFailed | None:
@@ -51,7 +58,11 @@ class ProviderDecoder(Protocol):
         """
 
     def flush(self) -> list[Event]:
-        """The body has ended: what was held back until then. Raises ProviderFailed when ``decode`` held one back."""
+        """The body has ended, or broke: what was held back until then.
+
+        If the answer is whole and its terminal has not come, these are the closing events, ``terminal_seen`` is true
+        from then on. Raises ProviderFailed when ``decode`` held one back.
+        """
 
     def usage_so_far(self) -> Usage:
         """The counts known now; the output is ``estimated`` until the provider has reported it."""
@@ -123,6 +134,21 @@ def parse(message: SseMessage) -> tuple[Json, str]:
     if not isinstance(whole, dict):
         raise BAD_DATA.failure(detail="an event that is not a JSON object")
     return whole, mended
+
+
+def tool_input(call: Json, text: str, *, empty: Any) -> ToolInputAvailable | ToolInputError:
+    """The end of a tool call's arguments, which are parsed only when whole; ``empty`` is what no text means.
+
+    ``call`` holds the fields that both events share.
+    """
+    if not text.strip():
+        return ToolInputAvailable(**call, input=empty)
+    try:
+        parsed = _any_decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        told = f"the tool's arguments are not valid JSON: {error}"
+        return ToolInputError(**call, input=text, error_text=told)
+    return ToolInputAvailable(**call, input=parsed)
 
 
 def token_count(value: object) -> int | None:

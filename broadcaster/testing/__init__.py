@@ -1,13 +1,15 @@
 """Public helpers for tests: a scripted LLM provider on a real loopback socket.
 
-``wire`` builds the events, a ``Script`` says what happens, ``ScriptedProvider`` serves it and keeps a log of the
-requests; with a ``Conversation`` the test answers a live request by hand. ``python -m broadcaster.testing`` serves
-paced text to any model.
+``ScriptedProvider`` speaks Anthropic Messages, OpenAI chat completions and OpenAI Responses and keeps a log of the
+requests; a ``Script`` says what happens, on whichever wire asks; ``wire``, ``chat_wire`` and ``responses_wire`` build
+the events of each. With a ``Conversation`` the test answers a live request by hand. ``python -m broadcaster.testing``
+serves paced text to any model.
 """
 
-from broadcaster.testing import wire
+from broadcaster.testing import chat_wire, responses_wire, wire
 from broadcaster.testing.conversation import Conversation
-from broadcaster.testing.http1 import ClientGone, Exchange, RecordedRequest
+from broadcaster.testing.exchange import Exchange
+from broadcaster.testing.http1 import ClientGone, RecordedRequest
 from broadcaster.testing.script import (
     Answer,
     BadJson,
@@ -46,5 +48,7 @@ __all__ = [
     "SendRaw",
     "Step",
     "Wait",
+    "chat_wire",
+    "responses_wire",
     "wire",
 ]

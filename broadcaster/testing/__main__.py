@@ -1,4 +1,4 @@
-"""``python -m broadcaster.testing``: paced text for any model, for demonstrations and load."""
+"""``python -m broadcaster.testing``: paced text for any model on every wire, for demonstrations and load."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one")
     parser.add_argument("--rate", type=_positive, default=50.0, help="events per second of one answer")
     parser.add_argument("--tokens", type=int, default=200, help="words of one answer")
+    parser.add_argument("--api-key", help="the only key that is good; without it, any is")
     chosen = parser.parse_args(arguments)
     script = Script(PacedText(tokens=chosen.tokens, rate=chosen.rate))
-    asyncio.run(_serve(ScriptedProvider(default=script, host=chosen.host, port=chosen.port)))
+    provider = ScriptedProvider(default=script, host=chosen.host, port=chosen.port, api_key=chosen.api_key)
+    asyncio.run(_serve(provider))
 
 
 async def _serve(provider: ScriptedProvider) -> None:

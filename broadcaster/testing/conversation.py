@@ -1,13 +1,16 @@
-"""A conversation: one live request that the test answers by hand, step by step."""
+"""A conversation: one live request that the test answers by hand, step by step, in the wire of that request."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
-from broadcaster.testing import wire
-from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, Exchange, RecordedRequest
+from broadcaster.testing.exchange import Exchange
+from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, RecordedRequest
 from broadcaster.testing.script import Step
+from broadcaster.testing.wire import WireEvent
+from broadcaster.testing.wires import Composer
 
 
 class Conversation:
@@ -23,20 +26,16 @@ class Conversation:
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._exchange: Exchange | None = None
-        self._is_started = False
-        self._blocks = 0
-        self._is_text_open = False
-        self._pieces = 0
+        self._composer: Composer | None = None
+        self._calls = 0
 
     async def request(self) -> RecordedRequest:
         """The request being answered."""
         return (await self._live()).request
 
-    async def send(self, *events: wire.WireEvent) -> None:
-        """Send wire events as they are; the message and its blocks are then the caller's own care."""
-        exchange = await self._live()
-        for event in events:
-            await exchange.send(wire.frame(event))
+    async def send(self, *events: WireEvent) -> None:
+        """Send wire events as they are; starts, ends and numbers are then the caller's own care."""
+        await (await self._live()).send_events(*events)
 
     async def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -44,32 +43,44 @@ class Conversation:
 
     async def send_text(self, piece: str) -> None:
         """Send a text delta, and before it whatever start is missing."""
-        await self._start()
-        if not self._is_text_open:
-            self._is_text_open = True
-            await self.send(wire.block_start(self._blocks, wire.text().start))
-        self._pieces += 1
-        await self.send(wire.text_delta(self._blocks, piece))
+        await self.send(*(await self._composing()).text(piece))
 
-    async def send_block(self, block: wire.Block) -> None:
-        """Send a whole block, after closing the open text."""
-        await self._start()
-        await self._close_text()
-        await self.send(*wire.block_events(self._blocks, block))
-        self._blocks += 1
+    async def send_tool(self, name: str, *fragments: str, id: str | None = None) -> None:
+        """Send a whole tool call; the fragments are pieces of its JSON arguments. Without an id, ``call_01`` and on."""
+        self._calls += 1
+        exchange = await self._live()
+        await self.send_block(exchange.wire.tool_call(name, *fragments, id=id or f"call_{self._calls:02}"))
 
-    async def finish(self, stop_reason: str = "end_turn") -> None:
-        """End the answer well: close the text, ``message_delta``, ``message_stop``, end of the body."""
-        await self._start()
-        await self._close_text()
-        await self.send(wire.message_delta(stop_reason, output_tokens=self._pieces), wire.message_stop())
-        with contextlib.suppress(ClientGone):  # with message_stop it has the whole answer, and may leave
+    async def send_reasoning(self, *pieces: str) -> None:
+        """Send whole reasoning, a delta for each piece."""
+        await self.send_block((await self._live()).wire.reasoning(*pieces))
+
+    async def send_refusal(self, *pieces: str) -> None:
+        """Send a whole refusal, a delta for each piece."""
+        await self.send_block((await self._live()).wire.refusal(*pieces))
+
+    async def send_block(self, block: Any) -> None:
+        """Send a whole block (a part, on OpenAI's wires), after closing the open text.
+
+        Raises TypeError when it was built for another wire than the request's.
+        """
+        await self.send(*(await self._composing()).part(block))
+
+    async def finish(self, reason: str | None = None) -> None:
+        """End the answer well: what is open closes, the terminal event, end of the body.
+
+        ``reason`` is the wire's own word (``max_tokens``, ``length``, ``max_output_tokens``); without one, the wire's
+        word for what was sent.
+        """
+        await self.send(*(await self._composing()).finish(reason))
+        with contextlib.suppress(ClientGone):  # with the terminal event it has the whole answer, and may leave
             await (await self._live()).finish()
         self._ended.set()
 
-    async def fail(self, type: str = "overloaded_error", message: str = "Overloaded") -> None:
-        """End the answer with an ``error`` event."""
-        await self.send(wire.error(type, message))
+    async def fail(self, type: str | None = None, message: str = "Overloaded") -> None:
+        """End the answer with the wire's error event; without a type, the wire's word for an overload."""
+        composer = await self._composing()
+        await self.send(*composer.fail(type or (await self._live()).wire.overloaded, message))
         await self.truncate()
 
     async def truncate(self) -> None:
@@ -105,16 +116,11 @@ class Conversation:
         assert self._exchange is not None
         return self._exchange
 
-    async def _start(self) -> None:
-        if not self._is_started:
-            self._is_started = True
-            await self.send(wire.message_start())
-
-    async def _close_text(self) -> None:
-        if self._is_text_open:
-            self._is_text_open = False
-            await self.send(wire.block_stop(self._blocks))
-            self._blocks += 1
+    async def _composing(self) -> Composer:
+        if self._composer is None:
+            exchange = await self._live()
+            self._composer = exchange.wire.compose(exchange.model)
+        return self._composer
 
 
 class _HandOver:

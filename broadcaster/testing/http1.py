@@ -70,54 +70,62 @@ class RecordedRequest:
             self._gone.set()
 
 
-class Exchange:
-    """One request and the answer being written to it.
+class HttpExchange:
+    """One request and the answer being written to it; ``headers`` go with every answer.
 
     Everything that writes raises ClientGone once the client has left.
     """
 
-    def __init__(self, connection: Connection, request: RecordedRequest, *, request_id: str) -> None:
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, connection: Connection, request: RecordedRequest, *, headers: Mapping[str, str]) -> None:
         self.request = request
+        self.is_head_sent = False
         self._connection = connection
-        self._request_id = request_id
-        self._is_head_sent = False
+        self._headers = headers
 
     @property
     def is_over(self) -> bool:
         """Whether the answer has come to an end, a good or a bad one."""
         return self.request.ended_at is not None
 
+    def check_open(self) -> None:
+        """Raises RuntimeError when the answer is over, ClientGone when the client has left."""
+        if self.is_over:
+            raise RuntimeError("the answer is over")
+        self._connection.check_client()
+
     async def send_head(self, headers: Mapping[str, str] | None = None) -> None:
-        """Status 200 and the headers of an event stream, before any of its bytes."""
-        head = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-        head |= {"transfer-encoding": "chunked", "request-id": self._request_id, **(headers or {})}
-        self._is_head_sent = True
+        """Status 200 and the headers of a chunked body, before any of its bytes."""
+        head = {"content-type": self.content_type, "cache-control": "no-cache"}
+        head |= {"transfer-encoding": "chunked", **self._headers, **(headers or {})}
+        self.is_head_sent = True
         await self._write(_head_bytes(200, head))
 
     async def send(self, data: bytes) -> None:
         """The next bytes of the body, as one chunk and one write."""
-        if not self._is_head_sent:
+        if not self.is_head_sent:
             await self.send_head()
         if data:
             await self._write(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def finish(self) -> None:
         """The proper end of the chunked body, whatever was sent in it."""
-        if not self._is_head_sent:
+        if not self.is_head_sent:
             await self.send_head()
         await self._write(b"0\r\n\r\n")
         self._end()
 
     async def answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """A whole answer with a JSON body, in place of a stream."""
-        head = {"content-type": "application/json", "content-length": str(len(body)), "request-id": self._request_id}
+        head = {"content-type": "application/json", "content-length": str(len(body)), **self._headers}
         await self._write(_head_bytes(status, head | dict(headers or {})) + body)
         self._end()
 
     def cut(self) -> None:
         """Close in the middle of a chunk; before the head, close without an answer."""
         self._connection.check_client()
-        if self._is_head_sent and not self.is_over:
+        if self.is_head_sent and not self.is_over:
             self._connection.transport.write(_CUT_CHUNK)
         self._end()
         self._connection.transport.close()
@@ -136,9 +144,7 @@ class Exchange:
         raise ClientGone("the client closed")
 
     async def _write(self, data: bytes) -> None:
-        if self.is_over:
-            raise RuntimeError("the answer is over")
-        self._connection.check_client()
+        self.check_open()
         self._connection.transport.write(data)
         await self._connection.writable.wait()
         self._connection.check_client()

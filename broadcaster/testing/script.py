@@ -1,11 +1,14 @@
 """Scripts: what the scripted provider does with a request, step by step, without a clock.
 
-    Script(Send(*message(text("Hello"))))                       a good answer
-    Script(Send(message_start()), Wait(gate), Cut())            a cut when the test says so
+    Script.of_text("Hello ", "world")                           a good answer on whichever wire asks
+    Script(Send(*wire.message(wire.text("Hello"))))             the same in events of the Messages wire
+    Script(Send(wire.message_start()), Wait(gate), Cut())       a cut when the test says so
     Script(Answer(429, headers={"retry-after": "2"}))           a refusal
     Script(Hang())                                              no headers, ever
 
-A script that runs out of steps ends the body properly: without ``message_stop`` that is a clean truncation.
+Only the events in ``Send`` belong to one wire (``wire``, ``chat_wire``, ``responses_wire``); every other step speaks
+the wire of the request. A script that runs out of steps ends the body properly: without the wire's terminal event that
+is a clean truncation.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from broadcaster.testing import wire
-from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, Exchange
+from broadcaster.testing.exchange import Exchange
+from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S
+from broadcaster.testing.wire import WireEvent
 
 
 class Step(Protocol):
@@ -36,8 +40,8 @@ class Script:
 
     @classmethod
     def of_text(cls, *pieces: str) -> Script:
-        """A whole answer with one text block, a delta for each piece."""
-        return cls(Send(*wire.message(wire.text(*pieces))))
+        """A whole answer with one text, a delta for each piece, on whichever wire asks."""
+        return cls(_WholeText(pieces))
 
     async def play(self, exchange: Exchange) -> None:
         """Run every step, and end the body unless a step has ended the answer."""
@@ -82,14 +86,13 @@ class Headers:
 
 
 class Send:
-    """Send wire events, each in a chunk of its own."""
+    """Send events of the request's wire, each in a chunk of its own."""
 
-    def __init__(self, *events: wire.WireEvent) -> None:
+    def __init__(self, *events: WireEvent) -> None:
         self.events = events
 
     async def run(self, exchange: Exchange) -> None:
-        for event in self.events:
-            await exchange.send(wire.frame(event))
+        await exchange.send_events(*self.events)
 
 
 @dataclass(frozen=True)
@@ -141,18 +144,25 @@ class PacedText:
     rate: float = 50.0
 
     async def run(self, exchange: Exchange) -> None:
-        body = exchange.request.body
-        model = body.get("model", wire.DEFAULT_MODEL) if isinstance(body, dict) else wire.DEFAULT_MODEL
-        start, block_start, *_, block_stop, delta, stop = wire.message(
-            wire.text(), model=model, output_tokens=self.tokens
-        )
-        await Send(start, block_start).run(exchange)
+        composer = exchange.wire.compose(exchange.model)
+        await exchange.send_events(*composer.start())
         loop = asyncio.get_running_loop()
         began = loop.time()
         for number in range(self.tokens):
             await asyncio.sleep(max(0.0, began + (number + 1) / self.rate - loop.time()))
-            await exchange.send(wire.frame(wire.text_delta(0, f"word{number} ")))
-        await Send(block_stop, delta, stop).run(exchange)
+            await exchange.send_events(*composer.text(f"word{number} "))
+        await exchange.send_events(*composer.finish())
+
+
+@dataclass(frozen=True)
+class _WholeText:
+    pieces: Sequence[str]
+
+    async def run(self, exchange: Exchange) -> None:
+        composer = exchange.wire.compose(exchange.model)
+        for piece in self.pieces:
+            await exchange.send_events(*composer.text(piece))
+        await exchange.send_events(*composer.finish())
 
 
 # --------------------------------------------------------------------------------------------------------------- faults
@@ -160,7 +170,7 @@ class PacedText:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status answer in place of a stream; without a body, the API's own error body for that status."""
+    """A status answer in place of a stream; without a body, the wire's own error body for that status."""
 
     status: int
     headers: Mapping[str, str] | None = None
@@ -168,9 +178,7 @@ class Answer:
     message: str = "scripted"
 
     async def run(self, exchange: Exchange) -> None:
-        body = self.body
-        if body is None:
-            body = wire.error(wire.ERROR_TYPES.get(self.status, "api_error"), self.message)
+        body = exchange.wire.error_body(self.status, self.message) if self.body is None else self.body
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         await exchange.answer(self.status, raw, self.headers)
 
@@ -204,4 +212,4 @@ class BadJson:
     """Send an event whose data is no JSON."""
 
     async def run(self, exchange: Exchange) -> None:
-        await exchange.send(b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"del\n\n')
+        await exchange.send(exchange.wire.bad_json)

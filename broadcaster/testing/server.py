@@ -1,8 +1,12 @@
-"""The scripted provider: a real HTTP server on the loopback that speaks the Anthropic Messages wire by a script.
+"""The scripted provider: a real HTTP server on the loopback that speaks the wires of three APIs by a script.
 
     async with ScriptedProvider() as provider:
         provider.script("claude-x", Script(Answer(529)), Script.of_text("Hello ", "world"))
-        client = AsyncAnthropic(base_url=provider.base_url, api_key="any")
+        claude = AsyncAnthropic(base_url=provider.base_url, api_key="any")
+        openai = AsyncOpenAI(base_url=provider.openai_base_url, api_key="any")
+
+The path says which wire: ``/v1/messages``, ``/v1/chat/completions``, ``/v1/responses`` (``wires``), all of them also
+without ``/v1``; ``GET /v1/models`` lists the models. A script serves whichever wire asks for its model.
 
 Patching the HTTP client tests the patch; a socket tests what a deployment does: packets, closes, silence.
 """
@@ -16,12 +20,15 @@ from collections import defaultdict, deque
 from types import TracebackType
 from typing import Final
 
-from broadcaster.testing import wire
+from broadcaster.testing import chat_wire, wire
 from broadcaster.testing.conversation import Conversation
-from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, Connection, Exchange, RecordedRequest
+from broadcaster.testing.exchange import Exchange, WholeExchange
+from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, Connection, RecordedRequest
+from broadcaster.testing.models import model_list
 from broadcaster.testing.script import Script
+from broadcaster.testing.wires import MESSAGES, WIRES
 
-MESSAGES_PATH: Final = "/v1/messages"
+DEFAULT_MODELS: Final = (wire.DEFAULT_MODEL, chat_wire.DEFAULT_MODEL)
 # Load generators open hundreds of connections in one loop turn.
 _BACKLOG: Final = 1024
 
@@ -30,14 +37,23 @@ class ScriptedProvider:
     """The server; enter it to listen, leave it to end every connection (ExceptionGroup if a script was itself wrong).
 
     A request takes the next open conversation of its model, else the next script of its model (the last one stays),
-    else the default script.
+    else the default script. With an ``api_key``, every request that does not bring it gets a 401; without, any key is
+    good, and none.
     """
 
-    def __init__(self, *, default: Script | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        default: Script | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+    ) -> None:
         self.requests: list[RecordedRequest] = []
         self._default = default or Script.of_text("Hello ", "world", ".")
         self._host = host
         self._port = port
+        self._api_key = api_key
         self._scripts: dict[str, deque[Script]] = {}
         self._conversations: defaultdict[str, deque[Conversation]] = defaultdict(deque)
         self._connections: set[Connection] = set()
@@ -65,8 +81,13 @@ class ScriptedProvider:
 
     @property
     def base_url(self) -> str:
-        """What an SDK is given as its base URL (without ``/v1``)."""
+        """What Anthropic's SDK is given as its base URL (without ``/v1``)."""
         return f"http://{self._host}:{self._port}"
+
+    @property
+    def openai_base_url(self) -> str:
+        """What OpenAI's SDK is given as its base URL (with ``/v1``)."""
+        return f"{self.base_url}/v1"
 
     def script(self, model: str, *scripts: Script) -> None:
         """Set what the requests for a model get: the first gets the first script, and so on; the last one stays."""
@@ -100,12 +121,19 @@ class ScriptedProvider:
         self.requests.append(request)
         self._arrived.set()
         self._arrived = asyncio.Event()
-        exchange = Exchange(connection, request, request_id=f"req_scripted_{len(self.requests)}")
-        if refusal := _refusal(request):
-            status, message = refusal
-            await exchange.answer(status, json.dumps(wire.error(wire.ERROR_TYPES[status], message)).encode())
+        path = request.path.partition("?")[0].removeprefix("/").removeprefix("v1/")
+        kind = Exchange if _is_streaming(request) else WholeExchange
+        request_id = f"req_scripted_{len(self.requests)}"
+        # The error body of the Messages wire has what OpenAI's SDK reads too: it serves where no wire is known.
+        exchange = kind(connection, request, wire=WIRES.get(path, MESSAGES), request_id=request_id)
+        if self._api_key is not None and not _has_key(request, self._api_key):
+            await exchange.answer_error(401, "another API key than the one this provider was given")
+        elif (request.method, path) == ("GET", "models"):
+            await exchange.answer(200, json.dumps(model_list(self._models())).encode())
+        elif refusal := _refusal(request, path):
+            await exchange.answer_error(*refusal)
         else:
-            await self._play(self._script_for(request.body["model"]), exchange)
+            await self._play(self._script_for(exchange.model), exchange)
 
     async def _play(self, script: Script, exchange: Exchange) -> None:
         try:
@@ -117,21 +145,34 @@ class ScriptedProvider:
             self._failures.append(failure)
             exchange.cut()
 
+    def _models(self) -> list[str]:
+        return list(dict.fromkeys([*DEFAULT_MODELS, *self._scripts, *self._conversations]))
+
     def _script_for(self, model: str) -> Script:
-        if self._conversations[model]:
-            return Script(self._conversations[model].popleft().as_step())
+        if conversations := self._conversations.get(model):
+            return Script(conversations.popleft().as_step())
         scripts = self._scripts.get(model)
         if scripts is None:
             return self._default
         return scripts.popleft() if len(scripts) > 1 else scripts[0]
 
 
-def _refusal(request: RecordedRequest) -> tuple[int, str] | None:
+def _is_streaming(request: RecordedRequest) -> bool:
+    return isinstance(request.body, dict) and request.body.get("stream") is True
+
+
+def _has_key(request: RecordedRequest, api_key: str) -> bool:
+    """Whether the key is in one of the two headers in which SDKs send it."""
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return api_key in (bearer, request.headers.get("x-api-key"))
+
+
+def _refusal(request: RecordedRequest, path: str) -> tuple[int, str] | None:
     """Why no script can play for this request: status and message."""
-    if (request.method, request.path.partition("?")[0]) != ("POST", MESSAGES_PATH):
-        return 404, f"only POST {MESSAGES_PATH} is served"
+    if request.method != "POST" or path not in WIRES:
+        return 404, f"only POST to {', '.join(f'/v1/{known}' for known in WIRES)} and GET /v1/models are served"
     if not isinstance(request.body, dict) or not isinstance(request.body.get("model"), str):
         return 400, "the body must be a JSON object with a model"
-    if request.body.get("stream") is not True:
-        return 400, "only stream: true is served"
+    if request.body.get("stream") not in (None, False, True):
+        return 400, "stream must be true or false"
     return None

@@ -47,10 +47,14 @@ def frame(event: WireEvent) -> bytes:
 
 @dataclass(frozen=True)
 class Block:
-    """A content block: what ``content_block_start`` carries, and the deltas that follow."""
+    """A content block: what ``content_block_start`` carries, and the deltas that follow.
+
+    ``stop_reason`` is why a message stops after it, when nobody says otherwise.
+    """
 
     start: Json
     deltas: Sequence[Json] = ()
+    stop_reason: str = "end_turn"
 
 
 def text(*pieces: str, citations: Sequence[Json] = ()) -> Block:
@@ -60,6 +64,11 @@ def text(*pieces: str, citations: Sequence[Json] = ()) -> Block:
         {"type": "text", "text": "", "citations": [] if citations else None},
         (*({"type": "text_delta", "text": piece} for piece in pieces), *cited),
     )
+
+
+def refusal(*pieces: str) -> Block:
+    """A refusal: text like any other on this wire, and a message that stops for it."""
+    return Block({"type": "text", "text": "", "citations": None}, text(*pieces).deltas, stop_reason="refusal")
 
 
 def thinking(*pieces: str, signature: str = "c2lnbmF0dXJl") -> Block:
@@ -76,7 +85,8 @@ def redacted_thinking(data: str = "cmVkYWN0ZWQ=") -> Block:
 
 def tool_use(name: str, *fragments: str, id: str = "toolu_01", **extras: Any) -> Block:
     """A tool call; the fragments are pieces of its JSON arguments (the API's first one is empty)."""
-    return Block({"type": "tool_use", "id": id, "name": name, "input": {}, **extras}, _fragments(fragments))
+    start = {"type": "tool_use", "id": id, "name": name, "input": {}, **extras}
+    return Block(start, _fragments(fragments), stop_reason="tool_use")
 
 
 def server_tool_use(name: str, *fragments: str, id: str = "srvtoolu_01", **extras: Any) -> Block:
@@ -197,3 +207,58 @@ def ping() -> WireEvent:
 def error(type: str = "overloaded_error", message: str = "Overloaded") -> WireEvent:
     """``error``: in the middle of a stream it is an event, and as the body of a status answer the whole body."""
     return {"type": "error", "error": {"type": type, "message": message}, "request_id": None}
+
+
+# ------------------------------------------------------------------------------------------------------ piece by piece
+
+
+class Composer:
+    """An answer written piece by piece: each call gives the events to send now, and before them whatever is missing."""
+
+    def __init__(self, model: str = DEFAULT_MODEL) -> None:
+        self._model = model
+        self._is_started = False
+        self._is_text_open = False
+        self._blocks = 0
+        self._pieces = 0
+        self._stop_reason = "end_turn"
+
+    def start(self) -> list[WireEvent]:
+        """``message_start``, once."""
+        if self._is_started:
+            return []
+        self._is_started = True
+        return [message_start(model=self._model)]
+
+    def text(self, piece: str) -> list[WireEvent]:
+        """A piece of text."""
+        self._pieces += 1
+        self._stop_reason = "end_turn"
+        opening = [] if self._is_text_open else [block_start(self._blocks, text().start)]
+        self._is_text_open = True
+        return [*self.start(), *opening, text_delta(self._blocks, piece)]
+
+    def part(self, part: Any) -> list[WireEvent]:
+        """A whole block. Raises TypeError for a part of another wire."""
+        if not isinstance(part, Block):
+            raise TypeError(f"not a block of the Messages wire: {part!r}")
+        events = [*self.start(), *self._close_text(), *block_events(self._blocks, part)]
+        self._blocks += 1
+        self._stop_reason = part.stop_reason
+        return events
+
+    def finish(self, reason: str | None = None) -> list[WireEvent]:
+        """The end: the text closes, ``message_delta`` (one token for every piece of text), ``message_stop``."""
+        delta = message_delta(reason or self._stop_reason, output_tokens=self._pieces)
+        return [*self.start(), *self._close_text(), delta, message_stop()]
+
+    def fail(self, type: str, message: str) -> list[WireEvent]:
+        """An ``error`` event."""
+        return [error(type, message)]
+
+    def _close_text(self) -> list[WireEvent]:
+        if not self._is_text_open:
+            return []
+        self._is_text_open = False
+        self._blocks += 1
+        return [block_stop(self._blocks - 1)]

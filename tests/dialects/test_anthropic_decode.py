@@ -330,8 +330,8 @@ def test_half_a_surrogate_pair_costs_one_character_and_not_the_answer():
 def test_only_message_stop_makes_an_answer_whole():
     decoder = AnthropicDecoder()
     events = decoder.decode(STREAMS["truncated"]) + decoder.flush()
-    assert not decoder.terminal_seen
+    assert (decoder.is_whole, decoder.terminal_seen) == (False, False)
     assert not any(isinstance(event, ev.Finish) for event in events)
     decoder = AnthropicDecoder()
     decoder.decode(TEXT)
-    assert decoder.terminal_seen
+    assert (decoder.is_whole, decoder.terminal_seen) == (True, True)

@@ -208,9 +208,12 @@ async def test_paced_text_names_the_model_and_counts_its_words():
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (b"GET /v1/models HTTP/1.1\r\n\r\n", 404),
+        (b"GET /v1/messages HTTP/1.1\r\n\r\n", 404),
+        (b"POST /v1/models HTTP/1.1\r\n\r\n", 404),
+        (b"POST /v1messages HTTP/1.1\r\n\r\n", 404),
         (b"POST /v1/messages HTTP/1.1\r\nContent-Length: 1\r\n\r\n{", 400),
-        (b'POST /v1/messages HTTP/1.1\r\nContent-Length: 13\r\n\r\n{"model":"m"}', 400),
+        (b"POST /v1/responses HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b'POST /v1/messages HTTP/1.1\r\nContent-Length: 26\r\n\r\n{"model":"m","stream":"no"}', 400),
     ],
 )
 async def test_what_no_script_can_serve_is_refused_in_the_shape_of_the_api(request_bytes: bytes, status: int):

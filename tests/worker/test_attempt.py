@@ -43,6 +43,9 @@ class HandProvider:
     def usage_so_far(self) -> Usage:
         return Usage(input_tokens=3, output_tokens=1, estimated=True)
 
+    async def start(self) -> None:
+        """Nothing is to be made ready."""
+
     async def aclose(self) -> None:
         """Nothing is open between streams."""
 

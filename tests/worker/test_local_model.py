@@ -12,10 +12,18 @@ import pytest
 import pytest_asyncio
 
 from broadcaster.core import events as ev
-from tests.worker.provider_support import collect, request_for, text_of
+from tests.worker.provider_support import (
+    Wire,
+    collect,
+    failing,
+    on_openai_wires,
+    provider_at,
+    request_for,
+    text_of,
+)
 from worker.providers.base import ProviderRequest
 from worker.providers.local import LocalModel
-from worker.providers.local_process import ENGINE_PACKAGE, SLOTS, WEIGHTS_PACKAGE
+from worker.providers.local_process import ENGINE_PACKAGE, SLOTS, WEIGHTS_PACKAGE, LocalServer
 
 pytestmark = [
     pytest.mark.local_model,
@@ -58,6 +66,39 @@ async def test_it_streams_english_with_its_token_counts(model: LocalModel):
     assert usage.input_tokens
     assert usage.output_tokens
     assert isinstance(events[-1], ev.Finish)
+
+
+@pytest_asyncio.fixture
+async def url() -> AsyncIterator[str]:
+    """The base URL of the OpenAI wires, at a server of its own."""
+    server = LocalServer()
+    yield f"{await server.url()}/v1"
+    await server.aclose()
+
+
+@on_openai_wires
+async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, url: str):
+    async with provider_at(url, on, read_timeout_s=60, is_local=True) as provider:
+        for _ in range(2):
+            events = await collect(
+                provider, request_for("local", system="You like the sea.", messages=ASK, max_tokens=24)
+            )
+    assert len([event for event in events if isinstance(event, ev.TextDelta)]) > 5
+    assert "sea" in text_of(events).lower() or "ocean" in text_of(events).lower()
+    (usage,) = [event for event in events if isinstance(event, ev.Usage)]
+    assert not usage.estimated
+    assert usage.output_tokens
+    assert usage.output_tokens <= 24
+    assert isinstance(events[-1], ev.Finish)
+
+
+@on_openai_wires
+async def test_what_it_refuses_on_the_openai_wires_is_a_bad_request(on: Wire, url: str):
+    too_long = [{"role": "user", "content": "sea " * 5000}]
+    async with provider_at(url, on, read_timeout_s=60, is_local=True) as provider:
+        failure, _ = await failing(provider, request_for("local", messages=too_long))
+    assert (failure.reason, failure.retryable) == ("provider_bad_request", False)
+    assert "context" in failure.detail
 
 
 async def test_answers_that_are_left_free_the_model_for_the_next(model: LocalModel):

@@ -1,14 +1,16 @@
 """The Anthropic provider: the real SDK against a scripted server, over real sockets."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.errors import ProviderFailed
-from broadcaster.testing import Gate, Script, Send, SendCut, Wait, wire
-from tests.worker.provider_support import KEY, PROMPT, anthropic_at, collect, request_for, scripted, text_of
+from broadcaster.testing import Gate, Script, ScriptedProvider, Send, SendCut, Wait, wire
+from tests.worker.provider_support import KEY, PROMPT, collect, provider_at, request_for, scripted, text_of
 from worker.providers.anthropic import AnthropicProvider
 
 
@@ -99,9 +101,19 @@ async def test_address_and_key_come_from_the_environment_of_the_sdk(monkeypatch:
         assert server.requests[0].headers["authorization"] == "Bearer sk-from-env"
 
 
+@asynccontextmanager
+async def by_environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ScriptedProvider, AnthropicProvider]]:
+    """A scripted server in the place of the Claude API, as far as the SDK's own variables say."""
+    async with ScriptedProvider() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+        provider = AnthropicProvider(max_connections=1, read_timeout_s=5)
+        yield server, provider
+        await provider.aclose()
+
+
 @pytest.mark.usefixtures("no_credentials")
-async def test_without_a_key_the_failure_names_the_variable():
-    async with scripted(api_key=None) as (server, provider):
+async def test_without_a_key_the_failure_names_the_variable(monkeypatch: pytest.MonkeyPatch):
+    async with by_environment(monkeypatch) as (server, provider):
         with pytest.raises(ProviderFailed, match="ANTHROPIC_API_KEY") as caught:
             await collect(provider, request_for("claude-x"))
         assert (caught.value.reason, caught.value.retryable) == ("provider_auth", False)
@@ -111,7 +123,7 @@ async def test_without_a_key_the_failure_names_the_variable():
 @pytest.mark.usefixtures("no_credentials")
 async def test_a_header_of_the_operator_is_a_credential_too(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Api-Key: of-a-gateway")
-    async with scripted(api_key=None) as (server, provider):
+    async with by_environment(monkeypatch) as (server, provider):
         await collect(provider, request_for("claude-x"))
         assert server.requests[0].headers["x-api-key"] == "of-a-gateway"
 
@@ -120,14 +132,15 @@ async def test_a_header_of_the_operator_is_a_credential_too(monkeypatch: pytest.
 async def test_a_broken_credentials_profile_is_an_auth_failure(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ANTHROPIC_PROFILE", "not-there")
     with pytest.raises(ProviderFailed) as caught:
-        async with scripted(api_key=None) as (_, provider):
+        async with by_environment(monkeypatch) as (_, provider):
             await collect(provider, request_for("claude-x"))
     assert caught.value.reason == "provider_auth"
 
 
-async def test_a_base_url_that_is_none_says_so():
+async def test_a_base_url_that_is_none_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://x:port")
     with pytest.raises(ProviderFailed, match="ANTHROPIC_BASE_URL") as caught:
-        AnthropicProvider(max_connections=1, read_timeout_s=1, base_url="http://x:port", api_key=KEY)
+        AnthropicProvider(max_connections=1, read_timeout_s=1, api_key=KEY)
     assert caught.value.reason == "provider_unreachable"
 
 
@@ -148,7 +161,7 @@ async def test_fifty_answers_at_once_each_get_their_own_words():
 
 
 async def test_more_answers_than_connections_fail_soon_instead_of_waiting_for_ever(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("worker.providers.anthropic.CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("worker.providers.transport.CONNECT_TIMEOUT_S", 0.05)
     async with scripted(max_connections=1) as (server, provider):
         server.conversation("claude-x")
         async with asyncio.TaskGroup() as group:
@@ -186,5 +199,5 @@ async def test_bytes_cut_anywhere_give_the_same_answer():
 
 
 async def test_a_closed_provider_can_be_closed_again():
-    async with anthropic_at("http://127.0.0.1:9") as provider:
+    async with provider_at("http://127.0.0.1:9") as provider:
         await provider.aclose()

@@ -10,24 +10,26 @@ import uvloop
 
 from broadcaster.core import events as ev
 from broadcaster.errors import ProviderFailed
-from broadcaster.testing import Gate, Hang, Headers, Script, ScriptedProvider, Send, Step, Wait, wire
-from tests.worker.provider_support import request_for, scripted
-from worker.providers.anthropic import AnthropicProvider, AnthropicStream
+from broadcaster.testing import BadJson, Gate, Hang, Headers, Script, Step, Wait
+from tests.worker.provider_support import ANTHROPIC, CHAT, RESPONSES, Wire, on_every_wire, request_for, scripted
+from worker.providers.base import Provider, ProviderStream
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
-HALF = Send(*wire.message(wire.text("half an ", "answer"))[:4])
 BOUND_S = 0.1
 
 on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
 @on_both_loops
-@pytest.mark.parametrize("steps", [(), (Headers(),), (HALF,)], ids=["before headers", "before events", "midway"])
-def test_cancelling_the_task_closes_the_providers_socket(run: Run, steps: tuple[Step, ...]):
+@on_every_wire
+@pytest.mark.parametrize("stage", ["before headers", "before events", "midway"])
+def test_cancelling_the_task_closes_the_providers_socket(run: Run, on: Wire, stage: str):
+    steps: dict[str, tuple[Step, ...]] = {"before events": (Headers(),), "midway": (on.half(),)}
+
     async def check() -> None:
         gate = Gate()
-        async with scripted() as (server, provider):
-            server.script("claude-x", Script(*steps, Wait(gate)))
+        async with scripted(on) as (server, provider):
+            server.script("claude-x", Script(*steps.get(stage, ()), Wait(gate)))
             task = asyncio.create_task(read_all(provider))
             await gate.wait_reached()
             await settled()
@@ -44,28 +46,29 @@ class Left(Exception):
     """The attempt's own reason to leave."""
 
 
-async def leave_by_break(stream: AnthropicStream) -> None:
+async def leave_by_break(stream: ProviderStream) -> None:
     async for _ in stream:
         break
 
 
-async def leave_by_error(stream: AnthropicStream) -> None:
+async def leave_by_error(stream: ProviderStream) -> None:
     async for _ in stream:
         raise Left
 
 
-async def leave_unread(stream: AnthropicStream) -> None:
+async def leave_unread(stream: ProviderStream) -> None:
     pass
 
 
 @on_both_loops
+@on_every_wire
 @pytest.mark.parametrize("leave", [leave_by_break, leave_by_error, leave_unread])
 def test_leaving_the_block_closes_the_providers_socket(
-    run: Run, leave: Callable[[AnthropicStream], Coroutine[Any, Any, None]]
+    run: Run, on: Wire, leave: Callable[[ProviderStream], Coroutine[Any, Any, None]]
 ):
     async def check() -> None:
-        async with scripted() as (server, provider):
-            server.script("claude-x", Script(HALF, Hang()))
+        async with scripted(on) as (server, provider):
+            server.script("claude-x", Script(on.half(), Hang()))
             with suppress(Left):
                 async with provider.stream(request_for("claude-x")) as stream:
                     await leave(stream)
@@ -88,29 +91,36 @@ async def test_one_cancelled_answer_does_not_disturb_the_others():
         assert isinstance((await stays)[-1], ev.Finish)
 
 
-async def test_after_a_stop_the_input_is_exact_and_the_output_estimated():
-    async with scripted() as (server, provider):
-        server.script("claude-x", Script(HALF, Hang()))
+@pytest.mark.parametrize(
+    ("on", "input_tokens"), [(ANTHROPIC, 25), (CHAT, None), (RESPONSES, None)], ids=["anthropic", "chat", "responses"]
+)
+async def test_after_a_stop_the_output_is_estimated_and_the_input_what_the_wire_has_told(
+    on: Wire, input_tokens: int | None
+):
+    async with scripted(on) as (server, provider):
+        server.script("claude-x", Script(on.half(), Hang()))
         async with provider.stream(request_for("claude-x")) as stream:
+            batches = aiter(stream)
             events: list[ev.Event] = []
             while sum(isinstance(event, ev.TextDelta) for event in events) < 2:
-                events += await anext(stream)
+                events += await anext(batches)
         usage = stream.usage_so_far()
-    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (25, 4, True)  # 14 bytes
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (input_tokens, 4, True)  # 14 bytes
 
 
-async def test_a_failure_closes_the_socket_too():
-    async with scripted() as (server, provider):
-        server.script("claude-x", Script(HALF, Send(wire.error()), Hang()))
+@on_every_wire
+async def test_a_failure_closes_the_socket_too(on: Wire):
+    async with scripted(on) as (server, provider):
+        server.script("claude-x", Script(on.half(), BadJson(), Hang()))
         with pytest.raises(ProviderFailed):
             await read_all(provider)
         await server.requests[0].wait_disconnected()
 
 
-async def test_closing_the_provider_leaves_no_connection_behind():
-    async with ScriptedProvider() as server:
-        provider = AnthropicProvider(base_url=server.base_url, api_key="k", max_connections=2, read_timeout_s=5)
-        server.script("claude-x", Script(HALF, Hang()))
+@on_every_wire
+async def test_closing_the_provider_leaves_no_connection_behind(on: Wire):
+    async with scripted(on) as (server, provider):
+        server.script("claude-x", Script(on.half(), Hang()))
         task = asyncio.create_task(read_all(provider))
         await server.wait_requests(1)
         task.cancel()
@@ -119,7 +129,7 @@ async def test_closing_the_provider_leaves_no_connection_behind():
         await server.requests[0].wait_disconnected()
 
 
-async def read_all(provider: AnthropicProvider, model: str = "claude-x") -> list[ev.Event]:
+async def read_all(provider: Provider, model: str = "claude-x") -> list[ev.Event]:
     events: list[ev.Event] = []
     async with provider.stream(request_for(model)) as stream:
         async for batch in stream:

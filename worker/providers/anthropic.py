@@ -4,35 +4,61 @@ Why not the SDK's own stream: it costs 4 to 8 times as much for each token, rais
 truncated, and lets errors of two other libraries pass. Its retries are off: they wait as long as a provider likes.
 
 Where to and by which key is the SDK's own business: ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, or
-a profile; read once, when the provider is made.
+a profile; read once, when the provider is made. A base URL given here is another server, see ``transport``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final, Self
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
 import anthropic
 import httpx2
 
-from broadcaster.core.events import Event, Usage
-from broadcaster.dialects.anthropic import AnthropicDecoder
+from broadcaster.dialects.anthropic import AnthropicDecoder, fault_of
 from broadcaster.dialects.faults import Fault
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
-from worker.providers.errors import BAD_ADDRESS, NO_CREDENTIALS, TRANSPORT_ERRORS, TRUNCATED, UNSENDABLE, failure_of
-
-CONNECT_TIMEOUT_S: Final = 5.0
-# The end of the body comes with the terminal event or right after it; a connection that dawdles is not worth keeping.
-DRAIN_TIMEOUT_S: Final = 0.25
+from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
+from worker.providers.transport import NO_KEY, client_options, default_headers, header_names
+from worker.providers.wire_stream import WireStream
 
 _OWNED: Final = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key"})
-_NO_STREAM: Final = Fault("provider_bad_data", "the provider's answer is not an event stream", True)
-_NO_KEY: Final = (
+_NO_CREDENTIALS: Final = (
     "no credentials for the Anthropic API: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the worker's environment"
+)
+_TYPE_OF_STATUS: Final = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def _told(error: anthropic.APIStatusError) -> Told:
+    fault = fault_of(error.type)
+    if fault is not None:
+        return Told(fault, str(error.type), error.api_message)
+    default = "api_error" if error.status_code >= 500 else "invalid_request_error"
+    fault = fault_of(_TYPE_OF_STATUS.get(error.status_code, default))
+    assert fault is not None
+    return Told(fault, None, error.api_message)
+
+
+_SDK: Final = Sdk(
+    root=anthropic.AnthropicError,
+    status_error=anthropic.APIStatusError,
+    told=_told,
+    credentials=(anthropic.CredentialsError,),
+    no_credentials=Fault(
+        "provider_auth", "the Anthropic credentials cannot be loaded; set ANTHROPIC_API_KEY or mend the profile", False
+    ),
 )
 
 
@@ -56,49 +82,54 @@ class AnthropicProvider:
         Raises ProviderFailed: (1) provider_auth, a credentials profile is broken; (2) provider_unreachable, the base
         URL is none.
         """
-        timeout = httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
+        options = client_options(max_connections=max_connections, read_timeout_s=read_timeout_s, is_local=is_local)
+        self._address_from = "ANTHROPIC_BASE_URL" if base_url is None else "the provider's base URL"
+        if base_url is not None:
+            api_key = api_key or NO_KEY
+        self._headers = {} if base_url is None else _only(str(api_key))
         try:
             self._client = anthropic.AsyncAnthropic(
                 base_url=base_url,
                 api_key=api_key,
                 max_retries=0,
-                timeout=timeout,
-                # The number must be given: without one this transport stops at 100.
-                http_client=anthropic.DefaultAioHttpClient(
-                    limits=httpx2.Limits(max_connections=max_connections), timeout=timeout, trust_env=not is_local
-                ),
-                # llama.cpp promises to keep the connection and closes it: the next request would run into that.
-                default_headers={"Connection": "close"} if is_local else None,
+                timeout=options["timeout"],
+                http_client=anthropic.DefaultAioHttpClient(**options),
+                default_headers=default_headers(is_local=is_local),
             )
         except anthropic.CredentialsError as error:
-            raise NO_CREDENTIALS.failure(detail=type(error).__name__) from None
+            raise _SDK.no_credentials.failure(detail=type(error).__name__) from None
         except httpx2.InvalidURL:
-            raise BAD_ADDRESS.failure() from None
+            raise bad_address(self._address_from) from None
+        self._create = self._client.messages.with_streaming_response.create
+
+    async def start(self) -> None:
+        """See Provider.start."""
 
     @asynccontextmanager
-    async def stream(self, request: ProviderRequest) -> AsyncIterator[AnthropicStream]:
+    async def stream(self, request: ProviderRequest) -> AsyncIterator[WireStream]:
         """See Provider.stream."""
+        failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets())
         async with AsyncExitStack() as stack:
-            response = await self._send(request, stack)
+            response = await self._send(request, stack, failures=failures)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise _NO_STREAM.failure()
+                raise NO_STREAM.failure()
             decoder = AnthropicDecoder(request_id=response.headers.get("request-id"))
-            yield AnthropicStream(response.iter_bytes(), decoder, request=request, secrets=self._secrets())
+            yield WireStream(response.iter_bytes(), decoder, failures=failures)
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
         await self._client.close()
 
     async def _send(
-        self, request: ProviderRequest, stack: AsyncExitStack
+        self, request: ProviderRequest, stack: AsyncExitStack, *, failures: Failures
     ) -> anthropic.AsyncAPIResponse[anthropic.AsyncStream[anthropic.types.RawMessageStreamEvent]]:
         if not self._has_credentials():
-            raise ProviderFailed(_NO_KEY, reason="provider_auth")
+            raise ProviderFailed(_NO_CREDENTIALS, reason="provider_auth")
         try:
-            sending = self._client.messages.with_streaming_response.create(**_arguments(request), stream=True)
+            sending = self._create(**_arguments(request), stream=True, extra_headers=self._headers)
             return await stack.enter_async_context(sending)
-        except (*TRANSPORT_ERRORS, *UNSENDABLE) as error:
-            failure = failure_of(error, request=request, secrets=self._secrets())
+        except (*failures.errors, *UNSENDABLE) as error:
+            failure = failures.of(error)
         # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.
         raise failure
 
@@ -110,60 +141,10 @@ class AnthropicProvider:
         return tuple(secret for secret in (self._client.api_key, self._client.auth_token) if secret)
 
 
-class AnthropicStream:
-    """See ProviderStream."""
-
-    def __init__(
-        self,
-        chunks: AsyncIterator[bytes],
-        decoder: AnthropicDecoder,
-        *,
-        request: ProviderRequest,
-        secrets: tuple[str, ...],
-    ) -> None:
-        self._chunks = chunks
-        self._decoder = decoder
-        self._request = request
-        self._secrets = secrets
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[Event]:
-        decoder = self._decoder
-        if decoder.failure is not None:
-            raise decoder.failure
-        if decoder.terminal_seen:
-            await self._drain()
-            raise StopAsyncIteration
-        while True:
-            chunk = await self._next_chunk()
-            if chunk is None:
-                decoder.flush()
-                raise TRUNCATED.failure()
-            if events := decoder.decode(chunk):
-                return events
-
-    def usage_so_far(self) -> Usage:
-        """See ProviderStream.usage_so_far."""
-        return self._decoder.usage_so_far()
-
-    async def _next_chunk(self) -> bytes | None:
-        try:
-            return await anext(self._chunks, None)
-        except TRANSPORT_ERRORS as error:
-            failure = failure_of(error, request=self._request, secrets=self._secrets)
-        raise failure
-
-    async def _drain(self) -> None:
-        """Read the end of the body, so that the connection serves the next request.
-
-        The answer is whole already: a failure in here costs the connection and nothing else.
-        """
-        with suppress(*TRANSPORT_ERRORS):
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                while await anext(self._chunks, None) is not None:
-                    pass
+def _only(api_key: str) -> Mapping[str, str | anthropic.Omit]:
+    """The headers by which a server of its own gets its key and nothing of the SDK's environment."""
+    omitted = {name: anthropic.Omit() for name in header_names("ANTHROPIC_CUSTOM_HEADERS")}
+    return {**omitted, "Authorization": f"Bearer {api_key}"}
 
 
 def _arguments(request: ProviderRequest) -> dict[str, Any]:

@@ -56,5 +56,8 @@ class Provider(Protocol):
     def stream(self, request: ProviderRequest) -> AbstractAsyncContextManager[ProviderStream]:
         """Send the request; entering returns when the provider has answered with headers, or raises ProviderFailed."""
 
+    async def start(self) -> None:
+        """Make ready now what the first request would otherwise wait for. Raises ProviderFailed when it cannot."""
+
     async def aclose(self) -> None:
         """Close what is kept open between answers. Idempotent."""

@@ -1,20 +1,21 @@
 """Every way a call can fail → ProviderFailed with a stable reason, and a text that is safe to show.
 
     provider_rate_limited  429            the provider's rate limit; ``retry_after_s`` if it said when
-    provider_overloaded    529
+    provider_overloaded    529            on the OpenAI wires 503 too
     provider_error         other 5xx, 409 an error of its own
     provider_timeout       408, 504       or silence longer than the read timeout, before or after the headers
-    provider_auth          401, 402, 403  or no credentials at all
+    provider_auth          401, 402, 403  or no credentials at all, or an account without credit
     provider_bad_request   other 4xx      or a request that cannot even be written down
     provider_unreachable                  no connection: name, refusal, TLS, connect timeout
     provider_disconnected                 the connection broke, before or after the headers
     provider_truncated                    the body ended properly, the answer did not
     provider_bad_data                     what came is not the protocol
 
-The error's ``type`` wins over the status: with it, an error in the middle of a stream (status 200) is told apart too.
+What the error's body calls it (``type``, ``code``) wins over the status.
 
-Below the SDK there are two libraries (httpx2 over aiohttp), and each of the three wraps some errors of the one below
-and lets others pass, so the whole chain of causes is looked at, not the outermost error.
+Below an SDK there are two libraries (httpx2 over aiohttp), and each of the three wraps some errors of the one below
+and lets others pass, so the whole chain of causes is looked at, not the outermost error. No SDK is imported here: an
+``Sdk`` says what one calls its errors, and a worker loads only those it uses.
 """
 
 from __future__ import annotations
@@ -23,28 +24,25 @@ import email.utils
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import aiohttp
-import anthropic
 import httpx2
 
-from broadcaster.dialects.anthropic import fault_of
 from broadcaster.dialects.faults import Fault
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 
-TRANSPORT_ERRORS: Final = (anthropic.AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError)
-"""What the SDK and the libraries below it raise when a call fails (TimeoutError is an OSError)."""
 UNSENDABLE: Final = (TypeError, ValueError)
-"""What they raise when a request has no form on the wire."""
+"""What an SDK and the libraries below it raise when a request has no form on the wire."""
 
 TRUNCATED: Final = Fault("provider_truncated", "the provider's answer ended without its terminal event", True)
-NO_CREDENTIALS: Final = Fault(
-    "provider_auth", "the Anthropic credentials cannot be loaded; set ANTHROPIC_API_KEY or mend the profile", False
-)
-BAD_ADDRESS: Final = Fault("provider_unreachable", "ANTHROPIC_BASE_URL is not a URL of a server", False)
+NO_STREAM: Final = Fault("provider_bad_data", "the provider's answer is not an event stream", True)
+
+_TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError)
+"""What the libraries below an SDK raise when a call fails (TimeoutError is an OSError)."""
 
 _DISCONNECTED: Final = Fault("provider_disconnected", "the connection to the provider broke", True)
 _UNREACHABLE: Final = Fault("provider_unreachable", "the provider cannot be reached", True)
@@ -52,25 +50,16 @@ _SILENT: Final = Fault("provider_timeout", "the provider said nothing for too lo
 _NOT_HTTP: Final = Fault("provider_bad_data", "the provider's answer is not proper HTTP", True)
 _UNSENDABLE: Final = Fault("provider_bad_request", "the request has no form in which this provider could get it", False)
 
-# The first row that some error of the chain belongs to decides, so the special stand before the general.
+_BAD_ADDRESS: Final = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, aiohttp.InvalidURL)
+# The first row that some error of the chain belongs to decides, so the special stand before the general, and aiohttp,
+# which saw the socket, before httpx2: below OpenAI's SDK a cut before the headers is called a ConnectTimeout.
 _BY_CAUSE: Final[tuple[tuple[tuple[type[BaseException], ...], Fault], ...]] = (
-    ((anthropic.CredentialsError,), NO_CREDENTIALS),
-    ((httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, aiohttp.ClientConnectorError), _UNREACHABLE),
-    ((httpx2.UnsupportedProtocol, httpx2.InvalidURL, aiohttp.InvalidURL), BAD_ADDRESS),
+    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), _UNREACHABLE),
+    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), _DISCONNECTED),
+    ((httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError), _UNREACHABLE),
     ((httpx2.TimeoutException, TimeoutError), _SILENT),
     ((httpx2.DecodingError, httpx2.TooManyRedirects, aiohttp.ClientResponseError), _NOT_HTTP),
 )
-
-_TYPE_OF_STATUS: Final = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 # Longer than any word or model name, shorter than a sentence.
 _REPEATED_CHARS: Final = 24
@@ -83,17 +72,73 @@ _REDACTED: Final = "[redacted]"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def failure_of(error: BaseException, *, request: ProviderRequest, secrets: tuple[str, ...]) -> ProviderFailed:
-    """What an error of the SDK, or of a library below it, means."""
-    if isinstance(error, anthropic.APIStatusError):
-        return _status_failure(error, request=request, secrets=secrets)
-    if isinstance(error, UNSENDABLE):
-        return _UNSENDABLE.failure(detail=type(error).__name__)
-    chain = list(_chain(error))
-    for kinds, fault in _BY_CAUSE:
-        if any(isinstance(each, kinds) for each in chain):
-            return fault.failure()
-    return _DISCONNECTED.failure()
+class Told(NamedTuple):
+    """What an error answer says: its meaning, the known word it uses (safe to show), the provider's own message."""
+
+    fault: Fault
+    word: str | None
+    message: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sdk:
+    """What one SDK raises. ``told`` reads a ``status_error``; a ``credentials`` error means ``no_credentials``."""
+
+    root: type[Exception]
+    status_error: type[Exception]
+    told: Callable[[Any], Told]
+    credentials: tuple[type[Exception], ...] = ()
+    no_credentials: Fault
+
+
+class Failures:
+    """What the errors of one SDK, and of the libraries below it, mean to one request.
+
+    ``address_from`` names where the server's base URL was set, ``secrets`` are the keys that no text may hold.
+    """
+
+    def __init__(self, sdk: Sdk, request: ProviderRequest, *, address_from: str, secrets: tuple[str, ...]) -> None:
+        self._sdk = sdk
+        self._request = request
+        self._address_from = address_from
+        self._secrets = secrets
+        self.errors = (sdk.root, *_TRANSPORT_ERRORS)
+        """What may be raised when a call fails."""
+
+    def of(self, error: BaseException) -> ProviderFailed:
+        """The failure to raise for it. Raise it outside of the ``except``: the SDK's text repeats the answer."""
+        if isinstance(error, self._sdk.status_error):
+            return self._of_status(error)
+        if isinstance(error, UNSENDABLE):
+            return _UNSENDABLE.failure(detail=type(error).__name__)
+        chain = list(_chain(error))
+        if any(isinstance(each, self._sdk.credentials) for each in chain):
+            return self._sdk.no_credentials.failure()
+        if any(isinstance(each, _BAD_ADDRESS) for each in chain):
+            return bad_address(self._address_from)
+        for kinds, fault in _BY_CAUSE:
+            if any(isinstance(each, kinds) for each in chain):
+                return fault.failure()
+        return _DISCONNECTED.failure()
+
+    def _of_status(self, error: Any) -> ProviderFailed:
+        fault, word, message = self._sdk.told(error)
+        details = [f"HTTP {error.status_code}", *([word] if word is not None else [])]
+        if error.request_id and _REQUEST_ID.fullmatch(error.request_id):
+            details.append(f"request {error.request_id}")
+        # Who asked must learn what to change; in all other cases the reason says enough.
+        if fault.reason == "provider_bad_request" and (shown := shown_message(message, self._request, self._secrets)):
+            details.append(shown)
+        headers = error.response.headers
+        should_retry = headers.get("x-should-retry")
+        if should_retry in ("true", "false"):
+            fault = fault._replace(retryable=should_retry == "true")
+        return fault.failure(detail=", ".join(details), retry_after_s=retry_after_s(headers))
+
+
+def bad_address(address_from: str) -> ProviderFailed:
+    """The failure of a base URL that is none; ``address_from`` names where it was set."""
+    return ProviderFailed(f"{address_from} is not a URL of a server", reason="provider_unreachable")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -101,29 +146,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         # Not the context: it may be an older failure, which the caller is just handling.
         error = error.__cause__
-
-
-def _status_failure(
-    error: anthropic.APIStatusError, *, request: ProviderRequest, secrets: tuple[str, ...]
-) -> ProviderFailed:
-    fault = fault_of(error.type)
-    told = [f"HTTP {error.status_code}"]
-    if fault is not None:
-        told.append(str(error.type))
-    else:
-        default = "api_error" if error.status_code >= 500 else "invalid_request_error"
-        fault = fault_of(_TYPE_OF_STATUS.get(error.status_code, default))
-    assert fault is not None
-    if error.request_id and _REQUEST_ID.fullmatch(error.request_id):
-        told.append(f"request {error.request_id}")
-    # Who asked must learn what to change; in all other cases the reason says enough.
-    if fault.reason == "provider_bad_request" and (message := shown_message(error.api_message, request, secrets)):
-        told.append(message)
-    headers = error.response.headers
-    should_retry = headers.get("x-should-retry")
-    if should_retry in ("true", "false"):
-        fault = fault._replace(retryable=should_retry == "true")
-    return fault.failure(detail=", ".join(told), retry_after_s=retry_after_s(headers))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -31,7 +31,7 @@ class LocalModel:
         self._provider: AnthropicProvider | None = None
 
     async def start(self) -> None:
-        """Load the model now. Raises ProviderFailed (see LocalServer.url)."""
+        """See Provider.start: load the model. Raises ProviderFailed (see LocalServer.url)."""
         await self._server.url()
 
     @asynccontextmanager

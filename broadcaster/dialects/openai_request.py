@@ -1,0 +1,182 @@
+"""Encode a request: from the words of the Messages API, in which requests are stored, into those of chat completions.
+
+Rules
+1. What is in the wire's own shape already passes untouched, and so does what has no form there: the provider's refusal
+   names it, and nothing of a request is lost in silence.
+2. Left out is only what is another provider's record for itself: thinking, and tools which that provider ran with their
+   results. Marks for it on what stays (``cache_control``, ``citations``) are left out too.
+3. Results of tools are messages of their own and stand right behind the calls, before the rest of their message. They
+   are text: images and documents of a result open the rest.
+4. A single text part becomes a string, as do all texts of an answer: not every server takes a list there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from broadcaster.dialects.reading import Json
+
+Part: TypeAlias = Mapping[str, Any]
+
+_MARKS: Final = frozenset({"cache_control", "citations"})
+_LEFT_OUT: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
+_RESULT_SUFFIX: Final = "_tool_result"
+
+
+def chat_messages(messages: Sequence[Part], *, system: str | Sequence[Part] | None) -> list[Json]:
+    """The messages of a chat completions request; ``system`` is its first one."""
+    encoded: list[Json] = []
+    if system:
+        encoded.append({"role": "system", "content": _joined_if_one(_parts(_as_list(system)))})
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, list | tuple):
+            encoded.append(dict(message))
+        elif message.get("role") == "assistant":
+            encoded.append(_answer(message, content))
+        else:
+            encoded += _asked(message, content)
+    return encoded
+
+
+def chat_tools(tools: Sequence[Part]) -> list[Json]:
+    """The tools of a chat completions request."""
+    return [_tool(tool) for tool in tools]
+
+
+def _answer(message: Part, content: Sequence[Any]) -> Json:
+    """A message of the assistant: its text, and the calls beside it."""
+    calls: list[Any] = [*(message.get("tool_calls") or ())]
+    kept: list[Any] = []
+    for part in content:
+        match part:
+            case {"type": "tool_use", "id": id, "name": name}:
+                arguments = _json_text(part.get("input", {}))
+                calls.append({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+            case {"type": str(type)} if type in _LEFT_OUT or type.endswith(_RESULT_SUFFIX):
+                pass
+            case _:
+                kept.append(part)
+    parts = _parts(kept)
+    text: Any = "".join(part["text"] for part in parts) if all(map(_is_text, parts)) else parts
+    answer = {**message, "content": text}
+    if calls:
+        answer |= {"content": text or None, "tool_calls": calls}
+    return answer
+
+
+def _asked(message: Part, content: Sequence[Any]) -> list[Json]:
+    """Rule 3, for a message of any other role."""
+    results: list[Json] = []
+    rest: list[Any] = []
+    kept: list[Any] = []
+    for part in content:
+        match part:
+            case {"type": "tool_result", "tool_use_id": id}:
+                told, shown = _result(part.get("content"))
+                results.append({"role": "tool", "tool_call_id": id, "content": told})
+                rest += shown
+            case _:
+                kept.append(part)
+    rest += _parts(kept)
+    if rest or not results:
+        return [*results, {**message, "content": _joined_if_one(rest)}]
+    return results
+
+
+def _result(content: Any) -> tuple[Any, list[Any]]:
+    """A tool's result as text, and what of it has no form as text."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    told: list[Any] = []
+    shown: list[Any] = []
+    for part in _parts(_as_list(content)):
+        if _is_text(part):
+            told.append(part)
+        elif isinstance(part, Mapping) and part.get("type") in ("image_url", "file"):
+            shown.append(part)
+        else:
+            told.append({"type": "text", "text": _json_text(part)})
+    return _joined_if_one(told) or "", shown
+
+
+def _parts(parts: Sequence[Any]) -> list[Any]:
+    return [encoded for part in parts for encoded in _part(part)]
+
+
+def _part(part: Any) -> list[Any]:
+    """A part of a message: one, or as many as a document holds."""
+    match part:
+        case str():
+            return [{"type": "text", "text": part}]
+        case {"type": "text"}:
+            return [{name: value for name, value in part.items() if name not in _MARKS}]
+        case {"type": "image", "source": {"type": "base64", "media_type": str(media_type), "data": str(data)}}:
+            return [{"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}]
+        case {"type": "image", "source": {"type": "url", "url": str(url)}}:
+            return [{"type": "image_url", "image_url": {"url": url}}]
+        case {"type": "image" | "document", "source": {"type": "file", "file_id": str(id)}}:
+            return [{"type": "file", "file": {"file_id": id}}]
+        case {"type": "document", "source": {"type": str()} as source}:
+            return _document(part, source)
+        case _:
+            return [part]
+
+
+def _document(part: Part, source: Part) -> list[Any]:
+    match source:
+        case {"type": "base64", "media_type": str(media_type), "data": str(data)}:
+            # A file is refused without a name.
+            file = {"filename": part.get("title") or "document.pdf", "file_data": f"data:{media_type};base64,{data}"}
+            return [{"type": "file", "file": file}]
+        case {"type": "text", "data": str(text)}:
+            return _headed(part, [{"type": "text", "text": text}])
+        case {"type": "content", "content": content}:
+            return _headed(part, _parts(_as_list(content)))
+        case _:
+            return [part]
+
+
+def _headed(part: Part, body: list[Any]) -> list[Any]:
+    """A document's parts behind its title and what its sender says of it."""
+    told = (part.get(name) for name in ("title", "context"))
+    head = "\n".join(text for text in told if isinstance(text, str) and text)
+    return [{"type": "text", "text": head}, *body] if head else body
+
+
+def _tool(tool: Part) -> Json:
+    match tool:
+        case {"type": "function", "function": _} | {"type": "custom", "custom": _}:
+            return dict(tool)
+        case {"name": str(name)} if "input_schema" in tool or tool.get("type") in (None, "function", "custom"):
+            schema = tool.get("input_schema", tool.get("parameters"))
+            told = {"description": tool.get("description"), "parameters": schema, "strict": tool.get("strict")}
+            known = {field: value for field, value in told.items() if value is not None}
+            return {"type": "function", "function": {"name": name, **known}}
+        case _:
+            return dict(tool)
+
+
+def _joined_if_one(parts: list[Any]) -> Any:
+    """Rule 4."""
+    return parts[0]["text"] if len(parts) == 1 and _is_text(parts[0]) else parts
+
+
+def _is_text(part: Any) -> bool:
+    match part:
+        case {"type": "text", "text": str(), **rest}:
+            return not rest
+        case _:
+            return False
+
+
+def _as_list(content: Any) -> list[Any]:
+    return list(content) if isinstance(content, list | tuple) else [content]
+
+
+def _json_text(value: Any) -> str:
+    """JSON text; text stays as it is: arguments that were no JSON are stored as they came."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

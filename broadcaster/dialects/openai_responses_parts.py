@@ -1,0 +1,266 @@
+"""What a model writes: messages and reasoning, items made of parts.
+
+Rules
+1. A part grows by deltas. Where its whole text comes as well (three times on a proper stream), the piece that no delta
+   brought is given as one: a server that skips deltas costs nothing, and nothing is doubled. A whole text that does not
+   begin with what was given is passed on instead; the deltas stay as they were.
+2. A refusal is a text part whose start and end say so.
+3. Annotations come out one by one where they belong, and all together on the end of their text, since a fold keeps only
+   the last value of a metadata key. A cited web page is also a source, once for each URL.
+4. Each part of a reasoning summary is a reasoning part of its own: on the wire they are separate texts with titles, and
+   a joint one would need a separator that the model did not write. A reasoning part ends when the next of its item
+   opens or the item is done: only then is known what is kept on the last end (``encryptedContent``).
+5. Reasoning without any text still is an empty part: what comes after it may be sent back only together with it.
+6. Parts are matched with the content of a finished item by their order: vLLM counts ``content_index`` over all items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.openai_responses_words import metadata
+from broadcaster.dialects.reading import Json, OutputMeter, extras_of
+
+_TEXT_KEYS: Final = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text", "summary_text": "text"}
+"""The part types we have a word for, and where each holds its text."""
+
+_REASONING: Final = frozenset({"reasoning_text", "summary_text"})
+
+
+@dataclass(slots=True)
+class Output:
+    """What the items of one answer share: how much is written, the parts so far, the sources, what decides its end."""
+
+    meter: OutputMeter = field(default_factory=OutputMeter)
+    parts: int = 0
+    sources: dict[str, str] = field(default_factory=dict)
+    is_calling: bool = False
+    is_refused: bool = False
+
+    def next_part(self) -> str:
+        """Number the next part."""
+        self.parts += 1
+        return str(self.parts - 1)
+
+
+class Part:
+    """One text, refusal or reasoning text, from its start to its end."""
+
+    def __init__(self, kind: str, extras: Json, *, output: Output, out: list[ev.Event]) -> None:
+        self.is_open = True
+        self.kind = kind
+        self._id = output.next_part()
+        self._output = output
+        self._pieces: list[str] = []
+        self._annotations: list[Json] = []
+        self._has_logprobs = False
+        self._is_disputed = False
+        told = metadata(extras | self._refused())
+        if kind in _REASONING:
+            out.append(ev.ReasoningStart(id=self._id, provider_metadata=told))
+        else:
+            out.append(ev.TextStart(id=self._id, provider_metadata=told))
+
+    def grow(self, delta: str, out: list[ev.Event]) -> None:
+        """The next piece."""
+        self._pieces.append(delta)
+        self._output.meter.count(delta)
+        if self.kind in _REASONING:
+            out.append(ev.ReasoningDelta(id=self._id, delta=delta))
+        else:
+            out.append(ev.TextDelta(id=self._id, delta=delta))
+
+    def grow_text(self, delta: str, logprobs: list[Any] | None, *, out: list[ev.Event]) -> None:
+        """The next piece of a plain text: the hot path of this wire."""
+        self._pieces.append(delta)
+        self._output.meter.count(delta)
+        if logprobs:
+            self._has_logprobs = True
+            out.append(ev.TextDelta(id=self._id, delta=delta, provider_metadata=metadata({"logprobs": logprobs})))
+        else:
+            out.append(ev.TextDelta(id=self._id, delta=delta))
+
+    def settle(self, whole: object, out: list[ev.Event]) -> bool:
+        """The whole text, if there is one; False, once, when it is not what was given (rule 1)."""
+        if not isinstance(whole, str) or not whole:
+            return True
+        given = "".join(self._pieces)
+        self._pieces = [given]
+        if whole.startswith(given) and (self.is_open or whole == given):
+            if len(whole) > len(given):
+                self.grow(whole[len(given) :], out)
+            return True
+        is_news = not self._is_disputed
+        self._is_disputed = True
+        return not is_news
+
+    def settle_part(self, part: Json, out: list[ev.Event]) -> bool:
+        """The whole part: its text, and the annotations not told yet; False as with ``settle``."""
+        is_settled = self.settle(part.get(_TEXT_KEYS[self.kind]), out)
+        annotations = part.get("annotations")
+        if self.is_open and isinstance(annotations, list):
+            for annotation in annotations[len(self._annotations) :]:
+                self.cite(annotation, out)
+        return is_settled
+
+    def cite(self, annotation: Json, out: list[ev.Event]) -> None:
+        """An annotation of what has been written."""
+        self._annotations.append(annotation)
+        out.append(ev.TextDelta(id=self._id, delta="", provider_metadata=metadata({"annotation": annotation})))
+        match annotation:
+            case {"type": "url_citation", "url": str(url)} if url not in self._output.sources:
+                id = self._output.sources[url] = f"source-{len(self._output.sources)}"
+                title = annotation.get("title")
+                out.append(ev.SourceUrl(source_id=id, url=url, title=title if isinstance(title, str) else None))
+
+    def end(self, out: list[ev.Event], *, extras: Json | None = None) -> None:
+        """The part is whole; once."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        told = metadata((extras or {}) | self._refused() | extras_of({"annotations": self._annotations}))
+        if self.kind in _REASONING:
+            out.append(ev.ReasoningEnd(id=self._id, provider_metadata=told))
+        else:
+            out.append(ev.TextEnd(id=self._id, provider_metadata=told))
+
+    def end_with(self, part: Json, out: list[ev.Event]) -> None:
+        """The part is whole, and this is all that its wire says of it."""
+        known = ("type", "annotations", _TEXT_KEYS[self.kind], *(["logprobs"] if self._has_logprobs else []))
+        self.end(out, extras=extras_of(part, *known))
+
+    def _refused(self) -> Json:
+        return {"refusal": True} if self.kind == "refusal" else {}
+
+
+class Written:
+    """A message, or an item of reasoning."""
+
+    def __init__(self, item: Json, *, output: Output, out: list[ev.Event]) -> None:
+        self.type: str = item["type"]
+        self.is_over = False
+        self._output = output
+        self._extras = named(item) | _extras(item)
+        self._by_index: dict[tuple[str, int | None], Part] = {}
+        # In the order of their opening; None is one that we only pass on.
+        self._contents: list[Part | None] = []
+        self._summaries: list[Part | None] = []
+        self._settle(item, out)
+
+    def part(self, kind: str, index: int | None, *, out: list[ev.Event]) -> Part:
+        """The part that a piece belongs to, opened if need be."""
+        part = self._by_index.get((kind, index))
+        return part if part is not None and part.is_open else self._open(kind, index, out=out)
+
+    def settle(self, kind: str, index: int | None, *, whole: str | None, out: list[ev.Event]) -> bool:
+        """The whole text of a part; False when it must be passed on."""
+        return self._told(kind, index, out=out).settle(whole, out)
+
+    def add_part(self, part: Json, index: int | None, *, out: list[ev.Event]) -> bool:
+        """A part opens; False when our vocabulary has no word for it."""
+        kind = part_kind(part)
+        if kind is None:
+            self._contents.append(None)
+            return False
+        if (known := self._by_index.get((kind, index))) is not None:
+            known.end(out)
+        opened = self._open(kind, index, out=out)
+        if isinstance(text := part.get(_TEXT_KEYS[kind]), str) and text:
+            opened.grow(text, out)
+        return True
+
+    def finish_part(self, part: Json, index: int | None, *, out: list[ev.Event]) -> bool:
+        """A part is whole; False when it must be passed on."""
+        kind = part_kind(part)
+        return kind is not None and self._finish_part(self._told(kind, index, out=out), part, out=out)
+
+    def finish(self, item: Json, out: list[ev.Event]) -> bool:
+        """The item is whole; False when it must be passed on."""
+        is_settled = self._settle(item, out, is_final=True)
+        extras = _extras(item)
+        if isinstance(encrypted := item.get("encrypted_content"), str) and encrypted:
+            extras["encryptedContent"] = encrypted
+        self._close(extras, out)
+        return is_settled
+
+    def close(self, out: list[ev.Event]) -> None:
+        """Nothing more will come."""
+        self._close({}, out)
+
+    def _told(self, kind: str, index: int | None, *, out: list[ev.Event]) -> Part:
+        """The part that a whole text belongs to: it may have ended."""
+        return self._by_index.get((kind, index)) or self._open(kind, index, out=out)
+
+    def _open(self, kind: str, index: int | None, *, out: list[ev.Event]) -> Part:
+        extras = self._extras
+        if kind in _REASONING:
+            for earlier in self._by_index.values():
+                earlier.end(out)
+        if kind == "summary_text":
+            extras = extras | {"summaryIndex": index if index is not None else len(self._summaries)}
+        part = Part(kind, extras, output=self._output, out=out)
+        self._by_index[kind, index] = part
+        (self._summaries if kind == "summary_text" else self._contents).append(part)
+        return part
+
+    def _settle(self, item: Json, out: list[ev.Event], *, is_final: bool = False) -> bool:
+        """Compare with the item as it stands; False when something in it must be passed on."""
+        is_settled = True
+        for parts, wire_parts in ((self._summaries, item.get("summary")), (self._contents, item.get("content"))):
+            for at, wire_part in enumerate(wire_parts if isinstance(wire_parts, list) else ()):
+                if at == len(parts):
+                    is_settled &= self._announce(wire_part, parts, out=out)
+                if (part := parts[at]) is None:
+                    continue
+                if part.kind != part_kind(wire_part):
+                    is_settled = False
+                elif is_final:
+                    is_settled &= self._finish_part(part, wire_part, out=out)
+                else:
+                    is_settled &= part.settle_part(wire_part, out)
+        return is_settled
+
+    def _announce(self, wire_part: Any, parts: list[Part | None], *, out: list[ev.Event]) -> bool:
+        """Open a part that only its item tells of; False when our vocabulary has no word for it."""
+        kind = part_kind(wire_part)
+        if kind is None or (kind == "summary_text") != (parts is self._summaries):
+            parts.append(None)
+            return False
+        self._open(kind, len(parts), out=out)
+        return True
+
+    def _finish_part(self, part: Part, wire_part: Json, *, out: list[ev.Event]) -> bool:
+        is_settled = part.settle_part(wire_part, out)
+        if part.kind not in _REASONING:
+            part.end_with(wire_part, out)
+        return is_settled
+
+    def _close(self, extras: Json, out: list[ev.Event]) -> None:
+        is_empty = self.type == "reasoning" and not self.is_over and not self._by_index
+        self.is_over = True
+        if is_empty and (self._extras or extras):
+            Part("reasoning_text", self._extras, output=self._output, out=out).end(out, extras=extras)
+        for part in self._by_index.values():
+            part.end(out, extras=extras if self.type == "reasoning" else None)
+
+
+def part_kind(part: object) -> str | None:
+    """The type of a part; None when our vocabulary has no word for it."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    return kind if isinstance(kind, str) and kind in _TEXT_KEYS else None
+
+
+def item_type_of(part: object) -> str:
+    """The type of the item that such a part stands in."""
+    return "reasoning" if part_kind(part) in _REASONING else "message"
+
+
+def named(item: Json) -> Json:
+    """The item's own id, as an extra."""
+    return {"itemId": item["id"]} if isinstance(item.get("id"), str) and item["id"] else {}
+
+
+def _extras(item: Json) -> Json:
+    return extras_of(item, "type", "id", "role", "status", "content", "summary", "encrypted_content")

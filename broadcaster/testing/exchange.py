@@ -1,0 +1,94 @@
+"""What a step gets: one request and the answer being written to it, in the wire of its path.
+
+A request with ``stream: true`` gets its events as they come. Any other gets one JSON object at the end: the same
+steps run, their bytes are kept back, and the wire folds them. So one script serves both, its waits and faults
+included; what a truncated stream or one with bad JSON folds to is a body that stops in the middle of its JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from broadcaster.core.sse import SseDecoder
+from broadcaster.testing import chat_wire
+from broadcaster.testing.http1 import Connection, HttpExchange, RecordedRequest
+from broadcaster.testing.wire import Json, WireEvent
+from broadcaster.testing.wires import Wire
+
+
+class Exchange(HttpExchange):
+    """One request and the stream being written to it; ``wire`` is what both speak.
+
+    Everything that writes raises ClientGone once the client has left.
+    """
+
+    def __init__(self, connection: Connection, request: RecordedRequest, *, wire: Wire, request_id: str) -> None:
+        super().__init__(connection, request, headers={wire.request_id_header: request_id})
+        self.wire = wire
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        return str(self.request.body["model"])
+
+    async def send_events(self, *events: WireEvent) -> None:
+        """Send events of the wire, each in a chunk of its own, as this request asked for them."""
+        for event in events:
+            asked = self.wire.as_asked(event, self.request.body)
+            if asked is not None:
+                await self.send(self.wire.frame(asked))
+
+    async def answer_error(self, status: int, message: str) -> None:
+        """A status answer with the wire's own error body."""
+        await self.answer(status, json.dumps(self.wire.error_body(status, message)).encode())
+
+
+class WholeExchange(Exchange):
+    """The same for a request without ``stream``: nothing but a head goes out before the end."""
+
+    content_type = "application/json"
+
+    def __init__(self, connection: Connection, request: RecordedRequest, *, wire: Wire, request_id: str) -> None:
+        super().__init__(connection, request, wire=wire, request_id=request_id)
+        self._stream = b""
+
+    async def send_events(self, *events: WireEvent) -> None:
+        for event in events:
+            await self.send(self.wire.frame(event))
+
+    async def send(self, data: bytes) -> None:
+        self.check_open()
+        self._stream += data
+
+    async def finish(self) -> None:
+        events, is_good = _events_in(self._stream)
+        whole = self.wire.fold(events)
+        body = json.dumps(whole.body).encode()
+        if not (is_good and whole.is_whole):
+            body = body[: len(body) // 2]
+        if self.is_head_sent:
+            await super().send(body)
+            await super().finish()
+        else:
+            await self.answer(whole.status, body)
+
+
+def _events_in(stream: bytes) -> tuple[list[Json], bool]:
+    """The events in the bytes of a stream, and whether every one of them was JSON."""
+    events: list[Json] = []
+    is_good = True
+    for message in SseDecoder().decode(stream):
+        event = dict(chat_wire.DONE) if message.data == "[DONE]" else _parsed(message.data)
+        if isinstance(event, dict):
+            events.append(event)
+        else:
+            is_good = False
+    return events, is_good
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,261 @@
+"""Chat completions decode: laws that hold for every stream and every way the network cuts it."""
+
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcaster.core import events as ev
+from broadcaster.core.fold import Fold, Status
+from broadcaster.dialects.openai_chat import OpenAIChatDecoder
+from broadcaster.errors import ProviderFailed
+from tests.dialects.chat_streams import (
+    DONE,
+    GOOD_ENDINGS,
+    STREAMS,
+    Json,
+    choice,
+    chunk,
+    counted,
+    delta,
+    first,
+    fragment,
+    last,
+    said,
+    stream,
+)
+from tests.dialects.test_anthropic_laws import check_order
+
+Outcome = tuple[list[ev.Event], str | None, bool, bool, ev.Usage]
+
+
+def outcome(*chunks: bytes) -> Outcome:
+    """All a caller can see: the events, the reason of a failure, whether the answer is whole and ended, the usage."""
+    decoder, events, reason = OpenAIChatDecoder(), list[ev.Event](), None
+    try:
+        for each in chunks:
+            events += decoder.decode(each)
+        events += decoder.flush()
+    except ProviderFailed as failure:
+        reason = failure.reason
+    return events, reason, decoder.is_whole, decoder.terminal_seen, decoder.usage_so_far()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_cut_at_any_byte_gives_the_same(name: str):
+    raw = STREAMS[name]
+    whole = outcome(raw)
+    for cut in range(len(raw) + 1):
+        assert outcome(raw[:cut], raw[cut:]) == whole, f"cut at {cut}"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_comes_byte_by_byte_gives_the_same(name: str):
+    raw = STREAMS[name]
+    assert outcome(*(raw[at : at + 1] for at in range(len(raw)))) == outcome(raw)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_ends_at_any_byte_ends_once_if_it_is_whole_and_else_never(name: str):
+    raw = STREAMS[name]
+    for cut in range(len(raw) + 1):
+        check_ending(outcome(raw[:cut]))
+
+
+@pytest.mark.parametrize("name", GOOD_ENDINGS)
+def test_a_good_stream_obeys_the_order_and_ends_once(name: str):
+    events, reason, is_whole, is_ended, _ = outcome(STREAMS[name])
+    assert (reason, is_whole, is_ended) == (None, True, True)
+    check_order(events)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_event_can_be_stored_and_read_back(name: str):
+    for event in outcome(STREAMS[name])[0]:
+        assert not isinstance(event, ev.UnknownEvent)
+        raw = ev.encode_event(event)
+        assert b"\n" not in raw
+        assert b"\r" not in raw
+        assert ev.decode_event(raw) == event
+
+
+def check_ending(told: Outcome) -> None:
+    """Exactly one terminal event, and it is the last, if and only if the answer is whole."""
+    events, reason, is_whole, is_ended, _ = told
+    terminals = [event for event in events if isinstance(event, ev.Finish | ev.Error | ev.Abort)]
+    assert is_whole == is_ended == bool(terminals)
+    if terminals:
+        assert reason is None
+        assert terminals == events[-1:]
+
+
+def folded(events: list[ev.Event]) -> Fold:
+    fold = Fold()
+    for event in events:
+        fold.apply(ev.encode_event(event))
+    return fold
+
+
+# ------------------------------------------------------------------------------------------------ streams by hypothesis
+
+words = st.text(max_size=12).filter(lambda text: not any("\ud800" <= char <= "\udfff" for char in text))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+beside = st.fixed_dictionaries(
+    {},
+    optional={
+        "logprobs": st.just({"content": [{"token": "a", "logprob": -1.5}]}),
+        "content_filter_results": st.sampled_from([{"hate": 0}, {"hate": 1}]),
+    },
+)
+
+
+@dataclass
+class Answer:
+    """Chunks of the middle of a stream, and what a client must be able to read from them."""
+
+    chunks: list[Json] = field(default_factory=list)
+    text: str = ""
+    reasoning: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    passed: list[Json] = field(default_factory=list)
+    logprobs: int = 0
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answer:
+    """Text, reasoning, refusals, interleaved tool calls, other choices and strangers in any order."""
+    told = Answer()
+    calls = [json.dumps(draw(st.dictionaries(words, json_values, max_size=3))) for _ in range(draw(st.integers(0, 2)))]
+    told.inputs = {f"id-{index}": json.loads(text) for index, text in enumerate(calls)}
+    waiting = [fragments(draw, index, text) for index, text in enumerate(calls)]
+    for _ in range(draw(st.integers(0, 8))):
+        kind = draw(
+            st.sampled_from(["content", "reasoning_content", "reasoning", "refusal", "choice", "object", "call"])
+        )
+        piece = draw(words)
+        match kind:
+            case "call":
+                if waiting:
+                    take(told, waiting, draw(st.integers(0, len(waiting) - 1)))
+            case "choice":
+                other = choice({"content": piece}, index=1)
+                told.chunks.append(chunk(other))
+                told.passed.append(chunk(other))
+            case "object":
+                stranger = {"mood": piece}
+                told.chunks.append(stranger)
+                told.passed.append(stranger)
+            case _:
+                extras = draw(beside) if piece else {}
+                told.chunks.append(chunk(choice({kind: piece}, **extras)))
+                told.logprobs += "logprobs" in extras
+                if kind in ("content", "refusal"):
+                    told.text += piece
+                else:
+                    told.reasoning += piece
+    while waiting:
+        take(told, waiting, 0)
+    return told
+
+
+def fragments(draw: st.DrawFn, index: int, text: str) -> list[Json]:
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
+    pieces = [text[begin:end] for begin, end in pairwise([0, *cuts, len(text)])]
+    opening = fragment(pieces[0], index=index, id=f"id-{index}", type="function", name="f")
+    return [opening, *(fragment(piece, index=index) for piece in pieces[1:])]
+
+
+def take(told: Answer, waiting: list[list[Json]], at: int) -> None:
+    told.chunks.append(delta(tool_calls=[waiting[at].pop(0)]))
+    if not waiting[at]:
+        del waiting[at]
+
+
+endings = st.sampled_from(
+    [
+        [last("stop"), counted(), DONE],
+        [last("length"), DONE],
+        [last("tool_calls") | {"usage": counted()["usage"]}, DONE],
+        [last("a newer one"), counted()],
+        [last("stop")],
+    ]
+)
+
+
+@given(answers(), endings, st.data())
+def test_nothing_of_an_answer_is_lost_however_it_is_cut(told: Answer, ending: list[Any], data: st.DataObject):
+    raw = stream(first(), *told.chunks, *ending)
+    if data.draw(st.booleans(), label="CRLF"):
+        raw = raw.replace(b"\n", b"\r\n")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6), label="cuts"))
+    events, reason, is_whole, is_ended, _ = outcome(*(raw[begin:end] for begin, end in pairwise([0, *cuts, len(raw)])))
+    assert (reason, is_whole, is_ended) == (None, True, True)
+    check_order(events)
+    state = folded(events).state
+    assert (state.status, state.text, state.reasoning) == (Status.FINISHED, told.text, told.reasoning)
+    assert {part["toolCallId"]: part["input"] for part in state.parts if part["type"] == "tool"} == told.inputs
+    assert [part["data"] for part in state.parts if part["type"] == "data-openai"] == [
+        {name: value for name, value in each.items() if name != "usage"} for each in told.passed
+    ]
+    carried = [getattr(event, "provider_metadata", None) or {} for event in events]
+    assert sum("logprobs" in extras.get("openai", {}) for extras in carried) == told.logprobs
+
+
+@given(answers(), st.data())
+def test_an_answer_that_fails_anywhere_never_finishes_and_keeps_what_came_before(told: Answer, data: st.DataObject):
+    error: Any = data.draw(st.sampled_from([{"error": {"code": "server_error"}}, '{"choices": [', DONE]), label="error")
+    at = data.draw(st.integers(0, len(told.chunks)), label="at")
+    before = stream(first(), *told.chunks[:at])
+    events, reason, is_whole, is_ended, _ = outcome(before + stream(error, *told.chunks[at:], last(), DONE))
+    assert reason in ("provider_error", "provider_bad_data")
+    assert (is_whole, is_ended) == (False, False)
+    assert events == outcome(before)[0]
+    assert folded(events).state.status is Status.RUNNING
+
+
+json_chunks = st.builds(
+    lambda delta, finish, index, usage: {
+        "choices": [{"index": index, "delta": delta, "finish_reason": finish}],
+        "usage": usage,
+    },
+    st.none()
+    | json_values
+    | st.dictionaries(
+        st.sampled_from(["content", "refusal", "reasoning", "tool_calls", "function_call", "annotations", "audio"]),
+        json_values,
+        max_size=3,
+    ),
+    st.none() | st.sampled_from(["stop", "error", "odd"]) | json_values,
+    st.none() | st.integers(-1, 2),
+    json_values,
+)
+
+
+@given(st.lists(json_chunks | json_values, max_size=5))
+def test_any_json_gives_an_answer_a_failure_or_nothing_and_nothing_else(chunks: list[Any]):
+    raw = stream(*(json.dumps(each) for each in chunks), DONE)
+    told = outcome(raw)
+    check_ending(told)
+    events = told[0]
+    assert [ev.decode_event(ev.encode_event(event)) for event in events] == events
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_garbage_ends_in_silence_or_in_a_failure_and_never_in_an_answer(chunks: list[bytes]):
+    events, reason, is_whole, is_ended, _ = outcome(*chunks)
+    assert (is_whole, is_ended) == (False, False)
+    assert reason in (None, "provider_bad_data", "provider_error")
+    assert not any(isinstance(event, ev.Finish) for event in events)
+
+
+def test_the_opening_of_an_answer_comes_before_everything_that_is_said():
+    events = outcome(stream(said("a"), last(), DONE))[0]
+    assert [type(event) for event in events[:3]] == [ev.Start, ev.StartStep, ev.TextStart]

@@ -1,0 +1,141 @@
+"""The OpenAI provider: chat completions or Responses, at OpenAI or at any server that speaks the wire.
+
+As with Anthropic's: the SDK for the request, the credentials and the errors, without its retries; raw bytes for the
+answer. The SDK's own stream costs four to five times as much for each token and takes a cut answer for a whole one.
+
+Where to and by which key is the SDK's own business: OPENAI_BASE_URL, OPENAI_API_KEY, OPENAI_ORG_ID, OPENAI_PROJECT_ID;
+read once, when the provider is made. A base URL given here is another server, see ``transport``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Literal, TypeAlias
+
+import httpx2
+import openai
+
+from broadcaster.dialects.faults import Fault
+from broadcaster.dialects.openai_chat import OpenAIChatDecoder
+from broadcaster.dialects.openai_faults import fault_of, known_word
+from broadcaster.dialects.openai_responses import OpenAIResponsesDecoder
+from broadcaster.dialects.reading import ProviderDecoder
+from worker.providers.base import ProviderRequest
+from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
+from worker.providers.openai_arguments import chat_arguments, responses_arguments
+from worker.providers.transport import NO_KEY, client_options, default_headers, header_names
+from worker.providers.wire_stream import WireStream
+
+Wire: TypeAlias = Literal["chat", "responses"]
+
+_Response: TypeAlias = openai.AsyncAPIResponse[Any]
+
+_NO_CREDENTIALS: Final = Fault(
+    "provider_auth",
+    "no credentials for the OpenAI API: set OPENAI_API_KEY in the worker's environment; a server that needs no key is "
+    "named in BROADCASTER_PROVIDERS",
+    False,
+)
+_ORGANIZATION_HEADERS: Final = ("OpenAI-Organization", "OpenAI-Project")
+
+
+def _told(error: openai.APIStatusError) -> Told:
+    body = error.body if isinstance(error.body, dict) else None
+    message = (body.get("message") or body.get("detail")) if body is not None else None
+    # Ollama and others: {"error": "a sentence"}. What is not JSON is a gateway's page.
+    if isinstance(error.body, str) and error.response.headers.get("content-type", "").startswith("application/json"):
+        message = error.body
+    return Told(fault_of(body, status=error.status_code), known_word(body), message)
+
+
+_SDK: Final = Sdk(
+    root=openai.OpenAIError, status_error=openai.APIStatusError, told=_told, no_credentials=_NO_CREDENTIALS
+)
+
+
+class OpenAIProvider:
+    """The OpenAI API, or whatever speaks one of its wires. Belongs to one event loop; close it in that loop."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        max_connections: int,
+        read_timeout_s: float,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        is_local: bool = False,
+    ) -> None:
+        """See AnthropicProvider for the arguments; the base URL holds the ``/v1``.
+
+        Raises ProviderFailed: (1) provider_auth, there is no key for OpenAI's own server; (2) provider_unreachable, the
+        base URL is none.
+        """
+        options = client_options(max_connections=max_connections, read_timeout_s=read_timeout_s, is_local=is_local)
+        self._address_from = "OPENAI_BASE_URL" if base_url is None else "the provider's base URL"
+        if base_url is not None:
+            api_key = api_key or NO_KEY
+        self._headers = {} if base_url is None else _only(str(api_key))
+        try:
+            self._client = openai.AsyncOpenAI(
+                base_url=base_url,
+                api_key=api_key,
+                max_retries=0,
+                timeout=options["timeout"],
+                http_client=openai.DefaultAioHttpClient(**options),
+                default_headers=default_headers(is_local=is_local),
+            )
+        except openai.OpenAIError:
+            raise _NO_CREDENTIALS.failure() from None
+        except httpx2.InvalidURL:
+            raise bad_address(self._address_from) from None
+        # Taken here, because the SDK imports the module of a resource when it is first wanted.
+        self._create: Callable[..., AbstractAsyncContextManager[_Response]]
+        self._decoder: Callable[[str | None], ProviderDecoder]
+        if wire == "chat":
+            self._create = self._client.chat.completions.with_streaming_response.create
+            self._decoder = lambda request_id: OpenAIChatDecoder(request_id=request_id)
+            self._arguments = chat_arguments
+        else:
+            self._create = self._client.responses.with_streaming_response.create
+            self._decoder = lambda request_id: OpenAIResponsesDecoder(request_id=request_id)
+            self._arguments = responses_arguments
+
+    async def start(self) -> None:
+        """See Provider.start."""
+
+    @asynccontextmanager
+    async def stream(self, request: ProviderRequest) -> AsyncIterator[WireStream]:
+        """See Provider.stream."""
+        failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets())
+        async with AsyncExitStack() as stack:
+            response = await self._send(request, stack, failures=failures)
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise NO_STREAM.failure()
+            decoder = self._decoder(response.headers.get("x-request-id"))
+            yield WireStream(response.iter_bytes(), decoder, failures=failures)
+
+    async def aclose(self) -> None:
+        """See Provider.aclose."""
+        await self._client.close()
+
+    async def _send(self, request: ProviderRequest, stack: AsyncExitStack, *, failures: Failures) -> _Response:
+        if not self._client.api_key:  # OPENAI_ADMIN_KEY alone satisfies the SDK, but generates nothing
+            raise _NO_CREDENTIALS.failure()
+        try:
+            arguments = self._arguments(request, host=self._client.base_url.host)
+            return await stack.enter_async_context(self._create(**arguments, stream=True, extra_headers=self._headers))
+        except (*failures.errors, *UNSENDABLE) as error:
+            failure = failures.of(error)
+        # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.
+        raise failure
+
+    def _secrets(self) -> tuple[str, ...]:
+        return (self._client.api_key,) if self._client.api_key else ()
+
+
+def _only(api_key: str) -> Mapping[str, str | openai.Omit]:
+    """The headers by which a server of its own gets its key and nothing of the SDK's environment."""
+    foreign = (*_ORGANIZATION_HEADERS, *header_names("OPENAI_CUSTOM_HEADERS"))
+    return {**{name: openai.Omit() for name in foreign}, "Authorization": f"Bearer {api_key}"}
