@@ -91,7 +91,7 @@ def _groups(settings: Settings, *, named: Sequence[str] | set[str], environment:
         return judge_all(network.FRONT_END_CHECKS, seen)
 
     async def ask_providers() -> list[Finding]:
-        targets = network.targets(settings, {}, named="routes" in named, environment=environment)
+        targets = network.targets(settings, are_routes_named="routes" in named, environment=environment)
         answers = await asyncio.gather(*(network.ask_provider(target) for target in targets))
         return [network.provider_check(answer.target).judge(answer) for answer in answers]
 

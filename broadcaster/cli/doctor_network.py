@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httpx2
 
@@ -12,7 +12,7 @@ from broadcaster import __version__
 from broadcaster.cli.doctor_machine import provider_of
 from broadcaster.cli.doctor_table import Check, Rule, Verdict
 from broadcaster.cli.words import masked, number
-from broadcaster.settings import Settings
+from broadcaster.settings import ProviderSpec, Settings
 
 CALL_S: Final = 5.0
 
@@ -99,29 +99,18 @@ FRONT_END_CHECKS: Final[tuple[Check[FrontEnd], ...]] = (
 # ----------------------------------------------------------------------------------------------------- the providers
 
 
-class Spec(Protocol):
-    """A provider of the operator's own; see ``Settings.providers``."""
-
-    @property
-    def wire(self) -> str: ...
-
-    @property
-    def base_url(self) -> str | None: ...
-
-    @property
-    def api_key_env(self) -> str | None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A provider that may be asked: where, by which key, and whether somebody counts on it."""
+    """A provider that may be asked: where, by which key, and whether somebody counts on it.
+
+    ``key_variable`` is empty for a server that needs no key.
+    """
 
     name: str
     wire: str
     base_url: str
     key_variable: str
     headers: Mapping[str, str]
-    is_named: bool
     is_needed: bool
 
     @property
@@ -140,40 +129,37 @@ class Answer:
     models: int | None = None
 
 
-def targets(
-    settings: Settings, specs: Mapping[str, Spec], *, named: bool, environment: Mapping[str, str]
-) -> list[Target]:
-    """The providers that the settings can lead to. ``named``: the routes are the operator's, not our defaults.
+def targets(settings: Settings, *, are_routes_named: bool, environment: Mapping[str, str]) -> list[Target]:
+    """The providers that the settings can lead to; routes that nobody set are no sign that somebody counts on one.
 
-    A key goes to no other server than its own: the SDKs' keys to the SDKs' servers, an operator's server gets the
-    key of the variable it names, or none.
+    A key goes to no other server than its own: the SDKs' keys to the SDKs' servers; an operator's server gets the key
+    of the variable it names, or none.
     """
-    wanted = set(settings.routes.values()) if named else set()
-    wanted |= {provider_of(settings) or ""}
+    wanted = {*(settings.routes.values() if are_routes_named else ()), provider_of(settings)}
     found = [
         _target(ANTHROPIC, None, environment=environment, is_needed=ANTHROPIC in wanted),
         _target(OPENAI, None, environment=environment, is_needed=bool({OPENAI, RESPONSES} & wanted)),
     ]
-    return found + [_target(name, spec, environment=environment, is_needed=True) for name, spec in specs.items()]
+    own = settings.providers.items()
+    return found + [_target(name, spec, environment=environment, is_needed=True) for name, spec in own]
 
 
-def _target(name: str, spec: Spec | None, *, environment: Mapping[str, str], is_needed: bool) -> Target:
+def _target(name: str, spec: ProviderSpec | None, *, environment: Mapping[str, str], is_needed: bool) -> Target:
     wire = ANTHROPIC if (spec.wire if spec else name) == ANTHROPIC else OPENAI
-    sdk = wire.upper()
-    own_url = spec.base_url if spec else None
-    base_url = own_url or environment.get(f"{sdk}_BASE_URL") or SERVERS[wire]
-    key_variable = (spec.api_key_env if spec else None) or ("" if own_url else f"{sdk}_API_KEY")
-    token = environment.get("ANTHROPIC_AUTH_TOKEN") if wire == ANTHROPIC and not (spec and own_url) else None
-    headers = _headers(wire, key=environment.get(key_variable), token=token)
-    is_named = own_url is not None or bool(environment.get(f"{sdk}_BASE_URL"))
+    base_variable, key_variable = f"{wire.upper()}_BASE_URL", f"{wire.upper()}_API_KEY"
+    token = environment.get("ANTHROPIC_AUTH_TOKEN") if wire == ANTHROPIC else None
+    base_url = environment.get(base_variable)
+    if spec is not None and spec.base_url is not None:
+        base_url, key_variable, token = spec.base_url, spec.api_key_env or "", None
+    elif spec is not None and spec.api_key_env is not None:
+        key_variable, token = spec.api_key_env, None
     return Target(
         name=name,
         wire=wire,
-        base_url=base_url,
+        base_url=base_url or SERVERS[wire],
         key_variable=key_variable,
-        headers=headers,
-        is_named=is_named,
-        is_needed=is_needed,
+        headers=_headers(wire, key=environment.get(key_variable), token=token),
+        is_needed=is_needed or base_url is not None,
     )
 
 
@@ -190,7 +176,7 @@ def _headers(wire: str, *, key: str | None, token: str | None) -> dict[str, str]
 
 async def ask_provider(target: Target) -> Answer:
     """Ask it for its models, unless it wants a key and there is none."""
-    if not (target.headers or target.is_named):
+    if target.key_variable and not target.headers:
         return Answer(target=target)
     version = {"anthropic-version": ANTHROPIC_VERSION} if target.wire == ANTHROPIC else {}
     try:
@@ -216,7 +202,7 @@ def _provider(seen: Answer) -> str:
 
 def provider_check(target: Target) -> Check[Answer]:
     """The row of one provider."""
-    key = target.key_variable or "its key (api_key_env in BROADCASTER_PROVIDERS)"
+    key = target.key_variable or "it (api_key_env in BROADCASTER_PROVIDERS)"
     return Check(
         target.name,
         _provider,
@@ -224,11 +210,11 @@ def provider_check(target: Target) -> Check[Answer]:
             Rule(
                 Verdict.WARN,
                 lambda seen: seen.status is None and seen.fault is None and seen.target.is_needed,
-                f"a route leads to it: workers need {key} in their environment",
+                f"it is counted on: workers need {key} in their environment",
             ),
             Rule(Verdict.SKIP, lambda seen: seen.status is None and seen.fault is None),
             Rule(Verdict.FAIL, lambda seen: seen.fault is not None, "check the network, the proxy and the base URL"),
-            Rule(Verdict.FAIL, lambda seen: seen.status in _REFUSED, f"the key is refused: correct {key}"),
+            Rule(Verdict.FAIL, lambda seen: seen.status in _REFUSED, f"the key is refused, or missing: correct {key}"),
             Rule(Verdict.WARN, lambda seen: seen.status in _NO_LIST, "it lists no models here: check the base URL"),
             Rule(Verdict.WARN, lambda seen: seen.status != httpx2.codes.OK, "it does not serve now: try again later"),
         ),

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,34 +186,26 @@ async def test_checks_that_do_not_end_are_cut_and_the_others_told() -> None:
 # --------------------------------------------------------------------------------------------------------- providers
 
 
-@dataclass(frozen=True)
-class Own:
-    """A provider of the operator's own."""
-
-    wire: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-
-
-def targets(
-    *, specs: dict[str, Own] | None = None, environment: dict[str, str] | None = None, **settings: Any
-) -> dict[str, network.Target]:
-    found = network.targets(
-        Settings(**settings), specs or {}, named="routes" in settings, environment=environment or {}
-    )
+def targets(*, environment: dict[str, str] | None = None, **settings: Any) -> dict[str, network.Target]:
+    found = network.targets(Settings(**settings), are_routes_named="routes" in settings, environment=environment or {})
     return {target.name: target for target in found}
+
+
+def own(wire: str, base_url: str | None = None, api_key_env: str | None = None) -> dict[str, str | None]:
+    """A provider of the operator's own, as BROADCASTER_PROVIDERS has it."""
+    return {"wire": wire, "base_url": base_url, "api_key_env": api_key_env}
 
 
 def test_a_key_goes_to_its_own_server_alone() -> None:
     environment = {"OPENAI_API_KEY": "sdk", "ANTHROPIC_API_KEY": "a", "MINE": "own", "ANTHROPIC_AUTH_TOKEN": "t"}
     specs = {
-        "bare": Own("openai", "http://bare/v1"),
-        "keyed": Own("openai-responses", "http://keyed/v1", "MINE"),
-        "claude": Own("anthropic", "http://claude"),
-        "same": Own("openai"),
-        "other": Own("openai", None, "MINE"),
+        "bare": own("openai", "http://bare/v1"),
+        "keyed": own("openai-responses", "http://keyed/v1", "MINE"),
+        "claude": own("anthropic", "http://claude"),
+        "same": own("openai"),
+        "other": own("openai", None, "MINE"),
     }
-    found = targets(specs=specs, environment=environment)
+    found = targets(providers=specs, environment=environment)
     assert {name: target.headers for name, target in found.items()} == {
         "anthropic": {"x-api-key": "a"},
         "openai": {"authorization": "Bearer sdk"},
@@ -235,7 +226,7 @@ def test_a_key_goes_to_its_own_server_alone() -> None:
     ],
 )
 def test_models_are_listed_under_the_base_url_of_the_wire(wire, base_url, url) -> None:
-    assert targets(specs={"own": Own(wire, base_url)})["own"].models_url == url
+    assert targets(providers={"own": own(wire, base_url)})["own"].models_url == url
 
 
 def test_a_provider_is_needed_when_a_route_of_the_operator_or_the_default_model_leads_to_it() -> None:
@@ -243,6 +234,24 @@ def test_a_provider_is_needed_when_a_route_of_the_operator_or_the_default_model_
     assert [each.is_needed for each in targets(default_model="claude-x").values()] == [True, False]
     routes = {"gpt*": "openai-responses", "local": "local"}
     assert [each.is_needed for each in targets(routes=routes).values()] == [False, True]
+    elsewhere = {"ANTHROPIC_BASE_URL": "http://h"}
+    assert [each.is_needed for each in targets(environment=elsewhere).values()] == [True, False]
+    assert targets(providers={"mine": own("openai", "http://h/v1")})["mine"].is_needed
+
+
+async def test_a_provider_whose_key_is_missing_is_not_asked_and_one_that_needs_none_is() -> None:
+    async with SseServer() as server:
+        server.routes["GET", "/v1/models"] = answers(200, {})
+        named = {
+            "keyed": own("openai", f"{server.url}/v1", "MINE"),
+            "open": own("openai", f"{server.url}/v1"),
+        }
+        found = targets(providers=named, environment={"OPENAI_API_KEY": SECRET, "ANTHROPIC_BASE_URL": server.url})
+        asked = {
+            name: (await network.ask_provider(target)).status for name, target in found.items() if name != "openai"
+        }
+    assert asked == {"anthropic": None, "keyed": None, "open": 200}
+    assert [request.headers.get("authorization") for request in server.requests] == [None]
 
 
 async def test_a_provider_is_asked_for_its_models_with_its_key() -> None:

@@ -65,7 +65,6 @@ TARGET = network.Target(
     base_url="https://h",
     key_variable="ANTHROPIC_API_KEY",
     headers={"x-api-key": "k"},
-    is_named=False,
     is_needed=False,
 )
 ANSWER = network.Answer(target=TARGET, status=200, models=3)
@@ -147,6 +146,7 @@ PROVIDER_ROWS = [
     (replace(ANSWER, status=401), FAIL, "correct ANTHROPIC_API_KEY"),
     (replace(ANSWER, status=403), FAIL, "refused"),
     (replace(ANSWER, status=404), WARN, "base URL"),
+    (replace(ANSWER, status=401, target=replace(TARGET, key_variable="")), FAIL, "api_key_env"),
     (replace(ANSWER, status=529), WARN, "later"),
 ]
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from broadcaster.dialects.openai_responses_request import responses_tools
 
 from broadcaster.core import events as ev
-from broadcaster.dialects.openai_responses_request import responses_tools
 from broadcaster.errors import ProviderFailed
 from broadcaster.testing import Gate, Script, ScriptedProvider, Send, SendCut, Wait
 from tests.worker.provider_support import (

@@ -17,8 +17,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from broadcaster.dialects.openai_request import chat_messages, chat_tools
 from broadcaster.dialects.openai_responses_request import responses_input, responses_tools
+
+from broadcaster.dialects.openai_request import chat_messages, chat_tools
 from worker.providers.base import ProviderRequest
 
 _OWNED: Final = frozenset(
