@@ -19,7 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from broadcaster.errors import LogUnavailable
+from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.connection_types import CONNECTION_TYPES
 from broadcaster.log.keys import Keys
 
@@ -116,6 +116,15 @@ class LogConnection:
         """Raises LogUnavailable when Redis does not answer within the time limit."""
         with log_errors():
             await self.redis.ping()
+
+    async def check(self) -> None:
+        """Whether we may come in: as ``ping``, and raises SetupError when Redis refuses us or is none."""
+        try:
+            await self.ping()
+        except _FINAL_TYPES as error:
+            raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
+        except rex.InvalidResponse as error:
+            raise SetupError("what answers there is no Redis; correct the address") from error
 
     async def aclose(self) -> None:
         """Close every connection."""

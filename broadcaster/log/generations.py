@@ -39,6 +39,17 @@ class GenerationRequest:
     on_abandon: Literal["continue", "cancel"] = "continue"
     retention_s: float | None = None
 
+    @classmethod
+    def again(cls, meta: Meta) -> GenerationRequest:
+        """What was asked for when this generation was created (a requeued dead letter asks for it once more)."""
+        return cls(
+            model=meta.model,
+            request=meta.request,
+            on_worker_loss="fail" if meta.on_worker_loss == "fail" else "retry",
+            on_abandon="cancel" if meta.on_abandon == "cancel" else "continue",
+            retention_s=meta.retention_ms / 1000,
+        )
+
     def digest(self) -> str:
         """Hash by which an Idempotency-Key knows its body again."""
         parts = [self.model, dict(self.request), self.on_worker_loss, self.on_abandon, self.retention_s]

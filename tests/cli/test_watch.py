@@ -119,7 +119,7 @@ async def test_ls_of_nothing_says_how_to_begin(server):
 # ---------------------------------------------------------------------------------------------------------- failures
 
 
-@pytest.mark.parametrize("command", [("ls",), ("stop", ID), ("tail", ID), ("generate", "x")])
+@pytest.mark.parametrize("command", [("ls",), ("stop", ID), ("tail", ID), ("show", ID), ("generate", "x")])
 async def test_without_a_front_end_a_command_ends_with_3_and_one_line(command):
     async with SseServer() as server:
         url = server.url

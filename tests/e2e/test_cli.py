@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -104,3 +105,66 @@ async def test_a_wrong_set_up_is_told_in_one_line_with_exit_code_2(
     assert words in told
     assert told.count(b"\n") <= 2
     assert b"Traceback" not in told
+
+
+async def run_cli(stack: Stack, *command: str, **settings: str) -> tuple[int | None, str, str]:
+    """A command with the stack's settings in its environment, to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "broadcaster", *command),
+        env={**os.environ, **stack.environment, **settings},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, told = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, out.decode(), told.decode()
+
+
+async def test_a_generation_whose_attempts_are_spent_is_requeued_and_answered(
+    stack: Stack, scripted: ScriptedProvider
+) -> None:
+    first = scripted.conversation(MODEL)
+    worker = await stack.worker(lease_ttl_s=1, max_attempts=1)
+    front_end = await stack.front_end(lease_ttl_s=1, max_attempts=1)
+    cli = await start_cli(front_end.url, "generate", "hi")
+    assert cli.stdout is not None
+    await first.send_text("half ")
+    assert await asyncio.wait_for(cli.stdout.readexactly(5), 20) == b"half "
+    await worker.kill()
+    await stack.worker(lease_ttl_s=1, max_attempts=1)
+    _, told = await asyncio.wait_for(cli.communicate(), 30)
+    assert b"attempts_spent" in told
+    code, out, _ = await run_cli(stack, "dead", "ls", "--json")
+    (letter,) = json.loads(out)
+    assert (code, letter["reason"], letter["can_requeue"]) == (0, "attempts_spent", True)
+
+    second = scripted.conversation(MODEL)
+    code, out, told_now = await run_cli(stack, "dead", "requeue", "--all")
+    assert code == 0, told_now
+    old, _, new = out.strip().partition(" → ")
+    assert old == letter["id"]
+    await second.send_text("whole")
+    await second.finish()
+    tail, _ = await asyncio.wait_for((await start_cli(front_end.url, "tail", new)).communicate(), 30)
+    assert tail == b"whole\n"
+    shown, _ = await (await start_cli(front_end.url, "show", new, "--json")).communicate()
+    assert json.loads(shown)["prompt"] == "hi"
+    assert (await run_cli(stack, "dead", "ls", "--json"))[1] == "[]\n"
+
+
+async def test_the_doctor_finds_a_running_stack_well_and_sees_its_worker_die(
+    stack: Stack, scripted: ScriptedProvider
+) -> None:
+    worker = await stack.worker(lease_ttl_s=1)
+    front_end = await stack.front_end()
+    code, out, _ = await run_cli(stack, "doctor", "--json", "--url", front_end.url)
+    found = {f"{each['group']}: {each['check']}": each for each in json.loads(out)["checks"]}
+    assert code == 0, out
+    assert found["redis: workers"]["said"] == "1 worker alive"
+    assert found["front-end: answer"]["verdict"] == "ok"
+    assert found["providers: anthropic"]["verdict"] == "ok"
+    assert "test-key" not in out
+    await worker.kill()
+    async with asyncio.timeout(20):
+        while "0 workers alive" not in out:
+            code, out, _ = await run_cli(stack, "doctor", "--json", "--url", front_end.url)
+    assert code == 0

@@ -10,11 +10,11 @@ from typing import Any
 from broadcaster.core.batching import Answer, Code
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
 from broadcaster.log.appender import AppendBounds, Appender
-from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome
+from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
 from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.queue import Job, JobReader, Queue
+from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
@@ -68,6 +68,29 @@ class World:
         """A queued generation's id."""
         request = GenerationRequest(model="m", request={"messages": []}, **policies)  # type: ignore[arg-type]
         return (await self.generations.create(request, tenant=TENANT)).id
+
+    async def die(self, *, times_settled: int = 1) -> str:
+        """A generation that spent its attempts (one, with ``max_attempts=1``) and is among the dead letters."""
+        request = GenerationRequest(
+            model="m",
+            request={"messages": [{"role": "user", "content": "hi"}], "metadata": {"chat": 1}},
+            on_abandon="cancel",
+            retention_s=120,
+        )
+        stream_id = (await self.generations.create(request, tenant=TENANT)).id
+        await self.spend(stream_id, times_settled=times_settled)
+        return stream_id
+
+    async def spend(self, stream_id: str, *, times_settled: int = 1) -> None:
+        """Lose every attempt of a queued generation, and settle its job as a worker does then."""
+        reader = self.reader()
+        (job,) = await reader.take(1)
+        await reader.aclose()
+        while (claim := await self.claim(stream_id)).outcome is Outcome.GRANTED:
+            await self.redis.delete(self.keys.lease(stream_id))
+        assert (job.generation_id, claim.why) == (stream_id, Why.ATTEMPTS_SPENT)
+        for _ in range(times_settled):
+            await self.queue.settle(job, Settled.DEAD, reason=claim.why.name.lower())
 
     async def claim(self, stream_id: str, *, may_take_over: bool = True) -> Claim:
         """Claim as this worker."""

@@ -1,0 +1,170 @@
+"""``broadcaster dead``: the generations whose every attempt was lost, and how to start them again. Speaks to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from broadcaster.cli.failures import CommandFailed, ExitCode
+from broadcaster.cli.redis_side import DataDir, RedisUrl, open_dead_letters
+from broadcaster.cli.screen import Screen, harmless
+from broadcaster.cli.serve import with_options
+from broadcaster.cli.visit import Json
+from broadcaster.cli.words import age, as_json, number
+from broadcaster.errors import BroadcasterError, IdempotencyMismatch, QueueFull, UnknownStream
+from broadcaster.log.dead_letters import DeadLetter, DeadLetters
+from broadcaster.log.queue import DEAD_LETTERS_KEPT
+from broadcaster.settings import Settings
+
+# The stream is trimmed by whole nodes: it may hold a little more than it should.
+_ALL: Final = 2 * DEAD_LETTERS_KEPT
+
+_ASK_ONE_WAY: Final = "name generations to requeue, or --all; `broadcaster dead ls` lists them"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    group = typer.Typer(name="dead", no_args_is_help=True, help="Generations whose every attempt was lost.")
+    group.command("ls")(ls)
+    group.command("requeue")(requeue)
+    app.add_typer(group)
+
+
+def ls(
+    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 100,
+    json: Json = False,
+    redis_url: RedisUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List the dead letters, the newest first."""
+    screen = Screen()
+
+    async def work(letters: DeadLetters) -> None:
+        found = await letters.newest(limit)
+        if json:
+            screen.line(as_json([_document(letter) for letter in found]))
+        elif found:
+            screen.table(_as_table(found, now_s=time.time()))
+        else:
+            screen.note("no dead letters")
+
+    _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
+
+
+def requeue(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="ids of dead generations")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="every dead letter whose request is still kept")] = False,
+    json: Json = False,
+    redis_url: RedisUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Start dead generations again, each as a new one with the same request; prints the old and the new id."""
+    if bool(ids) == is_all:
+        raise CommandFailed(_ASK_ONE_WAY, ExitCode.USAGE)
+    screen = Screen()
+
+    async def work(letters: DeadLetters) -> None:
+        found = await letters.newest(_ALL)
+        chosen = [letter for letter in found if letter.can_requeue] if is_all else _chosen(found, ids or ())
+        round = _Round(screen, as_json=json)
+        for letter in chosen:
+            await round.requeue(letters, letter)
+        if is_all and (lost := len(found) - len(chosen)):
+            screen.note(f"{number(lost, 'letter')} left: what they asked for is kept no longer")
+        round.end()
+
+    _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
+
+
+class _Round:
+    """One command's requeues: told as they happen, or together as JSON at the end."""
+
+    def __init__(self, screen: Screen, *, as_json: bool) -> None:
+        self._screen = screen
+        self._as_json = as_json
+        self._told: list[dict[str, Any]] = []
+        self._failed = 0
+
+    async def requeue(self, letters: DeadLetters, letter: DeadLetter) -> None:
+        """Requeue one. Raises CommandFailed when the queue is full: no other would have a place either."""
+        try:
+            created = await letters.requeue(letter)
+        except QueueFull as error:
+            self._print()
+            text = f"{error.code}: {error.detail}; {number(self._done, 'letter')} requeued, the others are kept"
+            raise CommandFailed(text, ExitCode.FAILED) from error
+        except (UnknownStream, IdempotencyMismatch) as error:
+            self._fail(letter, error)
+            return
+        self._told.append({"id": letter.generation_id, "new_id": created.id, "created": created.created})
+        if not self._as_json:
+            again = "" if created.created else " (requeued before)"
+            self._screen.line(f"{letter.generation_id} → {created.id}{again}")
+
+    def end(self) -> None:
+        """Say what is left to say. Raises CommandFailed when one could not be requeued."""
+        self._print()
+        if self._failed:
+            raise CommandFailed(f"{number(self._failed, 'letter')} could not be requeued", ExitCode.FAILED)
+        if not self._told and not self._as_json:
+            self._screen.note("nothing to requeue")
+
+    @property
+    def _done(self) -> int:
+        return len(self._told) - self._failed
+
+    def _fail(self, letter: DeadLetter, error: BroadcasterError) -> None:
+        self._failed += 1
+        self._told.append({"id": letter.generation_id, "error": {"code": error.code, "message": error.detail}})
+        if not self._as_json:
+            self._screen.note(f"{letter.generation_id}: {error.detail}", style="yellow")
+
+    def _print(self) -> None:
+        if self._as_json:
+            self._screen.line(as_json(self._told))
+
+
+def _run(settings: Settings, work: Callable[[DeadLetters], Coroutine[Any, Any, None]]) -> None:
+    async def visit() -> None:
+        async with open_dead_letters(settings) as letters:
+            await work(letters)
+
+    asyncio.run(visit())
+
+
+def _chosen(found: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:
+    """The letters of these generations. Raises CommandFailed, before anything is done, when one has none."""
+    by_id = {letter.generation_id: letter for letter in found}
+    if unknown := [each for each in ids if each not in by_id]:
+        text = f"no dead letter of {', '.join(unknown)}; see what there is with: broadcaster dead ls"
+        raise CommandFailed(text, ExitCode.FAILED)
+    return [by_id[each] for each in dict.fromkeys(ids)]
+
+
+def _document(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.generation_id,
+        "at": letter.at_ms / 1000,
+        "reason": letter.reason,
+        "model": letter.model,
+        "can_requeue": letter.can_requeue,
+    }
+
+
+def _as_table(letters: Sequence[DeadLetter], *, now_s: float) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ID", no_wrap=True)
+    table.add_column("AGE", justify="right")
+    for heading in ("REASON", "MODEL", "REQUEUE"):
+        table.add_column(heading)
+    for letter in letters:
+        fate = "possible" if letter.can_requeue else "no: kept no longer"
+        row = (letter.generation_id, age(now_s - letter.at_ms / 1000), letter.reason, letter.model or "–", fate)
+        table.add_row(*(Text(harmless(cell)) for cell in row))
+    return table

@@ -1,0 +1,181 @@
+"""What the doctor thinks of this machine and its settings: tables over what can be seen without any network."""
+
+from __future__ import annotations
+
+import difflib
+import resource
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from broadcaster.cli.doctor_table import Check, Rule, Verdict
+from broadcaster.cli.up import has_local_model
+from broadcaster.cli.words import masked
+from broadcaster.core.routing import Routes
+from broadcaster.errors import BroadcasterError, SetupError
+from broadcaster.lifeline import PARENT_VARIABLE
+from broadcaster.log.embedded import find_server
+from broadcaster.settings import Settings
+
+LOCAL: Final = "local"
+PREFIX: Final = "BROADCASTER_"
+# Beside viewers and Redis: standard streams, the listener, the feed, files, and a margin.
+OTHER_DESCRIPTORS: Final = 64
+
+_SECRET_ENDINGS: Final = ("_key", "_keys", "_secret", "_secrets", "_password", "_token")
+_MASK: Final = "***"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What is seen of this machine. ``*_fault`` is None when there is none."""
+
+    named: tuple[str, ...]
+    unknown: tuple[str, ...]
+    default_model: str
+    default_provider: str | None
+    descriptors: int
+    descriptors_needed: int
+    has_redis: bool
+    server: str | None
+    server_fault: str | None
+    has_local_model: bool
+
+
+def look(settings: Settings, *, named: Iterable[str], environment: Mapping[str, str], has_redis: bool) -> Machine:
+    """Look at this machine; ``named`` are the settings that somebody set."""
+    server, server_fault = _server(settings)
+    return Machine(
+        named=tuple(variable(name) for name in Settings.model_fields if name in set(named)),
+        unknown=unknown_variables(environment),
+        default_model=settings.default_model,
+        default_provider=provider_of(settings),
+        descriptors=_descriptors(),
+        descriptors_needed=settings.max_viewers + settings.redis_connections + OTHER_DESCRIPTORS,
+        has_redis=has_redis,
+        server=server,
+        server_fault=server_fault,
+        has_local_model=has_local_model(),
+    )
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def provider_of(settings: Settings) -> str | None:
+    """The provider of the default model; None when no route serves it."""
+    try:
+        return Routes(settings.routes).provider_for(settings.default_model)
+    except BroadcasterError:
+        return None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables with our prefix that are no settings, each with the nearest one that is."""
+    known = [variable(name) for name in Settings.model_fields]
+    strangers = [name for name in environment if name.upper().startswith(PREFIX) and name != PARENT_VARIABLE]
+    told = []
+    for name in sorted(each for each in strangers if each.upper() not in known):
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+        told.append(f"{name} (is {near[0]} meant?)" if near else name)
+    return tuple(told)
+
+
+def shown_value(name: str, value: Any) -> Any:
+    """A setting's value with its secrets masked, as JSON has it."""
+    if value is None:
+        return None
+    if isinstance(value, SecretStr) or name.endswith(_SECRET_ENDINGS):
+        return _MASK
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {each: shown_value(str(each), inner) for each, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown_value(name, inner) for inner in value]
+    return value
+
+
+def _descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _server(settings: Settings) -> tuple[str | None, str | None]:
+    try:
+        return str(_find(settings)), None
+    except SetupError as error:
+        return None, error.detail
+
+
+def _find(settings: Settings) -> Path:
+    return find_server(settings.redis_server)
+
+
+CHECKS: Final[tuple[Check[Machine], ...]] = (
+    Check(
+        "settings",
+        lambda seen: f"valid; {len(seen.named)} set{': ' if seen.named else ''}{', '.join(seen.named)}",
+    ),
+    Check(
+        "unknown settings",
+        lambda seen: ", ".join(seen.unknown) or "none",
+        (
+            Rule(
+                Verdict.WARN,
+                lambda seen: bool(seen.unknown),
+                "nobody reads them: correct their names (broadcaster doctor --settings lists all)",
+            ),
+        ),
+    ),
+    Check(
+        "default model",
+        lambda seen: f"{seen.default_model} → {seen.default_provider or 'no provider'}",
+        (
+            Rule(
+                Verdict.FAIL,
+                lambda seen: seen.default_provider is None,
+                "no route serves it: set BROADCASTER_DEFAULT_MODEL, or add a route with BROADCASTER_ROUTES",
+            ),
+        ),
+    ),
+    Check(
+        "local model",
+        lambda seen: "installed" if seen.has_local_model else "not installed",
+        (
+            Rule(
+                Verdict.WARN,
+                lambda seen: not seen.has_local_model and seen.default_provider == LOCAL,
+                "it is the default here: install it (README, Models), or set BROADCASTER_DEFAULT_MODEL",
+            ),
+            Rule(Verdict.SKIP, lambda seen: not seen.has_local_model),
+        ),
+    ),
+    Check(
+        "open files",
+        lambda seen: f"{seen.descriptors} allowed, {seen.descriptors_needed} for all viewers of a front-end",
+        (
+            Rule(
+                Verdict.WARN,
+                lambda seen: 0 <= seen.descriptors < seen.descriptors_needed,
+                "raise `ulimit -n` (systemd: LimitNOFILE) where front-ends start, or lower BROADCASTER_MAX_VIEWERS",
+            ),
+        ),
+    ),
+    Check(
+        "embedded server",
+        lambda seen: seen.server or seen.server_fault or "",
+        (
+            Rule(Verdict.SKIP, lambda seen: seen.server is None and seen.has_redis),
+            Rule(
+                Verdict.FAIL,
+                lambda seen: seen.server is None,
+                "do one of both: `broadcaster up` cannot start without it",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,262 @@
+"""The inspection: what a Redis is and how it is set, as plain values that somebody else judges (cli/doctor_redis.py).
+
+Rules
+1. What a managed Redis does not let us see is None, never a guess: CONFIG and INFO may be renamed or forbidden.
+2. Nothing is written: the only push goes to a channel of its own that nobody else hears.
+3. The keyspace may be anybody's: it is scanned for a bounded number of steps, and the answer says whether that was all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import statistics
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from broadcaster.errors import SetupError
+from broadcaster.log.connect import LogConnection, later, log_errors
+from broadcaster.log.feed_address import NodeAddress
+from broadcaster.log.feed_session import Session
+from broadcaster.log.scripts import PROBE
+
+PINGS: Final = 5
+SCAN_STEPS: Final = 50
+SCANNED_AT_ONCE: Final = 1000
+PUSH_S: Final = 2.0
+DAY_MS: Final = 86_400_000
+# Beyond this many the number of letters says nothing more.
+LETTERS_COUNTED: Final = 1000
+
+_CONFIG: Final = ("client-output-buffer-limit", "timeout", "tcp-keepalive", "save")
+_REPLY_BYTES: Final = 2**20
+
+
+class BufferLimit(NamedTuple):
+    """How much may wait for a subscriber before Redis cuts its connection; 0: no such limit."""
+
+    hard_bytes: int
+    soft_bytes: int
+    soft_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisFacts:
+    """See rule 1 for None. ``*_fault`` says in a few words why something does not work, None that it does."""
+
+    round_trip_ms: float
+    clock_ahead_ms: float
+    engine: str | None
+    version: tuple[int, ...]
+    role: str | None
+    used_bytes: int | None
+    max_bytes: int | None
+    system_bytes: int | None
+    policy: str | None
+    has_append_file: bool | None
+    has_snapshots: bool | None
+    write_fault: str | None
+    pubsub_limit: BufferLimit | None
+    idle_timeout_s: int | None
+    keepalive_s: int | None
+    script_fault: str | None
+    push_fault: str | None
+    streams: int
+    streams_are_all: bool
+    open_generations: int
+    jobs: int
+    workers: int
+    dead_today: int
+
+
+async def inspect(connection: LogConnection) -> RedisFacts:
+    """Look at everything, in about a dozen round trips. Raises LogUnavailable, and SetupError when Redis refuses us."""
+    await connection.check()
+    try:
+        return await _inspect(connection)
+    except NoPermissionError as error:
+        raise SetupError(
+            f"Redis refuses us: {error}; give its user the rights on the keys and channels of the prefix"
+        ) from error
+
+
+async def _inspect(connection: LogConnection) -> RedisFacts:
+    with log_errors():
+        info = await _allowed(connection.redis.info()) or {}
+        settings = await _allowed(connection.redis.config_get(*_CONFIG))
+        round_trip_ms, clock_ahead_ms = await _time(connection)
+        script_fault, push_fault = await _probe(connection)
+        streams, streams_are_all = await _count_streams(connection)
+        open_generations, jobs, workers, dead_today = await _count_jobs(connection)
+    return RedisFacts(
+        round_trip_ms=round_trip_ms,
+        clock_ahead_ms=clock_ahead_ms,
+        script_fault=script_fault,
+        push_fault=push_fault,
+        streams=streams,
+        streams_are_all=streams_are_all,
+        open_generations=open_generations,
+        jobs=jobs,
+        workers=workers,
+        dead_today=dead_today,
+        **_of_info(info),
+        **_of_config(settings),
+    )
+
+
+async def _allowed(command: Awaitable[Any]) -> Any:
+    """The command's answer, or None when we may not give it."""
+    try:
+        return await command
+    except (ResponseError, NoPermissionError) as error:
+        if later(error):
+            raise
+        return None
+
+
+def _of_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    engine, version = _engine(info)
+    faults = [f"the last {name} failed" for name, key in _WRITES.items() if info.get(key, "ok") != "ok"]
+    append = info.get("aof_enabled")
+    return {
+        "engine": engine,
+        "version": version,
+        "role": info.get("role"),
+        "used_bytes": info.get("used_memory"),
+        "max_bytes": info.get("maxmemory"),
+        "system_bytes": info.get("total_system_memory"),
+        "policy": info.get("maxmemory_policy"),
+        "has_append_file": None if append is None else bool(append),
+        "write_fault": "; ".join(faults) or None,
+    }
+
+
+_WRITES: Final = {"write to the append-only file": "aof_last_write_status", "snapshot": "rdb_last_bgsave_status"}
+
+
+def _engine(info: Mapping[str, Any]) -> tuple[str | None, tuple[int, ...]]:
+    """Valkey and others also tell a ``redis_version``: the one they are compatible with."""
+    for name in ("valkey", "dragonfly", "redis"):
+        if told := info.get(f"{name}_version"):
+            words = str(told).removeprefix("df-v").split(".")[:3]
+            return name, tuple(int(word) for word in words if word.isdecimal())
+    return None, ()
+
+
+def _of_config(settings: Mapping[str, str] | None) -> dict[str, Any]:
+    told = settings or {}
+    limit = None
+    words = told.get("client-output-buffer-limit", "").split()
+    if "pubsub" in words:
+        at = words.index("pubsub")
+        limit = BufferLimit(*(int(word) for word in words[at + 1 : at + 4]))
+    return {
+        "pubsub_limit": limit,
+        "idle_timeout_s": int(told["timeout"]) if "timeout" in told else None,
+        "keepalive_s": int(told["tcp-keepalive"]) if "tcp-keepalive" in told else None,
+        "has_snapshots": bool(told["save"]) if "save" in told else None,
+    }
+
+
+async def _time(connection: LogConnection) -> tuple[float, float]:
+    """The median round trip, and how far Redis's clock is ahead of ours, both in milliseconds."""
+    trips: list[float] = []
+    ahead: list[float] = []
+    for _ in range(PINGS):
+        began = time.time()
+        seconds, micros = await connection.redis.time()
+        ended = time.time()
+        trips.append((ended - began) * 1000)
+        ahead.append((seconds + micros / 1e6 - (began + ended) / 2) * 1000)
+    return statistics.median(trips), statistics.median(ahead)
+
+
+class _Ear:
+    """Hears the probe's own channel; see Listener."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    def push(self, payload: bytes) -> None:
+        self.heard.set()
+
+    def subscribed(self) -> None:
+        """``Session.greeted`` says it, too."""
+
+    def lost(self) -> None:
+        """``Session.closed`` says it, too."""
+
+
+async def _probe(connection: LogConnection) -> tuple[str | None, str | None]:
+    """Subscribe as the feed does and push as append does; what is wrong with the script, and with the push."""
+    channel = connection.keys.probe(f"doctor-{secrets.token_hex(4)}")
+    ear = _Ear()
+    address = NodeAddress.from_url(connection.url)
+    session: Session | None = None
+    script_fault = None
+    try:
+        async with asyncio.timeout(PUSH_S):
+            session = await address.dial(lambda: Session({channel.encode(): ear}, reply_bytes=_REPLY_BYTES))
+            session.start(address.greeting())
+            await session.greeted.wait()
+            try:
+                await PROBE.run(connection.redis, [channel], "probe")
+            except (ResponseError, NoPermissionError) as error:
+                if later(error):
+                    raise
+                script_fault = str(error)
+                await _allowed(connection.redis.spublish(channel, "probe"))
+            return script_fault, await _fault_of(session, ear)
+    except TimeoutError:
+        return script_fault, f"nothing came within {PUSH_S:g} s"
+    except OSError as error:
+        return script_fault, f"no second connection: {error}"
+    finally:
+        if session is not None:
+            session.drop("the inspection is over")
+
+
+async def _fault_of(session: Session, ear: _Ear) -> str | None:
+    """Wait until the push was heard, or the session has ended: then its reason."""
+    waits = [asyncio.create_task(each.wait()) for each in (ear.heard, session.closed)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return None if ear.heard.is_set() else session.reason
+
+
+async def _count_streams(connection: LogConnection) -> tuple[int, bool]:
+    """Streams under our prefix, and whether the whole keyspace was looked at."""
+    pattern = connection.keys.meta("*")
+    count = cursor = 0
+    for _ in range(SCAN_STEPS):
+        answer = await _allowed(connection.redis.scan(cursor, match=pattern, count=SCANNED_AT_ONCE))
+        if answer is None:
+            return count, False
+        cursor, found = answer
+        count += len(found)
+        if cursor == 0:
+            return count, True
+    return count, False
+
+
+async def _count_jobs(connection: LogConnection) -> tuple[int, int, int, int]:
+    """Open generations, jobs (waiting or running), living workers, dead letters of the last day."""
+    keys = connection.keys
+    seconds, micros = await connection.redis.time()
+    now_ms = seconds * 1000 + micros // 1000
+    pipeline = connection.redis.pipeline(transaction=False)
+    pipeline.zcard(keys.open)
+    pipeline.xlen(keys.ready)
+    pipeline.xlen(keys.ready_hi)
+    pipeline.zcard(keys.delayed)
+    pipeline.zcount(keys.workers, f"({now_ms}", "+inf")
+    pipeline.xrange(keys.dead, min=now_ms - DAY_MS, count=LETTERS_COUNTED)
+    open_count, ready, ready_hi, delayed, workers, dead = await pipeline.execute()
+    return open_count, ready + ready_hi + delayed, workers, len(dead)

@@ -1,0 +1,139 @@
+"""Dead letters: found, told, and started again as new generations, each once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broadcaster.errors import IdempotencyMismatch, QueueFull, UnknownStream
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.dead_letters import PAGE, DeadLetters
+from broadcaster.log.generations import GenerationRequest
+from tests.support.log_world import TENANT, World
+
+
+@pytest.fixture
+async def world(connection: LogConnection) -> World:
+    world = World(connection, max_attempts=1)
+    await world.queue.create_group()
+    return world
+
+
+@pytest.fixture
+def letters(world: World) -> DeadLetters:
+    return letters_of(world)
+
+
+def letters_of(world: World) -> DeadLetters:
+    return DeadLetters(world.connection, streams=world.streams, generations=world.generations)
+
+
+async def test_a_dead_generation_is_listed_with_its_reason_and_model(world: World, letters: DeadLetters) -> None:
+    first, second = await world.die(), await world.die()
+    found = await letters.newest(10)
+    assert [letter.generation_id for letter in found] == [second, first]
+    assert {(letter.reason, letter.model, letter.can_requeue) for letter in found} == {("attempts_spent", "m", True)}
+    assert abs(found[0].at_ms - (await world.redis.time())[0] * 1000) < 5000
+
+
+async def test_only_the_newest_letters_are_read_when_few_are_asked_for(world: World, letters: DeadLetters) -> None:
+    await world.die()
+    newest = await world.die()
+    assert [letter.generation_id for letter in await letters.newest(1)] == [newest]
+
+
+async def test_letters_of_many_pages_are_all_found(world: World, letters: DeadLetters) -> None:
+    pipeline = world.redis.pipeline(transaction=False)
+    for at in range(2 * PAGE + 1):
+        pipeline.xadd(world.keys.dead, {"id": f"gen_{at}", "reason": "attempts_spent"})
+    await pipeline.execute()
+    found = [letter.generation_id for letter in await letters.newest(10_000)]
+    assert found == [f"gen_{at}" for at in reversed(range(2 * PAGE + 1))]
+
+
+async def test_a_requeued_letter_becomes_a_new_generation_with_the_same_request_and_policies(
+    world: World, letters: DeadLetters
+) -> None:
+    dead = await world.die()
+    (letter,) = await letters.newest(10)
+    created = await letters.requeue(letter)
+    old, new = await world.streams.metas([dead, created.id])
+    assert old is not None
+    assert new is not None
+    assert new.id != old.id
+    assert (new.status, new.attempts) == ("queued", 0)
+    for name in ("tenant", "model", "request", "on_worker_loss", "on_abandon", "retention_ms"):
+        assert getattr(new, name) == getattr(old, name)
+    assert await letters.newest(10) == []
+    assert await world.queue.newest_open(10) == [created.id]
+
+
+async def test_a_repeated_requeue_starts_nothing_more(world: World, letters: DeadLetters) -> None:
+    await world.die()
+    (letter,) = await letters.newest(10)
+    first, second = await letters.requeue(letter), await letters.requeue(letter)
+    assert (first.created, second.created) == (True, False)
+    assert first.id == second.id
+
+
+async def test_racing_requeues_start_one_generation(world: World) -> None:
+    await world.die()
+    racers = [letters_of(world) for _ in range(20)]
+    (letter,) = await racers[0].newest(10)
+    created = await asyncio.gather(*(racer.requeue(letter) for racer in racers))
+    assert len({each.id for each in created}) == 1
+    assert len(await world.queue.newest_open(10)) == 1
+    assert await world.redis.xlen(world.keys.ready) == 1
+
+
+async def test_a_letter_written_twice_is_one_letter_and_goes_as_one(world: World, letters: DeadLetters) -> None:
+    dead = await world.die(times_settled=2)
+    (letter,) = await letters.newest(10)
+    assert letter.generation_id == dead
+    await letters.requeue(letter)
+    assert await world.redis.xlen(world.keys.dead) == 0
+
+
+async def test_without_its_request_a_letter_is_told_and_stays(world: World, letters: DeadLetters) -> None:
+    dead = await world.die()
+    await world.redis.delete(world.keys.meta(dead))
+    (letter,) = await letters.newest(10)
+    assert (letter.model, letter.can_requeue) == (None, False)
+    with pytest.raises(UnknownStream, match="kept no longer"):
+        await letters.requeue(letter)
+    assert len(await letters.newest(10)) == 1
+
+
+async def test_a_full_queue_leaves_the_letter(connection: LogConnection) -> None:
+    world = World(connection, max_attempts=1, max_queue=1)
+    await world.queue.create_group()
+    await world.die()
+    await world.create()
+    letters = letters_of(world)
+    (letter,) = await letters.newest(10)
+    with pytest.raises(QueueFull):
+        await letters.requeue(letter)
+    assert await letters.newest(10) == [letter]
+
+
+async def test_a_key_that_its_tenant_used_for_something_else_starts_nothing(world: World, letters: DeadLetters) -> None:
+    dead = await world.die()
+    await world.generations.create(
+        GenerationRequest(model="other", request={"messages": []}), tenant=TENANT, idempotency_key=f"dead:{dead}"
+    )
+    (letter,) = await letters.newest(10)
+    with pytest.raises(IdempotencyMismatch):
+        await letters.requeue(letter)
+    assert await letters.newest(10) == [letter]
+
+
+async def test_a_requeued_generation_can_die_and_be_requeued_again(world: World, letters: DeadLetters) -> None:
+    await world.die()
+    (letter,) = await letters.newest(10)
+    second = (await letters.requeue(letter)).id
+    await world.spend(second)
+    (letter,) = await letters.newest(10)
+    third = await letters.requeue(letter)
+    assert third.created
+    assert third.id != second
