@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -15,12 +15,15 @@ from broadcaster.log.connect import LogConnection, log_errors
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 OVER = frozenset({"finished", "failed", "aborted"})
-"""Statuses of a generation that has its terminal event."""
+"""Statuses of a stream that has its terminal event."""
+
+OPEN = "open"
+"""The stored status of a feed that has none yet; it is shown as ``running``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is known of a generation beside its entries. Times are Unix milliseconds of Redis's clock."""
+    """What is known of a stream beside its entries. Times are Unix milliseconds of Redis's clock."""
 
     id: str
     tenant: str
@@ -39,6 +42,7 @@ class Meta:
     ended_ms: int | None
     terminal: bytes | None
     terminal_id: Cursor | None
+    kind: Literal["generation", "feed"] = "generation"
 
     @property
     def is_over(self) -> bool:
@@ -55,10 +59,11 @@ class Meta:
         def number(name: bytes) -> int | None:
             return int(fields[name]) if name in fields else None
 
+        status = text(b"status", "queued")
         return cls(
             id=stream_id,
             tenant=text(b"tenant"),
-            status=text(b"status", "queued"),
+            status="running" if status == OPEN else status,
             model=text(b"model"),
             request=json.loads(fields.get(b"request", b"{}")),
             epoch=number(b"epoch") or 0,
@@ -73,11 +78,12 @@ class Meta:
             ended_ms=number(b"ended_ms"),
             terminal=fields.get(b"terminal"),
             terminal_id=Cursor.parse(text(b"terminal_id")) if b"terminal_id" in fields else None,
+            kind="feed" if text(b"kind") == "feed" else "generation",
         )
 
 
 class Tail(NamedTuple):
-    """The end of a stream as the log has it now."""
+    """The end of a stream as the log has it now; ``status`` as it is stored."""
 
     last: Cursor | None
     status: str | None
@@ -119,6 +125,12 @@ class Streams:
             for rows, status, leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ]
 
+    async def first(self, stream_id: str) -> Cursor | None:
+        """Id of the oldest entry that the log still holds."""
+        with log_errors():
+            rows = cast(list[_Row], await self._redis.xrange(self._keys.log(stream_id), count=1))
+        return _entry(*rows[0]).cursor if rows else None
+
     async def last(self, stream_id: str) -> Entry | None:
         """The newest entry."""
         with log_errors():
@@ -126,7 +138,7 @@ class Streams:
         return _entry(*rows[0]) if rows else None
 
     async def meta(self, stream_id: str) -> Meta | None:
-        """The generation's meta, or None when nothing is known."""
+        """The stream's meta, or None when nothing is known."""
         return (await self.metas([stream_id]))[0]
 
     async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
