@@ -20,6 +20,7 @@ from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
+from broadcaster.log.feeds import FeedBounds, Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
@@ -81,7 +82,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
+        feeds = Feeds(connection, _feed_bounds(settings), streams=streams)
+        yield _services(
+            settings,
+            connection,
+            generations=generations,
+            feeds=feeds,
+            streams=streams,
+            hub=hub,
+            presence=presence,
+        )
 
 
 def _services(
@@ -89,12 +99,14 @@ def _services(
     connection: LogConnection,
     *,
     generations: Generations,
+    feeds: Feeds,
     streams: Streams,
     hub: Hub,
     presence: Presence,
 ) -> Services:
     return Services(
         generations=generations,
+        feeds=feeds,
         streams=streams,
         hub=hub,
         presence=presence,
@@ -121,6 +133,18 @@ def _lives(settings: Settings) -> GenerationLives:
         live_ttl_ms=_ms(settings.live_ttl_s),
         retention_ms=_ms(settings.retention_s),
         idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
+    )
+
+
+def _feed_bounds(settings: Settings) -> FeedBounds:
+    return FeedBounds(
+        max_events=settings.max_events,
+        max_bytes=settings.max_bytes,
+        max_event_bytes=settings.max_event_bytes,
+        appends_per_s=settings.feed_append_rate,
+        push_max_bytes=settings.push_max_bytes,
+        live_ttl_ms=_ms(settings.live_ttl_s),
+        retention_ms=_ms(settings.retention_s),
     )
 
 
