@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 import typer
 
 from broadcaster import __version__
-from broadcaster.cli.failures import TellingGroup
+from broadcaster.cli.failures import TellingGroup, told_exit_codes
+
+_EXIT_CODES: Final = f"Exit codes: {told_exit_codes()}."
 
 
 class CommandModule(Protocol):
@@ -24,7 +26,7 @@ def create_app(modules: Iterable[CommandModule]) -> typer.Typer:
         name="broadcaster",
         cls=TellingGroup,
         no_args_is_help=True,
-        add_completion=False,
+        epilog=_EXIT_CODES,
         # Locals hold keys and prompts.
         pretty_exceptions_show_locals=False,
     )

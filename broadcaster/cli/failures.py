@@ -18,10 +18,24 @@ class ExitCode(IntEnum):
     """What the shell is told."""
 
     OK = 0
-    FAILED = 1  # the generation failed or was stopped, or the front-end refused
-    USAGE = 2  # the command, its arguments or the settings are wrong
-    CANNOT_CONNECT = 3  # no front-end answers, or not any more
-    INTERRUPTED = 130  # Ctrl-C: 128 + SIGINT, as shells count
+    FAILED = 1
+    USAGE = 2
+    CANNOT_CONNECT = 3
+    INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+_MEANINGS: Final = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "the generation failed or was stopped, the front-end refused, or a check failed",
+    ExitCode.USAGE: "the command, its arguments or the settings are wrong",
+    ExitCode.CANNOT_CONNECT: "no front-end (or Redis) answers, or not any more",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+
+
+def told_exit_codes() -> str:
+    """All of them in one sentence, for ``--help``."""
+    return "; ".join(f"{code.value} {meaning}" for code, meaning in _MEANINGS.items())
 
 
 class CommandFailed(Exception):
@@ -33,13 +47,45 @@ class CommandFailed(Exception):
 
 
 _REMEDIES: Final = {
-    "unknown_stream": "see what there is with: broadcaster ls",
+    # the request
+    "bad_cursor": "copy the id of an entry, as `broadcaster tail --json` prints it",
     "unknown_model": "choose another --model, or add a route with BROADCASTER_ROUTES",
+    "unknown_stream": "see what there is with: broadcaster ls",
+    "unknown_dialect": "the front-end is of another version than this command: update one of them",
+    "bad_frame": "leave control characters out of the id",
+    "body_too_large": "ask for less at once, or raise BROADCASTER_MAX_BODY_BYTES where the front-end runs",
     "idempotency_mismatch": "use another key for another request",
-    "forbidden_host": "without keys a front-end serves only its own machine: use http://127.0.0.1 and its port",
+    "stream_exists": "choose another id, or go on with what is there",
+    "stream_closed": "begin a new stream",
+    "stream_full": "begin a new stream, or create it with on_full: trim",
+    "event_too_large": "send it in parts",
+    "rate_limited": "send less at once",
+    "webhook_not_allowed": "list its host in BROADCASTER_WEBHOOK_HOSTS where the front-end runs",
+    # who asks, and where
     "unauthorized": "set BROADCASTER_API_KEY to a key of this front-end",
     "forbidden": "set BROADCASTER_API_KEY to a key that may do this",
+    "forbidden_host": "without keys a front-end serves only its own machine: use http://127.0.0.1 and its port",
+    "forbidden_origin": "without keys a front-end serves only its own machine: take the Origin header away between",
+    "not_found": "check --url and BROADCASTER_URL: the path before /v1 is wrong, or the front-end is older",
+    "method_not_allowed": "check --url and BROADCASTER_URL: the front-end is older, or a proxy stands between",
+    "unsupported_media_type": "check what stands between: the content-type header was changed on the way",
+    # the server
+    "internal_error": "look into the front-end's log, which has the error",
+    "setup_error": "look at the set-up with: broadcaster doctor",
+    "provider_failed": "try again; look at the providers with: broadcaster doctor",
+    "busy": "try again in a moment, or run another front-end: broadcaster serve",
+    "queue_full": "try again in a moment, or run another worker: broadcaster worker",
+    "log_unavailable": "try again in a moment; look at Redis with: broadcaster doctor",
+    "stop_not_durable": "repeat it in a moment; look at Redis with: broadcaster doctor",
+    "stop_pending": "repeat it in a moment",
 }
+# Their detail names the fault and its place: nothing general could be added.
+NEEDS_NO_REMEDY: Final = frozenset({"invalid_request", "invalid_event"})
+
+
+def remedy_of(code: str) -> str | None:
+    """What to do about a problem of this code; None when its detail says it all, or it is of a newer version."""
+    return _REMEDIES.get(code)
 
 
 def told(error: ClientError, *, address: str) -> CommandFailed:
@@ -53,7 +99,7 @@ def told(error: ClientError, *, address: str) -> CommandFailed:
         return CommandFailed(f"{address}: {error.detail}; check --url and BROADCASTER_URL", ExitCode.FAILED)
     if isinstance(error, StreamClosed):
         return CommandFailed(error.detail, ExitCode.FAILED)
-    remedy = _REMEDIES.get(error.code, "try again in a moment" if error.retry else None)
+    remedy = remedy_of(error.code) or ("try again in a moment" if error.retry else None)
     return CommandFailed(f"{error.code}: {error.detail}" + (f"; {remedy}" if remedy else ""), ExitCode.FAILED)
 
 

@@ -4,6 +4,7 @@ Rules
 1. stdout gets the answer and nothing else; a line break that only keeps a terminal tidy goes to stderr.
 2. A terminal never gets a control character that a model, a tool or a server chose: it could rewrite what is shown.
    A pipe gets the text as it is.
+3. The waiting line is the last one there is: whatever else is shown takes it back first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from broadcaster.cli.waiting import WaitingLine
 
 # Wide enough for every row when there is no terminal whose width would count.
 PIPE_WIDTH: Final = 200
@@ -45,11 +48,21 @@ class Screen:
         self._is_terminal = sys.stdout.isatty()
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._open = _Open.NOTHING
+        self._waiting = WaitingLine(self._console)
+
+    def wait(self, text: str) -> bool:
+        """Say what is waited for, until something else is shown; only where a terminal can take it back, else False."""
+        return self._open is _Open.NOTHING and self._waiting.say(text)
+
+    def waited(self) -> None:
+        """Nothing is waited for any more. Idempotent; must be called before the command ends."""
+        self._waiting.end()
 
     def answer(self, text: str) -> None:
         """The next piece of the answer, to stdout at once."""
         if not text:
             return
+        self.waited()
         if self._open is _Open.THOUGHT:
             self._console.print()
         sys.stdout.write(harmless(text) if self._is_terminal else text)
@@ -58,6 +71,7 @@ class Screen:
 
     def rest(self) -> None:
         """End the line that is open, if any: a shell's prompt begins on its own line, a text file ends with one."""
+        self.waited()
         if self._open is _Open.ANSWER:
             self.answer("\n")
         elif self._open is _Open.THOUGHT:
@@ -67,6 +81,7 @@ class Screen:
         """The next piece of the reasoning, dimmed, to stderr."""
         if not text:
             return
+        self.waited()
         if self._open is _Open.ANSWER:
             self._break_line()
         self._console.print(Text(harmless(text), style="dim"), end="", soft_wrap=True)
@@ -74,6 +89,7 @@ class Screen:
 
     def note(self, text: str, *, style: str = "dim") -> None:
         """One line about the answer, to stderr."""
+        self.waited()
         if self._open is not _Open.NOTHING:
             self._break_line()
         line = " ".join(harmless(text).split())
@@ -89,6 +105,7 @@ class Screen:
 
     def table(self, table: Table) -> None:
         """A table, to stdout."""
+        self.waited()
         width = None if self._is_terminal else PIPE_WIDTH
         Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 

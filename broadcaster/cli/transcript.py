@@ -16,6 +16,8 @@ from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting,
 from broadcaster.core import events as ev
 
 MAX_SHOWN_CHARS: Final = 120
+_QUEUED: Final = "queued: waiting for a worker"
+_FIRST_TOKEN: Final = "waiting for the first token"
 _TAKEN_BACK: Final = frozenset({"rewound", "reset"})
 
 
@@ -66,7 +68,10 @@ class Transcript:
             case GapReceived():
                 self._screen.note(_told_gap(event))
             case Notice(name="hub.hello", data={"status": "queued"}):
-                self._screen.note("queued: waiting for a worker")
+                if not self._screen.wait(_QUEUED):
+                    self._screen.note(_QUEUED)
+            case Notice(name="hub.hello", data={"status": "running"}):
+                self._screen.wait(_FIRST_TOKEN)
             case Notice(name="hub.stalled", data={"reason": str(reason)}):
                 self._screen.note(f"waiting: {reason}")
             case _:
@@ -82,10 +87,13 @@ class Transcript:
                 self._screen.answer(delta)
             case ev.ReasoningDelta(delta=delta):
                 self._screen.thought(delta)
+            case ev.Start():
+                self._screen.wait(_FIRST_TOKEN)
             case ev.Attempt():
                 self._screen.note(
                     f"attempt {event.attempt} ({event.reason}): what was printed before this line is void"
                 )
+                self._screen.wait(_FIRST_TOKEN)
             case ev.Finish() | ev.Error() | ev.Abort():
                 self._show_end(event)
             case _:

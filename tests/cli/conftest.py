@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner, Result
 
-from broadcaster.cli import watch
+from broadcaster.cli import show, watch
 from broadcaster.cli.application import create_app
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, Start, TextDelta, TextEnd, TextStart, encode_event
@@ -28,11 +28,9 @@ STORY = (
     TextEnd(id="0"),
     Finish(finish_reason="stop"),
 )
-_PROGRAM = (
-    "from broadcaster.cli import watch\nfrom broadcaster.cli.application import create_app\ncreate_app([watch])()"
-)
+PROGRAM = "from broadcaster.cli import watch\nfrom broadcaster.cli.application import create_app\ncreate_app([watch])()"
 
-app = create_app([watch])
+app = create_app([watch, show])
 
 
 def as_log(*events) -> list[Entry]:
@@ -89,7 +87,7 @@ async def start(server):
 
     async def started(*arguments: str) -> Started:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _PROGRAM, *arguments,
+            sys.executable, "-c", PROGRAM, *arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "BROADCASTER_URL": server.url, "PYTHONPATH": os.getcwd()},
         )  # fmt: skip

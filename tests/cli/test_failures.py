@@ -7,10 +7,11 @@ import typer
 from typer.testing import CliRunner
 
 from broadcaster.cli.application import create_app
-from broadcaster.cli.failures import CommandFailed, ExitCode, told
+from broadcaster.cli.failures import NEEDS_NO_REMEDY, CommandFailed, ExitCode, remedy_of, told, told_exit_codes
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import BadCursor, LogUnavailable, SetupError
+from broadcaster.web.problems import PROBLEMS
 
 ADDRESS = "http://127.0.0.1:1"
 
@@ -35,6 +36,18 @@ def test_a_failed_call_is_told_with_its_remedy(error, code, remedy):
     failure = told(error, address=ADDRESS)
     assert failure.code == code
     assert remedy in str(failure)
+
+
+def test_every_problem_of_the_front_end_has_a_remedy_or_is_said_to_need_none():
+    without = {code for code in PROBLEMS if remedy_of(code) is None}
+    assert without <= NEEDS_NO_REMEDY
+    assert not [code for code in NEEDS_NO_REMEDY if remedy_of(code) is not None]
+
+
+def test_the_help_explains_every_exit_code():
+    shown = " ".join(CliRunner().invoke(create_app([Failing(SetupError("x"))]), ["--help"]).stdout.split())
+    assert told_exit_codes() in shown
+    assert all(f"{code.value} " in told_exit_codes() for code in ExitCode)
 
 
 class Failing:

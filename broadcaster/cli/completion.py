@@ -1,0 +1,50 @@
+"""What the shell offers after <Tab>: models from the routes, generations from the front-end.
+
+A shell waits for the answer with its prompt frozen: everything here has a second, and fails without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import typer
+from pydantic import ValidationError
+
+from broadcaster.client import AsyncClient, ClientError, Generation
+from broadcaster.settings import Settings
+
+DEADLINE_S: Final = 1.0
+
+_WILD: Final = frozenset("*?[")
+_REGULAR: Final = "re:"
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """The default model, and of each route the name that it stands for or begins with."""
+    try:
+        settings = Settings()
+    except ValidationError:
+        return []
+    stems = [_stem(pattern) for pattern in settings.routes if not pattern.startswith(_REGULAR)]
+    return [each for each in dict.fromkeys((settings.default_model, *stems)) if each and each.startswith(incomplete)]
+
+
+def complete_generations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The ids that ``ls`` shows, each with its status and title."""
+    try:
+        settings = Settings()
+        found = asyncio.run(_list(ctx.params.get("url") or settings.url, settings.api_key))
+    except (ValidationError, ValueError, ClientError, TimeoutError):
+        return []
+    return [(each.id, f"{each.status} {each.title}".strip()) for each in found if each.id.startswith(incomplete)]
+
+
+async def _list(url: str, api_key: str | None) -> list[Generation]:
+    async with asyncio.timeout(DEADLINE_S), AsyncClient(url, api_key, timeout_s=DEADLINE_S) as client:
+        return list(await client.list())
+
+
+def _stem(pattern: str) -> str:
+    """The pattern up to its first wildcard."""
+    return pattern[: next((at for at, letter in enumerate(pattern) if letter in _WILD), len(pattern))]

@@ -1,0 +1,94 @@
+"""Shell completion, asked for as a shell does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from broadcaster.cli import completion
+from tests.support.sse_server import Exchange, SseServer
+
+ROUTES = '{"claude*": "anthropic", "gpt-[45]*": "openai", "re:o\\\\d.*": "openai", "local": "local"}'
+
+
+async def complete(*words: str, environment: dict[str, str] | None = None) -> list[str]:
+    """What bash offers for the last word."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "broadcaster"),
+        env={
+            **os.environ,
+            "_BROADCASTER_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(["broadcaster", *words]),
+            "COMP_CWORD": str(len(words)),
+            "BROADCASTER_ROUTES": ROUTES,
+            **(environment or {}),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert err == b""
+    return out.decode().split()
+
+
+async def test_commands_are_completed():
+    assert {"up", "show", "generate"} <= set(await complete(""))
+    assert await complete("gen") == ["generate"]
+
+
+async def test_models_are_completed_from_the_routes():
+    assert await complete("generate", "x", "--model", "") == ["local", "claude", "gpt-"]
+    assert await complete("generate", "x", "--model", "cl") == ["claude"]
+
+
+@pytest.mark.parametrize("command", ["tail", "stop", "show"])
+async def test_generations_are_completed_from_the_front_end(command):
+    listed = [{"id": "gen_a", "status": "running", "title": "Why?"}, {"id": "gen_b", "status": "queued"}]
+
+    async def plan(exchange: Exchange) -> None:
+        await exchange.answer(200, json.dumps({"generations": listed}).encode())
+
+    async with SseServer() as server:
+        server.routes["GET", "/v1/generations"] = plan
+        assert await complete(command, "", environment={"BROADCASTER_URL": server.url}) == ["gen_a", "gen_b"]
+        assert await complete(command, "--url", server.url, "gen_b") == ["gen_b"]
+
+
+async def test_without_an_answer_nothing_is_offered_and_nothing_said():
+    async with SseServer() as server:
+        url = server.url
+    assert await complete("tail", "", environment={"BROADCASTER_URL": url}) == []
+    assert await complete("tail", "", environment={"BROADCASTER_URL": "nonsense"}) == []
+    assert await complete("tail", "", environment={"BROADCASTER_PORT": "many"}) == []
+    assert await complete("generate", "x", "--model", "", environment={"BROADCASTER_PORT": "many"}) == []
+
+
+async def test_a_front_end_that_hangs_costs_a_second(monkeypatch):
+    async def hang(_: Exchange) -> None:
+        await asyncio.Event().wait()
+
+    class Context:
+        def __init__(self, url: str) -> None:
+            self.params = {"url": url}
+
+    async with SseServer() as server:
+        server.routes["GET", "/v1/generations"] = hang
+        began = time.monotonic()
+        assert await asyncio.to_thread(completion.complete_generations, Context(server.url), "") == []
+        assert time.monotonic() - began < 3 * completion.DEADLINE_S
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_the_completion_script_of_a_shell_can_be_had(shell):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "broadcaster"),
+        env={**os.environ, "_BROADCASTER_COMPLETE": f"source_{shell}"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert b"_BROADCASTER_COMPLETE" in out
