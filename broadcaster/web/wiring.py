@@ -82,16 +82,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        feeds = Feeds(connection, _feed_bounds(settings), streams=streams)
-        yield _services(
-            settings,
-            connection,
-            generations=generations,
-            feeds=feeds,
-            streams=streams,
-            hub=hub,
-            presence=presence,
-        )
+        yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
 
 
 def _services(
@@ -99,14 +90,13 @@ def _services(
     connection: LogConnection,
     *,
     generations: Generations,
-    feeds: Feeds,
     streams: Streams,
     hub: Hub,
     presence: Presence,
 ) -> Services:
     return Services(
         generations=generations,
-        feeds=feeds,
+        feeds=Feeds(connection, _feed_bounds(settings), streams=streams),
         streams=streams,
         hub=hub,
         presence=presence,
