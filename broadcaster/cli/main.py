@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import sys
 
-from broadcaster.cli import serve, show, up, watch, worker
+from broadcaster.cli import publish, serve, show, up, watch, worker
 from broadcaster.cli.application import create_app
 
-app = create_app((up, serve, worker, watch, show))
+app = create_app((up, serve, worker, watch, show, publish))
 
 
 def main() -> None:

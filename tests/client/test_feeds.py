@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from broadcaster.client import Appended, ClientError, StreamState
@@ -9,7 +11,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import DataEvent, Error, TextDelta
 from tests.client.test_calls import answering, failing, hang_up
 
-STATE = {
+STATE: dict[str, Any] = {
     "id": "s", "kind": "feed", "status": "running", "first_seq": 1, "last_seq": 3, "last_id": "7-3", "created_at": 1.5,
     "ended_at": None, "metadata": {"job": 1}, "events_url": "/v1/streams/s/events", "viewers": 2, "newer": True,
 }  # fmt: skip
