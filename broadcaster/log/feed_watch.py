@@ -33,7 +33,7 @@ from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
 from broadcaster.log.feed_ports import FeedLog, StreamSink
 from broadcaster.log.feed_push import parse_push
 from broadcaster.log.feed_stall import Stall
-from broadcaster.log.streams import OPEN, OVER, Tail
+from broadcaster.log.streams import OVER, Tail
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class StreamWatch:
         self._was_live = False
         self._is_closed = False
         self._is_repairing = False
-        self._is_feed = False  # as its status said when it was seen last
+        self._is_feed = False  # as its meta said when it was seen last
         self._must_void = False  # the sink may hold anything: rewound(START) goes first
         self._repair_task: asyncio.Task[None] | None = None
         self._stall.read_due()
@@ -182,7 +182,7 @@ class StreamWatch:
         elif self._splice.is_live:
             self._stall.answered()
         if tail.status is not None:
-            self._is_feed = tail.status == OPEN
+            self._is_feed = tail.is_feed
         is_lost = tail.status is None and self.last != START  # Redis came back empty: somebody must restore it
         loss = StallReason.STREAM_LOST if self._is_feed else StallReason.WORKER_LOST
         self._stall.leased(tail.leased or not (tail.status == _RUNNING or is_lost), loss=loss)

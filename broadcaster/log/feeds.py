@@ -1,8 +1,9 @@
 """Feeds as their publishers see them: create, look up, append, close.
 
 A feed is a stream that a background job, or several at once, append to. It is no generation: no lease, no job, not in
-the open index; workers, sweepers and the stall rule never touch it. Its kind is in its meta, whose status is ``open``
-until its terminal event: a front-end of before feeds would take ``running`` without a lease for a lost worker.
+the open index; workers, sweepers and the stall rule never touch it. Its kind is in its meta, whose stored status is
+``queued`` until its terminal event (and shown as ``running``): front-ends of before feeds would take ``running``
+without a lease for a lost worker, and know no other word.
 
 Rules
 1. The script numbers, so any number of writers get dense seqs; each accepted append is in the log once, whole, and

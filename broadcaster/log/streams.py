@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, log_errors
 
+_FEED: Final = "feed"
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 OVER = frozenset({"finished", "failed", "aborted"})
 """Statuses of a stream that has its terminal event."""
-
-OPEN = "open"
-"""The stored status of a feed that has none yet; it is shown as ``running``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,12 @@ class Meta:
         def number(name: bytes) -> int | None:
             return int(fields[name]) if name in fields else None
 
+        kind: Literal["generation", "feed"] = "feed" if text(b"kind") == _FEED else "generation"
         status = text(b"status", "queued")
         return cls(
             id=stream_id,
             tenant=text(b"tenant"),
-            status="running" if status == OPEN else status,
+            status="running" if kind == _FEED and status == "queued" else status,  # nobody waits for a worker
             model=text(b"model"),
             request=json.loads(fields.get(b"request", b"{}")),
             epoch=number(b"epoch") or 0,
@@ -78,7 +77,7 @@ class Meta:
             ended_ms=number(b"ended_ms"),
             terminal=fields.get(b"terminal"),
             terminal_id=Cursor.parse(text(b"terminal_id")) if b"terminal_id" in fields else None,
-            kind="feed" if text(b"kind") == "feed" else "generation",
+            kind=kind,
         )
 
 
@@ -89,6 +88,7 @@ class Tail(NamedTuple):
     status: str | None
     leased: bool
     now_ms: int
+    is_feed: bool = False
 
 
 class Streams:
@@ -110,7 +110,7 @@ class Streams:
         pipeline.time()
         for stream_id in stream_ids:
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hget(self._keys.meta(stream_id), "status")
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind")
             pipeline.exists(self._keys.lease(stream_id))
         with log_errors():
             (seconds, micros), *answers = await pipeline.execute()
@@ -121,8 +121,9 @@ class Streams:
                 status.decode() if status is not None else None,
                 bool(leased),
                 now_ms,
+                kind == _FEED.encode(),
             )
-            for rows, status, leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+            for rows, (status, kind), leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ]
 
     async def first(self, stream_id: str) -> Cursor | None:

@@ -54,7 +54,14 @@ def test_what_is_no_step_is_shown_as_any_other_event(event):
 
 def test_without_a_terminal_there_is_a_line_whenever_there_is_news(capsys):
     transcript = Transcript(Screen())
-    steps = [progress(1), progress(1), progress(1.01), progress(1.01, message="on"), progress(1, id="b"), progress(4)]
+    steps: list[Any] = [
+        progress(1),
+        progress(1),
+        progress(1.01),
+        progress(1.01, message="on"),
+        progress(1, id="b"),
+        progress(4),
+    ]
     for seq, event in enumerate([*steps, ev.Finish()], 1):
         transcript.show(EntryReceived(Cursor(7, seq), event, ev.encode_event(event)))
     transcript.end()

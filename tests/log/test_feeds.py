@@ -132,7 +132,8 @@ async def test_a_feed_is_no_generation_and_nobody_runs_or_sweeps_it(job: Job, co
     await job.append(note(1))
     assert await world.generations.list(tenant=TENANT) == []
     assert await world.queue.open_page() == []
-    assert (await world.streams.tails([ID]))[0].status == "open"
+    (tail,) = await world.streams.tails([ID])
+    assert (tail.status, tail.leased, tail.is_feed) == ("queued", False, True)
 
 
 # -- appending

@@ -49,7 +49,7 @@ if meta.last_id then
   if told_seq > last_seq then least_epoch = told_epoch + 1 end
   if last_seq == 0 then last_epoch, last_seq = told_epoch, told_seq end
 end
-if closed or meta.status ~= 'open' then
+if closed or meta.status ~= 'queued' then
   local same = ends and meta.terminal == ARGV[EVENTS_FROM]
   return answer(same and 0 or -2, last_epoch, last_seq, last_seq)
 end
