@@ -292,3 +292,33 @@ async def test_a_feed_whose_log_has_expired_still_ends_honestly(
     heard = await listen(feed, EVENTS)
     assert heard.names == ["hub.hello", "hub.gap", "message"]
     assert json.loads(heard.entries[-1][1]) == {"type": "finish"}
+
+
+async def test_a_trim_under_warm_rooms_is_told_and_its_cursor_holds_on_another_front_end(
+    connection: LogConnection,
+) -> None:
+    """Both front-ends know every id ever delivered, and neither has the old entries any more."""
+    settings = Settings(redis_url=connection.url, room_bytes=2**16, hub_bytes=2**20, retry_ms=100)
+    async with open_services(settings) as one, open_services(settings) as two:
+        async with (
+            served(create_app(settings, services=one), one) as first,
+            served(create_app(settings, services=two), two) as second,
+        ):
+            await first.put(URL, json={"max_events": 5, "on_full": "trim"})
+            warm = [asyncio.create_task(listen(client, EVENTS)) for client in (first, second)]
+            for services in (one, two):
+                await until_watched(services)
+            for done in range(60):
+                event = progress(done)
+                event["data"]["message"] = "x" * 4000
+                assert (await first.post(EVENTS, json=event)).status_code == 200
+            late = await listen(first, EVENTS, until=5)
+            (gap,) = [message for message in late.messages if message.event == "hub.gap"]
+            assert json.loads(gap.data) == {"reason": "trimmed", "from": 1, "to": 55}
+            assert data(late) == [55, 56, 57, 58, 59]
+            for client in (first, second):
+                resumed = await listen(client, EVENTS, until=5, headers={"last-event-id": gap.id})
+                assert ("hub.gap" in resumed.names, data(resumed)) == (False, [55, 56, 57, 58, 59])
+            await first.post(f"{URL}/close")
+            for heard in await asyncio.gather(*warm):
+                assert ("hub.gap" in heard.names, data(heard)) == (False, list(range(60)))
