@@ -5,11 +5,17 @@
     │   ├── BadCursor           400 bad_cursor: the only way a cursor is refused
     │   ├── BadFrame            400 bad_frame: CR, LF or NUL where SSE has no room for it
     │   ├── UnknownModel        400 unknown_model: no route serves this model
+    │   ├── InvalidEvent        400 invalid_event: not an event that may be published
+    │   ├── EventTooLarge       413 event_too_large: one event over the bound
+    │   ├── StreamExists        409 stream_exists: the id is taken, or by another configuration
+    │   ├── StreamClosed        409 stream_closed: its terminal event is written
+    │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
     │   ├── UnknownStream       404 unknown_stream: nothing is known under this id
     │   └── IdempotencyMismatch 422 idempotency_mismatch: same key, another body
     ├── Busy                    come back later                              (503, retry: yes)
     │   ├── QueueFull           503 queue_full
     │   ├── LogUnavailable      503 log_unavailable: Redis does not answer
+    │   ├── RateLimited         429 rate_limited: more often than the settings allow; says when again
     │   └── StopNotDurable      503 stop_not_durable: sent, but not stored
     ├── ProviderFailed          the LLM provider ended the answer badly      (502)
     └── SetupError              the operator must change the set-up          (500, retry: no)
@@ -67,6 +73,44 @@ class UnknownStream(InvalidInput):
     status = 404
 
 
+class InvalidEvent(InvalidInput):
+    """Not an event that a publisher may append; ``pointer`` leads into the event ("": the event as a whole)."""
+
+    code = "invalid_event"
+
+    def __init__(self, detail: str, *, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class EventTooLarge(InvalidInput):
+    """One event has more bytes than the settings allow."""
+
+    code = "event_too_large"
+    status = 413
+
+
+class StreamExists(InvalidInput):
+    """A stream of this id is there already: a generation, or a feed of another configuration."""
+
+    code = "stream_exists"
+    status = 409
+
+
+class StreamClosed(InvalidInput):
+    """The feed has its terminal event: nothing can follow it, and no other end replace it."""
+
+    code = "stream_closed"
+    status = 409
+
+
+class StreamFull(InvalidInput):
+    """The feed holds as many events or bytes as it may; or one append alone has more than that."""
+
+    code = "stream_full"
+    status = 409
+
+
 class IdempotencyMismatch(InvalidInput):
     """An ``Idempotency-Key`` was used again with another body."""
 
@@ -92,6 +136,17 @@ class LogUnavailable(Busy):
     """Redis does not answer, or answers that it cannot serve now (loading, read-only, out of memory, moving)."""
 
     code = "log_unavailable"
+
+
+class RateLimited(Busy):
+    """The caller asks more often than the settings allow; in ``retry_after_s`` it may ask again."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class StopNotDurable(Busy):

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     retention_s: float = Field(3600, gt=0, description="how long a log is kept after its end")
     max_events: int = Field(50_000, ge=2, description="most entries of one stream")
     max_bytes: int = Field(8 * 2**20, ge=4096, description="most event bytes of one stream")
+    max_event_bytes: int = Field(2**20, ge=1024, description="most bytes of one event that a publisher appends")
+    feed_append_rate: float = Field(200, gt=0, description="most appends a second to one feed, over all its writers")
     push_max_bytes: int = Field(64 * 2**10, ge=0, description="a larger batch is pushed as a poke without its events")
 
     # -- the queue and the lease

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import sys
 
-from broadcaster.cli import dead, doctor, serve, show, up, watch, worker
+from broadcaster.cli import dead, doctor, publish, serve, show, up, watch, worker
 from broadcaster.cli.application import create_app
 
-app = create_app((up, serve, worker, watch, show, dead, doctor))
+app = create_app((up, serve, worker, watch, show, publish, dead, doctor))
 
 
 def main() -> None:

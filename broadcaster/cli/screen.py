@@ -4,12 +4,13 @@ Rules
 1. stdout gets the answer and nothing else; a line break that only keeps a terminal tidy goes to stderr.
 2. A terminal never gets a control character that a model, a tool or a server chose: it could rewrite what is shown.
    A pipe gets the text as it is.
-3. The waiting line is the last one there is: whatever else is shown takes it back first.
+3. The waiting line and the progress bars are the last lines there are: whatever else is shown takes them back first.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from broadcaster.cli.progress import ProgressBars, Step
 from broadcaster.cli.waiting import WaitingLine
 
 # Wide enough for every row when there is no terminal whose width would count.
@@ -49,14 +51,34 @@ class Screen:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._open = _Open.NOTHING
         self._waiting = WaitingLine(self._console)
+        self._bars = ProgressBars(self._console)
+        self._told_steps: dict[str, tuple[int, str]] = {}
 
     def wait(self, text: str) -> bool:
         """Say what is waited for, until something else is shown; only where a terminal can take it back, else False."""
+        if self._bars.is_shown:
+            return True  # they say more
         return self._open is _Open.NOTHING and self._waiting.say(text)
 
     def waited(self) -> None:
         """Nothing is waited for any more. Idempotent; must be called before the command ends."""
         self._waiting.end()
+        self._bars.end()
+
+    def progress(self, step: Step) -> None:
+        """How far a job is: a bar on a terminal; a line elsewhere, when there is news, and for the last step."""
+        step = replace(step, job=harmless(step.job), message=" ".join(harmless(step.message).split()))
+        if not step.is_done:
+            self._waiting.end()
+            if self._open is not _Open.NOTHING:
+                self._break_line()
+            if self._bars.show(step):
+                return
+        self._bars.drop(step.job)
+        news = step.percent, step.message
+        if self._told_steps.get(step.job) != news:
+            self._told_steps[step.job] = news
+            self.note(step.line)
 
     def answer(self, text: str) -> None:
         """The next piece of the answer, to stdout at once."""
@@ -70,8 +92,13 @@ class Screen:
         self._open = _Open.NOTHING if text.endswith("\n") else _Open.ANSWER
 
     def rest(self) -> None:
-        """End the line that is open, if any: a shell's prompt begins on its own line, a text file ends with one."""
+        """End the line that is open, if any: a shell's prompt begins on its own line, a text file ends with one.
+
+        Bars that did not come to their end become lines.
+        """
         self.waited()
+        for step in self._bars.drop_all():
+            self.note(step.line)
         if self._open is _Open.ANSWER:
             self.answer("\n")
         elif self._open is _Open.THOUGHT:

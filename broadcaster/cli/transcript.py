@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from broadcaster.cli.failures import ExitCode
+from broadcaster.cli.progress import step_of
 from broadcaster.cli.screen import Screen
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 from broadcaster.core import events as ev
@@ -96,6 +97,8 @@ class Transcript:
                 self._screen.wait(_FIRST_TOKEN)
             case ev.Finish() | ev.Error() | ev.Abort():
                 self._show_end(event)
+            case ev.DataEvent() if (step := step_of(event)) is not None:
+                self._screen.progress(step)
             case _:
                 if line := _told_event(event):
                     self._screen.note(line)

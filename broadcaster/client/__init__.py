@@ -2,10 +2,12 @@
 
 from broadcaster.client.client import AsyncClient
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
+from broadcaster.client.feed import Appended, StreamState
 from broadcaster.client.generation import Fault, Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 
 __all__ = [
+    "Appended",
     "AsyncClient",
     "BadAnswer",
     "CannotConnect",
@@ -19,4 +21,5 @@ __all__ = [
     "Reconnecting",
     "StreamClosed",
     "StreamEvent",
+    "StreamState",
 ]

@@ -37,10 +37,12 @@ def error_of(response: httpx2.Response) -> ClientError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         if is_busy(status):
             detail = f"HTTP {status} {response.reason_phrase}".rstrip()
-            return ClientError(f"http_{status}", status=status, detail=detail, retry=True)
+            after_s = retry_after_s(response)
+            return ClientError(f"http_{status}", status=status, detail=detail, retry=True, retry_after_s=after_s)
         return BadAnswer(f"HTTP {status} without a problem document: is this a front-end?", status=status)
     detail = problem.detail or problem.title or problem.code
-    return ClientError(problem.code, status=status, detail=detail, retry=problem.retry)
+    after_s = retry_after_s(response)
+    return ClientError(problem.code, status=status, detail=detail, retry=problem.retry, retry_after_s=after_s)
 
 
 def retry_after_s(response: httpx2.Response) -> float | None:

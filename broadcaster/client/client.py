@@ -1,4 +1,4 @@
-"""The client: start, get, list, stop and watch generations of a front-end, over HTTP.
+"""The client: start, get, list, stop and watch generations of a front-end, and publish to feeds, over HTTP.
 
     async with AsyncClient("http://127.0.0.1:8000") as client:
         generation = await client.start("Why is the sky blue?")
@@ -8,7 +8,7 @@
                     print(delta, end="")
 
 Every call has a deadline. Calls that a lost answer leaves in doubt are repeated: all of them are idempotent, ``start``
-by an ``Idempotency-Key`` that is made up when the caller gives none.
+and ``append`` by an ``Idempotency-Key`` that is made up when the caller gives none.
 """
 
 from __future__ import annotations
@@ -26,18 +26,23 @@ import msgspec
 
 from broadcaster.client.answers import error_of
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
+from broadcaster.client.feed import Appended, StreamState
 from broadcaster.client.generation import Generation, GenerationList
 from broadcaster.client.stream import StreamEvent
 from broadcaster.client.subscription import Subscription
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import Event, TerminalEvent
 
 CONNECT_TIMEOUT_S: Final = 5.0
 RETRIES: Final = 2
 RETRY_DELAY_S: Final = 0.2
+# Who is told to wait longer than this decides for themselves.
+LONGEST_RETRY_DELAY_S: Final = 5.0
 # Streams each hold one connection; beyond this many a further one waits, and fails after the timeout.
 MAX_CONNECTIONS: Final = 1000
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_JSON: Final = {"content-type": "application/json"}
 _Answer = TypeVar("_Answer")
 
 
@@ -121,6 +126,46 @@ class AsyncClient:
         """End the generation, whoever watches; idempotent. Raises ClientError, e.g. ``stop_not_durable``: repeat."""
         await self._call("POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={})
 
+    async def create_stream(self, stream_id: str, **config: Any) -> StreamState:
+        """Create a feed, or find it as it was created with the same ``config``.
+
+        ``config`` are the fields of ``PUT /v1/streams/{id}`` (``retention_s``, ``max_events``, ``max_bytes``,
+        ``on_full``, ``metadata``). Raises ClientError, among its codes ``stream_exists`` and ``invalid_request``.
+        """
+        body = {name: value for name, value in config.items() if value is not None}
+        return _decoded(await self._call("PUT", _stream_path(stream_id), json=body), StreamState)
+
+    async def append(
+        self,
+        stream_id: str,
+        events: Mapping[str, Any] | Event | Sequence[Mapping[str, Any] | Event],
+        *,
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """Append one event or several (1 to 1000) to a feed: all in this order, or none.
+
+        Raises ClientError, among its codes ``invalid_event``, ``stream_closed``, ``stream_full``, ``rate_limited``,
+        ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be written as JSON.
+        """
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())} | _JSON
+        answer = await self._call(
+            "POST", f"{_stream_path(stream_id)}/events", content=_encoded(events), headers=headers
+        )
+        return _decoded(answer, Appended)
+
+    async def close(self, stream_id: str, end: Mapping[str, Any] | TerminalEvent | None = None) -> StreamState:
+        """End a feed with a terminal event (None: ``finish``); the same end again changes nothing.
+
+        Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise) and ``unknown_stream``.
+        """
+        path = f"{_stream_path(stream_id)}/close"
+        answer = await self._call("POST", path, content=_encoded({} if end is None else end), headers=_JSON)
+        return _decoded(answer, StreamState)
+
+    async def stream(self, stream_id: str) -> StreamState:
+        """How a stream stands, of a feed or a generation. Raises ClientError ``unknown_stream``."""
+        return _decoded(await self._call("GET", _stream_path(stream_id)), StreamState)
+
     def events(self, stream_id: str, after: Cursor | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Everything that the stream holds after a cursor (None: from its beginning) and gets, until it ends.
 
@@ -131,7 +176,7 @@ class AsyncClient:
         ``give_up_after_s``, (3) StreamClosed when the server closes it for good, (4) BadAnswer when it is no
         front-end that answers. Must be called from a running event loop.
         """
-        path = f"/v1/streams/{_in_path(stream_id)}/events"
+        path = f"{_stream_path(stream_id)}/events"
         return Subscription(self._http, path, after=after, give_up_after_s=self._give_up_after_s).run()
 
     async def _call(self, method: str, path: str, *, wait_s: float = 0.0, **request: Any) -> httpx2.Response:
@@ -159,10 +204,12 @@ class AsyncClient:
                 if response.is_success:
                     return response
                 error = error_of(response)
-            if not error.retry or failures == RETRIES:
+            told_s = error.retry_after_s or 0.0
+            if not error.retry or failures == RETRIES or told_s > LONGEST_RETRY_DELAY_S:
                 raise error
             failures += 1
-            await asyncio.sleep(RETRY_DELAY_S * 2**failures * random.uniform(0.5, 1))
+            delay_s = RETRY_DELAY_S * 2**failures * random.uniform(0.5, 1)
+            await asyncio.sleep(max(delay_s, told_s))
 
 
 def _decoded(response: httpx2.Response, kind: type[_Answer]) -> _Answer:
@@ -171,6 +218,13 @@ def _decoded(response: httpx2.Response, kind: type[_Answer]) -> _Answer:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail = f"the answer is not what a front-end says: {error}"
         raise BadAnswer(detail, status=response.status_code) from error
+
+
+def _encoded(events: Any) -> bytes:
+    try:
+        return msgspec.json.encode(events)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"an event must be writable as JSON: {error}") from error
 
 
 def _checked_url(base_url: str) -> httpx2.URL:
@@ -189,6 +243,10 @@ def _headers(api_key: str | None) -> dict[str, str]:
     if not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("an API key is one line of printable ASCII")
     return {"authorization": f"Bearer {api_key}"}
+
+
+def _stream_path(stream_id: str) -> str:
+    return f"/v1/streams/{_in_path(stream_id)}"
 
 
 def _in_path(id: str) -> str:

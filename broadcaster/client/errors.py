@@ -7,7 +7,8 @@
     └── StreamClosed        the front-end ended the stream before its terminal event and does not want us back
 
 Every error has the stable ``code`` of the problem document, its HTTP ``status`` (None when there was no answer), its
-``detail`` for people, and ``retry``: whether the same call may succeed later, unchanged.
+``detail`` for people, ``retry``: whether the same call may succeed later, unchanged, and ``retry_after_s``: how much
+later at the earliest, where the front-end says so.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from broadcaster.core.cursor import Cursor
 class ClientError(Exception):
     """The front-end refused or failed a call; ``code`` is what programs branch on."""
 
-    def __init__(self, code: str, *, status: int | None, detail: str, retry: bool) -> None:
+    def __init__(
+        self, code: str, *, status: int | None, detail: str, retry: bool, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.status = status
         self.detail = detail
         self.retry = retry
+        self.retry_after_s = retry_after_s
 
 
 class CannotConnect(ClientError):

@@ -1,7 +1,7 @@
 """The lineage of a stream: every id it holds, in the space of a few numbers.
 
 Seqs are dense, so all ids are known from the runs of equal epochs and the last seq: thousands of entries of one
-attempt are a single run. (A stream with several writers may begin a run per append; it is still two numbers each.)
+attempt are a single run. A stream with several writers may begin a run per append: two numbers of 8 bytes each.
 
 Rules
 1. Ids are added in order: the next seq, with the same or a newer epoch. The very first may be any seq: the log may
@@ -9,23 +9,33 @@ Rules
 2. An id names its whole prefix: Redis refuses an epoch older than its last entry's, so the entries before
    ``<epoch>-<seq>`` are the same in every log that holds it. Two lineages therefore agree up to some seq, and
    nowhere after it.
+3. It is bounded: beyond twice ``kept_runs`` runs only the newest ``kept_runs`` are kept. No log holds more entries with
+   an epoch of their own (a feed's ``max_events`` is at most ``KEPT_RUNS``), so what is forgotten has been trimmed.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
+from typing import Final
 
 from broadcaster.core.cursor import START, Cursor
+
+KEPT_RUNS: Final = 65_536
+"""At most 2 MiB of a lineage's runs; a room and its feed have one each."""
+
+_UNSIGNED_64: Final = "Q"
 
 
 class Lineage:
     """All ids of a stream (or of what was delivered of it), as runs of one epoch each."""
 
-    __slots__ = ("_epochs", "_first_seqs", "_last_seq")
+    __slots__ = ("_epochs", "_first_seqs", "_kept_runs", "_last_seq")
 
-    def __init__(self) -> None:
-        self._epochs: list[int] = []
-        self._first_seqs: list[int] = []
+    def __init__(self, *, kept_runs: int = KEPT_RUNS) -> None:
+        self._epochs = array(_UNSIGNED_64)
+        self._first_seqs = array(_UNSIGNED_64)
+        self._kept_runs = kept_runs
         self._last_seq = 0
 
     def __repr__(self) -> str:
@@ -88,8 +98,7 @@ class Lineage:
     def keep_through(self, cursor: Cursor) -> None:
         """Forget every id after ``cursor``; START forgets all. Raises ValueError for another cursor not held."""
         if cursor == START:
-            self._epochs.clear()
-            self._first_seqs.clear()
+            del self._epochs[:], self._first_seqs[:]
             self._last_seq = 0
             return
         if not self.contains(cursor):
@@ -113,6 +122,8 @@ class Lineage:
     def _begin_run(self, first: Cursor) -> None:
         self._epochs.append(first.epoch)
         self._first_seqs.append(first.seq)
+        if len(self._epochs) > 2 * self._kept_runs:
+            del self._epochs[: -self._kept_runs], self._first_seqs[: -self._kept_runs]
 
     def _spans(self) -> list[tuple[int, int]]:
         ends = [seq - 1 for seq in self._first_seqs[1:]]

@@ -39,3 +39,4 @@ class StallReason(StrEnum):
 
     LOG_UNAVAILABLE = "log_unavailable"  # Redis does not answer; what it holds is delivered when it does
     WORKER_LOST = "worker_lost"  # no worker holds the lease; another takes over, or the stream ends honestly
+    STREAM_LOST = "stream_lost"  # nothing is known of the feed any more; it goes on when a publisher creates it anew

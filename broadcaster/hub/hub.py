@@ -97,10 +97,17 @@ class Hub:
         return self._is_draining
 
     async def join(
-        self, stream_id: str, *, cursor: Cursor | None, timeout_s: float, encoder: Encoder = NATIVE
+        self,
+        stream_id: str,
+        *,
+        cursor: Cursor | None,
+        timeout_s: float,
+        encoder: Encoder = NATIVE,
+        status: str = "queued",
     ) -> Viewer | Finished:
         """Watch a stream after ``cursor`` (None: from its beginning). The viewer must be driven at once.
 
+        ``status`` is how a stream stands that has no entry yet; entries know better.
         Finished: the cursor is the terminal's own id. Raises LogUnavailable when (1) the room could not be filled
         within ``timeout_s``, (2) the feed gave up; Busy when (3) ``max_viewers`` or (4) ``max_rooms`` is met, (5) the
         hub drains. ``refuse`` makes the answer of any of them.
@@ -109,7 +116,7 @@ class Hub:
             raise Busy("this front-end is draining")
         if self._viewer_count + self._arriving >= self.limits.max_viewers:
             raise Busy("as many viewers as this front-end serves")
-        tenancy = self._tenancies.get(stream_id) or self._open(stream_id)
+        tenancy = self._tenancies.get(stream_id) or self._open(stream_id, status=status)
         with self._arrival(tenancy):
             await self._until_open(tenancy, timeout_s)
             if self._is_draining:
@@ -201,7 +208,7 @@ class Hub:
 
     # -- rooms
 
-    def _open(self, stream_id: str) -> _Tenancy:
+    def _open(self, stream_id: str, *, status: str) -> _Tenancy:
         if len(self._tenancies) >= self.limits.max_rooms:
             unwatched = self._unwatched()
             if not unwatched:
@@ -209,6 +216,7 @@ class Hub:
             self._close(unwatched[0], StopReason.LIMIT)
         room = Room(
             stream_id,
+            status=status,
             owner=self,
             reader=self._reader,
             limits=self.limits,

@@ -5,8 +5,9 @@ Rules, in this order
 2. Nothing is in the log yet: hold. Whether the cursor stands will show when something is.
 3. The cursor's entry is in the log: behind it. If it is the terminal, there is nothing left to say.
 4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry.
-5. It is ahead of an open log in the epoch that writes it: hold. The log lost its tail; its worker will send it again.
-6. Else its entry is void: replay from the log's first entry. ``reset`` if the log began after the cursor's epoch
+5. The next seq is in the log under its epoch: behind it. A gap ends so, before the first entry of a newer epoch.
+6. It is ahead of an open log in the epoch that writes it: hold. The log lost its tail; its worker will send it again.
+7. Else its entry is void: replay from the log's first entry. ``reset`` if the log began after the cursor's epoch
    (re-created: nothing that was seen is in it), else ``rewound``.
 
 Whatever the viewer will not get, or got in vain, is told by a gap; its id is the cursor that delivery continues from.
@@ -62,6 +63,8 @@ def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
         return Finished(cursor) if is_over and cursor == lineage.last else Follow(cursor)
     if cursor.seq < lineage.first_seq:
         return _before_first(cursor, log)
+    if lineage.contains(Cursor(cursor.epoch, cursor.seq + 1)):
+        return Follow(cursor)
     if not is_over and cursor.epoch == lineage.last.epoch and cursor.seq > lineage.last.seq:
         return Hold(cursor)
     return _void(cursor, _before_log(log))

@@ -94,6 +94,7 @@ class Room:
         self,
         stream_id: str,
         *,
+        status: str = "queued",
         owner: RoomOwner,
         reader: LogReader,
         limits: HubLimits,
@@ -109,7 +110,7 @@ class Room:
         self.floor: Gap | None = None
         self.stall: StallReason | None = None
         self.is_over = False
-        self.status = "queued"
+        self.status = status
         self._owner = owner
         self._event_bytes = 0  # of all entries ever delivered here
         self._events = 0

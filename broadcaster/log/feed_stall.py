@@ -3,7 +3,8 @@
 Rules
 1. Silence: a read is due and has had no success for ``silence_s``, or nothing at all was heard of the log's node for
    so long → ``log_unavailable``.
-2. Loss: a running stream whose lease has been seen missing for ``stall_notice_s`` → ``worker_lost``.
+2. Loss: a running stream whose lease has been seen missing for ``stall_notice_s`` → ``worker_lost``; a feed, which
+   needs no lease, whose meta has been seen missing for so long → ``stream_lost``.
 3. The log being away goes before the worker being away: nobody can know the second during the first.
 4. Whatever moves (entries, an answer of the log, a lease) ends its reason; None is told when no reason is left.
 """
@@ -34,6 +35,7 @@ class Stall:
         self._is_silent = False
         self._unleased_since: float | None = None
         self._is_lost = False
+        self._loss = StallReason.WORKER_LOST
         self.told: StallReason | None = None
 
     @property
@@ -64,8 +66,12 @@ class Stall:
         self._is_unheard = self._is_silent = False
         self._update()
 
-    def leased(self, is_leased: bool) -> None:
-        """What a tail check saw of the worker's lease; True as well when the stream needs none (queued, ended)."""
+    def leased(self, is_leased: bool, *, loss: StallReason = StallReason.WORKER_LOST) -> None:
+        """What a tail check saw of the worker's lease; True as well when the stream needs none (queued, ended, a feed).
+
+        ``loss`` is what it means when it stays missing.
+        """
+        self._loss = loss
         if is_leased:
             self._unleased_since, self._is_lost = None, False
         else:
@@ -104,7 +110,7 @@ class Stall:
         if self._is_silent:
             reason = StallReason.LOG_UNAVAILABLE
         elif self._is_lost:
-            reason = StallReason.WORKER_LOST
+            reason = self._loss
         if reason is not self.told:
             self.told = reason
             self._tell(reason)

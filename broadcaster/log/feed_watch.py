@@ -76,6 +76,7 @@ class StreamWatch:
         self._was_live = False
         self._is_closed = False
         self._is_repairing = False
+        self._is_feed = False  # as its meta said when it was seen last
         self._must_void = False  # the sink may hold anything: rewound(START) goes first
         self._repair_task: asyncio.Task[None] | None = None
         self._stall.read_due()
@@ -180,8 +181,11 @@ class StreamWatch:
             self._start_repair()
         elif self._splice.is_live:
             self._stall.answered()
+        if tail.status is not None:
+            self._is_feed = tail.is_feed
         is_lost = tail.status is None and self.last != START  # Redis came back empty: somebody must restore it
-        self._stall.leased(tail.leased or not (tail.status == _RUNNING or is_lost))
+        loss = StallReason.STREAM_LOST if self._is_feed else StallReason.WORKER_LOST
+        self._stall.leased(tail.leased or not (tail.status == _RUNNING or is_lost), loss=loss)
 
     # -- the repair
 

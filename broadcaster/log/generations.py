@@ -113,7 +113,7 @@ class Generations:
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
         meta = await self._streams.meta(check_stream_id(generation_id))
-        if meta is None or meta.tenant != tenant:
+        if meta is None or meta.tenant != tenant or meta.kind != "generation":
             raise UnknownStream("no generation has this id (or it was kept no longer)")
         return meta
 

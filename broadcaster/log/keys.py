@@ -52,6 +52,14 @@ class Keys:
         """Sorted set: ``<front-end>:<count>`` → expiry of its presence."""
         return f"{self._prefix}:{{{stream_id}}}:viewers"
 
+    def feed_keys(self, stream_id: str) -> str:
+        """Sorted set: hash of a feed append's ``Idempotency-Key`` → its last seq, so that the oldest are known."""
+        return f"{self._prefix}:{{{stream_id}}}:idem"
+
+    def feed_taken(self, stream_id: str) -> str:
+        """Hash, beside ``feed_keys``: hash of the key → hash of its body, epoch (when), first and last seq."""
+        return f"{self._prefix}:{{{stream_id}}}:taken"
+
     def live(self, stream_id: str) -> str:
         """Sharded channel of the pushes."""
         return f"{self._prefix}:{{{stream_id}}}:live"

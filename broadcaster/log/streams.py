@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, log_errors
 
+_FEED: Final = "feed"
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 OVER = frozenset({"finished", "failed", "aborted"})
-"""Statuses of a generation that has its terminal event."""
+"""Statuses of a stream that has its terminal event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is known of a generation beside its entries. Times are Unix milliseconds of Redis's clock."""
+    """What is known of a stream beside its entries. Times are Unix milliseconds of Redis's clock."""
 
     id: str
     tenant: str
@@ -39,6 +40,7 @@ class Meta:
     ended_ms: int | None
     terminal: bytes | None
     terminal_id: Cursor | None
+    kind: Literal["generation", "feed"] = "generation"
 
     @property
     def is_over(self) -> bool:
@@ -55,10 +57,12 @@ class Meta:
         def number(name: bytes) -> int | None:
             return int(fields[name]) if name in fields else None
 
+        kind: Literal["generation", "feed"] = "feed" if text(b"kind") == _FEED else "generation"
+        status = text(b"status", "queued")
         return cls(
             id=stream_id,
             tenant=text(b"tenant"),
-            status=text(b"status", "queued"),
+            status="running" if kind == _FEED and status == "queued" else status,  # nobody waits for a worker
             model=text(b"model"),
             request=json.loads(fields.get(b"request", b"{}")),
             epoch=number(b"epoch") or 0,
@@ -73,16 +77,18 @@ class Meta:
             ended_ms=number(b"ended_ms"),
             terminal=fields.get(b"terminal"),
             terminal_id=Cursor.parse(text(b"terminal_id")) if b"terminal_id" in fields else None,
+            kind=kind,
         )
 
 
 class Tail(NamedTuple):
-    """The end of a stream as the log has it now."""
+    """The end of a stream as the log has it now; ``status`` as it is stored."""
 
     last: Cursor | None
     status: str | None
     leased: bool
     now_ms: int
+    is_feed: bool = False
 
 
 class Streams:
@@ -104,7 +110,7 @@ class Streams:
         pipeline.time()
         for stream_id in stream_ids:
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hget(self._keys.meta(stream_id), "status")
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind")
             pipeline.exists(self._keys.lease(stream_id))
         with log_errors():
             (seconds, micros), *answers = await pipeline.execute()
@@ -115,9 +121,16 @@ class Streams:
                 status.decode() if status is not None else None,
                 bool(leased),
                 now_ms,
+                kind == _FEED.encode(),
             )
-            for rows, status, leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+            for rows, (status, kind), leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ]
+
+    async def first(self, stream_id: str) -> Cursor | None:
+        """Id of the oldest entry that the log still holds."""
+        with log_errors():
+            rows = cast(list[_Row], await self._redis.xrange(self._keys.log(stream_id), count=1))
+        return _entry(*rows[0]).cursor if rows else None
 
     async def last(self, stream_id: str) -> Entry | None:
         """The newest entry."""
@@ -126,7 +139,7 @@ class Streams:
         return _entry(*rows[0]) if rows else None
 
     async def meta(self, stream_id: str) -> Meta | None:
-        """The generation's meta, or None when nothing is known."""
+        """The stream's meta, or None when nothing is known."""
         return (await self.metas([stream_id]))[0]
 
     async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:

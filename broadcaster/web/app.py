@@ -19,7 +19,7 @@ from broadcaster import __version__
 from broadcaster.settings import Settings
 from broadcaster.web.guard import BodyLimit, JsonOnly, LoopbackGuard, RequestId
 from broadcaster.web.problems import UnexpectedErrors, install_problems, problem_schema
-from broadcaster.web.routes import console, generations, health, streams
+from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
 
@@ -31,6 +31,8 @@ any number of viewers replay it from any point and follow it live over plain ser
 * **Watch**: `GET /v1/streams/{id}/events`, as often, as late and from as many places as you like. An `EventSource`
   resumes by itself with `Last-Event-ID`: nothing is lost, nothing comes twice.
 * **Wait**: `GET /v1/generations/{id}?wait_s=30` for who does not want a stream.
+* **Publish**: `PUT /v1/streams/{id}`, then `POST /v1/streams/{id}/events`: a stream for a background job, or for
+  several writers at once, watched in the same way.
 * **Stop**: `POST /v1/generations/{id}/stop`. Closing a connection stops nothing.
 
 Every error is an RFC 9457 problem document; its `code` is stable (see the schema *Problem*).
@@ -38,7 +40,10 @@ Every error is an RFC 9457 problem document; its `code` is stable (see the schem
 
 _TAGS: Final = [
     {"name": "generations", "description": "Ask for answers, look at them, wait for them, stop them."},
-    {"name": "streams", "description": "The events of a generation, from any point, live."},
+    {
+        "name": "streams",
+        "description": "The events of a generation or a feed, from any point, live; feeds to append to.",
+    },
     {"name": "health", "description": "For balancers and supervisors."},
 ]
 
@@ -71,7 +76,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     )
     app.state.services = services
     install_problems(app)
-    for room in (generations, streams, health, console):
+    for room in (generations, streams, feeds, health, console):
         app.include_router(room.router)
     _describe_problems(app)
     return app

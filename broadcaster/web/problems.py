@@ -5,15 +5,16 @@
 
 ``code`` is what programs branch on, ``retry`` says whether the same call may succeed later unchanged.
 ``PROBLEMS`` below is the one table of codes; the OpenAPI document is printed from it.
-A ``400 invalid_request`` also carries ``errors``: one object per fault, with a JSON pointer into the body
-(``{"in": "body", "pointer": "#/messages/0/role", "detail": …}``) or the name of a header, query or path parameter
-(``{"in": "query", "name": "wait_s", "detail": …}``). The offending values are never echoed.
+A ``400 invalid_request`` or ``invalid_event`` also carries ``errors``: one object per fault, with a JSON pointer into
+the body (``{"in": "body", "pointer": "#/messages/0/role", "detail": …}``) or the name of a header, query or path
+parameter (``{"in": "query", "name": "wait_s", "detail": …}``). The offending values are never echoed.
 
 Source: RFC 9457 "Problem Details for HTTP APIs", 3.1 (members) and 3.2 (extension members).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broadcaster.errors import BroadcasterError, InvalidInput
+from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 
 MEDIA_TYPE: Final = "application/problem+json"
 # One second is long enough for a failover's first moments and short enough for people.
@@ -55,15 +56,21 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "bad_cursor": ProblemType(400, "The cursor is malformed", "a cursor is <epoch>-<seq>"),
     "bad_frame": ProblemType(400, "The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
     "unknown_dialect": ProblemType(400, "The dialect is unknown", "no dialect 'morse'; served: native"),
+    "invalid_event": ProblemType(400, "The event cannot be published", "body #/3/type: not a type to publish"),
     "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model 'gpt-0'"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "no resource /v2/generations"),
     "unknown_stream": ProblemType(404, "The stream is unknown", "nothing is known under gen_01JD"),
     "method_not_allowed": ProblemType(405, "The method is not allowed here", "PATCH /healthz is not served"),
+    "stream_exists": ProblemType(409, "The id is taken", "a feed of another configuration has this id"),
+    "stream_closed": ProblemType(409, "The stream has ended", "nothing can follow its terminal event"),
+    "stream_full": ProblemType(409, "The stream is full", "the feed would hold more events than it may"),
+    "event_too_large": ProblemType(413, "An event is too large", "one event has at most 1048576 bytes"),
     "body_too_large": ProblemType(413, "The body is too large", "a body has at most 4194304 bytes"),
     "unsupported_media_type": ProblemType(415, "The body must be JSON", "send content-type: application/json"),
     "idempotency_mismatch": ProblemType(422, "The key was used with another body", "use a new Idempotency-Key"),
+    "rate_limited": ProblemType(429, "Too many requests", "too many appends a second; again in 1 s", retry=True),
     "internal_error": ProblemType(500, "Something went wrong on our side", "the server's log has this request id"),
     "setup_error": ProblemType(500, "The server is not set up for this", "install the extra 'embedded'"),
     "provider_failed": ProblemType(502, "The provider failed", "the provider ended the answer badly"),
@@ -101,6 +108,12 @@ class InvalidRequest(InvalidInput):
         self.faults = tuple(faults)
 
 
+class InvalidEvents(InvalidRequest):
+    """``400 invalid_event``: some of the events cannot be published; nothing of the batch is."""
+
+    code = "invalid_event"
+
+
 def problem_response(
     code: str, detail: str, *, status: int | None = None, headers: Mapping[str, str] | None = None, **extra: Any
 ) -> Response:
@@ -117,7 +130,7 @@ def problem_response(
     }
     fields = {"cache-control": "no-store", **(headers or {})}
     if row.retry:
-        fields["retry-after"] = str(RETRY_AFTER_S)
+        fields.setdefault("retry-after", str(RETRY_AFTER_S))
     return JSONResponse(body, status_code=body["status"], headers=fields, media_type=MEDIA_TYPE)
 
 
@@ -127,6 +140,11 @@ def answer_error(error: BroadcasterError) -> Response:
         return problem_response("internal_error", "an error without a public code; the server's log has it")
     if isinstance(error, InvalidRequest) and error.faults:
         return problem_response(error.code, error.detail, errors=[fault.document() for fault in error.faults])
+    if isinstance(error, RateLimited):
+        # Whole seconds, and never early.
+        return problem_response(
+            error.code, error.detail, headers={"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+        )
     return problem_response(error.code, error.detail)
 
 
@@ -273,7 +291,7 @@ def problem_schema() -> dict[str, Any]:
             "retry": {"type": "boolean", "description": "whether the same call may succeed later, unchanged"},
             "errors": {
                 "type": "array",
-                "description": "only for invalid_request: every fault found, with its place",
+                "description": "only for invalid_request and invalid_event: every fault found, with its place",
                 "items": {
                     "type": "object",
                     "required": ["in", "detail"],

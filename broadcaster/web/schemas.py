@@ -7,11 +7,11 @@ before it reaches the log.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, Literal, Self
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from broadcaster.core.publishing import check_writable
 
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 256
 MAX_MODEL_CHARS: Final = 200
@@ -79,12 +79,7 @@ class GenerationBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _can_be_written_down(cls, body: Any) -> Any:
-        try:
-            # The log's encoder refuses lone surrogates, but writes NaN as null; json refuses NaN.
-            msgspec.json.encode(body)
-            json.dumps(body, allow_nan=False)
-        except (ValueError, RecursionError) as error:
-            raise ValueError("NaN, Infinity, lone surrogates and deep nesting cannot be kept") from error
+        check_writable(body)
         return body
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.routing import Routes
 from broadcaster.hub.hub import Hub
+from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.streams import Meta, Tail
 
@@ -37,8 +38,24 @@ class GenerationDoor(Protocol):
     async def stop(self, generation_id: str, *, tenant: str) -> None: ...
 
 
+class FeedDoor(Protocol):
+    """Create, look up (any stream), append, close; see `broadcaster.log.feeds.Feeds`."""
+
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
+
+    async def get(self, stream_id: str, *, tenant: str) -> Meta: ...
+
+    async def append(
+        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+    ) -> Appended: ...
+
+    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended: ...
+
+
 class StreamDoor(Protocol):
     """Read entries and tails; see `broadcaster.log.streams.Streams`."""
+
+    async def first(self, stream_id: str) -> Cursor | None: ...
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
 
@@ -61,6 +78,7 @@ class Services:
     """
 
     generations: GenerationDoor
+    feeds: FeedDoor
     streams: StreamDoor
     hub: Hub
     presence: PresenceDoor

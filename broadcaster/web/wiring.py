@@ -20,6 +20,7 @@ from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
+from broadcaster.log.feeds import FeedBounds, Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
@@ -95,6 +96,7 @@ def _services(
 ) -> Services:
     return Services(
         generations=generations,
+        feeds=Feeds(connection, _feed_bounds(settings), streams=streams),
         streams=streams,
         hub=hub,
         presence=presence,
@@ -121,6 +123,18 @@ def _lives(settings: Settings) -> GenerationLives:
         live_ttl_ms=_ms(settings.live_ttl_s),
         retention_ms=_ms(settings.retention_s),
         idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
+    )
+
+
+def _feed_bounds(settings: Settings) -> FeedBounds:
+    return FeedBounds(
+        max_events=settings.max_events,
+        max_bytes=settings.max_bytes,
+        max_event_bytes=settings.max_event_bytes,
+        appends_per_s=settings.feed_append_rate,
+        push_max_bytes=settings.push_max_bytes,
+        live_ttl_ms=_ms(settings.live_ttl_s),
+        retention_ms=_ms(settings.retention_s),
     )
 
 

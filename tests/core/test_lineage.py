@@ -120,3 +120,15 @@ def test_two_lineages_agree_up_to_where_one_was_continued_by_a_newer_epoch(
 
     assert common == max(set(ids) & set(other_ids), default=START)
     assert common == lineage_of(other_ids).common_prefix(lineage_of(ids))
+
+
+@given(logs(), st.integers(1, 3))
+def test_beyond_its_bound_it_keeps_the_newest_ids_and_knows_them_as_before(ids: list[Cursor], kept_runs: int) -> None:
+    bounded, whole = Lineage(kept_runs=kept_runs), lineage_of(ids)
+    for cursor in ids:
+        bounded.append(cursor)
+
+    assert len(bounded.runs) <= 2 * kept_runs
+    assert bounded.runs == whole.runs[len(whole.runs) - len(bounded.runs) :]
+    assert len(bounded.runs) >= min(kept_runs, len(whole.runs))
+    assert bounded.last == whole.last

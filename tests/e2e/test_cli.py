@@ -22,9 +22,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def start_cli(url: str, *command: str) -> asyncio.subprocess.Process:
+async def start_cli(url: str, *command: str, stdin: int | None = None) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "broadcaster", *command, "--url", url),
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -18,10 +18,11 @@ from broadcaster.core.events import Abort, Attempt, DataEvent, KnownEvent, encod
 from broadcaster.core.fold import Fold
 from broadcaster.core.notices import StallReason
 from broadcaster.core.routing import Routes
-from broadcaster.errors import IdempotencyMismatch, LogUnavailable, UnknownStream
+from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.ports import StreamSink
+from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.web.services import LOCAL_TENANT, Services
@@ -108,10 +109,12 @@ class MemoryWorld:
         return stream
 
     def append(self, generation_id: str, *events: KnownEvent | DataEvent) -> None:
-        stream = self.streams[generation_id]
+        self.append_raw(generation_id, *map(encode_event, events))
+
+    def append_raw(self, stream_id: str, *events: bytes) -> None:
+        stream = self.streams[stream_id]
         new: list[Entry] = []
-        for event in events:
-            raw = encode_event(event)
+        for raw in events:
             new.append(Entry(stream.epoch, stream.last.seq + len(new) + 1, raw))
             stream.meta = _after(stream.meta, new[-1], self.now_ms())
         stream.entries += new
@@ -151,6 +154,10 @@ class MemoryWorld:
         stream = self.streams.get(stream_id)
         return [entry for entry in (stream.entries if stream else []) if entry.cursor > after][:count]
 
+    async def first(self, stream_id: str) -> Cursor | None:
+        entries = await self.read(stream_id, count=1)
+        return entries[0].cursor if entries else None
+
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         self._answer()
         streams = [self.streams[each] for each in stream_ids]
@@ -178,7 +185,7 @@ class MemoryWorld:
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         self._answer()
         stream = self.streams.get(generation_id)
-        if stream is None or stream.meta.tenant != tenant:
+        if stream is None or stream.meta.tenant != tenant or stream.meta.kind != "generation":
             raise UnknownStream("no generation has this id (or it was kept no longer)")
         return stream.meta
 
@@ -210,6 +217,39 @@ class MemoryWorld:
             raise LogUnavailable("the log does not answer now; try again")
 
 
+class MemoryFeeds:
+    """The FeedDoor over the world: no bounds, no keys."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        self._world = world
+
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
+        if stream_id in self._world.streams:
+            raise StreamExists("the id is taken")
+        request = {"metadata": dict(config.metadata)}
+        self._world.add(stream_id, tenant=tenant, kind="feed", status="running", request=request)
+        return True
+
+    async def get(self, stream_id: str, *, tenant: str) -> Meta:
+        await self._world.ping()
+        stream = self._world.streams.get(stream_id)
+        if stream is None or stream.meta.tenant != tenant:
+            raise UnknownStream("no stream has this id (or it was kept no longer)")
+        return stream.meta
+
+    async def append(
+        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+    ) -> Appended:
+        if (await self.get(stream_id, tenant=tenant)).is_over:
+            raise StreamClosed("the feed has ended")
+        self._world.append_raw(stream_id, *events)
+        last = self._world.streams[stream_id].last
+        return Appended(Cursor(last.epoch, last.seq - len(events) + 1), last, is_new=True)
+
+    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended:
+        return await self.append(stream_id, [end], tenant=tenant)
+
+
 def _after(meta: Meta, entry: Entry, now_ms: int) -> Meta:
     """The meta once this entry is in the log."""
     if not is_terminal(entry.event):
@@ -229,6 +269,7 @@ async def memory_services(
     hub = Hub(world, world, limits=limits or HubLimits(retry_ms=100))
     services = Services(
         generations=world,
+        feeds=MemoryFeeds(world),
         streams=world,
         hub=hub,
         presence=world,

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadcaster.cli.progress import step_of
+from broadcaster.core.events import DataEvent
 from broadcaster.core.fold import Fold
 from tests.support.console_modules import CONSOLE, ConsoleModules, console_modules
 
@@ -256,3 +258,25 @@ def test_a_gap_names_its_range_only_where_it_is_known(modules: ConsoleModules) -
     assert sentence("trimmed", 1, 7) == "An earlier part (events 1–7) is no longer kept."
     assert sentence("missing", 3, 3) == "Something (event 3) did not arrive."
     assert sentence("reset", 0, 0) == "The stream was begun anew on the server."
+
+
+@pytest.mark.parametrize(
+    ("data", "step"),
+    [
+        ({"done": 1, "total": 4}, {"done": 1, "total": 4, "percent": 25, "message": ""}),
+        ({"done": 399, "total": 400, "message": "on"}, {"done": 399, "total": 400, "percent": 99, "message": "on"}),
+        ({"done": 9, "total": 4, "message": 5}, {"done": 9, "total": 4, "percent": 100, "message": ""}),
+        ({"done": 1, "total": 0}, None),
+        ({"done": -1, "total": 4}, None),
+        ({"done": True, "total": 4}, None),
+        ({"done": 1}, None),
+        (None, None),
+        ("half", None),
+    ],
+)
+def test_how_far_a_job_is_reads_as_it_does_in_the_terminal(modules: ConsoleModules, data: Any, step: Any) -> None:
+    assert modules.ask("words", ["stepOf", data]) == step
+    ours = step_of(DataEvent(type="data-progress", data=data))
+    assert (ours is None) is (step is None)
+    if ours is not None:
+        assert {"done": ours.done, "total": ours.total, "percent": ours.percent, "message": ours.message} == step

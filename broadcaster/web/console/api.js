@@ -20,6 +20,9 @@ export const getGeneration = (id) => call("GET", generationUrl(id));
 /** Without the answer: cheap enough to ask again and again. */
 export const getGenerationState = (id) => call("GET", `${generationUrl(id)}?parts=false`);
 
+/** How any stream stands, of a generation or a feed. */
+export const getStream = (id) => call("GET", `/v1/streams/${encodeURIComponent(id)}`);
+
 /** Where the events of a generation are; `after` is the cursor of the last one already here. */
 export function eventsUrl(id, after) {
   const url = `/v1/streams/${encodeURIComponent(id)}/events`;

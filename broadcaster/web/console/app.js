@@ -3,7 +3,7 @@
  * Everything shown of it is either folded from its events (transcript.js) or asked of the API every two seconds.
  */
 
-import { Problem, getGeneration, getGenerationState, startGeneration, stopGeneration } from "./api.js";
+import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
 import { GenerationList } from "./list.js";
 import { forget, refresh, remember } from "./recents.js";
 import { Stream } from "./stream.js";
@@ -20,7 +20,7 @@ const byId = (id) => document.getElementById(id);
 const sheet = new Sheet();
 const list = new GenerationList();
 
-/** The open generation, or null: {id, stream, state, isStopping}. `state` is the API's last word on it. */
+/** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's last word. */
 let open = null;
 let generations = [];
 let isDrawPlanned = false;
@@ -41,7 +41,7 @@ function planDraw() {
 }
 
 /** What is known of the open generation, from its events first and from the API where no event has spoken. */
-function known({ stream, state, isStopping }) {
+function known({ stream, state, isFeed, isStopping }) {
   const { fold, seq } = stream.transcript;
   let status = state?.status;
   if (!fold.isEmpty && !isOver(status)) status = fold.status;
@@ -53,6 +53,7 @@ function known({ stream, state, isStopping }) {
     attempt: Math.max(fold.attempt, state?.attempt ?? 1),
     events: seq,
     viewers: state?.viewers ?? null,
+    isFeed,
     stopRequested: isStopping || (state?.stop_requested ?? false),
   };
 }
@@ -74,7 +75,7 @@ function draw() {
   const facts = known(open);
   drawFacts(facts);
   show(byId("viewers-fact"), !isOver(facts.status));
-  show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost);
+  show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost && !facts.isFeed);
   byId("stop").disabled = facts.stopRequested;
   byId("stop-label").textContent = facts.stopRequested ? "Stopping…" : "Stop";
   sheet.draw(open.stream.transcript, { ...facts, isLost });
@@ -96,7 +97,7 @@ function select() {
 }
 
 function begin(id) {
-  const opened = { id, stream: null, state: null, isStopping: false };
+  const opened = { id, stream: null, state: null, isFeed: false, isStopping: false };
   opened.stream = new Stream(id, {
     onChange: planDraw,
     onState: (state) => {
@@ -114,16 +115,29 @@ function begin(id) {
 /** Ask the API what it knows; the whole answer only once, for its prompt. */
 async function ask(opened, { whole = false } = {}) {
   try {
-    const state = await (whole ? getGeneration(opened.id) : getGenerationState(opened.id));
+    const state = await look(opened, whole);
     opened.state = state;
-    generations = remember(state);
+    if (!opened.isFeed) generations = remember(state);
     if (open !== opened) return;
-    if (whole) sheet.setPrompt(state.prompt);
+    if (whole && !opened.isFeed) sheet.setPrompt(state.prompt);
     planDraw();
   } catch (problem) {
     if (open !== opened) return;
     if (problem.status === 404) opened.stream.end({ name: "gone" });
     else if (whole) tell(problem);
+  }
+}
+
+/** What is no generation may be a feed: it has a stream, and nobody to stop it. */
+async function look(opened, whole) {
+  if (opened.isFeed) return getStream(opened.id);
+  try {
+    return await (whole ? getGeneration(opened.id) : getGenerationState(opened.id));
+  } catch (problem) {
+    if (problem.status !== 404) throw problem;
+    const state = await getStream(opened.id);
+    opened.isFeed = true;
+    return state;
   }
 }
 

@@ -17,7 +17,7 @@
  *   paused                   nobody looks at this page
  */
 
-import { eventsUrl, getGenerationState } from "./api.js";
+import { eventsUrl, getStream } from "./api.js";
 import { Transcript, isTerminal } from "./transcript.js";
 
 const FIRST_WAIT_MS = 1000;
@@ -86,8 +86,8 @@ export class Stream {
     this.failures += 1;
     this.become({ name: "waiting", until: performance.now() + waitMs });
     this.timer = setTimeout(() => this.open(), waitMs);
-    const problem = await getGenerationState(this.id).then(() => null, (error) => error);
-    if (problem?.status === 404 && this.state.name === "waiting") this.end({ name: "gone" });
+    const problem = await getStream(this.id).then(() => null, (error) => error);
+    if (problem?.code === "unknown_stream" && this.state.name === "waiting") this.end({ name: "gone" });
   }
 
   /** Let go of the connection while nobody looks; `resume` goes on after the last cursor. */

@@ -5,7 +5,15 @@
  * or a rewound log makes a new draft, and the sheet is drawn anew.
  */
 
-import { LOST, connectionWord, endingSentence, noticeSentence, progressSentence, statusWord } from "./words.js";
+import {
+  LOST,
+  connectionWord,
+  endingSentence,
+  noticeSentence,
+  progressSentence,
+  statusWord,
+  stepOf,
+} from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -108,7 +116,37 @@ class DataPart {
   }
 }
 
-const VIEWS = { text: TextPart, tool: ToolPart, "source-url": LinkPart, "source-document": LinkPart, file: LinkPart };
+class StepPart {
+  constructor() {
+    this.words = element("span", { class: "step-words" });
+    this.count = element("span", { class: "step-count" });
+    this.bar = element("progress", { class: "step-bar" });
+    this.root = element("div", { class: "step", "data-testid": "step" }, this.words, this.count, this.bar);
+  }
+
+  update(part) {
+    const step = stepOf(part.data);
+    show(this.bar, step !== null);
+    show(this.count, step !== null);
+    const words = step === null ? pretty(part.data) : step.message || part.id || "Progress";
+    say(this.words, words);
+    if (step === null) return;
+    say(this.count, `${step.percent}% (${step.done}/${step.total})`);
+    this.bar.max = step.total;
+    this.bar.value = Math.min(step.done, step.total);
+    this.bar.setAttribute("aria-label", words);
+  }
+}
+
+const STEP = "data-progress";
+const VIEWS = {
+  text: TextPart,
+  tool: ToolPart,
+  "source-url": LinkPart,
+  "source-document": LinkPart,
+  file: LinkPart,
+  [STEP]: StepPart,
+};
 
 function viewOf(part) {
   const View = VIEWS[part.type] ?? (part.type.startsWith("data-") ? DataPart : null);
@@ -199,9 +237,17 @@ export class Sheet {
       this.views[index] ??= this.placed(viewOf(part));
       this.views[index]?.update(part);
     }
+    this.foldSteps(parts);
     const isThinking = isOpen && parts.at(-1)?.type === "reasoning" && parts.at(-1).state === "streaming";
     say(byId("reasoning-label"), isThinking ? "Reasoning…" : "Reasoning");
     this.reasoning.classList.toggle("streaming", isThinking);
+  }
+
+  /** A job that gives its steps no id says the same thing anew with each: only the last word of it counts. */
+  foldSteps(parts) {
+    const isNameless = ({ type, id }) => type === STEP && id === undefined;
+    const last = parts.findLastIndex(isNameless);
+    for (const [index, part] of parts.entries()) if (isNameless(part)) show(this.views[index].root, index === last);
   }
 
   placed(view) {
@@ -258,7 +304,7 @@ export class Sheet {
 
 /** The line of facts: status, connection, model, attempt, events, viewers. */
 export function drawFacts(facts) {
-  const { status, connection, model, attempt, events, viewers, stopRequested } = facts;
+  const { status, connection, model, attempt, events, viewers, stopRequested, isFeed } = facts;
   const isStopping = stopRequested && (status === "queued" || status === "running");
   say(byId("status"), isStopping ? "stopping…" : statusWord(status ?? "…"));
   byId("status-fact").dataset.status = status ?? "";
@@ -267,6 +313,7 @@ export function drawFacts(facts) {
   byId("connection-fact").dataset.state = connection.name;
   byId("connection").dataset.state = connection.name;
   say(byId("model"), model ?? "…");
+  show(byId("model-fact"), !isFeed);
   say(byId("attempt"), String(attempt));
   show(byId("attempt-fact"), attempt > 1);
   say(byId("events"), String(events));

@@ -5,6 +5,7 @@ const STATUS = { queued: "queued", running: "running", finished: "finished", fai
 const STALLS = {
   log_unavailable: "stalled: the log does not answer",
   worker_lost: "stalled: the worker is lost",
+  stream_lost: "stalled: the stream is kept no longer",
 };
 
 export const isOver = (status) => status === "finished" || status === "failed" || status === "aborted";
@@ -70,6 +71,15 @@ export const LOST = {
   text: "Nothing is known under this link: it was kept no longer, or the link is not whole.",
   code: "unknown_stream",
 };
+
+/** How far a job is, from the data of its `data-progress`: {done, total, percent, message}, or null when it says none. */
+export function stepOf(data) {
+  const isAmount = (value) => typeof value === "number" && Number.isFinite(value) && value >= 0;
+  const { done, total, message } = data ?? {};
+  if (!isAmount(done) || !isAmount(total) || total === 0) return null;
+  const percent = Math.min(100, Math.floor((100 * done) / total));
+  return { done, total, percent, message: typeof message === "string" ? message : "" };
+}
 
 /** How it ended: {tone, text, code?}. */
 export function endingSentence({ status, error, finishReason, abortReason, usage }) {

@@ -142,7 +142,7 @@ async def get_generation(
         meta = await services.generations.get(generation_id, tenant=tenant)
     if not parts:
         return (await _show_states(services, [meta]))[0]
-    (viewers,) = await _count_viewers(services, [meta.id])
+    (viewers,) = await count_viewers(services, [meta.id])
     return show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers)
 
 
@@ -167,13 +167,13 @@ async def _show_states(services: Services, metas: Sequence[Meta]) -> list[schema
         return []
     ids = [meta.id for meta in metas]
     tails = await services.streams.tails(ids)
-    viewers = await _count_viewers(services, ids)
+    viewers = await count_viewers(services, ids)
     return [
         show_state(meta, last=tail.last, viewers=count) for meta, tail, count in zip(metas, tails, viewers, strict=True)
     ]
 
 
-async def _count_viewers(services: Services, ids: Sequence[str]) -> list[int]:
+async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:
     """Viewers over all front-ends; those here are known at once, while presence is told every few seconds."""
     here = services.hub.viewers()
     counts = await services.presence.count(ids)

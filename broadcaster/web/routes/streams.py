@@ -58,7 +58,7 @@ router = APIRouter(prefix="/v1/streams", tags=["streams"])
 async def follow(
     services: ServicesHere,
     tenant: Tenant,
-    stream_id: Annotated[str, Path(description="the generation's id")],
+    stream_id: Annotated[str, Path(description="the generation's or feed's id")],
     last_event_id: Annotated[str, Header(description="what has been seen; wins over `after`, empty is none")] = "",
     after: Annotated[str, Query(description="the same cursor, for who cannot send headers")] = "",
     dialect: Annotated[str, Query(description=f"one of: {', '.join(ENCODERS)}")] = NATIVE.name,
@@ -89,20 +89,26 @@ async def stream_events(
     encoder: Encoder = NATIVE,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The response that streams a generation after ``cursor``. Raises nothing that passes (rule 1)."""
+    """The response that streams a generation or feed after ``cursor``. Raises nothing that passes (rule 1)."""
+    generation_id = meta.id if meta.kind == "generation" else None
     try:
         if meta.is_over and (await services.streams.tails([meta.id]))[0].last is None:
             return _expired(services, meta, cursor=cursor, encoder=encoder)
-        viewer = await services.hub.join(meta.id, cursor=cursor, timeout_s=services.log_timeout_s, encoder=encoder)
+        # Nobody waits for a worker to take a feed.
+        status = "queued" if meta.kind == "generation" else "running"
+        viewer = await services.hub.join(
+            meta.id, cursor=cursor, timeout_s=services.log_timeout_s, encoder=encoder, status=status
+        )
     except Busy as error:
-        return EventStreamResponse(services.hub.refuse(error, encoder=encoder), generation_id=meta.id, headers=headers)
+        refused = services.hub.refuse(error, encoder=encoder)
+        return EventStreamResponse(refused, generation_id=generation_id, headers=headers)
     if isinstance(viewer, Finished):
         return Response(status_code=204, headers=headers)
-    return EventStreamResponse(viewer, generation_id=meta.id, headers=headers)
+    return EventStreamResponse(viewer, generation_id=generation_id, headers=headers)
 
 
 def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder) -> Response:
-    """What is still known of a generation whose log is gone: that there was something, and how it ended."""
+    """What is still known of a stream whose log is gone: that there was something, and how it ended."""
     hello = encoder.hello(meta.id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())
     if meta.terminal is None or meta.terminal_id is None:
         raise UnknownStream("the stream is kept no longer")
@@ -115,7 +121,8 @@ def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: 
         before_end = Cursor(end.epoch, end.seq - 1)
         blocks.append(encoder.gap(Gap(GapReason.EXPIRED, before_end, seen_seq + 1, before_end.seq)))
     blocks.append(encoder.frame(Entry(end.epoch, end.seq, meta.terminal)))
-    return EventStreamResponse(Refused(StopReason.TERMINAL, b"".join(blocks)), generation_id=meta.id)
+    generation_id = meta.id if meta.kind == "generation" else None
+    return EventStreamResponse(Refused(StopReason.TERMINAL, b"".join(blocks)), generation_id=generation_id)
 
 
 async def _find(services: Services, stream_id: str, *, tenant: str, wait_s: float) -> Meta:
@@ -123,7 +130,7 @@ async def _find(services: Services, stream_id: str, *, tenant: str, wait_s: floa
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            return await services.generations.get(stream_id, tenant=tenant)
+            return await services.feeds.get(stream_id, tenant=tenant)
         except UnknownStream:
             left_s = deadline - time.monotonic()
             if left_s <= 0:

@@ -1,0 +1,195 @@
+"""``publish``: append events to a feed, from the command line or as lines of stdin.
+
+Lines leave in batches: what has come while one batch was under way is the next one, so a slow job's line goes at once
+and a fast one's do not queue up. A batch whose answer was lost is sent again under its own key: nothing comes twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import typer
+
+from broadcaster.cli.failures import CommandFailed, ExitCode
+from broadcaster.cli.stdin_lines import Line, LineTooLong, StdinLines
+from broadcaster.cli.visit import Json, Url, Visit
+from broadcaster.cli.words import as_json, number
+from broadcaster.client import Appended, AsyncClient, ClientError
+from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND
+
+STDIN: Final = "-"
+BATCH_BYTES: Final = 2**20
+# A front-end that has answered before is expected back: a restart takes seconds.
+GIVE_UP_S: Final = 60.0
+RETRY_S: Final = 0.5
+
+_PLACE: Final = re.compile(r"#/(\d+)")
+_Answer = TypeVar("_Answer")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(publish)
+
+
+def publish(
+    id: Annotated[str, typer.Argument(metavar="ID", help="the feed's id")],
+    event: Annotated[
+        str | None,
+        typer.Argument(metavar="[JSON]", help="an event or an array of them; - reads one JSON a line from stdin"),
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", help="create the feed first, unless it is there")] = False,
+    close: Annotated[bool, typer.Option("--close", help="end the feed with finish when all is appended")] = False,
+    json: Json = False,
+    url: Url = None,
+) -> None:
+    """Append events to a feed: {"type": "data-progress", "data": {"done": 3, "total": 10}}, text-delta, …"""
+    if event is None and not (create or close):
+        raise CommandFailed("there is nothing to do: give an event, - for stdin, --create or --close", ExitCode.USAGE)
+    events = [] if event in (None, STDIN) else _events_in(event or "", place="the event")
+    visit = Visit(url)
+
+    async def work(client: AsyncClient) -> ExitCode:
+        publisher = _Publisher(client, visit, id=id, as_json=json)
+        if create:
+            await publisher.create()
+        if event == STDIN:
+            await publisher.append_lines(StdinLines())
+        elif events:
+            await publisher.append([_Said(each, 0) for each in events])
+        publisher.tell()
+        if close:
+            await publisher.close()
+        return ExitCode.OK
+
+    visit.run(work)
+
+
+class _Said(NamedTuple):
+    """An event and the line it came from; 0: from the command line."""
+
+    event: Any
+    line: int
+
+
+class _Publisher:
+    """One command's appends to one feed."""
+
+    def __init__(self, client: AsyncClient, visit: Visit, *, id: str, as_json: bool) -> None:
+        self._client = client
+        self._screen = visit.screen
+        self._id = id
+        self._as_json = as_json
+        self._count = 0
+        self._last_id = ""
+        self._has_answered = False
+
+    async def create(self) -> None:
+        state = await self._repeated(lambda: self._client.create_stream(self._id))
+        if self._as_json:
+            self._screen.line(as_json(state))
+
+    async def append(self, said: Sequence[_Said]) -> None:
+        """All of these, in as many appends as it takes."""
+        for begin in range(0, len(said), MAX_EVENTS_PER_APPEND):
+            await self._append_once(said[begin : begin + MAX_EVENTS_PER_APPEND])
+
+    async def append_lines(self, lines: StdinLines) -> None:
+        """Every line of stdin, until its end."""
+        try:
+            while batch := await lines.take(most_bytes=BATCH_BYTES):
+                await self._append_batch(batch)
+        except LineTooLong as error:
+            raise CommandFailed(f"{error}; send it in parts", ExitCode.USAGE) from error
+        except OSError as error:
+            raise CommandFailed(f"stdin cannot be read: {error}", ExitCode.USAGE) from error
+
+    async def close(self) -> None:
+        state = await self._repeated(lambda: self._client.close(self._id))
+        if self._as_json:
+            self._screen.line(as_json(state))
+        else:
+            self._screen.note(f"{self._id} is closed: {state.status}")
+
+    def tell(self) -> None:
+        """What was appended, for people."""
+        if not self._as_json and self._count:
+            self._screen.note(f"{number(self._count, 'event')} appended to {self._id}; the last is {self._last_id}")
+
+    async def _append_batch(self, batch: Sequence[Line]) -> None:
+        """What precedes a line that is no event is appended all the same."""
+        said: list[_Said] = []
+        failure: CommandFailed | None = None
+        for line in batch:
+            if not line.text.strip():
+                continue
+            try:
+                events = _events_in(line.text, place=f"line {line.number}")
+            except CommandFailed as error:
+                failure = error
+                break
+            said += [_Said(event, line.number) for event in events]
+        await self.append(said)
+        if failure is not None:
+            raise failure
+
+    async def _append_once(self, said: Sequence[_Said]) -> None:
+        key = str(uuid.uuid4())
+        events = [event for event, _ in said]
+
+        async def send() -> Appended:
+            return await self._client.append(self._id, events, idempotency_key=key)
+
+        try:
+            taken = await self._repeated(send)
+        except ClientError as error:
+            if error.code == "unknown_stream":
+                text = f"unknown_stream: {error.detail}; create it with --create"
+                raise CommandFailed(text, ExitCode.FAILED) from error
+            raise _placed(error, said) or error from error
+        self._count += len(taken.ids)
+        self._last_id = taken.last_id
+        if self._as_json:
+            self._screen.line(as_json(taken))
+
+    async def _repeated(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Repeat a call that may succeed later, for so long; a front-end that never answered is not waited for."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + GIVE_UP_S
+        is_told = False
+        while True:
+            try:
+                answer = await call()
+            except ClientError as error:
+                if not error.retry or not self._has_answered or loop.time() >= give_up_at:
+                    raise
+                if not is_told:
+                    self._screen.note(f"trying again ({error.code})…")
+                is_told = True
+                await asyncio.sleep(max(error.retry_after_s or 0.0, RETRY_S * random.uniform(0.5, 1)))
+            else:
+                self._has_answered = True
+                return answer
+
+
+def _events_in(text: str | bytes, *, place: str) -> list[Any]:
+    """The event, or the events of the array, that this JSON is."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise CommandFailed(f"{place} is not JSON: {error}", ExitCode.USAGE) from error
+    return value if isinstance(value, list) else [value]
+
+
+def _placed(error: ClientError, said: Sequence[_Said]) -> CommandFailed | None:
+    """The refusal with the line that it is about; None when it is about none."""
+    found = _PLACE.search(error.detail) if error.code == "invalid_event" else None
+    if found is None or int(found[1]) >= len(said) or said[int(found[1])].line == 0:
+        return None
+    return CommandFailed(f"line {said[int(found[1])].line}: {error.code}: {error.detail}", ExitCode.FAILED)

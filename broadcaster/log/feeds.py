@@ -1,0 +1,249 @@
+"""Feeds as their publishers see them: create, look up, append, close.
+
+A feed is a stream that a background job, or several at once, append to. It is no generation: no lease, no job, not in
+the open index; workers, sweepers and the stall rule never touch it. Its kind is in its meta, whose stored status is
+``queued`` until its terminal event (and shown as ``running``): front-ends of before feeds would take ``running``
+without a lease for a lost worker, and know no other word.
+
+Rules
+1. The script numbers, so any number of writers get dense seqs; each accepted append is in the log once, whole, and
+   nothing of another stands in between.
+2. An append whose answer was lost is sent again with the same Idempotency-Key: for ten minutes (4 096 keys at most) it
+   is told where its entries stand, also when the feed has been closed since.
+3. An open feed lives ``live_ttl_ms`` after its last append, a closed one as long as its creation asked.
+4. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, Literal
+
+import msgspec
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.core.lineage import KEPT_RUNS
+from broadcaster.errors import (
+    EventTooLarge,
+    IdempotencyMismatch,
+    InvalidInput,
+    RateLimited,
+    StreamClosed,
+    StreamExists,
+    StreamFull,
+    UnknownStream,
+)
+from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.generations import META_OUTLIVES_LOG_MS
+from broadcaster.log.keys import check_stream_id
+from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE
+from broadcaster.log.streams import Meta, Streams
+
+GENERATION_PREFIX: Final = "gen_"
+KEY_KEPT_MS: Final = 600_000
+KEYS_KEPT: Final = 4096
+# A front-end knows the ids of so many appends (see core/lineage.py), and every entry may be one.
+MOST_EVENTS: Final = KEPT_RUNS
+
+_NOBODYS: Final = "no feed has this id (or it was kept no longer)"
+_DIGEST_CHARS: Final = 32
+_STATUS_OF_END: Final = {b'{"type":"finish"': "finished", b'{"type":"error"': "failed", b'{"type":"abort"': "aborted"}
+
+
+class _Code(IntEnum):
+    """What an append came to."""
+
+    APPENDED = 1
+    TAKEN = 0
+    UNKNOWN = -1
+    CLOSED = -2
+    FULL = -3
+    MISMATCH = -4
+    TOO_OFTEN = -5
+
+
+@dataclass(frozen=True, slots=True)
+class FeedBounds:
+    """The bounds of every feed; a feed may choose lower ones. ``appends_per_s`` counts calls, over all writers."""
+
+    max_events: int
+    max_bytes: int
+    max_event_bytes: int
+    appends_per_s: float
+    push_max_bytes: int
+    live_ttl_ms: int
+    retention_ms: int
+    keys_kept: int = KEYS_KEPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedConfig:
+    """What a feed is created with; None takes the bound or the default of the settings.
+
+    ``on_full``: at the bounds an append is refused, or the oldest entries are trimmed (who is behind is told a gap).
+    """
+
+    retention_s: float | None = None
+    max_events: int | None = None
+    max_bytes: int | None = None
+    on_full: Literal["refuse", "trim"] = "refuse"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Hash by which a repeated creation is known."""
+        parts = [self.retention_s, self.max_events, self.max_bytes, self.on_full, dict(self.metadata)]
+        return _digest(msgspec.json.encode(parts, order="deterministic"))
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where the entries stand; ``is_new`` is False when an earlier call had appended them."""
+
+    first: Cursor
+    last: Cursor
+    is_new: bool
+
+    @property
+    def ids(self) -> list[Cursor]:
+        """The ids of the entries: one append is one epoch."""
+        return [Cursor(self.first.epoch, seq) for seq in range(self.first.seq, self.last.seq + 1)]
+
+
+class Feeds:
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat (``append``: with a key)."""
+
+    def __init__(self, connection: LogConnection, bounds: FeedBounds, *, streams: Streams) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._bounds = bounds
+        self._streams = streams
+
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
+        """Open a feed; False when it is there with this very configuration.
+
+        Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings;
+        StreamExists when (3) the id is taken.
+        """
+        self._check(stream_id, config)
+        bounds = self._bounds
+        fields: dict[str, str | bytes | int] = {
+            "v": FORMAT_VERSION,
+            "request": msgspec.json.encode({"metadata": dict(config.metadata)}),
+            "retention_ms": bounds.retention_ms if config.retention_s is None else int(config.retention_s * 1000),
+            "max_events": config.max_events or min(bounds.max_events, MOST_EVENTS),
+            "max_bytes": config.max_bytes or bounds.max_bytes,
+            "on_full": config.on_full,
+        }
+        flat = [part for pair in fields.items() for part in pair]
+        ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
+        with log_errors():
+            code = await FEED_CREATE.run(
+                self._redis, [self._keys.meta(stream_id)], ttl_ms, tenant, config.digest(), *flat
+            )
+        if code < 0:
+            raise StreamExists("the id is taken: by a generation, or by a feed of another configuration")
+        return bool(code)
+
+    async def get(self, stream_id: str, *, tenant: str) -> Meta:
+        """The meta of any stream of the tenant, feed or generation. Raises UnknownStream."""
+        meta = await self._streams.meta(check_stream_id(stream_id))
+        if meta is None or meta.tenant != tenant:
+            raise UnknownStream("no stream has this id (or it was kept no longer)")
+        return meta
+
+    async def append(
+        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+    ) -> Appended:
+        """Append all of these (at least one, none terminal) or none.
+
+        Raises EventTooLarge, or, in this order, UnknownStream, IdempotencyMismatch, StreamClosed, RateLimited,
+        StreamFull.
+        """
+        for at, event in enumerate(events):
+            if len(event) > self._bounds.max_event_bytes:
+                raise EventTooLarge(
+                    f"event {at} has {len(event)} bytes; one event has at most {self._bounds.max_event_bytes}"
+                )
+        return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
+
+    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended:
+        """Append the terminal event. The same end again changes nothing.
+
+        Raises EventTooLarge, UnknownStream, or StreamClosed when it has ended otherwise.
+        """
+        if len(end) > self._bounds.max_event_bytes:
+            raise EventTooLarge(f"one event has at most {self._bounds.max_event_bytes} bytes")
+        status = next(status for prefix, status in _STATUS_OF_END.items() if end.startswith(prefix))
+        return await self._write(stream_id, [end], tenant=tenant, status=status)
+
+    async def _write(
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        status: str = "",
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        name, bounds = self._keys, self._bounds
+        id = check_stream_id(stream_id)
+        keys = [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id)]
+        with log_errors():
+            code, epoch, first_seq, last_seq, wait_ms = await FEED_APPEND.run(
+                self._redis,
+                keys,
+                tenant,
+                "" if idempotency_key is None else _digest(idempotency_key.encode()),
+                _digest(b"\n".join(events)),
+                status,
+                bounds.live_ttl_ms,
+                bounds.push_max_bytes,
+                bounds.appends_per_s,
+                KEY_KEPT_MS,
+                bounds.keys_kept,
+                FORMAT_VERSION,
+                *events,
+            )
+        _raise_refusal(_Code(code), wait_ms=wait_ms)
+        return Appended(Cursor(epoch, first_seq), Cursor(epoch, last_seq), code == _Code.APPENDED)
+
+    def _check(self, stream_id: str, config: FeedConfig) -> None:
+        if stream_id.startswith(GENERATION_PREFIX):
+            raise InvalidInput(f"ids beginning {GENERATION_PREFIX} are generations'; choose another")
+        try:
+            check_stream_id(stream_id)
+        except UnknownStream as error:
+            raise InvalidInput(
+                "an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit"
+            ) from error
+        most_events = min(self._bounds.max_events, MOST_EVENTS)
+        if config.max_events is not None and config.max_events > most_events:
+            raise InvalidInput(f"max_events is at most {most_events} here")
+        if config.max_bytes is not None and config.max_bytes > self._bounds.max_bytes:
+            raise InvalidInput(f"max_bytes is at most {self._bounds.max_bytes} here")
+
+
+def _raise_refusal(code: _Code, *, wait_ms: int) -> None:
+    match code:
+        case _Code.UNKNOWN:
+            raise UnknownStream(_NOBODYS)
+        case _Code.MISMATCH:
+            raise IdempotencyMismatch("this Idempotency-Key was used with another body")
+        case _Code.CLOSED:
+            raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
+        case _Code.FULL:
+            raise StreamFull("the feed would hold more events or bytes than it may")
+        case _Code.TOO_OFTEN:
+            wait_s = wait_ms / 1000
+            raise RateLimited(f"too many appends a second; again in {math.ceil(wait_s)} s", retry_after_s=wait_s)
+        case _:
+            pass
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]

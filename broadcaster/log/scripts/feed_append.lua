@@ -1,0 +1,147 @@
+-- feed_append: the next entries of a feed, numbered here, so that any number of writers may append at once; pushed in
+-- the same step. With a status, the one entry is the terminal event and closes the feed.
+-- KEYS log, meta, live channel, idem, taken
+-- ARGV tenant, key hash ('' without an Idempotency-Key), body hash, status the entry ends the feed with ('' when it does
+--      not), live_ttl_ms, push_max_bytes, most appends a second, ms a key is kept, most keys kept, format version,
+--      event JSON ...
+-- Returns {code, epoch, first seq, last seq, wait_ms}: 1 appended, 0 taken already (where it stands), -1 unknown,
+-- -2 closed, -3 full, -4 the key was used with another body, -5 too often (again in wait_ms). Checked in the order
+-- unknown, key, closed, too often, full.
+-- The left half of an id is max(now, that of the entry before): a seq issued again after Redis lost its tail gets another
+-- id and is noticed. meta keeps the last id: a feed whose log has expired goes on behind it, and one whose log lost only
+-- its tail gets a newer epoch even within the same millisecond.
+-- @include tail
+local EVENTS_FROM = 11
+local META_OUTLIVES_LOG_MS = 3600000
+local SWEPT_AT_ONCE = 16
+local key, body, status = ARGV[2], ARGV[3], ARGV[4]
+local ends = status ~= ''
+local count = #ARGV - EVENTS_FROM + 1
+
+local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
+  'tokens', 'tokens_ms'}
+local meta = {}
+for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
+local function answer(code, epoch, first, last, wait_ms) return {code, epoch, first, last, wait_ms or 0} end
+if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return answer(-1, 0, 0, 0) end
+
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- The epoch of an append is the time at which its key was taken.
+local function read_taken(of_key)
+  local held, epoch, first, last = string.match(redis.call('HGET', KEYS[5], of_key) or '', '^(%x+) (%d+) (%d+) (%d+)$')
+  return held, tonumber(epoch), tonumber(first), tonumber(last)
+end
+if key ~= '' then
+  local held, epoch, first, last = read_taken(key)
+  if held and epoch > now_ms - tonumber(ARGV[8]) then
+    if held ~= body then return answer(-4, 0, 0, 0) end
+    return answer(0, epoch, first, last)
+  end
+end
+
+local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
+local least_epoch = last_epoch
+if meta.last_id then
+  local told_epoch, told_seq = string.match(meta.last_id, '^(%d+)-(%d+)$')
+  told_epoch, told_seq = tonumber(told_epoch), tonumber(told_seq)
+  if told_seq > last_seq then least_epoch = told_epoch + 1 end
+  if last_seq == 0 then last_epoch, last_seq = told_epoch, told_seq end
+end
+if closed or meta.status ~= 'queued' then
+  local same = ends and meta.terminal == ARGV[EVENTS_FROM]
+  return answer(same and 0 or -2, last_epoch, last_seq, last_seq)
+end
+
+local tokens = 0
+if not ends then
+  local per_s = tonumber(ARGV[7])
+  local most = math.max(1, per_s)
+  local passed_ms = math.max(0, now_ms - tonumber(meta.tokens_ms or now_ms))
+  tokens = math.min(most, tonumber(meta.tokens or most) + passed_ms * per_s / 1000) - 1
+  if tokens < 0 then return answer(-5, last_epoch, 0, last_seq, math.ceil(-tokens * 1000 / per_s)) end
+end
+
+local added = 0
+for i = EVENTS_FROM, #ARGV do added = added + #ARGV[i] end
+local max_events, max_bytes = tonumber(meta.max_events), tonumber(meta.max_bytes)
+local trims = meta.on_full == 'trim' and not ends
+if not ends then
+  local held = trims and 0 or redis.call('XLEN', KEYS[1])
+  -- The log begins at 0 bytes and nothing of it is trimmed, so its newest entry knows all that is held.
+  local held_bytes = trims and 0 or bytes
+  if held + count > max_events or held_bytes + added > max_bytes then
+    return answer(-3, last_epoch, 0, last_seq)
+  end
+end
+
+local epoch = math.max(now_ms, least_epoch)
+local function id(seq) return string.format('%.0f-%.0f', epoch, seq) end
+local first, last = last_seq + 1, last_seq + count
+for i = EVENTS_FROM, #ARGV do
+  bytes = bytes + #ARGV[i]
+  redis.call('XADD', KEYS[1], id(first + i - EVENTS_FROM), 'e', ARGV[i], 'v', ARGV[10], 'b', string.format('%.0f', bytes))
+end
+
+-- An entry's b counts all bytes up to it, so what is held from an entry on is the newest b less the b before it. The
+-- look at the oldest entry grows only while there is something to take away.
+local function trim_bytes()
+  local look = 1
+  while true do
+    local doomed
+    local rows = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', look)
+    for at, row in ipairs(rows) do
+      local upto, size = 0, 0
+      for i = 1, #row[2], 2 do
+        if row[2][i] == 'b' then upto = tonumber(row[2][i + 1]) end
+        if row[2][i] == 'e' then size = #row[2][i + 1] end
+      end
+      if bytes - (upto - size) <= max_bytes then break end
+      doomed = row[1]
+    end
+    if not doomed then return end
+    local at_epoch, at_seq = string.match(doomed, '^(%d+)-(%d+)$')
+    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%s-%.0f', at_epoch, tonumber(at_seq) + 1))
+    if doomed ~= rows[#rows][1] then return end
+    look = 16
+  end
+end
+if trims then
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', max_events)
+  trim_bytes()
+end
+
+local kept_ms = ARGV[5]
+local set = {'last_id', id(last), 'tokens', string.format('%.3f', tokens), 'tokens_ms', string.format('%.0f', now_ms)}
+if ends then
+  kept_ms = meta.retention_ms
+  for _, word in ipairs({'status', status, 'ended_ms', string.format('%.0f', now_ms), 'terminal', ARGV[EVENTS_FROM],
+    'terminal_id', id(last)}) do set[#set + 1] = word end
+end
+redis.call('HSET', KEYS[2], unpack(set))
+redis.call('PEXPIRE', KEYS[1], kept_ms)
+redis.call('PEXPIRE', KEYS[2], tonumber(kept_ms) + META_OUTLIVES_LOG_MS)
+
+if key ~= '' then
+  redis.call('ZADD', KEYS[4], string.format('%.0f', last), key)
+  redis.call('HSET', KEYS[5], key, string.format('%s %.0f %.0f %.0f', body, epoch, first, last))
+  local kept = redis.call('ZCARD', KEYS[4])
+  for _ = 1, SWEPT_AT_ONCE do
+    local oldest = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
+    local _, taken_ms = read_taken(oldest)
+    if kept <= tonumber(ARGV[9]) and (taken_ms or 0) > now_ms - tonumber(ARGV[8]) then break end
+    redis.call('ZREM', KEYS[4], oldest)
+    redis.call('HDEL', KEYS[5], oldest)
+    kept = kept - 1
+  end
+  redis.call('PEXPIRE', KEYS[4], ARGV[8])
+  redis.call('PEXPIRE', KEYS[5], ARGV[8])
+end
+
+local head = string.format('1 %.0f %.0f %.0f %.0f', epoch, first, count, last_epoch)
+local parts = {head}
+for i = EVENTS_FROM, #ARGV do parts[#parts + 1] = ARGV[i] end
+-- A batch over the bound is pushed as its head alone, a poke: the front-end reads it from the log.
+redis.call('SPUBLISH', KEYS[3], added <= tonumber(ARGV[6]) and table.concat(parts, '\n') or head)
+return answer(1, epoch, first, last)

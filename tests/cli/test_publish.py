@@ -1,0 +1,246 @@
+"""``publish`` against a real server: what is sent, in which batches, and what is said when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from broadcaster.cli import publish
+from broadcaster.cli.application import create_app
+from broadcaster.cli.stdin_lines import LONGEST_LINE_BYTES, LineTooLong, StdinLines
+from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND
+from tests.cli.conftest import DEADLINE_S
+from tests.support.sse_server import Exchange, SseServer
+
+PATH = "/v1/streams/job"
+STATE = {"id": "job", "kind": "feed", "status": "running"}
+PROGRAM = (
+    "from broadcaster.cli import publish\nfrom broadcaster.cli.application import create_app\ncreate_app([publish])()"
+)
+NOTE = {"type": "data-note", "data": 1}
+
+app = create_app([publish])
+
+
+async def state(exchange: Exchange) -> None:
+    await exchange.answer(200, json.dumps(STATE | {"status": "finished"}).encode())
+
+
+class Taker:
+    """The feed's append route: takes every event; ``hold`` lets answers wait."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+        self.batches: list[int] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        body: Any = exchange.request.body
+        self.taken += body
+        self.batches.append(len(body))
+        await self.hold.wait()
+        ids = [f"7-{len(self.taken) - len(body) + at}" for at in range(1, len(body) + 1)]
+        await exchange.answer(200, json.dumps({"ids": ids, "last_id": ids[-1], "last_seq": len(self.taken)}).encode())
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SseServer]:
+    async with SseServer() as server:
+        server.routes["PUT", PATH] = server.routes["POST", f"{PATH}/close"] = state
+        monkeypatch.setenv("BROADCASTER_URL", server.url)
+        yield server
+
+
+@pytest.fixture
+def taker(server: SseServer) -> Taker:
+    taker = server.routes["POST", f"{PATH}/events"] = Taker()
+    return taker
+
+
+async def run(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, ["publish", "job", *arguments])
+
+
+async def start(server: SseServer, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, "publish", "job", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "BROADCASTER_URL": server.url, "PYTHONPATH": os.getcwd()},
+    )
+
+
+async def piped(server: SseServer, text: bytes, *arguments: str) -> tuple[int | None, str, str]:
+    """Exit code, stdout and stderr of a publish from stdin."""
+    process = await start(server, "-", *arguments)
+    async with asyncio.timeout(DEADLINE_S):
+        out, err = await process.communicate(text)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_an_event_or_an_array_is_appended_and_told_beside_stdout(server, taker):
+    result = await run(json.dumps(NOTE))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "1 event appended to job; the last is 7-1\n"
+    await run(json.dumps([NOTE, NOTE]))
+    assert taker.batches == [1, 2]
+
+
+async def test_create_and_close_come_before_and_after(server, taker):
+    await run(json.dumps(NOTE), "--create", "--close")
+    assert [(each.method, each.path) for each in server.requests] == [
+        ("PUT", PATH), ("POST", f"{PATH}/events"), ("POST", f"{PATH}/close"),
+    ]  # fmt: skip
+    assert (await run("--create")).exit_code == 0
+    assert (await run("--close")).stderr == "job is closed: finished\n"
+
+
+async def test_json_prints_every_answer_as_a_line(server, taker):
+    result = await run(json.dumps(NOTE), "--create", "--close", "--json")
+    lines = [json.loads(line) for line in result.stdout.strip().split("\n")]
+    assert [line.get("status") for line in lines] == ["finished", None, "finished"]
+    assert lines[1] == {"ids": ["7-1"], "last_id": "7-1", "last_seq": 1}
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [((), "nothing to do"), (("{",), "the event is not JSON"), (("\udcff",), "not JSON")]
+)
+async def test_what_cannot_be_published_is_a_wrong_command(server, taker, arguments, words):
+    result = await run(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert taker.batches == []
+
+
+async def test_lines_of_stdin_are_events_in_their_order(server, taker):
+    lines = [json.dumps({"type": "data-note", "data": number}) for number in range(2500)]
+    code, out, err = await piped(server, "\n".join(lines).encode())  # the last line has no end
+    assert (code, out) == (0, "")
+    assert err == "2500 events appended to job; the last is 7-2500\n"
+    assert [each["data"] for each in taker.taken] == list(range(2500))
+    assert max(taker.batches) <= MAX_EVENTS_PER_APPEND
+
+
+async def test_blank_lines_are_nothing_and_an_array_is_its_events(server, taker):
+    code, _, _ = await piped(server, b'\r\n\n[{"type":"data-a","data":1},{"type":"data-b","data":2}]\r\n\n')
+    assert (code, taker.batches) == (0, [2])
+
+
+async def test_a_line_goes_at_once_and_what_comes_meanwhile_goes_together(server, taker):
+    process = await start(server, "-")
+    assert process.stdin is not None
+    taker.hold.clear()
+    process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [1])
+    for _ in range(20):
+        process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    process.stdin.close()
+    await process.stdin.wait_closed()
+    taker.hold.set()
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.wait() == 0
+    assert sum(taker.batches) == 21
+    assert len(taker.batches) < 10
+
+
+async def test_a_line_that_is_no_json_ends_it_and_what_came_before_is_appended(server, taker):
+    code, _, err = await piped(server, b'{"type":"data-note","data":1}\n\nnonsense\n{"type":"data-note","data":2}\n')
+    assert code == 2
+    assert "line 3 is not JSON" in err
+    assert [each["data"] for each in taker.taken] == [1]
+
+
+async def test_a_refused_event_is_told_by_its_line(server):
+    async def refuse(exchange: Exchange) -> None:
+        document = {"code": "invalid_event", "detail": "body #/2/type: not a type", "title": "t", "retry": False}
+        await exchange.answer(400, json.dumps(document).encode())
+
+    server.routes["POST", f"{PATH}/events"] = refuse
+    code, _, err = await piped(server, b'[{"type":"data-a","data":1},{"type":"data-a","data":1}]\n\n{"type":"x"}\n')
+    assert code == 1
+    assert "line 3: invalid_event" in err
+
+
+async def test_a_feed_that_is_not_there_is_told_with_its_remedy(server):
+    async def unknown(exchange: Exchange) -> None:
+        await exchange.problem(404, "unknown_stream")
+
+    server.routes["POST", f"{PATH}/events"] = unknown
+    result = await run(json.dumps(NOTE))
+    assert result.exit_code == 1
+    assert "--create" in result.stderr
+
+
+async def test_a_front_end_that_was_away_gets_the_batch_again_under_its_key(server, taker):
+    plans = iter([taker, *[_busy] * 4, taker])
+    server.routes["POST", f"{PATH}/events"] = lambda exchange: next(plans)(exchange)
+    process = await start(server, "-")
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [1])
+    async with asyncio.timeout(DEADLINE_S):
+        _, err = await process.communicate(json.dumps(NOTE).encode())
+    assert process.returncode == 0
+    assert err.decode().count("trying again (log_unavailable)") == 1
+    keys = [request.headers["idempotency-key"] for request in server.requests]
+    assert (len(keys), len(set(keys)), len(set(keys[1:]))) == (6, 2, 1)
+
+
+async def _busy(exchange: Exchange) -> None:
+    await exchange.problem(503, "log_unavailable", retry=True)
+
+
+async def test_a_front_end_that_never_answered_is_not_waited_for(server):
+    await server.stop()
+    result = await run(json.dumps(NOTE))
+    assert result.exit_code == 3
+    assert "broadcaster up" in result.stderr
+
+
+async def test_lines_are_read_ahead_only_so_far():
+    chunks = iter([b"x" * 2**20 + b"\n"] * 9)
+    reads = 0
+
+    def read() -> bytes:
+        nonlocal reads
+        reads += 1
+        return next(chunks, b"")
+
+    lines = StdinLines(read)
+    first = await lines.take(most_bytes=1)
+    async with asyncio.timeout(DEADLINE_S):
+        while reads < 5:
+            await asyncio.sleep(0.005)
+    assert reads <= 7
+    total = len(first)
+    while batch := await lines.take(most_bytes=2**20):
+        total += len(batch)
+    assert total == 9
+
+
+async def test_a_line_without_an_end_is_refused_beyond_its_bound():
+    chunks = iter([b"ok\n", *[b"x" * 2**20] * (LONGEST_LINE_BYTES // 2**20 + 1)])
+    lines = StdinLines(lambda: next(chunks, b""))
+    taken: list[bytes] = []
+    with pytest.raises(LineTooLong, match="line 2"):
+        while batch := await lines.take(most_bytes=2**20):
+            taken += [line.text for line in batch]
+    assert taken == [b"ok"]
+
+
+async def test_stdin_that_cannot_be_read_is_told():
+    def read() -> bytes:
+        raise OSError("bad descriptor")
+
+    with pytest.raises(OSError, match="bad descriptor"):
+        await StdinLines(read).take(most_bytes=1)

@@ -1,0 +1,92 @@
+"""Publishing: what is sent, what comes back, what is repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broadcaster.client import Appended, ClientError, StreamState
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import DataEvent, Error, TextDelta
+from tests.client.test_calls import answering, failing, hang_up
+
+STATE: dict[str, Any] = {
+    "id": "s", "kind": "feed", "status": "running", "first_seq": 1, "last_seq": 3, "last_id": "7-3", "created_at": 1.5,
+    "ended_at": None, "metadata": {"job": 1}, "events_url": "/v1/streams/s/events", "viewers": 2, "newer": True,
+}  # fmt: skip
+TAKEN = {"ids": ["7-3", "7-4"], "last_id": "7-4", "last_seq": 4}
+PATH = "/v1/streams/s"
+
+
+async def test_creating_a_stream_sends_its_configuration_and_nothing_else(server, client):
+    server.routes["PUT", PATH] = answering(STATE, 201)
+    state = await client.create_stream("s", on_full="trim", max_events=9, retention_s=None)
+    assert state == StreamState(**{name: value for name, value in STATE.items() if name != "newer"})
+    assert not state.is_over
+    assert server.requests[0].body == {"on_full": "trim", "max_events": 9}
+
+
+async def test_events_are_appended_as_objects_or_as_our_types_one_or_many(server, client):
+    server.routes["POST", f"{PATH}/events"] = answering(TAKEN)
+    event = {"type": "data-x", "data": "é"}
+    for given, sent in (
+        (event, event),
+        ([event], [event]),
+        (DataEvent(type="data-x", data=1), {"type": "data-x", "data": 1}),
+        ([TextDelta(id="0", delta="a"), event], [{"type": "text-delta", "id": "0", "delta": "a"}, event]),
+    ):
+        taken = await client.append("s", given)
+        assert taken == Appended(ids=["7-3", "7-4"], last_id="7-4", last_seq=4)
+        assert server.requests[-1].body == sent
+        assert server.requests[-1].headers["content-type"] == "application/json"
+    assert taken.cursors == [Cursor(7, 3), Cursor(7, 4)]
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 4
+
+
+async def test_an_append_whose_answer_was_lost_is_repeated_under_the_same_key(server, client):
+    plans = iter([hang_up, failing(503, "log_unavailable", retry=True), answering(TAKEN)])
+    server.routes["POST", f"{PATH}/events"] = lambda exchange: next(plans)(exchange)
+    await client.append("s", {"type": "data-x", "data": 1}, idempotency_key="mine")
+    assert [request.headers["idempotency-key"] for request in server.requests] == ["mine"] * 3
+
+
+async def test_who_is_told_to_wait_waits_at_least_so_long_and_not_for_minutes(server, client):
+    async def later(exchange):
+        await exchange.problem(429, "rate_limited", retry=True, **{"retry-after": "60"})
+
+    server.routes["POST", f"{PATH}/events"] = later
+    with pytest.raises(ClientError) as refused:
+        await client.append("s", {"type": "data-x", "data": 1})
+    assert (refused.value.code, refused.value.retry_after_s) == ("rate_limited", 60.0)
+    assert len(server.requests) == 1
+
+
+async def test_what_is_no_json_is_refused_before_it_is_sent(server, client):
+    with pytest.raises(ValueError):
+        await client.append("s", {"type": "data-x", "data": object()})
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("end", "sent"),
+    [
+        (None, {}),
+        ({"type": "abort", "reason": "r"}, {"type": "abort", "reason": "r"}),
+        (Error(error_text="x", code="y"), {"type": "error", "errorText": "x", "code": "y"}),
+    ],
+)
+async def test_a_feed_is_closed_with_an_end(server, client, end, sent):
+    server.routes["POST", f"{PATH}/close"] = answering(STATE | {"status": "finished"})
+    assert (await client.close("s", end)).is_over
+    assert server.requests[0].body == sent
+
+
+async def test_a_stream_is_shown_as_it_stands(server, client):
+    server.routes["GET", PATH] = answering(STATE)
+    assert (await client.stream("s")).metadata == {"job": 1}
+
+
+async def test_an_id_is_one_segment_of_the_path_whatever_it_holds(server, client):
+    server.routes["GET", "/v1/streams/a%2F..%2Fb"] = answering(STATE)
+    assert (await client.stream("a/../b")).id == "s"
