@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay told to viewers; jitter doubles it")
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="largest request body")
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
+    delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
     presence_ttl_s: float = Field(15, gt=0, description="a front-end's viewers count for this long after its last word")
 
     # -- the CLI and the rest

@@ -122,7 +122,7 @@ class Streams:
     async def _terminal_in_meta(self, stream_id: str, *, after: Cursor) -> list[Entry]:
         fields: list[Any] = ["terminal_id", "terminal"]
         with log_errors():
-            entry_id, event = await self._redis.hmget(self._keys.meta(stream_id), fields)
+            entry_id, event = cast(list[bytes | None], await self._redis.hmget(self._keys.meta(stream_id), fields))
         if entry_id is None or event is None:
             return []
         entry = _entry(entry_id, {b"e": event})

@@ -70,8 +70,12 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "busy": ProblemType(503, "A bound is met", "this front-end has all the viewers it may have", retry=True),
     "queue_full": ProblemType(503, "The queue is full", "10000 generations are waiting", retry=True),
     "log_unavailable": ProblemType(503, "The log does not answer", "Redis did not answer in time", retry=True),
+    "stop_pending": ProblemType(503, "It has not ended yet", "still being stopped; repeat the deletion", retry=True),
     "stop_not_durable": ProblemType(503, "The stop is not written down", "sent, not stored; repeat it", retry=True),
 }
+
+# Before a route is reached, and when one fails.
+_ANYWHERE: Final = ("forbidden_host", "forbidden_origin", "body_too_large", "internal_error")
 
 _CODE_OF_STATUS: Final = {
     404: "not_found",
@@ -243,9 +247,12 @@ class UnexpectedErrors:
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI ``responses`` of a route that may answer these codes, one example each, and ``default`` for all."""
+    """The OpenAPI ``responses`` of a route that may answer these codes, one example each, and ``default`` for all.
+
+    What every route may answer need not be named.
+    """
     by_status: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
+    for code in (*codes, *_ANYWHERE):
         row = PROBLEMS[code]
         entry = by_status.setdefault(row.status, _openapi_response(row.title))
         entry["content"][MEDIA_TYPE]["examples"][code] = {"summary": row.title, "value": _example(code, row)}

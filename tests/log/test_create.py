@@ -33,10 +33,10 @@ async def world(connection: LogConnection) -> World:
 
 
 @asynccontextmanager
-async def breakable(redis_url: str, **bounds: int) -> AsyncIterator[tuple[CuttingRelay, World]]:
+async def breakable(redis_url: str, *, max_queue: int = 100) -> AsyncIterator[tuple[CuttingRelay, World]]:
     """A front-end's log whose connection breaks when asked to."""
     async with open_cutting_relay(redis_url) as relay, LogConnection.open(relay.url) as connection:
-        yield relay, World(connection, **bounds)
+        yield relay, World(connection, max_queue=max_queue)
 
 
 async def only_generation(world: World) -> str:
