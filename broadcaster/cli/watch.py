@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import typer
@@ -28,6 +28,8 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="the generation's id")]
 
 # Who mistyped an address should learn it in a second, not after a minute of hope.
 FIRST_TRIES: Final = 2
+# As many as the front-end gives at once.
+PAGE: Final = 100
 
 _AGES: Final = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -96,18 +98,25 @@ def stop(id: Id, url: Url = None) -> None:
     visit.run(work)
 
 
-def ls(json: Json = False, url: Url = None) -> None:
+def ls(
+    show_all: Annotated[
+        bool, typer.Option("--all", help="also those that are over, for as long as they are kept")
+    ] = False,
+    json: Json = False,
+    url: Url = None,
+) -> None:
     """List the open generations, the newest first."""
     visit = _Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
-        generations = await client.list()
+        generations = await _every_page(client, status="all" if show_all else "open")
         if json:
             visit.screen.line(_as_json(generations))
         elif generations:
             visit.screen.table(_as_table(generations, now_s=time.time()))
         else:
-            visit.screen.note("no generations; start one with: broadcaster generate PROMPT")
+            more = "" if show_all else " is open (--all lists those that are over)"
+            visit.screen.note(f"no generation{more}; start one with: broadcaster generate PROMPT")
         return ExitCode.OK
 
     visit.run(work)
@@ -175,6 +184,16 @@ class _Visit:
         if self._watched is None:
             return ""
         return f"; the generation goes on, come back with: broadcaster tail {self._watched}{self._url_option}"
+
+
+async def _every_page(client: AsyncClient, *, status: Literal["all", "open"]) -> Sequence[Generation]:
+    """The whole list: the server bounds it."""
+    page = await client.list(status=status, limit=PAGE)
+    generations = page.generations
+    while page.next_before is not None:
+        page = await client.list(status=status, limit=PAGE, before=page.next_before)
+        generations = [*generations, *page]
+    return generations
 
 
 def _as_json(shown: Generation | Sequence[Generation]) -> str:
