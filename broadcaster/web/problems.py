@@ -54,13 +54,15 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "invalid_request": ProblemType(400, "The request is not valid", "exactly one of prompt and messages is needed"),
     "bad_cursor": ProblemType(400, "The cursor is malformed", "a cursor is <epoch>-<seq>"),
     "bad_frame": ProblemType(400, "The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
-    "unknown_dialect": ProblemType(400, "The dialect is unknown", "no dialect 'morse'; served: native"),
-    "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model 'gpt-0'"),
+    "unknown_dialect": ProblemType(400, "The dialect is unknown", "no such dialect; served: native"),
+    "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model asked for"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
-    "not_found": ProblemType(404, "There is nothing here", "no resource /v2/generations"),
-    "unknown_stream": ProblemType(404, "The stream is unknown", "nothing is known under gen_01JD"),
-    "method_not_allowed": ProblemType(405, "The method is not allowed here", "PATCH /healthz is not served"),
+    "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),
+    "unknown_stream": ProblemType(404, "The stream is unknown", "no generation has this id (or it was kept no longer)"),
+    "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),
+    "head_too_large": ProblemType(431, "The request's head is too large", "a head has at most 65536 bytes"),
+    "method_not_allowed": ProblemType(405, "The method is not allowed here", "this path is served for GET"),
     "body_too_large": ProblemType(413, "The body is too large", "a body has at most 4194304 bytes"),
     "unsupported_media_type": ProblemType(415, "The body must be JSON", "send content-type: application/json"),
     "idempotency_mismatch": ProblemType(422, "The key was used with another body", "use a new Idempotency-Key"),
@@ -192,21 +194,23 @@ def install_problems(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return answer_invalid(error.errors(), body=error.body)
 
-    async def on_http(request: Request, error: Exception) -> Response:
+    async def on_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _answer_http(request, error)
+        return _answer_http(error)
 
     app.add_exception_handler(BroadcasterError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
 
 
-def _answer_http(request: Request, error: HTTPException) -> Response:
+def _answer_http(error: HTTPException) -> Response:
+    if isinstance(error.__cause__, BroadcasterError):
+        return answer_error(error.__cause__)  # FastAPI wraps whatever the reading of a body raises
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if error.status_code == 404:
-        detail = f"no resource {request.url.path}"
+        detail = "nothing is served at this path"
     elif error.status_code == 405:
-        detail = f"{request.method} {request.url.path} is not served"
+        detail = f"this path is served for {(error.headers or {}).get('allow', 'other methods')}"
     else:
         detail = str(error.detail)
     return problem_response(code, detail, status=error.status_code, headers=error.headers)

@@ -23,6 +23,7 @@ from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.ports import StreamSink
 from broadcaster.log.generations import Created, GenerationRequest
+from broadcaster.log.keys import check_stream_id
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.web.services import LOCAL_TENANT, Services
@@ -73,6 +74,10 @@ class MemoryWorld:
     """Feed, reader, generations, streams and presence in one; ``away`` makes every read fail as a lost Redis does."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: nothing was created, everything answers."""
         self.streams: dict[str, MemoryStream] = {}
         self.away = False
         self.refusal: Exception | None = None
@@ -179,7 +184,7 @@ class MemoryWorld:
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         self._answer()
-        stream = self.streams.get(generation_id)
+        stream = self.streams.get(check_stream_id(generation_id))
         if stream is None or stream.meta.tenant != tenant:
             raise UnknownStream("no generation has this id (or it was kept no longer)")
         return stream.meta

@@ -12,11 +12,12 @@ from typing import Annotated, Final, NamedTuple
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 
-from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.errors import Busy, LogUnavailable, UnknownModel
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
+from broadcaster.web.json_body import StrictJsonRoute
 from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Services, ServicesHere, Tenant
@@ -29,7 +30,7 @@ LISTED: Final = 50
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
 
-router = APIRouter(prefix="/v1/generations", tags=["generations"])
+router = APIRouter(prefix="/v1/generations", tags=["generations"], route_class=StrictJsonRoute)
 
 
 @router.post(
@@ -143,7 +144,10 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
 
 def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
     model = body.model or services.default_model
-    services.routes.provider_for(model)  # raises UnknownModel
+    try:
+        services.routes.provider_for(model)
+    except UnknownModel:
+        raise UnknownModel("no route of this server serves the model that was asked for") from None
     wish = {
         "messages": body.conversation(),
         "system": body.system,
