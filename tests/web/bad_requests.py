@@ -245,6 +245,8 @@ def places() -> Iterator[Bad]:
     ):  # fmt: skip
         yield Bad(f"{method} {path}", None, 405, "method_not_allowed", method=method, path=path)
     yield Bad("another host", LIST, 403, "forbidden_host", headers={"host": f"{MARK}.example"})
+    yield Bad("another host of the health", "GET /healthz", 403, "forbidden_host", path="/healthz",
+              headers={"host": f"{MARK}.example"})  # fmt: skip
     yield Bad("another origin", LIST, 403, "forbidden_origin", headers={"origin": f"https://{MARK}.example"})
 
 
