@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import pytest
@@ -39,7 +40,7 @@ async def until_text(connection: LogConnection, stream_id: str, text: str) -> No
 
 
 async def keys_of(connection: LogConnection, stream_id: str) -> set[str]:
-    found = await connection.redis.keys(f"*{stream_id}*")
+    found = cast(list[bytes], await connection.redis.keys(f"*{stream_id}*"))
     return {key.decode() for key in found}
 
 
@@ -87,7 +88,9 @@ async def test_a_deletion_stops_it_and_ends_its_viewers_and_nothing_of_it_is_lef
     types = [json.loads(data)["type"] for _, data in (await viewer).entries]
     assert types[-1] == "abort"
     assert await keys_of(connection, generation.id) == {connection.keys.meta(generation.id)}
-    assert SECRET.encode() not in await connection.redis.dump(connection.keys.meta(generation.id))
+    left = await connection.redis.dump(connection.keys.meta(generation.id))
+    assert left is not None
+    assert SECRET.encode() not in left
 
 
 async def test_a_worker_paused_across_the_deletion_brings_nothing_back(
