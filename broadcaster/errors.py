@@ -16,7 +16,8 @@
     │   ├── QueueFull           503 queue_full
     │   ├── LogUnavailable      503 log_unavailable: Redis does not answer
     │   ├── RateLimited         429 rate_limited: more often than the settings allow; says when again
-    │   └── StopNotDurable      503 stop_not_durable: sent, but not stored
+    │   ├── StopNotDurable      503 stop_not_durable: sent, but not stored
+    │   └── StopPending         503 stop_pending: it is being stopped, and not deleted yet
     ├── ProviderFailed          the LLM provider ended the answer badly      (502)
     └── SetupError              the operator must change the set-up          (500, retry: no)
 
@@ -153,6 +154,12 @@ class StopNotDurable(Busy):
     """The stop was sent to the worker but could not be written down; repeat it."""
 
     code = "stop_not_durable"
+
+
+class StopPending(Busy):
+    """A deletion waits for the generation's end, which has not come in time; repeat it."""
+
+    code = "stop_pending"
 
 
 class ProviderFailed(BroadcasterError):

@@ -6,15 +6,29 @@ and the README's table are printed from here.
 
 from __future__ import annotations
 
-from typing import Literal
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from broadcaster.core.routing import BUILT_IN, Routes
+from broadcaster.errors import SetupError, UnknownModel
+from broadcaster.lifeline import PARENT_VARIABLE
+
+PREFIX: Final = "BROADCASTER_"
+
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# Beyond it Redis refuses a lifetime, and nobody means it.
+_LONGEST_S: Final = 10 * 365 * 86_400
+# How long the record of a generation outlives its log, and the tombstone of a deleted one everything else of it.
+_META_OUTLIVES_LOG_S: Final = 3600
+# A client of ours takes a connection that was silent for so long for lost; proxies do after 60 s.
+_CLIENT_IDLE_S: Final = 45
 
 
 class ProviderSpec(BaseModel):
@@ -49,7 +63,7 @@ class ProviderSpec(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be set, with the unit in the name: ``_s`` seconds, ``_bytes`` bytes, ``_ms`` milliseconds."""
 
-    model_config = SettingsConfigDict(env_prefix="BROADCASTER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     # -- the log
     redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; none: an embedded server")
@@ -64,12 +78,14 @@ class Settings(BaseSettings):
     max_bytes: int = Field(8 * 2**20, ge=4096, description="most event bytes of one stream")
     max_event_bytes: int = Field(2**20, ge=1024, description="most bytes of one event that a publisher appends")
     feed_append_rate: float = Field(200, gt=0, description="most appends a second to one feed, over all its writers")
-    push_max_bytes: int = Field(64 * 2**10, ge=0, description="a larger batch is pushed as a poke without its events")
+    push_max_bytes: int = Field(
+        64 * 2**10, ge=0, le=8 * 2**20, description="a larger batch is pushed as a poke without its events"
+    )
 
     # -- the queue and the lease
     max_queue: int = Field(10_000, ge=1, description="most generations waiting; beyond it 503 queue_full")
     queue_timeout_s: float = Field(300, gt=0, description="a generation waiting longer ends with error queue_timeout")
-    lease_ttl_s: float = Field(5.0, gt=0, description="a worker not heard of for this long may be taken over")
+    lease_ttl_s: float = Field(5.0, ge=0.5, description="a worker not heard of for this long may be taken over")
     stall_timeout_s: float = Field(60, gt=0, description="no live worker for this long: open generations end")
     max_attempts: int = Field(3, ge=1, description="most attempts of one generation")
     idempotency_ttl_s: float = Field(86_400, gt=0, description="how long an Idempotency-Key is remembered")
@@ -92,6 +108,7 @@ class Settings(BaseSettings):
             "re:o\\d.*": "openai",
             "local": "local",
         },
+        min_length=1,
         description="model pattern → provider; first match wins (JSON)",
     )
     providers: dict[str, ProviderSpec] = Field(
@@ -113,8 +130,9 @@ class Settings(BaseSettings):
         1.0, ge=0, description="a front-end that ends sends its viewers away spread over this"
     )
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay told to viewers; jitter doubles it")
-    max_body_bytes: int = Field(4 * 2**20, ge=1024, description="largest request body")
+    max_body_bytes: int = Field(4 * 2**20, ge=1024, le=256 * 2**20, description="largest request body")
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
+    delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
     presence_ttl_s: float = Field(15, gt=0, description="a front-end's viewers count for this long after its last word")
 
     # -- the CLI and the rest
@@ -126,9 +144,21 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _scheme_is_served(cls, value: str | None) -> str | None:
-        if value and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("REDIS_URL must begin with redis://, rediss:// or unix://")
-        return value or None
+        if not value:
+            return None
+        # What is wrong is said without the URL: it may hold a password.
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("it must begin with redis://, rediss:// or unix://")
+        try:
+            parts = urlsplit(value)
+            is_whole = (
+                bool(parts.path.strip("/")) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+            )
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise ValueError("it must name a host (redis://host:6379) or, with unix://, a socket")
+        return value
 
     @field_validator("providers")
     @classmethod
@@ -138,18 +168,117 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _routes_lead_somewhere(self) -> Settings:
-        Routes(self.routes).check((*BUILT_IN, *self.providers))
+    def _bounds_agree(self) -> Settings:
+        faults = [rule.told for rule in _CONTRADICTIONS if rule.is_broken(self)]
+        faults += [
+            f"{PREFIX}{name.upper()} must not exceed {_LONGEST_S} seconds (ten years)"
+            for name, value in self
+            if isinstance(value, float) and value > _LONGEST_S
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @model_validator(mode="after")
-    def _bounds_agree(self) -> Settings:
-        if self.auth == "off" and self.host not in _LOOPBACK:
-            raise ValueError("without keys only a loopback HOST may be used: 127.0.0.1, ::1 or localhost")
-        if self.room_bytes > self.hub_bytes:
-            raise ValueError("ROOM_BYTES must not exceed HUB_BYTES")
-        if self.max_bytes > self.buffer_bytes:
-            raise ValueError(
-                "MAX_BYTES must not exceed BUFFER_BYTES: a worker reserves one stream's bytes before it claims"
-            )
+    def _routes_lead_somewhere(self) -> Settings:
+        try:
+            Routes(self.routes).check((*BUILT_IN, *self.providers))
+        except SetupError as error:
+            raise ValueError(f"{PREFIX}ROUTES: {error.detail}") from None
         return self
+
+
+class _Contradiction(NamedTuple):
+    """Settings that are fine each and break a promise together; ``told`` names the variables and the promise."""
+
+    is_broken: Callable[[Settings], bool]
+    told: str
+
+
+def _has_bad_route(settings: Settings) -> bool:
+    try:
+        Routes(settings.routes)
+    except SetupError:
+        return True
+    return False
+
+
+def _has_unrouted_default(settings: Settings) -> bool:
+    try:
+        Routes(settings.routes).provider_for(settings.default_model)
+    except SetupError:
+        return False  # told as such
+    except UnknownModel:
+        return True
+    return False
+
+
+_CONTRADICTIONS: Final = (
+    _Contradiction(
+        lambda it: it.auth == "off" and it.host not in _LOOPBACK,
+        "BROADCASTER_HOST: without keys only a loopback HOST may be used: 127.0.0.1, ::1 or localhost",
+    ),
+    _Contradiction(
+        lambda it: it.room_bytes > it.hub_bytes, "BROADCASTER_ROOM_BYTES must not exceed BROADCASTER_HUB_BYTES"
+    ),
+    _Contradiction(
+        lambda it: it.max_bytes > it.buffer_bytes,
+        "BROADCASTER_MAX_BYTES must not exceed BROADCASTER_BUFFER_BYTES: "
+        "a worker reserves one stream's bytes before it claims",
+    ),
+    _Contradiction(
+        lambda it: it.stall_timeout_s <= it.lease_ttl_s,
+        "BROADCASTER_STALL_TIMEOUT_S must exceed BROADCASTER_LEASE_TTL_S: "
+        "else a generation is ended before another worker may take it over",
+    ),
+    _Contradiction(
+        lambda it: it.live_ttl_s <= it.stall_timeout_s + it.lease_ttl_s,
+        "BROADCASTER_LIVE_TTL_S must exceed BROADCASTER_STALL_TIMEOUT_S + BROADCASTER_LEASE_TTL_S: "
+        "else the log of a lost worker expires before its end can be written",
+    ),
+    _Contradiction(
+        lambda it: it.queue_timeout_s >= it.live_ttl_s + _META_OUTLIVES_LOG_S,
+        f"BROADCASTER_QUEUE_TIMEOUT_S must be below BROADCASTER_LIVE_TTL_S + {_META_OUTLIVES_LOG_S}: "
+        "else a generation that waits is forgotten before it is ended",
+    ),
+    _Contradiction(
+        lambda it: it.resend_keep_s >= _META_OUTLIVES_LOG_S,
+        f"BROADCASTER_RESEND_KEEP_S must be below {_META_OUTLIVES_LOG_S}: else a worker brings back what was deleted",
+    ),
+    _Contradiction(
+        lambda it: it.heartbeat_s >= _CLIENT_IDLE_S,
+        f"BROADCASTER_HEARTBEAT_S must be below {_CLIENT_IDLE_S}: clients take a quiet connection for lost",
+    ),
+    _Contradiction(_has_bad_route, "BROADCASTER_ROUTES holds a re: pattern that is no regular expression"),
+    _Contradiction(
+        _has_unrouted_default,
+        "BROADCASTER_DEFAULT_MODEL has no route in BROADCASTER_ROUTES: "
+        "a request that names no model could not be served",
+    ),
+)
+
+
+def told(error: ValidationError | SettingsError) -> str:
+    """What is wrong with the settings, in one line that names the variables and shows no value."""
+    if isinstance(error, SettingsError):
+        field = re.search(r'"(\w+)"', str(error))
+        return f"{PREFIX}{field[1].upper() if field else '…'}: it must be JSON"
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        name, *path = (*map(str, fault["loc"]), "")
+        where = ".".join((f"{PREFIX}{name.upper()}", *path[:-1]))
+        faults.append((f"{where}: " if name else "") + fault["msg"].removeprefix("Value error, "))
+    return "; ".join(faults)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """Variables that look like settings and are none, each with the setting that may be meant."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = sorted(name for name in environment if name.upper().startswith(PREFIX))
+    found: list[tuple[str, str | None]] = []
+    for name in given:
+        meant = name.upper().removeprefix(PREFIX)
+        if meant not in known and name != PARENT_VARIABLE:
+            nearest = difflib.get_close_matches(meant, known, n=1)
+            found.append((name, f"{PREFIX}{nearest[0]}" if nearest else None))
+    return found

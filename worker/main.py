@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import structlog
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
@@ -29,7 +30,7 @@ from broadcaster.log.queue import JobReader, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
-from broadcaster.settings import Settings
+from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from worker.attempt import AttemptTimes
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
@@ -185,11 +186,12 @@ def main() -> None:
     try:
         settings = Settings()
         set_up_logging(settings.log_level)
+        for name, nearest in unknown_variables(os.environ):
+            _log.warning("unknown_setting", variable=name, nearest=nearest)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
-    except ValidationError as error:
-        faults = [f"BROADCASTER_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
-        _refuse("; ".join(faults))
+    except (ValidationError, SettingsError) as error:
+        _refuse(told(error))
     except SetupError as error:
         _refuse(error.detail)
 

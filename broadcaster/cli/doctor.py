@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +20,7 @@ from broadcaster.cli import doctor_machine as machine
 from broadcaster.cli import doctor_network as network
 from broadcaster.cli import doctor_redis as redis
 from broadcaster.cli.doctor_table import Finding, Verdict, judge_all
-from broadcaster.cli.failures import ExitCode, told_settings
+from broadcaster.cli.failures import ExitCode
 from broadcaster.cli.redis_side import DataDir, RedisUrl, find_redis
 from broadcaster.cli.screen import Screen, harmless
 from broadcaster.cli.serve import with_options
@@ -29,6 +30,7 @@ from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.inspection import inspect
 from broadcaster.settings import Settings
+from broadcaster.settings import told as told_settings
 
 GROUP_S: Final = 15.0
 
@@ -61,8 +63,8 @@ def doctor(
     try:
         examined = with_options(**given)
         named = Settings().model_fields_set | given.keys()
-    except (ValidationError, SetupError) as error:
-        said = told_settings(error) if isinstance(error, ValidationError) else error.detail
+    except (ValidationError, SettingsError) as error:
+        said = told_settings(error)
         report = {"machine": [Finding("settings", Verdict.FAIL, said, "change these variables; the rest waits for it")]}
     else:
         report = asyncio.run(examine(screen, _groups(examined, named=named, environment=os.environ)))

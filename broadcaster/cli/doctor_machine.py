@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from broadcaster.cli.up import has_local_model
 from broadcaster.cli.words import masked
 from broadcaster.core.routing import Routes
 from broadcaster.errors import BroadcasterError, SetupError
-from broadcaster.lifeline import PARENT_VARIABLE
 from broadcaster.log.embedded import find_server
-from broadcaster.settings import Settings
+from broadcaster.settings import Settings, unknown_variables
 
 LOCAL: Final = "local"
 PREFIX: Final = "BROADCASTER_"
@@ -50,7 +48,7 @@ def look(settings: Settings, *, named: Iterable[str], environment: Mapping[str, 
     server, server_fault = _server(settings)
     return Machine(
         named=tuple(variable(name) for name in Settings.model_fields if name in set(named)),
-        unknown=unknown_variables(environment),
+        unknown=tuple(f"{name} (is {near} meant?)" if near else name for name, near in unknown_variables(environment)),
         default_model=settings.default_model,
         default_provider=provider_of(settings),
         descriptors=_descriptors(),
@@ -73,17 +71,6 @@ def provider_of(settings: Settings) -> str | None:
         return Routes(settings.routes).provider_for(settings.default_model)
     except BroadcasterError:
         return None
-
-
-def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables with our prefix that are no settings, each with the nearest one that is."""
-    known = [variable(name) for name in Settings.model_fields]
-    strangers = [name for name in environment if name.upper().startswith(PREFIX) and name != PARENT_VARIABLE]
-    told = []
-    for name in sorted(each for each in strangers if each.upper() not in known):
-        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-        told.append(f"{name} (is {near[0]} meant?)" if near else name)
-    return tuple(told)
 
 
 def shown_value(name: str, value: Any) -> Any:

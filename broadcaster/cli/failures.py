@@ -7,11 +7,13 @@ from typing import Any, Final
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from typer.core import TyperGroup
 
 from broadcaster.cli.screen import Screen
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.errors import BroadcasterError, InvalidInput, SetupError
+from broadcaster.settings import told as told_settings
 
 
 class ExitCode(IntEnum):
@@ -111,7 +113,7 @@ class TellingGroup(TyperGroup):
             return super().invoke(ctx)
         except CommandFailed as error:
             _exit(str(error), error.code)
-        except ValidationError as error:
+        except (ValidationError, SettingsError) as error:
             text = f"the settings are not valid: {told_settings(error)}; change these environment variables"
             _exit(text, ExitCode.USAGE)
         except BroadcasterError as error:
@@ -122,11 +124,3 @@ class TellingGroup(TyperGroup):
 def _exit(text: str, code: ExitCode) -> None:
     Screen().fail(text)
     raise typer.Exit(code)
-
-
-def told_settings(error: ValidationError) -> str:
-    """What is wrong with which variables; no value is repeated."""
-    return "; ".join(
-        ": ".join((*(f"BROADCASTER_{name}".upper() for name in fault["loc"][:1]), fault["msg"]))
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)
-    )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Annotated, Final
 
+import structlog
 import typer
 import uvloop
 
 from broadcaster.cli.failures import CommandFailed, ExitCode
 from broadcaster.errors import SetupError
-from broadcaster.settings import Settings
+from broadcaster.settings import Settings, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from broadcaster.web.app import create_app
 from broadcaster.web.runner import FrontEndServer, open_listener
 from broadcaster.web.services import Services
 
 _DRAIN_MARGIN_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +34,7 @@ def serve(
 ) -> None:
     """Run a front-end; BROADCASTER_REDIS_URL names its Redis."""
     settings = with_options(port=port)
-    set_up_logging(settings.log_level)
+    start_logging(settings)
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
     listener = bind(settings)
@@ -42,6 +46,13 @@ def with_options(**options: object) -> Settings:
     """The settings of the environment, with what was given on the command line in front."""
     given = {name: value for name, value in options.items() if value is not None}
     return Settings.model_validate({**Settings().model_dump(), **given})
+
+
+def start_logging(settings: Settings) -> None:
+    """Log as the settings say, and say first which variables look like settings and are none."""
+    set_up_logging(settings.log_level)
+    for name, nearest in unknown_variables(os.environ):
+        _log.warning("unknown_setting", variable=name, nearest=nearest)
 
 
 def bind(settings: Settings) -> socket.socket:

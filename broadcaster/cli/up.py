@@ -16,11 +16,10 @@ from typing import Annotated, Final, TextIO
 import typer
 import uvloop
 
-from broadcaster.cli.serve import bind, create_server, url_of, with_options
+from broadcaster.cli.serve import bind, create_server, start_logging, url_of, with_options
 from broadcaster.cli.workers import WorkerProcesses
 from broadcaster.log.embedded import EmbeddedServer, find_server
 from broadcaster.settings import Settings
-from broadcaster.telemetry import set_up_logging
 from broadcaster.web.runner import FrontEndServer
 
 _DRAIN_WINDOW_S: Final = 0.2
@@ -39,7 +38,7 @@ def up(
 ) -> None:
     """Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it."""
     settings = with_options(port=port, workers=workers, data_dir=data_dir)
-    set_up_logging(settings.log_level)
+    start_logging(settings)
     with _only_one(Path(settings.data_dir)) as (lock, running_url):
         if lock is None:
             typer.echo(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.table import Table
@@ -19,6 +19,9 @@ from broadcaster.cli.words import age, as_json
 from broadcaster.client import AsyncClient, Generation
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import BadCursor
+
+# As many as the front-end gives at once.
+PAGE: Final = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -87,21 +90,38 @@ def stop(id: Id, url: Url = None) -> None:
     visit.run(work)
 
 
-def ls(json: Json = False, url: Url = None) -> None:
+def ls(
+    show_all: Annotated[
+        bool, typer.Option("--all", help="also those that are over, for as long as they are kept")
+    ] = False,
+    json: Json = False,
+    url: Url = None,
+) -> None:
     """List the open generations, the newest first."""
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
-        generations = await client.list()
+        generations = await _every_page(client, status="all" if show_all else "open")
         if json:
             visit.screen.line(as_json(generations))
         elif generations:
             visit.screen.table(_as_table(generations, now_s=time.time()))
         else:
-            visit.screen.note("no generations; start one with: broadcaster generate PROMPT")
+            more = "" if show_all else " is open (--all lists those that are over)"
+            visit.screen.note(f"no generation{more}; start one with: broadcaster generate PROMPT")
         return ExitCode.OK
 
     visit.run(work)
+
+
+async def _every_page(client: AsyncClient, *, status: Literal["all", "open"]) -> Sequence[Generation]:
+    """The whole list: the server bounds it."""
+    page = await client.list(status=status, limit=PAGE)
+    generations = page.generations
+    while page.next_before is not None:
+        page = await client.list(status=status, limit=PAGE, before=page.next_before)
+        generations = [*generations, *page]
+    return generations
 
 
 def _as_table(generations: Sequence[Generation], *, now_s: float) -> Table:

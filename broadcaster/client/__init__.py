@@ -3,7 +3,7 @@
 from broadcaster.client.client import AsyncClient
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.client.feed import Appended, StreamState
-from broadcaster.client.generation import Fault, Generation
+from broadcaster.client.generation import Fault, Generation, GenerationList
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "GapReceived",
     "GaveUp",
     "Generation",
+    "GenerationList",
     "Notice",
     "Reconnecting",
     "StreamClosed",

@@ -1,4 +1,4 @@
-"""The client: start, get, list, stop and watch generations of a front-end, and publish to feeds, over HTTP.
+"""The client: start, get, list, stop, delete and watch generations of a front-end, and publish to feeds, over HTTP.
 
     async with AsyncClient("http://127.0.0.1:8000") as client:
         generation = await client.start("Why is the sky blue?")
@@ -18,7 +18,7 @@ import random
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -118,13 +118,28 @@ class AsyncClient:
         path = f"/v1/generations/{_in_path(generation_id)}"
         return _decoded(await self._call("GET", path, params=params, wait_s=wait_s or 0.0), Generation)
 
-    async def list(self) -> Sequence[Generation]:
-        """The caller's generations, open ones first, newest first; without texts and parts."""
-        return _decoded(await self._call("GET", "/v1/generations"), GenerationList).generations
+    async def list(
+        self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
+    ) -> GenerationList:
+        """A page of the caller's generations, newest first, without texts and parts.
+
+        ``before`` is the ``next_before`` of the page before; None begins with the newest.
+        """
+        asked = {"status": status, "limit": limit, "before": before}
+        params = {name: str(value) for name, value in asked.items() if value is not None}
+        return _decoded(await self._call("GET", "/v1/generations", params=params), GenerationList)
 
     async def stop(self, generation_id: str) -> None:
         """End the generation, whoever watches; idempotent. Raises ClientError, e.g. ``stop_not_durable``: repeat."""
         await self._call("POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={})
+
+    async def delete(self, generation_id: str) -> None:
+        """Stop the generation, wait for its end, and have request and answer forgotten.
+
+        Raises ClientError: ``stop_pending`` when it has not ended in time (repeat), ``unknown_stream`` when nothing is
+        known under the id (any more: an hour after its deletion).
+        """
+        await self._call("DELETE", f"/v1/generations/{_in_path(generation_id)}")
 
     async def create_stream(self, stream_id: str, **config: Any) -> StreamState:
         """Create a feed, or find it as it was created with the same ``config``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -58,6 +59,13 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GenerationList(msgspec.Struct, frozen=True):
-    """The answer of ``GET /v1/generations``."""
+    """One page of a list, newest first. ``next_before`` is the ``before`` of the next page; None: this is the last."""
 
     generations: list[Generation]
+    next_before: str | None = None
+
+    def __iter__(self) -> Iterator[Generation]:
+        return iter(self.generations)
+
+    def __len__(self) -> int:
+        return len(self.generations)

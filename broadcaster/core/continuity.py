@@ -22,7 +22,8 @@ The last id of the log is placed in the same way against the last id delivered:
     older                hold        hold     hold
 
 **Hold**: the log is behind what was delivered (it lost its tail, or is empty). Its worker will send the tail again;
-only when the stream has ended will nobody: then what was delivered beyond the log is void, a fork.
+only when the stream has ended will nobody: then what was delivered beyond the log is void, a fork. A stream that has
+ended and whose log is empty (expired, deleted) still has its terminal event in meta, to be read: a **hole**.
 """
 
 from __future__ import annotations
@@ -127,14 +128,15 @@ def judge_push(last: Cursor, push: Push) -> Judgement:
 def judge_tail(last: Cursor, log_last: Cursor, *, has_ended: bool = False) -> TailVerdict:
     """Place the log's last id (START when the log is empty or gone) against the last id delivered.
 
-    ``has_ended``: the stream's status says that no worker will append to it any more. An empty log proves nothing,
-    ended or not: it may have expired.
+    ``has_ended``: the stream's status says that no worker will append to it any more.
     """
+    if has_ended and log_last == START:
+        return TailVerdict.HOLE
     if log_last == last:
         return TailVerdict.FINE
     place = _Place.KNOWN if log_last.seq <= last.seq else _Place.NEXT
     verdict = _TAIL_RULES[_age(log_last.epoch, last.epoch), place]
-    if verdict is TailVerdict.HOLD and has_ended and log_last != START:
+    if verdict is TailVerdict.HOLD and has_ended:
         return TailVerdict.FORK
     return verdict
 

@@ -1,32 +1,63 @@
-"""Generations as their callers see them: create, look up, list, stop.
+"""Generations as their callers see them: create, look up, list, stop, delete.
 
-Create writes, in this order: idempotency key (SET NX) → meta ``queued`` → open index and job. A crash between two steps
-leaves nothing that waits for ever: a repeated create with the same key does the missing steps (each is "once"), and the
-sweep gives a job to what is open and has none.
+Create writes, in this order: idempotency key (SET NX) → meta ``queued`` → open index and job → the tenant's recent
+ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the same key does the missing
+steps (each is "once"), and the sweep gives a job to what is open and has none.
+
+Delete stops first, waits for the terminal event (viewers get it), then forgets the key, the log and the request; see
+deletion.py for what stays.
+
+How two creates with one key meet a full queue. The one who wrote the meta undoes it when it gets no place; one who only
+repeats may have got a place meanwhile. So (1) the key is first shortened, not removed; (2) a repeat that got a place
+marks the meta (``keep``) before it answers; (3) the undo leaves a marked one alone, and is then no refusal; (4) whoever
+succeeds with somebody else's key prolongs it. A mark that comes too late finds nothing, and the repeat starts over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final, Literal
 
 import msgspec
+import structlog
 
 from broadcaster.core.events import FORMAT_VERSION
-from broadcaster.errors import IdempotencyMismatch, QueueFull, StopNotDurable, UnknownStream
-from broadcaster.log.claims import Claims
+from broadcaster.errors import Busy, LogUnavailable, QueueFull, StopNotDurable, StopPending, UnknownStream
+from broadcaster.log.claims import Claims, Outcome
 from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.deletion import Deletion
+from broadcaster.log.idempotency import IdempotencyKeys
 from broadcaster.log.keys import check_stream_id
+from broadcaster.log.listing import Listed, Listing, Which
 from broadcaster.log.queue import Queue
-from broadcaster.log.scripts import CREATE, FORGET, STOP
+from broadcaster.log.recents import Recents
+from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
 
 META_OUTLIVES_LOG_MS: Final = 3_600_000
 _ID_BYTES: Final = 16
+_CREATE_TRIES: Final = 3
+# How soon, and how often at last, a deletion looks whether the stopped generation is over.
+_FIRST_LOOK_S: Final = 0.02
+_LONGEST_LOOK_S: Final = 0.25
+_UNKNOWN: Final = "no generation has this id (or it was kept no longer)"
+
+_log = structlog.get_logger(__name__)
+
+
+class _Stop(IntEnum):
+    """What asking for the end came to; the numbers are the script's answers."""
+
+    UNKNOWN = 0
+    ASKED = 1
+    OVER = 2
+    NOT_WRITTEN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +124,33 @@ class Generations:
         self._claims = claims
         self._streams = streams
         self._steadiness = steadiness
+        self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
+        self._recents = Recents(connection)
+        self._listing = Listing(self._recents, streams, queue, keep_ms=lives.live_ttl_ms + META_OUTLIVES_LOG_MS)
+        self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, recents=self._recents)
 
     async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
         """Start a generation; a worker takes it within moments.
 
-        Raises QueueFull (nothing is left behind) and IdempotencyMismatch (same key, another body).
+        Raises QueueFull (nothing is left behind) and IdempotencyMismatch (same key, another body). A key whose
+        generation was deleted starts a new one.
         """
-        generation_id, repeated, key = f"gen_{secrets.token_hex(_ID_BYTES)}", False, None
-        if idempotency_key is not None:
-            key = self._keys.idem(tenant, idempotency_key)
-            generation_id, repeated = await self._first_with_key(key, generation_id, request.digest())
-        created = await self._write_meta(generation_id, request, tenant=tenant)
-        if created or await self._still_waits(generation_id):
-            if await self._queue.enqueue(generation_id) < 0:
-                await self._undo(generation_id, key)
-                raise QueueFull("as many generations wait as the settings allow; try again later")
-        return Created(generation_id, created=not repeated)
+        for _ in range(_CREATE_TRIES):
+            created = await self._try_to_create(request, tenant=tenant, key=idempotency_key)
+            if created is not None:
+                return created
+        raise Busy("the generation of this Idempotency-Key is being deleted or refused right now; try again")
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
         meta = await self._streams.meta(check_stream_id(generation_id))
-        if meta is None or meta.tenant != tenant or meta.kind != "generation":
-            raise UnknownStream("no generation has this id (or it was kept no longer)")
+        if meta is None or meta.tenant != tenant or meta.kind != "generation" or meta.is_deleted:
+            raise UnknownStream(_UNKNOWN)
         return meta
 
-    async def list(self, *, tenant: str, limit: int = 100) -> Sequence[Meta]:
-        """Open generations of the tenant, the newest first."""
-        ids = await self._queue.newest_open(limit)
-        return [meta for meta in await self._streams.metas(ids) if meta is not None and meta.tenant == tenant]
+    async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
+        """Generations of the tenant, the newest first; ``before`` goes on where the last page told."""
+        return await self._listing.page(tenant, which=which, limit=limit, before=before)
 
     async def stop(self, generation_id: str, *, tenant: str) -> None:
         """Ask for the end. Idempotent: stopping what is over changes nothing.
@@ -129,29 +159,70 @@ class Generations:
         the worker was told but the wish could not be written down (Redis full).
         """
         await self.get(generation_id, tenant=tenant)
+        code = await self._ask_stop(generation_id)
+        if code is _Stop.UNKNOWN:
+            raise UnknownStream(_UNKNOWN)
+        if code is _Stop.NOT_WRITTEN:
+            raise StopNotDurable("the worker was told, but Redis could not store the stop; repeat it")
+
+    async def delete(self, generation_id: str, *, tenant: str, timeout_s: float) -> None:
+        """Stop it, wait for its end, then forget it. Idempotent for as long as the tombstone stays, then UnknownStream.
+
+        Raises StopPending when it has not ended within ``timeout_s``: it is still being stopped, and not deleted.
+        """
+        meta = await self._streams.meta(check_stream_id(generation_id))
+        if meta is None or meta.tenant != tenant:
+            raise UnknownStream(_UNKNOWN)
+        loop = asyncio.get_running_loop()
+        deadline, pause_s = loop.time() + timeout_s, _FIRST_LOOK_S
+        while await self._ask_stop(generation_id) in (_Stop.ASKED, _Stop.NOT_WRITTEN):
+            if loop.time() + pause_s > deadline:
+                raise StopPending("it is being stopped but has not ended yet; repeat the deletion")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
+        await self._deletion.forget(meta)
+
+    async def _ask_stop(self, generation_id: str) -> _Stop:
+        """Write the wish down, tell the worker, and end it here when nobody runs it."""
         keys = [self._keys.meta(generation_id), self._keys.control(generation_id)]
         with log_errors():
-            code = await STOP.run(self._redis, keys, "stopped")
-        if code == 0:
-            raise UnknownStream("no generation has this id (or it was kept no longer)")
-        if code == -1:
-            raise StopNotDurable("the worker was told, but Redis could not store the stop; repeat it")
-        if code == 1:
-            await self._claims.end(generation_id, None, may_take_over=self._steadiness.is_steady)
+            code = _Stop(await STOP.run(self._redis, keys, "stopped"))
+        if code is not _Stop.ASKED:
+            return code
+        claim = await self._claims.end(generation_id, None, may_take_over=self._steadiness.is_steady)
+        return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
 
-    async def _first_with_key(self, key: str, generation_id: str, digest: str) -> tuple[str, bool]:
-        mine = f"{generation_id} {digest}"
-        with log_errors():
-            held: Any = await self._redis.set(key, mine, nx=True, get=True, px=self._lives.idempotency_ttl_ms)
-        if held is None:
-            return generation_id, False
-        first_id, _, first_digest = held.decode().partition(" ")
-        if first_digest != digest:
-            raise IdempotencyMismatch("this Idempotency-Key was used with another body")
-        return first_id, True
+    async def _try_to_create(self, request: GenerationRequest, *, tenant: str, key: str | None) -> Created | None:
+        """None: the key's generation is gone or went meanwhile; the next try finds another, or none."""
+        generation_id = f"gen_{secrets.token_hex(_ID_BYTES)}"
+        is_first = True
+        if key is not None:
+            mine = generation_id
+            generation_id = await self._idempotency.claim(tenant, key, generation_id=mine, digest=request.digest())
+            is_first = generation_id == mine
+        written = await self._write_meta(generation_id, request, tenant=tenant, key=key)
+        if not written:
+            meta = await self._streams.meta(generation_id)
+            if meta is None or meta.is_deleted:
+                if key is not None and meta is not None:
+                    await self._idempotency.forget(tenant, key, generation_id=generation_id)
+                return None
+            if meta.status != "queued":
+                return Created(generation_id, created=False)
+        is_refused = await self._queue.enqueue(generation_id) < 0
+        if is_refused:
+            if not written or await self._undo(generation_id, tenant=tenant, key=key):
+                raise QueueFull("as many generations wait as the settings allow; try again later")
+        elif not written and not await self._keep(generation_id):
+            return None
+        if key is not None and (is_refused or not (is_first and written)):
+            await self._idempotency.prolong(tenant, key, generation_id=generation_id)
+        await self._record(generation_id, request, tenant=tenant)
+        return Created(generation_id, created=written)
 
-    async def _write_meta(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> bool:
-        retention_ms = self._lives.retention_ms if request.retention_s is None else int(request.retention_s * 1000)
+    async def _write_meta(
+        self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None
+    ) -> bool:
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
             "tenant": tenant,
@@ -160,20 +231,33 @@ class Generations:
             "request": msgspec.json.encode(dict(request.request)),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
-            "retention_ms": retention_ms,
+            "retention_ms": self._retention_ms(request),
         }
+        if key is not None:
+            fields["idempotency_key"] = key
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         with log_errors():
             return bool(await CREATE.run(self._redis, [self._keys.meta(generation_id)], ttl_ms, *flat))
 
-    async def _undo(self, generation_id: str, key: str | None) -> None:
-        """The queue refused it: forget it, unless somebody has begun it meanwhile."""
+    async def _undo(self, generation_id: str, *, tenant: str, key: str | None) -> bool:
+        """The queue refused it: forget it. False: somebody has begun it meanwhile, or relies on it."""
+        if key is not None:
+            await self._idempotency.shorten(tenant, key, generation_id=generation_id)
         with log_errors():
-            forgotten = await FORGET.run(self._redis, [self._keys.meta(generation_id)])
-            if forgotten and key is not None:
-                await self._redis.delete(key)
+            return bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
 
-    async def _still_waits(self, generation_id: str) -> bool:
-        meta = await self._streams.meta(generation_id)
-        return meta is not None and meta.status == "queued"
+    async def _keep(self, generation_id: str) -> bool:
+        with log_errors():
+            return bool(await KEEP.run(self._redis, [self._keys.meta(generation_id)]))
+
+    async def _record(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> None:
+        """Put it into the tenant's list. It runs already: a list that misses it finds it in the open index."""
+        keep_ms = self._lives.live_ttl_ms + self._retention_ms(request) + META_OUTLIVES_LOG_MS
+        try:
+            await self._recents.record(tenant, generation_id, keep_ms=keep_ms)
+        except LogUnavailable:
+            _log.warning("recent_later", stream=generation_id)
+
+    def _retention_ms(self, request: GenerationRequest) -> int:
+        return self._lives.retention_ms if request.retention_s is None else int(request.retention_s * 1000)

@@ -75,3 +75,7 @@ class Keys:
     def idem(self, tenant: str, key: str) -> str:
         """String: generation id and body hash of an ``Idempotency-Key``."""
         return f"{self._prefix}:idem:{{{tenant}:{key}}}"
+
+    def recent(self, tenant: str) -> str:
+        """Sorted set: the tenant's newest generations → when they were created, in microseconds."""
+        return f"{self._prefix}:recent:{{{tenant}}}"

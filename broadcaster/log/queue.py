@@ -22,7 +22,7 @@ from redis.exceptions import ResponseError
 
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
-from broadcaster.log.scripts import ENQUEUE, PROMOTE, SETTLE, Call, run_all
+from broadcaster.log.scripts import DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
 
 GROUP: Final = "workers"
 DEAD_LETTERS_KEPT: Final = 10_000
@@ -94,6 +94,12 @@ class Queue:
         if generation_ids:
             with log_errors():
                 await self._redis.zrem(self._keys.open, *generation_ids)
+
+    async def remove(self, generation_id: str) -> None:
+        """Take a deleted generation out of the open index, and its job out of the queue when it still has one."""
+        keys = [self._keys.ready, self._keys.ready_hi, self._keys.delayed, self._keys.open]
+        with log_errors():
+            await DEQUEUE.run(self._redis, keys, generation_id)
 
     async def keep(self, jobs: Sequence[Job]) -> None:
         """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis."""

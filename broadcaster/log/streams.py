@@ -41,6 +41,13 @@ class Meta:
     terminal: bytes | None
     terminal_id: Cursor | None
     kind: Literal["generation", "feed"] = "generation"
+    deleted_ms: int | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether only the tombstone is left: how it ended, and nothing of what was asked or answered."""
+        return self.deleted_ms is not None
 
     @property
     def is_over(self) -> bool:
@@ -78,6 +85,8 @@ class Meta:
             terminal=fields.get(b"terminal"),
             terminal_id=Cursor.parse(text(b"terminal_id")) if b"terminal_id" in fields else None,
             kind=kind,
+            deleted_ms=number(b"deleted_ms"),
+            idempotency_key=text(b"idempotency_key") or None,
         )
 
 
@@ -91,6 +100,14 @@ class Tail(NamedTuple):
     is_feed: bool = False
 
 
+class Brief(NamedTuple):
+    """What a list must know of a generation; ``tenant`` is None when it is kept no longer (or deleted)."""
+
+    tenant: str | None
+    status: str
+    created_ms: int
+
+
 class Streams:
     """Reads of the ``{ID}`` side. Every method raises LogUnavailable while Redis cannot answer."""
 
@@ -99,10 +116,23 @@ class Streams:
         self._keys = connection.keys
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
-        """Up to ``count`` entries after (not including) ``after``, rising by id."""
+        """Up to ``count`` entries after (not including) ``after``, rising by id.
+
+        Of a log that is gone (expired, deleted) the terminal event is left, which meta keeps longer.
+        """
         with log_errors():
             answer = await self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count)
-        return [_entry(*row) for row in cast(list[_Row], answer)]
+        entries = [_entry(*row) for row in cast(list[_Row], answer)]
+        return entries or await self._terminal_in_meta(stream_id, after=after)
+
+    async def _terminal_in_meta(self, stream_id: str, *, after: Cursor) -> list[Entry]:
+        fields: list[Any] = ["terminal_id", "terminal"]
+        with log_errors():
+            entry_id, event = cast(list[bytes | None], await self._redis.hmget(self._keys.meta(stream_id), fields))
+        if entry_id is None or event is None:
+            return []
+        entry = _entry(entry_id, {b"e": event})
+        return [entry] if entry.cursor > after else []
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         """Last id, status and whether a worker holds the lease, for each stream, in one pipelined round trip."""
@@ -154,6 +184,23 @@ class Streams:
         return [
             Meta.from_hash(stream_id, fields) if fields else None
             for stream_id, fields in zip(stream_ids, rows, strict=True)
+        ]
+
+    async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
+        """What a list must know of each before it is shown, in one pipelined round trip; a request may be large."""
+        fields: list[Any] = ["tenant", "status", "created_ms", "deleted_ms"]
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream_id in stream_ids:
+            pipeline.hmget(self._keys.meta(stream_id), fields)
+        with log_errors():
+            rows = await pipeline.execute() if stream_ids else []
+        return [
+            Brief(
+                None if tenant is None or deleted_ms is not None else tenant.decode(),
+                (status or b"queued").decode(),
+                int(created_ms or 0),
+            )
+            for tenant, status, created_ms, deleted_ms in rows
         ]
 
     async def meta_with_fields(self, stream_id: str) -> tuple[Meta, dict[str, str]]:

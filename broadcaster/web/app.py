@@ -30,16 +30,17 @@ any number of viewers replay it from any point and follow it live over plain ser
 * **Ask**: `POST /v1/generations` answers at once with an id. Nobody has to stay connected.
 * **Watch**: `GET /v1/streams/{id}/events`, as often, as late and from as many places as you like. An `EventSource`
   resumes by itself with `Last-Event-ID`: nothing is lost, nothing comes twice.
-* **Wait**: `GET /v1/generations/{id}?wait_s=30` for who does not want a stream.
+* **Wait**: ask with `stream: false`, or `GET /v1/generations/{id}?wait_s=30`, for who does not want a stream.
 * **Publish**: `PUT /v1/streams/{id}`, then `POST /v1/streams/{id}/events`: a stream for a background job, or for
   several writers at once, watched in the same way.
 * **Stop**: `POST /v1/generations/{id}/stop`. Closing a connection stops nothing.
+* **Delete**: `DELETE /v1/generations/{id}` stops it and forgets request and answer.
 
 Every error is an RFC 9457 problem document; its `code` is stable (see the schema *Problem*).
 """
 
 _TAGS: Final = [
-    {"name": "generations", "description": "Ask for answers, look at them, wait for them, stop them."},
+    {"name": "generations", "description": "Ask for answers, look at them, wait for them, stop and delete them."},
     {
         "name": "streams",
         "description": "The events of a generation or a feed, from any point, live; feeds to append to.",

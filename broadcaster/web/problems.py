@@ -55,14 +55,16 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "invalid_request": ProblemType(400, "The request is not valid", "exactly one of prompt and messages is needed"),
     "bad_cursor": ProblemType(400, "The cursor is malformed", "a cursor is <epoch>-<seq>"),
     "bad_frame": ProblemType(400, "The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
-    "unknown_dialect": ProblemType(400, "The dialect is unknown", "no dialect 'morse'; served: native"),
+    "unknown_dialect": ProblemType(400, "The dialect is unknown", "no such dialect; served: native"),
     "invalid_event": ProblemType(400, "The event cannot be published", "body #/3/type: not a type to publish"),
-    "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model 'gpt-0'"),
+    "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model asked for"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
-    "not_found": ProblemType(404, "There is nothing here", "no resource /v2/generations"),
-    "unknown_stream": ProblemType(404, "The stream is unknown", "nothing is known under gen_01JD"),
-    "method_not_allowed": ProblemType(405, "The method is not allowed here", "PATCH /healthz is not served"),
+    "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),
+    "unknown_stream": ProblemType(404, "The stream is unknown", "no generation has this id (or it was kept no longer)"),
+    "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),
+    "head_too_large": ProblemType(431, "The request's head is too large", "a head has at most 65536 bytes"),
+    "method_not_allowed": ProblemType(405, "The method is not allowed here", "this path is served for GET"),
     "stream_exists": ProblemType(409, "The id is taken", "a feed of another configuration has this id"),
     "stream_closed": ProblemType(409, "The stream has ended", "nothing can follow its terminal event"),
     "stream_full": ProblemType(409, "The stream is full", "the feed would hold more events than it may"),
@@ -77,8 +79,12 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "busy": ProblemType(503, "A bound is met", "this front-end has all the viewers it may have", retry=True),
     "queue_full": ProblemType(503, "The queue is full", "10000 generations are waiting", retry=True),
     "log_unavailable": ProblemType(503, "The log does not answer", "Redis did not answer in time", retry=True),
+    "stop_pending": ProblemType(503, "It has not ended yet", "still being stopped; repeat the deletion", retry=True),
     "stop_not_durable": ProblemType(503, "The stop is not written down", "sent, not stored; repeat it", retry=True),
 }
+
+# Before a route is reached, and when one fails.
+_ANYWHERE: Final = ("forbidden_host", "forbidden_origin", "body_too_large", "internal_error")
 
 _CODE_OF_STATUS: Final = {
     404: "not_found",
@@ -206,21 +212,23 @@ def install_problems(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return answer_invalid(error.errors(), body=error.body)
 
-    async def on_http(request: Request, error: Exception) -> Response:
+    async def on_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _answer_http(request, error)
+        return _answer_http(error)
 
     app.add_exception_handler(BroadcasterError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
 
 
-def _answer_http(request: Request, error: HTTPException) -> Response:
+def _answer_http(error: HTTPException) -> Response:
+    if isinstance(error.__cause__, BroadcasterError):
+        return answer_error(error.__cause__)  # FastAPI wraps whatever the reading of a body raises
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if error.status_code == 404:
-        detail = f"no resource {request.url.path}"
+        detail = "nothing is served at this path"
     elif error.status_code == 405:
-        detail = f"{request.method} {request.url.path} is not served"
+        detail = f"this path is served for {(error.headers or {}).get('allow', 'other methods')}"
     else:
         detail = str(error.detail)
     return problem_response(code, detail, status=error.status_code, headers=error.headers)
@@ -261,9 +269,12 @@ class UnexpectedErrors:
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI ``responses`` of a route that may answer these codes, one example each, and ``default`` for all."""
+    """The OpenAPI ``responses`` of a route that may answer these codes, one example each, and ``default`` for all.
+
+    What every route may answer need not be named.
+    """
     by_status: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
+    for code in (*codes, *_ANYWHERE):
         row = PROBLEMS[code]
         entry = by_status.setdefault(row.status, _openapi_response(row.title))
         entry["content"][MEDIA_TYPE]["examples"][code] = {"summary": row.title, "value": _example(code, row)}

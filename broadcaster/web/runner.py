@@ -4,7 +4,8 @@
    second ends at once.
 2. It serves a socket that is bound already: its port is known before anything is served.
 3. A response may abort its connection, and hears of its loss, through ``scope["extensions"]["broadcaster.transport"]``.
-4. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
+4. A request's head has a bound, and what is no HTTP is answered with a problem; never into a response that has begun.
+5. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from broadcaster.web.problems import PROBLEMS, problem_response
 from broadcaster.web.sse import TRANSPORT_EXTENSION
 
 # A peer that acknowledges nothing for so long is gone (Linux; accepted sockets inherit it from the listening one).
@@ -31,6 +33,8 @@ KEEPALIVE_PROBES: Final = 3
 # Unsent bytes the kernel takes of one viewer; by itself it would take 4 MiB of each that does not read (tcp_wmem).
 UNSENT_BYTES: Final = 64 * 2**10
 BACKLOG: Final = 2048
+# Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
+MAX_HEAD_BYTES: Final = 64 * 2**10
 # What ordinary requests have after the drain, before they are cancelled.
 LAST_RESORT_S: Final = 1
 # How often the Date header is made.
@@ -56,9 +60,12 @@ class ConnectionHandle:
 
 
 class FrontEndProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; puts a ConnectionHandle into the scope of every request."""
+    """uvicorn's HTTP protocol; puts a ConnectionHandle into the scope of every request, and bounds its head."""
 
     handle: ConnectionHandle
+    _head_bytes: int | None = None  # of a head that is still coming, counted from its second read on; None: none is
+    _is_new_head = False
+    _refusal = "malformed_http"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
@@ -71,8 +78,43 @@ class FrontEndProtocol(HttpToolsProtocol):
         if not self.handle.lost.done():
             self.handle.lost.set_result(None)
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._is_new_head = False
+        super().data_received(data)
+        if self._head_bytes is not None and not self._is_new_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refusal = "head_too_large"
+                self.send_400_response("")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came; a trailer, after the body, is nobody's here."""
+        if self._head_bytes is not None:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole. Raises ValueError, which the parser turns into a refusal."""
+        self._head_bytes = None
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._refusal = "head_too_large"
+            raise ValueError("the head is too large")
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, and close; a response that has begun is cut instead."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()
+            return
+        response = problem_response(self._refusal, PROBLEMS[self._refusal].example)
+        fields = [*response.raw_headers, (b"connection", b"close")]
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[response.status_code], head, response.body))
+        self.transport.close()
+
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._head_bytes, self._is_new_head = 0, True
         super().on_message_begin()
         self.scope["extensions"] = {TRANSPORT_EXTENSION: self.handle}  # type: ignore[dict-item]
 

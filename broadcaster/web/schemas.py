@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from broadcaster.core.publishing import check_writable
 
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 256
+# What a header may hold without anybody's encoding: printable ASCII.
+IDEMPOTENCY_KEY: Final = r"^[\x20-\x7e]+$"
 MAX_MODEL_CHARS: Final = 200
 MAX_MESSAGES: Final = 10_000
 MAX_TOOLS: Final = 256
@@ -74,7 +76,9 @@ class GenerationBody(BaseModel):
     on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
     on_abandon: Literal["continue", "cancel"] = Field("continue", description="cancel: stop when nobody watches")
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
-    stream: bool = Field(False, description="with Accept: text/event-stream, answer with the stream at once")
+    stream: bool | None = Field(
+        None, description="true: answer with the stream at once; false: wait for the result; none: answer at once (202)"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -133,9 +137,10 @@ class GenerationView(GenerationState):
 
 
 class GenerationList(BaseModel):
-    """The caller's generations: open ones first, newest first."""
+    """A page of the caller's generations, newest first."""
 
     generations: list[GenerationState]
+    next_before: str | None = Field(description="`before` of the next page; null: this is the last one")
 
 
 class Health(BaseModel):

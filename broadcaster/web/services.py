@@ -18,6 +18,7 @@ from broadcaster.core.routing import Routes
 from broadcaster.hub.hub import Hub
 from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
+from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 
 # While AUTH is off there is one tenant: everybody on this machine.
@@ -25,7 +26,7 @@ LOCAL_TENANT: Final = "local"
 
 
 class GenerationDoor(Protocol):
-    """Create, look up, list, stop; see `broadcaster.log.generations.Generations`."""
+    """Create, look up, list, stop, delete; see `broadcaster.log.generations.Generations`."""
 
     async def create(
         self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None
@@ -33,9 +34,13 @@ class GenerationDoor(Protocol):
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta: ...
 
-    async def list(self, *, tenant: str, limit: int = 100) -> Sequence[Meta]: ...
+    async def list(
+        self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None
+    ) -> Listed: ...
 
     async def stop(self, generation_id: str, *, tenant: str) -> None: ...
+
+    async def delete(self, generation_id: str, *, tenant: str, timeout_s: float) -> None: ...
 
 
 class FeedDoor(Protocol):
@@ -85,6 +90,7 @@ class Services:
     ping_log: Callable[[], Awaitable[None]]
     log_timeout_s: float
     long_poll_timeout_s: float
+    delete_timeout_s: float
     default_model: str
     default_max_tokens: int
     routes: Routes

@@ -103,6 +103,7 @@ def _services(
         ping_log=connection.ping,
         log_timeout_s=settings.redis_timeout_s,
         long_poll_timeout_s=settings.long_poll_timeout_s,
+        delete_timeout_s=settings.delete_timeout_s,
         default_model=settings.default_model,
         default_max_tokens=settings.default_max_tokens,
         routes=Routes(settings.routes),

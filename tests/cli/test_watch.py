@@ -109,6 +109,19 @@ async def test_ls_can_be_read_by_programs(server):
     assert [row["id"] for row in json.loads((await run("ls", "--json")).stdout)] == ["gen_a"]
 
 
+@pytest.mark.parametrize(("options", "status"), [((), "open"), (("--all",), "all")])
+async def test_ls_lists_open_ones_or_all_of_them_to_the_last_page(server, options, status):
+    async def page(exchange: Exchange) -> None:
+        is_first = "before" not in exchange.request.query
+        rows = [{"id": "gen_b" if is_first else "gen_a", "status": "running"}]
+        await exchange.answer(200, json.dumps({"generations": rows, "next_before": "9" if is_first else None}).encode())
+
+    server.routes["GET", "/v1/generations"] = page
+    result = await run("ls", "--json", *options)
+    assert [row["id"] for row in json.loads(result.stdout)] == ["gen_b", "gen_a"]
+    assert {request.query["status"] for request in server.requests} == {status}
+
+
 async def test_ls_of_nothing_says_how_to_begin(server):
     server.routes["GET", "/v1/generations"] = listing()
     result = await run("ls")

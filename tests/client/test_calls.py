@@ -101,9 +101,33 @@ async def test_get_can_wait_for_the_end_longer_than_other_calls_may_take(server)
     assert server.requests[0].query == {"wait_s": "2.5"}
 
 
-async def test_list_gives_all_generations(server, client):
-    server.routes["GET", "/v1/generations"] = answering({"generations": [RUNNING, {"id": "b", "status": "queued"}]})
-    assert [(each.id, each.cursor) for each in await client.list()] == [("gen_1", Cursor(7, 3)), ("b", None)]
+async def test_list_gives_a_page_and_where_the_next_one_begins(server, client):
+    rows = [RUNNING, {"id": "b", "status": "queued"}]
+    server.routes["GET", "/v1/generations"] = answering({"generations": rows, "next_before": "17"})
+    page = await client.list(status="open", limit=2)
+    assert [(each.id, each.cursor) for each in page] == [("gen_1", Cursor(7, 3)), ("b", None)]
+    assert (len(page), page.next_before) == (2, "17")
+    await client.list(before=page.next_before)
+    assert [request.query for request in server.requests] == [
+        {"status": "open", "limit": "2"},
+        {"status": "all", "before": "17"},
+    ]
+
+
+async def test_a_list_of_an_older_front_end_is_its_only_page(server, client):
+    server.routes["GET", "/v1/generations"] = answering({"generations": []})
+    page = await client.list()
+    assert (list(page), page.next_before) == ([], None)
+
+
+async def test_a_deletion_whose_answer_was_lost_is_repeated(server, client):
+    async def nothing(exchange: Exchange) -> None:
+        await exchange.answer(204, b"")
+
+    plans = iter([hang_up, failing(503, "stop_pending", retry=True), nothing])
+    server.routes["DELETE", "/v1/generations/gen_1"] = lambda exchange: next(plans)(exchange)
+    await client.delete("gen_1")
+    assert len(server.requests) == 3
 
 
 async def test_stop_asks_once_and_takes_any_answer(server, client):

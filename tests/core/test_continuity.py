@@ -97,5 +97,6 @@ def test_nobody_sends_the_lost_tail_of_an_ended_stream_again_so_it_is_a_fork() -
     assert judge_tail(LAST, LAST, has_ended=True) == TailVerdict.FINE
 
 
-def test_an_empty_log_proves_nothing_even_when_the_stream_has_ended() -> None:
-    assert judge_tail(LAST, START, has_ended=True) == TailVerdict.HOLD
+def test_of_an_ended_stream_whose_log_is_gone_the_terminal_is_still_to_be_read() -> None:
+    assert judge_tail(LAST, START, has_ended=True) == TailVerdict.HOLE
+    assert judge_tail(START, START, has_ended=True) == TailVerdict.HOLE

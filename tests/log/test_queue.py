@@ -10,6 +10,7 @@ from broadcaster.errors import IdempotencyMismatch, QueueFull, StopNotDurable, U
 from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.idempotency import REFUSED_KEY_MS
 from broadcaster.log.queue import GROUP, Settled
 from broadcaster.log.scripts import CREATE, FORGET
 from broadcaster.log.sweeper import JOBLESS_MS, Sweeper, SweepTimes
@@ -66,13 +67,17 @@ async def test_a_second_job_for_the_same_generation_is_not_made(world: World) ->
     assert await world.queue.enqueue("gen_later") == 0
 
 
-async def test_a_full_queue_refuses_and_leaves_nothing_behind(connection: LogConnection) -> None:
+async def test_a_full_queue_refuses_and_leaves_only_the_key_for_seconds(
+    connection: LogConnection,
+) -> None:
     world = World(connection, max_queue=1)
     await world.create()
     before = await world.redis.keys("*")
     with pytest.raises(QueueFull):
         await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert sorted(await world.redis.keys("*")) == sorted(before)
+    key = world.keys.idem(TENANT, "k")
+    assert set(await world.redis.keys("*")) - set(before) == {key.encode()}
+    assert await world.redis.pttl(key) <= REFUSED_KEY_MS
 
 
 async def test_undoing_a_create_leaves_a_generation_alone_that_somebody_has_begun(world: World) -> None:
@@ -126,8 +131,10 @@ async def test_another_tenants_generation_is_unknown(world: World) -> None:
         await world.generations.get(stream_id, tenant="other")
     with pytest.raises(UnknownStream):
         await world.generations.stop(stream_id, tenant="other")
-    assert list(await world.generations.list(tenant="other")) == []
-    assert [meta.id for meta in await world.generations.list(tenant=TENANT)] == [stream_id]
+    with pytest.raises(UnknownStream):
+        await world.generations.delete(stream_id, tenant="other", timeout_s=1)
+    assert (await world.generations.list(tenant="other")).metas == []
+    assert [meta.id for meta in (await world.generations.list(tenant=TENANT)).metas] == [stream_id]
 
 
 async def test_ids_that_could_move_the_hash_tag_are_unknown(world: World) -> None:

@@ -25,6 +25,7 @@ def test_all_names_of_a_stream_share_its_hash_tag_and_all_of_the_queue_another()
     for name in (keys.ready, keys.ready_hi, keys.delayed, keys.dead, keys.open, keys.workers):
         assert name.startswith("bc:{jobs}:")
     assert keys.idem("tenant", "k") == "bc:idem:{tenant:k}"
+    assert keys.recent("tenant") == "bc:recent:{tenant}"
 
 
 async def test_meta_is_read_back_as_it_was_created(redis: fakeredis.FakeAsyncRedis) -> None:

@@ -24,6 +24,8 @@ from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.ports import StreamSink
 from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
+from broadcaster.log.keys import check_stream_id
+from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.web.services import LOCAL_TENANT, Services
 
@@ -73,6 +75,10 @@ class MemoryWorld:
     """Feed, reader, generations, streams and presence in one; ``away`` makes every read fail as a lost Redis does."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: nothing was created, everything answers."""
         self.streams: dict[str, MemoryStream] = {}
         self.away = False
         self.refusal: Exception | None = None
@@ -80,6 +86,7 @@ class MemoryWorld:
         self.viewers: dict[str, int] = {}
         self.requests: list[GenerationRequest] = []
         self.on_create: Callable[[str], None] = lambda generation_id: None
+        self.deleted: set[str] = set()
         self._keys: dict[str, tuple[str, str]] = {}
 
     # -- what a worker does
@@ -184,16 +191,21 @@ class MemoryWorld:
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         self._answer()
-        stream = self.streams.get(generation_id)
+        stream = self.streams.get(check_stream_id(generation_id))
         if stream is None or stream.meta.tenant != tenant or stream.meta.kind != "generation":
             raise UnknownStream("no generation has this id (or it was kept no longer)")
         return stream.meta
 
-    async def list(self, *, tenant: str, limit: int = 100) -> Sequence[Meta]:
+    async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
         self._answer()
-        metas = [stream.meta for stream in self.streams.values()]
-        mine = [meta for meta in reversed(metas) if meta.tenant == tenant and not meta.is_over]
-        return mine[:limit]
+        newest_first = builtins.list(enumerate(stream.meta for stream in self.streams.values()))[::-1]
+        fitting = [
+            (place, meta)
+            for place, meta in newest_first
+            if meta.tenant == tenant and (before is None or place < before) and which in ("all", _which(meta))
+        ]
+        last = fitting[limit - 1][0] if len(fitting) > limit else None
+        return Listed([meta for _, meta in fitting[:limit]], last)
 
     async def stop(self, generation_id: str, *, tenant: str) -> None:
         meta = await self.get(generation_id, tenant=tenant)
@@ -202,6 +214,13 @@ class MemoryWorld:
         if not meta.is_over:
             self.streams[generation_id].meta = replace(meta, stop="stopped")
             self.append(generation_id, Abort(reason="stopped"))
+
+    async def delete(self, generation_id: str, *, tenant: str, timeout_s: float) -> None:
+        if generation_id in self.deleted:
+            return
+        await self.stop(generation_id, tenant=tenant)
+        self.deleted.add(generation_id)
+        del self.streams[generation_id]
 
     # -- PresenceDoor and the rest
 
@@ -250,6 +269,10 @@ class MemoryFeeds:
         return await self.append(stream_id, [end], tenant=tenant)
 
 
+def _which(meta: Meta) -> Which:
+    return "over" if meta.is_over else "open"
+
+
 def _after(meta: Meta, entry: Entry, now_ms: int) -> Meta:
     """The meta once this entry is in the log."""
     if not is_terminal(entry.event):
@@ -276,6 +299,7 @@ async def memory_services(
         ping_log=world.ping,
         log_timeout_s=2.0,
         long_poll_timeout_s=10.0,
+        delete_timeout_s=10.0,
         default_model="local",
         default_max_tokens=512,
         routes=Routes({"claude*": "anthropic", "local": "local"}),

@@ -162,7 +162,7 @@ async def test_a_bad_parameter_is_named_with_the_part_it_is_in(client: httpx2.As
 async def test_a_model_that_no_route_serves_is_unknown(client: httpx2.AsyncClient) -> None:
     document = problem(await client.post("/v1/generations", json=GOOD | {"model": "gpt-0"}))
     assert document["code"] == "unknown_model"
-    assert "gpt-0" in document["detail"]
+    assert "gpt-0" not in document["detail"]
 
 
 async def test_an_announced_body_over_the_limit_is_refused_unread(client: httpx2.AsyncClient) -> None:

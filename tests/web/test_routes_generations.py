@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Attempt, Error, Finish, ReasoningDelta, Start, TextDelta, Usage
-from broadcaster.errors import StopNotDurable
+from broadcaster.errors import StopNotDurable, StopPending
 from broadcaster.web.services import Services
 from tests.support.front_end import DEADLINE_S, listen
 from tests.support.memory_world import EPOCH, NOW_MS, MemoryWorld
@@ -96,12 +96,21 @@ async def test_a_streamed_request_is_answered_with_the_stream(
     assert [each for each, _ in heard.entries] == [f"{EPOCH}-{seq}" for seq in (1, 2, 3)]
 
 
-async def test_who_cannot_read_a_stream_is_not_sent_one(client: httpx2.AsyncClient) -> None:
-    response = await client.post(URL, json={"prompt": "a", "stream": True})
+async def test_whoever_says_stream_gets_the_stream_whatever_it_accepts(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    world.on_create = lambda each: world.append(each, Finish())
+    body = {"prompt": "a", "stream": True}
+    heard = await listen(live_client, URL, method="POST", json=body, headers={"accept": "application/json"})
+    assert (heard.status, len(heard.entries)) == (200, 1)
+
+
+async def test_who_says_nothing_of_a_stream_is_answered_at_once(client: httpx2.AsyncClient) -> None:
+    response = await client.post(URL, json={"prompt": "a"}, headers=STREAM)
     assert (response.status_code, response.json()["status"]) == (202, "queued")
 
 
-async def test_the_list_has_open_generations_without_their_answers(
+async def test_the_list_has_the_newest_first_without_their_answers(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     for name in ("gen_a", "gen_b", "gen_c"):
@@ -111,14 +120,39 @@ async def test_the_list_has_open_generations_without_their_answers(
     world.viewers["gen_b"] = 3
     listed = (await client.get(URL)).json()["generations"]
     assert [(each["id"], each["status"], each["viewers"]) for each in listed] == [
+        ("gen_c", "finished", 0),
         ("gen_b", "running", 3),
         ("gen_a", "queued", 0),
     ]
     assert "text" not in listed[0]
 
 
+@pytest.mark.parametrize(("status", "found"), [("open", ["gen_2", "gen_0"]), ("over", ["gen_3", "gen_1"])])
+async def test_the_list_can_be_of_open_ones_or_of_those_that_are_over(
+    client: httpx2.AsyncClient, world: MemoryWorld, status: str, found: list[str]
+) -> None:
+    for n in range(4):
+        world.add(f"gen_{n}")
+        if n % 2:
+            world.append(f"gen_{n}", Finish())
+    assert [each["id"] for each in (await client.get(f"{URL}?status={status}")).json()["generations"]] == found
+
+
+async def test_the_list_comes_in_pages_that_name_the_next_one(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    for n in range(5):
+        world.add(f"gen_{n}")
+    found, before = [], ""
+    for size in (2, 2, 1):
+        page = (await client.get(f"{URL}?limit=2{before}")).json()
+        assert len(page["generations"]) == size
+        found += [each["id"] for each in page["generations"]]
+        before = f"&before={page['next_before']}"
+    assert page["next_before"] is None
+    assert found == [f"gen_{n}" for n in (4, 3, 2, 1, 0)]
+
+
 async def test_an_empty_list_is_a_list(client: httpx2.AsyncClient) -> None:
-    assert (await client.get(URL)).json() == {"generations": []}
+    assert (await client.get(URL)).json() == {"generations": [], "next_before": None}
 
 
 async def test_a_running_generation_shows_its_answer_so_far(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
@@ -170,44 +204,6 @@ async def test_a_log_that_has_expired_leaves_what_meta_knows(client: httpx2.Asyn
     assert (body["status"], body["text"], body["last_id"]) == ("finished", "", f"{EPOCH}-2")
 
 
-async def test_waiting_answers_when_it_is_over(
-    client: httpx2.AsyncClient, world: MemoryWorld, services: Services
-) -> None:
-    world.add("gen_a")
-    world.append("gen_a", TextDelta(id="0", delta="bl"))
-    waiting = asyncio.create_task(client.get(f"{URL}/gen_a?wait_s=9"))
-    await until_watched(services, "gen_a")
-    world.append("gen_a", TextDelta(id="0", delta="ue"))
-    world.append("gen_a", Finish())
-    body = (await waiting).json()
-    assert (body["status"], body["text"]) == ("finished", "blue")
-    assert not services.hub.viewers()
-
-
-async def test_waiting_for_a_queued_generation_sees_its_end(
-    client: httpx2.AsyncClient, world: MemoryWorld, services: Services
-) -> None:
-    world.add("gen_a")
-    waiting = asyncio.create_task(client.get(f"{URL}/gen_a?wait_s=9"))
-    await until_watched(services, "gen_a")
-    world.append("gen_a", Finish())
-    assert (await waiting).json()["status"] == "finished"
-
-
-async def test_waiting_in_vain_answers_what_there_is(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
-    world.add("gen_a")
-    world.append("gen_a", TextDelta(id="0", delta="bl"))
-    body = (await client.get(f"{URL}/gen_a?wait_s=0.01")).json()
-    assert (body["status"], body["text"]) == ("running", "bl")
-
-
-async def test_waiting_for_what_is_over_does_not_wait(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
-    world.add("gen_a")
-    world.append("gen_a", Finish())
-    async with asyncio.timeout(DEADLINE_S):
-        assert (await client.get(f"{URL}/gen_a?wait_s=1e9")).json()["status"] == "finished"
-
-
 async def test_stop_is_asked_once_or_twice_with_the_same_effect(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     world.add("gen_a")
     world.append("gen_a", TextDelta(id="0", delta="bl"))
@@ -229,6 +225,7 @@ async def test_another_tenants_generation_is_unknown(client: httpx2.AsyncClient,
     world.add("gen_a", tenant="somebody")
     assert (await client.get(f"{URL}/gen_a")).status_code == 404
     assert (await client.post(f"{URL}/gen_a/stop")).status_code == 404
+    assert (await client.delete(f"{URL}/gen_a")).status_code == 404
     assert (await client.get(URL)).json()["generations"] == []
 
 
@@ -240,10 +237,40 @@ async def test_while_the_log_is_away_every_call_may_be_repeated(client: httpx2.A
         await client.get(f"{URL}/gen_a"),
         await client.post(URL, json={"prompt": "a"}),
         await client.post(f"{URL}/gen_a/stop"),
+        await client.delete(f"{URL}/gen_a"),
     ]
     assert {(each.status_code, each.json()["code"], each.json()["retry"]) for each in answers} == {
         (503, "log_unavailable", True)
     }
+
+
+async def test_a_deleted_generation_is_gone_and_deleting_it_again_is_no_error(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    world.add("gen_a")
+    world.append("gen_a", TextDelta(id="0", delta="blue"))
+    for _ in range(2):
+        response = await client.delete(f"{URL}/gen_a")
+        assert (response.status_code, response.content) == (204, b"")
+    assert (await client.get(f"{URL}/gen_a")).json()["code"] == "unknown_stream"
+    assert (await client.get("/v1/streams/gen_a/events")).json()["code"] == "unknown_stream"
+
+
+async def test_a_viewer_of_a_deleted_generation_gets_its_end(
+    live_client: httpx2.AsyncClient, world: MemoryWorld, services: Services
+) -> None:
+    world.add("gen_a")
+    watching = asyncio.create_task(listen(live_client, "/v1/streams/gen_a/events"))
+    await until_watched(services, "gen_a")
+    assert (await live_client.delete(f"{URL}/gen_a")).status_code == 204
+    assert [data for _, data in (await watching).entries] == ['{"type":"abort","reason":"stopped"}']
+
+
+async def test_a_deletion_that_is_still_stopping_it_says_so(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_a")
+    world.refusal = StopPending("it is being stopped but has not ended yet; repeat the deletion")
+    response = await client.delete(f"{URL}/gen_a")
+    assert (response.status_code, response.json()["code"], response.json()["retry"]) == (503, "stop_pending", True)
 
 
 @pytest.mark.parametrize(

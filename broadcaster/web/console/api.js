@@ -11,7 +11,7 @@ export class Problem extends Error {
 
 /** `key`: sent again with the same body, it gives the generation that the first call made. */
 export const startGeneration = (body, key) => call("POST", "/v1/generations", body, { "idempotency-key": key });
-export const listGenerations = () => call("GET", "/v1/generations");
+export const listGenerations = (limit) => call("GET", `/v1/generations?limit=${limit}`);
 export const stopGeneration = (id) => call("POST", `${generationUrl(id)}/stop`);
 
 /** The whole generation, prompt and answer included. */

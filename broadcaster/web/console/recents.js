@@ -1,5 +1,5 @@
 /**
- * The generations that this browser knows: those the server lists (what is running), and those it has seen before.
+ * The generations that this browser knows: the newest that the server lists, and those it has seen before.
  * The memory is localStorage, shared by all tabs; without it (a private window) the list is what the server says.
  */
 
@@ -43,10 +43,14 @@ function store(byId) {
   return known;
 }
 
-/** What to list, newest first. What ran when last seen and is listed no more is asked about once. */
+/**
+ * What to list, newest first. What ran when last seen and is listed no more is asked about once; what is over and not in
+ * a complete list is kept no longer, or deleted.
+ */
 export async function refresh() {
-  const { generations } = await listGenerations();
+  const { generations, next_before: rest } = await listGenerations(KEPT);
   const listed = new Set(generations.map(({ id }) => id));
+  if (rest === null) write(read().filter(({ id, status }) => !isOver(status) || listed.has(id)));
   const vanished = read().filter(({ id, status }) => !isOver(status) && !listed.has(id));
   const found = await Promise.allSettled(vanished.map(({ id }) => getGenerationState(id)));
   const byId = new Map(read().map((known) => [known.id, known]));

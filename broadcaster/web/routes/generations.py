@@ -1,58 +1,68 @@
-"""``/v1/generations``: ask for an answer, look at it, wait for it, stop it."""
+"""``/v1/generations``: ask for an answer, look at it, wait for it, stop it, delete it.
+
+How an answer may be waited for without a stream: ``stream: false``, ``?wait_s=`` and ``Prefer: wait=`` when it is asked
+for, ``?wait_s=`` when it is looked at. Whatever ends the waiting early (time, drain, no room to wait), the generation
+goes on, and the answer then is its state.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 
-from broadcaster.hub.resolve import Finished
+from broadcaster.errors import Busy, LogUnavailable, UnknownModel
 from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
-from broadcaster.web.problems import problem_responses
+from broadcaster.web.json_body import StrictJsonRoute
+from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import GENERATION_ID_HEADER
 from broadcaster.web.views import read_whole, show_state, show_view
+from broadcaster.web.waiting import preferred_wait_s, wait_for_end
 
 LISTED_AT_MOST: Final = 100
-# How long a caller who hung up may go unnoticed, while it waits for a result.
-LOOK_UP_S: Final = 5.0
-DISCARDED_AT_ONCE: Final = 256 * 2**10
+LISTED: Final = 50
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
 
-router = APIRouter(prefix="/v1/generations", tags=["generations"])
+router = APIRouter(prefix="/v1/generations", tags=["generations"], route_class=StrictJsonRoute)
 
 
 @router.post(
     "",
     status_code=202,
-    response_model=schemas.GenerationState,
+    response_model=schemas.GenerationView | schemas.GenerationState,
     summary="Ask for an answer",
     operation_id="create_generation",
     responses={
         202: {
-            "description": "A worker takes it within moments. A repeated Idempotency-Key gives the same generation.",
+            "model": schemas.GenerationState,
+            "description": "A worker takes it within moments; or it was waited for and is not over yet. A repeated "
+            "Idempotency-Key gives the same generation.",
             "headers": {
                 "Location": {"schema": {"type": "string"}},
                 GENERATION_ID_HEADER: {"schema": {"type": "string"}},
+                "Idempotent-Replayed": {"schema": {"const": "true"}, "description": "an earlier call had started it"},
+                "Preference-Applied": {"schema": {"type": "string"}, "description": "`Prefer: wait=` was honoured"},
             },
         },
         200: {
-            "description": "With `stream: true` and `Accept: text/event-stream`: the stream itself",
+            "model": schemas.GenerationView,
+            "description": "With `stream: false`: it is over, this is the result. With `stream: true`: the stream",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **problem_responses(
             "invalid_request",
             "unknown_model",
-            "body_too_large",
             "unsupported_media_type",
             "idempotency_mismatch",
             "queue_full",
+            "busy",
             "log_unavailable",
         ),
     },
@@ -69,25 +79,75 @@ async def create_generation(
         Header(
             min_length=1,
             max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
+            pattern=schemas.IDEMPOTENCY_KEY,
             description="the same key and body again give the same generation, for a day",
         ),
     ] = None,
+    wait_s: Annotated[
+        float | None, Query(ge=0, allow_inf_nan=False, description="wait so long for the result, then answer 202")
+    ] = None,
+    prefer: Annotated[str, Header(description="`wait=10`: the same as `wait_s` (RFC 7240)")] = "",
 ) -> schemas.GenerationState | Response:
     """Starts a generation that outlives this request: nobody has to stay connected for it to go on."""
+    wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
     created = await services.generations.create(_wish(body, services), tenant=tenant, idempotency_key=idempotency_key)
     headers = {"Location": f"/v1/generations/{created.id}"}
     if not created.created:
         headers["Idempotent-Replayed"] = "true"
     meta = await services.generations.get(created.id, tenant=tenant)
-    if body.stream and "text/event-stream" in request.headers.get("accept", ""):
+    if body.stream:
         return await stream_events(services, meta, cursor=None, headers=headers)
-    response.headers.update({**headers, GENERATION_ID_HEADER: created.id})
+    response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
+    meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds)
+    if wait.is_asked_for and meta.is_over:
+        response.status_code = 200
+        return await _show_view(services, meta)
     return (await _show_states(services, [meta]))[0]
+
+
+class _Wait(NamedTuple):
+    """Whether the caller wants to wait for the result, how long, and what it is told of that."""
+
+    is_asked_for: bool
+    seconds: float
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, body: schemas.GenerationBody, *, wait_s: float | None, prefer: str, services: Services) -> _Wait:
+        """The query wins over the preference, and both over the longest wait of ``stream: false``."""
+        if body.stream and wait_s is not None:
+            fault = Fault("query", "wait_s", "a stream is not waited for: leave out wait_s, or stream: true")
+            raise InvalidRequest(fault.detail, faults=[fault])
+        longest_s = services.long_poll_timeout_s
+        preferred_s = preferred_wait_s(prefer)
+        if wait_s is not None:
+            return cls(True, min(wait_s, longest_s), {})
+        if preferred_s is not None and not body.stream:
+            applied_s = min(preferred_s, longest_s)
+            return cls(True, applied_s, {"Preference-Applied": f"wait={applied_s:.0f}"})
+        is_asked_for = body.stream is False
+        return cls(is_asked_for, longest_s if is_asked_for else 0, {})
+
+
+async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_s: float) -> Meta:
+    """The meta once it is over, or as it is when there was no more time, or no room, to wait."""
+    if meta.is_over or wait_s == 0:
+        return meta
+    try:
+        await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s)
+    except LogUnavailable:
+        raise
+    except Busy:
+        return meta  # it was started all the same: the caller must learn its id
+    return await services.generations.get(meta.id, tenant=meta.tenant)
 
 
 def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
     model = body.model or services.default_model
-    services.routes.provider_for(model)  # raises UnknownModel
+    try:
+        services.routes.provider_for(model)
+    except UnknownModel:
+        raise UnknownModel("no route of this server serves the model that was asked for") from None
     wish = {
         "messages": body.conversation(),
         "system": body.system,
@@ -107,14 +167,27 @@ def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest
 
 @router.get(
     "",
-    summary="What runs",
+    summary="Your generations",
     operation_id="list_generations",
-    responses=problem_responses("log_unavailable"),
+    responses=problem_responses("invalid_request", "log_unavailable"),
 )
-async def list_generations(services: ServicesHere, tenant: Tenant) -> schemas.GenerationList:
-    """The caller's open generations, newest first, without their answers."""
-    metas = await services.generations.list(tenant=tenant, limit=LISTED_AT_MOST)
-    return schemas.GenerationList(generations=await _show_states(services, metas))
+async def list_generations(
+    services: ServicesHere,
+    tenant: Tenant,
+    status: Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")] = "all",
+    limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
+    before: Annotated[
+        str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
+    ] = None,
+) -> schemas.GenerationList:
+    """The caller's newest generations without their answers. A thousand are listed, for as long as they are kept."""
+    listed = await services.generations.list(
+        tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
+    )
+    return schemas.GenerationList(
+        generations=await _show_states(services, listed.metas),
+        next_before=None if listed.next_before is None else str(listed.next_before),
+    )
 
 
 @router.get(
@@ -122,7 +195,7 @@ async def list_generations(services: ServicesHere, tenant: Tenant) -> schemas.Ge
     summary="One generation and its answer so far",
     operation_id="get_generation",
     response_model=schemas.GenerationView | schemas.GenerationState,
-    responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable"),
+    responses=problem_responses("unknown_stream", "invalid_request", "busy", "log_unavailable"),
 )
 async def get_generation(
     *,
@@ -138,12 +211,29 @@ async def get_generation(
     """Status, attempt, usage, viewers, and the text and parts so far; `wait_s` waits for the end without SSE."""
     meta = await services.generations.get(generation_id, tenant=tenant)
     if wait_s > 0 and not meta.is_over:
-        await _wait_for_end(services, request, meta=meta, wait_s=min(wait_s, services.long_poll_timeout_s))
+        wait_s = min(wait_s, services.long_poll_timeout_s)
+        await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s)
         meta = await services.generations.get(generation_id, tenant=tenant)
     if not parts:
         return (await _show_states(services, [meta]))[0]
-    (viewers,) = await count_viewers(services, [meta.id])
-    return show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers)
+    return await _show_view(services, meta)
+
+
+@router.delete(
+    "/{generation_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete it",
+    operation_id="delete_generation",
+    responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
+)
+async def delete_generation(services: ServicesHere, tenant: Tenant, generation_id: GenerationId) -> Response:
+    """Stops it, waits for its end, and forgets request and answer; its Idempotency-Key starts a new one from then on.
+
+    Who watches it gets the end; who comes later gets 404. Deleting again is 204 for an hour, then 404.
+    """
+    await services.generations.delete(generation_id, tenant=tenant, timeout_s=services.delete_timeout_s)
+    return Response(status_code=204)
 
 
 @router.post(
@@ -151,7 +241,7 @@ async def get_generation(
     status_code=202,
     summary="Stop it",
     operation_id="stop_generation",
-    responses=problem_responses("unknown_stream", "log_unavailable", "stop_not_durable"),
+    responses=problem_responses("unknown_stream", "unsupported_media_type", "log_unavailable", "stop_not_durable"),
 )
 async def stop_generation(
     services: ServicesHere, tenant: Tenant, generation_id: GenerationId
@@ -173,27 +263,13 @@ async def _show_states(services: Services, metas: Sequence[Meta]) -> list[schema
     ]
 
 
+async def _show_view(services: Services, meta: Meta) -> schemas.GenerationView:
+    (viewers,) = await count_viewers(services, [meta.id])
+    return show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers)
+
+
 async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:
     """Viewers over all front-ends; those here are known at once, while presence is told every few seconds."""
     here = services.hub.viewers()
     counts = await services.presence.count(ids)
     return [max(count, here.get(each, 0)) for each, count in zip(ids, counts, strict=True)]
-
-
-async def _wait_for_end(services: Services, request: Request, *, meta: Meta, wait_s: float) -> None:
-    """Watch the live tail, reading nothing of it, until the stream is over, the time is, or the caller is gone."""
-    deadline = time.monotonic() + wait_s
-    (tail,) = await services.streams.tails([meta.id])
-    viewer = await services.hub.join(meta.id, cursor=tail.last, timeout_s=services.log_timeout_s)
-    if isinstance(viewer, Finished):
-        return
-    try:
-        while (left_s := deadline - time.monotonic()) > 0:
-            if viewer.pull(DISCARDED_AT_ONCE):
-                continue
-            if viewer.is_over:
-                return
-            if not await viewer.wait(min(left_s, LOOK_UP_S)) and await request.is_disconnected():
-                return
-    finally:
-        viewer.leave()

@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 
 from broadcaster.errors import LogUnavailable
+from broadcaster.web.problems import problem_responses
 from broadcaster.web.schemas import Health, Readiness
 from broadcaster.web.services import Services, ServicesHere
 
@@ -18,7 +19,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Is the process alive?", operation_id="health")
+@router.get("/healthz", summary="Is the process alive?", operation_id="health", responses=problem_responses())
 async def healthz() -> Health:
     """Always 200 while the process can answer: restart it only when this fails."""
     return Health(status="ok")
@@ -30,7 +31,8 @@ async def healthz() -> Health:
     summary="Should requests be sent here?",
     operation_id="readiness",
     responses={
-        503: {"model": Readiness, "description": "Not now: the log does not answer, or this process is leaving"}
+        503: {"model": Readiness, "description": "Not now: the log does not answer, or this process is leaving"},
+        **problem_responses(),
     },
 )
 async def readyz(services: ServicesHere, response: Response) -> Readiness:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
@@ -52,7 +52,7 @@ router = APIRouter(prefix="/v1/streams", tags=["streams"])
             },
         },
         204: {"description": "The cursor is the terminal event's own: no more to come"},
-        **problem_responses("bad_cursor", "unknown_dialect", "unknown_stream"),
+        **problem_responses("invalid_request", "bad_cursor", "unknown_dialect", "unknown_stream"),
     },
 )
 async def follow(
@@ -63,6 +63,7 @@ async def follow(
     after: Annotated[str, Query(description="the same cursor, for who cannot send headers")] = "",
     dialect: Annotated[str, Query(description=f"one of: {', '.join(ENCODERS)}")] = NATIVE.name,
     wait_s: Annotated[float, Query(ge=0, allow_inf_nan=False, description="hold for a stream not created yet")] = 0,
+    replay: Annotated[Literal["events"], Query(description="what a late joiner gets: every event")] = "events",
 ) -> Response:
     """Replays what comes after the cursor, then follows live, until the one terminal event.
 
@@ -73,7 +74,7 @@ async def follow(
     cursor = Cursor.parse(given) if given else None
     encoder = ENCODERS.get(dialect)
     if encoder is None:
-        raise UnknownDialect(f"no dialect {dialect!r}; served: {', '.join(ENCODERS)}")
+        raise UnknownDialect(f"no such dialect; served: {', '.join(ENCODERS)}")
     try:
         meta = await _find(services, stream_id, tenant=tenant, wait_s=min(wait_s, services.long_poll_timeout_s))
         return await stream_events(services, meta, cursor=cursor, encoder=encoder)

@@ -1,0 +1,74 @@
+"""Waiting for a generation's end without a stream.
+
+Rules
+1. A waiter is a viewer that reads nothing: it shares the stream's room, counts against ``max_viewers``, and is sent
+   away by a drain.
+2. It begins at the log's end: however long the answer is already, waiting for the rest costs nothing.
+3. A caller who hangs up gives its place back at once; the generation goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, cast
+
+from fastapi import Request
+
+from broadcaster.hub.resolve import Finished
+from broadcaster.hub.viewer import Viewer
+from broadcaster.web.services import Services
+from broadcaster.web.sse import TRANSPORT_EXTENSION, Connection
+
+# How long a caller who hung up may go unnoticed on a server that does not tell (not our own runner).
+LOOK_UP_S: Final = 5.0
+DISCARDED_AT_ONCE: Final = 256 * 2**10
+
+_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.ASCII | re.IGNORECASE)
+
+
+async def wait_for_end(services: Services, request: Request, *, generation_id: str, wait_s: float) -> None:
+    """Until the stream is over, the time is, this front-end drains, or the caller is gone.
+
+    Raises Busy when nobody more may wait here, LogUnavailable when the log does not answer.
+    """
+    deadline = time.monotonic() + wait_s
+    (tail,) = await services.streams.tails([generation_id])
+    viewer = await services.hub.join(generation_id, cursor=tail.last, timeout_s=services.log_timeout_s)
+    if isinstance(viewer, Finished):
+        return
+    with _leaving_with_the_caller(viewer, request):
+        while (left_s := deadline - time.monotonic()) > 0:
+            if viewer.pull(DISCARDED_AT_ONCE):
+                continue
+            if viewer.is_over:
+                return
+            if not await viewer.wait(min(left_s, LOOK_UP_S)) and await request.is_disconnected():
+                return
+
+
+def preferred_wait_s(prefer: str) -> float | None:
+    """The seconds of ``Prefer: wait=10`` (RFC 7240, 4.3); None when there are none, or they make no sense."""
+    found = _WAIT.search(prefer)
+    return None if found is None else float(found[1])
+
+
+@contextmanager
+def _leaving_with_the_caller(viewer: Viewer, request: Request) -> Iterator[None]:
+    extensions = cast(Mapping[str, object], request.scope.get("extensions") or {})
+    connection = cast(Connection | None, extensions.get(TRANSPORT_EXTENSION))
+
+    def leave(_: asyncio.Future[None]) -> None:
+        viewer.leave()
+
+    if connection is not None:
+        connection.lost.add_done_callback(leave)
+    try:
+        yield
+    finally:
+        if connection is not None:
+            connection.lost.remove_done_callback(leave)
+        viewer.leave()
