@@ -87,7 +87,7 @@ async def test_without_a_front_end_the_command_says_what_to_do(stack: Stack) -> 
     ("module", "settings", "words"),
     [
         ("worker", {"BROADCASTER_REDIS_URL": ""}, b"set BROADCASTER_REDIS_URL"),
-        ("worker", {"BROADCASTER_ROUTES": '{"x*": "nobody"}'}, b"unknown providers: nobody"),
+        ("worker", {"BROADCASTER_ROUTES": '{"*": "nobody"}'}, b"unknown providers: nobody"),
         ("worker", {"BROADCASTER_LEASE_TTL_S": "-1"}, b"BROADCASTER_LEASE_TTL_S"),
         ("broadcaster serve", {"BROADCASTER_REDIS_URL": ""}, b"set BROADCASTER_REDIS_URL"),
         ("broadcaster serve", {"BROADCASTER_HOST": "0.0.0.0"}, b"loopback"),
