@@ -12,8 +12,8 @@
 | anything else | again, after the back-off (core/webhook_schedule.py) |
 
 An attempt is counted before anything is done for it, so that a webhook nobody can deliver is given up in the end. The
-call is made only while the lease lasts for the whole of it: no two workers call at the same time. What this process logs
-holds the host, never the rest of the URL.
+call is made only while the lease lasts for the whole of it: no two workers call at the same time. What this process
+logs holds the host, never the rest of the URL.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _log = structlog.get_logger(__name__)
 # What a lease holds beyond one call: reading the log, writing down the end.
 LEASE_MARGIN_S: Final = 10.0
 _WRITE_AGAIN_S: Final = 0.25
+_LOOK_AGAIN_MS: Final = 1000
 _HOST_FAILS_S: Final = 5.0
 _FAILING_HOSTS_KEPT: Final = 1000
 
@@ -105,6 +106,8 @@ class WebhookDelivery:
     async def deliver(self, taken: TakenWebhook, *, taken_at_s: float) -> None:
         """Bring it one step further; ``taken_at_s`` is the loop's time just before it was taken."""
         meta = await self._streams.meta(taken.generation_id)
+        if meta is None:
+            _log.warning("webhook_dropped", stream=taken.generation_id, why="its generation is known no more")
         if meta is None or meta.webhook is None or meta.webhook.state is not WebhookState.PENDING:
             await self._pending.settle(taken, WebhookSettled.DONE)
         elif not meta.is_over:
@@ -135,13 +138,13 @@ class WebhookDelivery:
         finally:
             self._calls -= Counter([url.host])
         if end is None:
-            await self._pending.settle(taken, WebhookSettled.DONE)
+            await self._pending.settle(taken, WebhookSettled.AGAIN, delay_ms=_LOOK_AGAIN_MS)
             return
         _tell_log(end, meta, url)
         await self._write_down(taken, end, until_s=until_s)
 
     async def _attempt(self, meta: Meta, url: WebhookUrl, *, call_by_s: float) -> End | None:
-        """One call and what it means; None when another worker has told it meanwhile."""
+        """One call and what it means; None when its meta changed meanwhile: then the table has another row."""
         attempt = await self._pending.begin(meta.id, max_attempts=self.bounds.max_attempts)
         if attempt == 0:
             return None

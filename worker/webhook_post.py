@@ -78,7 +78,7 @@ class WebhookPoster:
     async def post(self, url: WebhookUrl, *, headers: Mapping[str, str], body: bytes) -> Answer:
         """Call it. Raises PostFailed: (1) ``timeout``; (2) ``unresolved``, the name has no address now; (3)
         ``address_refused``, it has none we may reach, which is final; (4) ``unreachable`` or ``tls``, no connection;
-        (5) ``disconnected`` or ``bad_answer``, a connection but no proper answer.
+        (5) ``no_answer``: the connection broke, or what came was not HTTP.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -152,10 +152,10 @@ def _fault_of(error: httpx2.TransportError) -> str:
         return "tls" if any(isinstance(each, ssl.SSLError) for each in _chain(error)) else "unreachable"
     if isinstance(error, httpx2.TimeoutException):
         return "timeout"
-    return "bad_answer" if isinstance(error, httpx2.RemoteProtocolError) else "disconnected"
+    return "no_answer"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__
+        error = error.__cause__ or error.__context__  # httpcore2 raises in the place of what it maps, without a cause
