@@ -153,7 +153,12 @@ async def run(settings: Settings) -> None:
             ]
             if engine.courier is not None:
                 taking.append(tasks.create_task(engine.courier.run()))
-            _log.info("worker_ready", worker=worker_id, concurrency=settings.concurrency)
+            _log.info(
+                "worker_ready",
+                worker=worker_id,
+                concurrency=settings.concurrency,
+                webhooks=engine.courier is not None,
+            )
             await asked_to_end.wait()
             for task in taking:
                 task.cancel()
