@@ -22,9 +22,14 @@ READ_AT_ONCE: Final = 1000
 
 
 async def read_answer(streams: Streams, generation_id: str) -> FoldState | None:
-    """The log folded to its end; None when it is not there any more, or not whole. Raises LogUnavailable."""
+    """The log folded to its end; None when it is not there any more, or not whole. Raises LogUnavailable.
+
+    Of a log that is gone only the terminal event is read, which meta keeps: it is not the first one.
+    """
     fold, last = Fold(), START
     while entries := await streams.read(generation_id, after=last, count=READ_AT_ONCE):
+        if last == START and entries[0].seq != 1:
+            return None
         for entry in entries:
             fold.apply(entry.event)
         last = entries[-1].cursor

@@ -8,10 +8,10 @@ Delete stops first, waits for the terminal event (viewers get it), then forgets 
 deletion.py for what stays.
 
 How two creates with one key meet a full queue (or too many webhooks owed). The one who wrote the meta undoes it when it
-gets no place; one who only repeats may have got a place meanwhile. So (1) the key is first shortened, not removed; (2) a
-repeat that got a place marks the meta (``keep``) before it answers; (3) the undo leaves a marked one alone, and is then
-no refusal; (4) whoever succeeds with somebody else's key prolongs it. A mark that comes too late finds nothing, and the
-repeat starts over.
+gets no place; one who only repeats may have got a place meanwhile. So (1) the key is first shortened, not removed;
+(2) a repeat that got a place marks the meta (``keep``) before it answers; (3) the undo leaves a marked one alone, and
+is then no refusal; (4) whoever succeeds with somebody else's key prolongs it. A mark that comes too late finds nothing,
+and the repeat starts over.
 """
 
 from __future__ import annotations
