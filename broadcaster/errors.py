@@ -10,6 +10,7 @@
     │   ├── StreamExists        409 stream_exists: the id is taken, or by another configuration
     │   ├── StreamClosed        409 stream_closed: its terminal event is written
     │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
+    │   ├── WebhookNotAllowed   400 webhook_not_allowed: webhooks are off, or not for this URL
     │   ├── UnknownStream       404 unknown_stream: nothing is known under this id
     │   └── IdempotencyMismatch 422 idempotency_mismatch: same key, another body
     ├── Busy                    come back later                              (503, retry: yes)
@@ -65,6 +66,12 @@ class UnknownModel(InvalidInput):
     """No route of the settings serves the model."""
 
     code = "unknown_model"
+
+
+class WebhookNotAllowed(InvalidInput):
+    """Webhooks are off, or the operator's settings do not let one go to this URL."""
+
+    code = "webhook_not_allowed"
 
 
 class UnknownStream(InvalidInput):

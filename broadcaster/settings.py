@@ -7,15 +7,18 @@ and the README's table are printed from here.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from broadcaster.core.routing import BUILT_IN, Routes
+from broadcaster.core.webhook_signature import read_secrets
+from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError, UnknownModel
 from broadcaster.lifeline import PARENT_VARIABLE
 
@@ -98,6 +101,21 @@ class Settings(BaseSettings):
     generation_timeout_s: float = Field(1800, gt=0, description="total deadline of one attempt")
     drain_s: float = Field(20, ge=0, description="how long a worker that ends lets its generations finish")
 
+    # -- webhooks: front-ends admit them, workers deliver them; set these for both
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="where webhooks may go: `hooks.example.com`, `*.example.com`, `*` (commas or JSON); none: off"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="signs webhooks: `whsec_` and base64, or ≥ 24 characters; several, parted by spaces, rotate"
+    )
+    webhook_timeout_s: float = Field(10, gt=0, description="longest wait for a receiver, in all, at one attempt")
+    webhook_max_attempts: int = Field(8, ge=1, le=50, description="most attempts to deliver one webhook")
+    webhook_concurrency: int = Field(16, ge=1, description="most webhooks one worker delivers at once")
+    webhook_max_bytes: int = Field(
+        2**20, ge=4096, description="a larger webhook goes without the answer's text and parts"
+    )
+    max_webhooks: int = Field(10_000, ge=1, description="most webhooks owed; beyond it 503 busy")
+
     # -- models
     default_model: str = Field("local", description="the model of a request that names none")
     routes: dict[str, str] = Field(
@@ -166,6 +184,24 @@ class Settings(BaseSettings):
         if taken := sorted(value.keys() & set(BUILT_IN)):
             raise ValueError(f"PROVIDERS must not name a provider that exists already: {', '.join(taken)}")
         return value
+
+    @field_validator("webhook_hosts", mode="before")
+    @classmethod
+    def _hosts_in_a_line(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.lstrip().startswith("[") else [each for each in value.split(",") if each]
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _hosts_are_some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        WebhookHosts(value)
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret_is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and read_secrets(value.get_secret_value()) else None
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Settings:
@@ -248,6 +284,10 @@ _CONTRADICTIONS: Final = (
     _Contradiction(
         lambda it: it.heartbeat_s >= _CLIENT_IDLE_S,
         f"BROADCASTER_HEARTBEAT_S must be below {_CLIENT_IDLE_S}: clients take a quiet connection for lost",
+    ),
+    _Contradiction(
+        lambda it: bool(it.webhook_hosts) and it.webhook_secret is None,
+        "BROADCASTER_WEBHOOK_HOSTS needs a BROADCASTER_WEBHOOK_SECRET: receivers must be able to tell who calls",
     ),
     _Contradiction(_has_bad_route, "BROADCASTER_ROUTES holds a re: pattern that is no regular expression"),
     _Contradiction(

@@ -36,6 +36,7 @@ from worker.attempt import AttemptTimes
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
+from worker.webhook_wiring import open_courier
 
 _log = structlog.get_logger(__name__)
 
@@ -96,7 +97,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         control = ControlListener(connection, worker_id=worker_id)
         times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
-        engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers)
+        courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
+        engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield engine, sweeper
 
 
@@ -149,12 +151,22 @@ async def run(settings: Settings) -> None:
                 tasks.create_task(runner.take_silent()),
                 tasks.create_task(sweeper.run(every_s=settings.lease_ttl_s / 5)),
             ]
-            _log.info("worker_ready", worker=worker_id, concurrency=settings.concurrency)
+            if engine.courier is not None:
+                taking.append(tasks.create_task(engine.courier.run()))
+            _log.info(
+                "worker_ready",
+                worker=worker_id,
+                concurrency=settings.concurrency,
+                webhooks=engine.courier is not None,
+            )
             await asked_to_end.wait()
             for task in taking:
                 task.cancel()
             await asyncio.wait(taking)
-            await runner.drain(grace_s=settings.drain_s)
+            drains = [runner.drain(grace_s=settings.drain_s)]
+            if engine.courier is not None:
+                drains.append(engine.courier.drain(grace_s=settings.drain_s))
+            await asyncio.gather(*drains)
             # Unsaid, the goodbye costs nothing but time: the worker's lease lapses by itself.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):

@@ -27,6 +27,7 @@ from broadcaster.log.writer import StreamWriter
 from worker.attempt import Attempt, AttemptEnd, AttemptTimes, start
 from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
+from worker.webhooks import WebhookCourier
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ class Engine:
     steadiness: Steadiness
     control: ControlListener
     providers: Providers
+    courier: WebhookCourier | None = None  # None: webhooks are off
 
 
 @dataclass(frozen=True, slots=True)

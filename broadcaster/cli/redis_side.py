@@ -12,6 +12,7 @@ import typer
 
 from broadcaster.cli.failures import CommandFailed, ExitCode
 from broadcaster.cli.words import masked
+from broadcaster.core.webhook_schedule import longest_s
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
@@ -22,6 +23,7 @@ from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
+from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.settings import Settings
 
 RedisUrl = Annotated[str | None, typer.Option("--redis-url", help="the Redis; without it BROADCASTER_REDIS_URL")]
@@ -77,6 +79,7 @@ def _generations(settings: Settings, connection: LogConnection, streams: Streams
         live_ttl_ms=int(settings.live_ttl_s * 1000),
         retention_ms=int(settings.retention_s * 1000),
         idempotency_ttl_ms=int(settings.idempotency_ttl_s * 1000),
+        webhook_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
     )
     return Generations(
         connection,
@@ -85,6 +88,7 @@ def _generations(settings: Settings, connection: LogConnection, streams: Streams
         claims=Claims(connection, policy, owner=_OWNER),
         streams=streams,
         steadiness=Steadiness(connection, lease_ttl_s=settings.lease_ttl_s),
+        webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
     )
 
 

@@ -1,16 +1,17 @@
 """Generations as their callers see them: create, look up, list, stop, delete.
 
-Create writes, in this order: idempotency key (SET NX) → meta ``queued`` → open index and job → the tenant's recent
-ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the same key does the missing
-steps (each is "once"), and the sweep gives a job to what is open and has none.
+Create writes, in this order: idempotency key (SET NX) → meta ``queued`` → promise of the webhook → open index and job
+→ the tenant's recent ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the
+same key does the missing steps (each is "once"), and the sweep gives a job to what is open and has none.
 
 Delete stops first, waits for the terminal event (viewers get it), then forgets the key, the log and the request; see
 deletion.py for what stays.
 
-How two creates with one key meet a full queue. The one who wrote the meta undoes it when it gets no place; one who only
-repeats may have got a place meanwhile. So (1) the key is first shortened, not removed; (2) a repeat that got a place
-marks the meta (``keep``) before it answers; (3) the undo leaves a marked one alone, and is then no refusal; (4) whoever
-succeeds with somebody else's key prolongs it. A mark that comes too late finds nothing, and the repeat starts over.
+How two creates with one key meet a full queue (or too many webhooks owed). The one who wrote the meta undoes it when it
+gets no place; one who only repeats may have got a place meanwhile. So (1) the key is first shortened, not removed;
+(2) a repeat that got a place marks the meta (``keep``) before it answers; (3) the undo leaves a marked one alone, and
+is then no refusal; (4) whoever succeeds with somebody else's key prolongs it. A mark that comes too late finds nothing,
+and the repeat starts over.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ import msgspec
 import structlog
 
 from broadcaster.core.events import FORMAT_VERSION
-from broadcaster.errors import Busy, LogUnavailable, QueueFull, StopNotDurable, StopPending, UnknownStream
+from broadcaster.errors import (
+    Busy,
+    LogUnavailable,
+    QueueFull,
+    StopNotDurable,
+    StopPending,
+    UnknownStream,
+    WebhookNotAllowed,
+)
 from broadcaster.log.claims import Claims, Outcome
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import Deletion
@@ -39,6 +48,7 @@ from broadcaster.log.recents import Recents
 from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
+from broadcaster.log.webhooks import PendingWebhooks
 
 META_OUTLIVES_LOG_MS: Final = 3_600_000
 _ID_BYTES: Final = 16
@@ -69,21 +79,27 @@ class GenerationRequest:
     on_worker_loss: Literal["retry", "fail"] = "retry"
     on_abandon: Literal["continue", "cancel"] = "continue"
     retention_s: float | None = None
+    webhook: Mapping[str, Any] | None = None
 
     @classmethod
     def again(cls, meta: Meta) -> GenerationRequest:
         """What was asked for when this generation was created (a requeued dead letter asks for it once more)."""
+        hook = meta.webhook
+        asked_ms = hook.asked_retention_ms if hook is not None else None
         return cls(
             model=meta.model,
             request=meta.request,
             on_worker_loss="fail" if meta.on_worker_loss == "fail" else "retry",
             on_abandon="cancel" if meta.on_abandon == "cancel" else "continue",
-            retention_s=meta.retention_ms / 1000,
+            retention_s=(meta.retention_ms if asked_ms is None else asked_ms) / 1000,
+            webhook=None if hook is None else {"url": hook.url, "events": hook.events},
         )
 
     def digest(self) -> str:
         """Hash by which an Idempotency-Key knows its body again."""
         parts = [self.model, dict(self.request), self.on_worker_loss, self.on_abandon, self.retention_s]
+        if self.webhook is not None:  # bodies without one keep the hash that earlier versions gave them
+            parts.append(dict(self.webhook))
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
@@ -97,11 +113,12 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class GenerationLives:
-    """How long things are kept, in milliseconds."""
+    """How long things are kept, in milliseconds. ``webhook_ms``: what a webhook tells, until it is told."""
 
     live_ttl_ms: int
     retention_ms: int
     idempotency_ttl_ms: int
+    webhook_ms: int = 0
 
 
 class Generations:
@@ -116,7 +133,9 @@ class Generations:
         claims: Claims,
         streams: Streams,
         steadiness: Steadiness,
+        webhooks: PendingWebhooks | None = None,
     ) -> None:
+        """Without ``webhooks`` a request that asks for one is refused."""
         self._redis = connection.redis
         self._keys = connection.keys
         self._lives = lives
@@ -124,6 +143,7 @@ class Generations:
         self._claims = claims
         self._streams = streams
         self._steadiness = steadiness
+        self._webhooks = webhooks
         self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
         self._recents = Recents(connection)
         self._listing = Listing(self._recents, streams, queue, keep_ms=lives.live_ttl_ms + META_OUTLIVES_LOG_MS)
@@ -132,9 +152,11 @@ class Generations:
     async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
         """Start a generation; a worker takes it within moments.
 
-        Raises QueueFull (nothing is left behind) and IdempotencyMismatch (same key, another body). A key whose
-        generation was deleted starts a new one.
+        Raises QueueFull and Busy (too many webhooks owed), both without leaving anything behind, and
+        IdempotencyMismatch (same key, another body). A key whose generation was deleted starts a new one.
         """
+        if request.webhook is not None and self._webhooks is None:
+            raise WebhookNotAllowed("webhooks are off here")
         for _ in range(_CREATE_TRIES):
             created = await self._try_to_create(request, tenant=tenant, key=idempotency_key)
             if created is not None:
@@ -209,16 +231,25 @@ class Generations:
                 return None
             if meta.status != "queued":
                 return Created(generation_id, created=False)
-        is_refused = await self._queue.enqueue(generation_id) < 0
-        if is_refused:
+        refusal = await self._enqueue(generation_id, request)
+        if refusal is not None:
             if not written or await self._undo(generation_id, tenant=tenant, key=key):
-                raise QueueFull("as many generations wait as the settings allow; try again later")
+                raise refusal
         elif not written and not await self._keep(generation_id):
             return None
-        if key is not None and (is_refused or not (is_first and written)):
+        if key is not None and (refusal is not None or not (is_first and written)):
             await self._idempotency.prolong(tenant, key, generation_id=generation_id)
         await self._record(generation_id, request, tenant=tenant)
         return Created(generation_id, created=written)
+
+    async def _enqueue(self, generation_id: str, request: GenerationRequest) -> Busy | None:
+        """Promise its webhook and give it its job, in this order; or why not."""
+        if request.webhook is not None and self._webhooks is not None:
+            if not await self._webhooks.promise(generation_id):
+                return Busy("as many webhooks are owed as the settings allow; try again later")
+        if await self._queue.enqueue(generation_id) < 0:
+            return QueueFull("as many generations wait as the settings allow; try again later")
+        return None
 
     async def _write_meta(
         self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None
@@ -231,8 +262,11 @@ class Generations:
             "request": msgspec.json.encode(dict(request.request)),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
-            "retention_ms": self._retention_ms(request),
+            "retention_ms": self._kept_ms(request),
         }
+        if request.webhook is not None:
+            fields["webhook"] = msgspec.json.encode(dict(request.webhook))
+            fields["asked_retention_ms"] = self._retention_ms(request)
         if key is not None:
             fields["idempotency_key"] = key
         flat = [part for pair in fields.items() for part in pair]
@@ -245,7 +279,10 @@ class Generations:
         if key is not None:
             await self._idempotency.shorten(tenant, key, generation_id=generation_id)
         with log_errors():
-            return bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
+            forgotten = bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
+        if forgotten and self._webhooks is not None:
+            await self._webhooks.withdraw([generation_id])
+        return forgotten
 
     async def _keep(self, generation_id: str) -> bool:
         with log_errors():
@@ -253,11 +290,15 @@ class Generations:
 
     async def _record(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> None:
         """Put it into the tenant's list. It runs already: a list that misses it finds it in the open index."""
-        keep_ms = self._lives.live_ttl_ms + self._retention_ms(request) + META_OUTLIVES_LOG_MS
+        keep_ms = self._lives.live_ttl_ms + self._kept_ms(request) + META_OUTLIVES_LOG_MS
         try:
             await self._recents.record(tenant, generation_id, keep_ms=keep_ms)
         except LogUnavailable:
             _log.warning("recent_later", stream=generation_id)
+
+    def _kept_ms(self, request: GenerationRequest) -> int:
+        asked_ms = self._retention_ms(request)
+        return asked_ms if request.webhook is None else max(asked_ms, self._lives.webhook_ms)
 
     def _retention_ms(self, request: GenerationRequest) -> int:
         return self._lives.retention_ms if request.retention_s is None else int(request.retention_s * 1000)

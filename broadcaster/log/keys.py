@@ -25,7 +25,17 @@ def check_stream_id(stream_id: str) -> str:
 class Keys:
     """Names under one prefix (setting ``KEY_PREFIX``)."""
 
-    __slots__ = ("_prefix", "dead", "delayed", "open", "ready", "ready_hi", "workers")
+    __slots__ = (
+        "_prefix",
+        "dead",
+        "delayed",
+        "open",
+        "ready",
+        "ready_hi",
+        "webhooks_due",
+        "webhooks_promised",
+        "workers",
+    )
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -34,6 +44,9 @@ class Keys:
         self.delayed = f"{prefix}:{{jobs}}:delayed"
         self.dead = f"{prefix}:{{jobs}}:dead"
         self.open = f"{prefix}:{{jobs}}:open"
+        # Sorted sets: generation id → when its webhook is due (or its lease ends); when to look whether it is over.
+        self.webhooks_due = f"{prefix}:{{jobs}}:webhooks"
+        self.webhooks_promised = f"{prefix}:{{jobs}}:webhooks:promised"
         self.workers = f"{prefix}:{{jobs}}:workers"
 
     def log(self, stream_id: str) -> str:

@@ -27,6 +27,7 @@ from broadcaster.log.connect import LogConnection, later, log_errors
 from broadcaster.log.queue import Job, Queue
 from broadcaster.log.scripts import HEARTBEAT, RENEW, Call, run_all
 from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.webhooks import promise_again
 from broadcaster.log.writer import StreamWriter
 
 _log = structlog.get_logger(__name__)
@@ -184,6 +185,9 @@ class LeaseKeeper:
                 if code >= 0 and not writer.is_settled:
                     await self._queue.create_group()
                     await self._queue.enqueue(writer.stream_id)
+                    if "webhook" in meta:
+                        with log_errors():
+                            await promise_again(self._redis, self._keys, writer.stream_id)
                 _log.warning("meta_restored", stream=writer.stream_id, code=code)
                 return code >= 0
             except LogUnavailable:

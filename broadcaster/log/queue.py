@@ -6,11 +6,13 @@ jobs at the front never hide dead ones), and settles a job when its generation i
 run is not decided here but by the claim of the stream's lease: a double job is harmless.
 
 The open index holds every generation that is not over, scored by the milliseconds of its newest job's entry id. The
-sweep walks it page by page and gives a job to whatever waits without one.
+sweep walks it page by page and gives a job to whatever waits without one. What leaves it has its webhook made due in
+the same write, before.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +25,7 @@ from redis.exceptions import ResponseError
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
 from broadcaster.log.scripts import DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
+from broadcaster.log.webhooks import due_call
 
 GROUP: Final = "workers"
 DEAD_LETTERS_KEPT: Final = 10_000
@@ -50,7 +53,10 @@ class Job:
 
 
 class Queue:
-    """One process's view of the queue. Every method raises LogUnavailable while Redis cannot answer."""
+    """One process's view of the queue. Every method raises LogUnavailable while Redis cannot answer.
+
+    ``webhook_due`` is set whenever this process has made a webhook due.
+    """
 
     def __init__(self, connection: LogConnection, *, consumer: str, max_queue: int) -> None:
         self._connection = connection
@@ -60,6 +66,7 @@ class Queue:
         self._max_queue = max_queue
         self._autoclaim_at = {self._keys.ready_hi: "0-0", self._keys.ready: "0-0"}
         self._open_at = 0
+        self.webhook_due = asyncio.Event()
 
     async def enqueue(self, generation_id: str, *, priority: bool = False) -> int:
         """1 enqueued, 0 it has a job already, -1 the queue is full."""
@@ -69,12 +76,7 @@ class Queue:
         """``enqueue`` for each, in one pipelined write."""
         keys = [self._keys.ready, self._keys.ready_hi, self._keys.delayed, self._keys.open]
         calls = [Call(ENQUEUE, keys, [each, self._max_queue, int(priority)]) for each in generation_ids]
-        with log_errors():
-            answers = await run_all(self._redis, calls)
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        return cast(list[int], answers)
+        return await self._run_all(calls)
 
     async def create_group(self) -> None:
         """Create the consumer group where it is missing (a new or emptied Redis)."""
@@ -84,22 +86,28 @@ class Queue:
     async def settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take the job out of the queue; see ``Settled`` for the rest."""
         keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead]
-        with log_errors():
-            await SETTLE.run(
-                self._redis, keys, GROUP, job.entry_id, job.generation_id, outcome, delay_ms, DEAD_LETTERS_KEPT, reason
-            )
+        settle = Call(
+            SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, delay_ms, DEAD_LETTERS_KEPT, reason)
+        )
+        if outcome in (Settled.DONE, Settled.DEAD):
+            self._told_due((await self._run_all([due_call(self._keys, [job.generation_id]), settle]))[0])
+        else:
+            await self._run_all([settle])
 
     async def close_open(self, generation_ids: Sequence[str]) -> None:
         """Take generations that are over (or forgotten) out of the open index."""
         if generation_ids:
+            self._told_due((await self._run_all([due_call(self._keys, generation_ids)]))[0])
             with log_errors():
                 await self._redis.zrem(self._keys.open, *generation_ids)
 
     async def remove(self, generation_id: str) -> None:
-        """Take a deleted generation out of the open index, and its job out of the queue when it still has one."""
+        """Take a deleted generation out of the open index, its job out of the queue, and owe its webhook no more."""
         keys = [self._keys.ready, self._keys.ready_hi, self._keys.delayed, self._keys.open]
         with log_errors():
             await DEQUEUE.run(self._redis, keys, generation_id)
+            for owed in (self._keys.webhooks_promised, self._keys.webhooks_due):
+                await self._redis.zrem(owed, generation_id)
 
     async def keep(self, jobs: Sequence[Job]) -> None:
         """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis."""
@@ -166,6 +174,18 @@ class Queue:
                         await self._redis.xgroup_delconsumer(source, GROUP, name)
                         dropped += 1
         return dropped
+
+    async def _run_all(self, calls: Sequence[Call]) -> list[int]:
+        with log_errors():
+            answers = await run_all(self._redis, calls)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return cast(list[int], answers)
+
+    def _told_due(self, count: int) -> None:
+        if count:
+            self.webhook_due.set()
 
 
 class JobReader:

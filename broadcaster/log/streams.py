@@ -11,6 +11,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
@@ -43,6 +44,7 @@ class Meta:
     kind: Literal["generation", "feed"] = "generation"
     deleted_ms: int | None = None
     idempotency_key: str | None = None
+    webhook: WebhookMeta | None = None
 
     @property
     def is_deleted(self) -> bool:
@@ -87,6 +89,7 @@ class Meta:
             kind=kind,
             deleted_ms=number(b"deleted_ms"),
             idempotency_key=text(b"idempotency_key") or None,
+            webhook=WebhookMeta.from_hash(fields),
         )
 
 

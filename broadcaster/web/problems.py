@@ -58,6 +58,9 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "unknown_dialect": ProblemType(400, "The dialect is unknown", "no such dialect; served: native"),
     "invalid_event": ProblemType(400, "The event cannot be published", "body #/3/type: not a type to publish"),
     "unknown_model": ProblemType(400, "The model is unknown", "no route serves the model asked for"),
+    "webhook_not_allowed": ProblemType(
+        400, "The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"
+    ),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),

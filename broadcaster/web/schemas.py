@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broadcaster.core.publishing import check_writable
+from broadcaster.core.webhook_url import MAX_URL_CHARS
 
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 256
 # What a header may hold without anybody's encoding: printable ASCII.
@@ -45,6 +46,17 @@ class ChatMessage(BaseModel):
     content: str | list[ContentPart]
 
 
+class WebhookWish(BaseModel):
+    """Tell a URL when the generation is over, however it ends and whether or not somebody watches."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    url: str = Field(min_length=1, max_length=MAX_URL_CHARS, description="https, on a host the operator has listed")
+    events: list[Literal["finished", "failed", "aborted"]] | None = Field(
+        None, min_length=1, max_length=3, description="which ends to tell; none given: all"
+    )
+
+
 class GenerationBody(BaseModel):
     """What a caller asks for: one of ``prompt`` and ``messages``, everything else optional."""
 
@@ -76,6 +88,7 @@ class GenerationBody(BaseModel):
     on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
     on_abandon: Literal["continue", "cancel"] = Field("continue", description="cancel: stop when nobody watches")
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
+    webhook: WebhookWish | None = Field(None, description="called once it is over, signed, until it is taken")
     stream: bool | None = Field(
         None, description="true: answer with the stream at once; false: wait for the result; none: answer at once (202)"
     )
@@ -106,6 +119,16 @@ class GenerationFault(BaseModel):
     message: str
 
 
+class WebhookView(BaseModel):
+    """How the telling goes: ``skipped`` is an end that was not asked for."""
+
+    host: str
+    state: Literal["pending", "delivered", "gave_up", "skipped"]
+    attempts: int
+    last_status: int | None = Field(description="the receiver's newest HTTP status")
+    last_fault: str | None = Field(description="why there is none, as a code")
+
+
 class GenerationState(BaseModel):
     """A generation in short: everything but the answer itself. Times are Unix seconds."""
 
@@ -123,6 +146,7 @@ class GenerationState(BaseModel):
     last_seq: int
     events_url: str
     error: GenerationFault | None
+    webhook: WebhookView | None
     metadata: dict[str, Any]
 
 

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.routing import Routes
+from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.hub.hub import Hub
 from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
@@ -79,7 +80,7 @@ class Services:
 
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
-    providers, first match wins.
+    providers, first match wins. ``webhook_hosts`` says where webhooks may go.
     """
 
     generations: GenerationDoor
@@ -94,6 +95,7 @@ class Services:
     default_model: str
     default_max_tokens: int
     routes: Routes
+    webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final, cast
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.events import Error, decode_event
 from broadcaster.core.fold import Fold, FoldState, Status
+from broadcaster.core.webhook_url import WebhookUrl
 from broadcaster.log.streams import OVER, Meta
+from broadcaster.log.webhook_meta import WebhookMeta
 from broadcaster.web import schemas
 from broadcaster.web.services import StreamDoor
 
@@ -79,7 +81,19 @@ def _state(meta: Meta, *, last: Cursor | None, viewers: int) -> dict[str, Any]:
         "last_seq": 0 if newest is None else newest.seq,
         "events_url": f"/v1/streams/{meta.id}/events",
         "error": _error_in(meta.terminal),
+        "webhook": None if meta.webhook is None else _webhook(meta.webhook),
         "metadata": meta.request.get("metadata") or {},
+    }
+
+
+def _webhook(webhook: WebhookMeta) -> dict[str, Any]:
+    """Its host alone: a path or a query may be somebody's secret."""
+    return {
+        "host": WebhookUrl.parse(webhook.url).host,
+        "state": webhook.state.value,
+        "attempts": webhook.attempts,
+        "last_status": webhook.last_status,
+        "last_fault": webhook.last_fault,
     }
 
 

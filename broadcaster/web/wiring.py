@@ -13,6 +13,8 @@ from typing import Any
 import structlog
 
 from broadcaster.core.routing import Routes
+from broadcaster.core.webhook_schedule import longest_s
+from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
@@ -27,6 +29,7 @@ from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.settings import Settings
 from broadcaster.web.services import Services
 
@@ -70,7 +73,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
         generations = Generations(
-            connection, _lives(settings), queue=queue, claims=claims, streams=streams, steadiness=steadiness
+            connection,
+            _lives(settings),
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
         )
         times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
@@ -107,6 +116,7 @@ def _services(
         default_model=settings.default_model,
         default_max_tokens=settings.default_max_tokens,
         routes=Routes(settings.routes),
+        webhook_hosts=WebhookHosts(settings.webhook_hosts),
     )
 
 
@@ -124,6 +134,7 @@ def _lives(settings: Settings) -> GenerationLives:
         live_ttl_ms=_ms(settings.live_ttl_s),
         retention_ms=_ms(settings.retention_s),
         idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
+        webhook_ms=_ms(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s)),
     )
 
 

@@ -18,9 +18,11 @@ from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
+from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.log.writer import StreamWriter
 
 LEASE_MS = 400
+WEBHOOK_MS = 50_000
 TENANT = "local"
 _STATUS = {"finish": "finished", "error": "failed", "abort": "aborted"}
 
@@ -41,6 +43,7 @@ class World:
     max_queue: int = 100
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
+    max_webhooks: int = 100
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
@@ -50,7 +53,10 @@ class World:
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
         self.queue = Queue(self.connection, consumer=self.worker, max_queue=self.max_queue)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=LEASE_MS / 1000)
-        lives = GenerationLives(live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000)
+        self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
+        lives = GenerationLives(
+            live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS
+        )
         self.generations = Generations(
             self.connection,
             lives,
@@ -58,15 +64,16 @@ class World:
             claims=self.claims,
             streams=self.streams,
             steadiness=self.steadiness,
+            webhooks=self.webhooks,
         )
 
     def reader(self) -> JobReader:
         """A blocking reader of new jobs."""
         return JobReader(self.connection, consumer=self.worker, block_s=0.05)
 
-    async def create(self, **policies: str) -> str:
+    async def create(self, **policies: Any) -> str:
         """A queued generation's id."""
-        request = GenerationRequest(model="m", request={"messages": []}, **policies)  # type: ignore[arg-type]
+        request = GenerationRequest(model="m", request={"messages": []}, **policies)
         return (await self.generations.create(request, tenant=TENANT)).id
 
     async def die(self, *, times_settled: int = 1) -> str:

@@ -27,6 +27,7 @@ from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
+from broadcaster.log.webhook_meta import WebhookMeta
 from broadcaster.web.services import LOCAL_TENANT, Services
 
 NOW_MS = 1_795_000_000_000
@@ -185,7 +186,8 @@ class MemoryWorld:
         generation_id = f"gen_{len(self.streams) + 1:04}"
         if idempotency_key is not None:
             self._keys[idempotency_key] = generation_id, request.digest()
-        self.add(generation_id, tenant=tenant, model=request.model, request=request.request)
+        webhook = None if request.webhook is None else WebhookMeta(url=request.webhook["url"])
+        self.add(generation_id, tenant=tenant, model=request.model, request=request.request, webhook=webhook)
         self.on_create(generation_id)
         return Created(generation_id, created=True)
 

@@ -44,6 +44,7 @@ async def test_a_prompt_becomes_a_waiting_generation(client: httpx2.AsyncClient,
         "last_seq": 0,
         "events_url": f"/v1/streams/{body['id']}/events",
         "error": None,
+        "webhook": None,
         "metadata": {},
     }
     (asked,) = world.requests

@@ -59,6 +59,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"], route_class=S
         **problem_responses(
             "invalid_request",
             "unknown_model",
+            "webhook_not_allowed",
             "unsupported_media_type",
             "idempotency_mismatch",
             "queue_full",
@@ -148,6 +149,8 @@ def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest
         services.routes.provider_for(model)
     except UnknownModel:
         raise UnknownModel("no route of this server serves the model that was asked for") from None
+    if body.webhook is not None:
+        services.webhook_hosts.admit(body.webhook.url)  # raises WebhookNotAllowed
     wish = {
         "messages": body.conversation(),
         "system": body.system,
@@ -162,6 +165,7 @@ def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest
         on_worker_loss=body.on_worker_loss,
         on_abandon=body.on_abandon,
         retention_s=body.retention_s,
+        webhook=None if body.webhook is None else body.webhook.model_dump(mode="json", exclude_none=True),
     )
 
 

@@ -1,0 +1,179 @@
+"""Where a webhook may go: the operator's list of hosts, and the addresses they may turn out to have (SSRF).
+
+Rules
+1. A URL is read here once, by one strict pattern; what we connect to is built from these parts and never read again
+   by another parser. Names are plain ASCII (``xn--`` for others); no user, no password, no fragment.
+2. A host is listed exactly (``hooks.example.com``), by the domain above it (``*.example.com``: not the domain itself),
+   or by ``*``, any host. Nothing listed: webhooks are off.
+3. A host that is not listed exactly is reached at public addresses only. One that is may live in a private network,
+   but a name never leads to link-local, multicast or unspecified addresses: metadata services answer there.
+4. ``http`` is for this machine alone (``localhost``, ``127.0.0.1``, ``[::1]``, listed exactly); else ``https``.
+5. A host that ends in a number is an IPv4 address in its one usual form, or refused: ``2130706433``, ``0x7f.1`` and
+   ``0177.0.0.1`` are spellings of 127.0.0.1 to some resolvers (URL standard, "ends in a number checker").
+
+The address is checked when it is resolved, just before the connection is made to that address and no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, Literal, TypeAlias, cast
+
+from broadcaster.errors import WebhookNotAllowed
+
+MAX_URL_CHARS: Final = 2048
+_MAX_NAME_CHARS: Final = 253
+_PORTS: Final = {"http": 80, "https": 443}
+
+# Printable ASCII, but nothing that some parser takes for a delimiter or drops.
+_TARGET: Final = r"[!$-;=?-Z\[\]_a-z~]*"
+_URL: Final = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{{1,5}}))?(?P<target>[/?]{_TARGET})?",
+    re.ASCII | re.IGNORECASE,
+)
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+
+# Addresses that carry an IPv4 address inside: NAT64 (RFC 6052) and the old IPv4-compatible ones (RFC 4291, 2.5.5.1).
+_NAT64: Final = 0x0064_FF9B << 96
+_COMPATIBLE_BELOW: Final = 1 << 32
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookUrl:
+    """A URL in its parts: ``host`` in lower case and without brackets, ``target`` the path with its query."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> WebhookUrl:
+        """Raises WebhookNotAllowed, whose text repeats nothing of the URL."""
+        match = _URL.fullmatch(text) if len(text) <= MAX_URL_CHARS else None
+        if match is None:
+            raise WebhookNotAllowed(
+                f"a webhook's url is https://host[:port]/path in at most {MAX_URL_CHARS} plain ASCII characters, "
+                "without user, password or fragment"
+            )
+        scheme = cast(Literal["http", "https"], match["scheme"].lower())
+        port = int(match["port"]) if match["port"] else _PORTS[scheme]
+        if not 0 < port < 2**16:
+            raise WebhookNotAllowed("the webhook's port is none: 1 to 65535")
+        try:
+            host = canonical_host(match["host"])
+        except ValueError as error:
+            raise WebhookNotAllowed(f"the webhook's host is none: {error}") from None
+        target = match["target"] or "/"
+        return cls(scheme, host, port, target if target.startswith("/") else f"/{target}")
+
+    @property
+    def authority(self) -> str:
+        """What the Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def literal(self) -> Address | None:
+        """The address, when the host is one."""
+        try:
+            return ip_address(self.host)
+        except ValueError:
+            return None
+
+
+class WebhookHosts:
+    """The hosts an operator lets webhooks go to; see the module's rules."""
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        """Raises ValueError when a pattern is none."""
+        listed = [pattern.strip() for pattern in patterns]
+        self._any = "*" in listed
+        named = [pattern for pattern in listed if pattern != "*"]
+        self._domains = tuple(f".{_name(each[2:])}" for each in named if each.startswith("*."))
+        self._exact = frozenset(canonical_host(each) for each in named if not each.startswith("*."))
+
+    @property
+    def is_off(self) -> bool:
+        """Whether no webhook may go anywhere."""
+        return not (self._any or self._domains or self._exact)
+
+    def admit(self, text: str) -> WebhookUrl:
+        """The URL in its parts, if a webhook may go there as far as its text tells. Raises WebhookNotAllowed."""
+        if self.is_off:
+            raise WebhookNotAllowed(
+                "webhooks are off here: the operator lists their hosts in BROADCASTER_WEBHOOK_HOSTS"
+            )
+        url = WebhookUrl.parse(text)
+        if not self._lists(url.host):
+            raise WebhookNotAllowed("this host is not listed in BROADCASTER_WEBHOOK_HOSTS")
+        if url.scheme == "http" and not _is_this_machine(url):
+            raise WebhookNotAllowed("a webhook needs https; http is for this machine alone")
+        literal = url.literal
+        if literal is not None and not self.may_reach(url, literal):
+            raise WebhookNotAllowed("the address is not public; the operator may list it exactly")
+        if url.host.rpartition(".")[2] == "localhost" and url.host not in self._exact:
+            raise WebhookNotAllowed("localhost is not public; the operator may list it exactly")
+        return url
+
+    def may_reach(self, url: WebhookUrl, address: Address) -> bool:
+        """Whether a connection for this URL may be made to ``address``, to which its host resolved."""
+        if url.host not in self._exact:
+            return url.scheme == "https" and is_public(address)
+        inner = _inside(address)
+        if url.scheme == "http":
+            return inner.is_loopback
+        return url.literal is not None or not (inner.is_link_local or inner.is_multicast or inner.is_unspecified)
+
+    def _lists(self, host: str) -> bool:
+        return self._any or host in self._exact or host.endswith(self._domains)
+
+
+def canonical_host(text: str) -> str:
+    """One spelling for each host: lower case, no trailing dot, no brackets. Raises ValueError when it is none."""
+    bare = text.removeprefix("[").removesuffix("]")
+    if ":" in bare:
+        return str(IPv6Address(bare))
+    return _name(bare)
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is one of the Internet: not of a machine, a network, a documentation or a special purpose."""
+    inner = _inside(address)
+    if isinstance(inner, IPv6Address) and inner.is_site_local:
+        return False
+    return inner.is_global and not inner.is_multicast and not inner.is_reserved
+
+
+def _name(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    labels = name.split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        return str(IPv4Address(name))
+    if len(name) > _MAX_NAME_CHARS or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError("names are letters, digits, hyphens and dots")
+    return name
+
+
+def _is_this_machine(url: WebhookUrl) -> bool:
+    literal = url.literal
+    return url.host == "localhost" if literal is None else literal.is_loopback
+
+
+def _inside(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address carries for a translator, or the address itself."""
+    if isinstance(address, IPv4Address):
+        return address
+    carried = address.ipv4_mapped or address.sixtofour
+    if carried is not None:
+        return carried
+    number = int(address)
+    if number >> 32 == _NAT64 >> 32 or 1 < number < _COMPATIBLE_BELOW:
+        return IPv4Address(number & 0xFFFF_FFFF)
+    return address

@@ -1,0 +1,76 @@
+"""What a webhook says: the generation as it ended, folded from its log.
+
+    {"type": "generation.finished", "timestamp": "2026-11-20T12:00:00.000Z", "data": {"id": "gen_…", "status": …, …}}
+
+The names inside ``data`` are those of ``GET /v1/generations/{id}``. The same generation gives the same bytes at every
+attempt as long as its log is kept; without it, or beyond the bound, the answer is left out and ``truncated`` says so.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from broadcaster.core.cursor import START
+from broadcaster.core.events import Error, decode_event
+from broadcaster.core.fold import Fold, FoldState
+from broadcaster.log.streams import OVER, Meta, Streams
+
+READ_AT_ONCE: Final = 1000
+
+
+async def read_answer(streams: Streams, generation_id: str) -> FoldState | None:
+    """The log folded to its end; None when it is not there any more, or not whole. Raises LogUnavailable.
+
+    Of a log that is gone only the terminal event is read, which meta keeps: it is not the first one.
+    """
+    fold, last = Fold(), START
+    while entries := await streams.read(generation_id, after=last, count=READ_AT_ONCE):
+        if last == START and entries[0].seq != 1:
+            return None
+        for entry in entries:
+            fold.apply(entry.event)
+        last = entries[-1].cursor
+    state = fold.state
+    return state if state.status in OVER else None
+
+
+def encode_body(meta: Meta, answer: FoldState | None, *, max_bytes: int) -> bytes:
+    """The body of a generation that is over. Beyond ``max_bytes`` it leaves out first the answer, then the metadata."""
+    data = _state(meta)
+    if answer is not None:
+        whole = {"usage": answer.usage, "text": answer.text, "reasoning": answer.reasoning, "parts": answer.parts}
+        body = _encode(meta, {**data, **whole, "truncated": False})
+        if len(body) <= max_bytes:
+            return body
+    data["usage"] = None if answer is None else answer.usage
+    body = _encode(meta, {**data, "truncated": True})
+    return body if len(body) <= max_bytes else _encode(meta, {**data, "metadata": {}, "truncated": True})
+
+
+def _encode(meta: Meta, data: dict[str, Any]) -> bytes:
+    ended = datetime.fromtimestamp((meta.ended_ms or 0) / 1000, tz=UTC)
+    timestamp = ended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.json.encode({"type": f"generation.{meta.status}", "timestamp": timestamp, "data": data})
+
+
+def _state(meta: Meta) -> dict[str, Any]:
+    return {
+        "id": meta.id,
+        "status": meta.status,
+        "model": meta.model,
+        "attempt": meta.attempts,
+        "created_at": meta.created_ms / 1000,
+        "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
+        "ended_at": None if meta.ended_ms is None else meta.ended_ms / 1000,
+        "error": _error_in(meta.terminal),
+        "metadata": meta.request.get("metadata") or {},
+        "events_url": f"/v1/streams/{meta.id}/events",
+    }
+
+
+def _error_in(terminal: bytes | None) -> dict[str, str] | None:
+    event = None if terminal is None else decode_event(terminal)
+    return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None
