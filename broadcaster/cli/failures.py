@@ -82,7 +82,8 @@ _REMEDIES: Final = {
     "stop_pending": "repeat it in a moment",
 }
 # Their detail names the fault and its place: nothing general could be added.
-NEEDS_NO_REMEDY: Final = frozenset({"invalid_request", "invalid_event"})
+# Their details say it all, or no client of ours can cause them.
+NEEDS_NO_REMEDY: Final = frozenset({"invalid_request", "invalid_event", "malformed_http", "head_too_large"})
 
 
 def remedy_of(code: str) -> str | None:

@@ -33,8 +33,9 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a stream larger than the buffers": (
         {"MAX_BYTES": "4194304", "BUFFER_BYTES": "1048576"}, ["MAX_BYTES", "BUFFER_BYTES"],
     ),
-    "a default model without a route": ({"DEFAULT_MODEL": "gpt-0"}, ["DEFAULT_MODEL", "ROUTES"]),
+    "a default model without a route": ({"DEFAULT_MODEL": "nobody-0"}, ["DEFAULT_MODEL", "ROUTES"]),
     "routes without the default model": ({"ROUTES": '{"claude*": "anthropic"}'}, ["DEFAULT_MODEL", "ROUTES"]),
+    "a route to nobody": ({"ROUTES": '{"local": "lokal"}'}, ["ROUTES"]),
     "no route": ({"ROUTES": "{}"}, ["ROUTES"]),
     "a route that is no expression": ({"ROUTES": '{"re:[": "anthropic", "*": "local"}'}, ["ROUTES"]),
     "routes that are no JSON": ({"ROUTES": f"claude={SECRET}"}, ["ROUTES"]),
@@ -58,7 +59,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "reconnects without a pause": ({"RETRY_MS": "0"}, ["RETRY_MS"]),
     "a level of no log": ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL"]),
     "several at once": (
-        {"HEARTBEAT_S": "60", "RESEND_KEEP_S": "7200", "DEFAULT_MODEL": "x"},
+        {"HEARTBEAT_S": "60", "RESEND_KEEP_S": "7200", "DEFAULT_MODEL": "nobody-0"},
         ["HEARTBEAT_S", "RESEND_KEEP_S", "DEFAULT_MODEL"],
     ),
 }  # fmt: skip
@@ -70,7 +71,7 @@ FINE: dict[str, dict[str, str]] = {
     "a Redis at an IPv6 address": {"REDIS_URL": "redis://[::1]:6379"},
     "a socket": {"REDIS_URL": "unix:///run/redis/redis.sock?db=0"},
     "an empty Redis is none": {"REDIS_URL": ""},
-    "own routes with their default": {"ROUTES": '{"re:o\\\\d.*": "x"}', "DEFAULT_MODEL": "o3"},
+    "own routes with their default": {"ROUTES": '{"re:o\\\\d.*": "openai"}', "DEFAULT_MODEL": "o3"},
     "IPv6": {"HOST": "::1"},
 }
 
