@@ -81,8 +81,7 @@ _REMEDIES: Final = {
     "stop_not_durable": "repeat it in a moment; look at Redis with: broadcaster doctor",
     "stop_pending": "repeat it in a moment",
 }
-# Their detail names the fault and its place: nothing general could be added.
-# Their details say it all, or no client of ours can cause them.
+# Their detail names the fault and its place: nothing general could be added; or no client of ours can cause them.
 NEEDS_NO_REMEDY: Final = frozenset({"invalid_request", "invalid_event", "malformed_http", "head_too_large"})
 
 
