@@ -119,7 +119,7 @@ async def test_a_worker_killed_between_the_end_and_the_delivery_is_made_good_by_
 async def test_a_generation_that_no_worker_ever_ran_is_told_by_the_first_one_that_comes(
     hooked: Stack, receiver: Receiver
 ) -> None:
-    front_end = await hooked.front_end(stall_timeout_s=1)
+    front_end = await hooked.front_end(stall_timeout_s=1.5)
     caller = Caller(front_end)
     generation_id = await caller.start(receiver.url)
     async with httpx2.AsyncClient(timeout=20) as client:
