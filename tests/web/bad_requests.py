@@ -241,7 +241,7 @@ def places() -> Iterator[Bad]:
     for method, path in (
         ("PUT", GENERATIONS), ("DELETE", GENERATIONS), ("PATCH", f"{GENERATIONS}/{KNOWN}"),
         ("POST", f"{GENERATIONS}/{KNOWN}"), ("GET", f"{GENERATIONS}/{KNOWN}/stop"), ("POST", "/healthz"),
-        ("POST", f"/v1/streams/{KNOWN}/events"), ("TRACE", GENERATIONS), ("OPTIONS", GENERATIONS),
+        ("PATCH", f"/v1/streams/{KNOWN}/events"), ("TRACE", GENERATIONS), ("OPTIONS", GENERATIONS),
     ):  # fmt: skip
         yield Bad(f"{method} {path}", None, 405, "method_not_allowed", method=method, path=path)
     yield Bad("another host", LIST, 403, "forbidden_host", headers={"host": f"{MARK}.example"})

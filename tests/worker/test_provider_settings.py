@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from broadcaster.core.routing import BUILT_IN, Routes
-from broadcaster.errors import ProviderFailed, SetupError
+from broadcaster.errors import ProviderFailed
 from broadcaster.settings import ProviderSpec, Settings
 from tests.worker.test_providers_registry import Double
 from worker.main import prepare_providers, to_prepare
@@ -85,7 +85,7 @@ def test_a_name_that_exists_already_cannot_be_taken(name: str):
 def test_a_route_must_lead_to_a_provider():
     routes = {"qwen*": "mine", "local": "local"}
     assert settings_with(routes=routes, providers={"mine": spec()}).routes == routes
-    with pytest.raises(SetupError, match="routes name unknown providers: mine; there are: anthropic"):
+    with pytest.raises(ValidationError, match="ROUTES: routes name unknown providers: mine; there are: anthropic"):
         settings_with(routes=routes)
 
 
