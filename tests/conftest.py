@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,6 +19,12 @@ def server_binary() -> Path | None:
     """Another engine for the whole suite, by the variable that ``make test ENGINE=redis`` sets."""
     chosen = os.environ.get("REDIS_BIN")
     return Path(chosen) if chosen else None
+
+
+def pytest_configure() -> None:
+    """A run in the background of a script ignores SIGINT, and so would every process that the tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

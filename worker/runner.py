@@ -116,6 +116,9 @@ class Runner:
             claim = await self._engine.claims.claim(job.generation_id, may_take_over=self._engine.steadiness.is_steady)
             if claim.outcome is Outcome.GRANTED:
                 await self._run_claimed(job, claim, slot)
+            elif claim.outcome is Outcome.UNKNOWN:
+                # Forgotten, or asked for again under the same id: only this job goes, the sweep does the rest.
+                await self._settle(job, Settled.DROP)
             elif claim.outcome is not Outcome.LEASED:
                 _log.info("job_over", stream=job.generation_id, outcome=claim.outcome.name, why=claim.why.name)
                 dead = claim.why is Why.ATTEMPTS_SPENT

@@ -17,7 +17,7 @@ from broadcaster.cli.screen import Screen, harmless
 from broadcaster.cli.serve import with_options
 from broadcaster.cli.visit import Json
 from broadcaster.cli.words import age, as_json, number
-from broadcaster.errors import BroadcasterError, IdempotencyMismatch, QueueFull, UnknownStream
+from broadcaster.errors import BroadcasterError, Busy, IdempotencyMismatch, LogUnavailable, UnknownStream
 from broadcaster.log.dead_letters import DeadLetter, DeadLetters
 from broadcaster.log.queue import DEAD_LETTERS_KEPT
 from broadcaster.settings import Settings
@@ -92,10 +92,13 @@ class _Round:
         self._failed = 0
 
     async def requeue(self, letters: DeadLetters, letter: DeadLetter) -> None:
-        """Requeue one. Raises CommandFailed when the queue is full: no other would have a place either."""
+        """Requeue one. Raises CommandFailed when there is no room (no other would have a place either)."""
         try:
             created = await letters.requeue(letter)
-        except QueueFull as error:
+        except LogUnavailable:
+            self._print()
+            raise
+        except Busy as error:
             self._print()
             text = f"{error.code}: {error.detail}; {number(self._done, 'letter')} requeued, the others are kept"
             raise CommandFailed(text, ExitCode.FAILED) from error

@@ -55,11 +55,15 @@ async def ask_front_end(url: str, *, api_key: str | None, is_named: bool) -> Fro
             ready, document = await http.get("/readyz"), await http.get("/openapi.json")
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError) as error:
         return FrontEnd(url=url, is_named=is_named, fault=str(error) or type(error).__name__)
-    checks = _json(ready).get("checks") or {}
-    faults = [f"{name}: {said}" for name, said in checks.items() if said != "ok"]
+    faults = [f"{name}: {said}" for name, said in _object(_json(ready).get("checks")).items() if said != "ok"]
     unready = None if ready.status_code == httpx2.codes.OK else "; ".join(faults) or f"HTTP {ready.status_code}"
-    version = (_json(document).get("info") or {}).get("version")
+    version = _object(_json(document).get("info")).get("version")
     return FrontEnd(url=url, is_named=is_named, is_one=True, unready=unready, version=version)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The value if it is an object: whatever listens there may say what it likes."""
+    return value if isinstance(value, dict) else {}
 
 
 def _front_end(seen: FrontEnd) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Literal, TypeAlias, cast
 
 from broadcaster.errors import WebhookNotAllowed
@@ -36,6 +36,9 @@ _URL: Final = re.compile(
 )
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+
+# Of special purpose, and public to the ipaddress module of some Python versions (RFC 6890, 7526, 9637).
+_SPECIAL: Final = (ip_network("192.0.0.0/24"), ip_network("192.88.99.0/24"), ip_network("3fff::/20"))
 
 # Addresses that carry an IPv4 address inside: NAT64 (RFC 6052) and the old IPv4-compatible ones (RFC 4291, 2.5.5.1).
 _NAT64: Final = 0x0064_FF9B << 96
@@ -148,7 +151,8 @@ def is_public(address: Address) -> bool:
     inner = _inside(address)
     if isinstance(inner, IPv6Address) and inner.is_site_local:
         return False
-    return inner.is_global and not inner.is_multicast and not inner.is_reserved
+    is_special = any(inner in network for network in _SPECIAL if network.version == inner.version)
+    return inner.is_global and not (inner.is_multicast or inner.is_reserved or is_special)
 
 
 def _name(text: str) -> str:

@@ -8,8 +8,9 @@ without a lease for a lost worker, and know no other word.
 Rules
 1. The script numbers, so any number of writers get dense seqs; each accepted append is in the log once, whole, and
    nothing of another stands in between.
-2. An append whose answer was lost is sent again with the same Idempotency-Key: for ten minutes (4 096 keys at most) it
-   is told where its entries stand, also when the feed has been closed since.
+2. An append whose answer was lost is sent again with the same Idempotency-Key: it is told where its entries stand,
+   also when the feed has been closed since. A key is known for ten minutes, or until as many newer ones have come as
+   a feed may get in KEYS_KEPT_AT_LEAST_S: whoever repeats for a minute is answered at any rate.
 3. An open feed lives ``live_ttl_ms`` after its last append, a closed one as long as its creation asked.
 4. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
 """
@@ -47,6 +48,7 @@ from broadcaster.log.streams import Meta, Streams
 GENERATION_PREFIX: Final = "gen_"
 KEY_KEPT_MS: Final = 600_000
 KEYS_KEPT: Final = 4096
+KEYS_KEPT_AT_LEAST_S: Final = 90
 # A front-end knows the ids of so many appends (see core/lineage.py), and every entry may be one.
 MOST_EVENTS: Final = KEPT_RUNS
 
@@ -79,6 +81,11 @@ class FeedBounds:
     live_ttl_ms: int
     retention_ms: int
     keys_kept: int = KEYS_KEPT
+
+
+def keys_kept(appends_per_s: float) -> int:
+    """How many Idempotency-Keys of a feed are known at once (rule 2)."""
+    return max(KEYS_KEPT, math.ceil(appends_per_s * KEYS_KEPT_AT_LEAST_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +157,9 @@ class Feeds:
         return bool(code)
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
-        """The meta of any stream of the tenant, feed or generation. Raises UnknownStream."""
+        """The meta of any stream of the tenant, feed or generation. Raises UnknownStream, also for a deleted one."""
         meta = await self._streams.meta(check_stream_id(stream_id))
-        if meta is None or meta.tenant != tenant:
+        if meta is None or meta.tenant != tenant or meta.is_deleted:
             raise UnknownStream("no stream has this id (or it was kept no longer)")
         return meta
 

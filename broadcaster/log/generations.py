@@ -193,7 +193,7 @@ class Generations:
         Raises StopPending when it has not ended within ``timeout_s``: it is still being stopped, and not deleted.
         """
         meta = await self._streams.meta(check_stream_id(generation_id))
-        if meta is None or meta.tenant != tenant:
+        if meta is None or meta.tenant != tenant or meta.kind != "generation":
             raise UnknownStream(_UNKNOWN)
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + timeout_s, _FIRST_LOOK_S
@@ -280,7 +280,8 @@ class Generations:
             await self._idempotency.shorten(tenant, key, generation_id=generation_id)
         with log_errors():
             forgotten = bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
-        if forgotten and self._webhooks is not None:
+        # With a key, a repeat may have written the meta again already: its promise must stand. The look drops the rest.
+        if forgotten and key is None and self._webhooks is not None:
             await self._webhooks.withdraw([generation_id])
         return forgotten
 

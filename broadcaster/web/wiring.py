@@ -22,7 +22,7 @@ from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
-from broadcaster.log.feeds import FeedBounds, Feeds
+from broadcaster.log.feeds import FeedBounds, Feeds, keys_kept
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
@@ -147,6 +147,7 @@ def _feed_bounds(settings: Settings) -> FeedBounds:
         push_max_bytes=settings.push_max_bytes,
         live_ttl_ms=_ms(settings.live_ttl_s),
         retention_ms=_ms(settings.retention_s),
+        keys_kept=keys_kept(settings.feed_append_rate),
     )
 
 

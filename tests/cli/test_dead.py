@@ -107,6 +107,21 @@ async def test_a_full_queue_ends_the_requeue_and_keeps_the_rest(world: World, mo
     assert len(json.loads((await run("ls", "--json")).stdout)) == 1
 
 
+async def test_as_many_webhooks_as_may_be_owed_end_the_requeue_and_what_was_done_is_told(
+    world: World, monkeypatch
+) -> None:
+    monkeypatch.setenv("BROADCASTER_MAX_WEBHOOKS", "1")
+    monkeypatch.setenv("BROADCASTER_WEBHOOK_HOSTS", "hooks.example.com")
+    monkeypatch.setenv("BROADCASTER_WEBHOOK_SECRET", "a-secret-of-enough-letters")
+    for _ in range(2):
+        await world.die(webhook={"url": "https://hooks.example.com/h"})
+    await world.redis.delete(world.keys.webhooks_promised, world.keys.webhooks_due)
+    result = await run("requeue", "--all", "--json")
+    assert result.exit_code == 1
+    assert [set(each) for each in json.loads(result.stdout)] == [{"id", "new_id", "created"}]
+    assert "1 letter requeued" in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [("requeue",), ("requeue", "gen_x", "--all"), ("ls", "--redis-url", "http://x")])
 async def test_a_wrong_command_ends_with_2(world: World, arguments: tuple[str, ...]) -> None:
     assert (await run(*arguments)).exit_code == 2

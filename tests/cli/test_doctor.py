@@ -104,6 +104,8 @@ async def test_a_front_end_that_is_named_must_be_there() -> None:
         ("/healthz", 500, {"status": "ok"}, "answer", "fail", "is no front-end"),
         ("/readyz", 503, {"checks": {"log": "Redis does not answer"}}, "answer", "fail", "log: Redis does not answer"),
         ("/readyz", 503, [], "answer", "fail", "HTTP 503"),
+        ("/readyz", 503, {"checks": ["log"]}, "answer", "fail", "HTTP 503"),
+        ("/openapi.json", 200, {"info": ["x"]}, "version", "warn", "not told"),
         ("/openapi.json", 200, {"info": {"version": "0.0.1"}}, "version", "warn", "0.0.1"),
         ("/openapi.json", 404, {}, "version", "warn", "not told"),
     ],

@@ -14,6 +14,7 @@ from broadcaster.client import AsyncClient, ClientError
 from broadcaster.core.fold import Fold
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.queue import Queue
 from broadcaster.log.streams import Streams
 from broadcaster.testing import Conversation, Script, ScriptedProvider
 from tests.conftest import server_binary
@@ -88,6 +89,20 @@ async def test_two_workers_run_50_generations_at_once_and_every_log_is_dense_and
     runs = Counter(log.log.read_text().count("attempt_started") for log in workers)
     assert sum(count * runs[count] for count in runs) == 50
     assert 0 not in runs
+
+
+async def test_a_job_of_a_generation_that_is_forgotten_goes_and_leaves_the_open_index_to_the_sweep(
+    stack: Stack, connection: LogConnection
+) -> None:
+    """A create with the same key may be writing it again right now; the old job must not close that."""
+    queue = Queue(connection, consumer="test", max_queue=10)
+    await queue.create_group()
+    await queue.enqueue("gen_forgotten")
+    await stack.worker(lease_ttl_s=20)  # which sweeps every two seconds at most
+    async with asyncio.timeout(20):
+        while await connection.redis.xlen(connection.keys.ready):
+            await asyncio.sleep(0.001)
+    assert await queue.newest_open(1) == ["gen_forgotten"]
 
 
 async def test_a_worker_killed_in_mid_answer_is_taken_over_and_the_answer_is_whole(

@@ -17,10 +17,12 @@ from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Outcome
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.deletion import TOMBSTONE_MS
+from broadcaster.log.feeds import Feeds
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.scripts import DELETE
 from broadcaster.log.writer import WriterEnd
 from tests.support.feed_log import TAILS, Room, open_feed
+from tests.support.feed_writers import BOUNDS
 from tests.support.log_world import LEASE_MS, TENANT, World, delta, until
 from tests.support.relay import open_relay
 
@@ -83,6 +85,8 @@ async def test_a_deleted_generation_is_unknown_and_deleting_it_again_changes_not
         await world.generations.get(stream_id, tenant=TENANT)
     with pytest.raises(UnknownStream):
         await world.generations.stop(stream_id, tenant=TENANT)
+    with pytest.raises(UnknownStream):
+        await Feeds(world.connection, BOUNDS, streams=world.streams).get(stream_id, tenant=TENANT)
     before = await world.redis.hgetall(world.keys.meta(stream_id))
     await delete(world, stream_id)
     assert await world.redis.hgetall(world.keys.meta(stream_id)) == before

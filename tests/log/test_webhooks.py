@@ -280,6 +280,14 @@ async def test_a_full_queue_takes_the_promise_back(connection: LogConnection) ->
     assert await promised(world) == []
 
 
+async def test_a_refused_create_with_a_key_leaves_the_promise_to_who_repeats_it(connection: LogConnection) -> None:
+    world = World(connection, max_queue=1)
+    await world.create()
+    with pytest.raises(QueueFull):
+        await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert len(await promised(world)) == 1
+
+
 async def test_a_create_that_broke_off_promises_once_when_it_is_repeated(world: World) -> None:
     made = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
     await world.redis.delete(world.keys.ready, world.keys.open, world.keys.webhooks_promised)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,13 +76,14 @@ class World:
         request = GenerationRequest(model="m", request={"messages": []}, **policies)
         return (await self.generations.create(request, tenant=TENANT)).id
 
-    async def die(self, *, times_settled: int = 1) -> str:
+    async def die(self, *, times_settled: int = 1, webhook: Mapping[str, Any] | None = None) -> str:
         """A generation that spent its attempts (one, with ``max_attempts=1``) and is among the dead letters."""
         request = GenerationRequest(
             model="m",
             request={"messages": [{"role": "user", "content": "hi"}], "metadata": {"chat": 1}},
             on_abandon="cancel",
             retention_s=120,
+            webhook=webhook,
         )
         stream_id = (await self.generations.create(request, tenant=TENANT)).id
         await self.spend(stream_id, times_settled=times_settled)

@@ -24,6 +24,9 @@ LOOK = "GET /v1/generations/{generation_id}"
 DELETE = "DELETE /v1/generations/{generation_id}"
 STOP = "POST /v1/generations/{generation_id}/stop"
 FOLLOW = "GET /v1/streams/{stream_id}/events"
+FEED = "PUT /v1/streams/{stream_id}"
+APPEND = "POST /v1/streams/{stream_id}/events"
+CLOSE = "POST /v1/streams/{stream_id}/close"
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,22 @@ def places() -> Iterator[Bad]:
     yield Bad("another origin", LIST, 403, "forbidden_origin", headers={"origin": f"https://{MARK}.example"})
 
 
+def feeds() -> Iterator[Bad]:
+    """Bodies that are no JSON of one meaning, at every route of a feed that takes one."""
+    stream = f"/v1/streams/{KNOWN}"
+    for route, path in ((FEED, stream), (APPEND, f"{stream}/events"), (CLOSE, f"{stream}/close")):
+        for name, content in (
+            ("a member twice", b'{"type": "data-a", "data": 1, "data": 2}'),
+            ("UTF-16", '{"type": "data-a", "data": 1}'.encode("utf-16")),
+            ("nesting", b'{"type": "data-a", "data": ' + b"[" * 100_000),
+            ("half a body", b'{"type": "data-a"'),
+        ):
+            yield Bad(
+                f"{route}: {name}", route, 400, "invalid_request", "#",
+                method=route.split()[0], path=path, content=content, headers=JSON,
+            )  # fmt: skip
+
+
 def troubles() -> Iterator[Bad]:
     """Requests that are right, at a wrong time."""
     good = json.dumps({"prompt": MARK}).encode()
@@ -288,5 +307,5 @@ def _quoted(cursor: str) -> str:
 
 
 TABLE = [
-    *bodies(), *texts(), *kinds_and_sizes(), *headers(), *queries(), *places(), *troubles(),
+    *bodies(), *texts(), *kinds_and_sizes(), *headers(), *queries(), *places(), *feeds(), *troubles(),
 ]  # fmt: skip

@@ -205,6 +205,8 @@ async def test_a_log_that_is_lost_while_it_is_waited_for_is_told_as_such(
     world.on_create = lose
     response = await client.post(URL, json=WAIT)
     assert (response.status_code, response.json()["code"]) == (503, "log_unavailable")
+    (started,) = world.streams
+    assert response.headers["broadcaster-generation-id"] == started
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.errors import ProviderFailed
-from broadcaster.testing import Gate, Script, Send, SendCut, Wait
+from broadcaster.testing import Answer, Gate, Script, ScriptedProvider, Send, SendCut, Wait
 from tests.worker.provider_support import (
     KEY,
     Wire,
@@ -119,3 +119,13 @@ async def test_bytes_cut_anywhere_give_the_same_answer(on: Wire):
 async def test_a_closed_provider_can_be_closed_again(on: Wire):
     async with provider_at("http://127.0.0.1:9", on) as provider:
         await provider.aclose()
+
+
+@on_every_wire
+async def test_a_redirect_carries_nothing_to_another_server(on: Wire):
+    async with ScriptedProvider() as other, scripted(on) as (server, provider):
+        server.script("m", Script(Answer(307, headers={"location": f"{other.base_url}/v1/elsewhere"})))
+        with pytest.raises(ProviderFailed):
+            await collect(provider, request_for("m"))
+        assert len(server.requests) == 1
+    assert other.requests == []

@@ -22,6 +22,7 @@ class ClientOptions(TypedDict):
     limits: httpx2.Limits
     timeout: httpx2.Timeout
     trust_env: bool
+    follow_redirects: bool
 
 
 def client_options(*, max_connections: int, read_timeout_s: float, is_local: bool) -> ClientOptions:
@@ -30,6 +31,8 @@ def client_options(*, max_connections: int, read_timeout_s: float, is_local: boo
         "limits": httpx2.Limits(max_connections=max_connections),
         "timeout": httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
         "trust_env": not is_local,
+        # A redirect would carry the prompt, and headers of the SDK's environment, to a server that nobody named.
+        "follow_redirects": False,
     }
 
 

@@ -19,6 +19,7 @@ from broadcaster.errors import InvalidEvent, InvalidInput
 from broadcaster.log.feeds import GENERATION_PREFIX, FeedConfig
 from broadcaster.log.streams import Meta
 from broadcaster.web import feed_schemas as schemas
+from broadcaster.web.json_body import StrictJsonRoute
 from broadcaster.web.problems import MAX_LISTED_FAULTS, Fault, InvalidEvents, InvalidRequest, problem_responses
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
@@ -28,7 +29,7 @@ REPLAYED: Final = "Idempotent-Replayed"
 
 StreamId = Annotated[str, Path(description="the feed's id, chosen by who creates it")]
 
-router = APIRouter(prefix="/v1/streams", tags=["streams"])
+router = APIRouter(prefix="/v1/streams", tags=["streams"], route_class=StrictJsonRoute)
 
 
 @router.put(
@@ -123,7 +124,7 @@ async def append_events(
         Header(
             min_length=1,
             max_length=MAX_IDEMPOTENCY_KEY_CHARS,
-            description="the same key and body again give the same ids, for ten minutes",
+            description="the same key and body again give the same ids, for ten minutes (on a crowded feed 90 s)",
         ),
     ] = None,
 ) -> schemas.AppendedView:

@@ -18,7 +18,7 @@ from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
 from broadcaster.web.json_body import StrictJsonRoute
-from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
+from broadcaster.web.problems import Fault, InvalidRequest, answer_error, problem_responses
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import GENERATION_ID_HEADER
@@ -95,15 +95,21 @@ async def create_generation(
     headers = {"Location": f"/v1/generations/{created.id}"}
     if not created.created:
         headers["Idempotent-Replayed"] = "true"
-    meta = await services.generations.get(created.id, tenant=tenant)
-    if body.stream:
-        return await stream_events(services, meta, cursor=None, headers=headers)
-    response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
-    meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds)
-    if wait.is_asked_for and meta.is_over:
-        response.status_code = 200
-        return await _show_view(services, meta)
-    return (await _show_states(services, [meta]))[0]
+    try:
+        meta = await services.generations.get(created.id, tenant=tenant)
+        if body.stream:
+            return await stream_events(services, meta, cursor=None, headers=headers)
+        response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
+        meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds)
+        if wait.is_asked_for and meta.is_over:
+            response.status_code = 200
+            return await _show_view(services, meta)
+        return (await _show_states(services, [meta]))[0]
+    except LogUnavailable as error:
+        # It was started: without its id, the caller could only start another.
+        refusal = answer_error(error)
+        refusal.headers.update({**headers, GENERATION_ID_HEADER: created.id})
+        return refusal
 
 
 class _Wait(NamedTuple):
