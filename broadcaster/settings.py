@@ -211,16 +211,12 @@ class Settings(BaseSettings):
             for name, value in self
             if isinstance(value, float) and value > _LONGEST_S
         ]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-    @model_validator(mode="after")
-    def _routes_lead_somewhere(self) -> Settings:
         try:
             Routes(self.routes).check((*BUILT_IN, *self.providers))
         except SetupError as error:
-            raise ValueError(f"{PREFIX}ROUTES: {error.detail}") from None
+            faults.append(f"{PREFIX}ROUTES: {error.detail}")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
 
@@ -229,14 +225,6 @@ class _Contradiction(NamedTuple):
 
     is_broken: Callable[[Settings], bool]
     told: str
-
-
-def _has_bad_route(settings: Settings) -> bool:
-    try:
-        Routes(settings.routes)
-    except SetupError:
-        return True
-    return False
 
 
 def _has_unrouted_default(settings: Settings) -> bool:
@@ -289,7 +277,6 @@ _CONTRADICTIONS: Final = (
         lambda it: bool(it.webhook_hosts) and it.webhook_secret is None,
         "BROADCASTER_WEBHOOK_HOSTS needs a BROADCASTER_WEBHOOK_SECRET: receivers must be able to tell who calls",
     ),
-    _Contradiction(_has_bad_route, "BROADCASTER_ROUTES holds a re: pattern that is no regular expression"),
     _Contradiction(
         _has_unrouted_default,
         "BROADCASTER_DEFAULT_MODEL has no route in BROADCASTER_ROUTES: "

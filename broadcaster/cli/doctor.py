@@ -111,7 +111,7 @@ async def _look_at_redis(settings: Settings) -> list[Finding]:
     except SetupError as error:
         if settings.redis_url is not None:
             return [Finding("connection", Verdict.FAIL, error.detail, "correct BROADCASTER_REDIS_URL")]
-        remedy = "set BROADCASTER_REDIS_URL, or start `broadcaster up`, which brings its own"
+        remedy = "set BROADCASTER_REDIS_URL; or start `broadcaster up`, which brings its own, and give its --data-dir"
         return [Finding("connection", Verdict.WARN, f"none is named, none runs over {settings.data_dir}", remedy)]
     shown = masked(url)
     try:

@@ -53,17 +53,22 @@ def publish(
     if event is None and not (create or close):
         raise CommandFailed("there is nothing to do: give an event, - for stdin, --create or --close", ExitCode.USAGE)
     events = [] if event in (None, STDIN) else _events_in(event or "", place="the event")
+    if event not in (None, STDIN) and not events:
+        raise CommandFailed("an append has at least one event: the array is empty", ExitCode.USAGE)
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
         publisher = _Publisher(client, visit, id=id, as_json=json)
         if create:
             await publisher.create()
-        if event == STDIN:
-            await publisher.append_lines(StdinLines())
-        elif events:
-            await publisher.append([_Said(each, 0) for each in events])
-        publisher.tell()
+        try:
+            if event == STDIN:
+                await publisher.append_lines(StdinLines())
+            elif events:
+                await publisher.append([_Said(each, 0) for each in events])
+        finally:
+            # Also when a later line is refused: whoever mends it must know what not to send again.
+            publisher.tell()
         if close:
             await publisher.close()
         return ExitCode.OK

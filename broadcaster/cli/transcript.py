@@ -18,7 +18,7 @@ from broadcaster.core import events as ev
 
 MAX_SHOWN_CHARS: Final = 120
 _QUEUED: Final = "queued: waiting for a worker"
-_FIRST_TOKEN: Final = "waiting for the first token"
+_FIRST_TOKEN: Final = "waiting for the first event"
 _TAKEN_BACK: Final = frozenset({"rewound", "reset"})
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ from broadcaster.errors import BadCursor
 
 # As many as the front-end gives at once.
 PAGE: Final = 100
+_NOT_LISTED: Final = frozenset({"prompt", "usage", "text", "reasoning", "parts"})
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +105,7 @@ def ls(
     async def work(client: AsyncClient) -> ExitCode:
         generations = await _every_page(client, status="all" if show_all else "open")
         if json:
-            visit.screen.line(as_json(generations))
+            visit.screen.line(as_json([_listed(each) for each in generations]))
         elif generations:
             visit.screen.table(_as_table(generations, now_s=time.time()))
         else:
@@ -112,6 +114,11 @@ def ls(
         return ExitCode.OK
 
     visit.run(work)
+
+
+def _listed(generation: Generation) -> dict[str, Any]:
+    """What a list tells: it has no answers, and an empty one would be a lie."""
+    return {name: value for name, value in msgspec.to_builtins(generation).items() if name not in _NOT_LISTED}
 
 
 async def _every_page(client: AsyncClient, *, status: Literal["all", "open"]) -> Sequence[Generation]:

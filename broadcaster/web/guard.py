@@ -2,7 +2,7 @@
 
     RequestId      every answer carries ``x-request-id``: the caller's own when it is harmless, else a new one
     LoopbackGuard  while AUTH is off: Host and Origin must be this machine
-    JsonOnly       a body is JSON
+    JsonOnly       a body is JSON, and not compressed
     BodyLimit      a body has a bound, also when its length is not announced
 
 Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
@@ -32,6 +32,7 @@ _LOOPBACK_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 # A length with more digits never comes from a server that parses it; what is received is counted anyway.
 _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_JSON_WANTED: Final = "send the body with content-type: application/json, and without a content-encoding"
 _METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -96,7 +97,7 @@ def is_loopback_origin(origin: str) -> bool:
 
 
 class JsonOnly:
-    """415 for a request that brings a body, or names a media type, other than ``application/json``."""
+    """415 for a request that brings a body, or names a media type, other than ``application/json``, or an encoding."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -107,13 +108,15 @@ class JsonOnly:
             and scope["method"] in _METHODS_WITH_BODY
             and not self._is_fine(Headers(scope=scope))
         ):
-            response = problem_response("unsupported_media_type", "send the body with content-type: application/json")
+            response = problem_response("unsupported_media_type", _JSON_WANTED)
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     @staticmethod
     def _is_fine(headers: Headers) -> bool:
+        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            return False
         kind = headers.get("content-type")
         if kind is not None:
             return kind.partition(";")[0].strip().lower() == "application/json"

@@ -77,15 +77,15 @@ async def test_a_terminal_is_told_what_is_waited_for_until_the_answer_comes(serv
     process, terminal = on_terminal
     await terminal.shows("queued: waiting for a worker")
     started.set()
-    await terminal.shows("waiting for the first token")
+    await terminal.shows("waiting for the first event")
     await terminal.shows("1 s")
     told.set()
     out, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     terminal.read()
     assert (process.returncode, out) == (0, "Héllo\n".encode())
     # The cursor was shown again, and the line erased (EL) after its last words.
-    assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("first token")
-    assert terminal.shown.rindex("\x1b[2K") > terminal.shown.rindex("first token")
+    assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("first event")
+    assert terminal.shown.rindex("\x1b[2K") > terminal.shown.rindex("first event")
 
 
 async def test_ctrl_c_gives_the_terminal_its_cursor_back(server, on_terminal):

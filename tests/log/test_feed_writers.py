@@ -14,7 +14,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import IdempotencyMismatch, StreamClosed, StreamFull
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedConfig, Feeds
+from broadcaster.log.feeds import KEYS_KEPT, FeedConfig, Feeds, keys_kept
 from broadcaster.log.streams import Streams
 from tests.support.feed_writers import BOUNDS, TENANT, said
 
@@ -169,3 +169,8 @@ async def _play(url: str, steps: list[Any], *, trims: bool) -> None:
                         model.is_over = True
                         model.entries.append(Entry(*ended.last, END))
             assert await streams.read(ID) == model.entries
+
+
+def test_as_many_keys_are_known_as_a_minute_of_repeating_needs() -> None:
+    assert keys_kept(1) == KEYS_KEPT
+    assert keys_kept(200) >= 200 * 60

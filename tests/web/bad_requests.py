@@ -147,6 +147,7 @@ def kinds_and_sizes() -> Iterator[Bad]:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "json"):
         yield _create(f"a body of kind {kind!r}", good, None, headers={"content-type": kind}, **wrong)
     yield _create("a body of no kind", good, None, headers={}, **wrong)
+    yield _create("a compressed body", good, None, headers={**JSON, "content-encoding": "gzip"}, **wrong)
     large = b" " * (MAX_BODY_BYTES + 1)
     yield _create("a body over the limit", large, None, status=413, code="body_too_large")
     yield Bad("a stop with a body of another kind", STOP, method="POST", path=f"{GENERATIONS}/{KNOWN}/stop",

@@ -105,7 +105,8 @@ async def test_an_id_that_no_feed_may_have_is_an_invalid_request(client: httpx2.
     ],
 )  # fmt: skip
 async def test_a_configuration_that_cannot_be_is_an_invalid_request(client: httpx2.AsyncClient, body: Any) -> None:
-    refused(await client.put(URL, content=json.dumps(body), headers=JSON), "invalid_request")
+    document = refused(await client.put(URL, content=json.dumps(body), headers=JSON), "invalid_request")
+    assert {fault["in"] for fault in document["errors"]} == {"body"}
     refused(await client.get(URL), "unknown_stream")
 
 

@@ -68,7 +68,9 @@ async def create_stream(
     except InvalidInput as error:
         if error.code != InvalidInput.code:
             raise
-        place = Fault("path", "stream_id", error.detail)
+        field = error.detail.partition(" ")[0]
+        is_of_body = field in schemas.FeedBody.model_fields
+        place = Fault("body", f"#/{field}", error.detail) if is_of_body else Fault("path", "stream_id", error.detail)
         raise InvalidRequest(error.detail, faults=[place]) from error
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/streams/{stream_id}"
@@ -143,6 +145,7 @@ async def append_events(
     summary="End a feed",
     operation_id="close_stream",
     responses=problem_responses(
+        "invalid_request",
         "invalid_event",
         "unknown_stream",
         "stream_closed",
