@@ -52,7 +52,7 @@ _REMEDIES: Final = {
     # the request
     "bad_cursor": "copy the id of an entry, as `broadcaster tail --json` prints it",
     "unknown_model": "choose another --model, or add a route with BROADCASTER_ROUTES",
-    "unknown_stream": "see what there is with: broadcaster ls",
+    "unknown_stream": "see what there is with: broadcaster ls --all",
     "unknown_dialect": "the front-end is of another version than this command: update one of them",
     "bad_frame": "leave control characters out of the id",
     "body_too_large": "ask for less at once, or raise BROADCASTER_MAX_BODY_BYTES where the front-end runs",

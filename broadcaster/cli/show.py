@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import typer
@@ -14,7 +14,7 @@ from broadcaster.cli.failures import ExitCode
 from broadcaster.cli.screen import Screen, harmless
 from broadcaster.cli.visit import Id, Json, Url, Visit
 from broadcaster.cli.words import as_json, moment, number, span
-from broadcaster.client import AsyncClient, Generation
+from broadcaster.client import AsyncClient, ClientError, Generation, StreamState
 
 MAX_SHOWN_CHARS: Final = 2000
 
@@ -35,27 +35,59 @@ def register(app: typer.Typer) -> None:
 
 
 def show(id: Id, json: Json = False, url: Url = None) -> None:
-    """Show everything about a generation: status, model, times, usage, error, tool calls, and its answer so far."""
+    """Show everything about a generation (status, model, times, usage, error, tool calls, its answer), or a feed."""
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
-        generation = await client.get(id)
+        shown = await _look(client, id)
         if json:
-            visit.screen.line(as_json(generation))
+            visit.screen.line(as_json(shown))
+        elif isinstance(shown, StreamState):
+            visit.screen.table(_table(_feed_facts(shown, now_s=time.time())))
         else:
-            _show(visit.screen, generation, now_s=time.time())
+            _show(visit.screen, shown, now_s=time.time())
         return ExitCode.OK
 
     visit.run(work)
 
 
-def _show(screen: Screen, shown: Generation, *, now_s: float) -> None:
+async def _look(client: AsyncClient, id: str) -> Generation | StreamState:
+    """The generation, or else the feed, of this id."""
+    try:
+        return await client.get(id)
+    except ClientError as unknown:
+        if unknown.code != "unknown_stream":
+            raise
+        try:
+            return await client.stream(id)
+        except ClientError as error:
+            # A front-end of before feeds has no such path.
+            raise (unknown if error.code == "not_found" else error) from None
+
+
+def _table(facts: Iterable[tuple[str, str]]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _facts(shown, now_s=now_s):
+    for name, value in facts:
         table.add_row(name, Text(harmless(value)))
-    screen.table(table)
+    return table
+
+
+def _feed_facts(shown: StreamState, *, now_s: float) -> Iterator[tuple[str, str]]:
+    yield shown.kind, shown.id
+    yield "status", shown.status
+    for name, at in (("created", shown.created_at), ("ended", shown.ended_at)):
+        if at is not None:
+            yield name, moment(at, now_s=now_s)
+    yield "events", f"{shown.first_seq} to {shown.last_seq}, the last is {shown.last_id}" if shown.last_id else "none"
+    yield "viewers", str(shown.viewers)
+    if shown.metadata:
+        yield "metadata", as_json(shown.metadata)
+
+
+def _show(screen: Screen, shown: Generation, *, now_s: float) -> None:
+    screen.table(_table(_facts(shown, now_s=now_s)))
     for heading, text in (("reasoning", shown.reasoning), ("answer", shown.text)):
         if text:
             screen.line(f"\n{heading}:")

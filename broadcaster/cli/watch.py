@@ -80,13 +80,18 @@ def tail(
     visit.run(work)
 
 
-def stop(id: Id, url: Url = None) -> None:
+def stop(id: Id, json: Json = False, url: Url = None) -> None:
     """End a generation for everybody who watches it."""
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
-        await client.stop(id)
-        visit.screen.note(f"stop of {id} is asked for")
+        generation = await client.stop(id)
+        if json:
+            visit.screen.line(as_json(_listed(generation)))
+        elif generation.is_over:
+            visit.screen.note(f"{id} is over: {generation.status}")
+        else:
+            visit.screen.note(f"stop of {id} is asked for")
         return ExitCode.OK
 
     visit.run(work)

@@ -129,9 +129,14 @@ class AsyncClient:
         params = {name: str(value) for name, value in asked.items() if value is not None}
         return _decoded(await self._call("GET", "/v1/generations", params=params), GenerationList)
 
-    async def stop(self, generation_id: str) -> None:
-        """End the generation, whoever watches; idempotent. Raises ClientError, e.g. ``stop_not_durable``: repeat."""
-        await self._call("POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={})
+    async def stop(self, generation_id: str) -> Generation:
+        """End the generation, whoever watches; idempotent. Returns it as it stood then, in short.
+
+        Raises ClientError, e.g. ``stop_not_durable``: repeat.
+        """
+        return _decoded(
+            await self._call("POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={}), Generation
+        )
 
     async def delete(self, generation_id: str) -> None:
         """Stop the generation, wait for its end, and have request and answer forgotten.

@@ -132,3 +132,18 @@ async def test_an_unknown_id_ends_with_1_and_says_where_to_look(server):
     result = await run("show", "gen_x")
     assert result.exit_code == 1
     assert "broadcaster ls" in result.stderr
+
+
+async def test_a_feed_is_shown_by_its_id_too(server):
+    async def unknown(exchange: Exchange) -> None:
+        await exchange.problem(404, "unknown_stream")
+
+    async def feed(exchange: Exchange) -> None:
+        state = {"id": ID, "kind": "feed", "status": "running", "first_seq": 3, "last_seq": 9, "last_id": "7-9"}
+        await exchange.answer(200, json.dumps({**state, "metadata": {"job": 1}}).encode())
+
+    server.routes["GET", f"/v1/generations/{ID}"] = unknown
+    server.routes["GET", f"/v1/streams/{ID}"] = feed
+    lines = [" ".join(line.split()) for line in (await run("show", ID)).stdout.split("\n")]
+    assert {f"feed {ID}", "events 3 to 9, the last is 7-9"} <= set(lines)
+    assert json.loads((await run("show", ID, "--json")).stdout)["kind"] == "feed"

@@ -72,8 +72,18 @@ async def test_a_new_attempt_says_that_what_was_printed_is_void(server):
 
 async def test_stop_asks_the_front_end(server):
     result = await run("stop", ID)
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"stop of {ID} is asked for\n")
     assert [(request.method, request.path) for request in server.requests] == [("POST", f"/v1/generations/{ID}/stop")]
+
+
+async def test_stop_of_what_is_over_says_so_and_programs_read_it_as_json(server):
+    async def over(exchange: Exchange) -> None:
+        await exchange.answer(202, json.dumps({"id": ID, "status": "finished"}).encode())
+
+    server.routes["POST", f"/v1/generations/{ID}/stop"] = over
+    assert (await run("stop", ID)).stderr == f"{ID} is over: finished\n"
+    shown = json.loads((await run("stop", ID, "--json")).stdout)
+    assert (shown["id"], shown["status"], "text" in shown) == (ID, "finished", False)
 
 
 def listing(*generations: dict):
@@ -150,7 +160,9 @@ async def test_a_refusal_ends_with_1_and_its_code_and_remedy(server):
     server.plans.append(unknown)
     result = await run("tail", "nothing")
     assert result.exit_code == 1
-    assert result.stderr == "error: unknown_stream: it is unknown_stream; see what there is with: broadcaster ls\n"
+    assert (
+        result.stderr == "error: unknown_stream: it is unknown_stream; see what there is with: broadcaster ls --all\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -130,9 +130,9 @@ async def test_a_deletion_whose_answer_was_lost_is_repeated(server, client):
     assert len(server.requests) == 3
 
 
-async def test_stop_asks_once_and_takes_any_answer(server, client):
+async def test_stop_asks_once_and_tells_how_it_stood(server, client):
     server.routes["POST", "/v1/generations/gen_1/stop"] = answering({"id": "gen_1", "status": "running"}, 202)
-    await client.stop("gen_1")
+    assert (await client.stop("gen_1")).status == "running"
     assert [request.method for request in server.requests] == ["POST"]
 
 
