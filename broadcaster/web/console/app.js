@@ -22,7 +22,8 @@ const list = new GenerationList();
 
 /** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's last word. */
 let open = null;
-let generations = [];
+/** What the server has listed; null before its first answer: "nothing" must not be said of what is not known. */
+let generations = null;
 let isDrawPlanned = false;
 /** What was asked and not answered yet: asking the same again must not begin a second generation. */
 let unsettled = null;
@@ -67,7 +68,7 @@ function draw() {
   show(byId("actions"), open !== null);
   const title = open === null ? "New answer" : (open.state?.title ?? open.id);
   byId("title").textContent = title;
-  list.draw(generations, open?.id);
+  if (generations !== null) list.draw(generations, open?.id);
   if (open === null) {
     document.title = "Broadcaster";
     return;
