@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from broadcaster.core import events as ev
 from broadcaster.core.fold import Fold, Status
 from broadcaster.dialects.openai_chat import OpenAIChatDecoder
-from broadcaster.errors import ProviderFailed
 from tests.dialects.chat_streams import (
     DONE,
     GOOD_ENDINGS,
@@ -28,35 +27,13 @@ from tests.dialects.chat_streams import (
     said,
     stream,
 )
+from tests.dialects.decoding import Outcome, read_all
 from tests.dialects.test_anthropic_laws import check_order
-
-Outcome = tuple[list[ev.Event], str | None, bool, bool, ev.Usage]
 
 
 def outcome(*chunks: bytes) -> Outcome:
-    """All a caller can see: the events, the reason of a failure, whether the answer is whole and ended, the usage."""
-    decoder, events, reason = OpenAIChatDecoder(), list[ev.Event](), None
-    try:
-        for each in chunks:
-            events += decoder.decode(each)
-        events += decoder.flush()
-    except ProviderFailed as failure:
-        reason = failure.reason
-    return events, reason, decoder.is_whole, decoder.terminal_seen, decoder.usage_so_far()
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_cut_at_any_byte_gives_the_same(name: str):
-    raw = STREAMS[name]
-    whole = outcome(raw)
-    for cut in range(len(raw) + 1):
-        assert outcome(raw[:cut], raw[cut:]) == whole, f"cut at {cut}"
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_that_comes_byte_by_byte_gives_the_same(name: str):
-    raw = STREAMS[name]
-    assert outcome(*(raw[at : at + 1] for at in range(len(raw)))) == outcome(raw)
+    """What these chunks and the end of the body come to."""
+    return read_all(OpenAIChatDecoder(), *chunks)
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -71,16 +48,6 @@ def test_a_good_stream_obeys_the_order_and_ends_once(name: str):
     events, reason, is_whole, is_ended, _ = outcome(STREAMS[name])
     assert (reason, is_whole, is_ended) == (None, True, True)
     check_order(events)
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_every_event_can_be_stored_and_read_back(name: str):
-    for event in outcome(STREAMS[name])[0]:
-        assert not isinstance(event, ev.UnknownEvent)
-        raw = ev.encode_event(event)
-        assert b"\n" not in raw
-        assert b"\r" not in raw
-        assert ev.decode_event(raw) == event
 
 
 def check_ending(told: Outcome) -> None:
