@@ -123,10 +123,17 @@ class Streams:
 
         Of a log that is gone (expired, deleted) the terminal event is left, which meta keeps longer.
         """
+        entries = await self._page(stream_id, after=after, count=count)
+        if entries:
+            return entries
+        terminal = await self._terminal_in_meta(stream_id, after=after)
+        # A stream may begin and end between the two looks: who has its terminal must look at the log once more.
+        return terminal and (await self._page(stream_id, after=after, count=count) or terminal)
+
+    async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
         with log_errors():
-            answer = await self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count)
-        entries = [_entry(*row) for row in cast(list[_Row], answer)]
-        return entries or await self._terminal_in_meta(stream_id, after=after)
+            rows = await self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count)
+        return [_entry(*row) for row in cast(list[_Row], rows)]
 
     async def _terminal_in_meta(self, stream_id: str, *, after: Cursor) -> list[Entry]:
         fields: list[Any] = ["terminal_id", "terminal"]
