@@ -1,14 +1,48 @@
-"""The ``broadcaster`` command."""
+"""The ``broadcaster`` command.
+
+A command's module is imported when the command is called: ``broadcaster ls`` needs neither the front-end's packages nor
+Redis's, and they take longer to import than the call itself. ``--help``, completion and a name that is no command need
+all of them.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, cast
 
-from broadcaster.cli import dead, doctor, publish, serve, show, up, watch, worker
-from broadcaster.cli.application import create_app
+import typer
 
-app = create_app((up, serve, worker, watch, show, publish, dead, doctor))
+from broadcaster.cli.application import CommandModule, create_app
+
+PROGRAM: Final = "broadcaster"
+
+MODULES: Final = {
+    "up": "up",
+    "serve": "serve",
+    "worker": "worker",
+    "generate": "watch",
+    "tail": "watch",
+    "stop": "watch",
+    "ls": "watch",
+    "show": "show",
+    "publish": "publish",
+    "dead": "dead",
+    "doctor": "doctor",
+}
+"""Command → its module here, in the order of ``--help``."""
+
+_COMPLETION: Final = "_BROADCASTER_COMPLETE"
+
+
+def create_app_for(arguments: Sequence[str]) -> typer.Typer:
+    """The application with what these arguments need; none of them is looked at but the first that is no option."""
+    command = next((each for each in arguments if not each.startswith("-")), None)
+    wanted = MODULES.get(command or "")
+    return create_app([_module(name) for name in ([wanted] if wanted else dict.fromkeys(MODULES.values()))])
 
 
 def main() -> None:
@@ -17,4 +51,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # An answer in another alphabet must not end the command on a terminal that knows only its own.
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="broadcaster")
+    arguments = () if _COMPLETION in os.environ else sys.argv[1:]
+    create_app_for(arguments)(prog_name=PROGRAM)
+
+
+def _module(name: str) -> CommandModule:
+    return cast(CommandModule, import_module(f"broadcaster.cli.{name}"))

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from broadcaster.cli import completion
-from broadcaster.cli.main import app
+from broadcaster.cli.main import create_app_for
 from tests.support.sse_server import Exchange, SseServer
 
 ROUTES = '{"claude*": "anthropic", "gpt-[45]*": "openai", "re:o\\\\d.*": "openai", "local": "local"}'
@@ -74,7 +74,7 @@ async def test_a_front_end_that_hangs_costs_a_second():
     async def hang(_: Exchange) -> None:
         await asyncio.Event().wait()
 
-    context = typer.Context(typer.main.get_command(app))
+    context = typer.Context(typer.main.get_command(create_app_for([])))
     async with SseServer() as server:
         server.routes["GET", "/v1/generations"] = hang
         context.params = {"url": server.url}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+import typer
 from typer.testing import CliRunner
 
 from broadcaster import __version__
-from broadcaster.cli.main import app
+from broadcaster.cli.main import MODULES, create_app_for
+
+app = create_app_for([])
 
 
 def test_python_dash_m_is_the_command():
@@ -18,10 +22,35 @@ def test_python_dash_m_is_the_command():
     assert answer.stdout == f"broadcaster {__version__}\n"
 
 
-def test_every_module_brings_its_commands():
-    names = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
-    assert {"generate", "tail", "stop", "ls"} <= names
-    assert len(app.registered_commands) + len(app.registered_groups) >= 7
+def names_of(application: typer.Typer) -> list[str]:
+    """Its commands, in the order of ``--help``."""
+    group = typer.main.get_group(application)
+    return list(group.commands)
+
+
+def test_every_command_is_in_the_table_of_modules():
+    assert set(names_of(app)) == set(MODULES)
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_a_command_needs_its_own_module_only(command):
+    names = names_of(create_app_for(["--verbose", command, "up"]))
+    assert command in names
+    assert {MODULES[each] for each in names} == {MODULES[command]}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["lss"], ["broadcaster.cli.up"]])
+def test_what_names_no_command_gets_all_of_them(arguments):
+    assert names_of(create_app_for(arguments)) == names_of(app)
+
+
+def test_a_command_that_calls_a_front_end_imports_no_front_end():
+    code = (
+        "import sys; from broadcaster.cli.main import create_app_for; create_app_for(['ls']); "
+        "print([each for each in ('fastapi', 'uvicorn', 'redis', 'anthropic', 'openai') if each in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert answer.stdout == "[]\n"
 
 
 def test_without_a_command_the_help_is_shown():

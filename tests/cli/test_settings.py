@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from broadcaster.cli.main import app
+from broadcaster.cli.main import create_app_for
 from broadcaster.settings import Settings, unknown_variables
 from worker.main import main as worker_main
 
@@ -83,7 +83,7 @@ def variables(given: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_is_refused_in_one_line_that_names_the_variables(name: str) -> None:
     given, named = WRONG[name]
-    result = CliRunner().invoke(app, ["serve"], env=variables({**REDIS, **given}))
+    result = CliRunner().invoke(create_app_for(["serve"]), ["serve"], env=variables({**REDIS, **given}))
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: the settings are not valid: ")
     assert result.stderr.count("\n") == 1
