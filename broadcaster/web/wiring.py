@@ -24,6 +24,7 @@ from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feeds import FeedBounds, Feeds, keys_kept
 from broadcaster.log.generations import GenerationLives, Generations
+from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
@@ -59,6 +60,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         streams = Streams(connection)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        lapses = Lapses(connection, steadiness=steadiness)
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
@@ -68,6 +70,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 streams,
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
+                lapses=lapses,
             )
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
@@ -91,7 +94,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
+        feeds = Feeds(connection, _feed_bounds(settings), streams=streams, lapses=lapses)
+        yield _services(
+            settings, connection, generations=generations, feeds=feeds, streams=streams, hub=hub, presence=presence
+        )
 
 
 def _services(
@@ -99,13 +105,14 @@ def _services(
     connection: LogConnection,
     *,
     generations: Generations,
+    feeds: Feeds,
     streams: Streams,
     hub: Hub,
     presence: Presence,
 ) -> Services:
     return Services(
         generations=generations,
-        feeds=Feeds(connection, _feed_bounds(settings), streams=streams),
+        feeds=feeds,
         streams=streams,
         hub=hub,
         presence=presence,
