@@ -94,7 +94,7 @@ async def test_a_lease_has_been_answered_for_when_it_is_over(steadiness: Steadin
 
 async def test_a_silence_that_is_no_break_counts_against_leases_that_it_may_have_cost(steadiness: Steadiness) -> None:
     await until(lambda: steadiness.has_answered_for(0.6))
-    pause = asyncio.get_running_loop().time() + 0.1
+    pause = asyncio.get_running_loop().time() + 0.07
     while asyncio.get_running_loop().time() < pause:  # the event loop is blocked, not for long
         pass
     await asyncio.sleep(0)
