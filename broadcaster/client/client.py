@@ -150,7 +150,8 @@ class AsyncClient:
         """Create a feed, or find it as it was created with the same ``config``.
 
         ``config`` are the fields of ``PUT /v1/streams/{id}`` (``retention_s``, ``max_events``, ``max_bytes``,
-        ``on_full``, ``metadata``). Raises ClientError, among its codes ``stream_exists`` and ``invalid_request``.
+        ``on_full``, ``metadata``, ``lease_s``); with ``lease_s`` the same call again says that a writer lives, and is
+        due every third of it. Raises ClientError, among its codes ``stream_exists`` and ``invalid_request``.
         """
         body = {name: value for name, value in config.items() if value is not None}
         return _decoded(await self._call("PUT", _stream_path(stream_id), json=body), StreamState)
@@ -181,6 +182,13 @@ class AsyncClient:
         path = f"{_stream_path(stream_id)}/close"
         answer = await self._call("POST", path, content=_encoded({} if end is None else end), headers=_JSON)
         return _decoded(answer, StreamState)
+
+    async def delete_stream(self, stream_id: str) -> None:
+        """End a feed (with ``abort``, unless it is over) and have it forgotten; its id is free again after an hour.
+
+        Raises ClientError ``unknown_stream`` when nothing is known under the id (any more), or a generation.
+        """
+        await self._call("DELETE", _stream_path(stream_id))
 
     async def stream(self, stream_id: str) -> StreamState:
         """How a stream stands, of a feed or a generation. Raises ClientError ``unknown_stream``."""

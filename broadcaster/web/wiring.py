@@ -24,6 +24,7 @@ from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feeds import FeedBounds, Feeds, keys_kept
 from broadcaster.log.generations import GenerationLives, Generations
+from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
@@ -59,6 +60,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         streams = Streams(connection)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        lapses = Lapses(connection, steadiness=steadiness)
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
@@ -68,18 +70,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 streams,
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
+                lapses=lapses,
             )
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
-        generations = Generations(
-            connection,
-            _lives(settings),
-            queue=queue,
-            claims=claims,
-            streams=streams,
-            steadiness=steadiness,
-            webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        generations = _generations(
+            settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
         )
         times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
@@ -91,7 +88,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        yield _services(settings, connection, generations=generations, streams=streams, hub=hub, presence=presence)
+        feeds = Feeds(connection, _feed_bounds(settings), streams=streams, lapses=lapses)
+        yield _services(
+            settings, connection, generations=generations, feeds=feeds, streams=streams, hub=hub, presence=presence
+        )
 
 
 def _services(
@@ -99,13 +99,14 @@ def _services(
     connection: LogConnection,
     *,
     generations: Generations,
+    feeds: Feeds,
     streams: Streams,
     hub: Hub,
     presence: Presence,
 ) -> Services:
     return Services(
         generations=generations,
-        feeds=Feeds(connection, _feed_bounds(settings), streams=streams),
+        feeds=feeds,
         streams=streams,
         hub=hub,
         presence=presence,
@@ -117,6 +118,26 @@ def _services(
         default_max_tokens=settings.default_max_tokens,
         routes=Routes(settings.routes),
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
+    )
+
+
+def _generations(
+    settings: Settings,
+    connection: LogConnection,
+    *,
+    queue: Queue,
+    claims: Claims,
+    streams: Streams,
+    steadiness: Steadiness,
+) -> Generations:
+    return Generations(
+        connection,
+        _lives(settings),
+        queue=queue,
+        claims=claims,
+        streams=streams,
+        steadiness=steadiness,
+        webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
     )
 
 
