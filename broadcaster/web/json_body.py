@@ -21,7 +21,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from broadcaster.web.problems import BodyTooLarge, Fault, InvalidRequest, UnsupportedMediaType
+from broadcaster.web.problems import BodyRefused, BodyTooLarge, Fault, InvalidRequest, UnsupportedMediaType
 
 # A length with more digits never comes from a server that parses it; what is received is counted anyway.
 _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -64,16 +64,19 @@ class StrictRequest(Request):
         self._max_bytes = max_bytes
 
     async def json(self) -> Any:
-        """The body's value."""
-        return decode_body(await self.body())
+        """The body's value. Raises json.JSONDecodeError, which FastAPI takes for its own, and BodyRefused."""
+        try:
+            return decode_body(await self.body())
+        except InvalidRequest as error:
+            raise BodyRefused(error) from error
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. Raises BodyTooLarge where the bound is crossed."""
+        """The body as it comes. Raises BodyRefused where the bound is crossed."""
         received = 0
         async for chunk in super().stream():
             received += len(chunk)
             if received > self._max_bytes:
-                raise _too_large(self._max_bytes)
+                raise BodyRefused(_too_large(self._max_bytes))
             yield chunk
 
 

@@ -56,6 +56,14 @@ class BodyTooLarge(InvalidInput):
     status = 413
 
 
+class BodyRefused(HTTPException):
+    """Takes one of our errors through FastAPI, which lets nothing else through while it reads a body."""
+
+    def __init__(self, refusal: BroadcasterError) -> None:
+        super().__init__(refusal.status, refusal.detail)
+        self.refusal = refusal
+
+
 class ProblemType(NamedTuple):
     """One row of the table: the HTTP status, the short title (same for every occurrence), whether to retry."""
 
@@ -221,8 +229,8 @@ def answer_failure(error: Exception) -> Response | None:
     """The answer to what a route raised, where it is ours to answer: our own errors, and FastAPI's validation."""
     if isinstance(error, RequestValidationError):
         return answer_invalid(error.errors(), body=error.body)
-    if isinstance(error, HTTPException) and isinstance(error.__cause__, BroadcasterError):
-        return answer_failure(error.__cause__)  # FastAPI wraps whatever the reading of a body raises
+    if isinstance(error, BodyRefused):
+        error = error.refusal
     if not isinstance(error, BroadcasterError):
         return None
     if error.code not in PROBLEMS:
