@@ -8,11 +8,12 @@ from functools import partial
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.testclient import TestClient
 
 from broadcaster.client import AsyncClient
 from broadcaster.core.events import Finish, TextDelta
+from broadcaster.errors import SetupError
 from broadcaster.settings import Settings
 from broadcaster.web.mount import create_router
 from broadcaster.web.problems import MEDIA_TYPE
@@ -229,13 +230,35 @@ async def test_a_mounted_app_whose_lifespan_nobody_runs_says_what_to_do() -> Non
     assert "sub.router.lifespan_context(sub)" in problem["detail"]
 
 
+async def test_a_router_that_is_open_on_another_event_loop_is_refused_there() -> None:
+    app = create_host(("/llm", Mounted().router))
+
+    async def enter() -> None:
+        async with app.router.lifespan_context(app):
+            """Never reached while the first loop has it."""
+
+    async with app.router.lifespan_context(app):
+        with pytest.raises(SetupError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, enter())
+    await asyncio.to_thread(asyncio.run, enter())
+
+
+async def test_the_hosts_default_response_class_does_not_change_our_wire() -> None:
+    app = FastAPI(default_response_class=HTMLResponse)
+    app.include_router(Mounted().router)
+    async with serve_host(app) as client:
+        created = await client.put("/v1/streams/job", json={"metadata": {"a": "\u00e9"}})
+    assert created.headers["content-type"] == "application/json"
+    assert created.json()["metadata"] == {"a": "\u00e9"}
+
+
 def test_a_host_may_be_tested_again_and_again_by_the_usual_client() -> None:
     mounted = Mounted()
     app = create_host(("/llm", mounted.router))
-    for status in (201, 404):
+    for _ in range(2):
         with TestClient(app) as client:
-            method = client.put if status == 201 else client.get
-            assert method("/llm/v1/streams/job", **({"json": {}} if status == 201 else {})).status_code == status
+            assert client.put("/llm/v1/streams/job", json={}).status_code == 201
+            assert client.get("/llm/v1/streams/job").json()["viewers"] == 0
         mounted.world.clear()
     assert mounted.opened == 2
 

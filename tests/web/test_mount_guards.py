@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import Cookie, Depends, HTTPException, Request, Security
+from fastapi import Cookie, Depends, Header, HTTPException, Request, Security
 from fastapi.security import APIKeyHeader, SecurityScopes
 
 from broadcaster.errors import LogUnavailable
@@ -114,6 +114,17 @@ async def test_what_depends_and_security_give_is_a_guard_and_documented_as_the_h
     async with serve_host(app) as client:
         assert (await client.get(JOB, headers={"x-host-key": "other"})).status_code == 403
         assert (await client.get(JOB, headers={"x-host-key": "watch"})).json()["code"] == "unknown_stream"
+
+
+async def test_a_parameter_of_the_guard_that_is_missing_is_a_fault_of_the_request() -> None:
+    async def named(x_name: Annotated[str, Header()]) -> None:
+        """Whoever gives a name."""
+
+    mounted = Mounted(auth=named)
+    mounted.world.away = True  # a look would be 503
+    async with serve_host(create_host(("/llm", mounted.router))) as client:
+        problem = (await client.get(JOB)).json()
+    assert (problem["status"], problem["errors"][0]["name"]) == (400, "x-name")
 
 
 async def test_a_refusal_that_the_guard_made_of_one_of_our_errors_is_the_hosts() -> None:
