@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import Header, Path, Query, Response
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
@@ -26,16 +26,17 @@ from broadcaster.hub.resolve import Finished
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.streams import Meta
 from broadcaster.web.problems import UnknownDialect, problem_responses
+from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
 
 # How often a stream that nobody has created yet is looked for. Creation is told to nobody, and is rarely far away.
 LOOK_AGAIN_S: Final = 0.25
 
-router = APIRouter(prefix="/v1/streams", tags=["streams"])
+routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 
 
-@router.get(
+@routes.get(
     "/{stream_id}/events",
     summary="Follow a stream",
     operation_id="stream_events",
