@@ -171,8 +171,7 @@ async def test_what_was_asked_for_without_keys_belongs_to_the_tenant_local(
 
 async def test_a_room_that_is_open_for_one_tenant_is_no_way_in_for_another(door: Door, services: Services) -> None:
     await door.call(MINE, "PUT", f"/v1/streams/{FEED}")
-    events = [Start(message_id="m"), TextDelta(id="0", delta="secret")]
-    raw = [encode_event(each) for each in events]
+    raw = [encode_event(Start(message_id="m")), encode_event(TextDelta(id="0", delta="secret"))]
     await services.feeds.append(FEED, raw, tenant="mine")
     headers = {"authorization": f"Bearer {MINE}"}
     assert len((await listen(door.http, f"/v1/streams/{FEED}/events", until=2, headers=headers)).entries) == 2
