@@ -83,6 +83,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "webhook_not_allowed": ProblemType(
         400, "The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"
     ),
+    "unauthorized": ProblemType(401, "A key is needed", "no key was sent: authorization: Bearer <key>"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),
@@ -109,7 +110,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
 }
 
 # What the layers of our own app answer. In somebody else's app the host's layers stand there.
-_OWN_LAYERS: Final = ("forbidden_host", "forbidden_origin", "internal_error")
+_OWN_LAYERS: Final = ("unauthorized", "forbidden_host", "forbidden_origin", "internal_error")
 _ANYWHERE: Final = (*_OWN_LAYERS, "body_too_large")
 
 _CODE_OF_STATUS: Final = {

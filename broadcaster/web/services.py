@@ -27,7 +27,7 @@ from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 
-# While AUTH is off there is one tenant: everybody on this machine.
+# While AUTH is off there is one tenant: everybody on this machine. With keys it is the key's (key_guard.py).
 LOCAL_TENANT: Final = "local"
 # Where no settings say otherwise.
 MAX_BODY_BYTES: Final = 4 * 2**20

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
+from broadcaster.client import AsyncClient
 from broadcaster.testing import ClientGone, ScriptedProvider
-from tests.support.browser import Tabs, open_tabs
+from tests.support.browser import Tab, Tabs, open_tabs
 from tests.support.processes import Stack
 
 MODEL = "claude-scripted"
 DEADLINE_S = 15.0
+KEY, OTHER_KEY = "key-of-the-page-31f0", "key-of-others-99ab1"
+KEYED = {"auth": "keys", "api_keys": f'{{"page": ["{KEY}"], "others": ["{OTHER_KEY}"]}}'}
 
 pytestmark = pytest.mark.browser
 
@@ -163,3 +166,80 @@ async def test_a_refused_prompt_is_told_in_a_sentence_with_its_code_and_kept(tab
     await expect(tab.part("fault")).to_contain_text("The model is unknown")
     await expect(tab.part("fault")).to_contain_text("unknown_model")
     await expect(tab.part("prompt")).to_have_value("hello")
+
+
+async def give_key(tab: Tab, key: str) -> None:
+    await tab.part("key").fill(key)
+    await tab.part("key").press("Enter")
+
+
+async def stores(page: Page) -> tuple[str, str]:
+    """All that the page's session and its profile remember."""
+    return await page.evaluate("[JSON.stringify(sessionStorage), JSON.stringify(localStorage) + document.cookie]")
+
+
+async def test_a_page_asks_for_a_key_tries_it_and_resumes_with_it_after_reloads_and_losses(
+    tabs: Tabs, stack: Stack, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    front_end = await stack.front_end(**KEYED)
+    tab = await tabs.open(front_end.url)
+    await expect(tab.part("door")).to_be_visible()
+    await give_key(tab, "key-of-nobody-00000")
+    await expect(tab.part("door-fault")).to_contain_text("no key of this server")
+    await give_key(tab, KEY)
+    await expect(tab.part("door")).to_be_hidden()
+    link = await tab.ask("count, please")
+    await conversation.send_text("one ")
+    await tab.shows("one ")
+    await tab.is_connected()
+    await tab.page.reload()
+    await tab.shows("one ")
+    await tab.is_connected()
+
+    # What resumes is the page's own event source: it sends the header that a new one of the page's would not.
+    async with tab.page.expect_request(lambda request: "last-event-id" in request.headers) as resumed:
+        await front_end.kill()
+        await expect(tab.part("connection")).to_have_attribute("data-state", "reconnecting")
+        await conversation.send_text("two ")
+        await stack.front_end(port=urlsplit(front_end.url).port, **KEYED)
+    assert KEY not in (await resumed.value).url
+    await tab.shows("one two ")
+    await tab.is_connected()
+    await conversation.send_text("three")
+    await conversation.finish()
+    await tab.has_status("finished")
+    await tab.shows("one two three")
+    session, profile = await stores(tab.page)
+    assert (KEY in session, KEY in profile) == (True, False)
+
+    other = await tabs.open(link)
+    await give_key(other, OTHER_KEY)
+    await expect(other.part("ending")).to_contain_text("Nothing is known under this link")
+
+
+async def test_a_link_opened_without_a_key_shows_the_answer_once_there_is_one(
+    tabs: Tabs, stack: Stack, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    front_end = await stack.front_end(**KEYED)
+    async with AsyncClient(front_end.url, KEY) as client:
+        generation = await client.start("hi")
+    await conversation.send_text("behind the door")
+    tab = await tabs.open(f"{front_end.url}/#{generation.id}")
+    await expect(tab.part("connection")).to_have_text("needs a key")
+    await give_key(tab, KEY)
+    await tab.shows("behind the door")
+    await tab.is_connected()
+    # A key that is taken no more: asked for again, and the answer goes on with the next one.
+    await front_end.kill()
+    await conversation.send_text(", and on")
+    keys = {"auth": "keys", "api_keys": f'{{"page": ["{KEY}-next"]}}'}
+    await stack.front_end(port=urlsplit(front_end.url).port, **keys)
+    await expect(tab.part("door")).to_be_visible()
+    await give_key(tab, f"{KEY}-next")
+    await tab.shows("behind the door, and on")
+    await conversation.finish()
+    await tab.has_status("finished")

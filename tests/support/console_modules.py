@@ -19,6 +19,7 @@ CONSOLE = Path(broadcaster.web.__file__).parent / "console"
 _DRIVER = """
 import { createInterface } from "node:readline";
 import { Fold } from "./fold.js";
+import { SseDecoder } from "./sse.js";
 import { Transcript } from "./transcript.js";
 import * as words from "./words.js";
 
@@ -33,6 +34,15 @@ const jobs = {
     for (const [step, ...given] of steps) transcript[step](...given);
     const { seq, lastId, notices, isOver, revision, fold } = transcript;
     return { seq, lastId, notices, isOver, revision, state: fold.state };
+  },
+  sse(connections) {
+    let decoder = new SseDecoder();
+    const messages = [];
+    for (const portions of connections) {
+      decoder = new SseDecoder(decoder.lastEventId);
+      for (const portion of portions) messages.push(...decoder.decode(portion));
+    }
+    return { messages, lastEventId: decoder.lastEventId, retryMs: decoder.retryMs };
   },
   words: ([name, ...given]) => words[name](...given),
 };

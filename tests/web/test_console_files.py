@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from broadcaster.cli.progress import step_of
 from broadcaster.core.events import DataEvent
 from broadcaster.core.fold import Fold
+from broadcaster.core.sse import SseDecoder
 from tests.support.console_modules import CONSOLE, ConsoleModules, console_modules
 
 FILES = sorted(path.name for path in CONSOLE.iterdir() if path.is_file())
@@ -167,6 +168,36 @@ def test_the_browsers_fold_is_ours(
     assert modules.ask("fold", events + end) == ours(events + end)
 
 
+# --------------------------------------------------------------------------------------------------- the event stream
+
+SSE_PIECES = st.sampled_from(
+    ["data", "id", "event", "retry", ":", ": ", " ", "\n", "\n\n", "\r", "\r\n", "x", "12", "\0", "é", "\u2028", "{}",
+     "data: a", "id: 5-1", "event: hub.live", "retry: 40"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(connections=st.lists(st.lists(st.lists(SSE_PIECES, max_size=6).map("".join), max_size=8), max_size=3))
+def test_the_pages_own_decoder_reads_a_stream_as_ours_does_however_it_is_cut(
+    modules: ConsoleModules, connections: list[list[str]]
+) -> None:
+    decoder, messages = SseDecoder(), []
+    for portions in connections:
+        decoder.flush()
+        for portion in portions:
+            messages += decoder.decode(portion.encode())
+    told = modules.ask("sse", connections)
+    assert [(each["type"], each["data"], each["lastEventId"]) for each in told["messages"]] == [
+        (each.event, each.data, each.id) for each in messages
+    ]
+    assert told["lastEventId"] == decoder.last_event_id
+
+
+def test_the_pages_own_decoder_keeps_what_the_server_said_of_reconnecting(modules: ConsoleModules) -> None:
+    told = modules.ask("sse", [["retry: 40\ndata: a\n\nretry: soon\nid: 5-1\n", "\nid: 5-2\n"]])
+    assert (told["retryMs"], told["lastEventId"]) == (40, "5-1")
+
+
 # ------------------------------------------------------------------------------------------------------ the transcript
 
 
@@ -245,6 +276,7 @@ def test_a_hole_that_nobody_spoke_of_is_shown_all_the_same(modules: ConsoleModul
         ({"name": "stalled", "reason": "log_unavailable"}, "stalled: the log does not answer"),
         ({"name": "stalled", "reason": "newer"}, "stalled: newer"),
         ({"name": "ended"}, "stopped"),
+        ({"name": "locked"}, "needs a key"),
     ],
 )
 def test_the_connection_is_told_in_words(modules: ConsoleModules, state: dict[str, Any], words: str) -> None:

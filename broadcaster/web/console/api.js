@@ -1,5 +1,7 @@
 /** The HTTP API as this page uses it. Every failure is a Problem with a sentence that people can read. */
 
+import { keyHeaders, noteRefusal } from "./key.js";
+
 export class Problem extends Error {
   constructor(sentence, { code, status = 0, retry = false }) {
     super(sentence);
@@ -12,6 +14,8 @@ export class Problem extends Error {
 /** `key`: sent again with the same body, it gives the generation that the first call made. */
 export const startGeneration = (body, key) => call("POST", "/v1/generations", body, { "idempotency-key": key });
 export const listGenerations = (limit) => call("GET", `/v1/generations?limit=${limit}`);
+/** Whether the server takes this key: resolves when it does, else fails with a Problem. */
+export const tryKey = (key) => call("GET", "/v1/generations?limit=1", undefined, keyHeaders(key));
 export const stopGeneration = (id) => call("POST", `${generationUrl(id)}/stop`);
 
 /** The whole generation, prompt and answer included. */
@@ -33,7 +37,8 @@ const JSON_BODY = { "content-type": "application/json" };
 
 const generationUrl = (id) => `/v1/generations/${encodeURIComponent(id)}`;
 
-async function call(method, url, body, headers = {}) {
+async function call(method, url, body, given = {}) {
+  const headers = { ...keyHeaders(), ...given };
   const sent = body === undefined ? { headers } : { headers: { ...headers, ...JSON_BODY }, body: JSON.stringify(body) };
   let response;
   try {
@@ -41,6 +46,7 @@ async function call(method, url, body, headers = {}) {
   } catch {
     throw new Problem("The server cannot be reached.", { code: "unreachable", retry: true });
   }
+  if (response.status === 401) noteRefusal(headers);
   const answer = await response.json().catch(() => null);
   if (response.ok && answer !== null) return answer;
   throw new Problem(sentence(answer, response), {

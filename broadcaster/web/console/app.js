@@ -4,8 +4,9 @@
  */
 
 import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
+import { Door } from "./door.js";
 import { GenerationList } from "./list.js";
-import { forget, refresh, remember } from "./recents.js";
+import { forget, forgetAll, refresh, remember } from "./recents.js";
 import { Stream } from "./stream.js";
 import { Sheet, drawFacts, show } from "./view.js";
 import { isOver } from "./words.js";
@@ -19,6 +20,7 @@ const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 const byId = (id) => document.getElementById(id);
 const sheet = new Sheet();
 const list = new GenerationList();
+const door = new Door(enter);
 
 /** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's last word. */
 let open = null;
@@ -125,7 +127,7 @@ async function ask(opened, { whole = false } = {}) {
   } catch (problem) {
     if (open !== opened) return;
     if (problem.status === 404) opened.stream.end({ name: "gone" });
-    else if (whole) tell(problem);
+    else if (whole && !door.asksFor(problem)) tell(problem);
   }
 }
 
@@ -161,10 +163,10 @@ async function start() {
     byId("prompt").value = "";
     location.hash = state.id;
   } catch (problem) {
-    tell(problem);
+    if (!door.asksFor(problem)) tell(problem);
   } finally {
     byId("start").disabled = false;
-    byId("prompt").focus();
+    if (!door.isOpen) byId("prompt").focus();
   }
 }
 
@@ -178,7 +180,7 @@ async function stop(click) {
     await stopGeneration(stopped.id);
   } catch (problem) {
     stopped.isStopping = false;
-    tell(problem);
+    if (!door.asksFor(problem)) tell(problem);
   }
   planDraw();
 }
@@ -205,6 +207,17 @@ function tell(problem) {
   fault.replaceChildren(`${problem.message} `, code);
 }
 
+/** The server takes the key that was just given: begin again with it. */
+function enter() {
+  forgetAll();
+  generations = null;
+  tell(null);
+  open?.stream.unlock();
+  if (open !== null) ask(open, { whole: true });
+  poll();
+  byId("prompt").focus();
+}
+
 // ---------------------------------------------------------------- asking again
 
 let pollTimer = null;
@@ -217,7 +230,8 @@ async function poll() {
     const [known] = await Promise.all([refresh(), isRunning ? ask(open) : null]);
     generations = known;
     document.body.classList.remove("offline");
-  } catch {
+  } catch (problem) {
+    if (door.asksFor(problem)) return; // a key begins it anew
     // The connection's own state tells it where it matters; the list just stays as it was.
     document.body.classList.add("offline");
   }

@@ -1,17 +1,21 @@
 /**
  * The generations that this browser knows: the newest that the server lists, and those it has seen before.
- * The memory is localStorage, shared by all tabs; without it (a private window) the list is what the server says.
+ * The memory is localStorage, shared by all tabs; without it (a private window) the list is what the server says. What
+ * a key lets this page see is remembered where the key is, and with another key forgotten.
  */
 
 import { getGenerationState, listGenerations } from "./api.js";
+import { hasKey } from "./key.js";
 import { isOver } from "./words.js";
 
 const KEY = "broadcaster.recents";
 const KEPT = 40;
 
+const memory = () => (hasKey() ? sessionStorage : localStorage);
+
 function read() {
   try {
-    const known = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    const known = JSON.parse(memory().getItem(KEY) ?? "[]");
     return Array.isArray(known) ? known : [];
   } catch {
     return [];
@@ -20,7 +24,7 @@ function read() {
 
 function write(known) {
   try {
-    localStorage.setItem(KEY, JSON.stringify(known));
+    memory().setItem(KEY, JSON.stringify(known));
   } catch {
     // Storage is full or forbidden: the list is shorter then, nothing else.
   }
@@ -31,6 +35,10 @@ const essence = ({ id, status, title, model, created_at, viewers }) => ({ id, st
 /** Keep what is known of one generation; answers the list as it is then. */
 export function remember(generation) {
   return store(new Map(read().map((known) => [known.id, known])).set(generation.id, essence(generation)));
+}
+
+export function forgetAll() {
+  write([]);
 }
 
 export function forget(id) {

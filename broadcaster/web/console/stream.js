@@ -1,5 +1,6 @@
 /**
- * One stream as this browser receives it: a native EventSource, whose own `Last-Event-ID` resumes after a break.
+ * One stream as this browser receives it: a native EventSource, whose own `Last-Event-ID` resumes after a break; where
+ * the server wants a key, our own one, which follows the same rules (event_source.js).
  *
  * The browser reconnects by itself after a lost connection, as soon as the server's `retry` says. It gives up for good
  * on an answer that is no event stream (a proxy's 502, say): then we look why, and open a new one after the last cursor.
@@ -12,12 +13,14 @@
  *   reconnecting {since}     the browser is at it; `since` is when the connection was lost (ms, performance.now)
  *   waiting {until}          we try again then
  *   gone                     there is no such stream
+ *   locked                   the server wants a key first
  *   closed {reason}          the server asked not to come back
  *   ended                    the terminal event is here
  *   paused                   nobody looks at this page
  */
 
 import { eventsUrl, getStream } from "./api.js";
+import { openEvents } from "./event_source.js";
 import { Transcript, isTerminal } from "./transcript.js";
 
 const FIRST_WAIT_MS = 1000;
@@ -37,7 +40,7 @@ export class Stream {
 
   open() {
     this.timer = null;
-    const source = new EventSource(eventsUrl(this.id, this.transcript.lastId));
+    const source = openEvents(eventsUrl(this.id, this.transcript.lastId));
     this.source = source;
     this.become({ name: "connecting" });
     source.onopen = () => this.become({ name: "catching-up" });
@@ -87,7 +90,9 @@ export class Stream {
     this.become({ name: "waiting", until: performance.now() + waitMs });
     this.timer = setTimeout(() => this.open(), waitMs);
     const problem = await getStream(this.id).then(() => null, (error) => error);
-    if (problem?.code === "unknown_stream" && this.state.name === "waiting") this.end({ name: "gone" });
+    if (this.state.name !== "waiting") return;
+    if (problem?.code === "unknown_stream") this.end({ name: "gone" });
+    if (problem?.status === 401) this.end({ name: "locked" });
   }
 
   /** Let go of the connection while nobody looks; `resume` goes on after the last cursor. */
@@ -97,6 +102,11 @@ export class Stream {
 
   resume() {
     if (this.state.name === "paused") this.open();
+  }
+
+  /** There is a key now. */
+  unlock() {
+    if (this.state.name === "locked") this.open();
   }
 
   close() {

@@ -27,6 +27,8 @@ export function connectionWord(state, status, now) {
       return `reconnecting in ${Math.max(0, Math.ceil((state.until - now) / 1000))} s…`;
     case "gone":
       return "unknown here";
+    case "locked":
+      return "needs a key";
     case "closed":
       return "closed by the server";
     case "ended":
