@@ -86,12 +86,12 @@ async def test_ten_streams_of_one_page_live_on_one_http_2_connection_and_go_on_w
         await client.close(each)
     # 204 closes an EventSource for good.
     looks = await until(page, lambda looks: all(each["state"] == CLOSED for each in looks))
-    for each in looks:
-        stored = await Streams(connection).read(each["id"])
-        assert each["entries"] == [[str(entry.cursor), entry.event.decode()] for entry in stored]
+    for look in looks:
+        stored = await Streams(connection).read(look["id"])
+        assert look["entries"] == [[str(entry.cursor), entry.event.decode()] for entry in stored]
         assert len(stored) == 5
     # Some were with the one that was killed, and came back by themselves.
-    assert sum(each["opened"] for each in looks) > len(STREAMS)
+    assert sum(look["opened"] for look in looks) > len(STREAMS)
 
 
 async def test_without_tls_a_seventh_stream_waits_until_one_of_six_is_closed(

@@ -1,8 +1,8 @@
 """A real nginx that serves with the files of deploy/nginx, on free ports before the front-ends of a test.
 
-``nginx.conf`` and ``broadcaster.conf`` are the very files (links to them). A machine's own two files are written for the
-test: where the front-ends are, and where nginx listens and puts its log and its temporary files. The rest is said by
-the command line: a folder of its own, a pid file in it, no daemon.
+``nginx.conf`` and ``broadcaster.conf`` are the very files (links to them). A machine's own two files are written for
+the test: where the front-ends are, and where nginx listens and puts its log and its temporary files. The rest is said
+by the command line: a folder of its own, a pid file in it, no daemon.
 """
 
 from __future__ import annotations
@@ -142,6 +142,13 @@ async def open_nginx(
         "access_log access.log broadcaster;\n",
         edits=edits,
     )
+    async with run_nginx(folder, plain_port=plain_port, tls_port=tls_port) as nginx:
+        yield nginx
+
+
+@asynccontextmanager
+async def run_nginx(folder: Path, *, plain_port: int, tls_port: int) -> AsyncIterator[Nginx]:
+    """An nginx with the files in ``folder``, which say these ports."""
     with (folder / "output.log").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command(folder), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=die_with_parent
