@@ -137,7 +137,7 @@ async def open_nginx(
     lay_out(
         folder,
         upstream="".join(f"server {urlsplit(url).netloc} max_fails=2 fail_timeout=5s;\n" for url in front_ends),
-        machine=f"listen 127.0.0.1:{plain_port};\nlisten 127.0.0.1:{tls_port} ssl http2;\n"
+        machine=f"listen 127.0.0.1:{plain_port} sndbuf=256k;\nlisten 127.0.0.1:{tls_port} ssl http2 sndbuf=256k;\n"
         "ssl_certificate certificate/fullchain.pem;\nssl_certificate_key certificate/privkey.pem;\n"
         "access_log access.log broadcaster;\n",
         edits=edits,
