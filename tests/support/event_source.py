@@ -27,6 +27,11 @@ from tests.support.witness import TERMINALS, Witness
 RETRY_MS: Final = 3000
 
 
+def events_of(stream_id: str) -> str:
+    """The path of a stream's events."""
+    return f"/v1/streams/{stream_id}/events"
+
+
 class Died(AssertionError):
     """It got an answer after which an EventSource never tries again."""
 
