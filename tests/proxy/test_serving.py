@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -202,13 +201,11 @@ async def test_metrics_and_too_large_bodies_are_refused_in_the_front_ends_words_
         httpx2.AsyncClient(base_url=nginx.url, trust_env=False) as http,
         httpx2.AsyncClient(base_url=front_end.url, trust_env=False) as direct,
     ):
-        large: dict[str, Any] = {"json": {"prompt": "x" * 2**22}}
-        for method, asked, same, body in (
-            ("GET", "/metrics", "/nowhere", {}),
-            ("POST", *["/v1/generations"] * 2, large),
-        ):
-            proxied, own = await http.request(method, asked, **body), await direct.request(method, same, **body)
-            assert (proxied.status_code, proxied.json()) == (own.status_code, own.json())
+        refused = [await http.get("/metrics"), await http.post("/v1/generations", json={"prompt": "x" * 2**22})]
+        own = [await direct.get("/nowhere"), await direct.post("/v1/generations", json={"prompt": "x" * 2**22})]
+        assert [(each.status_code, each.json()) for each in refused] == [
+            (each.status_code, each.json()) for each in own
+        ]
         assert (await http.get("/metrics?token=secret", headers={"x-request-id": "mine"})).status_code == 404
         ready = await http.get("/readyz?token=secret", headers={"x-request-id": "mine"})
         assert (ready.status_code, ready.headers["x-request-id"]) == (200, "mine")
