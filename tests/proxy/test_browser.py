@@ -1,0 +1,113 @@
+"""Chromium through nginx: why HTTP/2, and what its own EventSource makes of a front-end that dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from broadcaster.client import AsyncClient
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.streams import Streams
+from tests.support.browser import Tabs, open_tabs
+from tests.support.nginx import Nginx, open_nginx
+from tests.support.processes import Running, Stack
+
+STREAMS = [f"job-{n}" for n in range(10)]
+OPEN, CLOSED = 1, 2  # EventSource.readyState
+DEADLINE_S = 20.0
+
+WATCH = """ids => {
+    window.sources = {};
+    window.seen = {};
+    for (const id of ids) {
+        const source = window.sources[id] = new EventSource(`/v1/streams/${id}/events`);
+        const seen = window.seen[id] = {entries: [], opened: 0};
+        source.onopen = () => { seen.opened += 1; };
+        source.onmessage = message => { seen.entries.push([message.lastEventId, message.data]); };
+    }
+}"""
+LOOK = "() => Object.entries(sources).map(([id, source]) => ({...seen[id], id, state: source.readyState}))"
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+async def tabs() -> AsyncIterator[Tabs]:
+    async with open_tabs() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def front_ends(stack: Stack) -> list[Running]:
+    return [await stack.front_end() for _ in range(2)]
+
+
+@pytest.fixture
+async def nginx(tmp_path: Path, front_ends: list[Running]) -> AsyncIterator[Nginx]:
+    async with open_nginx(tmp_path / "nginx", [each.url for each in front_ends]) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(front_ends: list[Running]) -> AsyncIterator[AsyncClient]:
+    """Of the front-end that stays; the ten streams are there."""
+    async with AsyncClient(front_ends[1].url) as opened:
+        for each in STREAMS:
+            await opened.create_stream(each)
+        yield opened
+
+
+async def until(page: Page, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """What the page's sources have seen, when the condition holds of it."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition(looks := await page.evaluate(LOOK)):
+            await asyncio.sleep(0.02)
+    return list(looks)
+
+
+async def test_ten_streams_of_one_page_live_on_one_http_2_connection_and_go_on_when_their_front_end_is_killed(
+    tabs: Tabs, nginx: Nginx, client: AsyncClient, front_ends: list[Running], connection: LogConnection
+) -> None:
+    page = (await tabs.open(nginx.tls_url, any_certificate=True)).page
+    assert await page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+    await page.evaluate(WATCH, STREAMS)
+    for n in range(3):
+        await append_to_all(client, n)
+        await until(page, lambda looks, n=n: all(len(each["entries"]) == n + 1 for each in looks))  # type: ignore[misc]
+    assert all(each["state"] == OPEN for each in await page.evaluate(LOOK))
+    await front_ends[0].kill()
+    await append_to_all(client, 3)
+    for each in STREAMS:
+        await client.close(each)
+    # 204 closes an EventSource for good.
+    looks = await until(page, lambda looks: all(each["state"] == CLOSED for each in looks))
+    for look in looks:
+        stored = await Streams(connection).read(look["id"])
+        assert look["entries"] == [[str(entry.cursor), entry.event.decode()] for entry in stored]
+        assert len(stored) == 5
+    # Some were with the one that was killed, and came back by themselves.
+    assert sum(look["opened"] for look in looks) > len(STREAMS)
+
+
+async def test_without_tls_a_seventh_stream_waits_until_one_of_six_is_closed(
+    tabs: Tabs, nginx: Nginx, client: AsyncClient
+) -> None:
+    page = (await tabs.open(nginx.url)).page
+    assert await page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "http/1.1"
+    await page.evaluate(WATCH, STREAMS)
+    await append_to_all(client, 0)
+    looks = await until(page, lambda looks: sum(bool(each["entries"]) for each in looks) >= 6)
+    assert sum(bool(each["entries"]) for each in looks) == 6
+    first = next(each["id"] for each in looks if each["entries"])
+    await page.evaluate("id => sources[id].close()", first)
+    await until(page, lambda looks: sum(bool(each["entries"]) for each in looks) == 7)
+
+
+async def append_to_all(client: AsyncClient, number: int) -> None:
+    for each in STREAMS:
+        await client.append(each, {"type": "data-line", "data": number})
