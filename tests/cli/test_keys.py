@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from broadcaster.cli.main import app
+from broadcaster.cli.main import create_app_for
 from broadcaster.log.connect import LogConnection
 from broadcaster.testing import ScriptedProvider
 from tests.support.processes import Stack, open_stack
@@ -34,7 +34,7 @@ class Keyed:
     async def run(self, *command: str, key: str | None = MINE) -> tuple[int, str, str]:
         """A command to its end, with this key in its environment."""
         arguments, environment = [*command, "--url", self.url], {"BROADCASTER_API_KEY": key}
-        result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=environment)
+        result = await asyncio.to_thread(CliRunner().invoke, create_app_for(arguments), arguments, env=environment)
         self.said += result.output
         return result.exit_code, result.stdout, result.stderr
 

@@ -278,7 +278,7 @@ def test_the_hosts_document_has_our_routes_and_no_reference_leads_nowhere() -> N
             found = found[step]
     operations = [each for path in document["paths"].values() for each in path.values()]
     ids = [operation["operationId"] for operation in operations]
-    assert len(ids) == len(set(ids)) == 21
+    assert len(ids) == len(set(ids)) == 23
 
 
 def test_what_only_our_own_app_answers_is_not_documented_in_anothers() -> None:

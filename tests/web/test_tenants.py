@@ -76,6 +76,7 @@ STREAM_CALLS = {
     "stream_events, from a cursor": ("GET", "/v1/streams/{id}/events?after=1-1"),
     "append_events": ("POST", "/v1/streams/{id}/events"),
     "close_stream": ("POST", "/v1/streams/{id}/close"),
+    "delete_stream": ("DELETE", "/v1/streams/{id}"),
 }
 # Told in tests of their own: nothing of another tenant can be named there, or the id is asked for.
 OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health", "readiness"}
