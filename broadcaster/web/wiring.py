@@ -75,7 +75,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
     """
     front_end = f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
-        opened = log or await stack.enter_async_context(open_log(settings))
+        opened = log if log is not None else await stack.enter_async_context(open_log(settings))
         connection, streams = opened.connection, opened.streams
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
