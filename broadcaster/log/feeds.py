@@ -1,6 +1,6 @@
-"""Feeds as their publishers see them: create, look up, append, close.
+"""Feeds as their publishers see them: create, look up, append, renew, close.
 
-A feed is a stream that a background job, or several at once, append to. It is no generation: no lease, no job, not in
+A feed is a stream that a background job, or several at once, append to. It is no generation: no worker, no job, not in
 the open index; workers, sweepers and the stall rule never touch it. Its kind is in its meta, whose stored status is
 ``queued`` until its terminal event (and shown as ``running``): front-ends of before feeds would take ``running``
 without a lease for a lost worker, and know no other word.
@@ -11,8 +11,10 @@ Rules
 2. An append whose answer was lost is sent again with the same Idempotency-Key: it is told where its entries stand,
    also when the feed has been closed since. A key is known for ten minutes, or until as many newer ones have come as
    a feed may get in KEYS_KEPT_AT_LEAST_S: whoever repeats for a minute is answered at any rate.
-3. An open feed lives ``live_ttl_ms`` after its last append, a closed one as long as its creation asked.
-4. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
+3. An open feed lives ``live_ttl_ms`` after its last append or renewal, a closed one as long as its creation asked.
+4. A feed created with ``lease_s`` has a lease, which every append, renewal and repeated creation of any writer pushes
+   out. Once it has lapsed the feed may be ended for its writers (see lapses.py); who comes back before is in time.
+5. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
 """
 
 from __future__ import annotations
@@ -42,13 +44,16 @@ from broadcaster.errors import (
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.generations import META_OUTLIVES_LOG_MS
 from broadcaster.log.keys import check_stream_id
-from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE
+from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
 from broadcaster.log.streams import Meta, Streams
 
 GENERATION_PREFIX: Final = "gen_"
 KEY_KEPT_MS: Final = 600_000
 KEYS_KEPT: Final = 4096
 KEYS_KEPT_AT_LEAST_S: Final = 90
+# Below, a pause of Redis too short to be noticed (see steadiness.py) could cost a living writer its feed.
+MIN_LEASE_S: Final = 2.0
+MAX_LEASE_S: Final = 3600.0
 # A front-end knows the ids of so many appends (see core/lineage.py), and every entry may be one.
 MOST_EVENTS: Final = KEPT_RUNS
 
@@ -93,6 +98,8 @@ class FeedConfig:
     """What a feed is created with; None takes the bound or the default of the settings.
 
     ``on_full``: at the bounds an append is refused, or the oldest entries are trimmed (who is behind is told a gap).
+    ``lease_s``: when no writer has been heard for so long, the feed ends with ``error writer_lost``; without it a feed
+    whose writers have died looks alive until it expires. Renew every third of it.
     """
 
     retention_s: float | None = None
@@ -100,10 +107,14 @@ class FeedConfig:
     max_bytes: int | None = None
     on_full: Literal["refuse", "trim"] = "refuse"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    lease_s: float | None = None
 
     def digest(self) -> str:
-        """Hash by which a repeated creation is known."""
-        parts = [self.retention_s, self.max_events, self.max_bytes, self.on_full, dict(self.metadata)]
+        """Hash by which a repeated creation is known; without a lease that of releases that knew none."""
+        retention_s = None if self.retention_s is None else float(self.retention_s)  # 5 and 5.0 are one
+        parts: list[Any] = [retention_s, self.max_events, self.max_bytes, self.on_full, dict(self.metadata)]
+        if self.lease_s is not None:
+            parts.append(float(self.lease_s))
         return _digest(msgspec.json.encode(parts, order="deterministic"))
 
 
@@ -146,11 +157,13 @@ class Feeds:
             "max_bytes": config.max_bytes or bounds.max_bytes,
             "on_full": config.on_full,
         }
+        if config.lease_s is not None:
+            fields["lease_ms"] = int(config.lease_s * 1000)
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
         with log_errors():
             code = await FEED_CREATE.run(
-                self._redis, [self._keys.meta(stream_id)], ttl_ms, tenant, config.digest(), *flat
+                self._redis, self._open_keys(stream_id), ttl_ms, tenant, config.digest(), *flat
             )
         if code < 0:
             raise StreamExists("the id is taken: by a generation, or by a feed of another configuration")
@@ -178,6 +191,15 @@ class Feeds:
                 )
         return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
 
+    async def renew(self, stream_id: str, *, tenant: str) -> bool:
+        """Say that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
+        keys = self._open_keys(check_stream_id(stream_id))
+        with log_errors():
+            code = await FEED_RENEW.run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
+        if code < 0:
+            raise UnknownStream(_NOBODYS)
+        return bool(code)
+
     async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended:
         """Append the terminal event. The same end again changes nothing.
 
@@ -199,7 +221,7 @@ class Feeds:
     ) -> Appended:
         name, bounds = self._keys, self._bounds
         id = check_stream_id(stream_id)
-        keys = [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id)]
+        keys = [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id), name.lease(id)]
         with log_errors():
             code, epoch, first_seq, last_seq, wait_ms = await FEED_APPEND.run(
                 self._redis,
@@ -219,6 +241,9 @@ class Feeds:
         _raise_refusal(_Code(code), wait_ms=wait_ms)
         return Appended(Cursor(epoch, first_seq), Cursor(epoch, last_seq), code == _Code.APPENDED)
 
+    def _open_keys(self, stream_id: str) -> list[str]:
+        return [self._keys.meta(stream_id), self._keys.lease(stream_id), self._keys.log(stream_id)]
+
     def _check(self, stream_id: str, config: FeedConfig) -> None:
         if stream_id.startswith(GENERATION_PREFIX):
             raise InvalidInput(f"ids beginning {GENERATION_PREFIX} are generations'; choose another")
@@ -233,6 +258,9 @@ class Feeds:
             raise InvalidInput(f"max_events is at most {most_events} here")
         if config.max_bytes is not None and config.max_bytes > self._bounds.max_bytes:
             raise InvalidInput(f"max_bytes is at most {self._bounds.max_bytes} here")
+        most_s = min(MAX_LEASE_S, self._bounds.live_ttl_ms / 1000)
+        if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= most_s:
+            raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {most_s:g} here")
 
 
 def _raise_refusal(code: _Code, *, wait_ms: int) -> None:

@@ -58,7 +58,7 @@ class Keys:
         return f"{self._prefix}:{{{stream_id}}}:meta"
 
     def lease(self, stream_id: str) -> str:
-        """String with expiry: ``<worker>:<epoch>`` that may write the stream."""
+        """String with expiry: ``<worker>:<epoch>`` that may write the stream; ``feed`` while a feed's writers live."""
         return f"{self._prefix}:{{{stream_id}}}:lease"
 
     def viewers(self, stream_id: str) -> str:

@@ -45,6 +45,7 @@ class Meta:
     deleted_ms: int | None = None
     idempotency_key: str | None = None
     webhook: WebhookMeta | None = None
+    lease_ms: int | None = None  # of a feed that ends when no writer has been heard for so long
 
     @property
     def is_deleted(self) -> bool:
@@ -90,6 +91,7 @@ class Meta:
             deleted_ms=number(b"deleted_ms"),
             idempotency_key=text(b"idempotency_key") or None,
             webhook=WebhookMeta.from_hash(fields),
+            lease_ms=number(b"lease_ms"),
         )
 
 

@@ -1,16 +1,18 @@
 -- feed_append: the next entries of a feed, numbered here, so that any number of writers may append at once; pushed in
 -- the same step. With a status, the one entry is the terminal event and closes the feed.
--- KEYS log, meta, live channel, idem, taken
+-- KEYS log, meta, live channel, idem, taken, lease
 -- ARGV tenant, key hash ('' without an Idempotency-Key), body hash, status the entry ends the feed with ('' when it does
 --      not), live_ttl_ms, push_max_bytes, most appends a second, ms a key is kept, most keys kept, format version,
 --      event JSON ...
 -- Returns {code, epoch, first seq, last seq, wait_ms}: 1 appended, 0 taken already (where it stands), -1 unknown,
 -- -2 closed, -3 full, -4 the key was used with another body, -5 too often (again in wait_ms). Checked in the order
--- unknown, key, closed, too often, full.
+-- unknown, key, closed, too often, full. Whatever comes of it, the writer of an open feed was heard.
 -- The left half of an id is max(now, that of the entry before): a seq issued again after Redis lost its tail gets another
 -- id and is noticed. meta keeps the last id: a feed whose log has expired goes on behind it, and one whose log lost only
 -- its tail gets a newer epoch even within the same millisecond.
 -- @include tail
+-- @include feed_tail
+-- @include heard
 local EVENTS_FROM = 11
 local META_OUTLIVES_LOG_MS = 3600000
 local SWEPT_AT_ONCE = 16
@@ -19,11 +21,12 @@ local ends = status ~= ''
 local count = #ARGV - EVENTS_FROM + 1
 
 local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
-  'tokens', 'tokens_ms'}
+  'tokens', 'tokens_ms', 'lease_ms'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 local function answer(code, epoch, first, last, wait_ms) return {code, epoch, first, last, wait_ms or 0} end
 if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return answer(-1, 0, 0, 0) end
+if meta.status == 'queued' then hear(KEYS[6], meta.lease_ms) end
 
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -41,14 +44,7 @@ if key ~= '' then
   end
 end
 
-local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
-local least_epoch = last_epoch
-if meta.last_id then
-  local told_epoch, told_seq = string.match(meta.last_id, '^(%d+)-(%d+)$')
-  told_epoch, told_seq = tonumber(told_epoch), tonumber(told_seq)
-  if told_seq > last_seq then least_epoch = told_epoch + 1 end
-  if last_seq == 0 then last_epoch, last_seq = told_epoch, told_seq end
-end
+local last_epoch, last_seq, bytes, closed, least_epoch = read_feed_tail(KEYS[1], meta.last_id)
 if closed or meta.status ~= 'queued' then
   local same = ends and meta.terminal == ARGV[EVENTS_FROM]
   return answer(same and 0 or -2, last_epoch, last_seq, last_seq)
@@ -120,6 +116,7 @@ if ends then
     'terminal_id', id(last)}) do set[#set + 1] = word end
 end
 redis.call('HSET', KEYS[2], unpack(set))
+if ends then redis.call('DEL', KEYS[6]) end
 redis.call('PEXPIRE', KEYS[1], kept_ms)
 redis.call('PEXPIRE', KEYS[2], tonumber(kept_ms) + META_OUTLIVES_LOG_MS)
 

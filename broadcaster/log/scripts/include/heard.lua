@@ -1,0 +1,7 @@
+-- include/heard: a writer of a feed was heard, so its lease is pushed out; nothing for a feed without one (no lease_ms).
+-- A full Redis refuses a lease that has lapsed, and moves one that has not.
+local function hear(lease_key, lease_ms)
+  if lease_ms and redis.call('PEXPIRE', lease_key, lease_ms) == 0 then
+    redis.pcall('SET', lease_key, 'feed', 'PX', lease_ms)
+  end
+end
