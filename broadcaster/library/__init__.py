@@ -1,1 +1,1 @@
-"""broadcaster inside a program of its own: publish, read and ask over Redis directly, mount the routes in an app."""
+"""The log from inside a Python program, without a server: write feeds, read streams, mount the routes."""
