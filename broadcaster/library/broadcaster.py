@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import msgspec
 import structlog
@@ -56,12 +56,12 @@ _log = structlog.get_logger(__name__)
 
 
 class FeedOptions(TypedDict, total=False):
-    """How a feed is kept. What is left out, or None, is the default of the settings.
+    """How a feed is kept. What is left out, or None, is the default of the settings; of ``lease_s`` 15, None for none.
 
     ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
     "refuse" (StreamFull) or "trim" (the oldest go, and who is behind is told). ``metadata``: the caller's own.
-    ``lease_s``: seconds after which a writer that says nothing is taken for lost, and the feed ends with ``error``
-    (``writer_lost``); it is renewed by itself.
+    ``lease_s``: when no writer has been heard of for so many seconds, the feed ends with ``error`` (``writer_lost``);
+    while its block runs it is renewed by itself.
     """
 
     retention_s: float | None
@@ -70,6 +70,14 @@ class FeedOptions(TypedDict, total=False):
     on_full: Literal["refuse", "trim"]
     metadata: Mapping[str, Any] | None
     lease_s: float | None
+
+
+class BroadcasterStatistics(NamedTuple):
+    """What a Broadcaster has open now: blocks of ``feed``, running ``publish_nowait``s, and viewers of its hub."""
+
+    feeds: int
+    publishing: int
+    viewers: int
 
 
 class Broadcaster:
@@ -130,6 +138,12 @@ class Broadcaster:
         finally:
             await self._log.aclose()
 
+    def statistics(self) -> BroadcasterStatistics:
+        """Numbers for metrics, and for who wonders why it does not end."""
+        services = self._services.value
+        viewers = 0 if services is None else services.hub.statistics().viewers
+        return BroadcasterStatistics(len(self._feeds), len(self._publishing), viewers)
+
     # -- publishing
 
     def feed(
@@ -145,9 +159,10 @@ class Broadcaster:
         The block's end is the feed's (``finish``, ``error``, ``abort``), unless ``close`` is False: one of several
         writers. ``timeout_s`` is how long each call waits for Redis. Raises InvalidInput.
         """
+        lease_s = options.pop("lease_s", LEASE_S)
         return OpenFeed(
             stream_id,
-            feed_config(dict(options)),
+            feed_config(dict(options), lease_s=lease_s),
             tenant=self.tenant,
             open_feeds=self._open_feeds,
             closes=close,

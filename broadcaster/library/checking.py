@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,6 @@ def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
         raise InvalidInput("; ".join(each.removeprefix(": ") for each in told)) from None
 
 
-def feed_config(fields: Mapping[str, Any]) -> FeedConfig:
-    """How a feed is kept. Raises InvalidInput."""
-    return FeedConfig(**checked(FeedBody, fields).model_dump())
+def feed_config(fields: Mapping[str, Any], *, lease_s: float | None) -> FeedConfig:
+    """How a feed is kept. Raises InvalidInput; what a lease may be is the log's to say."""
+    return replace(FeedConfig(**checked(FeedBody, fields).model_dump()), lease_s=lease_s)

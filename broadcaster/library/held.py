@@ -34,6 +34,13 @@ class Held(Generic[_Value]):
             holding.task = asyncio.create_task(self._hold(holding))
         return await asyncio.shield(holding.opened)
 
+    @property
+    def value(self) -> _Value | None:
+        """What is held, if it is open."""
+        opened = None if self._holding is None else self._holding.opened
+        is_open = opened is not None and opened.done() and not opened.cancelled() and opened.exception() is None
+        return opened.result() if opened is not None and is_open else None
+
     async def aclose(self) -> None:
         """Close it, if it is open, and raise what its closing raises. Idempotent."""
         holding = self._here()
