@@ -88,7 +88,7 @@ class OpenFeed:
             elif error is not None:
                 await self._end_after(error)
             elif self.end is None:
-                await self._end()
+                await self._end_in_good_order()
         finally:
             self._held_by.discard(self)
             await self._here.aclose()
@@ -159,6 +159,15 @@ class OpenFeed:
         self._was_ended_from_outside = True
         await self._end_after(asyncio.CancelledError())
         await self._here.aclose()
+
+    async def _end_in_good_order(self) -> None:
+        try:
+            await self._end()
+        except (LogUnavailable, StreamClosed):
+            raise
+        except BroadcasterError as refusal:  # of an earlier event: what is there is not all that was said
+            await self._end_after(refusal)
+            raise
 
     async def _end(self, end: TerminalEvent | None = None) -> None:
         if self._closes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Generic, TypeVar
 
 _Value = TypeVar("_Value")
@@ -32,6 +33,7 @@ class Held(Generic[_Value]):
         if holding is None:
             holding = self._holding = _Holding()
             holding.task = asyncio.create_task(self._hold(holding))
+            holding.task.add_done_callback(partial(self._ended, holding))
         return await asyncio.shield(holding.opened)
 
     @property
@@ -69,12 +71,18 @@ class Held(Generic[_Value]):
         except Exception as error:
             if holding.opened.done():
                 raise
+            self._let_go(holding)  # before who asked hears of it, and asks again
             holding.opened.set_exception(error)
             holding.opened.exception()  # who asked may be gone by now
-        finally:
-            holding.opened.cancel()
-            if self._holding is holding:
-                self._holding = None
+
+    def _ended(self, holding: _Holding[_Value], _: asyncio.Task[None]) -> None:
+        """Also when it was cancelled before it began."""
+        holding.opened.cancel()
+        self._let_go(holding)
+
+    def _let_go(self, holding: _Holding[_Value]) -> None:
+        if self._holding is holding:
+            self._holding = None
 
 
 class _Holding(Generic[_Value]):
