@@ -2,6 +2,9 @@
 
 Lines leave in batches: what has come while one batch was under way is the next one, so a slow job's line goes at once
 and a fast one's do not queue up. A batch whose answer was lost is sent again under its own key: nothing comes twice.
+
+With a lease the command says that it lives for as long as stdin is open: who watches a job that was killed with its
+pipe is told so, and a job that is only silent is not taken for dead.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import asyncio
 import random
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -28,6 +32,7 @@ BATCH_BYTES: Final = 2**20
 # A front-end that has answered before is expected back: a restart takes seconds.
 GIVE_UP_S: Final = 60.0
 RETRY_S: Final = 0.5
+RENEWALS_PER_LEASE: Final = 3
 
 _PLACE: Final = re.compile(r"#/(\d+)")
 _Answer = TypeVar("_Answer")
@@ -46,24 +51,31 @@ def publish(
     ] = None,
     create: Annotated[bool, typer.Option("--create", help="create the feed first, unless it is there")] = False,
     close: Annotated[bool, typer.Option("--close", help="end the feed with finish when all is appended")] = False,
+    lease: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="with --create: the feed ends when no writer was heard for so long; - is heard"),
+    ] = None,
     json: Json = False,
     url: Url = None,
 ) -> None:
     """Append events to a feed: {"type": "data-progress", "data": {"done": 3, "total": 10}}, text-delta, …"""
     if event is None and not (create or close):
         raise CommandFailed("there is nothing to do: give an event, - for stdin, --create or --close", ExitCode.USAGE)
+    if lease is not None and not create:
+        raise CommandFailed("a feed is given its lease when it is created: add --create", ExitCode.USAGE)
     events = [] if event in (None, STDIN) else _events_in(event or "", place="the event")
     if event not in (None, STDIN) and not events:
         raise CommandFailed("an append has at least one event: the array is empty", ExitCode.USAGE)
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
-        publisher = _Publisher(client, visit, id=id, as_json=json)
+        publisher = _Publisher(client, visit, id=id, as_json=json, lease_s=lease)
         if create:
             await publisher.create()
         try:
             if event == STDIN:
-                await publisher.append_lines(StdinLines())
+                async with publisher.renewing():
+                    await publisher.append_lines(StdinLines())
             elif events:
                 await publisher.append([_Said(each, 0) for each in events])
         finally:
@@ -86,19 +98,45 @@ class _Said(NamedTuple):
 class _Publisher:
     """One command's appends to one feed."""
 
-    def __init__(self, client: AsyncClient, visit: Visit, *, id: str, as_json: bool) -> None:
+    def __init__(self, client: AsyncClient, visit: Visit, *, id: str, as_json: bool, lease_s: float | None) -> None:
         self._client = client
         self._screen = visit.screen
         self._id = id
         self._as_json = as_json
+        self._lease_s = lease_s
         self._count = 0
         self._last_id = ""
         self._has_answered = False
 
     async def create(self) -> None:
-        state = await self._repeated(lambda: self._client.create_stream(self._id))
+        state = await self._repeated(lambda: self._client.create_stream(self._id, lease_s=self._lease_s))
         if self._as_json:
             self._screen.line(as_json(state))
+
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        """Push the lease out, when there is one, for as long as the block lasts."""
+        if self._lease_s is None:
+            yield
+            return
+        task = asyncio.create_task(self._renew(every_s=self._lease_s / RENEWALS_PER_LEASE))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+    async def _renew(self, *, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self._client.create_stream(self._id, lease_s=self._lease_s)
+            except ClientError as error:
+                if not error.retry:
+                    self._screen.note(f"the lease is not renewed any more: {error.code}: {error.detail}")
+                    return
 
     async def append(self, said: Sequence[_Said]) -> None:
         """All of these, in as many appends as it takes."""

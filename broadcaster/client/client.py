@@ -150,7 +150,8 @@ class AsyncClient:
         """Create a feed, or find it as it was created with the same ``config``.
 
         ``config`` are the fields of ``PUT /v1/streams/{id}`` (``retention_s``, ``max_events``, ``max_bytes``,
-        ``on_full``, ``metadata``). Raises ClientError, among its codes ``stream_exists`` and ``invalid_request``.
+        ``on_full``, ``metadata``, ``lease_s``); with ``lease_s`` the same call again says that a writer lives, and is
+        due every third of it. Raises ClientError, among its codes ``stream_exists`` and ``invalid_request``.
         """
         body = {name: value for name, value in config.items() if value is not None}
         return _decoded(await self._call("PUT", _stream_path(stream_id), json=body), StreamState)

@@ -15,7 +15,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """How a stream stands; ``kind`` is ``feed`` or ``generation``. Times are Unix seconds.
 
     ``status`` of a feed is ``running`` until it is closed, then ``finished``, ``failed`` or ``aborted``. ``first_seq``
-    is 0 when none of its events is held any more.
+    is 0 when none of its events is held any more. A feed with ``lease_s`` ends (``error writer_lost``) when none of its
+    writers was heard for so long.
     """
 
     id: str
@@ -28,6 +29,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float | None = None
     metadata: dict[str, Any] = {}
     events_url: str = ""
+    lease_s: float | None = None
     viewers: int = 0
 
     @property

@@ -22,7 +22,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_address import Dialer
 from broadcaster.log.feed_connection import NodeConnection
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.log.feed_ports import FeedLog, StreamSink
+from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
 from broadcaster.log.feed_probe import Probe, PublishProbe
 from broadcaster.log.feed_watch import StreamWatch, Supply
 from broadcaster.log.keys import Keys
@@ -52,6 +52,7 @@ class Feed:
         times: FeedTimes,
         limits: FeedLimits,
         rng: random.Random,
+        lapses: LapsedEnder | None,
     ) -> None:
         self.stats = FeedStats()
         self._keys = keys
@@ -88,6 +89,7 @@ class Feed:
             reads=asyncio.Semaphore(limits.reads),
             spawn=self._spawn,
             heard=self._on_heard,
+            lapses=lapses,
         )
 
     @classmethod
@@ -103,10 +105,12 @@ class Feed:
         times: FeedTimes | None = None,
         limits: FeedLimits | None = None,
         rng: random.Random | None = None,
+        lapses: LapsedEnder | None = None,
     ) -> AsyncIterator[Feed]:
         """A running feed; leaving closes every watch and connection.
 
-        ``node_of`` maps a channel name to the index of its node. Opening does not fail while Redis is away: streams
+        ``node_of`` maps a channel name to the index of its node; ``lapses`` ends the feeds that their writers have left
+        (None: this process ends none). Opening does not fail while Redis is away: streams
         can be watched and are told ``log_unavailable``. Leaving raises what ended the feed's own tasks, if they ended.
         """
         feed = cls(
@@ -118,6 +122,7 @@ class Feed:
             times=times or FeedTimes(),
             limits=limits or FeedLimits(),
             rng=rng or random.Random(),
+            lapses=lapses,
         )
         feed._running = running = asyncio.ensure_future(feed._run())
         await feed._started.wait()
@@ -191,15 +196,20 @@ class Feed:
     # -- the tail check
 
     async def _check_tails(self) -> None:
-        times = self._times
         while True:
-            pause_s = self._rng.uniform(times.tail_check_min_s, times.tail_check_max_s)
-            if any(watch.is_suspect for watch in self._watches.values()):
-                pause_s = min(pause_s, times.stall_notice_s)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(self._pause_s())
             watches = [watch for watch in self._watches.values() if not watch.is_over]
             for begin in range(0, len(watches), self._limits.tails):
                 await self._check(watches[begin : begin + self._limits.tails])
+
+    def _pause_s(self) -> float:
+        """How long until the next look at all tails: soon when a lease may be lost, or is about to lapse."""
+        times, now = self._times, self._loop.time()
+        pause_s = self._rng.uniform(times.tail_check_min_s, times.tail_check_max_s)
+        if any(watch.is_suspect for watch in self._watches.values()):
+            pause_s = min(pause_s, times.stall_notice_s)
+        lapses = [watch.lapses_at for watch in self._watches.values() if watch.lapses_at is not None]
+        return min(pause_s, max(min(lapses) - now, times.lapse_look_s)) if lapses else pause_s
 
     async def _check(self, watches: Sequence[StreamWatch]) -> None:
         """One request for the tails of some watches, and what follows from it."""

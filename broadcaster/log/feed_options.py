@@ -26,6 +26,7 @@ class FeedTimes:
     push_grace_s: float = 0.1  # the log is ahead: a push under way has this long before the log is read instead
     silence_s: float = 3.0  # no success with the log for this long is told as log_unavailable
     stall_notice_s: float = 1.0  # a lease must be seen missing for this long before it is told as worker_lost
+    lapse_look_s: float = 0.5  # leases of feeds are looked at when they lapse, though not more often than this
 
     def backoff_s(self, failures: int, rng: random.Random) -> float:
         """How long to wait after the n-th failure in a row: doubled each time, capped, jittered to half at least."""
@@ -63,5 +64,6 @@ class FeedStats:
     reconnects: int = 0  # of them, those that replaced another
     probe_failures: int = 0  # probes that did not come back
     stalls: int = 0  # stalls told
+    lapses: int = 0  # feeds ended here because no writer was heard of any more
     watched: int = 0  # streams watched now
     connected: int = 0  # node connections up now

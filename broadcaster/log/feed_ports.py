@@ -23,6 +23,14 @@ class FeedLog(Protocol):
         ...
 
 
+class LapsedEnder(Protocol):
+    """Ends feeds that their writers have left (``Lapses`` is one)."""
+
+    async def end(self, stream_id: str, *, lease_ms: int) -> bool:
+        """End an open feed if its lease has lapsed and this process may; raises LogUnavailable."""
+        ...
+
+
 class StreamSink(Protocol):
     """Whom a watch tells. All calls come from the event loop and must not block.
 

@@ -3,8 +3,8 @@
 Rules
 1. Silence: a read is due and has had no success for ``silence_s``, or nothing at all was heard of the log's node for
    so long → ``log_unavailable``.
-2. Loss: a running stream whose lease has been seen missing for ``stall_notice_s`` → ``worker_lost``; a feed, which
-   needs no lease, whose meta has been seen missing for so long → ``stream_lost``.
+2. Loss: a running stream (a generation, or a feed whose writers asked for a lease) whose lease has been seen missing
+   for ``stall_notice_s`` → ``worker_lost``; a feed whose meta has been seen missing for so long → ``stream_lost``.
 3. The log being away goes before the worker being away: nobody can know the second during the first.
 4. Whatever moves (entries, an answer of the log, a lease) ends its reason; None is told when no reason is left.
 """
@@ -43,6 +43,11 @@ class Stall:
         """A lease is missing and that is not told yet: look again soon."""
         return self._unleased_since is not None and not self._is_lost
 
+    @property
+    def is_lost(self) -> bool:
+        """A lease (or all that was known of a feed) has been missing for long enough to be told."""
+        return self._is_lost
+
     def read_due(self) -> None:
         """A read must succeed from now on; ``answered`` says that it did."""
         if self._read_due_since is None:
@@ -67,7 +72,7 @@ class Stall:
         self._update()
 
     def leased(self, is_leased: bool, *, loss: StallReason = StallReason.WORKER_LOST) -> None:
-        """What a tail check saw of the worker's lease; True as well when the stream needs none (queued, ended, a feed).
+        """What a tail check saw of the lease; True as well when the stream needs none (queued, ended, many a feed).
 
         ``loss`` is what it means when it stays missing.
         """

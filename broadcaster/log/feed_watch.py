@@ -11,6 +11,8 @@ Rules
 3. An unexpected error (of the sink, or ours) never ends a watch silently: it is counted and logged, and because nobody
    knows what the sink has kept, everything told is voided and told again.
 4. After the terminal entry nothing is left to do: the channel is unsubscribed, tail checks stop.
+5. A feed whose writers' lease is told as lost is ended by whoever watches it, as soon as that process may (lapses.py).
+   Its end comes as every entry does.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.splice import Deliver, Rewound, Settled, Splice, Step
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.log.feed_ports import FeedLog, StreamSink
+from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
 from broadcaster.log.feed_push import parse_push
 from broadcaster.log.feed_stall import Stall
 from broadcaster.log.streams import OVER, Tail
@@ -52,6 +54,7 @@ class Supply:
     reads: asyncio.Semaphore
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     heard: Callable[[], None]  # the log answered
+    lapses: LapsedEnder | None = None  # None: feeds that their writers have left are ended elsewhere
 
 
 class StreamWatch:
@@ -77,6 +80,8 @@ class StreamWatch:
         self._is_closed = False
         self._is_repairing = False
         self._is_feed = False  # as its meta said when it was seen last
+        self._is_ending = False
+        self._lapses_at: float | None = None
         self._must_void = False  # the sink may hold anything: rewound(START) goes first
         self._repair_task: asyncio.Task[None] | None = None
         self._stall.read_due()
@@ -100,6 +105,11 @@ class StreamWatch:
     def is_suspect(self) -> bool:
         """Its worker may be gone: look again soon."""
         return not self.is_over and self._stall.is_suspect
+
+    @property
+    def lapses_at(self) -> float | None:
+        """When (in the loop's time) the lease of this feed lapses unless its writers renew it; None: not at all."""
+        return None if self.is_over else self._lapses_at
 
     async def synced(self) -> None:
         """Wait for the first ``live()``. Raises LogUnavailable when the watch or its feed was closed before."""
@@ -184,8 +194,35 @@ class StreamWatch:
         if tail.status is not None:
             self._is_feed = tail.is_feed
         is_lost = tail.status is None and self.last != START  # Redis came back empty: somebody must restore it
-        loss = StallReason.STREAM_LOST if self._is_feed else StallReason.WORKER_LOST
-        self._stall.leased(tail.leased or not (tail.status == _RUNNING or is_lost), loss=loss)
+        needs_lease = tail.status == _RUNNING or tail.lease_ms is not None
+        loss = StallReason.STREAM_LOST if is_lost and self._is_feed else StallReason.WORKER_LOST
+        self._stall.leased(tail.leased or not (needs_lease or is_lost), loss=loss)
+        self._heed_lease(tail)
+
+    # -- the lease of a feed
+
+    def _heed_lease(self, tail: Tail) -> None:
+        now = asyncio.get_running_loop().time()
+        self._lapses_at = None if tail.lease_ms is None or not tail.leased else now + tail.lease_left_ms / 1000
+        if tail.lease_ms is None or tail.leased or not self._stall.is_lost or self._is_ending:
+            return
+        if self._supply.lapses is not None:
+            self._is_ending = True
+            self._supply.spawn(self._end_lapsed(self._supply.lapses, lease_ms=tail.lease_ms))
+
+    async def _end_lapsed(self, lapses: LapsedEnder, *, lease_ms: int) -> None:
+        """Without success it is tried again after the next look."""
+        stats = self._supply.stats
+        try:
+            async with asyncio.timeout(self._supply.times.read_s):
+                stats.lapses += await lapses.end(self.stream_id, lease_ms=lease_ms)
+        except (LogUnavailable, TimeoutError):
+            stats.read_failures += 1
+        except Exception as error:
+            stats.crashes += 1
+            _log.error("feed_end_crashed", stream_id=self.stream_id, exc_info=error)
+        finally:
+            self._is_ending = False
 
     # -- the repair
 

@@ -44,15 +44,17 @@ from broadcaster.errors import (
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.generations import META_OUTLIVES_LOG_MS
 from broadcaster.log.keys import check_stream_id
+from broadcaster.log.lapses import Lapses
 from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
+from broadcaster.log.steadiness import SHORTEST_LEASE_S
 from broadcaster.log.streams import Meta, Streams
 
 GENERATION_PREFIX: Final = "gen_"
 KEY_KEPT_MS: Final = 600_000
 KEYS_KEPT: Final = 4096
 KEYS_KEPT_AT_LEAST_S: Final = 90
-# Below, a pause of Redis too short to be noticed (see steadiness.py) could cost a living writer its feed.
-MIN_LEASE_S: Final = 2.0
+# Below, a pause of Redis too short to be noticed could cost a living writer its feed.
+MIN_LEASE_S: Final = SHORTEST_LEASE_S
 MAX_LEASE_S: Final = 3600.0
 # A front-end knows the ids of so many appends (see core/lineage.py), and every entry may be one.
 MOST_EVENTS: Final = KEPT_RUNS
@@ -133,13 +135,19 @@ class Appended:
 
 
 class Feeds:
-    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat (``append``: with a key)."""
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat (``append``: with a key).
 
-    def __init__(self, connection: LogConnection, bounds: FeedBounds, *, streams: Streams) -> None:
+    With ``lapses`` a look at a feed that its writers have left ends it.
+    """
+
+    def __init__(
+        self, connection: LogConnection, bounds: FeedBounds, *, streams: Streams, lapses: Lapses | None = None
+    ) -> None:
         self._redis = connection.redis
         self._keys = connection.keys
         self._bounds = bounds
         self._streams = streams
+        self._lapses = lapses
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
         """Open a feed; False when it is there with this very configuration.
@@ -174,7 +182,7 @@ class Feeds:
         meta = await self._streams.meta(check_stream_id(stream_id))
         if meta is None or meta.tenant != tenant or meta.is_deleted:
             raise UnknownStream("no stream has this id (or it was kept no longer)")
-        return meta
+        return await self.get(stream_id, tenant=tenant) if await self._end_lapsed(meta) else meta
 
     async def append(
         self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
@@ -240,6 +248,11 @@ class Feeds:
             )
         _raise_refusal(_Code(code), wait_ms=wait_ms)
         return Appended(Cursor(epoch, first_seq), Cursor(epoch, last_seq), code == _Code.APPENDED)
+
+    async def _end_lapsed(self, meta: Meta) -> bool:
+        if self._lapses is None or meta.lease_ms is None or meta.is_over:
+            return False
+        return await self._lapses.end(meta.id, lease_ms=meta.lease_ms)
 
     def _open_keys(self, stream_id: str) -> list[str]:
         return [self._keys.meta(stream_id), self._keys.lease(stream_id), self._keys.log(stream_id)]

@@ -6,11 +6,16 @@ process was the one that stood still.
 
 A probe on one connection of its own, never retried: a lost connection, a late answer or a late turn of our own loop is
 a break. ``breaks`` counts them, so that writers can verify their tails after each.
+
+What is no break for a worker's lease may cost a shorter one of a feed. So silences between two answers are remembered
+by their magnitude, and a lease has been answered for when none of them was as long as half of it: whoever renews every
+third of it was then never too late for Redis's sake.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 import structlog
@@ -20,6 +25,8 @@ from broadcaster.log.connect import LogConnection, create_client, later
 _log = structlog.get_logger(__name__)
 
 PROBES_PER_LEASE: Final = 10
+SHORTEST_LEASE_S: Final = 2.0
+"""Of the leases that ``has_answered_for`` can judge: half of it must be longer than the time between two probes."""
 
 
 class Steadiness:
@@ -27,10 +34,12 @@ class Steadiness:
 
     def __init__(self, connection: LogConnection, *, lease_ttl_s: float) -> None:
         self._lease_ttl_s = lease_ttl_s
-        self._every_s = lease_ttl_s / PROBES_PER_LEASE
+        self._every_s = min(lease_ttl_s / PROBES_PER_LEASE, SHORTEST_LEASE_S / 4)
         self._late_s = lease_ttl_s / 4
         self._client = create_client(connection.url, timeout_s=self._late_s, max_connections=1)
         self._since: float | None = None
+        self._answered_at = 0.0
+        self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
         self._connection_id = 0
         self.breaks = 0
         self.answering = asyncio.Event()
@@ -39,6 +48,16 @@ class Steadiness:
     def is_steady(self) -> bool:
         """Whether Redis has answered without a break for one lease."""
         return self._since is not None and asyncio.get_running_loop().time() - self._since >= self._lease_ttl_s
+
+    def has_answered_for(self, lease_s: float) -> bool:
+        """Whether Redis has answered without a break, and at least every half of it, for a lease of this length."""
+        now = asyncio.get_running_loop().time()
+        if self._since is None or now - self._since < lease_s or now - self._answered_at >= lease_s / 2:
+            return False
+        return all(
+            2.0 ** (magnitude + 1) <= lease_s / 2 or now - ended_at >= lease_s
+            for magnitude, ended_at in self._silences.items()
+        )
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -51,13 +70,21 @@ class Steadiness:
                 if not ok or now - last > self._every_s + self._late_s:
                     self._broke()
                 if ok:
-                    self._since = now if self._since is None else self._since
+                    self._note_answer(now)
                     self.answering.set()
                 last = now
                 await asyncio.sleep(self._every_s)
         finally:
             await self._client.aclose()
             await self._client.connection_pool.disconnect()
+
+    def _note_answer(self, now: float) -> None:
+        if self._since is None:
+            self._since = now
+            self._silences.clear()  # what came before is not counted on
+        elif now > self._answered_at:
+            self._silences[math.frexp(now - self._answered_at)[1] - 1] = now
+        self._answered_at = now
 
     async def _probe(self) -> bool:
         try:

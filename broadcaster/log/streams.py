@@ -14,6 +14,8 @@ from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
+_OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
+_NO_KEY: Final = -2  # PTTL
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 OVER = frozenset({"finished", "failed", "aborted"})
@@ -96,13 +98,18 @@ class Meta:
 
 
 class Tail(NamedTuple):
-    """The end of a stream as the log has it now; ``status`` as it is stored."""
+    """The end of a stream as the log has it now; ``status`` as it is stored.
+
+    ``lease_ms`` is what an open feed's writers asked for (None: no lease), ``lease_left_ms`` what is left of it.
+    """
 
     last: Cursor | None
     status: str | None
     leased: bool
     now_ms: int
     is_feed: bool = False
+    lease_ms: int | None = None
+    lease_left_ms: int = 0
 
 
 class Brief(NamedTuple):
@@ -147,13 +154,13 @@ class Streams:
         return [entry] if entry.cursor > after else []
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
-        """Last id, status and whether a worker holds the lease, for each stream, in one pipelined round trip."""
+        """Last id, status and whether the lease is held, for each stream, in one pipelined round trip."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.time()
         for stream_id in stream_ids:
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hmget(self._keys.meta(stream_id), "status", "kind")
-            pipeline.exists(self._keys.lease(stream_id))
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms")
+            pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
             (seconds, micros), *answers = await pipeline.execute()
         now_ms = seconds * 1000 + micros // 1000
@@ -161,11 +168,13 @@ class Streams:
             Tail(
                 _entry(*rows[0]).cursor if rows else None,
                 status.decode() if status is not None else None,
-                bool(leased),
+                left_ms != _NO_KEY,
                 now_ms,
                 kind == _FEED.encode(),
+                int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
+                max(0, left_ms),
             )
-            for rows, (status, kind), leased in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+            for rows, (status, kind, lease_ms), left_ms in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
         ]
 
     async def first(self, stream_id: str) -> Cursor | None:

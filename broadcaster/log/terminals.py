@@ -1,4 +1,4 @@
-"""The terminal events that the log itself writes when nobody else can (claim), as the JSON the scripts append."""
+"""The terminal events that the log itself writes when nobody else can, as the JSON that claim and feed_lapse append."""
 
 from __future__ import annotations
 
@@ -13,4 +13,5 @@ QUEUE_TIMEOUT: Final = encode_event(Error(error_text="no worker took it in time"
 STATE_LOST: Final = encode_event(Error(error_text="the request was lost with Redis's data", code="state_lost"))
 STREAM_FULL: Final = encode_event(Error(error_text="the answer is longer than a stream may be", code="stream_full"))
 LOG_LOST: Final = encode_event(Error(error_text="Redis lost the answer again and again", code="log_lost"))
+WRITER_LOST: Final = encode_event(Error(error_text="no writer was heard of any more", code="writer_lost"))
 NO_WORKER: Final = encode_event(Error(error_text="no worker is alive", code="worker_lost"))

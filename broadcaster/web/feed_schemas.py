@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, check_writable
+from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S
 from broadcaster.web.schemas import MAX_RETENTION_S, Status
 
 EVENT_SCHEMA: Final[dict[str, Any]] = {
@@ -35,7 +36,9 @@ class FeedBody(BaseModel):
         strict=True,
         extra="forbid",
         allow_inf_nan=False,
-        json_schema_extra={"examples": [{}, {"on_full": "trim", "max_events": 1000, "metadata": {"job": "42"}}]},
+        json_schema_extra={
+            "examples": [{}, {"on_full": "trim", "max_events": 1000, "metadata": {"job": "42"}, "lease_s": 15}]
+        },
     )
 
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long it is kept after its end")
@@ -43,6 +46,13 @@ class FeedBody(BaseModel):
     max_bytes: int | None = Field(None, ge=1, description="most event bytes it holds")
     on_full: Literal["refuse", "trim"] = Field("refuse", description="trim: the oldest go, and who is behind is told")
     metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own; comes back untouched")
+    lease_s: float | None = Field(
+        None,
+        ge=MIN_LEASE_S,
+        le=MAX_LEASE_S,
+        description="when no writer was heard for so long, the feed ends with `error writer_lost`; every append is "
+        "heard, and this request again: send it every third of `lease_s`. null: it outlives its writers",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -64,6 +74,9 @@ class StreamState(BaseModel):
     ended_at: float | None
     metadata: dict[str, Any]
     events_url: str
+    lease_s: float | None = Field(
+        description="a feed ends when none of its writers was heard for so long; null: it does not"
+    )
     viewers: int = Field(description="connections that watch now, over all front-ends")
 
 

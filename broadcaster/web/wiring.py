@@ -25,6 +25,7 @@ from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feeds import FeedBounds, Feeds, keys_kept
 from broadcaster.log.generations import GenerationLives, Generations
+from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
@@ -78,6 +79,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         opened = log if log is not None else await stack.enter_async_context(open_log(settings))
         connection, streams = opened.connection, opened.streams
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        lapses = Lapses(connection, steadiness=steadiness)
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
@@ -87,6 +89,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                 streams,
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
+                lapses=lapses,
             )
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
@@ -110,13 +113,16 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                 _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        yield _services(settings, opened, generations=generations, hub=hub, presence=presence)
+        feeds = Feeds(connection, _feed_bounds(settings), streams=streams, lapses=lapses)
+        yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
 
 
-def _services(settings: Settings, log: OpenLog, *, generations: Generations, hub: Hub, presence: Presence) -> Services:
+def _services(
+    settings: Settings, log: OpenLog, *, generations: Generations, feeds: Feeds, hub: Hub, presence: Presence
+) -> Services:
     return Services(
         generations=generations,
-        feeds=log.feeds,
+        feeds=feeds,
         streams=log.streams,
         hub=hub,
         presence=presence,

@@ -104,6 +104,21 @@ async def test_create_and_close_come_before_and_after(server, taker):
     assert (await run("--close")).stderr == "job is closed: finished\n"
 
 
+async def test_a_lease_is_renewed_for_as_long_as_stdin_is_open(server, taker):
+    process = await start(server, "-", "--create", "--lease", "0.3")
+    assert process.stdin is not None
+    await server.wait_for(lambda: len(server.requests) >= 4)
+    process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [1])
+    async with asyncio.timeout(DEADLINE_S):
+        _, err = await process.communicate(b"")
+    assert (process.returncode, err.decode()) == (0, "1 event appended to job; the last is 7-1\n")
+    renewals = [request for request in server.requests if request.method == "PUT"]
+    assert all(request.body == {"lease_s": 0.3} for request in renewals)
+    assert len(renewals) >= 4
+    assert (await run(json.dumps(NOTE), "--lease", "9")).exit_code == 2
+
+
 async def test_json_prints_every_answer_as_a_line(server, taker):
     result = await run(json.dumps(NOTE), "--create", "--close", "--json")
     lines = [json.loads(line) for line in result.stdout.strip().split("\n")]

@@ -38,6 +38,7 @@ class Job:
     """One publisher of one feed."""
 
     def __init__(self, connection: LogConnection, **bounds: Any) -> None:
+        self.connection = connection
         self.redis: Any = connection.redis
         self.keys = connection.keys
         self.streams = Streams(connection)
@@ -364,75 +365,6 @@ async def test_a_feed_whose_log_has_expired_goes_on_behind_it(job: Job) -> None:
     (after,) = await job.append(note(2))
     assert after.seq == 2
     assert after.epoch >= before.epoch
-
-
-# -- the lease
-
-
-async def test_whatever_a_writer_does_pushes_its_lease_out(connection: LogConnection) -> None:
-    job = Job(connection, appends_per_s=1)
-    await job.create(lease_s=9, max_events=2)
-    assert (await job.meta()).lease_ms == 9000
-
-    async def pushes_out(work: Any) -> None:
-        for elapse in (job.redis.pexpire(job.keys.lease(ID), 100), job.redis.delete(job.keys.lease(ID))):
-            await elapse
-            await work()
-            assert 8000 < await job.ttl_ms("lease") <= 9000
-
-    await pushes_out(lambda: job.create(lease_s=9, max_events=2))
-    await pushes_out(lambda: job.append(note(1), key="k"))
-
-    async def is_too_often() -> None:
-        with pytest.raises(RateLimited):
-            await job.append(note(2))
-
-    await pushes_out(is_too_often)
-    await pushes_out(lambda: job.renew())
-
-
-async def test_a_renewal_keeps_a_feed_that_nothing_is_appended_to(connection: LogConnection) -> None:
-    job = Job(connection)
-    await job.create(lease_s=9)
-    await job.append(note(1))
-    for name in ("log", "meta"):
-        await job.redis.pexpire(job.keys.log(ID) if name == "log" else job.keys.meta(ID), 1000)
-    assert await job.renew()
-    assert await job.ttl_ms("log") > 1000
-    assert await job.ttl_ms("meta") > 3_600_000
-
-
-async def test_a_feed_without_a_lease_has_none_and_may_be_renewed_too(job: Job) -> None:
-    await job.append(note(1))
-    assert await job.renew()
-    assert await job.ttl_ms("lease") == -2
-    assert (await job.meta()).lease_ms is None
-
-
-async def test_what_has_ended_or_is_unknown_is_not_renewed(connection: LogConnection) -> None:
-    job = Job(connection)
-    with pytest.raises(UnknownStream):
-        await job.renew()
-    await job.create(lease_s=9)
-    await job.close()
-    assert not await job.renew()
-    assert not await job.create(lease_s=9)
-    assert await job.ttl_ms("lease") == -2
-    with pytest.raises(UnknownStream):
-        await job.feeds.renew(ID, tenant="another")
-
-
-@pytest.mark.parametrize("lease_s", [0, -1, 1.9, BOUNDS.live_ttl_ms / 1000 + 1, float("nan")])
-async def test_a_lease_that_proves_nothing_is_refused(connection: LogConnection, lease_s: float) -> None:
-    with pytest.raises(InvalidInput, match="lease_s is 2 to 60 here"):
-        await Job(connection).create(lease_s=lease_s)
-
-
-def test_a_configuration_without_a_lease_is_known_by_the_hash_of_before() -> None:
-    config = FeedConfig(retention_s=5, metadata={"b": 1, "a": 2})
-    assert config.digest() == "69940493ae7ed0076b285a3cbf2f3ccb"
-    assert config.digest() == replace(config, retention_s=5.0).digest() != replace(config, lease_s=5).digest()
-    assert replace(config, lease_s=5).digest() == replace(config, lease_s=5.0).digest()
 
 
 # -- the end

@@ -83,3 +83,22 @@ async def test_our_own_stand_still_is_a_break(steadiness: Steadiness) -> None:
     while asyncio.get_running_loop().time() < pause:  # the event loop is blocked: that is the fault
         pass
     await until(lambda: steadiness.breaks == 1)
+
+
+async def test_a_lease_has_been_answered_for_when_it_is_over(steadiness: Steadiness) -> None:
+    began = asyncio.get_running_loop().time()
+    await until(lambda: steadiness.has_answered_for(0.8))
+    assert 0.8 <= asyncio.get_running_loop().time() - began < 2
+    assert not steadiness.has_answered_for(2.0)
+
+
+async def test_a_silence_that_is_no_break_counts_against_leases_that_it_may_have_cost(steadiness: Steadiness) -> None:
+    await until(lambda: steadiness.has_answered_for(0.6))
+    pause = asyncio.get_running_loop().time() + 0.07
+    while asyncio.get_running_loop().time() < pause:  # the event loop is blocked, not for long
+        pass
+    await asyncio.sleep(0)
+    await until(lambda: not steadiness.has_answered_for(0.2))
+    assert steadiness.has_answered_for(0.6)
+    await until(lambda: steadiness.has_answered_for(0.2))
+    assert steadiness.breaks == 0

@@ -17,7 +17,7 @@ from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import Dialer, NodeAddress
 from broadcaster.log.feed_options import FeedLimits, FeedTimes
-from broadcaster.log.feed_ports import FeedLog
+from broadcaster.log.feed_ports import FeedLog, LapsedEnder
 from broadcaster.log.feed_watch import StreamWatch
 from broadcaster.log.streams import Streams
 
@@ -224,6 +224,7 @@ async def open_feed(
     wrap_log: Callable[[Streams], FeedLog] = lambda streams: streams,
     timeout_s: float = 2.0,
     rng: random.Random | None = None,
+    lapses: LapsedEnder | None = None,
 ) -> AsyncIterator[FeedWorld]:
     """A feed over the server at ``url``, which is emptied; ``dialer``, ``via`` (a URL to subscribe
     through) and ``wrap_log`` put something in between."""
@@ -237,6 +238,7 @@ async def open_feed(
             times=times,
             limits=limits,
             rng=rng,
+            lapses=lapses,
         ) as feed:
             yield FeedWorld(connection, Writer(connection), feed)
 

@@ -75,6 +75,7 @@ async def test_a_created_feed_is_shown_as_it_stands(client: httpx2.AsyncClient) 
     assert body == {
         "id": "build-42", "kind": "feed", "status": "running", "first_seq": 0, "last_seq": 0, "last_id": None,
         "created_at": body["created_at"], "ended_at": None, "metadata": {"job": 42}, "events_url": EVENTS, "viewers": 0,
+        "lease_s": None,
     }  # fmt: skip
     assert (await client.get(URL)).json() == body
 
@@ -101,7 +102,7 @@ async def test_an_id_that_no_feed_may_have_is_an_invalid_request(client: httpx2.
     "body",
     [
         {"on_full": "drop"}, {"max_events": 0}, {"max_events": 10**9}, {"max_bytes": 10**12}, {"retention_s": 0},
-        {"retention_s": "5"}, {"more": 1}, [], {"metadata": {"a": "\ud800"}},
+        {"retention_s": "5"}, {"more": 1}, [], {"metadata": {"a": "\ud800"}}, {"lease_s": 1}, {"lease_s": 3601},
     ],
 )  # fmt: skip
 async def test_a_configuration_that_cannot_be_is_an_invalid_request(client: httpx2.AsyncClient, body: Any) -> None:

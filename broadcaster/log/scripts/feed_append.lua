@@ -24,9 +24,12 @@ local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes',
   'tokens', 'tokens_ms', 'lease_ms'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
-local function answer(code, epoch, first, last, wait_ms) return {code, epoch, first, last, wait_ms or 0} end
-if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return answer(-1, 0, 0, 0) end
-if meta.status == 'queued' then hear(KEYS[6], meta.lease_ms) end
+local is_open = meta.status == 'queued'
+local function answer(code, epoch, first, last, wait_ms)
+  if is_open then hear(KEYS[6], meta.lease_ms) end
+  return {code, epoch, first, last, wait_ms or 0}
+end
+if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return {-1, 0, 0, 0, 0} end
 
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -45,7 +48,8 @@ if key ~= '' then
 end
 
 local last_epoch, last_seq, bytes, closed, least_epoch = read_feed_tail(KEYS[1], meta.last_id)
-if closed or meta.status ~= 'queued' then
+is_open = is_open and not closed
+if not is_open then
   local same = ends and meta.terminal == ARGV[EVENTS_FROM]
   return answer(same and 0 or -2, last_epoch, last_seq, last_seq)
 end
@@ -111,12 +115,13 @@ end
 local kept_ms = ARGV[5]
 local set = {'last_id', id(last), 'tokens', string.format('%.3f', tokens), 'tokens_ms', string.format('%.0f', now_ms)}
 if ends then
+  is_open = false
+  redis.call('DEL', KEYS[6])
   kept_ms = meta.retention_ms
   for _, word in ipairs({'status', status, 'ended_ms', string.format('%.0f', now_ms), 'terminal', ARGV[EVENTS_FROM],
     'terminal_id', id(last)}) do set[#set + 1] = word end
 end
 redis.call('HSET', KEYS[2], unpack(set))
-if ends then redis.call('DEL', KEYS[6]) end
 redis.call('PEXPIRE', KEYS[1], kept_ms)
 redis.call('PEXPIRE', KEYS[2], tonumber(kept_ms) + META_OUTLIVES_LOG_MS)
 

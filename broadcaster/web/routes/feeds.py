@@ -2,7 +2,8 @@
 
 Rules
 1. An append is taken whole or not at all, and each refusal has its own code.
-2. Everything may be sent again: creation and end by what they say, an append by its ``Idempotency-Key``.
+2. Everything may be sent again: creation and end by what they say, an append by its ``Idempotency-Key``. A creation
+   sent again renews the lease of a feed that was given one.
 3. An event is checked before it is in the log: what a viewer's client throws on must not come from us.
 """
 
@@ -54,7 +55,8 @@ async def create_stream(
     stream_id: Annotated[str, Path(description=f"any id that does not begin with {GENERATION_PREFIX}")],
     body: Annotated[schemas.FeedBody | None, Body()] = None,
 ) -> schemas.StreamState:
-    """Opens a stream that anybody who knows its id appends to. Creating it again in the same way changes nothing."""
+    """Opens a stream that anybody who knows its id appends to. Creating it again in the same way changes nothing, but
+    says that a writer lives (`lease_s`)."""
     wish = body or schemas.FeedBody()
     config = FeedConfig(
         retention_s=wish.retention_s,
@@ -62,6 +64,7 @@ async def create_stream(
         max_bytes=wish.max_bytes,
         on_full=wish.on_full,
         metadata=wish.metadata,
+        lease_s=wish.lease_s,
     )
     try:
         is_new = await services.feeds.create(stream_id, config, tenant=tenant)
@@ -88,7 +91,7 @@ async def get_stream(
     tenant: Tenant,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
 ) -> schemas.StreamState:
-    """Kind, status, what is held, and who watches."""
+    """Kind, status, what is held, and who watches. A feed whose lease has lapsed is ended by this look."""
     return await _show(services, await services.feeds.get(stream_id, tenant=tenant))
 
 
@@ -211,5 +214,6 @@ async def _show(services: Services, meta: Meta) -> schemas.StreamState:
         ended_at=None if meta.ended_ms is None else meta.ended_ms / 1000,
         metadata=meta.request.get("metadata") or {},
         events_url=f"/v1/streams/{meta.id}/events",
+        lease_s=None if meta.lease_ms is None else meta.lease_ms / 1000,
         viewers=viewers,
     )

@@ -1,0 +1,56 @@
+"""Lapsed feeds: whoever looks at a feed that its writers have left ends it, so that it does not look alive.
+
+Rules
+1. A feed without a lease is never ended for its writers; nothing here touches generations.
+2. Nobody ends a feed before this process has seen Redis answer for the feed's lease (see steadiness.py): after a pause
+   or a restart of Redis every lease looks lapsed although its writers live.
+3. The script decides: the lease is missing in the very step that writes ``error writer_lost``, once.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import structlog
+
+from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.errors import LogUnavailable
+from broadcaster.log import terminals
+from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.scripts import FEED_LAPSE
+
+_log = structlog.get_logger(__name__)
+
+_ENDED: Final = 1
+_FULL: Final = -1
+
+
+class Steady(Protocol):
+    """Whether Redis has answered (``Steadiness`` is one)."""
+
+    def has_answered_for(self, lease_s: float) -> bool:
+        """Whether it has for a lease of this length, so that no writer was kept from renewing one."""
+        ...
+
+
+class Lapses:
+    """Ends feeds on behalf of one process."""
+
+    def __init__(self, connection: LogConnection, *, steadiness: Steady) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._steadiness = steadiness
+
+    async def end(self, stream_id: str, *, lease_ms: int) -> bool:
+        """End an open feed if its lease has lapsed; whether it was ended by this call. Raises LogUnavailable."""
+        if not self._steadiness.has_answered_for(lease_ms / 1000):
+            return False
+        name = self._keys
+        keys = [name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id)]
+        with log_errors():
+            code = await FEED_LAPSE.run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION)
+        if code == _FULL:
+            raise LogUnavailable("Redis is full: the end of a feed could not be written; try again")
+        if code == _ENDED:
+            _log.warning("feed_ended", stream=stream_id, why="writer_lost", lease_ms=lease_ms)
+        return bool(code)
