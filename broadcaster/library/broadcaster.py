@@ -33,7 +33,7 @@ from broadcaster.client.generation import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import SetupError
-from broadcaster.library.checking import checked, feed_config
+from broadcaster.library.checking import check_idempotency_key, checked, feed_config
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.held import Held
 from broadcaster.library.publishing import Piece, publish
@@ -159,10 +159,9 @@ class Broadcaster:
         The block's end is the feed's (``finish``, ``error``, ``abort``), unless ``close`` is False: one of several
         writers. ``timeout_s`` is how long each call waits for Redis. Raises InvalidInput.
         """
-        lease_s = options.pop("lease_s", LEASE_S)
         return OpenFeed(
             stream_id,
-            feed_config(dict(options), lease_s=lease_s),
+            feed_config({"lease_s": LEASE_S, **options}),
             tenant=self.tenant,
             open_feeds=self._open_feeds,
             closes=close,
@@ -267,6 +266,8 @@ class Broadcaster:
         """
         if "stream" in options:
             raise TypeError("a generation is read with events(); stream is a word of HTTP")
+        if idempotency_key is not None:
+            check_idempotency_key(idempotency_key)
         conversation = None if messages is None else [dict(message) for message in messages]
         body = checked(GenerationBody, {"prompt": prompt, "messages": conversation, "model": model, **options})
         services = await self._services.get()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from broadcaster.errors import InvalidInput
 from broadcaster.log.feeds import FeedConfig
 from broadcaster.web.feed_schemas import FeedBody
+from broadcaster.web.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -26,6 +27,12 @@ def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
         raise InvalidInput("; ".join(each.removeprefix(": ") for each in told)) from None
 
 
-def feed_config(fields: Mapping[str, Any], *, lease_s: float | None) -> FeedConfig:
-    """How a feed is kept. Raises InvalidInput; what a lease may be is the log's to say."""
-    return replace(FeedConfig(**checked(FeedBody, fields).model_dump()), lease_s=lease_s)
+def feed_config(fields: Mapping[str, Any]) -> FeedConfig:
+    """How a feed is kept. Raises InvalidInput."""
+    return FeedConfig(**checked(FeedBody, fields).model_dump())
+
+
+def check_idempotency_key(key: str) -> None:
+    """Raises InvalidInput when HTTP could not carry it: nobody could ask again that way."""
+    if len(key) > MAX_IDEMPOTENCY_KEY_CHARS or re.fullmatch(IDEMPOTENCY_KEY, key) is None:
+        raise InvalidInput(f"idempotency_key: 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters of printable ASCII")

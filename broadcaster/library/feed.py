@@ -29,7 +29,7 @@ from broadcaster.log.feeds import FeedConfig, Feeds
 
 PUBLISHER_FAILED: Final = "publisher_failed"
 # What is left of a cancelled task's time: whoever cancels waits for it.
-CANCELLED_S: Final = 5.0
+CANCELLED_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
