@@ -183,6 +183,13 @@ class AsyncClient:
         answer = await self._call("POST", path, content=_encoded({} if end is None else end), headers=_JSON)
         return _decoded(answer, StreamState)
 
+    async def delete_stream(self, stream_id: str) -> None:
+        """End a feed (with ``abort``, unless it is over) and have it forgotten; its id is free again after an hour.
+
+        Raises ClientError ``unknown_stream`` when nothing is known under the id (any more), or a generation.
+        """
+        await self._call("DELETE", _stream_path(stream_id))
+
     async def stream(self, stream_id: str) -> StreamState:
         """How a stream stands, of a feed or a generation. Raises ClientError ``unknown_stream``."""
         return _decoded(await self._call("GET", _stream_path(stream_id)), StreamState)

@@ -1,4 +1,4 @@
-"""Feeds as their publishers see them: create, look up, append, renew, close.
+"""Feeds as their publishers see them: create, look up, append, renew, close, delete.
 
 A feed is a stream that a background job, or several at once, append to. It is no generation: no worker, no job, not in
 the open index; workers, sweepers and the stall rule never touch it. Its kind is in its meta, whose stored status is
@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Literal
@@ -41,7 +42,9 @@ from broadcaster.errors import (
     StreamFull,
     UnknownStream,
 )
+from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.deletion import leave_tombstone
 from broadcaster.log.generations import META_OUTLIVES_LOG_MS
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.lapses import Lapses
@@ -143,6 +146,7 @@ class Feeds:
     def __init__(
         self, connection: LogConnection, bounds: FeedBounds, *, streams: Streams, lapses: Lapses | None = None
     ) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._bounds = bounds
@@ -153,7 +157,7 @@ class Feeds:
         """Open a feed; False when it is there with this very configuration.
 
         Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings;
-        StreamExists when (3) the id is taken.
+        StreamExists when (3) the id is taken, also by a feed that was deleted within the hour.
         """
         self._check(stream_id, config)
         bounds = self._bounds
@@ -174,7 +178,7 @@ class Feeds:
                 self._redis, self._open_keys(stream_id), ttl_ms, tenant, config.digest(), *flat
             )
         if code < 0:
-            raise StreamExists("the id is taken: by a generation, or by a feed of another configuration")
+            raise StreamExists("the id is taken: by a generation, a feed of another configuration, or a deleted one")
         return bool(code)
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
@@ -217,6 +221,21 @@ class Feeds:
             raise EventTooLarge(f"one event has at most {self._bounds.max_event_bytes} bytes")
         status = next(status for prefix, status in _STATUS_OF_END.items() if end.startswith(prefix))
         return await self._write(stream_id, [end], tenant=tenant, status=status)
+
+    async def delete(self, stream_id: str, *, tenant: str) -> None:
+        """End it with ``abort`` unless it is over, then forget it. Idempotent while its tombstone stays.
+
+        Raises UnknownStream, also for a generation.
+        """
+        meta = await self._streams.meta(check_stream_id(stream_id))
+        if meta is None or meta.tenant != tenant or meta.kind != "feed":
+            raise UnknownStream(_NOBODYS)
+        if not meta.is_over:
+            with suppress(StreamClosed):  # somebody else ended it meanwhile, in another way
+                await self.close(stream_id, terminals.STOPPED, tenant=tenant)
+        name = self._keys
+        keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
+        await leave_tombstone(self._connection, [key(stream_id) for key in keys])
 
     async def _write(
         self,

@@ -45,7 +45,7 @@ class GenerationDoor(Protocol):
 
 
 class FeedDoor(Protocol):
-    """Create, look up (any stream), append, close; see `broadcaster.log.feeds.Feeds`."""
+    """Create, look up (any stream), append, close, delete; see `broadcaster.log.feeds.Feeds`."""
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
 
@@ -56,6 +56,8 @@ class FeedDoor(Protocol):
     ) -> Appended: ...
 
     async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended: ...
+
+    async def delete(self, stream_id: str, *, tenant: str) -> None: ...
 
 
 class StreamDoor(Protocol):

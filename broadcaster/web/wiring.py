@@ -94,14 +94,8 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
-        generations = Generations(
-            connection,
-            _lives(settings),
-            queue=queue,
-            claims=claims,
-            streams=streams,
-            steadiness=steadiness,
-            webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        generations = _generations(
+            settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
         )
         times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
@@ -134,6 +128,26 @@ def _services(
         default_max_tokens=settings.default_max_tokens,
         routes=Routes(settings.routes),
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
+    )
+
+
+def _generations(
+    settings: Settings,
+    connection: LogConnection,
+    *,
+    queue: Queue,
+    claims: Claims,
+    streams: Streams,
+    steadiness: Steadiness,
+) -> Generations:
+    return Generations(
+        connection,
+        _lives(settings),
+        queue=queue,
+        claims=claims,
+        streams=streams,
+        steadiness=steadiness,
+        webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
     )
 
 

@@ -90,3 +90,9 @@ async def test_a_stream_is_shown_as_it_stands(server, client):
 async def test_an_id_is_one_segment_of_the_path_whatever_it_holds(server, client):
     server.routes["GET", "/v1/streams/a%2F..%2Fb"] = answering(STATE)
     assert (await client.stream("a/../b")).id == "s"
+
+
+async def test_deleting_a_stream_has_no_answer(server, client):
+    server.routes["DELETE", PATH] = answering({}, 200)
+    await client.delete_stream("s")
+    assert [(request.method, request.path) for request in server.requests] == [("DELETE", PATH)]

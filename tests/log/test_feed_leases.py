@@ -15,7 +15,7 @@ from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.lapses import Lapses
-from tests.log.test_feeds import FINISH, ID, Job, note
+from tests.support.feed_job import FINISH, ID, Job, note
 from tests.support.feed_log import TAILS, FeedWorld, open_feed, until
 from tests.support.feed_writers import BOUNDS, TENANT
 
@@ -35,7 +35,7 @@ class Steady:
 
 async def lapse(job: Job) -> None:
     """More than a lease goes by since anybody was heard."""
-    fields = {"created_ms": 1, "lease_ms": LEASE_MS}
+    fields: dict[str, int | str] = {"created_ms": 1, "lease_ms": LEASE_MS}
     rows = await job.redis.xrange(job.keys.log(ID))
     await job.redis.delete(job.keys.log(ID), job.keys.lease(ID))
     for seq, (_, entry) in enumerate(rows, 1):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.events import Abort, DataEvent, Error, Finish, encode_event
+from broadcaster.core.events import Abort, Error, Finish, encode_event
 from broadcaster.errors import (
     EventTooLarge,
     IdempotencyMismatch,
@@ -21,49 +20,10 @@ from broadcaster.errors import (
     UnknownStream,
 )
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import KEY_KEPT_MS, MOST_EVENTS, FeedConfig, Feeds
-from broadcaster.log.streams import Meta, Streams
+from broadcaster.log.feeds import KEY_KEPT_MS, MOST_EVENTS, FeedConfig
+from tests.support.feed_job import FINISH, ID, Job, note
 from tests.support.feed_writers import BOUNDS, TENANT
 from tests.support.log_world import World
-
-ID = "build-42"
-FINISH = encode_event(Finish())
-
-
-def note(text: object) -> bytes:
-    return encode_event(DataEvent(type="data-note", data=text))
-
-
-class Job:
-    """One publisher of one feed."""
-
-    def __init__(self, connection: LogConnection, **bounds: Any) -> None:
-        self.connection = connection
-        self.redis: Any = connection.redis
-        self.keys = connection.keys
-        self.streams = Streams(connection)
-        self.feeds = Feeds(connection, replace(BOUNDS, **bounds), streams=self.streams)
-
-    async def create(self, **config: Any) -> bool:
-        return await self.feeds.create(ID, FeedConfig(**config), tenant=TENANT)
-
-    async def append(self, *events: bytes, key: str | None = None) -> list[Cursor]:
-        return (await self.feeds.append(ID, events, tenant=TENANT, idempotency_key=key)).ids
-
-    async def close(self, end: bytes = FINISH) -> Cursor:
-        return (await self.feeds.close(ID, end, tenant=TENANT)).last
-
-    async def renew(self) -> bool:
-        return await self.feeds.renew(ID, tenant=TENANT)
-
-    async def held(self) -> list[tuple[Cursor, bytes]]:
-        return [(entry.cursor, entry.event) for entry in await self.streams.read(ID, count=100_000)]
-
-    async def ttl_ms(self, name: str) -> int:
-        return int(await self.redis.pttl(getattr(self.keys, name)(ID)))
-
-    async def meta(self) -> Meta:
-        return await self.feeds.get(ID, tenant=TENANT)
 
 
 @pytest.fixture

@@ -270,6 +270,10 @@ class MemoryFeeds:
     async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended:
         return await self.append(stream_id, [end], tenant=tenant)
 
+    async def delete(self, stream_id: str, *, tenant: str) -> None:
+        await self.get(stream_id, tenant=tenant)
+        del self._world.streams[stream_id]
+
 
 def _which(meta: Meta) -> Which:
     return "over" if meta.is_over else "open"

@@ -12,6 +12,7 @@ import pytest
 
 from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.deletion import TOMBSTONE_MS
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.problems import MEDIA_TYPE, PROBLEMS
@@ -324,3 +325,41 @@ async def test_a_trim_under_warm_rooms_is_told_and_its_cursor_holds_on_another_f
             await first.post(f"{URL}/close")
             for heard in await asyncio.gather(*warm):
                 assert ("hub.gap" in heard.names, data(heard)) == (False, list(range(60)))
+
+
+# -- deleting
+
+
+async def test_a_deleted_feed_ends_for_who_watches_and_is_unknown_to_who_comes(
+    feed: httpx2.AsyncClient, services: Services, connection: LogConnection
+) -> None:
+    await feed.post(EVENTS, json=progress(1), headers={"idempotency-key": "k"})
+    watching = asyncio.create_task(listen(feed, EVENTS))
+    await until_watched(services)
+    assert (await feed.delete(URL)).status_code == 204
+    heard = await watching
+    assert [json.loads(data)["type"] for _, data in heard.entries] == ["data-progress", "abort"]
+    for call in (feed.get(URL), feed.get(EVENTS)):
+        refused(await call, "unknown_stream")
+    refused(await feed.post(EVENTS, json=progress(2)), "stream_closed")
+    refused(await feed.put(URL, json={"metadata": {"job": 42}}), "stream_exists")
+    keys = connection.keys
+    assert [key async for key in connection.redis.scan_iter("*build-42*")] == [keys.meta("build-42").encode()]
+    assert 0 < await connection.redis.pttl(keys.meta("build-42")) <= TOMBSTONE_MS
+    assert (await feed.delete(URL)).status_code == 204
+    await connection.redis.delete(keys.meta("build-42"))
+    refused(await feed.delete(URL), "unknown_stream")
+
+
+async def test_deleting_an_ended_feed_leaves_its_end_as_it_was(
+    feed: httpx2.AsyncClient, connection: LogConnection
+) -> None:
+    await feed.post(f"{URL}/close")
+    assert (await feed.delete(URL)).status_code == 204
+    assert await connection.redis.hget(connection.keys.meta("build-42"), "status") == b"finished"
+
+
+async def test_a_generation_is_not_deleted_as_a_feed(client: httpx2.AsyncClient) -> None:
+    generation = (await client.post("/v1/generations", json={"prompt": "a"})).json()
+    refused(await client.delete(f"/v1/streams/{generation['id']}"), "unknown_stream")
+    assert (await client.get(f"/v1/generations/{generation['id']}")).json()["status"] == "queued"

@@ -1,6 +1,6 @@
--- delete: forget a generation that is over. What stays for a while is a tombstone: how it ended, and an epoch newer than
+-- delete: forget a stream that is over. What stays for a while is a tombstone: how it ended, and an epoch newer than
 -- any that was granted, so that a worker that still holds its events (paused, or within its re-send time) is fenced.
--- KEYS meta, log, lease, viewers
+-- KEYS meta, log, and what else goes with it (lease, viewers; of a feed what it knows of its appends)
 -- ARGV tombstone_ttl_ms
 -- Returns 1 deleted, 2 deleted before, 0 unknown, -1 not over yet, -2 Redis is full: nothing was done.
 -- @include tail
@@ -23,6 +23,6 @@ if type(written) == 'table' and written.err then return -2 end
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if not KEPT[field] then redis.call('HDEL', KEYS[1], field) end
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+redis.call('DEL', unpack(KEYS, 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1

@@ -1,4 +1,4 @@
-"""``/v1/streams/{id}``: feeds for background jobs (create, append, close), and how any stream stands.
+"""``/v1/streams/{id}``: feeds for background jobs (create, append, close, delete), and how any stream stands.
 
 Rules
 1. An append is taken whole or not at all, and each refusal has its own code.
@@ -170,6 +170,23 @@ async def close_stream(
         raise _refusal([end])
     await services.feeds.close(stream_id, end, tenant=tenant)
     return await _show(services, await services.feeds.get(stream_id, tenant=tenant))
+
+
+@router.delete(
+    "/{stream_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete a feed",
+    operation_id="delete_stream",
+    responses=problem_responses("unknown_stream", "log_unavailable"),
+)
+async def delete_stream(services: ServicesHere, tenant: Tenant, stream_id: StreamId) -> Response:
+    """Ends it with `abort` unless it is over, and forgets it; its id is free again after an hour.
+
+    Who watches it gets the end; who comes later gets 404. Deleting again is 204 for an hour, then 404.
+    """
+    await services.feeds.delete(stream_id, tenant=tenant)
+    return Response(status_code=204)
 
 
 def _checked_events(body: Any) -> list[bytes]:

@@ -1,4 +1,5 @@
--- include/feed_tail: where a feed goes on; stands behind include/tail.
+-- include/feed_tail: where a feed goes on; stands behind include/tail. KEYS and ARGV are those of the script that includes
+-- it.
 -- read_feed_tail(log key, meta's last_id) → epoch and seq of the newest entry (also of a log that has expired), event
 -- bytes so far, whether it is a terminal event, and the least epoch of the next entry: a newer one than any that was told
 -- when the log lost its tail.
