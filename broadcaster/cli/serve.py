@@ -17,7 +17,7 @@ from broadcaster.settings import Settings, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from broadcaster.web.app import create_app
 from broadcaster.web.runner import FrontEndServer, open_listener
-from broadcaster.web.services import Services
+from broadcaster.web.services import drain
 
 _DRAIN_MARGIN_S: Final = 0.5
 
@@ -68,13 +68,11 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
     """The front-end's server; it drains its viewers when it is asked to end."""
     app = create_app(settings)
 
-    async def drain() -> None:
-        services: Services = app.state.services
-        services.draining.set()
-        await services.hub.drain(window_s=settings.drain_window_s)
+    async def leave() -> None:
+        await drain(app.state.services)
 
     return FrontEndServer(
-        app, listener=listener, on_drain=drain, drain_timeout_s=settings.drain_window_s + _DRAIN_MARGIN_S
+        app, listener=listener, on_drain=leave, drain_timeout_s=settings.drain_window_s + _DRAIN_MARGIN_S
     )
 
 

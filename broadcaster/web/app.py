@@ -3,7 +3,8 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-From outside in: a name for the request; the net for unexpected errors; what a request must be (guard.py); routing.
+From outside in: a name for the request; the net for unexpected errors; who may call (guard.py); routing; what holds
+for our routes wherever they are mounted (route_table.py).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from starlette.middleware import Middleware
 
 from broadcaster import __version__
 from broadcaster.settings import Settings
-from broadcaster.web.guard import BodyLimit, JsonOnly, LoopbackGuard, RequestId
+from broadcaster.web.guard import LoopbackGuard, RequestId
 from broadcaster.web.problems import UnexpectedErrors, install_problems, problem_schema
+from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams
-from broadcaster.web.services import Services
+from broadcaster.web.services import Mount, Services
 from broadcaster.web.wiring import open_services
 
 _DESCRIPTION: Final = """
@@ -56,10 +58,12 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     the feed and the hub, and closes them.
     """
 
+    mount = Mount(services=services)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with nullcontext(services) if services is not None else open_services(settings) as opened:
-            app.state.services = opened
+            app.state.services = mount.services = opened
             yield
 
     app = FastAPI(
@@ -77,8 +81,10 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     )
     app.state.services = services
     install_problems(app)
-    for room in (generations, streams, feeds, health, console):
-        app.include_router(room.router)
+    app.router.route_class = MountedRoute.of(mount)
+    for row in (*generations.routes, *streams.routes, *feeds.routes, *health.routes):
+        row.add_to(app.router)
+    app.include_router(console.router)
     _describe_problems(app)
     return app
 
@@ -88,7 +94,7 @@ def _layers(settings: Settings) -> list[Middleware]:
     layers = [Middleware(RequestId), Middleware(UnexpectedErrors)]
     if settings.auth == "off":
         layers.append(Middleware(LoopbackGuard))
-    return [*layers, Middleware(JsonOnly), Middleware(BodyLimit, max_bytes=settings.max_body_bytes)]
+    return layers
 
 
 def _describe_problems(app: FastAPI) -> None:

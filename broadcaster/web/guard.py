@@ -2,13 +2,11 @@
 
     RequestId      every answer carries ``x-request-id``: the caller's own when it is harmless, else a new one
     LoopbackGuard  while AUTH is off: Host and Origin must be this machine
-    JsonOnly       a body is JSON, and not compressed
-    BodyLimit      a body has a bound, also when its length is not announced
 
 Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
 a page may post a form to http://127.0.0.1 (CSRF, told by Origin), or have its own host name resolve to 127.0.0.1 and
 then read the answers too (DNS rebinding, told by Host).
-Why JsonOnly. ``text/plain`` and forms cross origins without a preflight; ``application/json`` does not.
+What a body must be is the routes' own rule, wherever they are mounted (json_body.py).
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.web.problems import problem_response
@@ -30,10 +27,6 @@ _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 # The port is the client's view of it (a forwarded port differs from ours), so any will do.
 _LOOPBACK_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-# A length with more digits never comes from a server that parses it; what is received is counted anyway.
-_LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
-_JSON_WANTED: Final = "send the body with content-type: application/json, and without a content-encoding"
-_METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class RequestId:
@@ -94,63 +87,3 @@ def is_loopback_origin(origin: str) -> bool:
         return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK_NAMES and "@" not in parts.netloc
     except ValueError:
         return False
-
-
-class JsonOnly:
-    """415 for a request that brings a body, or names a media type, other than ``application/json``, or an encoding."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] == "http"
-            and scope["method"] in _METHODS_WITH_BODY
-            and not self._is_fine(Headers(scope=scope))
-        ):
-            response = problem_response("unsupported_media_type", _JSON_WANTED)
-            await response(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    @staticmethod
-    def _is_fine(headers: Headers) -> bool:
-        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
-            return False
-        kind = headers.get("content-type")
-        if kind is not None:
-            return kind.partition(";")[0].strip().lower() == "application/json"
-        return "transfer-encoding" not in headers and headers.get("content-length", "0").strip() == "0"
-
-
-class BodyLimit:
-    """413 for a body over ``max_bytes``: at once when its length is announced, else when the bound is crossed."""
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if _LENGTH.fullmatch(announced) and int(announced) > self._max_bytes:
-            await problem_response("body_too_large", self._detail())(scope, receive, send)
-            return
-        received = 0
-
-        async def counting() -> Message:
-            nonlocal received
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self._max_bytes:
-                    # The one exception that FastAPI lets through while it reads a body.
-                    raise HTTPException(413, self._detail())
-            return message
-
-        await self._app(scope, counting, send)
-
-    def _detail(self) -> str:
-        return f"a body has at most {self._max_bytes} bytes"

@@ -1,19 +1,32 @@
 """Request bodies, read strictly: what two readers could understand differently is refused.
 
-A body is JSON in UTF-8 (RFC 8259, 8.1), without NaN and Infinity, and no object names a member twice: which of the two
-counts would depend on the reader, and a proxy that checks requests may be another one than we are (RFC 7493, 2.3).
+1. A body is JSON in UTF-8 (RFC 8259, 8.1), without NaN and Infinity, and no object names a member twice: which of the
+   two counts would depend on the reader, and a proxy that checks requests may be another one than we are (RFC 7493,
+   2.3).
+2. It is named ``application/json``, and not compressed. ``text/plain`` and forms cross origins without a preflight and
+   with the user's cookies; ``application/json`` does not (CSRF).
+3. A POST without a body and a media type crosses them too: a page of another origin must name ``application/json``.
+4. A body has a bound, also when its length is not announced.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+import re
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
 
-from broadcaster.web.problems import Fault, InvalidRequest
+from broadcaster.web.problems import BodyRefused, BodyTooLarge, Fault, InvalidRequest, UnsupportedMediaType
+
+# A length with more digits never comes from a server that parses it; what is received is counted anyway.
+_LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_JSON_WANTED: Final = "send the body with content-type: application/json, and without a content-encoding"
+_METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 def decode_body(body: bytes) -> Any:
@@ -34,22 +47,69 @@ def decode_body(body: bytes) -> Any:
         raise _invalid("a number has too many digits") from None
 
 
-class StrictJsonRoute(APIRoute):
-    """A route whose body is read by `decode_body`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's documented way to read a request differently."""
-        handle = super().get_route_handler()
-
-        async def handle_strictly(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
-
-        return handle_strictly
+def check_head(headers: Headers, *, method: str, max_bytes: int) -> None:
+    """What a request's head says of its body. Raises UnsupportedMediaType (rules 2, 3), BodyTooLarge (rule 4)."""
+    if method in _METHODS_WITH_BODY and not _is_json(headers, method=method):
+        raise UnsupportedMediaType(_JSON_WANTED)
+    announced = headers.get("content-length", "0")
+    if _LENGTH.fullmatch(announced) and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
 
 
-class _StrictRequest(Request):
+class StrictRequest(Request):
+    """A request whose body is bounded, and read by `decode_body`."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
+        super().__init__(scope, receive)
+        self._max_bytes = max_bytes
+
     async def json(self) -> Any:
-        return decode_body(await self.body())
+        """The body's value. Raises json.JSONDecodeError, which FastAPI takes for its own, and BodyRefused."""
+        try:
+            return decode_body(await self.body())
+        except InvalidRequest as error:
+            raise BodyRefused(error) from error
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes. Raises BodyRefused where the bound is crossed."""
+        received = 0
+        async for chunk in super().stream():
+            received += len(chunk)
+            if received > self._max_bytes:
+                raise BodyRefused(_too_large(self._max_bytes))
+            yield chunk
+
+
+def _is_json(headers: Headers, *, method: str) -> bool:
+    if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        return False
+    kind = headers.get("content-type")
+    if kind is not None:
+        return kind.partition(";")[0].strip().lower() == "application/json"
+    if "transfer-encoding" in headers or headers.get("content-length", "0").strip() != "0":
+        return False
+    return method != "POST" or not _is_of_another_origin(headers)
+
+
+def _is_of_another_origin(headers: Headers) -> bool:
+    """Whether a browser sent it for a page of another origin; browsers too old to say so send an Origin, others none.
+
+    https://www.w3.org/TR/fetch-metadata/ : ``Sec-Fetch-Site`` cannot be set by a page.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    except ValueError:
+        return True
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"a body has at most {max_bytes} bytes")
 
 
 def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -42,6 +42,28 @@ class UnknownDialect(InvalidInput):
     code = "unknown_dialect"
 
 
+class UnsupportedMediaType(InvalidInput):
+    """A body of another kind than JSON, or one that a page of another origin could have sent."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class BodyTooLarge(InvalidInput):
+    """A body over the bound."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class BodyRefused(HTTPException):
+    """Takes one of our errors through FastAPI, which lets nothing else through while it reads a body."""
+
+    def __init__(self, refusal: BroadcasterError) -> None:
+        super().__init__(refusal.status, refusal.detail)
+        self.refusal = refusal
+
+
 class ProblemType(NamedTuple):
     """One row of the table: the HTTP status, the short title (same for every occurrence), whether to retry."""
 
@@ -86,8 +108,9 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "stop_not_durable": ProblemType(503, "The stop is not written down", "sent, not stored; repeat it", retry=True),
 }
 
-# Before a route is reached, and when one fails.
-_ANYWHERE: Final = ("forbidden_host", "forbidden_origin", "body_too_large", "internal_error")
+# What the layers of our own app answer. In somebody else's app the host's layers stand there.
+_OWN_LAYERS: Final = ("forbidden_host", "forbidden_origin", "internal_error")
+_ANYWHERE: Final = (*_OWN_LAYERS, "body_too_large")
 
 _CODE_OF_STATUS: Final = {
     404: "not_found",
@@ -202,31 +225,30 @@ def _escape(step: str) -> str:
     return step.replace("~", "~0").replace("/", "~1")
 
 
-def install_problems(app: FastAPI) -> None:
-    """Make every error that reaches the app a problem; UnexpectedErrors does the rest, further out."""
-
-    async def on_error(_: Request, error: Exception) -> Response:
-        assert isinstance(error, BroadcasterError)
-        if error.code not in PROBLEMS:
-            _log.error("error_without_public_code", code=error.code, exc_info=error)
-        return answer_error(error)
-
-    async def on_invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
+def answer_failure(error: Exception) -> Response | None:
+    """The answer to what a route raised, where it is ours to answer: our own errors, and FastAPI's validation."""
+    if isinstance(error, RequestValidationError):
         return answer_invalid(error.errors(), body=error.body)
+    if isinstance(error, BodyRefused):
+        error = error.refusal
+    if not isinstance(error, BroadcasterError):
+        return None
+    if error.code not in PROBLEMS:
+        _log.error("error_without_public_code", code=error.code, exc_info=error)
+    return answer_error(error)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make what reaches no route of ours a problem; UnexpectedErrors does the rest, further out."""
 
     async def on_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return _answer_http(error)
 
-    app.add_exception_handler(BroadcasterError, on_error)
-    app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
 
 
 def _answer_http(error: HTTPException) -> Response:
-    if isinstance(error.__cause__, BroadcasterError):
-        return answer_error(error.__cause__)  # FastAPI wraps whatever the reading of a body raises
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if error.status_code == 404:
         detail = "nothing is served at this path"
@@ -284,6 +306,30 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     # A `default` also keeps FastAPI from promising its own 422 shape, which this server never sends.
     by_status["default"] = _openapi_response("Any other problem; the codes are listed under the schema Problem")
     return by_status
+
+
+def embedded_problems(responses: Mapping[int | str, Mapping[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """The same ``responses`` for a document that is not ours: the schema in place, and without our own app's layers.
+
+    FastAPI has no way for a router to put a schema of its own under the document's components.
+    """
+    embedded: dict[int | str, dict[str, Any]] = {}
+    for status, response in responses.items():
+        problem = response.get("content", {}).get(MEDIA_TYPE)
+        if problem is None:
+            embedded[status] = dict(response)
+            continue
+        examples = {code: example for code, example in problem["examples"].items() if code not in _OWN_LAYERS}
+        if examples or status == "default":
+            content = {MEDIA_TYPE: {"schema": _embedded_schema(list(examples)), "examples": examples}}
+            embedded[status] = {**response, "content": content}
+    return embedded
+
+
+def _embedded_schema(codes: Sequence[str]) -> dict[str, Any]:
+    schema = problem_schema()
+    properties = {**schema["properties"], "code": {"type": "string", **({"enum": list(codes)} if codes else {})}}
+    return {**schema, "description": "RFC 9457 problem document", "properties": properties}
 
 
 def problem_schema() -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """What the routes need: the rooms below as narrow doors, and a handful of plain values.
 
 The doors are Protocols so that a test can hand in doubles; the classes of `broadcaster.log` fit them as they are.
+
+Routes are written down once and mounted in our own app and in other people's. Where a request arrived (`Arrival`) is
+put into its scope by the route class, under a key of our own: ``app.state`` and ``request.state`` are the host's.
 """
 
 from __future__ import annotations
@@ -8,14 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Protocol, cast
+from typing import Annotated, Final, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request
+from starlette.types import Scope
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.routing import Routes
 from broadcaster.core.webhook_url import WebhookHosts
+from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
@@ -24,6 +29,15 @@ from broadcaster.log.streams import Meta, Tail
 
 # While AUTH is off there is one tenant: everybody on this machine.
 LOCAL_TENANT: Final = "local"
+# Where no settings say otherwise.
+MAX_BODY_BYTES: Final = 4 * 2**20
+DRAIN_WINDOW_S: Final = 1.0
+
+_ARRIVAL: Final = "broadcaster.arrival"
+_NOT_OPENED: Final = (
+    "the lifespan of this router has not run: include it before the app starts; the lifespan of an app that is mounted "
+    "in another is entered by that one's: async with sub.router.lifespan_context(sub): yield"
+)
 
 
 class GenerationDoor(Protocol):
@@ -82,7 +96,8 @@ class Services:
 
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
-    providers, first match wins. ``webhook_hosts`` says where webhooks may go.
+    providers, first match wins. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
+    farewells are spread over.
     """
 
     generations: GenerationDoor
@@ -99,15 +114,71 @@ class Services:
     routes: Routes
     webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    max_body_bytes: int = MAX_BODY_BYTES
+    drain_window_s: float = DRAIN_WINDOW_S
 
 
-def _services(request: Request) -> Services:
-    return cast(Services, request.app.state.services)
+async def drain(services: Services) -> None:
+    """Take readiness off, and send all viewers away over the window; they resume elsewhere."""
+    services.draining.set()
+    await services.hub.drain(window_s=services.drain_window_s)
 
 
-def _tenant() -> str:
-    return LOCAL_TENANT
+@dataclass(slots=True, kw_only=True)
+class Mount:
+    """One place where the routes are served. ``services`` is None before its lifespan has opened them, and after.
+
+    ``tenant``: whose streams are served here; None: the caller's own, as our own app's keys say.
+    """
+
+    services: Services | None = None
+    tenant: str | None = None
+
+    def opened(self) -> Services:
+        """The services. Raises SetupError while there are none."""
+        if self.services is None:
+            raise SetupError(_NOT_OPENED)
+        return self.services
+
+    def close(self) -> None:
+        """Forget the services: they are about to be closed."""
+        self.services = None
+
+
+class Arrival(NamedTuple):
+    """Where a request arrived: what is served there, whose, and the path that stands before ``/v1``."""
+
+    services: Services
+    tenant: str | None
+    base: str
+
+
+def arrive(scope: Scope, arrival: Arrival) -> None:
+    """Note it for the route's parameters."""
+    scope[_ARRIVAL] = arrival
+
+
+def _arrival(request: Request) -> Arrival:
+    return cast(Arrival, request.scope[_ARRIVAL])
+
+
+# Coroutines although they wait for nothing: FastAPI sends a plain function to a thread.
+
+
+async def _services(request: Request) -> Services:
+    return _arrival(request).services
+
+
+async def _tenant(request: Request) -> str:
+    """The mount's tenant wins: in somebody else's app ``request.state.tenant`` means what the host wants it to."""
+    tenant = _arrival(request).tenant
+    return cast(str, getattr(request.state, "tenant", LOCAL_TENANT)) if tenant is None else tenant
+
+
+async def _base(request: Request) -> str:
+    return _arrival(request).base
 
 
 ServicesHere = Annotated[Services, Depends(_services)]
 Tenant = Annotated[str, Depends(_tenant)]
+Base = Annotated[str, Depends(_base)]

@@ -41,14 +41,14 @@ async def read_whole(streams: StreamDoor, stream_id: str) -> Reading:
     return Reading(fold.state, None if last == START else last)
 
 
-def show_state(meta: Meta, *, last: Cursor | None, viewers: int) -> schemas.GenerationState:
-    """The short form. Once the log has expired, its end is still known from meta."""
-    return schemas.GenerationState(**_state(meta, last=last, viewers=viewers))
+def show_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.GenerationState:
+    """The short form, with links below ``base``. Once the log has expired, its end is still known from meta."""
+    return schemas.GenerationState(**_state(meta, last=last, viewers=viewers, base=base))
 
 
-def show_view(meta: Meta, reading: Reading, *, viewers: int) -> schemas.GenerationView:
+def show_view(meta: Meta, reading: Reading, *, viewers: int, base: str = "") -> schemas.GenerationView:
     """The long form. What the log says of the end is newer than meta, which was read before it."""
-    state = _state(meta, last=reading.last, viewers=viewers)
+    state = _state(meta, last=reading.last, viewers=viewers, base=base)
     folded = reading.state
     if folded.status in OVER and meta.status not in OVER:
         state |= {"status": folded.status.value, "error": folded.error}
@@ -64,7 +64,7 @@ def show_view(meta: Meta, reading: Reading, *, viewers: int) -> schemas.Generati
     )
 
 
-def _state(meta: Meta, *, last: Cursor | None, viewers: int) -> dict[str, Any]:
+def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
     newest = last or meta.terminal_id
     return {
         "id": meta.id,
@@ -79,7 +79,7 @@ def _state(meta: Meta, *, last: Cursor | None, viewers: int) -> dict[str, Any]:
         "viewers": viewers,
         "last_id": None if newest is None else str(newest),
         "last_seq": 0 if newest is None else newest.seq,
-        "events_url": f"/v1/streams/{meta.id}/events",
+        "events_url": f"{base}/v1/streams/{meta.id}/events",
         "error": _error_in(meta.terminal),
         "webhook": None if meta.webhook is None else _webhook(meta.webhook),
         "metadata": meta.request.get("metadata") or {},

@@ -128,6 +128,8 @@ def _services(
         default_max_tokens=settings.default_max_tokens,
         routes=Routes(settings.routes),
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
+        max_body_bytes=settings.max_body_bytes,
+        drain_window_s=settings.drain_window_s,
     )
 
 

@@ -62,10 +62,18 @@ async def on_our_runner(
 
 
 @asynccontextmanager
-async def on_stock_uvicorn(app: object, *, on_drain: Callable[[], Awaitable[None]]) -> AsyncIterator[int]:
+async def on_stock_uvicorn(
+    app: object, *, on_drain: Callable[[], Awaitable[None]], root_path: str = ""
+) -> AsyncIterator[int]:
     """The app on uvicorn as it comes; the drain is called by hand, as an embedding app would."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        root_path=root_path,
+    )
     server = _StockServer(config)
     serving = asyncio.create_task(server.serve([listener]))
     try:

@@ -24,13 +24,13 @@ def world() -> MemoryWorld:
 
 @pytest.fixture
 async def services(world: MemoryWorld) -> AsyncIterator[Services]:
-    async with memory_services(world) as opened:
+    async with memory_services(world, max_body_bytes=MAX_BODY_BYTES) as opened:
         yield opened
 
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings(max_body_bytes=MAX_BODY_BYTES), services=services)
+    return create_app(Settings(), services=services)
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def shared() -> AsyncIterator[tuple[MemoryWorld, httpx2.AsyncClient]]:
     """A served front-end, and a client of it that sends the mark in every key header."""
     world = MemoryWorld()
-    async with memory_services(world) as services:
-        app = create_app(Settings(max_body_bytes=MAX_BODY_BYTES), services=services)
+    async with memory_services(world, max_body_bytes=MAX_BODY_BYTES) as services:
+        app = create_app(Settings(), services=services)
         async with served(app, services) as client:
             client.headers.update(KEYS)
             yield world, client

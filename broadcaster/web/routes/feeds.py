@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Final, cast
 
-from fastapi import APIRouter, Body, Header, Path, Response
+from fastapi import Body, Header, Path, Response
 from pydantic import WithJsonSchema
 
 from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
@@ -20,20 +20,20 @@ from broadcaster.errors import InvalidEvent, InvalidInput
 from broadcaster.log.feeds import GENERATION_PREFIX, FeedConfig
 from broadcaster.log.streams import Meta
 from broadcaster.web import feed_schemas as schemas
-from broadcaster.web.json_body import StrictJsonRoute
 from broadcaster.web.problems import MAX_LISTED_FAULTS, Fault, InvalidEvents, InvalidRequest, problem_responses
+from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Base, Services, ServicesHere, Tenant
 
 REPLAYED: Final = "Idempotent-Replayed"
 
 StreamId = Annotated[str, Path(description="the feed's id, chosen by who creates it")]
 
-router = APIRouter(prefix="/v1/streams", tags=["streams"], route_class=StrictJsonRoute)
+routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 
 
-@router.put(
+@routes.put(
     "/{stream_id}",
     status_code=201,
     response_model=schemas.StreamState,
@@ -52,6 +52,7 @@ async def create_stream(
     response: Response,
     services: ServicesHere,
     tenant: Tenant,
+    base: Base,
     stream_id: Annotated[str, Path(description=f"any id that does not begin with {GENERATION_PREFIX}")],
     body: Annotated[schemas.FeedBody | None, Body()] = None,
 ) -> schemas.StreamState:
@@ -76,11 +77,11 @@ async def create_stream(
         place = Fault("body", f"#/{field}", error.detail) if is_of_body else Fault("path", "stream_id", error.detail)
         raise InvalidRequest(error.detail, faults=[place]) from error
     response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/v1/streams/{stream_id}"
-    return await _show(services, await services.feeds.get(stream_id, tenant=tenant))
+    response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
+    return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
 
 
-@router.get(
+@routes.get(
     "/{stream_id}",
     summary="How a stream stands",
     operation_id="get_stream",
@@ -89,13 +90,14 @@ async def create_stream(
 async def get_stream(
     services: ServicesHere,
     tenant: Tenant,
+    base: Base,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
 ) -> schemas.StreamState:
     """Kind, status, what is held, and who watches. A feed whose lease has lapsed is ended by this look."""
-    return await _show(services, await services.feeds.get(stream_id, tenant=tenant))
+    return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
 
 
-@router.post(
+@routes.post(
     "/{stream_id}/events",
     response_model=schemas.AppendedView,
     summary="Append to a feed",
@@ -143,7 +145,7 @@ async def append_events(
     )
 
 
-@router.post(
+@routes.post(
     "/{stream_id}/close",
     summary="End a feed",
     operation_id="close_stream",
@@ -161,6 +163,7 @@ async def close_stream(
     *,
     services: ServicesHere,
     tenant: Tenant,
+    base: Base,
     stream_id: StreamId,
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
 ) -> schemas.StreamState:
@@ -169,10 +172,10 @@ async def close_stream(
     if isinstance(end, Fault):
         raise _refusal([end])
     await services.feeds.close(stream_id, end, tenant=tenant)
-    return await _show(services, await services.feeds.get(stream_id, tenant=tenant))
+    return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
 
 
-@router.delete(
+@routes.delete(
     "/{stream_id}",
     status_code=204,
     response_class=Response,
@@ -215,7 +218,7 @@ def _refusal(faults: list[Fault]) -> InvalidEvents:
     return InvalidEvents(f"{first.part} {first.place}: {first.detail}{more}", faults=faults[:MAX_LISTED_FAULTS])
 
 
-async def _show(services: Services, meta: Meta) -> schemas.StreamState:
+async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamState:
     (tail,) = await services.streams.tails([meta.id])
     first = await services.streams.first(meta.id)
     (viewers,) = await count_viewers(services, [meta.id])
@@ -230,7 +233,7 @@ async def _show(services: Services, meta: Meta) -> schemas.StreamState:
         created_at=meta.created_ms / 1000,
         ended_at=None if meta.ended_ms is None else meta.ended_ms / 1000,
         metadata=meta.request.get("metadata") or {},
-        events_url=f"/v1/streams/{meta.id}/events",
+        events_url=f"{base}/v1/streams/{meta.id}/events",
         lease_s=None if meta.lease_ms is None else meta.lease_ms / 1000,
         viewers=viewers,
     )

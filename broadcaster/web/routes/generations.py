@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, NamedTuple
 
-from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
+from fastapi import Body, Header, Path, Query, Request, Response
 
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
-from broadcaster.web.json_body import StrictJsonRoute
 from broadcaster.web.problems import Fault, InvalidRequest, answer_error, problem_responses
+from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Base, Services, ServicesHere, Tenant
 from broadcaster.web.sse import GENERATION_ID_HEADER
 from broadcaster.web.views import read_whole, show_state, show_view
 from broadcaster.web.waiting import preferred_wait_s, wait_for_end
@@ -30,10 +30,10 @@ LISTED: Final = 50
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
 
-router = APIRouter(prefix="/v1/generations", tags=["generations"], route_class=StrictJsonRoute)
+routes = RouteTable(prefix="/v1/generations", tags=["generations"])
 
 
-@router.post(
+@routes.post(
     "",
     status_code=202,
     response_model=schemas.GenerationView | schemas.GenerationState,
@@ -74,6 +74,7 @@ async def create_generation(
     response: Response,
     services: ServicesHere,
     tenant: Tenant,
+    base: Base,
     body: Annotated[schemas.GenerationBody, Body()],
     idempotency_key: Annotated[
         str | None,
@@ -92,7 +93,7 @@ async def create_generation(
     """Starts a generation that outlives this request: nobody has to stay connected for it to go on."""
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
     created = await services.generations.create(wish_of(body, services), tenant=tenant, idempotency_key=idempotency_key)
-    headers = {"Location": f"/v1/generations/{created.id}"}
+    headers = {"Location": f"{base}/v1/generations/{created.id}"}
     if not created.created:
         headers["Idempotent-Replayed"] = "true"
     try:
@@ -103,8 +104,8 @@ async def create_generation(
         meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds)
         if wait.is_asked_for and meta.is_over:
             response.status_code = 200
-            return await _show_view(services, meta)
-        return (await _show_states(services, [meta]))[0]
+            return await _show_view(services, meta, base=base)
+        return (await _show_states(services, [meta], base=base))[0]
     except LogUnavailable as error:
         # It was started: without its id, the caller could only start another.
         refusal = answer_error(error)
@@ -149,7 +150,7 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
     return await services.generations.get(meta.id, tenant=meta.tenant)
 
 
-@router.get(
+@routes.get(
     "",
     summary="Your generations",
     operation_id="list_generations",
@@ -158,6 +159,7 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
 async def list_generations(
     services: ServicesHere,
     tenant: Tenant,
+    base: Base,
     status: Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")] = "all",
     limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
     before: Annotated[
@@ -169,12 +171,12 @@ async def list_generations(
         tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
     )
     return schemas.GenerationList(
-        generations=await _show_states(services, listed.metas),
+        generations=await _show_states(services, listed.metas, base=base),
         next_before=None if listed.next_before is None else str(listed.next_before),
     )
 
 
-@router.get(
+@routes.get(
     "/{generation_id}",
     summary="One generation and its answer so far",
     operation_id="get_generation",
@@ -186,6 +188,7 @@ async def get_generation(
     request: Request,
     services: ServicesHere,
     tenant: Tenant,
+    base: Base,
     generation_id: GenerationId,
     wait_s: Annotated[
         float, Query(ge=0, allow_inf_nan=False, description="answer when it is over, or after so many seconds")
@@ -199,11 +202,11 @@ async def get_generation(
         await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s)
         meta = await services.generations.get(generation_id, tenant=tenant)
     if not parts:
-        return (await _show_states(services, [meta]))[0]
-    return await _show_view(services, meta)
+        return (await _show_states(services, [meta], base=base))[0]
+    return await _show_view(services, meta, base=base)
 
 
-@router.delete(
+@routes.delete(
     "/{generation_id}",
     status_code=204,
     response_class=Response,
@@ -220,7 +223,7 @@ async def delete_generation(services: ServicesHere, tenant: Tenant, generation_i
     return Response(status_code=204)
 
 
-@router.post(
+@routes.post(
     "/{generation_id}/stop",
     status_code=202,
     summary="Stop it",
@@ -228,28 +231,29 @@ async def delete_generation(services: ServicesHere, tenant: Tenant, generation_i
     responses=problem_responses("unknown_stream", "unsupported_media_type", "log_unavailable", "stop_not_durable"),
 )
 async def stop_generation(
-    services: ServicesHere, tenant: Tenant, generation_id: GenerationId
+    services: ServicesHere, tenant: Tenant, base: Base, generation_id: GenerationId
 ) -> schemas.GenerationState:
     """Asks for the end; the stream then ends with `abort`. Stopping again, or what is over, changes nothing."""
     await services.generations.stop(generation_id, tenant=tenant)
     meta = await services.generations.get(generation_id, tenant=tenant)
-    return (await _show_states(services, [meta]))[0]
+    return (await _show_states(services, [meta], base=base))[0]
 
 
-async def _show_states(services: Services, metas: Sequence[Meta]) -> list[schemas.GenerationState]:
+async def _show_states(services: Services, metas: Sequence[Meta], *, base: str) -> list[schemas.GenerationState]:
     if not metas:
         return []
     ids = [meta.id for meta in metas]
     tails = await services.streams.tails(ids)
     viewers = await count_viewers(services, ids)
     return [
-        show_state(meta, last=tail.last, viewers=count) for meta, tail, count in zip(metas, tails, viewers, strict=True)
+        show_state(meta, last=tail.last, viewers=count, base=base)
+        for meta, tail, count in zip(metas, tails, viewers, strict=True)
     ]
 
 
-async def _show_view(services: Services, meta: Meta) -> schemas.GenerationView:
+async def _show_view(services: Services, meta: Meta, *, base: str) -> schemas.GenerationView:
     (viewers,) = await count_viewers(services, [meta.id])
-    return show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers)
+    return show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers, base=base)
 
 
 async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:

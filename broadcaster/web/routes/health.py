@@ -5,28 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.web.problems import problem_responses
+from broadcaster.web.route_table import RouteTable
 from broadcaster.web.schemas import Health, Readiness
 from broadcaster.web.services import Services, ServicesHere
 
 # A balancer asks every second or so, and a slow answer is an answer.
 CHECK_TIMEOUT_S: Final = 2.0
 
-router = APIRouter(tags=["health"])
+routes = RouteTable(tags=["health"])
 
 
-@router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Is the process alive?", operation_id="health", responses=problem_responses())
+@routes.head("/healthz", include_in_schema=False)
+@routes.get("/healthz", summary="Is the process alive?", operation_id="health", responses=problem_responses())
 async def healthz() -> Health:
     """Always 200 while the process can answer: restart it only when this fails."""
     return Health(status="ok")
 
 
-@router.head("/readyz", include_in_schema=False)
-@router.get(
+@routes.head("/readyz", include_in_schema=False)
+@routes.get(
     "/readyz",
     summary="Should requests be sent here?",
     operation_id="readiness",

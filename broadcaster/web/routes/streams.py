@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import Header, Path, Query, Response
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.dialects import ENCODERS, NATIVE, Encoder
@@ -20,13 +20,14 @@ from broadcaster.hub.resolve import Finished
 from broadcaster.log.streams import Meta
 from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.problems import UnknownDialect, problem_responses
+from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
 
-router = APIRouter(prefix="/v1/streams", tags=["streams"])
+routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 
 
-@router.get(
+@routes.get(
     "/{stream_id}/events",
     summary="Follow a stream",
     operation_id="stream_events",

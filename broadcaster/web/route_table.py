@@ -1,0 +1,130 @@
+"""Routes, written down once and mounted wherever they are served: in our own app, in somebody else's, several times.
+
+    routes = RouteTable(prefix="/v1/generations", tags=["generations"])
+
+    @routes.get("/{generation_id}", summary="…")
+    async def get_generation(…): …
+
+    for row in routes:
+        row.add_to(router)          # a router whose route_class is MountedRoute.of(mount)
+
+What holds for a request of such a route, in this order, whatever app it is mounted in:
+
+1. Its mount is open, else 500 ``setup_error``.
+2. Its head says that the body is JSON and within the bound (json_body.py), else 415 or 413. No byte of it is read.
+3. The body is JSON, else 400. The guards of the host run (they are dependencies, and FastAPI reads the body first).
+4. Its parameters fit, else 400; then the route itself.
+5. Our own errors and FastAPI's validation errors are answered here, as problems. Whatever else is raised is the host's:
+   the HTTPException of its guard, and an error nobody expected, which its own error tracker must see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import Scope
+
+from broadcaster.web.json_body import StrictRequest, check_head
+from broadcaster.web.problems import answer_failure
+from broadcaster.web.services import Arrival, Mount, arrive
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+class Row(NamedTuple):
+    """One route; ``options`` are those of FastAPI's ``add_api_route``."""
+
+    method: str
+    path: str
+    endpoint: Callable[..., Any]
+    options: Mapping[str, Any]
+
+    def add_to(self, router: APIRouter, **changes: Any) -> None:
+        """Serve it there, with other options where ``changes`` names them."""
+        router.add_api_route(self.path, self.endpoint, methods=[self.method], **{**self.options, **changes})
+
+
+class RouteTable:
+    """Rows in the order in which they were written. The verbs are decorators, as those of a router."""
+
+    def __init__(self, *, prefix: str = "", tags: Sequence[str] = ()) -> None:
+        self._prefix = prefix
+        self._tags = list(tags)
+        self._rows: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def get(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        """A route of GET."""
+        return self._row("GET", path, options)
+
+    def head(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        """A route of HEAD."""
+        return self._row("HEAD", path, options)
+
+    def post(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        """A route of POST."""
+        return self._row("POST", path, options)
+
+    def put(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        """A route of PUT."""
+        return self._row("PUT", path, options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        """A route of DELETE."""
+        return self._row("DELETE", path, options)
+
+    def _row(self, method: str, path: str, options: Mapping[str, Any]) -> Callable[[_Endpoint], _Endpoint]:
+        def add(endpoint: _Endpoint) -> _Endpoint:
+            self._rows.append(Row(method, self._prefix + path, endpoint, {"tags": self._tags, **options}))
+            return endpoint
+
+        return add
+
+
+class MountedRoute(APIRoute):
+    """A route of one mount; ``of`` makes the class that a router is given."""
+
+    mount: ClassVar[Mount]
+
+    @classmethod
+    def of(cls, mount: Mount) -> type[MountedRoute]:
+        """The class of this mount's routes."""
+        return type(cls.__name__, (cls,), {"mount": mount})
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's documented way to read a request, and to answer errors, differently."""
+        handle, mount = super().get_route_handler(), self.mount
+        own_segments = self.path.count("/")
+
+        async def handle_mounted(request: Request) -> Response:
+            try:
+                services = mount.opened()
+                check_head(request.headers, method=request.method, max_bytes=services.max_body_bytes)
+                arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
+                return await handle(StrictRequest(request.scope, request.receive, max_bytes=services.max_body_bytes))
+            except Exception as error:
+                answer = answer_failure(error)
+                if answer is None:
+                    raise
+                return answer
+
+        return handle_mounted
+
+
+def base_of(scope: Scope, own_segments: int) -> str:
+    """What stands before a route's own path in the client's URL: root_path, and the prefixes of the routers over it.
+
+    Some servers and apps put root_path in front of the path, others do not. A parameter of ours never holds a slash, so
+    that the route's own part of the path is its last segments.
+    """
+    root: str = scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
+    if root and path.startswith(f"{root}/"):
+        path = path[len(root) :]
+    return quote(root + path.rsplit("/", own_segments)[0])
