@@ -19,13 +19,15 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import msgspec
 import structlog
+from fastapi import APIRouter
+from fastapi.params import Depends as Guard
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -41,6 +43,7 @@ from broadcaster.library.reading import StreamReader
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds import Feeds
 from broadcaster.settings import Settings, told
+from broadcaster.web.mount import create_router
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.schemas import GenerationBody
 from broadcaster.web.services import LOCAL_TENANT, Services
@@ -288,7 +291,32 @@ class Broadcaster:
         services = await self._services.get()
         await services.generations.stop(generation_id, tenant=self.tenant)
 
+    # -- serving
+
+    def router(
+        self,
+        *,
+        auth: Callable[..., Any] | Guard | None,
+        write_auth: Callable[..., Any] | Guard | None = None,
+        drain_on_signal: bool = True,
+    ) -> APIRouter:
+        """The routes of a front-end (viewing, feeds, generations) for a FastAPI app: ``app.include_router(...)``.
+
+        ``auth`` is a dependency of the app that refuses by raising HTTPException; None: everybody who reaches the app
+        may read, and write too unless ``write_auth`` says otherwise. The router shares this Broadcaster's parts, opens
+        them with the app's lifespan and closes the Broadcaster at its end, unless an ``async with`` still holds it.
+        ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT, so that they do not hold up the server's end.
+        """
+        return create_router(
+            self._serving, auth=auth, write_auth=write_auth, tenant=self.tenant, drain_on_signal=drain_on_signal
+        )
+
     # -- what is held
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[Services]:
+        async with self:
+            yield await self._services.get()
 
     async def _open_feeds(self) -> Feeds:
         return (await self._log.get()).feeds
