@@ -32,7 +32,7 @@ from broadcaster.core.events import Abort
 from broadcaster.core.publishing import check_writable
 from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
 from broadcaster.library.logs import get_logger
-from broadcaster.log.feeds import FeedConfig
+from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
 from broadcaster.settings import Settings, told
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
@@ -269,10 +269,12 @@ atexit.register(_process.end)
 
 
 def _check(config: FeedConfig) -> None:
-    for name in ("retention_s", "max_events", "max_bytes", "lease_s"):
+    for name in ("retention_s", "max_events", "max_bytes"):
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise InvalidInput(f"{name} must be greater than 0")
+    if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= MAX_LEASE_S:
+        raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {MAX_LEASE_S:g}, or None")
     try:
         check_writable(dict(config.metadata))
     except ValueError as error:
