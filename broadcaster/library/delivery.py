@@ -18,10 +18,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
-import structlog
-
 from broadcaster.core.cursor import Cursor
-from broadcaster.errors import Busy, LogUnavailable, RateLimited, UnknownStream
+from broadcaster.errors import LogUnavailable, RateLimited, UnknownStream
+from broadcaster.library.logs import get_logger
 from broadcaster.log.feeds import KEY_KEPT_MS, Appended, FeedConfig
 
 # A minute before the key is forgotten: the last try may wait for its answer, and clocks drift.
@@ -30,7 +29,7 @@ _FIRST_S: Final = 0.05
 _CAP_S: Final = 2.0
 
 _Answer = TypeVar("_Answer")
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class FeedDoor(Protocol):
@@ -47,6 +46,25 @@ class FeedDoor(Protocol):
     async def renew(self, stream_id: str, *, tenant: str) -> bool: ...
 
 
+class Outage:
+    """Whether the log is away, as the writers that share this know it: told once, however many they are."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+
+    def met(self, error: LogUnavailable) -> None:
+        """The log did not answer."""
+        if not self.is_on:
+            self.is_on = True
+            _log.warning("log_is_away", code=error.code)
+
+    def over(self) -> None:
+        """The log answered."""
+        if self.is_on:
+            self.is_on = False
+            _log.warning("log_is_back")
+
+
 class Delivery:
     """The calls of one writer to one feed, one append at a time; see the rules above.
 
@@ -54,12 +72,13 @@ class Delivery:
     RateLimited once it is given up.
     """
 
-    def __init__(self, feeds: FeedDoor, stream_id: str, *, tenant: str) -> None:
+    def __init__(self, feeds: FeedDoor, stream_id: str, *, tenant: str, outage: Outage) -> None:
         self.stream_id = stream_id
         self.appends = 0
         self.retries = 0
         self._feeds = feeds
         self._tenant = tenant
+        self._outage = outage
         self._config: FeedConfig | None = None
         self._is_doubtful = False
 
@@ -133,20 +152,21 @@ class Delivery:
         while True:
             try:
                 answer = await call()
-            except Busy as error:
-                if isinstance(error, RateLimited):
-                    wait_s = error.retry_after_s
-                else:
-                    failures += 1
-                    wait_s = _backoff_s(failures)
-                if failures == 1:
-                    _log.warning("feed_append_later", stream=self.stream_id, code=error.code)
+            except LogUnavailable as error:
+                self._outage.met(error)
+                failures += 1
+                wait_s = _backoff_s(failures)
                 if not is_wanted() or asyncio.get_running_loop().time() + wait_s > give_up_at:
                     raise
-                self.retries += 1
-                await asyncio.sleep(wait_s)
+            except RateLimited as error:
+                wait_s = error.retry_after_s
+                if not is_wanted() or asyncio.get_running_loop().time() + wait_s > give_up_at:
+                    raise
             else:
+                self._outage.over()
                 return answer
+            self.retries += 1
+            await asyncio.sleep(wait_s)
 
 
 def _backoff_s(failures: int) -> float:

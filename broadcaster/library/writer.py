@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
@@ -37,14 +36,15 @@ from broadcaster.errors import (
     StreamClosed,
     StreamFull,
 )
-from broadcaster.library.delivery import Delivery, FeedDoor
+from broadcaster.library.delivery import Delivery, FeedDoor, Outage
+from broadcaster.library.logs import get_logger
 from broadcaster.library.waiting import Waiting, is_wanted
 from broadcaster.log.feeds import FeedConfig
 
 RENEWALS_PER_LEASE: Final = 3
 _RENEW_AGAIN_S: Final = 1.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +74,17 @@ class WriterStatistics:
 class FeedWriter:
     """One feed as one writer in this process sees it; see the rules above. For one event loop."""
 
-    def __init__(self, feeds: FeedDoor, stream_id: str, *, tenant: str, limits: WriterLimits | None = None) -> None:
-        self._delivery = Delivery(feeds, stream_id, tenant=tenant)
+    def __init__(
+        self,
+        feeds: FeedDoor,
+        stream_id: str,
+        *,
+        tenant: str,
+        limits: WriterLimits | None = None,
+        outage: Outage | None = None,
+    ) -> None:
+        """``outage``: shared by writers of one log, so that its absence is logged once for all of them."""
+        self._delivery = Delivery(feeds, stream_id, tenant=tenant, outage=outage or Outage())
         self._limits = limits or WriterLimits()
         self._waiting: deque[Waiting] = deque()
         self._under_way: list[Waiting] = []
