@@ -25,7 +25,6 @@ from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import msgspec
-import structlog
 from fastapi import APIRouter
 from fastapi.params import Depends as Guard
 from pydantic import ValidationError
@@ -38,6 +37,7 @@ from broadcaster.errors import SetupError
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.held import Held
+from broadcaster.library.logs import get_logger
 from broadcaster.library.publishing import Piece, publish
 from broadcaster.library.reading import StreamReader
 from broadcaster.library.writer import WriterLimits
@@ -55,7 +55,7 @@ GIVE_UP_AFTER_S: Final = 60.0
 TIMEOUT_S: Final = 30.0
 LEASE_S: Final = 15.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class FeedOptions(TypedDict, total=False):
@@ -95,7 +95,7 @@ class Broadcaster:
             raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Broadcaster.from_url(url)")
         self.tenant = tenant
         self._settings = settings
-        self._log: Held[OpenLog] = Held(lambda: open_log(settings))
+        self._log: Held[OpenLog] = Held(self._open_log)
         self._services: Held[Services] = Held(self._open_services)
         self._publishing: set[asyncio.Task[Cursor]] = set()
         self._feeds: set[OpenFeed] = set()
@@ -136,10 +136,7 @@ class Broadcaster:
         await self._end_publishing(self._settings.drain_s if drain_s is None else drain_s)
         for feed in tuple(self._feeds):
             await feed.end_from_outside()
-        try:
-            await self._services.aclose()
-        finally:
-            await self._log.aclose()
+        await self._log.aclose()
 
     def statistics(self) -> BroadcasterStatistics:
         """Numbers for metrics, and for who wonders why it does not end."""
@@ -320,6 +317,14 @@ class Broadcaster:
 
     async def _open_feeds(self) -> Feeds:
         return (await self._log.get()).feeds
+
+    @asynccontextmanager
+    async def _open_log(self) -> AsyncIterator[OpenLog]:
+        async with open_log(self._settings) as log:
+            try:
+                yield log
+            finally:
+                await self._services.aclose()  # they stand on it; at the loop's end nobody else sees to the order
 
     @asynccontextmanager
     async def _open_services(self) -> AsyncIterator[Services]:

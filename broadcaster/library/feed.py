@@ -19,11 +19,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
+from broadcaster.library.logs import get_logger
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds import FeedConfig, Feeds
 
@@ -31,7 +30,7 @@ PUBLISHER_FAILED: Final = "publisher_failed"
 # What is left of a cancelled task's time: whoever cancels waits for it.
 CANCELLED_S: Final = 2.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class OpenFeed:

@@ -16,8 +16,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeGuard
 
-import structlog
-
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import (
     TERMINAL_TYPES,
@@ -31,10 +29,11 @@ from broadcaster.core.events import (
     TextStart,
 )
 from broadcaster.library.feed import OpenFeed
+from broadcaster.library.logs import get_logger
 
 Piece: TypeAlias = str | Mapping[str, Any] | Event
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class TextParts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import subprocess
 import sys
 
@@ -25,3 +27,17 @@ def test_the_package_alone_brings_no_web_framework():
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_program_that_forgets_to_close_it_leaves_nothing_open(redis_url: str, recwarn: pytest.WarningsRecorder):
+    async def use(one: Broadcaster) -> None:
+        async with one.feed("forgotten") as feed:
+            await feed.send("x", 1)
+        assert [event.cursor.seq async for event in one.events("forgotten")] == [1, 2]
+
+    for life in range(3):
+        one = Broadcaster.from_url(redis_url, key_prefix=f"life-{life}")
+        asyncio.run(use(one))
+        gc.collect()
+        assert one.statistics() == (0, 0, 0)
+    assert [str(each.message) for each in recwarn if each.category is ResourceWarning] == []
