@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import uuid
 
 import pytest
 
@@ -29,15 +30,26 @@ def test_the_package_alone_brings_no_web_framework():
     assert ran.stdout.strip() == "[]"
 
 
-def test_a_program_that_forgets_to_close_it_leaves_nothing_open(redis_url: str, recwarn: pytest.WarningsRecorder):
-    async def use(one: Broadcaster) -> None:
-        async with one.feed("forgotten") as feed:
+def test_a_program_that_forgets_to_close_it_may_use_it_again_on_another_loop(redis_url: str):
+    async def use(one: Broadcaster, name: str) -> None:
+        async with one.feed(name) as feed:
             await feed.send("x", 1)
-        assert [event.cursor.seq async for event in one.events("forgotten")] == [1, 2]
+        assert [event.cursor.seq async for event in one.events(name)] == [1, 2]
 
+    one = Broadcaster.from_url(redis_url, key_prefix=uuid.uuid4().hex)
     for life in range(3):
-        one = Broadcaster.from_url(redis_url, key_prefix=f"life-{life}")
-        asyncio.run(use(one))
-        gc.collect()
+        asyncio.run(use(one, f"life-{life}"))
         assert one.statistics() == (0, 0, 0)
+
+
+def test_a_program_that_closes_it_leaves_nothing_open(redis_url: str, recwarn: pytest.WarningsRecorder):
+    async def use() -> None:
+        async with Broadcaster.from_url(redis_url, key_prefix=uuid.uuid4().hex) as one:
+            async with one.feed("job") as feed:
+                await feed.send("x", 1)
+            assert [event.cursor.seq async for event in one.events("job")] == [1, 2]
+
+    for _ in range(3):
+        asyncio.run(use())
+        gc.collect()
     assert [str(each.message) for each in recwarn if each.category is ResourceWarning] == []
