@@ -18,7 +18,7 @@ import msgspec
 
 from broadcaster.client.errors import BadAnswer, StreamClosed
 from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.events import Abort, Error, Event, Finish, decode_event
+from broadcaster.core.events import Abort, DataEvent, Error, Event, Finish, UnknownEvent, decode_event
 from broadcaster.core.sse import DEFAULT_EVENT, SseMessage
 from broadcaster.errors import BadCursor
 
@@ -38,6 +38,18 @@ class EntryReceived:
     def is_terminal(self) -> bool:
         """Whether this entry ends its stream."""
         return isinstance(self.event, Finish | Error | Abort)
+
+    @property
+    def type(self) -> str:
+        """The event's ``type``: ``text-delta``, ``data-progress``, one of a newer version."""
+        if isinstance(self.event, DataEvent | UnknownEvent):
+            return self.event.type
+        return str(self.event.__struct_config__.tag)
+
+    @property
+    def data(self) -> Any:
+        """What a ``data-<name>`` event carries; None for every other event."""
+        return self.event.data if isinstance(self.event, DataEvent) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Rules
 4. The end is orderly (``stop``: a farewell can be pulled) or not (``cut``: the transport is torn down, so that nobody
    takes it for the stream's end). Whoever drives a viewer calls ``leave`` at the end, whatever happened.
 5. A driver that has pulled and neither pulls again nor waits is stuck in its transport: after ``slow_viewer_s`` it is
-   cut.
+   cut. A driver without a transport, inside this process, says ``taken`` and may be as slow as it likes.
 
 The driver's loop: ``pull``; bytes → send them, again; none and ``is_over`` → end, cleanly if ``ends_cleanly``; none →
 ``wait``; False → send ``heartbeat()``; again.
@@ -114,6 +114,10 @@ class Viewer:
             self._rest = memoryview(chunk)
             return self._pull_rest(max_bytes)
         return chunk
+
+    def taken(self) -> None:
+        """What was pulled has arrived: nothing is owed until the next ``pull``, however late it comes."""
+        self._owes_since = None
 
     async def wait(self, timeout_s: float) -> bool:
         """Until there may be something to pull; False when ``timeout_s`` went by (a heartbeat's: by the hub's tick)."""

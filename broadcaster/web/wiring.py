@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -43,22 +44,40 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """What publishing needs, and nothing more: no task runs behind it."""
+
+    connection: LogConnection
+    streams: Streams
+    feeds: Feeds
+
+
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything the routes need, and the tasks behind it. Raises SetupError without a Redis to connect to."""
+async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
+    """The log, connected to at its first use. Raises SetupError without a Redis to connect to."""
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
+    async with LogConnection.open(
+        settings.redis_url,
+        prefix=settings.key_prefix,
+        timeout_s=settings.redis_timeout_s,
+        max_connections=settings.redis_connections,
+    ) as connection:
+        streams = Streams(connection)
+        yield OpenLog(connection, streams, Feeds(connection, _feed_bounds(settings), streams=streams))
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, log: OpenLog | None = None) -> AsyncIterator[Services]:
+    """Everything the routes need, and the tasks behind it; over ``log`` when that is open already, and left open.
+
+    Raises SetupError without a Redis to connect to.
+    """
     front_end = f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(
-            LogConnection.open(
-                settings.redis_url,
-                prefix=settings.key_prefix,
-                timeout_s=settings.redis_timeout_s,
-                max_connections=settings.redis_connections,
-            )
-        )
-        streams = Streams(connection)
+        opened = log if log is not None else await stack.enter_async_context(open_log(settings))
+        connection, streams = opened.connection, opened.streams
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         lapses = Lapses(connection, steadiness=steadiness)
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
@@ -66,7 +85,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         feed = await stack.enter_async_context(
             Feed.open(
-                [NodeAddress.from_url(settings.redis_url)],
+                [NodeAddress.from_url(connection.url)],
                 streams,
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
@@ -89,28 +108,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             )
         )
         feeds = Feeds(connection, _feed_bounds(settings), streams=streams, lapses=lapses)
-        yield _services(
-            settings, connection, generations=generations, feeds=feeds, streams=streams, hub=hub, presence=presence
-        )
+        yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
 
 
 def _services(
-    settings: Settings,
-    connection: LogConnection,
-    *,
-    generations: Generations,
-    feeds: Feeds,
-    streams: Streams,
-    hub: Hub,
-    presence: Presence,
+    settings: Settings, log: OpenLog, *, generations: Generations, feeds: Feeds, hub: Hub, presence: Presence
 ) -> Services:
     return Services(
         generations=generations,
         feeds=feeds,
-        streams=streams,
+        streams=log.streams,
         hub=hub,
         presence=presence,
-        ping_log=connection.ping,
+        ping_log=log.connection.ping,
         log_timeout_s=settings.redis_timeout_s,
         long_poll_timeout_s=settings.long_poll_timeout_s,
         delete_timeout_s=settings.delete_timeout_s,

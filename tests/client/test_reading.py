@@ -43,6 +43,19 @@ def test_an_event_of_a_newer_version_is_given_by_its_name():
     assert (received.event, received.raw) == (UnknownEvent(type="newer"), b'{"type":"newer","x":1}')
 
 
+def test_an_entry_tells_the_type_of_its_event_and_what_a_data_event_carries():
+    reading = Reading(None)
+    given = [
+        ("7-1", DELTA),
+        ("7-2", '{"type":"newer","x":1}'),
+        ("7-3", '{"type":"data-progress","data":{"done":1}}'),
+        ("7-4", FINISH),
+    ]
+    entries = [reading.take(entry(*each)) for each in given]
+    told = [(each.type, each.data) for each in entries if isinstance(each, EntryReceived)]
+    assert told == [("text-delta", None), ("newer", None), ("data-progress", {"done": 1}), ("finish", None)]
+
+
 def test_a_double_is_dropped():
     reading = Reading(Cursor(7, 2))
     assert reading.take(entry("7-1")) is None

@@ -215,6 +215,18 @@ async def test_a_viewer_that_was_never_driven_is_cut_too(open_hub):
     await until(lambda: not hub.viewers())
 
 
+async def test_who_has_taken_what_it_pulled_may_be_as_slow_as_it_likes(open_hub):
+    hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.1))
+    slow, stuck, cut = await join(hub), await join(hub), asyncio.Event()
+    stuck.viewer.on_cut = cut.set
+    assert stuck.viewer.pull(2**16)
+    assert slow.viewer.pull(2**16)
+    slow.viewer.taken()
+    async with asyncio.timeout(5):
+        await cut.wait()
+    assert slow.viewer.stop_reason is None
+
+
 async def test_a_stuck_viewer_of_a_room_that_closed_is_still_cut(open_hub):
     hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.1))
     await join(hub)

@@ -12,8 +12,7 @@ from typing import Annotated, Final, NamedTuple
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
-from broadcaster.errors import Busy, LogUnavailable, UnknownModel
-from broadcaster.log.generations import GenerationRequest
+from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
@@ -24,6 +23,7 @@ from broadcaster.web.services import Base, Services, ServicesHere, Tenant
 from broadcaster.web.sse import GENERATION_ID_HEADER
 from broadcaster.web.views import read_whole, show_state, show_view
 from broadcaster.web.waiting import preferred_wait_s, wait_for_end
+from broadcaster.web.wishes import wish_of
 
 LISTED_AT_MOST: Final = 100
 LISTED: Final = 50
@@ -92,7 +92,7 @@ async def create_generation(
 ) -> schemas.GenerationState | Response:
     """Starts a generation that outlives this request: nobody has to stay connected for it to go on."""
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    created = await services.generations.create(_wish(body, services), tenant=tenant, idempotency_key=idempotency_key)
+    created = await services.generations.create(wish_of(body, services), tenant=tenant, idempotency_key=idempotency_key)
     headers = {"Location": f"{base}/v1/generations/{created.id}"}
     if not created.created:
         headers["Idempotent-Replayed"] = "true"
@@ -148,32 +148,6 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
     except Busy:
         return meta  # it was started all the same: the caller must learn its id
     return await services.generations.get(meta.id, tenant=meta.tenant)
-
-
-def _wish(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
-    model = body.model or services.default_model
-    try:
-        services.routes.provider_for(model)
-    except UnknownModel:
-        raise UnknownModel("no route of this server serves the model that was asked for") from None
-    if body.webhook is not None:
-        services.webhook_hosts.admit(body.webhook.url)  # raises WebhookNotAllowed
-    wish = {
-        "messages": body.conversation(),
-        "system": body.system,
-        "max_tokens": body.max_tokens or services.default_max_tokens,
-        "temperature": body.temperature,
-        "tools": body.tools,
-        "metadata": body.metadata or None,
-    }
-    return GenerationRequest(
-        model=model,
-        request={name: value for name, value in wish.items() if value is not None},
-        on_worker_loss=body.on_worker_loss,
-        on_abandon=body.on_abandon,
-        retention_s=body.retention_s,
-        webhook=None if body.webhook is None else body.webhook.model_dump(mode="json", exclude_none=True),
-    )
 
 
 @routes.get(

@@ -4,34 +4,25 @@ Rules
 1. Only a request that can never succeed gets an error status (400, 404). Whatever passes (overload, drain, a log that
    does not answer) is told inside a 200 with ``retry``: an EventSource that meets another status never comes back.
 2. Nothing more to come is a 204, on which an EventSource stops.
-3. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from fastapi import Header, Path, Query, Response
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, GapReason
 from broadcaster.dialects import ENCODERS, NATIVE, Encoder
-from broadcaster.errors import Busy, UnknownStream
-from broadcaster.hub.hub import Refused
+from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
-from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.streams import Meta
+from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.problems import UnknownDialect, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
-
-# How often a stream that nobody has created yet is looked for. Creation is told to nobody, and is rarely far away.
-LOOK_AGAIN_S: Final = 0.25
 
 routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 
@@ -77,7 +68,8 @@ async def follow(
     if encoder is None:
         raise UnknownDialect(f"no such dialect; served: {', '.join(ENCODERS)}")
     try:
-        meta = await _find(services, stream_id, tenant=tenant, wait_s=min(wait_s, services.long_poll_timeout_s))
+        wait_s = min(wait_s, services.long_poll_timeout_s)
+        meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s)
         return await stream_events(services, meta, cursor=cursor, encoder=encoder)
     except Busy as error:
         return EventStreamResponse(services.hub.refuse(error, encoder=encoder))
@@ -94,52 +86,9 @@ async def stream_events(
     """The response that streams a generation or feed after ``cursor``. Raises nothing that passes (rule 1)."""
     generation_id = meta.id if meta.kind == "generation" else None
     try:
-        if meta.is_over and (await services.streams.tails([meta.id]))[0].last is None:
-            return _expired(services, meta, cursor=cursor, encoder=encoder)
-        # Nobody waits for a worker to take a feed.
-        status = "queued" if meta.kind == "generation" else "running"
-        viewer = await services.hub.join(
-            meta.id, cursor=cursor, timeout_s=services.log_timeout_s, encoder=encoder, status=status
-        )
+        viewer = await join_stream(services, meta, cursor=cursor, encoder=encoder)
     except Busy as error:
-        refused = services.hub.refuse(error, encoder=encoder)
-        return EventStreamResponse(refused, generation_id=generation_id, headers=headers)
+        viewer = services.hub.refuse(error, encoder=encoder)
     if isinstance(viewer, Finished):
         return Response(status_code=204, headers=headers)
     return EventStreamResponse(viewer, generation_id=generation_id, headers=headers)
-
-
-def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder) -> Response:
-    """What is still known of a stream whose log is gone: that there was something, and how it ended."""
-    hello = encoder.hello(meta.id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())
-    if meta.terminal is None or meta.terminal_id is None:
-        raise UnknownStream("the stream is kept no longer")
-    end = meta.terminal_id
-    if cursor == end:
-        return Response(status_code=204)
-    blocks = [hello]
-    seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
-    if seen_seq + 1 < end.seq:
-        before_end = Cursor(end.epoch, end.seq - 1)
-        blocks.append(encoder.gap(Gap(GapReason.EXPIRED, before_end, seen_seq + 1, before_end.seq)))
-    blocks.append(encoder.frame(Entry(end.epoch, end.seq, meta.terminal)))
-    generation_id = meta.id if meta.kind == "generation" else None
-    return EventStreamResponse(Refused(StopReason.TERMINAL, b"".join(blocks)), generation_id=generation_id)
-
-
-async def _find(services: Services, stream_id: str, *, tenant: str, wait_s: float) -> Meta:
-    """The stream's meta, also of one created within ``wait_s``. Raises UnknownStream, LogUnavailable, Busy."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return await services.feeds.get(stream_id, tenant=tenant)
-        except UnknownStream:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise
-        try:
-            async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
-                await services.draining.wait()
-        except TimeoutError:
-            continue
-        raise Busy("this front-end is draining")

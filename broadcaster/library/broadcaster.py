@@ -1,0 +1,351 @@
+"""``from broadcaster import Broadcaster``: everything over Redis directly, inside an asyncio program.
+
+    broadcaster = Broadcaster.from_url("redis://localhost:6379")
+
+    async with broadcaster.feed("job-42") as feed:              # in the job
+        await feed.progress(1, 3, "rendering")
+
+    async for event in broadcaster.events("job-42"):            # wherever somebody wants to know; after=cursor resumes
+        print(event)
+
+Rules
+1. Nothing is opened before its first use: publishing opens connections and no task; reading, asking and the router
+   open a front-end's parts (hub, feed, sweeper), once for all of them.
+2. One Broadcaster, one event loop at a time, one tenant. ``aclose`` ends everything; it may be used again afterwards.
+   ``async with`` may be nested: the outermost end closes.
+3. Whoever reads, writes or asks elsewhere, in this way or over HTTP, sees the same streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.params import Depends as Guard
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from broadcaster.client.generation import Generation
+from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
+from broadcaster.core.cursor import Cursor
+from broadcaster.errors import SetupError
+from broadcaster.library.checking import check_idempotency_key, checked, feed_config
+from broadcaster.library.feed import OpenFeed
+from broadcaster.library.held import Held
+from broadcaster.library.logs import get_logger
+from broadcaster.library.publishing import Piece, publish
+from broadcaster.library.reading import StreamReader
+from broadcaster.library.writer import WriterLimits
+from broadcaster.log.feeds import Feeds
+from broadcaster.settings import Settings, told
+from broadcaster.web.mount import create_router
+from broadcaster.web.routes.generations import count_viewers
+from broadcaster.web.schemas import GenerationBody
+from broadcaster.web.services import LOCAL_TENANT, Services
+from broadcaster.web.views import read_whole, show_view
+from broadcaster.web.wiring import OpenLog, open_log, open_services
+from broadcaster.web.wishes import wish_of
+
+GIVE_UP_AFTER_S: Final = 60.0
+TIMEOUT_S: Final = 30.0
+LEASE_S: Final = 15.0
+
+_log = get_logger(__name__)
+
+
+class FeedOptions(TypedDict, total=False):
+    """How a feed is kept. What is left out, or None, is the default of the settings; of ``lease_s`` 15, None for none.
+
+    ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
+    "refuse" (StreamFull) or "trim" (the oldest go, and who is behind is told). ``metadata``: the caller's own.
+    ``lease_s``: when no writer has been heard of for so many seconds, the feed ends with ``error`` (``writer_lost``);
+    while its block runs it is renewed by itself.
+    """
+
+    retention_s: float | None
+    max_events: int | None
+    max_bytes: int | None
+    on_full: Literal["refuse", "trim"]
+    metadata: Mapping[str, Any] | None
+    lease_s: float | None
+
+
+class BroadcasterStatistics(NamedTuple):
+    """What a Broadcaster has open now: blocks of ``feed``, running ``publish_nowait``s, and viewers of its hub."""
+
+    feeds: int
+    publishing: int
+    viewers: int
+
+
+class Broadcaster:
+    """Publish, read and ask, over one Redis; see the rules above. Errors are those of `broadcaster.errors`."""
+
+    def __init__(self, settings: Settings, tenant: str = LOCAL_TENANT) -> None:
+        """Opens nothing. ``tenant`` owns what is published here and sees nothing else.
+
+        "local" is whom a front-end without keys serves. Raises SetupError when the settings name no Redis.
+        """
+        if settings.redis_url is None:
+            raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Broadcaster.from_url(url)")
+        self.tenant = tenant
+        self._settings = settings
+        self._log: Held[OpenLog] = Held(self._open_log)
+        self._services: Held[Services] = Held(self._open_services)
+        self._publishing: set[asyncio.Task[Cursor]] = set()
+        self._feeds: set[OpenFeed] = set()
+        self._entered = 0
+
+    @classmethod
+    def from_url(cls, url: str, *, tenant: str = LOCAL_TENANT, **settings: Any) -> Self:
+        """Over the Redis at ``redis://``, ``rediss://`` or ``unix://``. Opens nothing.
+
+        Other settings come from the environment (``BROADCASTER_*``, as a server's do) or, first, from keywords:
+        ``Broadcaster.from_url(url, retention_s=600)``. Raises TypeError for a keyword that is no setting, SetupError
+        for a value that it cannot have.
+        """
+        if unknown := sorted(settings.keys() - Settings.model_fields.keys()):
+            raise TypeError(f"no such setting: {', '.join(unknown)}")
+        try:
+            return cls(Settings(redis_url=url, **settings), tenant)
+        except (ValidationError, SettingsError) as error:
+            raise SetupError(told(error)) from None
+
+    async def __aenter__(self) -> Self:
+        self._entered += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered -= 1
+        if self._entered == 0:
+            await self.aclose()
+
+    async def aclose(self, *, drain_s: float | None = None) -> None:
+        """End everything; idempotent.
+
+        What ``publish_nowait`` started has ``drain_s`` (None: the setting) to end by itself, then it is cancelled.
+        Feeds still open end with ``abort``, readers with GaveUp.
+        """
+        await self._end_publishing(self._settings.drain_s if drain_s is None else drain_s)
+        for feed in tuple(self._feeds):
+            await feed.end_from_outside()
+        await self._log.aclose()
+
+    def statistics(self) -> BroadcasterStatistics:
+        """Numbers for metrics, and for who wonders why it does not end."""
+        services = self._services.value
+        viewers = 0 if services is None else services.hub.statistics().viewers
+        return BroadcasterStatistics(len(self._feeds), len(self._publishing), viewers)
+
+    # -- publishing
+
+    def feed(
+        self,
+        stream_id: str,
+        *,
+        close: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        **options: Unpack[FeedOptions],
+    ) -> OpenFeed:
+        """A feed to write to, inside ``async with``: created there (or found, if it was created in the same way).
+
+        The block's end is the feed's (``finish``, ``error``, ``abort``), unless ``close`` is False: one of several
+        writers. ``timeout_s`` is how long each call waits for Redis. Raises InvalidInput.
+        """
+        return OpenFeed(
+            stream_id,
+            feed_config({"lease_s": LEASE_S, **options}),
+            tenant=self.tenant,
+            open_feeds=self._open_feeds,
+            closes=close,
+            limits=WriterLimits(timeout_s=timeout_s),
+            held_by=self._feeds,
+        )
+
+    async def publish(self, stream_id: str, source: AsyncIterable[Piece], **options: Unpack[FeedOptions]) -> Cursor:
+        """Publish what an async iterator yields, and end the feed as it ends; answers the cursor of the end.
+
+        A str is text (parts are opened and closed by themselves), a mapping or Event goes as it is, a terminal one is
+        the end. A failing iterator becomes ``error`` (``publisher_failed``) and is raised; cancelled, the feed ends
+        with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and asked no faster
+        than the log takes. Raises TypeError when it is none, and what ``feed`` raises.
+        """
+        return await publish(self.feed(stream_id, **options), _checked_source(source))
+
+    def publish_nowait(
+        self, stream_id: str, source: AsyncIterable[Piece], **options: Unpack[FeedOptions]
+    ) -> asyncio.Task[Cursor]:
+        """``publish`` as a task that this Broadcaster holds and ``aclose`` waits for. A failure is logged too."""
+        task = asyncio.create_task(
+            self.publish(stream_id, _checked_source(source), **options), name=f"publish {stream_id}"
+        )
+        self._publishing.add(task)
+        task.add_done_callback(self._published)
+        return task
+
+    # -- reading
+
+    @overload
+    def events(
+        self,
+        stream_id: str,
+        *,
+        after: Cursor | str | None = None,
+        wait_s: float = 0,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
+        notices: Literal[False] = False,
+    ) -> AsyncGenerator[EntryReceived | GapReceived, None]: ...
+
+    @overload
+    def events(
+        self,
+        stream_id: str,
+        *,
+        after: Cursor | str | None = None,
+        wait_s: float = 0,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
+        notices: Literal[True],
+    ) -> AsyncGenerator[StreamEvent, None]: ...
+
+    async def events(
+        self,
+        stream_id: str,
+        *,
+        after: Cursor | str | None = None,
+        wait_s: float = 0,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
+        notices: bool = False,
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Everything a stream (feed or generation) holds after a cursor (None: from its beginning), then live.
+
+        It ends with the stream. No entry comes twice, and none is missing unless a GapReceived says so. Redis trouble
+        is waited out. Take as long over an event as you like; leave whenever you like. ``wait_s``: seconds to wait for
+        a stream not created yet. ``notices``: also what the hub says of itself.
+
+        Raises BadCursor, UnknownStream, or GaveUp (``client.errors``; with the cursor to go on from) without progress
+        for ``give_up_after_s``, and when this Broadcaster is closed.
+        """
+        cursor = Cursor.parse(after) if isinstance(after, str) else after
+        reader = StreamReader(
+            await self._services.get(),
+            stream_id,
+            tenant=self.tenant,
+            after=cursor,
+            wait_s=wait_s,
+            give_up_after_s=give_up_after_s,
+        )
+        async with aclosing(reader.run()) as events:
+            async for event in events:
+                if notices or isinstance(event, EntryReceived | GapReceived):
+                    yield event
+
+    # -- generations
+
+    async def start(
+        self,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Ask a worker for an answer; returns its id at once. Read it with ``events``.
+
+        Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
+        (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``, ``on_abandon``,
+        ``retention_s``, ``webhook``). Raises InvalidInput, UnknownModel, WebhookNotAllowed, IdempotencyMismatch,
+        QueueFull, LogUnavailable.
+        """
+        if "stream" in options:
+            raise TypeError("a generation is read with events(); stream is a word of HTTP")
+        if idempotency_key is not None:
+            check_idempotency_key(idempotency_key)
+        conversation = None if messages is None else [dict(message) for message in messages]
+        body = checked(GenerationBody, {"prompt": prompt, "messages": conversation, "model": model, **options})
+        services = await self._services.get()
+        wish = wish_of(body, services)
+        created = await services.generations.create(wish, tenant=self.tenant, idempotency_key=idempotency_key)
+        return created.id
+
+    async def get(self, generation_id: str) -> Generation:
+        """A generation and its answer so far. Raises UnknownStream, LogUnavailable."""
+        services = await self._services.get()
+        meta = await services.generations.get(generation_id, tenant=self.tenant)
+        (viewers,) = await count_viewers(services, [meta.id])
+        view = show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers)
+        return msgspec.convert(view.model_dump(mode="json"), Generation)
+
+    async def stop(self, generation_id: str) -> None:
+        """End a generation, whoever watches; idempotent. Raises UnknownStream, StopNotDurable, LogUnavailable."""
+        services = await self._services.get()
+        await services.generations.stop(generation_id, tenant=self.tenant)
+
+    # -- serving
+
+    def router(
+        self,
+        *,
+        auth: Callable[..., Any] | Guard | None,
+        write_auth: Callable[..., Any] | Guard | None = None,
+        drain_on_signal: bool = True,
+    ) -> APIRouter:
+        """The routes of a front-end (viewing, feeds, generations) for a FastAPI app: ``app.include_router(...)``.
+
+        ``auth`` is a dependency of the app that refuses by raising HTTPException; None: everybody who reaches the app
+        may read, and write too unless ``write_auth`` says otherwise. The router shares this Broadcaster's parts, opens
+        them with the app's lifespan and closes the Broadcaster at its end, unless an ``async with`` still holds it.
+        ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT, so that they do not hold up the server's end.
+        """
+        return create_router(
+            self._serving, auth=auth, write_auth=write_auth, tenant=self.tenant, drain_on_signal=drain_on_signal
+        )
+
+    # -- what is held
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[Services]:
+        async with self:
+            yield await self._services.get()
+
+    async def _open_feeds(self) -> Feeds:
+        return (await self._log.get()).feeds
+
+    @asynccontextmanager
+    async def _open_log(self) -> AsyncIterator[OpenLog]:
+        async with open_log(self._settings) as log:
+            try:
+                yield log
+            finally:
+                await self._services.aclose()  # they stand on it; at the loop's end nobody else sees to the order
+
+    @asynccontextmanager
+    async def _open_services(self) -> AsyncIterator[Services]:
+        async with open_services(self._settings, log=await self._log.get()) as services:
+            yield services
+
+    def _published(self, task: asyncio.Task[Cursor]) -> None:
+        self._publishing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("publish_failed", task=task.get_name(), exc_info=error)
+
+    async def _end_publishing(self, drain_s: float) -> None:
+        if self._publishing:
+            await asyncio.wait(self._publishing, timeout=drain_s)
+        left = tuple(self._publishing)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def _checked_source(source: AsyncIterable[Piece]) -> AsyncIterable[Piece]:
+    if not isinstance(source, AsyncIterable):
+        raise TypeError(f"an async iterable is published, not {type(source).__name__}: use an async generator")
+    return source

@@ -1,0 +1,205 @@
+"""A feed for as long as its block runs: created at the beginning, ended as the block ends.
+
+    async with broadcaster.feed("job-42") as feed:
+        await feed.progress(1, 3, "rendering")
+
+Rules
+1. The block's end is the feed's: left in good order, ``finish``; by an exception, ``error`` (``publisher_failed``,
+   ``stream_full``; without the exception's text, which viewers have no right to); cancelled, ``abort``. With ``close``
+   False the feed goes on: another writer ends it.
+2. Leaving in good order raises what the feed could not be told. Leaving by an exception raises that one; what could
+   not be told besides is logged.
+3. Where Redis does not answer, nothing can be ended: viewers learn of the lost writer when its lease has lapsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import Abort, Error, Event, TerminalEvent
+from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
+from broadcaster.library.logs import get_logger
+from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
+from broadcaster.log.feeds import FeedConfig, Feeds
+
+PUBLISHER_FAILED: Final = "publisher_failed"
+# What is left of a cancelled task's time: whoever cancels waits for it.
+CANCELLED_S: Final = 2.0
+
+_log = get_logger(__name__)
+
+
+class OpenFeed:
+    """A feed and its writer. Made by ``Broadcaster.feed``; use it as an async context manager, once.
+
+    What is given is in the log, in its order, when an ``await`` here returns; Redis trouble is waited out for
+    ``timeout_s`` (LogUnavailable then). An append that may have arrived is repeated under its key: it comes once.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        config: FeedConfig,
+        *,
+        tenant: str,
+        open_feeds: Callable[[], Awaitable[Feeds]],
+        closes: bool,
+        limits: WriterLimits,
+        held_by: set[OpenFeed],
+    ) -> None:
+        self.id = stream_id
+        self.end: Cursor | None = None
+        self._config = config
+        self._tenant = tenant
+        self._open_feeds = open_feeds
+        self._closes = closes
+        self._limits = limits
+        self._held_by = held_by
+        self._writer: FeedWriter | None = None
+        self._was_ended_from_outside = False
+        self._dropped_before = 0
+
+    async def __aenter__(self) -> Self:
+        """Create the feed. Raises InvalidInput, StreamExists, LogUnavailable."""
+        if self._writer is not None:
+            raise RuntimeError("a feed's block runs once: ask for the feed again")
+        feeds = await self._open_feeds()
+        self._writer = FeedWriter(feeds, self.id, tenant=self._tenant, limits=self._limits)
+        try:
+            await self._writer.open(self._config)
+        except BaseException:
+            await self._writer.aclose()
+            raise
+        self._held_by.add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._was_ended_from_outside:
+                if error is None:
+                    raise StreamClosed("the Broadcaster was closed while this feed was open")
+            elif error is not None:
+                await self._end_after(error)
+            elif self.end is None:
+                await self._end_in_good_order()
+        finally:
+            self._held_by.discard(self)
+            await self._here.aclose()
+
+    @property
+    def _here(self) -> FeedWriter:
+        if self._writer is None:
+            raise RuntimeError("a feed is written to inside its `async with` block")
+        return self._writer
+
+    async def append(self, *events: Mapping[str, Any] | Event) -> list[Cursor]:
+        """Append all of these (at most 1000) or none; answers where they stand.
+
+        Raises InvalidEvent, EventTooLarge, StreamFull, StreamClosed, LogUnavailable, or Busy when too much waits.
+        """
+        return await self._here.append(*events)
+
+    async def send(self, name: str, data: Any) -> Cursor:
+        """Append ``{"type": "data-<name>", "data": data}``. Raises as ``append``."""
+        return await self._here.send(name, data)
+
+    async def progress(self, done: float, total: float | None = None, message: str | None = None) -> Cursor:
+        """Append a ``data-progress``, which page and command line draw as a bar. Raises as ``append``."""
+        told = {"done": done, "total": total, "message": message}
+        return await self.send("progress", {name: value for name, value in told.items() if value is not None})
+
+    def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
+        """Let these be appended soon; what they are refused with is raised by ``flush``, or at the block's end.
+
+        Raises InvalidEvent, StreamClosed, or Busy when the writer's buffer is full: ``flush`` first.
+        """
+        self._here.append_nowait(*events)
+
+    async def flush(self) -> None:
+        """Wait until all that was given is in the log. Raises as ``append``."""
+        await self._here.flush()
+
+    async def put(self, event: Mapping[str, Any] | Event) -> None:
+        """As ``append_nowait``, and as fast as the log takes it: waits while the buffer is full. Raises as ``append``.
+
+        Events of ``put`` share their appends: for the many small ones of an answer, where ``append`` would wait for
+        Redis each time. That one was refused is raised by one of the next.
+        """
+        writer = self._here
+        if writer.statistics().dropped > self._dropped_before:
+            self._dropped_before = writer.statistics().dropped
+            await writer.flush()
+        while True:
+            try:
+                return writer.append_nowait(event)
+            except Busy:
+                await writer.flush()
+
+    async def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> Cursor:
+        """End the feed now, with this event (None: ``finish``); the end of the block does nothing more.
+
+        Raises InvalidEvent, StreamClosed when it has ended otherwise, or LogUnavailable.
+        """
+        self.end = await self._here.close(end)
+        return self.end
+
+    def statistics(self) -> WriterStatistics:
+        """What waits to be appended, and what was appended so far."""
+        return self._here.statistics()
+
+    async def end_from_outside(self) -> None:
+        """End it as a cancellation would, while its block still runs (there, StreamClosed follows)."""
+        self._was_ended_from_outside = True
+        await self._end_after(asyncio.CancelledError())
+        await self._here.aclose()
+
+    async def _end_in_good_order(self) -> None:
+        try:
+            await self._end()
+        except (LogUnavailable, StreamClosed):
+            raise
+        except BroadcasterError as refusal:  # of an earlier event: what is there is not all that was said
+            await self._end_after(refusal)
+            raise
+
+    async def _end(self, end: TerminalEvent | None = None) -> None:
+        if self._closes:
+            self.end = await self._here.close(end)
+        else:
+            await self._here.flush()
+
+    async def _end_after(self, error: BaseException) -> None:
+        """End the feed as ``error`` ends its block. Never raises but for a second cancellation."""
+        if self.end is not None:
+            return
+        limit_s = self._limits.timeout_s if isinstance(error, Exception) else CANCELLED_S
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._flush_before(error)
+                await self._end(_end_for(error))
+        except (BroadcasterError, TimeoutError) as failure:
+            _log.warning("feed_end_not_told", stream=self.id, code=getattr(failure, "code", LogUnavailable.code))
+
+    async def _flush_before(self, error: BaseException) -> None:
+        """What an earlier event was refused with is told here, and does not keep the end out."""
+        try:
+            await self._here.flush()
+        except LogUnavailable:
+            raise
+        except BroadcasterError as refusal:
+            if refusal is not error:
+                _log.warning("feed_events_lost", stream=self.id, code=refusal.code)
+
+
+def _end_for(error: BaseException) -> TerminalEvent:
+    if isinstance(error, StreamFull):
+        return Error(error_text="the stream holds all that it may", code=StreamFull.code)
+    if isinstance(error, Exception):
+        return Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
+    return Abort(reason="cancelled")

@@ -1,0 +1,153 @@
+"""A reader inside this process: one stream, read through the hub, over as many visits as it takes.
+
+Rules
+1. A reader is a viewer of the stream's room: it shares the history and the live tail with all others here, and counts
+   against ``max_viewers``. Its bytes are the native dialect's, read as a client reads them (``client.stream``).
+2. It pulls when it is asked and only then. Who holds an event for an hour is not cut, and loses nothing: what comes
+   meanwhile lies in the room, or in the log.
+3. A visit that ends before the stream does (a bound, a lost feed, a log that does not answer) is followed by another,
+   from the last entry given. Without progress for ``give_up_after_s`` it is over: GaveUp, with the cursor to go on
+   from. A stream that says nothing while its log answers makes progress.
+4. When this process ends (a drain, ``aclose``) nothing here can go on: GaveUp at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Final
+
+from broadcaster.client.errors import GaveUp
+from broadcaster.client.pace import Pace
+from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reading, Reconnecting, StreamEvent, StreamTorn
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.notices import StallReason
+from broadcaster.core.sse import SseDecoder
+from broadcaster.errors import Busy
+from broadcaster.hub.hub import Refused
+from broadcaster.hub.resolve import Finished
+from broadcaster.hub.viewer import Viewer
+from broadcaster.web.joining import find_stream, join_stream
+from broadcaster.web.services import Services
+
+# What is decoded at once before the caller gets the first of it.
+PULLED_AT_ONCE: Final = 64 * 2**10
+# The first delay before another visit: nobody has to be connected to, and no other process is met there.
+FIRST_DELAY_S: Final = 0.1
+STALLED: Final = "hub.stalled"
+ENDED_EARLY: Final = "the visit ended before the stream did"
+
+
+class StreamReader:
+    """One reading of one stream; ``run`` it once."""
+
+    def __init__(
+        self,
+        services: Services,
+        stream_id: str,
+        *,
+        tenant: str,
+        after: Cursor | None,
+        wait_s: float,
+        give_up_after_s: float,
+    ) -> None:
+        self._services = services
+        self._stream_id = stream_id
+        self._tenant = tenant
+        self._now = asyncio.get_running_loop().time
+        self._found_by = self._now() + wait_s
+        self._give_up_after_s = give_up_after_s
+        self._reading = Reading(after)
+        self._decoder = SseDecoder(max_event_bytes=max(services.hub.limits.hub_bytes, PULLED_AT_ONCE))
+        self._pace = Pace(give_up_after_s=give_up_after_s, now=self._now())
+        self._away_since: float | None = None  # the room says that its log does not answer
+
+    async def run(self) -> AsyncGenerator[StreamEvent, None]:
+        """Everything until the stream's end. Raises GaveUp, UnknownStream."""
+        while True:
+            reason = ENDED_EARLY
+            try:
+                async with aclosing(self._visit()) as visit:
+                    async for event in visit:
+                        yield event
+                        # After the yield: the time that the caller took is not time without progress.
+                        self._note(event)
+            except (Busy, StreamTorn) as error:
+                reason = str(error)
+            if self._reading.is_over:
+                return
+            if self._services.hub.is_draining:
+                raise GaveUp("this process is ending; go on elsewhere", cursor=self._reading.cursor)
+            delay_s = self._pace.next_delay(self._now(), told_s=FIRST_DELAY_S, dice=random.random())
+            if delay_s is None:
+                raise self._gave_up(reason)
+            yield Reconnecting(reason, delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _visit(self) -> AsyncGenerator[StreamEvent, None]:
+        """One stay in the stream's room, until it ends or the stream does."""
+        wait_s = max(0.0, self._found_by - self._now())
+        meta = await find_stream(self._services, self._stream_id, tenant=self._tenant, wait_s=wait_s)
+        viewer = await join_stream(self._services, meta, cursor=self._reading.cursor)
+        self._pace.connected(self._now())
+        self._away_since = None
+        if isinstance(viewer, Finished):
+            self._reading.is_over = True
+        elif isinstance(viewer, Refused):
+            for event in self._events_in(viewer.block):
+                yield event
+        else:
+            async with aclosing(self._watch(viewer)) as watched:
+                async for event in watched:
+                    yield event
+
+    async def _watch(self, viewer: Viewer) -> AsyncGenerator[StreamEvent, None]:
+        try:
+            while not self._reading.is_over:
+                if chunk := viewer.pull(PULLED_AT_ONCE):
+                    viewer.taken()
+                    for event in self._events_in(chunk):
+                        yield event
+                elif viewer.is_over:
+                    return
+                else:
+                    await self._wait(viewer)
+        finally:
+            viewer.leave()
+            self._decoder.flush()
+
+    async def _wait(self, viewer: Viewer) -> None:
+        """Until there may be more. Raises GaveUp when the log has been away for too long."""
+        if self._away_since is None:
+            if not await viewer.wait(viewer.heartbeat_s):
+                self._pace.progressed(self._now())
+            return
+        left_s = self._away_since + self._give_up_after_s - self._now()
+        if left_s <= 0:
+            raise self._gave_up("the log does not answer")
+        await viewer.wait(min(left_s, viewer.heartbeat_s))
+
+    def _events_in(self, chunk: bytes) -> Iterator[StreamEvent]:
+        """One at a time: what is taken must be given before the next one may prove the stream torn."""
+        for message in self._decoder.decode(chunk):
+            event = self._reading.take(message)
+            if event is not None:
+                yield event
+            if self._reading.is_over:
+                return
+
+    def _note(self, event: StreamEvent) -> None:
+        if isinstance(event, EntryReceived | GapReceived):
+            self._away_since = None
+            self._pace.progressed(self._now())
+        elif isinstance(event, Notice) and event.name == STALLED:
+            is_away = isinstance(event.data, dict) and event.data.get("reason") == StallReason.LOG_UNAVAILABLE
+            self._away_since = (self._away_since or self._now()) if is_away else None
+            if not is_away:
+                self._pace.progressed(self._now())
+
+    def _gave_up(self, reason: str) -> GaveUp:
+        detail = f"no progress for {self._give_up_after_s:g} s; last: {reason}"
+        return GaveUp(detail, cursor=self._reading.cursor)

@@ -1,0 +1,369 @@
+"""A feed's writer in this process: appends are joined, repeated through trouble, and each is in the log once.
+
+Rules
+1. One append is under way; what comes meanwhile waits and joins the next one, in the order in which it came. Between
+   two appends lies at least ``pace_s``.
+2. An event is checked and encoded before it waits: what no feed takes is refused at its caller.
+3. What waits is bounded in events and bytes; beyond, Busy at once.
+4. ``append`` is told within ``timeout_s``: where its events stand, why they are refused, or LogUnavailable. After
+   LogUnavailable an append that was never sent is withdrawn; of one that was sent it is not known whether it is there.
+5. ``append_nowait`` has no time limit: its events are sent when Redis is back. Its first error is told by the next
+   ``flush`` or ``close``, once; until then nothing else of append_nowait is appended, so that no hole comes to be.
+6. A joined append that is refused for its size is sent again one by one, so that each gets its own answer.
+7. Once the feed is known to be closed, everything is refused at once with StreamClosed.
+8. While the feed is open the writer renews its lease three times as often as needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import Event, TerminalEvent
+from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
+from broadcaster.errors import (
+    Busy,
+    EventTooLarge,
+    InvalidInput,
+    LogUnavailable,
+    StreamClosed,
+    StreamFull,
+)
+from broadcaster.library.delivery import Delivery, FeedDoor, Outage
+from broadcaster.library.logs import get_logger
+from broadcaster.library.waiting import Waiting, is_wanted
+from broadcaster.log.feeds import FeedConfig
+
+RENEWALS_PER_LEASE: Final = 3
+_RENEW_AGAIN_S: Final = 1.0
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterLimits:
+    """Every wait and every buffer of a writer."""
+
+    timeout_s: float = 30.0  # an append is repeated through Redis trouble for so long before its caller is told
+    buffer_events: int = 10_000  # most events waiting or under way
+    buffer_bytes: int = 8 * 2**20
+    batch_events: int = MAX_EVENTS_PER_APPEND  # most of one append
+    batch_bytes: int = 512 * 2**10
+    pace_s: float = 0.005  # from one append to the next: 200 a second, what the settings allow one feed by default
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStatistics:
+    """What waits now, and counters since the writer began."""
+
+    buffered_events: int
+    buffered_bytes: int
+    appended: int  # events in the log
+    appends: int  # calls that brought them there
+    dropped: int  # events of append_nowait that were refused or given up
+    retries: int
+
+
+class FeedWriter:
+    """One feed as one writer in this process sees it; see the rules above. For one event loop."""
+
+    def __init__(
+        self,
+        feeds: FeedDoor,
+        stream_id: str,
+        *,
+        tenant: str,
+        limits: WriterLimits | None = None,
+        outage: Outage | None = None,
+    ) -> None:
+        """``outage``: shared by writers of one log, so that its absence is logged once for all of them."""
+        self._delivery = Delivery(feeds, stream_id, tenant=tenant, outage=outage or Outage())
+        self._limits = limits or WriterLimits()
+        self._waiting: deque[Waiting] = deque()
+        self._under_way: list[Waiting] = []
+        self._events = 0
+        self._bytes = 0
+        self._appended = 0
+        self._dropped = 0
+        self._error: Exception | None = None
+        self._over: str | None = None
+        self._is_closing = False
+        self._wake = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._renewer: asyncio.Task[None] | None = None
+
+    @property
+    def stream_id(self) -> str:
+        """The feed's id."""
+        return self._delivery.stream_id
+
+    async def open(self, config: FeedConfig) -> bool:
+        """Create the feed; False when it is there with this configuration. Renews its lease from now on.
+
+        Raises InvalidInput, StreamExists, or LogUnavailable after ``timeout_s``.
+        """
+        async with self._in_time():
+            created = await self._delivery.create(config)
+        if config.lease_s is not None and self._renewer is None:
+            self._renewer = asyncio.create_task(self._renew(config.lease_s / RENEWALS_PER_LEASE))
+            self._renewer.add_done_callback(_log_failure)
+        return created
+
+    async def append(self, *events: Mapping[str, Any] | Event) -> list[Cursor]:
+        """Append all of these or none; they are in the log when it returns. Answers where they stand.
+
+        Raises InvalidEvent, InvalidInput (too many for one append), Busy (buffer), UnknownStream, StreamClosed,
+        StreamFull, EventTooLarge, or LogUnavailable after ``timeout_s``.
+        """
+        return await self.append_encoded([encoded(event) for event in events])
+
+    async def append_encoded(self, raws: Sequence[bytes]) -> list[Cursor]:
+        """As ``append``, of what ``encoded`` returned."""
+        if not raws:
+            return []
+        waiting = self._put(Waiting.for_an_answer(raws))
+        try:
+            async with self._in_time(waiting):
+                return await waiting.wait()
+        finally:
+            self._withdraw(waiting)
+
+    async def send(self, name: str, data: Any) -> Cursor:
+        """Append ``{"type": "data-<name>", "data": data}``."""
+        (cursor,) = await self.append({"type": f"data-{name}", "data": data})
+        return cursor
+
+    def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
+        """Let these be appended, all or none, when their turn comes. Needs a running loop.
+
+        Raises InvalidEvent, InvalidInput, Busy (buffer), StreamClosed; what happens later is told by ``flush``.
+        """
+        if events:
+            self._put(Waiting([encoded(event) for event in events], None))
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until all that was given before is in the log.
+
+        Raises (1) what an earlier ``append_nowait`` was refused with, (2) LogUnavailable when ``timeout_s`` (None: the
+        limits') did not suffice: it is still being sent.
+        """
+        async with self._in_time(timeout_s=timeout_s):
+            await self._all_given()
+
+    async def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> Cursor:
+        """Flush, then end the feed with this event (None: ``finish``). The same end again changes nothing.
+
+        Raises, and leaves the feed open, (1) InvalidEvent, (2) as ``flush``; or StreamClosed when it ended otherwise.
+        """
+        raw = encode_end({} if end is None else as_mapping(end))
+        self._is_closing = True
+        try:
+            async with self._in_time():
+                await self._all_given()
+                cursor = await self._delivery.close(raw)
+        except BaseException as error:
+            self._is_closing = False
+            if isinstance(error, StreamClosed):
+                self._over = error.detail
+            raise
+        self._over = "this writer has closed the feed"
+        await _end(self._renewer)
+        return cursor
+
+    async def aclose(self) -> None:
+        """End the writer's own tasks; in the log nothing is closed. Who still waits is told LogUnavailable."""
+        self._is_closing = True
+        await _end(self._sender)
+        await _end(self._renewer)
+        for waiting in (*self._under_way, *self._waiting):
+            if not waiting.is_settled:
+                self._settled(waiting)
+                self._dropped += 0 if waiting.answer else len(waiting.raws)
+                waiting.tell(LogUnavailable("the writer was ended before the log had answered"))
+        self._under_way = []
+        self._waiting.clear()
+
+    def statistics(self) -> WriterStatistics:
+        """What waits now and what was done so far."""
+        return WriterStatistics(
+            buffered_events=self._events,
+            buffered_bytes=self._bytes,
+            appended=self._appended,
+            appends=self._delivery.appends,
+            dropped=self._dropped,
+            retries=self._delivery.retries,
+        )
+
+    # -- giving
+
+    def _put(self, waiting: Waiting) -> Waiting:
+        if self._over is not None:
+            raise StreamClosed(self._over)
+        if self._is_closing:
+            raise StreamClosed("this writer takes nothing more: it is being closed")
+        if len(waiting.raws) > self._limits.batch_events:
+            raise InvalidInput(f"one append has at most {self._limits.batch_events} events")
+        events, size = self._events + len(waiting.raws), self._bytes + waiting.size
+        if self._events and (events > self._limits.buffer_events or size > self._limits.buffer_bytes):
+            raise Busy(f"the writer's buffer is full: {self._events} events wait")
+        self._events, self._bytes = events, size
+        self._enqueue(waiting)
+        return waiting
+
+    def _enqueue(self, waiting: Waiting) -> None:
+        self._waiting.append(waiting)
+        self._wake.set()
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send_all())
+            self._sender.add_done_callback(_log_failure)
+
+    def _withdraw(self, waiting: Waiting) -> None:
+        """Nobody waits for it any more; what was sent cannot be taken back."""
+        if not waiting.is_sent and waiting in self._waiting:
+            self._waiting.remove(waiting)
+            self._settled(waiting)
+
+    async def _all_given(self) -> None:
+        """Wait until everything given before now is settled; tell the error of append_nowait, once."""
+        if self._waiting or self._under_way:
+            marker = Waiting.for_an_answer(())
+            self._enqueue(marker)
+            try:
+                await marker.wait()
+            finally:
+                self._withdraw(marker)
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    @asynccontextmanager
+    async def _in_time(self, waiting: Waiting | None = None, timeout_s: float | None = None) -> AsyncIterator[None]:
+        limit_s = self._limits.timeout_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                yield
+        except TimeoutError:
+            sure = "" if waiting is None or waiting.is_sent else "; nothing was appended"
+            raise LogUnavailable(f"the log has not answered within {limit_s:g} s{sure}") from None
+
+    # -- sending
+
+    async def _send_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_at = loop.time()
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(max(0.0, next_at - loop.time()))
+            self._under_way = self._take()
+            if not self._under_way:
+                self._wake.clear()
+                continue
+            next_at = loop.time() + self._limits.pace_s
+            await self._deliver_joined(self._without_holes(self._under_way))
+            self._under_way = []
+
+    def _take(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        events = size = 0
+        while self._waiting:
+            events, size = events + len(self._waiting[0].raws), size + self._waiting[0].size
+            if batch and (events > self._limits.batch_events or size > self._limits.batch_bytes):
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _without_holes(self, batch: Sequence[Waiting]) -> list[Waiting]:
+        """The batch without what rule 5 holds back."""
+        if self._error is None:
+            return list(batch)
+        for waiting in batch:
+            if waiting.answer is None:
+                self._refuse(waiting, self._error)
+        return [waiting for waiting in batch if waiting.answer is not None]
+
+    async def _deliver_joined(self, batch: Sequence[Waiting]) -> None:
+        error = await self._deliver(batch)
+        if isinstance(error, StreamFull | EventTooLarge) and len(batch) > 1:
+            for waiting in batch:
+                for alone in self._without_holes([waiting]):
+                    await self._deliver_joined([alone])
+        elif error is not None:
+            for waiting in batch:
+                self._refuse(waiting, error)
+
+    async def _deliver(self, batch: Sequence[Waiting]) -> Exception | None:
+        """Append these in one call and answer them; an error is returned, and nobody told yet."""
+        raws = [raw for waiting in batch for raw in waiting.raws]
+        if raws and self._over is not None:
+            return StreamClosed(self._over)
+        for waiting in batch:
+            waiting.is_sent = True
+        try:
+            ids = await self._delivery.append(raws, is_wanted=lambda: is_wanted(batch)) if raws else []
+        except Exception as error:
+            if isinstance(error, StreamClosed):
+                self._over = error.detail
+            return error
+        self._appended += len(ids)
+        rest = iter(ids)
+        for waiting in batch:
+            self._settled(waiting)
+            waiting.tell([next(rest) for _ in waiting.raws])
+        return None
+
+    def _refuse(self, waiting: Waiting, error: Exception) -> None:
+        self._settled(waiting)
+        if waiting.answer is None:
+            self._error = self._error or error
+            self._dropped += len(waiting.raws)
+        else:
+            # What was refused before a flush is told by the flush, through its own error.
+            waiting.tell(error if waiting.raws else [])
+
+    def _settled(self, waiting: Waiting) -> None:
+        self._events -= len(waiting.raws)
+        self._bytes -= waiting.size
+        waiting.is_settled = True
+
+    # -- the lease
+
+    async def _renew(self, every_s: float) -> None:
+        wait_s = every_s
+        while self._over is None:
+            await asyncio.sleep(wait_s)
+            wait_s = every_s
+            try:
+                if not await self._delivery.renew():
+                    return
+            except LogUnavailable:
+                wait_s = min(every_s, _RENEW_AGAIN_S)
+            except Exception as error:
+                _log.warning("feed_not_renewed", stream=self.stream_id, error=type(error).__name__)
+
+
+def encoded(event: Mapping[str, Any] | Event) -> bytes:
+    """The bytes of an event to append. Raises InvalidEvent."""
+    return encode_published(as_mapping(event))
+
+
+def as_mapping(event: Mapping[str, Any] | Event) -> Any:
+    """An event as JSON would say it."""
+    return msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("feed_writer_failed", exc_info=error)

@@ -1,0 +1,236 @@
+"""What a feed was given by the program's threads and the log does not have yet: the hand-over to the loop's thread.
+
+Rules
+1. It is bounded in events and bytes, what is under way included. Beyond: refused, or dropped (the newest). What is
+   dropped in one place is counted there, and goes to the log as one ``data-dropped`` in that place.
+2. The loop is woken once for all that is given until it looks: a call is a lock and an append to a list.
+3. An error of the feed is told to one caller, the next one; what was lost through it counts as dropped. An error after
+   which nothing can be appended any more is told to every caller.
+4. Nobody waits here without a deadline.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from broadcaster.core.events import DataEvent, encode_event
+from broadcaster.errors import Busy, StreamClosed
+
+DROPPED_TYPE: Final = "data-dropped"
+
+
+class Put(Enum):
+    """What became of events that were given."""
+
+    TAKEN = "they wait for the log"
+    DROPPED = "there was no room"
+    FIRST_DROPPED = "there was no room, for the first time since nothing waited"
+
+
+class Given(NamedTuple):
+    """One event to append; a ``data-dropped`` (``own`` 0) stands for all ``events`` that it counts."""
+
+    raw: bytes
+    own: int = 1
+    events: int = 1
+
+    @classmethod
+    def dropped(cls, events: int) -> Given:
+        """What the stream is told of so many dropped events."""
+        return cls(encode_event(DataEvent(type=DROPPED_TYPE, data={"events": events})), 0, events)
+
+
+class Batch(NamedTuple):
+    """What is under way, and how many bytes are free again once it is settled."""
+
+    given: list[Given]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a feed is left: ended with this event, or (None) only left, for other writers to go on."""
+
+    end: Mapping[str, Any] | None
+
+
+class _Dropped:
+    """So many events were dropped at this place."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+
+class Buffer:
+    """Between the threads that give and the loop that takes; see the rules above."""
+
+    def __init__(self, *, max_events: int, max_bytes: int, wake: Callable[[], None]) -> None:
+        self.dropped = 0  # events that the log does not have, as far as is known
+        self.ending: Ending | None = None
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes | _Dropped] = deque()
+        self._bytes = 0  # waiting or under way
+        self._given = 0  # events and _Dropped that were ever put here
+        self._settled = 0  # of them, those in the log or refused
+        self._is_awake = False
+        self._is_dropping = False
+        self._error: Exception | None = None
+        self._over: Exception | None = None
+        self._over_is_told = False
+        self._has_ended = False
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Events and bytes that wait or are under way."""
+        return self._given - self._settled, self._bytes
+
+    # -- the program's threads
+
+    def put(self, raws: Sequence[bytes], *, drops: bool) -> Put:
+        """Take all of these or none. Raises the feed's error, StreamClosed, or Busy when full and not to drop."""
+        size = sum(map(len, raws))
+        with self._changed:
+            self._raise_error()
+            if self.ending is not None:
+                raise StreamClosed("this feed was closed here")
+            events = self._given - self._settled
+            # One that alone is more than the bound has room when nothing else waits.
+            if events and (events + len(raws) > self._max_events or self._bytes + size > self._max_bytes):
+                if not drops:
+                    raise Busy(f"the feed's buffer is full: {events} events wait")
+                return self._drop(len(raws))
+            self._waiting.extend(raws)
+            self._given += len(raws)
+            self._bytes += size
+            wakes, self._is_awake = not self._is_awake, True
+        if wakes:
+            self._wake()
+        return Put.TAKEN
+
+    def finish(self, ending: Ending) -> None:
+        """Nothing is given any more. The first ending counts."""
+        with self._changed:
+            self.ending = self.ending or ending
+            self._is_awake = True
+        self._wake()
+
+    def wait_settled(self, deadline: float) -> bool:
+        """Whether all that was given before is in the log or refused by ``deadline`` (monotonic)."""
+        with self._changed:
+            upto = self._given
+            return self._wait(lambda: self._settled >= upto, deadline)
+
+    def wait_ended(self, deadline: float) -> bool:
+        """Whether the feed is left, and ended if it was to, by ``deadline`` (monotonic)."""
+        with self._changed:
+            return self._wait(lambda: self._has_ended, deadline)
+
+    def raise_error(self) -> None:
+        """Tell the feed's error, if there is one that nobody was told."""
+        with self._changed:
+            if self._error is not None or not self._over_is_told:
+                self._raise_error()
+
+    # -- the loop
+
+    def take(self, *, most_events: int, most_bytes: int) -> Batch:
+        """The next events; an empty batch: nothing waits, and who gives next wakes the loop."""
+        with self._changed:
+            given: list[Given] = []
+            size = 0
+            while self._waiting and len(given) < most_events:
+                part = self._waiting[0]
+                if isinstance(part, bytes):
+                    if given and size + len(part) > most_bytes:
+                        break
+                    size += len(part)
+                    given.append(Given(part))
+                else:
+                    given.append(Given.dropped(part.events))
+                self._waiting.popleft()
+            self._is_awake = bool(given)
+            self._is_dropping = self._is_dropping and bool(given)
+            return Batch(given, size)
+
+    def settle(self, batch: Batch) -> None:
+        """These are in the log, or refused."""
+        with self._changed:
+            self._free(len(batch.given), batch.size)
+
+    def lose(self, given: Sequence[Given]) -> int:
+        """These are not in the log, or nobody knows. Answers for how many events they stand."""
+        with self._changed:
+            return self._lose(given)
+
+    def fail(self, error: Exception, *, is_over: bool = False) -> int:
+        """Refuse all that waits, and tell the error. Answers how many events were lost with it."""
+        with self._changed:
+            waiting = [Given(part) if isinstance(part, bytes) else Given.dropped(part.events) for part in self._waiting]
+            self._waiting.clear()
+            if is_over:
+                self._over = error
+            else:
+                self._error = self._error or error
+            self._free(len(waiting), sum(len(each.raw) for each in waiting if each.own))
+            return self._lose(waiting)
+
+    @property
+    def has_error(self) -> bool:
+        """Whether an error waits to be told."""
+        return self._error is not None or self._over is not None
+
+    def ended(self) -> None:
+        """The feed is left; nothing is taken any more."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    # -- under the lock
+
+    def _drop(self, events: int) -> Put:
+        last = self._waiting[-1] if self._waiting else None
+        if not isinstance(last, _Dropped):
+            last = _Dropped()
+            self._waiting.append(last)
+            self._given += 1
+        last.events += events
+        self.dropped += events
+        was_dropping, self._is_dropping = self._is_dropping, True
+        return Put.DROPPED if was_dropping else Put.FIRST_DROPPED
+
+    def _free(self, parts: int, size: int) -> None:
+        self._settled += parts
+        self._bytes -= size
+        self._changed.notify_all()
+
+    def _lose(self, given: Sequence[Given]) -> int:
+        # What was dropped at its place is counted already.
+        self.dropped += sum(each.own for each in given)
+        return sum(each.events for each in given)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if self._over is not None:
+            self._over_is_told = True
+            # A new one for each caller: a raised exception collects the frames that it went through.
+            raise copy.copy(self._over)
+
+    def _wait(self, is_so: Callable[[], bool], deadline: float) -> bool:
+        while not is_so():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._changed.wait(left_s)
+        return True

@@ -1,0 +1,198 @@
+"""A feed as a thread of the program sees it: calls return at once, a thread of ours carries the events to Redis.
+
+Rules
+1. ``send``, ``progress`` and ``append`` wait for nothing. ``flush``, ``close`` and the block's end wait for Redis, each
+   at most the publisher's ``timeout_s``.
+2. The block's end is the feed's: left in good order, ``finish``; by an exception, ``error`` (``publisher_failed``,
+   without the exception's text, which viewers have no right to); by KeyboardInterrupt, SystemExit and their like,
+   ``abort``. With ``close=False`` the feed goes on: another writer ends it.
+3. An error of the feed (closed, full, another's id) is raised by the next call, or at the block's end. When the block
+   is left by an exception, that one is raised and the feed's is logged.
+4. Redis away: while there is room events wait. Then, and for an end that cannot be told in time, the publisher's
+   ``on_full_buffer`` decides: "drop" logs it and lets the job go on, "raise" raises Busy or LogUnavailable. What waits
+   is delivered when Redis is back, for as long as the process lives.
+5. A forked child writes through a buffer and a connection of its own; a feed that its parent had opened it only leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from broadcaster.core.events import Abort, Error, Event, TerminalEvent
+from broadcaster.core.publishing import encode_end
+from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
+from broadcaster.library.logs import get_logger
+from broadcaster.library.writer import as_mapping, encoded
+from broadcaster.sync.buffer import Buffer, Ending, Put
+from broadcaster.sync.courier import LIMITS, PUBLISHER_FAILED
+
+FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedLimits:
+    """What a feed may hold and wait for, in seconds, events and bytes."""
+
+    timeout_s: float
+    drops: bool
+    buffer_events: int
+    buffer_bytes: int
+    max_event_bytes: int
+
+
+class FeedStatistics(NamedTuple):
+    """What waits now, and how many events were dropped, refused or given up so far."""
+
+    buffered_events: int
+    buffered_bytes: int
+    dropped: int
+
+
+class Feed:
+    """Made by ``Publisher.feed``, for any number of threads; see the rules above."""
+
+    def __init__(
+        self,
+        stream_id: str,
+        *,
+        carry: Callable[[], Buffer],
+        limits: FeedLimits,
+        closes: bool,
+        left: Callable[[Feed], None],
+    ) -> None:
+        self.id = stream_id
+        self._carry = carry
+        self._limits = limits
+        self._closes = closes
+        self._left = left
+        self._lock = threading.Lock()
+        self._buffer: Buffer | None = None
+        self._is_left = False
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._leave(None)
+            return
+        end = FAILED if isinstance(error, Exception) else Abort(reason="cancelled")
+        try:
+            self._leave(end)
+        except Exception as failure:
+            _log.warning("feed_failed_too", stream=self.id, error=str(failure))
+
+    def send(self, name: str, data: Any) -> None:
+        """Append ``{"type": "data-<name>", "data": data}``. Raises as ``append``."""
+        self.append({"type": f"data-{name}", "data": data})
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Append a ``data-progress``, which page and command line draw as a bar. Raises as ``append``."""
+        told = {"done": done, "total": total, "message": message}
+        self.send("progress", {name: value for name, value in told.items() if value is not None})
+
+    def append(self, *events: Mapping[str, Any] | Event) -> None:
+        """Give these (at most 999), all or none, to the log; returns at once.
+
+        Raises InvalidEvent, EventTooLarge; StreamClosed after the feed's end; what an earlier event was refused with;
+        Busy when too much waits and the publisher does not drop.
+        """
+        raws = [encoded(event) for event in events]
+        if len(raws) >= LIMITS.batch_events:
+            raise InvalidInput(f"one append has at most {LIMITS.batch_events - 1} events")
+        for raw in raws:
+            if len(raw) > self._limits.max_event_bytes:
+                raise EventTooLarge(
+                    f"the event has {len(raw)} bytes; one event has at most {self._limits.max_event_bytes}"
+                )
+        if raws and self._open().put(raws, drops=self._limits.drops) is Put.FIRST_DROPPED:
+            _log.warning("feed_events_dropped", stream=self.id, buffered_events=self.statistics().buffered_events)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until all that was given is in the log, at most ``timeout_s`` (None: the publisher's).
+
+        Raises what an event was refused with, or LogUnavailable: it is still being sent.
+        """
+        if self._buffer is None:
+            return
+        limit_s = self._limits.timeout_s if timeout_s is None else timeout_s
+        is_in_time = self._buffer.wait_settled(time.monotonic() + limit_s)
+        self._buffer.raise_error()
+        if not is_in_time:
+            raise LogUnavailable(f"the log has not answered within {limit_s:g} s; it is still being sent to")
+
+    def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> None:
+        """End the feed now, with this event (None: ``finish``); the end of its block does nothing more.
+
+        Raises InvalidEvent, what an event was refused with, StreamClosed when it has ended otherwise; LogUnavailable
+        after ``timeout_s`` when the publisher does not drop.
+        """
+        encode_end({} if end is None else as_mapping(end))
+        self._leave(end, closes=True)
+
+    def statistics(self) -> FeedStatistics:
+        """What waits now, and what was lost so far, in this process."""
+        buffer = self._buffer
+        return FeedStatistics(0, 0, 0) if buffer is None else FeedStatistics(*buffer.waiting, buffer.dropped)
+
+    # -- for the publisher
+
+    def begin_to_leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool) -> Buffer | None:
+        """Give nothing more, and have the feed ended; the buffer to wait for, None when it was left before."""
+        with self._lock:
+            was_left, self._is_left = self._is_left, True
+        if was_left:
+            return None
+        buffer = self._buffer or self._opened()
+        buffer.finish(Ending(as_mapping(end or {}) if closes else None))
+        self._left(self)
+        return buffer
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process writes to it."""
+        return self._buffer is not None and not self._is_left
+
+    @property
+    def closes(self) -> bool:
+        """Whether leaving it ends it."""
+        return self._closes
+
+    def begin_anew(self) -> None:
+        """In a forked child: what the parent has opened is the parent's to end (rule 5)."""
+        self._lock = threading.Lock()
+        if self._buffer is not None:
+            self._buffer = None
+            self._closes = False
+
+    def _open(self) -> Buffer:
+        return self._buffer or self._opened()
+
+    def _opened(self) -> Buffer:
+        with self._lock:
+            if self._buffer is None:
+                self._buffer = self._carry()
+            return self._buffer
+
+    def _leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool | None = None) -> None:
+        deadline = time.monotonic() + self._limits.timeout_s
+        buffer = self.begin_to_leave(end, closes=self._closes if closes is None else closes)
+        if buffer is None:
+            return
+        is_in_time = buffer.wait_ended(deadline)
+        buffer.raise_error()
+        if is_in_time:
+            return
+        if not self._limits.drops:
+            raise LogUnavailable(f"the log has not answered within {self._limits.timeout_s:g} s; it is still sent to")
+        _log.warning("feed_end_waits", stream=self.id, buffered_events=self.statistics().buffered_events)

@@ -1,0 +1,82 @@
+"""The one thread of a process on which its publishers' event loop runs.
+
+Rules
+1. It starts at its first use, is a daemon and never ends: a process must be able to end whatever Redis does.
+2. A forked child has the object and not the thread: it gets a thread of its own at its next use. The parent's loop is
+   kept and never touched: its selector and sockets are shared with the parent, and closing them would reach into it.
+3. Names are looked up on the thread itself, not in an executor: at the interpreter's end executors take nothing more,
+   and that is when a short script's first connection is made. Nobody but publishers waits for this loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+THREAD_NAME = "broadcaster-sync"
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    async def getaddrinfo(
+        self,
+        host: str | bytes | None,
+        port: str | bytes | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """Rule 3."""
+        return socket.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
+
+class LoopThread:
+    """A loop that runs on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = _Loop()
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        thread.start()
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Run this on the loop, soon. From any thread."""
+        self._loop.call_soon_threadsafe(call)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+
+class _Process:
+    """What this process has; reset in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._of_parents: list[LoopThread] = []
+
+    def loop_thread(self) -> LoopThread:
+        with self._lock:
+            if self._thread is None:
+                self._thread = LoopThread()
+            return self._thread
+
+    def begin_anew(self) -> None:
+        self._lock = threading.Lock()
+        if self._thread is not None:
+            self._of_parents.append(self._thread)
+            self._thread = None
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.begin_anew)
+
+
+def loop_thread() -> LoopThread:
+    """This process's thread, started at the first call."""
+    return _process.loop_thread()

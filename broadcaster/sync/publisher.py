@@ -1,0 +1,281 @@
+"""``sync.Publisher``: feeds for programs without an event loop.
+
+    publisher = sync.Publisher.from_url("redis://localhost:6379")        # once in a program, at import if you like
+
+    with publisher.feed("job-42") as feed:                               # in the job
+        feed.progress(3, 10, "rendering")
+
+Rules
+1. Nothing is opened before the first event; then one thread of this process carries the events of all its publishers.
+   A forked child (Celery's prefork, multiprocessing) begins anew with a thread and connections of its own.
+2. No call waits longer than ``timeout_s`` in all, whatever Redis does; nor does the end of the process.
+3. At ``close``, and at the end of the process, feeds that are still open are flushed and end with ``abort`` (reason
+   ``publisher_closed``): nobody has said that they are whole. A killed process ends nothing: viewers learn of it by
+   the lease (``error``, ``writer_lost``). A child of ``multiprocessing`` ends without a word: leave its blocks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from broadcaster.core.events import Abort
+from broadcaster.core.publishing import check_writable
+from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
+from broadcaster.library.logs import get_logger
+from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
+from broadcaster.settings import Settings, told
+from broadcaster.sync.buffer import Buffer
+from broadcaster.sync.feed import Feed, FeedLimits
+from broadcaster.sync.session import Session
+
+LOCAL_TENANT: Final = "local"
+TIMEOUT_S: Final = 2.0
+# Twice the library's: a job may hold the interpreter for long, and a false alarm ends its feed for good.
+LEASE_S: Final = 30.0
+BUFFER_EVENTS: Final = 10_000
+BUFFER_BYTES: Final = 8 * 2**20
+UNSAID: Final = Abort(reason="publisher_closed")
+
+_log = get_logger(__name__)
+
+
+class Publisher:
+    """For any number of threads and feeds; see the rules above. Errors are those of `broadcaster.errors`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        tenant: str = LOCAL_TENANT,
+        timeout_s: float = TIMEOUT_S,
+        on_full_buffer: Literal["drop", "raise"] = "drop",
+        buffer_events: int = BUFFER_EVENTS,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
+        """Opens nothing. ``buffer_events`` and ``buffer_bytes`` bound what waits for Redis, feed by feed."""
+        self._settings = settings
+        self._tenant = tenant
+        self._limits = FeedLimits(
+            timeout_s=timeout_s,
+            drops=on_full_buffer == "drop",
+            buffer_events=buffer_events,
+            buffer_bytes=buffer_bytes,
+            max_event_bytes=settings.max_event_bytes,
+        )
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._of_parents: list[Session] = []
+        self._made: weakref.WeakSet[Feed] = weakref.WeakSet()
+        self._feeds: set[Feed] = set()  # open here
+        self._is_closed = False
+        _process.know(self)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        tenant: str = LOCAL_TENANT,
+        timeout_s: float = TIMEOUT_S,
+        on_full_buffer: Literal["drop", "raise"] = "drop",
+        buffer_events: int = BUFFER_EVENTS,
+        buffer_bytes: int = BUFFER_BYTES,
+        **settings: Any,
+    ) -> Self:
+        """Over the Redis at ``redis://``, ``rediss://`` or ``unix://``. Opens nothing.
+
+        Other settings come from the environment (``BROADCASTER_*``, as a server's do) or, first, from keywords.
+        Raises TypeError for a keyword that is no setting, SetupError for a value that it cannot have.
+        """
+        if unknown := sorted(settings.keys() - Settings.model_fields.keys()):
+            raise TypeError(f"no such setting: {', '.join(unknown)}")
+        try:
+            read = Settings(redis_url=url, **settings)
+        except (ValidationError, SettingsError) as error:
+            raise SetupError(told(error)) from None
+        return cls(
+            read,
+            tenant=tenant,
+            timeout_s=timeout_s,
+            on_full_buffer=on_full_buffer,
+            buffer_events=buffer_events,
+            buffer_bytes=buffer_bytes,
+        )
+
+    def feed(
+        self,
+        id: str,
+        *,
+        close: bool = True,
+        retention_s: float | None = None,
+        max_events: int | None = None,
+        max_bytes: int | None = None,
+        on_full: Literal["refuse", "trim"] = "refuse",
+        metadata: Mapping[str, Any] | None = None,
+        lease_s: float | None = LEASE_S,
+    ) -> Feed:
+        """The feed of this id, created at its first event or at the beginning of its block. Waits for nothing.
+
+        ``close``: whether its block's end ends it. ``lease_s``: after so many seconds without a word of any writer it
+        ends with ``error`` (``writer_lost``); None: never. The rest as with ``PUT /v1/streams/{id}``: None is the
+        default of the settings. Raises InvalidInput; StreamClosed after ``close``.
+        """
+        config = FeedConfig(
+            retention_s=retention_s,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            on_full=on_full,
+            metadata=dict(metadata or {}),
+            lease_s=lease_s,
+        )
+        _check(config)
+        if self._is_closed:
+            raise StreamClosed("this publisher was closed")
+        feed = Feed(
+            id,
+            carry=lambda: self._carry(feed, config),
+            limits=self._limits,
+            closes=close,
+            left=self._forget,
+        )
+        self._made.add(feed)
+        return feed
+
+    def close(self) -> None:
+        """End every open feed (rule 3) and the connections, within ``timeout_s``. Idempotent.
+
+        Raises the first error of a feed that nobody was told of; LogUnavailable when events were left and the
+        publisher does not drop.
+        """
+        deadline = time.monotonic() + self._limits.timeout_s
+        self.end_in_time(self.begin_to_end(), deadline)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            _log.warning("publisher_failed_too", error=str(failure))
+
+    def begin_to_end(self) -> list[tuple[Feed, Buffer]]:
+        """Have every open feed ended; what to wait for."""
+        self._is_closed = True
+        leaving = [(feed, feed.begin_to_leave(UNSAID, closes=feed.closes)) for feed in tuple(self._feeds)]
+        return [(feed, buffer) for feed, buffer in leaving if buffer is not None]
+
+    def end_in_time(self, leaving: Iterable[tuple[Feed, Buffer]], deadline: float) -> None:
+        """Wait for them until ``deadline`` (monotonic), then end the connections. Raises as ``close``."""
+        failures: list[Exception] = []
+        for feed, buffer in leaving:
+            is_in_time = buffer.wait_ended(deadline)
+            try:
+                buffer.raise_error()
+            except Exception as error:
+                failures.append(error)
+            if not is_in_time:
+                _log.warning("feed_events_lost", stream=feed.id, events=feed.statistics().buffered_events)
+                if not self._limits.drops:
+                    failures.append(LogUnavailable("the log has not answered in time: events are lost"))
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close(deadline)
+        _process.forget(self)
+        if failures:
+            raise failures[0]
+
+    def begin_anew(self) -> None:
+        """In a forked child: nothing of the parent's is used, or closed."""
+        self._lock = threading.Lock()
+        if self._session is not None:
+            self._of_parents.append(self._session)
+            self._session = None
+        for feed in self._made:
+            feed.begin_anew()
+        self._feeds = set()
+
+    @property
+    def timeout_s(self) -> float:
+        """The longest that a call waits."""
+        return self._limits.timeout_s
+
+    def _forget(self, feed: Feed) -> None:
+        self._feeds.discard(feed)
+
+    def _carry(self, feed: Feed, config: FeedConfig) -> Buffer:
+        with self._lock:
+            if self._is_closed:
+                raise StreamClosed("this publisher was closed")
+            if self._session is None:
+                self._session = Session(self._settings, tenant=self._tenant)
+                _process.remember(self)
+            self._feeds.add(feed)
+            return self._session.carry(
+                feed.id, config, max_events=self._limits.buffer_events, max_bytes=self._limits.buffer_bytes
+            )
+
+
+class _Process:
+    """The publishers of this process: what a fork begins anew, and what its end must end."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakSet[Publisher] = weakref.WeakSet()
+        self._opened: set[Publisher] = set()
+
+    def know(self, publisher: Publisher) -> None:
+        self._known.add(publisher)
+
+    def remember(self, publisher: Publisher) -> None:
+        self._opened.add(publisher)
+
+    def forget(self, publisher: Publisher) -> None:
+        self._opened.discard(publisher)
+
+    def begin_anew(self) -> None:
+        for publisher in self._known:
+            publisher.begin_anew()
+        self._opened.clear()
+
+    def end(self) -> None:
+        """Side by side, so that the process waits for one time limit and not for their sum."""
+        ending = [(publisher, publisher.begin_to_end()) for publisher in self._opened]
+        deadline = time.monotonic() + max((publisher.timeout_s for publisher, _ in ending), default=0.0)
+        for publisher, leaving in ending:
+            try:
+                publisher.end_in_time(leaving, deadline)
+            except Exception as error:
+                _log.warning("feed_failed_untold", error=str(error))
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.begin_anew)
+atexit.register(_process.end)
+
+
+def _check(config: FeedConfig) -> None:
+    for name in ("retention_s", "max_events", "max_bytes"):
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise InvalidInput(f"{name} must be greater than 0")
+    if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= MAX_LEASE_S:
+        raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {MAX_LEASE_S:g}, or None")
+    try:
+        check_writable(dict(config.metadata))
+    except ValueError as error:
+        raise InvalidInput(f"metadata: {error}") from error

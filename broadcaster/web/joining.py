@@ -1,0 +1,78 @@
+"""How a viewer comes to its stream, whoever drives it: an SSE response, or a reader inside this process.
+
+Rules
+1. A stream is found by its meta, which tells whose it is; one that is not there yet may be waited for.
+2. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason
+from broadcaster.dialects import NATIVE, Encoder
+from broadcaster.errors import Busy, UnknownStream
+from broadcaster.hub.hub import Refused
+from broadcaster.hub.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
+from broadcaster.log.streams import Meta
+from broadcaster.web.services import Services
+
+# How often a stream that nobody has created yet is looked for. Creation is told to nobody, and is rarely far away.
+LOOK_AGAIN_S: Final = 0.25
+
+
+async def find_stream(services: Services, stream_id: str, *, tenant: str, wait_s: float) -> Meta:
+    """The stream's meta, also of one created within ``wait_s``. Raises UnknownStream, LogUnavailable, Busy."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return await services.feeds.get(stream_id, tenant=tenant)
+        except UnknownStream:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise
+        try:
+            async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
+                await services.draining.wait()
+        except TimeoutError:
+            continue
+        raise Busy("this front-end is draining")
+
+
+async def join_stream(
+    services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder = NATIVE
+) -> Viewer | Refused | Finished:
+    """A viewer of the stream after ``cursor``, to be driven at once.
+
+    Refused: the log has expired, this block is all that is left of it (rule 2). Finished: there is no more to come.
+    Raises UnknownStream when even the end is forgotten, and what `Hub.join` raises.
+    """
+    if meta.is_over and (await services.streams.tails([meta.id]))[0].last is None:
+        return _expired(services, meta, cursor=cursor, encoder=encoder)
+    # Nobody waits for a worker to take a feed.
+    status = "queued" if meta.kind == "generation" else "running"
+    return await services.hub.join(
+        meta.id, cursor=cursor, timeout_s=services.log_timeout_s, encoder=encoder, status=status
+    )
+
+
+def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder) -> Refused | Finished:
+    """What is still known of a stream whose log is gone: that there was something, and how it ended."""
+    if meta.terminal is None or meta.terminal_id is None:
+        raise UnknownStream("the stream is kept no longer")
+    end = meta.terminal_id
+    if cursor == end:
+        return Finished(end)
+    blocks = [encoder.hello(meta.id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())]
+    seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
+    if seen_seq + 1 < end.seq:
+        before_end = Cursor(end.epoch, end.seq - 1)
+        blocks.append(encoder.gap(Gap(GapReason.EXPIRED, before_end, seen_seq + 1, before_end.seq)))
+    blocks.append(encoder.frame(Entry(end.epoch, end.seq, meta.terminal)))
+    return Refused(StopReason.TERMINAL, b"".join(blocks))

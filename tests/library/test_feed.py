@@ -1,0 +1,193 @@
+"""A feed lives as long as its block, and ends as the block ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from broadcaster import Broadcaster
+from broadcaster.core.events import TextDelta, TextStart
+from broadcaster.errors import InvalidEvent, InvalidInput, SetupError, StreamClosed, StreamExists, StreamFull
+from broadcaster.library.feed import OpenFeed
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.streams import Streams
+from broadcaster.settings import Settings
+from tests.library.support import raw_events, until_in_the_log
+
+PROGRESS = b'{"type":"data-progress","data":{"done":1,"total":3,"message":"rendering"}}'
+
+
+async def test_a_block_left_in_good_order_finishes_its_feed(broadcaster: Broadcaster, connection: LogConnection):
+    async with broadcaster.feed("job", metadata={"by": "test"}, retention_s=60) as feed:
+        first = await feed.progress(1, 3, "rendering")
+        places = await feed.append({"type": "text-start", "id": "0"}, TextDelta(id="0", delta="hi"))
+        assert [first.seq, *(place.seq for place in places)] == [1, 2, 3]
+    assert await raw_events(connection, "job") == [
+        PROGRESS,
+        b'{"type":"text-start","id":"0"}',
+        b'{"type":"text-delta","id":"0","delta":"hi"}',
+        b'{"type":"finish"}',
+    ]
+    meta = await Streams(connection).meta("job")
+    assert meta is not None
+    assert (meta.kind, meta.retention_ms, meta.request) == ("feed", 60_000, {"metadata": {"by": "test"}})
+    assert feed.end is not None
+    assert feed.end.seq == 4
+
+
+async def test_an_exception_becomes_an_error_without_its_text_and_is_raised(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    with pytest.raises(ValueError, match="password=hunter2"):
+        async with broadcaster.feed("job") as feed:
+            feed.append_nowait({"type": "data-x", "data": 1})
+            raise ValueError("password=hunter2")
+    event, end = await raw_events(connection, "job")
+    assert event == b'{"type":"data-x","data":1}'
+    assert b'"code":"publisher_failed"' in end
+    assert b"hunter2" not in end
+
+
+async def test_a_cancelled_block_ends_its_feed_with_abort(broadcaster: Broadcaster, connection: LogConnection):
+    async def run() -> None:
+        async with broadcaster.feed("job") as feed:
+            await feed.send("x", 1)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(run())
+    await until_in_the_log(connection, "job", 1)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert (await raw_events(connection, "job"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+
+
+async def test_one_of_several_writers_leaves_the_feed_open(broadcaster: Broadcaster, connection: LogConnection):
+    async with broadcaster.feed("job", close=False) as one:
+        one.append_nowait({"type": "data-x", "data": 1})
+    with pytest.raises(ValueError, match="mine"):
+        async with broadcaster.feed("job", close=False) as two:
+            two.append_nowait({"type": "data-x", "data": 2})
+            raise ValueError("mine")
+    async with broadcaster.feed("job") as last:
+        await last.send("x", 3)
+    events = await raw_events(connection, "job")
+    assert events == [*(b'{"type":"data-x","data":%d}' % n for n in (1, 2, 3)), b'{"type":"finish"}']
+
+
+async def test_its_own_end_is_the_only_one(broadcaster: Broadcaster, connection: LogConnection):
+    async with broadcaster.feed("job") as feed:
+        await feed.close({"type": "error", "errorText": "the disk is full", "code": "disk_full"})
+        with pytest.raises(StreamClosed):
+            await feed.send("x", 1)
+    assert await raw_events(connection, "job") == [
+        b'{"type":"error","errorText":"the disk is full","code":"disk_full"}'
+    ]
+
+
+async def test_what_cannot_be_published_is_refused_at_its_caller(broadcaster: Broadcaster, connection: LogConnection):
+    async with broadcaster.feed("job") as feed:
+        for event in ({"type": "hub.bye"}, {"type": "finish"}, {"type": "text-dleta"}, {"type": "data-x", "data": {1}}):
+            with pytest.raises(InvalidEvent):
+                await feed.append(event)
+            with pytest.raises(InvalidEvent):
+                feed.append_nowait(event)
+    assert await raw_events(connection, "job") == [b'{"type":"finish"}']
+
+
+async def test_what_was_refused_unseen_is_raised_at_the_end_of_the_block(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    with pytest.raises(StreamFull):
+        async with broadcaster.feed("job", max_events=2) as feed:
+            for number in range(3):
+                feed.append_nowait({"type": "data-x", "data": number})
+                await feed.flush() if number < 2 else None
+    assert b'"code":"stream_full"' in (await raw_events(connection, "job"))[-1]
+
+
+async def test_the_jobs_own_exception_wins_over_what_the_feed_could_not_be_told(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    with pytest.raises(ValueError, match="mine"):
+        async with broadcaster.feed("job", max_events=2) as feed:
+            await feed.append(TextStart(id="0"), TextDelta(id="0", delta="hi"))
+            feed.append_nowait(TextDelta(id="0", delta="too much"))
+            raise ValueError("mine")
+    assert b'"code":"publisher_failed"' in (await raw_events(connection, "job"))[-1]
+
+
+async def test_an_id_that_is_taken_otherwise_is_refused(broadcaster: Broadcaster):
+    async with broadcaster.feed("job", max_events=10):
+        with pytest.raises(StreamExists):
+            async with broadcaster.feed("job", max_events=11):
+                pass
+    with pytest.raises(InvalidInput, match="gen_"):
+        async with broadcaster.feed("gen_1"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "options", [{"retention_s": -1}, {"retention_s": "60"}, {"on_full": "drop"}, {"max_events": 0}, {"metadata": "x"}]
+)
+async def test_options_are_held_to_the_rules_of_http(broadcaster: Broadcaster, options: Any):
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        broadcaster.feed("job", **options)
+
+
+async def test_a_feed_has_a_lease_unless_it_is_refused(broadcaster: Broadcaster, connection: LogConnection):
+    lease = connection.keys.lease
+    async with broadcaster.feed("kept"), broadcaster.feed("free", lease_s=None), broadcaster.feed("short", lease_s=2):
+        assert 14_000 < await connection.redis.pttl(lease("kept")) <= 15_000
+        assert not await connection.redis.exists(lease("free"))
+        assert 1000 < await connection.redis.pttl(lease("short")) <= 2000
+
+
+async def test_a_feed_whose_broadcaster_closes_ends_with_abort_and_its_block_hears_of_it(connection: LogConnection):
+    broadcaster = Broadcaster.from_url(connection.url)
+    with pytest.raises(StreamClosed, match="closed while this feed was open"):
+        async with broadcaster.feed("job") as feed:
+            feed.append_nowait({"type": "data-x", "data": 1})
+            await broadcaster.aclose()
+    assert await raw_events(connection, "job") == [
+        b'{"type":"data-x","data":1}',
+        b'{"type":"abort","reason":"cancelled"}',
+    ]
+    assert broadcaster.statistics() == (0, 0, 0)
+
+
+async def test_a_feeds_block_runs_once_and_its_feed_is_written_to_inside_it(broadcaster: Broadcaster):
+    feed: OpenFeed = broadcaster.feed("job")
+    with pytest.raises(RuntimeError, match="inside"):
+        await feed.send("x", 1)
+    async with feed:
+        pass
+    with pytest.raises(RuntimeError, match="once"):
+        async with feed:
+            pass
+
+
+async def test_publishing_starts_no_front_end(broadcaster: Broadcaster):
+    before = asyncio.all_tasks()
+    async with broadcaster.feed("job", lease_s=None) as feed:
+        await feed.send("x", 1)
+    assert len(asyncio.all_tasks() - before) == 1  # what holds the connection
+
+
+def test_nothing_is_opened_by_making_one():
+    Broadcaster.from_url("redis://nowhere.invalid:1")
+
+
+def test_a_keyword_that_is_no_setting_is_told(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(TypeError, match="retention_seconds"):
+        Broadcaster.from_url("redis://localhost", retention_seconds=5)
+    with pytest.raises(SetupError, match="BROADCASTER_RETENTION_S"):
+        Broadcaster.from_url("redis://localhost", retention_s=-5)
+    with pytest.raises(SetupError, match="BROADCASTER_REDIS_URL") as refused:
+        Broadcaster.from_url("http://user:hunter2@localhost")
+    assert "hunter2" not in str(refused.value)
+    monkeypatch.delenv("BROADCASTER_REDIS_URL", raising=False)
+    with pytest.raises(SetupError, match="from_url"):
+        Broadcaster(Settings())

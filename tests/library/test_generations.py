@@ -1,0 +1,71 @@
+"""Answers asked for inside a process, held to the rules of HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broadcaster import Broadcaster
+from broadcaster.errors import IdempotencyMismatch, InvalidInput, UnknownModel, UnknownStream, WebhookNotAllowed
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.streams import Streams
+
+MESSAGES = ({"role": "user", "content": "Why?"},)
+
+
+async def test_an_answer_is_asked_for_looked_at_stopped_and_read(broadcaster: Broadcaster, connection: LogConnection):
+    generation_id = await broadcaster.start("Why?", system="Be brief.", max_tokens=9, metadata={"chat": 1})
+    generation = await broadcaster.get(generation_id)
+    assert (generation.status, generation.prompt, generation.metadata) == ("queued", "Why?", {"chat": 1})
+    meta = await Streams(connection).meta(generation_id)
+    assert meta is not None
+    assert meta.request == {
+        "messages": [{"role": "user", "content": "Why?"}],
+        "system": "Be brief.",
+        "max_tokens": 9,
+        "metadata": {"chat": 1},
+    }
+    await broadcaster.stop(generation_id)
+    await broadcaster.stop(generation_id)
+    assert (await broadcaster.get(generation_id)).status == "aborted"
+    (end,) = [event async for event in broadcaster.events(generation_id)]
+    assert end.type == "abort"  # type: ignore[union-attr]
+
+
+async def test_the_same_key_asks_once(broadcaster: Broadcaster):
+    one = await broadcaster.start(messages=MESSAGES, idempotency_key="k")
+    assert await broadcaster.start(messages=MESSAGES, idempotency_key="k") == one
+    with pytest.raises(IdempotencyMismatch):
+        await broadcaster.start("Something else", idempotency_key="k")
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "told"),
+    [
+        ({}, InvalidInput, "exactly one of prompt and messages"),
+        ({"prompt": "a", "messages": MESSAGES}, InvalidInput, "exactly one"),
+        ({"prompt": "a", "temprature": 1}, InvalidInput, "temprature"),
+        ({"prompt": "a", "max_tokens": "9"}, InvalidInput, "max_tokens"),
+        ({"prompt": "a", "metadata": {"x": float("nan")}}, InvalidInput, "NaN"),
+        ({"prompt": "a", "model": "nobodys"}, UnknownModel, "route"),
+        ({"prompt": "a", "webhook": {"url": "https://example.com/"}}, WebhookNotAllowed, "webhook"),
+        ({"prompt": "a", "stream": True}, TypeError, "events"),
+        ({"prompt": "a", "idempotency_key": "é"}, InvalidInput, "idempotency_key"),
+        ({"prompt": "a", "idempotency_key": ""}, InvalidInput, "idempotency_key"),
+    ],
+)
+async def test_what_http_refuses_is_refused(
+    broadcaster: Broadcaster, asked: dict[str, Any], error: type[Exception], told: str
+):
+    with pytest.raises(error, match=told):
+        await broadcaster.start(**asked)
+
+
+async def test_another_tenants_answer_is_unknown(broadcaster: Broadcaster, connection: LogConnection):
+    generation_id = await broadcaster.start("Why?")
+    async with Broadcaster.from_url(connection.url, tenant="acme") as other:
+        with pytest.raises(UnknownStream):
+            await other.get(generation_id)
+        with pytest.raises(UnknownStream):
+            await other.stop(generation_id)

@@ -1,0 +1,216 @@
+"""Redis away in the middle of writing and reading: nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from broadcaster import Broadcaster, Cursor
+from broadcaster.client.errors import GaveUp
+from broadcaster.client.stream import EntryReceived, GapReceived
+from broadcaster.errors import LogUnavailable
+from broadcaster.library.feed import CANCELLED_S
+from broadcaster.log.connect import LogConnection
+from tests.support.cutting_relay import Moment, open_cutting_relay
+from tests.support.log_world import until
+from tests.support.valkey import ValkeyServer, start_valkey
+
+COUNT = 40
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with start_valkey(tmp_path, port=0, appendonly=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def broadcaster(server: ValkeyServer) -> AsyncIterator[Broadcaster]:
+    async with Broadcaster.from_url(server.url, redis_timeout_s=0.5, drain_s=0) as opened:
+        yield opened
+
+
+class Watched:
+    """A reader that keeps what it was given."""
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        self.numbers: list[int] = []
+        self.cursors: list[Cursor] = []
+        self.gaps: list[GapReceived] = []
+        self.end = ""
+        self._broadcaster = broadcaster
+        self.task = asyncio.create_task(self._read())
+
+    async def until(self, count: int) -> None:
+        """Until it has so many numbers."""
+        await until(lambda: len(self.numbers) >= count, DEADLINE_S)
+
+    async def _read(self) -> None:
+        async for event in self._broadcaster.events("job", wait_s=DEADLINE_S):
+            if isinstance(event, GapReceived):
+                self.gaps.append(event)
+            else:
+                self.cursors.append(event.cursor)
+                if event.type == "data-n":
+                    self.numbers.append(event.data)
+                self.end = event.type
+
+
+class Writing:
+    """A writer that appends number after number, and says how often it had to repeat itself."""
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        self._feed = broadcaster.feed("job")
+        self.task = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        async with self._feed:
+            for number in range(COUNT):
+                await self._feed.send("n", number)
+
+    @property
+    def retries(self) -> int:
+        return self._feed.statistics().retries
+
+
+async def is_whole(watched: Watched, writing: Writing) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        await writing.task
+        await watched.task
+    assert watched.numbers == list(range(COUNT))
+    assert watched.cursors == sorted(set(watched.cursors))
+    assert watched.gaps == []
+    assert watched.end == "finish"
+
+
+async def test_redis_killed_and_started_again_under_writer_and_reader(
+    broadcaster: Broadcaster, server: ValkeyServer
+) -> None:
+    watched, writing = Watched(broadcaster), Writing(broadcaster)
+    for seen in (5, 20):
+        await watched.until(seen)
+        retries = writing.retries
+        await asyncio.to_thread(server.kill)
+        await until(partial(_is_above, writing, retries), DEADLINE_S)
+        await asyncio.to_thread(server.start)
+    await is_whole(watched, writing)
+
+
+def _is_above(writing: Writing, retries: int) -> bool:
+    return writing.retries > retries
+
+
+async def test_redis_paused_for_longer_than_its_answers_may_take(
+    broadcaster: Broadcaster, server: ValkeyServer
+) -> None:
+    watched, writing = Watched(broadcaster), Writing(broadcaster)
+    await watched.until(5)
+    server.pause()
+    await until(lambda: writing.retries >= 2, DEADLINE_S)
+    server.resume()
+    await is_whole(watched, writing)
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+async def test_a_connection_that_breaks_under_an_append_doubles_nothing(
+    connection: LogConnection, moment: Moment
+) -> None:
+    async with (
+        open_cutting_relay(connection.url) as relay,
+        Broadcaster.from_url(relay.url, redis_timeout_s=1) as broadcaster,
+    ):
+        watched, writing = Watched(broadcaster), Writing(broadcaster)
+        for seen in (3, 10, 20):
+            await watched.until(seen)
+            relay.cut_at(b'"type":"data-n"', moment)
+        await is_whole(watched, writing)
+
+
+async def test_a_reader_holds_its_cursor_while_redis_is_away_and_gives_up_in_the_end(
+    broadcaster: Broadcaster, server: ValkeyServer
+) -> None:
+    async with broadcaster.feed("job", close=False) as feed:
+        cursor = await feed.send("n", 0)
+    async with aclosing(broadcaster.events("job", give_up_after_s=1.0)) as events:
+        first = await anext(events)
+        assert isinstance(first, EntryReceived)
+        server.kill()
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(GaveUp) as gave_up:
+                await anext(events)
+    assert gave_up.value.cursor == first.cursor == cursor
+    server.start()
+    async with broadcaster.feed("job") as feed:
+        await feed.send("n", 1)
+    rest = [event async for event in broadcaster.events("job", after=cursor)]
+    assert [event.data for event in rest if isinstance(event, EntryReceived)] == [1, None]
+
+
+async def test_a_writer_is_told_within_its_time_and_its_block_ends(
+    broadcaster: Broadcaster, server: ValkeyServer
+) -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(LogUnavailable):
+        async with broadcaster.feed("job", timeout_s=0.5) as feed:
+            await feed.send("n", 0)
+            server.kill()
+            begun = loop.time()
+            await feed.send("n", 1)
+    # Its own time, and once more to end the feed.
+    assert loop.time() - begun < 3
+    with pytest.raises(LogUnavailable):
+        async with broadcaster.feed("other", timeout_s=0.2):
+            pass
+
+
+async def test_a_cancelled_writer_ends_soon_though_redis_is_away(
+    broadcaster: Broadcaster, server: ValkeyServer
+) -> None:
+    is_away = asyncio.Event()
+
+    async def run() -> None:
+        async with broadcaster.feed("job", timeout_s=DEADLINE_S) as feed:
+            await feed.send("n", 0)
+            server.kill()
+            is_away.set()
+            await feed.send("n", 1)
+
+    task = asyncio.create_task(run())
+    await is_away.wait()
+    task.cancel()
+    async with asyncio.timeout(2 * CANCELLED_S):
+        await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def test_what_one_process_publishes_another_reads(broadcaster: Broadcaster, server: ValkeyServer) -> None:
+    watched = Watched(broadcaster)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.library_writer", server.url, "job", str(COUNT))
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.wait() == 0
+        await watched.task
+    assert watched.numbers == list(range(COUNT))
+    assert watched.end == "finish"
+
+
+async def test_a_killed_process_leaves_a_feed_that_tells_of_it(broadcaster: Broadcaster, server: ValkeyServer) -> None:
+    watched = Watched(broadcaster)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.library_writer", server.url, "job", "1000000")
+    )
+    await watched.until(COUNT)
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(DEADLINE_S):
+        await watched.task
+    assert watched.numbers == list(range(len(watched.numbers)))
+    assert watched.end == "error"

@@ -1,0 +1,227 @@
+"""What an iterator yields becomes a stream that ends as honestly as the iterator did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from broadcaster import Broadcaster
+from broadcaster.core.events import Abort, Finish, TextDelta, TextEnd, TextStart
+from broadcaster.errors import InvalidEvent, StreamExists, StreamFull
+from broadcaster.library.publishing import TextParts
+from broadcaster.log.connect import LogConnection
+from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
+from tests.support.log_world import until
+
+
+class Source:
+    """An iterator that says how far it was asked, and whether it was closed."""
+
+    def __init__(self, *pieces: Any, fault: BaseException | None = None, waits: bool = False) -> None:
+        self.asked = 0
+        self.closed = 0
+        self._pieces = list(pieces)
+        self._fault = fault
+        self._waits = waits
+
+    def __aiter__(self) -> Source:
+        return self
+
+    async def __anext__(self) -> Any:
+        self.asked += 1
+        if self._pieces:
+            return self._pieces.pop(0)
+        if self._waits:
+            await asyncio.Event().wait()
+        raise self._fault or StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+def test_texts_between_events_are_parts_of_their_own():
+    texts = TextParts()
+    event = {"type": "data-x", "data": 1}
+    told = [each for piece in ("a", "", "b", event, "c", Finish()) for each in texts.events_of(piece)]
+    assert told == [
+        *(TextStart(id="0"), TextDelta(id="0", delta="a"), TextDelta(id="0", delta="b"), TextEnd(id="0")),
+        event,
+        *(TextStart(id="1"), TextDelta(id="1", delta="c"), TextEnd(id="1")),
+        Finish(),
+    ]
+    assert texts.close() == []
+
+
+async def test_an_iterator_of_texts_and_events_becomes_an_answer(broadcaster: Broadcaster, connection: LogConnection):
+    source = Source("Hello", " you", {"type": "data-cost", "data": 3}, "!")
+    end = await broadcaster.publish("answer", source, metadata={"chat": 1})
+    assert await raw_events(connection, "answer") == [
+        b'{"type":"text-start","id":"0"}',
+        b'{"type":"text-delta","id":"0","delta":"Hello"}',
+        b'{"type":"text-delta","id":"0","delta":" you"}',
+        b'{"type":"text-end","id":"0"}',
+        b'{"type":"data-cost","data":3}',
+        b'{"type":"text-start","id":"1"}',
+        b'{"type":"text-delta","id":"1","delta":"!"}',
+        b'{"type":"text-end","id":"1"}',
+        b'{"type":"finish"}',
+    ]
+    assert end.seq == 9
+    assert source.closed
+
+
+@pytest.mark.parametrize(
+    ("end", "stored"),
+    [
+        (Finish(finish_reason="length"), b'{"type":"finish","finishReason":"length"}'),
+        ({"type": "error", "errorText": "overloaded", "code": "x"}, None),
+        (Abort(reason="stopped"), b'{"type":"abort","reason":"stopped"}'),
+    ],
+)
+async def test_a_terminal_event_of_the_iterator_is_the_end(
+    broadcaster: Broadcaster, connection: LogConnection, end: Any, stored: bytes | None
+):
+    source = Source("a", end, "never asked for")
+    await broadcaster.publish("answer", source)
+    events = await raw_events(connection, "answer")
+    assert events[-2] == b'{"type":"text-end","id":"0"}'
+    assert events[-1] == (stored or b'{"type":"error","errorText":"overloaded","code":"x"}')
+    assert (source.asked, source.closed > 0) == (2, True)
+
+
+async def test_a_failing_iterator_is_an_error_in_the_log_and_its_exception_is_raised(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    source = Source("half an", fault=ValueError("secret"))
+    with pytest.raises(ValueError, match="secret"):
+        await broadcaster.publish("answer", source)
+    events = await raw_events(connection, "answer")
+    assert events[1] == b'{"type":"text-delta","id":"0","delta":"half an"}'
+    assert b'"code":"publisher_failed"' in events[-1]
+    assert b"secret" not in events[-1]
+    assert source.closed
+
+
+async def test_what_cannot_be_published_ends_the_answer_with_an_error(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    source = Source("a", {"type": "hub.bye"}, "b")
+    with pytest.raises(InvalidEvent):
+        await broadcaster.publish("answer", source)
+    assert b'"code":"publisher_failed"' in (await raw_events(connection, "answer"))[-1]
+    assert source.closed
+
+
+async def test_a_full_stream_stops_its_iterator(broadcaster: Broadcaster, connection: LogConnection):
+    produced = 0
+
+    async def endless() -> AsyncIterator[str]:
+        nonlocal produced
+        while True:
+            produced += 1
+            yield "word "
+            await asyncio.sleep(0)
+
+    with pytest.raises(StreamFull):
+        async with asyncio.timeout(DEADLINE_S):
+            await broadcaster.publish("answer", endless(), max_events=10)
+    assert b'"code":"stream_full"' in (await raw_events(connection, "answer"))[-1]
+    asked = produced
+    await asyncio.sleep(0)
+    assert produced == asked
+
+
+async def test_an_id_that_is_taken_closes_the_iterator_unasked(broadcaster: Broadcaster):
+    await broadcaster.publish("answer", Source("a"))
+    source = Source("b")
+    with pytest.raises(StreamExists):
+        await broadcaster.publish("answer", source, max_events=5)
+    assert (source.asked, source.closed > 0) == (0, True)
+
+
+async def test_only_async_iterables_are_published(broadcaster: Broadcaster):
+    for source in (["a"], "text", (word for word in ("a", "b"))):
+        with pytest.raises(TypeError, match="async generator"):
+            await broadcaster.publish("answer", source)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="async generator"):
+            broadcaster.publish_nowait("answer", source)  # type: ignore[arg-type]
+
+
+async def test_a_fast_iterator_waits_for_the_log(broadcaster: Broadcaster, connection: LogConnection):
+    count = 12_000  # more than a writer's buffer holds
+
+    async def fast() -> AsyncIterator[Any]:
+        for number in range(count):
+            yield {"type": "data-n", "data": number}
+
+    async with asyncio.timeout(60):
+        end = await broadcaster.publish("answer", fast())
+    assert end.seq == count + 1
+    events = await raw_events(connection, "answer")
+    assert events[:-1] == [b'{"type":"data-n","data":%d}' % number for number in range(count)]
+
+
+async def test_a_task_goes_on_without_anybody_who_holds_it(broadcaster: Broadcaster, connection: LogConnection):
+    broadcaster.publish_nowait("answer", Source("a"))
+    assert (await until_in_the_log(connection, "answer", 4))[-1] == b'{"type":"finish"}'
+    await until(lambda: broadcaster.statistics().publishing == 0)
+
+
+async def test_a_failure_of_a_task_is_seen_on_it_and_ends_the_stream(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    task = broadcaster.publish_nowait("answer", Source("a", fault=ValueError("mine")))
+    with pytest.raises(ValueError, match="mine"):
+        await task
+    assert b'"code":"publisher_failed"' in (await raw_events(connection, "answer"))[-1]
+
+
+async def test_a_cancelled_task_lets_its_iterator_go_and_aborts(broadcaster: Broadcaster, connection: LogConnection):
+    source = Source("a", waits=True)
+    task = broadcaster.publish_nowait("answer", source)
+    await until_in_the_log(connection, "answer", 2)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert (await raw_events(connection, "answer"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+    assert source.closed
+
+
+async def test_closing_waits_for_what_ends_by_itself_and_aborts_the_rest(connection: LogConnection):
+    broadcaster = Broadcaster.from_url(connection.url)
+    slow, endless = asyncio.Event(), Source("a", waits=True)
+
+    async def ends() -> AsyncIterator[str]:
+        yield "a"
+        await slow.wait()
+        yield "b"
+
+    broadcaster.publish_nowait("ends", ends())
+    broadcaster.publish_nowait("endless", endless)
+    await until_in_the_log(connection, "ends", 2)
+    await until_in_the_log(connection, "endless", 2)
+    closing = asyncio.create_task(broadcaster.aclose(drain_s=0.3))
+    slow.set()
+    await closing
+    assert (await raw_events(connection, "ends"))[-1] == b'{"type":"finish"}'
+    assert (await raw_events(connection, "endless"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+    assert broadcaster.statistics() == (0, 0, 0)
+
+
+async def test_who_watches_and_leaves_changes_nothing(broadcaster: Broadcaster, connection: LogConnection):
+    more = asyncio.Event()
+
+    async def answer() -> AsyncIterator[str]:
+        yield "a"
+        await more.wait()
+        yield "b"
+
+    task = broadcaster.publish_nowait("answer", answer())
+    async for event in broadcaster.events("answer", wait_s=DEADLINE_S):
+        if event.type == "text-delta":  # type: ignore[union-attr]
+            break
+    more.set()
+    assert (await task).seq == 5

@@ -1,0 +1,88 @@
+"""The library inside somebody's FastAPI app, on a stock uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from broadcaster import Broadcaster
+from broadcaster.log.connect import LogConnection
+from tests.library.support import raw_events, until_in_the_log
+from tests.support.front_end import listen
+from tests.support.processes import Running, Stack
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+async def app(tmp_path: Path, connection: LogConnection) -> AsyncIterator[Running]:
+    environment = {
+        "BROADCASTER_REDIS_URL": connection.url,
+        "BROADCASTER_DRAIN_WINDOW_S": "0.1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    stack = Stack(tmp_path, environment)
+    try:
+        running = await stack.start("uvicorn", "tests.support.library_app:app", "--port", "0")
+        line = await running.said("Uvicorn running on http")
+        running.url = line.partition("running on ")[2].split()[0]
+        yield running
+    finally:
+        await stack.aclose()
+
+
+async def test_what_the_app_publishes_is_watched_through_its_router_and_its_end_is_honest(
+    app: Running, connection: LogConnection
+):
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx2.AsyncClient(base_url=app.url, timeout=DEADLINE_S))
+        events_url = (await client.post("/jobs/answer")).json()["events_url"]
+        heard = await listen(client, events_url, until=5)
+        assert heard.entries[1][1] == '{"type":"text-delta","id":"0","delta":"word "}'
+        state = (await client.get("/llm/v1/streams/answer")).json()
+        assert state["events_url"] == "/llm/v1/streams/answer/events"
+
+        watching = asyncio.create_task(listen(client, events_url))
+        inside = await stack.enter_async_context(client.stream("GET", "/numbers/answer"))
+        lines = inside.aiter_lines()
+        assert [await anext(lines) for _ in range(3)] == ["1", "2", "3"]
+        app.signal(signal.SIGTERM)
+        async with asyncio.timeout(DEADLINE_S):
+            assert (await watching).names[-1] == "hub.bye"
+            await app.process.wait()
+    assert (await raw_events(connection, "answer"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+    assert app.process.returncode in (0, -signal.SIGTERM)
+
+
+async def test_an_apps_life_closes_its_broadcaster_and_the_next_opens_it_again(connection: LogConnection):
+    broadcaster = Broadcaster.from_url(connection.url)
+    app = FastAPI()
+    app.include_router(broadcaster.router(auth=None))
+    for life in range(2):
+        before = asyncio.all_tasks()
+        async with app.router.lifespan_context(app):
+            async with broadcaster.feed(f"job-{life}") as feed:
+                await feed.send("x", life)
+            await until_in_the_log(connection, f"job-{life}", 2)
+            transport = httpx2.ASGITransport(app=app)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://host") as client:
+                assert (await client.get(f"/v1/streams/job-{life}")).json()["status"] == "finished"
+        assert asyncio.all_tasks() == before
+
+
+async def test_who_entered_the_broadcaster_keeps_it_open_behind_the_app(connection: LogConnection):
+    async with Broadcaster.from_url(connection.url) as broadcaster:
+        app = FastAPI()
+        app.include_router(broadcaster.router(auth=None))
+        async with broadcaster.feed("job") as feed:
+            async with app.router.lifespan_context(app):
+                await feed.send("x", 1)
+            await feed.send("x", 2)
+    assert len(await raw_events(connection, "job")) == 3

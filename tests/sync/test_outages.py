@@ -1,0 +1,135 @@
+"""Redis away, slow, empty or silent: no call holds the job, and what was given comes once, in order, or is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.sync import Publisher
+from tests.support.cutting_relay import Moment, open_cutting_relay
+from tests.support.held_log import held, numbers, until_so
+from tests.support.valkey import ValkeyServer
+
+TIMEOUT_S = 0.4
+# A call ends by itself after TIMEOUT_S; the rest is what a busy machine may add.
+BOUND_S = TIMEOUT_S + 2.0
+FINISH = {"type": "finish"}
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < BOUND_S
+
+
+def is_finished(server: ValkeyServer, stream_id: str) -> bool:
+    return held(server.url, stream_id)[-1:] == [FINISH]
+
+
+def test_while_redis_is_killed_the_job_goes_on_and_all_of_it_comes_when_redis_is_back(
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Publisher.from_url(server.url, timeout_s=TIMEOUT_S) as publisher:
+        with publisher.feed("job-1") as feed:
+            feed.send("n", 0)
+            feed.flush(20.0)
+            server.kill()
+            for number in range(1, 500):
+                with bounded():
+                    feed.send("n", number)
+            with bounded(), pytest.raises(LogUnavailable):
+                feed.flush()
+            begun = time.monotonic()
+        assert time.monotonic() - begun < BOUND_S
+        with bounded():
+            with publisher.feed("job-2") as feed:
+                feed.send("n", 1)
+        server.start()
+        until_so(lambda: is_finished(server, "job-1") and is_finished(server, "job-2"))
+    assert numbers(held(server.url, "job-1")) == list(range(500))
+    assert caplog.text.count("log_is_away") == caplog.text.count("log_is_back") == 1
+    assert caplog.text.count("feed_end_waits") == 2
+
+
+def test_a_redis_that_answers_nothing_holds_no_call(server: ValkeyServer) -> None:
+    with Publisher.from_url(server.url, timeout_s=TIMEOUT_S) as publisher:
+        feed = publisher.feed("job-1")
+        feed.send("n", 0)
+        feed.flush(20.0)
+        server.pause()
+        for number in range(1, 20):
+            with bounded():
+                feed.send("n", number)
+        with bounded():
+            feed.close()
+        server.resume()
+        until_so(lambda: is_finished(server, "job-1"))
+    assert numbers(held(server.url, "job-1")) == list(range(20))
+
+
+def test_a_publisher_that_is_told_to_raises_instead_of_dropping(server: ValkeyServer) -> None:
+    server.kill()
+    publisher = Publisher.from_url(server.url, timeout_s=TIMEOUT_S, on_full_buffer="raise", buffer_events=10)
+    feed = publisher.feed("job-1")
+    for number in range(10):
+        feed.send("n", number)
+    with bounded(), pytest.raises(Busy):
+        feed.send("n", 10)
+    with bounded(), pytest.raises(LogUnavailable):
+        feed.close()
+    other = publisher.feed("job-2")
+    other.send("n", 1)
+    with bounded(), pytest.raises(LogUnavailable):
+        publisher.close()
+
+
+def test_what_a_full_buffer_drops_is_told_in_its_place(server: ValkeyServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.kill()
+    with Publisher.from_url(server.url, timeout_s=20.0, buffer_events=10) as publisher:
+        with publisher.feed("job-1") as feed:
+            for number in range(25):
+                feed.send("n", number)
+            assert feed.statistics().dropped == 15
+            server.start()
+            feed.flush()
+            feed.send("n", 25)
+    events = held(server.url, "job-1")
+    assert [event["data"] for event in events[:-1]] == [*range(10), {"events": 15}, 25]
+    assert (events[10]["type"], events[-1]) == ("data-dropped", FINISH)
+    assert caplog.text.count("feed_events_dropped") == 1
+
+
+def test_a_feed_goes_on_when_redis_came_back_empty(server: ValkeyServer) -> None:
+    with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
+        with publisher.feed("job-1") as feed:
+            feed.send("n", 0)
+            feed.flush()
+            server.kill()
+            for kept in server._folder.glob("appendonlydir/*"):
+                kept.unlink()
+            server.start()
+            feed.send("n", 1)
+    assert held(server.url, "job-1") == [{"type": "data-n", "data": 1}, FINISH]
+
+
+@pytest.mark.parametrize("moment", Moment)
+async def test_an_append_that_is_cut_off_comes_once(redis_url: str, stream_id: str, moment: Moment) -> None:
+    async with open_cutting_relay(redis_url) as relay:
+
+        def work() -> None:
+            with Publisher.from_url(relay.url, timeout_s=20.0) as publisher:
+                with publisher.feed(stream_id) as feed:
+                    for number in range(30):
+                        feed.send("n", number)
+                        feed.flush()
+                        if number in (10, 20):
+                            relay.cut_at(b'"data":%d}' % (number + 1), moment)
+
+        await asyncio.to_thread(work)
+    assert numbers(await asyncio.to_thread(held, redis_url, stream_id)) == list(range(30))
