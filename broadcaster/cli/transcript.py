@@ -111,7 +111,7 @@ class Transcript:
             return
         self.exit_code = ExitCode.FAILED
         if isinstance(event, ev.Error):
-            self._screen.fail(f"the generation failed ({event.code}): {event.error_text}")
+            self._screen.fail(f"the stream failed ({event.code}): {event.error_text}")
         else:
             self._screen.note(f"aborted: {event.reason or 'no reason given'}")
 

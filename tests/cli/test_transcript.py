@@ -92,7 +92,7 @@ def test_an_answer_that_ends_its_line_gets_no_second_end(shown):
         (ev.DataEvent(type="data-progress", data={"done": 1}), 'progress: {"done":1}'),
         (ev.Attempt(attempt=2), "attempt 2 (worker_lost): what was printed before this line is void"),
         (ev.Finish(finish_reason="length"), "ended: length"),
-        (ev.Error(code="worker_lost", error_text="gone"), "error: the generation failed (worker_lost): gone"),
+        (ev.Error(code="worker_lost", error_text="gone"), "error: the stream failed (worker_lost): gone"),
         (ev.Abort(reason="stopped"), "aborted: stopped"),
         (ev.Abort(), "aborted: no reason given"),
         (GapReceived("trimmed", Cursor(7, 4), 1, 4), "gap (trimmed): entries 1 to 4 are gone"),
