@@ -6,7 +6,8 @@ Rules
 2. It is entered and left by one task of its own: what it holds has tasks and cancel scopes that must not be left by
    whoever happens to be the last.
 3. It belongs to the event loop of its first use; on another one it says so. Once closed it may be opened anew, on any
-   loop. The end of its loop (``asyncio.run``) closes it too.
+   loop. The end of its loop (``asyncio.run``) closes it too, but all tasks are cancelled at once there: a connection
+   in use may be left to the garbage collector.
 """
 
 from __future__ import annotations
