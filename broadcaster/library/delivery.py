@@ -150,23 +150,26 @@ class Delivery:
     ) -> _Answer:
         failures = 0
         while True:
+            trouble: LogUnavailable | RateLimited
             try:
                 answer = await call()
             except LogUnavailable as error:
                 self._outage.met(error)
                 failures += 1
-                wait_s = _backoff_s(failures)
-                if not is_wanted() or asyncio.get_running_loop().time() + wait_s > give_up_at:
-                    raise
+                trouble, wait_s = error, _backoff_s(failures)
             except RateLimited as error:
-                wait_s = error.retry_after_s
-                if not is_wanted() or asyncio.get_running_loop().time() + wait_s > give_up_at:
-                    raise
+                trouble, wait_s = error, error.retry_after_s
             else:
                 self._outage.over()
                 return answer
+            if asyncio.get_running_loop().time() + wait_s > give_up_at:
+                raise trouble
+            if is_wanted():
+                await asyncio.sleep(wait_s)
+            # Its caller may have gone meanwhile, and was told that the log is away.
+            if not is_wanted():
+                raise trouble
             self.retries += 1
-            await asyncio.sleep(wait_s)
 
 
 def _backoff_s(failures: int) -> float:

@@ -2,9 +2,11 @@
 
 Rules
 1. It starts at its first use, is a daemon and never ends: a process must be able to end whatever Redis does.
-2. A forked child has the object and not the thread: it gets a thread of its own at its next use. The parent's loop is
+2. At a fork the thread stands between two steps: a module that it was importing would stay half imported in the child,
+   a lock that it held stay locked. A fork waits at most STAND_S for that.
+3. A forked child has the object and not the thread: it gets a thread of its own at its next use. The parent's loop is
    kept and never touched: its selector and sockets are shared with the parent, and closing them would reach into it.
-3. Names are looked up on the thread itself, not in an executor: at the interpreter's end executors take nothing more,
+4. Names are looked up on the thread itself, not in an executor: at the interpreter's end executors take nothing more,
    and that is when a short script's first connection is made. Nobody but publishers waits for this loop.
 """
 
@@ -15,9 +17,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-THREAD_NAME = "broadcaster-sync"
+THREAD_NAME: Final = "broadcaster-sync"
+STAND_S: Final = 1.0
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -31,7 +34,7 @@ class _Loop(asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """Rule 3."""
+        """Rule 4."""
         return socket.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
 
@@ -47,6 +50,18 @@ class LoopThread:
         """Run this on the loop, soon. From any thread."""
         self._loop.call_soon_threadsafe(call)
 
+    def stand_still(self) -> threading.Event:
+        """Return when the loop stands between two steps, at most STAND_S later; it goes on when the answer is set."""
+        stands, goes_on = threading.Event(), threading.Event()
+
+        def stand() -> None:
+            stands.set()
+            goes_on.wait()
+
+        self.call_soon(stand)
+        stands.wait(STAND_S)
+        return goes_on
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
@@ -58,6 +73,7 @@ class _Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None
+        self._goes_on: threading.Event | None = None
         self._of_parents: list[LoopThread] = []
 
     def loop_thread(self) -> LoopThread:
@@ -66,15 +82,31 @@ class _Process:
                 self._thread = LoopThread()
             return self._thread
 
-    def begin_anew(self) -> None:
+    def before_fork(self) -> None:
+        self._lock.acquire()
+        if self._thread is not None:
+            self._goes_on = self._thread.stand_still()
+
+    def after_fork_in_parent(self) -> None:
+        goes_on, self._goes_on = self._goes_on, None
+        if goes_on is not None:
+            goes_on.set()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._goes_on = None
         if self._thread is not None:
             self._of_parents.append(self._thread)
             self._thread = None
 
 
 _process = _Process()
-os.register_at_fork(after_in_child=_process.begin_anew)
+os.register_at_fork(
+    before=_process.before_fork,
+    after_in_parent=_process.after_fork_in_parent,
+    after_in_child=_process.after_fork_in_child,
+)
 
 
 def loop_thread() -> LoopThread:
