@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from broadcaster.core.api_keys import Keyring
 from broadcaster.core.routing import BUILT_IN, Routes
 from broadcaster.core.webhook_signature import read_secrets
 from broadcaster.core.webhook_url import WebhookHosts
@@ -136,9 +137,14 @@ class Settings(BaseSettings):
     local_model_preload: bool = Field(False, description="load the local model when the worker starts")
 
     # -- the front-end
-    host: str = Field("127.0.0.1", description="address to listen on; loopback only while AUTH is off")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; loopback only while AUTH is off")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free one")
-    auth: Literal["off"] = Field("off", description="who may call; off: everybody on this machine")
+    auth: Literal["off", "keys"] = Field(
+        "off", description="who may call; off: everybody on this machine; keys: who has one of API_KEYS"
+    )
+    api_keys: SecretStr | None = Field(
+        None, description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters (JSON)'
+    )
     max_viewers: int = Field(10_000, ge=1, description="most viewers of one front-end")
     hub_bytes: int = Field(256 * 2**20, ge=2**20, description="memory all rooms of a front-end may hold")
     room_bytes: int = Field(16 * 2**20, ge=2**16, description="memory one room may hold; older entries are re-read")
@@ -203,6 +209,14 @@ class Settings(BaseSettings):
     def _secret_is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value is not None and read_secrets(value.get_secret_value()) else None
 
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_some(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        Keyring.read(value.get_secret_value())
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Settings:
         faults = [rule.told for rule in _CONTRADICTIONS if rule.is_broken(self)]
@@ -240,7 +254,16 @@ def _has_unrouted_default(settings: Settings) -> bool:
 _CONTRADICTIONS: Final = (
     _Contradiction(
         lambda it: it.auth == "off" and it.host not in _LOOPBACK,
-        "BROADCASTER_HOST: without keys only a loopback HOST may be used: 127.0.0.1, ::1 or localhost",
+        "BROADCASTER_HOST: without keys only a loopback HOST may be used: 127.0.0.1, ::1 or localhost; "
+        "for another set BROADCASTER_AUTH=keys and BROADCASTER_API_KEYS",
+    ),
+    _Contradiction(
+        lambda it: it.auth == "keys" and it.api_keys is None,
+        "BROADCASTER_AUTH=keys needs BROADCASTER_API_KEYS: else nobody may call",
+    ),
+    _Contradiction(
+        lambda it: it.auth == "off" and it.api_keys is not None,
+        "BROADCASTER_API_KEYS needs BROADCASTER_AUTH=keys: else everybody may call without a key",
     ),
     _Contradiction(
         lambda it: it.room_bytes > it.hub_bytes, "BROADCASTER_ROOM_BYTES must not exceed BROADCASTER_HUB_BYTES"

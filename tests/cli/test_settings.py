@@ -42,6 +42,23 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "routes that are a list": ({"ROUTES": '["claude"]'}, ["ROUTES"]),
     "an open door without keys": ({"HOST": "0.0.0.0"}, ["HOST"]),
     "no host to listen on": ({"HOST": ""}, ["HOST"]),
+    "a locked door without keys": ({"AUTH": "keys"}, ["AUTH", "API_KEYS"]),
+    "keys of an empty list": ({"AUTH": "keys", "API_KEYS": ""}, ["AUTH", "API_KEYS"]),
+    "keys that nobody asks for": ({"API_KEYS": json.dumps({"a": [f"{SECRET}-{SECRET}"]})}, ["AUTH", "API_KEYS"]),
+    "another kind of lock": ({"AUTH": "basic"}, ["AUTH"]),
+    "keys that are no JSON": ({"AUTH": "keys", "API_KEYS": f"a={SECRET}-{SECRET}"}, ["API_KEYS"]),
+    "keys of nobody": ({"AUTH": "keys", "API_KEYS": json.dumps([f"{SECRET}-{SECRET}"])}, ["API_KEYS"]),
+    "one key instead of a list": ({"AUTH": "keys", "API_KEYS": json.dumps({"a": f"{SECRET}-{SECRET}"})}, ["API_KEYS"]),
+    "a tenant without a key": ({"AUTH": "keys", "API_KEYS": '{"a": []}'}, ["API_KEYS"]),
+    "no tenant at all": ({"AUTH": "keys", "API_KEYS": "{}"}, ["API_KEYS"]),
+    "a key that can be guessed": ({"AUTH": "keys", "API_KEYS": json.dumps({"a": [SECRET]})}, ["API_KEYS"]),
+    "a key where the tenant belongs": (
+        {"AUTH": "keys", "API_KEYS": json.dumps({f"{SECRET}/{SECRET}": ["a-key-of-sixteen"]})}, ["API_KEYS"],
+    ),
+    "one key of two tenants": (
+        {"AUTH": "keys", "API_KEYS": json.dumps({"a": [f"{SECRET}-{SECRET}"], "b": [f"{SECRET}-{SECRET}"]})},
+        ["API_KEYS"],
+    ),
     "another kind of log": ({"REDIS_URL": f"http://:{SECRET}@127.0.0.1"}, ["REDIS_URL"]),
     "a Redis without a host": ({"REDIS_URL": f"redis://:{SECRET}@:6379"}, ["REDIS_URL"]),
     "a Redis of no port": ({"REDIS_URL": f"redis://:{SECRET}@localhost:soon"}, ["REDIS_URL"]),
@@ -73,7 +90,12 @@ FINE: dict[str, dict[str, str]] = {
     "an empty Redis is none": {"REDIS_URL": ""},
     "own routes with their default": {"ROUTES": '{"re:o\\\\d.*": "openai"}', "DEFAULT_MODEL": "o3"},
     "IPv6": {"HOST": "::1"},
-}
+    "an open door with keys": {
+        "HOST": "0.0.0.0", "AUTH": "keys", "API_KEYS": '{"web": ["a-key-of-sixteen", "another-for-later"]}',
+    },
+    "keys on this machine alone": {"AUTH": "keys", "API_KEYS": '{"local": ["a-key-of-sixteen"]}'},
+    "no keys, said twice": {"AUTH": "off", "API_KEYS": ""},
+}  # fmt: skip
 
 
 def variables(given: dict[str, str]) -> dict[str, str]:
