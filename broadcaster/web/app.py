@@ -3,7 +3,8 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-From outside in: a name for the request; the net for unexpected errors; what a request must be (guard.py); routing.
+From outside in: a name for the request; the net for unexpected errors; who may call (key_guard.py, or without keys
+the loopback alone); what a request must be (guard.py); routing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from broadcaster import __version__
+from broadcaster.core.api_keys import Keyring
 from broadcaster.settings import Settings
 from broadcaster.web.guard import BodyLimit, JsonOnly, LoopbackGuard, RequestId
+from broadcaster.web.key_guard import KeyGuard, describe_keys
 from broadcaster.web.problems import UnexpectedErrors, install_problems, problem_schema
 from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Services
@@ -79,25 +82,29 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     install_problems(app)
     for room in (generations, streams, feeds, health, console):
         app.include_router(room.router)
-    _describe_problems(app)
+    _describe(app, has_keys=settings.auth == "keys")
     return app
 
 
 def _layers(settings: Settings) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(RequestId), Middleware(UnexpectedErrors)]
-    if settings.auth == "off":
+    if settings.api_keys is None:
         layers.append(Middleware(LoopbackGuard))
+    else:
+        layers.append(Middleware(KeyGuard, keyring=Keyring.read(settings.api_keys.get_secret_value())))
     return [*layers, Middleware(JsonOnly), Middleware(BodyLimit, max_bytes=settings.max_body_bytes)]
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Put the schema ``Problem``, which every error response refers to, into the OpenAPI document."""
+def _describe(app: FastAPI, *, has_keys: bool) -> None:
+    """Put the schema ``Problem``, which every error response refers to, and the keys into the OpenAPI document."""
     create = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = create()
         document["components"]["schemas"]["Problem"] = problem_schema()
+        if has_keys:
+            describe_keys(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it

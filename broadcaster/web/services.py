@@ -22,7 +22,7 @@ from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 
-# While AUTH is off there is one tenant: everybody on this machine.
+# While AUTH is off there is one tenant: everybody on this machine. With keys it is the key's (key_guard.py).
 LOCAL_TENANT: Final = "local"
 
 
@@ -103,8 +103,8 @@ def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def _tenant() -> str:
-    return LOCAL_TENANT
+def _tenant(request: Request) -> str:
+    return cast(str, getattr(request.state, "tenant", LOCAL_TENANT))
 
 
 ServicesHere = Annotated[Services, Depends(_services)]
