@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from broadcaster.cli.doctor_table import Check, Rule, Verdict
 from broadcaster.cli.up import has_local_model
-from broadcaster.cli.words import masked
+from broadcaster.cli.words import masked, number
+from broadcaster.core.api_keys import Keyring
 from broadcaster.core.routing import Routes
 from broadcaster.errors import BroadcasterError, SetupError
 from broadcaster.log.embedded import find_server
@@ -33,6 +34,8 @@ class Machine:
 
     named: tuple[str, ...]
     unknown: tuple[str, ...]
+    keys: int
+    tenants: int
     default_model: str
     default_provider: str | None
     descriptors: int
@@ -46,9 +49,12 @@ class Machine:
 def look(settings: Settings, *, named: Iterable[str], environment: Mapping[str, str], has_redis: bool) -> Machine:
     """Look at this machine; ``named`` are the settings that somebody set."""
     server, server_fault = _server(settings)
+    keys, tenants = _keys(settings)
     return Machine(
         named=tuple(variable(name) for name in Settings.model_fields if name in set(named)),
         unknown=tuple(f"{name} (is {near} meant?)" if near else name for name, near in unknown_variables(environment)),
+        keys=keys,
+        tenants=tenants,
         default_model=settings.default_model,
         default_provider=provider_of(settings),
         descriptors=_descriptors(),
@@ -88,6 +94,19 @@ def shown_value(name: str, value: Any) -> Any:
     return value
 
 
+def _keys(settings: Settings) -> tuple[int, int]:
+    if settings.api_keys is None:
+        return 0, 0
+    keyring = Keyring.read(settings.api_keys.get_secret_value())
+    return keyring.key_count, len(keyring.tenants)
+
+
+def _callers(seen: Machine) -> str:
+    if not seen.keys:
+        return "no keys here: everybody on this machine may call"
+    return f"who has one of {number(seen.keys, 'key')} of {number(seen.tenants, 'tenant')}"
+
+
 def _descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
@@ -119,6 +138,7 @@ CHECKS: Final[tuple[Check[Machine], ...]] = (
             ),
         ),
     ),
+    Check("callers", _callers),
     Check(
         "default model",
         lambda seen: f"{seen.default_model} → {seen.default_provider or 'no provider'}",

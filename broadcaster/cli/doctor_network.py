@@ -42,10 +42,12 @@ class FrontEnd:
     is_one: bool = False
     unready: str | None = None
     version: str | None = None
+    has_key: bool = False
+    is_refused: bool = False
 
 
 async def ask_front_end(url: str, *, api_key: str | None, is_named: bool) -> FrontEnd:
-    """Ask ``/healthz``, ``/readyz`` and the version of ``/openapi.json``."""
+    """Ask ``/healthz``, ``/readyz``, the version of ``/openapi.json``, and whether it would take our calls."""
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         async with _client(url, headers) as http:
@@ -53,12 +55,21 @@ async def ask_front_end(url: str, *, api_key: str | None, is_named: bool) -> Fro
             if health.status_code != httpx2.codes.OK or _json(health).get("status") != "ok":
                 return FrontEnd(url=url, is_named=is_named)
             ready, document = await http.get("/readyz"), await http.get("/openapi.json")
+            listed = await http.get("/v1/generations", params={"limit": 1})
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError) as error:
         return FrontEnd(url=url, is_named=is_named, fault=str(error) or type(error).__name__)
     faults = [f"{name}: {said}" for name, said in _object(_json(ready).get("checks")).items() if said != "ok"]
     unready = None if ready.status_code == httpx2.codes.OK else "; ".join(faults) or f"HTTP {ready.status_code}"
     version = _object(_json(document).get("info")).get("version")
-    return FrontEnd(url=url, is_named=is_named, is_one=True, unready=unready, version=version)
+    return FrontEnd(
+        url=url,
+        is_named=is_named,
+        is_one=True,
+        unready=unready,
+        version=version,
+        has_key=bool(api_key),
+        is_refused=listed.status_code == httpx2.codes.UNAUTHORIZED,
+    )
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -72,6 +83,12 @@ def _front_end(seen: FrontEnd) -> str:
     if not seen.is_one:
         return f"{masked(seen.url)} answers, but is no front-end"
     return f"{masked(seen.url)} is alive and {f'not ready: {seen.unready}' if seen.unready else 'ready'}"
+
+
+def _calls(seen: FrontEnd) -> str:
+    if not seen.is_refused:
+        return "it takes our calls"
+    return "it does not take our key" if seen.has_key else "it wants a key, and BROADCASTER_API_KEY is not set"
 
 
 FRONT_END_CHECKS: Final[tuple[Check[FrontEnd], ...]] = (
@@ -95,6 +112,19 @@ FRONT_END_CHECKS: Final[tuple[Check[FrontEnd], ...]] = (
         (
             Rule(Verdict.SKIP, lambda seen: not seen.is_one),
             Rule(Verdict.WARN, lambda seen: seen.version != __version__, "run the same version everywhere"),
+        ),
+    ),
+    Check(
+        "key",
+        _calls,
+        (
+            Rule(Verdict.SKIP, lambda seen: not seen.is_one),
+            Rule(
+                Verdict.FAIL,
+                lambda seen: seen.is_refused and seen.has_key,
+                "correct BROADCASTER_API_KEY: it is none of the keys of this front-end",
+            ),
+            Rule(Verdict.WARN, lambda seen: seen.is_refused, "set it where commands are to be used"),
         ),
     ),
 )

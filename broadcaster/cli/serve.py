@@ -20,6 +20,8 @@ from broadcaster.web.runner import FrontEndServer, open_listener
 from broadcaster.web.services import Services
 
 _DRAIN_MARGIN_S: Final = 0.5
+# What listens on all addresses of a machine is reached on it by its loopback address.
+_LOOPBACK_OF: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 _log = structlog.get_logger(__name__)
 
@@ -80,8 +82,8 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
 
 def url_of(settings: Settings, server: FrontEndServer) -> str:
     """The URL a client on this machine uses."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{server.port}"
+    host = _LOOPBACK_OF.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -90,6 +92,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     started = asyncio.create_task(server.until_started())
     await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
-        typer.echo(f"listening on {url_of(settings, server)}")
+        everywhere = f" (and on all addresses: {settings.host})" if settings.host in _LOOPBACK_OF else ""
+        typer.echo(f"listening on {url_of(settings, server)}{everywhere}")
     started.cancel()
     await serving

@@ -91,6 +91,8 @@ async def _serve(settings: Settings, server: FrontEndServer, lock: TextIO) -> No
             typer.echo(
                 "  the local model is not installed; README says how, or set ANTHROPIC_API_KEY and choose a model"
             )
+        if settings.auth == "keys":
+            typer.echo("  callers need a key: the page asks for it, commands take it from BROADCASTER_API_KEY")
         typer.echo("  Ctrl-C ends it")
     await serving
     typer.echo("broadcaster has ended")

@@ -27,7 +27,7 @@ _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
 # RFC 6750, section 3: an error only when there were credentials.
 _REFUSALS: Final = {
-    "": "send a key of this front-end: authorization: Bearer <key>, or x-api-key: <key>",
+    "": "no key was sent: authorization: Bearer <key>, or x-api-key: <key>",
     "invalid_token": "the key is none of this front-end's",
     "invalid_request": "two keys were sent, and they differ: send one",
 }

@@ -61,7 +61,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "webhook_not_allowed": ProblemType(
         400, "The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"
     ),
-    "unauthorized": ProblemType(401, "A key is needed", "send a key of this front-end: authorization: Bearer <key>"),
+    "unauthorized": ProblemType(401, "A key is needed", "no key was sent: authorization: Bearer <key>"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),

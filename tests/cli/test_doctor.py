@@ -124,6 +124,27 @@ async def test_the_front_end_is_asked_with_the_key(front_end: SseServer, monkeyp
     assert {request.headers["authorization"] for request in front_end.requests} == {f"Bearer {SECRET}"}
 
 
+@pytest.mark.parametrize(("key", "verdict"), [(SECRET, "fail"), ("", "warn")])
+async def test_a_front_end_that_refuses_our_calls_is_told(front_end: SseServer, monkeypatch, key, verdict) -> None:
+    monkeypatch.setenv("BROADCASTER_API_KEY", key)
+    front_end.routes["GET", "/v1/generations"] = answers(401, {"code": "unauthorized"})
+    found = (await report())["front-end: key"]
+    assert (found["verdict"], SECRET in str(found)) == (verdict, False)
+    assert "BROADCASTER_API_KEY" in found["said"] + found["remedy"]
+
+
+async def test_the_keys_of_callers_are_counted_and_never_shown(monkeypatch) -> None:
+    assert "everybody on this machine" in (await report())["machine: callers"]["said"]
+    monkeypatch.setenv("BROADCASTER_AUTH", "keys")
+    keys = {"web": [f"{SECRET}-one", f"{SECRET}-two"], "jobs": [f"{SECRET}-three"]}
+    monkeypatch.setenv("BROADCASTER_API_KEYS", json.dumps(keys))
+    assert (await report())["machine: callers"]["said"] == "who has one of 3 keys of 2 tenants"
+    for options in ((), ("--json",), ("--settings",), ("--settings", "--json")):
+        result = await run(*options)
+        assert "BROADCASTER_API_KEYS" in result.stdout
+        assert SECRET not in result.output
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 async def test_settings_that_are_wrong_are_a_finding(monkeypatch, options) -> None:
     monkeypatch.setenv("BROADCASTER_PORT", "many")

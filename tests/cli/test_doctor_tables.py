@@ -47,6 +47,8 @@ REDIS = redis.Seen(facts=FACTS, url="redis://h", prefix="bc", concurrency=100, m
 MACHINE = machine.Machine(
     named=("BROADCASTER_PORT",),
     unknown=(),
+    keys=3,
+    tenants=1,
     default_model="local",
     default_provider="local",
     descriptors=20_000,
@@ -136,6 +138,9 @@ FRONT_END_ROWS: list[Row] = [
     ("answer", {"unready": "log: Redis does not answer"}, FAIL, "Redis"),
     ("version", {"is_one": False}, SKIP, ""),
     ("version", {"version": "0.0.1"}, WARN, "same version"),
+    ("key", {"is_one": False}, SKIP, ""),
+    ("key", {"is_refused": True, "has_key": True}, FAIL, "correct BROADCASTER_API_KEY"),
+    ("key", {"is_refused": True}, WARN, "commands"),
 ]
 _SNAPSHOTS = "snapshots alone: a crash loses what came after the last one"
 UNASKED = replace(ANSWER, status=None, models=None)
