@@ -51,7 +51,7 @@ $line" ;;
     esac
 done <"$here/users.acl"
 printf '%s\n' "$users" |
-    sed -e "s/{BROADCASTER_SHA256}/$(digest "$VALKEY_PASSWORD")/" -e "s/{ADMIN}/$admin/" -e "s/$unknown//" >"$data/users.acl"
+    sed -e "s/{PASSWORD_SHA256}/$(digest "$VALKEY_PASSWORD")/" -e "s/{ADMIN}/$admin/" -e "s/$unknown//" >"$data/users.acl"
 
 exec env -u VALKEY_PASSWORD -u VALKEY_ADMIN_PASSWORD "$server" "$here/valkey.conf" \
     --dir "$data" --aclfile "$data/users.acl" "$@"
