@@ -24,7 +24,7 @@ _BYTES: Final = {"k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def variables(text: str, *, quotes: bool = True) -> dict[str, str]:
-    """The lines ``NAME=value`` of an environment file. ``quotes``: whether its reader takes them off (not kustomize)."""
+    """The lines ``NAME=value`` of an environment file; its reader takes ``quotes`` off, or does not (kustomize)."""
     pairs = (line.split("=", 1) for line in text.split("\n") if line and not line.startswith("#"))
     return {name: value.strip("'") if quotes else value for name, value in pairs}
 
@@ -105,6 +105,6 @@ def seconds(text: str | int) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes, as compose (``1g``), Kubernetes (``1Gi``), Valkey (``1gb``), systemd (``1G``) and nginx (``4m``) say them."""
+    """Bytes, as they say it: compose ``1g``, Kubernetes ``1Gi``, Valkey ``1gb``, systemd ``1G``, nginx ``4m``."""
     number, kind = re.fullmatch(r"(\d+)([kmg]?)(?:i?b?)", text.lower()).groups()  # type: ignore[union-attr]
     return int(number) * _BYTES.get(kind, 1)

@@ -1,4 +1,4 @@
-"""What several deployment files say of one thing is the same: ports, images, users, paths, names; and nothing is root."""
+"""What several deployment files say of one thing is the same: ports, images, users, names; and nobody is root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the deployment files set is a setting, has a value that is accepted, and leaves time and memory for its promise."""
+"""What the deployment files set is a setting with a value that is accepted, and has the time and memory it needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from worker.runner import _HAND_BACK_S
 
 # The interpreter with the SDKs and nothing to do takes about 120 MiB.
 PROGRAM_BYTES = 192 * 2**20
-# What a viewer holds: its connection, its kernel buffer's bookkeeping, its place (measured: 25 to 30 KiB).
+# What a viewer holds: its connection, its request, its place.
 VIEWER_BYTES = 32 * 2**10
 TO_SPARE_S = 3.0
 
@@ -150,7 +150,7 @@ def test_front_ends_and_workers_of_one_deployment_agree_on_redis_and_models(envi
 )
 def test_an_example_that_nobody_filled_in_is_refused(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = variables((ROOT / example).read_text())
-    with pytest.raises((ValidationError, SettingsError), match="(?i)api_keys"):
+    with pytest.raises((ValidationError, SettingsError), match=r"(?i)api_keys"):
         settings_of(monkeypatch, {"BROADCASTER_AUTH": "keys", **given})
 
 
