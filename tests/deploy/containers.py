@@ -42,7 +42,7 @@ class Containers:
         given["BROADCASTER_REDIS_URL"] = url.replace("@valkey:6379", f"@127.0.0.1:{self.valkey_port}")
         if "BROADCASTER_PORT" in given:
             given["BROADCASTER_PORT"] = "0"
-        return given | self.besides | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        return given | {**self.besides, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
 
     async def start(self, name: str) -> Running:
         """Start it as the image would: ENTRYPOINT, then the service's command."""

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -181,10 +181,8 @@ async def test_caddy_passes_events_on_as_they_come_and_lets_go_of_viewers_that_l
             assert {(await client.get("/healthz")).status_code for _ in range(4)} == {200}
             generation = (await client.post("/v1/generations", json={"prompt": "hi"})).json()
             path = f"/v1/generations/{generation['id']}"
-            async with (
-                client.stream("GET", generation["events_url"]) as response,
-                aclosing(response.aiter_text()) as parts,
-            ):
+            async with client.stream("GET", generation["events_url"]) as response:
+                parts = response.aiter_text()
                 assert response.headers["content-type"].startswith("text/event-stream")
                 await conversation.send_text("live ")
                 # The answer goes on: a buffer anywhere would hold this back.

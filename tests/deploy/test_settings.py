@@ -32,7 +32,7 @@ from worker.runner import _HAND_BACK_S
 
 # The interpreter with the SDKs and nothing to do takes about 120 MiB.
 PROGRAM_BYTES = 192 * 2**20
-# What a viewer holds: its connection, its request, its place.
+# Allowed for each viewer: its connection, its request, its place.
 VIEWER_BYTES = 32 * 2**10
 TO_SPARE_S = 3.0
 

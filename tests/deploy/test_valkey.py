@@ -108,7 +108,8 @@ def test_nothing_that_reaches_beyond_its_streams_is_allowed(words: str, valkey: 
 def test_nobody_comes_in_without_a_name_and_the_health_check_hears_pong_alone(valkey: DeployedValkey) -> None:
     assert b"NOAUTH" in valkey.say("GET bc:x")
     assert b"WRONGPASS" in valkey.say("AUTH broadcaster wrong")
-    assert b"WRONGPASS" in valkey.say(f"AUTH default {FILLED_IN}")
+    for password in (FILLED_IN, "-", '""'):
+        assert b"WRONGPASS" in valkey.say(f"AUTH default {password}")
     assert b"NOPERM" in valkey.say("AUTH health -", "GET bc:x")
     assert b"NOPERM" in valkey.say("AUTH health -", "INFO")
 
@@ -154,7 +155,12 @@ async def test_the_doctor_works_with_the_rights_of_a_worker_and_says_what_it_can
 
 def test_what_was_acknowledged_is_there_after_it_was_killed(tmp_path: Path) -> None:
     with start_deployed(tmp_path / "data", ENVIRONMENT) as server:
-        assert b"+OK" in server.say(LOGIN, "SET bc:{x}:meta kept")
+        # Two commands of a script are a transaction in the file, and that is read with the rights of a user.
+        script = (
+            "EVAL \"redis.call('SET', KEYS[1], 'kept') return redis.call('PEXPIRE', KEYS[1], 60000)\" 1 bc:{x}:meta"
+        )
+        assert b":1" in server.say(LOGIN, script)
         server.kill()
         server.start()
         assert b"kept" in server.say(LOGIN, "GET bc:{x}:meta")
+        assert "CRITICAL" not in server.said()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from tests.deploy.files import DEPLOY, FILLED_IN
 
 ADMIN: Final = "admin-" + FILLED_IN
 _READY_S: Final = 20.0
+_WRITTEN_S: Final = 10.0
 _POLL_S: Final = 0.01
 
 
@@ -81,7 +83,14 @@ class DeployedValkey:
         return (self.folder / "server.log").read_text("utf-8", "replace")
 
     def kill(self) -> None:
-        """SIGKILL: nothing more is written down."""
+        """SIGKILL, once all that was acknowledged so far is in the append-only file (it may be two seconds behind)."""
+        mark = secrets.token_hex(16)
+        assert b"+OK" in self.say(f"AUTH admin {ADMIN}", f"SET mark {mark} PX 60000")
+        deadline = time.monotonic() + _WRITTEN_S
+        while not any(mark.encode() in path.read_bytes() for path in self.folder.glob("appendonlydir/*")):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the append-only file is not written")
+            time.sleep(_POLL_S)
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
