@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean requirements browser nginx engine-valkey engine-redis
+.PHONY: help install demo test check format clean requirements browser nginx deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install browser nginx engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
 	$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) -n auto --dist loadfile tests $(addprefix --ignore=,$(ROOMS_ALONE)) && \
@@ -56,6 +56,7 @@ requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for
 	@$(PIP) install -q --require-hashes -r requirements/lock.txt
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
 	@$(COMPILE) requirements/lock.in -o requirements/lock.txt
 
@@ -89,6 +90,27 @@ nginx: install
 		ln -sf ../nginx/usr/sbin/nginx ../bin/nginx && exit 0; \
 	fi; \
 	echo "nginx: none found; install one, e.g. 'sudo apt-get install nginx'"
+
+# What reads the files of deploy/ and comes in no wheel. Caddy's program alone is taken out of its package, which would
+# also start a service; a package `systemd` that is not there yet brings its tools, and runs nothing.
+deploytools: install
+	@for tool in caddy systemd-analyze; do \
+		if PATH="$$PATH:$(CURDIR)/$(BIN)" command -v $$tool >/dev/null; then continue; fi; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "deploytools: getting $$tool"; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			if apt-get -qq update && $(MAKE) --silent --no-print-directory get-$$tool; then continue; fi; \
+		fi; \
+		echo "deploytools: no $$tool; install it, e.g. 'sudo apt-get install $${tool%-analyze}'"; \
+	done
+
+get-caddy:
+	@folder="$$(mktemp -d)" && chmod 755 "$$folder" && cd "$$folder" && \
+	apt-get -qq download caddy && dpkg -x caddy_*.deb . && \
+	install usr/bin/caddy "$(CURDIR)/$(BIN)/caddy" && cd / && rm -rf "$$folder"
+
+get-systemd-analyze:
+	@apt-get -qq -y --no-install-recommends install systemd </dev/null >/dev/null
 
 engine-valkey: # the wheel in .venv
 

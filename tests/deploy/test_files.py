@@ -1,0 +1,100 @@
+"""Every deployment file is accepted by the tool that reads it, in the strictest way that tool has."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from tests.deploy.files import DEPLOY, ROOT, kubernetes, kustomized
+from tests.deploy.tools import find_tool
+
+INSTALL = "it is in .venv after `make install`"
+CADDY = "get it with `make deploytools`, or install it, e.g. apt install caddy"
+SYSTEMD = "it comes with systemd: `make deploytools`, or apt install systemd"
+# What is left is the network, which they are for, and a root file system of their own, which they do not need.
+MOST_EXPOSED = 1.5
+
+
+def accepted(*command: str | Path, **environment: str) -> str:
+    """What the command says; it must end well."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment or None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    accepted(find_tool("hadolint", INSTALL), ROOT / "Dockerfile")
+
+
+def test_the_compose_file_is_one_by_the_specifications_schema() -> None:
+    tool = find_tool("check-jsonschema", INSTALL)
+    accepted(tool, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
+
+
+def test_kustomize_builds_resources_that_kubernetes_knows_to_the_last_field(overlay: Path) -> None:
+    resources = kubernetes(overlay)
+    assert len(resources) > 15
+    for each in resources:
+        kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_kustomize_refuses_an_overlay_whose_secrets_were_not_made() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        kustomized(DEPLOY / "kubernetes" / "overlays" / "example")
+    assert "secrets/" in refused.value.stderr
+
+
+def test_no_file_that_would_hold_a_secret_can_be_committed() -> None:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: nothing can be committed")
+    secret = [ROOT / ".env", *(each.with_suffix("") for each in DEPLOY.rglob("secrets/*.env.example"))]
+    ignored = subprocess.run([git, "check-ignore", *secret], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ignored.stdout.split() == [str(each) for each in secret]
+    assert len(secret) == 4
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[Path]:
+    """The units as instances, of a program that is there."""
+    for template, instance in (("serve", "8001"), ("worker", "1")):
+        text = (DEPLOY / "systemd" / f"broadcaster-{template}@.service").read_text()
+        assert "/opt/broadcaster/bin/broadcaster" in text
+        unit = tmp_path / f"broadcaster-{template}@{instance}.service"
+        unit.write_text(text.replace("/opt/broadcaster/bin/broadcaster", "/bin/true"))
+    shutil.copy(DEPLOY / "systemd" / "broadcaster.target", tmp_path)
+    return sorted(tmp_path.iterdir())
+
+
+def test_systemd_knows_every_line_of_the_units(units: list[Path]) -> None:
+    # What it does not know it warns of, and goes on: nothing may be said at all.
+    assert accepted(find_tool("systemd-analyze", SYSTEMD), "verify", *units) == ""
+
+
+def test_systemd_finds_little_that_the_units_could_do_to_the_machine(units: list[Path]) -> None:
+    tool = find_tool("systemd-analyze", SYSTEMD)
+    for unit in units:
+        if unit.suffix == ".service":
+            told = accepted(tool, "security", "--offline=true", "--no-pager", unit)
+            exposure = told[told.index("Overall exposure") :].split()
+            print(" ".join(exposure))
+            assert float(exposure[exposure.index("OK") - 1]) <= MOST_EXPOSED
+
+
+def test_caddy_accepts_its_file(tmp_path: Path) -> None:
+    told = accepted(
+        find_tool("caddy", CADDY),
+        *("validate", "--adapter", "caddyfile", "--config", DEPLOY / "caddy" / "Caddyfile"),
+        HOME=str(tmp_path),
+        SITE="broadcaster.example.com",
+        FRONT_ENDS="127.0.0.1:8001 127.0.0.1:8002",
+    )
+    assert "Valid configuration" in told
+
+
+def test_the_start_script_is_plain_sh() -> None:
+    accepted("/bin/sh", "-n", DEPLOY / "redis" / "start.sh")

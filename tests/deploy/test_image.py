@@ -1,0 +1,97 @@
+"""The Dockerfile's steps without Docker: its COPY and RUN lines in their order, in a folder of their own.
+
+Different from a build: the interpreter is this one, /opt and /build lie in the folder, and bytecode is not written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.deploy.files import ROOT, instructions
+
+# Everything is fetched and unpacked once: half a minute, and more beside other tests.
+LIMIT_S: Final = 300.0
+IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
+
+
+class Build:
+    """The first stage, replayed; what it ships is in ``/opt/broadcaster`` of its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.opt = folder / "opt"
+        self._context = folder / "build"
+        self._environment = {"PIP_NO_COMPILE": "1"}
+        self._context.mkdir()
+        self.opt.mkdir()
+
+    def run(self) -> None:
+        """All instructions up to the second FROM."""
+        stages = 0
+        for name, rest in instructions((ROOT / "Dockerfile").read_text()):
+            stages += name == "FROM"
+            if stages == 2:
+                return
+            if name == "ENV":
+                self._environment |= dict(re.findall(r"(\w+)=(\S+)", rest))
+            elif name == "COPY":
+                *sources, target = rest.split()
+                for source in sources:
+                    self._copy(ROOT / source, target)
+            elif name == "RUN":
+                self._shell(rest)
+            else:
+                assert name in ("FROM", "WORKDIR"), f"not replayed: {name} {rest}"
+
+    def _copy(self, source: Path, target: str) -> None:
+        to = self._context / target
+        if source.is_dir():
+            shutil.copytree(source, to, ignore=IGNORED)
+        else:
+            if target.endswith("/"):
+                to.mkdir(exist_ok=True)
+                to /= source.name
+            shutil.copy(source, to)
+
+    def _shell(self, line: str) -> None:
+        # The image's `python` is in a place of its own; pip may use what it has fetched before.
+        line = line.replace("/opt/", f"{self.opt}/").replace("python -m venv", f"{sys.executable} -m venv")
+        environment = {**os.environ, **self._environment}
+        environment.pop("PIP_NO_CACHE_DIR", None)
+        environment.pop("PYTHONPATH", None)
+        done = subprocess.run(
+            ["/bin/sh", "-c", line], cwd=self._context, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT_S)
+def test_the_steps_of_the_dockerfile_make_an_environment_whose_commands_start(tmp_path: Path) -> None:
+    build = Build(tmp_path)
+    build.run()
+    last = dict(instructions((ROOT / "Dockerfile").read_text()))
+    (entrypoint,) = json.loads(last["ENTRYPOINT"])
+    shipped = build.opt / "broadcaster"
+    # Nothing of ours is around: neither this checkout nor this environment.
+    environment = {"PATH": str(shipped / "bin"), "HOME": "/nowhere"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(shipped / "bin" / entrypoint), *words]
+        return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+    assert run("--version").stdout.startswith("broadcaster ")
+    # Both programs come as far as they can without a Redis, and say what they miss.
+    for word in [*json.loads(last["CMD"]), "worker"]:
+        refused = run(word)
+        assert (refused.returncode, "BROADCASTER_REDIS_URL" in refused.stderr) == (2, True), refused.stderr
+    assert not (shipped / "bin" / "pip").exists()
+    assert list(shipped.glob("lib/*/site-packages/broadcaster/log/scripts/append.lua"))

@@ -1,0 +1,166 @@
+"""deploy/redis on a real server: it starts, keeps what it is given, and its users may do what they need, no more."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broadcaster.cli.doctor_redis import CHECKS, Seen
+from broadcaster.cli.doctor_table import Verdict
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.inspection import inspect
+from tests.deploy.files import DEPLOY, FILLED_IN, ROOT
+from tests.deploy.valkey import ADMIN, DeployedValkey, start_deployed
+
+LOG = ROOT / "broadcaster" / "log"
+ENVIRONMENT = {"VALKEY_PASSWORD": FILLED_IN, "VALKEY_ADMIN_PASSWORD": ADMIN}
+LOGIN = f"AUTH broadcaster {FILLED_IN}"
+# What redis-py calls otherwise than Redis, or Redis in two words.
+COMMANDS = {
+    "client_id": "client|id",
+    "config_get": "config|get",
+    "script_load": "script|load",
+    "xgroup_create": "xgroup|create",
+    "xgroup_delconsumer": "xgroup|delconsumer",
+    "xinfo_consumers": "xinfo|consumers",
+}
+# Only `broadcaster doctor` sends them, and says what it could not see.
+DOCTORS = {"config|get", "scan"}
+NOT_COMMANDS = {"aclose", "connection_pool", "execute", "pipeline"}
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedValkey]:
+    with start_deployed(tmp_path_factory.mktemp("valkey"), ENVIRONMENT) as server:
+        yield server
+
+
+def rights() -> set[str]:
+    """The commands that the user `broadcaster` may send."""
+    text = (DEPLOY / "redis" / "users.acl").read_text()
+    own = text[text.index("user broadcaster") : text.index("user admin")]
+    return {
+        word[1:]
+        for line in own.split("\n")
+        if not line.strip().startswith("#")
+        for word in line.split()
+        if word[0] == "+"
+    }
+
+
+def in_scripts() -> set[str]:
+    """Every command that a script calls."""
+    texts = (path.read_text() for path in LOG.rglob("*.lua"))
+    return {name.lower() for text in texts for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", text)}
+
+
+def in_python() -> set[str]:
+    """Every method of a client or pipeline that this room names, as the command it sends."""
+    named = {
+        node.attr
+        for path in LOG.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and re.search(r"(^|[._])(redis|client|pipeline)$", ast.unparse(node.value))
+    }
+    # redis-py sends ZREVRANGE for it.
+    backwards = {"zrevrange" for path in LOG.glob("*.py") if re.search(r"\.zrange\([^\n]*desc=True", path.read_text())}
+    return backwards | {COMMANDS.get(name, name) for name in named - NOT_COMMANDS}
+
+
+def test_every_command_that_is_sent_is_allowed_and_none_that_is_not() -> None:
+    subscribing = set(re.findall(r'"(s(?:un)?subscribe)"', (LOG / "feed_session.py").read_text().lower()))
+    assert len(subscribing) == 2
+    needed = (in_scripts() | in_python() | subscribing | {"ping", "eval", "evalsha"}) - DOCTORS
+    # redis-py says on its own who it is.
+    needed.add("client|setinfo")
+    assert (needed - rights(), rights() - needed) == (set(), set())
+
+
+def test_every_key_and_channel_is_under_the_prefix_that_the_user_may_use(valkey: DeployedValkey) -> None:
+    for words in ("GET other", "SET bcx 1", "SPUBLISH other:{a}:live x", "SSUBSCRIBE other", "XADD other 1-1 e x"):
+        assert b"NOPERM" in valkey.say(LOGIN, words), words
+    assert b"NOPERM" not in valkey.say(LOGIN, "SET bc:{x}:meta 1", "DEL bc:{x}:meta", "SPUBLISH bc:{x}:live x")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "FLUSHALL",
+        "KEYS *",
+        "SCAN 0",
+        "CONFIG GET *",
+        "CLIENT LIST",
+        "SUBSCRIBE a",
+        "FLUSHDB",
+        "ACL LIST",
+        "SHUTDOWN",
+    ],
+)
+def test_nothing_that_reaches_beyond_its_streams_is_allowed(words: str, valkey: DeployedValkey) -> None:
+    assert b"NOPERM" in valkey.say(LOGIN, words)
+
+
+def test_nobody_comes_in_without_a_name_and_the_health_check_hears_pong_alone(valkey: DeployedValkey) -> None:
+    assert b"NOAUTH" in valkey.say("GET bc:x")
+    assert b"WRONGPASS" in valkey.say("AUTH broadcaster wrong")
+    for password in (FILLED_IN, "-", '""'):
+        assert b"WRONGPASS" in valkey.say(f"AUTH default {password}")
+    assert b"NOPERM" in valkey.say("AUTH health -", "GET bc:x")
+    assert b"NOPERM" in valkey.say("AUTH health -", "INFO")
+
+
+def test_no_password_is_in_the_servers_files_or_environment(valkey: DeployedValkey) -> None:
+    assert valkey.process is not None
+    held = Path(f"/proc/{valkey.process.pid}/environ").read_bytes()
+    written = b"".join(path.read_bytes() for path in valkey.folder.rglob("*") if path.is_file())
+    for password in (FILLED_IN, ADMIN):
+        assert password.encode() not in held + written
+    assert (valkey.folder / "users.acl").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("password", ["", "too-short", "with a space in between", "with/slash/as/in/a/url"])
+def test_it_does_not_start_with_a_password_that_would_not_do(password: str, tmp_path: Path) -> None:
+    command = ["/bin/sh", str(DEPLOY / "redis" / "start.sh")]
+    environment = {"PATH": "/usr/bin:/bin", "VALKEY_PASSWORD": password, "VALKEY_DATA": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "VALKEY_PASSWORD" in ended.stderr
+
+
+def test_without_an_admins_password_nobody_is_admin(tmp_path: Path) -> None:
+    with start_deployed(tmp_path / "data", {"VALKEY_PASSWORD": FILLED_IN, "VALKEY_ADMIN_PASSWORD": ""}) as server:
+        assert b"WRONGPASS" in server.say("AUTH admin -")
+        assert b"WRONGPASS" in server.say(f"AUTH admin {FILLED_IN}")
+
+
+async def test_the_doctor_has_nothing_to_say_against_it(valkey: DeployedValkey) -> None:
+    async with LogConnection.open(valkey.admin_url) as connection:
+        facts = await inspect(connection)
+    seen = Seen(facts=facts, url="", prefix="bc", concurrency=100, max_queue=10_000)
+    findings = [check.judge(seen) for check in CHECKS]
+    assert [each for each in findings if each.verdict is not Verdict.OK and each.check != "workers"] == []
+
+
+async def test_the_doctor_works_with_the_rights_of_a_worker_and_says_what_it_cannot_see(valkey: DeployedValkey) -> None:
+    async with LogConnection.open(valkey.url("broadcaster", FILLED_IN)) as connection:
+        facts = await inspect(connection)
+    assert (facts.script_fault, facts.push_fault, facts.policy) == (None, None, "noeviction")
+    assert (facts.pubsub_limit, facts.idle_timeout_s) == (None, None)
+
+
+def test_what_was_acknowledged_is_there_after_it_was_killed(tmp_path: Path) -> None:
+    with start_deployed(tmp_path / "data", ENVIRONMENT) as server:
+        # Two commands of a script are a transaction in the file, and that is read with the rights of a user.
+        script = (
+            "EVAL \"redis.call('SET', KEYS[1], 'kept') return redis.call('PEXPIRE', KEYS[1], 60000)\" 1 bc:{x}:meta"
+        )
+        assert b":1" in server.say(LOGIN, script)
+        server.kill()
+        server.start()
+        assert b"kept" in server.say(LOGIN, "GET bc:{x}:meta")
+        assert "CRITICAL" not in server.said()
