@@ -10,23 +10,25 @@ from tests.guards.source import ROOT, Function, Module, files_git_would_track, f
 
 # Spelled in two pieces, so that this file does not break its own rule.
 REGISTRY_HOSTS = ("pypi" + ".org", "python" + "hosted", "npm" + "js", "deb." + "debian")
+# What users run or read.
+SHIPPED = ("broadcaster", "worker", "examples")
 LATE_IMPORT_REASON = re.compile(r"# noqa: PLC0415\W+\w+ \w+")
 
 
 def test_no_sse_text_is_cut_with_splitlines() -> None:
     # It also cuts at U+2028, U+0085 and others, which may stand inside a line of SSE or JSON.
-    offences = [offence for module in modules("broadcaster", "worker") for offence in splitlines_uses(module)]
+    offences = [offence for module in modules(*SHIPPED) for offence in splitlines_uses(module)]
     assert not offences, "\n".join(offences)
 
 
 def test_no_task_is_started_and_forgotten() -> None:
     # The loop keeps only a weak reference to a task, and nobody would see it fail.
-    offences = [offence for module in modules("broadcaster", "worker") for offence in forgotten_tasks(module)]
+    offences = [offence for module in modules(*SHIPPED) for offence in forgotten_tasks(module)]
     assert not offences, "\n".join(offences)
 
 
 def test_every_import_inside_a_function_gives_its_reason() -> None:
-    offences = [offence for module in modules("broadcaster", "worker") for offence in late_imports(module)]
+    offences = [offence for module in modules(*SHIPPED) for offence in late_imports(module)]
     assert not offences, "\n".join(offences)
 
 

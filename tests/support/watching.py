@@ -33,8 +33,13 @@ async def watch(
     after: str | None = None,
     until: Callable[[Seen], bool] = lambda seen: False,
     timeout_s: float = 20.0,
+    query: str = "",
+    cookie: str | None = None,
 ) -> Seen:
-    """Read until the server ends the response or ``until`` says so (then the connection is cut at once)."""
+    """Read until the server ends the response or ``until`` says so (then the connection is cut at once).
+
+    ``url`` may have a path: the prefix under which a router is mounted.
+    """
     parts = urlsplit(url)
     assert parts.hostname is not None
     seen = Seen()
@@ -42,10 +47,12 @@ async def watch(
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
             head = [
-                f"GET /v1/streams/{stream_id}/events HTTP/1.1",
+                f"GET {parts.path.rstrip('/')}/v1/streams/{stream_id}/events?{query} HTTP/1.1",
                 f"Host: {parts.netloc}",
                 "Accept: text/event-stream",
             ]
+            if cookie is not None:
+                head.append(f"Cookie: {cookie}")
             if after is not None:
                 head.append(f"Last-Event-ID: {after}")
             writer.write("\r\n".join([*head, "", ""]).encode())

@@ -1,0 +1,107 @@
+"""A small chat app that keeps its answers alive: its own login, its own page, and broadcaster's router for the streams.
+
+    CHAT_SECRET=… BROADCASTER_REDIS_URL=redis://localhost:6379 uvicorn examples.fastapi_chat.app:app --workers 2
+
+``POST /chat`` begins an answer and returns at once. Any process of the app then serves its stream, to any tab of the
+user, from any point: the request that asked for it may be long gone.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Final
+
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+
+from broadcaster import Broadcaster
+from broadcaster.core.events import Abort
+from broadcaster.errors import StreamClosed
+from examples.fastapi_chat import chats, tokens
+from examples.fastapi_chat.login import sign_in, signed_in
+
+# A model that broadcaster's workers serve (`broadcaster up` has "local"); without one, this app makes up the words.
+MODEL: Final = os.environ.get("CHAT_MODEL")
+PAGE: Final = Path(__file__).with_name("page.html")
+
+broadcaster = Broadcaster.from_url(os.environ["BROADCASTER_REDIS_URL"])
+
+User = Annotated[str, Depends(signed_in)]
+
+
+def may_watch(request: Request, user: User) -> None:
+    """Everybody sees their own answers. 404, not 403: nobody learns which ids exist."""
+    stream_id = request.path_params.get("stream_id")
+    if stream_id is None or not chats.is_owner(user, stream_id):
+        raise HTTPException(404, "no such answer")
+
+
+def nobody() -> None:
+    """The page only watches; what begins and stops an answer are the routes below."""
+    raise HTTPException(403, "use /chat")
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    chats.create_table()
+    yield
+
+
+app = FastAPI(lifespan=lifespan, title="A chat app")
+# It opens with the app and ends with it: viewers are sent elsewhere, and the answers that this process makes come to
+# their end first (at most BROADCASTER_DRAIN_S).
+app.include_router(broadcaster.router(auth=may_watch, write_auth=nobody), prefix="/stream")
+
+
+@app.get("/", include_in_schema=False)
+def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+@app.post("/login", status_code=204)
+def login(response: Response, name: Annotated[str, Body(embed=True, pattern="^[A-Za-z0-9_-]{1,40}$")]) -> None:
+    sign_in(response, name)
+
+
+@app.get("/chat")
+def questions(user: User) -> list[dict[str, str]]:
+    """What the page begins with, also after a reload."""
+    return [_shown(question) for question in chats.newest(user)]
+
+
+@app.post("/chat", status_code=202)
+async def ask(user: User, prompt: Annotated[str, Body(embed=True, min_length=1, max_length=4000)]) -> dict[str, str]:
+    """Begin an answer. It belongs to no request: whoever asked may leave, and watch it from elsewhere."""
+    if MODEL is None:
+        stream_id = f"answer-{uuid.uuid4().hex}"
+        broadcaster.publish_nowait(stream_id, tokens.answer(prompt))
+    else:
+        stream_id = await broadcaster.start(prompt, model=MODEL)
+    question = chats.Question(stream_id, prompt)
+    await run_in_threadpool(chats.remember, user, question)
+    return _shown(question)
+
+
+@app.post("/chat/{stream_id}/stop", status_code=204)
+async def stop(stream_id: str, user: User) -> None:
+    """End an answer, whichever process makes it, for everybody who watches."""
+    if not await run_in_threadpool(chats.is_owner, user, stream_id):
+        raise HTTPException(404, "no such answer")
+    if MODEL is not None:
+        await broadcaster.stop(stream_id)
+        return
+    # A feed may have several writers, and the first end counts: who publishes is refused from now on, and gives up.
+    with suppress(StreamClosed):
+        async with broadcaster.feed(stream_id) as feed:
+            await feed.close(Abort(reason="stopped"))
+
+
+def _shown(question: chats.Question) -> dict[str, str]:
+    # `wait_s`: a page may be faster than the first word.
+    events_url = f"/stream/v1/streams/{question.stream_id}/events?wait_s=10"
+    return {"id": question.stream_id, "prompt": question.prompt, "events_url": events_url}

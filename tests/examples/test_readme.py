@@ -1,0 +1,95 @@
+"""The programs and commands of the documents do what the text says, as they stand there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from broadcaster import Broadcaster
+from broadcaster.client import EntryReceived
+from broadcaster.testing import Script, ScriptedProvider
+from tests.e2e.test_cli import free_port
+from tests.support.documents import REDIS_URL, ROOT, Block, marked_blocks, run_to_its_end, started
+from tests.support.processes import open_stack
+from tests.support.valkey import ValkeyServer
+from tests.support.watching import watch
+
+DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+# What the programs print, as patterns, a line each; those of other names have a test of their own below.
+PRINTED = {
+    ("README.md", "library"): [r"EntryReceived\(.*data-progress.*", r"EntryReceived\(.*Finish\(.*"],
+}
+OTHERS = {("README.md", "server"), ("README.md", "sync"), ("README.md", "router")}
+
+
+def test_every_marked_block_is_run() -> None:
+    marked = {(document, name) for document in DOCUMENTS for name in marked_blocks(document)}
+    assert marked == PRINTED.keys() | OTHERS
+
+
+@pytest.mark.parametrize(("document", "name"), PRINTED)
+async def test_a_program_prints_what_it_should(server: ValkeyServer, tmp_path: Path, document: str, name: str) -> None:
+    said = await run_to_its_end(marked_blocks(document)[name].with_addresses({REDIS_URL: server.url}), tmp_path)
+    lines = said.split("\n")[:-1]
+    assert len(lines) == len(PRINTED[document, name])
+    assert all(map(re.fullmatch, PRINTED[document, name], lines)), said
+
+
+async def test_what_the_sync_publisher_said_is_in_the_log(server: ValkeyServer, tmp_path: Path) -> None:
+    await run_to_its_end(marked_blocks("README.md")["sync"].with_addresses({REDIS_URL: server.url}), tmp_path)
+    async with Broadcaster.from_url(server.url) as broadcaster:
+        entries = [entry async for entry in broadcaster.events("nightly-copy") if isinstance(entry, EntryReceived)]
+    assert [entry.data["done"] for entry in entries[:-1]] == [1, 2, 3]
+    assert entries[-1].type == "finish"
+
+
+async def test_the_command_of_the_server_prints_the_answer(server: ValkeyServer, tmp_path: Path) -> None:
+    async with (
+        ScriptedProvider() as scripted,
+        open_stack(
+            tmp_path, redis_url=server.url, provider_url=scripted.base_url, default_model="claude-scripted"
+        ) as stack,
+    ):
+        scripted.script("claude-scripted", Script.of_text("Rivers ", "carry it ", "there."))
+        front_end, _ = await asyncio.gather(stack.front_end(), stack.worker())
+        said = await run_to_its_end(marked_blocks("README.md")["server"], tmp_path, BROADCASTER_URL=front_end.url)
+    assert "Rivers carry it there." in said
+
+
+MY_APP = """
+from collections.abc import AsyncIterator
+from typing import Annotated
+from fastapi import FastAPI, Header, HTTPException
+
+app = FastAPI()
+
+def signed_in(cookie: Annotated[str, Header()] = "") -> None:
+    if cookie != "user=me":
+        raise HTTPException(401)
+
+async def tokens(prompt: str) -> AsyncIterator[str]:
+    for word in prompt.split():
+        yield word + " "
+"""
+
+
+async def test_the_mounted_router_streams_to_who_is_signed_in(server: ValkeyServer, tmp_path: Path) -> None:
+    (tmp_path / "my_app.py").write_text(MY_APP)
+    block = marked_blocks("README.md")["router"].with_addresses({REDIS_URL: server.url})
+    (tmp_path / "readme_app.py").write_text(block.text)
+    port = free_port()
+    serving = Block("uvicorn", "sh", f"uvicorn --app-dir {tmp_path} --port {port} readme_app:app\n")
+    url = f"http://127.0.0.1:{port}"
+    async with started(serving, tmp_path) as running, httpx2.AsyncClient(trust_env=False) as http:
+        await running.said("Uvicorn running on")
+        assert (await http.post(f"{url}/ask/a1?prompt=one+two+three")).status_code == 202
+        seen = await watch(f"{url}/llm", "a1", query="wait_s=10", cookie="user=me")
+        assert (await watch(f"{url}/llm", "a1", cookie="user=nobody")).status == 401
+    events = [json.loads(data) for _, data in seen.entries]
+    assert "".join(event["delta"] for event in events if event["type"] == "text-delta") == "one two three "
+    assert events[-1]["type"] == "finish"
