@@ -33,15 +33,15 @@ from pydantic_settings import SettingsError
 from broadcaster.client.generation import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.cursor import Cursor
-from broadcaster.errors import SetupError
+from broadcaster.errors import SetupError, StreamClosed
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.held import Held
-from broadcaster.library.logs import get_logger
 from broadcaster.library.publishing import Piece, publish
 from broadcaster.library.reading import StreamReader
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds import Feeds
+from broadcaster.logs import get_logger
 from broadcaster.settings import Settings, told
 from broadcaster.web.mount import create_router
 from broadcaster.web.routes.generations import count_viewers
@@ -334,7 +334,10 @@ class Broadcaster:
     def _published(self, task: asyncio.Task[Cursor]) -> None:
         self._publishing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("publish_failed", task=task.get_name(), exc_info=error)
+            if isinstance(error, StreamClosed):  # somebody else ended it: a stop, and no defect
+                _log.warning("publish_stopped", task=task.get_name())
+            else:
+                _log.error("publish_failed", task=task.get_name(), exc_info=error)
 
     async def _end_publishing(self, drain_s: float) -> None:
         if self._publishing:

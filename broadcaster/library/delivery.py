@@ -20,8 +20,8 @@ from typing import Final, Protocol, TypeVar
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import LogUnavailable, RateLimited, UnknownStream
-from broadcaster.library.logs import get_logger
 from broadcaster.log.feeds import KEY_KEPT_MS, Appended, FeedConfig
+from broadcaster.logs import get_logger
 
 # A minute before the key is forgotten: the last try may wait for its answer, and clocks drift.
 UNKNOWN_S: Final = KEY_KEPT_MS / 1000 - 60

@@ -22,9 +22,9 @@ from typing import Any, Final, Self
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
-from broadcaster.library.logs import get_logger
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds import FeedConfig, Feeds
+from broadcaster.logs import get_logger
 
 PUBLISHER_FAILED: Final = "publisher_failed"
 # What is left of a cancelled task's time: whoever cancels waits for it.

@@ -29,7 +29,7 @@ from broadcaster.core.events import (
     TextStart,
 )
 from broadcaster.library.feed import OpenFeed
-from broadcaster.library.logs import get_logger
+from broadcaster.logs import get_logger
 
 Piece: TypeAlias = str | Mapping[str, Any] | Event
 

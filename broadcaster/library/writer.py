@@ -37,9 +37,9 @@ from broadcaster.errors import (
     StreamFull,
 )
 from broadcaster.library.delivery import Delivery, FeedDoor, Outage
-from broadcaster.library.logs import get_logger
 from broadcaster.library.waiting import Waiting, is_wanted
 from broadcaster.log.feeds import FeedConfig
+from broadcaster.logs import get_logger
 
 RENEWALS_PER_LEASE: Final = 3
 _RENEW_AGAIN_S: Final = 1.0

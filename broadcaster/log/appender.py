@@ -15,15 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
 from broadcaster.core.batching import Answer, Batch, Code
 from broadcaster.core.events import FORMAT_VERSION, is_terminal
 from broadcaster.log.connect import LogConnection, later
 from broadcaster.log.scripts import APPEND, RESTORE, Call, run_all
 from broadcaster.log.writer import StreamWriter
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _BACK_OFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 _STATUS_BY_TYPE: Final = {b"finish": "finished", b"error": "failed", b"abort": "aborted"}

@@ -10,14 +10,13 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_connection import NodeConnection
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _STOP: Final = b"stop"
 

@@ -21,12 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from broadcaster.errors import SetupError
 from broadcaster.lifeline import die_with_parent
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 MAX_SOCKET_PATH_BYTES: Final = 100
 OLDEST_VERSION: Final = (7, 0)

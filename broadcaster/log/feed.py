@@ -15,8 +15,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
-import structlog
-
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_address import Dialer
@@ -27,8 +25,9 @@ from broadcaster.log.feed_probe import Probe, PublishProbe
 from broadcaster.log.feed_watch import StreamWatch, Supply
 from broadcaster.log.keys import Keys
 from broadcaster.log.streams import Tail
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _PROBE_NAME_BYTES: Final = 8
 _CANCEL_AGAIN_S: Final = 0.5

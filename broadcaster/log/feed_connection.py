@@ -6,13 +6,12 @@ import asyncio
 import random
 from typing import Final
 
-import structlog
-
 from broadcaster.log.feed_address import Dialer
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
 from broadcaster.log.feed_session import Listener, Session
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _DIAL_ERRORS: Final = (OSError, TimeoutError)
 

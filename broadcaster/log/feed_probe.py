@@ -13,12 +13,11 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-import structlog
-
 from broadcaster.log.feed_connection import NodeConnection
 from broadcaster.log.feed_options import FeedStats, FeedTimes
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 PublishProbe: TypeAlias = Callable[[str, bytes], Awaitable[object]]
 """``SPUBLISH channel payload`` through the ordinary client (``redis.spublish`` fits)."""

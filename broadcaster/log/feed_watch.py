@@ -23,8 +23,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
 from broadcaster.core.continuity import TailVerdict, judge_tail
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -36,8 +34,9 @@ from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
 from broadcaster.log.feed_push import parse_push
 from broadcaster.log.feed_stall import Stall
 from broadcaster.log.streams import OVER, Tail
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _RUNNING: Final = "running"
 

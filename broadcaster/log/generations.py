@@ -25,7 +25,6 @@ from enum import IntEnum
 from typing import Any, Final, Literal
 
 import msgspec
-import structlog
 
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.errors import (
@@ -49,6 +48,7 @@ from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.webhooks import PendingWebhooks
+from broadcaster.logs import get_logger
 
 META_OUTLIVES_LOG_MS: Final = 3_600_000
 _ID_BYTES: Final = 16
@@ -58,7 +58,7 @@ _FIRST_LOOK_S: Final = 0.02
 _LONGEST_LOOK_S: Final = 0.25
 _UNKNOWN: Final = "no generation has this id (or it was kept no longer)"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class _Stop(IntEnum):

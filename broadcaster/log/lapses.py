@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-import structlog
-
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.scripts import FEED_LAPSE
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ENDED: Final = 1
 _FULL: Final = -1

@@ -18,8 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claims, Outcome
@@ -29,8 +27,9 @@ from broadcaster.log.scripts import HEARTBEAT, RENEW, Call, run_all
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.webhooks import promise_again
 from broadcaster.log.writer import StreamWriter
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 RENEWALS_PER_LEASE: Final = 4
 WORKERS_KEPT: Final = 1000

@@ -18,11 +18,10 @@ import asyncio
 import math
 from typing import Final
 
-import structlog
-
 from broadcaster.log.connect import LogConnection, create_client, later
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 PROBES_PER_LEASE: Final = 10
 SHORTEST_LEASE_S: Final = 2.0

@@ -22,16 +22,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.claims import Claims, Outcome
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams, Tail
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 JOBLESS_MS: Final = 2000
 

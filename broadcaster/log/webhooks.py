@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import structlog
 from redis.asyncio import Redis
 
 from broadcaster.log.connect import LogConnection, log_errors
@@ -35,8 +34,9 @@ from broadcaster.log.scripts import (
 )
 from broadcaster.log.streams import OVER, Streams
 from broadcaster.log.webhook_meta import WebhookState
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # Only what nobody has called due is found by looking; a generation runs for up to half an hour.
 LOOK_MS: Final = 30_000

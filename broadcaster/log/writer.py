@@ -18,13 +18,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
-import structlog
-
 from broadcaster.core.batching import Answer, Batch, Batcher, Next
 from broadcaster.core.events import Event, encode_event
 from broadcaster.log import terminals
+from broadcaster.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class WriterEnd(Enum):

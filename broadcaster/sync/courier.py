@@ -20,9 +20,9 @@ from typing import Any, Final
 from broadcaster.core.events import Error
 from broadcaster.errors import BroadcasterError, EventTooLarge, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.delivery import UNKNOWN_S
-from broadcaster.library.logs import get_logger
 from broadcaster.library.writer import FeedWriter, WriterLimits
 from broadcaster.log.feeds import FeedConfig
+from broadcaster.logs import get_logger
 from broadcaster.sync.buffer import Batch, Buffer, Ending, Given
 
 PUBLISHER_FAILED: Final = "publisher_failed"

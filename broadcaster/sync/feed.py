@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, Self
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.core.publishing import encode_end
 from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
-from broadcaster.library.logs import get_logger
 from broadcaster.library.writer import as_mapping, encoded
+from broadcaster.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending, Put
 from broadcaster.sync.courier import LIMITS, PUBLISHER_FAILED
 

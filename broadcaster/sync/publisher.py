@@ -31,8 +31,8 @@ from pydantic_settings import SettingsError
 from broadcaster.core.events import Abort
 from broadcaster.core.publishing import check_writable
 from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
-from broadcaster.library.logs import get_logger
 from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
+from broadcaster.logs import get_logger
 from broadcaster.settings import Settings, told
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits

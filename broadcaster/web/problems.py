@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -26,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
+from broadcaster.logs import get_logger
 
 MEDIA_TYPE: Final = "application/problem+json"
 # One second is long enough for a failover's first moments and short enough for people.
@@ -33,7 +33,7 @@ RETRY_AFTER_S: Final = 1
 # A body can break a rule in as many places as it has bytes.
 MAX_LISTED_FAULTS: Final = 20
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class UnknownDialect(InvalidInput):

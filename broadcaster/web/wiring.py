@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from broadcaster.core.routing import Routes
 from broadcaster.core.webhook_schedule import longest_s
 from broadcaster.core.webhook_url import WebhookHosts
@@ -32,10 +30,11 @@ from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.log.webhooks import PendingWebhooks
+from broadcaster.logs import get_logger
 from broadcaster.settings import Settings
 from broadcaster.web.services import Services
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _SWEEPS_PER_STALL = 12
 
