@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.support.log_world import until
 from tests.support.valkey import ValkeyServer, start_valkey
 
 COUNT = 40
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture
@@ -64,16 +64,23 @@ class Watched:
 
 
 class Writing:
-    """A writer that appends number after number, and says how often it had to repeat itself."""
+    """A writer that appends number after number; at each of ``gates`` it waits for ``go_on``."""
 
-    def __init__(self, broadcaster: Broadcaster) -> None:
+    def __init__(self, broadcaster: Broadcaster, *, gates: Sequence[int] = ()) -> None:
         self._feed = broadcaster.feed("job")
+        self._gates = gates
+        self._passes = asyncio.Semaphore(0)
         self.task = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
         async with self._feed:
             for number in range(COUNT):
+                if number in self._gates:
+                    await self._passes.acquire()
                 await self._feed.send("n", number)
+
+    def go_on(self) -> None:
+        self._passes.release()
 
     @property
     def retries(self) -> int:
@@ -93,11 +100,12 @@ async def is_whole(watched: Watched, writing: Writing) -> None:
 async def test_redis_killed_and_started_again_under_writer_and_reader(
     broadcaster: Broadcaster, server: ValkeyServer
 ) -> None:
-    watched, writing = Watched(broadcaster), Writing(broadcaster)
+    watched, writing = Watched(broadcaster), Writing(broadcaster, gates=(5, 20))
     for seen in (5, 20):
         await watched.until(seen)
         retries = writing.retries
         await asyncio.to_thread(server.kill)
+        writing.go_on()
         await until(partial(_is_above, writing, retries), DEADLINE_S)
         await asyncio.to_thread(server.start)
     await is_whole(watched, writing)
@@ -110,9 +118,10 @@ def _is_above(writing: Writing, retries: int) -> bool:
 async def test_redis_paused_for_longer_than_its_answers_may_take(
     broadcaster: Broadcaster, server: ValkeyServer
 ) -> None:
-    watched, writing = Watched(broadcaster), Writing(broadcaster)
+    watched, writing = Watched(broadcaster), Writing(broadcaster, gates=(5,))
     await watched.until(5)
     server.pause()
+    writing.go_on()
     await until(lambda: writing.retries >= 2, DEADLINE_S)
     server.resume()
     await is_whole(watched, writing)
@@ -126,10 +135,11 @@ async def test_a_connection_that_breaks_under_an_append_doubles_nothing(
         open_cutting_relay(connection.url) as relay,
         Broadcaster.from_url(relay.url, redis_timeout_s=1) as broadcaster,
     ):
-        watched, writing = Watched(broadcaster), Writing(broadcaster)
+        watched, writing = Watched(broadcaster), Writing(broadcaster, gates=(3, 10, 20))
         for seen in (3, 10, 20):
             await watched.until(seen)
             relay.cut_at(b'"type":"data-n"', moment)
+            writing.go_on()
         await is_whole(watched, writing)
 
 
