@@ -30,7 +30,8 @@ demo: install ## run everything on this machine [PORT=8000]
 test: install browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
-	$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) -n auto --dist loadfile tests $(addprefix --ignore=,$(ROOMS_ALONE)) && \
+	$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) -n auto --dist worksteal tests \
+		$(addprefix --ignore=,$(ROOMS_ALONE) $(OF_NO_ENGINE)) && \
 	$(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(ROOMS_ALONE)
 
 # What measures time, or breaks servers on purpose, runs alone; the rest shares the cores.

@@ -1,8 +1,8 @@
 """The ``broadcaster`` command.
 
 A command's module is imported when the command is called: ``broadcaster ls`` needs neither the front-end's packages nor
-Redis's, and they take longer to import than the call itself. ``--help``, completion and a name that is no command need
-all of them.
+Redis's, and they take longer to import than the call itself. ``--help``, the completion of a command's name and a name
+that is no command need all of them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ MODULES: Final = {
 """Command → its module here, in the order of ``--help``."""
 
 _COMPLETION: Final = "_BROADCASTER_COMPLETE"
+# The line that is to be completed: zsh, fish and PowerShell; bash.
+_LINES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
 
 
 def create_app_for(arguments: Sequence[str]) -> typer.Typer:
@@ -51,8 +53,15 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # An answer in another alphabet must not end the command on a terminal that knows only its own.
             stream.reconfigure(errors="backslashreplace")
-    arguments = () if _COMPLETION in os.environ else sys.argv[1:]
+    arguments = _typed_so_far() if _COMPLETION in os.environ else sys.argv[1:]
     create_app_for(arguments)(prog_name=PROGRAM)
+
+
+def _typed_so_far() -> Sequence[str]:
+    """The words of the line that a shell wants completed, but the last one: it may be half a command's name."""
+    line = next((line for name in _LINES if (line := os.environ.get(name)) is not None), "")
+    words = line.split()
+    return words[1:] if line[-1:].isspace() else words[1:-1]
 
 
 def _module(name: str) -> CommandModule:

@@ -45,5 +45,5 @@ async def server() -> AsyncIterator[SseServer]:
 
 @pytest.fixture
 async def client(server: SseServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.url, timeout_s=5, idle_timeout_s=5, give_up_after_s=5) as client:
+    async with AsyncClient(server.url, timeout_s=5, idle_timeout_s=5, give_up_after_s=30) as client:
         yield client

@@ -81,7 +81,7 @@ async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, url: 
     async with provider_at(url, on, read_timeout_s=60, is_local=True) as provider:
         for _ in range(2):
             events = await collect(
-                provider, request_for("local", system="You like the sea.", messages=ASK, max_tokens=24)
+                provider, request_for("local", system="You like the sea.", messages=ASK, max_tokens=24, temperature=0)
             )
     assert len([event for event in events if isinstance(event, ev.TextDelta)]) > 5
     assert "sea" in text_of(events).lower() or "ocean" in text_of(events).lower()
