@@ -17,6 +17,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from broadcaster.errors import SetupError
+
 MIN_KEY_CHARS: Final = 16
 # A header may hold more; nobody's key does.
 MAX_KEY_CHARS: Final = 256
@@ -25,6 +27,13 @@ MAX_KEYS: Final = 1000
 
 _KEY: Final = re.compile(rf"[\x21-\x7e]{{{MIN_KEY_CHARS},{MAX_KEY_CHARS}}}", re.ASCII)
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+
+def check_tenant(name: str) -> str:
+    """The name, if a tenant can have it (rule 4). Raises SetupError."""
+    if _TENANT.fullmatch(name) is None:
+        raise SetupError("a tenant is 1 to 64 of A-Z a-z 0-9 _ . - and begins with a letter or a digit")
+    return name
 
 
 class Keyring:

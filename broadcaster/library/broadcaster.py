@@ -32,10 +32,11 @@ from pydantic_settings import SettingsError
 
 from broadcaster.client.generation import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
+from broadcaster.core.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import SetupError, StreamClosed
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
-from broadcaster.library.feed import OpenFeed
+from broadcaster.library.feed import CANCELLED_S, OpenFeed
 from broadcaster.library.held import Held
 from broadcaster.library.publishing import Piece, publish
 from broadcaster.library.reading import StreamReader
@@ -54,6 +55,8 @@ from broadcaster.web.wishes import wish_of
 GIVE_UP_AFTER_S: Final = 60.0
 TIMEOUT_S: Final = 30.0
 LEASE_S: Final = 15.0
+# What a published iterator has to close itself when it is cancelled; one that hangs there is left behind, and logged.
+SOURCE_CLOSES_S: Final = 3.0
 
 _log = get_logger(__name__)
 
@@ -89,11 +92,12 @@ class Broadcaster:
     def __init__(self, settings: Settings, tenant: str = LOCAL_TENANT) -> None:
         """Opens nothing. ``tenant`` owns what is published here and sees nothing else.
 
-        "local" is whom a front-end without keys serves. Raises SetupError when the settings name no Redis.
+        "local" is whom a front-end without keys serves. Raises SetupError when (1) the settings name no Redis, (2) no
+        tenant can have that name.
         """
         if settings.redis_url is None:
             raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Broadcaster.from_url(url)")
-        self.tenant = tenant
+        self.tenant = check_tenant(tenant)
         self._settings = settings
         self._log: Held[OpenLog] = Held(self._open_log)
         self._services: Held[Services] = Held(self._open_services)
@@ -133,10 +137,11 @@ class Broadcaster:
         What ``publish_nowait`` started has ``drain_s`` (None: the setting) to end by itself, then it is cancelled.
         Feeds still open end with ``abort``, readers with GaveUp.
         """
-        await self._end_publishing(self._settings.drain_s if drain_s is None else drain_s)
-        for feed in tuple(self._feeds):
-            await feed.end_from_outside()
-        await self._log.aclose()
+        try:
+            await self._end_publishing(self._settings.drain_s if drain_s is None else drain_s)
+            await asyncio.gather(*(feed.end_from_outside() for feed in tuple(self._feeds)))
+        finally:
+            await self._log.aclose()
 
     def statistics(self) -> BroadcasterStatistics:
         """Numbers for metrics, and for who wonders why it does not end."""
@@ -177,7 +182,7 @@ class Broadcaster:
         with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and asked no faster
         than the log takes. Raises TypeError when it is none, and what ``feed`` raises.
         """
-        return await publish(self.feed(stream_id, **options), _checked_source(source))
+        return await publish(lambda: self.feed(stream_id, **options), _checked_source(source))
 
     def publish_nowait(
         self, stream_id: str, source: AsyncIterable[Piece], **options: Unpack[FeedOptions]
@@ -342,10 +347,12 @@ class Broadcaster:
     async def _end_publishing(self, drain_s: float) -> None:
         if self._publishing:
             await asyncio.wait(self._publishing, timeout=drain_s)
-        left = tuple(self._publishing)
-        for task in left:
+        for task in (left := tuple(self._publishing)):
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            _, stuck = await asyncio.wait(left, timeout=CANCELLED_S + SOURCE_CLOSES_S)
+            for task in stuck:
+                _log.error("publish_not_ended", task=task.get_name())
 
 
 def _checked_source(source: AsyncIterable[Piece]) -> AsyncIterable[Piece]:

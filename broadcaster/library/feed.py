@@ -9,7 +9,9 @@ Rules
    False the feed goes on: another writer ends it.
 2. Leaving in good order raises what the feed could not be told. Leaving by an exception raises that one; what could
    not be told besides is logged.
-3. Where Redis does not answer, nothing can be ended: viewers learn of the lost writer when its lease has lapsed.
+3. The end is told by a task of its own, bounded in time: some cancel not once but at every ``await`` (anyio, and with
+   it Starlette when a client leaves), and a writer that is not ended would renew its lease for ever.
+4. Where Redis does not answer, nothing can be ended: viewers learn of the lost writer when its lease has lapsed.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class OpenFeed:
         self._held_by = held_by
         self._writer: FeedWriter | None = None
         self._was_ended_from_outside = False
+        self._ending: asyncio.Task[None] | None = None
         self._dropped_before = 0
 
     async def __aenter__(self) -> Self:
@@ -80,17 +83,12 @@ class OpenFeed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ending = asyncio.create_task(self._leave(error))
         try:
-            if self._was_ended_from_outside:
-                if error is None:
-                    raise StreamClosed("the Broadcaster was closed while this feed was open")
-            elif error is not None:
-                await self._end_after(error)
-            elif self.end is None:
-                await self._end_in_good_order()
-        finally:
-            self._held_by.discard(self)
-            await self._here.aclose()
+            await asyncio.shield(self._ending)
+        except asyncio.CancelledError:
+            self._ending.add_done_callback(self._log_late_failure)
+            raise
 
     @property
     def _here(self) -> FeedWriter:
@@ -154,10 +152,36 @@ class OpenFeed:
         return self._here.statistics()
 
     async def end_from_outside(self) -> None:
-        """End it as a cancellation would, while its block still runs (there, StreamClosed follows)."""
+        """End it as a cancellation would, while its block still runs (there, StreamClosed follows).
+
+        A block that is being left has a little time to tell its end.
+        """
+        if self._ending is not None:
+            await asyncio.wait({self._ending}, timeout=CANCELLED_S)
+            self._ending.cancel()
+            await self._here.aclose()
+            return
         self._was_ended_from_outside = True
         await self._end_after(asyncio.CancelledError())
         await self._here.aclose()
+
+    async def _leave(self, error: BaseException | None) -> None:
+        try:
+            if self._was_ended_from_outside:
+                if error is None:
+                    raise StreamClosed("the Broadcaster was closed while this feed was open")
+            elif error is not None:
+                await self._end_after(error)
+            elif self.end is None:
+                await self._end_in_good_order()
+        finally:
+            self._held_by.discard(self)
+            await self._here.aclose()
+
+    def _log_late_failure(self, ending: asyncio.Task[None]) -> None:
+        """Of an end that nobody waits for any more."""
+        if not ending.cancelled() and (failure := ending.exception()) is not None:
+            _log.warning("feed_end_not_told", stream=self.id, error=type(failure).__name__)
 
     async def _end_in_good_order(self) -> None:
         try:

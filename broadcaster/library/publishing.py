@@ -12,7 +12,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeGuard
 
@@ -62,10 +62,10 @@ class TextParts:
         return [TextEnd(id=str(self._opened - 1))]
 
 
-async def publish(feed: OpenFeed, source: AsyncIterable[Piece]) -> Cursor:
+async def publish(create_feed: Callable[[], OpenFeed], source: AsyncIterable[Piece]) -> Cursor:
     """Append what ``source`` yields; answers the cursor of the end. Raises what ``source`` and the feed raise."""
-    async with _closing(source) as pieces, feed:
-        # Closed twice: here before the feed's end is told, and outside in case the feed does not open.
+    async with _closing(source) as pieces, create_feed() as feed:
+        # Closed twice: here before the feed's end is told, and outside in case there is no feed, or it does not open.
         async with _closing(pieces):
             end = await _append_all(feed, pieces)
         return await feed.close(end)

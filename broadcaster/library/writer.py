@@ -7,7 +7,8 @@ Rules
 3. What waits is bounded in events and bytes; beyond, Busy at once.
 4. ``append`` is told within ``timeout_s``: where its events stand, why they are refused, or LogUnavailable. After
    LogUnavailable an append that was never sent is withdrawn; of one that was sent it is not known whether it is there.
-5. ``append_nowait`` has no time limit: its events are sent when Redis is back. Its first error is told by the next
+5. ``append_nowait`` has no ``timeout_s``: its events are sent when Redis is back. What was under way when Redis went is
+   given up after nine minutes, for its key is known for ten (`delivery.UNKNOWN_S`). The first error is told by the next
    ``flush`` or ``close``, once; until then nothing else of append_nowait is appended, so that no hole comes to be.
 6. A joined append that is refused for its size is sent again one by one, so that each gets its own answer.
 7. Once the feed is known to be closed, everything is refused at once with StreamClosed.
@@ -180,8 +181,10 @@ class FeedWriter:
     async def aclose(self) -> None:
         """End the writer's own tasks; in the log nothing is closed. Who still waits is told LogUnavailable."""
         self._is_closing = True
-        await _end(self._sender)
-        await _end(self._renewer)
+        # Everything before the first await: who is cancelled may be cancelled again at that one (anyio does).
+        tasks = [task for task in (self._sender, self._renewer) if task is not None]
+        for task in tasks:
+            task.cancel()
         for waiting in (*self._under_way, *self._waiting):
             if not waiting.is_settled:
                 self._settled(waiting)
@@ -189,6 +192,8 @@ class FeedWriter:
                 waiting.tell(LogUnavailable("the writer was ended before the log had answered"))
         self._under_way = []
         self._waiting.clear()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def statistics(self) -> WriterStatistics:
         """What waits now and what was done so far."""

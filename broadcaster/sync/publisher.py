@@ -28,6 +28,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from broadcaster.core.api_keys import check_tenant
 from broadcaster.core.events import Abort
 from broadcaster.core.publishing import check_writable
 from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
@@ -64,7 +65,7 @@ class Publisher:
     ) -> None:
         """Opens nothing. ``buffer_events`` and ``buffer_bytes`` bound what waits for Redis, feed by feed."""
         self._settings = settings
-        self._tenant = tenant
+        self._tenant = check_tenant(tenant)
         self._limits = FeedLimits(
             timeout_s=timeout_s,
             drops=on_full_buffer == "drop",

@@ -29,6 +29,7 @@ from fastapi import APIRouter, Depends
 from fastapi.params import Depends as Guard
 from starlette.responses import JSONResponse
 
+from broadcaster.core.api_keys import check_tenant
 from broadcaster.errors import SetupError
 from broadcaster.web.draining import draining_on_signals
 from broadcaster.web.problems import embedded_problems
@@ -54,7 +55,7 @@ def create_router(
     ``request.path_params`` has ``stream_id`` or ``generation_id``. ``tenant``: whose streams are served.
     ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT (draining.py).
     """
-    mount = Mount(tenant=tenant)
+    mount = Mount(tenant=check_tenant(tenant))
     router = APIRouter(
         route_class=MountedRoute.of(mount),
         default_response_class=JSONResponse,

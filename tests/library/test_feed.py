@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from broadcaster import Broadcaster
+from broadcaster import Broadcaster, sync
 from broadcaster.core.events import TextDelta, TextStart
 from broadcaster.errors import InvalidEvent, InvalidInput, SetupError, StreamClosed, StreamExists, StreamFull
-from broadcaster.library.feed import OpenFeed
+from broadcaster.library.feed import CANCELLED_S, OpenFeed
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
 from tests.library.support import raw_events, until_in_the_log
+from tests.support.valkey import start_valkey
 
 PROGRESS = b'{"type":"data-progress","data":{"done":1,"total":3,"message":"rendering"}}'
 
@@ -62,6 +66,62 @@ async def test_a_cancelled_block_ends_its_feed_with_abort(broadcaster: Broadcast
     await asyncio.wait({task})
     assert task.cancelled()
     assert (await raw_events(connection, "job"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_block_that_is_cancelled_at_every_await_leaves_no_writer_behind(
+    broadcaster: Broadcaster, connection: LogConnection, closes: bool
+):
+    """As anyio cancels, and with it Starlette when a client leaves."""
+    with anyio.CancelScope() as scope:
+        async with broadcaster.feed("job", close=closes) as feed:
+            await feed.send("x", 1)
+            feed.append_nowait({"type": "data-x", "data": 2})
+            scope.cancel()
+            await asyncio.Event().wait()
+    async with asyncio.timeout(5):
+        while broadcaster.statistics().feeds:
+            await asyncio.sleep(0.01)
+    left = [repr(task) for task in asyncio.all_tasks()]
+    assert not [task for task in left if "FeedWriter" in task]
+    events = await raw_events(connection, "job")
+    assert events[1:] == [
+        b'{"type":"data-x","data":2}',
+        *([b'{"type":"abort","reason":"cancelled"}'] if closes else []),
+    ]
+
+
+async def test_closing_waits_for_a_block_that_is_cancelled_at_every_await(connection: LogConnection):
+    async with Broadcaster.from_url(connection.url) as broadcaster:
+        with anyio.CancelScope() as scope:
+            async with broadcaster.feed("job") as feed:
+                await feed.send("x", 1)
+                scope.cancel()
+                await asyncio.Event().wait()
+    assert (await raw_events(connection, "job"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+
+
+async def test_closing_takes_no_longer_for_many_feeds_than_for_one(tmp_path: Path):
+    with start_valkey(tmp_path) as server:
+        broadcaster = Broadcaster.from_url(server.url)
+        async with AsyncExitStack() as feeds:
+            for number in range(20):
+                await feeds.enter_async_context(broadcaster.feed(f"job-{number}", close=False))
+            server.pause()
+            begun = asyncio.get_running_loop().time()
+            await broadcaster.aclose()
+            assert asyncio.get_running_loop().time() - begun < 4 * CANCELLED_S
+            server.resume()
+            with pytest.raises(StreamClosed):
+                await feeds.aclose()
+
+
+@pytest.mark.parametrize("name", ["a:b", "{a}", "", "a" * 65])
+def test_a_tenant_that_would_not_fit_a_key_name_is_refused(name: str):
+    with pytest.raises(SetupError, match="tenant"):
+        Broadcaster.from_url("redis://localhost:1", tenant=name)
+    with pytest.raises(SetupError, match="tenant"):
+        sync.Publisher.from_url("redis://localhost:1", tenant=name)
 
 
 async def test_one_of_several_writers_leaves_the_feed_open(broadcaster: Broadcaster, connection: LogConnection):

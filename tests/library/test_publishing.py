@@ -10,7 +10,7 @@ import pytest
 
 from broadcaster import Broadcaster
 from broadcaster.core.events import Abort, Finish, TextDelta, TextEnd, TextStart
-from broadcaster.errors import InvalidEvent, StreamExists, StreamFull
+from broadcaster.errors import InvalidEvent, InvalidInput, StreamExists, StreamFull
 from broadcaster.library.publishing import TextParts
 from broadcaster.log.connect import LogConnection
 from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
@@ -139,6 +139,13 @@ async def test_an_id_that_is_taken_closes_the_iterator_unasked(broadcaster: Broa
     source = Source("b")
     with pytest.raises(StreamExists):
         await broadcaster.publish("answer", source, max_events=5)
+    assert (source.asked, source.closed > 0) == (0, True)
+
+
+async def test_options_that_are_refused_close_the_iterator_unasked(broadcaster: Broadcaster):
+    source = Source("a")
+    with pytest.raises(InvalidInput):
+        await broadcaster.publish("answer", source, max_events=-1)
     assert (source.asked, source.closed > 0) == (0, True)
 
 
