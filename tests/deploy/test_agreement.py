@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import ipaddress
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from broadcaster.log.embedded import find_server, server_version
 from broadcaster.settings import Settings
@@ -158,11 +160,51 @@ def test_valkey_is_reached_by_the_two_that_need_it_and_by_nobody_from_outside(
 ) -> None:
     assert services["valkey"]["networks"] == ["log"]
     assert "ports" not in services["valkey"]
-    assert services["nginx"]["networks"] == ["edge"]
+    assert services["nginx"]["networks"].keys() == {"public", "edge"}
     assert [name for name in services if "ports" in services[name]] == ["nginx"]
     (rule,) = of_kind(resources, "NetworkPolicy")["valkey"]["spec"]["ingress"]
     allowed = rule["from"][0]["podSelector"]["matchExpressions"][1]["values"]
     assert sorted(allowed) == ["front-end", "worker"]
+
+
+def test_front_ends_and_valkey_cannot_reach_the_internet_and_nginx_alone_is_published() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    closed = {name for name, network in compose["networks"].items() if network.get("internal")}
+    assert closed == {"edge", "log"}
+    open_to = {name for name, service in compose["services"].items() if not closed.issuperset(service["networks"])}
+    assert open_to == {"nginx", "worker-1", "worker-2"}
+
+
+def test_nginx_finds_a_front_end_that_was_made_anew_at_its_old_address(services: Mapping[str, Any]) -> None:
+    (edge,) = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["networks"]["edge"]["ipam"]["config"]
+    there = [service["networks"]["edge"] for service in services.values() if "edge" in service["networks"]]
+    addresses = {ipaddress.ip_address(each["ipv4_address"]) for each in there}
+    assert len(addresses) == len(there) == 3
+    # Every address is given: none is left over for somebody else to take. The first is the bridge's own.
+    hosts = list(ipaddress.ip_network(edge["subnet"]).hosts())
+    assert addresses < set(hosts[1:])
+
+
+def test_one_service_builds_the_image_and_nobody_looks_for_it_in_a_registry(services: Mapping[str, Any]) -> None:
+    assert [name for name in services if "build" in services[name]] == ["front-end-1"]
+    assert {services[name]["pull_policy"] for name in OURS} == {"never"}
+
+
+def test_with_tls_nginx_is_published_where_it_listens_with_every_file_that_it_includes() -> None:
+    nginx = yaml.safe_load((ROOT / "docker-compose.tls.yml").read_text())["services"]["nginx"]
+    plain, tls = re.findall(r"^listen (\d+)[ ;]", (DEPLOY / "nginx" / "compose-tls.conf").read_text(), re.MULTILINE)
+    assert nginx["ports"] == [f"${{PUBLISH_TLS:-443}}:{tls}"]
+    assert f"https://127.0.0.1:{tls}/" in nginx["healthcheck"]["test"][-1]
+    # The port of docker-compose.yml leads to TLS.
+    assert plain == "8080"
+    *files, certificate = nginx["volumes"]
+    assert files == [
+        "./deploy/nginx/compose-tls.conf:/etc/nginx/machine.conf:ro",
+        "./deploy/nginx/tls.conf:/etc/nginx/tls.conf:ro",
+    ]
+    assert all((ROOT / each.split(":")[0]).exists() for each in files)
+    folders = re.findall(r"^ssl_certificate\w* (\w+)/", (DEPLOY / "nginx" / "tls.conf").read_text(), re.MULTILINE)
+    assert {f"/etc/nginx/{each}" for each in folders} == {certificate["target"]}
 
 
 def test_everything_but_the_workers_has_a_check_and_waits_for_what_it_needs(services: Mapping[str, Any]) -> None:

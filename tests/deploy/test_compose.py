@@ -44,7 +44,8 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
 @pytest.fixture
 def environment(environment: dict[str, str], provider: ScriptedProvider) -> dict[str, str]:
     """.env with an admin, and the scripted provider as the one that workers ask."""
-    return environment | {"ANTHROPIC_BASE_URL": provider.base_url, "VALKEY_ADMIN_PASSWORD": ADMIN}
+    asked = {"ANTHROPIC_BASE_URL": provider.base_url, "ANTHROPIC_API_KEY": FILLED_IN}
+    return environment | asked | {"VALKEY_ADMIN_PASSWORD": ADMIN}
 
 
 @asynccontextmanager
@@ -176,7 +177,8 @@ async def test_caddy_passes_events_on_as_they_come_and_lets_go_of_viewers_that_l
             caddy(tmp_path, f"{address} {NOBODY}") as url,
             httpx2.AsyncClient(base_url=url, headers=KEY, timeout=10) as client,
         ):
-            assert (await client.get("/metrics")).status_code == 404
+            closed = [await client.get(f"/{path}") for path in ("metrics", "metrics/", "metrics/all", "metrics;x")]
+            assert [(each.status_code, each.content) for each in closed] == [(404, b"")] * 4
             # One of the two front-ends is not there, which nobody notices.
             assert {(await client.get("/healthz")).status_code for _ in range(4)} == {200}
             generation = (await client.post("/v1/generations", json={"prompt": "hi"})).json()

@@ -30,9 +30,11 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     accepted(find_tool("hadolint", INSTALL), ROOT / "Dockerfile")
 
 
-def test_the_compose_file_is_one_by_the_specifications_schema() -> None:
+def test_the_compose_files_are_such_by_the_specifications_schema() -> None:
     tool = find_tool("check-jsonschema", INSTALL)
-    accepted(tool, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
+    files = sorted(ROOT.glob("docker-compose*.yml"))
+    assert len(files) == 2
+    accepted(tool, "--builtin-schema", "vendor.compose-spec", *files)
 
 
 def test_kustomize_builds_resources_that_kubernetes_knows_to_the_last_field(overlay: Path) -> None:
@@ -52,10 +54,19 @@ def test_no_file_that_would_hold_a_secret_can_be_committed() -> None:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: nothing can be committed")
-    secret = [ROOT / ".env", *(each.with_suffix("") for each in DEPLOY.rglob("secrets/*.env.example"))]
+    secret = [
+        ROOT / ".env",
+        *(each.with_suffix("") for each in DEPLOY.rglob("*.env.example")),
+        DEPLOY / "kubernetes" / "overlays" / "ours" / "secrets" / "redis.env",
+        DEPLOY / "nginx" / "certificate" / "privkey.pem",
+    ]
     ignored = subprocess.run([git, "check-ignore", *secret], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ignored.stdout.split() == [str(each) for each in secret]
-    assert len(secret) == 4
+    assert len(secret) == 10
+    # ... and what nobody has filled in yet is not ignored.
+    examples = [ROOT / ".env.example", *DEPLOY.rglob("*.example")]
+    kept = subprocess.run([git, "check-ignore", *examples], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert kept.stdout == ""
 
 
 @pytest.fixture
@@ -66,7 +77,8 @@ def units(tmp_path: Path) -> list[Path]:
         assert "/opt/broadcaster/bin/broadcaster" in text
         unit = tmp_path / f"broadcaster-{template}@{instance}.service"
         unit.write_text(text.replace("/opt/broadcaster/bin/broadcaster", "/bin/true"))
-    shutil.copy(DEPLOY / "systemd" / "broadcaster.target", tmp_path)
+    for name in ("broadcaster-valkey.service", "broadcaster.target"):
+        shutil.copy(DEPLOY / "systemd" / name, tmp_path)
     return sorted(tmp_path.iterdir())
 
 

@@ -102,7 +102,10 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, given: Mapping[str, str]) -> Se
 
 def texts() -> Iterator[tuple[Path, str]]:
     """Every file that says how broadcaster is run."""
-    top = (ROOT / name for name in ("Dockerfile", ".dockerignore", "docker-compose.yml", ".env.example"))
+    top = (
+        ROOT / name
+        for name in ("Dockerfile", ".dockerignore", "docker-compose.yml", "docker-compose.tls.yml", ".env.example")
+    )
     for path in (*top, *(each for each in DEPLOY.rglob("*") if each.is_file())):
         yield path, path.read_text()
 

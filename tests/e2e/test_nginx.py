@@ -75,7 +75,7 @@ async def test_the_first_token_comes_through_nginx_as_it_comes_without(
 ) -> None:
     """Every event is awaited by both before the next is sent: each is a first token, alone on an idle connection.
 
-    The claim is on the median of the differences, which a busy machine moves little: it stops both viewers alike.
+    The claims are on differences, which a busy machine moves little: it stops both viewers alike.
     """
     await stack.worker()
     front_end = await stack.front_end()
@@ -97,10 +97,10 @@ async def test_the_first_token_comes_through_nginx_as_it_comes_without(
                         later_ms.append((proxied - direct) * 1000)
                     await conversation.finish()
     later_ms.sort()
-    p50, p99 = statistics.median(later_ms), later_ms[len(later_ms) * 99 // 100]
-    print(f"later through nginx: p50 {p50:.2f} ms, p99 {p99:.2f} ms, {len(later_ms)} events")
+    p50, p95, p99 = statistics.median(later_ms), *(later_ms[len(later_ms) * each // 100] for each in (95, 99))
+    print(f"later through nginx: p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms, {len(later_ms)} events")
     assert len(later_ms) >= 200
-    assert p50 <= 5
+    assert p95 <= 5
 
 
 class Arrivals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ WATCH = """ids => {
         source.onopen = () => { seen.opened += 1; };
         source.onmessage = message => { seen.entries.push([message.lastEventId, message.data]); };
     }
+}"""
+# With its length told, as fetch does of a string.
+POST_TOO_MUCH = """async () => {
+    const url = new URL("/v1/generations", location.href).href;
+    const answer = await fetch(url, {
+        method: "POST", headers: {"content-type": "application/json"}, body: "x".repeat(5 * 2 ** 20),
+    });
+    const told = {status: answer.status, type: answer.headers.get("content-type"), text: await answer.text()};
+    return {...told, protocol: performance.getEntriesByName(url)[0]?.nextHopProtocol};
 }"""
 LOOK = "() => Object.entries(sources).map(([id, source]) => ({...seen[id], id, state: source.readyState}))"
 
@@ -106,6 +116,16 @@ async def test_without_tls_a_seventh_stream_waits_until_one_of_six_is_closed(
     first = next(each["id"] for each in looks if each["entries"])
     await page.evaluate("id => sources[id].close()", first)
     await until(page, lambda looks: sum(bool(each["entries"]) for each in looks) == 7)
+
+
+async def test_over_http_2_a_body_that_is_too_large_is_refused_in_the_front_ends_words_too(
+    tabs: Tabs, nginx: Nginx
+) -> None:
+    page = (await tabs.open(nginx.tls_url, any_certificate=True)).page
+    refused = await page.evaluate(POST_TOO_MUCH)
+    assert refused["protocol"] == "h2"
+    assert (refused["status"], refused["type"]) == (413, "application/problem+json")
+    assert json.loads(refused["text"])["code"] == "body_too_large"
 
 
 async def append_to_all(client: AsyncClient, number: int) -> None:

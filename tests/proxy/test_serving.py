@@ -209,12 +209,16 @@ async def test_metrics_and_too_large_bodies_are_refused_in_the_front_ends_words_
         assert (await http.get("/metrics?token=secret", headers={"x-request-id": "mine"})).status_code == 404
         ready = await http.get("/readyz?token=secret", headers={"x-request-id": "mine"})
         assert (ready.status_code, ready.headers["x-request-id"]) == (200, "mine")
-        await http.get("/%6detrics")
+        forms = ("metrics/", "metrics/all", "metrics;x", "%6detrics")
+        for path in forms:
+            assert (await http.get(f"/{path}")).json() == refused[0].json()
     lines = (nginx.folder / "access.log").read_text()
     assert "secret" not in lines
-    assert [(each["request"], each["status"]) for each in nginx.requests()][-3:] == [
+    assert [(each["request"], each["status"]) for each in nginx.requests()][-6:] == [
         ("GET /metrics", 404),
         ("GET /readyz", 200),
-        ("GET /%6detrics", 404),
+        *((f"GET /{path}", 404) for path in forms),
     ]
-    assert nginx.requests()[-2]["request_id"] == "mine"
+    assert nginx.requests()[-5]["request_id"] == "mine"
+    # That it was nginx that refused: no front-end was asked.
+    assert all(each["upstream_addr"] == "" for each in nginx.requests()[-4:])

@@ -82,6 +82,7 @@ def lay_out(folder: Path, *, upstream: str, machine: str, edits: Mapping[str, st
         (folder / "broadcaster.conf").write_text(site)
     else:
         (folder / "broadcaster.conf").symlink_to(DEPLOY / "broadcaster.conf")
+    (folder / "tls.conf").write_text((DEPLOY / "tls.conf").read_text().replace("/var/log/nginx/", ""))
     temporary = "".join(f"{each}_temp_path temporary/{each};\n" for each in TEMPORARY)
     (folder / "upstream.conf").write_text(upstream)
     (folder / "machine.conf").write_text(machine + temporary)

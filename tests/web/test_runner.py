@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from broadcaster.web.runner import FrontEndServer, open_listener
+from broadcaster.web.runner import KEEP_ALIVE_S, LAST_RESORT_S, FrontEndServer, open_listener
 from tests.support.streaming import on_our_runner, open_viewer
 
 DEADLINE_S = 20.0
@@ -172,6 +172,25 @@ async def test_an_ordinary_request_that_was_begun_is_completed():
         await begun.wait()
     assert (await reader.read()).endswith(b"done")
     writer.close()
+
+
+async def test_idle_connections_are_kept_for_longer_than_proxies_keep_theirs_and_do_not_hold_the_end_up():
+    async def hello(_request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    assert KEEP_ALIVE_S > 60
+    loop = asyncio.get_running_loop()
+    async with on_our_runner(app_of(Route("/", hello)), on_drain=no_drain) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+        for reader, writer in idle:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"hello" in await reader.readuntil(b"hello")
+            assert not reader.at_eof()
+        begin = loop.time()
+    assert loop.time() - begin < LAST_RESORT_S
+    for reader, writer in idle:
+        assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_request_that_never_ends_is_cancelled_at_last():

@@ -144,6 +144,11 @@ async function look(opened, whole) {
   }
 }
 
+/** A name for one wish. Not randomUUID: over plain HTTP beyond loopback browsers do not have it. */
+function createKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 async function start() {
   const prompt = byId("prompt").value.trim();
   if (prompt === "" || byId("start").disabled) return;
@@ -153,7 +158,7 @@ async function start() {
   if (model !== "") body.model = model;
   if (Number.isFinite(tokens)) body.max_tokens = tokens;
   const wish = JSON.stringify(body);
-  if (unsettled?.wish !== wish) unsettled = { wish, key: crypto.randomUUID() };
+  if (unsettled?.wish !== wish) unsettled = { wish, key: createKey() };
   byId("start").disabled = true;
   try {
     const state = await startGeneration(body, unsettled.key);
