@@ -8,7 +8,8 @@ Rules
 2. ``auth`` is a plain dependency of the host, and refuses by raising HTTPException, which the host answers. It runs
    before any look at the log. ``write_auth`` guards what changes something, ``auth`` what reads. A parameter of a guard
    that is missing is a fault of the request: our 400.
-3. A guard that yields is left before the answer is sent: a stream lasts for minutes, and would keep its session open.
+3. A guard that yields, and whatever it depends on, is left before the answer is sent: a stream lasts for minutes, and
+   would keep its session open (route_table.py).
 4. Our errors are problems, wherever the router is mounted (route_table.py); 404 and 405 of a path are the host's.
 5. Links in bodies and headers carry what stands before our own paths: the prefixes and root_path.
 6. One router may be included several times: it is opened once, on one event loop. Two routers share nothing.

@@ -16,23 +16,32 @@ What holds for a request of such a route, in this order, whatever app it is moun
 4. Its parameters fit, else 400; then the route itself.
 5. Our own errors and FastAPI's validation errors are answered here, as problems. Whatever else is raised is the host's:
    the HTTPException of its guard, and an error nobody expected, which its own error tracker must see.
+6. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
+   most of them (a guard's database session) open for as long as somebody watches. What one raises then is the host's,
+   and nobody watches the stream that is not sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from broadcaster.web.json_body import StrictRequest, check_head
 from broadcaster.web.problems import answer_failure
 from broadcaster.web.services import Arrival, Mount, arrive
+from broadcaster.web.sse import EventStreamResponse
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+# Where FastAPI looks for the stacks on which it enters dependencies: of scope "request", and of scope "function".
+_DEPENDENCY_STACKS: Final = ("fastapi_inner_astack", "fastapi_function_astack")
 
 
 class Row(NamedTuple):
@@ -102,17 +111,31 @@ class MountedRoute(APIRoute):
         handle, mount = super().get_route_handler(), self.mount
         own_segments = self.path.count("/")
 
-        async def handle_mounted(request: Request) -> Response:
+        async def answer(request: Request) -> Response:
             try:
                 services = mount.opened()
                 check_head(request.headers, method=request.method, max_bytes=services.max_body_bytes)
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
                 return await handle(StrictRequest(request.scope, request.receive, max_bytes=services.max_body_bytes))
             except Exception as error:
-                answer = answer_failure(error)
-                if answer is None:
+                problem = answer_failure(error)
+                if problem is None:
                     raise
-                return answer
+                return problem
+
+        async def handle_mounted(request: Request) -> Response:
+            response: Response | None = None
+            try:
+                async with AsyncExitStack() as dependencies:  # one for both scopes: who came last leaves first
+                    request.scope.update(dict.fromkeys(_DEPENDENCY_STACKS, dependencies))
+                    response = await answer(request)
+            except BaseException:
+                if isinstance(response, EventStreamResponse):
+                    response.discard()
+                raise
+            if response is None:
+                raise FastAPIError("a dependency with yield caught an exception, and has to raise it again")
+            return response
 
         return handle_mounted
 

@@ -64,6 +64,11 @@ class EventStreamResponse(Response):
         self.init_headers({**_HEADERS, **own, **(headers or {})})
         self._source = source
 
+    def discard(self) -> None:
+        """It will not be sent: its viewer leaves."""
+        if isinstance(self._source, Viewer):
+            self._source.leave()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Drive the viewer to its end. Raises ViewerCut when it was cut and the server offers no way to abort."""
         start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 import httpx2
@@ -86,21 +87,111 @@ async def test_rights_on_single_streams_are_the_guards_own() -> None:
         assert (await client.put("/llm/v1/streams/theirs", json={})).json() == {"host": "no such stream of yours"}
 
 
-async def test_a_guard_that_yields_is_left_before_the_stream_begins() -> None:
-    mounted, sessions = Mounted(), []
+class Sessions:
+    """The host's pool: what was opened and closed, in order, and what its sessions saw or raised."""
 
-    async def session() -> AsyncIterator[None]:
-        sessions.append("open")
-        yield
-        sessions.append("closed")
+    def __init__(self, *, at_exit: Exception | None = None) -> None:
+        self.seen: list[str] = []
+        self._at_exit = at_exit
 
-    guarded = Mounted(auth=session)
-    guarded.world = mounted.world
-    guarded.world.add("job", kind="feed", status="running")
-    async with serve_host(create_host(("/llm", guarded.router))) as client:
+    async def get(self) -> AsyncIterator[str]:
+        """The usual dependency."""
+        self.seen.append("open")
+        try:
+            yield "session"
+        except HTTPException as error:
+            self.seen.append(f"rolled back {error.status_code}")
+            raise
+        finally:
+            self.seen.append("closed")
+        if self._at_exit is not None:
+            raise self._at_exit
+
+    def get_in_a_thread(self) -> Iterator[str]:
+        """The same, as hosts without async write it."""
+        self.seen.append("open")
+        try:
+            yield "session"
+        finally:
+            self.seen.append("closed")
+
+    def guards(self) -> dict[str, Any]:
+        """Every shape in which a guard may hold a session."""
+
+        async def of_session(session: str = Depends(self.get)) -> None:
+            assert self.seen[-1:] == ["open"], session
+
+        async def of_thread(session: str = Depends(self.get_in_a_thread)) -> None:
+            assert self.seen[-1:] == ["open"], session
+
+        async def of_function(session: str = Depends(self.get, scope="function")) -> AsyncIterator[None]:
+            yield
+            assert self.seen[-1:] == ["open"], "a guard is left before what it depends on"
+
+        async def yields_over(session: str = Depends(self.get)) -> AsyncIterator[None]:
+            yield
+            assert self.seen[-1:] == ["open"], "a guard is left before what it depends on"
+
+        return {
+            "a function": self.get,
+            "a function in a thread": self.get_in_a_thread,
+            "Depends": Depends(self.get),
+            "a dependency of the guard": of_session,
+            "one in a thread": of_thread,
+            "one with a scope": of_function,
+            "one of a guard that yields": yields_over,
+        }
+
+
+@pytest.mark.parametrize("shape", Sessions().guards())
+async def test_a_guard_that_yields_is_left_before_the_stream_begins(shape: str) -> None:
+    sessions = Sessions()
+    mounted = Mounted(auth=sessions.guards()[shape])
+    mounted.world.add("job", kind="feed", status="running")
+    async with serve_host(create_host(("/llm", mounted.router))) as client:
         async with client.stream("GET", f"{JOB}/events") as response:
+            assert response.status_code == 200
             await anext(response.aiter_bytes())
-            assert sessions == ["open", "closed"]
+            assert sessions.seen == ["open", "closed"]
+
+
+@pytest.mark.parametrize("shape", ["a function", "Depends", "a dependency of the guard"])
+async def test_what_a_guard_raises_when_it_is_left_is_answered_by_the_host_in_place_of_the_stream(shape: str) -> None:
+    sessions = Sessions(at_exit=HTTPException(409, "not committed"))
+    mounted = Mounted(auth=sessions.guards()[shape])
+    mounted.world.add("job", kind="feed", status="running")
+    async with serve_host(create_host(("/llm", mounted.router))) as client:
+        response = await client.get(f"{JOB}/events")
+        assert (response.status_code, response.json()) == (409, {"host": "not committed"})
+        assert mounted.hub is not None
+        assert mounted.hub.statistics().viewers == 0
+
+
+async def test_a_session_under_a_guard_sees_its_refusal_and_not_ours() -> None:
+    sessions = Sessions()
+
+    async def owns(request: Request, session: str = Depends(sessions.get)) -> None:
+        if request.path_params["stream_id"] == "theirs":
+            raise HTTPException(403, f"not of your {session}")
+
+    async with serve_host(create_host(("/llm", Mounted(auth=owns).router))) as client:
+        assert (await client.get("/llm/v1/streams/theirs")).json() == {"host": "not of your session"}
+        assert (await client.get("/llm/v1/streams/mine")).json()["code"] == "unknown_stream"
+    assert sessions.seen == ["open", "rolled back 403", "closed", "open", "closed"]
+
+
+async def test_a_refusal_that_a_session_swallows_lets_nobody_in() -> None:
+    async def swallowing() -> AsyncIterator[None]:
+        with suppress(HTTPException):
+            yield
+
+    async def refuses(_: None = Depends(swallowing)) -> None:
+        raise HTTPException(401, "sign in first")
+
+    mounted = Mounted(auth=refuses)
+    mounted.world.add("job", kind="feed", status="running")
+    async with serve_host(create_host(("/llm", mounted.router))) as client:
+        assert (await client.get(f"{JOB}/events")).status_code == 500
 
 
 async def test_what_depends_and_security_give_is_a_guard_and_documented_as_the_hosts_are() -> None:
