@@ -19,7 +19,7 @@ from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds, keys_kept
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer
-from broadcaster.sync.courier import Courier
+from broadcaster.sync.courier import LIMITS, Courier
 from broadcaster.sync.loop_thread import loop_thread
 
 
@@ -46,7 +46,7 @@ class Session:
         """A buffer whose events go to this feed, which is opened for it."""
         wake = asyncio.Event()
         buffer = Buffer(max_events=max_events, max_bytes=max_bytes, wake=lambda: self._thread.call_soon(wake.set))
-        writer = FeedWriter(self._feeds, stream_id, tenant=self._tenant, outage=self._outage)
+        writer = FeedWriter(self._feeds, stream_id, tenant=self._tenant, limits=LIMITS, outage=self._outage)
         courier = Courier(buffer, writer, wake=wake, config=config, check=self._connection.check)
         self._thread.call_soon(lambda: self._start(courier.run()))
         return buffer
