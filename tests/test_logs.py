@@ -8,7 +8,9 @@ import sys
 import pytest
 
 # A fresh process: whether structlog is set up is a fact of the whole process.
-_BEGIN = "import logging, structlog; from broadcaster.logs import get_logger; log = get_logger('broadcaster.log.feed')\n"
+_BEGIN = (
+    "import logging, structlog; from broadcaster.logs import get_logger; log = get_logger('broadcaster.log.feed')\n"
+)
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
