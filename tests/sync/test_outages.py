@@ -62,7 +62,7 @@ def test_while_redis_is_killed_the_job_goes_on_and_all_of_it_comes_when_redis_is
 def test_the_batch_under_way_outlasts_what_an_asyncio_writer_waits(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(WriterLimits.__init__.__kwdefaults__, "timeout_s", 0.2)
+    monkeypatch.setitem(WriterLimits.__init__.__kwdefaults__ or {}, "timeout_s", 0.2)
     with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
         with publisher.feed("job-1") as feed:
             feed.send("n", 0)
