@@ -189,6 +189,11 @@ class Buffer:
         """Whether an error waits to be told."""
         return self._error is not None or self._over is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the feed is left, and ended if it was to."""
+        return self._has_ended
+
     def ended(self) -> None:
         """The feed is left; nothing is taken any more."""
         with self._changed:

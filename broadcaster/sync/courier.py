@@ -82,12 +82,14 @@ class Courier:
 
     async def _carry(self) -> Ending:
         while True:
+            # Looked at before the take: what is given between the two is then taken by the next one.
+            ending = self._buffer.ending
             # Room for what was lost before.
             batch = self._buffer.take(most_events=LIMITS.batch_events - 1, most_bytes=LIMITS.batch_bytes)
             if batch.given:
                 await self._deliver(batch)
-            elif self._buffer.ending is not None:
-                return self._buffer.ending
+            elif ending is not None:
+                return ending
             else:
                 await self._wake.wait()
                 self._wake.clear()

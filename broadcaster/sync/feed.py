@@ -159,9 +159,9 @@ class Feed:
         return buffer
 
     @property
-    def is_open(self) -> bool:
-        """Whether this process writes to it."""
-        return self._buffer is not None and not self._is_left
+    def is_left(self) -> bool:
+        """Whether nothing more is given to it here."""
+        return self._is_left
 
     @property
     def closes(self) -> bool:

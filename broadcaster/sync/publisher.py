@@ -12,6 +12,8 @@ Rules
 3. At ``close``, and at the end of the process, feeds that are still open are flushed and end with ``abort`` (reason
    ``publisher_closed``): nobody has said that they are whole. A killed process ends nothing: viewers learn of it by
    the lease (``error``, ``writer_lost``). A child of ``multiprocessing`` ends without a word: leave its blocks.
+4. A feed that was left while Redis was away is waited for like an open one, and ends as its block said. What the time
+   limit does not suffice for is lost, and logged as ``feed_events_lost``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -77,7 +79,7 @@ class Publisher:
         self._session: Session | None = None
         self._of_parents: list[Session] = []
         self._made: weakref.WeakSet[Feed] = weakref.WeakSet()
-        self._feeds: set[Feed] = set()  # open here
+        self._carried: dict[Feed, Buffer] = {}  # until a feed is left and has ended
         self._is_closed = False
         _process.know(self)
 
@@ -174,11 +176,14 @@ class Publisher:
                 raise
             _log.warning("publisher_failed_too", error=str(failure))
 
-    def begin_to_end(self) -> list[tuple[Feed, Buffer]]:
-        """Have every open feed ended; what to wait for."""
-        self._is_closed = True
-        leaving = [(feed, feed.begin_to_leave(UNSAID, closes=feed.closes)) for feed in tuple(self._feeds)]
-        return [(feed, buffer) for feed, buffer in leaving if buffer is not None]
+    def begin_to_end(self) -> Sequence[tuple[Feed, Buffer]]:
+        """Have every open feed ended; what to wait for, those that were left before included."""
+        with self._lock:
+            self._is_closed = True
+            carried = tuple(self._carried.items())
+        for feed, _ in carried:
+            feed.begin_to_leave(UNSAID, closes=feed.closes)
+        return carried
 
     def end_in_time(self, leaving: Iterable[tuple[Feed, Buffer]], deadline: float) -> None:
         """Wait for them until ``deadline`` (monotonic), then end the connections. Raises as ``close``."""
@@ -190,11 +195,12 @@ class Publisher:
             except Exception as error:
                 failures.append(error)
             if not is_in_time:
-                _log.warning("feed_events_lost", stream=feed.id, events=feed.statistics().buffered_events)
+                _log.warning("feed_events_lost", stream=feed.id, events=buffer.waiting[0])
                 if not self._limits.drops:
                     failures.append(LogUnavailable("the log has not answered in time: events are lost"))
         with self._lock:
             session, self._session = self._session, None
+            self._carried.clear()
         if session is not None:
             session.close(deadline)
         _process.forget(self)
@@ -209,7 +215,7 @@ class Publisher:
             self._session = None
         for feed in self._made:
             feed.begin_anew()
-        self._feeds = set()
+        self._carried = {}
 
     @property
     def timeout_s(self) -> float:
@@ -217,7 +223,11 @@ class Publisher:
         return self._limits.timeout_s
 
     def _forget(self, feed: Feed) -> None:
-        self._feeds.discard(feed)
+        """Told when it is left and when it has ended: whichever comes last."""
+        with self._lock:
+            buffer = self._carried.get(feed)
+            if buffer is not None and buffer.has_ended and feed.is_left:
+                del self._carried[feed]
 
     def _carry(self, feed: Feed, config: FeedConfig) -> Buffer:
         with self._lock:
@@ -226,10 +236,15 @@ class Publisher:
             if self._session is None:
                 self._session = Session(self._settings, tenant=self._tenant)
                 _process.remember(self)
-            self._feeds.add(feed)
-            return self._session.carry(
-                feed.id, config, max_events=self._limits.buffer_events, max_bytes=self._limits.buffer_bytes
+            buffer = self._session.carry(
+                feed.id,
+                config,
+                max_events=self._limits.buffer_events,
+                max_bytes=self._limits.buffer_bytes,
+                ended=lambda: self._forget(feed),
             )
+            self._carried[feed] = buffer
+            return buffer
 
 
 class _Process:
@@ -255,7 +270,7 @@ class _Process:
 
     def end(self) -> None:
         """Side by side, so that the process waits for one time limit and not for their sum."""
-        ending = [(publisher, publisher.begin_to_end()) for publisher in self._opened]
+        ending = [(publisher, publisher.begin_to_end()) for publisher in tuple(self._opened)]
         deadline = time.monotonic() + max((publisher.timeout_s for publisher, _ in ending), default=0.0)
         for publisher, leaving in ending:
             try:

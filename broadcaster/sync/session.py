@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from broadcaster.errors import SetupError
@@ -19,7 +19,7 @@ from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds, keys_kept
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer
-from broadcaster.sync.courier import Courier
+from broadcaster.sync.courier import LIMITS, Courier
 from broadcaster.sync.loop_thread import loop_thread
 
 
@@ -42,25 +42,28 @@ class Session:
         )
         self._feeds = Feeds(self._connection, feed_bounds(settings), streams=Streams(self._connection))
 
-    def carry(self, stream_id: str, config: FeedConfig, *, max_events: int, max_bytes: int) -> Buffer:
-        """A buffer whose events go to this feed, which is opened for it."""
+    def carry(
+        self, stream_id: str, config: FeedConfig, *, max_events: int, max_bytes: int, ended: Callable[[], None]
+    ) -> Buffer:
+        """A buffer whose events go to this feed, which is opened for it; ``ended`` is called on the loop."""
         wake = asyncio.Event()
         buffer = Buffer(max_events=max_events, max_bytes=max_bytes, wake=lambda: self._thread.call_soon(wake.set))
-        writer = FeedWriter(self._feeds, stream_id, tenant=self._tenant, outage=self._outage)
+        writer = FeedWriter(self._feeds, stream_id, tenant=self._tenant, limits=LIMITS, outage=self._outage)
         courier = Courier(buffer, writer, wake=wake, config=config, check=self._connection.check)
-        self._thread.call_soon(lambda: self._start(courier.run()))
+        self._thread.call_soon(lambda: self._start(courier.run(), ended))
         return buffer
 
     def close(self, deadline: float) -> None:
         """End all of it, and wait for that until ``deadline`` (monotonic): it goes on by itself."""
         closed = threading.Event()
-        self._thread.call_soon(lambda: self._start(self._aclose(closed)))
+        self._thread.call_soon(lambda: self._start(self._aclose(closed), lambda: None))
         closed.wait(max(0.0, deadline - time.monotonic()))
 
-    def _start(self, run: Coroutine[Any, Any, None]) -> None:
+    def _start(self, run: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
         task = asyncio.get_running_loop().create_task(run)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: ended())
 
     async def _aclose(self, closed: threading.Event) -> None:
         couriers = self._tasks - {asyncio.current_task()}

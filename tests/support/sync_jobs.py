@@ -33,6 +33,12 @@ def ends_while_redis_is_away(url: str, stream_id: str) -> None:
     feed.send("n", 0)
 
 
+def has_left_while_redis_is_away(url: str, stream_id: str) -> None:
+    """Redis is not there, and the block is left in good order."""
+    with sync.Publisher.from_url(url, timeout_s=0.5).feed(stream_id) as feed:
+        feed.send("n", 0)
+
+
 def goes_on(url: str, stream_id: str) -> None:
     """Until it is killed."""
     feed = sync.Publisher.from_url(url).feed(stream_id)

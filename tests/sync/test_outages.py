@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.library import delivery
+from broadcaster.library.writer import WriterLimits
 from broadcaster.sync import Publisher
 from tests.support.cutting_relay import Moment, open_cutting_relay
 from tests.support.held_log import held, numbers, until_so
@@ -55,6 +57,40 @@ def test_while_redis_is_killed_the_job_goes_on_and_all_of_it_comes_when_redis_is
     assert numbers(held(server.url, "job-1")) == list(range(500))
     assert caplog.text.count("log_is_away") == caplog.text.count("log_is_back") == 1
     assert caplog.text.count("feed_end_waits") == 2
+
+
+def test_the_batch_under_way_outlasts_what_an_asyncio_writer_waits(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WriterLimits.__init__.__kwdefaults__ or {}, "timeout_s", 0.2)
+    with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
+        with publisher.feed("job-1") as feed:
+            feed.send("n", 0)
+            feed.flush()
+            server.kill()
+            feed.send("n", 1)
+            with pytest.raises(LogUnavailable):
+                feed.flush(1.0)
+            assert feed.statistics().dropped == 0
+            server.start()
+    assert held(server.url, "job-1") == [{"type": "data-n", "data": 0}, {"type": "data-n", "data": 1}, FINISH]
+
+
+def test_a_batch_is_given_up_when_the_log_may_have_forgotten_it_and_what_follows_comes(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "UNKNOWN_S", 0.2)
+    with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
+        with publisher.feed("job-1") as feed:
+            feed.send("n", 0)
+            feed.flush()
+            server.kill()
+            feed.send("n", 1)
+            until_so(lambda: feed.statistics().dropped == 1)
+            feed.send("n", 2)
+            server.start()
+    dropped = {"type": "data-dropped", "data": {"events": 1}}
+    assert held(server.url, "job-1")[1:] == [dropped, {"type": "data-n", "data": 2}, FINISH]
 
 
 def test_a_redis_that_answers_nothing_holds_no_call(server: ValkeyServer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.held_log import held, numbers
 from tests.support.valkey import ValkeyServer
 
@@ -36,9 +38,10 @@ def test_a_job_that_fails_says_so_and_fails_with_its_own_exception(redis_url: st
     assert held(redis_url, stream_id)[-1]["code"] == "publisher_failed"
 
 
-def test_a_process_ends_in_time_and_well_while_redis_is_away(server: ValkeyServer) -> None:
+@pytest.mark.parametrize("name", ["ends_while_redis_is_away", "has_left_while_redis_is_away"])
+def test_a_process_ends_in_time_and_well_while_redis_is_away(server: ValkeyServer, name: str) -> None:
     server.kill()
-    job = run("ends_while_redis_is_away", server.url, "job-1")
+    job = run(name, server.url, "job-1")
     assert (job.returncode, job.stdout) == (0, "")
     assert "feed_events_lost" in job.stderr
 
