@@ -30,17 +30,13 @@ demo: install ## run everything on this machine [PORT=8000]
 test: install programs browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
-	$(PYTEST) $(SHARED) tests $(addprefix --ignore=,tests/log tests/e2e $(OF_NO_ENGINE)) && \
+	$(PYTEST) $(SHARED) tests --ignore=tests/log --ignore=tests/e2e && \
 	$(PYTEST) tests/log && \
-	$(PYTEST) $(SHARED) tests/e2e $(addprefix --ignore=,$(OF_NO_ENGINE))
+	$(PYTEST) $(SHARED) tests/e2e
 
 PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S)
 # What measures short leases and breaks servers on purpose, tests/log, runs alone; the rest shares the cores.
 SHARED := -n auto --dist worksteal
-# What asks nothing of the server that another version could answer otherwise, runs on the embedded one only.
-OF_NO_ENGINE := $(if $(filter redis,$(ENGINE)),$(addprefix tests/,client core dialects examples guards proxy testing \
-	deploy/test_agreement.py deploy/test_files.py deploy/test_image.py deploy/test_settings.py \
-	e2e/test_browser.py e2e/test_nginx.py))
 
 check: install ## lint, format, types, import layers, guards
 	@echo "check: ruff"

@@ -73,6 +73,7 @@ class Build:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.skipif("REDIS_BIN" in os.environ, reason="asks nothing of any Redis: runs on the embedded engine only")
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
 def test_the_steps_of_the_dockerfile_make_an_environment_whose_commands_start(tmp_path: Path) -> None:
