@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -79,6 +79,38 @@ class _Code(IntEnum):
     TOO_OFTEN = -5
 
 
+class FeedSettings(Protocol):
+    """The settings that bound feeds; only composition roots know the others."""
+
+    @property
+    def max_events(self) -> int:
+        """Most entries of one feed."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Most event bytes of one feed."""
+
+    @property
+    def max_event_bytes(self) -> int:
+        """Most bytes of one event."""
+
+    @property
+    def feed_append_rate(self) -> float:
+        """Most appends a second."""
+
+    @property
+    def push_max_bytes(self) -> int:
+        """Most bytes of one push."""
+
+    @property
+    def live_ttl_s(self) -> float:
+        """How long an open feed outlives its last append."""
+
+    @property
+    def retention_s(self) -> float:
+        """How long a feed is kept after its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedBounds:
     """The bounds of every feed; a feed may choose lower ones. ``appends_per_s`` counts calls, over all writers."""
@@ -91,6 +123,20 @@ class FeedBounds:
     live_ttl_ms: int
     retention_ms: int
     keys_kept: int = KEYS_KEPT
+
+    @classmethod
+    def of(cls, settings: FeedSettings) -> FeedBounds:
+        """The bounds that these settings ask for: the same in a front-end and in a publisher beside it."""
+        return cls(
+            max_events=settings.max_events,
+            max_bytes=settings.max_bytes,
+            max_event_bytes=settings.max_event_bytes,
+            appends_per_s=settings.feed_append_rate,
+            push_max_bytes=settings.push_max_bytes,
+            live_ttl_ms=int(settings.live_ttl_s * 1000),
+            retention_ms=int(settings.retention_s * 1000),
+            keys_kept=keys_kept(settings.feed_append_rate),
+        )
 
 
 def keys_kept(appends_per_s: float) -> int:

@@ -15,7 +15,7 @@ from broadcaster.errors import SetupError
 from broadcaster.library.delivery import Outage
 from broadcaster.library.writer import FeedWriter
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds, keys_kept
+from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer
@@ -40,7 +40,7 @@ class Session:
             timeout_s=settings.redis_timeout_s,
             max_connections=settings.redis_connections,
         )
-        self._feeds = Feeds(self._connection, feed_bounds(settings), streams=Streams(self._connection))
+        self._feeds = Feeds(self._connection, FeedBounds.of(settings), streams=Streams(self._connection))
 
     def carry(
         self, stream_id: str, config: FeedConfig, *, max_events: int, max_bytes: int, ended: Callable[[], None]
@@ -72,17 +72,3 @@ class Session:
         await asyncio.gather(*couriers, return_exceptions=True)
         await self._connection.aclose()
         closed.set()
-
-
-def feed_bounds(settings: Settings) -> FeedBounds:
-    """The bounds of feeds, as a front-end of these settings has them."""
-    return FeedBounds(
-        max_events=settings.max_events,
-        max_bytes=settings.max_bytes,
-        max_event_bytes=settings.max_event_bytes,
-        appends_per_s=settings.feed_append_rate,
-        push_max_bytes=settings.push_max_bytes,
-        live_ttl_ms=int(settings.live_ttl_s * 1000),
-        retention_ms=int(settings.retention_s * 1000),
-        keys_kept=keys_kept(settings.feed_append_rate),
-    )

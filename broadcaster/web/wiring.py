@@ -21,7 +21,7 @@ from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
-from broadcaster.log.feeds import FeedBounds, Feeds, keys_kept
+from broadcaster.log.feeds import FeedBounds, Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Presence
@@ -64,7 +64,7 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
         max_connections=settings.redis_connections,
     ) as connection:
         streams = Streams(connection)
-        yield OpenLog(connection, streams, Feeds(connection, _feed_bounds(settings), streams=streams))
+        yield OpenLog(connection, streams, Feeds(connection, FeedBounds.of(settings), streams=streams))
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                 _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        feeds = Feeds(connection, _feed_bounds(settings), streams=streams, lapses=lapses)
+        feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses)
         yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
 
 
@@ -167,19 +167,6 @@ def _lives(settings: Settings) -> GenerationLives:
         retention_ms=_ms(settings.retention_s),
         idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
         webhook_ms=_ms(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s)),
-    )
-
-
-def _feed_bounds(settings: Settings) -> FeedBounds:
-    return FeedBounds(
-        max_events=settings.max_events,
-        max_bytes=settings.max_bytes,
-        max_event_bytes=settings.max_event_bytes,
-        appends_per_s=settings.feed_append_rate,
-        push_max_bytes=settings.push_max_bytes,
-        live_ttl_ms=_ms(settings.live_ttl_s),
-        retention_ms=_ms(settings.retention_s),
-        keys_kept=keys_kept(settings.feed_append_rate),
     )
 
 
