@@ -28,7 +28,7 @@ async def world(connection: LogConnection) -> World:
 
 def sweeper(world: World, *, queue_timeout_ms: int = 60_000, stall_timeout_ms: int = 60_000) -> Sweeper:
     return Sweeper(
-        SweepTimes(queue_timeout_ms, stall_timeout_ms),
+        SweepTimes(queue_timeout_ms, stall_timeout_ms, 60_000),
         queue=world.queue,
         claims=world.claims,
         streams=world.streams,
