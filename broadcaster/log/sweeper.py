@@ -64,10 +64,14 @@ class Sweeper:
         while True:
             await asyncio.sleep(every_s * random.uniform(0.5, 1.5))
             try:
-                while await self.sweep():
-                    pass  # where one is ended there may be many: the next page is not left for the next turn
+                await self.turn()
             except LogUnavailable:
                 _log.warning("sweep_later")
+
+    async def turn(self) -> None:
+        """Sweep a page, and the next one while some of it was ended: there may be many then. Raises LogUnavailable."""
+        while await self.sweep():
+            await asyncio.sleep(0)
 
     async def sweep(self) -> int:
         """One page of the open index; how many of it were ended. Raises LogUnavailable."""
