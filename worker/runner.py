@@ -238,6 +238,7 @@ class Runner:
     async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
         """Rule 3; ``hurried`` ends the grace. Call it when ``take_new`` and ``take_silent`` have been cancelled."""
         self._draining.set()
+        _log.info("worker_drains", running=len(self._under_way), grace_s=grace_s)
         start(self._give_back_unbegun(), self._tasks)
         await wait_within(self._under_way.values, grace_s=grace_s, hurried=hurried)
         _log.info("drain_hands_back", count=len(self._attempts))

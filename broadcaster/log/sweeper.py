@@ -70,8 +70,9 @@ class Sweeper:
 
     async def turn(self) -> None:
         """Sweep a page, and the next one while some of it was ended: there may be many then. Raises LogUnavailable."""
-        while await self.sweep():
-            await asyncio.sleep(0)
+        ended = await self.sweep()
+        while ended:
+            ended = await self.sweep()
 
     async def sweep(self) -> int:
         """One page of the open index; how many of it were ended. Raises LogUnavailable."""
