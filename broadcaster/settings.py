@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(5.0, ge=0.5, description="a worker not heard of for this long may be taken over")
     stall_timeout_s: float = Field(60, gt=0, description="no live worker for this long: open generations end")
     max_attempts: int = Field(3, ge=1, description="most attempts of one generation")
+    attempt_backoff_s: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="wait before the third attempt, doubled from there, at most 60 s, jittered down to half; 0: none",
+    )
     idempotency_ttl_s: float = Field(86_400, gt=0, description="how long an Idempotency-Key is remembered")
 
     # -- the worker

@@ -36,6 +36,7 @@ from worker.attempt import AttemptTimes
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
+from worker.watchdog import LoopWatchdog
 from worker.webhook_wiring import open_courier
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
             live_ttl_s=settings.live_ttl_s,
             queue_timeout_s=settings.queue_timeout_s,
             max_attempts=settings.max_attempts,
+            attempt_backoff_s=settings.attempt_backoff_s,
         )
         claims = Claims(connection, policy, owner=worker_id)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
@@ -95,7 +97,12 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
         control = ControlListener(connection, worker_id=worker_id)
-        times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
+        times = SweepTimes(
+            *(
+                int(each * 1000)
+                for each in (settings.queue_timeout_s, settings.stall_timeout_s, settings.generation_timeout_s)
+            )
+        )
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
@@ -130,14 +137,26 @@ async def _prepare(name: str, providers: Providers) -> None:
         _log.warning("provider_not_ready", provider=name, reason=error.reason, detail=error.detail)
 
 
-async def run(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT, then drain it."""
-    worker_id = create_worker_id()
-    asked_to_end = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _ends_by_signal() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT (drain), and by the second (without the rest of the grace)."""
+    asked_to_end, hurried = asyncio.Event(), asyncio.Event()
+
+    def hear() -> None:
+        (hurried if asked_to_end.is_set() else asked_to_end).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_end.set)
-    async with open_engine(settings, worker_id) as (engine, sweeper):
+        asyncio.get_running_loop().add_signal_handler(number, hear)
+    return asked_to_end, hurried
+
+
+async def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT, then drain it; a second one ends the drain's grace."""
+    worker_id = create_worker_id()
+    asked_to_end, hurried = _ends_by_signal()
+    async with (
+        open_engine(settings, worker_id) as (engine, sweeper),
+        LoopWatchdog(lease_ttl_s=settings.lease_ttl_s),
+    ):
         runner = create_runner(settings, engine)
         await prepare_providers(settings, engine.providers)
         async with asyncio.TaskGroup() as tasks:
@@ -163,16 +182,17 @@ async def run(settings: Settings) -> None:
             for task in taking:
                 task.cancel()
             await asyncio.wait(taking)
-            drains = [runner.drain(grace_s=settings.drain_s)]
+            drains = [runner.drain(grace_s=settings.drain_s, hurried=hurried)]
             if engine.courier is not None:
-                drains.append(engine.courier.drain(grace_s=settings.drain_s))
+                drains.append(engine.courier.drain(grace_s=settings.drain_s, hurried=hurried))
             await asyncio.gather(*drains)
+            for task in kept_up:
+                task.cancel()
+            await asyncio.wait(kept_up)  # a renewal after the goodbye would take it back
             # Unsaid, the goodbye costs nothing but time: the worker's lease lapses by itself.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.say_goodbye()
-            for task in kept_up:
-                task.cancel()
     _log.info("worker_ended", worker=worker_id)
 
 

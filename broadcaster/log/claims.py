@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -11,6 +12,9 @@ from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.scripts import CLAIM, RELEASE
 
+# Doubled from attempt to attempt, but nobody who watches waits longer than this for the next one.
+ATTEMPT_BACKOFF_CAP_MS: Final = 60_000
+
 
 class Outcome(IntEnum):
     """What a claim came to."""
@@ -19,12 +23,14 @@ class Outcome(IntEnum):
     ENDED = 2
     OVER = 0
     LEASED = -1
+    LAPSED = -2
     UNKNOWN = -3
     NOTHING_TO_END = -5
+    WAITING = -6
 
 
 class Why(IntEnum):
-    """Why a claim ended the stream itself."""
+    """Why a stream was ended by a claim; ATTEMPTS_SPENT also of one that was over before."""
 
     NOT = 0
     STOPPED = 1
@@ -37,30 +43,45 @@ class Why(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer: with GRANTED, ``epoch`` is the right to write from ``last_seq`` + 1 on."""
+    """The answer: with GRANTED, ``epoch`` is the right to write from ``last_seq`` + 1 on; with WAITING, it may be asked
+    for again in ``wait_ms``."""
 
     outcome: Outcome
     epoch: int
     last_seq: int
     attempt: int
     why: Why
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimPolicy:
-    """Bounds of every claim; durations in milliseconds."""
+    """Bounds of every claim; durations in milliseconds. Who never runs anything needs no back-off (0: none)."""
 
     lease_ttl_ms: int
     live_ttl_ms: int
     queue_timeout_ms: int
     max_attempts: int
+    attempt_backoff_ms: int = 0
 
     @classmethod
     def of_seconds(
-        cls, *, lease_ttl_s: float, live_ttl_s: float, queue_timeout_s: float, max_attempts: int
+        cls,
+        *,
+        lease_ttl_s: float,
+        live_ttl_s: float,
+        queue_timeout_s: float,
+        max_attempts: int,
+        attempt_backoff_s: float = 0.0,
     ) -> ClaimPolicy:
         """The same from durations in seconds, as settings have them."""
-        return cls(int(lease_ttl_s * 1000), int(live_ttl_s * 1000), int(queue_timeout_s * 1000), max_attempts)
+        return cls(
+            int(lease_ttl_s * 1000),
+            int(live_ttl_s * 1000),
+            int(queue_timeout_s * 1000),
+            max_attempts,
+            int(attempt_backoff_s * 1000),
+        )
 
 
 _TERMINALS: Final = (
@@ -85,7 +106,8 @@ class Claims:
         """Ask for the right to run the generation.
 
         ``may_take_over`` says that this process has seen Redis answer for one lease: without it a generation that is
-        said to be running is left alone even when its lease has lapsed.
+        said to be running is left alone even when its lease is missing (LAPSED). It must be known after the lease was
+        seen missing: a call that Redis carries out after a pause would find every lease lapsed.
         """
         return await self._run(stream_id, intent="run", may_take_over=may_take_over)
 
@@ -109,7 +131,7 @@ class Claims:
         name, policy = self._keys, self._policy
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         with log_errors():
-            outcome, granted, last_seq, attempt, why = await CLAIM.run(
+            outcome, granted, last_seq, attempt, why, wait_ms = await CLAIM.run(
                 self._redis,
                 keys,
                 self._owner,
@@ -123,5 +145,8 @@ class Claims:
                 epoch,
                 *_TERMINALS,
                 terminal,
+                policy.attempt_backoff_ms,
+                ATTEMPT_BACKOFF_CAP_MS,
+                random.uniform(0.5, 1.0),
             )
-        return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why))
+        return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)

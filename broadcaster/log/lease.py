@@ -7,7 +7,8 @@ Rules (protocol §4)
 3. Jobs are kept (XCLAIM) after and only for the streams whose renewal proved that they are still ours: a blind renewal
    by a resumed zombie would take the job back from its rightful worker.
 4. The worker's own heartbeat goes last: on a full Redis it may fail, and nothing else does.
-5. A turn that comes late (a blocked event loop is the commonest false take-over) is logged before it costs the lease.
+5. A turn that comes late is logged. What keeps it (a blocked event loop is the commonest false take-over) is told while
+   it lasts, before it costs the lease, by worker/watchdog.py.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class LeaseKeeper:
         while True:
             late_s = loop.time() - due
             if late_s > self._every_s:
-                _log.warning("event_loop_blocked", late_s=round(late_s, 3), lease_s=self._lease_ms / 1000)
+                _log.warning("renewal_late", late_s=round(late_s, 3), lease_s=self._lease_ms / 1000)
             try:
                 await self.renew()
             except LogUnavailable:
@@ -148,9 +149,10 @@ class LeaseKeeper:
     def _renewed(self, writer: StreamWriter, code: int, stop: int) -> bool:
         if stop:
             writer.stop_requested.set()
-        if code == -1 and writer.stream_id in self._held and not writer.is_settled:
-            _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
-            writer.lose()
+        if code == -1:
+            if writer.stream_id in self._held and not writer.is_settled:
+                _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
+                writer.lose()
             return False
         if code == 0:
             writer.ask_restore()

@@ -32,6 +32,7 @@ DEAD_LETTERS_KEPT: Final = 10_000
 PROMOTED_AT_ONCE: Final = 100
 SWEPT_AT_ONCE: Final = 100
 OPEN_PAGE: Final = 200
+_NO_ENTRY: Final = "0-1"  # of a job that nobody holds: entries have the milliseconds of the clock
 
 
 class Settled(StrEnum):
@@ -85,7 +86,7 @@ class Queue:
 
     async def settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take the job out of the queue; see ``Settled`` for the rest."""
-        keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead]
+        keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead, self._keys.ready_hi]
         settle = Call(
             SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, delay_ms, DEAD_LETTERS_KEPT, reason)
         )
@@ -93,6 +94,10 @@ class Queue:
             self._told_due((await self._run_all([due_call(self._keys, [job.generation_id]), settle]))[0])
         else:
             await self._run_all([settle])
+
+    async def bury(self, generation_id: str, *, reason: str) -> None:
+        """Keep a generation that died among the dead letters, whose worker died before it could settle the job."""
+        await self.settle(Job(self._keys.ready, _NO_ENTRY, generation_id), Settled.DEAD, reason=reason)
 
     async def close_open(self, generation_ids: Sequence[str]) -> None:
         """Take generations that are over (or forgotten) out of the open index."""
@@ -119,6 +124,14 @@ class Queue:
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
         with log_errors():
             await _with_group(pipeline.execute, self._redis, self._keys)
+
+    async def look_again(self, job: Job, *, silent_ms: int) -> None:
+        """A job that was taken too early, while its worker's lease is not over: it counts as silent still."""
+        call = partial(
+            self._redis.xclaim, job.source, GROUP, self._consumer, 0, [job.entry_id], idle=silent_ms, justid=True
+        )
+        with log_errors():
+            await _with_group(call, self._redis, self._keys)
 
     async def take_silent(self, *, silent_ms: int, count: int) -> list[Job]:
         """Re-claim up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on where this one ended."""
@@ -207,11 +220,18 @@ class JobReader:
 
     async def take_own(self) -> list[Job]:
         """Jobs delivered to this consumer and not settled, whoever knows of them (a drain hands them back)."""
-        streams: dict[Any, Any] = {self._keys.ready_hi: "0", self._keys.ready: "0"}
-        read = partial(self._client.xreadgroup, GROUP, self._consumer, streams, count=SWEPT_AT_ONCE)
-        with log_errors():
-            rows = await _with_group(read, self._client, self._keys)
-        return [job for source, entries in rows or [] for job in _jobs(source.decode(), entries)]
+        found: list[Job] = []
+        for source in (self._keys.ready_hi, self._keys.ready):
+            after: str | None = "0"
+            while after is not None:
+                streams: dict[Any, Any] = {source: after}
+                read = partial(self._client.xreadgroup, GROUP, self._consumer, streams, count=SWEPT_AT_ONCE)
+                with log_errors():
+                    rows = await _with_group(read, self._client, self._keys)
+                entries = rows[0][1] if rows else []
+                found += _jobs(source, entries)
+                after = entries[-1][0].decode() if len(entries) == SWEPT_AT_ONCE else None
+        return found
 
     async def aclose(self) -> None:
         """Close the connection; a read under way ends with an error."""

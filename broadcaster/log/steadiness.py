@@ -45,8 +45,14 @@ class Steadiness:
 
     @property
     def is_steady(self) -> bool:
-        """Whether Redis has answered without a break for one lease."""
-        return self._since is not None and asyncio.get_running_loop().time() - self._since >= self._lease_ttl_s
+        """Whether Redis has answered without a break for one lease, and not too long ago: who asks in the first turn
+        after a stand-still of our own comes before the probe that notices it."""
+        now = asyncio.get_running_loop().time()
+        return (
+            self._since is not None
+            and now - self._since >= self._lease_ttl_s
+            and now - self._answered_at < self._lease_ttl_s / 2
+        )
 
     def has_answered_for(self, lease_s: float) -> bool:
         """Whether Redis has answered without a break, and at least every half of it, for a lease of this length."""

@@ -48,6 +48,7 @@ class Meta:
     idempotency_key: str | None = None
     webhook: WebhookMeta | None = None
     lease_ms: int | None = None  # of a feed that ends when no writer has been heard for so long
+    dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
     @property
     def is_deleted(self) -> bool:
@@ -94,6 +95,7 @@ class Meta:
             idempotency_key=text(b"idempotency_key") or None,
             webhook=WebhookMeta.from_hash(fields),
             lease_ms=number(b"lease_ms"),
+            dead=text(b"dead") or None,
         )
 
 

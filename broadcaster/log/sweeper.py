@@ -6,9 +6,11 @@ that decide for themselves, so any number of sweepers may do the same thing at o
 | what it finds, without a live lease | what it does |
 |---|---|
 | over, or meta gone | takes it out of the open index |
+| over, with its attempts spent | makes it a dead letter: who ended it died before it could |
 | stop requested | ends it with ``abort`` |
 | never begun and older than the queue time-out | ends it with ``error queue_timeout`` |
 | no worker alive for the stall time-out | ends it with ``error worker_lost`` |
+| begun longer ago than a generation may take | ends it with ``error generation_timeout`` |
 | no job for two seconds | gives it one |
 
 The ends wait until this process has seen Redis answer for one lease (see steadiness.py).
@@ -41,6 +43,7 @@ class SweepTimes:
 
     queue_timeout_ms: int
     stall_timeout_ms: int
+    generation_timeout_ms: int
 
 
 class Sweeper:
@@ -61,31 +64,48 @@ class Sweeper:
         while True:
             await asyncio.sleep(every_s * random.uniform(0.5, 1.5))
             try:
-                await self.sweep()
+                await self.turn()
             except LogUnavailable:
                 _log.warning("sweep_later")
 
-    async def sweep(self) -> None:
-        """One page of the open index. Raises LogUnavailable."""
+    async def turn(self) -> None:
+        """Sweep a page, and the next one while some of it was ended: there may be many then. Raises LogUnavailable."""
+        ended = await self.sweep()
+        while ended:
+            ended = await self.sweep()
+
+    async def sweep(self) -> int:
+        """One page of the open index; how many of it were ended. Raises LogUnavailable."""
         await self._queue.promote()
         page = await self._queue.open_page()
         if not page:
-            return
+            return 0
         ids = [generation_id for generation_id, _ in page]
         metas = await self._streams.metas(ids)
         tails = await self._streams.tails(ids)
-        over = [each for each, meta in zip(ids, metas, strict=True) if meta is None or meta.is_over]
-        await self._queue.close_open(over)
+        await self._close(ids, metas)
         stalled = await self._is_stalled()
+        ended = 0
         jobless: list[str] = []
         for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
             if meta is None or meta.is_over or tail.leased:
                 continue
             if self._steadiness.is_steady and await self._end(meta, tail, stalled=stalled):
+                ended += 1
                 continue
             if tail.now_ms - job_ms > JOBLESS_MS:
                 jobless.append(generation_id)
         await self._give_jobs(jobless)
+        return ended
+
+    async def _close(self, ids: Sequence[str], metas: Sequence[Meta | None]) -> None:
+        over: list[str] = []
+        for generation_id, meta in zip(ids, metas, strict=True):
+            if meta is not None and meta.is_over and meta.dead is not None:
+                await self._queue.bury(generation_id, reason=meta.dead)
+            elif meta is None or meta.is_over:
+                over.append(generation_id)
+        await self._queue.close_open(over)
 
     async def _give_jobs(self, jobless: Sequence[str]) -> None:
         if not jobless:
@@ -102,6 +122,8 @@ class Sweeper:
             terminal = None
         elif meta.status == "queued" and meta.attempts == 0 and too_old:
             terminal = terminals.QUEUE_TIMEOUT
+        elif meta.started_ms is not None and tail.now_ms - meta.started_ms > self._times.generation_timeout_ms:
+            terminal = terminals.GENERATION_TIMEOUT
         elif stalled:
             terminal = terminals.NO_WORKER
         else:

@@ -96,7 +96,9 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         generations = _generations(
             settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
         )
-        times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
+        times = SweepTimes(
+            _ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s), _ms(settings.generation_timeout_s)
+        )
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
         await stack.enter_async_context(
             _running(

@@ -88,8 +88,8 @@ async def test_a_running_generation_is_not_taken_over_before_redis_was_seen_stea
     stream_id, _ = await world.granted()
     await lapse(world, stream_id)
     other = World(world.connection, worker="w2")
-    assert (await other.claim(stream_id, may_take_over=False)).outcome is Outcome.LEASED
-    assert (await other.claims.end(stream_id, terminals.NO_WORKER, may_take_over=False)).outcome is Outcome.LEASED
+    assert (await other.claim(stream_id, may_take_over=False)).outcome is Outcome.LAPSED
+    assert (await other.claims.end(stream_id, terminals.NO_WORKER, may_take_over=False)).outcome is Outcome.LAPSED
     assert (await other.claim(stream_id, may_take_over=True)).outcome is Outcome.GRANTED
 
 

@@ -44,12 +44,13 @@ class World:
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
+    attempt_backoff_ms: int = 0
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
         self.redis: Any = self.connection.redis
         self.streams = Streams(self.connection)
-        self.policy = ClaimPolicy(LEASE_MS, 60_000, self.queue_timeout_ms, self.max_attempts)
+        self.policy = ClaimPolicy(LEASE_MS, 60_000, self.queue_timeout_ms, self.max_attempts, self.attempt_backoff_ms)
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
         self.queue = Queue(self.connection, consumer=self.worker, max_queue=self.max_queue)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=LEASE_MS / 1000)
@@ -99,6 +100,10 @@ class World:
         assert (job.generation_id, claim.why) == (stream_id, Why.ATTEMPTS_SPENT)
         for _ in range(times_settled):
             await self.queue.settle(job, Settled.DEAD, reason=claim.why.name.lower())
+
+    async def lapse(self, stream_id: str) -> None:
+        """The worker was not heard of for one lease."""
+        await self.redis.delete(self.keys.lease(stream_id))
 
     async def claim(self, stream_id: str, *, may_take_over: bool = True) -> Claim:
         """Claim as this worker."""

@@ -1,0 +1,193 @@
+"""The sweep: nothing that is open is forgotten, and nothing that nobody runs stays open (protocol §4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from broadcaster.core.events import TextDelta
+from broadcaster.log import terminals
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.queue import OPEN_PAGE
+from broadcaster.log.streams import Streams, Tail
+from broadcaster.log.sweeper import JOBLESS_MS, Sweeper, SweepTimes
+from broadcaster.log.writer import WriterEnd
+from tests.support.log_world import TENANT, World, until
+
+
+@pytest.fixture
+async def world(connection: LogConnection) -> World:
+    world = World(connection)
+    await world.queue.create_group()
+    return world
+
+
+def sweeper(world: World, *, queue_timeout_ms: int = 60_000, stall_timeout_ms: int = 60_000) -> Sweeper:
+    return Sweeper(
+        SweepTimes(queue_timeout_ms, stall_timeout_ms, 60_000),
+        queue=world.queue,
+        claims=world.claims,
+        streams=world.streams,
+        steadiness=world.steadiness,
+    )
+
+
+async def steady(world: World) -> asyncio.Task[None]:
+    task = asyncio.create_task(world.steadiness.run())
+    await until(lambda: world.steadiness.is_steady)
+    return task
+
+
+async def age_job(world: World, stream_id: str) -> None:
+    """Take the generation's job away and date it beyond the sweep's patience."""
+    await world.redis.xtrim(world.keys.ready, maxlen=0)
+    seconds, _ = await world.redis.time()
+    await world.redis.zadd(world.keys.open, {stream_id: seconds * 1000 - JOBLESS_MS - 1000})
+
+
+async def test_what_waits_without_a_job_is_given_one(world: World) -> None:
+    stream_id = await world.create()
+    await age_job(world, stream_id)
+    await sweeper(world).sweep()
+    assert await world.redis.xlen(world.keys.ready) == 1
+
+
+async def test_a_backlog_is_left_alone(world: World) -> None:
+    stream_id = await world.create()
+    entry = (await world.redis.xrange(world.keys.ready))[0][0].decode()
+    assert int(entry.split("-")[0]) == await world.redis.zscore(world.keys.open, stream_id)
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.redis.xlen(world.keys.ready) == 1
+    assert await world.seqs(stream_id) == []
+    task.cancel()
+
+
+async def test_what_is_over_leaves_the_open_index(world: World) -> None:
+    stream_id = await world.create()
+    await world.generations.stop(stream_id, tenant=TENANT)
+    await world.redis.zadd(world.keys.open, {"gen_forgotten": 1})
+    await sweeper(world).sweep()
+    assert await world.queue.newest_open(10) == []
+
+
+async def test_what_began_longer_ago_than_a_generation_may_take_is_ended_when_nobody_runs_it(world: World) -> None:
+    waiting, running = (await world.granted())[0], (await world.granted())[0]
+    for stream_id in (waiting, running):
+        await world.redis.hset(world.keys.meta(stream_id), "started_ms", 1)
+    await world.lapse(waiting)
+    await world.redis.persist(world.keys.lease(running))
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(waiting) == [terminals.GENERATION_TIMEOUT]
+    assert await world.texts(running) == []  # its worker sees to it
+    task.cancel()
+
+
+async def test_all_pages_of_a_stall_are_ended_in_one_turn(connection: LogConnection) -> None:
+    world = World(connection, max_queue=2 * OPEN_PAGE)
+    ids = [await world.create() for _ in range(OPEN_PAGE + 20)]
+    task = await steady(world)
+    sweep = sweeper(world, stall_timeout_ms=0)
+    while not await world.seqs(ids[0]):
+        await sweep.turn()  # the first ones only see since when
+    assert [each for each in ids if not await world.seqs(each)] == []
+    task.cancel()
+
+
+class RevivedBetween(Streams):
+    """Reads of a sweep, between whose look at the lease and its end ``then`` happens."""
+
+    def __init__(self, connection: LogConnection, then: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(connection)
+        self._then = then
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        seen = await super().tails(stream_ids)
+        await self._then()
+        return seen
+
+
+async def test_a_worker_that_comes_back_between_the_sweeps_look_and_its_end_is_left_alone(world: World) -> None:
+    async with world.appender() as appender:
+        keeper = world.keeper(appender)
+        stream_id, claim = await world.granted()
+        writer = await world.writer(stream_id, claim, appender, keeper)
+        await world.lapse(stream_id)
+        await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
+        task = await steady(world)
+        sweep = sweeper(world)
+        sweep._streams = RevivedBetween(world.connection, keeper.renew)
+        await sweep.sweep()
+        assert await world.seqs(stream_id) == []
+        assert not writer.over.is_set()
+        assert writer.stop_requested.is_set()  # it will end it itself
+        task.cancel()
+
+
+async def test_a_worker_that_comes_back_after_the_sweeps_end_finds_itself_fenced_and_adds_nothing(world: World) -> None:
+    async with world.appender() as appender:
+        keeper = world.keeper(appender)
+        stream_id, claim = await world.granted()
+        writer = await world.writer(stream_id, claim, appender, keeper)
+        await world.lapse(stream_id)
+        await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
+        task = await steady(world)
+        await sweeper(world).sweep()
+        writer.write([TextDelta(id="0", delta="zombie")])
+        await until(writer.over.is_set)
+        await keeper.renew()
+        assert writer.end_reason is WriterEnd.FENCED
+        assert await world.texts(stream_id) == [terminals.STOPPED]
+        assert await world.redis.exists(world.keys.lease(stream_id)) == 0
+        task.cancel()
+
+
+async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_in_the_log(world: World) -> None:
+    stream_id, _ = await world.granted()
+    await world.redis.delete(world.keys.lease(stream_id))
+    sweep = sweeper(world, stall_timeout_ms=100)
+    await sweep.sweep()
+    assert await world.seqs(stream_id) == []  # not before Redis was seen steady for a lease
+    task = await steady(world)
+    async with asyncio.timeout(5):
+        while not await world.seqs(stream_id):
+            await sweep.sweep()
+    assert await world.texts(stream_id) == [terminals.NO_WORKER]
+    task.cancel()
+
+
+async def test_a_living_worker_anywhere_means_a_backlog_and_not_a_stall(world: World) -> None:
+    stream_id = await world.create()
+    task = await steady(world)
+    seconds, _ = await world.redis.time()
+    await world.redis.zadd(world.keys.workers, {"elsewhere": seconds * 1000 + 60_000})
+    sweep = sweeper(world, stall_timeout_ms=0)
+    await sweep.sweep()
+    await sweep.sweep()
+    assert await world.seqs(stream_id) == []
+    task.cancel()
+
+
+async def test_a_stop_nobody_could_carry_out_is_carried_out_by_the_sweep(world: World) -> None:
+    stream_id, _ = await world.granted()
+    await world.generations.stop(stream_id, tenant=TENANT)
+    assert await world.seqs(stream_id) == []  # its worker has it still
+    await world.redis.delete(world.keys.lease(stream_id))
+    await sweeper(world).sweep()
+    assert await world.seqs(stream_id) == []  # its worker may live: Redis was not seen steady for a lease
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(stream_id) == [terminals.STOPPED]
+    task.cancel()
+
+
+async def test_a_generation_never_begun_ends_with_queue_timeout(world: World) -> None:
+    stream_id = await world.create()
+    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(stream_id) == [terminals.QUEUE_TIMEOUT]
+    task.cancel()
