@@ -180,9 +180,11 @@ class Providers:
 
 
 def _create_keys(key_variables: Mapping[str, Sequence[str]], *, cooldown_s: float) -> dict[str, Keys]:
-    """The keys of each provider; providers with the same variables share them, with their loads and their rests."""
-    shared = {tuple(each): Keys(read_keys(each), cooldown_s=cooldown_s) for each in key_variables.values()}
-    named = {variable for variables in shared for variable in variables}
+    """The keys of each provider. OpenAI's two wires share theirs, with loads and rests: it is one server."""
+    named = {variable for variables in key_variables.values() for variable in variables}
     for variable in sorted(named - read_keys(named).keys()):
         _log.warning("provider_key_missing", variable=variable)
-    return {name: shared[tuple(variables)] for name, variables in key_variables.items()}
+    made = {name: Keys(read_keys(each), cooldown_s=cooldown_s) for name, each in key_variables.items()}
+    if OPENAI in made and key_variables.get(OPENAI_RESPONSES) == key_variables[OPENAI]:
+        made[OPENAI_RESPONSES] = made[OPENAI]
+    return made

@@ -8,15 +8,15 @@
 local META_OUTLIVES_LOG_MS = 3600000
 local worker, mine = ARGV[1], ARGV[1] .. ':' .. ARGV[2]
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'stop', 'handed_back')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'stop', 'handed_back', 'broken')
 local held = redis.call('GET', KEYS[3])
 local attempts = tonumber(meta[2] or 0)
 local function refuse(code) return {code, last_epoch, last_seq, attempts} end
 
 if closed then return refuse(0) end
 if not meta[1] then return refuse(-3) end
-if meta[1] ~= ARGV[2] and held == worker .. ':' .. meta[1] then
-  -- It was granted already, and the answer lost.
+if meta[5] == ARGV[2] and held == worker .. ':' .. meta[1] then
+  -- It was granted already in the place of this epoch, and the answer lost.
   return {1, tonumber(meta[1]), last_seq, attempts}
 end
 if meta[1] ~= ARGV[2] or (held and held ~= mine) then return refuse(-1) end
@@ -28,7 +28,7 @@ local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local epoch = math.max(now_ms, tonumber(meta[1]) + 1, last_epoch + 1)
 local json = string.format('{"type":"attempt","attempt":%d,"reason":"provider_lost"}', attempts + 1)
 redis.call('SET', KEYS[3], worker .. ':' .. string.format('%.0f', epoch), 'PX', ARGV[3])
-redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts + 1)
+redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts + 1, 'broken', ARGV[2])
 redis.call('XADD', KEYS[1], string.format('%.0f-%.0f', epoch, last_seq + 1), 'e', json, 'v', ARGV[6],
   'b', bytes + #json)
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
