@@ -35,6 +35,12 @@ _META_OUTLIVES_LOG_S: Final = 3600
 _CLIENT_IDLE_S: Final = 45
 
 
+# An environment variable's name, in capitals alone: a key that was put there by mistake is none, and is not shown.
+_VARIABLE: Final = r"^[A-Z_][A-Z0-9_]*$"
+# The providers of ours that speak to a server with keys.
+_KEYED: Final = BUILT_IN[:-1]
+
+
 class ProviderSpec(BaseModel):
     """A provider of the operator's own: a server that speaks one of the wires we know."""
 
@@ -45,7 +51,15 @@ class ProviderSpec(BaseModel):
     base_url: str | None = None
     # The variable that holds the key, not the key. None: a server with a base URL gets no key, the SDK's own its own.
     # Capitals alone, so that a key that was put here by mistake is not taken for a name, and shown.
-    api_key_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+    api_key_env: str | None = Field(None, pattern=_VARIABLE)
+    # The same for several keys of one account or of several: calls are spread over them.
+    api_key_envs: tuple[Annotated[str, Field(pattern=_VARIABLE)], ...] = ()
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The variables of all its keys, each once."""
+        first = () if self.api_key_env is None else (self.api_key_env,)
+        return tuple(dict.fromkeys((*first, *self.api_key_envs)))
 
     @field_validator("base_url")
     @classmethod
@@ -105,7 +119,18 @@ class Settings(BaseSettings):
     buffer_bytes: int = Field(1024 * 2**20, ge=2**20, description="memory a worker may reserve for re-send buffers")
     resend_keep_s: float = Field(30, ge=0, description="how long a re-send buffer outlives its acknowledged end")
     provider_timeout_s: float = Field(60, gt=0, description="longest silence of a provider before its answer is failed")
-    generation_timeout_s: float = Field(1800, gt=0, description="total deadline of one attempt")
+    provider_retries: int = Field(
+        2, ge=0, le=10, description="tries of one target after its first, before the answer's first content"
+    )
+    provider_retry_cap_s: float = Field(
+        20, gt=0, le=600, description="longest pause before a retry; a provider that asks for more is passed over"
+    )
+    provider_cooldown_s: float = Field(
+        10, gt=0, le=900, description="how long a rate-limited key rests, when the provider does not say"
+    )
+    generation_timeout_s: float = Field(
+        1800, gt=0, description="total deadline of a generation over all its attempts, from its first start"
+    )
     drain_s: float = Field(20, ge=0, description="how long a worker that ends lets its generations finish")
 
     # -- webhooks: front-ends admit them, workers deliver them; set these for both
@@ -125,7 +150,7 @@ class Settings(BaseSettings):
 
     # -- models
     default_model: str = Field("local", description="the model of a request that names none")
-    routes: dict[str, str] = Field(
+    routes: dict[str, str | list[str]] = Field(
         {
             "claude*": "anthropic",
             "gpt-*": "openai",
@@ -134,10 +159,14 @@ class Settings(BaseSettings):
             "local": "local",
         },
         min_length=1,
-        description="model pattern → provider; first match wins (JSON)",
+        description="model pattern → target (`provider` or `provider/model`) or a list of them: who is asked when the "
+        "one before fails; first match wins (JSON)",
     )
     providers: dict[str, ProviderSpec] = Field(
-        {}, description="more providers: name → wire, base_url, api_key_env (JSON); routes lead to them"
+        {}, description="more providers: name → wire, base_url, api_key_env or api_key_envs (JSON); routes lead to them"
+    )
+    api_key_envs: dict[str, tuple[Annotated[str, Field(pattern=_VARIABLE)], ...]] = Field(
+        {}, description="several keys: `anthropic`, `openai` or `openai-responses` → names of variables (JSON)"
     )
     default_max_tokens: int = Field(1024, ge=1, description="max_tokens of a request that names none")
     local_model_preload: bool = Field(False, description="load the local model when the worker starts")
@@ -195,7 +224,29 @@ class Settings(BaseSettings):
     def _names_are_free(cls, value: dict[str, ProviderSpec]) -> dict[str, ProviderSpec]:
         if taken := sorted(value.keys() & set(BUILT_IN)):
             raise ValueError(f"PROVIDERS must not name a provider that exists already: {', '.join(taken)}")
+        if any("/" in name or not name for name in value):
+            raise ValueError("the name of a provider holds no `/`: in a route it parts provider and model")
         return value
+
+    @field_validator("api_key_envs")
+    @classmethod
+    def _keys_have_a_provider(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if unknown := sorted(value.keys() - set(_KEYED)):
+            raise ValueError(
+                f"it is for {', '.join(_KEYED)}, not for {', '.join(unknown)}; "
+                "a provider of PROVIDERS has api_key_envs of its own"
+            )
+        if any(not variables or len(set(variables)) < len(variables) for variables in value.values()):
+            raise ValueError("a provider needs at least one variable, and none twice")
+        return value
+
+    @property
+    def key_variables(self) -> dict[str, tuple[str, ...]]:
+        """The variables of each provider's keys, where they are named here. The two wires of OpenAI share theirs."""
+        shared = self.api_key_envs.get("openai")
+        found = {} if shared is None else {"openai-responses": shared}
+        own = {name: spec.key_variables for name, spec in self.providers.items()}
+        return {**found, **self.api_key_envs, **{name: each for name, each in own.items() if each}}
 
     @field_validator("webhook_hosts", mode="before")
     @classmethod

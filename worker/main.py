@@ -18,6 +18,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from broadcaster.core.retrying import RetryBounds
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
 from broadcaster.lifeline import follow_parent
@@ -112,9 +113,17 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
 def create_providers(settings: Settings) -> Providers:
     """The providers the settings route to; keys and base URLs of ours come from the SDKs' own variables."""
     factories = default_factories(
-        max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s, specs=settings.providers
+        max_connections=settings.concurrency,
+        read_timeout_s=settings.provider_timeout_s,
+        specs=settings.providers,
+        key_variables=settings.key_variables,
     )
-    return Providers(Routes(settings.routes), factories)
+    return Providers(
+        Routes(settings.routes),
+        factories,
+        key_variables=settings.key_variables,
+        cooldown_s=settings.provider_cooldown_s,
+    )
 
 
 async def prepare_providers(settings: Settings, providers: Providers) -> None:
@@ -125,7 +134,8 @@ async def prepare_providers(settings: Settings, providers: Providers) -> None:
 def to_prepare(settings: Settings) -> list[str]:
     """The providers that some route leads to and that the operator has set up: in PROVIDERS, or by credentials."""
     routed = sorted(Routes(settings.routes).providers)
-    wanted = [name for name in routed if name in settings.providers or has_credentials(name)]
+    variables = settings.key_variables
+    wanted = [name for name in routed if name in settings.providers or has_credentials(name, variables.get(name, ()))]
     return [LOCAL, *wanted] if settings.local_model_preload else wanted
 
 
@@ -207,6 +217,7 @@ def create_runner(settings: Settings, engine: Engine) -> Runner:
             attempt=AttemptTimes(
                 generation_timeout_s=settings.generation_timeout_s, append_deadline_s=settings.live_ttl_s
             ),
+            retry=RetryBounds(settings.provider_retries, settings.provider_retry_cap_s),
         ),
         max_bytes=settings.max_bytes,
     )

@@ -8,18 +8,21 @@ Rules
    raised, before the job is enqueued again). It ends within the grace and HAND_BACK_S, whether Redis answers or not.
 4. A take-over is decided by a second look: the lease was seen missing, and Redis has answered without a break since
    before that. A claim that was under way while Redis stood still finds every lease lapsed.
+5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
+   lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import structlog
 
+from broadcaster.core.retrying import RetryBounds
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claim, Claims, Outcome, Why
@@ -27,9 +30,9 @@ from broadcaster.log.control import ControlListener
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.streams import Streams
+from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.writer import StreamWriter
-from worker.attempt import Attempt, AttemptEnd, AttemptTimes, start
+from worker.attempt import DEFAULT_RETRY, Attempt, AttemptEnd, AttemptTimes, start
 from worker.draining import wait_within
 from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
@@ -64,11 +67,12 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class RunnerTimes:
-    """Times of the runner, in seconds."""
+    """Times of the runner, in seconds, and how its attempts try their providers again."""
 
     lease_ttl_s: float
     resend_keep_s: float
     attempt: AttemptTimes
+    retry: RetryBounds = DEFAULT_RETRY
 
 
 class Runner:
@@ -171,25 +175,20 @@ class Runner:
 
     async def _run_claimed(self, job: Job, claim: Claim) -> StreamWriter:
         meta, raw = await self._engine.streams.meta_with_fields(job.generation_id)
-        writer = StreamWriter(
-            job.generation_id,
-            epoch=claim.epoch,
-            base_seq=claim.last_seq,
-            retention_ms=meta.retention_ms,
-            max_bytes=self._max_bytes,
-            meta=raw,
-            attend=self._engine.appender.attend,
-            recovery=self._engine.keeper,
-        )
-        attempt = Attempt(meta, writer, providers=self._engine.providers, times=self._times.attempt)
-        self._attempts[job.generation_id] = attempt
-        if self._is_handing_back:
-            attempt.hand_back()
-        self._engine.keeper.hold(writer, job)
-        self._engine.control.listen(job.generation_id, writer.stop_requested.set, on_subscribed=writer.verify)
-        _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
+        attempt = self._begin(job, claim, meta=meta, raw=raw)
+        writer = attempt.writer
         try:
             end = await attempt.run()
+            while end is AttemptEnd.AGAIN:
+                granted = await self._claim_again(writer)
+                if granted is None:
+                    end = await attempt.fail()
+                elif granted.outcome is not Outcome.GRANTED:
+                    end = AttemptEnd.LOST
+                else:
+                    attempt = self._begin_again(job, granted, after=attempt)
+                    writer = attempt.writer
+                    end = await attempt.run()
         except TimeoutError:
             _log.error("log_away_too_long", stream=meta.id, unsent=writer.last_seq - writer.acked_seq)
             end = AttemptEnd.LOST
@@ -200,6 +199,52 @@ class Runner:
         _log.info("attempt_over", stream=meta.id, end=end.name, seq=writer.last_seq)
         await self._after(end, job, writer)
         return writer
+
+    def _begin(
+        self, job: Job, claim: Claim, *, meta: Meta, raw: Mapping[str, str], after: Attempt | None = None
+    ) -> Attempt:
+        """An attempt that may run: its writer's lease is kept, and stops reach it."""
+        writer = StreamWriter(
+            job.generation_id,
+            epoch=claim.epoch,
+            base_seq=claim.last_seq,
+            retention_ms=meta.retention_ms,
+            max_bytes=self._max_bytes,
+            meta=raw,
+            attend=self._engine.appender.attend,
+            recovery=self._engine.keeper,
+        )
+        times = self._times
+        attempt = Attempt(
+            meta, writer, providers=self._engine.providers, times=times.attempt, retry=times.retry, after=after
+        )
+        self._attempts[job.generation_id] = attempt
+        if self._is_handing_back:
+            attempt.hand_back()
+        self._engine.keeper.hold(writer, job)
+        self._engine.control.listen(job.generation_id, writer.stop_requested.set, on_subscribed=writer.verify)
+        _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
+        return attempt
+
+    def _begin_again(self, job: Job, claim: Claim, *, after: Attempt) -> Attempt:
+        """Rule 4. What the broken attempt has not sent yet is void with it."""
+        old = after.writer
+        old.lose()
+        self._engine.control.forget(job.generation_id)
+        self._engine.keeper.drop(old)
+        meta = replace(after.meta, attempts=claim.attempt, epoch=claim.epoch)
+        return self._begin(job, claim, meta=meta, raw={**old.meta, "attempts": str(claim.attempt)}, after=after)
+
+    async def _claim_again(self, writer: StreamWriter) -> Claim | None:
+        """See Claims.again. Raises TimeoutError when Redis is away for longer than an append may take."""
+        async with asyncio.timeout(self._times.attempt.append_deadline_s):
+            while True:
+                with contextlib.suppress(LogUnavailable):
+                    claim = await self._engine.claims.again(writer.stream_id, epoch=writer.epoch)
+                    # Lost meta is restored by the writer, unless the stream went to somebody else meanwhile.
+                    if claim is None or claim.outcome is not Outcome.UNKNOWN or writer.over.is_set():
+                        return claim
+                await asyncio.sleep(_RETRY_S)
 
     async def _after(self, end: AttemptEnd, job: Job, writer: StreamWriter) -> None:
         if end is AttemptEnd.OVER:

@@ -10,7 +10,7 @@ from typing import Final
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection, log_errors
-from broadcaster.log.scripts import CLAIM, RELEASE
+from broadcaster.log.scripts import AGAIN, CLAIM, RELEASE
 
 # Doubled from attempt to attempt, but nobody who watches waits longer than this for the next one.
 ATTEMPT_BACKOFF_CAP_MS: Final = 60_000
@@ -84,6 +84,7 @@ class ClaimPolicy:
         )
 
 
+_REFUSED: Final = 2  # the code of again.lua
 _TERMINALS: Final = (
     terminals.STOPPED,
     terminals.WORKER_LOST,
@@ -118,6 +119,21 @@ class Claims:
     async def rebase(self, stream_id: str, *, epoch: int) -> Claim:
         """A newer epoch for the holder of ``epoch``: Redis lost entries that an earlier attempt had written."""
         return await self._run(stream_id, intent="rebase", may_take_over=False, epoch=epoch)
+
+    async def again(self, stream_id: str, *, epoch: int) -> Claim | None:
+        """Another attempt for the holder of ``epoch``, whose provider broke off: its lease and its job stay.
+
+        GRANTED like any other attempt; LEASED or OVER when the stream is not ours to write any more; UNKNOWN while its
+        meta is lost and not restored yet. None: refused, a stop was asked for or the attempts are spent: end it.
+        """
+        name, policy = self._keys, self._policy
+        keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
+        bounds = (policy.lease_ttl_ms, policy.max_attempts, policy.live_ttl_ms)
+        with log_errors():
+            code, granted, last_seq, attempt = await AGAIN.run(
+                self._redis, keys, self._owner, epoch, *bounds, FORMAT_VERSION
+            )
+        return None if code == _REFUSED else Claim(Outcome(code), granted, last_seq, attempt, Why.NOT)
 
     async def release(self, stream_id: str, *, epoch: int) -> bool:
         """Give the right back (drain). False: it was not mine any more."""

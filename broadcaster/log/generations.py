@@ -78,6 +78,7 @@ class GenerationRequest:
     request: Mapping[str, Any]
     on_worker_loss: Literal["retry", "fail"] = "retry"
     on_abandon: Literal["continue", "cancel"] = "continue"
+    on_provider_loss: Literal["fail", "retry"] = "fail"
     retention_s: float | None = None
     webhook: Mapping[str, Any] | None = None
 
@@ -91,6 +92,7 @@ class GenerationRequest:
             request=meta.request,
             on_worker_loss="fail" if meta.on_worker_loss == "fail" else "retry",
             on_abandon="cancel" if meta.on_abandon == "cancel" else "continue",
+            on_provider_loss="retry" if meta.on_provider_loss == "retry" else "fail",
             retention_s=(meta.retention_ms if asked_ms is None else asked_ms) / 1000,
             webhook=None if hook is None else {"url": hook.url, "events": hook.events},
         )
@@ -98,8 +100,11 @@ class GenerationRequest:
     def digest(self) -> str:
         """Hash by which an Idempotency-Key knows its body again."""
         parts = [self.model, dict(self.request), self.on_worker_loss, self.on_abandon, self.retention_s]
-        if self.webhook is not None:  # bodies without one keep the hash that earlier versions gave them
+        # What is not asked for keeps the hash that earlier versions gave the body.
+        if self.webhook is not None:
             parts.append(dict(self.webhook))
+        if self.on_provider_loss != "fail":
+            parts.append({"on_provider_loss": self.on_provider_loss})
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
@@ -262,6 +267,7 @@ class Generations:
             "request": msgspec.json.encode(dict(request.request)),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
+            "on_provider_loss": request.on_provider_loss,
             "retention_ms": self._kept_ms(request),
         }
         if request.webhook is not None:

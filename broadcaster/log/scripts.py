@@ -78,6 +78,7 @@ async def _send(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     return await pipeline.execute(raise_on_error=False)
 
 
+AGAIN: Final = Script.load("again")
 APPEND: Final = Script.load("append")
 CLAIM: Final = Script.load("claim")
 CREATE: Final = Script.load("create")

@@ -47,6 +47,7 @@ class Meta:
     deleted_ms: int | None = None
     idempotency_key: str | None = None
     webhook: WebhookMeta | None = None
+    on_provider_loss: str = "fail"
     lease_ms: int | None = None  # of a feed that ends when no writer has been heard for so long
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
@@ -84,6 +85,7 @@ class Meta:
             stop=text(b"stop") or None,
             on_worker_loss=text(b"on_worker_loss", "retry"),
             on_abandon=text(b"on_abandon", "continue"),
+            on_provider_loss=text(b"on_provider_loss", "fail"),
             retention_ms=number(b"retention_ms") or 0,
             created_ms=number(b"created_ms") or 0,
             started_ms=number(b"started_ms"),
