@@ -113,7 +113,7 @@ class Runner:
 
     async def _run(self, job: Job, slot: Slot) -> None:
         try:
-            claim = await self._engine.claims.claim(job.generation_id, may_take_over=self._engine.steadiness.is_steady)
+            claim = await self._claim(job)
             if claim.outcome is Outcome.GRANTED:
                 await self._run_claimed(job, claim, slot)
             elif claim.outcome is Outcome.UNKNOWN:
@@ -130,6 +130,21 @@ class Runner:
             _log.exception("job_crashed", stream=job.generation_id)
         finally:
             slot.free()
+
+    async def _claim(self, job: Job) -> Claim:
+        """Claim it, also when Redis cannot now; raises LogUnavailable after one lease of trying."""
+        steadiness = self._engine.steadiness
+        deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
+        while True:
+            await steadiness.confirm()
+            try:
+                return await self._engine.claims.claim(
+                    job.generation_id, may_take_over=steadiness.is_steady, answered_s=steadiness.answered_s
+                )
+            except LogUnavailable:
+                if asyncio.get_running_loop().time() > deadline or self._draining.is_set():
+                    raise
+                await asyncio.sleep(_RETRY_S)
 
     async def _run_claimed(self, job: Job, claim: Claim, slot: Slot) -> None:
         meta, raw = await self._engine.streams.meta_with_fields(job.generation_id)

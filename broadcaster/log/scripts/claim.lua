@@ -3,7 +3,8 @@
 -- KEYS log, meta, lease, live channel
 -- ARGV worker, lease_ms, max_attempts, live_ttl_ms, queue_timeout_ms, format version, may_take_over (0|1),
 --      intent (run | end | rebase), epoch held (rebase only),
---      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only)
+--      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only),
+--      ms for which Redis has answered the caller since it broke
 -- Returns {code, epoch, last seq, attempt, why}: 1 granted, 2 ended here, 0 over already, -1 leased by another (or not yet
 -- to be taken over), -3 unknown, -5 nothing to end (intent end without JSON and without a stop).
 -- why it was ended here: 1 stopped, 2 worker lost, 3 attempts spent, 4 queue timeout, 5 state lost, 6 asked for.
@@ -59,6 +60,9 @@ else
     return finish(ARGV[14], 5)
   end
   if status == 'running' and ARGV[7] == '0' then return {-1, last_epoch, last_seq, attempts, 0} end
+  -- It was there before Redis broke: its grant may be what was lost, and its worker has one lease to say so.
+  local is_older = now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[16])
+  if status == 'queued' and ARGV[7] == '0' and is_older then return {-1, last_epoch, last_seq, attempts, 0} end
   if meta[4] then return finish(ARGV[10], 1) end
   if intent == 'end' then
     if ARGV[15] == '' then return {-5, last_epoch, last_seq, attempts, 0} end
