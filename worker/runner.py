@@ -167,10 +167,23 @@ class Runner:
         return None
 
     async def _claim(self, job: Job) -> Claim:
-        claims = self._engine.claims
-        claim = await claims.claim(job.generation_id, may_take_over=False)
-        if claim.outcome is Outcome.LAPSED and self._engine.steadiness.is_steady:
-            claim = await claims.claim(job.generation_id, may_take_over=True)
+        """Claim it, also when Redis cannot now; raises LogUnavailable after one lease of trying."""
+        deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
+        while True:
+            try:
+                return await self._try_to_claim(job)
+            except LogUnavailable:
+                if asyncio.get_running_loop().time() > deadline or self._draining.is_set():
+                    raise
+                await asyncio.sleep(_RETRY_S)
+
+    async def _try_to_claim(self, job: Job) -> Claim:
+        """Rule 4."""
+        claims, steadiness = self._engine.claims, self._engine.steadiness
+        await steadiness.confirm()
+        claim = await claims.claim(job.generation_id, may_take_over=False, answered_s=steadiness.answered_s)
+        if claim.outcome is Outcome.LAPSED and steadiness.is_steady:
+            claim = await claims.claim(job.generation_id, may_take_over=True, answered_s=steadiness.answered_s)
         return claim
 
     async def _run_claimed(self, job: Job, claim: Claim) -> StreamWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from enum import IntEnum
@@ -93,6 +94,8 @@ _TERMINALS: Final = (
     terminals.STATE_LOST,
 )
 
+_LONGEST_S: Final = 1e9  # beyond any generation's age
+
 
 class Claims:
     """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
@@ -103,18 +106,25 @@ class Claims:
         self._policy = policy
         self._owner = owner
 
-    async def claim(self, stream_id: str, *, may_take_over: bool) -> Claim:
+    async def claim(self, stream_id: str, *, may_take_over: bool, answered_s: float = math.inf) -> Claim:
         """Ask for the right to run the generation.
 
         ``may_take_over`` says that this process has seen Redis answer for one lease: without it a generation that is
         said to be running is left alone even when its lease is missing (LAPSED). It must be known after the lease was
         seen missing: a call that Redis carries out after a pause would find every lease lapsed.
-        """
-        return await self._run(stream_id, intent="run", may_take_over=may_take_over)
 
-    async def end(self, stream_id: str, terminal: bytes | None, *, may_take_over: bool) -> Claim:
+        One that is said to wait is left alone (LAPSED) as well when it is older than ``answered_s``, the time for which
+        Redis has answered since it broke: its grant may be what was lost.
+        """
+        return await self._run(stream_id, intent="run", may_take_over=may_take_over, answered_s=answered_s)
+
+    async def end(
+        self, stream_id: str, terminal: bytes | None, *, may_take_over: bool, answered_s: float = math.inf
+    ) -> Claim:
         """End a stream that nobody runs: with a stop asked for as ``abort``, otherwise with ``terminal``."""
-        return await self._run(stream_id, intent="end", may_take_over=may_take_over, terminal=terminal or b"")
+        return await self._run(
+            stream_id, intent="end", may_take_over=may_take_over, answered_s=answered_s, terminal=terminal or b""
+        )
 
     async def rebase(self, stream_id: str, *, epoch: int) -> Claim:
         """A newer epoch for the holder of ``epoch``: Redis lost entries that an earlier attempt had written."""
@@ -142,7 +152,14 @@ class Claims:
             return bool(await RELEASE.run(self._redis, keys, self._owner, epoch))
 
     async def _run(
-        self, stream_id: str, *, intent: str, may_take_over: bool, terminal: bytes = b"", epoch: int = 0
+        self,
+        stream_id: str,
+        *,
+        intent: str,
+        may_take_over: bool,
+        answered_s: float = math.inf,
+        terminal: bytes = b"",
+        epoch: int = 0,
     ) -> Claim:
         name, policy = self._keys, self._policy
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
@@ -164,5 +181,6 @@ class Claims:
                 policy.attempt_backoff_ms,
                 ATTEMPT_BACKOFF_CAP_MS,
                 random.uniform(0.5, 1.0),
+                int(min(answered_s, _LONGEST_S) * 1000),
             )
         return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)

@@ -216,7 +216,10 @@ class Generations:
             code = _Stop(await STOP.run(self._redis, keys, "stopped"))
         if code is not _Stop.ASKED:
             return code
-        claim = await self._claims.end(generation_id, None, may_take_over=self._steadiness.is_steady)
+        steadiness = self._steadiness
+        claim = await self._claims.end(
+            generation_id, None, may_take_over=steadiness.is_steady, answered_s=steadiness.answered_s
+        )
         return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
 
     async def _try_to_create(self, request: GenerationRequest, *, tenant: str, key: str | None) -> Created | None:

@@ -6,7 +6,7 @@ Rules (protocol §4)
    is granted again by the script; missing meta is restored by the writer.
 3. Jobs are kept (XCLAIM) after and only for the streams whose renewal proved that they are still ours: a blind renewal
    by a resumed zombie would take the job back from its rightful worker.
-4. The worker's own heartbeat goes last: on a full Redis it may fail, and nothing else does.
+4. The worker's own heartbeat goes last. A full Redis takes it, as it takes all of a renewal.
 5. A turn that comes late is logged. What keeps it (a blocked event loop is the commonest false take-over) is told while
    it lasts, before it costs the lease, by worker/watchdog.py.
 """
@@ -88,7 +88,9 @@ class LeaseKeeper:
         if held is not None and held.writer is writer:
             del self._held[writer.stream_id]
         if keep_s > 0 and writer.is_settled:
-            self._kept[writer] = asyncio.get_running_loop().time() + keep_s
+            # What is asked for at the end of its retention would be sent again after it.
+            kept_s = min(keep_s, writer.retention_ms / 1000 / 2)
+            self._kept[writer] = asyncio.get_running_loop().time() + kept_s
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -146,7 +148,7 @@ class LeaseKeeper:
         keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
         return Call(RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms))
 
-    def _renewed(self, writer: StreamWriter, code: int, stop: int) -> bool:
+    def _renewed(self, writer: StreamWriter, code: int, stop: int, log_there: int) -> bool:
         if stop:
             writer.stop_requested.set()
         if code == -1:
@@ -156,6 +158,8 @@ class LeaseKeeper:
             return False
         if code == 0:
             writer.ask_restore()
+        elif not log_there and writer.acked_seq > 0:
+            writer.verify()  # evicted: a worker that waits for its provider would not notice it
         return True
 
     def _verify_tails(self, now: float) -> None:

@@ -5,7 +5,9 @@ a failover or a pause every lease looks lapsed although its worker lives (protoc
 process was the one that stood still.
 
 A probe on one connection of its own, never retried: a lost connection, a late answer or a late turn of our own loop is
-a break. ``breaks`` counts them, so that writers can verify their tails after each.
+a break. ``breaks`` counts them, so that writers can verify their tails after each. The probe is a write, as a renewal
+is: a Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases
+lapse. It removes a key that is never there, which a full Redis does as well.
 
 What is no break for a worker's lease may cost a shorter one of a feed. So silences between two answers are remembered
 by their magnitude, and a lease has been answered for when none of them was as long as half of it: whoever renews every
@@ -17,6 +19,8 @@ from __future__ import annotations
 import asyncio
 import math
 from typing import Final
+
+from redis.asyncio import Redis
 
 from broadcaster.log.connect import LogConnection, create_client, later
 from broadcaster.logs import get_logger
@@ -35,11 +39,13 @@ class Steadiness:
         self._lease_ttl_s = lease_ttl_s
         self._every_s = min(lease_ttl_s / PROBES_PER_LEASE, SHORTEST_LEASE_S / 4)
         self._late_s = lease_ttl_s / 4
-        self._client = create_client(connection.url, timeout_s=self._late_s, max_connections=1)
+        # Of a pool, redis-py would replace a lost connection without a word: the break would not be seen.
+        pool = create_client(connection.url, timeout_s=self._late_s, max_connections=1).connection_pool
+        self._client = Redis(connection_pool=pool, single_connection_client=True)
+        self._probe_key = connection.keys.probe("steadiness")
         self._since: float | None = None
         self._answered_at = 0.0
         self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
-        self._connection_id = 0
         self.breaks = 0
         self.answering = asyncio.Event()
 
@@ -53,6 +59,18 @@ class Steadiness:
             and now - self._since >= self._lease_ttl_s
             and now - self._answered_at < self._lease_ttl_s / 2
         )
+
+    @property
+    def answered_s(self) -> float:
+        """For how long Redis has answered without a break; infinite until one is seen: who has just begun saw none."""
+        if self.breaks == 0:
+            return math.inf
+        return 0.0 if self._since is None else asyncio.get_running_loop().time() - self._since
+
+    async def confirm(self) -> None:
+        """Probe now: whoever is about to claim must know of a break of the last moment."""
+        if not await self._probe():
+            self._broke()
 
     def has_answered_for(self, lease_s: float) -> bool:
         """Whether Redis has answered without a break, and at least every half of it, for a lease of this length."""
@@ -93,15 +111,13 @@ class Steadiness:
 
     async def _probe(self) -> bool:
         try:
-            connection_id = await self._client.client_id()
+            await self._client.delete(self._probe_key)
         except Exception as error:
             if not later(error):
                 raise
             await self._client.connection_pool.disconnect()
             return False
-        # redis-py reconnects without a word when it finds its connection closed: another id is another connection.
-        same, self._connection_id = connection_id == self._connection_id, connection_id
-        return same or self._since is None
+        return True
 
     def _broke(self) -> None:
         self.answering.clear()

@@ -174,9 +174,7 @@ class StreamWriter:
             self._give_up()
         else:
             _log.warning("log_rewound", stream=self.stream_id, at=answer.last_seq, ours=self.last_seq, step=step.name)
-            self._recover(
-                self._restored(rebase=self._batcher.base_seq > 0) if step is Next.RESTORE else self._rebased()
-            )
+            self._recover(self._steps(step))
         self._attend(self)
 
     # -- inside
@@ -218,6 +216,11 @@ class StreamWriter:
         if error is not None:
             self.crashed(error)
         self._attend(self)
+
+    def _steps(self, step: Next) -> Coroutine[Any, Any, None]:
+        if step is Next.REBASE:
+            return self._rebased()
+        return self._restored(rebase=step is Next.RESTORE and self._batcher.base_seq > 0)
 
     async def _restored(self, *, rebase: bool) -> None:
         if not await self._recovery.restore(self):

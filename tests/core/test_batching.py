@@ -94,6 +94,14 @@ def test_a_failed_append_is_offered_again_unchanged() -> None:
     assert batcher.take() == (1, [b"a", b"b"])
 
 
+def test_a_forgotten_grant_is_restored_and_the_same_batch_offered_again() -> None:
+    batcher = Batcher(epoch=1, base_seq=3)
+    batcher.push([b"a"])
+    for _ in range(2 * MAX_RESENDS):  # it costs no re-send
+        assert batcher.take() == (4, [b"a"])
+        assert batcher.answered(Answer(Code.FORGOTTEN, 1, 3, False)) is Next.REMIND
+
+
 def test_a_log_that_loses_the_same_tail_again_and_again_is_given_up() -> None:
     batcher = Batcher(epoch=1, base_seq=0)
     batcher.push([b"a", b"b"])

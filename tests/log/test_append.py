@@ -65,8 +65,24 @@ async def test_the_missing_rest_of_a_batch_partly_present_is_appended(world: Wor
 async def test_a_duplicate_is_never_found_across_epochs(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b")])
+    await world.redis.hset(world.keys.meta(stream_id), "epoch", claim.epoch + 5)
     answer = await world.append(stream_id, claim.epoch + 5, 1, [delta("other")])
     assert answer == (Code.REWOUND, claim.epoch, 2, False)
+
+
+@pytest.mark.parametrize("lost", ["gone", "from before the grant"])
+async def test_an_append_whose_grant_redis_has_lost_writes_nothing_until_it_is_restored(
+    world: World, lost: str
+) -> None:
+    """A terminal written beside such a meta would leave a generation that is over and belongs to nobody."""
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [delta("a")])
+    if lost == "gone":
+        await world.redis.delete(world.keys.meta(stream_id))
+    else:
+        await world.redis.hset(world.keys.meta(stream_id), "epoch", claim.epoch - 1)
+    assert await world.append(stream_id, claim.epoch, 2, [FINISH]) == (Code.FORGOTTEN, claim.epoch, 1, False)
+    assert await world.seqs(stream_id) == [1]
 
 
 async def test_nothing_follows_a_terminal_event(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -69,6 +70,7 @@ class Stack:
     environment: Mapping[str, str]
     started: list[Running] = field(default_factory=list)
     code: Path | None = None
+    numbers: itertools.count[int] = field(default_factory=itertools.count)  # of logs: several may be starting at once
 
     def of(self, code: Path | None) -> Stack:
         """The same stack, starting processes of another version's code; whoever ends one ends both."""
@@ -76,7 +78,7 @@ class Stack:
 
     async def start(self, *command: str, environment: Mapping[str, str] | None = None) -> Running:
         """Start ``python -m …``."""
-        log = self.folder / f"{len(self.started)}-{command[0]}.log"
+        log = self.folder / f"{next(self.numbers)}-{command[0]}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

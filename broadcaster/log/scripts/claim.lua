@@ -4,7 +4,8 @@
 -- ARGV worker, lease_ms, max_attempts, live_ttl_ms, queue_timeout_ms, format version, may_take_over (0|1),
 --      intent (run | end | rebase), epoch held (rebase only),
 --      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only),
---      backoff_ms, most backoff_ms, jitter (what the back-off is multiplied with)
+--      backoff_ms, most backoff_ms, jitter (what the back-off is multiplied with),
+--      ms for which Redis has answered the caller since it broke
 -- Returns {code, epoch, last seq, attempt, why, wait_ms}: 1 granted, 2 ended here, 0 over already, -1 leased by another,
 -- -2 its lease is missing, but not yet to be taken over, -3 unknown, -5 nothing to end (intent end without JSON and
 -- without a stop), -6 it waits for its next attempt, for another wait_ms.
@@ -78,6 +79,9 @@ else
     return finish(ARGV[14], 5)
   end
   if status == 'running' and ARGV[7] == '0' then return refuse(-2) end
+  -- It was there before Redis broke: its grant may be what was lost, and its worker has one lease to say so.
+  local is_older = now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[19])
+  if status == 'queued' and ARGV[7] == '0' and is_older then return refuse(-2) end
   if meta[4] then return finish(ARGV[10], 1) end
   if intent == 'end' then
     if ARGV[15] == '' then return refuse(-5) end

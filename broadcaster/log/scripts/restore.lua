@@ -1,11 +1,16 @@
--- restore: Redis came back without this stream's meta; its worker writes it down again, with the lease.
+-- restore: Redis came back without this stream's meta, or with one from before this grant; its worker writes it down again,
+-- with the lease.
 -- KEYS meta, lease, log
 -- ARGV worker, epoch, lease_ms, live_ttl_ms, field, value ...
--- Returns 1 restored, 0 meta is there (nothing done), -1 the log has a newer epoch: not mine any more.
+-- Returns 1 restored, 0 meta is there and knows this grant (nothing done), -1 somebody has a newer epoch: not mine any more.
 -- @include tail
+-- @include held
 local META_OUTLIVES_LOG_MS = 3600000
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-if read_tail(KEYS[3]) > tonumber(ARGV[2]) then return -1 end
+local epoch = tonumber(ARGV[2])
+local granted = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
+local _, held_epoch = read_held(KEYS[2])
+if granted > epoch or held_epoch > epoch or read_tail(KEYS[3]) > epoch then return -1 end
+if granted == epoch then return 0 end
 local fields = {}
 for i = 5, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', KEYS[1], unpack(fields))
