@@ -146,7 +146,7 @@ class Runner:
         attempt = Attempt(meta, writer, providers=self._engine.providers, times=self._times.attempt)
         self._attempts[job.generation_id] = attempt
         self._engine.keeper.hold(writer, job)
-        self._engine.control.listen(job.generation_id, writer.stop_requested.set, on_subscribed=writer.verify)
+        self._engine.control.listen(job.generation_id, writer.ask_stop, on_subscribed=writer.verify)
         _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
         try:
             end = await attempt.run()

@@ -89,9 +89,14 @@ class Claims:
         """
         return await self._run(stream_id, intent="run", may_take_over=may_take_over)
 
-    async def end(self, stream_id: str, terminal: bytes | None, *, may_take_over: bool) -> Claim:
-        """End a stream that nobody runs: with a stop asked for as ``abort``, otherwise with ``terminal``."""
-        return await self._run(stream_id, intent="end", may_take_over=may_take_over, terminal=terminal or b"")
+    async def end(self, stream_id: str, terminal: bytes | None, *, may_take_over: bool, usage: bytes = b"") -> Claim:
+        """End a stream that nobody runs: with a stop asked for as ``abort``, otherwise with ``terminal``.
+
+        ``usage`` is written before it: what is known of an answer whose worker cannot say it any more.
+        """
+        return await self._run(
+            stream_id, intent="end", may_take_over=may_take_over, terminal=terminal or b"", usage=usage
+        )
 
     async def rebase(self, stream_id: str, *, epoch: int) -> Claim:
         """A newer epoch for the holder of ``epoch``: Redis lost entries that an earlier attempt had written."""
@@ -104,7 +109,14 @@ class Claims:
             return bool(await RELEASE.run(self._redis, keys, self._owner, epoch))
 
     async def _run(
-        self, stream_id: str, *, intent: str, may_take_over: bool, terminal: bytes = b"", epoch: int = 0
+        self,
+        stream_id: str,
+        *,
+        intent: str,
+        may_take_over: bool,
+        terminal: bytes = b"",
+        usage: bytes = b"",
+        epoch: int = 0,
     ) -> Claim:
         name, policy = self._keys, self._policy
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
@@ -123,5 +135,6 @@ class Claims:
                 epoch,
                 *_TERMINALS,
                 terminal,
+                usage,
             )
         return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why))

@@ -78,6 +78,8 @@ async def _send(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     return await pipeline.execute(raise_on_error=False)
 
 
+ABANDON: Final = Script.load("abandon")
+ANNOUNCE: Final = Script.load("announce")
 APPEND: Final = Script.load("append")
 CLAIM: Final = Script.load("claim")
 CREATE: Final = Script.load("create")

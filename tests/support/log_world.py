@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broadcaster.core.batching import Answer, Code
+from broadcaster.core.batching import Answer, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
 from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
@@ -123,7 +123,7 @@ class World:
             _STATUS.get(kind, ""),
             *events,
         )
-        return Answer(Code(code), last_epoch, last_seq, bool(stop))
+        return Answer(Code(code), last_epoch, last_seq, StopWish(stop))
 
     async def seqs(self, stream_id: str) -> list[int]:
         """Seqs in the log."""

@@ -3,14 +3,15 @@
 -- KEYS log, meta, lease, live channel
 -- ARGV worker, lease_ms, max_attempts, live_ttl_ms, queue_timeout_ms, format version, may_take_over (0|1),
 --      intent (run | end | rebase), epoch held (rebase only),
---      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only)
+--      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only);
+--      last: usage JSON (end only; '' for none): what is known of an answer whose worker cannot say it any more
 -- Returns {code, epoch, last seq, attempt, why}: 1 granted, 2 ended here, 0 over already, -1 leased by another (or not yet
 -- to be taken over), -3 unknown, -5 nothing to end (intent end without JSON and without a stop).
 -- why it was ended here: 1 stopped, 2 worker lost, 3 attempts spent, 4 queue timeout, 5 state lost, 6 asked for.
 -- @include tail
 local META_OUTLIVES_LOG_MS = 3600000
 local worker, lease_ms, intent = ARGV[1], tonumber(ARGV[2]), ARGV[8]
-local live_ttl_ms, version = tonumber(ARGV[4]), ARGV[6]
+local live_ttl_ms, version, usage = tonumber(ARGV[4]), ARGV[6], ARGV[#ARGV]
 
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 
@@ -35,6 +36,10 @@ local function finish(json, why)
   local kind = string.match(json, '^{"type":"([%w-]+)"')
   local ended = kind == 'abort' and 'aborted' or kind == 'finish' and 'finished' or 'failed'
   local retention_ms = tonumber(meta[6] or live_ttl_ms)
+  if usage ~= '' then
+    write(usage)
+    push(usage)
+  end
   write(json)
   redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'status', ended,
     'ended_ms', string.format('%.0f', now_ms), 'terminal', json, 'terminal_id', id(last_seq))
@@ -59,7 +64,7 @@ else
     return finish(ARGV[14], 5)
   end
   if status == 'running' and ARGV[7] == '0' then return {-1, last_epoch, last_seq, attempts, 0} end
-  if meta[4] then return finish(ARGV[10], 1) end
+  if meta[4] then return finish((string.gsub(ARGV[10], 'stopped', meta[4], 1)), 1) end
   if intent == 'end' then
     if ARGV[15] == '' then return {-5, last_epoch, last_seq, attempts, 0} end
     return finish(ARGV[15], 6)
