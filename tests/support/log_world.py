@@ -14,6 +14,7 @@ from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
 from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
@@ -44,6 +45,7 @@ class World:
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
+    presence: Presence | None = None
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
@@ -65,6 +67,7 @@ class World:
             streams=self.streams,
             steadiness=self.steadiness,
             webhooks=self.webhooks,
+            presence=self.presence,
         )
 
     def reader(self) -> JobReader:
