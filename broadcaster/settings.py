@@ -193,6 +193,9 @@ class Settings(BaseSettings):
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
     delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
     presence_ttl_s: float = Field(15, gt=0, description="a front-end's viewers count for this long after its last word")
+    abandon_grace_s: float = Field(
+        30, ge=2, description="on_abandon cancel: zero viewers for this long end it; set it for workers too"
+    )
 
     # -- the CLI and the rest
     url: str = Field("http://127.0.0.1:8000", description="the front-end the CLI speaks to")
@@ -352,6 +355,11 @@ _CONTRADICTIONS: Final = (
     _Contradiction(
         lambda it: it.heartbeat_s >= _CLIENT_IDLE_S,
         f"BROADCASTER_HEARTBEAT_S must be below {_CLIENT_IDLE_S}: clients take a quiet connection for lost",
+    ),
+    _Contradiction(
+        lambda it: it.abandon_grace_s < it.presence_ttl_s + 2 * it.retry_ms / 1000,
+        "BROADCASTER_ABANDON_GRACE_S must not be below BROADCASTER_PRESENCE_TTL_S + twice BROADCASTER_RETRY_MS: "
+        "else a viewer that is reconnecting is taken for gone",
     ),
     _Contradiction(
         lambda it: bool(it.webhook_hosts) and it.webhook_secret is None,

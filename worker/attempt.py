@@ -6,7 +6,7 @@
 | the provider fails before its first content | tried again, there or elsewhere (worker/retry.py); at last as below |
 | the provider fails | ``usage`` (estimated), ``error`` with the stable reason |
 | the same after content, with ``on_provider_loss: retry`` | another attempt begins, in this worker |
-| somebody stops it | provider closed at once, ``usage`` (estimated), ``abort`` |
+| somebody stops it, or all have left it | provider closed at once, ``usage`` (estimated), ``abort`` |
 | the writer is over (fenced) | provider closed at once, nothing more is written: the stream has another owner |
 | the writer is over (full, log lost) | provider closed at once; the writer has written the error itself |
 | the deadline of the generation, all attempts together | provider closed at once, ``error generation_timeout`` |
@@ -168,7 +168,7 @@ class Attempt:
     def _cut_short(self) -> Sequence[Event]:
         """The last events of a provider stream that we closed."""
         if self._writer.stop_requested.is_set():
-            return [*self._usage(), Abort(reason="stopped")]
+            return [*self._usage(), Abort(reason=self._writer.stop_reason)]
         return [*self._usage(), Error(error_text=_TOO_LATE, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:

@@ -27,6 +27,7 @@ from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.control import ControlListener
 from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import JobReader, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
@@ -104,7 +105,14 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 for each in (settings.queue_timeout_s, settings.stall_timeout_s, settings.generation_timeout_s)
             )
         )
-        sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
+        sweeper = Sweeper(
+            times,
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
+        )
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield engine, sweeper

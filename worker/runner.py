@@ -235,7 +235,7 @@ class Runner:
         if self._is_handing_back:
             attempt.hand_back()
         self._engine.keeper.hold(writer, job)
-        self._engine.control.listen(job.generation_id, writer.stop_requested.set, on_subscribed=writer.verify)
+        self._engine.control.listen(job.generation_id, writer.ask_stop, on_subscribed=writer.verify)
         _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
         return attempt
 

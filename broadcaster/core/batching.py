@@ -48,13 +48,26 @@ class Next(Enum):
     GIVE_UP = "the log loses the same tail again and again: end it with log_lost"
 
 
+class StopWish(IntEnum):
+    """Whether the stream's end is asked for, and why; the numbers are the scripts' answers. Only NONE is false."""
+
+    NONE = 0
+    STOPPED = 1
+    ABANDONED = 2
+
+    @property
+    def reason(self) -> str:
+        """The reason that ``abort`` tells: ``stopped`` or ``abandoned``."""
+        return self.name.lower()
+
+
 class Answer(NamedTuple):
     """The append script's reply."""
 
     code: Code
     last_epoch: int
     last_seq: int
-    stop_requested: bool
+    stop_requested: StopWish
 
 
 class Batch(NamedTuple):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broadcaster.core.batching import Answer, Batch, Code
+from broadcaster.core.batching import Answer, Batch, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, is_terminal
 from broadcaster.log.connect import LogConnection, later
 from broadcaster.log.scripts import APPEND, RESTORE, Call, run_all
@@ -85,7 +85,7 @@ class Appender:
         for (writer, _), answer in zip(batches, answers, strict=True):
             if not isinstance(answer, Exception):
                 code, epoch, seq, stop = answer
-                writer.answered(Answer(Code(code), epoch, seq, bool(stop)))
+                writer.answered(Answer(Code(code), epoch, seq, StopWish(stop)))
             elif later(answer):
                 writer.failed()
                 again.append(writer)

@@ -119,11 +119,25 @@ class Claims:
         return await self._run(stream_id, intent="run", may_take_over=may_take_over, answered_s=answered_s)
 
     async def end(
-        self, stream_id: str, terminal: bytes | None, *, may_take_over: bool, answered_s: float = math.inf
+        self,
+        stream_id: str,
+        terminal: bytes | None,
+        *,
+        may_take_over: bool,
+        answered_s: float = math.inf,
+        usage: bytes = b"",
     ) -> Claim:
-        """End a stream that nobody runs: with a stop asked for as ``abort``, otherwise with ``terminal``."""
+        """End a stream that nobody runs: with a stop asked for as ``abort``, otherwise with ``terminal``.
+
+        ``usage`` is written before it: what is known of an answer whose worker cannot say it any more.
+        """
         return await self._run(
-            stream_id, intent="end", may_take_over=may_take_over, answered_s=answered_s, terminal=terminal or b""
+            stream_id,
+            intent="end",
+            may_take_over=may_take_over,
+            answered_s=answered_s,
+            terminal=terminal or b"",
+            usage=usage,
         )
 
     async def rebase(self, stream_id: str, *, epoch: int) -> Claim:
@@ -159,6 +173,7 @@ class Claims:
         may_take_over: bool,
         answered_s: float = math.inf,
         terminal: bytes = b"",
+        usage: bytes = b"",
         epoch: int = 0,
     ) -> Claim:
         name, policy = self._keys, self._policy
@@ -182,5 +197,6 @@ class Claims:
                 ATTEMPT_BACKOFF_CAP_MS,
                 random.uniform(0.5, 1.0),
                 int(min(answered_s, _LONGEST_S) * 1000),
+                usage,
             )
         return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from broadcaster.core.batching import StopWish
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_connection import NodeConnection
@@ -19,6 +20,7 @@ from broadcaster.logs import get_logger
 _log = get_logger(__name__)
 
 _STOP: Final = b"stop"
+_ABANDONED: Final = StopWish.ABANDONED.reason.encode()
 
 
 class _StopListener:
@@ -26,13 +28,14 @@ class _StopListener:
 
     __slots__ = ("_on_stop", "_on_subscribed")
 
-    def __init__(self, on_stop: Callable[[], None], on_subscribed: Callable[[], None]) -> None:
+    def __init__(self, on_stop: Callable[[StopWish], None], on_subscribed: Callable[[], None]) -> None:
         self._on_stop = on_stop
         self._on_subscribed = on_subscribed
 
     def push(self, payload: bytes) -> None:
-        if payload.split(b" ", 1)[0] == _STOP:
-            self._on_stop()
+        word, _, reason = payload.partition(b" ")
+        if word == _STOP:
+            self._on_stop(StopWish.ABANDONED if reason == _ABANDONED else StopWish.STOPPED)
 
     def subscribed(self) -> None:
         self._on_subscribed()
@@ -55,13 +58,13 @@ class ControlListener:
             rng=random.Random(),
         )
         # A session counts as up once one subscription is confirmed: an idle worker needs one, too.
-        self._node.subscribe(self._keys.probe(worker_id), _StopListener(_nothing, _nothing))
+        self._node.subscribe(self._keys.probe(worker_id), _StopListener(_unasked, _nothing))
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
         await self._node.run()
 
-    def listen(self, stream_id: str, on_stop: Callable[[], None], *, on_subscribed: Callable[[], None]) -> None:
+    def listen(self, stream_id: str, on_stop: Callable[[StopWish], None], *, on_subscribed: Callable[[], None]) -> None:
         """Call ``on_stop`` when a stop is asked for, ``on_subscribed`` whenever one may have been missed until now."""
         listener = _StopListener(on_stop, on_subscribed)
         self._listeners[stream_id] = listener
@@ -72,6 +75,10 @@ class ControlListener:
         listener = self._listeners.pop(stream_id, None)
         if listener is not None:
             self._node.unsubscribe(self._keys.control(stream_id), listener)
+
+
+def _unasked(_wish: StopWish) -> None:
+    return None
 
 
 def _nothing() -> None:

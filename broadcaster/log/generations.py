@@ -1,8 +1,9 @@
 """Generations as their callers see them: create, look up, list, stop, delete.
 
-Create writes, in this order: idempotency key (SET NX) → meta ``queued`` → promise of the webhook → open index and job
-→ the tenant's recent ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the
-same key does the missing steps (each is "once"), and the sweep gives a job to what is open and has none.
+Create writes, in this order: idempotency key (SET NX) → open index → meta ``queued`` → promise of the webhook → job →
+the tenant's recent ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the same
+key does the missing steps (each is "once"), and the sweep gives a job to what is open and has none, and forgets what is
+open and was not written down.
 
 Delete stops first, waits for the terminal event (viewers get it), then forgets the key, the log and the request; see
 deletion.py for what stays.
@@ -39,9 +40,11 @@ from broadcaster.errors import (
 from broadcaster.log.claims import Claims, Outcome
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import Deletion
+from broadcaster.log.endings import Endings
 from broadcaster.log.idempotency import IdempotencyKeys
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.listing import Listed, Listing, Which
+from broadcaster.log.presence import NOBODY, Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.recents import Recents
 from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
@@ -139,13 +142,15 @@ class Generations:
         streams: Streams,
         steadiness: Steadiness,
         webhooks: PendingWebhooks | None = None,
+        presence: Presence | None = None,
     ) -> None:
-        """Without ``webhooks`` a request that asks for one is refused."""
+        """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches."""
         self._redis = connection.redis
         self._keys = connection.keys
         self._lives = lives
         self._queue = queue
-        self._claims = claims
+        self._presence = presence
+        self._endings = Endings(claims, streams)
         self._streams = streams
         self._steadiness = steadiness
         self._webhooks = webhooks
@@ -154,8 +159,13 @@ class Generations:
         self._listing = Listing(self._recents, streams, queue, keep_ms=lives.live_ttl_ms + META_OUTLIVES_LOG_MS)
         self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, recents=self._recents)
 
-    async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
+    async def create(
+        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
+    ) -> Created:
         """Start a generation; a worker takes it within moments.
+
+        ``is_watched``: its creator stays to watch it here. That counts from its first moment, so that it can be
+        abandoned even if this front-end dies before it could say that somebody watches.
 
         Raises QueueFull and Busy (too many webhooks owed), both without leaving anything behind, and
         IdempotencyMismatch (same key, another body). A key whose generation was deleted starts a new one.
@@ -163,7 +173,7 @@ class Generations:
         if request.webhook is not None and self._webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
         for _ in range(_CREATE_TRIES):
-            created = await self._try_to_create(request, tenant=tenant, key=idempotency_key)
+            created = await self._try_to_create(request, tenant=tenant, key=idempotency_key, is_watched=is_watched)
             if created is not None:
                 return created
         raise Busy("the generation of this Idempotency-Key is being deleted or refused right now; try again")
@@ -216,13 +226,20 @@ class Generations:
             code = _Stop(await STOP.run(self._redis, keys, "stopped"))
         if code is not _Stop.ASKED:
             return code
+        (tail,) = await self._streams.tails([generation_id])
         steadiness = self._steadiness
-        claim = await self._claims.end(
-            generation_id, None, may_take_over=steadiness.is_steady, answered_s=steadiness.answered_s
+        claim = await self._endings.end(
+            generation_id,
+            None,
+            tail=tail,
+            may_take_over=steadiness.is_steady,
+            answered_s=steadiness.answered_s,
         )
         return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
 
-    async def _try_to_create(self, request: GenerationRequest, *, tenant: str, key: str | None) -> Created | None:
+    async def _try_to_create(
+        self, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
+    ) -> Created | None:
         """None: the key's generation is gone or went meanwhile; the next try finds another, or none."""
         generation_id = f"gen_{secrets.token_hex(_ID_BYTES)}"
         is_first = True
@@ -230,7 +247,8 @@ class Generations:
             mine = generation_id
             generation_id = await self._idempotency.claim(tenant, key, generation_id=mine, digest=request.digest())
             is_first = generation_id == mine
-        written = await self._write_meta(generation_id, request, tenant=tenant, key=key)
+        await self._queue.announce(generation_id)
+        written = await self._write_meta(generation_id, request, tenant=tenant, key=key, is_watched=is_watched)
         if not written:
             meta = await self._streams.meta(generation_id)
             if meta is None or meta.is_deleted:
@@ -260,7 +278,7 @@ class Generations:
         return None
 
     async def _write_meta(
-        self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None
+        self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
     ) -> bool:
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
@@ -281,7 +299,9 @@ class Generations:
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         with log_errors():
-            return bool(await CREATE.run(self._redis, [self._keys.meta(generation_id)], ttl_ms, *flat))
+            keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
+            word = self._presence.word if is_watched and self._presence is not None else NOBODY
+            return bool(await CREATE.run(self._redis, keys, ttl_ms, *word, *flat))
 
     async def _undo(self, generation_id: str, *, tenant: str, key: str | None) -> bool:
         """The queue refused it: forget it. False: somebody has begun it meanwhile, or relies on it."""
@@ -290,8 +310,10 @@ class Generations:
         with log_errors():
             forgotten = bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
         # With a key, a repeat may have written the meta again already: its promise must stand. The look drops the rest.
-        if forgotten and key is None and self._webhooks is not None:
-            await self._webhooks.withdraw([generation_id])
+        if forgotten and key is None:
+            await self._queue.withdraw(generation_id)
+            if self._webhooks is not None:
+                await self._webhooks.withdraw([generation_id])
         return forgotten
 
     async def _keep(self, generation_id: str) -> bool:

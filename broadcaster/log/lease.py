@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from broadcaster.core.batching import StopWish
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claims, Outcome
@@ -149,8 +150,7 @@ class LeaseKeeper:
         return Call(RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms))
 
     def _renewed(self, writer: StreamWriter, code: int, stop: int, log_there: int) -> bool:
-        if stop:
-            writer.stop_requested.set()
+        writer.ask_stop(StopWish(stop))
         if code == -1:
             if writer.stream_id in self._held and not writer.is_settled:
                 _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)

@@ -24,8 +24,8 @@ from redis.exceptions import ResponseError
 
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
-from broadcaster.log.scripts import DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
-from broadcaster.log.webhooks import due_call
+from broadcaster.log.scripts import ANNOUNCE, DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
+from broadcaster.log.webhooks import due_call, promise_again
 
 GROUP: Final = "workers"
 DEAD_LETTERS_KEPT: Final = 10_000
@@ -68,6 +68,16 @@ class Queue:
         self._autoclaim_at = {self._keys.ready_hi: "0-0", self._keys.ready: "0-0"}
         self._open_at = 0
         self.webhook_due = asyncio.Event()
+
+    async def announce(self, generation_id: str) -> None:
+        """Put it into the open index before anything else is written: the sweep finds what its creator left."""
+        with log_errors():
+            await ANNOUNCE.run(self._redis, [self._keys.open], generation_id)
+
+    async def withdraw(self, generation_id: str) -> None:
+        """It will not be written down: take it out of the open index."""
+        with log_errors():
+            await self._redis.zrem(self._keys.open, generation_id)
 
     async def enqueue(self, generation_id: str, *, priority: bool = False) -> int:
         """1 enqueued, 0 it has a job already, -1 the queue is full."""
@@ -187,6 +197,12 @@ class Queue:
                         await self._redis.xgroup_delconsumer(source, GROUP, name)
                         dropped += 1
         return dropped
+
+    async def promise_webhooks(self, generation_ids: Sequence[str]) -> None:
+        """Owe the webhooks of these once more, where nobody has yet."""
+        with log_errors():
+            for each in generation_ids:
+                await promise_again(self._redis, self._keys, each)
 
     async def _run_all(self, calls: Sequence[Call]) -> list[int]:
         with log_errors():

@@ -78,7 +78,9 @@ async def _send(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     return await pipeline.execute(raise_on_error=False)
 
 
+ABANDON: Final = Script.load("abandon")
 AGAIN: Final = Script.load("again")
+ANNOUNCE: Final = Script.load("announce")
 APPEND: Final = Script.load("append")
 CLAIM: Final = Script.load("claim")
 CREATE: Final = Script.load("create")

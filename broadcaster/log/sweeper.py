@@ -3,10 +3,12 @@
 Workers and front-ends run the same sweep over the open index, page by page. Everything it does goes through scripts
 that decide for themselves, so any number of sweepers may do the same thing at once.
 
-| what it finds, without a live lease | what it does |
+| what it finds | what it does |
 |---|---|
-| over, or meta gone | takes it out of the open index |
+| over, or meta gone (not: about to be written) | takes it out of the open index |
 | over, with its attempts spent | makes it a dead letter: who ended it died before it could |
+| to be cancelled when nobody watches, and nobody has for the grace | asks for its stop, as anybody may |
+| without a live lease: | |
 | stop requested | ends it with ``abort`` |
 | never begun and older than the queue time-out | ends it with ``error queue_timeout`` |
 | no worker alive for the stall time-out | ends it with ``error worker_lost`` |
@@ -20,13 +22,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.claims import Claims, Outcome
+from broadcaster.log.endings import Endings
+from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams, Tail
@@ -50,11 +54,20 @@ class Sweeper:
     """See the module's table."""
 
     def __init__(
-        self, times: SweepTimes, *, queue: Queue, claims: Claims, streams: Streams, steadiness: Steadiness
+        self,
+        times: SweepTimes,
+        *,
+        queue: Queue,
+        claims: Claims,
+        streams: Streams,
+        steadiness: Steadiness,
+        abandonment: Abandonment | None = None,
     ) -> None:
+        """Without ``abandonment`` nothing is ended for want of viewers."""
         self._times = times
         self._queue = queue
-        self._claims = claims
+        self._endings = Endings(claims, streams)
+        self._abandonment = abandonment
         self._streams = streams
         self._steadiness = steadiness
         self._no_worker_since_ms: int | None = None
@@ -83,42 +96,57 @@ class Sweeper:
         ids = [generation_id for generation_id, _ in page]
         metas = await self._streams.metas(ids)
         tails = await self._streams.tails(ids)
-        await self._close(ids, metas)
+        await self._close(page, metas, tails)
+        abandoned = await self._look_for_viewers(metas)
         stalled = await self._is_stalled()
         ended = 0
-        jobless: list[str] = []
+        jobless: list[Meta] = []
         for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
             if meta is None or meta.is_over or tail.leased:
                 continue
-            if self._steadiness.is_steady and await self._end(meta, tail, stalled=stalled):
+            is_to_stop = meta.stop is not None or generation_id in abandoned
+            if self._steadiness.is_steady and await self._end(meta, tail, is_to_stop=is_to_stop, stalled=stalled):
                 ended += 1
                 continue
             if tail.now_ms - job_ms > JOBLESS_MS:
-                jobless.append(generation_id)
+                jobless.append(meta)
         await self._give_jobs(jobless)
         return ended
 
-    async def _close(self, ids: Sequence[str], metas: Sequence[Meta | None]) -> None:
+    async def _close(
+        self, page: Sequence[tuple[str, int]], metas: Sequence[Meta | None], tails: Sequence[Tail]
+    ) -> None:
         over: list[str] = []
-        for generation_id, meta in zip(ids, metas, strict=True):
+        for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
+            is_being_written = meta is None and tail.now_ms - job_ms <= JOBLESS_MS
             if meta is not None and meta.is_over and meta.dead is not None:
                 await self._queue.bury(generation_id, reason=meta.dead)
-            elif meta is None or meta.is_over:
+            elif not is_being_written and (meta is None or meta.is_over):
                 over.append(generation_id)
         await self._queue.close_open(over)
 
-    async def _give_jobs(self, jobless: Sequence[str]) -> None:
+    async def _look_for_viewers(self, metas: Sequence[Meta | None]) -> Collection[str]:
+        """Those that are abandoned now; a running one's worker was told."""
+        if self._abandonment is None:
+            return ()
+        open_metas = [meta for meta in metas if meta is not None and not meta.is_over and meta.stop is None]
+        return await self._abandonment.look([meta.id for meta in open_metas if meta.on_abandon == "cancel"])
+
+    async def _give_jobs(self, jobless: Sequence[Meta]) -> None:
         if not jobless:
             return
-        answers = await self._queue.enqueue_all(jobless)
-        given = [each for each, answer in zip(jobless, answers, strict=True) if answer == 1]
+        # One whose creator died before it had promised the webhook: a promise twice made is harmless.
+        await self._queue.promise_webhooks([meta.id for meta in jobless if meta.webhook is not None])
+        ids = [meta.id for meta in jobless]
+        answers = await self._queue.enqueue_all(ids)
+        given = [each for each, answer in zip(ids, answers, strict=True) if answer == 1]
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])
 
-    async def _end(self, meta: Meta, tail: Tail, *, stalled: bool) -> bool:
+    async def _end(self, meta: Meta, tail: Tail, *, is_to_stop: bool, stalled: bool) -> bool:
         """End it if its time has come; whether it is over now."""
         too_old = tail.now_ms - meta.created_ms > self._times.queue_timeout_ms
-        if meta.stop is not None:
+        if is_to_stop:
             terminal = None
         elif meta.status == "queued" and meta.attempts == 0 and too_old:
             terminal = terminals.QUEUE_TIMEOUT
@@ -128,7 +156,7 @@ class Sweeper:
             terminal = terminals.NO_WORKER
         else:
             return False
-        claim = await self._claims.end(meta.id, terminal, may_take_over=True)
+        claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
         return claim.outcome in (Outcome.ENDED, Outcome.OVER)

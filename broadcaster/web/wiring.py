@@ -14,7 +14,7 @@ from typing import Any
 from broadcaster.core.routing import Routes
 from broadcaster.core.webhook_schedule import longest_s
 from broadcaster.core.webhook_url import WebhookHosts
-from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.log.claims import ClaimPolicy, Claims
@@ -24,7 +24,7 @@ from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feeds import FeedBounds, Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
-from broadcaster.log.presence import Presence
+from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
@@ -33,10 +33,12 @@ from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.logs import get_logger
 from broadcaster.settings import Settings
 from broadcaster.web.services import Services
+from broadcaster.web.telling import tell_presence
 
 _log = get_logger(__name__)
 
 _SWEEPS_PER_STALL = 12
+_SWEEPS_PER_LEASE = 2
 
 
 def _ms(seconds: float) -> int:
@@ -82,6 +84,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
+        abandonment = Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness)
         feed = await stack.enter_async_context(
             Feed.open(
                 [NodeAddress.from_url(connection.url)],
@@ -94,18 +97,28 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
         generations = _generations(
-            settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
+            settings,
+            connection,
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            presence=presence,
         )
         times = SweepTimes(
             _ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s), _ms(settings.generation_timeout_s)
         )
-        sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
+        sweeper = Sweeper(
+            times, queue=queue, claims=claims, streams=streams, steadiness=steadiness, abandonment=abandonment
+        )
         await stack.enter_async_context(
             _running(
                 steadiness.run(),
-                sweeper.run(every_s=settings.stall_timeout_s / _SWEEPS_PER_STALL),
+                sweeper.run(
+                    every_s=min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
+                ),
                 _follow_feed(feed, hub),
-                _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
+                tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
         feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses)
@@ -142,6 +155,7 @@ def _generations(
     claims: Claims,
     streams: Streams,
     steadiness: Steadiness,
+    presence: Presence,
 ) -> Generations:
     return Generations(
         connection,
@@ -151,6 +165,7 @@ def _generations(
         streams=streams,
         steadiness=steadiness,
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        presence=presence,
     )
 
 
@@ -206,13 +221,3 @@ async def _follow_feed(feed: Feed, hub: Hub) -> None:
     """A feed that ended delivers nothing any more: viewers are sent away, resumably, and no new room opens."""
     await feed.until_ended()
     hub.feed_lost()
-
-
-async def _tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None:
-    """Say how many viewers each stream has here, until cancelled."""
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            await presence.tell(hub.viewers())
-        except LogUnavailable:
-            _log.warning("presence_later")

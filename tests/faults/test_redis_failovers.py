@@ -144,9 +144,7 @@ async def just_after_settle(world: FaultWorld, pair: Pair, figures: Figures) -> 
     return await fail_over(world, pair, figures, answers, name="failover just after settle")
 
 
-async def fail_over(
-    world: FaultWorld, pair: Pair, figures: Figures, answers: list[Answer], *, name: str
-) -> int:
+async def fail_over(world: FaultWorld, pair: Pair, figures: Figures, answers: list[Answer], *, name: str) -> int:
     """Fail over; everything must be there again in time, for old viewers and new ones. How many entries were lost."""
     streams = [each.stream for each in answers]
     left, held = await entries(pair.replica, streams), await entries(pair.primary, streams)
@@ -166,5 +164,3 @@ async def fail_over(
     assert "hub.gap" not in tellings(answers)
     await judge(world, figures, answers)
     return sum(held.values()) - sum(left.values())
-
-

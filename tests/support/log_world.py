@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broadcaster.core.batching import Answer, Code
+from broadcaster.core.batching import Answer, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
 from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
 from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
@@ -45,6 +46,7 @@ class World:
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
     attempt_backoff_ms: int = 0
+    presence: Presence | None = None
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
@@ -66,6 +68,7 @@ class World:
             streams=self.streams,
             steadiness=self.steadiness,
             webhooks=self.webhooks,
+            presence=self.presence,
         )
 
     def reader(self) -> JobReader:
@@ -128,7 +131,7 @@ class World:
             _STATUS.get(kind, ""),
             *events,
         )
-        return Answer(Code(code), last_epoch, last_seq, bool(stop))
+        return Answer(Code(code), last_epoch, last_seq, StopWish(stop))
 
     async def seqs(self, stream_id: str) -> list[int]:
         """Seqs in the log."""

@@ -3,8 +3,8 @@
 -- ARGV epoch, first_seq, max_events, max_bytes, push_max_bytes, live_ttl_ms, retention_ms, format version,
 --      status the batch ends the generation with ('' when it does not), event JSON ...
 -- No event at all asks only: is my last entry (first_seq - 1) still the log's?
--- Returns {code, last epoch, last seq, stop requested}: 1 appended, 0 duplicate, -1 fenced, -2 closed,
--- -3 rewound (Redis lost the tail this batch builds on), -4 full, -5 forgotten (meta is gone or older than this epoch's
+-- Returns {code, last epoch, last seq, stop requested (0 no, 1 stopped, 2 abandoned)}: 1 appended, 0 duplicate,
+-- -1 fenced, -2 closed, -3 rewound (Redis lost the tail this batch builds on), -4 full, -5 forgotten (meta is gone or older than this epoch's
 -- grant: it must be restored first). Checked in the order of protocol §3, forgotten after fenced.
 -- @include tail
 local EVENTS_FROM = 10
@@ -15,7 +15,7 @@ local last = first + count - 1
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
 local granted = tonumber(meta[1] or 0)
-local stop = meta[2] and 1 or 0
+local stop = meta[2] == 'abandoned' and 2 or meta[2] and 1 or 0
 
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 local function answer(code, at_epoch, at_seq) return {code, at_epoch, at_seq, stop} end

@@ -5,7 +5,8 @@
 --      intent (run | end | rebase), epoch held (rebase only),
 --      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only),
 --      backoff_ms, most backoff_ms, jitter (what the back-off is multiplied with),
---      ms for which Redis has answered the caller since it broke
+--      ms for which Redis has answered the caller since it broke,
+--      usage JSON (end only; '' for none): what is known of an answer whose worker cannot say it any more
 -- Returns {code, epoch, last seq, attempt, why, wait_ms}: 1 granted, 2 ended here, 0 over already, -1 leased by another,
 -- -2 its lease is missing, but not yet to be taken over, -3 unknown, -5 nothing to end (intent end without JSON and
 -- without a stop), -6 it waits for its next attempt, for another wait_ms.
@@ -17,7 +18,7 @@
 local META_OUTLIVES_LOG_MS = 3600000
 local ATTEMPTS_SPENT = 3
 local worker, lease_ms, intent = ARGV[1], tonumber(ARGV[2]), ARGV[8]
-local live_ttl_ms, version = tonumber(ARGV[4]), ARGV[6]
+local live_ttl_ms, version, usage = tonumber(ARGV[4]), ARGV[6], ARGV[#ARGV]
 
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 
@@ -55,6 +56,10 @@ local function finish(json, why)
   local kind = string.match(json, '^{"type":"([%w-]+)"')
   local ended = kind == 'abort' and 'aborted' or kind == 'finish' and 'finished' or 'failed'
   local retention_ms = tonumber(meta[6] or live_ttl_ms)
+  if usage ~= '' then
+    write(usage)
+    push(usage)
+  end
   write(json)
   redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'status', ended,
     'ended_ms', string.format('%.0f', now_ms), 'terminal', json, 'terminal_id', id(last_seq))
@@ -82,7 +87,7 @@ else
   -- It was there before Redis broke: its grant may be what was lost, and its worker has one lease to say so.
   local is_older = now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[19])
   if status == 'queued' and ARGV[7] == '0' and is_older then return refuse(-2) end
-  if meta[4] then return finish(ARGV[10], 1) end
+  if meta[4] then return finish((string.gsub(ARGV[10], 'stopped', meta[4], 1)), 1) end
   if intent == 'end' then
     if ARGV[15] == '' then return refuse(-5) end
     return finish(ARGV[15], 6)

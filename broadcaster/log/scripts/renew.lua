@@ -1,7 +1,7 @@
 -- renew: keep the right to write a stream; works on a full Redis (GET, HMGET, PEXPIRE only, but for a re-grant).
 -- KEYS lease, meta, log
 -- ARGV worker, epoch, lease_ms, live_ttl_ms
--- Returns {code, stop requested, log there (0|1)}: 1 renewed, 2 granted again (the lease had lapsed, nobody took over),
+-- Returns {code, stop requested (0 no, 1 stopped, 2 abandoned), log there (0|1)}: 1 renewed, 2 granted again (the lease had lapsed, nobody took over),
 -- 0 meta is gone or older than the grant (restore it), -1 lost: another worker holds or held a newer epoch.
 -- What is older than mine proves nothing: Redis came back with what it was before my grant.
 -- @include tail
@@ -11,7 +11,7 @@ local epoch = tonumber(ARGV[2])
 local mine = ARGV[1] .. ':' .. ARGV[2]
 local held, held_epoch = read_held(KEYS[1])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
-local stop = meta[2] and 1 or 0
+local stop = meta[2] == 'abandoned' and 2 or meta[2] and 1 or 0
 local granted = tonumber(meta[1] or 0)
 if held_epoch > epoch or granted > epoch then return {-1, stop, 1} end
 if granted < epoch then
