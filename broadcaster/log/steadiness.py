@@ -4,8 +4,9 @@ Nobody takes over another worker's stream before it has itself seen Redis answer
 a failover or a pause every lease looks lapsed although its worker lives (protocol §4). The same holds when this
 process was the one that stood still.
 
-A probe on one connection of its own, never retried: a lost connection, a late answer or a late turn of our own loop is
-a break. ``breaks`` counts them, so that writers can verify their tails after each.
+A probe on a connection of its own to every server that serves, never retried: a lost connection, a late answer, another
+server or a late turn of our own loop is a break. ``breaks`` counts them, so that writers can verify their tails after
+each. "Redis" are all of them: which leases a break may have cost is not asked.
 
 What is no break for a worker's lease may cost a shorter one of a feed. So silences between two answers are remembered
 by their magnitude, and a lease has been answered for when none of them was as long as half of it: whoever renews every
@@ -16,14 +17,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from typing import Final
 
-from broadcaster.log.connect import LogConnection, create_client, later
+from broadcaster.log.connect import LogConnection, identities, later
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
 
 PROBES_PER_LEASE: Final = 10
+LOOK_EVERY_S: Final = 1.0
+"""How often it is asked who serves: a primary that was replaced in a hurry may not know of it yet."""
 SHORTEST_LEASE_S: Final = 2.0
 """Of the leases that ``has_answered_for`` can judge: half of it must be longer than the time between two probes."""
 
@@ -35,11 +39,11 @@ class Steadiness:
         self._lease_ttl_s = lease_ttl_s
         self._every_s = min(lease_ttl_s / PROBES_PER_LEASE, SHORTEST_LEASE_S / 4)
         self._late_s = lease_ttl_s / 4
-        self._client = create_client(connection.url, timeout_s=self._late_s, max_connections=1)
+        self._client = connection.create_client(timeout_s=self._late_s, max_connections=1)
         self._since: float | None = None
         self._answered_at = 0.0
         self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
-        self._connection_id = 0
+        self._identities: Mapping[str, int] = {}
         self.breaks = 0
         self.answering = asyncio.Event()
 
@@ -75,7 +79,6 @@ class Steadiness:
                 await asyncio.sleep(self._every_s)
         finally:
             await self._client.aclose()
-            await self._client.connection_pool.disconnect()
 
     def _note_answer(self, now: float) -> None:
         if self._since is None:
@@ -87,14 +90,14 @@ class Steadiness:
 
     async def _probe(self) -> bool:
         try:
-            connection_id = await self._client.client_id()
+            found = await identities(self._client, look_within_s=LOOK_EVERY_S)
         except Exception as error:
             if not later(error):
                 raise
-            await self._client.connection_pool.disconnect()
+            await self._client.aclose()
             return False
         # redis-py reconnects without a word when it finds its connection closed: another id is another connection.
-        same, self._connection_id = connection_id == self._connection_id, connection_id
+        same, self._identities = found == self._identities, found
         return same or self._since is None
 
     def _broke(self) -> None:
