@@ -27,7 +27,6 @@ from broadcaster.log.connect import LogConnection
 from broadcaster.log.control import ControlListener
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.queue import JobReader, Queue
-from broadcaster.log.redis_url import RedisUrl
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
@@ -96,7 +95,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
-        topology = create_topology(RedisUrl.parse(connection.url))
+        topology = create_topology(connection.address)
         control = ControlListener(connection, topology)
         times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 
@@ -23,9 +23,23 @@ _REPLY_BYTES: Final = 8 * 2**20
 _UNREAD: Final = 1000
 
 
-def told_fault(address: tuple[str, int], error: BaseException) -> str:
+Address: TypeAlias = tuple[str, int]
+
+
+def name_of(address: Address) -> str:
+    """A server's name: ``host:port``, IPv6 without brackets."""
+    return f"{address[0]}:{address[1]}"
+
+
+def address_of(name: str) -> Address:
+    """Where the server of that name is."""
+    host, _, port = name.rpartition(":")
+    return host, int(port)
+
+
+def told_fault(address: Address, error: BaseException) -> str:
     """What an operator reads of a server that did not answer."""
-    return f"{address[0]}:{address[1]}: {str(error) or 'no answer in time'}"
+    return f"{name_of(address)}: {str(error) or 'no answer in time'}"
 
 
 class NodeTalk(asyncio.Protocol):

@@ -17,9 +17,9 @@ from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_address import Dialer
-from broadcaster.log.node_talk import NODE_ERRORS, open_talk, told_fault
+from broadcaster.log.key_slots import SlotMap, slot_of
+from broadcaster.log.node_talk import NODE_ERRORS, Address, address_of, name_of, open_talk, told_fault
 from broadcaster.log.redis_url import RedisUrl
-from broadcaster.log.slot_map import NOBODY, Address, SlotMap, name_of
 from broadcaster.log.topology_watch import Changes, TopologyTimes, TopologyWatch, cancel_all
 from broadcaster.logs import get_logger
 
@@ -37,22 +37,24 @@ class ClusterTopology:
         self._url = url
         self._times = times
         self._rng = rng
-        self._map = NOBODY
+        self._map = SlotMap()
         self._changes = Changes()
         self._watch = TopologyWatch(self._look, times=times, rng=rng)
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """Primaries that serve slots."""
-        return self._map.nodes
+        return self._map.primaries
 
     def node_of(self, key: str) -> str | None:
         """Who serves the key's slot."""
-        return self._map.node_of(key)
+        return self._map.owners[slot_of(key.encode())]
 
     def dialer(self, node: str) -> Dialer:
         """Its announced address, with the URL's credentials."""
-        return self._url.node(*self._map.primaries[node])
+        if node not in self._map.replicas:
+            raise KeyError(node)
+        return self._url.node(*address_of(node))
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """See ``Topology``."""
@@ -68,7 +70,8 @@ class ClusterTopology:
 
     async def _look(self) -> None:
         """Rules 1 and 2. Raises LogUnavailable when nobody answered."""
-        known = {*self._map.primaries.values(), *self._map.replicas, *self._url.hosts}
+        replicas = [each for beside in self._map.replicas.values() for each in beside]
+        known = {*map(address_of, (*self._map.primaries, *replicas)), *self._url.hosts}
         order = self._rng.sample(sorted(known), len(known))[:_MOST_ASKED]
         faults: list[str] = []
         second_best: SlotMap | None = None
@@ -107,15 +110,15 @@ class ClusterTopology:
             async with asyncio.timeout(within_s), open_talk(self._url.node(*address), within_s=within_s) as talk:
                 state = await talk.ask("CLUSTER", "INFO", within_s=within_s)
                 reply = await talk.ask("CLUSTER", "SLOTS", within_s=within_s)
-            seen = SlotMap.read(reply, asked=address[0])
-        except (*NODE_ERRORS, ValueError) as error:
+            seen = SlotMap.read(reply, asked=name_of(address))
+        except (*NODE_ERRORS, ValueError, TypeError, LookupError) as error:
             raise LogUnavailable(told_fault(address, error)) from error
-        if not seen.nodes:
+        if not seen.primaries:
             raise LogUnavailable(f"{name_of(address)}: it serves no cluster")
         return seen, _OK in state
 
     def _take(self, seen: SlotMap) -> None:
         before, self._map = self._map, seen
-        if (before.owners, before.primaries) != (seen.owners, seen.primaries):
-            _log.info("topology_changed", nodes=seen.nodes, unserved=seen.owners.count(None))
+        if before.owners != seen.owners:
+            _log.info("topology_changed", nodes=seen.primaries, unserved=seen.owners.count(None))
             self._changes.tell()

@@ -21,9 +21,8 @@ from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_address import Dialer, NodeAddress
-from broadcaster.log.node_talk import NODE_ERRORS, NodeTalk, open_talk, told_fault
+from broadcaster.log.node_talk import NODE_ERRORS, Address, NodeTalk, name_of, open_talk, told_fault
 from broadcaster.log.redis_url import RedisUrl
-from broadcaster.log.slot_map import Address, name_of
 from broadcaster.log.topology_watch import Changes, TopologyTimes, TopologyWatch, cancel_all
 from broadcaster.logs import get_logger
 

@@ -25,7 +25,6 @@ from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Queue
-from broadcaster.log.redis_url import RedisUrl
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
@@ -83,7 +82,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
-        topology = create_topology(RedisUrl.parse(connection.url))
+        topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
             Feed.open(
                 topology,
