@@ -130,7 +130,6 @@ async def _take_over_what_may_be(world: World, ids: list[str]) -> None:
 
 
 def _tell(record_property: pytest.RecordProperty, kind: str, back_s: float, run: Running) -> None:
-    print(
-        f"{kind}: every stream appended again {back_s:.2f} s after the kill; longest {max(run.longest_s.values()):.2f} s"
-    )
+    longest_s = max(run.longest_s.values())
+    print(f"{kind}: every stream appended again {back_s:.2f} s after the kill; longest {longest_s:.2f} s")
     record_property(f"{kind}_append_back_s", back_s)
