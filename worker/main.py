@@ -30,6 +30,7 @@ from broadcaster.log.queue import JobReader, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.topology import Topology, create_topology
 from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from worker.attempt import AttemptTimes
@@ -51,7 +52,7 @@ def create_worker_id() -> str:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper]]:
+async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper, Topology]]:
     """Everything the runner stands on, opened, and closed in reverse."""
     if settings.redis_url is None:
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
@@ -94,12 +95,13 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
-        control = ControlListener(connection, worker_id=worker_id)
+        topology = create_topology(connection.address)
+        control = ControlListener(connection, topology)
         times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
         sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
-        yield engine, sweeper
+        yield engine, sweeper, topology
 
 
 def create_providers(settings: Settings) -> Providers:
@@ -137,13 +139,14 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
-    async with open_engine(settings, worker_id) as (engine, sweeper):
+    async with open_engine(settings, worker_id) as (engine, sweeper, topology):
         runner = create_runner(settings, engine)
         await prepare_providers(settings, engine.providers)
         async with asyncio.TaskGroup() as tasks:
             kept_up = [
                 tasks.create_task(engine.steadiness.run()),
                 tasks.create_task(engine.keeper.run()),
+                tasks.create_task(topology.run()),
                 tasks.create_task(engine.control.run()),
             ]
             taking = [

@@ -25,6 +25,7 @@ _SUBCOMMANDS: Final = frozenset({"XGROUP CREATE", "XGROUP DELCONSUMER", "XINFO C
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
 _READS: Final = "XREADGROUP"
 _KEYS_FOLLOW: Final = b"STREAMS"
+_MORE_IS_TOLD: Final = 3  # host, port, id; since 7.0 its other addresses
 
 
 def key_of(args: Sequence[Any]) -> bytes:
@@ -58,6 +59,8 @@ class SlotMap:
         told = cls()
         for first, last, primary, *replicas in answer:
             name = _name(primary, asked=asked)
+            if not 0 <= int(first) <= int(last) < SLOTS:
+                raise ValueError(f"no such slots: {first} to {last}")
             told.owners[int(first) : int(last) + 1] = [name] * (int(last) - int(first) + 1)
             told.replicas[name] = tuple(sorted(_name(each, asked=asked) for each in replicas))
         return told
@@ -74,9 +77,13 @@ class SlotMap:
 
 
 def _name(node: Sequence[Any], *, asked: str) -> str:
-    host = node[0].decode() if isinstance(node[0], bytes) else node[0]
-    # A cluster that prefers hostnames and has none of a node says "?"; NULL or "" is the server that answers.
-    return f"{host if host not in (None, '', '?') else asked.rpartition(':')[0]}:{int(node[1])}"
+    """NULL or "" is the host that was asked (behind NAT); "?" a host name that was never set: its address counts."""
+    host = node[0]
+    if host in ("?", b"?"):
+        told = node[3] if len(node) > _MORE_IS_TOLD else ()
+        host = dict(zip(told[::2], told[1::2], strict=True)).get(b"ip")
+    host = host.decode() if isinstance(host, bytes) else host
+    return f"{host or asked.rpartition(':')[0]}:{int(node[1])}"
 
 
 def _bytes(key: Any) -> bytes:
