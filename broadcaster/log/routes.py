@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import abstractmethod
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -28,7 +28,10 @@ _log = get_logger(__name__)
 
 LOOKS_APART_S: Final = 0.1
 ASK_S: Final = 1.0
+OLD_S: Final = 2.0
+_OLDEST_S: Final = 60.0
 _ASKED_AT_ONCE: Final = 3
+_WELL: Final = b"cluster_state:ok"
 _ASK_LIMITS: Final = NodeLimits(timeout_s=ASK_S, connect_timeout_s=ASK_S, max_connections=1)
 
 
@@ -107,18 +110,18 @@ class _Asking:
     async def aclose(self) -> None:
         await self._forget(list(self._asked))
 
-    async def _answer(self, name: str, url: RedisUrl, *words: str) -> Any:
-        """What a server answers, or None, over a connection that is kept for the next time."""
+    async def _answers(self, name: str, url: RedisUrl, *commands: Sequence[str]) -> list[Any]:
+        """What a server answers to each, or None, over a connection that is kept for the next time."""
         if name not in self._asked:
             self._asked[name] = Node(name, url, _ASK_LIMITS, greet=greet_nobody)
         try:
-            (answer,) = await self._asked[name].send([Command(words, {}, b"")])
+            answers = await self._asked[name].send([Command(words, {}, b"") for words in commands])
         except (rex.RedisError, OSError) as error:
-            answer = error
-        if isinstance(answer, Exception):
-            _log.debug("redis_does_not_say", server=name, reason=str(answer))
-            return None
-        return answer
+            answers = [error] * len(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                _log.debug("redis_does_not_say", server=name, reason=str(answer))
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     async def _forget(self, names: Iterable[str]) -> None:
         for name in names:
@@ -126,7 +129,12 @@ class _Asking:
 
 
 class SentinelRoutes(_Asking):
-    """One primary for every key. The Sentinel with the newest configuration is believed."""
+    """One primary for every key. The Sentinel with the newest configuration is believed.
+
+    A primary that was cut off or stood still, and comes back, still serves for seconds after it was replaced, and
+    nothing in its answers tells. So a route grows old: whoever has something to send when nobody has asked for
+    ``OLD_S`` asks first; while no Sentinel answers, less and less often, and the primary that we know goes on.
+    """
 
     def __init__(self, url: RedisUrl) -> None:
         super().__init__()
@@ -135,6 +143,7 @@ class SentinelRoutes(_Asking):
         self._primary: str | None = None
         self._in_doubt = True
         self._is_silent = True
+        self._old_s = OLD_S
 
     @property
     def primaries(self) -> tuple[str, ...]:
@@ -152,7 +161,7 @@ class SentinelRoutes(_Asking):
         return self._primary
 
     def is_doubtful(self, node: str | None) -> bool:
-        return self._in_doubt
+        return self._in_doubt or asyncio.get_running_loop().time() - self._looked_at > self._old_s
 
     def doubt(self, node: str) -> None:
         self._in_doubt = self._in_doubt or node == self._primary
@@ -171,7 +180,9 @@ class SentinelRoutes(_Asking):
         told = [answer for answer in await self._ask_all() if answer is not None]
         self._is_silent = not told
         if not told:
+            self._old_s = min(2 * self._old_s, _OLDEST_S)
             return
+        self._old_s = OLD_S
         _, name = max(told)
         if name != self._primary:
             if self._primary is not None:
@@ -196,7 +207,7 @@ class SentinelRoutes(_Asking):
 
     async def _ask(self, name: str) -> tuple[int, str] | None:
         """The age of its configuration and the primary it names; None: it does not say."""
-        flat = await self._answer(name, self._url, "SENTINEL", "MASTER", self._url.service or "")
+        (flat,) = await self._answers(name, self._url, ("SENTINEL", "MASTER", self._url.service or ""))
         if flat is None:
             return None
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -204,7 +215,10 @@ class SentinelRoutes(_Asking):
 
 
 class ClusterRoutes(_Asking):
-    """The slots' owners. Any node knows them; who does not serve a slot says who does."""
+    """The slots' owners. Any node knows them, and who does not serve a slot says who does.
+
+    A node that is cut off from the majority knows them as they were: one that says it is well is believed first.
+    """
 
     def __init__(self, url: RedisUrl) -> None:
         super().__init__()
@@ -248,11 +262,15 @@ class ClusterRoutes(_Asking):
         random.shuffle(trusted)
         others = dict.fromkeys((*self._seeds, *in_doubt))
         candidates = [*trusted, *(each for each in others if each not in trusted)]
+        second_best: SlotMap | None = None
         for at in range(0, len(candidates), _ASKED_AT_ONCE):
-            found = await _first(map(self._ask, candidates[at : at + _ASKED_AT_ONCE]))
-            if found is not None:
-                await self._take(found)
+            seen, is_well = await _best(map(self._ask, candidates[at : at + _ASKED_AT_ONCE]))
+            if seen is not None and is_well:
+                await self._take(seen)
                 return
+            second_best = second_best or seen
+        if second_best is not None:
+            await self._take(second_best)
 
     async def _take(self, found: SlotMap) -> None:
         if self._map.replicas and found.primaries != self._map.primaries:
@@ -262,10 +280,10 @@ class ClusterRoutes(_Asking):
         known = {*found.primaries, *self.replicas, *self._seeds}
         await self._forget([each for each in self._asked if each not in known])
 
-    async def _ask(self, name: str) -> SlotMap | None:
-        """Who serves what, as this node sees it; None: it does not say."""
-        answer = await self._answer(name, self._url, "CLUSTER", "SLOTS")
-        return SlotMap.read(answer, asked=name) if answer else None
+    async def _ask(self, name: str) -> tuple[SlotMap | None, bool]:
+        """Who serves what, as this node sees it, and whether it is one of a cluster that is well."""
+        state, slots = await self._answers(name, self._url, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
+        return (SlotMap.read(slots, asked=name) if slots else None), _WELL in (state or b"")
 
 
 async def require_primary(connection: AbstractConnection) -> None:
@@ -276,15 +294,17 @@ async def require_primary(connection: AbstractConnection) -> None:
         raise rex.ConnectionError("this server has become a replica")
 
 
-async def _first(asks: Iterable[Coroutine[Any, Any, SlotMap | None]]) -> SlotMap | None:
-    """The first map that one of them gives; the others are not waited for."""
+async def _best(asks: Iterable[Coroutine[Any, Any, tuple[SlotMap | None, bool]]]) -> tuple[SlotMap | None, bool]:
+    """The first view of a node that is well, or else any; who has not answered by then is not waited for."""
     tasks = [asyncio.create_task(each) for each in asks]
+    second_best: SlotMap | None = None
     try:
         for done in asyncio.as_completed(tasks):
-            found = await done
-            if found is not None:
-                return found
-        return None
+            seen, is_well = await done
+            if seen is not None and is_well:
+                return seen, True
+            second_best = second_best or seen
+        return second_best, False
     finally:
         for each in tasks:
             each.cancel()
