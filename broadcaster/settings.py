@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from broadcaster.core.api_keys import Keyring
+from broadcaster.core.redis_address import RedisAddress
 from broadcaster.core.routing import BUILT_IN, Routes
 from broadcaster.core.webhook_signature import read_secrets
 from broadcaster.core.webhook_url import WebhookHosts
@@ -84,7 +85,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     # -- the log
-    redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; none: an embedded server")
+    redis_url: str | None = Field(
+        None,
+        description="URL of one server (redis://, rediss://, unix://), of Sentinels (redis+sentinel://h1,h2/service) "
+        "or of a cluster (redis+cluster://h1,h2); none: an embedded server",
+    )
     key_prefix: str = Field("bc", pattern=r"^[A-Za-z0-9_.:-]{1,32}$", description="first part of every Redis key")
     data_dir: str = Field(".broadcaster", description="where the embedded server keeps its data and socket")
     redis_server: str | None = Field(None, description="program of the embedded server; none: the wheel's, or on PATH")
@@ -208,18 +213,10 @@ class Settings(BaseSettings):
     def _scheme_is_served(cls, value: str | None) -> str | None:
         if not value:
             return None
-        # What is wrong is said without the URL: it may hold a password.
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("it must begin with redis://, rediss:// or unix://")
         try:
-            parts = urlsplit(value)
-            is_whole = (
-                bool(parts.path.strip("/")) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-            )
-        except ValueError:
-            is_whole = False
-        if not is_whole:
-            raise ValueError("it must name a host (redis://host:6379) or, with unix://, a socket")
+            RedisAddress.read(value)
+        except SetupError as error:  # says what is wrong without the URL: it may hold a password
+            raise ValueError(error.detail) from None
         return value
 
     @field_validator("providers")

@@ -32,6 +32,7 @@ from broadcaster.log.queue import JobReader, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.topology import Topology, create_topology
 from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from worker.attempt import AttemptTimes
@@ -54,7 +55,7 @@ def create_worker_id() -> str:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper]]:
+async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper, Topology]]:
     """Everything the runner stands on, opened, and closed in reverse."""
     if settings.redis_url is None:
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
@@ -98,7 +99,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
-        control = ControlListener(connection, worker_id=worker_id)
+        topology = create_topology(connection.address)
+        control = ControlListener(connection, topology)
         times = SweepTimes(
             *(
                 int(each * 1000)
@@ -115,7 +117,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         )
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
-        yield engine, sweeper
+        yield engine, sweeper, topology
 
 
 def create_providers(settings: Settings) -> Providers:
@@ -172,7 +174,7 @@ async def run(settings: Settings) -> None:
     worker_id = create_worker_id()
     asked_to_end, hurried = _ends_by_signal()
     async with (
-        open_engine(settings, worker_id) as (engine, sweeper),
+        open_engine(settings, worker_id) as (engine, sweeper, topology),
         LoopWatchdog(lease_ttl_s=settings.lease_ttl_s),
     ):
         runner = create_runner(settings, engine)
@@ -181,6 +183,7 @@ async def run(settings: Settings) -> None:
             kept_up = [
                 tasks.create_task(engine.steadiness.run()),
                 tasks.create_task(engine.keeper.run()),
+                tasks.create_task(topology.run()),
                 tasks.create_task(engine.control.run()),
             ]
             taking = [

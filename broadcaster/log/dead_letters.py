@@ -54,6 +54,7 @@ class DeadLetters:
     """Every method raises LogUnavailable while Redis cannot answer."""
 
     def __init__(self, connection: LogConnection, *, streams: Streams, generations: Starter) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._streams = streams
@@ -101,7 +102,7 @@ class DeadLetters:
 
     async def _requests(self, generation_ids: Sequence[str]) -> list[str | None]:
         """The model each asked for, None where the request is gone. The requests themselves may be megabytes."""
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for generation_id in generation_ids:
             pipeline.hget(self._keys.meta(generation_id), "model")
             pipeline.hstrlen(self._keys.meta(generation_id), "request")

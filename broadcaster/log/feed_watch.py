@@ -52,7 +52,7 @@ class Supply:
     rng: random.Random
     reads: asyncio.Semaphore
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    heard: Callable[[], None]  # the log answered
+    heard: Callable[[str], None]  # the log answered for this stream
     lapses: LapsedEnder | None = None  # None: feeds that their writers have left are ended elsewhere
 
 
@@ -263,7 +263,7 @@ class StreamWatch:
         except Exception as error:
             _log.error("feed_read_crashed", stream_id=self.stream_id, exc_info=error)
             raise LogUnavailable("the log could not be read") from error
-        supply.heard()
+        supply.heard(self.stream_id)
         return entries
 
     def _hand_on(self, entries: Sequence[Entry]) -> bool:

@@ -32,6 +32,7 @@ class Presence:
     """One front-end's word on its viewers."""
 
     def __init__(self, connection: LogConnection, *, front_end: str, ttl_s: float) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._front_end = front_end
@@ -62,16 +63,19 @@ class Presence:
 
     async def count(self, stream_ids: Sequence[str]) -> list[int]:
         """Viewers of each stream over all living front-ends. Raises LogUnavailable."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
+            pipeline.clock(self._keys.viewers(stream_id))
             pipeline.zrange(self._keys.viewers(stream_id), 0, -1, withscores=True)
         with log_errors():
-            (seconds, micros), *rows = await pipeline.execute()
-        now_ms = seconds * 1000 + micros // 1000
+            rows = await pipeline.execute()
         return [
-            sum(int(member.rpartition(b":")[2]) for member, expiry_ms in members if expiry_ms > now_ms)
-            for members in rows
+            sum(
+                int(member.rpartition(b":")[2])
+                for member, expiry_ms in members
+                if expiry_ms > pipeline.now_ms(self._keys.viewers(stream_id))
+            )
+            for stream_id, members in zip(stream_ids, rows, strict=True)
         ]
 
     def _call(self, stream_id: str, count: int) -> Call:

@@ -128,7 +128,7 @@ class Queue:
         """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis."""
         if not jobs:
             return
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for source in {job.source for job in jobs}:
             ids: list[Any] = [job.entry_id for job in jobs if job.source == source]
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
@@ -252,7 +252,6 @@ class JobReader:
     async def aclose(self) -> None:
         """Close the connection; a read under way ends with an error."""
         await self._client.aclose()
-        await self._client.connection_pool.disconnect()
 
 
 async def _create_group(redis: Redis, keys: Keys) -> None:

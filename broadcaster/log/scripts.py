@@ -1,7 +1,8 @@
 """The scripts, loaded from ``scripts/*.lua`` and named by their hash.
 
 A script is called by hash; a server that does not know it (restart, failover) is given the text once more. In a
-pipeline the unknown ones are answered with NOSCRIPT: the texts are loaded and only those calls are sent again.
+pipeline the unknown ones are answered with NOSCRIPT: the texts are loaded and only those calls are sent again. On a
+cluster a pipeline is one write for each server, and each call has its own error.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Call(NamedTuple):
 async def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     """Send all calls as one pipelined write; the answer of each is its result or its exception, in order.
 
-    Raises only what concerns the connection as a whole (then nothing is known about any call).
+    Raises only what concerns the connection to a single server (then nothing is known about any call).
     """
     results = await _send(redis, calls)
     unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]

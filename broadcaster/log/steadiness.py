@@ -4,10 +4,11 @@ Nobody takes over another worker's stream before it has itself seen Redis answer
 a failover or a pause every lease looks lapsed although its worker lives (protocol §4). The same holds when this
 process was the one that stood still.
 
-A probe on one connection of its own, never retried: a lost connection, a late answer or a late turn of our own loop is
-a break. ``breaks`` counts them, so that writers can verify their tails after each. The probe is a write, as a renewal
-is: a Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases
-lapse. It removes a key that is never there, which a full Redis does as well.
+A probe on a connection of its own to every server that serves, never retried: a lost connection, a late answer, another
+server or a late turn of our own loop is a break. ``breaks`` counts them, so that writers can verify their tails after
+each. "Redis" are all of them: which leases a break may have cost is not asked. The probe is a write, as a renewal is: a
+Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases lapse. It
+removes a key that is never there, which a full Redis does as well.
 
 What is no break for a worker's lease may cost a shorter one of a feed. So silences between two answers are remembered
 by their magnitude, and a lease has been answered for when none of them was as long as half of it: whoever renews every
@@ -18,16 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from typing import Final
 
-from redis.asyncio import Redis
-
-from broadcaster.log.connect import LogConnection, create_client, later
+from broadcaster.log.connect import LogConnection, identities, later
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
 
 PROBES_PER_LEASE: Final = 10
+LOOK_EVERY_S: Final = 1.0
+"""How often it is asked who serves: a primary that was replaced in a hurry may not know of it yet."""
 SHORTEST_LEASE_S: Final = 2.0
 """Of the leases that ``has_answered_for`` can judge: half of it must be longer than the time between two probes."""
 
@@ -39,13 +41,12 @@ class Steadiness:
         self._lease_ttl_s = lease_ttl_s
         self._every_s = min(lease_ttl_s / PROBES_PER_LEASE, SHORTEST_LEASE_S / 4)
         self._late_s = lease_ttl_s / 4
-        # Of a pool, redis-py would replace a lost connection without a word: the break would not be seen.
-        pool = create_client(connection.url, timeout_s=self._late_s, max_connections=1).connection_pool
-        self._client = Redis(connection_pool=pool, single_connection_client=True)
-        self._probe_key = connection.keys.probe("steadiness")
+        self._client = connection.create_client(timeout_s=self._late_s, max_connections=1)
+        self._keys = connection.keys
         self._since: float | None = None
         self._answered_at = 0.0
         self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
+        self._identities: Mapping[str, int] = {}
         self.breaks = 0
         self.answering = asyncio.Event()
 
@@ -99,7 +100,6 @@ class Steadiness:
                 await asyncio.sleep(self._every_s)
         finally:
             await self._client.aclose()
-            await self._client.connection_pool.disconnect()
 
     def _note_answer(self, now: float) -> None:
         if self._since is None:
@@ -111,13 +111,18 @@ class Steadiness:
 
     async def _probe(self) -> bool:
         try:
-            await self._client.delete(self._probe_key)
+            found = await identities(self._client, probe_key=self._probe_key, look_within_s=LOOK_EVERY_S)
         except Exception as error:
             if not later(error):
                 raise
-            await self._client.connection_pool.disconnect()
+            await self._client.aclose()
             return False
-        return True
+        # redis-py reconnects without a word when it finds its connection closed: another id is another connection.
+        same, self._identities = found == self._identities, found
+        return same or self._since is None
+
+    def _probe_key(self, number: int) -> str:
+        return self._keys.probe(f"steadiness-{number}")
 
     def _broke(self) -> None:
         self.answering.clear()

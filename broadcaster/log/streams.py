@@ -128,6 +128,7 @@ class Streams:
     """Reads of the ``{ID}`` side. Every method raises LogUnavailable while Redis cannot answer."""
 
     def __init__(self, connection: LogConnection) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
 
@@ -159,26 +160,27 @@ class Streams:
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         """Last id, status and whether the lease is held, for each stream, in one pipelined round trip."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
+            pipeline.clock(self._keys.log(stream_id))
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
             pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms")
             pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
-            (seconds, micros), *answers = await pipeline.execute()
-        now_ms = seconds * 1000 + micros // 1000
+            answers = await pipeline.execute()
         return [
             Tail(
                 _entry(*rows[0]).cursor if rows else None,
                 status.decode() if status is not None else None,
                 left_ms != _NO_KEY,
-                now_ms,
+                pipeline.now_ms(self._keys.log(stream_id)),
                 kind == _FEED.encode(),
                 int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
                 max(0, left_ms),
             )
-            for rows, (status, kind, lease_ms), left_ms in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
+            for stream_id, rows, (status, kind, lease_ms), left_ms in zip(
+                stream_ids, answers[0::3], answers[1::3], answers[2::3], strict=True
+            )
         ]
 
     async def first(self, stream_id: str) -> Cursor | None:
@@ -201,7 +203,7 @@ class Streams:
         """Meta of each, in one pipelined round trip."""
         if not stream_ids:
             return []
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.hgetall(self._keys.meta(stream_id))
         with log_errors():
@@ -214,7 +216,7 @@ class Streams:
     async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
         """What a list must know of each before it is shown, in one pipelined round trip; a request may be large."""
         fields: list[Any] = ["tenant", "status", "created_ms", "deleted_ms"]
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.hmget(self._keys.meta(stream_id), fields)
         with log_errors():
@@ -241,12 +243,12 @@ class Streams:
 
     async def newest_worker_expiry_ms(self) -> tuple[int, int]:
         """When the last living worker's lease ends (0: no worker is known), and Redis's clock, both in milliseconds."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
+        pipeline = self._connection.pipeline()
+        pipeline.clock(self._keys.workers)
         pipeline.zrange(self._keys.workers, 0, 0, desc=True, withscores=True)
         with log_errors():
-            (seconds, micros), newest = await pipeline.execute()
-        return (int(newest[0][1]) if newest else 0), seconds * 1000 + micros // 1000
+            (newest,) = await pipeline.execute()
+        return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:

@@ -20,7 +20,6 @@ from broadcaster.hub.limits import HubLimits
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
-from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feeds import FeedBounds, Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
@@ -29,6 +28,7 @@ from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.topology import create_topology
 from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.logs import get_logger
 from broadcaster.settings import Settings
@@ -85,9 +85,10 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         abandonment = Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness)
+        topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
             Feed.open(
-                [NodeAddress.from_url(connection.url)],
+                topology,
                 streams,
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
@@ -113,6 +114,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         )
         await stack.enter_async_context(
             _running(
+                topology.run(),
                 steadiness.run(),
                 sweeper.run(
                     every_s=min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)

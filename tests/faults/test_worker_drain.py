@@ -1,4 +1,4 @@
-"""Workers that are asked to end: nothing new, what can finish finishes, the rest starts elsewhere at once, never twice."""
+"""Workers that are asked to end: nothing new, what can finish finishes, the rest starts elsewhere, never twice."""
 
 from __future__ import annotations
 

@@ -47,15 +47,18 @@ class World:
     max_webhooks: int = 100
     attempt_backoff_ms: int = 0
     presence: Presence | None = None
+    lease_ms: int = LEASE_MS
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
         self.redis: Any = self.connection.redis
         self.streams = Streams(self.connection)
-        self.policy = ClaimPolicy(LEASE_MS, 60_000, self.queue_timeout_ms, self.max_attempts, self.attempt_backoff_ms)
+        self.policy = ClaimPolicy(
+            self.lease_ms, 60_000, self.queue_timeout_ms, self.max_attempts, self.attempt_backoff_ms
+        )
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
         self.queue = Queue(self.connection, consumer=self.worker, max_queue=self.max_queue)
-        self.steadiness = Steadiness(self.connection, lease_ttl_s=LEASE_MS / 1000)
+        self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
         self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
         lives = GenerationLives(
             live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS
@@ -158,7 +161,7 @@ class World:
         return LeaseKeeper(
             self.connection,
             worker_id=self.worker,
-            lease_ttl_s=LEASE_MS / 1000,
+            lease_ttl_s=self.lease_ms / 1000,
             claims=self.claims,
             queue=self.queue,
             appender=appender,

@@ -1,0 +1,311 @@
+"""Routes: which server serves a key now, as Sentinels or a cluster tell it.
+
+Theory of operation. A route is only an opinion, and it costs nothing to have it: keys are sent where it says. A server
+that answers otherwise (MOVED, READONLY) or not at all puts its route in doubt; whoever next has something for a server
+in doubt looks first, that is asks those who must know. One look at a time, and never more than ten a second, however
+many calls meet the same failure: a failover is no storm. Looking never raises; without an answer the route stays in
+doubt, and the servers themselves refuse what they may not do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import abstractmethod
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from redis import exceptions as rex
+from redis.asyncio.connection import AbstractConnection
+
+from broadcaster.log.key_slots import SlotMap, slot_of
+from broadcaster.log.nodes import Command, Node, NodeLimits, greet_nobody
+from broadcaster.log.redis_url import Kind, RedisUrl
+from broadcaster.logs import get_logger
+
+_log = get_logger(__name__)
+
+LOOKS_APART_S: Final = 0.1
+ASK_S: Final = 1.0
+OLD_S: Final = 2.0
+_OLDEST_S: Final = 60.0
+_ASKED_AT_ONCE: Final = 3
+_WELL: Final = b"cluster_state:ok"
+_ASK_LIMITS: Final = NodeLimits(timeout_s=ASK_S, connect_timeout_s=ASK_S, max_connections=1)
+
+
+class Routes(Protocol):
+    """What calls are routed by. The names of servers are ``host:port``."""
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """The servers that serve now; empty before the first look."""
+        ...
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """Those that stand by, as far as it is known."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether somebody serves every key."""
+        ...
+
+    def node_of(self, key: bytes) -> str | None:
+        """Who serves the key; None: nobody that we know of."""
+        ...
+
+    def is_doubtful(self, node: str | None) -> bool:
+        """Whether to look before something is sent to it."""
+        ...
+
+    def doubt(self, node: str) -> None:
+        """It did not answer, or said that it serves no more."""
+        ...
+
+    def move(self, slot: int, *, source: str, target: str) -> None:
+        """``source`` said that ``target`` serves the slot."""
+        ...
+
+    async def look(self, *, within_s: float = LOOKS_APART_S) -> None:
+        """Ask who serves, unless that was answered less than ``within_s`` ago."""
+        ...
+
+    async def greet(self, connection: AbstractConnection) -> None:
+        """Accept a new connection to a server; raises ConnectionError when it is not one that serves."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections over which it asks."""
+        ...
+
+
+def create_routes(url: RedisUrl) -> Routes:
+    """Routes by the Sentinels or the cluster of the URL; no I/O."""
+    return SentinelRoutes(url) if url.kind is Kind.SENTINEL else ClusterRoutes(url)
+
+
+class _Asking:
+    """One look at a time; see the module's text."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._looked_at = float("-inf")
+        self._asked: dict[str, Node] = {}
+
+    async def look(self, *, within_s: float = LOOKS_APART_S) -> None:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        async with self._lock:
+            if self._looked_at > asked_at - within_s:
+                return
+            await self._look()
+            self._looked_at = loop.time()
+
+    @abstractmethod
+    async def _look(self) -> None: ...
+
+    async def aclose(self) -> None:
+        await self._forget(list(self._asked))
+
+    async def _answers(self, name: str, url: RedisUrl, *commands: Sequence[str]) -> list[Any]:
+        """What a server answers to each, or None, over a connection that is kept for the next time."""
+        if name not in self._asked:
+            self._asked[name] = Node(name, url, _ASK_LIMITS, greet=greet_nobody)
+        try:
+            answers = await self._asked[name].send([Command(words, {}, b"") for words in commands])
+        except (rex.RedisError, OSError) as error:
+            answers = [error] * len(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                _log.debug("redis_does_not_say", server=name, reason=str(answer))
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
+
+    async def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            await self._asked.pop(name).aclose()
+
+
+class SentinelRoutes(_Asking):
+    """One primary for every key. The Sentinel with the newest configuration is believed.
+
+    A primary that was cut off or stood still, and comes back, still serves for seconds after it was replaced, and
+    nothing in its answers tells. So a route grows old: whoever has something to send when nobody has asked for
+    ``OLD_S`` asks first; while no Sentinel answers, less and less often, and the primary that we know goes on.
+    """
+
+    def __init__(self, url: RedisUrl) -> None:
+        super().__init__()
+        self._url = replace(url, username=url.sentinel_username, password=url.sentinel_password, db=0)
+        self._sentinels = [f"{host}:{port}" for host, port in url.hosts]
+        self._primary: str | None = None
+        self._in_doubt = True
+        self._is_silent = True
+        self._old_s = OLD_S
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        return () if self._primary is None else (self._primary,)
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def is_whole(self) -> bool:
+        return self._primary is not None
+
+    def node_of(self, key: bytes) -> str | None:
+        return self._primary
+
+    def is_doubtful(self, node: str | None) -> bool:
+        return self._in_doubt or asyncio.get_running_loop().time() - self._looked_at > self._old_s
+
+    def doubt(self, node: str) -> None:
+        self._in_doubt = self._in_doubt or node == self._primary
+
+    def move(self, slot: int, *, source: str, target: str) -> None:
+        self.doubt(source)
+
+    async def greet(self, connection: AbstractConnection) -> None:
+        """A server that was restarted takes connections before a Sentinel has told it that it was replaced."""
+        await self.look()
+        if self._is_silent or f"{connection.host}:{connection.port}" != self._primary:  # type: ignore[attr-defined]  # only TCP is routed
+            raise rex.ConnectionError("no Sentinel names this server the primary")
+        await require_primary(connection)
+
+    async def _look(self) -> None:
+        told = [answer for answer in await self._ask_all() if answer is not None]
+        self._is_silent = not told
+        if not told:
+            self._old_s = min(2 * self._old_s, _OLDEST_S)
+            return
+        self._old_s = OLD_S
+        _, name = max(told)
+        if name != self._primary:
+            if self._primary is not None:
+                _log.warning("redis_failed_over", primary=name, before=self._primary)
+            self._primary = name
+        self._in_doubt = False
+
+    async def _ask_all(self) -> list[tuple[int, str] | None]:
+        """All at once; a majority that answered is not kept waiting for the rest."""
+        asks = [asyncio.create_task(self._ask(each)) for each in self._sentinels]
+        answers: list[tuple[int, str] | None] = []
+        try:
+            for done in asyncio.as_completed(asks):
+                answers.append(await done)
+                if sum(each is not None for each in answers) > len(asks) // 2:
+                    break
+        finally:
+            for ask in asks:
+                ask.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
+        return answers
+
+    async def _ask(self, name: str) -> tuple[int, str] | None:
+        """The age of its configuration and the primary it names; None: it does not say."""
+        (flat,) = await self._answers(name, self._url, ("SENTINEL", "MASTER", self._url.service or ""))
+        if flat is None:
+            return None
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return int(fields[b"config-epoch"]), f"{fields[b'ip'].decode()}:{int(fields[b'port'])}"
+
+
+class ClusterRoutes(_Asking):
+    """The slots' owners. Any node knows them, and who does not serve a slot says who does.
+
+    A node that is cut off from the majority knows them as they were: one that says it is well is believed first.
+    """
+
+    def __init__(self, url: RedisUrl) -> None:
+        super().__init__()
+        self._url = url
+        self._seeds = [f"{host}:{port}" for host, port in url.hosts]
+        self._map = SlotMap()
+        self._in_doubt: set[str | None] = {None}
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        return self._map.primaries
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        return tuple(sorted({each for replicas in self._map.replicas.values() for each in replicas}))
+
+    @property
+    def is_whole(self) -> bool:
+        return self._map.is_whole
+
+    def node_of(self, key: bytes) -> str | None:
+        return self._map.owners[slot_of(key)]
+
+    def is_doubtful(self, node: str | None) -> bool:
+        return node in self._in_doubt
+
+    def doubt(self, node: str) -> None:
+        self._in_doubt.add(node)
+
+    def move(self, slot: int, *, source: str, target: str) -> None:
+        self._map.owners[slot] = target
+        self._map.replicas.setdefault(target, ())
+        self.doubt(source)  # it may have given away more than this one
+
+    async def greet(self, connection: AbstractConnection) -> None:
+        """Nothing to ask: a replica sends every call to its primary by itself."""
+
+    async def _look(self) -> None:
+        in_doubt = [node for node in self._in_doubt if node is not None]
+        trusted = [each for each in (*self.primaries, *self.replicas) if each not in self._in_doubt]
+        random.shuffle(trusted)
+        others = dict.fromkeys((*self._seeds, *in_doubt))
+        candidates = [*trusted, *(each for each in others if each not in trusted)]
+        second_best: SlotMap | None = None
+        for at in range(0, len(candidates), _ASKED_AT_ONCE):
+            seen, is_well = await _best(map(self._ask, candidates[at : at + _ASKED_AT_ONCE]))
+            if seen is not None and is_well:
+                await self._take(seen)
+                return
+            second_best = second_best or seen
+        if second_best is not None:
+            await self._take(second_best)
+
+    async def _take(self, found: SlotMap) -> None:
+        if self._map.replicas and found.primaries != self._map.primaries:
+            _log.warning("redis_failed_over", primaries=found.primaries, before=self._map.primaries)
+        self._map = found
+        self._in_doubt = set() if found.is_whole else {None}
+        known = {*found.primaries, *self.replicas, *self._seeds}
+        await self._forget([each for each in self._asked if each not in known])
+
+    async def _ask(self, name: str) -> tuple[SlotMap | None, bool]:
+        """Who serves what, as this node sees it, and whether it is one of a cluster that is well."""
+        state, slots = await self._answers(name, self._url, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
+        return (SlotMap.read(slots, asked=name) if slots else None), _WELL in (state or b"")
+
+
+async def require_primary(connection: AbstractConnection) -> None:
+    """Raises ConnectionError when the server on the other end is a replica."""
+    await connection.send_command("ROLE", check_health=False)
+    role = await connection.read_response()
+    if role[0] not in (b"master", "master"):
+        raise rex.ConnectionError("this server has become a replica")
+
+
+async def _best(asks: Iterable[Coroutine[Any, Any, tuple[SlotMap | None, bool]]]) -> tuple[SlotMap | None, bool]:
+    """The first view of a node that is well, or else any; who has not answered by then is not waited for."""
+    tasks = [asyncio.create_task(each) for each in asks]
+    second_best: SlotMap | None = None
+    try:
+        for done in asyncio.as_completed(tasks):
+            seen, is_well = await done
+            if seen is not None and is_well:
+                return seen, True
+            second_best = second_best or seen
+        return second_best, False
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
