@@ -52,6 +52,7 @@ class Valve:
         self._server.close()
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # in this turn the sockets are closed
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -73,8 +74,8 @@ class Valve:
             pass  # one of the two is gone, so is the way
         finally:
             answers.cancel()
-            writer.close()
-            to_server.close()
+            writer.transport.abort()
+            to_server.transport.abort()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
