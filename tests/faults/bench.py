@@ -35,7 +35,7 @@ from tests.support.log_world import LEASE_MS, World
 from tests.support.valkey import ValkeyServer
 
 LEASE_S: Final = LEASE_MS / 1000
-ANSWER_S: Final = 0.4
+ANSWER_S: Final = 1.0
 KEEP_S: Final = 0.6
 END_S: Final = 15.0
 _JOIN_S: Final = 0.5

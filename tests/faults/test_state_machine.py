@@ -37,6 +37,7 @@ EXAMPLE_S = 60
 MOMENT_S = 0.02
 
 
+# What a rule does may depend on how fast things went; what is drawn must not: hypothesis counts on it.
 class Faults(RuleBasedStateMachine):
     """One generation and all that may befall it."""
 
@@ -51,7 +52,6 @@ class Faults(RuleBasedStateMachine):
         self.stack.callback(self.server.stop)
         self.words = 0
         self.has_saved = False
-        self.has_ended = False
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(coroutine)
@@ -90,11 +90,11 @@ class Faults(RuleBasedStateMachine):
         self.words += count
         self.run(say())
 
-    @rule(from_start=st.booleans(), data=st.data())
-    def join(self, from_start: bool, data: st.DataObject) -> None:
+    @rule(from_start=st.booleans(), at=st.integers(0, 1000))
+    def join(self, from_start: bool, at: int) -> None:
         async def view() -> None:
             ids = [each.id for each in self.bench.viewers[0].trace.happenings if isinstance(each, Got)]
-            self.bench.view(None if from_start or not ids else data.draw(st.sampled_from(ids)))
+            self.bench.view(None if from_start or not ids else ids[at % len(ids)])
             await self.moment()
 
         self.run(view())
@@ -114,7 +114,6 @@ class Faults(RuleBasedStateMachine):
         worker = self.bench.writing
         if worker is not None and worker.valve.is_open:
             self.run(worker.end())
-            self.has_ended = True
 
     @rule()
     def stop(self) -> None:
@@ -154,7 +153,14 @@ class Faults(RuleBasedStateMachine):
         self.run(self._kill_worker(number))
 
     async def _kill_worker(self, number: int) -> None:
-        self.bench.workers[number].die()
+        """Not before it has restored what Redis lost: of a generation that nobody knows nothing can be said."""
+        worker = self.bench.workers[number]
+        if worker is not self.bench.writing:
+            worker.die()
+            return
+        with suppress(LogUnavailable):
+            if await self.bench.world.streams.meta(self.bench.stream) is not None:
+                worker.die()
 
     @rule(number=st.integers(0, 1))
     def take_over(self, number: int) -> None:
@@ -190,19 +196,20 @@ class Faults(RuleBasedStateMachine):
         self.bench.kill(data="kept")
         self.run(self.moment())
 
-    @precondition(lambda self: self.is_held)
     @rule()
     def kill_server_with_its_data(self) -> None:
-        self.bench.kill(data="lost")
-        self.run(self.moment())
+        if self.is_held:
+            self.bench.kill(data="lost")
+            self.run(self.moment())
 
-    @precondition(lambda self: self.has_saved and self.is_held)
+    @precondition(lambda self: self.has_saved)
     @rule()
     def put_back_an_old_copy(self) -> None:
-        self.bench.kill(data="old")
-        self.run(self.moment())
+        if self.is_held:
+            self.bench.kill(data="old")
+            self.run(self.moment())
 
-    @rule(leases=st.sampled_from([0.3, 1.2, 2.0]))
+    @rule(leases=st.sampled_from([0.3, 1.2, 3.0]))
     def pause_server(self, leases: float) -> None:
         async def pause() -> None:
             self.server.pause()
@@ -220,10 +227,11 @@ class Faults(RuleBasedStateMachine):
 
         self.run(self._if_it_answers(cut()))
 
-    @precondition(lambda self: self.is_held)
     @rule(which=st.sampled_from(["log", "meta", "lease"]))
     def evict(self, which: str) -> None:
         async def delete() -> None:
+            if not self.is_held:
+                return
             self.bench.is_lossy |= which == "log"
             await self.bench.world.redis.delete(getattr(self.bench.world.keys, which)(self.bench.stream))
             await self.moment()
