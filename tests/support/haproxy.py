@@ -1,12 +1,14 @@
 """A real HAProxy before front-ends: TCP mode, so that it sees connections and no HTTP, on a free port of the loopback.
 
-What a front-end's loss costs its viewers depends on these words, which README's readers copy from here:
+What a front-end's trouble costs its viewers depends on these words:
 
-1. ``option httpchk GET /readyz``: a front-end that drains, or has lost Redis, is given no new viewers.
-2. ``on-marked-down shutdown-sessions``: the viewers of a front-end that hangs are cut off, and come back elsewhere. An
-   EventSource has no deadline of its own for silence: without these words it stays with the frozen one.
-3. ``redispatch`` and ``retries``: a connection that one front-end refuses is given to another at once.
-4. ``timeout client/server`` longer than the heartbeat: quiet streams stay open.
+1. ``http-check send … /readyz``: it must name a host, for without keys a front-end answers loopback names alone.
+2. ``expect ! string draining error-status L7OKC``: one that leaves gets no new viewers, and sends its own away by
+   itself. Without these words it is taken for down, and what it has not yet said to its viewers is cut (rule 3).
+3. ``on-marked-down shutdown-sessions``: the viewers of one that hangs, or has lost Redis, are cut off and come back at
+   another. An EventSource has no deadline of its own for silence: without these words it stays with the frozen one.
+4. ``redispatch`` and ``retries``: a connection that one front-end refuses is given to another at once.
+5. ``timeout client`` and ``timeout server`` are longer than the heartbeat: quiet streams stay open.
 """
 
 from __future__ import annotations
@@ -32,10 +34,15 @@ START_TIMEOUT_S: Final = 10.0
 CONFIGURATION: Final = """\
 global
     maxconn 8192
+    log stdout format raw local0 notice
 defaults
     mode tcp
+    log global
     balance leastconn
-    option httpchk GET /readyz
+    option httpchk
+    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost
+    http-check expect ! string draining error-status L7OKC
+    http-check expect status 200
     option redispatch 1
     retries 3
     timeout connect 1s
@@ -81,7 +88,7 @@ class Balancer:
 async def open_haproxy(
     folder: Path, front_ends: Sequence[str], *, cuts_off_hanging: bool = True
 ) -> AsyncIterator[Balancer]:
-    """An HAProxy before the front-ends at these URLs; ``cuts_off_hanging``: rule 2."""
+    """An HAProxy before the front-ends at these URLs; ``cuts_off_hanging``: rule 3."""
     folder.mkdir()
     port = free_port()
     (folder / "haproxy.cfg").write_text(
