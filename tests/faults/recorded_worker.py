@@ -1,4 +1,6 @@
-"""The real worker, with a journal of every append that the log acknowledged: ``python -m tests.faults.recorded_worker``.
+"""The real worker, with a journal of every append that the log acknowledged.
+
+    python -m tests.faults.recorded_worker
 
 Before the worker does anything else with an answer, the events it confirms go as one line to the file that
 ``FAULTS_JOURNAL`` names, by one ``write`` of a descriptor opened to append: several workers share it, and SIGKILL loses
