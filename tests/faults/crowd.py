@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -34,7 +34,7 @@ class Aftermath:
     entry. ``closings``: how those connections ended."""
 
     back_s: list[float] = field(default_factory=list)
-    closings: list[str] = field(default_factory=list)
+    closings: Sequence[str] = ()
 
 
 @dataclass

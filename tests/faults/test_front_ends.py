@@ -221,7 +221,7 @@ async def test_a_front_end_cut_off_from_redis_loses_its_viewers_to_the_other_and
                     for back_s in aftermath.back_s:
                         figures.add("front-end cut off from Redis → next entry", back_s, "s")
                     assert max(aftermath.back_s) < FROZEN_S
-                    await until(lambda at=at, before=before: stalls(loyal[at]) > before)
+                    await until_stalled(loyal[at], before + 1)
                     assert time.monotonic() - began < TOLD_S
                     wires[at].mend()
                     mended, last = time.monotonic(), crowd.words
@@ -230,6 +230,10 @@ async def test_a_front_end_cut_off_from_redis_loses_its_viewers_to_the_other_and
                     await until_ready(front_ends[at])
         history = await world.check()
     assert statuses(history) == {OK}
+
+
+async def until_stalled(viewers: Sequence[RecordedViewer], times: int) -> None:
+    await until(lambda: stalls(viewers) >= times)
 
 
 def stalls(viewers: Sequence[RecordedViewer]) -> int:

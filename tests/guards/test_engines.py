@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 
@@ -34,5 +35,5 @@ def test_rooms_that_know_no_server_do_not_run_twice(room: str) -> None:
     assert left_out
 
 
-def names_in(path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
