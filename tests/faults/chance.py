@@ -48,8 +48,10 @@ def _drop_happening(history: History, rng: random.Random) -> bool:
         case Noticed():
             return gone.name != "hub.bye" and not is_gap(gone)
         case Opened():
-            # Only the first says where the viewer begins.
-            return spot.at > 0 or gone.after is None or not (moves_on or gone.status == 204)
+            # Only the first says where the viewer begins; or the next, when nothing came before.
+            first = next((each for each in later if is_move(each) or isinstance(each, Opened)), None)
+            is_needed = gone.status == 204 or is_move(first)
+            return spot.at > 0 or gone.after is None or not is_needed
         case _:
             return True
 

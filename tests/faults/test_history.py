@@ -15,7 +15,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from tests.faults.chance import change_by_chance
 from tests.faults.corruptions import NAMED, copied
-from tests.faults.history import Acked, Closed, Got, History, Noticed, Opened, Rule, ViewerTrace, check, lost
+from tests.faults.history import Acked, Closed, Got, Happening, History, Noticed, Opened, Rule, ViewerTrace, check, lost
 from tests.faults.model import STREAM, good_history
 
 SEEDS = st.integers(0, 2**32)
@@ -63,7 +63,7 @@ def test_a_history_without_any_entry_for_a_viewer_that_left_is_good_but_for_the_
 
 def test_a_cursor_of_a_log_that_was_created_anew_is_answered_with_a_gap_without_a_range() -> None:
     log = [Entry(9, 4, b'{"type":"text-start","id":"0"}'), Entry(9, 5, END)]
-    happenings = [
+    happenings: list[Happening] = [
         Opened("5-2", 200),
         Noticed("hub.gap", b'{"reason":"reset","from":0,"to":0}', "9-3"),
         *(Got(str(entry.cursor), entry.event) for entry in log),
