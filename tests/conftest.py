@@ -13,6 +13,7 @@ import pytest
 
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer, find_server, server_banner
+from tests.support.engine import SERVER_FIXTURES, meets_redis
 
 
 def server_binary() -> Path | None:
@@ -25,6 +26,19 @@ def pytest_configure() -> None:
     """A run in the background of a script ignores SIGINT, and so would every process that the tests interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine-only", action="store_true", help="leave out what never meets a Redis server")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A second engine can tell nothing about what runs on no engine (``support/engine.py``)."""
+    if not config.getoption("--engine-only"):
+        return
+    is_told = [bool(SERVER_FIXTURES & {*getattr(item, "fixturenames", ())}) or meets_redis(item.path) for item in items]
+    config.hook.pytest_deselected(items=[item for item, is_one in zip(items, is_told, strict=True) if not is_one])
+    items[:] = [item for item, is_one in zip(items, is_told, strict=True) if is_one]
 
 
 def pytest_report_header() -> str:

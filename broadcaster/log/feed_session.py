@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, cast
@@ -68,7 +69,8 @@ class Session(asyncio.Protocol):
         self.closed = asyncio.Event()
         self.greeted = asyncio.Event()  # the first subscription is confirmed, or the session has ended
         self.reason = "the server closed the connection"
-        self.heard_at = self._loop.time()
+        # That it was connected to says nothing: what stands before a server takes connections when it is gone.
+        self.heard_at = -math.inf
 
     def start(self, greeting: tuple[str, ...]) -> None:
         """Greet and subscribe everything wanted."""
