@@ -336,6 +336,11 @@ _CONTRADICTIONS: Final = (
         "else a generation is ended before another worker may take it over",
     ),
     _Contradiction(
+        lambda it: it.attempt_backoff_s >= it.generation_timeout_s,
+        "BROADCASTER_ATTEMPT_BACKOFF_S must be below BROADCASTER_GENERATION_TIMEOUT_S: "
+        "else a generation is over before its third attempt",
+    ),
+    _Contradiction(
         lambda it: it.live_ttl_s <= it.stall_timeout_s + it.lease_ttl_s,
         "BROADCASTER_LIVE_TTL_S must exceed BROADCASTER_STALL_TIMEOUT_S + BROADCASTER_LEASE_TTL_S: "
         "else the log of a lost worker expires before its end can be written",

@@ -76,14 +76,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         )
         appender = await stack.enter_async_context(Appender(connection, bounds))
         queue = Queue(connection, consumer=worker_id, max_queue=settings.max_queue)
-        policy = ClaimPolicy.of_seconds(
-            lease_ttl_s=settings.lease_ttl_s,
-            live_ttl_s=settings.live_ttl_s,
-            queue_timeout_s=settings.queue_timeout_s,
-            max_attempts=settings.max_attempts,
-            attempt_backoff_s=settings.attempt_backoff_s,
-        )
-        claims = Claims(connection, policy, owner=worker_id)
+        claims = Claims(connection, _claim_policy(settings), owner=worker_id)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         streams = Streams(connection)
         keeper = LeaseKeeper(
@@ -101,14 +94,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(providers.aclose)
         topology = create_topology(connection.address)
         control = ControlListener(connection, topology)
-        times = SweepTimes(
-            *(
-                int(each * 1000)
-                for each in (settings.queue_timeout_s, settings.stall_timeout_s, settings.generation_timeout_s)
-            )
-        )
         sweeper = Sweeper(
-            times,
+            _sweep_times(settings),
             queue=queue,
             claims=claims,
             streams=streams,
@@ -118,6 +105,21 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield engine, sweeper, topology
+
+
+def _claim_policy(settings: Settings) -> ClaimPolicy:
+    return ClaimPolicy.of_seconds(
+        lease_ttl_s=settings.lease_ttl_s,
+        live_ttl_s=settings.live_ttl_s,
+        queue_timeout_s=settings.queue_timeout_s,
+        max_attempts=settings.max_attempts,
+        attempt_backoff_s=settings.attempt_backoff_s,
+    )
+
+
+def _sweep_times(settings: Settings) -> SweepTimes:
+    times_s = (settings.queue_timeout_s, settings.stall_timeout_s, settings.generation_timeout_s)
+    return SweepTimes(*(int(each * 1000) for each in times_s))
 
 
 def create_providers(settings: Settings) -> Providers:
@@ -203,10 +205,7 @@ async def run(settings: Settings) -> None:
             for task in taking:
                 task.cancel()
             await asyncio.wait(taking)
-            drains = [runner.drain(grace_s=settings.drain_s, hurried=hurried)]
-            if engine.courier is not None:
-                drains.append(engine.courier.drain(grace_s=settings.drain_s, hurried=hurried))
-            await asyncio.gather(*drains)
+            await _drain(engine, runner, grace_s=settings.drain_s, hurried=hurried)
             for task in kept_up:
                 task.cancel()
             await asyncio.wait(kept_up)  # a renewal after the goodbye would take it back
@@ -215,6 +214,13 @@ async def run(settings: Settings) -> None:
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.say_goodbye()
     _log.info("worker_ended", worker=worker_id)
+
+
+async def _drain(engine: Engine, runner: Runner, *, grace_s: float, hurried: asyncio.Event) -> None:
+    drains = [runner.drain(grace_s=grace_s, hurried=hurried)]
+    if engine.courier is not None:
+        drains.append(engine.courier.drain(grace_s=grace_s, hurried=hurried))
+    await asyncio.gather(*drains)
 
 
 def create_runner(settings: Settings, engine: Engine) -> Runner:

@@ -26,6 +26,10 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a log that expires before its end": (
         {"LIVE_TTL_S": "30", "STALL_TIMEOUT_S": "60"}, ["LIVE_TTL_S", "STALL_TIMEOUT_S", "LEASE_TTL_S"],
     ),
+    "a back-off longer than a generation": (
+        {"ATTEMPT_BACKOFF_S": "30", "GENERATION_TIMEOUT_S": "30"},
+        ["ATTEMPT_BACKOFF_S", "GENERATION_TIMEOUT_S"],
+    ),
     "a queue longer than memory": ({"QUEUE_TIMEOUT_S": "9000", "LIVE_TTL_S": "100"}, ["QUEUE_TIMEOUT_S", "LIVE_TTL_S"]),
     "a buffer that outlives a tombstone": ({"RESEND_KEEP_S": "3600"}, ["RESEND_KEEP_S"]),
     "a heartbeat slower than clients' patience": ({"HEARTBEAT_S": "45"}, ["HEARTBEAT_S"]),

@@ -10,9 +10,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from broadcaster.cli import dead
+from broadcaster.cli.application import create_app
+from broadcaster.client import AsyncClient
 from broadcaster.testing import Exchange, Script
-from tests.faults.conftest import CI_ROUNDS
-from tests.faults.worker_moments import WHOLE, answer, attempts, events, pid_of_attempt, when
+from tests.faults.worker_moments import WHOLE, answer, attempts, events, fewer, pid_of_attempt, when
 from tests.faults.world import FaultWorld, PacedPieces, open_world
 from tests.support.valkey import ValkeyServer
 
@@ -40,7 +44,7 @@ class Poison:
 async def test_a_poisoned_generation_is_bounded_kept_as_one_dead_letter_and_requeued_by_a_command(
     tmp_path: Path, server: ValkeyServer, rounds: int
 ) -> None:
-    for n in range(max(1, rounds // CI_ROUNDS)):
+    for n in range(fewer(rounds, 1)):
         folder = tmp_path / str(n)
         folder.mkdir()
         async with open_world(
@@ -51,11 +55,12 @@ async def test_a_poisoned_generation_is_bounded_kept_as_one_dead_letter_and_requ
 
 async def poisoned(world: FaultWorld, model: str) -> None:
     await world.front_end()
-    for _ in range(MAX_ATTEMPTS + 1):
-        await world.worker()
+    await asyncio.gather(*(world.worker() for _ in range(MAX_ATTEMPTS + 1)))
     poison = Poison(world, asyncio.get_running_loop().create_future())
     world.scripted.script(model, *[Script(poison)] * MAX_ATTEMPTS, Script(PacedPieces(WHOLE, 0.0)))
-    stream = await start(world, model)
+    async with AsyncClient(world.urls[0]) as client:
+        stream = (await client.start("hi", model=model)).id
+    world.streams.append(stream)
     poison.stream.set_result(stream)
     (viewer,) = world.view(stream)
     await when(viewer, lambda viewer: attempts(viewer) == MAX_ATTEMPTS - 1, deadline_s=30)
@@ -75,12 +80,9 @@ async def poisoned(world: FaultWorld, model: str) -> None:
     assert (answer(healed), attempts(healed)) == ("the whole answer", 0)
 
 
-async def start(world: FaultWorld, model: str) -> str:
-    return await world._start(model, {})
-
-
 async def command(world: FaultWorld, *words: str) -> str:
-    """What ``broadcaster dead`` says, run as a user runs it."""
-    running = await world.stack.start("broadcaster", "dead", *words)
-    assert await asyncio.wait_for(running.process.wait(), 20) == 0, running.log.read_text()
-    return running.log.read_text()
+    """What ``broadcaster dead`` says."""
+    words = ("dead", *words, "--redis-url", world.redis.url)
+    result = await asyncio.to_thread(CliRunner().invoke, create_app([dead]), words)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout

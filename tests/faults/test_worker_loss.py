@@ -16,6 +16,7 @@ from tests.faults.worker_moments import (
     answer,
     attempts,
     events,
+    fewer,
     said,
     torn_then_whole,
     when,
@@ -34,19 +35,24 @@ SWEEP_S = 3.0
 async def test_what_a_killed_worker_ran_is_taken_over_or_ended_as_its_caller_chose_in_one_connection(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
-    """With the default lease. The workers of a wave are killed one after the other, at any moment of their leases."""
-    for wave, first in enumerate(range(0, rounds, AT_ONCE)):
+    """With the default lease; each worker is killed at another moment of it."""
+    kills = fewer(rounds, 2)
+    for wave, first in enumerate(range(0, kills, AT_ONCE)):
         folder = tmp_path / str(wave)
         folder.mkdir()
         async with open_world(folder, redis=server) as world:
-            await killed_in_mid_answer(world, min(AT_ONCE, rounds - first), figures)
+            await killed_in_mid_answer(world, min(AT_ONCE, kills - first), figures)
 
 
 async def killed_in_mid_answer(world: FaultWorld, count: int, figures: Figures) -> None:
     await world.front_end()
+    survivor = await world.worker(concurrency=2 * count)
+    fillers = [await world.converse() for _ in range(2 * count)]
+    for _, filler in fillers:
+        await filler.send_text("not a slot free")
     victims: list[tuple[Running, RecordedViewer, RecordedViewer]] = []
     for _ in range(count):
-        # Each is the only one with free slots when its generations come.
+        # It is the only one with free slots when its generations come.
         victim = await world.worker(concurrency=2)
         retried, _ = await torn_then_whole(world)
         failed, _ = await torn_then_whole(world, on_worker_loss="fail")
@@ -54,11 +60,12 @@ async def killed_in_mid_answer(world: FaultWorld, count: int, figures: Figures) 
         await when(retried_viewer, answer_begins, deadline_s=10)
         await when(failed_viewer, answer_begins, deadline_s=10)
         victims.append((victim, retried_viewer, failed_viewer))
-    survivor = await world.worker()
+    for _, filler in fillers:
+        await filler.finish()
     await asyncio.gather(*(killed(*victim, figures) for victim in victims))
     await world.settle()
     await world.check()
-    assert len(said([survivor], "attempt_started")) == count
+    assert len(said([survivor], "attempt_started")) == len(fillers) + count
 
 
 def answer_begins(viewer: RecordedViewer) -> bool:
@@ -86,11 +93,11 @@ async def killed(victim: Running, retried: RecordedViewer, failed: RecordedViewe
 async def test_with_no_worker_left_viewers_are_told_and_the_end_is_in_the_log(
     tmp_path: Path, rounds: int, figures: Figures
 ) -> None:
-    for first in range(0, rounds, AT_ONCE):
+    systems = fewer(rounds, 1)
+    for first in range(0, systems, AT_ONCE):
         with ExitStack() as servers:
-            some = [
-                in_a_system_of_its_own(tmp_path / str(n), servers) for n in range(first, min(rounds, first + AT_ONCE))
-            ]
+            folders = [tmp_path / str(n) for n in range(first, min(systems, first + AT_ONCE))]
+            some = [in_a_system_of_its_own(folder, servers) for folder in folders]
             await asyncio.gather(*(left_alone(folder, server, figures) for folder, server in some))
 
 
@@ -104,7 +111,7 @@ def in_a_system_of_its_own(folder: Path, servers: ExitStack) -> tuple[Path, Valk
 async def left_alone(folder: Path, server: ValkeyServer, figures: Figures) -> None:
     async with open_world(folder, redis=server, stall_timeout_s=STALL_S) as world:
         await world.front_end()
-        worker = await world.worker()
+        worker = await world.worker(concurrency=1)
         stream, _ = await torn_then_whole(world)
         queued = await world.start("never", every_s=60)
         (viewer,), (waiting,) = world.view(stream), world.view(queued)

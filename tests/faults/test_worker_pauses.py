@@ -8,24 +8,30 @@ import signal
 import time
 from pathlib import Path
 
+from broadcaster.client import AsyncClient
+from broadcaster.testing import Script
 from tests.faults.blocked_worker import BLOCK_VARIABLE
 from tests.faults.conftest import CI_ROUNDS
 from tests.faults.worker_moments import answer, attempts, said, torn_then_whole, when, worker_of
-from tests.faults.world import FaultWorld, open_world
+from tests.faults.world import FaultWorld, PacedPieces, open_world
 from tests.support.valkey import ValkeyServer
 
 LIVE = 200
 
 
-async def test_a_redis_stopped_for_two_leases_costs_none_of_200_live_generations_an_attempt(
+async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_when_redis_stands_still_for_two(
     tmp_path: Path, server: ValkeyServer, rounds: int
 ) -> None:
     lease_s, pauses = 2.0, max(1, rounds // CI_ROUNDS)
-    words = [f"word{n} " for n in range(12 * pauses)]
+    words = [f"word{n} " for n in range(int(10 * lease_s) + 10 * (pauses - 1))]
     async with open_world(tmp_path, redis=server, lease_ttl_s=lease_s) as world:
         await world.front_end()
         workers = [await world.worker(), await world.worker()]
-        streams = await asyncio.gather(*(world.start(*words, every_s=1.0) for _ in range(LIVE)))
+        world.scripted.script("claude-paced", Script(PacedPieces(words, 1.0)))
+        async with AsyncClient(world.urls[0]) as client:
+            started = await asyncio.gather(*(client.start(f"hi {n}", model="claude-paced") for n in range(LIVE)))
+        streams = [each.id for each in started]
+        world.streams += streams
         viewers = [viewer for stream in streams[::10] for viewer in world.view(stream)]
         await asyncio.gather(*(world.until_text(stream, "word0") for stream in streams))
         for _ in range(pauses):
@@ -77,22 +83,6 @@ async def paused_past_its_lease(world: FaultWorld, *, first_words: str) -> None:
     await request.wait_disconnected(10)
     assert (answer(viewer), attempts(viewer), viewer.connections) == ("the whole answer", 1, 1)
     assert "zombie" not in viewer.text
-
-
-async def test_a_live_generation_of_ten_lease_lengths_is_started_once(tmp_path: Path, server: ValkeyServer) -> None:
-    async with open_world(tmp_path, redis=server, lease_ttl_s=1) as world:
-        await world.front_end()
-        for _ in range(2):
-            await world.worker()
-        silent, conversation = await torn_then_whole(world)
-        talking = await world.start(*(f"word{n} " for n in range(20)), every_s=0.5)
-        viewers = [*world.view(talking), *world.view(silent)]
-        await when(viewers[0], lambda viewer: viewer.is_over.is_set(), deadline_s=20)
-        await conversation.finish()
-        await world.settle()
-        await world.check()
-        assert len(world.scripted.requests) == 2
-        assert [attempts(viewer) for viewer in viewers] == [0, 0]
 
 
 async def test_a_blocked_event_loop_is_told_with_its_stack_while_it_lasts_and_before_it_costs_the_lease(
