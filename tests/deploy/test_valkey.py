@@ -23,6 +23,7 @@ LOGIN = f"AUTH broadcaster {FILLED_IN}"
 # What redis-py calls otherwise than Redis, or Redis in two words.
 COMMANDS = {
     "client_id": "client|id",
+    "delete": "del",
     "config_get": "config|get",
     "script_load": "script|load",
     "xgroup_create": "xgroup|create",
