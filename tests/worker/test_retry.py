@@ -395,6 +395,13 @@ async def test_when_every_key_rests_another_target_is_asked_first_as_long_as_the
         ]
 
 
+async def test_keys_that_rest_for_no_time_are_not_asked_for_ever(three_keys: tuple[str, ...]):
+    async with opened(keys=three_keys) as world:
+        world.servers[0].script(MODEL, Script(Refuse(429, headers={"retry-after": "0"})))
+        assert text_of(await world.run()) == "Hello world"
+        assert world.asked == [1 + QUICK.retries + len(three_keys) - 1, 1]
+
+
 async def test_a_provider_with_one_key_is_asked_with_it_whatever_happened():
     async with opened(count=1) as world:
         world.servers[0].script(MODEL, Script(Refuse(401)), GOOD)
