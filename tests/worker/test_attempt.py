@@ -250,6 +250,8 @@ async def test_the_deadline_ends_a_pause(connection: LogConnection, provider: Ha
         assert last.code in ("generation_timeout", "provider_overloaded")  # its tries may be over sooner
 
 
+# Over at once: it asks for more than a retry may wait.
+LATE = ProviderFailed("no", reason="provider_rate_limited", retryable=True, retry_after_s=60)
 CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
 
 
@@ -259,7 +261,7 @@ CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
         ("retry", HALF, CUT, AttemptEnd.AGAIN),
         ("fail", HALF, CUT, AttemptEnd.OVER),
         ("retry", HALF, ProviderFailed("no", reason="provider_bad_request"), AttemptEnd.OVER),
-        ("retry", [], ProviderFailed("no", reason="provider_auth"), AttemptEnd.OVER),
+        ("retry", [], LATE, AttemptEnd.OVER),
     ],
     ids=["wanted", "not wanted", "for good", "nothing seen"],
 )

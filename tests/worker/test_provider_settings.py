@@ -191,6 +191,6 @@ async def test_our_own_provider_brings_the_key_that_it_was_given_for_the_call(mo
         providers = create_providers(settings)
         answer = Answer(request_for("m"), providers, bounds=RetryBounds(0, 1), deadline=inf, name="gen_1")
         for each in (answer, Answer(request_for("m"), providers, bounds=RetryBounds(0, 1), deadline=inf, name="gen_2")):
-            await each.run(list)
+            await each.run(lambda events: None)
         await providers.aclose()
         assert [request.headers["authorization"] for request in server.requests] == ["Bearer key-A_1", "Bearer key-A_2"]
