@@ -48,6 +48,13 @@ async def test_calls_go_to_the_key_with_the_fewest_of_them():
     assert busy.running == 0
 
 
+async def test_a_busy_key_is_passed_over_even_if_the_others_were_taken_later():
+    keys = three()
+    with keys.taken() as busy:
+        assert [take(keys).variable for _ in range(4)] == ["B", "C", "B", "C"]
+    assert busy.variable == "A"
+
+
 async def test_of_equally_busy_keys_the_one_that_rested_longest_is_taken():
     keys = three()
     assert [take(keys).variable for _ in range(5)] == ["A", "B", "C", "A", "B"]

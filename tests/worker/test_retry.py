@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from broadcaster.core import events as ev
 from broadcaster.core.retrying import RetryBounds
-from broadcaster.core.routing import Routes
-from broadcaster.errors import ProviderFailed, UnknownModel
-from broadcaster.settings import ProviderSpec
+from broadcaster.errors import UnknownModel
 from broadcaster.testing import Answer as Refuse
 from broadcaster.testing import (
     BadJson,
@@ -24,80 +19,14 @@ from broadcaster.testing import (
     Headers,
     Reset,
     Script,
-    ScriptedProvider,
     Send,
     Step,
     Wait,
     wire,
 )
-from tests.worker.provider_support import CHAT, WIRES, Wire, on_every_wire, request_for, text_of
-from worker.providers.registry import Providers, default_factories
-from worker.retry import HELD_MOST, Answer
-
-MODEL = "claude-x"
-QUICK = RetryBounds(retries=2, cap_s=0.01)
-SETTINGS_WIRE = {"anthropic": "anthropic", "chat": "openai", "responses": "openai-responses"}
-KEYS = {"KEY_A": "sk-a-0123456789", "KEY_B": "sk-b-0123456789", "KEY_C": "sk-c-0123456789"}
-GOOD = Script.of_text("Hello ", "world")
-
-
-class World:
-    """Providers ``one``, ``two``, … on a wire, each a server of its own; the route asks them in this order."""
-
-    def __init__(self, on: Wire, servers: list[ScriptedProvider], providers: Providers) -> None:
-        self.on, self.servers, self.providers = on, servers, providers
-        self.given: list[ev.Event] = []
-
-    @property
-    def asked(self) -> list[int]:
-        """How often each server was."""
-        return [len(server.requests) for server in self.servers]
-
-    def answer(self, *, bounds: RetryBounds = QUICK, left_s: float = 60, model: str = MODEL) -> Answer:
-        deadline = asyncio.get_running_loop().time() + left_s
-        return Answer(request_for(model), self.providers, bounds=bounds, deadline=deadline, name="gen_1")
-
-    async def run(self, **how: Any) -> list[ev.Event]:
-        """All events of one answer."""
-        answer = self.answer(**how)
-        async with asyncio.timeout(10):
-            last = await answer.run(self._give)
-        return [*self.given, *last]
-
-    async def fail(self, **how: Any) -> ProviderFailed:
-        with pytest.raises(ProviderFailed) as caught:
-            await self.run(**how)
-        return caught.value
-
-    def _give(self, events: Iterable[ev.Event]) -> None:
-        self.given += events
-
-
-@asynccontextmanager
-async def opened(
-    on: Wire = CHAT, count: int = 2, *, targets: list[str] | None = None, keys: tuple[str, ...] = (), **settings: Any
-) -> AsyncIterator[World]:
-    names = ("one", "two", "three")[:count]
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(ScriptedProvider(default=GOOD)) for _ in names]
-        specs = {
-            name: ProviderSpec.model_validate(
-                {"wire": SETTINGS_WIRE[on.name], "base_url": server.base_url + on.prefix, "api_key_envs": keys}
-            )
-            for name, server in zip(names, servers, strict=True)
-        }
-        providers = Providers(
-            Routes({"claude*": targets or list(names)}),
-            default_factories(max_connections=10, **{"read_timeout_s": 5.0, **settings}, specs=specs),
-            key_variables={name: spec.key_variables for name, spec in specs.items() if spec.key_variables},
-        )
-        stack.push_async_callback(providers.aclose)
-        yield World(on, servers, providers)
-
-
-def signature(events: list[ev.Event]) -> dict[str, Any] | None:
-    assert isinstance(events[-1], ev.Finish)
-    return (events[-1].provider_metadata or {}).get(ev.ANSWERED_BY)
+from tests.worker.provider_support import CHAT, WIRES, Wire, on_every_wire, text_of
+from tests.worker.retry_support import GOOD, MODEL, opened, signature
+from worker.retry import HELD_MOST
 
 
 def count_of(events: list[ev.Event], kind: type) -> int:
@@ -337,82 +266,6 @@ async def test_cancelling_ends_a_pause_at_once():
         assert running.cancelled()
         assert asyncio.get_running_loop().time() - stopped_at < 0.1
         assert world.asked == [1, 0]
-
-
-# --------------------------------------------------------------------------------------------------------------- keys
-
-
-@pytest.fixture
-def three_keys(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    return tuple(KEYS)
-
-
-def keys_seen(server: ScriptedProvider) -> list[str]:
-    bearers = [request.headers["authorization"].removeprefix("Bearer ") for request in server.requests]
-    return [name for bearer in bearers for name, value in KEYS.items() if value == bearer]
-
-
-@on_every_wire
-async def test_answers_are_spread_over_the_keys(on: Wire, three_keys: tuple[str, ...]):
-    async with opened(on, 1, keys=three_keys) as world:
-        world.servers[0].script(MODEL, Script(Hang()))
-        running = [asyncio.create_task(world.run()) for _ in range(6)]
-        await world.servers[0].wait_requests(6)
-        assert sorted(keys_seen(world.servers[0])) == sorted([*KEYS, *KEYS])
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running)
-
-
-@on_every_wire
-@pytest.mark.parametrize("status", [401, 403, 429])
-async def test_trouble_with_a_key_is_trouble_with_that_key_alone(on: Wire, status: int, three_keys: tuple[str, ...]):
-    async with opened(on, keys=three_keys) as world:
-        refusal = Script(Refuse(status, headers={"retry-after": "600"}))
-        world.servers[0].script(MODEL, refusal, refusal, GOOD)
-        assert text_of(await world.run()) == "Hello world"
-        assert keys_seen(world.servers[0]) == ["KEY_A", "KEY_B", "KEY_C"]
-        await world.run()  # and the next answer knows
-        assert keys_seen(world.servers[0])[3:] == ["KEY_C"]
-        assert world.asked == [4, 0]
-
-
-async def test_when_every_key_rests_another_target_is_asked_first_as_long_as_there_is_one(
-    three_keys: tuple[str, ...],
-):
-    async with opened(keys=three_keys) as world:
-        world.servers[0].script(MODEL, Script(Refuse(429, headers={"retry-after": "600"})))
-        first = await world.run(bounds=RetryBounds(retries=2, cap_s=20))
-        assert world.asked == [3, 1]
-        world.given.clear()
-        second = await world.run()
-        assert world.asked == [3, 2]
-        assert [signature(each) for each in (first, second)] == [
-            {"provider": "two", "model": MODEL, "tries": 4},
-            {"provider": "two", "model": MODEL, "tries": 1},
-        ]
-
-
-async def test_a_provider_with_one_key_is_asked_with_it_whatever_happened():
-    async with opened(count=1) as world:
-        world.servers[0].script(MODEL, Script(Refuse(401)), GOOD)
-        assert (await world.fail()).reason == "provider_auth"
-        assert text_of(await world.run()) == "Hello world"
-
-
-@on_every_wire
-async def test_no_key_is_in_a_log_an_error_or_an_event(on: Wire, three_keys: tuple[str, ...]):
-    async with opened(on, keys=three_keys) as world:
-        told = "bad key " + " ".join(KEYS.values())
-        world.servers[0].script(MODEL, Script(Refuse(401, message=told)), Script(Refuse(429, message=told)))
-        world.servers[1].script(MODEL, Script(Refuse(400, message=told)))
-        with capture_logs() as logs:
-            failure = await world.fail()
-        assert [each["event"] for each in logs if each["event"].startswith("provider_")]
-        for value in KEYS.values():
-            assert value not in f"{logs} {failure} {failure.detail} {world.given}"
 
 
 async def test_every_try_is_in_the_log():
