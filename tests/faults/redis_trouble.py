@@ -40,9 +40,16 @@ class Talk:
     starts: int = 0
     is_silent: bool = False
     words: int = 1  # said at once
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)  # all said, or hung up on
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, exchange: Exchange) -> None:
+        try:
+            await self._talk(exchange)
+        finally:
+            self.is_over.set()
+
+    async def _talk(self, exchange: Exchange) -> None:
         composer = exchange.wire.compose(exchange.model)
         self.starts += 1
         self.said = 0
