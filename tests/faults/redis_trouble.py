@@ -39,7 +39,7 @@ class Talk:
     said: int = 0
     starts: int = 0
     is_silent: bool = False
-    words: int = 1  # said at once
+    burst: int = 0  # words to be said at once
     is_over: asyncio.Event = field(default_factory=asyncio.Event)  # all said, or hung up on
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,7 +55,8 @@ class Talk:
         self.said = 0
         while not self._ending.is_set():
             if not self.is_silent:
-                for _ in range(self.words):
+                burst, self.burst = max(1, self.burst), 0
+                for _ in range(burst):
                     await exchange.send_events(*composer.text(word(self.said + 1)))
                     self.said += 1
             try:

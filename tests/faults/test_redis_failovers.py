@@ -93,7 +93,7 @@ async def open_pair() -> AsyncIterator[Pair]:
             for server in servers:
                 server.start()
             async with open_relay(servers[0].url) as relay:
-                yield Pair(*servers, relay)
+                yield Pair(servers[0], servers[1], relay)
         finally:
             for server in servers:
                 server.stop()

@@ -5,7 +5,6 @@ Each fault is one of a list, caused in turn while three answers run under viewer
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import Final
@@ -17,12 +16,12 @@ from tests.faults.redis_trouble import (
     Answer,
     begin,
     judge,
-    mark,
     open_system,
     repaired,
     say_more,
     tellings,
     until,
+    until_so,
 )
 from tests.faults.world import FaultWorld
 from tests.support.valkey import ValkeyServer
@@ -56,15 +55,26 @@ async def subscribers_killed(world: FaultWorld, relay: RedisRelay, answers: list
 
 
 async def output_buffer_overrun(world: FaultWorld, relay: RedisRelay, answers: list[Answer], figures: Figures) -> None:
-    """The server cuts subscribers whose socket does not take what it has for them."""
+    """The server cuts every subscriber that has not taken at once what it has for it."""
     redis = world.connection.redis
-    before = await redis.config_get("client-output-buffer-limit")
+    subscribers = await subscriber_ids(world)
+    limit = str((await redis.config_get("client-output-buffer-limit"))["client-output-buffer-limit"])
     await redis.config_set("client-output-buffer-limit", "pubsub 1 1 0")
-    answers[0].talk.words = BURST
-    await say_more(answers, BURST)
-    answers[0].talk.words = 1
-    await redis.config_set("client-output-buffer-limit", before["client-output-buffer-limit"])
+    answers[0].talk.burst = BURST
+    await say_more(answers[:1], BURST)
+
+    async def are_replaced() -> bool:
+        return not subscribers & await subscriber_ids(world)
+
+    await until_so(are_replaced, REPAIR_S)
+    await redis.config_set("client-output-buffer-limit", limit)
     figures.add("repair after a subscriber's output buffer overran", await repaired(answers), "s")
+
+
+async def subscriber_ids(world: FaultWorld) -> set[bytes]:
+    clients = await world.connection.redis.execute_command("CLIENT", "LIST", "TYPE", "pubsub")
+    listed = clients if isinstance(clients, list) else []
+    return {each["id"] for each in listed}
 
 
 async def last_message_lost(world: FaultWorld, relay: RedisRelay, answers: list[Answer], figures: Figures) -> None:
@@ -93,13 +103,13 @@ async def evicted(world: FaultWorld, answers: list[Answer], key: str, figures: F
     ending.talk.finish()
     await say_more(answers)
     await repaired(answers)
-    async with asyncio.timeout(REPAIR_S):
-        while not await world.connection.redis.exists(*(names.log(each.stream) for each in answers)) == len(answers):
-            await asyncio.sleep(0.02)
-        while not await world.connection.redis.exists(*(names.meta(each.stream) for each in answers)) == len(answers):
-            await asyncio.sleep(0.02)
-        while not await world.connection.redis.exists(names.lease(going_on.stream), names.lease(silent.stream)) == 2:
-            await asyncio.sleep(0.02)
+    streams = [each.stream for each in answers]
+    due = [*map(names.log, streams), *map(names.meta, streams), names.lease(going_on.stream), names.lease(silent.stream)]
+
+    async def are_there() -> bool:
+        return int(await world.connection.redis.exists(*due)) == len(due)
+
+    await until_so(are_there, REPAIR_S)
     figures.add(f"all there again after an evicted {key}", time.monotonic() - began, "s")
     assert [each.talk.starts for each in answers] == [1] * 3
     assert "hub.gap" not in tellings(answers)

@@ -15,6 +15,7 @@ from typing import Final
 
 from broadcaster.client import AsyncClient
 from broadcaster.testing import Script
+from tests.faults.conftest import CI_ROUNDS
 from tests.faults.figures import Figures
 from tests.faults.http_post import post
 from tests.faults.redis_trouble import (
@@ -40,7 +41,7 @@ async def test_a_redis_that_stands_still_for_two_leases_costs_no_attempt_and_no_
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     async with open_system(tmp_path, server, redis_timeout_s=REDIS_TIMEOUT_S) as world:
-        for _ in range(rounds):
+        for _ in range(rounds if rounds > CI_ROUNDS else 1):  # each silence takes seconds
             for silence in (stopped, paused_for_writes, paused_for_all):
                 answers = await begin(world, 3)
                 answers[2].talk.is_silent = True
@@ -168,7 +169,7 @@ async def test_a_buffer_that_redis_outlasts_ends_the_answer_with_stream_full_and
     async with open_system(tmp_path, server, workers=1, max_bytes=200_000) as world:
         (answer,) = await begin(world, 1)
         server.pause()
-        answer.talk.words = 500
+        answer.talk.burst = 50_000
         await until(lambda: answer.talk.is_over.is_set(), 20)  # its provider was hung up on
         size = resident_bytes(world.workers[0].pid)
         began = time.monotonic()
