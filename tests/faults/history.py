@@ -5,20 +5,22 @@ the system: pure, in time linear in what was recorded.
 
 | Rule | Broken when |
 |---|---|
-| ``sorted`` | a seq at or below the last one comes again without a gap ``rewound`` or ``reset`` that voided it; an epoch falls |
+| ``sorted`` | a seq comes at or below the last one, and no gap ``rewound`` or ``reset`` voided it; an epoch falls |
 | ``no_double`` | the same, with the very id that the viewer holds |
-| ``dense_or_declared`` | a seq is missing untold; or a gap does not name what is missing, or names what the log has |
-| ``acked_delivered_or_declared`` | an acknowledged event is not in the log, or a whole viewer neither got it nor was told |
+| ``dense_or_declared`` | a seq is missing untold; a gap does not name what is missing, or names what the log has |
+| ``acked_delivered_or_declared`` | an acknowledged event is not in the log; a whole viewer has not got it, untold |
 | ``one_terminal`` | the log has none, two, or one that is not its last entry; a viewer gets something after one |
-| ``no_torn_clean_end`` | a response ends properly without terminal and without ``hub.bye``; or an EventSource would die of it |
+| ``no_torn_clean_end`` | a response ends properly without terminal and ``hub.bye``; or an EventSource would die of it |
 | ``log_is_dense`` | the log's seqs have a hole, or an epoch falls |
-| ``viewer_equals_log`` | what a whole viewer holds, rewinds folded, is not what the log holds |
+| ``viewer_equals_log`` | what a viewer holds, rewinds folded, is not what the log holds; an id comes with other bytes |
 
 What a rewind voids, delivery may write again: from the declared cursor on, the same ids or those of a newer epoch. A
-viewer is *whole* when it got the terminal event or a 204. What was acknowledged stays: Redis may lose it, but then its
-worker sends it again under the same id. Only where the losses were caused on purpose, and nobody was left to send it
-again, is the history ``is_lossy``: then a newer epoch in the log at or before that place answers for it, and an older
-one may come back after a rewind.
+viewer is *whole* when it got the terminal event or a 204; whole viewers hold all of the log, the others a beginning.
+
+What was acknowledged stays: Redis may lose it, but then its worker sends it again under the same id. Only where such
+losses were caused on purpose, and nobody was left to send it again, is the history ``is_lossy``. Then a newer epoch in
+the log at or before that place answers for it; an older one may come back after a rewind; and a viewer that is not
+whole may hold what the log has no more.
 """
 
 from __future__ import annotations
@@ -134,15 +136,13 @@ def check(history: History) -> list[Violation]:
         log = logs.setdefault(stream, _LogView(()))
         found += [Violation(rule, stream, None, text) for rule, text in log.violations()]
     voided: dict[str, list[tuple[int, int]]] = {}
-    judged: list[tuple[str, _Reading]] = []
     for name, trace in history.viewers.items():
-        reading = _Reading(logs[trace.stream], is_lossy=history.is_lossy)
+        reading = _Reading(logs[trace.stream], acked.get(trace.stream, {}), is_lossy=history.is_lossy)
         for happening in trace.happenings:
             reading.take(happening)
-        reading.close(acked.get(trace.stream, {}))
+        reading.close()
         found += [Violation(rule, trace.stream, name, text) for rule, text in reading.found]
         voided.setdefault(trace.stream, []).extend(reading.voided)
-        judged.append((name, reading))
     for stream, events in acked.items():
         told = _Ranges(voided.get(stream, ()))
         found += [
@@ -227,7 +227,9 @@ class _LogView:
         return may_be_replaced and self.is_replaced(cursor)
 
     def is_replaced(self, cursor: Cursor) -> bool:
-        """Whether a newer epoch begins at or before this place."""
+        """Whether a newer epoch begins at or before this place; before a trimmed log's first entry, who knows."""
+        if cursor.seq < self.first_seq:
+            return True
         newer = bisect_right(self._runs, cursor.epoch, key=lambda entry: entry.epoch)
         return newer < len(self._runs) and self._runs[newer].seq <= cursor.seq
 
@@ -235,10 +237,11 @@ class _LogView:
 class _Reading:
     """One viewer's trace, read once from its first happening to its last."""
 
-    def __init__(self, log: _LogView, *, is_lossy: bool) -> None:
+    def __init__(self, log: _LogView, acked: Mapping[Cursor, bytes], *, is_lossy: bool) -> None:
         self.found: list[tuple[Rule, str]] = []
         self.voided: list[tuple[int, int]] = []
         self._log = log
+        self._acked = acked
         self._is_lossy = is_lossy
         self._begin: Cursor | None = None  # where it joined; None: nothing happened yet
         self._last = START
@@ -266,11 +269,12 @@ class _Reading:
                 if how == "clean" and not self._has_ended and not self._bye:
                     self._break("no_torn_clean_end", f"ended properly at {self._last} without terminal or hub.bye")
 
-    def close(self, acked: Mapping[Cursor, bytes]) -> None:
-        """Nothing more happens: compare with the log what a whole viewer holds, and with what was acknowledged."""
-        if self._is_whole:
+    def close(self) -> None:
+        """Nothing more happens: compare what the viewer holds with the log, and with what was acknowledged."""
+        if self._is_whole or not self._is_lossy:
             self._compare_log()
-            self._compare_acked(acked)
+        if self._is_whole:
+            self._compare_acked()
 
     def _break(self, rule: Rule, text: str) -> None:
         self.found.append((rule, text))
@@ -311,6 +315,8 @@ class _Reading:
         self._last = cursor
         self._held[cursor.seq] = (cursor, data)
         self._ever[cursor] = data
+        if self._acked.get(cursor, data) != data:
+            self._break("viewer_equals_log", f"{cursor} came with {data!r}, not with what was acknowledged")
         if is_terminal(data):
             self._has_ended = self._is_whole = True
 
@@ -358,6 +364,7 @@ class _Reading:
                 self._missing.append((first, at.seq))
                 break
         self._last = at
+        self._begin = min(self._begin or START, at, key=lambda cursor: cursor.seq)
 
     def _compare_log(self) -> None:
         begin = self._begin or START
@@ -368,17 +375,17 @@ class _Reading:
                 self._break("viewer_equals_log", f"it holds {held[0]} with {held[1]!r}, the log {entry}")
             elif held is None and entry.seq in missing:
                 self._break("dense_or_declared", f"{entry.cursor} was told to be gone and is in the log")
-            elif held is None and entry.seq > begin.seq:
+            elif held is None and self._is_whole and entry.seq > begin.seq:
                 self._break("viewer_equals_log", f"{entry.cursor} is in the log; the viewer does not hold it")
         end = self._log.entries[-1].seq if self._log.entries else 0
         beyond = next(reversed(self._held), 0)
         if beyond > end:
             self._break("viewer_equals_log", f"it holds {self._held[beyond][0]}, beyond the log's end")
 
-    def _compare_acked(self, acked: Mapping[Cursor, bytes]) -> None:
+    def _compare_acked(self) -> None:
         begin = self._begin or START
         told = _Ranges(self._told)
-        for cursor, event in acked.items():
+        for cursor, event in self._acked.items():
             if cursor.seq <= begin.seq or self._ever.get(cursor) == event or cursor.seq in told:
                 continue
             if not (self._is_lossy and self._log.is_replaced(cursor)):

@@ -1,4 +1,6 @@
-"""The real worker, with a journal of every append that the log acknowledged: ``python -m tests.faults.recorded_worker``.
+"""The real worker, with a journal of every append that the log acknowledged.
+
+    python -m tests.faults.recorded_worker
 
 Before the worker does anything else with an answer, the events it confirms go as one line to the file that
 ``FAULTS_JOURNAL`` names, by one ``write`` of a descriptor opened to append: several workers share it, and SIGKILL loses
@@ -9,9 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from broadcaster.core.batching import Answer, Batch, Code
 from broadcaster.log.writer import StreamWriter
@@ -21,10 +22,17 @@ from worker import main, runner
 JOURNAL_VARIABLE: Final = "FAULTS_JOURNAL"
 
 
-class RecordedWriter(StreamWriter):
-    """A writer that tells what the log acknowledged; ``on_acked`` is set by whoever starts the process."""
+class Noter(Protocol):
+    """Who is told of acknowledged appends."""
 
-    on_acked: Callable[[Acked], None] = lambda acked: None
+    def note(self, acked: Acked) -> None:
+        """Take it, before anything else happens."""
+
+
+class RecordedWriter(StreamWriter):
+    """A writer that tells its ``journal`` what the log acknowledged; whoever starts it sets that."""
+
+    journal: Noter
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -38,8 +46,7 @@ class RecordedWriter(StreamWriter):
 
     def answered(self, answer: Answer) -> None:
         if self._taken is not None and self._taken.events and answer.code in (Code.APPENDED, Code.DUPLICATE):
-            acked = Acked(self.stream_id, self.epoch, self._taken.first_seq, tuple(self._taken.events))
-            type(self).on_acked(acked)
+            self.journal.note(Acked(self.stream_id, self.epoch, self._taken.first_seq, tuple(self._taken.events)))
         super().answered(answer)
 
 
@@ -65,7 +72,7 @@ def read_journal(path: Path) -> list[Acked]:
 
 def run() -> None:
     """Run the worker with recording writers. Its composition root knows writers by the runner's name for them."""
-    RecordedWriter.on_acked = Journal(Path(os.environ[JOURNAL_VARIABLE])).note
+    RecordedWriter.journal = Journal(Path(os.environ[JOURNAL_VARIABLE]))
     vars(runner)["StreamWriter"] = RecordedWriter
     main.main()
 

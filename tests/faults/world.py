@@ -149,6 +149,8 @@ class FaultWorld:
                         await asyncio.sleep(_POLL_S)
                 for task in self._watching.values():
                     await asyncio.wait({task})
+                    if not task.cancelled():
+                        task.result()
         except TimeoutError:
             open_streams = [stream for stream in self.streams if not await self._is_over(stream)]
             waiting = [name for name, task in self._watching.items() if not task.done()]

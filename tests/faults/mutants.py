@@ -1,0 +1,146 @@
+"""Take each guard away in turn, and see which test turns red: ``python -m tests.faults.mutants [WORDS] [--at-once N]``.
+
+The checkout's packages and tests are copied into a folder, the one text is replaced there, and the mutant's tests run
+in it until the first red one, whose name is printed. A mutant that no test notices survives, and the exit code is 1:
+its guard could be lost by an edit, unseen. ``WORDS``: only mutants whose file or name holds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[2]
+COPIED: Final = ("broadcaster", "worker", "tests", "examples", "pyproject.toml", "README.md")
+LIMIT_S: Final = 300
+_RED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Mutant(NamedTuple):
+    """A guard taken away: ``old`` in ``file`` becomes ``new``, and one of ``tests`` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant: the test that turned red, or why none is named."""
+
+    mutant: Mutant
+    red: str | None
+    told: str
+    took_s: float
+
+
+def read_mutants() -> list[Mutant]:
+    """The table, mutants.toml."""
+    table = tomllib.loads(Path(__file__).with_name("mutants.toml").read_text("utf-8"))
+    return [
+        Mutant(guard["name"], group["file"], guard["old"], guard["new"], tuple(group["tests"]))
+        for group in table["group"]
+        for guard in group["guard"]
+    ]
+
+
+def mutated(mutant: Mutant, root: Path = ROOT) -> str:
+    """The file's text without the guard. Raises ValueError unless the old text is there exactly once."""
+    text = (root / mutant.file).read_text("utf-8")
+    if (times := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.file}, {mutant.name}: its text is there {times} times: {mutant.old!r}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """pytest's exit code and output, in a copy of the checkout."""
+    # Seeds and examples are those of CI; what one mutant found must not help the next.
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*command, *tests],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {LIMIT_S} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def copy_checkout(folder: Path) -> None:
+    """What tests need, without what they leave behind."""
+    leave = shutil.ignore_patterns("__pycache__", ".hypothesis", "*.egg-info")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=leave)
+        else:
+            shutil.copy(source, folder / name)
+
+
+def judge(mutant: Mutant) -> Verdict:
+    """Run the mutant's tests without its guard."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bc-mutant-") as name:
+        folder = Path(name)
+        copy_checkout(folder)
+        (folder / mutant.file).write_text(mutated(mutant), "utf-8")
+        code, output = run_tests(folder, mutant.tests)
+    red = _RED.search(output)
+    told = "" if red or code == 0 else f"pytest ended with {code}: {output[-300:]}"
+    return Verdict(mutant, red[1] if red else None, told, time.monotonic() - began)
+
+
+def tests_are_green(mutants: Sequence[Mutant]) -> bool:
+    """Whether the tests pass with every guard in place: else a red one would say nothing."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    with tempfile.TemporaryDirectory(prefix="bc-mutant-") as name:
+        copy_checkout(Path(name))
+        code, output = run_tests(Path(name), tests)
+    if code:
+        print(output[-2000:])
+    return code == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Judge all that were asked for; 1 when one survives."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants")
+    parser.add_argument("words", nargs="*", help="only mutants whose file or name holds one of these")
+    parser.add_argument("--at-once", type=int, default=2)
+    given = parser.parse_args(arguments)
+    chosen = [
+        mutant
+        for mutant in read_mutants()
+        if not given.words or any(word in f"{mutant.file} {mutant.name}" for word in given.words)
+    ]
+    if not tests_are_green(chosen):
+        print("the tests are red with every guard in place")
+        return 1
+    survivors = 0
+    with ThreadPoolExecutor(given.at_once) as pool:
+        for mutant, red, told, took_s in pool.map(judge, chosen):
+            survivors += red is None
+            print(f"{took_s:6.1f} s  {Path(mutant.file).name}: {mutant.name}: {red or told or 'SURVIVES'}", flush=True)
+    print(f"{len(chosen)} mutants, {survivors} not caught by name")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
