@@ -5,9 +5,9 @@ a failover or a pause every lease looks lapsed although its worker lives (protoc
 process was the one that stood still.
 
 A probe on one connection of its own, never retried: a lost connection, a late answer or a late turn of our own loop is
-a break. ``breaks`` counts them, so that writers can verify their tails after each. The probe is a write, as a renewal is:
-a Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases lapse. It
-removes a key that is never there, which a full Redis does as well.
+a break. ``breaks`` counts them, so that writers can verify their tails after each. The probe is a write, as a renewal
+is: a Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases
+lapse. It removes a key that is never there, which a full Redis does as well.
 
 What is no break for a worker's lease may cost a shorter one of a feed. So silences between two answers are remembered
 by their magnitude, and a lease has been answered for when none of them was as long as half of it: whoever renews every

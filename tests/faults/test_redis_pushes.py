@@ -104,7 +104,12 @@ async def evicted(world: FaultWorld, answers: list[Answer], key: str, figures: F
     await say_more(answers)
     await repaired(answers)
     streams = [each.stream for each in answers]
-    due = [*map(names.log, streams), *map(names.meta, streams), names.lease(going_on.stream), names.lease(silent.stream)]
+    due = [
+        *map(names.log, streams),
+        *map(names.meta, streams),
+        names.lease(going_on.stream),
+        names.lease(silent.stream),
+    ]
 
     async def are_there() -> bool:
         return int(await world.connection.redis.exists(*due)) == len(due)

@@ -145,10 +145,10 @@ async def test_a_redis_that_is_away_is_said_to_who_asks_and_to_who_watches(
                 refused = await post(world.urls[0], path, body)
                 assert (refused.status, "retry-after" in refused.headers) == (503, True), path
                 assert b"log_unavailable" in refused.body, path
-            late = world.view(answer.stream)[0]
             since = mark([answer])[0]
-            await until(lambda: all("hub.stalled" in names(answer, number, since[number]) for number in range(3)), 10)
-            await until(lambda: late.connections > 0, 15)
+            late = world.view(answer.stream)[0]
+            await are_told(answer, since)
+            await until(lambda late=late: late.connections > 0, 15)  # type: ignore[misc]
             assert "hub.bye" in late.notices or "hub.stalled" in late.notices
             await asyncio.to_thread(server.start) if silence == "killed" else server.resume()
             answer.viewers.append(late)
@@ -158,9 +158,16 @@ async def test_a_redis_that_is_away_is_said_to_who_asks_and_to_who_watches(
         await judge(world, figures, [answer])
 
 
-def names(answer: Answer, number: int, since: int) -> list[str]:
-    """Notices of one viewer after its first ``since`` happenings."""
-    return [getattr(each, "name", "") for each in answer.viewers[number].trace.happenings[since:]]
+async def are_told(answer: Answer, since: list[int]) -> None:
+    """Until every viewer that was there has heard that Redis is away."""
+
+    def is_so() -> bool:
+        rows = zip(answer.viewers, since, strict=True)
+        return all(
+            "hub.stalled" in [getattr(each, "name", "") for each in viewer.trace.happenings[at:]] for viewer, at in rows
+        )
+
+    await until(is_so)
 
 
 async def test_a_buffer_that_redis_outlasts_ends_the_answer_with_stream_full_and_grows_no_more(
