@@ -16,7 +16,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
@@ -43,6 +43,14 @@ class Held:
 
     writer: StreamWriter
     job: Job
+
+
+class Renewal(NamedTuple):
+    """The renewal script's answer."""
+
+    code: int
+    stop: int
+    log_there: int
 
 
 class LeaseKeeper:
@@ -118,7 +126,7 @@ class LeaseKeeper:
             if isinstance(answer, Exception):
                 if not later(answer):
                     each.writer.crashed(answer)
-            elif self._renewed(each.writer, *answer):
+            elif self._renewed(each.writer, Renewal(*answer)):
                 still_ours.append(each.job)
         try:
             await self._queue.keep(still_ours)
@@ -147,7 +155,8 @@ class LeaseKeeper:
         keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
         return Call(RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms))
 
-    def _renewed(self, writer: StreamWriter, code: int, stop: int, log_there: int) -> bool:
+    def _renewed(self, writer: StreamWriter, renewal: Renewal) -> bool:
+        code, stop, log_there = renewal
         if stop:
             writer.stop_requested.set()
         if code == -1 and writer.stream_id in self._held and not writer.is_settled:

@@ -182,11 +182,8 @@ async def until_so(is_so: Callable[[], Awaitable[bool]], deadline_s: float = 10.
 async def open_system(folder: Path, redis: Redis, *, workers: int = 2, **settings: object) -> AsyncIterator[FaultWorld]:
     """Two front-ends and some workers over one Redis, with short leases."""
     async with open_world(folder, redis=redis, **{"lease_ttl_s": LEASE_S, **settings}) as world:
-        async with asyncio.TaskGroup() as group:
-            for start in (*[world.worker] * workers, world.front_end, world.front_end):
-                group.create_task(_run(start))
+        for _ in range(workers):
+            await world.worker()
+        await world.front_end()
+        await world.front_end()
         yield world
-
-
-async def _run(start: Callable[[], Awaitable[object]]) -> None:
-    await start()
