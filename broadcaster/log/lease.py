@@ -17,7 +17,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from broadcaster.core.batching import StopWish
 from broadcaster.errors import LogUnavailable
@@ -45,6 +45,14 @@ class Held:
 
     writer: StreamWriter
     job: Job
+
+
+class Renewal(NamedTuple):
+    """The renewal script's answer."""
+
+    code: int
+    stop: int
+    log_there: int
 
 
 class LeaseKeeper:
@@ -120,7 +128,7 @@ class LeaseKeeper:
             if isinstance(answer, Exception):
                 if not later(answer):
                     each.writer.crashed(answer)
-            elif self._renewed(each.writer, *answer):
+            elif self._renewed(each.writer, Renewal(*answer)):
                 still_ours.append(each.job)
         try:
             await self._queue.keep(still_ours)
@@ -149,7 +157,8 @@ class LeaseKeeper:
         keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
         return Call(RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms))
 
-    def _renewed(self, writer: StreamWriter, code: int, stop: int, log_there: int) -> bool:
+    def _renewed(self, writer: StreamWriter, renewal: Renewal) -> bool:
+        code, stop, log_there = renewal
         writer.ask_stop(StopWish(stop))
         if code == -1:
             if writer.stream_id in self._held and not writer.is_settled:

@@ -39,16 +39,24 @@ class Talk:
     said: int = 0
     starts: int = 0
     is_silent: bool = False
-    words: int = 1  # said at once
+    burst: int = 0  # words to be said at once
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)  # all said, or hung up on
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, exchange: Exchange) -> None:
+        try:
+            await self._talk(exchange)
+        finally:
+            self.is_over.set()
+
+    async def _talk(self, exchange: Exchange) -> None:
         composer = exchange.wire.compose(exchange.model)
         self.starts += 1
         self.said = 0
         while not self._ending.is_set():
             if not self.is_silent:
-                for _ in range(self.words):
+                burst, self.burst = max(1, self.burst), 0
+                for _ in range(burst):
                     await exchange.send_events(*composer.text(word(self.said + 1)))
                     self.said += 1
             try:
@@ -174,11 +182,8 @@ async def until_so(is_so: Callable[[], Awaitable[bool]], deadline_s: float = 10.
 async def open_system(folder: Path, redis: Redis, *, workers: int = 2, **settings: object) -> AsyncIterator[FaultWorld]:
     """Two front-ends and some workers over one Redis, with short leases."""
     async with open_world(folder, redis=redis, **{"lease_ttl_s": LEASE_S, **settings}) as world:
-        async with asyncio.TaskGroup() as group:
-            for start in (*[world.worker] * workers, world.front_end, world.front_end):
-                group.create_task(_run(start))
+        for _ in range(workers):
+            await world.worker()
+        await world.front_end()
+        await world.front_end()
         yield world
-
-
-async def _run(start: Callable[[], Awaitable[object]]) -> None:
-    await start()

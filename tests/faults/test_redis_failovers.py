@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,18 @@ from broadcaster.log.keys import Keys
 from broadcaster.log.scripts import SETTLE
 from tests.faults.figures import Figures
 from tests.faults.redis_relay import RedisRelay, open_relay
-from tests.faults.redis_trouble import Answer, begin, judge, mark, open_system, repaired, say_more, tellings, until_so
+from tests.faults.redis_trouble import (
+    REPAIR_S,
+    Answer,
+    begin,
+    judge,
+    mark,
+    open_system,
+    repaired,
+    say_more,
+    tellings,
+    until_so,
+)
 from tests.faults.world import FaultWorld
 from tests.support.valkey import ValkeyServer
 
@@ -81,7 +93,7 @@ async def open_pair() -> AsyncIterator[Pair]:
             for server in servers:
                 server.start()
             async with open_relay(servers[0].url) as relay:
-                yield Pair(*servers, relay)
+                yield Pair(servers[0], servers[1], relay)
         finally:
             for server in servers:
                 server.stop()
@@ -150,6 +162,7 @@ async def fail_over(world: FaultWorld, pair: Pair, figures: Figures, answers: li
     left, held = await entries(pair.replica, streams), await entries(pair.primary, streams)
     marks = mark(answers)
     await pair.fail_over()
+    began = time.monotonic()
     for each in answers:
         each.viewers += world.view(each.stream, 2)  # who comes now finds a log that lacks its tail
     marks = [[*row, 0, 0] for row in marks]
@@ -159,7 +172,8 @@ async def fail_over(world: FaultWorld, pair: Pair, figures: Figures, answers: li
         now = await entries(pair.primary, streams)
         return all(now[stream] >= count for stream, count in held.items())
 
-    await until_so(is_all_there, 5)
+    await until_so(is_all_there, REPAIR_S)
+    figures.add(f"log whole after a {name}", time.monotonic() - began, "s")
     assert [each.talk.starts for each in answers] == [1] * len(answers)
     assert "hub.gap" not in tellings(answers)
     await judge(world, figures, answers)

@@ -76,7 +76,7 @@ async def old_snapshot(world: FaultWorld, server: ValkeyServer, figures: Figures
 async def no_data(world: FaultWorld, server: ValkeyServer, folder: Path, figures: Figures) -> None:
     """Also an answer that has just ended, and one whose provider is silent: nothing tells of the loss but the break."""
     answers = await begin(world, 4)
-    _running, ended, silent, _ = answers
+    _, ended, silent, _ = answers
     silent.talk.is_silent = True
     ended.talk.finish()
     await until_so(lambda: is_settled(world, ended.stream))

@@ -154,3 +154,16 @@ async def test_a_released_generation_may_be_claimed_at_once_and_an_empty_attempt
     meta = await world.streams.meta(stream_id)
     assert meta is not None
     assert meta.status == "running"
+
+
+async def test_a_waiting_generation_from_before_a_break_is_left_alone_for_one_lease(world: World) -> None:
+    """An old snapshot says that it waits; its worker may be about to say that it runs."""
+    stream_id = await world.create()
+    await asyncio.sleep(0.02)
+    held_off = await world.claims.claim(stream_id, may_take_over=False, answered_s=0.001)
+    assert held_off.outcome is Outcome.LEASED
+    assert (await world.claims.end(stream_id, b"", may_take_over=False, answered_s=0)).outcome is Outcome.LEASED
+    younger = await world.claims.claim(await world.create(), may_take_over=False, answered_s=60)
+    assert younger.outcome is Outcome.GRANTED
+    steady = await world.claims.claim(stream_id, may_take_over=True, answered_s=0.001)
+    assert (steady.outcome, steady.attempt) == (Outcome.GRANTED, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -102,3 +103,35 @@ async def test_a_silence_that_is_no_break_counts_against_leases_that_it_may_have
     assert steadiness.has_answered_for(0.6)
     await until(lambda: steadiness.has_answered_for(0.2))
     assert steadiness.breaks == 0
+
+
+async def test_a_redis_that_takes_no_writes_is_a_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
+    """Reads are answered all the while, but no lease can be renewed."""
+    await until(lambda: steadiness.is_steady)
+    async with LogConnection.open(server.url) as other:
+        await other.redis.execute_command("CLIENT", "PAUSE", 400, "WRITE")
+    await until(lambda: not steadiness.is_steady)
+    assert steadiness.breaks == 1
+
+
+async def test_a_full_redis_is_no_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
+    async with LogConnection.open(server.url) as other:
+        await other.redis.config_set("maxmemory", 1)
+        await until(lambda: steadiness.is_steady)
+    assert steadiness.breaks == 0
+
+
+async def test_a_break_of_the_last_moment_is_seen_by_who_asks(server: EmbeddedServer) -> None:
+    """Between two probes Redis may have been replaced: whoever claims looks first."""
+    async with LogConnection.open(server.url) as connection:
+        steadiness = Steadiness(connection, lease_ttl_s=60)  # which probes every half a second
+        task = asyncio.create_task(steadiness.run())
+        await until(steadiness.answering.is_set)
+        await steadiness.confirm()
+        assert (steadiness.breaks, steadiness.answered_s) == (0, math.inf)
+        await server.stop()
+        await server.start()
+        await steadiness.confirm()
+        assert (steadiness.breaks, steadiness.answered_s) == (1, 0)
+        task.cancel()
+        await asyncio.wait({task})
