@@ -93,8 +93,13 @@ class BenchWorker:
         writer.retention_ms = meta.retention_ms
         self.writer = writer
         self.keeper.hold(writer, Job(self.world.keys.ready, "0-1", stream))
+        self.stack.push_async_callback(_end, asyncio.create_task(self._drop_when_over(writer)))
         self.claimed += 1
         return claim.outcome
+
+    async def _drop_when_over(self, writer: RecordedWriter) -> None:
+        await writer.over.wait()
+        self.keeper.drop(writer)
 
     def say(self, *words: str) -> None:
         """Write deltas, if it may."""
@@ -253,26 +258,38 @@ class Bench:
     # -- the end
 
     async def finish(self) -> None:
-        """Whatever happened: the stream gets its end, and everybody who watches has it."""
+        """Whatever happened: the stream gets its end, and everybody who watches has it. AssertionError otherwise."""
         for worker in self.workers:
             worker.valve.release()
-        async with asyncio.timeout(END_S):
-            while not await self._is_over():
-                worker = self.writing or self.workers[0]
-                if worker.is_writing:
-                    await worker.end()
-                elif await worker.take(self.stream) is not Outcome.GRANTED:
-                    await asyncio.sleep(_RETRY_S)
         try:
+            async with asyncio.timeout(END_S):
+                while not await self._is_over():
+                    await self._bring_on_end()
             async with asyncio.timeout(END_S):
                 await asyncio.gather(*self.watching, return_exceptions=True)
                 while not await self._is_over():  # the buffers may have to write it once more
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError:
-            late = [viewer.trace.happenings[-3:] for viewer in self.viewers if not viewer.has_ended]
-            raise AssertionError(
-                f"viewers without the end, each with its last: {late}; {self.feed.feed.stats}"
-            ) from None
+            raise AssertionError(await self._standing()) from None
+
+    async def _bring_on_end(self) -> None:
+        worker = self.writing or self.workers[0]
+        if worker.is_writing:
+            await worker.end()
+        elif await worker.take(self.stream) is not Outcome.GRANTED:
+            await asyncio.sleep(_RETRY_S)
+
+    async def _standing(self) -> str:
+        """How things stand, for who must find out why."""
+        writers = [
+            (writer.epoch, writer.acked_seq, writer.last_seq, writer.is_settled, writer.end_reason)
+            for worker in self.workers
+            if (writer := worker.writer) is not None
+        ]
+        late = [viewer.trace.happenings[-3:] for viewer in self.viewers if not viewer.has_ended]
+        keys, redis = self.world.keys, self.world.redis
+        meta, lease = await redis.hgetall(keys.meta(self.stream)), await redis.get(keys.lease(self.stream))
+        return f"no end: {await self.entries()}; {meta}; {lease}; writers {writers}; viewers {late}"
 
     async def _is_over(self) -> bool:
         try:

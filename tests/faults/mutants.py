@@ -95,25 +95,23 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy(source, folder / name)
 
 
-def judge(mutant: Mutant) -> Verdict:
-    """Run the mutant's tests without its guard."""
+def judge(mutant: Mutant, whole: Path) -> Verdict:
+    """Run the mutant's tests without its guard, in a copy of the copy with every guard."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bc-mutant-") as name:
-        folder = Path(name)
-        copy_checkout(folder)
-        (folder / mutant.file).write_text(mutated(mutant), "utf-8")
+        folder = Path(name) / "checkout"
+        shutil.copytree(whole, folder)
+        (folder / mutant.file).write_text(mutated(mutant, whole), "utf-8")
         code, output = run_tests(folder, mutant.tests)
     red = _RED.search(output)
     told = "" if red or code == 0 else f"pytest ended with {code}: {output[-300:]}"
     return Verdict(mutant, red[1] if red else None, told, time.monotonic() - began)
 
 
-def tests_are_green(mutants: Sequence[Mutant]) -> bool:
+def tests_are_green(mutants: Sequence[Mutant], whole: Path) -> bool:
     """Whether the tests pass with every guard in place: else a red one would say nothing."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
-    with tempfile.TemporaryDirectory(prefix="bc-mutant-") as name:
-        copy_checkout(Path(name))
-        code, output = run_tests(Path(name), tests)
+    code, output = run_tests(whole, tests)
     if code:
         print(output[-2000:])
     return code == 0
@@ -130,12 +128,14 @@ def main(arguments: Sequence[str]) -> int:
         for mutant in read_mutants()
         if not given.words or any(word in f"{mutant.file} {mutant.name}" for word in given.words)
     ]
-    if not tests_are_green(chosen):
-        print("the tests are red with every guard in place")
-        return 1
     survivors = 0
-    with ThreadPoolExecutor(given.at_once) as pool:
-        for mutant, red, told, took_s in pool.map(judge, chosen):
+    with tempfile.TemporaryDirectory(prefix="bc-whole-") as name, ThreadPoolExecutor(given.at_once) as pool:
+        whole = Path(name)  # edits of the checkout during the run change nothing
+        copy_checkout(whole)
+        if not tests_are_green(chosen, whole):
+            print("the tests are red with every guard in place")
+            return 1
+        for mutant, red, told, took_s in pool.map(lambda each: judge(each, whole), chosen):
             survivors += red is None
             print(f"{took_s:6.1f} s  {Path(mutant.file).name}: {mutant.name}: {red or told or 'SURVIVES'}", flush=True)
     print(f"{len(chosen)} mutants, {survivors} not caught by name")
