@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from broadcaster.client import AsyncClient
 from tests.faults.history import Got, History, Violation, check
-from tests.faults.soak_deeds import LEASE_S, Soak
+from tests.faults.soak_deeds import CALL_S, LEASE_S, Soak
 from tests.faults.world import open_world
 from tests.support.valkey import start_valkey
 
@@ -75,9 +76,11 @@ async def soak(folder: Path, *, seed: int, soak_s: float) -> Outcome:
         async with open_world(folder, redis=server, **SETTINGS) as world:
             workers = [await world.worker(), await world.worker()]
             front_ends = [await world.front_end(), await world.front_end()]
-            async with asyncio.timeout(soak_s + SETTLE_S), asyncio.TaskGroup() as tasks:
-                running = Soak(world, server, workers, front_ends, tasks)
+            async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+                clients = [await stack.enter_async_context(AsyncClient(url, timeout_s=CALL_S)) for url in world.urls]
+                running = Soak(world, server, workers, front_ends, clients, tasks)
                 await running.run(rng, soak_s)
+                await running.until_done(SETTLE_S)
             # A start whose answer was lost has begun a generation all the same.
             world.streams += sorted({acked.stream for acked in world.acked()} - {*world.streams})
             began = time.monotonic()

@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
@@ -92,13 +92,17 @@ class Soak:
     server: ValkeyServer
     workers: list[Running]
     front_ends: list[Running]
+    clients: Sequence[AsyncClient]  # of the front-ends, one each
     tasks: asyncio.TaskGroup
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    under_way: Counter[str] = field(default_factory=Counter)
     feeds: dict[str, list[Acked]] = field(default_factory=dict)
     anchors: dict[str, RecordedViewer] = field(default_factory=dict)  # the first viewer of each stream, which stays
     left: set[RecordedViewer] = field(default_factory=set)
     busy: set[str] = field(default_factory=set)
+    last_refusal: str = ""
+    is_quiet: bool = False  # nothing new is begun, and nothing goes on for long
 
     async def run(self, rng: random.Random, soak_s: float) -> None:
         """Draw and do, until the time is over."""
@@ -112,12 +116,23 @@ class Soak:
                 self.done[step.name] += 1
                 self.tasks.create_task(self._account(step.name, work))
 
+    async def until_done(self, deadline_s: float) -> None:
+        """Until everything that was begun is done."""
+        self.is_quiet = True
+        until = time.monotonic() + deadline_s
+        while +self.under_way:
+            assert time.monotonic() < until, f"still under way: {dict(+self.under_way)}; refused: {self.last_refusal}"
+            await asyncio.sleep(0.05)
+
     async def _account(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """What is refused while things are broken is counted: whoever asked would ask again."""
+        self.under_way[name] += 1
         try:
             await work
         except (ClientError, TimeoutError):
             self.refused[name] += 1
+        finally:
+            self.under_way[name] -= 1
 
     # -- traffic
 
@@ -153,8 +168,7 @@ class Soak:
         pieces = [f"<{n}> " + "x" * size for n in range(count)]
         model = f"claude-soak-{self.done.total()}-{secrets.token_hex(4)}"
         self.world.scripted.script(model, *trouble, Script(PacedPieces(pieces, 0.05)))
-        async with self._client() as client:
-            stream = (await client.start("hi", model=model)).id
+        stream = (await self._client().start("hi", model=model)).id
         self._appear(stream)
 
     def _feed(self, step: Step) -> Coroutine[Any, Any, None] | None:
@@ -174,6 +188,8 @@ class Soak:
 
     async def _write(self, stream: str, acked: list[Acked], *, writer: int, count: int) -> None:
         for n in range(count):
+            if self.is_quiet:
+                return
             event = DataEvent(type="data-said", data=f"{writer}:{n}")
             key = f"{writer}:{n}"
             taken = await self._insist(partial(_append, stream, event, key=key))
@@ -184,9 +200,9 @@ class Soak:
     async def _insist(self, call: Callable[[AsyncClient], Coroutine[Any, Any, Any]]) -> Any:
         while True:
             try:
-                async with self._client() as client:
-                    return await call(client)
+                return await call(self._client())
             except ClientError as error:
+                self.last_refusal = f"{error.code}: {error}"
                 if not error.retry:
                     raise AssertionError(f"a writer was refused for good: {error}") from error
             except TimeoutError:
@@ -194,7 +210,7 @@ class Soak:
             await asyncio.sleep(0.1)
 
     def _client(self) -> AsyncClient:
-        return AsyncClient(random.choice(self.world.urls), timeout_s=CALL_S)
+        return random.choice(self.clients)
 
     def _join(self, step: Step) -> Coroutine[Any, Any, None] | None:
         """Somebody comes in the middle, sometimes with the cursor of somebody else."""
@@ -231,8 +247,7 @@ class Soak:
         return self._stop_one(generations[int(step.who * len(generations))]) if generations else None
 
     async def _stop_one(self, stream: str) -> None:
-        async with self._client() as client:
-            await client.stop(stream)
+        await self._client().stop(stream)
 
     def _some_stream(self, who: float) -> str | None:
         newest = self.world.streams[-2 * MOST_OPEN :]

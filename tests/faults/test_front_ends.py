@@ -28,7 +28,7 @@ VIEWERS: Final = 120
 READERS: Final = 4
 HEARTBEAT_S: Final = 1.0
 # A balancer asks every half second, waits a second for the answer, and believes the second failure.
-FROZEN_S: Final = 5.0
+FROZEN_S: Final = 10.0
 BACK_S: Final = 5.0
 TOLD_S: Final = 10.0
 
