@@ -106,19 +106,19 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             steadiness=steadiness,
             presence=presence,
         )
-        times = SweepTimes(
-            _ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s), _ms(settings.generation_timeout_s)
-        )
         sweeper = Sweeper(
-            times, queue=queue, claims=claims, streams=streams, steadiness=steadiness, abandonment=abandonment
+            _sweep_times(settings),
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            abandonment=abandonment,
         )
         await stack.enter_async_context(
             _running(
                 topology.run(),
                 steadiness.run(),
-                sweeper.run(
-                    every_s=min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
-                ),
+                sweeper.run(every_s=_sweep_every_s(settings)),
                 _follow_feed(feed, hub),
                 tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
@@ -169,6 +169,14 @@ def _generations(
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
         presence=presence,
     )
+
+
+def _sweep_times(settings: Settings) -> SweepTimes:
+    return SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s), _ms(settings.generation_timeout_s))
+
+
+def _sweep_every_s(settings: Settings) -> float:
+    return min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
 
 
 def _claim_policy(settings: Settings) -> ClaimPolicy:
