@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from redis.crc import key_slot
 
-from tests.support.redis_cluster import RedisCluster6, start_cluster
-from tests.support.redis_sentinel import Sentinels, start_sentinels
+from tests.support.redis_cluster import RedisCluster6
+from tests.support.redis_sentinel import Sentinels
 
 FAILOVER_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def sentinels() -> Iterator[Sentinels]:
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_sentinels(Path(folder)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RedisCluster6]:
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_cluster(Path(folder)) as started:
-        yield started
 
 
 def test_the_replica_takes_over_from_a_killed_primary(sentinels: Sentinels) -> None:
