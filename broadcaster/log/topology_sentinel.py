@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +37,27 @@ class _Named:
 
     epoch: int
     address: Address
+
+
+class _Roles:
+    """What nodes say of themselves within one look: each is asked once, so that one that hangs delays it once."""
+
+    def __init__(self, ask: Callable[[Address], Awaitable[bytes]]) -> None:
+        self._ask = ask
+        self._roles: dict[Address, bytes | None] = {}
+        self.faults: list[str] = []
+
+    async def of(self, address: Address) -> bytes | None:
+        """Its role; None when it does not answer."""
+        if address not in self._roles:
+            self._roles[address] = None
+            try:
+                self._roles[address] = await self._ask(address)
+                if self._roles[address] != _PRIMARY:
+                    self.faults.append(f"{name_of(address)} is named and no primary")
+            except LogUnavailable as error:
+                self.faults.append(error.detail)
+        return self._roles[address]
 
 
 class SentinelTopology:
@@ -85,40 +105,35 @@ class SentinelTopology:
     async def _look(self) -> None:
         """Rules 1 to 3. Raises LogUnavailable when no primary could be verified."""
         questions = [asyncio.create_task(self._ask(address)) for address in self._url.hosts]
-        faults: list[str] = []
+        roles = _Roles(self._role)
         older: list[_Named] = []
         try:
             for question in asyncio.as_completed(questions):
                 try:
                     named = await question
-                    if self._held is not None and named.epoch < self._held.epoch:
-                        older.append(named)
-                    elif await self._is_primary(named.address):
-                        self._take(named)
-                        return
-                    else:
-                        faults.append(f"{name_of(named.address)} is named and no primary")
                 except LogUnavailable as error:
-                    faults.append(error.detail)
+                    roles.faults.append(error.detail)
+                    continue
+                if self._held is not None and named.epoch < self._held.epoch:
+                    older.append(named)
+                elif await roles.of(named.address) == _PRIMARY:
+                    self._take(named)
+                    return
         finally:
             await cancel_all(questions)
-        if not await self._has_settled(older):
-            raise LogUnavailable("; ".join(faults))
+        if not await self._has_settled(older, roles):
+            raise LogUnavailable("; ".join(roles.faults))
 
-    async def _has_settled(self, older: list[_Named]) -> bool:
+    async def _has_settled(self, older: list[_Named], roles: _Roles) -> bool:
         """Rules 2 and 3, when no sentinel confirmed what we hold or named anything newer."""
-        is_demoted = False
-        if self._held is not None:
-            with suppress(LogUnavailable):
-                if await self._is_primary(self._held.address):
-                    return True
-                is_demoted = True
+        held_role = None if self._held is None else await roles.of(self._held.address)
+        if held_role == _PRIMARY:
+            return True
         for named in sorted(older, reverse=True):
-            with suppress(LogUnavailable):
-                if await self._is_primary(named.address):
-                    self._take(named)
-                    return True
-        if is_demoted:
+            if await roles.of(named.address) == _PRIMARY:
+                self._take(named)
+                return True
+        if held_role is not None:
             self._take(None)
         return False
 
@@ -134,13 +149,12 @@ class SentinelTopology:
         except (*NODE_ERRORS, ValueError, TypeError, LookupError) as error:
             raise LogUnavailable(told_fault(address, error)) from error
 
-    async def _is_primary(self, address: Address) -> bool:
+    async def _role(self, address: Address) -> bytes:
         """What a node says of itself. Raises LogUnavailable when it says nothing."""
         within_s = self._times.ask_s
         try:
             async with asyncio.timeout(within_s), open_talk(self._url.node(*address), within_s=within_s) as talk:
-                role = await talk.ask("ROLE", within_s=within_s)
-            return bytes(role[0]) == _PRIMARY
+                return bytes((await talk.ask("ROLE", within_s=within_s))[0])
         except (*NODE_ERRORS, TypeError, LookupError) as error:
             raise LogUnavailable(told_fault(address, error)) from error
 
