@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     data_dir: str = Field(".broadcaster", description="where the embedded server keeps its data and socket")
     redis_server: str | None = Field(None, description="program of the embedded server; none: the wheel's, or on PATH")
     redis_timeout_s: float = Field(5.0, gt=0, description="longest wait for one answer of Redis")
-    redis_connections: int = Field(32, ge=1, description="most connections of one process to Redis")
+    redis_connections: int = Field(32, ge=1, description="most connections of one process to one Redis server")
     live_ttl_s: float = Field(3600, gt=0, description="how long an open log outlives its last renewal")
     retention_s: float = Field(3600, gt=0, description="how long a log is kept after its end")
     max_events: int = Field(50_000, ge=2, description="most entries of one stream")

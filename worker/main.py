@@ -63,6 +63,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 prefix=settings.key_prefix,
                 timeout_s=settings.redis_timeout_s,
                 max_connections=settings.redis_connections,
+                patience_s=0,  # what a worker cannot do now it does again; a call that waited would keep the rest
             )
         )
         bounds = AppendBounds(

@@ -283,7 +283,11 @@ class ClusterRoutes(_Asking):
     async def _ask(self, name: str) -> tuple[SlotMap | None, bool]:
         """Who serves what, as this node sees it, and whether it is one of a cluster that is well."""
         state, slots = await self._answers(name, self._url, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
-        return (SlotMap.read(slots, asked=name) if slots else None), _WELL in (state or b"")
+        try:
+            return (SlotMap.read(slots, asked=name) if slots else None), _WELL in (state or b"")
+        except (ValueError, TypeError, IndexError) as error:
+            _log.warning("redis_map_unreadable", server=name, reason=str(error))
+            return None, False
 
 
 async def require_primary(connection: AbstractConnection) -> None:

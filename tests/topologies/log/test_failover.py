@@ -31,7 +31,7 @@ async def other(at_sentinels: LogConnection) -> AsyncIterator[World]:
 
 
 async def test_behind_sentinels_nothing_is_lost_or_taken_over_when_the_primary_is_killed(
-    sentinels: Sentinels, at_sentinels: LogConnection, other: World, record_property: pytest.RecordProperty
+    sentinels: Sentinels, at_sentinels: LogConnection, other: World
 ) -> None:
     ids = [await World(at_sentinels).create() for _ in range(STREAMS)]
     async with running(at_sentinels, ids) as run, asyncio.TaskGroup() as group:
@@ -47,11 +47,11 @@ async def test_behind_sentinels_nothing_is_lost_or_taken_over_when_the_primary_i
         await run.appended(10)
         watching.cancel()
         taking.cancel()
-    _tell(record_property, "sentinel", back_s, run)
+    _tell("sentinel", back_s, run)
 
 
 async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_killed(
-    cluster: RedisCluster6, at_cluster: LogConnection, record_property: pytest.RecordProperty
+    cluster: RedisCluster6, at_cluster: LogConnection
 ) -> None:
     ids = [await World(at_cluster).create() for _ in range(STREAMS)]
     servers = {each: at_cluster.server_of(at_cluster.keys.log(each)) for each in ids}
@@ -66,7 +66,7 @@ async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_
 
         assert steady.breaks >= 1
         await run.appended(10)
-    _tell(record_property, "cluster", back_s, run)
+    _tell("cluster", back_s, run)
     healthy_s = max(run.longest_s[each] for each in ids if servers[each] != killed.name)
     assert healthy_s < back_s / 2, "streams of the other primaries waited for the one that was gone"
 
@@ -129,7 +129,6 @@ async def _take_over_what_may_be(world: World, ids: list[str]) -> None:
         await asyncio.sleep(0.05)
 
 
-def _tell(record_property: pytest.RecordProperty, kind: str, back_s: float, run: Running) -> None:
+def _tell(kind: str, back_s: float, run: Running) -> None:
     longest_s = max(run.longest_s.values())
     print(f"{kind}: every stream appended again {back_s:.2f} s after the kill; longest {longest_s:.2f} s")
-    record_property(f"{kind}_append_back_s", back_s)

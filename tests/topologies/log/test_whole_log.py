@@ -12,8 +12,10 @@ from broadcaster.log.connect import LogConnection
 from broadcaster.log.dead_letters import DeadLetters
 from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.inspection import inspect
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Settled
+from broadcaster.log.redis_url import Kind
 from broadcaster.log.sweeper import Sweeper, SweepTimes
 from tests.support.feed_writers import BOUNDS
 from tests.support.log_world import TENANT, World, delta
@@ -146,3 +148,14 @@ async def test_the_sweep_gives_a_job_to_what_waits_without_one(connection: LogCo
     await sweeper.sweep()
 
     assert await connection.redis.xlen(connection.keys.ready) == STREAMS
+
+
+async def test_the_doctor_finds_every_primary_and_hears_a_push_through_each(connection: LogConnection) -> None:
+    await World(connection).create()
+    facts = await inspect(connection)
+
+    assert facts.kind is connection.address.kind
+    assert len(facts.primaries) == (3 if facts.kind is Kind.CLUSTER else 1)
+    assert (facts.role, facts.replicas) == ("master", 1)
+    assert (facts.script_fault, facts.push_fault) == (None, None)
+    assert (facts.streams, facts.streams_are_all, facts.open_generations) == (1, True, 1)
