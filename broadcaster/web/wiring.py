@@ -84,7 +84,6 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
-        abandonment = Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness)
         topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
             Feed.open(
@@ -112,7 +111,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             claims=claims,
             streams=streams,
             steadiness=steadiness,
-            abandonment=abandonment,
+            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
         )
         await stack.enter_async_context(
             _running(
