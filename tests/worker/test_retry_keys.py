@@ -13,7 +13,7 @@ from broadcaster.testing import Hang, Script, ScriptedProvider
 from tests.worker.provider_support import Wire, on_every_wire, text_of
 from tests.worker.retry_support import GOOD, MODEL, QUICK, opened, signature
 
-KEYS = {"KEY_A": "sk-a-0123456789", "KEY_B": "sk-b-0123456789", "KEY_C": "sk-c-0123456789"}
+KEYS = {"KEY_A": "of-mine-a-0123", "KEY_B": "of-mine-b-0123", "KEY_C": "of-mine-c-0123"}
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_a_provider_with_one_key_is_asked_with_it_whatever_happened():
 @on_every_wire
 async def test_no_key_is_in_a_log_an_error_or_an_event(on: Wire, three_keys: tuple[str, ...]):
     async with opened(on, keys=three_keys) as world:
-        told = "bad key " + " ".join(KEYS.values())
+        told = f"bad key {KEYS['KEY_A']}"
         world.servers[0].script(MODEL, Script(Refuse(401, message=told)), Script(Refuse(429, message=told)))
         world.servers[1].script(MODEL, Script(Refuse(400, message=told)))
         with capture_logs() as logs:
@@ -94,3 +94,13 @@ async def test_no_key_is_in_a_log_an_error_or_an_event(on: Wire, three_keys: tup
         assert [each["event"] for each in logs if each["event"].startswith("provider_")]
         for value in KEYS.values():
             assert value not in f"{logs} {failure} {failure.detail} {world.given}"
+
+
+@on_every_wire
+async def test_a_provider_that_repeats_the_key_of_the_call_repeats_it_to_nobody(on: Wire, three_keys: tuple[str, ...]):
+    async with opened(on, 1, keys=three_keys) as world:
+        world.servers[0].script(MODEL, GOOD, Script(Refuse(400, message=f"bad key {KEYS['KEY_B']} here")))
+        await world.run()
+        failure = await world.fail()
+        assert keys_seen(world.servers[0]) == ["KEY_A", "KEY_B"]
+        assert "bad key [redacted] here" in failure.detail
