@@ -86,7 +86,9 @@ class GenerationBody(BaseModel):
     tools: list[dict[str, Any]] | None = Field(None, max_length=MAX_TOOLS, description="in the provider's shape")
     metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own; comes back untouched")
     on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
-    on_abandon: Literal["continue", "cancel"] = Field("continue", description="cancel: stop when nobody watches")
+    on_abandon: Literal["continue", "cancel"] = Field(
+        "continue", description="cancel: stop when nobody watches any more"
+    )
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
     webhook: WebhookWish | None = Field(None, description="called once it is over, signed, until it is taken")
     stream: bool | None = Field(
