@@ -96,18 +96,22 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
         control = ControlListener(connection, worker_id=worker_id)
-        times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
-        sweeper = Sweeper(
-            times,
-            queue=queue,
-            claims=claims,
-            streams=streams,
-            steadiness=steadiness,
-            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
-        )
+        abandonment = Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness)
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
-        yield engine, sweeper
+        yield engine, create_sweeper(settings, engine, abandonment)
+
+
+def create_sweeper(settings: Settings, engine: Engine, abandonment: Abandonment) -> Sweeper:
+    """The sweep with its time-outs."""
+    return Sweeper(
+        SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000)),
+        queue=engine.queue,
+        claims=engine.claims,
+        streams=engine.streams,
+        steadiness=engine.steadiness,
+        abandonment=abandonment,
+    )
 
 
 def create_providers(settings: Settings) -> Providers:

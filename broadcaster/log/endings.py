@@ -17,7 +17,7 @@ from broadcaster.core.events import (
     decode_event,
     encode_event,
 )
-from broadcaster.dialects.reading import OutputMeter
+from broadcaster.core.metering import OutputMeter
 from broadcaster.log.claims import Claim, Claims
 from broadcaster.log.streams import Streams, Tail
 
