@@ -1,4 +1,4 @@
-"""How much a model has written, where the provider did not say."""
+"""How much the model has written, for the estimate of an answer whose output count never came."""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ class GenerationBody(BaseModel):
     on_provider_loss: Literal["fail", "retry"] = Field(
         "fail", description="retry: begin the answer again when the provider breaks it off"
     )
-    on_abandon: Literal["continue", "cancel"] = Field("continue", description="cancel: stop when nobody watches")
+    on_abandon: Literal["continue", "cancel"] = Field(
+        "continue", description="cancel: stop when nobody watches any more"
+    )
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
     webhook: WebhookWish | None = Field(None, description="called once it is over, signed, until it is taken")
     stream: bool | None = Field(
