@@ -22,6 +22,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, create_client, later
 from broadcaster.logs import get_logger
 
@@ -65,6 +66,13 @@ class Steadiness:
         """Probe now: whoever is about to claim must know of a break of the last moment."""
         if not await self._probe():
             self._broke()
+
+    async def check_unknown(self) -> None:
+        """Raises LogUnavailable when nothing is unknown for sure: Redis broke less than one lease ago, and who holds
+        what it has lost may not have written it down again yet. A viewer that is told "unknown" never comes back."""
+        await self.confirm()
+        if self.answered_s < self._lease_ttl_s:
+            raise LogUnavailable("the log may have lost it a moment ago, and its worker be writing it again; try again")
 
     def has_answered_for(self, lease_s: float) -> bool:
         """Whether Redis has answered without a break, and at least every half of it, for a lease of this length."""
