@@ -14,7 +14,7 @@ from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feeds import Feeds
 from broadcaster.log.lease import RENEWALS_PER_LEASE, LeaseKeeper
-from tests.support.feed_job import BOUNDS
+from tests.support.feed_writers import BOUNDS
 from tests.support.log_world import LEASE_MS, TENANT, World, delta, until
 
 
