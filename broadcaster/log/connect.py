@@ -27,7 +27,7 @@ from broadcaster.log.keys import Keys
 from broadcaster.log.nodes import NodeLimits
 from broadcaster.log.pipeline import LogPipeline
 from broadcaster.log.redis_url import Kind, RedisUrl
-from broadcaster.log.routed import RoutedPipeline, RoutedRedis
+from broadcaster.log.routed import Identity, RoutedPipeline, RoutedRedis
 from broadcaster.log.routes import create_routes
 
 _BLOCK_MARGIN_S: Final = 5.0
@@ -192,8 +192,8 @@ class LogConnection:
             await self._routes.aclose()
 
 
-async def identities(client: Redis, *, probe_key: Callable[[int], str], look_within_s: float) -> Mapping[str, int]:
-    """Every server that serves and takes writes, and the id of the client's connection to it.
+async def identities(client: Redis, *, probe_key: Callable[[int], str], look_within_s: float) -> Mapping[str, Identity]:
+    """Every server that serves and takes writes, with its run and the client's connection to it.
 
     Whoever finds the same twice has lost no server, no connection and no role between. Who serves is asked again when
     that was asked longer ago than ``look_within_s``. What each is made to remove is one of the keys that ``probe_key``
@@ -203,6 +203,7 @@ async def identities(client: Redis, *, probe_key: Callable[[int], str], look_wit
         return await client.identities(probe_key=probe_key, look_within_s=look_within_s)
     pipeline = client.pipeline(transaction=False)
     pipeline.client_id()
+    pipeline.info("server")
     pipeline.delete(probe_key(0))
-    connection_id, _ = await pipeline.execute()
-    return {"": connection_id}
+    connection_id, server, _ = await pipeline.execute()
+    return {"": Identity(connection_id, server["run_id"])}

@@ -181,6 +181,8 @@ class Generations:
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
         meta = await self._streams.meta(check_stream_id(generation_id))
+        if meta is None:
+            await self._steadiness.check_unknown()
         if meta is None or meta.tenant != tenant or meta.kind != "generation" or meta.is_deleted:
             raise UnknownStream(_UNKNOWN)
         return meta

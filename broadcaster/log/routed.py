@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -40,6 +40,13 @@ _NOT_BEGUN: Final = (
     rex.AskError,
 )
 _SERVES_NOT: Final = (NotSent, rex.ReadOnlyError, rex.MasterDownError, rex.ClusterDownError, rex.BusyLoadingError)
+
+
+class Identity(NamedTuple):
+    """A connection to a server: its id, which is given again after a restart, and the run of the server."""
+
+    connection_id: int
+    run_id: str
 
 
 class RoutedRedis(Redis):
@@ -100,24 +107,24 @@ class RoutedRedis(Redis):
             raise rex.ClusterDownError("nobody serves some of the keys")
         return {name: self._node(name).redis for name in names}
 
-    async def identities(self, *, probe_key: Callable[[int], str], look_within_s: float) -> dict[str, int]:
+    async def identities(self, *, probe_key: Callable[[int], str], look_within_s: float) -> dict[str, Identity]:
         """See ``connect.identities``. Raises ConnectionError when one has become a replica."""
         await self._routes.look(within_s=look_within_s)
         await self._drop_others()
-        asked = (Command(("CLIENT ID",), {}, b""), Command(("ROLE",), {}, b""))
+        asked = [Command(words, {}, b"") for words in (("CLIENT ID",), ("ROLE",), ("INFO", "server"))]
         removals = {name: Command(("DEL", self._key_at(name, probe_key)), {}, b"") for name in await self.primaries()}
         found = await self._send_each({name: [*asked, removal] for name, removal in removals.items()})
         for name, answers in found.items():
-            if isinstance(answers[2], rex.AskError):  # a slot on its way to another server says nothing of this one
+            if isinstance(answers[3], rex.AskError):  # a slot on its way to another server says nothing of this one
                 self._probe_numbers[name] += 1
-                del answers[2]
+                del answers[3]
             fault = next((each for each in answers if isinstance(each, Exception)), None)
             if fault is not None:
                 raise fault
             if answers[1][0] not in (b"master", "master"):
                 self._routes.doubt(name)
                 raise rex.ConnectionError(f"{name} has become a replica")
-        return {name: int(answers[0]) for name, answers in found.items()}
+        return {name: Identity(int(answers[0]), answers[2]["run_id"]) for name, answers in found.items()}
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close every connection; the client may be used again."""

@@ -22,7 +22,9 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, identities, later
+from broadcaster.log.routed import Identity
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
@@ -46,7 +48,7 @@ class Steadiness:
         self._since: float | None = None
         self._answered_at = 0.0
         self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
-        self._identities: Mapping[str, int] = {}
+        self._identities: Mapping[str, Identity] = {}
         self.breaks = 0
         self.answering = asyncio.Event()
 
@@ -72,6 +74,13 @@ class Steadiness:
         """Probe now: whoever is about to claim must know of a break of the last moment."""
         if not await self._probe():
             self._broke()
+
+    async def check_unknown(self) -> None:
+        """Raises LogUnavailable when nothing is unknown for sure: Redis broke less than one lease ago, and who holds
+        what it has lost may not have written it down again yet. A viewer that is told "unknown" never comes back."""
+        await self.confirm()
+        if self.answered_s < self._lease_ttl_s:
+            raise LogUnavailable("the log may have lost it a moment ago, and its worker be writing it again; try again")
 
     def has_answered_for(self, lease_s: float) -> bool:
         """Whether Redis has answered without a break, and at least every half of it, for a lease of this length."""

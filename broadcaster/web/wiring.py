@@ -122,7 +122,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                 tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
             )
         )
-        feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses)
+        feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses, steadiness=steadiness)
         yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
 
 

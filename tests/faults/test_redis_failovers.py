@@ -104,7 +104,7 @@ async def test_a_tail_that_a_failover_lost_is_sent_again_in_mid_answer_around_th
 ) -> None:
     async with open_pair() as pair, open_system(tmp_path, pair) as world:
         for _ in range(rounds):
-            for moment in (in_mid_answer, between_finish_and_settle, just_after_settle):
+            for moment in (in_mid_answer, before_all_of_it, between_finish_and_settle, just_after_settle):
                 for _ in range(TRIES):
                     entries_lost = await moment(world, pair, figures)
                     if entries_lost:
@@ -124,6 +124,15 @@ async def in_mid_answer(world: FaultWorld, pair: Pair, figures: Figures) -> int:
     answers[2].talk.is_silent = True
     await repaired(answers)
     return await fail_over(world, pair, figures, answers, name="failover in mid-answer")
+
+
+async def before_all_of_it(world: FaultWorld, pair: Pair, figures: Figures) -> int:
+    """The new primary has never heard of the generation: who comes now must not be told that it is unknown."""
+    await pair.follow()
+    await pair.fall_behind()
+    answers = await begin(world, 2)
+    answers[1].talk.is_silent = True
+    return await fail_over(world, pair, figures, answers, name="failover before all of it")
 
 
 async def between_finish_and_settle(world: FaultWorld, pair: Pair, figures: Figures) -> int:

@@ -9,10 +9,13 @@ import pytest
 
 from broadcaster.core.batching import Code
 from broadcaster.core.events import Finish, TextDelta
+from broadcaster.errors import LogUnavailable, UnknownStream
 from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.feeds import Feeds
 from broadcaster.log.lease import RENEWALS_PER_LEASE, LeaseKeeper
-from tests.support.log_world import LEASE_MS, World, delta, until
+from tests.support.feed_writers import BOUNDS
+from tests.support.log_world import LEASE_MS, TENANT, World, delta, until
 
 
 @pytest.fixture
@@ -119,4 +122,24 @@ async def test_a_buffer_is_let_go_before_its_log_expires(world: World, appender:
         async with asyncio.timeout(0.6 + looks):
             while not await world.redis.exists(log):
                 await asyncio.sleep(0.02)
+    task.cancel()
+
+
+@pytest.mark.parametrize("door", ["generations", "feeds"])
+async def test_nothing_is_unknown_for_sure_until_redis_has_answered_for_one_lease_after_a_break(
+    world: World, door: str
+) -> None:
+    """A viewer that is told "unknown" never comes back, and a worker may be writing its stream again right now."""
+    feeds = Feeds(world.connection, BOUNDS, streams=world.streams, steadiness=world.steadiness)
+    get = {"generations": world.generations.get, "feeds": feeds.get}[door]
+    with pytest.raises(UnknownStream):  # no break was seen
+        await get("gen_lost", tenant=TENANT)
+    task = asyncio.create_task(world.steadiness.run())
+    await until(world.steadiness.answering.is_set)
+    await world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises(LogUnavailable):
+        await get("gen_lost", tenant=TENANT)
+    await until(lambda: world.steadiness.is_steady)
+    with pytest.raises(UnknownStream):
+        await get("gen_lost", tenant=TENANT)
     task.cancel()
