@@ -40,13 +40,22 @@ def keeper(world: World, appender: Appender) -> LeaseKeeper:
 async def test_a_newer_log_means_lost_when_nothing_else_is_left(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
-    stream_id, claim = await world.granted()
-    writer = await world.writer(stream_id, claim, appender, keeper)
+    await world.queue.create_group()
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    writer = await world.writer(stream_id, await world.claim(stream_id), appender, keeper)
+    keeper.hold(writer, job)
     await world.redis.delete(world.keys.lease(stream_id))
-    await World(world.connection, worker="w2").claim(stream_id)
+    other = World(world.connection, worker="w2")
+    assert await other.queue.take_silent(silent_ms=0, count=1) == [job]
+    await other.claim(stream_id)
     await world.redis.delete(world.keys.meta(stream_id), world.keys.lease(stream_id))
     await keeper.renew()
+    (pending,) = await world.redis.xpending_range(job.source, GROUP, "-", "+", 1)
+    assert pending["consumer"] == b"w2"  # the job is not taken back
     assert writer.end_reason is WriterEnd.FENCED
+    await reader.aclose()
 
 
 async def test_a_restored_meta_has_a_life(world: World, appender: Appender, keeper: LeaseKeeper) -> None:
