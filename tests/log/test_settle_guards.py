@@ -55,6 +55,7 @@ async def test_what_is_over_waits_for_no_further_attempt(world: World, reader: J
     await world.redis.zadd(world.keys.delayed, {job.generation_id: 1})
     await world.queue.settle(job, outcome)
     assert await world.redis.zcard(world.keys.delayed) == 0
+    assert await world.queue.newest_open(1) == []
 
 
 async def test_a_job_alone_is_dropped_and_its_generation_stays_open(world: World, reader: JobReader) -> None:
