@@ -43,7 +43,7 @@ IMPORTED: Final = (
     "broadcaster.cli.main",
     "broadcaster.cli.serve",
 )
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 110.0
 EXEC_VARIABLE: Final = "TESTS_EXEC"
 """Set to anything: every process is started from nothing, as a user's is."""
 
