@@ -162,7 +162,7 @@ async def test_a_waiting_generation_from_before_a_break_is_left_alone_for_one_le
     await asyncio.sleep(0.02)
     held_off = await world.claims.claim(stream_id, may_take_over=False, answered_s=0.001)
     assert held_off.outcome is Outcome.LAPSED
-    assert (await world.claims.end(stream_id, b"", may_take_over=False, answered_s=0)).outcome is Outcome.LEASED
+    assert (await world.claims.end(stream_id, b"", may_take_over=False, answered_s=0)).outcome is Outcome.LAPSED
     younger = await world.claims.claim(await world.create(), may_take_over=False, answered_s=60)
     assert younger.outcome is Outcome.GRANTED
     steady = await world.claims.claim(stream_id, may_take_over=True, answered_s=0.001)
