@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
 from broadcaster.core.notices import StallReason
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.control import ControlListener
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_options import FeedTimes
 from broadcaster.log.redis_url import RedisUrl
-from broadcaster.log.streams import Streams
+from broadcaster.log.streams import Streams, Tail
 from broadcaster.log.topology import create_topology
-from tests.support.feed_log import PUSHES_ONLY, Room, Writer, until
+from tests.support.feed_log import DEADLINE_S, NEVER_S, PUSHES_ONLY, TAILS, Room, Writer, until
 from tests.support.given_topology import GivenTopology
 from tests.support.redis_cluster import RedisCluster6
 from tests.support.valkey import ValkeyServer, start_valkey
@@ -116,6 +119,64 @@ async def test_nodes_come_and_go_and_each_has_one_connection(servers: dict[str, 
             await until(lambda: feed.stats.connected == len(names))  # noqa: B023
         written = await writer.append("s")
         await room.until(lambda: room.entries[-1:] == written)
+
+
+class HalfHungLog:
+    """A log of two servers, one of which does not answer."""
+
+    def __init__(self, streams: Streams, *, hung: str) -> None:
+        self._streams = streams
+        self._hung = hung
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        return await self._streams.read(stream_id, after=after, count=count)
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        if self._hung in stream_ids:
+            await asyncio.Event().wait()
+        return await self._streams.tails(stream_ids)
+
+
+async def test_a_node_that_hangs_keeps_the_streams_of_others_from_no_tail_check(
+    servers: dict[str, ValkeyServer],
+) -> None:
+    topology = GivenTopology(
+        dialers(servers, "one", "two"), lambda channel: "two" if "{hung}" in channel or "probe" in channel else "one"
+    )
+    async with LogConnection.open(servers["one"].url) as connection:
+        await connection.redis.flushall()
+        async with Feed.open(
+            topology,
+            HalfHungLog(Streams(connection), hung="hung"),
+            keys=connection.keys,
+            publish_probe=connection.redis.spublish,
+            times=replace(TAILS, tail_patience_s=0.05, read_s=NEVER_S),
+        ) as feed:
+            writer = Writer(connection)
+            await feed.watch("hung", Room()).synced()
+            room = Room()
+            await feed.watch("s", room).synced()
+            for _ in range(3):
+                written = await writer.append("s", push="none")
+                await room.until(lambda: room.entries[-1:] == written)  # noqa: B023
+
+
+async def test_a_stop_is_heard_wherever_the_streams_slot_has_gone(servers: dict[str, ValkeyServer]) -> None:
+    topology = GivenTopology(dialers(servers, "one"), at("one"))
+    stopped, asked = asyncio.Event(), asyncio.Event()
+    async with LogConnection.open(servers["two"].url) as connection, asyncio.TaskGroup() as tasks:
+        control = ControlListener(connection, topology)
+        running = tasks.create_task(control.run())
+        control.listen("s", stopped.set, on_subscribed=asked.set)
+        await asyncio.wait_for(asked.wait(), DEADLINE_S)
+        asked.clear()
+
+        topology.change(dialers(servers, "two"), at("two"))
+        await asyncio.wait_for(asked.wait(), DEADLINE_S)
+        await connection.redis.spublish(connection.keys.control("s"), b"stop stopped")
+
+        await asyncio.wait_for(stopped.wait(), DEADLINE_S)
+        running.cancel()
 
 
 async def test_each_probe_moves_with_its_nodes_slots(servers: dict[str, ValkeyServer]) -> None:
