@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broadcaster.core.batching import Answer, Code
+from broadcaster.core.batching import Answer, Code, StopWish
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
@@ -90,7 +90,7 @@ async def test_nothing_is_sent_while_the_log_is_being_restored() -> None:
     writer = alone(recovery, base_seq=0)
     writer.write([text("a")])
     assert writer.take() is not None
-    writer.answered(Answer(Code.REWOUND, 0, 0, False))
+    writer.answered(Answer(Code.REWOUND, 0, 0, StopWish.NONE))
     await recovery.asked.wait()
     assert writer.take() is None
     recovery.answer.set()
@@ -110,7 +110,7 @@ async def test_a_rebase_that_is_refused_means_lost() -> None:
     writer = alone(Refusing())
     writer.write([text("a")])
     assert writer.take() is not None
-    writer.answered(Answer(Code.REWOUND, 4, 1, False))
+    writer.answered(Answer(Code.REWOUND, 4, 1, StopWish.NONE))
     await until(writer.over.is_set)
     assert writer.end_reason is WriterEnd.FENCED
 
@@ -120,6 +120,6 @@ async def test_what_came_before_an_attempt_is_missed_even_when_redis_came_back_e
     writer = alone(recovery)  # behind two entries of an earlier attempt
     writer.write([text("a")])
     assert writer.take() is not None
-    writer.answered(Answer(Code.REWOUND, 0, 0, False))
+    writer.answered(Answer(Code.REWOUND, 0, 0, StopWish.NONE))
     recovery.answer.set()
     await until(writer.over.is_set)  # the rebase was asked for

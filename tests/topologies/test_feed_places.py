@@ -167,7 +167,7 @@ async def test_a_stop_is_heard_wherever_the_streams_slot_has_gone(servers: dict[
     async with LogConnection.open(servers["two"].url) as connection, asyncio.TaskGroup() as tasks:
         control = ControlListener(connection, topology)
         running = tasks.create_task(control.run())
-        control.listen("s", stopped.set, on_subscribed=asked.set)
+        control.listen("s", lambda _wish: stopped.set(), on_subscribed=asked.set)
         await asyncio.wait_for(asked.wait(), DEADLINE_S)
         asked.clear()
 
