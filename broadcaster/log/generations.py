@@ -302,7 +302,8 @@ class Generations:
         ttl_ms = self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         with log_errors():
             keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
-            word = self._presence.word if is_watched and self._presence is not None else NOBODY
+            can_leave = is_watched and request.on_abandon == "cancel"
+            word = self._presence.word if can_leave and self._presence is not None else NOBODY
             return bool(await CREATE.run(self._redis, keys, ttl_ms, *word, *flat))
 
     async def _undo(self, generation_id: str, *, tenant: str, key: str | None) -> bool:

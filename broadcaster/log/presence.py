@@ -3,8 +3,8 @@
 Rules (protocol §7)
 1. A front-end's word counts for ``ttl_s``: it is repeated at a third of that, so that a killed front-end stops
    counting. A stream's first viewer here and its last are told at once.
-2. Whoever says anything of a stream had viewers on it: from then on it has been watched, and zero can be observed. The
-   moment of zero is written down in the same step that finds it, by a word or by a look.
+2. Whoever says anything of a stream had viewers on it: from then on one with the policy ``cancel`` has been watched,
+   and zero can be observed. The moment of zero is written down in the same step that finds it, by a word or by a look.
 3. A generation with the policy ``cancel`` is abandoned when zero has stood for the grace, and the process that looks
    has seen Redis answer for all of it: after a pause or a restart every word looks lapsed although its viewers watch.
 4. A missing key is no zero: Redis was emptied, or nobody ever came. Nothing is abandoned until somebody says a word.
@@ -79,7 +79,8 @@ class Presence:
         ]
 
     def _call(self, stream_id: str, count: int) -> Call:
-        return Call(PRESENCE, (self._keys.viewers(stream_id),), (self._front_end, count, self._ttl_ms, KEEP_MS))
+        keys = (self._keys.viewers(stream_id), self._keys.meta(stream_id))
+        return Call(PRESENCE, keys, (self._front_end, count, self._ttl_ms, KEEP_MS))
 
 
 class Steady(Protocol):

@@ -22,8 +22,10 @@ import pytest
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.scripts import ANNOUNCE, CREATE, ENQUEUE, RECORD
 from broadcaster.log.streams import Streams
+from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.testing import Script
 from tests.faults.world import FaultWorld, open_world
+from tests.support.log_world import World
 from tests.support.valkey import ValkeyServer
 
 STEPS: Final = {
@@ -148,6 +150,27 @@ async def test_a_front_end_killed_after_any_step_of_a_create_leaves_nothing_that
                 there = await nothing_waits(world)
                 assert there == {again.json()["id"]: "finished"}, (step, there)
                 assert set(left) <= set(there)
+
+
+async def test_what_is_about_to_be_written_down_stays_in_the_open_index_and_goes_when_it_never_is(
+    connection: LogConnection,
+) -> None:
+    """Else a sweep between the announcement and the meta would leave a create that breaks off there to nobody."""
+    world = World(connection)
+    sweeper = Sweeper(
+        SweepTimes(60_000, 60_000),
+        queue=world.queue,
+        claims=world.claims,
+        streams=world.streams,
+        steadiness=world.steadiness,
+    )
+    await world.queue.announce("gen_1")
+    await sweeper.sweep()
+    assert await world.queue.newest_open(10) == ["gen_1"]
+    async with asyncio.timeout(DEADLINE_S):
+        while await world.queue.newest_open(10):
+            await sweeper.sweep()
+            await asyncio.sleep(0.05)
 
 
 class CuttingProxy:

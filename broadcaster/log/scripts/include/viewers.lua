@@ -1,6 +1,6 @@
 -- include/viewers: what a stream's presence key says. KEYS and ARGV are those of the script that includes it.
--- Members are `<front-end>:<count>`, scored by when that word lapses, and one mark, `:0`: somebody has watched this
--- stream; its score is inf while anybody does, else since when zero viewers have been observed.
+-- Members are `<front-end>:<count>`, scored by when that word lapses, and, of a generation that can be abandoned, one
+-- mark, `:0`: somebody has watched it; its score is inf while anybody does, else since when zero viewers have been observed.
 local WATCHED = ':0'
 -- read_viewers(key, now_ms) → viewers of all living front-ends, and the mark's score as text (nil: there is none).
 -- Works on a full Redis: what is removed and pushed out here asks for no memory, and what a script writes after passes.
