@@ -93,6 +93,13 @@ async def test_what_a_claim_ends_is_kept_as_long_as_what_its_worker_ends(world: 
     assert HOUR_MS < await world.redis.pttl(world.keys.meta(stream_id)) <= HOUR_MS + 30_000
 
 
+async def test_a_lease_of_another_is_not_given_back_even_when_the_meta_says_nothing_of_it(world: World) -> None:
+    stream_id, claim = await world.granted()
+    await world.redis.set(world.keys.lease(stream_id), f"w2:{claim.epoch + 1}", px=60_000)
+    assert not await world.claims.release(stream_id, epoch=claim.epoch)
+    assert await world.redis.get(world.keys.lease(stream_id)) == f"w2:{claim.epoch + 1}".encode()
+
+
 async def watched(feed: FeedWorld, **policies: str) -> tuple[World, str, asyncio.Task[None]]:
     """A claimed generation whose lease has lapsed, and who waits for its first entry: only a push can bring it."""
     world = World(feed.connection)

@@ -245,8 +245,9 @@ async def test_consumers_of_dead_workers_without_jobs_are_removed(world: World) 
 
 async def until_idle(world: World) -> None:
     async with asyncio.timeout(5):
-        while (await world.redis.xinfo_consumers(world.keys.ready, GROUP))[0]["idle"] <= 1:
-            await asyncio.sleep(0.005)
+        for source in (world.keys.ready, world.keys.ready_hi):
+            while (await world.redis.xinfo_consumers(source, GROUP))[0]["idle"] <= 1:
+                await asyncio.sleep(0.005)
 
 
 async def test_what_waits_without_a_job_is_given_one(world: World) -> None:
