@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -25,7 +26,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -95,15 +95,25 @@ def is_prepared(command: tuple[str, ...]) -> bool:
 async def fork(command: tuple[str, ...], *, environment: Mapping[str, str], output: Path) -> ForkedProcess:
     """``python -m`` this command, its output into a file."""
     output.write_bytes(b"")
-    reader, writer = await asyncio.open_unix_connection(_forge())
+    reader, writer = await _connected(*_forge())
     request = {"command": command, "environment": dict(environment), "output": str(output), "folder": str(Path.cwd())}
     writer.write(json.dumps(request).encode() + b"\n")
     return ForkedProcess(int(await reader.readline()), reader, writer)
 
 
+async def _connected(path: str, forge: subprocess.Popen[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Its imports take seconds: whoever comes first waits for them."""
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return await asyncio.open_unix_connection(path)
+            assert forge.poll() is None, f"the process that forks the others ended with {forge.returncode}"
+            await asyncio.sleep(0.02)
+
+
 @cache
-def _forge() -> str:
-    """The socket of this process's own, started when it is first needed."""
+def _forge() -> tuple[str, subprocess.Popen[bytes]]:
+    """The one of this process, started when it is first needed, and the path of its socket."""
     folder = tempfile.TemporaryDirectory(prefix="bc-")
     path = str(Path(folder.name) / "forge")
     process = subprocess.Popen(
@@ -118,12 +128,7 @@ def _forge() -> str:
         folder.cleanup()
 
     atexit.register(end)
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not Path(path).exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the process that forks the others did not start")
-        time.sleep(0.01)
-    return path
+    return path, process
 
 
 # -- the process itself
