@@ -158,7 +158,7 @@ async def test_what_is_about_to_be_written_down_stays_in_the_open_index_and_goes
     """Else a sweep between the announcement and the meta would leave a create that breaks off there to nobody."""
     world = World(connection)
     sweeper = Sweeper(
-        SweepTimes(60_000, 60_000),
+        SweepTimes(60_000, 60_000, 1_800_000),
         queue=world.queue,
         claims=world.claims,
         streams=world.streams,
