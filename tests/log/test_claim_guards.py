@@ -54,7 +54,7 @@ async def test_a_log_without_meta_is_not_ended_before_redis_was_seen_steady(worl
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("half")])
     await world.redis.delete(world.keys.meta(stream_id), world.keys.lease(stream_id))
-    assert (await world.claim(stream_id, may_take_over=False)).outcome is Outcome.LEASED
+    assert (await world.claim(stream_id, may_take_over=False)).outcome is Outcome.LAPSED
     assert await world.texts(stream_id) == [delta("half")]
 
 
