@@ -65,7 +65,7 @@ class BenchWorker:
     stack: AsyncExitStack
     journal: Notes
     writer: RecordedWriter | None = None
-    claimed: int = 0
+    newest_epoch: int = 0  # that its claims were answered with
 
     async def open(self) -> None:
         self.appender = await self.stack.enter_async_context(self.world.appender())
@@ -84,6 +84,8 @@ class BenchWorker:
         steady = self.world.steadiness.is_steady
         try:
             claim = await self.world.claim(stream, may_take_over=steady if may_take_over is None else may_take_over)
+            if claim.outcome in (Outcome.GRANTED, Outcome.ENDED):
+                self.newest_epoch = claim.epoch
             if claim.outcome is not Outcome.GRANTED:
                 return claim.outcome
             meta, raw = await self.world.streams.meta_with_fields(stream)
@@ -94,7 +96,6 @@ class BenchWorker:
         self.writer = writer
         self.keeper.hold(writer, Job(self.world.keys.ready, "0-1", stream))
         self.stack.push_async_callback(_end, asyncio.create_task(self._drop_when_over(writer)))
-        self.claimed += 1
         return claim.outcome
 
     async def _drop_when_over(self, writer: RecordedWriter) -> None:
@@ -226,6 +227,18 @@ class Bench:
         """The worker with the newest grant, if it still believes in it."""
         found = [worker for worker in self.workers if worker.is_writing and worker.writer is not None]
         return max(found, key=lambda worker: worker.writer.epoch if worker.writer else 0, default=None)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody has in memory what Redis may lose, and reaches it.
+
+        What a claim has written itself (``attempt``, an end) is in nobody's buffer: if Redis loses that together with
+        the epoch it was written under, whoever wrote before goes on as if it had never been.
+        """
+        worker = self.writing
+        if worker is None or worker.writer is None or not worker.valve.is_open:
+            return False
+        return worker.writer.epoch >= max(each.newest_epoch for each in self.workers)
 
     def view(self, after: str | None) -> None:
         """One more viewer."""
