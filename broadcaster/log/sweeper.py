@@ -150,7 +150,7 @@ class Sweeper:
         too_old = tail.now_ms - meta.created_ms > self._times.queue_timeout_ms
         if is_to_stop:
             terminal = None
-        elif meta.status == "queued" and meta.attempts == 0 and too_old:
+        elif meta.status == "queued" and meta.started_ms is None and too_old:
             terminal = terminals.QUEUE_TIMEOUT
         elif meta.started_ms is not None and tail.now_ms - meta.started_ms > self._times.generation_timeout_ms:
             terminal = terminals.GENERATION_TIMEOUT

@@ -74,6 +74,17 @@ async def test_a_generation_that_has_begun_is_never_too_old_for_its_next_attempt
     assert (await world.claim(stream_id)).outcome is Outcome.GRANTED
 
 
+async def test_a_generation_that_a_drain_handed_back_before_it_wrote_anything_is_not_too_old(
+    connection: LogConnection,
+) -> None:
+    world = World(connection, queue_timeout_ms=50)
+    stream_id, claim = await world.granted()
+    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
+    assert await world.claims.release(stream_id, epoch=claim.epoch)
+    again = await World(connection, worker="w2", queue_timeout_ms=50).claim(stream_id)
+    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 1)
+
+
 async def test_a_generation_began_when_its_first_attempt_did(world: World) -> None:
     stream_id, _ = await world.granted()
     await world.redis.hset(world.keys.meta(stream_id), "started_ms", 5)

@@ -9,6 +9,7 @@ import pytest
 
 from broadcaster.core.events import Finish, TextDelta, encode_event
 from broadcaster.log import terminals
+from broadcaster.log.claims import Outcome
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.queue import OPEN_PAGE
 from broadcaster.log.streams import Streams, Tail
@@ -211,6 +212,17 @@ async def test_a_stop_nobody_could_carry_out_is_carried_out_by_the_sweep(world: 
     task = await steady(world)
     await sweeper(world).sweep()
     assert await world.texts(stream_id) == [terminals.STOPPED]
+    task.cancel()
+
+
+async def test_a_generation_that_was_begun_and_handed_back_does_not_end_with_queue_timeout(world: World) -> None:
+    stream_id, claim = await world.granted()
+    await world.claims.release(stream_id, epoch=claim.epoch)
+    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(stream_id) == []
+    assert (await world.claim(stream_id)).outcome is Outcome.GRANTED
     task.cancel()
 
 

@@ -23,7 +23,7 @@ local live_ttl_ms, version, usage = tonumber(ARGV[4]), ARGV[6], ARGV[#ARGV]
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'status', 'stop', 'on_worker_loss', 'retention_ms',
-  'created_ms', 'retry_ms', 'handed_back', 'dead')
+  'created_ms', 'retry_ms', 'handed_back', 'dead', 'started_ms')
 local status = meta[3]
 local attempts = tonumber(meta[2] or 0)
 local losses = attempts - tonumber(meta[9] or 0)
@@ -92,7 +92,7 @@ else
     if ARGV[15] == '' then return refuse(-5) end
     return finish(ARGV[15], 6)
   end
-  if attempts == 0 and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
+  if not meta[11] and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
   if losses >= tonumber(ARGV[3]) then
     redis.call('HSET', KEYS[2], 'dead', 'attempts_spent')
     return finish(ARGV[12], ATTEMPTS_SPENT)
