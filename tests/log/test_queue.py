@@ -239,6 +239,20 @@ async def test_a_job_settled_with_a_delay_comes_back_when_it_is_due(world: World
     await reader.aclose()
 
 
+async def test_what_has_waited_out_its_back_off_goes_before_what_nobody_has_begun(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.AGAIN, delay_ms=60_000)
+    for _ in range(3):
+        await world.create()
+    await world.redis.zadd(world.keys.delayed, {stream_id: 1})
+    assert await world.queue.promote() == 1
+    assert (await reader.take(1))[0].generation_id == stream_id
+    assert await world.queue.enqueue(stream_id) == 0  # its job is found there
+    await reader.aclose()
+
+
 async def test_dead_letters_are_kept(world: World) -> None:
     stream_id = await world.create()
     reader = world.reader()
