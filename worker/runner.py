@@ -246,7 +246,9 @@ class Runner:
         self._engine.control.forget(job.generation_id)
         self._engine.keeper.drop(old)
         meta = replace(after.meta, attempts=claim.attempt, epoch=claim.epoch)
-        return self._begin(job, claim, meta=meta, raw={**old.meta, "attempts": str(claim.attempt)}, after=after)
+        broken_off = str(int(old.meta.get("broken_off", 0)) + 1)
+        raw = {**old.meta, "attempts": str(claim.attempt), "broken_off": broken_off}
+        return self._begin(job, claim, meta=meta, raw=raw, after=after)
 
     async def _claim_again(self, writer: StreamWriter) -> Claim | None:
         """See Claims.again. Raises TimeoutError when Redis is away for longer than an append may take."""

@@ -3,7 +3,9 @@
 Rules
 1. A letter is one entry ``id, reason`` of the dead stream (written by settle.lua, 10 000 at most, the oldest go first).
    That a generation is one is written in its meta with its end, so whoever comes upon it next (a delivery of its job,
-   the sweep) writes the letter in place of a worker that died between the two. It gets one, however many come upon it.
+   the sweep) writes the letter in place of a worker that died between the two. It gets one, however many come upon it:
+   it is written by who takes it out of the open index, and nobody puts one that is over in there again. A sweep that
+   had looked before may; it is told by the newest hundred letters.
 2. The log of such a generation is closed by its ``error``: nothing can be appended to it. To requeue it is therefore to
    start a NEW generation with the same request, tenant and policies, read from its meta while that lives.
 3. One requeue starts one generation, however often it is repeated and however many do it at once: it is created under

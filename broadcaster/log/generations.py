@@ -2,8 +2,8 @@
 
 Create writes, in this order: idempotency key (SET NX) → open index → meta ``queued`` → promise of the webhook → job →
 the tenant's recent ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the same
-key does the missing steps (each is "once"), and the sweep gives a job to what is open and has none, and forgets what is
-open and was not written down.
+key does the missing steps (each is "once"; what has begun or is over misses none), and the sweep gives a job to what is
+open and has none, and forgets what is open and was not written down.
 
 Delete stops first, waits for the terminal event (viewers get it), then forgets the key, the log and the request; see
 deletion.py for what stays.
@@ -249,7 +249,8 @@ class Generations:
             mine = generation_id
             generation_id = await self._idempotency.claim(tenant, key, generation_id=mine, digest=request.digest())
             is_first = generation_id == mine
-        await self._queue.announce(generation_id)
+        if is_first or await self._is_to_begin(generation_id):
+            await self._queue.announce(generation_id)
         written = await self._write_meta(generation_id, request, tenant=tenant, key=key, is_watched=is_watched)
         if not written:
             meta = await self._streams.meta(generation_id)
@@ -269,6 +270,11 @@ class Generations:
             await self._idempotency.prolong(tenant, key, generation_id=generation_id)
         await self._record(generation_id, request, tenant=tenant)
         return Created(generation_id, created=written)
+
+    async def _is_to_begin(self, generation_id: str) -> bool:
+        """Whether one that a key names needs the sweep; what is over would come back, a dead letter as one."""
+        meta = await self._streams.meta(generation_id)
+        return meta is None or (meta.status == "queued" and not meta.is_deleted)
 
     async def _enqueue(self, generation_id: str, request: GenerationRequest) -> Busy | None:
         """Promise its webhook and give it its job, in this order; or why not."""
@@ -311,7 +317,8 @@ class Generations:
         if key is not None:
             await self._idempotency.shorten(tenant, key, generation_id=generation_id)
         with log_errors():
-            forgotten = bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
+            keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
+            forgotten = bool(await FORGET.run(self._redis, keys))
         # With a key, a repeat may have written the meta again already: its promise must stand. The look drops the rest.
         if forgotten and key is None:
             await self._queue.withdraw(generation_id)

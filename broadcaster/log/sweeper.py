@@ -28,7 +28,7 @@ from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
-from broadcaster.log.claims import Claims, Outcome
+from broadcaster.log.claims import Claims, Outcome, Why
 from broadcaster.log.endings import Endings
 from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import Queue
@@ -105,10 +105,12 @@ class Sweeper:
             if meta is None or meta.is_over or tail.leased:
                 continue
             is_to_stop = meta.stop is not None or generation_id in abandoned
-            if self._steadiness.is_steady and await self._end(meta, tail, is_to_stop=is_to_stop, stalled=stalled):
+            outcome = None
+            if self._steadiness.is_steady:
+                outcome = await self._end(meta, tail, is_to_stop=is_to_stop, stalled=stalled)
+            if outcome is Outcome.ENDED:
                 ended += 1
-                continue
-            if tail.now_ms - job_ms > JOBLESS_MS:
+            elif outcome is not Outcome.OVER and tail.now_ms - job_ms > JOBLESS_MS:
                 jobless.append(meta)
         await self._give_jobs(jobless)
         return ended
@@ -143,23 +145,27 @@ class Sweeper:
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])
 
-    async def _end(self, meta: Meta, tail: Tail, *, is_to_stop: bool, stalled: bool) -> bool:
-        """End it if its time has come; whether it is over now."""
+    async def _end(self, meta: Meta, tail: Tail, *, is_to_stop: bool, stalled: bool) -> Outcome | None:
+        """End it if its time has come (None: it has not). What turns out to be over leaves the open index."""
         too_old = tail.now_ms - meta.created_ms > self._times.queue_timeout_ms
         if is_to_stop:
             terminal = None
-        elif meta.status == "queued" and meta.attempts == 0 and too_old:
+        elif meta.status == "queued" and meta.started_ms is None and too_old:
             terminal = terminals.QUEUE_TIMEOUT
         elif meta.started_ms is not None and tail.now_ms - meta.started_ms > self._times.generation_timeout_ms:
             terminal = terminals.GENERATION_TIMEOUT
         elif stalled:
             terminal = terminals.NO_WORKER
         else:
-            return False
+            return None
         claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
-        return claim.outcome in (Outcome.ENDED, Outcome.OVER)
+        elif claim.outcome is Outcome.OVER and claim.why is Why.ATTEMPTS_SPENT:
+            await self._queue.bury(meta.id, reason=claim.why.name.lower())
+        elif claim.outcome is Outcome.OVER:
+            await self._queue.close_open([meta.id])
+        return claim.outcome
 
     async def _is_stalled(self) -> bool:
         """Whether no worker anywhere has lived for the stall time-out. A backlog is not a stall."""

@@ -47,10 +47,37 @@ async def test_asking_once_more_for_want_of_an_answer_changes_nothing(world: Wor
     assert await world.seqs(stream_id) == [1]
 
 
+async def test_asking_once_more_after_the_lease_has_lapsed_leases_it_again(world: World) -> None:
+    stream_id, first = await world.granted()
+    granted = await world.claims.again(stream_id, epoch=first.epoch)
+    assert granted is not None
+    await world.lapse(stream_id)
+    assert await world.claims.again(stream_id, epoch=first.epoch) == granted
+    assert await world.redis.get(world.keys.lease(stream_id)) == f"w1:{granted.epoch}".encode()
+    assert await world.seqs(stream_id) == [1]
+
+
+@pytest.mark.parametrize("then", ["taken over", "taken over and lapsed", "handed back"])
+async def test_asking_once_more_after_it_went_to_others_is_refused(world: World, then: str) -> None:
+    stream_id, first = await world.granted()
+    granted = await world.claims.again(stream_id, epoch=first.epoch)
+    assert granted is not None
+    if then == "handed back":
+        assert await world.claims.release(stream_id, epoch=granted.epoch)
+    else:
+        await world.lapse(stream_id)
+        await World(world.connection, worker="w2").claim(stream_id)
+    if then == "taken over and lapsed":
+        await world.lapse(stream_id)
+    claim = await world.claims.again(stream_id, epoch=first.epoch)
+    assert claim is not None
+    assert claim.outcome is Outcome.LEASED
+
+
 async def test_nobody_else_is_granted_it(world: World) -> None:
     stream_id, first = await world.granted()
     other = World(world.connection, worker="w2")
-    for holder, epoch in ((other, first.epoch), (world, first.epoch - 1), (other, first.epoch + 1)):
+    for holder, epoch in ((other, first.epoch), (world, first.epoch - 1)):
         claim = await holder.claims.again(stream_id, epoch=epoch)
         assert claim is not None
         assert claim.outcome is Outcome.LEASED
@@ -104,6 +131,43 @@ async def test_lost_meta_is_told_apart_so_that_it_can_be_restored_first(world: W
     claim = await world.claims.again(stream_id, epoch=first.epoch)
     assert claim is not None
     assert claim.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("lease", ["gone", "of an earlier grant"])
+async def test_meta_from_before_the_grant_proves_nothing_and_is_to_be_restored_first(world: World, lease: str) -> None:
+    stream_id, first = await world.granted()
+    await world.redis.hset(world.keys.meta(stream_id), "epoch", first.epoch - 5)
+    await world.lapse(stream_id)
+    if lease == "of an earlier grant":
+        await world.redis.set(world.keys.lease(stream_id), f"w2:{first.epoch - 5}", px=60_000)
+    claim = await world.claims.again(stream_id, epoch=first.epoch)
+    assert claim is not None
+    assert claim.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("newer", ["lease", "log"])
+async def test_meta_from_before_the_grant_is_not_restored_behind_a_newer_one(world: World, newer: str) -> None:
+    stream_id, first = await world.granted()
+    await world.lapse(stream_id)
+    second = await World(world.connection, worker="w2").claim(stream_id)
+    await world.redis.hset(world.keys.meta(stream_id), "epoch", first.epoch - 5)
+    if newer == "lease":
+        await world.redis.delete(world.keys.log(stream_id))
+        await world.redis.set(world.keys.lease(stream_id), f"w2:{second.epoch}", px=60_000)
+    else:
+        await world.lapse(stream_id)
+    claim = await world.claims.again(stream_id, epoch=first.epoch)
+    assert claim is not None
+    assert claim.outcome is Outcome.LEASED
+
+
+async def test_an_older_lease_beside_the_grant_is_replaced_as_a_renewal_would(world: World) -> None:
+    stream_id, first = await world.granted()
+    await world.redis.set(world.keys.lease(stream_id), f"w2:{first.epoch - 5}", px=60_000)
+    claim = await world.claims.again(stream_id, epoch=first.epoch)
+    assert claim is not None
+    assert claim.outcome is Outcome.GRANTED
+    assert await world.redis.get(world.keys.lease(stream_id)) == f"w1:{claim.epoch}".encode()
 
 
 async def test_every_key_it_writes_has_a_lifetime(world: World) -> None:

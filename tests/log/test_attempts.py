@@ -92,6 +92,43 @@ async def test_a_worker_that_comes_back_while_the_next_attempt_waits_goes_on(wor
     assert (await world.append(stream_id, writer.epoch, 3, [delta("on")])).code is Code.APPENDED
 
 
+async def test_a_worker_that_came_back_leaves_no_wait_behind_for_the_next_loss(
+    world: World, appender: Appender
+) -> None:
+    keeper = world.keeper(appender)
+    stream_id = await world.create()
+    await lose(world, stream_id, 1)
+    claim = Claim(Outcome.GRANTED, await epoch_of(world, stream_id), 2, 2, Why.NOT)
+    await world.writer(stream_id, claim, appender, keeper)
+    await world.lapse(stream_id)
+    assert (await world.claim(stream_id)).outcome is Outcome.WAITING
+    await world.redis.hset(world.keys.meta(stream_id), "retry_ms", 1)  # that wait is long over
+    await keeper.renew()
+    await world.lapse(stream_id)
+    assert (await world.claim(stream_id)).wait_ms > BACKOFF_MS / 2 - 1000
+
+
+async def test_what_providers_broke_off_makes_nobody_wait_for_the_first_worker_lost_after_it(world: World) -> None:
+    stream_id, claim = await world.granted()
+    for _ in range(3):
+        granted = await world.claims.again(stream_id, epoch=claim.epoch)
+        assert granted is not None
+        claim = granted
+    await world.lapse(stream_id)
+    claim = await world.claim(stream_id)
+    assert (claim.outcome, claim.attempt) == (Outcome.GRANTED, 5)
+    await world.lapse(stream_id)
+    assert BACKOFF_MS / 2 - 1000 < (await world.claim(stream_id)).wait_ms <= BACKOFF_MS + 1
+
+
+async def test_what_providers_broke_off_counts_among_the_attempts(connection: LogConnection) -> None:
+    world = World(connection, max_attempts=2, attempt_backoff_ms=BACKOFF_MS)
+    stream_id, claim = await world.granted()
+    await world.claims.again(stream_id, epoch=claim.epoch)
+    await world.lapse(stream_id)
+    assert (await world.claim(stream_id)).why is Why.ATTEMPTS_SPENT
+
+
 async def epoch_of(world: World, stream_id: str) -> int:
     return int(await world.redis.hget(world.keys.meta(stream_id), "epoch"))
 

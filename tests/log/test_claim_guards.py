@@ -50,6 +50,44 @@ async def test_a_rebase_announces_itself_as_an_attempt_does(world: World) -> Non
     assert decode_event(entry.event) == Attempt(attempt=1)
 
 
+@pytest.mark.parametrize("lease", ["held", "lapsed"])
+async def test_a_rebase_repeated_for_want_of_its_answer_is_granted_the_same_epoch_once(
+    world: World, lease: str
+) -> None:
+    stream_id, first = await world.granted()
+    rebased = await world.claims.rebase(stream_id, epoch=first.epoch)
+    if lease == "lapsed":
+        await lapse(world, stream_id)
+    assert await world.claims.rebase(stream_id, epoch=first.epoch) == rebased
+    assert await world.redis.get(world.keys.lease(stream_id)) == f"w1:{rebased.epoch}".encode()
+    assert await world.seqs(stream_id) == [1]
+
+
+async def test_a_repeated_rebase_whose_entry_was_lost_meanwhile_writes_it_once_more(world: World) -> None:
+    stream_id, first = await world.granted()
+    await world.append(stream_id, first.epoch, 1, [delta("a")])
+    rebased = await world.claims.rebase(stream_id, epoch=first.epoch)
+    await world.lose_after(stream_id, 1)
+    again = await world.claims.rebase(stream_id, epoch=first.epoch)
+    assert (again.outcome, again.last_seq) == (Outcome.GRANTED, 2)
+    assert again.epoch > rebased.epoch
+
+
+@pytest.mark.parametrize("then", ["taken over and lapsed", "handed back", "another attempt in the same hands"])
+async def test_a_rebase_repeated_after_what_it_was_granted_is_over_is_refused(world: World, then: str) -> None:
+    stream_id, first = await world.granted()
+    rebased = await world.claims.rebase(stream_id, epoch=first.epoch)
+    if then == "handed back":
+        assert await world.claims.release(stream_id, epoch=rebased.epoch)
+    elif then == "taken over and lapsed":
+        await lapse(world, stream_id)
+        await World(world.connection, worker="w2").claim(stream_id)
+        await lapse(world, stream_id)
+    else:
+        await world.claims.again(stream_id, epoch=rebased.epoch)
+    assert (await world.claims.rebase(stream_id, epoch=first.epoch)).outcome is Outcome.LEASED
+
+
 async def test_a_log_without_meta_is_not_ended_before_redis_was_seen_steady(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("half")])
@@ -72,6 +110,17 @@ async def test_a_generation_that_has_begun_is_never_too_old_for_its_next_attempt
     await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
     await lapse(world, stream_id)
     assert (await world.claim(stream_id)).outcome is Outcome.GRANTED
+
+
+async def test_a_generation_that_a_drain_handed_back_before_it_wrote_anything_is_not_too_old(
+    connection: LogConnection,
+) -> None:
+    world = World(connection, queue_timeout_ms=50)
+    stream_id, claim = await world.granted()
+    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
+    assert await world.claims.release(stream_id, epoch=claim.epoch)
+    again = await World(connection, worker="w2", queue_timeout_ms=50).claim(stream_id)
+    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 1)
 
 
 async def test_a_generation_began_when_its_first_attempt_did(world: World) -> None:

@@ -80,6 +80,21 @@ async def test_a_repeated_requeue_starts_nothing_more(world: World, letters: Dea
     assert first.id == second.id
 
 
+async def test_a_requeued_letter_does_not_come_back_when_its_client_repeats_the_create(
+    world: World, letters: DeadLetters
+) -> None:
+    request = GenerationRequest(model="m", request={"messages": []})
+    dead = (await world.generations.create(request, tenant=TENANT, idempotency_key="k")).id
+    await world.spend(dead)
+    (letter,) = await letters.newest(10)
+    requeued = await letters.requeue(letter)
+    repeat = await world.generations.create(request, tenant=TENANT, idempotency_key="k")
+    assert (repeat.id, repeat.created) == (dead, False)
+    await sweeper(world).sweep()
+    assert await letters.newest(10) == []
+    assert await world.queue.newest_open(10) == [requeued.id]
+
+
 async def test_racing_requeues_start_one_generation(world: World) -> None:
     await world.die()
     racers = [letters_of(world) for _ in range(20)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from broadcaster.errors import IdempotencyMismatch, QueueFull, StopNotDurable, U
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.idempotency import REFUSED_KEY_MS
+from broadcaster.log.presence import Presence
 from broadcaster.log.queue import GROUP, SWEPT_AT_ONCE, Settled
 from broadcaster.log.scripts import CREATE, FORGET
 from tests.support.log_world import TENANT, World
@@ -55,9 +57,21 @@ async def test_a_full_queue_refuses_and_leaves_only_the_key_for_seconds(
     assert await world.redis.pttl(key) <= REFUSED_KEY_MS
 
 
+async def test_a_refused_create_that_was_watched_leaves_no_viewers_behind(connection: LogConnection) -> None:
+    presence = Presence(connection, front_end="f1", ttl_s=10)
+    world = World(connection, max_queue=1, presence=presence)
+    await world.create()
+    before = await world.redis.keys("*")
+    request = replace(REQUEST, on_abandon="cancel")
+    with pytest.raises(QueueFull):
+        await world.generations.create(request, tenant=TENANT, is_watched=True)
+    assert set(await world.redis.keys("*")) == set(before)
+
+
 async def test_undoing_a_create_leaves_a_generation_alone_that_somebody_has_begun(world: World) -> None:
     stream_id, _ = await world.granted()
-    assert await FORGET.run(world.redis, [world.keys.meta(stream_id)]) == 0
+    keys = [world.keys.meta(stream_id), world.keys.viewers(stream_id)]
+    assert await FORGET.run(world.redis, keys) == 0
     assert await world.streams.meta(stream_id) is not None
 
 
@@ -222,6 +236,20 @@ async def test_a_job_settled_with_a_delay_comes_back_when_it_is_due(world: World
     await world.redis.zadd(world.keys.delayed, {stream_id: 1})
     assert await world.queue.promote() == 1
     assert [each.generation_id for each in await reader.take(1)] == [stream_id]
+    await reader.aclose()
+
+
+async def test_what_has_waited_out_its_back_off_goes_before_what_nobody_has_begun(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.AGAIN, delay_ms=60_000)
+    for _ in range(3):
+        await world.create()
+    await world.redis.zadd(world.keys.delayed, {stream_id: 1})
+    assert await world.queue.promote() == 1
+    assert (await reader.take(1))[0].generation_id == stream_id
+    assert await world.queue.enqueue(stream_id) == 0  # its job is found there
     await reader.aclose()
 
 

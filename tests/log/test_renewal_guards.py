@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.exceptions import ResponseError
 
-from broadcaster.core.events import Finish, TextDelta
+from broadcaster.core.events import Abort, Error, Event, Finish, TextDelta
 from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.lease import LeaseKeeper
@@ -214,9 +214,7 @@ async def test_a_kept_buffer_is_freed_when_its_time_is_over(
         await until(lambda: gc.collect() >= 0 and freed() is None)
 
 
-async def test_a_renewal_that_comes_late_is_logged(
-    keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_renewal_that_comes_late_is_logged(keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture) -> None:
     def is_logged() -> bool:
         time.sleep(LEASE_MS / 1000 * 0.6)
         return "renewal_late" in caplog.text
@@ -233,6 +231,34 @@ async def test_of_what_has_ended_only_the_meta_is_restored(
     assert await keeper.restore(writer)
     assert await world.queue.newest_open(1) == []
     assert await world.redis.xlen(world.keys.ready) == 0
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [(Finish(), "finished"), (Abort(), "aborted"), (Error(error_text="no", code="provider_error"), "failed")],
+)
+async def test_the_meta_of_what_has_ended_is_restored_with_its_end_and_without_a_lease(
+    world: World, appender: Appender, keeper: LeaseKeeper, last: Event, status: str
+) -> None:
+    """Else what nobody runs any more would be running for as long as its meta is kept."""
+    stream_id, claim = await world.granted()
+    writer = await world.writer(stream_id, claim, appender, keeper)
+    writer.write([TextDelta(id="0", delta="a")])
+    assert await writer.end([last], deadline_s=5)
+    before = await world.streams.meta(stream_id)
+    await world.redis.delete(world.keys.meta(stream_id))
+    assert await keeper.restore(writer)
+    meta = await world.streams.meta(stream_id)
+    assert before is not None
+    assert meta is not None
+    assert (meta.status, meta.terminal, meta.attempts) == (status, before.terminal, 1)
+    assert await world.redis.hget(world.keys.meta(stream_id), "terminal_id") == f"{claim.epoch}-2".encode()
+    assert meta.ended_ms is not None
+    assert before.ended_ms is not None
+    assert meta.ended_ms >= before.ended_ms
+    assert await world.redis.exists(world.keys.lease(stream_id)) == 0
+    kept_ms = await world.redis.pttl(world.keys.log(stream_id))
+    assert kept_ms < await world.redis.pttl(world.keys.meta(stream_id)) <= kept_ms + 3_601_000
 
 
 async def test_the_group_of_workers_is_restored_before_the_job(

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from broadcaster.core.events import TextDelta
+from broadcaster.core.events import Finish, TextDelta, encode_event
 from broadcaster.log import terminals
+from broadcaster.log.claims import Outcome
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.queue import OPEN_PAGE
 from broadcaster.log.streams import Streams, Tail
@@ -145,6 +146,36 @@ async def test_a_worker_that_comes_back_after_the_sweeps_end_finds_itself_fenced
         task.cancel()
 
 
+async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index(world: World) -> None:
+    """A log that is closed says so against a meta that does not: nothing is left to end, and nothing to look at again."""
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [encode_event(Finish())])
+    await world.redis.hset(world.keys.meta(stream_id), mapping={"status": "running", "stop": "stopped"})
+    task = await steady(world)
+    async with asyncio.timeout(5):
+        await sweeper(world).turn()
+    assert await world.queue.newest_open(10) == []
+    assert await world.redis.exists(world.keys.dead) == 0
+    task.cancel()
+
+
+async def test_what_spent_its_attempts_between_the_sweeps_look_and_its_end_becomes_a_dead_letter(
+    connection: LogConnection,
+) -> None:
+    world = World(connection, max_attempts=1)
+    stream_id, _ = await world.granted()
+    await world.lapse(stream_id)
+    await world.redis.hset(world.keys.meta(stream_id), "started_ms", 1)
+    task = await steady(world)
+    sweep = sweeper(world)
+    sweep._streams = RevivedBetween(connection, lambda: world.claim(stream_id))
+    await sweep.sweep()
+    assert await world.queue.newest_open(10) == []
+    ((_, fields),) = await world.redis.xrange(world.keys.dead)
+    assert fields == {b"id": stream_id.encode(), b"reason": b"attempts_spent"}
+    task.cancel()
+
+
 async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_in_the_log(world: World) -> None:
     stream_id, _ = await world.granted()
     await world.redis.delete(world.keys.lease(stream_id))
@@ -181,6 +212,17 @@ async def test_a_stop_nobody_could_carry_out_is_carried_out_by_the_sweep(world: 
     task = await steady(world)
     await sweeper(world).sweep()
     assert await world.texts(stream_id) == [terminals.STOPPED]
+    task.cancel()
+
+
+async def test_a_generation_that_was_begun_and_handed_back_does_not_end_with_queue_timeout(world: World) -> None:
+    stream_id, claim = await world.granted()
+    await world.claims.release(stream_id, epoch=claim.epoch)
+    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
+    task = await steady(world)
+    await sweeper(world).sweep()
+    assert await world.texts(stream_id) == []
+    assert (await world.claim(stream_id)).outcome is Outcome.GRANTED
     task.cancel()
 
 

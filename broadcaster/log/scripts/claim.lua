@@ -13,7 +13,9 @@
 -- why it was ended: 1 stopped, 2 worker lost, 3 attempts spent (also of one that is over already: it is a dead letter),
 -- 4 queue timeout, 5 state lost, 6 asked for.
 -- The second attempt begins at once. From the second loss on the next one waits: retry_ms is written down by whoever finds
--- the loss, and nothing else changes: a worker that comes back in that time goes on. What was handed back is no loss.
+-- the loss, and nothing else changes: a worker that comes back in that time goes on (and renew takes retry_ms away). What
+-- was handed back is no loss; what a provider broke off (see again) counts as an attempt, but makes nobody wait.
+-- A rebase counts no attempt. Repeated for want of its answer (rebased_from), it is granted the same epoch once more.
 -- @include tail
 local META_OUTLIVES_LOG_MS = 3600000
 local ATTEMPTS_SPENT = 3
@@ -23,7 +25,7 @@ local live_ttl_ms, version, usage = tonumber(ARGV[4]), ARGV[6], ARGV[#ARGV]
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'status', 'stop', 'on_worker_loss', 'retention_ms',
-  'created_ms', 'retry_ms', 'handed_back', 'dead')
+  'created_ms', 'retry_ms', 'handed_back', 'dead', 'started_ms', 'broken_off', 'rebased_from')
 local status = meta[3]
 local attempts = tonumber(meta[2] or 0)
 local losses = attempts - tonumber(meta[9] or 0)
@@ -74,7 +76,12 @@ if closed or status == 'finished' or status == 'failed' or status == 'aborted' t
   return {0, last_epoch, last_seq, attempts, meta[10] and ATTEMPTS_SPENT or 0, 0}
 end
 if intent == 'rebase' then
-  local mine = held == worker .. ':' .. ARGV[9] or (not held and meta[1] == ARGV[9])
+  local rebased = meta[13] == ARGV[9] and status == 'running' and (not held or held == worker .. ':' .. meta[1])
+  if rebased and tonumber(meta[1]) == last_epoch then
+    redis.call('SET', KEYS[3], worker .. ':' .. meta[1], 'PX', lease_ms)
+    return {1, last_epoch, last_seq, attempts, 0, 0}
+  end
+  local mine = rebased or held == worker .. ':' .. ARGV[9] or (not held and meta[1] == ARGV[9])
   if not mine then return refuse(-1) end
 else
   if held then return refuse(-1) end
@@ -92,13 +99,13 @@ else
     if ARGV[15] == '' then return refuse(-5) end
     return finish(ARGV[15], 6)
   end
-  if attempts == 0 and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
+  if not meta[11] and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
   if losses >= tonumber(ARGV[3]) then
     redis.call('HSET', KEYS[2], 'dead', 'attempts_spent')
     return finish(ARGV[12], ATTEMPTS_SPENT)
   end
   if attempts >= 1 and meta[5] == 'fail' then return finish(ARGV[11], 2) end
-  local wait_ms = status == 'running' and left_to_wait(losses) or 0
+  local wait_ms = status == 'running' and left_to_wait(losses - tonumber(meta[12] or 0)) or 0
   if wait_ms > 0 then return refuse(-6, wait_ms) end
   attempts = attempts + 1
 end
@@ -106,7 +113,8 @@ end
 redis.call('SET', KEYS[3], worker .. ':' .. string.format('%.0f', epoch), 'PX', lease_ms)
 redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts, 'status', 'running',
   'worker', worker)
-redis.call('HDEL', KEYS[2], 'retry_ms')
+redis.call('HDEL', KEYS[2], 'retry_ms', 'broken', 'rebased_from')
+if intent == 'rebase' then redis.call('HSET', KEYS[2], 'rebased_from', ARGV[9]) end
 redis.call('HSETNX', KEYS[2], 'started_ms', string.format('%.0f', now_ms))
 redis.call('PEXPIRE', KEYS[2], live_ttl_ms + META_OUTLIVES_LOG_MS)
 if attempts >= 2 or intent == 'rebase' then

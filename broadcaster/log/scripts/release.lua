@@ -2,8 +2,9 @@
 -- KEYS lease, meta, log
 -- ARGV worker, epoch
 -- Returns 1 released (now, or by the same call before), 0 it was not mine any more.
--- An attempt that wrote nothing does not count, and one that did is no loss (handed_back). The epoch rises: a renewal or
--- an append of mine that is still on its way would else lease it again, or write what the next attempt does not void.
+-- An attempt that wrote nothing does not count, and one that did is no loss (handed_back). It has begun all the same
+-- (started_ms stays): it has not waited too long for its first worker. The epoch rises: a renewal or an append of mine
+-- that is still on its way would else lease it again, or write what the next attempt does not void.
 local held = redis.call('GET', KEYS[1])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'status')
 local released = string.format('%.0f', tonumber(ARGV[2]) + 1)

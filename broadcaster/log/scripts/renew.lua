@@ -24,6 +24,8 @@ else
   local granted = redis.pcall('SET', KEYS[1], mine, 'PX', ARGV[3])
   -- A full Redis refuses the SET; the epoch still fences, and the next renewal tries again.
   code = granted.err and 1 or 2
+  -- Its attempt goes on: the next loss decides anew how long to wait.
+  if code == 2 then redis.call('HDEL', KEYS[2], 'retry_ms') end
 end
 local log_there = redis.call('PEXPIRE', KEYS[3], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[4]) + META_OUTLIVES_LOG_MS)
