@@ -152,11 +152,14 @@ class StreamWriter:
         """The next batch to send; None while recovering or when nothing waits."""
         if self._recovering is not None or self.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED):
             return None
-        verify, self._verify = self._verify, False
-        return self._batcher.take(verify=verify)
+        batch = self._batcher.take(verify=self._verify)
+        if batch is not None:
+            self._verify = False
+        return batch
 
     def failed(self) -> None:
-        """Nothing is known about the batch in flight."""
+        """Nothing is known about the batch in flight: it is offered again, also one that only asked for our tail."""
+        self._verify = True
         self._batcher.failed()
 
     def crashed(self, error: BaseException) -> None:
