@@ -67,6 +67,7 @@ class StreamWriter:
         self.meta = meta
         self.stop_requested = asyncio.Event()
         self.stop_reason = StopWish.STOPPED.reason
+        self.stop_wish = StopWish.NONE
         self.over = asyncio.Event()
         self.end_reason: WriterEnd | None = None
         self._batcher = Batcher(epoch=epoch, base_seq=base_seq)
@@ -130,7 +131,7 @@ class StreamWriter:
     def ask_stop(self, wish: StopWish) -> None:
         """Somebody wants the end, or (NONE) nobody does."""
         if wish and not self.stop_requested.is_set():
-            self.stop_reason = wish.reason
+            self.stop_reason, self.stop_wish = wish.reason, wish
             self.stop_requested.set()
 
     def verify(self) -> None:
