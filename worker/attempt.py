@@ -94,6 +94,11 @@ class Attempt:
         """Its way into the log."""
         return self._writer
 
+    @property
+    def deadline(self) -> float:
+        """When the generation's time is up (loop time)."""
+        return self._deadline
+
     def hand_back(self) -> None:
         """Let go of the provider and write nothing more; the caller gives the stream back."""
         self._handed_back.set()

@@ -193,7 +193,7 @@ class Runner:
         try:
             end = await attempt.run()
             while end is AttemptEnd.AGAIN:
-                granted = await self._claim_again(writer)
+                granted = await self._claim_again(attempt)
                 if granted is None:
                     end = await attempt.fail()
                 elif granted.outcome is not Outcome.GRANTED:
@@ -240,7 +240,7 @@ class Runner:
         return attempt
 
     def _begin_again(self, job: Job, claim: Claim, *, after: Attempt) -> Attempt:
-        """Rule 4. What the broken attempt has not sent yet is void with it."""
+        """Rule 5. What the broken attempt has not sent yet is void with it; a stop that it was told is not."""
         old = after.writer
         old.lose()
         self._engine.control.forget(job.generation_id)
@@ -248,18 +248,24 @@ class Runner:
         meta = replace(after.meta, attempts=claim.attempt, epoch=claim.epoch)
         broken_off = str(int(old.meta.get("broken_off", 0)) + 1)
         raw = {**old.meta, "attempts": str(claim.attempt), "broken_off": broken_off}
-        return self._begin(job, claim, meta=meta, raw=raw, after=after)
+        attempt = self._begin(job, claim, meta=meta, raw=raw, after=after)
+        attempt.writer.ask_stop(old.stop_wish)
+        return attempt
 
-    async def _claim_again(self, writer: StreamWriter) -> Claim | None:
-        """See Claims.again. Raises TimeoutError when Redis is away for longer than an append may take."""
-        async with asyncio.timeout(self._times.attempt.append_deadline_s):
-            while True:
-                with contextlib.suppress(LogUnavailable):
-                    claim = await self._engine.claims.again(writer.stream_id, epoch=writer.epoch)
-                    # Lost meta is restored by the writer, unless the stream went to somebody else meanwhile.
-                    if claim is None or claim.outcome is not Outcome.UNKNOWN or writer.over.is_set():
-                        return claim
-                await asyncio.sleep(_RETRY_S)
+    async def _claim_again(self, attempt: Attempt) -> Claim | None:
+        """See Claims.again; None as well once a stop was asked for, or the generation's time is up."""
+        loop, writer = asyncio.get_running_loop(), attempt.writer
+        may_be_granted = False  # a call whose answer was lost: then only Redis knows
+        while loop.time() < attempt.deadline and (may_be_granted or not writer.stop_requested.is_set()):
+            may_be_granted = True
+            with contextlib.suppress(LogUnavailable):
+                claim = await self._engine.claims.again(writer.stream_id, epoch=writer.epoch)
+                # Lost meta is restored by the writer, unless the stream went to somebody else meanwhile.
+                if claim is None or claim.outcome is not Outcome.UNKNOWN or writer.over.is_set():
+                    return claim
+                may_be_granted = False
+            await asyncio.sleep(_RETRY_S)
+        return None
 
     async def _after(self, end: AttemptEnd, job: Job, writer: StreamWriter) -> None:
         if end is AttemptEnd.OVER:

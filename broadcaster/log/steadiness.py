@@ -10,6 +10,9 @@ each. "Redis" are all of them: which leases a break may have cost is not asked. 
 Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases lapse. It
 removes a key that is never there, which a full Redis does as well.
 
+One probe at a time: who asks for one while one is under way waits for the next, with everybody else who does. However
+many ask, the wait is two probes long, and waiting is no break.
+
 What is no break for a worker's lease may cost a shorter one of a feed. So silences between two answers are remembered
 by their magnitude, and a lease has been answered for when none of them was as long as half of it: whoever renews every
 third of it was then never too late for Redis's sake.
@@ -49,6 +52,8 @@ class Steadiness:
         self._answered_at = 0.0
         self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
         self._identities: Mapping[str, Identity] = {}
+        self._probe: asyncio.Task[bool] | None = None
+        self._next_probe: asyncio.Task[bool] | None = None
         self.breaks = 0
         self.answering = asyncio.Event()
 
@@ -72,8 +77,7 @@ class Steadiness:
 
     async def confirm(self) -> None:
         """Probe now: whoever is about to claim must know of a break of the last moment."""
-        if not await self._probe():
-            self._broke()
+        await self._ask()
 
     async def check_unknown(self) -> None:
         """Raises LogUnavailable when nothing is unknown for sure: Redis broke less than one lease ago, and who holds
@@ -94,31 +98,50 @@ class Steadiness:
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
         try:
             while True:
-                ok = await self._probe()
-                now = loop.time()
-                if not ok or now - last > self._every_s + self._late_s:
-                    self._broke()
-                if ok:
-                    self._note_answer(now)
-                    self.answering.set()
-                last = now
+                if await self._ask() and self._since is None:
+                    self._begin()
                 await asyncio.sleep(self._every_s)
         finally:
-            await self._client.aclose()
+            await self._leave()
 
-    def _note_answer(self, now: float) -> None:
-        if self._since is None:
-            self._since = now
-            self._silences.clear()  # what came before is not counted on
-        elif now > self._answered_at:
+    async def _ask(self) -> bool:
+        """What a probe finds that begins after this call, shared by all who wait for it: whether nothing broke."""
+        task = self._next_probe
+        if task is None:
+            task = self._next_probe = asyncio.create_task(self._probe_after(self._probe))
+        await asyncio.wait({task})
+        return not task.cancelled() and task.result()
+
+    async def _probe_after(self, before: asyncio.Task[bool] | None) -> bool:
+        if before is not None:
+            await asyncio.wait({before})
+        self._probe, self._next_probe = self._next_probe, None
+        ok = await self._look()
+        now = asyncio.get_running_loop().time()
+        if not ok or (self._since is not None and now - self._answered_at > self._every_s + self._late_s):
+            self._broke()
+        elif self._since is not None and now > self._answered_at:
             self._silences[math.frexp(now - self._answered_at)[1] - 1] = now
-        self._answered_at = now
+            self._answered_at = now
+        return ok
 
-    async def _probe(self) -> bool:
+    def _begin(self) -> None:
+        self._since = self._answered_at = asyncio.get_running_loop().time()
+        self._silences.clear()  # what came before is not counted on
+        self.answering.set()
+
+    async def _leave(self) -> None:
+        under_way = {task for task in (self._probe, self._next_probe) if task is not None and not task.done()}
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+        self._probe = self._next_probe = None
+        await self._client.aclose()
+
+    async def _look(self) -> bool:
         try:
             found = await identities(self._client, probe_key=self._probe_key, look_within_s=LOOK_EVERY_S)
         except Exception as error:

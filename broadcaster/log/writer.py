@@ -67,6 +67,7 @@ class StreamWriter:
         self.meta = meta
         self.stop_requested = asyncio.Event()
         self.stop_reason = StopWish.STOPPED.reason
+        self.stop_wish = StopWish.NONE
         self.over = asyncio.Event()
         self.end_reason: WriterEnd | None = None
         self._batcher = Batcher(epoch=epoch, base_seq=base_seq)
@@ -130,7 +131,7 @@ class StreamWriter:
     def ask_stop(self, wish: StopWish) -> None:
         """Somebody wants the end, or (NONE) nobody does."""
         if wish and not self.stop_requested.is_set():
-            self.stop_reason = wish.reason
+            self.stop_reason, self.stop_wish = wish.reason, wish
             self.stop_requested.set()
 
     def verify(self) -> None:
@@ -152,11 +153,14 @@ class StreamWriter:
         """The next batch to send; None while recovering or when nothing waits."""
         if self._recovering is not None or self.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED):
             return None
-        verify, self._verify = self._verify, False
-        return self._batcher.take(verify=verify)
+        batch = self._batcher.take(verify=self._verify)
+        if batch is not None:
+            self._verify = False
+        return batch
 
     def failed(self) -> None:
-        """Nothing is known about the batch in flight."""
+        """Nothing is known about the batch in flight: it is offered again, also one that only asked for our tail."""
+        self._verify = True
         self._batcher.failed()
 
     def crashed(self, error: BaseException) -> None:

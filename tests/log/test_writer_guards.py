@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broadcaster.core.batching import Answer, Code, StopWish
+from broadcaster.core.batching import Answer, Batch, Code, StopWish
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
@@ -123,3 +123,23 @@ async def test_what_came_before_an_attempt_is_missed_even_when_redis_came_back_e
     writer.answered(Answer(Code.REWOUND, 0, 0, StopWish.NONE))
     recovery.answer.set()
     await until(writer.over.is_set)  # the rebase was asked for
+
+
+async def test_a_check_of_the_tail_that_redis_did_not_answer_is_made_again() -> None:
+    writer = alone(Refusing())
+    writer.verify()
+    assert writer.take() == Batch(3, [])
+    writer.failed()
+    assert writer.take() == Batch(3, [])
+    writer.answered(Answer(Code.DUPLICATE, 5, 2, StopWish.NONE))
+    assert writer.take() is None
+
+
+async def test_a_check_of_the_tail_that_is_asked_for_during_an_append_follows_it() -> None:
+    writer = alone(Refusing())
+    writer.write([text("a")])
+    assert writer.take() is not None
+    writer.verify()
+    assert writer.take() is None
+    writer.answered(Answer(Code.APPENDED, 5, 3, StopWish.NONE))
+    assert writer.take() == Batch(4, [])
