@@ -214,9 +214,7 @@ async def test_a_kept_buffer_is_freed_when_its_time_is_over(
         await until(lambda: gc.collect() >= 0 and freed() is None)
 
 
-async def test_a_renewal_that_comes_late_is_logged(
-    keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_renewal_that_comes_late_is_logged(keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture) -> None:
     def is_logged() -> bool:
         time.sleep(LEASE_MS / 1000 * 0.6)
         return "renewal_late" in caplog.text
