@@ -102,6 +102,7 @@ class Claims:
 
     def __init__(self, connection: LogConnection, policy: ClaimPolicy, *, owner: str) -> None:
         self._redis = connection.redis
+        self._impatient = connection.impatient
         self._keys = connection.keys
         self._policy = policy
         self._owner = owner
@@ -111,7 +112,8 @@ class Claims:
 
         ``may_take_over`` says that this process has seen Redis answer for one lease: without it a generation that is
         said to be running is left alone even when its lease is missing (LAPSED). It must be known after the lease was
-        seen missing: a call that Redis carries out after a pause would find every lease lapsed.
+        seen missing: a call that Redis carries out after a pause would find every lease lapsed. For the same reason a
+        claim is never repeated here.
 
         One that is said to wait is left alone (LAPSED) as well when it is older than ``answered_s``, the time for which
         Redis has answered since it broke: its grant may be what was lost.
@@ -180,7 +182,7 @@ class Claims:
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         with log_errors():
             outcome, granted, last_seq, attempt, why, wait_ms = await CLAIM.run(
-                self._redis,
+                self._impatient,
                 keys,
                 self._owner,
                 policy.lease_ttl_ms,

@@ -99,6 +99,8 @@ class LogConnection:
     """What every class of this room is given: a client, the key names and the address.
 
     On a cluster ``redis`` sends each command to the server of its key; without one it is for nobody (see routed.py).
+    ``impatient`` is for calls that rest on what Redis has shown before (a lease that was missing for long enough): none
+    is kept back until after a failover, and sent then.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class LogConnection:
         self._patience_s = timeout_s if patience_s is None else patience_s
         self._routes = None if self.address.kind is Kind.SINGLE else create_routes(self.address)
         self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
+        self.impatient: Redis = self.redis.impatient() if isinstance(self.redis, RoutedRedis) else self.redis
 
     @classmethod
     @asynccontextmanager

@@ -44,12 +44,13 @@ class Endings:
     ) -> Claim:
         """End it: with a stop asked for as ``abort``, otherwise with ``terminal``; refused while a worker has it.
 
-        ``tail`` is the stream's, looked at a moment ago; for the rest see Claims.claim.
+        ``tail`` is the stream's, looked at a moment ago: what had a lease then is not taken over, though it may have
+        lapsed since (a break that nobody could know of may have cost it). For the rest see Claims.claim.
         """
         is_nobodys = not tail.leased and (may_take_over or tail.status == "queued")
         usage = await self._usage(stream_id) if is_nobodys and tail.last is not None else b""
         return await self._claims.end(
-            stream_id, terminal, may_take_over=may_take_over, answered_s=answered_s, usage=usage
+            stream_id, terminal, may_take_over=may_take_over and not tail.leased, answered_s=answered_s, usage=usage
         )
 
     async def _usage(self, stream_id: str) -> bytes:

@@ -26,6 +26,7 @@ from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_session import Session
 from broadcaster.log.inspection_worst import BufferLimit, worst_of
 from broadcaster.log.redis_url import Kind
+from broadcaster.log.routed import DRAWS
 from broadcaster.log.scripts import PROBE
 
 PINGS: Final = 5
@@ -205,6 +206,8 @@ class _Ear:
 async def _probe(connection: LogConnection, server: str) -> tuple[str | None, str | None]:
     """Subscribe as the feed does and push as append does; what is wrong with the script, and with the push."""
     channel = _channel_at(connection, server)
+    if channel is None:
+        return None, "it serves no channel that we know of"
     ear = _Ear()
     address = _address_of(connection, server)
     session: Session | None = None
@@ -231,12 +234,13 @@ async def _probe(connection: LogConnection, server: str) -> tuple[str | None, st
             session.drop("the inspection is over")
 
 
-def _channel_at(connection: LogConnection, server: str) -> str:
-    """A channel that nobody else hears, in a slot of this server."""
-    while True:
+def _channel_at(connection: LogConnection, server: str) -> str | None:
+    """A channel that nobody else hears, in a slot of this server; None: it has none any more."""
+    for _ in range(DRAWS):
         channel = connection.keys.probe(f"doctor-{secrets.token_hex(4)}")
         if connection.server_of(channel) == server:
             return channel
+    return None
 
 
 def _address_of(connection: LogConnection, server: str) -> NodeAddress:

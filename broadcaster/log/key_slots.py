@@ -68,7 +68,7 @@ class SlotMap:
     @property
     def primaries(self) -> tuple[str, ...]:
         """Those who serve a slot."""
-        return tuple(sorted(self.replicas))
+        return tuple(sorted(each for each in set(self.owners) if each is not None))
 
     @property
     def is_whole(self) -> bool:

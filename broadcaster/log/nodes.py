@@ -4,7 +4,7 @@ Rules
 1. A call whose connection could not be had was not sent (``NotSent``): whoever sent it may send it again. Any other
    failure leaves open what the server did, and is never repeated here.
 2. One write, one deadline for all its answers. What breaks it off closes the connection: its rest would be read as the
-   answers of the next.
+   answers of the next. LOADING is such a break, for redis-py: what was answered before it stays answered.
 3. A connection is the caller's only after ``greet`` has accepted the server (the role it has, who vouches for it).
 """
 
@@ -109,16 +109,22 @@ class Node:
             words.append(command.args)
         await connection.send_packed_command(connection.pack_commands(words))
         answers: list[Any] = []
-        for command in commands:
-            if asking:
-                await connection.read_response()
-            try:
-                answers.append(
-                    await self.redis.parse_response(connection, command.args[0], **command.options)  # type: ignore[arg-type]  # it wants the class, and reads any
-                )
-            except rex.ResponseError as error:
-                answers.append(error)
+        try:
+            for command in commands:
+                if asking:
+                    await connection.read_response()
+                answers.append(await self._read_answer(connection, command))
+        except rex.BusyLoadingError as error:
+            await connection.disconnect(nowait=True)
+            lost = rex.ConnectionError(f"{self.name} is loading: an answer was lost")
+            answers += [error, *[lost] * (len(commands) - len(answers) - 1)]
         return answers
+
+    async def _read_answer(self, connection: AbstractConnection, command: Command) -> Any:
+        try:
+            return await self.redis.parse_response(connection, command.args[0], **command.options)  # type: ignore[arg-type]  # it wants the class, and reads any
+        except rex.ResponseError as error:
+            return error
 
     async def aclose(self) -> None:
         """Close every connection; what is under way on one fails."""

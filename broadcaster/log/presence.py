@@ -95,7 +95,7 @@ class Abandonment:
     """Looks for generations that nobody watches any more, on behalf of one process."""
 
     def __init__(self, connection: LogConnection, *, grace_s: float, steadiness: Steady) -> None:
-        self._redis = connection.redis
+        self._redis = connection.impatient
         self._keys = connection.keys
         self._grace_s = grace_s
         self._steadiness = steadiness

@@ -6,6 +6,8 @@ Rules
 2. A server that says who else serves the key (MOVED, ASK) has done nothing: the call goes there, twice at most.
 3. What every server refused to begin (TRYAGAIN, CLUSTERDOWN, LOADING, READONLY, no connection …) may be sent again and
    is, until ``patience_s`` is over; with 0 the caller decides. A call whose answer was lost is never sent again here.
+   What rests on what a server has said before is for the ``impatient`` client: it repeats nothing, and sends nothing
+   to a server that it has just learned of in place of another.
 4. A command without a key is for a server that the caller names (``primaries``), not for one of ours by chance.
 """
 
@@ -20,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from broadcaster.log.key_slots import key_of
+from broadcaster.log.key_slots import SLOTS, key_of
 from broadcaster.log.nodes import Command, Node, NodeLimits, NotSent
 from broadcaster.log.pipeline import LogPipeline
 from broadcaster.log.redis_url import RedisUrl
@@ -28,6 +30,10 @@ from broadcaster.log.routes import Routes
 
 _HOPS: Final = 3
 _PAUSE_S: Final = (0.02, 0.05, 0.1, 0.2)
+
+DRAWS: Final = 8 * SLOTS
+"""How many keys are drawn for one in a slot of a server: one with a single slot is missed once in e^8 times."""
+_DRAWS_AT_ONCE: Final = 256
 
 _NOT_BEGUN: Final = (
     NotSent,
@@ -59,8 +65,16 @@ class RoutedRedis(Redis):
         self._routes = routes
         self._limits = limits
         self._patience_s = patience_s
+        self._is_wary = False
         self._nodes: dict[str, Node] = {}
         self._probe_numbers: dict[str, int] = {}
+
+    def impatient(self) -> RoutedRedis:
+        """The same over the same connections, for calls that must not outlive a failover; see rule 3."""
+        other = RoutedRedis(self._url, self._routes, self._limits, patience_s=0.0)
+        other._is_wary = True
+        other._nodes = self._nodes
+        return other
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """One command, by its key. Raises LookupError without one."""
@@ -91,15 +105,6 @@ class RoutedRedis(Redis):
             await asyncio.sleep(pause_s)
             attempt += 1
 
-    async def script_load(self, script: Any) -> Any:
-        """Load it at every primary; raises only when none of them took it."""
-        commands = {name: [Command(("SCRIPT LOAD", script), {}, b"")] for name in await self._all()}
-        answers = [each for answers in (await self._send_each(commands)).values() for each in answers]
-        faults = [each for each in answers if isinstance(each, Exception)]
-        if len(faults) == len(answers):
-            raise faults[0] if faults else rex.ClusterDownError("nobody serves")
-        return next(each for each in answers if not isinstance(each, Exception))
-
     async def primaries(self) -> dict[str, Redis]:
         """A client of each server that serves now, by its name; raises ClusterDownError when a slot has none."""
         names = await self._all()
@@ -112,7 +117,8 @@ class RoutedRedis(Redis):
         await self._routes.look(within_s=look_within_s)
         await self._drop_others()
         asked = [Command(words, {}, b"") for words in (("CLIENT ID",), ("ROLE",), ("INFO", "server"))]
-        removals = {name: Command(("DEL", self._key_at(name, probe_key)), {}, b"") for name in await self.primaries()}
+        keys = {name: await self._key_at(name, probe_key) for name in await self.primaries()}
+        removals = {name: Command(("DEL", key), {}, b"") for name, key in keys.items()}
         found = await self._send_each({name: [*asked, removal] for name, removal in removals.items()})
         for name, answers in found.items():
             if isinstance(answers[3], rex.AskError):  # a slot on its way to another server says nothing of this one
@@ -128,21 +134,32 @@ class RoutedRedis(Redis):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close every connection; the client may be used again."""
-        nodes, self._nodes = self._nodes, {}
-        for node in nodes.values():
+        nodes = list(self._nodes.values())
+        self._nodes.clear()
+        for node in nodes:
             await node.aclose()
 
     def server_of(self, key: str) -> str | None:
         """Who serves a key, as far as we know without asking."""
         return self._routes.node_of(key.encode())
 
-    def _key_at(self, name: str, key_of_number: Callable[[int], str]) -> str:
-        """A key that this server serves: the one that was found before, for as long as it does."""
-        number = self._probe_numbers.get(name, 0)
-        while self._routes.node_of(key_of_number(number).encode()) != name:
-            number += 1
-        self._probe_numbers[name] = number
-        return key_of_number(number)
+    async def _key_at(self, name: str, key_of_number: Callable[[int], str]) -> str:
+        """A key that this server serves: the one that was found before, for as long as it does.
+
+        For one with few slots that takes many draws: never more than ``_DRAWS_AT_ONCE`` in a turn of the loop. Raises
+        ClusterDownError when none is found: the server has lost its last slot meanwhile.
+        """
+        first = self._probe_numbers.get(name, 0)
+        for number in range(first, first + DRAWS):
+            key = key_of_number(number)
+            if self._routes.node_of(key.encode()) == name:
+                self._probe_numbers[name] = number
+                return key
+            if (number - first) % _DRAWS_AT_ONCE == _DRAWS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+                if name not in self._routes.primaries:
+                    break
+        raise rex.ClusterDownError(f"{name} serves no key that we know of")
 
     async def _all(self) -> tuple[str, ...]:
         if not self._routes.is_whole or any(self._routes.is_doubtful(each) for each in self._routes.primaries):
@@ -153,6 +170,7 @@ class RoutedRedis(Redis):
     async def _send_round(self, commands: Sequence[Command], left: Sequence[int], answers: list[Any]) -> None:
         """Send those that are left, and follow where servers point."""
         routes = self._routes
+        before = {at: routes.node_of(commands[at].key) for at in left} if self._is_wary else {}
         if any(routes.is_doubtful(routes.node_of(commands[at].key)) for at in left):
             await routes.look()
             await self._drop_others()
@@ -161,6 +179,8 @@ class RoutedRedis(Redis):
             name = routes.node_of(commands[at].key)
             if name is None:
                 answers[at] = rex.ClusterDownError("nobody serves this key now")
+            elif before.get(at) not in (None, name):
+                answers[at] = rex.TryAgainError("another server serves this key now: look again")
             else:
                 parts[name, False].append(at)
         for _ in range(_HOPS):
@@ -224,8 +244,10 @@ class RoutedRedis(Redis):
     async def _drop_others(self) -> None:
         """Close connections to servers that serve no more: what they still say is not the truth."""
         serving = self._routes.primaries
-        for name in [each for each in self._nodes if each not in serving]:
-            await self._nodes.pop(name).aclose()
+        # All at once: whoever comes while these are closed finds the table as it is to be.
+        stale = [self._nodes.pop(name) for name in list(self._nodes) if name not in serving]
+        for node in stale:
+            await node.aclose()
 
 
 class RoutedPipeline(LogPipeline):

@@ -273,7 +273,7 @@ class ClusterRoutes(_Asking):
             await self._take(second_best)
 
     async def _take(self, found: SlotMap) -> None:
-        if self._map.replicas and found.primaries != self._map.primaries:
+        if self._map.primaries and found.primaries != self._map.primaries:
             _log.warning("redis_failed_over", primaries=found.primaries, before=self._map.primaries)
         self._map = found
         self._in_doubt = set() if found.is_whole else {None}

@@ -1,8 +1,9 @@
 """The scripts, loaded from ``scripts/*.lua`` and named by their hash.
 
 A script is called by hash; a server that does not know it (restart, failover) is given the text once more. In a
-pipeline the unknown ones are answered with NOSCRIPT: the texts are loaded and only those calls are sent again. On a
-cluster a pipeline is one write for each server, and each call has its own error.
+pipeline the unknown ones are answered with NOSCRIPT: only those calls are sent again, with the text, so that it comes
+to whichever server the call comes to. On a cluster a pipeline is one write for each server, and each call has its own
+error.
 """
 
 from __future__ import annotations
@@ -61,22 +62,18 @@ async def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
 
     Raises only what concerns the connection to a single server (then nothing is known about any call).
     """
-    results = await _send(redis, calls)
-    unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
-    if unknown:
-        for script in {calls[at].script for at in unknown}:
-            await redis.script_load(script.text)
-        again = await _send(redis, [calls[at] for at in unknown])
-        for at, result in zip(unknown, again, strict=True):
-            results[at] = result
-    return results
-
-
-async def _send(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     pipeline = redis.pipeline(transaction=False)
     for call in calls:
         pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-    return await pipeline.execute(raise_on_error=False)
+    results = await pipeline.execute(raise_on_error=False)
+    unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
+    if unknown:
+        pipeline = redis.pipeline(transaction=False)
+        for call in (calls[at] for at in unknown):
+            pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        for at, result in zip(unknown, await pipeline.execute(raise_on_error=False), strict=True):
+            results[at] = result
+    return results
 
 
 ABANDON: Final = Script.load("abandon")

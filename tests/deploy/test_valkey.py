@@ -25,7 +25,6 @@ COMMANDS = {
     "client_id": "client|id",
     "delete": "del",
     "config_get": "config|get",
-    "script_load": "script|load",
     "xgroup_create": "xgroup|create",
     "xgroup_delconsumer": "xgroup|delconsumer",
     "xinfo_consumers": "xinfo|consumers",
@@ -34,7 +33,7 @@ COMMANDS = {
 DOCTORS = {"config|get", "scan"}
 NOT_COMMANDS = {
     *("aclose", "clock", "connection_pool", "execute", "identities", "now_ms", "parse_response", "pipeline"),
-    *("primaries", "response_callbacks", "send_all", "server_of"),
+    *("impatient", "primaries", "response_callbacks", "send_all", "server_of"),
 }
 # Behind Sentinels and on a cluster these are sent as they are (routes.py, routed.py, nodes.py).
 ROUTED = {"asking", "cluster|info", "cluster|slots", "role"}

@@ -9,16 +9,20 @@ from typing import Any, TypeAlias
 
 import hiredis
 
-Answer: TypeAlias = bytes | int | Sequence["Answer"]
+Answer: TypeAlias = bytes | int | Exception | Sequence["Answer"]
 
 
 class TellingServer:
-    """Answers by the command's words; a command that is not in ``answers`` is never answered."""
+    """Answers by the command's words, or its first; a command that is not in ``answers`` is never answered.
+
+    An exception is an error with its words.
+    """
 
     def __init__(self, port: int, answers: Mapping[str, Answer]) -> None:
         self.port = port
         self.answers = dict(answers)
         self.asked: list[str] = []
+        self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     def say(self, words: Answer) -> None:
@@ -30,14 +34,16 @@ class TellingServer:
         """One connection."""
         commands = hiredis.Reader()
         self._writers.add(writer)
+        self.connections += 1
         try:
             while data := await reader.read(65536):
                 commands.feed(data)
                 while command := commands.gets():
                     words = b" ".join(command).decode()
                     self.asked.append(words)
-                    if words in self.answers:
-                        writer.write(_encode(self.answers[words]))
+                    told = words if words in self.answers else words.partition(" ")[0]
+                    if told in self.answers:
+                        writer.write(_encode(self.answers[told]))
         except ConnectionError:
             return
         finally:
@@ -60,6 +66,8 @@ async def open_telling(**answers: Answer) -> AsyncIterator[TellingServer]:
 def _encode(answer: Any) -> bytes:
     if isinstance(answer, int):
         return b":%d\r\n" % answer
+    if isinstance(answer, Exception):
+        return b"-%s\r\n" % str(answer).encode()
     if isinstance(answer, bytes):
         return b"$%d\r\n%s\r\n" % (len(answer), answer)
     return b"*%d\r\n" % len(answer) + b"".join(map(_encode, answer))
