@@ -7,15 +7,16 @@ the system: pure, in time linear in what was recorded.
 |---|---|
 | ``sorted`` | a seq comes at or below the last one, and no gap ``rewound`` or ``reset`` voided it; an epoch falls |
 | ``no_double`` | the same, with the very id that the viewer holds |
-| ``dense_or_declared`` | a seq is missing untold; a gap does not name what is missing, or names what the log has |
+| ``dense_or_declared`` | a seq is missing untold; a gap does not name what is missing, or names what the log has, or what stayed as it was |
 | ``acked_delivered_or_declared`` | an acknowledged event is not in the log; a whole viewer has not got it, untold |
 | ``one_terminal`` | the log has none, two, or one that is not its last entry; a viewer gets something after one |
 | ``no_torn_clean_end`` | a response ends properly without terminal and ``hub.bye``; or an EventSource would die of it |
-| ``log_is_dense`` | the log's seqs have a hole, or an epoch falls |
+| ``log_is_dense`` | the log's seqs have a hole, or an epoch falls; it lost its head, and nobody trimmed it |
 | ``viewer_equals_log`` | what a viewer holds, rewinds folded, is not what the log holds; an id comes with other bytes |
 
 What a rewind voids, delivery may write again: from the declared cursor on, the same ids or those of a newer epoch. A
 viewer is *whole* when it got the terminal event or a 204; whole viewers hold all of the log, the others a beginning.
+Only who left may have less: whoever stayed to the end of the history must be whole.
 
 What was acknowledged stays: Redis may lose it, but then its worker sends it again under the same id. Only where such
 losses were caused on purpose, and nobody was left to send it again, is the history ``is_lossy``. Then a newer epoch in

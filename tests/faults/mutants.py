@@ -16,15 +16,16 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("broadcaster", "worker", "tests", "examples", "pyproject.toml", "README.md")
 LIMIT_S: Final = 1200
-_RED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+_RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)
+_TESTS_FAILED: Final = 1  # pytest's exit code; all others but 0 say that it could not run them
 
 
 class Mutant(NamedTuple):
@@ -68,8 +69,8 @@ def mutated(mutant: Mutant, root: Path = ROOT) -> str:
 def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
     """pytest's exit code and output, in a copy of the checkout."""
     # Seeds and examples are those of CI; what one mutant found must not help the next.
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-v", "-x", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
             [*command, *tests],
@@ -96,17 +97,26 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy(source, folder / name)
 
 
-def first_red(folder: Path, tests: Sequence[str], *, only: str = "") -> tuple[str | None, str]:
+Run: TypeAlias = Callable[[Path, Sequence[str]], tuple[int, str]]
+
+
+def first_red(
+    folder: Path, tests: Sequence[str], *, only: str = "", run: Run = run_tests
+) -> tuple[str | None, str]:
     """The first test that is red, and red again alone; else None, and what there is to say about it."""
     unsteady: list[str] = []
     while True:
-        code, output = run_tests(folder, [*tests, "-k", only, *(f"--deselect={each}" for each in unsteady)])
+        kept = ["-k", only] if only else []
+        code, output = run(folder, [*tests, *kept, *(f"--deselect={each}" for each in unsteady)])
         found = _RED.search(output)
         if found is None:
             told = "" if code == 0 else f"pytest ended with {code}: {output[-300:]}"
             return None, told or (f"unsteady: {unsteady}" if unsteady else "")
-        if run_tests(folder, [found[1]])[0] != 0:
+        again, output = run(folder, [found[1]])
+        if again == _TESTS_FAILED:
             return found[1], ""
+        if again != 0:
+            return None, f"pytest ended with {again} for {found[1]}: {output[-300:]}"
         unsteady.append(found[1])
 
 
