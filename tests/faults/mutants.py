@@ -100,9 +100,7 @@ def copy_checkout(folder: Path) -> None:
 Run: TypeAlias = Callable[[Path, Sequence[str]], tuple[int, str]]
 
 
-def first_red(
-    folder: Path, tests: Sequence[str], *, only: str = "", run: Run = run_tests
-) -> tuple[str | None, str]:
+def first_red(folder: Path, tests: Sequence[str], *, only: str = "", run: Run = run_tests) -> tuple[str | None, str]:
     """The first test that is red, and red again alone; else None, and what there is to say about it."""
     unsteady: list[str] = []
     while True:
