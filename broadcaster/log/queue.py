@@ -3,8 +3,8 @@
 Theory of operation. A job is one entry ``id=<generation>`` of the ready stream. Delivery is "at least once, soon":
 a worker reads new jobs (XREADGROUP), re-claims those of silent workers (XAUTOCLAIM, keeping its cursor, so that live
 jobs at the front never hide dead ones), and settles a job when its generation is over. Whether a delivered job may be
-run is not decided here but by the claim of the stream's lease: a double job is harmless. What has begun (handed back, or
-its back-off waited out) goes into the urgent stream, ahead of what nobody watches yet.
+run is not decided here but by the claim of the stream's lease: a double job is harmless. What has begun (handed back,
+or its back-off waited out) goes into the urgent stream, ahead of what nobody watches yet.
 
 The open index holds every generation that is not over, scored by the milliseconds of its newest job's entry id. The
 sweep walks it page by page and gives a job to whatever waits without one. What leaves it has its webhook made due in

@@ -221,6 +221,7 @@ class Bench:
     viewers: list[BenchViewer] = field(default_factory=list)
     watching: list[asyncio.Task[None]] = field(default_factory=list)
     is_lossy: bool = False
+    is_trimmed: bool = False
 
     @property
     def writing(self) -> BenchWorker | None:
@@ -313,7 +314,8 @@ class Bench:
 
     async def history(self) -> History:
         traces = {f"viewer-{at}": viewer.trace for at, viewer in enumerate(self.viewers)}
-        return History(self.journal.acked, traces, {self.stream: await self.entries()}, self.is_lossy)
+        trimmed = frozenset({self.stream} if self.is_trimmed else ())
+        return History(self.journal.acked, traces, {self.stream: await self.entries()}, self.is_lossy, trimmed)
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

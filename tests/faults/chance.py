@@ -24,7 +24,7 @@ from tests.faults.corruptions import (
     log_of,
     spots,
 )
-from tests.faults.history import Acked, Closed, Got, History, Noticed, Opened
+from tests.faults.history import Acked, Closed, Got, History, Noticed, Opened, ViewerTrace
 
 _OTHER: Final = b'{"type":"text-delta","id":"0","delta":"never said"}'
 _OTHER_END: Final = b'{"type":"abort","reason":"never said"}'
@@ -32,7 +32,12 @@ _OTHER_END: Final = b'{"type":"abort","reason":"never said"}'
 
 def change_by_chance(history: History, rng: random.Random) -> bool:
     """Change one thing; whether that is harmless."""
-    return rng.choice(_CHANGES)(history, rng)
+    is_harmless = rng.choice(_CHANGES)(history, rng)
+    return is_harmless and all(map(_is_whole_or_left, history.viewers.values()))
+
+
+def _is_whole_or_left(trace: ViewerTrace) -> bool:
+    return is_whole(trace) or not trace.happenings or trace.happenings[-1] == Closed("left")
 
 
 def _drop_happening(history: History, rng: random.Random) -> bool:
@@ -109,7 +114,8 @@ def _drop_entry(history: History, rng: random.Random) -> bool:
     log = log_of(history)
     at = rng.randrange(len(log))
     del log[at]
-    return at == 0 and len(log) > 0  # as if it had been trimmed
+    may_lose_its_head = bool(history.trimmed) or history.is_lossy
+    return at == 0 and len(log) > 0 and may_lose_its_head  # as if it had been trimmed
 
 
 def _repeat_entry(history: History, rng: random.Random) -> bool:

@@ -44,7 +44,7 @@ def copied(history: History) -> History:
     """The same, to be changed."""
     viewers = {name: ViewerTrace(trace.stream, list(trace.happenings)) for name, trace in history.viewers.items()}
     log = {stream: list(entries) for stream, entries in history.log.items()}
-    return History(list(history.acked), viewers, log, history.is_lossy)
+    return History(list(history.acked), viewers, log, history.is_lossy, history.trimmed)
 
 
 def is_gap(happening: object) -> bool:
@@ -248,6 +248,23 @@ def tear_the_log(history: History, rng: random.Random) -> bool:
     return True
 
 
+def behead_the_log(history: History, rng: random.Random) -> bool:
+    """The log has lost its first entry, and nobody trimmed it."""
+    if history.trimmed or history.is_lossy or len(log_of(history)) < 2:
+        return False
+    del log_of(history)[0]
+    return True
+
+
+def forget_a_viewer(history: History, rng: random.Random) -> bool:
+    """A viewer waits for the rest of its stream to the end of the history."""
+    spot = _chosen(rng, history, lambda it: isinstance(it.happening, Got) and is_end(it.happening))
+    if spot is None:
+        return False
+    del spot.trace.happenings[spot.at :]
+    return True
+
+
 def let_a_zombie_write(history: History, rng: random.Random) -> bool:
     """The log takes an entry of an older epoch behind one of a newer."""
     log = log_of(history)
@@ -287,6 +304,8 @@ NAMED: Final[dict[Callable[[History, random.Random], bool], Rule]] = {
     end_the_log_twice: "one_terminal",
     leave_the_log_open: "one_terminal",
     tear_the_log: "log_is_dense",
+    behead_the_log: "log_is_dense",
+    forget_a_viewer: "viewer_equals_log",
     let_a_zombie_write: "log_is_dense",
     forget_what_was_acknowledged: "acked_delivered_or_declared",
     replace_what_was_acknowledged: "acked_delivered_or_declared",

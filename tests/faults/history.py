@@ -7,16 +7,15 @@ the system: pure, in time linear in what was recorded.
 |---|---|
 | ``sorted`` | a seq comes at or below the last one, and no gap ``rewound`` or ``reset`` voided it; an epoch falls |
 | ``no_double`` | the same, with the very id that the viewer holds |
-| ``dense_or_declared`` | a seq is missing untold; a gap does not name what is missing, or names what the log has, or what stayed as it was |
+| ``dense_or_declared`` | a seq is missing untold; a gap does not name what is missing, or names what the log has |
 | ``acked_delivered_or_declared`` | an acknowledged event is not in the log; a whole viewer has not got it, untold |
 | ``one_terminal`` | the log has none, two, or one that is not its last entry; a viewer gets something after one |
 | ``no_torn_clean_end`` | a response ends properly without terminal and ``hub.bye``; or an EventSource would die of it |
 | ``log_is_dense`` | the log's seqs have a hole, or an epoch falls; it lost its head, and nobody trimmed it |
-| ``viewer_equals_log`` | what a viewer holds, rewinds folded, is not what the log holds; an id comes with other bytes |
+| ``viewer_equals_log`` | a viewer holds, rewinds folded, what the log does not; who did not leave is not whole at the end |
 
 What a rewind voids, delivery may write again: from the declared cursor on, the same ids or those of a newer epoch. A
 viewer is *whole* when it got the terminal event or a 204; whole viewers hold all of the log, the others a beginning.
-Only who left may have less: whoever stayed to the end of the history must be whole.
 
 What was acknowledged stays: Redis may lose it, but then its worker sends it again under the same id. Only where such
 losses were caused on purpose, and nobody was left to send it again, is the history ``is_lossy``. Then a newer epoch in
@@ -111,12 +110,13 @@ class ViewerTrace:
 
 @dataclass(slots=True)
 class History:
-    """``log``: each stream's entries, read when it is over and before it expires."""
+    """``log``: each stream's entries, read when it is over and before it expires; ``trimmed``: whose heads were cut."""
 
     acked: Sequence[Acked]
     viewers: Mapping[str, ViewerTrace]
     log: Mapping[str, Sequence[Entry]]
     is_lossy: bool = False
+    trimmed: frozenset[str] = frozenset()
 
 
 class Violation(NamedTuple):
@@ -135,7 +135,8 @@ def check(history: History) -> list[Violation]:
     acked = _acked_by_stream(history.acked)
     for stream in sorted({*logs, *acked, *(trace.stream for trace in history.viewers.values())}):
         log = logs.setdefault(stream, _LogView(()))
-        found += [Violation(rule, stream, None, text) for rule, text in log.violations()]
+        has_its_head = stream not in history.trimmed and not history.is_lossy
+        found += [Violation(rule, stream, None, text) for rule, text in log.violations(has_its_head=has_its_head)]
     voided: dict[str, list[tuple[int, int]]] = {}
     for name, trace in history.viewers.items():
         reading = _Reading(logs[trace.stream], acked.get(trace.stream, {}), is_lossy=history.is_lossy)
@@ -204,7 +205,9 @@ class _LogView:
     def first_seq(self) -> int:
         return self.entries[0].seq if self.entries else 0
 
-    def violations(self) -> Iterable[tuple[Rule, str]]:
+    def violations(self, *, has_its_head: bool) -> Iterable[tuple[Rule, str]]:
+        if has_its_head and self.first_seq > 1:
+            yield "log_is_dense", f"it begins at {self.entries[0].cursor}, and nobody trimmed it"
         for before, entry in zip(self.entries, self.entries[1:], strict=False):
             if entry.seq != before.seq + 1:
                 yield "log_is_dense", f"{entry.cursor} follows {before.cursor}"
@@ -254,8 +257,10 @@ class _Reading:
         self._has_ended = False
         self._is_whole = False
         self._bye = False
+        self._has_left = True  # or has not come yet
 
     def take(self, happening: Happening) -> None:
+        self._has_left = happening == Closed("left")
         match happening:
             case Opened(after, status):
                 self._open(after, status)
@@ -276,6 +281,8 @@ class _Reading:
             self._compare_log()
         if self._is_whole:
             self._compare_acked()
+        elif not self._has_left:
+            self._break("viewer_equals_log", f"it stayed, and had no end after {self._last}")
 
     def _break(self, rule: Rule, text: str) -> None:
         self.found.append((rule, text))

@@ -68,7 +68,8 @@ class Model:
         for watcher in self.watchers:
             self._see_out(watcher)
         traces = {f"viewer-{at}": watcher.trace for at, watcher in enumerate(self.watchers)}
-        return History(self.acked, traces, {STREAM: self.log}, self.is_lossy)
+        trimmed = frozenset({STREAM} if self.is_trimmed else ())
+        return History(self.acked, traces, {STREAM: self.log}, self.is_lossy, trimmed)
 
     # -- the worker and its log
 

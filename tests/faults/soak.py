@@ -81,15 +81,15 @@ async def soak(folder: Path, *, seed: int, soak_s: float) -> Outcome:
                 running = Soak(world, server, workers, front_ends, clients, tasks)
                 await running.run(rng, soak_s)
                 await running.until_done(SETTLE_S)
-            # A start whose answer was lost has begun a generation all the same.
-            world.streams += sorted({acked.stream for acked in world.acked()} - {*world.streams})
             began = time.monotonic()
             with contextlib.suppress(AssertionError):  # what has no end is found by the check
                 await world.settle(SETTLE_S)
+            with contextlib.suppress(AssertionError):
+                await world.settle_unheard(SETTLE_S)
             settled_s = time.monotonic() - began
             recorded = await world.history()
             fed = [acked for each in running.feeds.values() for acked in each]
-            history = History([*recorded.acked, *fed], recorded.viewers, recorded.log)
+            history = History([*recorded.acked, *fed], recorded.viewers, recorded.log, trimmed=recorded.trimmed)
             unfinished = [
                 Violation("one_terminal", viewer.stream, None, f"a viewer still watches after {viewer.entries[-1:]}")
                 for viewer in running.watching()

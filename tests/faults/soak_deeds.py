@@ -324,7 +324,9 @@ class Soak:
         streams = [stream for stream in self._open() if stream in self.feeds]
         if not streams:
             return None
-        key = self.world.connection.keys.log(streams[int(step.who * len(streams))])
+        stream = streams[int(step.who * len(streams))]
+        self.world.trimmed.add(stream)
+        key = self.world.connection.keys.log(stream)
         return self._at("redis", 0, self._command, words=("XTRIM", key, "MAXLEN", str(1 + int(20 * step.much))))
 
     async def _restart_redis(self, n: int, *, for_s: float) -> None:

@@ -126,6 +126,7 @@ async def trimmed(world: FaultWorld, figures: Figures) -> None:
     """Who has seen it goes on; who comes later is told what is gone."""
     answers = await begin(world, 1, said=20)
     (answer,) = answers
+    world.trimmed.add(answer.stream)
     await world.connection.redis.xtrim(world.connection.keys.log(answer.stream), maxlen=5, approximate=False)
     await say_more(answers)
     figures.add("repair after a trim", await repaired(answers), "s")

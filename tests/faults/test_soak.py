@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.figures import Figures
 from tests.faults.soak import soak
 
@@ -11,6 +13,7 @@ SEED = 20
 SOAK_S = 20.0
 
 
+@pytest.mark.timeout(300)
 async def test_twenty_seconds_of_everything_at_once_break_no_promise(tmp_path: Path, figures: Figures) -> None:
     outcome = await soak(tmp_path, seed=SEED, soak_s=SOAK_S)
     print("\n".join(outcome.lines()))

@@ -235,6 +235,7 @@ class Faults(RuleBasedStateMachine):
     @rule(left=st.integers(1, 5))
     def trim(self, left: int) -> None:
         async def cut() -> None:
+            self.bench.is_trimmed = True
             await self.bench.world.redis.xtrim(self.bench.world.keys.log(self.bench.stream), maxlen=left)
             await self.moment()
 

@@ -64,7 +64,14 @@ class RecordedViewer:
         return b"".join(data for _, data in self.entries).decode()
 
     async def run(self) -> None:
-        """Until the terminal, a 204, or a status that an EventSource dies of."""
+        """Until the terminal, a 204, or a status that an EventSource dies of; cancelled, it has left."""
+        try:
+            await self._live()
+        except asyncio.CancelledError:
+            self.happened(Closed("left"))
+            raise
+
+    async def _live(self) -> None:
         for turn in count(random.randrange(len(self.urls))):
             if await self._connect(self.urls[turn % len(self.urls)]):
                 self.is_over.set()
@@ -113,9 +120,6 @@ class RecordedViewer:
             how = await self._read(reader)
         except (OSError, EOFError, TimeoutError, ValueError):
             how = "torn"
-        except asyncio.CancelledError:
-            self.happened(Closed("left"))
-            raise
         self._decoder.flush()
         self.happened(Closed("clean" if how == "clean" else "torn"))
         return self._has_ended

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ PAGE: Final = 1000
 RETRY_MS: Final = 100
 _POLL_S: Final = 0.02
 _UNAVAILABLE_S: Final = 0.1
+_ENTRIES_S: Final = 30.0
 
 
 class Redis(Protocol):
@@ -77,6 +79,7 @@ class FaultWorld:
     front_ends: list[Running] = field(default_factory=list)
     urls: list[str] = field(default_factory=list)  # what viewers connect to; may be a balancer's
     streams: list[str] = field(default_factory=list)
+    trimmed: set[str] = field(default_factory=set)  # streams whose heads a test cut off
     viewers: dict[str, RecordedViewer] = field(default_factory=dict)
     _watching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _models: itertools.count[int] = field(default_factory=itertools.count)
@@ -156,11 +159,20 @@ class FaultWorld:
             waiting = [name for name, task in self._watching.items() if not task.done()]
             raise AssertionError(f"after {deadline_s} s open: {open_streams}, still watching: {waiting}") from None
 
+    async def settle_unheard(self, deadline_s: float = 30.0) -> None:
+        """Until nothing is open, and every generation that a worker wrote is one of ours: a start whose answer was
+        lost has begun one all the same, perhaps a moment ago."""
+        until = time.monotonic() + deadline_s
+        while count := await self.connection.redis.zcard(self.connection.keys.open):
+            assert time.monotonic() < until, f"{count} generations are open after {deadline_s} s"
+            await asyncio.sleep(_POLL_S)
+        self.streams += sorted({acked.stream for acked in self.acked()} - {*self.streams})
+
     async def history(self, *, is_lossy: bool = False) -> History:
         """What happened so far. ``is_lossy``: Redis was made to lose what nobody was left to send again."""
         log = {stream: await self._entries(stream) for stream in self.streams}
         viewers = {name: viewer.trace for name, viewer in self.viewers.items()}
-        return History(self.acked(), viewers, log, is_lossy)
+        return History(self.acked(), viewers, log, is_lossy, frozenset(self.trimmed))
 
     def acked(self) -> list[Acked]:
         """Every append that was acknowledged to a worker so far."""
@@ -181,19 +193,20 @@ class FaultWorld:
         return last is not None and last.is_terminal
 
     async def _entries(self, stream: str) -> list[Entry]:
-        """The whole log of a stream; a Redis that does not answer is asked again."""
+        """The whole log of a stream; a Redis that does not answer is asked again, for ``_ENTRIES_S``."""
         entries: list[Entry] = []
         after: Cursor = START
-        while True:
-            try:
-                page = await Streams(self.connection).read(stream, after=after, count=PAGE)
-            except LogUnavailable:
-                await asyncio.sleep(_UNAVAILABLE_S)
-                continue
-            entries += page
-            if len(page) < PAGE:
-                return entries
-            after = page[-1].cursor
+        async with asyncio.timeout(_ENTRIES_S):
+            while True:
+                try:
+                    page = await Streams(self.connection).read(stream, after=after, count=PAGE)
+                except LogUnavailable:
+                    await asyncio.sleep(_UNAVAILABLE_S)
+                    continue
+                entries += page
+                if len(page) < PAGE:
+                    return entries
+                after = page[-1].cursor
 
     async def aclose(self) -> None:
         """Send the viewers away."""

@@ -147,7 +147,7 @@ async def test_a_worker_that_comes_back_after_the_sweeps_end_finds_itself_fenced
 
 
 async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index(world: World) -> None:
-    """A log that is closed says so against a meta that does not: nothing is left to end, and nothing to look at again."""
+    """A log that is closed says so against a meta that does not: nothing is left to end, or to look at again."""
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [encode_event(Finish())])
     await world.redis.hset(world.keys.meta(stream_id), mapping={"status": "running", "stop": "stopped"})

@@ -117,7 +117,9 @@ async def test_calls_that_were_executed_are_not_sent_again_when_a_later_one_find
     server.answers |= {"SET": b"OK", "GET k": LOADING}
     async with client_of(GivenRoutes(name(server)), patience_s=0.3) as client:
         pipeline = client.pipeline()
-        pipeline.set("k", "1").get("k").set("k", "2")
+        pipeline.set("k", "1")
+        pipeline.get("k")
+        pipeline.set("k", "2")
 
         done, loading, lost = await pipeline.execute(raise_on_error=False)
 
