@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer, find_server, server_banner
@@ -52,6 +53,13 @@ def _embedded_servers_are_that_engine_too() -> Iterator[None]:
         if binary := server_binary():
             environment.setenv("BROADCASTER_REDIS_SERVER", str(binary))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_test_leaves_structlog_set_up() -> Iterator[None]:
+    """``capture_logs`` does: the next test's warnings would go to stdout instead of ``caplog``."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claim, Claims, Outcome, Why
 from broadcaster.log.control import ControlListener
+from broadcaster.log.endings import Endings
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.steadiness import Steadiness
@@ -80,6 +81,7 @@ class Runner:
 
     def __init__(self, engine: Engine, slots: Slots, *, times: RunnerTimes, max_bytes: int) -> None:
         self._engine = engine
+        self._endings = Endings(engine.claims, engine.streams)
         self._slots = slots
         self._times = times
         self._max_bytes = max_bytes
@@ -179,12 +181,22 @@ class Runner:
 
     async def _try_to_claim(self, job: Job) -> Claim:
         """Rule 4."""
-        claims, steadiness = self._engine.claims, self._engine.steadiness
+        steadiness = self._engine.steadiness
+
+        async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
+            answered_s = steadiness.answered_s
+            return await self._engine.claims.claim(
+                job.generation_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage
+            )
+
         await steadiness.confirm()
-        claim = await claims.claim(job.generation_id, may_take_over=False, answered_s=steadiness.answered_s)
-        if claim.outcome is Outcome.LAPSED and steadiness.is_steady:
-            claim = await claims.claim(job.generation_id, may_take_over=True, answered_s=steadiness.answered_s)
-        return claim
+        claimed = await claim(may_take_over=False)
+        if claimed.outcome is Outcome.LAPSED and steadiness.is_steady:
+            claimed = await claim(may_take_over=True)
+        if claimed.outcome is Outcome.ENDING:
+            usage = await self._endings.usage(job.generation_id)
+            claimed = await claim(may_take_over=steadiness.is_steady, usage=usage)
+        return claimed
 
     async def _run_claimed(self, job: Job, claim: Claim) -> StreamWriter:
         meta, raw = await self._engine.streams.meta_with_fields(job.generation_id)

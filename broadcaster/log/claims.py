@@ -28,6 +28,7 @@ class Outcome(IntEnum):
     UNKNOWN = -3
     NOTHING_TO_END = -5
     WAITING = -6
+    ENDING = -7
 
 
 class Why(IntEnum):
@@ -86,6 +87,7 @@ class ClaimPolicy:
 
 
 _REFUSED: Final = 2  # the code of again.lua
+_TO_BE_ASKED_FOR: Final = b"?"
 _TERMINALS: Final = (
     terminals.STOPPED,
     terminals.WORKER_LOST,
@@ -107,7 +109,9 @@ class Claims:
         self._policy = policy
         self._owner = owner
 
-    async def claim(self, stream_id: str, *, may_take_over: bool, answered_s: float = math.inf) -> Claim:
+    async def claim(
+        self, stream_id: str, *, may_take_over: bool, answered_s: float = math.inf, usage: bytes | None = b""
+    ) -> Claim:
         """Ask for the right to run the generation.
 
         ``may_take_over`` says that this process has seen Redis answer for one lease: without it a generation that is
@@ -117,8 +121,17 @@ class Claims:
 
         One that is said to wait is left alone (LAPSED) as well when it is older than ``answered_s``, the time for which
         Redis has answered since it broke: its grant may be what was lost.
+
+        Where nobody may run it any more it is ended, after an event ``usage`` if there is one (see endings.py). None:
+        what was written already is not ended before that is known (ENDING).
         """
-        return await self._run(stream_id, intent="run", may_take_over=may_take_over, answered_s=answered_s)
+        return await self._run(
+            stream_id,
+            intent="run",
+            may_take_over=may_take_over,
+            answered_s=answered_s,
+            usage=_TO_BE_ASKED_FOR if usage is None else usage,
+        )
 
     async def end(
         self,

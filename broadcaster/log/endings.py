@@ -48,12 +48,12 @@ class Endings:
         lapsed since (a break that nobody could know of may have cost it). For the rest see Claims.claim.
         """
         is_nobodys = not tail.leased and (may_take_over or tail.status == "queued")
-        usage = await self._usage(stream_id) if is_nobodys and tail.last is not None else b""
+        usage = await self.usage(stream_id) if is_nobodys and tail.last is not None else b""
         return await self._claims.end(
             stream_id, terminal, may_take_over=may_take_over and not tail.leased, answered_s=answered_s, usage=usage
         )
 
-    async def _usage(self, stream_id: str) -> bytes:
+    async def usage(self, stream_id: str) -> bytes:
         """The estimate, as an event; ``b""`` when there is nothing to estimate or the provider has said it all."""
         meter, told = OutputMeter(), Usage(estimated=True)
         after = START

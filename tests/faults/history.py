@@ -12,7 +12,7 @@ the system: pure, in time linear in what was recorded.
 | ``one_terminal`` | the log has none, two, or one that is not its last entry; a viewer gets something after one |
 | ``no_torn_clean_end`` | a response ends properly without terminal and ``hub.bye``; or an EventSource would die of it |
 | ``log_is_dense`` | the log's seqs have a hole, or an epoch falls; it lost its head, and nobody trimmed it |
-| ``viewer_equals_log`` | a viewer holds, rewinds folded, what the log does not; who did not leave is not whole at the end |
+| ``viewer_equals_log`` | a viewer holds what the log does not, or, unless it left, not all of it when all is over |
 
 What a rewind voids, delivery may write again: from the declared cursor on, the same ids or those of a newer epoch. A
 viewer is *whole* when it got the terminal event or a 204; whole viewers hold all of the log, the others a beginning.

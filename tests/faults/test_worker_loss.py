@@ -87,6 +87,7 @@ async def killed(victim: Running, retried: RecordedViewer, failed: RecordedViewe
     await when(retried, lambda viewer: viewer.is_over.is_set(), deadline_s=10)
     assert (answer(retried), attempts(retried), events(retried)[-1]["type"]) == ("the whole answer", 1, "finish")
     assert (answer(failed), attempts(failed), events(failed)[-1]["code"]) == ("torn ", 0, "worker_lost")
+    assert (events(failed)[-2]["type"], events(failed)[-2]["estimated"]) == ("usage", True)
     assert (retried.connections, failed.connections) == (1, 1)
 
 

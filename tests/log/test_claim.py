@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from broadcaster.core.events import Attempt, Finish, decode_event, encode_event
+from broadcaster.core.events import Attempt, Finish, Usage, decode_event, encode_event
 from broadcaster.log import terminals
 from broadcaster.log.claims import Outcome, Why
 from broadcaster.log.connect import LogConnection
@@ -72,6 +72,31 @@ async def test_policy_fail_ends_the_stream_instead_of_a_second_attempt(world: Wo
     assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.WORKER_LOST)
     assert await world.texts(stream_id) == [terminals.WORKER_LOST]
     assert (await world.claim(stream_id)).outcome is Outcome.OVER
+
+
+async def test_what_was_written_is_not_ended_before_its_usage_is_known(connection: LogConnection) -> None:
+    world = World(connection, max_attempts=1)
+    stream_id, first = await world.granted()
+    await world.append(stream_id, first.epoch, 1, [delta("half")])
+    await lapse(world, stream_id)
+    asked = await world.claims.claim(stream_id, may_take_over=True, usage=None)
+    assert asked.outcome is Outcome.ENDING
+    meta = await world.streams.meta(stream_id)
+    assert meta is not None
+    assert (meta.status, meta.dead) == ("running", None)
+    usage = encode_event(Usage(output_tokens=1, estimated=True))
+    ended = await world.claims.claim(stream_id, may_take_over=True, usage=usage)
+    assert (ended.outcome, ended.why) == (Outcome.ENDED, Why.ATTEMPTS_SPENT)
+    assert (await world.texts(stream_id))[1:] == [usage, terminals.ATTEMPTS_SPENT]
+
+
+async def test_what_was_never_written_is_ended_without_a_usage(world: World) -> None:
+    stream_id = await world.create(on_worker_loss="fail")
+    await world.claim(stream_id)
+    await lapse(world, stream_id)
+    claim = await world.claims.claim(stream_id, may_take_over=True, usage=None)
+    assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.WORKER_LOST)
+    assert await world.texts(stream_id) == [terminals.WORKER_LOST]
 
 
 async def test_attempts_are_bounded(connection: LogConnection) -> None:

@@ -6,10 +6,10 @@
 --      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only),
 --      backoff_ms, most backoff_ms, jitter (what the back-off is multiplied with),
 --      ms for which Redis has answered the caller since it broke,
---      usage JSON (end only; '' for none): what is known of an answer whose worker cannot say it any more
+--      usage JSON ('' for none, '?': to be asked for): what is known of an answer whose worker cannot say it any more
 -- Returns {code, epoch, last seq, attempt, why, wait_ms}: 1 granted, 2 ended here, 0 over already, -1 leased by another,
 -- -2 its lease is missing, but not yet to be taken over, -3 unknown, -5 nothing to end (intent end without JSON and
--- without a stop), -6 it waits for its next attempt, for another wait_ms.
+-- without a stop), -6 it waits for its next attempt, for another wait_ms, -7 to be ended here: ask once more, with its usage.
 -- why it was ended: 1 stopped, 2 worker lost, 3 attempts spent (also of one that is over already: it is a dead letter),
 -- 4 queue timeout, 5 state lost, 6 asked for.
 -- The second attempt begins at once. From the second loss on the next one waits: retry_ms is written down by whoever finds
@@ -55,10 +55,12 @@ local function left_to_wait(losses)
   return math.max(0, retry_ms - now_ms)
 end
 local function finish(json, why)
+  if usage == '?' and last_seq > 0 then return refuse(-7) end
+  if why == ATTEMPTS_SPENT then redis.call('HSET', KEYS[2], 'dead', 'attempts_spent') end
   local kind = string.match(json, '^{"type":"([%w-]+)"')
   local ended = kind == 'abort' and 'aborted' or kind == 'finish' and 'finished' or 'failed'
   local retention_ms = tonumber(meta[6] or live_ttl_ms)
-  if usage ~= '' then
+  if usage ~= '' and usage ~= '?' then
     write(usage)
     push(usage)
   end
@@ -100,10 +102,7 @@ else
     return finish(ARGV[15], 6)
   end
   if not meta[11] and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
-  if losses >= tonumber(ARGV[3]) then
-    redis.call('HSET', KEYS[2], 'dead', 'attempts_spent')
-    return finish(ARGV[12], ATTEMPTS_SPENT)
-  end
+  if losses >= tonumber(ARGV[3]) then return finish(ARGV[12], ATTEMPTS_SPENT) end
   if attempts >= 1 and meta[5] == 'fail' then return finish(ARGV[11], 2) end
   local wait_ms = status == 'running' and left_to_wait(losses - tonumber(meta[12] or 0)) or 0
   if wait_ms > 0 then return refuse(-6, wait_ms) end
