@@ -138,15 +138,11 @@ async def test_an_open_log_has_a_ttl_from_its_first_entry(world: World) -> None:
     assert await world.redis.pttl(world.keys.log(stream_id)) > 0
 
 
-async def test_a_stop_request_is_told_in_the_answer_and_does_not_close_the_log(world: World) -> None:
+@pytest.mark.parametrize("wish", [StopWish.STOPPED, StopWish.ABANDONED], ids=lambda wish: wish.reason)
+async def test_a_stop_request_is_told_in_the_answer_and_does_not_close_the_log(world: World, wish: StopWish) -> None:
     stream_id, claim = await world.granted()
-    await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
-    assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (
-        Code.APPENDED,
-        claim.epoch,
-        1,
-        StopWish.STOPPED,
-    )
+    await world.redis.hset(world.keys.meta(stream_id), "stop", wish.reason)
+    assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (Code.APPENDED, claim.epoch, 1, wish)
 
 
 async def test_a_batch_is_pushed_in_the_same_step_and_a_large_one_as_a_poke(world: World) -> None:
