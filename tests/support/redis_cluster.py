@@ -183,7 +183,7 @@ class RedisCluster6:
 
 @contextmanager
 def start_cluster(
-    folder: Path, *, primaries: int = 3, replicas: int = 1, node_timeout_ms: int = 4000, binary: Path | None = None
+    folder: Path, *, primaries: int = 3, replicas: int = 1, node_timeout_ms: int = 2000, binary: Path | None = None
 ) -> Iterator[RedisCluster6]:
     """A running cluster with every slot served; gone when the block ends."""
     count = primaries * (1 + replicas)
