@@ -248,7 +248,7 @@ class Streams:
         pipeline.zrange(self._keys.workers, 0, 0, desc=True, withscores=True)
         with log_errors():
             (newest,) = await pipeline.execute()
-        return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
+            return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
