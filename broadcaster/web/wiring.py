@@ -83,13 +83,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
-            Feed.open(
-                topology,
-                streams,
-                keys=connection.keys,
-                publish_probe=connection.redis.spublish,
-                lapses=lapses,
-            )
+            Feed.open(topology, streams, keys=connection.keys, publish_probe=connection.redis.spublish, lapses=lapses)
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
