@@ -105,7 +105,7 @@ class _Asking(Generic[_Said]):
         self._lock = asyncio.Lock()
         self._looked_at = float("-inf")
         self._asked: dict[str, Node] = {}
-        self._asks: dict[str, asyncio.Task[_Said | None]] = {}  # the last one to each server, under way or not
+        self._asks: dict[str, asyncio.Task[_Said | None]] = {}  # to each server; what is done goes at the next look
 
     async def look(self, *, within_s: float = LOOKS_APART_S) -> None:
         loop = asyncio.get_running_loop()
@@ -113,6 +113,7 @@ class _Asking(Generic[_Said]):
         async with self._lock:
             if self._looked_at > asked_at - within_s:
                 return
+            self._asks = {name: ask for name, ask in self._asks.items() if not ask.done()}
             await self._look()
             self._looked_at = loop.time()
 

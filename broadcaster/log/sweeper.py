@@ -133,13 +133,11 @@ class Sweeper:
 
     async def _look_at(self, page: Sequence[tuple[str, int]]) -> list[_Found]:
         """What can be read of a page."""
-        ids = [generation_id for generation_id, _ in page]
-        metas = await self._streams.each_meta(ids)
-        tails = await self._streams.each_tail(ids)
+        metas = await self._streams.each_meta([generation_id for generation_id, _ in page])
+        told = [(*each, meta) for each, meta in zip(page, metas, strict=True) if not isinstance(meta, LogUnavailable)]
+        tails = await self._streams.each_tail([generation_id for generation_id, _, _ in told])
         return [
-            _Found(generation_id, job_ms, meta, tail)
-            for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True)
-            if not isinstance(meta, LogUnavailable) and not isinstance(tail, LogUnavailable)
+            _Found(*each, tail) for each, tail in zip(told, tails, strict=True) if not isinstance(tail, LogUnavailable)
         ]
 
     async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_ms: int) -> None:
