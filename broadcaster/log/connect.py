@@ -68,6 +68,11 @@ def later(error: BaseException) -> bool:
     return isinstance(error, rex.ResponseError) and any(word in str(error) for word in _LATER_WORDS)
 
 
+def is_silence(error: LogUnavailable) -> bool:
+    """Whether the server was not heard at all: whoever asks it for something else waits as long again."""
+    return isinstance(error.__cause__, rex.ConnectionError | rex.TimeoutError | OSError)
+
+
 @contextmanager
 def log_errors() -> Iterator[None]:
     """Turn "later" errors of Redis into LogUnavailable; let everything else through."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Literal
@@ -71,6 +71,11 @@ class _Stop(IntEnum):
     ASKED = 1
     OVER = 2
     NOT_WRITTEN = -1
+
+
+def create_generation_id() -> str:
+    """An id that no other generation has or had, and nobody guesses."""
+    return f"gen_{secrets.token_hex(_ID_BYTES)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ class Generations:
         steadiness: Steadiness,
         webhooks: PendingWebhooks | None = None,
         presence: Presence | None = None,
+        create_id: Callable[[], str] = create_generation_id,
     ) -> None:
         """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches."""
         self._redis = connection.redis
@@ -150,6 +156,7 @@ class Generations:
         self._lives = lives
         self._queue = queue
         self._presence = presence
+        self._create_id = create_id
         self._endings = Endings(claims, streams)
         self._streams = streams
         self._steadiness = steadiness
@@ -243,7 +250,7 @@ class Generations:
         self, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
     ) -> Created | None:
         """None: the key's generation is gone or went meanwhile; the next try finds another, or none."""
-        generation_id = f"gen_{secrets.token_hex(_ID_BYTES)}"
+        generation_id = self._create_id()
         is_first = True
         if key is not None:
             mine = generation_id

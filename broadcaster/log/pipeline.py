@@ -1,11 +1,13 @@
 """redis-py's pipeline without a transaction, which can also be asked what time it is where a key lives.
 
 Times that scripts wrote are compared with the clock of the server that ran them, never with ours; on a cluster that is
-the server of the key. ``clock(key)`` costs one TIME for each server, however many keys ask.
+the server of the key. ``clock(key)`` costs one TIME for each server, however many keys ask. The clocks are read before
+the commands of the pipeline, whoever asked first; one that could not be read is the error of those who ask for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import ConnectionPool
@@ -17,36 +19,44 @@ class LogPipeline(Pipeline):
 
     def __init__(self, pool: ConnectionPool, response_callbacks: Any) -> None:
         super().__init__(pool, response_callbacks, transaction=False, shard_hint=None)
-        self._clock_at: dict[str, int] = {}
-        self._clocks: dict[str, str] = {}
-        self._now_ms: dict[str, int] = {}
+        self._clock_keys: dict[str, None] = {}
+        self._clocks: dict[str, Any] = {}
 
     def clock(self, key: str) -> None:
         """Ask for the time, in milliseconds, of the server of this key."""
-        server = self._server_of(key)
-        self._clocks[key] = server
-        if server not in self._clock_at:
-            self._clock_at[server] = len(self.command_stack)
-            self._ask_time(key)
+        self._clock_keys[key] = None
 
     def now_ms(self, key: str) -> int:
-        """What its server's clock said."""
-        return self._now_ms[self._clocks[key]]
+        """What its server's clock said. Raises what its server answered instead."""
+        told = self._clocks[key]
+        if isinstance(told, Exception):
+            raise told
+        seconds, micros = told
+        return int(seconds * 1000 + micros // 1000)
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """The answers in order. Raises what concerns the connection, or with ``raise_on_error`` the first error."""
-        clocks, self._clock_at = self._clock_at, {}
-        answers = await self._execute(raise_on_error)
-        for server, at in clocks.items():
-            if isinstance(answers[at], Exception):
-                raise answers[at]
-            seconds, micros = answers[at]
-            self._now_ms[server] = seconds * 1000 + micros // 1000
-        left_out = set(clocks.values())
-        return [answer for at, answer in enumerate(answers) if at not in left_out] if left_out else answers
+        keys, self._clock_keys = list(self._clock_keys), {}
+        if not keys:
+            return await self._execute(raise_on_error)
+        servers = await self._servers_of(keys)
+        asked = dict(zip(servers, keys, strict=True))
+        commands, self.command_stack = self.command_stack, []
+        for key in asked.values():
+            self._ask_time(key)
+        self.command_stack += commands
+        answers = await self._execute(raise_on_error=False)
+        told = dict(zip(asked, answers, strict=False))
+        self._clocks = {key: told[server] for key, server in zip(keys, servers, strict=True)}
+        answers = answers[len(asked) :]
+        if raise_on_error:
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
 
-    def _server_of(self, key: str) -> str:
-        return ""
+    async def _servers_of(self, keys: Sequence[str]) -> list[str]:
+        return [""] * len(keys)
 
     def _ask_time(self, key: str) -> None:
         self.time()

@@ -69,13 +69,10 @@ class Presence:
             pipeline.zrange(self._keys.viewers(stream_id), 0, -1, withscores=True)
         with log_errors():
             rows = await pipeline.execute()
+            clocks_ms = [pipeline.now_ms(self._keys.viewers(each)) for each in stream_ids]
         return [
-            sum(
-                int(member.rpartition(b":")[2])
-                for member, expiry_ms in members
-                if expiry_ms > pipeline.now_ms(self._keys.viewers(stream_id))
-            )
-            for stream_id, members in zip(stream_ids, rows, strict=True)
+            sum(int(member.rpartition(b":")[2]) for member, expiry_ms in members if expiry_ms > now_ms)
+            for members, now_ms in zip(rows, clocks_ms, strict=True)
         ]
 
     def _call(self, stream_id: str, count: int) -> Call:

@@ -143,6 +143,13 @@ class RoutedRedis(Redis):
         """Who serves a key, as far as we know without asking."""
         return self._routes.node_of(key.encode())
 
+    async def servers_of(self, keys: Sequence[str]) -> list[str]:
+        """Who serves each key; looks once when nobody is known to. A key that nobody serves then stands for itself."""
+        if any(self.server_of(key) is None for key in keys):
+            await self._routes.look()
+            await self._drop_others()
+        return [self.server_of(key) or key for key in keys]
+
     async def _key_at(self, name: str, key_of_number: Callable[[int], str]) -> str:
         """A key that this server serves: the one that was found before, for as long as it does.
 
@@ -258,8 +265,8 @@ class RoutedPipeline(LogPipeline):
         self._client = client
         self._time_keys: dict[int, bytes] = {}
 
-    def _server_of(self, key: str) -> str:
-        return self._client.server_of(key) or ""
+    async def _servers_of(self, keys: Sequence[str]) -> list[str]:
+        return await self._client.servers_of(keys)
 
     def _ask_time(self, key: str) -> None:
         self._time_keys[len(self.command_stack)] = key.encode()

@@ -5,6 +5,9 @@ that answers otherwise (MOVED, READONLY) or not at all puts its route in doubt; 
 in doubt looks first, that is asks those who must know. One look at a time, and never more than ten a second, however
 many calls meet the same failure: a failover is no storm. Looking never raises; without an answer the route stays in
 doubt, and the servers themselves refuse what they may not do.
+
+A look ends with the first answer that is good enough. Who is slower is left to answer in its own time, ``ASK_S`` at
+most, so that its connection is kept; until then it is asked nothing else, and what it says is said to nobody.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import abstractmethod
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from redis import exceptions as rex
 from redis.asyncio.connection import AbstractConnection
@@ -33,6 +37,13 @@ _OLDEST_S: Final = 60.0
 _ASKED_AT_ONCE: Final = 3
 _WELL: Final = b"cluster_state:ok"
 _ASK_LIMITS: Final = NodeLimits(timeout_s=ASK_S, connect_timeout_s=ASK_S, max_connections=1)
+
+
+_Named: TypeAlias = tuple[int, str]
+"""The age of a Sentinel's configuration, and the primary it names."""
+_View: TypeAlias = tuple[SlotMap | None, bool]
+"""Who serves what, as a node sees it, and whether it is one of a cluster that is well."""
+_Said = TypeVar("_Said")
 
 
 class Routes(Protocol):
@@ -87,13 +98,14 @@ def create_routes(url: RedisUrl) -> Routes:
     return SentinelRoutes(url) if url.kind is Kind.SENTINEL else ClusterRoutes(url)
 
 
-class _Asking:
+class _Asking(Generic[_Said]):
     """One look at a time; see the module's text."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._looked_at = float("-inf")
         self._asked: dict[str, Node] = {}
+        self._asks: dict[str, asyncio.Task[_Said | None]] = {}  # to each server; what is done goes at the next look
 
     async def look(self, *, within_s: float = LOOKS_APART_S) -> None:
         loop = asyncio.get_running_loop()
@@ -101,14 +113,43 @@ class _Asking:
         async with self._lock:
             if self._looked_at > asked_at - within_s:
                 return
+            self._asks = {name: ask for name, ask in self._asks.items() if not ask.done()}
             await self._look()
             self._looked_at = loop.time()
 
     @abstractmethod
     async def _look(self) -> None: ...
 
+    @abstractmethod
+    async def _ask(self, name: str) -> _Said | None:
+        """What this server says; None: it does not say."""
+
     async def aclose(self) -> None:
-        await self._forget(list(self._asked))
+        await self._forget({*self._asked, *self._asks})
+
+    async def _said(self, names: Iterable[str]) -> AsyncGenerator[_Said, None]:
+        """What each of these says, in the order of their answers; whoever leaves early is to close this."""
+        waits = [asyncio.create_task(self._asked_anew(each)) for each in names]
+        try:
+            for done in asyncio.as_completed(waits):
+                said = await done
+                if said is not None:
+                    yield said
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _asked_anew(self, name: str) -> _Said | None:
+        """The answer to what is asked from now on (None: it was forgotten meanwhile). Who is cancelled ends no ask."""
+        earlier = self._asks.get(name)
+        if earlier is not None:
+            await asyncio.wait({earlier})
+            if earlier.cancelled():
+                return None
+        ask = self._asks[name] = asyncio.create_task(self._ask(name))
+        await asyncio.wait({ask})
+        return None if ask.cancelled() else ask.result()
 
     async def _answers(self, name: str, url: RedisUrl, *commands: Sequence[str]) -> list[Any]:
         """What a server answers to each, or None, over a connection that is kept for the next time."""
@@ -124,11 +165,18 @@ class _Asking:
         return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     async def _forget(self, names: Iterable[str]) -> None:
-        for name in names:
-            await self._asked.pop(name).aclose()
+        """Ask these nothing more, and hang up."""
+        names = list(names)
+        asks = [self._asks.pop(name) for name in names if name in self._asks]
+        nodes = [self._asked.pop(name) for name in names if name in self._asked]
+        for ask in asks:
+            ask.cancel()
+        await asyncio.gather(*asks, return_exceptions=True)
+        for node in nodes:
+            await node.aclose()
 
 
-class SentinelRoutes(_Asking):
+class SentinelRoutes(_Asking[_Named]):
     """One primary for every key. The Sentinel with the newest configuration is believed.
 
     A primary that was cut off or stood still, and comes back, still serves for seconds after it was replaced, and
@@ -177,7 +225,7 @@ class SentinelRoutes(_Asking):
         await require_primary(connection)
 
     async def _look(self) -> None:
-        told = [answer for answer in await self._ask_all() if answer is not None]
+        told = await self._ask_all()
         self._is_silent = not told
         if not told:
             self._old_s = min(2 * self._old_s, _OLDEST_S)
@@ -190,22 +238,17 @@ class SentinelRoutes(_Asking):
             self._primary = name
         self._in_doubt = False
 
-    async def _ask_all(self) -> list[tuple[int, str] | None]:
+    async def _ask_all(self) -> list[_Named]:
         """All at once; a majority that answered is not kept waiting for the rest."""
-        asks = [asyncio.create_task(self._ask(each)) for each in self._sentinels]
-        answers: list[tuple[int, str] | None] = []
-        try:
-            for done in asyncio.as_completed(asks):
-                answers.append(await done)
-                if sum(each is not None for each in answers) > len(asks) // 2:
+        told: list[_Named] = []
+        async with aclosing(self._said(self._sentinels)) as said:
+            async for named in said:
+                told.append(named)
+                if len(told) > len(self._sentinels) // 2:
                     break
-        finally:
-            for ask in asks:
-                ask.cancel()
-            await asyncio.gather(*asks, return_exceptions=True)
-        return answers
+        return told
 
-    async def _ask(self, name: str) -> tuple[int, str] | None:
+    async def _ask(self, name: str) -> _Named | None:
         """The age of its configuration and the primary it names; None: it does not say."""
         (flat,) = await self._answers(name, self._url, ("SENTINEL", "MASTER", self._url.service or ""))
         if flat is None:
@@ -214,7 +257,7 @@ class SentinelRoutes(_Asking):
         return int(fields[b"config-epoch"]), f"{fields[b'ip'].decode()}:{int(fields[b'port'])}"
 
 
-class ClusterRoutes(_Asking):
+class ClusterRoutes(_Asking[_View]):
     """The slots' owners. Any node knows them, and who does not serve a slot says who does.
 
     A node that is cut off from the majority knows them as they were: one that says it is well is believed first.
@@ -264,7 +307,7 @@ class ClusterRoutes(_Asking):
         candidates = [*trusted, *(each for each in others if each not in trusted)]
         second_best: SlotMap | None = None
         for at in range(0, len(candidates), _ASKED_AT_ONCE):
-            seen, is_well = await _best(map(self._ask, candidates[at : at + _ASKED_AT_ONCE]))
+            seen, is_well = await self._best(candidates[at : at + _ASKED_AT_ONCE])
             if seen is not None and is_well:
                 await self._take(seen)
                 return
@@ -272,15 +315,25 @@ class ClusterRoutes(_Asking):
         if second_best is not None:
             await self._take(second_best)
 
+    async def _best(self, names: Sequence[str]) -> _View:
+        """The first view of a node that is well, or else any; who has not answered by then is not waited for."""
+        second_best: SlotMap | None = None
+        async with aclosing(self._said(names)) as said:
+            async for seen, is_well in said:
+                if seen is not None and is_well:
+                    return seen, True
+                second_best = second_best or seen
+        return second_best, False
+
     async def _take(self, found: SlotMap) -> None:
         if self._map.primaries and found.primaries != self._map.primaries:
             _log.warning("redis_failed_over", primaries=found.primaries, before=self._map.primaries)
         self._map = found
         self._in_doubt = set() if found.is_whole else {None}
         known = {*found.primaries, *self.replicas, *self._seeds}
-        await self._forget([each for each in self._asked if each not in known])
+        await self._forget({*self._asked, *self._asks} - known)
 
-    async def _ask(self, name: str) -> tuple[SlotMap | None, bool]:
+    async def _ask(self, name: str) -> _View:
         """Who serves what, as this node sees it, and whether it is one of a cluster that is well."""
         state, slots = await self._answers(name, self._url, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
         try:
@@ -296,20 +349,3 @@ async def require_primary(connection: AbstractConnection) -> None:
     role = await connection.read_response()
     if role[0] not in (b"master", "master"):
         raise rex.ConnectionError("this server has become a replica")
-
-
-async def _best(asks: Iterable[Coroutine[Any, Any, tuple[SlotMap | None, bool]]]) -> tuple[SlotMap | None, bool]:
-    """The first view of a node that is well, or else any; who has not answered by then is not waited for."""
-    tasks = [asyncio.create_task(each) for each in asks]
-    second_best: SlotMap | None = None
-    try:
-        for done in asyncio.as_completed(tasks):
-            seen, is_well = await done
-            if seen is not None and is_well:
-                return seen, True
-            second_best = second_best or seen
-        return second_best, False
-    finally:
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.pipeline import LogPipeline
 from broadcaster.log.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
+_T = TypeVar("_T")
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 OVER = frozenset({"finished", "failed", "aborted"})
@@ -160,6 +163,10 @@ class Streams:
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         """Last id, status and whether the lease is held, for each stream, in one pipelined round trip."""
+        return _all(await self.each_tail(stream_ids))
+
+    async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
+        """As ``tails``; what the server of a stream does not tell now is that stream's own error."""
         pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.clock(self._keys.log(stream_id))
@@ -167,21 +174,9 @@ class Streams:
             pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms")
             pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
-            answers = await pipeline.execute()
-        return [
-            Tail(
-                _entry(*rows[0]).cursor if rows else None,
-                status.decode() if status is not None else None,
-                left_ms != _NO_KEY,
-                pipeline.now_ms(self._keys.log(stream_id)),
-                kind == _FEED.encode(),
-                int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
-                max(0, left_ms),
-            )
-            for stream_id, rows, (status, kind, lease_ms), left_ms in zip(
-                stream_ids, answers[0::3], answers[1::3], answers[2::3], strict=True
-            )
-        ]
+            answers = await pipeline.execute(raise_on_error=False)
+        each = zip(stream_ids, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return [_or_unread(partial(_tail, told, pipeline, self._keys.log(stream_id))) for stream_id, *told in each]
 
     async def first(self, stream_id: str) -> Cursor | None:
         """Id of the oldest entry that the log still holds."""
@@ -201,17 +196,22 @@ class Streams:
 
     async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
         """Meta of each, in one pipelined round trip."""
+        return _all(await self.each_meta(stream_ids))
+
+    async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
+        """As ``metas``; what the server of a stream does not tell now is that stream's own error."""
         if not stream_ids:
             return []
         pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.hgetall(self._keys.meta(stream_id))
         with log_errors():
-            rows = await pipeline.execute()
-        return [
-            Meta.from_hash(stream_id, fields) if fields else None
-            for stream_id, fields in zip(stream_ids, rows, strict=True)
-        ]
+            rows = await pipeline.execute(raise_on_error=False)
+        return [_or_unread(partial(_meta, stream_id, row)) for stream_id, row in zip(stream_ids, rows, strict=True)]
+
+    def server_of(self, stream_id: str) -> str:
+        """A name for the server of a stream: streams with one name share its fate. Nothing is asked."""
+        return self._connection.server_of(self._keys.meta(stream_id))
 
     async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
         """What a list must know of each before it is shown, in one pipelined round trip; a request may be large."""
@@ -248,9 +248,48 @@ class Streams:
         pipeline.zrange(self._keys.workers, 0, 0, desc=True, withscores=True)
         with log_errors():
             (newest,) = await pipeline.execute()
-        return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
+            return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     epoch, _, seq = entry_id.partition(b"-")
     return Entry(int(epoch), int(seq), fields.get(b"e", b""))
+
+
+def _meta(stream_id: str, row: Mapping[bytes, bytes] | Exception) -> Meta | None:
+    if isinstance(row, Exception):
+        raise row
+    return Meta.from_hash(stream_id, row) if row else None
+
+
+def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
+    for answer in told:
+        if isinstance(answer, Exception):
+            raise answer
+    rows, (status, kind, lease_ms), left_ms = told
+    return Tail(
+        _entry(*rows[0]).cursor if rows else None,
+        status.decode() if status is not None else None,
+        left_ms != _NO_KEY,
+        pipeline.now_ms(key),
+        kind == _FEED.encode(),
+        int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
+        max(0, left_ms),
+    )
+
+
+def _or_unread(read: Callable[[], _T]) -> _T | LogUnavailable:
+    try:
+        with log_errors():
+            return read()
+    except LogUnavailable as error:
+        return error
+
+
+def _all(found: Sequence[_T | LogUnavailable]) -> list[_T]:
+    read: list[_T] = []
+    for each in found:
+        if isinstance(each, LogUnavailable):
+            raise each
+        read.append(each)
+    return read

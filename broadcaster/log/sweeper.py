@@ -15,7 +15,8 @@ that decide for themselves, so any number of sweepers may do the same thing at o
 | begun longer ago than a generation may take | ends it with ``error generation_timeout`` |
 | no job for two seconds | gives it one |
 
-The ends wait until this process has seen Redis answer for one lease (see steadiness.py).
+The ends wait until this process has seen Redis answer for one lease (see steadiness.py). On a cluster what one server
+does not tell keeps nothing from what the others hold: it is left as it is until the next round.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.claims import Claims, Outcome, Why
+from broadcaster.log.connect import is_silence
 from broadcaster.log.endings import Endings
 from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import Queue
@@ -48,6 +50,27 @@ class SweepTimes:
     queue_timeout_ms: int
     stall_timeout_ms: int
     generation_timeout_ms: int
+
+
+class _Found(NamedTuple):
+    """One of the open index, as the log has it now."""
+
+    id: str
+    job_ms: int
+    meta: Meta | None
+    tail: Tail
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """One page under way. ``left``: how many could not be read or ended; ``silent``: servers that are asked no more."""
+
+    abandoned: Collection[str]
+    stalled: bool
+    left: int
+    ended: int = 0
+    jobless: list[Meta] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
 
 
 class Sweeper:
@@ -88,38 +111,59 @@ class Sweeper:
             ended = await self.sweep()
 
     async def sweep(self) -> int:
-        """One page of the open index; how many of it were ended. Raises LogUnavailable."""
+        """One page of the open index; how many of it were ended. Raises LogUnavailable when the queue does not answer.
+
+        What the server of a stream does not tell is left as it is, for the next round.
+        """
         await self._queue.promote()
         page = await self._queue.open_page()
         if not page:
             return 0
-        ids = [generation_id for generation_id, _ in page]
-        metas = await self._streams.metas(ids)
-        tails = await self._streams.tails(ids)
-        await self._close(page, metas, tails)
-        abandoned = await self._look_for_viewers(metas)
-        stalled = await self._is_stalled()
-        ended = 0
-        jobless: list[Meta] = []
-        for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
-            if meta is None or meta.is_over or tail.leased:
-                continue
-            is_to_stop = meta.stop is not None or generation_id in abandoned
-            outcome = None
-            if self._steadiness.is_steady:
-                outcome = await self._end(meta, tail, is_to_stop=is_to_stop, stalled=stalled)
-            if outcome is Outcome.ENDED:
-                ended += 1
-            elif outcome is not Outcome.OVER and tail.now_ms - job_ms > JOBLESS_MS:
-                jobless.append(meta)
-        await self._give_jobs(jobless)
-        return ended
+        found = await self._look_at(page)
+        await self._close(found)
+        abandoned = await self._look_for_viewers([each.meta for each in found])
+        sweep = _Sweep(abandoned, stalled=await self._is_stalled(), left=len(page) - len(found))
+        for _, job_ms, meta, tail in found:
+            if meta is not None and not meta.is_over and not tail.leased:
+                await self._see_to(meta, tail, sweep, job_ms=job_ms)
+        await self._give_jobs(sweep.jobless)
+        if sweep.left:
+            _log.warning("sweep_partly", left=sweep.left)
+        return sweep.ended
 
-    async def _close(
-        self, page: Sequence[tuple[str, int]], metas: Sequence[Meta | None], tails: Sequence[Tail]
-    ) -> None:
+    async def _look_at(self, page: Sequence[tuple[str, int]]) -> list[_Found]:
+        """What can be read of a page."""
+        metas = await self._streams.each_meta([generation_id for generation_id, _ in page])
+        told = [(*each, meta) for each, meta in zip(page, metas, strict=True) if not isinstance(meta, LogUnavailable)]
+        tails = await self._streams.each_tail([generation_id for generation_id, _, _ in told])
+        return [
+            _Found(*each, tail) for each, tail in zip(told, tails, strict=True) if not isinstance(tail, LogUnavailable)
+        ]
+
+    async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_ms: int) -> None:
+        """End one that nobody runs, or note that it waits for a job."""
+        server = self._streams.server_of(meta.id)
+        if server in sweep.silent:
+            sweep.left += 1
+            return
+        outcome = None
+        if self._steadiness.is_steady:
+            is_to_stop = meta.stop is not None or meta.id in sweep.abandoned
+            try:
+                outcome = await self._end(meta, tail, is_to_stop=is_to_stop, stalled=sweep.stalled)
+            except LogUnavailable as error:
+                sweep.left += 1
+                if is_silence(error):
+                    sweep.silent.add(server)
+                return
+        if outcome is Outcome.ENDED:
+            sweep.ended += 1
+        elif outcome is not Outcome.OVER and tail.now_ms - job_ms > JOBLESS_MS:
+            sweep.jobless.append(meta)
+
+    async def _close(self, found: Sequence[_Found]) -> None:
         over: list[str] = []
-        for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
+        for generation_id, job_ms, meta, tail in found:
             is_being_written = meta is None and tail.now_ms - job_ms <= JOBLESS_MS
             if meta is not None and meta.is_over and meta.dead is not None:
                 await self._queue.bury(generation_id, reason=meta.dead)

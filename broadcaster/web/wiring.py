@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from broadcaster.core.routing import Routes
 from broadcaster.core.webhook_schedule import longest_s
@@ -30,12 +29,10 @@ from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.log.topology import create_topology
 from broadcaster.log.webhooks import PendingWebhooks
-from broadcaster.logs import get_logger
 from broadcaster.settings import Settings
+from broadcaster.web.background import kept_running
 from broadcaster.web.services import Services
 from broadcaster.web.telling import tell_presence
-
-_log = get_logger(__name__)
 
 _SWEEPS_PER_STALL = 12
 _SWEEPS_PER_LEASE = 2
@@ -86,13 +83,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
-            Feed.open(
-                topology,
-                streams,
-                keys=connection.keys,
-                publish_probe=connection.redis.spublish,
-                lapses=lapses,
-            )
+            Feed.open(topology, streams, keys=connection.keys, publish_probe=connection.redis.spublish, lapses=lapses)
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
@@ -114,12 +105,14 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
         )
         await stack.enter_async_context(
-            _running(
-                topology.run(),
-                steadiness.run(),
-                sweeper.run(every_s=_sweep_every_s(settings)),
-                _follow_feed(feed, hub),
-                tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
+            kept_running(
+                {
+                    "topology": topology.run,
+                    "steadiness": steadiness.run,
+                    "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
+                    "feed": partial(_follow_feed, feed, hub),
+                    "presence": partial(tell_presence, hub, presence, every_s=settings.presence_ttl_s / 3),
+                }
             )
         )
         feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses, steadiness=steadiness)
@@ -205,25 +198,6 @@ def _hub_limits(settings: Settings) -> HubLimits:
         slow_viewer_s=settings.slow_viewer_s,
         retry_ms=settings.retry_ms,
     )
-
-
-@asynccontextmanager
-async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these beside the front-end, and cancel them at its end; one that fails by a defect is logged at once."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    for task in tasks:
-        task.add_done_callback(_log_failure)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("front_end_task_failed", exc_info=error)
 
 
 async def _follow_feed(feed: Feed, hub: Hub) -> None:

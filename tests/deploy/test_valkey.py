@@ -33,7 +33,7 @@ COMMANDS = {
 DOCTORS = {"config|get", "scan"}
 NOT_COMMANDS = {
     *("aclose", "clock", "connection_pool", "execute", "identities", "now_ms", "parse_response", "pipeline"),
-    *("impatient", "primaries", "response_callbacks", "send_all", "server_of"),
+    *("impatient", "primaries", "response_callbacks", "send_all", "server_of", "servers_of"),
 }
 # Behind Sentinels and on a cluster these are sent as they are (routes.py, routed.py, nodes.py).
 ROUTED = {"asking", "cluster|info", "cluster|slots", "role"}

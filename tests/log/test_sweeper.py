@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError, RedisError, TryAgainError
+from structlog.testing import capture_logs
 
 from broadcaster.core.events import Finish, TextDelta, encode_event
+from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
-from broadcaster.log.claims import Outcome
+from broadcaster.log.claims import Claim, Claims, Outcome
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.queue import OPEN_PAGE
 from broadcaster.log.streams import Streams, Tail
@@ -105,10 +109,60 @@ class RevivedBetween(Streams):
         super().__init__(connection)
         self._then = then
 
-    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
-        seen = await super().tails(stream_ids)
+    async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
+        seen = await super().each_tail(stream_ids)
         await self._then()
         return seen
+
+
+class Sharded(Streams):
+    """Streams of several servers, by the first letter after ``gen_``."""
+
+    def server_of(self, stream_id: str) -> str:
+        return stream_id.removeprefix("gen_")[0]
+
+
+class Failing(Claims):
+    """Claims that cannot be made where ``cause`` is the matter with the server."""
+
+    def __init__(self, world: World, *, server: str, cause: RedisError) -> None:
+        super().__init__(world.connection, world.policy, owner="w")
+        self._failing = server
+        self._cause = cause
+        self.asked: list[str] = []
+
+    async def end(self, stream_id: str, *args: Any, **options: Any) -> Claim:
+        self.asked.append(stream_id)
+        if stream_id.startswith(f"gen_{self._failing}"):
+            raise LogUnavailable("not now") from self._cause
+        return await super().end(stream_id, *args, **options)
+
+
+@pytest.mark.parametrize(("cause", "asked"), [(ConnectionError("gone"), 1), (TryAgainError("TRYAGAIN"), 2)])
+async def test_what_one_server_does_not_answer_keeps_no_other_from_being_ended(
+    world: World, cause: RedisError, asked: int
+) -> None:
+    """And who was not heard at all is not asked, and waited for, once for each of its streams."""
+    names = iter(["gen_a1", "gen_a2", "gen_b1"])
+    world = World(world.connection, create_id=lambda: next(names))
+    ids = [await world.create() for _ in range(3)]
+    for each in ids:
+        await world.redis.hset(world.keys.meta(each), "stop", "stopped")
+    task = await steady(world)
+    claims = Failing(world, server="a", cause=cause)
+    sweep = Sweeper(
+        SweepTimes(60_000, 60_000, 60_000),
+        queue=world.queue,
+        claims=claims,
+        streams=Sharded(world.connection),
+        steadiness=world.steadiness,
+    )
+    with capture_logs() as logged:
+        assert await sweep.sweep() == 1
+    assert [each.startswith("gen_a") for each in claims.asked].count(True) == asked
+    assert [await world.seqs(each) for each in ids] == [[], [], [1]]
+    assert {"event": "sweep_partly", "log_level": "warning", "left": 2} in logged
+    task.cancel()
 
 
 async def test_a_worker_that_comes_back_between_the_sweeps_look_and_its_end_is_left_alone(world: World) -> None:

@@ -12,7 +12,7 @@ from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_
 from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
+from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations, create_generation_id
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
@@ -48,6 +48,7 @@ class World:
     attempt_backoff_ms: int = 0
     presence: Presence | None = None
     lease_ms: int = LEASE_MS
+    create_id: Callable[[], str] = create_generation_id
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
@@ -72,6 +73,7 @@ class World:
             steadiness=self.steadiness,
             webhooks=self.webhooks,
             presence=self.presence,
+            create_id=self.create_id,
         )
 
     def reader(self) -> JobReader:

@@ -166,8 +166,8 @@ class RedisCluster6:
         return None
 
     def _migrating(self, slot: int) -> tuple[ClusterNode, ClusterNode]:
-        """Source and target of an open slot: ``[slot->-target]`` in what the source says of itself."""
-        for node in self.running:
+        """Source and target of an open slot: ``[slot->-target]`` in what the source says of itself, and its replica."""
+        for node in self.primaries:
             for line in node.ask("CLUSTER", "NODES").decode().split("\n"):
                 words = line.split()
                 if len(words) > 2 and "myself" in words[2]:

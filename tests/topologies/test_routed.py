@@ -14,7 +14,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection, identities
-from broadcaster.log.key_slots import SLOTS
+from broadcaster.log.key_slots import SLOTS, slot_of
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.nodes import NodeLimits
 from broadcaster.log.presence import Abandonment
@@ -140,6 +140,60 @@ async def test_a_script_heals_where_a_server_without_slots_is_asked_for_one_that
     async with client_of(GivenRoutes(name(source))) as client:
         calls = [Call(STOP, ["m", "c"], ["stopped"])] * 2
         assert await run_all(client, calls) == [1, 1]
+
+
+def key_in(slots: range) -> str:
+    """A key of one of these slots."""
+    return next(key for key in map("k{}".format, range(10**6)) if slot_of(key.encode()) in slots)
+
+
+LEFT_KEY: Final = key_in(range(SLOTS // 2))
+RIGHT_KEY: Final = key_in(range(SLOTS // 2, SLOTS))
+
+
+def halves(servers: list[TellingServer]) -> list[TellingServer]:
+    """Two of them, that share the keys, tell so, and have a clock each: 1 s and 2 s after the beginning of time."""
+    left, right = servers[:2]
+    for seconds, server in enumerate((left, right), 1):
+        server.answers |= cluster_answers((0, SLOTS // 2 - 1, left), (SLOTS // 2, SLOTS - 1, right))
+        server.answers |= {"TIME": [b"%d" % seconds, b"0"], "GET": b"v"}
+    return [left, right]
+
+
+async def test_a_clock_that_cannot_be_read_is_the_error_of_who_asks_for_it(servers: list[TellingServer]) -> None:
+    left, right = halves(servers)
+    right.answers["TIME"] = rex.ResponseError("MASTERDOWN Link with MASTER is down")
+    async with LogConnection.open(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
+        pipeline = connection.pipeline()
+        pipeline.get(LEFT_KEY)
+        pipeline.clock(LEFT_KEY)
+        pipeline.clock(RIGHT_KEY)
+        assert await pipeline.execute() == [b"v"]
+        assert pipeline.now_ms(LEFT_KEY) == 1000
+        with pytest.raises(rex.MasterDownError):
+            pipeline.now_ms(RIGHT_KEY)
+
+
+async def test_an_error_of_a_command_is_raised_beside_a_clock_too(servers: list[TellingServer]) -> None:
+    left, _ = halves(servers)
+    left.answers["GET"] = rex.ResponseError("WRONGTYPE")
+    async with LogConnection.open(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
+        pipeline = connection.pipeline()
+        pipeline.clock(RIGHT_KEY)
+        pipeline.get(LEFT_KEY)
+        with pytest.raises(rex.ResponseError, match="WRONGTYPE"):
+            await pipeline.execute()
+
+
+async def test_who_knows_no_server_yet_looks_before_it_asks_for_clocks(servers: list[TellingServer]) -> None:
+    left, right = halves(servers)
+    async with LogConnection.open(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
+        pipeline = connection.pipeline()
+        for key in (LEFT_KEY, RIGHT_KEY):
+            pipeline.clock(key)
+        assert await pipeline.execute() == []
+        assert (pipeline.now_ms(LEFT_KEY), pipeline.now_ms(RIGHT_KEY)) == (1000, 2000)
+        assert [each.asked.count("TIME") for each in (left, right)] == [1, 1]
 
 
 class Always:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from redis.crc import key_slot
 
+from tests.support.feed_log import until
 from tests.support.redis_cluster import RedisCluster6
 from tests.support.redis_sentinel import Sentinels
 
 FAILOVER_S = 20.0
+IN_SLOT_0 = "06S"
 
 
 def test_the_replica_takes_over_from_a_killed_primary(sentinels: Sentinels) -> None:
@@ -35,6 +37,24 @@ def test_a_slot_moves_with_what_it_holds(cluster: RedisCluster6) -> None:
 
     assert cluster.primary_of("k") is target
     assert target.ask("GET", "k") == b"v"
+
+
+async def test_a_slot_moves_away_from_a_node_that_has_taken_over(cluster: RedisCluster6) -> None:
+    """Its replica, which comes before it here, has the slot open as well, and moves nothing."""
+    first, slot = cluster.nodes[0], 0
+    second = cluster.replica_of(first)
+    second.ask("CLUSTER", "FAILOVER")
+    await until(lambda: second.ask("ROLE")[0] == b"master", within_s=FAILOVER_S)
+    cluster.wait_ok(FAILOVER_S)
+    assert cluster.primary_of_slot(slot) is second
+    second.ask("SET", IN_SLOT_0, "v")
+    target = next(node for node in cluster.primaries if node is not second)
+
+    cluster.begin_migration(slot, target)
+    cluster.finish_migration(slot)
+    cluster.wait_ok(FAILOVER_S)
+
+    assert target.ask("GET", IN_SLOT_0) == b"v"
 
 
 def test_a_replica_takes_over_from_a_killed_primary_of_the_cluster(cluster: RedisCluster6) -> None:
