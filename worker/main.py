@@ -119,8 +119,12 @@ def _claim_policy(settings: Settings) -> ClaimPolicy:
 
 
 def _sweep_times(settings: Settings) -> SweepTimes:
-    times_s = (settings.queue_timeout_s, settings.stall_timeout_s, settings.generation_timeout_s)
-    return SweepTimes(*(int(each * 1000) for each in times_s))
+    return SweepTimes.of_seconds(
+        queue_timeout_s=settings.queue_timeout_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        generation_timeout_s=settings.generation_timeout_s,
+        redis_timeout_s=settings.redis_timeout_s,
+    )
 
 
 def create_providers(settings: Settings) -> Providers:

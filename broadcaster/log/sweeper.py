@@ -45,11 +45,25 @@ JOBLESS_MS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class SweepTimes:
-    """Time-outs of the sweep, in milliseconds."""
+    """Time-outs of the sweep, in milliseconds; ``unwritten_ms``: the longest that a create may take to write the meta
+    of what it has announced (each of its calls waits for its turn, and then for its answer)."""
 
     queue_timeout_ms: int
     stall_timeout_ms: int
     generation_timeout_ms: int
+    unwritten_ms: int = JOBLESS_MS
+
+    @classmethod
+    def of_seconds(
+        cls, *, queue_timeout_s: float, stall_timeout_s: float, generation_timeout_s: float, redis_timeout_s: float
+    ) -> SweepTimes:
+        """The same from durations in seconds, as settings have them."""
+        return cls(
+            int(queue_timeout_s * 1000),
+            int(stall_timeout_s * 1000),
+            int(generation_timeout_s * 1000),
+            JOBLESS_MS + int(2 * redis_timeout_s * 1000),
+        )
 
 
 class _Found(NamedTuple):
@@ -164,7 +178,7 @@ class Sweeper:
     async def _close(self, found: Sequence[_Found]) -> None:
         over: list[str] = []
         for generation_id, job_ms, meta, tail in found:
-            is_being_written = meta is None and tail.now_ms - job_ms <= JOBLESS_MS
+            is_being_written = meta is None and tail.now_ms - job_ms <= self._times.unwritten_ms
             if meta is not None and meta.is_over and meta.dead is not None:
                 await self._queue.bury(generation_id, reason=meta.dead)
             elif not is_being_written and (meta is None or meta.is_over):

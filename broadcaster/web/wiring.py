@@ -164,7 +164,12 @@ def _generations(
 
 
 def _sweep_times(settings: Settings) -> SweepTimes:
-    return SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s), _ms(settings.generation_timeout_s))
+    return SweepTimes.of_seconds(
+        queue_timeout_s=settings.queue_timeout_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        generation_timeout_s=settings.generation_timeout_s,
+        redis_timeout_s=settings.redis_timeout_s,
+    )
 
 
 def _sweep_every_s(settings: Settings) -> float:

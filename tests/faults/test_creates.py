@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +37,13 @@ STEPS: Final = {
     "list": RECORD.sha.encode(),
 }
 MODEL: Final = "claude-scripted"
-SETTINGS: Final = {"lease_ttl_s": 1, "stall_timeout_s": 6, "presence_ttl_s": 0.9, "abandon_grace_s": 2}
+SETTINGS: Final = {
+    "lease_ttl_s": 1,
+    "stall_timeout_s": 6,
+    "presence_ttl_s": 0.9,
+    "abandon_grace_s": 2,
+    "redis_timeout_s": 1,
+}
 DEADLINE_S: Final = 20
 
 
@@ -158,19 +165,21 @@ async def test_what_is_about_to_be_written_down_stays_in_the_open_index_and_goes
     """Else a sweep between the announcement and the meta would leave a create that breaks off there to nobody."""
     world = World(connection)
     sweeper = Sweeper(
-        SweepTimes(60_000, 60_000, 1_800_000),
+        SweepTimes(60_000, 60_000, 1_800_000, unwritten_ms=3000),
         queue=world.queue,
         claims=world.claims,
         streams=world.streams,
         steadiness=world.steadiness,
     )
     await world.queue.announce("gen_1")
+    announced_at = time.monotonic()
     await sweeper.sweep()
     assert await world.queue.newest_open(10) == ["gen_1"]
     async with asyncio.timeout(DEADLINE_S):
         while await world.queue.newest_open(10):
             await sweeper.sweep()
             await asyncio.sleep(0.05)
+    assert time.monotonic() - announced_at > 3
 
 
 class CuttingProxy:

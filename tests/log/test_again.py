@@ -47,6 +47,28 @@ async def test_asking_once_more_for_want_of_an_answer_changes_nothing(world: Wor
     assert await world.seqs(stream_id) == [1]
 
 
+async def test_asking_once_more_never_takes_the_lease_of_another(world: World) -> None:
+    stream_id, first = await world.granted()
+    await world.claims.again(stream_id, epoch=first.epoch)
+    await world.redis.set(world.keys.lease(stream_id), f"w2:{first.epoch + 10**6}", px=LEASE_MS)
+    claim = await world.claims.again(stream_id, epoch=first.epoch)
+    assert claim is not None
+    assert claim.outcome is Outcome.LEASED
+    assert await world.redis.get(world.keys.lease(stream_id)) == f"w2:{first.epoch + 10**6}".encode()
+
+
+async def test_what_was_handed_back_does_not_count_against_another_attempt(connection: LogConnection) -> None:
+    world = World(connection, max_attempts=2)
+    stream_id, first = await world.granted()
+    await world.append(stream_id, first.epoch, 1, [delta("half")])
+    await world.claims.release(stream_id, epoch=first.epoch)
+    second = await world.claim(stream_id)
+    again = await world.claims.again(stream_id, epoch=second.epoch)
+    assert again is not None
+    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 3)
+    assert await world.claims.again(stream_id, epoch=again.epoch) is None
+
+
 async def test_asking_once_more_after_the_lease_has_lapsed_leases_it_again(world: World) -> None:
     stream_id, first = await world.granted()
     granted = await world.claims.again(stream_id, epoch=first.epoch)

@@ -14,6 +14,7 @@ from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feeds import Feeds
 from broadcaster.log.lease import RENEWALS_PER_LEASE, LeaseKeeper
+from broadcaster.log.scripts import RENEW, RESTORE
 from tests.support.feed_writers import BOUNDS
 from tests.support.log_world import LEASE_MS, TENANT, World, delta, until
 
@@ -71,6 +72,25 @@ async def test_a_grant_that_an_old_snapshot_does_not_know_is_restored_under_the_
         assert {entry.epoch for entry in entries} == {claim.epoch}
     else:  # what the first attempt wrote is lost for ever: everything of the second, under a newer epoch
         assert [entry.event for entry in entries[1:3]] == [delta("a"), delta("b")]
+
+
+@pytest.mark.parametrize("known_by", ["meta", "lease", "log"])
+async def test_a_newer_epoch_means_lost_whichever_key_alone_knows_of_it(world: World, known_by: str) -> None:
+    stream_id, claim = await world.granted()
+    newer = claim.epoch + 10**6
+    keys = world.keys.meta(stream_id), world.keys.lease(stream_id), world.keys.log(stream_id)
+    await world.redis.delete(*keys)
+    if known_by == "meta":
+        await world.redis.hset(keys[0], "epoch", newer)
+    elif known_by == "lease":
+        await world.redis.set(keys[1], f"w2:{newer}", px=60_000)
+    else:
+        await world.redis.xadd(keys[2], {"e": delta("theirs"), "v": 1, "b": 0}, id=f"{newer}-1")
+    before = [await world.redis.dump(key) for key in keys]
+    mine = ("w1", claim.epoch, LEASE_MS, 60_000)
+    code, *_ = await RENEW.run(world.redis, [keys[1], keys[0], keys[2]], *mine)
+    assert (code, await RESTORE.run(world.redis, keys, *mine, "epoch", claim.epoch)) == (-1, -1)
+    assert [await world.redis.dump(key) for key in keys] == before
 
 
 async def test_an_older_lease_that_came_back_does_not_cost_the_stream(
