@@ -16,6 +16,7 @@ from broadcaster.errors import LogUnavailable, ProviderFailed
 from broadcaster.log.claims import Claim, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.control import ControlListener
+from broadcaster.log.queue import GROUP
 from tests.support.log_world import World, until
 from tests.worker.test_attempt import HALF, HandProvider
 from worker.attempt import AttemptTimes
@@ -58,8 +59,9 @@ class HeldClaims(Claims):
 class Broken:
     """A generation whose provider broke off after half of its answer."""
 
-    def __init__(self, world: World, stream_id: str, claims: HeldClaims, control: Control) -> None:
-        self.world, self.stream_id, self.claims, self.control = world, stream_id, claims, control
+    def __init__(self, world: World, stream_id: str, engine: Engine, slots: Slots) -> None:
+        self.world, self.stream_id, self.slots = world, stream_id, slots
+        self.claims, self.control = cast(HeldClaims, engine.claims), cast(Control, engine.control)
 
     async def ended(self) -> list[Event]:
         """All that is in its log once it is over."""
@@ -96,7 +98,7 @@ async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIt
             stream_id = await world.create(on_provider_loss="retry")
             provider.given.put_nowait(HALF)
             provider.given.put_nowait(CUT)
-            yield Broken(world, stream_id, claims, control)
+            yield Broken(world, stream_id, engine, slots)
         finally:
             for task in (taking, steadiness):
                 task.cancel()
@@ -128,6 +130,18 @@ async def test_a_stop_ends_the_asking_for_another_attempt_unless_it_may_be_grant
         if is_granted:
             generation.claims.answer = None
         assert (await generation.ended())[-1] == Abort(reason="stopped")
+
+
+async def test_a_fenced_attempt_leaves_its_job_to_whoever_has_the_stream_now(connection: LogConnection) -> None:
+    async with broken(connection) as generation:
+        world, stream_id = generation.world, generation.stream_id
+        generation.claims.answer = Claim(Outcome.LEASED, 0, 0, 0, Why.NOT)
+        await until(generation.claims.asked.is_set)
+        generation.claims.go_on.set()
+        await until(lambda: generation.slots.free == 1)
+        pending = await world.redis.xpending(world.keys.ready, GROUP)
+        assert pending["pending"] == 1
+        assert await world.queue.newest_open(10) == [stream_id]
 
 
 async def test_another_attempt_is_asked_for_until_the_generations_time_is_up(connection: LogConnection) -> None:
