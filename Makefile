@@ -3,6 +3,10 @@
 PORT ?= 8000
 # Seconds after which the whole test run is given up; one test alone gets 120 (pyproject.toml).
 TEST_LIMIT_S ?= 2400
+# How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
+FAULTS_ROUNDS ?= 50
+FAULT_LIMIT_S ?= 3600
+SOAK_S ?= 600
 # Another interpreter to build .venv with: make install PYTHON=/path/to/python3
 PYTHON ?=
 # What the tests run on: valkey (the embedded wheel's) or redis (this machine's; Debian's 7.0 is the oldest served).
@@ -17,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean requirements browser nginx programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
+.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,16 +31,31 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install programs browser nginx deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs browser nginx haproxy deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
-	@if [ $(ENGINE) = redis ]; then export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi; \
-	$(PYTEST) $(SHARED) tests --ignore=tests/log --ignore=tests/e2e && \
+	@$(ON_ENGINE); \
+	$(PYTEST) $(SHARED) tests --ignore=tests/log --ignore=tests/e2e --ignore=tests/faults && \
 	$(PYTEST) tests/log && \
-	$(PYTEST) $(SHARED) tests/e2e
+	$(PYTEST) $(SHARED) tests/e2e tests/faults
 
-PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S)
+faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
+	@$(ON_ENGINE); \
+	if [ -n "$(MUTANTS)" ]; then \
+		echo "faults: every guard taken away in turn, on $(ENGINE)"; \
+		exec $(BIN)/python -m tests.faults.mutants; \
+	fi; \
+	echo "faults: $(FAULTS_ROUNDS) rounds of each on $(ENGINE)"; \
+	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) tests/faults tests/topologies
+
+soak: install engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [ENGINE=redis]
+	@$(ON_ENGINE); SOAK_S=$(SOAK_S) SEED=$(SEED) $(BIN)/python -m tests.faults.soak
+
+# The second engine runs what may meet it; what never does has been run on the first.
+PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
 # What measures short leases and breaks servers on purpose, tests/log, runs alone; the rest shares the cores.
 SHARED := -n auto --dist worksteal
+ON_ENGINE := if [ $(ENGINE) = redis ]; then \
+	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 
 check: install ## lint, format, types, import layers, guards
 	@echo "check: ruff"
@@ -106,6 +125,23 @@ nginx: install
 		ln -sf ../nginx/usr/sbin/nginx ../bin/nginx && exit 0; \
 	fi; \
 	echo "nginx: none found; install one, e.g. 'sudo apt-get install nginx'"
+
+# The balancer of tests/faults, taken as nginx is, with those of its libraries that a bare Debian lacks.
+haproxy: install
+	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin:$(CURDIR)/$(BIN)" command -v haproxy >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+		echo "haproxy: unpacking Debian's into .venv"; \
+		rm -rf .venv/haproxy && mkdir .venv/haproxy && cd .venv/haproxy && \
+		{ $(GET_HAPROXY) || { apt-get -qq update && $(GET_HAPROXY); }; } 2>/dev/null && \
+		for package in *.deb; do dpkg -x "$$package" .; done && \
+		printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$$@"\n' \
+			"$$(echo "$$PWD"/usr/lib/*-linux-gnu*)" "$$PWD/usr/sbin/haproxy" > program && \
+		chmod +x program && ./program -v >/dev/null && ln -sf ../haproxy/program ../bin/haproxy && exit 0; \
+	fi; \
+	echo "haproxy: none found; install one, e.g. 'sudo apt-get install haproxy'"
+
+GET_HAPROXY := apt-get -qq download haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)')
 
 # What reads the files of deploy/ and comes in no wheel. Caddy's program alone is taken out of its package, which would
 # also start a service; a package `systemd` that is not there yet brings its tools, and runs nothing.

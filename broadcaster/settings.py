@@ -9,30 +9,33 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from broadcaster.contradictions import CONTRADICTIONS
 from broadcaster.core.api_keys import Keyring
+from broadcaster.core.redis_address import RedisAddress
 from broadcaster.core.routing import BUILT_IN, Routes
 from broadcaster.core.webhook_signature import read_secrets
 from broadcaster.core.webhook_url import WebhookHosts
-from broadcaster.errors import SetupError, UnknownModel
+from broadcaster.errors import SetupError
 from broadcaster.lifeline import PARENT_VARIABLE
 
 PREFIX: Final = "BROADCASTER_"
 
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Beyond it Redis refuses a lifetime, and nobody means it.
 _LONGEST_S: Final = 10 * 365 * 86_400
-# How long the record of a generation outlives its log, and the tombstone of a deleted one everything else of it.
-_META_OUTLIVES_LOG_S: Final = 3600
-# A client of ours takes a connection that was silent for so long for lost; proxies do after 60 s.
-_CLIENT_IDLE_S: Final = 45
+
+
+# An environment variable's name, in capitals alone: a key that was put there by mistake is none, and is not shown.
+_VARIABLE: Final = r"^[A-Z_][A-Z0-9_]*$"
+# The providers of ours that speak to a server with keys.
+_KEYED: Final = BUILT_IN[:-1]
 
 
 class ProviderSpec(BaseModel):
@@ -45,7 +48,15 @@ class ProviderSpec(BaseModel):
     base_url: str | None = None
     # The variable that holds the key, not the key. None: a server with a base URL gets no key, the SDK's own its own.
     # Capitals alone, so that a key that was put here by mistake is not taken for a name, and shown.
-    api_key_env: str | None = Field(None, pattern=r"^[A-Z_][A-Z0-9_]*$")
+    api_key_env: str | None = Field(None, pattern=_VARIABLE)
+    # The same for several keys of one account or of several: calls are spread over them.
+    api_key_envs: tuple[Annotated[str, Field(pattern=_VARIABLE)], ...] = ()
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The variables of all its keys, each once."""
+        first = () if self.api_key_env is None else (self.api_key_env,)
+        return tuple(dict.fromkeys((*first, *self.api_key_envs)))
 
     @field_validator("base_url")
     @classmethod
@@ -70,12 +81,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     # -- the log
-    redis_url: str | None = Field(None, description="redis://, rediss:// or unix:// URL; none: an embedded server")
+    redis_url: str | None = Field(
+        None,
+        description="URL of one server (redis://, rediss://, unix://), of Sentinels (redis+sentinel://h1,h2/service) "
+        "or of a cluster (redis+cluster://h1,h2); none: an embedded server",
+    )
     key_prefix: str = Field("bc", pattern=r"^[A-Za-z0-9_.:-]{1,32}$", description="first part of every Redis key")
     data_dir: str = Field(".broadcaster", description="where the embedded server keeps its data and socket")
     redis_server: str | None = Field(None, description="program of the embedded server; none: the wheel's, or on PATH")
     redis_timeout_s: float = Field(5.0, gt=0, description="longest wait for one answer of Redis")
-    redis_connections: int = Field(32, ge=1, description="most connections of one process to Redis")
+    redis_connections: int = Field(32, ge=1, description="most connections of one process to one Redis server")
     live_ttl_s: float = Field(3600, gt=0, description="how long an open log outlives its last renewal")
     retention_s: float = Field(3600, gt=0, description="how long a log is kept after its end")
     max_events: int = Field(50_000, ge=2, description="most entries of one stream")
@@ -92,6 +107,12 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(5.0, ge=0.5, description="a worker not heard of for this long may be taken over")
     stall_timeout_s: float = Field(60, gt=0, description="no live worker for this long: open generations end")
     max_attempts: int = Field(3, ge=1, description="most attempts of one generation")
+    attempt_backoff_s: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="wait before the third attempt, doubled from there, at most 60 s, jittered down to half; 0: none",
+    )
     idempotency_ttl_s: float = Field(86_400, gt=0, description="how long an Idempotency-Key is remembered")
 
     # -- the worker
@@ -99,7 +120,18 @@ class Settings(BaseSettings):
     buffer_bytes: int = Field(1024 * 2**20, ge=2**20, description="memory a worker may reserve for re-send buffers")
     resend_keep_s: float = Field(30, ge=0, description="how long a re-send buffer outlives its acknowledged end")
     provider_timeout_s: float = Field(60, gt=0, description="longest silence of a provider before its answer is failed")
-    generation_timeout_s: float = Field(1800, gt=0, description="total deadline of one attempt")
+    provider_retries: int = Field(
+        2, ge=0, le=10, description="tries of one target after its first, before the answer's first content"
+    )
+    provider_retry_cap_s: float = Field(
+        20, gt=0, le=600, description="longest pause before a retry; a provider that asks for more is passed over"
+    )
+    provider_cooldown_s: float = Field(
+        10, gt=0, le=900, description="how long a rate-limited key rests, when the provider does not say"
+    )
+    generation_timeout_s: float = Field(
+        1800, gt=0, description="total deadline of a generation over all its attempts, from its first start"
+    )
     drain_s: float = Field(20, ge=0, description="how long a worker that ends lets its generations finish")
 
     # -- webhooks: front-ends admit them, workers deliver them; set these for both
@@ -119,7 +151,7 @@ class Settings(BaseSettings):
 
     # -- models
     default_model: str = Field("local", description="the model of a request that names none")
-    routes: dict[str, str] = Field(
+    routes: dict[str, str | list[str]] = Field(
         {
             "claude*": "anthropic",
             "gpt-*": "openai",
@@ -128,10 +160,14 @@ class Settings(BaseSettings):
             "local": "local",
         },
         min_length=1,
-        description="model pattern → provider; first match wins (JSON)",
+        description="model pattern → target (`provider` or `provider/model`) or a list of them: who is asked when the "
+        "one before fails; first match wins (JSON)",
     )
     providers: dict[str, ProviderSpec] = Field(
-        {}, description="more providers: name → wire, base_url, api_key_env (JSON); routes lead to them"
+        {}, description="more providers: name → wire, base_url, api_key_env or api_key_envs (JSON); routes lead to them"
+    )
+    api_key_envs: dict[str, tuple[Annotated[str, Field(pattern=_VARIABLE)], ...]] = Field(
+        {}, description="several keys: `anthropic`, `openai` or `openai-responses` → names of variables (JSON)"
     )
     default_max_tokens: int = Field(1024, ge=1, description="max_tokens of a request that names none")
     local_model_preload: bool = Field(False, description="load the local model when the worker starts")
@@ -158,6 +194,9 @@ class Settings(BaseSettings):
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
     delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
     presence_ttl_s: float = Field(15, gt=0, description="a front-end's viewers count for this long after its last word")
+    abandon_grace_s: float = Field(
+        30, ge=2, description="on_abandon cancel: zero viewers for this long end it; set it for workers too"
+    )
 
     # -- the CLI and the rest
     url: str = Field("http://127.0.0.1:8000", description="the front-end the CLI speaks to")
@@ -170,18 +209,10 @@ class Settings(BaseSettings):
     def _scheme_is_served(cls, value: str | None) -> str | None:
         if not value:
             return None
-        # What is wrong is said without the URL: it may hold a password.
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("it must begin with redis://, rediss:// or unix://")
         try:
-            parts = urlsplit(value)
-            is_whole = (
-                bool(parts.path.strip("/")) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-            )
-        except ValueError:
-            is_whole = False
-        if not is_whole:
-            raise ValueError("it must name a host (redis://host:6379) or, with unix://, a socket")
+            RedisAddress.read(value)
+        except SetupError as error:  # says what is wrong without the URL: it may hold a password
+            raise ValueError(error.detail) from None
         return value
 
     @field_validator("providers")
@@ -189,7 +220,29 @@ class Settings(BaseSettings):
     def _names_are_free(cls, value: dict[str, ProviderSpec]) -> dict[str, ProviderSpec]:
         if taken := sorted(value.keys() & set(BUILT_IN)):
             raise ValueError(f"PROVIDERS must not name a provider that exists already: {', '.join(taken)}")
+        if any("/" in name or not name for name in value):
+            raise ValueError("the name of a provider holds no `/`: in a route it parts provider and model")
         return value
+
+    @field_validator("api_key_envs")
+    @classmethod
+    def _keys_have_a_provider(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if unknown := sorted(value.keys() - set(_KEYED)):
+            raise ValueError(
+                f"it is for {', '.join(_KEYED)}, not for {', '.join(unknown)}; "
+                "a provider of PROVIDERS has api_key_envs of its own"
+            )
+        if any(not variables or len(set(variables)) < len(variables) for variables in value.values()):
+            raise ValueError("a provider needs at least one variable, and none twice")
+        return value
+
+    @property
+    def key_variables(self) -> dict[str, tuple[str, ...]]:
+        """The variables of each provider's keys, where they are named here. The two wires of OpenAI share theirs."""
+        shared = self.api_key_envs.get("openai")
+        found = {} if shared is None else {"openai-responses": shared}
+        own = {name: spec.key_variables for name, spec in self.providers.items()}
+        return {**found, **self.api_key_envs, **{name: each for name, each in own.items() if each}}
 
     @field_validator("webhook_hosts", mode="before")
     @classmethod
@@ -219,7 +272,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Settings:
-        faults = [rule.told for rule in _CONTRADICTIONS if rule.is_broken(self)]
+        faults = [rule.told for rule in CONTRADICTIONS if rule.is_broken(self)]
         faults += [
             f"{PREFIX}{name.upper()} must not exceed {_LONGEST_S} seconds (ten years)"
             for name, value in self
@@ -232,80 +285,6 @@ class Settings(BaseSettings):
         if faults:
             raise ValueError("; ".join(faults))
         return self
-
-
-class _Contradiction(NamedTuple):
-    """Settings that are fine each and break a promise together; ``told`` names the variables and the promise."""
-
-    is_broken: Callable[[Settings], bool]
-    told: str
-
-
-def _has_unrouted_default(settings: Settings) -> bool:
-    try:
-        Routes(settings.routes).provider_for(settings.default_model)
-    except SetupError:
-        return False  # told as such
-    except UnknownModel:
-        return True
-    return False
-
-
-_CONTRADICTIONS: Final = (
-    _Contradiction(
-        lambda it: it.auth == "off" and it.host not in _LOOPBACK,
-        "BROADCASTER_HOST: without keys only a loopback HOST may be used: 127.0.0.1, ::1 or localhost; "
-        "for another set BROADCASTER_AUTH=keys and BROADCASTER_API_KEYS",
-    ),
-    _Contradiction(
-        lambda it: it.auth == "keys" and it.api_keys is None,
-        "BROADCASTER_AUTH=keys needs BROADCASTER_API_KEYS: else nobody may call",
-    ),
-    _Contradiction(
-        lambda it: it.auth == "off" and it.api_keys is not None,
-        "BROADCASTER_API_KEYS needs BROADCASTER_AUTH=keys: else everybody may call without a key",
-    ),
-    _Contradiction(
-        lambda it: it.room_bytes > it.hub_bytes, "BROADCASTER_ROOM_BYTES must not exceed BROADCASTER_HUB_BYTES"
-    ),
-    _Contradiction(
-        lambda it: it.max_bytes > it.buffer_bytes,
-        "BROADCASTER_MAX_BYTES must not exceed BROADCASTER_BUFFER_BYTES: "
-        "a worker reserves one stream's bytes before it claims",
-    ),
-    _Contradiction(
-        lambda it: it.stall_timeout_s <= it.lease_ttl_s,
-        "BROADCASTER_STALL_TIMEOUT_S must exceed BROADCASTER_LEASE_TTL_S: "
-        "else a generation is ended before another worker may take it over",
-    ),
-    _Contradiction(
-        lambda it: it.live_ttl_s <= it.stall_timeout_s + it.lease_ttl_s,
-        "BROADCASTER_LIVE_TTL_S must exceed BROADCASTER_STALL_TIMEOUT_S + BROADCASTER_LEASE_TTL_S: "
-        "else the log of a lost worker expires before its end can be written",
-    ),
-    _Contradiction(
-        lambda it: it.queue_timeout_s >= it.live_ttl_s + _META_OUTLIVES_LOG_S,
-        f"BROADCASTER_QUEUE_TIMEOUT_S must be below BROADCASTER_LIVE_TTL_S + {_META_OUTLIVES_LOG_S}: "
-        "else a generation that waits is forgotten before it is ended",
-    ),
-    _Contradiction(
-        lambda it: it.resend_keep_s >= _META_OUTLIVES_LOG_S,
-        f"BROADCASTER_RESEND_KEEP_S must be below {_META_OUTLIVES_LOG_S}: else a worker brings back what was deleted",
-    ),
-    _Contradiction(
-        lambda it: it.heartbeat_s >= _CLIENT_IDLE_S,
-        f"BROADCASTER_HEARTBEAT_S must be below {_CLIENT_IDLE_S}: clients take a quiet connection for lost",
-    ),
-    _Contradiction(
-        lambda it: bool(it.webhook_hosts) and it.webhook_secret is None,
-        "BROADCASTER_WEBHOOK_HOSTS needs a BROADCASTER_WEBHOOK_SECRET: receivers must be able to tell who calls",
-    ),
-    _Contradiction(
-        _has_unrouted_default,
-        "BROADCASTER_DEFAULT_MODEL has no route in BROADCASTER_ROUTES: "
-        "a request that names no model could not be served",
-    ),
-)
 
 
 def told(error: ValidationError | SettingsError) -> str:

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer, find_server, server_banner
+from tests.support.engine import SERVER_FIXTURES, meets_redis
 
 
 def server_binary() -> Path | None:
@@ -27,6 +29,19 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine-only", action="store_true", help="leave out what never meets a Redis server")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A second engine can tell nothing about what runs on no engine (``support/engine.py``)."""
+    if not config.getoption("--engine-only"):
+        return
+    is_told = [bool(SERVER_FIXTURES & {*getattr(item, "fixturenames", ())}) or meets_redis(item.path) for item in items]
+    config.hook.pytest_deselected(items=[item for item, is_one in zip(items, is_told, strict=True) if not is_one])
+    items[:] = [item for item, is_one in zip(items, is_told, strict=True) if is_one]
+
+
 def pytest_report_header() -> str:
     """Which engine a run was on."""
     return f"redis: {server_banner(server_binary() or find_server())}"
@@ -38,6 +53,13 @@ def _embedded_servers_are_that_engine_too() -> Iterator[None]:
         if binary := server_binary():
             environment.setenv("BROADCASTER_REDIS_SERVER", str(binary))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_test_leaves_structlog_set_up() -> Iterator[None]:
+    """``capture_logs`` does: the next test's warnings would go to stdout instead of ``caplog``."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -21,12 +20,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return self._is_terminal
-
-
-@pytest.fixture(autouse=True)
-def _defaults_afterwards() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

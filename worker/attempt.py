@@ -3,11 +3,13 @@
 | what comes first | how it ends |
 |---|---|
 | the provider's own terminal event | ``finish`` |
+| the provider fails before its first content | tried again, there or elsewhere (worker/retry.py); at last as below |
 | the provider fails | ``usage`` (estimated), ``error`` with the stable reason |
-| somebody stops it | provider closed at once, ``usage`` (estimated), ``abort`` |
+| the same after content, with ``on_provider_loss: retry`` | another attempt begins, in this worker |
+| somebody stops it, or all have left it | provider closed at once, ``usage`` (estimated), ``abort`` |
 | the writer is over (fenced) | provider closed at once, nothing more is written: the stream has another owner |
 | the writer is over (full, log lost) | provider closed at once; the writer has written the error itself |
-| the deadline | provider closed at once, ``error generation_timeout`` |
+| the deadline of the generation, all attempts together | provider closed at once, ``error generation_timeout`` |
 | the worker drains | provider closed at once, the right to write is given back |
 """
 
@@ -21,17 +23,20 @@ from typing import Any, Final
 
 import structlog
 
-from broadcaster.core.events import Abort, Error, Event, Finish, Usage
+from broadcaster.core.events import Abort, Error, Event, Usage
+from broadcaster.core.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed, UnknownModel
 from broadcaster.log.streams import Meta
 from broadcaster.log.writer import StreamWriter, WriterEnd
-from worker.providers.base import ProviderRequest, ProviderStream
+from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
+from worker.retry import Answer
 
 _log = structlog.get_logger(__name__)
 
 DEFAULT_MAX_TOKENS: Final = 1024
-_TERMINALS: Final = (Finish, Error, Abort)
+DEFAULT_RETRY: Final = RetryBounds(retries=2, cap_s=20.0)
+_TOO_LATE: Final = "the answer took longer than it may"
 
 
 class AttemptEnd(Enum):
@@ -40,32 +45,59 @@ class AttemptEnd(Enum):
     OVER = "the terminal event is in the log"
     LOST = "another worker owns the stream now"
     HANDED_BACK = "the drain stopped it; nothing was ended"
+    AGAIN = "the provider broke off, and the caller wants another attempt"
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptTimes:
-    """Time limits of one attempt, in seconds."""
+    """Time limits in seconds: ``generation_timeout_s`` for all attempts together, from the first start."""
 
     generation_timeout_s: float
     append_deadline_s: float
 
 
 class Attempt:
-    """Runs once; ``hand_back`` asks it to let go for a drain."""
+    """Runs once; ``hand_back`` asks it to let go for a drain.
 
-    def __init__(self, meta: Meta, writer: StreamWriter, *, providers: Providers, times: AttemptTimes) -> None:
+    After AGAIN either another attempt is created in its place, or ``fail`` must be called: it has written no end yet.
+    """
+
+    def __init__(
+        self,
+        meta: Meta,
+        writer: StreamWriter,
+        *,
+        providers: Providers,
+        times: AttemptTimes,
+        retry: RetryBounds = DEFAULT_RETRY,
+        after: Attempt | None = None,
+    ) -> None:
+        """``after`` is the attempt that ended with AGAIN, when this one takes its place."""
         self._meta = meta
         self._writer = writer
-        self._providers = providers
         self._times = times
-        self._handed_back = asyncio.Event()
-        self._stream: ProviderStream | None = None
+        self._deadline = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
+        self._answer = Answer(provider_request(meta), providers, bounds=retry, deadline=self._deadline, name=meta.id)
+        # One for all attempts in this worker: a drain may come between two of them.
+        self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
+        self._broke_off = None if after is None else after._failure
+        self._failure: ProviderFailed | None = None
         self._last: Sequence[Event] = ()
+
+    @property
+    def meta(self) -> Meta:
+        """What it runs."""
+        return self._meta
 
     @property
     def writer(self) -> StreamWriter:
         """Its way into the log."""
         return self._writer
+
+    @property
+    def deadline(self) -> float:
+        """When the generation's time is up (loop time)."""
+        return self._deadline
 
     def hand_back(self) -> None:
         """Let go of the provider and write nothing more; the caller gives the stream back."""
@@ -73,6 +105,7 @@ class Attempt:
 
     async def run(self) -> AttemptEnd:
         """Run to one of the ends in the table. Raises TimeoutError when the log did not take the end in time."""
+        loop = asyncio.get_running_loop()
         drive = asyncio.create_task(self._drive())
         signals = {
             asyncio.create_task(_until(event)): event
@@ -81,7 +114,7 @@ class Attempt:
         try:
             done, _ = await asyncio.wait(
                 {drive, *signals},
-                timeout=self._times.generation_timeout_s,
+                timeout=max(0.0, self._deadline - loop.time()),
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if drive not in done:
@@ -98,9 +131,27 @@ class Attempt:
         finished = not drive.cancelled()
         if self._handed_back.is_set() and not finished:
             return AttemptEnd.HANDED_BACK
-        events = self._outcome(drive) if finished else self._cut_short()
-        await writer.end(events, deadline_s=self._times.append_deadline_s)
-        return AttemptEnd.LOST if writer.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED) else AttemptEnd.OVER
+        if finished and self._wants_again(drive.exception()):
+            return AttemptEnd.AGAIN
+        return await self._write_end(self._outcome(drive) if finished else self._cut_short())
+
+    async def fail(self) -> AttemptEnd:
+        """After AGAIN, when no other attempt may begin: end it with the stop that forbids it, or what broke it off."""
+        assert self._failure is not None
+        is_stopped = self._writer.stop_requested.is_set()
+        return await self._write_end(self._cut_short() if is_stopped else self._failed(self._failure))
+
+    async def _write_end(self, events: Sequence[Event]) -> AttemptEnd:
+        await self._writer.end(events, deadline_s=self._times.append_deadline_s)
+        is_lost = self._writer.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED)
+        return AttemptEnd.LOST if is_lost else AttemptEnd.OVER
+
+    def _wants_again(self, error: BaseException | None) -> bool:
+        """Whether what the viewers saw is to be replaced by another attempt, as the caller chose."""
+        if not isinstance(error, ProviderFailed) or not self._answer.has_begun or not error.retryable:
+            return False
+        self._failure = error
+        return self._meta.on_provider_loss == "retry" and not self._writer.over.is_set()
 
     def _outcome(self, drive: asyncio.Task[None]) -> Sequence[Event]:
         """The last events after the provider's stream ended by itself, well or badly."""
@@ -108,34 +159,34 @@ class Attempt:
         if error is None:
             return self._last
         if isinstance(error, ProviderFailed):
-            _log.warning("provider_failed", stream=self._meta.id, reason=error.reason, detail=error.detail)
-            return [*self._usage(), Error(error_text=error.detail, code=error.reason)]
+            return self._failed(error)
         if isinstance(error, UnknownModel):
             return [Error(error_text=error.detail, code=error.code)]
         _log.error("attempt_crashed", stream=self._meta.id, exc_info=error)
         return [*self._usage(), Error(error_text="the worker met an unexpected error", code="internal_error")]
 
+    def _failed(self, failure: ProviderFailed) -> Sequence[Event]:
+        """The last events after the provider failed."""
+        _log.warning("provider_failed", stream=self._meta.id, reason=failure.reason, detail=failure.detail)
+        return [*self._usage(), Error(error_text=failure.detail, code=failure.reason)]
+
     def _cut_short(self) -> Sequence[Event]:
         """The last events of a provider stream that we closed."""
         if self._writer.stop_requested.is_set():
-            return [*self._usage(), Abort(reason="stopped")]
-        return [*self._usage(), Error(error_text="the answer took longer than it may", code="generation_timeout")]
+            return [*self._usage(), Abort(reason=self._writer.stop_reason)]
+        return [*self._usage(), Error(error_text=_TOO_LATE, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:
-        usage = self._stream.usage_so_far() if self._stream is not None else None
+        usage = self._answer.usage_so_far()
         return [usage] if usage is not None else []
 
     async def _drive(self) -> None:
         """Provider → writer. Returns once the provider's own terminal was seen, kept back in ``_last``."""
-        provider = await self._providers.for_model(self._meta.model)
-        async with provider.stream(provider_request(self._meta)) as stream:
-            self._stream = stream
-            async for events in stream:
-                if events and isinstance(events[-1], _TERMINALS):
-                    self._last = events
-                    return
-                self._writer.write(events)
-        raise ProviderFailed("the provider's answer ended without its end", reason="provider_truncated")
+        if asyncio.get_running_loop().time() >= self._deadline:
+            raise ProviderFailed(_TOO_LATE, reason="generation_timeout")
+        if self._broke_off is not None:
+            await self._answer.pause(self._broke_off)
+        self._last = await self._answer.run(self._writer.write)
 
 
 def provider_request(meta: Meta) -> ProviderRequest:
@@ -151,6 +202,12 @@ def provider_request(meta: Meta) -> ProviderRequest:
         tools=fields.pop("tools", None) or (),
         extra=fields,
     )
+
+
+def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:
+    """What is left of a generation's time, by the clock of Redis alone: a granted epoch is the moment of its grant."""
+    begun_ms = epoch if meta.started_ms is None else meta.started_ms
+    return times.generation_timeout_s - max(0, epoch - begun_ms) / 1000
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -18,6 +18,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from broadcaster.core.retrying import RetryBounds
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
 from broadcaster.lifeline import follow_parent
@@ -26,16 +27,19 @@ from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.control import ControlListener
 from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import JobReader, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.topology import Topology, create_topology
 from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from worker.attempt import AttemptTimes
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
+from worker.watchdog import LoopWatchdog
 from worker.webhook_wiring import open_courier
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +55,7 @@ def create_worker_id() -> str:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper]]:
+async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper, Topology]]:
     """Everything the runner stands on, opened, and closed in reverse."""
     if settings.redis_url is None:
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
@@ -62,6 +66,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 prefix=settings.key_prefix,
                 timeout_s=settings.redis_timeout_s,
                 max_connections=settings.redis_connections,
+                patience_s=0,  # what a worker cannot do now it does again; a call that waited would keep the rest
             )
         )
         bounds = AppendBounds(
@@ -72,13 +77,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         )
         appender = await stack.enter_async_context(Appender(connection, bounds))
         queue = Queue(connection, consumer=worker_id, max_queue=settings.max_queue)
-        policy = ClaimPolicy.of_seconds(
-            lease_ttl_s=settings.lease_ttl_s,
-            live_ttl_s=settings.live_ttl_s,
-            queue_timeout_s=settings.queue_timeout_s,
-            max_attempts=settings.max_attempts,
-        )
-        claims = Claims(connection, policy, owner=worker_id)
+        claims = Claims(connection, _claim_policy(settings), owner=worker_id)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         streams = Streams(connection)
         keeper = LeaseKeeper(
@@ -94,20 +93,54 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
-        control = ControlListener(connection, worker_id=worker_id)
-        times = SweepTimes(int(settings.queue_timeout_s * 1000), int(settings.stall_timeout_s * 1000))
-        sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
+        topology = create_topology(connection.address)
+        control = ControlListener(connection, topology)
+        sweeper = Sweeper(
+            _sweep_times(settings),
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
+        )
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
-        yield engine, sweeper
+        yield engine, sweeper, topology
+
+
+def _claim_policy(settings: Settings) -> ClaimPolicy:
+    return ClaimPolicy.of_seconds(
+        lease_ttl_s=settings.lease_ttl_s,
+        live_ttl_s=settings.live_ttl_s,
+        queue_timeout_s=settings.queue_timeout_s,
+        max_attempts=settings.max_attempts,
+        attempt_backoff_s=settings.attempt_backoff_s,
+    )
+
+
+def _sweep_times(settings: Settings) -> SweepTimes:
+    return SweepTimes.of_seconds(
+        queue_timeout_s=settings.queue_timeout_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        generation_timeout_s=settings.generation_timeout_s,
+        redis_timeout_s=settings.redis_timeout_s,
+    )
 
 
 def create_providers(settings: Settings) -> Providers:
     """The providers the settings route to; keys and base URLs of ours come from the SDKs' own variables."""
     factories = default_factories(
-        max_connections=settings.concurrency, read_timeout_s=settings.provider_timeout_s, specs=settings.providers
+        max_connections=settings.concurrency,
+        read_timeout_s=settings.provider_timeout_s,
+        specs=settings.providers,
+        key_variables=settings.key_variables,
     )
-    return Providers(Routes(settings.routes), factories)
+    return Providers(
+        Routes(settings.routes),
+        factories,
+        key_variables=settings.key_variables,
+        cooldown_s=settings.provider_cooldown_s,
+    )
 
 
 async def prepare_providers(settings: Settings, providers: Providers) -> None:
@@ -118,7 +151,8 @@ async def prepare_providers(settings: Settings, providers: Providers) -> None:
 def to_prepare(settings: Settings) -> list[str]:
     """The providers that some route leads to and that the operator has set up: in PROVIDERS, or by credentials."""
     routed = sorted(Routes(settings.routes).providers)
-    wanted = [name for name in routed if name in settings.providers or has_credentials(name)]
+    variables = settings.key_variables
+    wanted = [name for name in routed if name in settings.providers or has_credentials(name, variables.get(name, ()))]
     return [LOCAL, *wanted] if settings.local_model_preload else wanted
 
 
@@ -130,20 +164,33 @@ async def _prepare(name: str, providers: Providers) -> None:
         _log.warning("provider_not_ready", provider=name, reason=error.reason, detail=error.detail)
 
 
-async def run(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT, then drain it."""
-    worker_id = create_worker_id()
-    asked_to_end = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _ends_by_signal() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT (drain), and by the second (without the rest of the grace)."""
+    asked_to_end, hurried = asyncio.Event(), asyncio.Event()
+
+    def hear() -> None:
+        (hurried if asked_to_end.is_set() else asked_to_end).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_end.set)
-    async with open_engine(settings, worker_id) as (engine, sweeper):
+        asyncio.get_running_loop().add_signal_handler(number, hear)
+    return asked_to_end, hurried
+
+
+async def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT, then drain it; a second one ends the drain's grace."""
+    worker_id = create_worker_id()
+    asked_to_end, hurried = _ends_by_signal()
+    async with (
+        open_engine(settings, worker_id) as (engine, sweeper, topology),
+        LoopWatchdog(lease_ttl_s=settings.lease_ttl_s),
+    ):
         runner = create_runner(settings, engine)
         await prepare_providers(settings, engine.providers)
         async with asyncio.TaskGroup() as tasks:
             kept_up = [
                 tasks.create_task(engine.steadiness.run()),
                 tasks.create_task(engine.keeper.run()),
+                tasks.create_task(topology.run()),
                 tasks.create_task(engine.control.run()),
             ]
             taking = [
@@ -163,17 +210,22 @@ async def run(settings: Settings) -> None:
             for task in taking:
                 task.cancel()
             await asyncio.wait(taking)
-            drains = [runner.drain(grace_s=settings.drain_s)]
-            if engine.courier is not None:
-                drains.append(engine.courier.drain(grace_s=settings.drain_s))
-            await asyncio.gather(*drains)
+            await _drain(engine, runner, grace_s=settings.drain_s, hurried=hurried)
+            for task in kept_up:
+                task.cancel()
+            await asyncio.wait(kept_up)  # a renewal after the goodbye would take it back
             # Unsaid, the goodbye costs nothing but time: the worker's lease lapses by itself.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.say_goodbye()
-            for task in kept_up:
-                task.cancel()
     _log.info("worker_ended", worker=worker_id)
+
+
+async def _drain(engine: Engine, runner: Runner, *, grace_s: float, hurried: asyncio.Event) -> None:
+    drains = [runner.drain(grace_s=grace_s, hurried=hurried)]
+    if engine.courier is not None:
+        drains.append(engine.courier.drain(grace_s=grace_s, hurried=hurried))
+    await asyncio.gather(*drains)
 
 
 def create_runner(settings: Settings, engine: Engine) -> Runner:
@@ -187,6 +239,7 @@ def create_runner(settings: Settings, engine: Engine) -> Runner:
             attempt=AttemptTimes(
                 generation_timeout_s=settings.generation_timeout_s, append_deadline_s=settings.live_ttl_s
             ),
+            retry=RetryBounds(settings.provider_retries, settings.provider_retry_cap_s),
         ),
         max_bytes=settings.max_bytes,
     )

@@ -3,37 +3,51 @@
 Rules
 1. A slot is free before a job is read; the claim decides whether a delivered job is run (log/claims.py).
 2. A job is settled only when its generation is over. A fenced attempt settles nothing: the job is somebody else's.
-3. Draining: nothing new is taken; what runs may finish within the grace; the rest is given back at once and starts
-   elsewhere, never twice (the right to write is released before the job is enqueued again).
+3. Draining: nothing new is taken, and what was taken and not begun is given back at once; what runs may finish within
+   the grace; the rest is given back and starts elsewhere, never twice (the right to write is released, and the epoch
+   raised, before the job is enqueued again). It ends within the grace and HAND_BACK_S, whether Redis answers or not.
+4. A take-over is decided by a second look: the lease was seen missing, and Redis has answered without a break since
+   before that. A claim that was under way while Redis stood still finds every lease lapsed.
+5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
+   lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 import structlog
 
+from broadcaster.core.retrying import RetryBounds
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claim, Claims, Outcome, Why
 from broadcaster.log.control import ControlListener
+from broadcaster.log.endings import Endings
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.streams import Streams
+from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.writer import StreamWriter
-from worker.attempt import Attempt, AttemptEnd, AttemptTimes, start
+from worker.attempt import DEFAULT_RETRY, Attempt, AttemptEnd, AttemptTimes, start
+from worker.draining import wait_within
 from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
 from worker.webhooks import WebhookCourier
 
 _log = structlog.get_logger(__name__)
 
-_RETRY_S = 0.25
-_READ_AT_ONCE = 16
-_HAND_BACK_S = 5.0
+HAND_BACK_S: Final = 5.0
+_RETRY_S: Final = 0.25
+_READ_AT_ONCE: Final = 16
+# A read that was cancelled may still be served for a moment: its jobs are ours, and nobody here knows of them.
+_LOOKS_AT_OWN: Final = 2
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +68,12 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class RunnerTimes:
-    """Times of the runner, in seconds."""
+    """Times of the runner, in seconds, and how its attempts try their providers again."""
 
     lease_ttl_s: float
     resend_keep_s: float
     attempt: AttemptTimes
+    retry: RetryBounds = DEFAULT_RETRY
 
 
 class Runner:
@@ -66,12 +81,15 @@ class Runner:
 
     def __init__(self, engine: Engine, slots: Slots, *, times: RunnerTimes, max_bytes: int) -> None:
         self._engine = engine
+        self._endings = Endings(engine.claims, engine.streams)
         self._slots = slots
         self._times = times
         self._max_bytes = max_bytes
         self._attempts: dict[str, Attempt] = {}
+        self._under_way: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
+        self._is_handing_back = False
 
     @property
     def running(self) -> int:
@@ -108,31 +126,109 @@ class Runner:
                 self._start(job)
 
     def _start(self, job: Job) -> None:
-        if job.generation_id not in self._attempts:
-            start(self._run(job, self._slots.take_nowait()), self._tasks)
+        if job.generation_id not in self._under_way:
+            self._under_way[job.generation_id] = start(self._run(job, self._slots.take_nowait()), self._tasks)
 
     async def _run(self, job: Job, slot: Slot) -> None:
+        writer: StreamWriter | None = None
         try:
-            claim = await self._engine.claims.claim(job.generation_id, may_take_over=self._engine.steadiness.is_steady)
-            if claim.outcome is Outcome.GRANTED:
-                await self._run_claimed(job, claim, slot)
-            elif claim.outcome is Outcome.UNKNOWN:
-                # Forgotten, or asked for again under the same id: only this job goes, the sweep does the rest.
-                await self._settle(job, Settled.DROP)
-            elif claim.outcome is not Outcome.LEASED:
-                _log.info("job_over", stream=job.generation_id, outcome=claim.outcome.name, why=claim.why.name)
-                dead = claim.why is Why.ATTEMPTS_SPENT
-                await self._settle(job, Settled.DEAD if dead else Settled.DONE, reason=claim.why.name.lower())
+            writer = await self._take(job)
         except LogUnavailable:
             # The job stays delivered to us, unsettled: it counts as silent after one lease and is taken again.
             _log.warning("job_later", stream=job.generation_id)
         except Exception:
             _log.exception("job_crashed", stream=job.generation_id)
         finally:
-            slot.free()
+            del self._under_way[job.generation_id]
+            if writer is None:
+                slot.free()
+        if writer is not None:
+            await self._keep_buffer(writer, slot)
 
-    async def _run_claimed(self, job: Job, claim: Claim, slot: Slot) -> None:
+    async def _take(self, job: Job) -> StreamWriter | None:
+        """Claim it, and run it to one of its ends or say what becomes of the job; the writer of what was run."""
+        if self._draining.is_set():
+            await self._settle(job, Settled.AGAIN)
+            return None
+        claim = await self._claim(job)
+        if claim.outcome is Outcome.GRANTED:
+            return await self._run_claimed(job, claim)
+        if claim.outcome is Outcome.WAITING:
+            _log.info("attempt_waits", stream=job.generation_id, attempt=claim.attempt + 1, wait_ms=claim.wait_ms)
+            await self._settle(job, Settled.AGAIN, delay_ms=claim.wait_ms)
+        elif claim.outcome in (Outcome.LEASED, Outcome.LAPSED):
+            # Its worker lives, or its lease ends a moment after its job counted as silent: not another lease later.
+            await self._engine.queue.look_again(job, silent_ms=int(self._times.lease_ttl_s * 1000))
+        elif claim.outcome is Outcome.UNKNOWN:
+            # Forgotten, or asked for again under the same id: only this job goes, the sweep does the rest.
+            await self._settle(job, Settled.DROP)
+        else:
+            _log.info("job_over", stream=job.generation_id, outcome=claim.outcome.name, why=claim.why.name)
+            dead = claim.why is Why.ATTEMPTS_SPENT
+            await self._settle(job, Settled.DEAD if dead else Settled.DONE, reason=claim.why.name.lower())
+        return None
+
+    async def _claim(self, job: Job) -> Claim:
+        """Claim it, also when Redis cannot now; raises LogUnavailable after one lease of trying."""
+        deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
+        while True:
+            try:
+                return await self._try_to_claim(job)
+            except LogUnavailable:
+                if asyncio.get_running_loop().time() > deadline or self._draining.is_set():
+                    raise
+                await asyncio.sleep(_RETRY_S)
+
+    async def _try_to_claim(self, job: Job) -> Claim:
+        """Rule 4."""
+        steadiness = self._engine.steadiness
+
+        async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
+            answered_s = steadiness.answered_s
+            return await self._engine.claims.claim(
+                job.generation_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage
+            )
+
+        await steadiness.confirm()
+        claimed = await claim(may_take_over=False)
+        if claimed.outcome is Outcome.LAPSED and steadiness.is_steady:
+            claimed = await claim(may_take_over=True)
+        if claimed.outcome is Outcome.ENDING:
+            usage = await self._endings.usage(job.generation_id)
+            claimed = await claim(may_take_over=steadiness.is_steady, usage=usage)
+        return claimed
+
+    async def _run_claimed(self, job: Job, claim: Claim) -> StreamWriter:
         meta, raw = await self._engine.streams.meta_with_fields(job.generation_id)
+        attempt = self._begin(job, claim, meta=meta, raw=raw)
+        writer = attempt.writer
+        try:
+            end = await attempt.run()
+            while end is AttemptEnd.AGAIN:
+                granted = await self._claim_again(attempt)
+                if granted is None:
+                    end = await attempt.fail()
+                elif granted.outcome is not Outcome.GRANTED:
+                    end = AttemptEnd.LOST
+                else:
+                    attempt = self._begin_again(job, granted, after=attempt)
+                    writer = attempt.writer
+                    end = await attempt.run()
+        except TimeoutError:
+            _log.error("log_away_too_long", stream=meta.id, unsent=writer.last_seq - writer.acked_seq)
+            end = AttemptEnd.LOST
+        finally:
+            self._engine.control.forget(job.generation_id)
+            self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s)
+            del self._attempts[job.generation_id]
+        _log.info("attempt_over", stream=meta.id, end=end.name, seq=writer.last_seq)
+        await self._after(end, job, writer)
+        return writer
+
+    def _begin(
+        self, job: Job, claim: Claim, *, meta: Meta, raw: Mapping[str, str], after: Attempt | None = None
+    ) -> Attempt:
+        """An attempt that may run: its writer's lease is kept, and stops reach it."""
         writer = StreamWriter(
             job.generation_id,
             epoch=claim.epoch,
@@ -143,68 +239,103 @@ class Runner:
             attend=self._engine.appender.attend,
             recovery=self._engine.keeper,
         )
-        attempt = Attempt(meta, writer, providers=self._engine.providers, times=self._times.attempt)
+        times = self._times
+        attempt = Attempt(
+            meta, writer, providers=self._engine.providers, times=times.attempt, retry=times.retry, after=after
+        )
         self._attempts[job.generation_id] = attempt
+        if self._is_handing_back:
+            attempt.hand_back()
         self._engine.keeper.hold(writer, job)
-        self._engine.control.listen(job.generation_id, writer.stop_requested.set, on_subscribed=writer.verify)
+        self._engine.control.listen(job.generation_id, writer.ask_stop, on_subscribed=writer.verify)
         _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
-        try:
-            end = await attempt.run()
-        except TimeoutError:
-            _log.error("log_away_too_long", stream=meta.id, unsent=writer.last_seq - writer.acked_seq)
-            end = AttemptEnd.LOST
-        finally:
-            self._engine.control.forget(job.generation_id)
-            self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s)
-            del self._attempts[job.generation_id]
-        _log.info("attempt_over", stream=meta.id, end=end.name, seq=writer.last_seq)
-        await self._after(end, job, writer)
-        await self._keep_buffer(writer, slot)
+        return attempt
+
+    def _begin_again(self, job: Job, claim: Claim, *, after: Attempt) -> Attempt:
+        """Rule 5. What the broken attempt has not sent yet is void with it; a stop that it was told is not."""
+        old = after.writer
+        old.lose()
+        self._engine.control.forget(job.generation_id)
+        self._engine.keeper.drop(old)
+        meta = replace(after.meta, attempts=claim.attempt, epoch=claim.epoch)
+        broken_off = str(int(old.meta.get("broken_off", 0)) + 1)
+        raw = {**old.meta, "attempts": str(claim.attempt), "broken_off": broken_off}
+        attempt = self._begin(job, claim, meta=meta, raw=raw, after=after)
+        attempt.writer.ask_stop(old.stop_wish)
+        return attempt
+
+    async def _claim_again(self, attempt: Attempt) -> Claim | None:
+        """See Claims.again; None as well once a stop was asked for, or the generation's time is up."""
+        loop, writer = asyncio.get_running_loop(), attempt.writer
+        may_be_granted = False  # a call whose answer was lost: then only Redis knows
+        while loop.time() < attempt.deadline and (may_be_granted or not writer.stop_requested.is_set()):
+            may_be_granted = True
+            with contextlib.suppress(LogUnavailable):
+                claim = await self._engine.claims.again(writer.stream_id, epoch=writer.epoch)
+                # Lost meta is restored by the writer, unless the stream went to somebody else meanwhile.
+                if claim is None or claim.outcome is not Outcome.UNKNOWN or writer.over.is_set():
+                    return claim
+                may_be_granted = False
+            await asyncio.sleep(_RETRY_S)
+        return None
 
     async def _after(self, end: AttemptEnd, job: Job, writer: StreamWriter) -> None:
         if end is AttemptEnd.OVER:
             await self._settle(job, Settled.DONE)
-        elif end is AttemptEnd.HANDED_BACK and await self._engine.claims.release(writer.stream_id, epoch=writer.epoch):
-            await self._settle(job, Settled.AGAIN)
+        elif end is AttemptEnd.HANDED_BACK:
+            writer.lose()  # what it still holds is void with the attempt
+            if await self._persist(lambda: self._engine.claims.release(writer.stream_id, epoch=writer.epoch)):
+                await self._settle(job, Settled.AGAIN)
 
     async def _keep_buffer(self, writer: StreamWriter, slot: Slot) -> None:
         """Hold the bytes of the re-send buffer for as long as the keeper holds the buffer itself."""
         slot.shrink(writer.size_bytes)
-        if writer.is_settled:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._times.resend_keep_s):
-                    await self._draining.wait()
+        try:
+            if writer.is_settled:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._times.resend_keep_s):
+                        await self._draining.wait()
+        finally:
+            slot.free()
 
-    async def _settle(self, job: Job, outcome: Settled, *, reason: str = "") -> None:
+    async def _settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
+        # Not settled is not lost: the job comes again and its claim says what has become of the generation.
+        await self._persist(lambda: self._engine.queue.settle(job, outcome, delay_ms=delay_ms, reason=reason))
+
+    async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call that is safe to repeat, again and again for one lease. Raises LogUnavailable after that."""
         deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
         while True:
             try:
-                await self._engine.queue.settle(job, outcome, reason=reason)
-                return
+                return await call()
             except LogUnavailable:
-                # Not settled is not lost: the job comes again and its claim says that the generation is over.
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(_RETRY_S)
 
-    async def drain(self, *, grace_s: float) -> None:
-        """Rule 3. Call it when ``take_new`` and ``take_silent`` have been cancelled."""
+    async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
+        """Rule 3; ``hurried`` ends the grace. Call it when ``take_new`` and ``take_silent`` have been cancelled."""
         self._draining.set()
-        deadline = asyncio.get_running_loop().time() + grace_s
-        while self._attempts and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait(self._tasks, timeout=_RETRY_S, return_when=asyncio.FIRST_COMPLETED)
+        _log.info("worker_drains", running=len(self._under_way), grace_s=grace_s)
+        start(self._give_back_unbegun(), self._tasks)
+        await wait_within(self._under_way.values, grace_s=grace_s, hurried=hurried)
         _log.info("drain_hands_back", count=len(self._attempts))
-        held = set(self._attempts)
+        self._is_handing_back = True
         for attempt in self._attempts.values():
             attempt.hand_back()
-        try:
-            for job in await self._engine.reader.take_own():
-                if job.generation_id not in held:
-                    await self._engine.queue.settle(job, Settled.AGAIN)
-        except LogUnavailable:
-            _log.warning("drain_later")  # these jobs count as silent after one lease
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_HAND_BACK_S)
+            _, late = await asyncio.wait(self._tasks, timeout=HAND_BACK_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def _give_back_unbegun(self) -> None:
+        """Jobs that were delivered to this worker and that it will not begin any more."""
+        try:
+            for _ in range(_LOOKS_AT_OWN):
+                for job in await self._engine.reader.take_own():
+                    if job.generation_id not in self._under_way:
+                        await self._engine.queue.settle(job, Settled.AGAIN)
+                await asyncio.sleep(_RETRY_S)
+        except LogUnavailable:
+            _log.warning("drain_later")  # these jobs count as silent after one lease

@@ -19,6 +19,7 @@ import structlog
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.streams import Streams
 from broadcaster.log.webhooks import PendingWebhooks, TakenWebhook
+from worker.draining import wait_within
 from worker.webhook_delivery import WebhookDelivery
 
 _log = structlog.get_logger(__name__)
@@ -67,10 +68,9 @@ class WebhookCourier:
             if count == 0:
                 await self._until_woken(POLL_S * random.uniform(0.5, 1.5))
 
-    async def drain(self, *, grace_s: float) -> None:
-        """Rule 4. Call it when ``run`` has been cancelled."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=grace_s)
+    async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
+        """Rule 4; ``hurried`` ends the grace. Call it when ``run`` has been cancelled."""
+        await wait_within(self._under_way.keys, grace_s=grace_s, hurried=hurried)
         late = dict(self._under_way)
         for task in late:
             task.cancel()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import httpx2
@@ -12,6 +12,7 @@ from broadcaster import __version__
 from broadcaster.cli.doctor_machine import provider_of
 from broadcaster.cli.doctor_table import Check, Rule, Verdict
 from broadcaster.cli.words import masked, number
+from broadcaster.core.routing import Routes
 from broadcaster.settings import ProviderSpec, Settings
 
 CALL_S: Final = 5.0
@@ -166,16 +167,34 @@ class Answer:
 def targets(settings: Settings, *, are_routes_named: bool, environment: Mapping[str, str]) -> list[Target]:
     """The providers that the settings can lead to; routes that nobody set are no sign that somebody counts on one.
 
-    A key goes to no other server than its own: the SDKs' keys to the SDKs' servers; an operator's server gets the key
-    of the variable it names, or none.
+    A key goes to no other server than its own: the SDKs' keys to the SDKs' servers; an operator's server gets the keys
+    of the variables it names, or none. Each of several keys is asked with.
     """
-    wanted = {*(settings.routes.values() if are_routes_named else ()), provider_of(settings)}
+    wanted = {*(Routes(settings.routes).providers if are_routes_named else ()), provider_of(settings)}
+    variables = settings.key_variables
     found = [
         _target(ANTHROPIC, None, environment=environment, is_needed=ANTHROPIC in wanted),
         _target(OPENAI, None, environment=environment, is_needed=bool({OPENAI, RESPONSES} & wanted)),
     ]
     own = settings.providers.items()
-    return found + [_target(name, spec, environment=environment, is_needed=True) for name, spec in own]
+    found += [_target(name, spec, environment=environment, is_needed=True) for name, spec in own]
+    if RESPONSES in settings.api_key_envs:
+        found.append(replace(found[1], name=RESPONSES))
+    return [each for target in found for each in _by_key(target, variables.get(target.name, ()), environment)]
+
+
+def _by_key(target: Target, variables: Sequence[str], environment: Mapping[str, str]) -> list[Target]:
+    """The same target once for each of its keys; whoever names a key counts on it."""
+    return [
+        replace(
+            target,
+            name=target.name if len(variables) == 1 else f"{target.name} {variable}",
+            key_variable=variable,
+            headers=_headers(target.wire, key=environment.get(variable), token=None),
+            is_needed=True,
+        )
+        for variable in variables
+    ] or [target]
 
 
 def _target(name: str, spec: ProviderSpec | None, *, environment: Mapping[str, str], is_needed: bool) -> Target:
@@ -184,9 +203,7 @@ def _target(name: str, spec: ProviderSpec | None, *, environment: Mapping[str, s
     token = environment.get("ANTHROPIC_AUTH_TOKEN") if wire == ANTHROPIC else None
     base_url = environment.get(base_variable)
     if spec is not None and spec.base_url is not None:
-        base_url, key_variable, token = spec.base_url, spec.api_key_env or "", None
-    elif spec is not None and spec.api_key_env is not None:
-        key_variable, token = spec.api_key_env, None
+        base_url, key_variable, token = spec.base_url, "", None
     return Target(
         name=name,
         wire=wire,

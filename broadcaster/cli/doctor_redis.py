@@ -8,7 +8,9 @@ from typing import Final
 
 from broadcaster.cli.doctor_table import Check, Rule, Verdict
 from broadcaster.cli.words import number, size
-from broadcaster.log.inspection import BufferLimit, RedisFacts
+from broadcaster.log.inspection import RedisFacts
+from broadcaster.log.inspection_worst import BufferLimit
+from broadcaster.log.redis_url import Kind
 
 OLDEST: Final = {"redis": (7, 0), "valkey": (8, 0)}
 # Every append is a round trip: beyond this an answer is slower than people read.
@@ -56,6 +58,19 @@ class Seen:
 
 def _round_trip(seen: Seen) -> str:
     return f"{seen.url} answers in {seen.facts.round_trip_ms:.1f} ms"
+
+
+def _topology(seen: Seen) -> str:
+    facts = seen.facts
+    replicas = "" if facts.replicas is None else f", {number(facts.replicas, 'replica')}"
+    names = ", ".join(facts.primaries)
+    match facts.kind:
+        case Kind.SINGLE:
+            return f"one server{replicas}"
+        case Kind.SENTINEL:
+            return f"Sentinels name the primary {names}{replicas}"
+        case Kind.CLUSTER:
+            return f"a cluster with {len(facts.primaries)} primaries{replicas and f'{replicas} each at least'}: {names}"
 
 
 def _version(seen: Seen) -> str:
@@ -132,6 +147,17 @@ CHECKS: Final[tuple[Check[Seen], ...]] = (
                 Verdict.WARN,
                 lambda seen: seen.facts.engine not in OLDEST,
                 "only Redis and Valkey are tested",
+            ),
+        ),
+    ),
+    Check(
+        "topology",
+        _topology,
+        (
+            Rule(
+                Verdict.WARN,
+                lambda seen: seen.facts.kind is not Kind.SINGLE and seen.facts.replicas == 0,
+                "a primary that dies without a replica takes its streams with it: give each one at least",
             ),
         ),
     ),

@@ -14,11 +14,11 @@ from broadcaster.cli.failures import CommandFailed, ExitCode
 from broadcaster.cli.words import masked
 from broadcaster.core.webhook_schedule import longest_s
 from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.log import redis_url
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.dead_letters import DeadLetters
 from broadcaster.log.embedded import socket_path
-from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
@@ -43,7 +43,7 @@ _CONNECT_S: Final = 1.0
 def find_redis(settings: Settings) -> str:
     """The Redis that is named, or the one of an `up` that runs over the data folder. Raises SetupError."""
     if settings.redis_url is not None:
-        NodeAddress.from_url(settings.redis_url)  # raises SetupError when it cannot be read
+        redis_url.RedisUrl.parse(settings.redis_url)  # raises SetupError when it cannot be read
         return settings.redis_url
     folder = Path(settings.data_dir)
     if folder.is_dir() and _answers(embedded := socket_path(folder)):

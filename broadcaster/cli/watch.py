@@ -23,7 +23,7 @@ from broadcaster.errors import BadCursor
 
 # As many as the front-end gives at once.
 PAGE: Final = 100
-_NOT_LISTED: Final = frozenset({"prompt", "usage", "text", "reasoning", "parts"})
+_NOT_LISTED: Final = frozenset({"prompt", "usage", "answered_by", "text", "reasoning", "parts"})
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +39,10 @@ def generate(
     ] = None,
     system: Annotated[str | None, typer.Option(help="the system prompt")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="the longest answer")] = None,
+    on_provider_loss: Annotated[
+        Literal["fail", "retry"] | None,
+        typer.Option(help="when the provider breaks the answer off: fail, or begin it again"),
+    ] = None,
     no_watch: Annotated[bool, typer.Option("--no-watch", help="start it, print its id, do not wait")] = False,
     json: Json = False,
     url: Url = None,
@@ -51,7 +55,9 @@ def generate(
     asked = sys.stdin.read() if prompt == "-" else prompt
 
     async def work(client: AsyncClient) -> ExitCode:
-        generation = await client.start(asked, model=model, system=system, max_tokens=max_tokens)
+        generation = await client.start(
+            asked, model=model, system=system, max_tokens=max_tokens, on_provider_loss=on_provider_loss
+        )
         if no_watch:
             visit.screen.line(as_json(generation) if json else generation.id)
             return ExitCode.OK

@@ -19,6 +19,14 @@ class Fault(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class AnsweredBy(msgspec.Struct, frozen=True):
+    """Who gave an answer that did not come from the first who was asked, at once."""
+
+    provider: str
+    model: str
+    tries: int = 1
+
+
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """One generation. Times are Unix seconds; what an answer left out (lists have no texts) has its default here.
 
@@ -41,6 +49,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int = 0
     events_url: str = ""
     usage: dict[str, Any] | None = None
+    answered_by: AnsweredBy | None = None
     text: str = ""
     reasoning: str = ""
     parts: list[dict[str, Any]] = []

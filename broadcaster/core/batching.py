@@ -33,6 +33,7 @@ class Code(IntEnum):
     CLOSED = -2
     REWOUND = -3
     FULL = -4
+    FORGOTTEN = -5
 
 
 class Next(Enum):
@@ -41,9 +42,23 @@ class Next(Enum):
     GO_ON = "go on: take the next batch"
     LOST = "another worker holds a newer epoch (or the stream is over): write nothing more"
     RESTORE = "Redis came back empty: restore the meta, then go on"
+    REMIND = "Redis lost our grant: restore the meta, then the same batch again"
     REBASE = "the log lost entries of an earlier attempt: claim a new epoch, then rebase"
     FULL = "the stream is at its bound: the unsent events were dropped, end it with stream_full"
     GIVE_UP = "the log loses the same tail again and again: end it with log_lost"
+
+
+class StopWish(IntEnum):
+    """Whether the stream's end is asked for, and why; the numbers are the scripts' answers. Only NONE is false."""
+
+    NONE = 0
+    STOPPED = 1
+    ABANDONED = 2
+
+    @property
+    def reason(self) -> str:
+        """The reason that ``abort`` tells: ``stopped`` or ``abandoned``."""
+        return self.name.lower()
 
 
 class Answer(NamedTuple):
@@ -52,7 +67,7 @@ class Answer(NamedTuple):
     code: Code
     last_epoch: int
     last_seq: int
-    stop_requested: bool
+    stop_requested: StopWish
 
 
 class Batch(NamedTuple):
@@ -146,6 +161,8 @@ class Batcher:
             return Next.GO_ON
         if answer.code is Code.REWOUND:
             return self._rewound(answer)
+        if answer.code is Code.FORGOTTEN:
+            return Next.REMIND
         if answer.code is Code.FULL:
             self._drop_after(answer.last_seq)
             return Next.FULL

@@ -19,6 +19,10 @@ import msgspec
 
 FORMAT_VERSION: Final = 1
 
+ANSWERED_BY: Final = "broadcaster"
+"""The provider under which a ``finish`` holds what we say ourselves: ``provider``, ``model`` and ``tries`` of an answer
+that did not come from the first who was asked, at once."""
+
 ProviderMetadata: TypeAlias = dict[str, dict[str, Any]]
 
 FinishReason: TypeAlias = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]

@@ -1,17 +1,20 @@
-"""Routes: which provider serves a model, by the model's name alone.
+"""Routes: where a model's answer is asked for, by the model's name alone.
 
 Rules
 1. Patterns are tried in their order; the first match wins.
 2. A pattern matches the whole name, case and all: ``*`` stands for any run of characters, ``?`` for one, ``[ab]`` for
    one of a set (fnmatch(3)). After ``re:`` it is a regular expression, also for the whole name: ``re:o\\d.*``.
+3. A route leads to one target or to several, which are asked in their order (core/retrying.py says when the next).
+4. A target is ``provider`` (asked for the model by the name it was asked for here) or ``provider/model`` (by this
+   name). It is split at its first ``/``: a model's name may hold more of them, a provider's none.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from broadcaster.errors import SetupError, UnknownModel
 
@@ -23,17 +26,36 @@ _REGULAR: Final = "re:"
 _MAX_SHOWN: Final = 80
 
 
-class Routes:
-    """Model pattern → provider name, in the mapping's order."""
+class Target(NamedTuple):
+    """A provider, and the name under which it knows the model; None: the name that was asked for."""
 
-    def __init__(self, routes: Mapping[str, str]) -> None:
-        """Raises SetupError when a regular expression is none."""
-        self._routes = [(_compile(pattern), provider) for pattern, provider in routes.items()]
+    provider: str
+    model: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Rule 4. Raises SetupError when a part is empty."""
+        provider, slash, model = text.partition("/")
+        if not provider or (slash and not model):
+            raise SetupError(f"the target {text!r} is neither `provider` nor `provider/model`")
+        return cls(provider, model or None)
+
+    def model_for(self, asked: str) -> str:
+        """The model's name at this provider."""
+        return self.model or asked
+
+
+class Routes:
+    """Model pattern → targets, in the mapping's order."""
+
+    def __init__(self, routes: Mapping[str, str | Sequence[str]]) -> None:
+        """Raises SetupError when a regular expression is none, or a route leads nowhere or twice to one target."""
+        self._routes = [(_compile(pattern), _targets(pattern, told)) for pattern, told in routes.items()]
 
     @property
     def providers(self) -> frozenset[str]:
         """The providers that some route names."""
-        return frozenset(provider for _, provider in self._routes)
+        return frozenset(target.provider for _, targets in self._routes for target in targets)
 
     def check(self, providers: Iterable[str]) -> None:
         """Raises SetupError when a route leads to none of these providers."""
@@ -41,13 +63,24 @@ class Routes:
         if unknown := sorted(self.providers.difference(known)):
             raise SetupError(f"routes name unknown providers: {', '.join(unknown)}; there are: {', '.join(known)}")
 
-    def provider_for(self, model: str) -> str:
-        """The provider that serves this model. Raises UnknownModel when no pattern matches."""
-        for pattern, provider in self._routes:
+    def targets_for(self, model: str) -> tuple[Target, ...]:
+        """Where this model's answer is asked for, at least one. Raises UnknownModel when no pattern matches."""
+        for pattern, targets in self._routes:
             if pattern.fullmatch(model) is not None:
-                return provider
+                return targets
         shown = model if len(model) <= _MAX_SHOWN else f"{model[:_MAX_SHOWN]}…"
         raise UnknownModel(f"no route serves the model {shown!r}")
+
+    def provider_for(self, model: str) -> str:
+        """The provider that is asked first. Raises UnknownModel when no pattern matches."""
+        return self.targets_for(model)[0].provider
+
+
+def _targets(pattern: str, told: str | Sequence[str]) -> tuple[Target, ...]:
+    targets = tuple(map(Target.parse, [told] if isinstance(told, str) else told))
+    if not targets or len(set(targets)) < len(targets):
+        raise SetupError(f"the route {pattern!r} must lead to at least one target, and to none twice")
+    return targets
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from broadcaster.core import events as ev
+from broadcaster.core.metering import OutputMeter
 from broadcaster.dialects.anthropic_wire import (
     CitationsDelta,
     Delta,
@@ -25,7 +26,7 @@ from broadcaster.dialects.anthropic_wire import (
     ThinkingDelta,
     metadata,
 )
-from broadcaster.dialects.reading import Json, OutputMeter, extras_of, tool_input
+from broadcaster.dialects.reading import Json, extras_of, tool_input
 
 _TOOL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"

@@ -13,9 +13,10 @@ from __future__ import annotations
 from enum import Enum
 
 from broadcaster.core import events as ev
+from broadcaster.core.metering import OutputMeter
 from broadcaster.dialects.openai_chat_calls import Calls, Fragment
 from broadcaster.dialects.openai_chat_wire import metadata
-from broadcaster.dialects.reading import Json, OutputMeter, extras_of
+from broadcaster.dialects.reading import Json, extras_of
 
 
 class Kind(Enum):

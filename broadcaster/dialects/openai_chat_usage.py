@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from broadcaster.core.events import Usage
+from broadcaster.core.metering import OutputMeter
 from broadcaster.dialects.openai_chat_wire import metadata
-from broadcaster.dialects.reading import Json, OutputMeter, extras_of, token_count
+from broadcaster.dialects.reading import Json, extras_of, token_count
 
 
 class Counts:

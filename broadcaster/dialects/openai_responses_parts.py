@@ -23,8 +23,9 @@ from itertools import chain, repeat
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.metering import OutputMeter
 from broadcaster.dialects.openai_responses_words import metadata
-from broadcaster.dialects.reading import Json, OutputMeter, extras_of
+from broadcaster.dialects.reading import Json, extras_of
 
 _TEXT_KEYS: Final = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text", "summary_text": "text"}
 """The part types we have a word for, and where each holds its text."""

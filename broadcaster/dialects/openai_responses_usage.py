@@ -11,8 +11,9 @@ Rules
 from __future__ import annotations
 
 from broadcaster.core.events import Usage
+from broadcaster.core.metering import OutputMeter
 from broadcaster.dialects.openai_responses_words import metadata
-from broadcaster.dialects.reading import Json, OutputMeter, token_count
+from broadcaster.dialects.reading import Json, token_count
 
 
 def usage_of(usage: Json, meter: OutputMeter) -> Usage:

@@ -17,7 +17,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -86,6 +86,8 @@ class Hub:
         self._is_draining = False
         self._all_left = asyncio.Event()
         self._all_left.set()
+        self._turned: set[str] = set()
+        self._has_turned = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._shrinking: asyncio.Handle | None = None
         self._closed_rooms: set[Room] = set()  # closed, but not yet left by all its viewers
@@ -127,6 +129,8 @@ class Hub:
             viewer = Viewer(tenancy.room, encoder, begin=begin)
             self._viewer_count += 1
             self._all_left.clear()
+            if len(tenancy.room.viewers) == 1:
+                self._note_turn(stream_id)
             return viewer
 
     def refuse(self, error: Busy, *, encoder: Encoder = NATIVE) -> Refused:
@@ -142,6 +146,19 @@ class Hub:
         """How many watch each stream; streams that nobody watches are not named."""
         counts = ((stream_id, len(tenancy.room.viewers)) for stream_id, tenancy in self._tenancies.items())
         return {stream_id: count for stream_id, count in counts if count}
+
+    async def turns(self, timeout_s: float) -> Mapping[str, int]:
+        """Streams that got their first viewer or lost their last since the last call, and how many each has now.
+
+        Waits for one; empty when ``timeout_s`` went by.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._has_turned.wait()
+        turned, self._turned = self._turned, set()
+        self._has_turned.clear()
+        watched = {each: self._tenancies[each].room.viewers for each in turned & self._tenancies.keys()}
+        return {each: len(watched.get(each, ())) for each in turned}
 
     def statistics(self) -> HubStatistics:
         """Numbers for metrics."""
@@ -199,6 +216,7 @@ class Hub:
         self._viewer_count -= 1
         self._stopped[reason] += 1
         if not room.viewers:
+            self._note_turn(room.stream_id)
             self._closed_rooms.discard(room)
             tenancy = self._tenancies.get(room.stream_id)
             if tenancy is not None and tenancy.room is room:
@@ -207,6 +225,10 @@ class Hub:
             self._all_left.set()
 
     # -- rooms
+
+    def _note_turn(self, stream_id: str) -> None:
+        self._turned.add(stream_id)
+        self._has_turned.set()
 
     def _open(self, stream_id: str, *, status: str) -> _Tenancy:
         if len(self._tenancies) >= self.limits.max_rooms:

@@ -265,9 +265,9 @@ class Broadcaster:
         """Ask a worker for an answer; returns its id at once. Read it with ``events``.
 
         Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
-        (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``, ``on_abandon``,
-        ``retention_s``, ``webhook``). Raises InvalidInput, UnknownModel, WebhookNotAllowed, IdempotencyMismatch,
-        QueueFull, LogUnavailable.
+        (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``,
+        ``on_provider_loss``, ``on_abandon``, ``retention_s``, ``webhook``). Raises InvalidInput, UnknownModel,
+        WebhookNotAllowed, IdempotencyMismatch, QueueFull, LogUnavailable.
         """
         if "stream" in options:
             raise TypeError("a generation is read with events(); stream is a word of HTTP")

@@ -1,8 +1,9 @@
-"""The appender: what all generations of a worker have to say in one loop turn leaves as one pipelined write.
+"""The appender: what all generations of a worker have to say in one loop turn leaves as one write for each server.
 
 Theory of operation. A StreamWriter hands its events to its Batcher (pure) and asks the appender for attention. At the
 end of the loop turn the appender takes one batch from every writer that has none in flight and sends them together:
 the first token of an idle system leaves at once, and under load each append carries what came since the last.
+Streams of one server wait for each other's answers and for nobody else's: a shard that is away holds up its own alone.
 An answer says what is next; everything that is not an answer (Redis away, full, moving) means "later": the same batch
 is offered again after a back-off, for as long as the writer lives. A worker never stops generating because Redis does.
 """
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broadcaster.core.batching import Answer, Batch, Code
+from broadcaster.core.batching import Answer, Batch, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, is_terminal
 from broadcaster.log.connect import LogConnection, later
 from broadcaster.log.scripts import APPEND, RESTORE, Call, run_all
@@ -42,13 +43,14 @@ class Appender:
     """One per worker. ``async with`` it: leaving cancels what is still under way."""
 
     def __init__(self, connection: LogConnection, bounds: AppendBounds) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self.bounds = bounds
         self._asking: dict[StreamWriter, None] = {}
         self._turn: asyncio.Handle | None = None
         self._sends: set[asyncio.Task[None]] = set()
-        self._failures = 0
+        self._failures: dict[str, int] = {}  # of each server, in a row
 
     async def __aenter__(self) -> Appender:
         return self
@@ -69,13 +71,17 @@ class Appender:
     def _send_turn(self) -> None:
         self._turn = None
         asking, self._asking = self._asking, {}
-        batches = [(writer, batch) for writer in asking if (batch := writer.take()) is not None]
-        if batches:
-            task = asyncio.get_running_loop().create_task(self._send(batches))
+        parts: dict[str, list[tuple[StreamWriter, Batch]]] = {}
+        for writer in asking:
+            if (batch := writer.take()) is not None:
+                server = self._connection.server_of(self._keys.log(writer.stream_id))
+                parts.setdefault(server, []).append((writer, batch))
+        for server, batches in parts.items():
+            task = asyncio.get_running_loop().create_task(self._send(server, batches))
             self._sends.add(task)
             task.add_done_callback(self._sends.discard)
 
-    async def _send(self, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
+    async def _send(self, server: str, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
         calls = [self._call(writer, batch) for writer, batch in batches]
         try:
             answers = await run_all(self._redis, calls)
@@ -85,23 +91,24 @@ class Appender:
         for (writer, _), answer in zip(batches, answers, strict=True):
             if not isinstance(answer, Exception):
                 code, epoch, seq, stop = answer
-                writer.answered(Answer(Code(code), epoch, seq, bool(stop)))
+                writer.answered(Answer(Code(code), epoch, seq, StopWish(stop)))
             elif later(answer):
                 writer.failed()
                 again.append(writer)
             else:
                 writer.crashed(answer)
         if again:
-            self._try_again(again, answers)
+            self._try_again(server, again, answers)
         else:
-            self._failures = 0
+            self._failures.pop(server, None)
 
-    def _try_again(self, writers: Sequence[StreamWriter], answers: Sequence[Any]) -> None:
-        if self._failures == 0:
+    def _try_again(self, server: str, writers: Sequence[StreamWriter], answers: Sequence[Any]) -> None:
+        failures = self._failures.get(server, 0)
+        if failures == 0:
             reason = next(type(each).__name__ for each in answers if isinstance(each, Exception))
             _log.warning("append_later", writers=len(writers), reason=reason)
-        delay_s = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)] * random.uniform(0.5, 1.0)
-        self._failures += 1
+        delay_s = _BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)] * random.uniform(0.5, 1.0)
+        self._failures[server] = failures + 1
         loop = asyncio.get_running_loop()
         for writer in writers:
             loop.call_later(delay_s, self.attend, writer)

@@ -5,12 +5,14 @@ Rules
    doubles what the script did. Our scripts are idempotent by number, and the caller decides when to send again.
 2. The pool blocks for a free connection, up to the same time limit as an answer; it never raises "too many".
 3. Blocking reads get a connection pool of their own whose socket time-out exceeds their block time.
-4. ``later(error)`` is the one place that tells a Redis that cannot serve now from a caller's mistake.
+4. Which kind of Redis the URL names is decided here, and nowhere else: one server has redis-py's own client, Sentinels
+   and clusters have ours (routed.py), with the same commands.
+5. ``later(error)`` is the one place that tells a Redis that cannot serve now from a caller's mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -22,8 +24,14 @@ from redis.backoff import NoBackoff
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.connection_types import CONNECTION_TYPES
 from broadcaster.log.keys import Keys
+from broadcaster.log.nodes import NodeLimits
+from broadcaster.log.pipeline import LogPipeline
+from broadcaster.log.redis_url import Kind, RedisUrl
+from broadcaster.log.routed import Identity, RoutedPipeline, RoutedRedis
+from broadcaster.log.routes import create_routes
 
 _BLOCK_MARGIN_S: Final = 5.0
+_CONNECT_TIMEOUT_S: Final = 5.0
 
 _LATER_TYPES: Final = (
     rex.ConnectionError,
@@ -60,6 +68,11 @@ def later(error: BaseException) -> bool:
     return isinstance(error, rex.ResponseError) and any(word in str(error) for word in _LATER_WORDS)
 
 
+def is_silence(error: LogUnavailable) -> bool:
+    """Whether the server was not heard at all: whoever asks it for something else waits as long again."""
+    return isinstance(error.__cause__, rex.ConnectionError | rex.TimeoutError | OSError)
+
+
 @contextmanager
 def log_errors() -> Iterator[None]:
     """Turn "later" errors of Redis into LogUnavailable; let everything else through."""
@@ -71,51 +84,105 @@ def log_errors() -> Iterator[None]:
         raise
 
 
-def create_client(url: str, *, timeout_s: float | None, max_connections: int, connect_timeout_s: float = 5.0) -> Redis:
-    """A redis-py client with our settings. ``timeout_s`` bounds each answer (None: no bound)."""
+def _create_single(url: str, limits: NodeLimits, *, answers_s: float) -> Redis:
+    """redis-py's client with our settings."""
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=max_connections,
-        timeout=timeout_s or connect_timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=min(connect_timeout_s, timeout_s or connect_timeout_s),
+        max_connections=limits.max_connections,
+        timeout=limits.timeout_s,
+        socket_timeout=answers_s,
+        socket_connect_timeout=limits.connect_timeout_s,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         decode_responses=False,
     )
     pool.connection_class = CONNECTION_TYPES[pool.connection_class]
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 class LogConnection:
-    """What every class of this room is given: a client, the key names and the URL."""
+    """What every class of this room is given: a client, the key names and the address.
 
-    def __init__(self, url: str, *, prefix: str, timeout_s: float, max_connections: int) -> None:
+    On a cluster ``redis`` sends each command to the server of its key; without one it is for nobody (see routed.py).
+    ``impatient`` is for calls that rest on what Redis has shown before (a lease that was missing for long enough): none
+    is kept back until after a failover, and sent then.
+    """
+
+    def __init__(
+        self, url: str, *, prefix: str, timeout_s: float, max_connections: int, patience_s: float | None = None
+    ) -> None:
+        """``max_connections`` to each server. Raises SetupError when the URL cannot be read.
+
+        ``patience_s``: for how long a call is repeated that no server began (a failover, a slot on its way); a worker,
+        which comes again with everything it has, has none. None: ``timeout_s``. One server is never asked twice.
+        """
         self.url = url
+        self.address = RedisUrl.parse(url)
         self.keys = Keys(prefix)
         self.timeout_s = timeout_s
-        self.redis = create_client(url, timeout_s=timeout_s, max_connections=max_connections)
+        self._patience_s = timeout_s if patience_s is None else patience_s
+        self._routes = None if self.address.kind is Kind.SINGLE else create_routes(self.address)
+        self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
+        self.impatient: Redis = self.redis.impatient() if isinstance(self.redis, RoutedRedis) else self.redis
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, *, prefix: str = "bc", timeout_s: float = 5.0, max_connections: int = 32
+        cls,
+        url: str,
+        *,
+        prefix: str = "bc",
+        timeout_s: float = 5.0,
+        max_connections: int = 32,
+        patience_s: float | None = None,
     ) -> AsyncIterator[LogConnection]:
         """Connections are made when first needed: opening does not fail while Redis is away."""
-        connection = cls(url, prefix=prefix, timeout_s=timeout_s, max_connections=max_connections)
+        connection = cls(
+            url, prefix=prefix, timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s
+        )
         try:
             yield connection
         finally:
             await connection.aclose()
 
+    def create_client(self, *, timeout_s: float, max_connections: int, patience_s: float | None = 0.0) -> Redis:
+        """Another client, with connections of its own; whoever made it closes it. ``timeout_s`` bounds each answer."""
+        limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections)
+        if self._routes is None:
+            return _create_single(self.url, limits, answers_s=timeout_s)
+        patience_s = self._patience_s if patience_s is None else patience_s
+        return RoutedRedis(self.address, self._routes, limits, patience_s=patience_s)
+
     def create_blocking_client(self, *, block_s: float) -> Redis:
         """A client for reads that block up to ``block_s``: its time-out lies beyond, so that it never cuts a read."""
-        return create_client(self.url, timeout_s=block_s + _BLOCK_MARGIN_S, max_connections=2)
+        return self.create_client(timeout_s=block_s + _BLOCK_MARGIN_S, max_connections=2)
+
+    def pipeline(self) -> LogPipeline:
+        """Calls that leave together; it may also be asked for the clock of a key's server."""
+        if isinstance(self.redis, RoutedRedis):
+            return RoutedPipeline(self.redis)
+        return LogPipeline(self.redis.connection_pool, self.redis.response_callbacks)
+
+    def server_of(self, key: str) -> str:
+        """A name for the server of a key: calls with one name share its fate. Nothing is asked."""
+        return (self.redis.server_of(key) or "") if isinstance(self.redis, RoutedRedis) else ""
+
+    async def primaries(self) -> Mapping[str, Redis]:
+        """A client of every server that serves now, by its name. Raises what redis-py raises."""
+        return await self.redis.primaries() if isinstance(self.redis, RoutedRedis) else {"": self.redis}
+
+    @property
+    def replicas(self) -> tuple[str, ...] | None:
+        """The servers that stand by in a cluster, as the last look told; None: nobody of whom we ask knows."""
+        if self._routes is None or self.address.kind is not Kind.CLUSTER:
+            return None
+        return self._routes.replicas
 
     async def ping(self) -> None:
-        """Raises LogUnavailable when Redis does not answer within the time limit."""
+        """Raises LogUnavailable when Redis (each server that serves) does not answer within the time limit."""
         with log_errors():
-            await self.redis.ping()
+            for client in (await self.primaries()).values():
+                await client.ping()
 
     async def check(self) -> None:
         """Whether we may come in: as ``ping``, and raises SetupError when Redis refuses us or is none."""
@@ -129,4 +196,22 @@ class LogConnection:
     async def aclose(self) -> None:
         """Close every connection."""
         await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        if self._routes is not None:
+            await self._routes.aclose()
+
+
+async def identities(client: Redis, *, probe_key: Callable[[int], str], look_within_s: float) -> Mapping[str, Identity]:
+    """Every server that serves and takes writes, with its run and the client's connection to it.
+
+    Whoever finds the same twice has lost no server, no connection and no role between. Who serves is asked again when
+    that was asked longer ago than ``look_within_s``. What each is made to remove is one of the keys that ``probe_key``
+    numbers, which nobody ever writes. Raises what redis-py raises.
+    """
+    if isinstance(client, RoutedRedis):
+        return await client.identities(probe_key=probe_key, look_within_s=look_within_s)
+    pipeline = client.pipeline(transaction=False)
+    pipeline.client_id()
+    pipeline.info("server")
+    pipeline.delete(probe_key(0))
+    connection_id, server, _ = await pipeline.execute()
+    return {"": Identity(connection_id, server["run_id"])}

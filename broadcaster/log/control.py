@@ -6,19 +6,19 @@ in the answer of every append and renewal; after each reconnect the owner is tol
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from typing import Final
 
+from broadcaster.core.batching import StopWish
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feed_address import NodeAddress
-from broadcaster.log.feed_connection import NodeConnection
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.logs import get_logger
-
-_log = get_logger(__name__)
+from broadcaster.log.feed_subscriptions import Subscriptions
+from broadcaster.log.topology import Topology
 
 _STOP: Final = b"stop"
+_ABANDONED: Final = StopWish.ABANDONED.reason.encode()
 
 
 class _StopListener:
@@ -26,13 +26,14 @@ class _StopListener:
 
     __slots__ = ("_on_stop", "_on_subscribed")
 
-    def __init__(self, on_stop: Callable[[], None], on_subscribed: Callable[[], None]) -> None:
+    def __init__(self, on_stop: Callable[[StopWish], None], on_subscribed: Callable[[], None]) -> None:
         self._on_stop = on_stop
         self._on_subscribed = on_subscribed
 
     def push(self, payload: bytes) -> None:
-        if payload.split(b" ", 1)[0] == _STOP:
-            self._on_stop()
+        word, _, reason = payload.partition(b" ")
+        if word == _STOP:
+            self._on_stop(StopWish.ABANDONED if reason == _ABANDONED else StopWish.STOPPED)
 
     def subscribed(self) -> None:
         self._on_subscribed()
@@ -42,37 +43,43 @@ class _StopListener:
 
 
 class ControlListener:
-    """Listens to the control channels of the streams this worker writes, over one connection of its own."""
+    """Listens to the control channels of the streams this worker writes, over connections of its own."""
 
-    def __init__(self, connection: LogConnection, *, worker_id: str) -> None:
+    def __init__(self, connection: LogConnection, topology: Topology) -> None:
         self._keys = connection.keys
         self._listeners: dict[str, _StopListener] = {}
-        self._node = NodeConnection(
-            NodeAddress.from_url(connection.url),
+        self._subscriptions = Subscriptions(
+            topology,
+            keys=connection.keys,
+            publish_probe=connection.redis.spublish,
             times=FeedTimes(),
             limits=FeedLimits(),
             stats=FeedStats(),
             rng=random.Random(),
+            on_silence=_nothing,
         )
-        # A session counts as up once one subscription is confirmed: an idle worker needs one, too.
-        self._node.subscribe(self._keys.probe(worker_id), _StopListener(_nothing, _nothing))
 
     async def run(self) -> None:
-        """Keep the connection up until cancelled."""
-        await self._node.run()
+        """Keep the connections up until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._subscriptions.start(tasks.create_task)
+                await asyncio.Event().wait()
+        finally:
+            self._subscriptions.stop()
 
-    def listen(self, stream_id: str, on_stop: Callable[[], None], *, on_subscribed: Callable[[], None]) -> None:
+    def listen(self, stream_id: str, on_stop: Callable[[StopWish], None], *, on_subscribed: Callable[[], None]) -> None:
         """Call ``on_stop`` when a stop is asked for, ``on_subscribed`` whenever one may have been missed until now."""
         listener = _StopListener(on_stop, on_subscribed)
         self._listeners[stream_id] = listener
-        self._node.subscribe(self._keys.control(stream_id), listener)
+        self._subscriptions.subscribe(self._keys.control(stream_id), listener)
 
     def forget(self, stream_id: str) -> None:
         """Listen no more."""
         listener = self._listeners.pop(stream_id, None)
         if listener is not None:
-            self._node.unsubscribe(self._keys.control(stream_id), listener)
+            self._subscriptions.unsubscribe(self._keys.control(stream_id), listener)
 
 
-def _nothing() -> None:
-    return None
+def _nothing(node: str) -> None:
+    """A node that is silent is noticed by the appends to it."""

@@ -2,6 +2,10 @@
 
 Rules
 1. A letter is one entry ``id, reason`` of the dead stream (written by settle.lua, 10 000 at most, the oldest go first).
+   That a generation is one is written in its meta with its end, so whoever comes upon it next (a delivery of its job,
+   the sweep) writes the letter in place of a worker that died between the two. It gets one, however many come upon it:
+   it is written by who takes it out of the open index, and nobody puts one that is over in there again. A sweep that
+   had looked before may; it is told by the newest hundred letters.
 2. The log of such a generation is closed by its ``error``: nothing can be appended to it. To requeue it is therefore to
    start a NEW generation with the same request, tenant and policies, read from its meta while that lives.
 3. One requeue starts one generation, however often it is repeated and however many do it at once: it is created under
@@ -37,7 +41,7 @@ class Starter(Protocol):
 class DeadLetter:
     """One dead generation. ``model`` is None and ``can_requeue`` False when its meta is kept no longer.
 
-    ``entry_ids`` are its letters: usually one, more when a worker's settling had to be repeated.
+    ``entry_ids`` are its letters: one, or more where earlier versions wrote them.
     """
 
     generation_id: str
@@ -52,6 +56,7 @@ class DeadLetters:
     """Every method raises LogUnavailable while Redis cannot answer."""
 
     def __init__(self, connection: LogConnection, *, streams: Streams, generations: Starter) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._streams = streams
@@ -99,7 +104,7 @@ class DeadLetters:
 
     async def _requests(self, generation_ids: Sequence[str]) -> list[str | None]:
         """The model each asked for, None where the request is gone. The requests themselves may be megabytes."""
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for generation_id in generation_ids:
             pipeline.hget(self._keys.meta(generation_id), "model")
             pipeline.hstrlen(self._keys.meta(generation_id), "request")

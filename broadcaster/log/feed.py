@@ -1,40 +1,36 @@
 """The feed: a front-end's live supply from the log. Pushes, proven dense; holes repaired from the log (protocol §5).
 
-Theory of operation. Each node has one subscriber connection (``feed_connection``), each watched stream one watch with
-its splice (``feed_watch``). Pub/sub only accelerates: every loss is found and repaired, by the next push, by the
-re-read after each reconnect, by the probe of each connection (``feed_probe``), or at last by the tail check here.
+Theory of operation. Each node has one subscriber connection (``feed_connection``), and each channel its node, whatever
+becomes of the nodes (``feed_subscriptions``); each watched stream has one watch with its splice (``feed_watch``).
+Pub/sub only accelerates: every loss is found and repaired, by the next push, by the re-read after each reconnect or
+change of nodes, by the probe of each connection (``feed_probe``), or at last by the tail check here, which asks for the
+streams of each node apart: one that hangs keeps nobody else's waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.feed_address import Dialer
-from broadcaster.log.feed_connection import NodeConnection
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
 from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
-from broadcaster.log.feed_probe import Probe, PublishProbe
+from broadcaster.log.feed_probe import PublishProbe
+from broadcaster.log.feed_subscriptions import Subscriptions
 from broadcaster.log.feed_watch import StreamWatch, Supply
 from broadcaster.log.keys import Keys
 from broadcaster.log.streams import Tail
+from broadcaster.log.topology import Topology
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
 
-_PROBE_NAME_BYTES: Final = 8
 _CANCEL_AGAIN_S: Final = 0.5
-
-
-def _only_node(channel: str) -> int:
-    return 0
 
 
 class Feed:
@@ -42,12 +38,11 @@ class Feed:
 
     def __init__(
         self,
-        nodes: Sequence[Dialer],
+        topology: Topology,
         log: FeedLog,
         *,
         keys: Keys,
         publish_probe: PublishProbe,
-        node_of: Callable[[str], int] = _only_node,
         times: FeedTimes,
         limits: FeedLimits,
         rng: random.Random,
@@ -56,29 +51,26 @@ class Feed:
         self.stats = FeedStats()
         self._keys = keys
         self._log = log
-        self._node_of = node_of
         self._times = times
         self._limits = limits
         self._rng = rng
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
         self._watches: dict[str, StreamWatch] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._running: asyncio.Future[None] | None = None
         self._children: set[asyncio.Task[None]] = set()
         self._started = asyncio.Event()
-        self._connections = [
-            NodeConnection(node, times=times, limits=limits, stats=self.stats, rng=rng) for node in nodes
-        ]
-        self._probes = [
-            Probe(
-                connection,
-                self._draw_probe_channel(number),
-                publish=publish_probe,
-                on_silence=partial(self._on_silence, connection),
-            )
-            for number, connection in enumerate(self._connections)
-        ]
+        self._checking: set[str | None] = set()  # nodes that have been asked for their streams' tails
+        self._subscriptions = Subscriptions(
+            topology,
+            keys=keys,
+            publish_probe=publish_probe,
+            times=times,
+            limits=limits,
+            stats=self.stats,
+            rng=rng,
+            on_silence=self._on_silence,
+        )
         self._supply = Supply(
             log=log,
             times=times,
@@ -95,12 +87,11 @@ class Feed:
     @asynccontextmanager
     async def open(
         cls,
-        nodes: Sequence[Dialer],
+        topology: Topology,
         log: FeedLog,
         *,
         keys: Keys,
         publish_probe: PublishProbe,
-        node_of: Callable[[str], int] = _only_node,
         times: FeedTimes | None = None,
         limits: FeedLimits | None = None,
         rng: random.Random | None = None,
@@ -108,16 +99,15 @@ class Feed:
     ) -> AsyncIterator[Feed]:
         """A running feed; leaving closes every watch and connection.
 
-        ``node_of`` maps a channel name to the index of its node; ``lapses`` ends the feeds that their writers have left
-        (None: this process ends none). Opening does not fail while Redis is away: streams
-        can be watched and are told ``log_unavailable``. Leaving raises what ended the feed's own tasks, if they ended.
+        ``topology`` is kept current by whoever made it; ``lapses`` ends the feeds that their writers have left (None:
+        this process ends none). Opening does not fail while Redis is away: streams can be watched and are told
+        ``log_unavailable``. Leaving raises what ended the feed's own tasks, if they ended.
         """
         feed = cls(
-            nodes,
+            topology,
             log,
             keys=keys,
             publish_probe=publish_probe,
-            node_of=node_of,
             times=times or FeedTimes(),
             limits=limits or FeedLimits(),
             rng=rng or random.Random(),
@@ -141,12 +131,12 @@ class Feed:
             raise LogUnavailable("the feed is closed")
         if stream_id in self._watches:
             raise ValueError(f"{stream_id} is watched already")
-        connection = self._connection_of(stream_id)
-        unheard_s = partial(self._unheard_s, connection)
+        channel = self._keys.live(stream_id)
+        unheard_s = partial(self._subscriptions.unheard_s, channel)
         watch = StreamWatch(stream_id, sink, self._supply, unheard_s=unheard_s, on_over=self._on_over)
         self._watches[stream_id] = watch
         self.stats.watched = len(self._watches)
-        connection.subscribe(self._keys.live(stream_id), watch)
+        self._subscriptions.subscribe(channel, watch)
         return watch
 
     async def until_ended(self) -> None:
@@ -161,9 +151,7 @@ class Feed:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 self._started.set()
-                for connection, probe in zip(self._connections, self._probes, strict=True):
-                    self._spawn(connection.run())
-                    self._spawn(probe.run(self._times, stats=self.stats, rng=self._rng))
+                self._subscriptions.start(self._spawn)
                 self._spawn(self._check_tails())
         except Exception as error:
             _log.critical("feed_ended", exc_info=error)
@@ -173,6 +161,7 @@ class Feed:
             raise
         finally:
             self._tasks = None
+            self._subscriptions.stop()
             for watch in list(self._watches.values()):
                 watch.close()
 
@@ -197,9 +186,28 @@ class Feed:
     async def _check_tails(self) -> None:
         while True:
             await asyncio.sleep(self._pause_s())
-            watches = [watch for watch in self._watches.values() if not watch.is_over]
+            asked = [
+                self._spawn(self._check_node(node, watches))
+                for node, watches in self._watches_by_node().items()
+                if node not in self._checking
+            ]
+            if asked:
+                await asyncio.wait(asked, timeout=self._times.tail_patience_s)
+
+    def _watches_by_node(self) -> dict[str | None, list[StreamWatch]]:
+        by_node: dict[str | None, list[StreamWatch]] = {}
+        for watch in self._watches.values():
+            if not watch.is_over:
+                by_node.setdefault(self._node_of(watch), []).append(watch)
+        return by_node
+
+    async def _check_node(self, node: str | None, watches: Sequence[StreamWatch]) -> None:
+        self._checking.add(node)
+        try:
             for begin in range(0, len(watches), self._limits.tails):
                 await self._check(watches[begin : begin + self._limits.tails])
+        finally:
+            self._checking.discard(node)
 
     def _pause_s(self) -> float:
         """How long until the next look at all tails: soon when a lease may be lost, or is about to lapse."""
@@ -222,7 +230,8 @@ class Feed:
             for watch in watches:
                 watch.unheard()
             return
-        self._on_heard()
+        for watch in watches:
+            self._on_heard(watch.stream_id)
         ahead: list[tuple[StreamWatch, Tail]] = []
         for watch, tail in zip(watches, tails, strict=True):
             if watch.judge(tail) is TailVerdict.HOLE:
@@ -236,30 +245,20 @@ class Feed:
 
     # -- what is heard
 
-    def _on_heard(self) -> None:
-        self._heard_at = self._loop.time()
+    def _on_heard(self, stream_id: str) -> None:
+        self._subscriptions.heard(self._keys.live(stream_id))
 
-    def _unheard_s(self, connection: NodeConnection) -> float:
-        return self._loop.time() - max(self._heard_at, connection.heard_at)
-
-    def _on_silence(self, connection: NodeConnection) -> None:
+    def _on_silence(self, node: str) -> None:
         for watch in list(self._watches.values()):
-            if self._connection_of(watch.stream_id) is connection:
+            if self._node_of(watch) == node:
                 watch.unheard()
 
-    def _connection_of(self, stream_id: str) -> NodeConnection:
-        return self._connections[self._node_of(self._keys.live(stream_id))]
+    def _node_of(self, watch: StreamWatch) -> str | None:
+        return self._subscriptions.node_of(self._keys.live(watch.stream_id))
 
     def _on_over(self, watch: StreamWatch) -> None:
         """The terminal was delivered (the watch still stands for its stream), or the watch was closed."""
-        self._connection_of(watch.stream_id).unsubscribe(self._keys.live(watch.stream_id), watch)
+        self._subscriptions.unsubscribe(self._keys.live(watch.stream_id), watch)
         if watch.is_closed and self._watches.get(watch.stream_id) is watch:
             del self._watches[watch.stream_id]
             self.stats.watched = len(self._watches)
-
-    def _draw_probe_channel(self, number: int) -> str:
-        """A channel nobody else has, on this very node."""
-        while True:
-            channel = self._keys.probe(secrets.token_hex(_PROBE_NAME_BYTES))
-            if self._node_of(channel) == number:
-                return channel

@@ -57,7 +57,7 @@ class NodeAddress:
                 path=parts.get("path"),
                 username=parts.get("username"),
                 password=parts.get("password"),
-                tls=_tls_context(parts) if parts.get("connection_class") is SSLConnection else None,
+                tls=tls_context(parts) if parts.get("connection_class") is SSLConnection else None,
             )
         except (ValueError, LookupError, OSError) as error:
             raise SetupError(f"the Redis URL cannot be used: {error}") from error
@@ -82,7 +82,8 @@ class NodeAddress:
         return ("AUTH", *user, self.password)
 
 
-def _tls_context(parts: Mapping[str, Any]) -> ssl.SSLContext:
+def tls_context(parts: Mapping[str, Any]) -> ssl.SSLContext:
+    """What redis-py's ``ssl_*`` options ask for; raises LookupError or OSError (a certificate that cannot be read)."""
     context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"), capath=parts.get("ssl_ca_path"))
     requirement = _CERT_REQS[str(parts.get("ssl_cert_reqs", "required")).lower()]
     if requirement is ssl.CERT_NONE or not parts.get("ssl_check_hostname", True):

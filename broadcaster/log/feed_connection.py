@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final
 
 from broadcaster.log.feed_address import Dialer
@@ -17,18 +18,33 @@ _DIAL_ERRORS: Final = (OSError, TimeoutError)
 
 
 class NodeConnection:
-    """Subscriptions to the channels of one node. ``run`` keeps it connected for as long as it is not cancelled."""
+    """Subscriptions to the channels of one node. ``run`` keeps it connected until cancelled, or ``end``.
+
+    ``refused`` is called with a channel that this node does not serve, which is wanted here no more; ``broke`` with
+    every end of a session: the node may be another one now, or none.
+    """
 
     def __init__(
-        self, dialer: Dialer, *, times: FeedTimes, limits: FeedLimits, stats: FeedStats, rng: random.Random
+        self,
+        dialer: Dialer,
+        *,
+        times: FeedTimes,
+        limits: FeedLimits,
+        stats: FeedStats,
+        rng: random.Random,
+        refused: Callable[[str], None],
+        broke: Callable[[], None],
     ) -> None:
         self._dialer = dialer
+        self._refused = refused
+        self._broke = broke
         self._times = times
         self._limits = limits
         self._stats = stats
         self._rng = rng
         self._wanted: dict[bytes, Listener] = {}
         self._session: Session | None = None
+        self._is_ended = False
         self._was_up_before = False
         self._heard_at = asyncio.get_running_loop().time()
 
@@ -62,10 +78,15 @@ class NodeConnection:
         if self._session is not None:
             self._session.drop(reason)
 
+    def end(self) -> None:
+        """The node serves nothing any more: hang up, and do not dial again."""
+        self._is_ended = True
+        self.drop("the node serves nothing any more")
+
     async def run(self) -> None:
         """Connect, subscribe, wait for the end; again, with a jittered and capped back-off."""
         failures = 0
-        while True:
+        while not self._is_ended:
             try:
                 was_up, reason = await self._run_session()
             except Exception as error:
@@ -73,6 +94,7 @@ class NodeConnection:
                 was_up, reason = False, "an unexpected error"
             failures = 1 if was_up else failures + 1
             _log.warning("feed_connection_lost", reason=reason, was_up=was_up, failures=failures)
+            self._broke()
             await asyncio.sleep(self._times.backoff_s(failures, self._rng))
 
     async def _run_session(self) -> tuple[bool, str]:
@@ -96,7 +118,11 @@ class NodeConnection:
         return was_up, session.reason
 
     def _create_session(self) -> Session:
-        return Session(self._wanted, reply_bytes=self._limits.reply_bytes)
+        return Session(self._wanted, reply_bytes=self._limits.reply_bytes, refused=self._refuse)
+
+    def _refuse(self, key: bytes) -> None:
+        self._wanted.pop(key).lost()
+        self._refused(key.decode())
 
     def _count_connect(self) -> None:
         self._stats.connected += 1

@@ -23,6 +23,7 @@ class FeedTimes:
     probe_s: float = 2.0  # a probe that takes longer to come back ends its connection
     tail_check_min_s: float = 2.0
     tail_check_max_s: float = 3.5
+    tail_patience_s: float = 0.5  # a node that takes longer over its tails keeps those of others waiting no more
     push_grace_s: float = 0.1  # the log is ahead: a push under way has this long before the log is read instead
     silence_s: float = 3.0  # no success with the log for this long is told as log_unavailable
     stall_notice_s: float = 1.0  # a lease must be seen missing for this long before it is told as worker_lost

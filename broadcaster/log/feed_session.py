@@ -2,9 +2,13 @@
 
 Rules
 1. Our own ``asyncio.Protocol`` round ``hiredis.Reader`` (RESP2): a push costs one dictionary look-up and one call.
-2. Every error ends the session, whatever its text (MOVED, NOPERM, NOAUTH, LOADING …): what a half-working connection
-   would have delivered nobody can know. The next session subscribes again and reads again.
-3. A channel that the server takes away unasked (its slot moved to another node) ends the session too.
+2. A refusal that concerns one slot (MOVED, CLUSTERDOWN …) costs its channel alone: answers come in the order of the
+   commands, so we know which. So does a channel that the server takes away unasked because its slot went elsewhere.
+   The owner is told (``refused``) and finds it another place; here it counts as never asked for. (One case is not told
+   apart: taken away at the very moment we leave it, its refusal is held against the command after it, whose channel is
+   asked for again, or without one ends the session.)
+3. Any other error ends the session, whatever its text (NOPERM, NOAUTH, LOADING …): what a half-working connection would
+   have delivered nobody can know. The next session subscribes again and reads again.
 4. The (un)subscribe commands of one loop turn leave in one write; a channel that came and went within the turn in none.
 5. A reply that has not ended within ``reply_bytes`` ends the session: memory is bounded.
 """
@@ -12,7 +16,9 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, cast
 
 import hiredis
@@ -20,6 +26,7 @@ import hiredis
 _INCOMPLETE: Final = object()
 _SUBSCRIBE: Final = "SSUBSCRIBE"
 _UNSUBSCRIBE: Final = "SUNSUBSCRIBE"
+_OF_ONE_SLOT: Final = ("MOVED ", "ASK ", "CLUSTERDOWN", "TRYAGAIN")
 
 
 class Listener(Protocol):
@@ -36,26 +43,39 @@ class Listener(Protocol):
 
 
 class Session(asyncio.Protocol):
-    """The protocol of one connection; ``wanted`` is the owner's table of channels, which outlives it."""
+    """The protocol of one connection; ``wanted`` is the owner's table of channels, which outlives it.
 
-    def __init__(self, wanted: Mapping[bytes, Listener], *, reply_bytes: int) -> None:
+    ``refused`` is called with a wanted channel that this node does not serve (any more). None: that ends the session.
+    """
+
+    def __init__(
+        self,
+        wanted: Mapping[bytes, Listener],
+        *,
+        reply_bytes: int,
+        refused: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._wanted = wanted
+        self._refused = refused
         self._reply_bytes = reply_bytes
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._transport: asyncio.Transport | None = None
         self._sent: set[bytes] = set()  # channels the server was told to subscribe
-        self._leaving: dict[bytes, int] = {}  # unsubscribes sent and not confirmed
+        self._asked: deque[tuple[str, bytes]] = deque()  # commands sent and not answered, in order
+        self._subscribing: dict[bytes, int] = {}  # of them, how many subscribe a channel
         self._changed: dict[bytes, None] = {}
         self._turn: asyncio.Handle | None = None
         self.closed = asyncio.Event()
         self.greeted = asyncio.Event()  # the first subscription is confirmed, or the session has ended
         self.reason = "the server closed the connection"
-        self.heard_at = self._loop.time()
+        # That it was connected to says nothing: what stands before a server takes connections when it is gone.
+        self.heard_at = -math.inf
 
     def start(self, greeting: tuple[str, ...]) -> None:
         """Greet and subscribe everything wanted."""
         if self._transport is not None and greeting:
+            self._asked.append((greeting[0], b""))
             self._transport.write(_encode(*greeting))
         self._changed = dict.fromkeys(self._wanted)
         self._send_turn()
@@ -104,8 +124,7 @@ class Session(asyncio.Protocol):
 
     def _take(self, reply: Any) -> None:
         if type(reply) is not list:
-            if isinstance(reply, hiredis.ReplyError):
-                self.drop(f"the server refused: {reply}")
+            self._answer(reply)
             return
         kind = reply[0]
         if kind == b"smessage":
@@ -117,18 +136,51 @@ class Session(asyncio.Protocol):
         elif kind == b"sunsubscribe":
             self._confirm_leave(reply[1])
 
+    def _answer(self, reply: Any) -> None:
+        """The greeting's answer, or a refusal (rules 2 and 3)."""
+        kind, channel = self._asked.popleft() if self._asked else ("", b"")
+        if not isinstance(reply, hiredis.ReplyError):
+            return
+        if not channel or self._refused is None or not str(reply).startswith(_OF_ONE_SLOT):
+            self.drop(f"the server refused: {reply}")
+            return
+        self.greeted.set()
+        if kind == _SUBSCRIBE:
+            self._subscribed(channel)
+            self._give_up(channel)
+
     def _confirm(self, channel: bytes) -> None:
+        if self._asked and self._asked[0] == (_SUBSCRIBE, channel):
+            self._asked.popleft()
+            self._subscribed(channel)
         self.greeted.set()
         listener = self._wanted.get(channel)
         if listener is not None:
             listener.subscribed()
 
     def _confirm_leave(self, channel: bytes) -> None:
-        pending = self._leaving.pop(channel, 0)
-        if pending > 1:
-            self._leaving[channel] = pending - 1
-        elif pending == 0 and channel in self._wanted:
+        if self._asked and self._asked[0] == (_UNSUBSCRIBE, channel):
+            self._asked.popleft()
+        else:
+            self._give_up(channel)
+
+    def _subscribed(self, channel: bytes) -> None:
+        """One of the commands that subscribe it has its answer."""
+        left = self._subscribing.pop(channel) - 1
+        if left:
+            self._subscribing[channel] = left
+
+    def _give_up(self, channel: bytes) -> None:
+        """The server has us not subscribed here; unless we ask again, or have asked again by now."""
+        if channel in self._subscribing or channel not in self._sent:
+            return
+        self._sent.discard(channel)
+        if channel not in self._wanted:
+            return
+        if self._refused is None:
             self.drop("the server took a channel away")
+        else:
+            self._refused(channel)
 
     # -- commands
 
@@ -146,13 +198,15 @@ class Session(asyncio.Protocol):
         if channel in self._wanted:
             if channel not in self._sent:
                 self._sent.add(channel)
+                self._asked.append((_SUBSCRIBE, channel))
+                self._subscribing[channel] = self._subscribing.get(channel, 0) + 1
                 return _encode(_SUBSCRIBE, channel)
             # The listener changed within one turn and the server never heard of it. If the first confirmation is still
             # to come, it will say so once more.
             self._wanted[channel].subscribed()
         elif channel in self._sent:
             self._sent.discard(channel)
-            self._leaving[channel] = self._leaving.get(channel, 0) + 1
+            self._asked.append((_UNSUBSCRIBE, channel))
             return _encode(_UNSUBSCRIBE, channel)
         return b""
 

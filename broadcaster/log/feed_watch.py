@@ -52,7 +52,7 @@ class Supply:
     rng: random.Random
     reads: asyncio.Semaphore
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    heard: Callable[[], None]  # the log answered
+    heard: Callable[[str], None]  # the log answered for this stream
     lapses: LapsedEnder | None = None  # None: feeds that their writers have left are ended elsewhere
 
 
@@ -79,6 +79,7 @@ class StreamWatch:
         self._is_closed = False
         self._is_repairing = False
         self._is_feed = False  # as its meta said when it was seen last
+        self._was_known = False  # its meta has been seen
         self._is_ending = False
         self._lapses_at: float | None = None
         self._must_void = False  # the sink may hold anything: rewound(START) goes first
@@ -192,7 +193,9 @@ class StreamWatch:
             self._stall.answered()
         if tail.status is not None:
             self._is_feed = tail.is_feed
-        is_lost = tail.status is None and self.last != START  # Redis came back empty: somebody must restore it
+            self._was_known = True
+        # Redis came back empty: somebody must restore it. What only waited nobody can, but who watches it is told.
+        is_lost = tail.status is None and (self._was_known or self.last != START)
         needs_lease = tail.status == _RUNNING or tail.lease_ms is not None
         loss = StallReason.STREAM_LOST if is_lost and self._is_feed else StallReason.WORKER_LOST
         self._stall.leased(tail.leased or not (needs_lease or is_lost), loss=loss)
@@ -263,7 +266,7 @@ class StreamWatch:
         except Exception as error:
             _log.error("feed_read_crashed", stream_id=self.stream_id, exc_info=error)
             raise LogUnavailable("the log could not be read") from error
-        supply.heard()
+        supply.heard(self.stream_id)
         return entries
 
     def _hand_on(self, entries: Sequence[Entry]) -> bool:

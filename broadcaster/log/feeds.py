@@ -49,7 +49,7 @@ from broadcaster.log.generations import META_OUTLIVES_LOG_MS
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
-from broadcaster.log.steadiness import SHORTEST_LEASE_S
+from broadcaster.log.steadiness import SHORTEST_LEASE_S, Steadiness
 from broadcaster.log.streams import Meta, Streams
 
 GENERATION_PREFIX: Final = "gen_"
@@ -190,14 +190,22 @@ class Feeds:
     """
 
     def __init__(
-        self, connection: LogConnection, bounds: FeedBounds, *, streams: Streams, lapses: Lapses | None = None
+        self,
+        connection: LogConnection,
+        bounds: FeedBounds,
+        *,
+        streams: Streams,
+        lapses: Lapses | None = None,
+        steadiness: Steadiness | None = None,
     ) -> None:
+        """Without ``steadiness`` a stream that is not there is unknown, even just after Redis broke."""
         self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._bounds = bounds
         self._streams = streams
         self._lapses = lapses
+        self._steadiness = steadiness
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
         """Open a feed; False when it is there with this very configuration.
@@ -230,6 +238,8 @@ class Feeds:
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
         """The meta of any stream of the tenant, feed or generation. Raises UnknownStream, also for a deleted one."""
         meta = await self._streams.meta(check_stream_id(stream_id))
+        if meta is None and self._steadiness is not None:
+            await self._steadiness.check_unknown()
         if meta is None or meta.tenant != tenant or meta.is_deleted:
             raise UnknownStream("no stream has this id (or it was kept no longer)")
         return await self.get(stream_id, tenant=tenant) if await self._end_lapsed(meta) else meta

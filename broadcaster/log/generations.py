@@ -1,8 +1,9 @@
 """Generations as their callers see them: create, look up, list, stop, delete.
 
-Create writes, in this order: idempotency key (SET NX) → meta ``queued`` → promise of the webhook → open index and job
-→ the tenant's recent ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the
-same key does the missing steps (each is "once"), and the sweep gives a job to what is open and has none.
+Create writes, in this order: idempotency key (SET NX) → open index → meta ``queued`` → promise of the webhook → job →
+the tenant's recent ones. A crash between two steps leaves nothing that waits for ever: a repeated create with the same
+key does the missing steps (each is "once"; what has begun or is over misses none), and the sweep gives a job to what is
+open and has none, and forgets what is open and was not written down.
 
 Delete stops first, waits for the terminal event (viewers get it), then forgets the key, the log and the request; see
 deletion.py for what stays.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Literal
@@ -39,9 +40,11 @@ from broadcaster.errors import (
 from broadcaster.log.claims import Claims, Outcome
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import Deletion
+from broadcaster.log.endings import Endings
 from broadcaster.log.idempotency import IdempotencyKeys
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.listing import Listed, Listing, Which
+from broadcaster.log.presence import NOBODY, Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.recents import Recents
 from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
@@ -70,6 +73,11 @@ class _Stop(IntEnum):
     NOT_WRITTEN = -1
 
 
+def create_generation_id() -> str:
+    """An id that no other generation has or had, and nobody guesses."""
+    return f"gen_{secrets.token_hex(_ID_BYTES)}"
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """What a caller asks for. ``request`` is what the provider adapter reads: messages, system, max_tokens, …"""
@@ -78,6 +86,7 @@ class GenerationRequest:
     request: Mapping[str, Any]
     on_worker_loss: Literal["retry", "fail"] = "retry"
     on_abandon: Literal["continue", "cancel"] = "continue"
+    on_provider_loss: Literal["fail", "retry"] = "fail"
     retention_s: float | None = None
     webhook: Mapping[str, Any] | None = None
 
@@ -91,6 +100,7 @@ class GenerationRequest:
             request=meta.request,
             on_worker_loss="fail" if meta.on_worker_loss == "fail" else "retry",
             on_abandon="cancel" if meta.on_abandon == "cancel" else "continue",
+            on_provider_loss="retry" if meta.on_provider_loss == "retry" else "fail",
             retention_s=(meta.retention_ms if asked_ms is None else asked_ms) / 1000,
             webhook=None if hook is None else {"url": hook.url, "events": hook.events},
         )
@@ -98,8 +108,11 @@ class GenerationRequest:
     def digest(self) -> str:
         """Hash by which an Idempotency-Key knows its body again."""
         parts = [self.model, dict(self.request), self.on_worker_loss, self.on_abandon, self.retention_s]
-        if self.webhook is not None:  # bodies without one keep the hash that earlier versions gave them
+        # What is not asked for keeps the hash that earlier versions gave the body.
+        if self.webhook is not None:
             parts.append(dict(self.webhook))
+        if self.on_provider_loss != "fail":
+            parts.append({"on_provider_loss": self.on_provider_loss})
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
@@ -134,13 +147,17 @@ class Generations:
         streams: Streams,
         steadiness: Steadiness,
         webhooks: PendingWebhooks | None = None,
+        presence: Presence | None = None,
+        create_id: Callable[[], str] = create_generation_id,
     ) -> None:
-        """Without ``webhooks`` a request that asks for one is refused."""
+        """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches."""
         self._redis = connection.redis
         self._keys = connection.keys
         self._lives = lives
         self._queue = queue
-        self._claims = claims
+        self._presence = presence
+        self._create_id = create_id
+        self._endings = Endings(claims, streams)
         self._streams = streams
         self._steadiness = steadiness
         self._webhooks = webhooks
@@ -149,8 +166,13 @@ class Generations:
         self._listing = Listing(self._recents, streams, queue, keep_ms=lives.live_ttl_ms + META_OUTLIVES_LOG_MS)
         self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, recents=self._recents)
 
-    async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
+    async def create(
+        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
+    ) -> Created:
         """Start a generation; a worker takes it within moments.
+
+        ``is_watched``: its creator stays to watch it here. That counts from its first moment, so that it can be
+        abandoned even if this front-end dies before it could say that somebody watches.
 
         Raises QueueFull and Busy (too many webhooks owed), both without leaving anything behind, and
         IdempotencyMismatch (same key, another body). A key whose generation was deleted starts a new one.
@@ -158,7 +180,7 @@ class Generations:
         if request.webhook is not None and self._webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
         for _ in range(_CREATE_TRIES):
-            created = await self._try_to_create(request, tenant=tenant, key=idempotency_key)
+            created = await self._try_to_create(request, tenant=tenant, key=idempotency_key, is_watched=is_watched)
             if created is not None:
                 return created
         raise Busy("the generation of this Idempotency-Key is being deleted or refused right now; try again")
@@ -166,6 +188,8 @@ class Generations:
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
         meta = await self._streams.meta(check_stream_id(generation_id))
+        if meta is None:
+            await self._steadiness.check_unknown()
         if meta is None or meta.tenant != tenant or meta.kind != "generation" or meta.is_deleted:
             raise UnknownStream(_UNKNOWN)
         return meta
@@ -211,18 +235,30 @@ class Generations:
             code = _Stop(await STOP.run(self._redis, keys, "stopped"))
         if code is not _Stop.ASKED:
             return code
-        claim = await self._claims.end(generation_id, None, may_take_over=self._steadiness.is_steady)
+        (tail,) = await self._streams.tails([generation_id])
+        steadiness = self._steadiness
+        claim = await self._endings.end(
+            generation_id,
+            None,
+            tail=tail,
+            may_take_over=steadiness.is_steady,
+            answered_s=steadiness.answered_s,
+        )
         return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
 
-    async def _try_to_create(self, request: GenerationRequest, *, tenant: str, key: str | None) -> Created | None:
+    async def _try_to_create(
+        self, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
+    ) -> Created | None:
         """None: the key's generation is gone or went meanwhile; the next try finds another, or none."""
-        generation_id = f"gen_{secrets.token_hex(_ID_BYTES)}"
+        generation_id = self._create_id()
         is_first = True
         if key is not None:
             mine = generation_id
             generation_id = await self._idempotency.claim(tenant, key, generation_id=mine, digest=request.digest())
             is_first = generation_id == mine
-        written = await self._write_meta(generation_id, request, tenant=tenant, key=key)
+        if is_first or await self._is_to_begin(generation_id):
+            await self._queue.announce(generation_id)
+        written = await self._write_meta(generation_id, request, tenant=tenant, key=key, is_watched=is_watched)
         if not written:
             meta = await self._streams.meta(generation_id)
             if meta is None or meta.is_deleted:
@@ -242,6 +278,11 @@ class Generations:
         await self._record(generation_id, request, tenant=tenant)
         return Created(generation_id, created=written)
 
+    async def _is_to_begin(self, generation_id: str) -> bool:
+        """Whether one that a key names needs the sweep; what is over would come back, a dead letter as one."""
+        meta = await self._streams.meta(generation_id)
+        return meta is None or (meta.status == "queued" and not meta.is_deleted)
+
     async def _enqueue(self, generation_id: str, request: GenerationRequest) -> Busy | None:
         """Promise its webhook and give it its job, in this order; or why not."""
         if request.webhook is not None and self._webhooks is not None:
@@ -252,7 +293,7 @@ class Generations:
         return None
 
     async def _write_meta(
-        self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None
+        self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
     ) -> bool:
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
@@ -262,6 +303,7 @@ class Generations:
             "request": msgspec.json.encode(dict(request.request)),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
+            "on_provider_loss": request.on_provider_loss,
             "retention_ms": self._kept_ms(request),
         }
         if request.webhook is not None:
@@ -272,17 +314,23 @@ class Generations:
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         with log_errors():
-            return bool(await CREATE.run(self._redis, [self._keys.meta(generation_id)], ttl_ms, *flat))
+            keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
+            can_leave = is_watched and request.on_abandon == "cancel"
+            word = self._presence.word if can_leave and self._presence is not None else NOBODY
+            return bool(await CREATE.run(self._redis, keys, ttl_ms, *word, *flat))
 
     async def _undo(self, generation_id: str, *, tenant: str, key: str | None) -> bool:
         """The queue refused it: forget it. False: somebody has begun it meanwhile, or relies on it."""
         if key is not None:
             await self._idempotency.shorten(tenant, key, generation_id=generation_id)
         with log_errors():
-            forgotten = bool(await FORGET.run(self._redis, [self._keys.meta(generation_id)]))
+            keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
+            forgotten = bool(await FORGET.run(self._redis, keys))
         # With a key, a repeat may have written the meta again already: its promise must stand. The look drops the rest.
-        if forgotten and key is None and self._webhooks is not None:
-            await self._webhooks.withdraw([generation_id])
+        if forgotten and key is None:
+            await self._queue.withdraw(generation_id)
+            if self._webhooks is not None:
+                await self._webhooks.withdraw([generation_id])
         return forgotten
 
     async def _keep(self, generation_id: str) -> bool:

@@ -3,7 +3,8 @@
 Rules
 1. What a managed Redis does not let us see is None, never a guess: CONFIG and INFO may be renamed or forbidden.
 2. Nothing is written: the only push goes to a channel of its own that nobody else hears.
-3. The keyspace may be anybody's: it is scanned for a bounded number of steps, and the answer says whether that was all.
+3. Of several servers the worst is told: what is wrong with one of them is wrong.
+4. The keyspace may be anybody's: it is scanned for a bounded number of steps, and the answer says whether that was all.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ import asyncio
 import secrets
 import statistics
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from broadcaster.errors import SetupError
 from broadcaster.log.connect import LogConnection, later, log_errors
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_session import Session
+from broadcaster.log.inspection_worst import BufferLimit, worst_of
+from broadcaster.log.redis_url import Kind
+from broadcaster.log.routed import DRAWS
 from broadcaster.log.scripts import PROBE
 
 PINGS: Final = 5
@@ -34,14 +39,6 @@ LETTERS_COUNTED: Final = 1000
 
 _CONFIG: Final = ("client-output-buffer-limit", "timeout", "tcp-keepalive", "save")
 _REPLY_BYTES: Final = 2**20
-
-
-class BufferLimit(NamedTuple):
-    """How much may wait for a subscriber before Redis cuts its connection; 0: no such limit."""
-
-    hard_bytes: int
-    soft_bytes: int
-    soft_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +68,9 @@ class RedisFacts:
     jobs: int
     workers: int
     dead_today: int
+    kind: Kind = Kind.SINGLE
+    primaries: tuple[str, ...] = ()
+    replicas: int | None = None  # of the primary that has fewest
 
 
 async def inspect(connection: LogConnection) -> RedisFacts:
@@ -86,26 +86,37 @@ async def inspect(connection: LogConnection) -> RedisFacts:
 
 async def _inspect(connection: LogConnection) -> RedisFacts:
     with log_errors():
-        info = await _allowed(connection.redis.info()) or {}
-        settings = await _allowed(connection.redis.config_get(*_CONFIG))
-        round_trip_ms, clock_ahead_ms = await _time(connection)
-        script_fault, push_fault = await _probe(connection)
-        streams, streams_are_all = await _count_streams(connection)
+        primaries = await connection.primaries()
+        looks = [await _look_at(connection, name, client) for name, client in primaries.items()]
+        streams, streams_are_all = await _count_streams(connection, primaries.values())
         open_generations, jobs, workers, dead_today = await _count_jobs(connection)
     return RedisFacts(
-        round_trip_ms=round_trip_ms,
-        clock_ahead_ms=clock_ahead_ms,
-        script_fault=script_fault,
-        push_fault=push_fault,
         streams=streams,
         streams_are_all=streams_are_all,
         open_generations=open_generations,
         jobs=jobs,
         workers=workers,
         dead_today=dead_today,
+        kind=connection.address.kind,
+        primaries=tuple(filter(None, primaries)),
+        **worst_of(looks),
+    )
+
+
+async def _look_at(connection: LogConnection, name: str, redis: Redis) -> dict[str, Any]:
+    """One server that serves."""
+    info = await _allowed(redis.info()) or {}
+    settings = await _allowed(redis.config_get(*_CONFIG))
+    round_trip_ms, clock_ahead_ms = await _time(redis)
+    script_fault, push_fault = await _probe(connection, name)
+    return {
+        "round_trip_ms": round_trip_ms,
+        "clock_ahead_ms": clock_ahead_ms,
+        "script_fault": script_fault,
+        "push_fault": push_fault,
         **_of_info(info),
         **_of_config(settings),
-    )
+    }
 
 
 async def _allowed(command: Awaitable[Any]) -> Any:
@@ -126,6 +137,7 @@ def _of_info(info: Mapping[str, Any]) -> dict[str, Any]:
         "engine": engine,
         "version": version,
         "role": info.get("role"),
+        "replicas": info.get("connected_slaves"),
         "used_bytes": info.get("used_memory"),
         "max_bytes": info.get("maxmemory"),
         "system_bytes": info.get("total_system_memory"),
@@ -162,13 +174,13 @@ def _of_config(settings: Mapping[str, str] | None) -> dict[str, Any]:
     }
 
 
-async def _time(connection: LogConnection) -> tuple[float, float]:
+async def _time(redis: Redis) -> tuple[float, float]:
     """The median round trip, and how far Redis's clock is ahead of ours, both in milliseconds."""
     trips: list[float] = []
     ahead: list[float] = []
     for _ in range(PINGS):
         began = time.time()
-        seconds, micros = await connection.redis.time()
+        seconds, micros = await redis.time()
         ended = time.time()
         trips.append((ended - began) * 1000)
         ahead.append((seconds + micros / 1e6 - (began + ended) / 2) * 1000)
@@ -191,11 +203,13 @@ class _Ear:
         """``Session.closed`` says it, too."""
 
 
-async def _probe(connection: LogConnection) -> tuple[str | None, str | None]:
+async def _probe(connection: LogConnection, server: str) -> tuple[str | None, str | None]:
     """Subscribe as the feed does and push as append does; what is wrong with the script, and with the push."""
-    channel = connection.keys.probe(f"doctor-{secrets.token_hex(4)}")
+    channel = _channel_at(connection, server)
+    if channel is None:
+        return None, "it serves no channel that we know of"
     ear = _Ear()
-    address = NodeAddress.from_url(connection.url)
+    address = _address_of(connection, server)
     session: Session | None = None
     script_fault = None
     try:
@@ -220,6 +234,22 @@ async def _probe(connection: LogConnection) -> tuple[str | None, str | None]:
             session.drop("the inspection is over")
 
 
+def _channel_at(connection: LogConnection, server: str) -> str | None:
+    """A channel that nobody else hears, in a slot of this server; None: it has none any more."""
+    for _ in range(DRAWS):
+        channel = connection.keys.probe(f"doctor-{secrets.token_hex(4)}")
+        if connection.server_of(channel) == server:
+            return channel
+    return None
+
+
+def _address_of(connection: LogConnection, server: str) -> NodeAddress:
+    if connection.address.kind is Kind.SINGLE:
+        return NodeAddress.from_url(connection.url)
+    host, _, port = server.rpartition(":")
+    return connection.address.node(host, int(port))
+
+
 async def _fault_of(session: Session, ear: _Ear) -> str | None:
     """Wait until the push was heard, or the session has ended: then its reason."""
     waits = [asyncio.create_task(each.wait()) for each in (ear.heard, session.closed)]
@@ -231,12 +261,16 @@ async def _fault_of(session: Session, ear: _Ear) -> str | None:
     return None if ear.heard.is_set() else session.reason
 
 
-async def _count_streams(connection: LogConnection) -> tuple[int, bool]:
+async def _count_streams(connection: LogConnection, servers: Iterable[Redis]) -> tuple[int, bool]:
     """Streams under our prefix, and whether the whole keyspace was looked at."""
-    pattern = connection.keys.meta("*")
+    counts = [await _count_streams_of(connection.keys.meta("*"), server) for server in servers]
+    return sum(count for count, _ in counts), all(is_all for _, is_all in counts)
+
+
+async def _count_streams_of(pattern: str, redis: Redis) -> tuple[int, bool]:
     count = cursor = 0
     for _ in range(SCAN_STEPS):
-        answer = await _allowed(connection.redis.scan(cursor, match=pattern, count=SCANNED_AT_ONCE))
+        answer = await _allowed(redis.scan(cursor, match=pattern, count=SCANNED_AT_ONCE))
         if answer is None:
             return count, False
         cursor, found = answer
@@ -249,9 +283,11 @@ async def _count_streams(connection: LogConnection) -> tuple[int, bool]:
 async def _count_jobs(connection: LogConnection) -> tuple[int, int, int, int]:
     """Open generations, jobs (waiting or running), living workers, dead letters of the last day."""
     keys = connection.keys
-    seconds, micros = await connection.redis.time()
-    now_ms = seconds * 1000 + micros // 1000
-    pipeline = connection.redis.pipeline(transaction=False)
+    pipeline = connection.pipeline()
+    pipeline.clock(keys.workers)
+    await pipeline.execute()
+    now_ms = pipeline.now_ms(keys.workers)
+    pipeline = connection.pipeline()
     pipeline.zcard(keys.open)
     pipeline.xlen(keys.ready)
     pipeline.xlen(keys.ready_hi)

@@ -36,7 +36,7 @@ class Lapses:
     """Ends feeds on behalf of one process."""
 
     def __init__(self, connection: LogConnection, *, steadiness: Steady) -> None:
-        self._redis = connection.redis
+        self._redis = connection.impatient
         self._keys = connection.keys
         self._steadiness = steadiness
 

@@ -6,8 +6,9 @@ Rules (protocol §4)
    is granted again by the script; missing meta is restored by the writer.
 3. Jobs are kept (XCLAIM) after and only for the streams whose renewal proved that they are still ours: a blind renewal
    by a resumed zombie would take the job back from its rightful worker.
-4. The worker's own heartbeat goes last: on a full Redis it may fail, and nothing else does.
-5. A turn that comes late (a blocked event loop is the commonest false take-over) is logged before it costs the lease.
+4. The worker's own heartbeat goes last. A full Redis takes it, as it takes all of a renewal.
+5. A turn that comes late is logged. What keeps it (a blocked event loop is the commonest false take-over) is told while
+   it lasts, before it costs the lease, by worker/watchdog.py.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from broadcaster.core.batching import StopWish
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claims, Outcome
@@ -43,6 +45,14 @@ class Held:
 
     writer: StreamWriter
     job: Job
+
+
+class Renewal(NamedTuple):
+    """The renewal script's answer."""
+
+    code: int
+    stop: int
+    log_there: int
 
 
 class LeaseKeeper:
@@ -87,7 +97,9 @@ class LeaseKeeper:
         if held is not None and held.writer is writer:
             del self._held[writer.stream_id]
         if keep_s > 0 and writer.is_settled:
-            self._kept[writer] = asyncio.get_running_loop().time() + keep_s
+            # What is asked for at the end of its retention would be sent again after it.
+            kept_s = min(keep_s, writer.retention_ms / 1000 / 2)
+            self._kept[writer] = asyncio.get_running_loop().time() + kept_s
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -96,7 +108,7 @@ class LeaseKeeper:
         while True:
             late_s = loop.time() - due
             if late_s > self._every_s:
-                _log.warning("event_loop_blocked", late_s=round(late_s, 3), lease_s=self._lease_ms / 1000)
+                _log.warning("renewal_late", late_s=round(late_s, 3), lease_s=self._lease_ms / 1000)
             try:
                 await self.renew()
             except LogUnavailable:
@@ -116,7 +128,7 @@ class LeaseKeeper:
             if isinstance(answer, Exception):
                 if not later(answer):
                     each.writer.crashed(answer)
-            elif self._renewed(each.writer, *answer):
+            elif self._renewed(each.writer, Renewal(*answer)):
                 still_ours.append(each.job)
         try:
             await self._queue.keep(still_ours)
@@ -145,15 +157,18 @@ class LeaseKeeper:
         keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
         return Call(RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms))
 
-    def _renewed(self, writer: StreamWriter, code: int, stop: int) -> bool:
-        if stop:
-            writer.stop_requested.set()
-        if code == -1 and writer.stream_id in self._held and not writer.is_settled:
-            _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
-            writer.lose()
+    def _renewed(self, writer: StreamWriter, renewal: Renewal) -> bool:
+        code, stop, log_there = renewal
+        writer.ask_stop(StopWish(stop))
+        if code == -1:
+            if writer.stream_id in self._held and not writer.is_settled:
+                _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
+                writer.lose()
             return False
         if code == 0:
             writer.ask_restore()
+        elif not log_there and writer.acked_seq > 0:
+            writer.verify()  # evicted: a worker that waits for its provider would not notice it
         return True
 
     def _verify_tails(self, now: float) -> None:

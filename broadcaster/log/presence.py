@@ -1,50 +1,121 @@
-"""Presence: how many viewers all front-ends have on a stream, as leases (protocol §7)."""
+"""Presence: how many viewers all front-ends have on a stream, as leases; and what follows when there are none.
+
+Rules (protocol §7)
+1. A front-end's word counts for ``ttl_s``: it is repeated at a third of that, so that a killed front-end stops
+   counting. A stream's first viewer here and its last are told at once.
+2. Whoever says anything of a stream had viewers on it: from then on one with the policy ``cancel`` has been watched,
+   and zero can be observed. The moment of zero is written down in the same step that finds it, by a word or by a look.
+3. A generation with the policy ``cancel`` is abandoned when zero has stood for the grace, and the process that looks
+   has seen Redis answer for all of it: after a pause or a restart every word looks lapsed although its viewers watch.
+4. A missing key is no zero: Redis was emptied, or nobody ever came. Nothing is abandoned until somebody says a word.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
-from broadcaster.log.connect import LogConnection, log_errors
-from broadcaster.log.scripts import PRESENCE, Call, run_all
+from broadcaster.log.connect import LogConnection, later, log_errors
+from broadcaster.log.scripts import ABANDON, PRESENCE, Call, run_all
+from broadcaster.logs import get_logger
+
+_log = get_logger(__name__)
+
+KEEP_MS: Final = 3_600_000
+"""How long what is known of viewers outlives the last word or look: far longer than a look at all that is open."""
+NOBODY: Final = ("", 0, 0)
+"""The word on a generation that nobody watches when it is created."""
+_ABANDONED: Final = 3
 
 
 class Presence:
-    """One front-end's word on its viewers; it counts for ``ttl_s``, so it is to be repeated at a third of that."""
+    """One front-end's word on its viewers."""
 
     def __init__(self, connection: LogConnection, *, front_end: str, ttl_s: float) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._front_end = front_end
         self._ttl_ms = int(ttl_s * 1000)
-        self._told: frozenset[str] = frozenset()
+        self._told: set[str] = set()
+
+    @property
+    def word(self) -> tuple[str, int, int]:
+        """Who says it, how long it counts, and how long it is kept, in milliseconds."""
+        return self._front_end, self._ttl_ms, KEEP_MS
 
     async def tell(self, counts: Mapping[str, int]) -> None:
-        """Say the counts of all watched streams; those told last time and missing now have none any more.
+        """Say the counts of all watched streams; those told before and missing now have none any more.
 
         Raises LogUnavailable.
         """
-        gone = self._told - counts.keys()
-        told = {**dict.fromkeys(gone, 0), **counts}
+        await self.tell_some({**dict.fromkeys(self._told - counts.keys(), 0), **counts})
+
+    async def tell_some(self, counts: Mapping[str, int]) -> None:
+        """Say the counts of these streams, also zeros. Raises LogUnavailable."""
         with log_errors():
-            answers = await run_all(self._redis, [self._call(each, count) for each, count in told.items()])
+            answers = await run_all(self._redis, [self._call(each, count) for each, count in counts.items()])
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
-        self._told = frozenset(counts)
+        self._told -= counts.keys()
+        self._told |= {each for each, count in counts.items() if count}
 
     async def count(self, stream_ids: Sequence[str]) -> list[int]:
         """Viewers of each stream over all living front-ends. Raises LogUnavailable."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
+            pipeline.clock(self._keys.viewers(stream_id))
             pipeline.zrange(self._keys.viewers(stream_id), 0, -1, withscores=True)
         with log_errors():
-            (seconds, micros), *rows = await pipeline.execute()
-        now_ms = seconds * 1000 + micros // 1000
+            rows = await pipeline.execute()
+            clocks_ms = [pipeline.now_ms(self._keys.viewers(each)) for each in stream_ids]
         return [
             sum(int(member.rpartition(b":")[2]) for member, expiry_ms in members if expiry_ms > now_ms)
-            for members in rows
+            for members, now_ms in zip(rows, clocks_ms, strict=True)
         ]
 
     def _call(self, stream_id: str, count: int) -> Call:
-        return Call(PRESENCE, (self._keys.viewers(stream_id),), (self._front_end, count, self._ttl_ms))
+        keys = (self._keys.viewers(stream_id), self._keys.meta(stream_id))
+        return Call(PRESENCE, keys, (self._front_end, count, self._ttl_ms, KEEP_MS))
+
+
+class Steady(Protocol):
+    """Whether Redis has answered (``Steadiness`` is one)."""
+
+    def has_answered_for(self, lease_s: float) -> bool:
+        """Whether it has, without a break, for so long."""
+        ...
+
+
+class Abandonment:
+    """Looks for generations that nobody watches any more, on behalf of one process."""
+
+    def __init__(self, connection: LogConnection, *, grace_s: float, steadiness: Steady) -> None:
+        self._redis = connection.impatient
+        self._keys = connection.keys
+        self._grace_s = grace_s
+        self._steadiness = steadiness
+
+    async def look(self, generation_ids: Sequence[str]) -> list[str]:
+        """Those of these that are abandoned now: their stop is asked for, and their worker told.
+
+        Raises LogUnavailable when Redis does not answer at all.
+        """
+        if not generation_ids:
+            return []
+        may_fire = self._steadiness.has_answered_for(self._grace_s)
+        with log_errors():
+            answers = await run_all(self._redis, [self._call(each, may_fire=may_fire) for each in generation_ids])
+        for answer in answers:
+            if isinstance(answer, Exception) and not later(answer):
+                raise answer
+        abandoned = [each for each, answer in zip(generation_ids, answers, strict=True) if answer == _ABANDONED]
+        for each in abandoned:
+            _log.info("generation_abandoned", stream=each, grace_s=self._grace_s)
+        return abandoned
+
+    def _call(self, stream_id: str, *, may_fire: bool) -> Call:
+        name = self._keys
+        keys = (name.viewers(stream_id), name.meta(stream_id), name.control(stream_id))
+        return Call(ABANDON, keys, (int(self._grace_s * 1000), KEEP_MS, int(may_fire)))

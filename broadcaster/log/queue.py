@@ -3,7 +3,8 @@
 Theory of operation. A job is one entry ``id=<generation>`` of the ready stream. Delivery is "at least once, soon":
 a worker reads new jobs (XREADGROUP), re-claims those of silent workers (XAUTOCLAIM, keeping its cursor, so that live
 jobs at the front never hide dead ones), and settles a job when its generation is over. Whether a delivered job may be
-run is not decided here but by the claim of the stream's lease: a double job is harmless.
+run is not decided here but by the claim of the stream's lease: a double job is harmless. What has begun (handed back,
+or its back-off waited out) goes into the urgent stream, ahead of what nobody watches yet.
 
 The open index holds every generation that is not over, scored by the milliseconds of its newest job's entry id. The
 sweep walks it page by page and gives a job to whatever waits without one. What leaves it has its webhook made due in
@@ -24,14 +25,15 @@ from redis.exceptions import ResponseError
 
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
-from broadcaster.log.scripts import DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
-from broadcaster.log.webhooks import due_call
+from broadcaster.log.scripts import ANNOUNCE, DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
+from broadcaster.log.webhooks import due_call, promise_again
 
 GROUP: Final = "workers"
 DEAD_LETTERS_KEPT: Final = 10_000
 PROMOTED_AT_ONCE: Final = 100
 SWEPT_AT_ONCE: Final = 100
 OPEN_PAGE: Final = 200
+_NO_ENTRY: Final = "0-1"  # of a job that nobody holds: entries have the milliseconds of the clock
 
 
 class Settled(StrEnum):
@@ -68,6 +70,16 @@ class Queue:
         self._open_at = 0
         self.webhook_due = asyncio.Event()
 
+    async def announce(self, generation_id: str) -> None:
+        """Put it into the open index before anything else is written: the sweep finds what its creator left."""
+        with log_errors():
+            await ANNOUNCE.run(self._redis, [self._keys.open], generation_id)
+
+    async def withdraw(self, generation_id: str) -> None:
+        """It will not be written down: take it out of the open index."""
+        with log_errors():
+            await self._redis.zrem(self._keys.open, generation_id)
+
     async def enqueue(self, generation_id: str, *, priority: bool = False) -> int:
         """1 enqueued, 0 it has a job already, -1 the queue is full."""
         return (await self.enqueue_all([generation_id], priority=priority))[0]
@@ -85,7 +97,7 @@ class Queue:
 
     async def settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take the job out of the queue; see ``Settled`` for the rest."""
-        keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead]
+        keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead, self._keys.ready_hi]
         settle = Call(
             SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, delay_ms, DEAD_LETTERS_KEPT, reason)
         )
@@ -93,6 +105,10 @@ class Queue:
             self._told_due((await self._run_all([due_call(self._keys, [job.generation_id]), settle]))[0])
         else:
             await self._run_all([settle])
+
+    async def bury(self, generation_id: str, *, reason: str) -> None:
+        """Keep a generation that died among the dead letters, whose worker died before it could settle the job."""
+        await self.settle(Job(self._keys.ready, _NO_ENTRY, generation_id), Settled.DEAD, reason=reason)
 
     async def close_open(self, generation_ids: Sequence[str]) -> None:
         """Take generations that are over (or forgotten) out of the open index."""
@@ -113,12 +129,20 @@ class Queue:
         """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis."""
         if not jobs:
             return
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for source in {job.source for job in jobs}:
             ids: list[Any] = [job.entry_id for job in jobs if job.source == source]
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
         with log_errors():
             await _with_group(pipeline.execute, self._redis, self._keys)
+
+    async def look_again(self, job: Job, *, silent_ms: int) -> None:
+        """A job that was taken too early, while its worker's lease is not over: it counts as silent still."""
+        call = partial(
+            self._redis.xclaim, job.source, GROUP, self._consumer, 0, [job.entry_id], idle=silent_ms, justid=True
+        )
+        with log_errors():
+            await _with_group(call, self._redis, self._keys)
 
     async def take_silent(self, *, silent_ms: int, count: int) -> list[Job]:
         """Re-claim up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on where this one ended."""
@@ -143,8 +167,8 @@ class Queue:
         return found[:count]
 
     async def promote(self) -> int:
-        """Move what has waited out its back-off into the queue; how many."""
-        keys = [self._keys.ready, self._keys.open, self._keys.delayed]
+        """Move what has waited out its back-off into the queue, ahead of what has not begun; how many."""
+        keys = [self._keys.ready_hi, self._keys.open, self._keys.delayed]
         with log_errors():
             return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE))
 
@@ -174,6 +198,12 @@ class Queue:
                         await self._redis.xgroup_delconsumer(source, GROUP, name)
                         dropped += 1
         return dropped
+
+    async def promise_webhooks(self, generation_ids: Sequence[str]) -> None:
+        """Owe the webhooks of these once more, where nobody has yet."""
+        with log_errors():
+            for each in generation_ids:
+                await promise_again(self._redis, self._keys, each)
 
     async def _run_all(self, calls: Sequence[Call]) -> list[int]:
         with log_errors():
@@ -207,16 +237,22 @@ class JobReader:
 
     async def take_own(self) -> list[Job]:
         """Jobs delivered to this consumer and not settled, whoever knows of them (a drain hands them back)."""
-        streams: dict[Any, Any] = {self._keys.ready_hi: "0", self._keys.ready: "0"}
-        read = partial(self._client.xreadgroup, GROUP, self._consumer, streams, count=SWEPT_AT_ONCE)
-        with log_errors():
-            rows = await _with_group(read, self._client, self._keys)
-        return [job for source, entries in rows or [] for job in _jobs(source.decode(), entries)]
+        found: list[Job] = []
+        for source in (self._keys.ready_hi, self._keys.ready):
+            after: str | None = "0"
+            while after is not None:
+                streams: dict[Any, Any] = {source: after}
+                read = partial(self._client.xreadgroup, GROUP, self._consumer, streams, count=SWEPT_AT_ONCE)
+                with log_errors():
+                    rows = await _with_group(read, self._client, self._keys)
+                entries = rows[0][1] if rows else []
+                found += _jobs(source, entries)
+                after = entries[-1][0].decode() if len(entries) == SWEPT_AT_ONCE else None
+        return found
 
     async def aclose(self) -> None:
         """Close the connection; a read under way ends with an error."""
         await self._client.aclose()
-        await self._client.connection_pool.disconnect()
 
 
 async def _create_group(redis: Redis, keys: Keys) -> None:

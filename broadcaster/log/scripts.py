@@ -1,7 +1,9 @@
 """The scripts, loaded from ``scripts/*.lua`` and named by their hash.
 
 A script is called by hash; a server that does not know it (restart, failover) is given the text once more. In a
-pipeline the unknown ones are answered with NOSCRIPT: the texts are loaded and only those calls are sent again.
+pipeline the unknown ones are answered with NOSCRIPT: only those calls are sent again, with the text, so that it comes
+to whichever server the call comes to. On a cluster a pipeline is one write for each server, and each call has its own
+error.
 """
 
 from __future__ import annotations
@@ -58,26 +60,25 @@ class Call(NamedTuple):
 async def run_all(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     """Send all calls as one pipelined write; the answer of each is its result or its exception, in order.
 
-    Raises only what concerns the connection as a whole (then nothing is known about any call).
+    Raises only what concerns the connection to a single server (then nothing is known about any call).
     """
-    results = await _send(redis, calls)
+    pipeline = redis.pipeline(transaction=False)
+    for call in calls:
+        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+    results = await pipeline.execute(raise_on_error=False)
     unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
     if unknown:
-        for script in {calls[at].script for at in unknown}:
-            await redis.script_load(script.text)
-        again = await _send(redis, [calls[at] for at in unknown])
-        for at, result in zip(unknown, again, strict=True):
+        pipeline = redis.pipeline(transaction=False)
+        for call in (calls[at] for at in unknown):
+            pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        for at, result in zip(unknown, await pipeline.execute(raise_on_error=False), strict=True):
             results[at] = result
     return results
 
 
-async def _send(redis: Redis, calls: Sequence[Call]) -> list[Any]:
-    pipeline = redis.pipeline(transaction=False)
-    for call in calls:
-        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-    return await pipeline.execute(raise_on_error=False)
-
-
+ABANDON: Final = Script.load("abandon")
+AGAIN: Final = Script.load("again")
+ANNOUNCE: Final = Script.load("announce")
 APPEND: Final = Script.load("append")
 CLAIM: Final = Script.load("claim")
 CREATE: Final = Script.load("create")

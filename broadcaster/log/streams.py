@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, log_errors
+from broadcaster.log.pipeline import LogPipeline
 from broadcaster.log.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
+_T = TypeVar("_T")
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
 OVER = frozenset({"finished", "failed", "aborted"})
@@ -47,7 +50,9 @@ class Meta:
     deleted_ms: int | None = None
     idempotency_key: str | None = None
     webhook: WebhookMeta | None = None
+    on_provider_loss: str = "fail"
     lease_ms: int | None = None  # of a feed that ends when no writer has been heard for so long
+    dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
     @property
     def is_deleted(self) -> bool:
@@ -83,6 +88,7 @@ class Meta:
             stop=text(b"stop") or None,
             on_worker_loss=text(b"on_worker_loss", "retry"),
             on_abandon=text(b"on_abandon", "continue"),
+            on_provider_loss=text(b"on_provider_loss", "fail"),
             retention_ms=number(b"retention_ms") or 0,
             created_ms=number(b"created_ms") or 0,
             started_ms=number(b"started_ms"),
@@ -94,6 +100,7 @@ class Meta:
             idempotency_key=text(b"idempotency_key") or None,
             webhook=WebhookMeta.from_hash(fields),
             lease_ms=number(b"lease_ms"),
+            dead=text(b"dead") or None,
         )
 
 
@@ -124,6 +131,7 @@ class Streams:
     """Reads of the ``{ID}`` side. Every method raises LogUnavailable while Redis cannot answer."""
 
     def __init__(self, connection: LogConnection) -> None:
+        self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
 
@@ -155,27 +163,20 @@ class Streams:
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         """Last id, status and whether the lease is held, for each stream, in one pipelined round trip."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
+        return _all(await self.each_tail(stream_ids))
+
+    async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
+        """As ``tails``; what the server of a stream does not tell now is that stream's own error."""
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
+            pipeline.clock(self._keys.log(stream_id))
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
             pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms")
             pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
-            (seconds, micros), *answers = await pipeline.execute()
-        now_ms = seconds * 1000 + micros // 1000
-        return [
-            Tail(
-                _entry(*rows[0]).cursor if rows else None,
-                status.decode() if status is not None else None,
-                left_ms != _NO_KEY,
-                now_ms,
-                kind == _FEED.encode(),
-                int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
-                max(0, left_ms),
-            )
-            for rows, (status, kind, lease_ms), left_ms in zip(answers[0::3], answers[1::3], answers[2::3], strict=True)
-        ]
+            answers = await pipeline.execute(raise_on_error=False)
+        each = zip(stream_ids, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return [_or_unread(partial(_tail, told, pipeline, self._keys.log(stream_id))) for stream_id, *told in each]
 
     async def first(self, stream_id: str) -> Cursor | None:
         """Id of the oldest entry that the log still holds."""
@@ -195,22 +196,27 @@ class Streams:
 
     async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
         """Meta of each, in one pipelined round trip."""
+        return _all(await self.each_meta(stream_ids))
+
+    async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
+        """As ``metas``; what the server of a stream does not tell now is that stream's own error."""
         if not stream_ids:
             return []
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.hgetall(self._keys.meta(stream_id))
         with log_errors():
-            rows = await pipeline.execute()
-        return [
-            Meta.from_hash(stream_id, fields) if fields else None
-            for stream_id, fields in zip(stream_ids, rows, strict=True)
-        ]
+            rows = await pipeline.execute(raise_on_error=False)
+        return [_or_unread(partial(_meta, stream_id, row)) for stream_id, row in zip(stream_ids, rows, strict=True)]
+
+    def server_of(self, stream_id: str) -> str:
+        """A name for the server of a stream: streams with one name share its fate. Nothing is asked."""
+        return self._connection.server_of(self._keys.meta(stream_id))
 
     async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
         """What a list must know of each before it is shown, in one pipelined round trip; a request may be large."""
         fields: list[Any] = ["tenant", "status", "created_ms", "deleted_ms"]
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.hmget(self._keys.meta(stream_id), fields)
         with log_errors():
@@ -237,14 +243,53 @@ class Streams:
 
     async def newest_worker_expiry_ms(self) -> tuple[int, int]:
         """When the last living worker's lease ends (0: no worker is known), and Redis's clock, both in milliseconds."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
+        pipeline = self._connection.pipeline()
+        pipeline.clock(self._keys.workers)
         pipeline.zrange(self._keys.workers, 0, 0, desc=True, withscores=True)
         with log_errors():
-            (seconds, micros), newest = await pipeline.execute()
-        return (int(newest[0][1]) if newest else 0), seconds * 1000 + micros // 1000
+            (newest,) = await pipeline.execute()
+            return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     epoch, _, seq = entry_id.partition(b"-")
     return Entry(int(epoch), int(seq), fields.get(b"e", b""))
+
+
+def _meta(stream_id: str, row: Mapping[bytes, bytes] | Exception) -> Meta | None:
+    if isinstance(row, Exception):
+        raise row
+    return Meta.from_hash(stream_id, row) if row else None
+
+
+def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
+    for answer in told:
+        if isinstance(answer, Exception):
+            raise answer
+    rows, (status, kind, lease_ms), left_ms = told
+    return Tail(
+        _entry(*rows[0]).cursor if rows else None,
+        status.decode() if status is not None else None,
+        left_ms != _NO_KEY,
+        pipeline.now_ms(key),
+        kind == _FEED.encode(),
+        int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
+        max(0, left_ms),
+    )
+
+
+def _or_unread(read: Callable[[], _T]) -> _T | LogUnavailable:
+    try:
+        with log_errors():
+            return read()
+    except LogUnavailable as error:
+        return error
+
+
+def _all(found: Sequence[_T | LogUnavailable]) -> list[_T]:
+    read: list[_T] = []
+    for each in found:
+        if isinstance(each, LogUnavailable):
+            raise each
+        read.append(each)
+    return read

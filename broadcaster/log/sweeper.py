@@ -3,28 +3,36 @@
 Workers and front-ends run the same sweep over the open index, page by page. Everything it does goes through scripts
 that decide for themselves, so any number of sweepers may do the same thing at once.
 
-| what it finds, without a live lease | what it does |
+| what it finds | what it does |
 |---|---|
-| over, or meta gone | takes it out of the open index |
+| over, or meta gone (not: about to be written) | takes it out of the open index |
+| over, with its attempts spent | makes it a dead letter: who ended it died before it could |
+| to be cancelled when nobody watches, and nobody has for the grace | asks for its stop, as anybody may |
+| without a live lease: | |
 | stop requested | ends it with ``abort`` |
 | never begun and older than the queue time-out | ends it with ``error queue_timeout`` |
 | no worker alive for the stall time-out | ends it with ``error worker_lost`` |
+| begun longer ago than a generation may take | ends it with ``error generation_timeout`` |
 | no job for two seconds | gives it one |
 
-The ends wait until this process has seen Redis answer for one lease (see steadiness.py).
+The ends wait until this process has seen Redis answer for one lease (see steadiness.py). On a cluster what one server
+does not tell keeps nothing from what the others hold: it is left as it is until the next round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
-from broadcaster.log.claims import Claims, Outcome
+from broadcaster.log.claims import Claims, Outcome, Why
+from broadcaster.log.connect import is_silence
+from broadcaster.log.endings import Endings
+from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams, Tail
@@ -37,21 +45,66 @@ JOBLESS_MS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class SweepTimes:
-    """Time-outs of the sweep, in milliseconds."""
+    """Time-outs of the sweep, in milliseconds; ``unwritten_ms``: the longest that a create may take to write the meta
+    of what it has announced (each of its calls waits for its turn, and then for its answer)."""
 
     queue_timeout_ms: int
     stall_timeout_ms: int
+    generation_timeout_ms: int
+    unwritten_ms: int = JOBLESS_MS
+
+    @classmethod
+    def of_seconds(
+        cls, *, queue_timeout_s: float, stall_timeout_s: float, generation_timeout_s: float, redis_timeout_s: float
+    ) -> SweepTimes:
+        """The same from durations in seconds, as settings have them."""
+        return cls(
+            int(queue_timeout_s * 1000),
+            int(stall_timeout_s * 1000),
+            int(generation_timeout_s * 1000),
+            JOBLESS_MS + int(2 * redis_timeout_s * 1000),
+        )
+
+
+class _Found(NamedTuple):
+    """One of the open index, as the log has it now."""
+
+    id: str
+    job_ms: int
+    meta: Meta | None
+    tail: Tail
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """One page under way. ``left``: how many could not be read or ended; ``silent``: servers that are asked no more."""
+
+    abandoned: Collection[str]
+    stalled: bool
+    left: int
+    ended: int = 0
+    jobless: list[Meta] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
 
 
 class Sweeper:
     """See the module's table."""
 
     def __init__(
-        self, times: SweepTimes, *, queue: Queue, claims: Claims, streams: Streams, steadiness: Steadiness
+        self,
+        times: SweepTimes,
+        *,
+        queue: Queue,
+        claims: Claims,
+        streams: Streams,
+        steadiness: Steadiness,
+        abandonment: Abandonment | None = None,
     ) -> None:
+        """Without ``abandonment`` nothing is ended for want of viewers."""
         self._times = times
         self._queue = queue
-        self._claims = claims
+        self._endings = Endings(claims, streams)
+        self._abandonment = abandonment
         self._streams = streams
         self._steadiness = steadiness
         self._no_worker_since_ms: int | None = None
@@ -61,55 +114,116 @@ class Sweeper:
         while True:
             await asyncio.sleep(every_s * random.uniform(0.5, 1.5))
             try:
-                await self.sweep()
+                await self.turn()
             except LogUnavailable:
                 _log.warning("sweep_later")
 
-    async def sweep(self) -> None:
-        """One page of the open index. Raises LogUnavailable."""
+    async def turn(self) -> None:
+        """Sweep a page, and the next one while some of it was ended: there may be many then. Raises LogUnavailable."""
+        ended = await self.sweep()
+        while ended:
+            ended = await self.sweep()
+
+    async def sweep(self) -> int:
+        """One page of the open index; how many of it were ended. Raises LogUnavailable when the queue does not answer.
+
+        What the server of a stream does not tell is left as it is, for the next round.
+        """
         await self._queue.promote()
         page = await self._queue.open_page()
         if not page:
-            return
-        ids = [generation_id for generation_id, _ in page]
-        metas = await self._streams.metas(ids)
-        tails = await self._streams.tails(ids)
-        over = [each for each, meta in zip(ids, metas, strict=True) if meta is None or meta.is_over]
-        await self._queue.close_open(over)
-        stalled = await self._is_stalled()
-        jobless: list[str] = []
-        for (generation_id, job_ms), meta, tail in zip(page, metas, tails, strict=True):
-            if meta is None or meta.is_over or tail.leased:
-                continue
-            if self._steadiness.is_steady and await self._end(meta, tail, stalled=stalled):
-                continue
-            if tail.now_ms - job_ms > JOBLESS_MS:
-                jobless.append(generation_id)
-        await self._give_jobs(jobless)
+            return 0
+        found = await self._look_at(page)
+        await self._close(found)
+        abandoned = await self._look_for_viewers([each.meta for each in found])
+        sweep = _Sweep(abandoned, stalled=await self._is_stalled(), left=len(page) - len(found))
+        for _, job_ms, meta, tail in found:
+            if meta is not None and not meta.is_over and not tail.leased:
+                await self._see_to(meta, tail, sweep, job_ms=job_ms)
+        await self._give_jobs(sweep.jobless)
+        if sweep.left:
+            _log.warning("sweep_partly", left=sweep.left)
+        return sweep.ended
 
-    async def _give_jobs(self, jobless: Sequence[str]) -> None:
+    async def _look_at(self, page: Sequence[tuple[str, int]]) -> list[_Found]:
+        """What can be read of a page."""
+        metas = await self._streams.each_meta([generation_id for generation_id, _ in page])
+        told = [(*each, meta) for each, meta in zip(page, metas, strict=True) if not isinstance(meta, LogUnavailable)]
+        tails = await self._streams.each_tail([generation_id for generation_id, _, _ in told])
+        return [
+            _Found(*each, tail) for each, tail in zip(told, tails, strict=True) if not isinstance(tail, LogUnavailable)
+        ]
+
+    async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_ms: int) -> None:
+        """End one that nobody runs, or note that it waits for a job."""
+        server = self._streams.server_of(meta.id)
+        if server in sweep.silent:
+            sweep.left += 1
+            return
+        outcome = None
+        if self._steadiness.is_steady:
+            is_to_stop = meta.stop is not None or meta.id in sweep.abandoned
+            try:
+                outcome = await self._end(meta, tail, is_to_stop=is_to_stop, stalled=sweep.stalled)
+            except LogUnavailable as error:
+                sweep.left += 1
+                if is_silence(error):
+                    sweep.silent.add(server)
+                return
+        if outcome is Outcome.ENDED:
+            sweep.ended += 1
+        elif outcome is not Outcome.OVER and tail.now_ms - job_ms > JOBLESS_MS:
+            sweep.jobless.append(meta)
+
+    async def _close(self, found: Sequence[_Found]) -> None:
+        over: list[str] = []
+        for generation_id, job_ms, meta, tail in found:
+            is_being_written = meta is None and tail.now_ms - job_ms <= self._times.unwritten_ms
+            if meta is not None and meta.is_over and meta.dead is not None:
+                await self._queue.bury(generation_id, reason=meta.dead)
+            elif not is_being_written and (meta is None or meta.is_over):
+                over.append(generation_id)
+        await self._queue.close_open(over)
+
+    async def _look_for_viewers(self, metas: Sequence[Meta | None]) -> Collection[str]:
+        """Those that are abandoned now; a running one's worker was told."""
+        if self._abandonment is None:
+            return ()
+        open_metas = [meta for meta in metas if meta is not None and not meta.is_over and meta.stop is None]
+        return await self._abandonment.look([meta.id for meta in open_metas if meta.on_abandon == "cancel"])
+
+    async def _give_jobs(self, jobless: Sequence[Meta]) -> None:
         if not jobless:
             return
-        answers = await self._queue.enqueue_all(jobless)
-        given = [each for each, answer in zip(jobless, answers, strict=True) if answer == 1]
+        # One whose creator died before it had promised the webhook: a promise twice made is harmless.
+        await self._queue.promise_webhooks([meta.id for meta in jobless if meta.webhook is not None])
+        ids = [meta.id for meta in jobless]
+        answers = await self._queue.enqueue_all(ids)
+        given = [each for each, answer in zip(ids, answers, strict=True) if answer == 1]
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])
 
-    async def _end(self, meta: Meta, tail: Tail, *, stalled: bool) -> bool:
-        """End it if its time has come; whether it is over now."""
+    async def _end(self, meta: Meta, tail: Tail, *, is_to_stop: bool, stalled: bool) -> Outcome | None:
+        """End it if its time has come (None: it has not). What turns out to be over leaves the open index."""
         too_old = tail.now_ms - meta.created_ms > self._times.queue_timeout_ms
-        if meta.stop is not None:
+        if is_to_stop:
             terminal = None
-        elif meta.status == "queued" and meta.attempts == 0 and too_old:
+        elif meta.status == "queued" and meta.started_ms is None and too_old:
             terminal = terminals.QUEUE_TIMEOUT
+        elif meta.started_ms is not None and tail.now_ms - meta.started_ms > self._times.generation_timeout_ms:
+            terminal = terminals.GENERATION_TIMEOUT
         elif stalled:
             terminal = terminals.NO_WORKER
         else:
-            return False
-        claim = await self._claims.end(meta.id, terminal, may_take_over=True)
+            return None
+        claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
-        return claim.outcome in (Outcome.ENDED, Outcome.OVER)
+        elif claim.outcome is Outcome.OVER and claim.why is Why.ATTEMPTS_SPENT:
+            await self._queue.bury(meta.id, reason=claim.why.name.lower())
+        elif claim.outcome is Outcome.OVER:
+            await self._queue.close_open([meta.id])
+        return claim.outcome
 
     async def _is_stalled(self) -> bool:
         """Whether no worker anywhere has lived for the stall time-out. A backlog is not a stall."""

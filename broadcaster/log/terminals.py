@@ -13,5 +13,8 @@ QUEUE_TIMEOUT: Final = encode_event(Error(error_text="no worker took it in time"
 STATE_LOST: Final = encode_event(Error(error_text="the request was lost with Redis's data", code="state_lost"))
 STREAM_FULL: Final = encode_event(Error(error_text="the answer is longer than a stream may be", code="stream_full"))
 LOG_LOST: Final = encode_event(Error(error_text="Redis lost the answer again and again", code="log_lost"))
+GENERATION_TIMEOUT: Final = encode_event(
+    Error(error_text="the answer took longer than it may", code="generation_timeout")
+)
 WRITER_LOST: Final = encode_event(Error(error_text="no writer was heard of any more", code="writer_lost"))
 NO_WORKER: Final = encode_event(Error(error_text="no worker is alive", code="worker_lost"))

@@ -6,7 +6,7 @@ Rules
    (bounded by its deadline).
 3. The writer is over, for good, when the log says so: ``over`` is set and ``end_reason`` names it. Then nothing more
    is written and the attempt must stop its provider.
-4. A stop request seen in any answer sets ``stop_requested``.
+4. A stop request seen in any answer sets ``stop_requested``; ``stop_reason`` is then the first wish's.
 5. What Redis lost is written again: missing meta is restored, a lost tail re-sent, a lost earlier attempt re-based
    under a newer epoch. All of it happens here, unseen by the attempt.
 """
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
-from broadcaster.core.batching import Answer, Batch, Batcher, Next
+from broadcaster.core.batching import Answer, Batch, Batcher, Next, StopWish
 from broadcaster.core.events import Event, encode_event
 from broadcaster.log import terminals
 from broadcaster.logs import get_logger
@@ -66,6 +66,8 @@ class StreamWriter:
         self.retention_ms = retention_ms
         self.meta = meta
         self.stop_requested = asyncio.Event()
+        self.stop_reason = StopWish.STOPPED.reason
+        self.stop_wish = StopWish.NONE
         self.over = asyncio.Event()
         self.end_reason: WriterEnd | None = None
         self._batcher = Batcher(epoch=epoch, base_seq=base_seq)
@@ -126,6 +128,12 @@ class StreamWriter:
             await self._settled.wait()
         return self.end_reason is None
 
+    def ask_stop(self, wish: StopWish) -> None:
+        """Somebody wants the end, or (NONE) nobody does."""
+        if wish and not self.stop_requested.is_set():
+            self.stop_reason, self.stop_wish = wish.reason, wish
+            self.stop_requested.set()
+
     def verify(self) -> None:
         """Ask whether the log still has our tail; what it lost is sent again."""
         self._verify = True
@@ -145,11 +153,14 @@ class StreamWriter:
         """The next batch to send; None while recovering or when nothing waits."""
         if self._recovering is not None or self.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED):
             return None
-        verify, self._verify = self._verify, False
-        return self._batcher.take(verify=verify)
+        batch = self._batcher.take(verify=self._verify)
+        if batch is not None:
+            self._verify = False
+        return batch
 
     def failed(self) -> None:
-        """Nothing is known about the batch in flight."""
+        """Nothing is known about the batch in flight: it is offered again, also one that only asked for our tail."""
+        self._verify = True
         self._batcher.failed()
 
     def crashed(self, error: BaseException) -> None:
@@ -160,8 +171,7 @@ class StreamWriter:
 
     def answered(self, answer: Answer) -> None:
         """The log's answer to the batch in flight."""
-        if answer.stop_requested:
-            self.stop_requested.set()
+        self.ask_stop(answer.stop_requested)
         step = self._batcher.answered(answer)
         if step is Next.GO_ON:
             if self.is_settled:
@@ -174,9 +184,7 @@ class StreamWriter:
             self._give_up()
         else:
             _log.warning("log_rewound", stream=self.stream_id, at=answer.last_seq, ours=self.last_seq, step=step.name)
-            self._recover(
-                self._restored(rebase=self._batcher.base_seq > 0) if step is Next.RESTORE else self._rebased()
-            )
+            self._recover(self._steps(step))
         self._attend(self)
 
     # -- inside
@@ -218,6 +226,11 @@ class StreamWriter:
         if error is not None:
             self.crashed(error)
         self._attend(self)
+
+    def _steps(self, step: Next) -> Coroutine[Any, Any, None]:
+        if step is Next.REBASE:
+            return self._rebased()
+        return self._restored(rebase=step is Next.RESTORE and self._batcher.base_seq > 0)
 
     async def _restored(self, *, rebase: bool) -> None:
         if not await self._recovery.restore(self):

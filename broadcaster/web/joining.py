@@ -1,7 +1,8 @@
 """How a viewer comes to its stream, whoever drives it: an SSE response, or a reader inside this process.
 
 Rules
-1. A stream is found by its meta, which tells whose it is; one that is not there yet may be waited for.
+1. A stream is found by its meta, which tells whose it is; one that is not there yet may be waited for, and a log that
+   cannot say whether it is there (away, or back a moment ago) is asked again until that time is over.
 2. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
 """
 
@@ -15,7 +16,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.dialects import NATIVE, Encoder
-from broadcaster.errors import Busy, UnknownStream
+from broadcaster.errors import Busy, LogUnavailable, UnknownStream
 from broadcaster.hub.hub import Refused
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.stop_reasons import StopReason
@@ -33,7 +34,7 @@ async def find_stream(services: Services, stream_id: str, *, tenant: str, wait_s
     while True:
         try:
             return await services.feeds.get(stream_id, tenant=tenant)
-        except UnknownStream:
+        except (UnknownStream, LogUnavailable):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise

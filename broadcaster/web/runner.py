@@ -6,6 +6,8 @@
 3. A response may abort its connection, and hears of its loss, through ``scope["extensions"]["broadcaster.transport"]``.
 4. A request's head has a bound, and what is no HTTP is answered with a problem; never into a response that has begun.
 5. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
+6. A request that is cancelled at the server's end gets no answer, its connection is torn: uvicorn's 500 would be the
+   end of an EventSource, which comes back to a connection that broke.
 """
 
 from __future__ import annotations
@@ -123,6 +125,24 @@ class FrontEndProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {TRANSPORT_EXTENSION: self.handle}  # type: ignore[dict-item]
 
 
+class _TearsWhatIsCancelled:
+    """An ASGI app without an answer to requests that the server cancels (rule 6)."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            handle: ConnectionHandle = scope["extensions"][TRANSPORT_EXTENSION]
+            handle.abort()
+            # Only a request whose connection is known to be lost is left without an answer.
+            await asyncio.shield(handle.lost)
+
+
 class FrontEndServer(uvicorn.Server):
     """Serves one app on one bound socket until a signal or ``request_stop``.
 
@@ -140,7 +160,7 @@ class FrontEndServer(uvicorn.Server):
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                _TearsWhatIsCancelled(app),
                 loop="uvloop",
                 http=FrontEndProtocol,
                 ws="none",

@@ -86,7 +86,12 @@ class GenerationBody(BaseModel):
     tools: list[dict[str, Any]] | None = Field(None, max_length=MAX_TOOLS, description="in the provider's shape")
     metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own; comes back untouched")
     on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
-    on_abandon: Literal["continue", "cancel"] = Field("continue", description="cancel: stop when nobody watches")
+    on_provider_loss: Literal["fail", "retry"] = Field(
+        "fail", description="retry: begin the answer again when the provider breaks it off"
+    )
+    on_abandon: Literal["continue", "cancel"] = Field(
+        "continue", description="cancel: stop when nobody watches any more"
+    )
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
     webhook: WebhookWish | None = Field(None, description="called once it is over, signed, until it is taken")
     stream: bool | None = Field(
@@ -117,6 +122,14 @@ class GenerationFault(BaseModel):
 
     code: str
     message: str
+
+
+class AnsweredBy(BaseModel):
+    """Who gave the answer, when it was not the first to be asked, at its first try."""
+
+    provider: str
+    model: str
+    tries: int = Field(description="requests to all providers together")
 
 
 class WebhookView(BaseModel):
@@ -155,6 +168,7 @@ class GenerationView(GenerationState):
 
     prompt: str = Field(description="the text of the last user message")
     usage: dict[str, Any] | None
+    answered_by: AnsweredBy | None = Field(description="null: the first provider of the route, at its first try")
     text: str
     reasoning: str
     parts: list[dict[str, Any]]

@@ -44,7 +44,7 @@ class GenerationDoor(Protocol):
     """Create, look up, list, stop, delete; see `broadcaster.log.generations.Generations`."""
 
     async def create(
-        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None
+        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
     ) -> Created: ...
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta: ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.events import Error, decode_event
+from broadcaster.core.events import ANSWERED_BY, Error, decode_event
 from broadcaster.core.fold import Fold, FoldState, Status
 from broadcaster.core.webhook_url import WebhookUrl
 from broadcaster.log.streams import OVER, Meta
@@ -58,6 +58,7 @@ def show_view(meta: Meta, reading: Reading, *, viewers: int, base: str = "") -> 
         **state,
         prompt=prompt_of(meta.request),
         usage=folded.usage,
+        answered_by=_answered_by(folded),
         text=folded.text,
         reasoning=folded.reasoning,
         parts=folded.parts,
@@ -84,6 +85,12 @@ def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[
         "webhook": None if meta.webhook is None else _webhook(meta.webhook),
         "metadata": meta.request.get("metadata") or {},
     }
+
+
+def _answered_by(folded: FoldState) -> schemas.AnsweredBy | None:
+    """What the worker wrote into the end of an answer that took more than one try."""
+    said = folded.provider_metadata.get(ANSWERED_BY)
+    return None if said is None else schemas.AnsweredBy.model_validate(said)
 
 
 def _webhook(webhook: WebhookMeta) -> dict[str, Any]:

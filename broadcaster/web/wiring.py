@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from broadcaster.core.routing import Routes
 from broadcaster.core.webhook_schedule import longest_s
 from broadcaster.core.webhook_url import WebhookHosts
-from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
-from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feeds import FeedBounds, Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
-from broadcaster.log.presence import Presence
+from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.topology import create_topology
 from broadcaster.log.webhooks import PendingWebhooks
-from broadcaster.logs import get_logger
 from broadcaster.settings import Settings
+from broadcaster.web.background import kept_running
 from broadcaster.web.services import Services
-
-_log = get_logger(__name__)
+from broadcaster.web.telling import tell_presence
 
 _SWEEPS_PER_STALL = 12
+_SWEEPS_PER_LEASE = 2
 
 
 def _ms(seconds: float) -> int:
@@ -82,31 +81,41 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
+        topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
-            Feed.open(
-                [NodeAddress.from_url(connection.url)],
-                streams,
-                keys=connection.keys,
-                publish_probe=connection.redis.spublish,
-                lapses=lapses,
-            )
+            Feed.open(topology, streams, keys=connection.keys, publish_probe=connection.redis.spublish, lapses=lapses)
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
         stack.push_async_callback(hub.aclose)
         generations = _generations(
-            settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
+            settings,
+            connection,
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            presence=presence,
         )
-        times = SweepTimes(_ms(settings.queue_timeout_s), _ms(settings.stall_timeout_s))
-        sweeper = Sweeper(times, queue=queue, claims=claims, streams=streams, steadiness=steadiness)
+        sweeper = Sweeper(
+            _sweep_times(settings),
+            queue=queue,
+            claims=claims,
+            streams=streams,
+            steadiness=steadiness,
+            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
+        )
         await stack.enter_async_context(
-            _running(
-                steadiness.run(),
-                sweeper.run(every_s=settings.stall_timeout_s / _SWEEPS_PER_STALL),
-                _follow_feed(feed, hub),
-                _tell_presence(hub, presence, every_s=settings.presence_ttl_s / 3),
+            kept_running(
+                {
+                    "topology": topology.run,
+                    "steadiness": steadiness.run,
+                    "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
+                    "feed": partial(_follow_feed, feed, hub),
+                    "presence": partial(tell_presence, hub, presence, every_s=settings.presence_ttl_s / 3),
+                }
             )
         )
-        feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses)
+        feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses, steadiness=steadiness)
         yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
 
 
@@ -140,6 +149,7 @@ def _generations(
     claims: Claims,
     streams: Streams,
     steadiness: Steadiness,
+    presence: Presence,
 ) -> Generations:
     return Generations(
         connection,
@@ -149,7 +159,21 @@ def _generations(
         streams=streams,
         steadiness=steadiness,
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        presence=presence,
     )
+
+
+def _sweep_times(settings: Settings) -> SweepTimes:
+    return SweepTimes.of_seconds(
+        queue_timeout_s=settings.queue_timeout_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        generation_timeout_s=settings.generation_timeout_s,
+        redis_timeout_s=settings.redis_timeout_s,
+    )
+
+
+def _sweep_every_s(settings: Settings) -> float:
+    return min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
 
 
 def _claim_policy(settings: Settings) -> ClaimPolicy:
@@ -181,36 +205,7 @@ def _hub_limits(settings: Settings) -> HubLimits:
     )
 
 
-@asynccontextmanager
-async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these beside the front-end, and cancel them at its end; one that fails by a defect is logged at once."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    for task in tasks:
-        task.add_done_callback(_log_failure)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("front_end_task_failed", exc_info=error)
-
-
 async def _follow_feed(feed: Feed, hub: Hub) -> None:
     """A feed that ended delivers nothing any more: viewers are sent away, resumably, and no new room opens."""
     await feed.until_ended()
     hub.feed_lost()
-
-
-async def _tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None:
-    """Say how many viewers each stream has here, until cancelled."""
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            await presence.tell(hub.viewers())
-        except LogUnavailable:
-            _log.warning("presence_later")

@@ -30,6 +30,7 @@ def wish_of(body: GenerationBody, services: Services) -> GenerationRequest:
         request={name: value for name, value in wish.items() if value is not None},
         on_worker_loss=body.on_worker_loss,
         on_abandon=body.on_abandon,
+        on_provider_loss=body.on_provider_loss,
         retention_s=body.retention_s,
         webhook=None if body.webhook is None else body.webhook.model_dump(mode="json", exclude_none=True),
     )

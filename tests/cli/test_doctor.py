@@ -240,6 +240,22 @@ def test_a_key_goes_to_its_own_server_alone() -> None:
     }
 
 
+def test_each_of_several_keys_is_told_by_its_variable_and_whether_it_is_set() -> None:
+    spec = {**own("openai", "http://h/v1"), "api_key_envs": ["M_1", "M_2"]}
+    found = targets(
+        providers={"mine": spec},
+        api_key_envs={"anthropic": ("A_1", "A_2")},
+        environment={"A_1": "a1", "M_2": "m2", "ANTHROPIC_AUTH_TOKEN": "t", "ANTHROPIC_API_KEY": "a"},
+    )
+    assert {name: (each.key_variable, each.headers, each.is_needed) for name, each in found.items()} == {
+        "anthropic A_1": ("A_1", {"x-api-key": "a1"}, True),
+        "anthropic A_2": ("A_2", {}, True),
+        "openai": ("OPENAI_API_KEY", {}, False),
+        "mine M_1": ("M_1", {}, True),
+        "mine M_2": ("M_2", {"authorization": "Bearer m2"}, True),
+    }
+
+
 @pytest.mark.parametrize(
     ("wire", "base_url", "url"),
     [

@@ -12,7 +12,9 @@ from broadcaster.cli import doctor_machine as machine
 from broadcaster.cli import doctor_network as network
 from broadcaster.cli import doctor_redis as redis
 from broadcaster.cli.doctor_table import Check, Rule, Verdict, judge_all
-from broadcaster.log.inspection import BufferLimit, RedisFacts
+from broadcaster.log.inspection import RedisFacts
+from broadcaster.log.inspection_worst import BufferLimit
+from broadcaster.log.redis_url import Kind
 
 OK, WARN, FAIL, SKIP = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.SKIP
 MIB = 2**20
@@ -93,6 +95,7 @@ REDIS_ROWS: list[Row] = [
     ("version", {"engine": "redis", "version": (6, 2, 14)}, FAIL, "update"),
     ("version", {"engine": "valkey", "version": (7, 2, 5)}, FAIL, "update"),
     ("version", {"engine": "dragonfly", "version": (1, 2, 3)}, WARN, "tested"),
+    ("topology", {"kind": Kind.CLUSTER, "primaries": ("a:1", "b:1"), "replicas": 0}, WARN, "replica"),
     ("role", {"role": "slave"}, FAIL, "primary"),
     ("scripts", {"script_fault": "unknown command"}, FAIL, "EVALSHA"),
     ("sharded pub/sub", {"push_fault": "nothing came"}, FAIL, "SSUBSCRIBE"),

@@ -26,6 +26,10 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a log that expires before its end": (
         {"LIVE_TTL_S": "30", "STALL_TIMEOUT_S": "60"}, ["LIVE_TTL_S", "STALL_TIMEOUT_S", "LEASE_TTL_S"],
     ),
+    "a back-off longer than a generation": (
+        {"ATTEMPT_BACKOFF_S": "30", "GENERATION_TIMEOUT_S": "30"},
+        ["ATTEMPT_BACKOFF_S", "GENERATION_TIMEOUT_S"],
+    ),
     "a queue longer than memory": ({"QUEUE_TIMEOUT_S": "9000", "LIVE_TTL_S": "100"}, ["QUEUE_TIMEOUT_S", "LIVE_TTL_S"]),
     "a buffer that outlives a tombstone": ({"RESEND_KEEP_S": "3600"}, ["RESEND_KEEP_S"]),
     "a heartbeat slower than clients' patience": ({"HEARTBEAT_S": "45"}, ["HEARTBEAT_S"]),
@@ -63,6 +67,8 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a Redis without a host": ({"REDIS_URL": f"redis://:{SECRET}@:6379"}, ["REDIS_URL"]),
     "a Redis of no port": ({"REDIS_URL": f"redis://:{SECRET}@localhost:soon"}, ["REDIS_URL"]),
     "a socket without a path": ({"REDIS_URL": "unix://"}, ["REDIS_URL"]),
+    "Sentinels without a primary": ({"REDIS_URL": f"redis+sentinel://:{SECRET}@h1,h2"}, ["REDIS_URL"]),
+    "a cluster with a database": ({"REDIS_URL": f"redis+cluster://:{SECRET}@h1,h2/1"}, ["REDIS_URL"]),
     "keys of odd letters": ({"KEY_PREFIX": "{bc}"}, ["KEY_PREFIX"]),
     "a lease shorter than a pause": ({"LEASE_TTL_S": "0.1"}, ["LEASE_TTL_S"]),
     "an endless lease": ({"LEASE_TTL_S": "inf"}, ["LEASE_TTL_S"]),
@@ -87,6 +93,8 @@ FINE: dict[str, dict[str, str]] = {
     "a hosted Redis": {"REDIS_URL": "rediss://user:pw@redis.example:6380/0?ssl_cert_reqs=none"},
     "a Redis at an IPv6 address": {"REDIS_URL": "redis://[::1]:6379"},
     "a socket": {"REDIS_URL": "unix:///run/redis/redis.sock?db=0"},
+    "Sentinels": {"REDIS_URL": "redis+sentinel://user:pw@h1,h2:26380/mymaster/0?sentinel_password=pw"},
+    "a cluster": {"REDIS_URL": "rediss+cluster://user:pw@h1:6379,h2"},
     "an empty Redis is none": {"REDIS_URL": ""},
     "own routes with their default": {"ROUTES": '{"re:o\\\\d.*": "openai"}', "DEFAULT_MODEL": "o3"},
     "IPv6": {"HOST": "::1"},

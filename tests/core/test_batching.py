@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.core.batching import MAX_RESENDS, Answer, Batch, Batcher, Code, Next
+from broadcaster.core.batching import MAX_RESENDS, Answer, Batch, Batcher, Code, Next, StopWish
 
 
 class ModelLog:
@@ -18,13 +18,13 @@ class ModelLog:
     def append(self, epoch: int, batch: Batch) -> Answer:
         last_epoch, last_seq = (self.entries[-1][0] if self.entries else 0), len(self.entries)
         if epoch < max(self.granted, last_epoch):
-            return Answer(Code.FENCED, last_epoch, last_seq, False)
+            return Answer(Code.FENCED, last_epoch, last_seq, StopWish.NONE)
         if epoch == last_epoch and batch.last_seq <= last_seq:
-            return Answer(Code.DUPLICATE, last_epoch, last_seq, False)
+            return Answer(Code.DUPLICATE, last_epoch, last_seq, StopWish.NONE)
         if batch.first_seq > last_seq + 1 or (epoch != last_epoch and batch.first_seq <= last_seq):
-            return Answer(Code.REWOUND, last_epoch, last_seq, False)
+            return Answer(Code.REWOUND, last_epoch, last_seq, StopWish.NONE)
         self.entries += [(epoch, event) for event in batch.events[last_seq - batch.first_seq + 1 :]]
-        return Answer(Code.APPENDED, epoch, len(self.entries), False)
+        return Answer(Code.APPENDED, epoch, len(self.entries), StopWish.NONE)
 
 
 def recover(batcher: Batcher, log: ModelLog, step: Next) -> None:
@@ -81,7 +81,7 @@ def test_while_an_append_is_in_flight_events_join_the_next() -> None:
     batcher.push([b"b"])
     batcher.push([b"c"])
     assert batcher.take() is None
-    assert batcher.answered(Answer(Code.APPENDED, 1, 1, False)) is Next.GO_ON
+    assert batcher.answered(Answer(Code.APPENDED, 1, 1, StopWish.NONE)) is Next.GO_ON
     assert batcher.take() == (2, [b"b", b"c"])
 
 
@@ -94,18 +94,26 @@ def test_a_failed_append_is_offered_again_unchanged() -> None:
     assert batcher.take() == (1, [b"a", b"b"])
 
 
+def test_a_forgotten_grant_is_restored_and_the_same_batch_offered_again() -> None:
+    batcher = Batcher(epoch=1, base_seq=3)
+    batcher.push([b"a"])
+    for _ in range(2 * MAX_RESENDS):  # it costs no re-send
+        assert batcher.take() == (4, [b"a"])
+        assert batcher.answered(Answer(Code.FORGOTTEN, 1, 3, StopWish.NONE)) is Next.REMIND
+
+
 def test_a_log_that_loses_the_same_tail_again_and_again_is_given_up() -> None:
     batcher = Batcher(epoch=1, base_seq=0)
     batcher.push([b"a", b"b"])
     batcher.take()
-    batcher.answered(Answer(Code.APPENDED, 1, 2, False))
+    batcher.answered(Answer(Code.APPENDED, 1, 2, StopWish.NONE))
     steps = []
     for _ in range(MAX_RESENDS + 1):
         batcher.take(verify=True)
-        steps.append(batcher.answered(Answer(Code.REWOUND, 1, 1, False)))
+        steps.append(batcher.answered(Answer(Code.REWOUND, 1, 1, StopWish.NONE)))
         if steps[-1] is Next.GO_ON:
             batcher.take()
-            batcher.answered(Answer(Code.APPENDED, 1, 2, False))
+            batcher.answered(Answer(Code.APPENDED, 1, 2, StopWish.NONE))
     assert steps == [Next.GO_ON] * MAX_RESENDS + [Next.GIVE_UP]
 
 
@@ -114,18 +122,18 @@ def test_progress_beyond_the_lost_tail_forgives_earlier_losses() -> None:
     for seq in range(1, 3 * MAX_RESENDS):
         batcher.push([b"x"])
         batcher.take()
-        assert batcher.answered(Answer(Code.APPENDED, 1, seq, False)) is Next.GO_ON
+        assert batcher.answered(Answer(Code.APPENDED, 1, seq, StopWish.NONE)) is Next.GO_ON
         batcher.take(verify=True)
-        assert batcher.answered(Answer(Code.REWOUND, 1, seq - 1, False)) in (Next.GO_ON, Next.RESTORE)
+        assert batcher.answered(Answer(Code.REWOUND, 1, seq - 1, StopWish.NONE)) in (Next.GO_ON, Next.RESTORE)
         batcher.take()
-        batcher.answered(Answer(Code.APPENDED, 1, seq, False))
+        batcher.answered(Answer(Code.APPENDED, 1, seq, StopWish.NONE))
 
 
 def test_a_full_stream_drops_what_was_refused_and_numbers_the_error_behind_the_last_entry() -> None:
     batcher = Batcher(epoch=1, base_seq=5)
     batcher.push([b"a", b"b"])
     batcher.take()
-    assert batcher.answered(Answer(Code.FULL, 1, 5, False)) is Next.FULL
+    assert batcher.answered(Answer(Code.FULL, 1, 5, StopWish.NONE)) is Next.FULL
     batcher.push([b"error"])
     assert batcher.take() == (6, [b"error"])
 
@@ -135,4 +143,4 @@ def test_what_is_fenced_or_closed_is_lost() -> None:
         batcher = Batcher(epoch=1, base_seq=0)
         batcher.push([b"a"])
         batcher.take()
-        assert batcher.answered(Answer(code, 2, 1, False)) is Next.LOST
+        assert batcher.answered(Answer(code, 2, 1, StopWish.NONE)) is Next.LOST

@@ -28,7 +28,7 @@ from tests.deploy.files import (
     variables,
 )
 from worker.main import _GOODBYE_S
-from worker.runner import _HAND_BACK_S
+from worker.runner import HAND_BACK_S
 
 # The interpreter with the SDKs and nothing to do takes about 120 MiB.
 PROGRAM_BYTES = 192 * 2**20
@@ -189,7 +189,7 @@ def test_every_worker_may_take_its_drain_before_it_is_killed(
     }
     for where in WORKERS:
         drain_s = settings_of(monkeypatch, environments[where]).drain_s
-        assert graces[where] >= drain_s + _HAND_BACK_S + _GOODBYE_S + TO_SPARE_S, where
+        assert graces[where] >= drain_s + HAND_BACK_S + _GOODBYE_S + TO_SPARE_S, where
 
 
 def test_every_process_has_the_memory_that_its_settings_allow_it_to_take(

@@ -97,8 +97,8 @@ async def test_a_worker_paused_across_the_deletion_brings_nothing_back(
     stack: Stack, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:
     conversation = scripted.conversation(MODEL)
-    zombie = await stack.worker(lease_ttl_s=1)
-    front_end = await stack.front_end(lease_ttl_s=1)
+    zombie = await stack.worker(lease_ttl_s=2)
+    front_end = await stack.front_end(lease_ttl_s=2)
     tombstone = set()
     async with AsyncClient(front_end.url) as client:
         generation = await client.start(SECRET)

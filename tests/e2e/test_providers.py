@@ -125,7 +125,7 @@ async def test_a_failing_openai_ends_the_generation_with_its_reason(
     openai_stack: Stack, scripted: ScriptedProvider
 ) -> None:
     url = await started(openai_stack)
-    scripted.script(MODEL, Script(Answer(429, headers={"retry-after": "2"})))
+    scripted.script(MODEL, Script(Answer(429, headers={"retry-after": "60"})))
     async with AsyncClient(url) as client:
         final = await client.get((await client.start("hi", model=MODEL)).id, wait_s=10)
     assert final.error is not None

@@ -119,7 +119,8 @@ async def test_a_rolling_upgrade_loses_nothing_of_an_answer_that_runs_through_it
     first_front_end = await stack.of(before).front_end(drain_window_s=0)
     async with AsyncClient(first_front_end.url) as client:
         generation = await client.start("hi")
-    viewer = asyncio.create_task(watch(first_front_end.url, generation.id))
+        # It watches while processes start: on a busy machine each takes seconds.
+        viewer = asyncio.create_task(watch(first_front_end.url, generation.id, timeout_s=90))
     await torn.send_text("torn ")
     await _until_in_log(connection, generation.id, "torn ")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broadcaster.core.batching import Code
+from broadcaster.core.batching import Code, StopWish
 from broadcaster.core.events import Abort, Error, Finish, encode_event
 from broadcaster.log.connect import LogConnection
 from tests.support.log_world import World, delta
@@ -20,7 +20,7 @@ def world(connection: LogConnection) -> World:
 async def test_entries_get_the_epoch_and_dense_seqs_as_their_ids(world: World) -> None:
     stream_id, claim = await world.granted()
     answer = await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b")])
-    assert answer == (Code.APPENDED, claim.epoch, 2, False)
+    assert answer == (Code.APPENDED, claim.epoch, 2, StopWish.NONE)
     entries = await world.streams.read(stream_id)
     assert [(each.epoch, each.seq, each.event) for each in entries] == [
         (claim.epoch, 1, delta("a")),
@@ -58,15 +58,31 @@ async def test_the_missing_rest_of_a_batch_partly_present_is_appended(world: Wor
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a")])
     answer = await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b"), delta("c")])
-    assert answer == (Code.APPENDED, claim.epoch, 3, False)
+    assert answer == (Code.APPENDED, claim.epoch, 3, StopWish.NONE)
     assert await world.texts(stream_id) == [delta("a"), delta("b"), delta("c")]
 
 
 async def test_a_duplicate_is_never_found_across_epochs(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b")])
+    await world.redis.hset(world.keys.meta(stream_id), "epoch", claim.epoch + 5)
     answer = await world.append(stream_id, claim.epoch + 5, 1, [delta("other")])
-    assert answer == (Code.REWOUND, claim.epoch, 2, False)
+    assert answer == (Code.REWOUND, claim.epoch, 2, StopWish.NONE)
+
+
+@pytest.mark.parametrize("lost", ["gone", "from before the grant"])
+async def test_an_append_whose_grant_redis_has_lost_writes_nothing_until_it_is_restored(
+    world: World, lost: str
+) -> None:
+    """A terminal written beside such a meta would leave a generation that is over and belongs to nobody."""
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [delta("a")])
+    if lost == "gone":
+        await world.redis.delete(world.keys.meta(stream_id))
+    else:
+        await world.redis.hset(world.keys.meta(stream_id), "epoch", claim.epoch - 1)
+    assert await world.append(stream_id, claim.epoch, 2, [FINISH]) == (Code.FORGOTTEN, claim.epoch, 1, StopWish.NONE)
+    assert await world.seqs(stream_id) == [1]
 
 
 async def test_nothing_follows_a_terminal_event(world: World) -> None:
@@ -80,7 +96,7 @@ async def test_nothing_follows_a_terminal_event(world: World) -> None:
 async def test_a_batch_beyond_the_logs_tail_says_rewound_and_where_the_log_ends(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a")])
-    assert await world.append(stream_id, claim.epoch, 3, [delta("c")]) == (Code.REWOUND, claim.epoch, 1, False)
+    assert await world.append(stream_id, claim.epoch, 3, [delta("c")]) == (Code.REWOUND, claim.epoch, 1, StopWish.NONE)
     assert await world.seqs(stream_id) == [1]
 
 
@@ -100,7 +116,7 @@ async def test_a_batch_over_the_bound_is_refused_whole_and_the_terminal_event_is
         stream_id, claim = await world.granted()
         await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b")])
         answer = await world.append(stream_id, claim.epoch, 3, [delta("c"), delta("d")])
-        assert answer == (Code.FULL, claim.epoch, 2, False)
+        assert answer == (Code.FULL, claim.epoch, 2, StopWish.NONE)
         assert await world.seqs(stream_id) == [1, 2]
         assert (await world.append(stream_id, claim.epoch, 3, [FINISH])).code is Code.APPENDED
 
@@ -122,10 +138,11 @@ async def test_an_open_log_has_a_ttl_from_its_first_entry(world: World) -> None:
     assert await world.redis.pttl(world.keys.log(stream_id)) > 0
 
 
-async def test_a_stop_request_is_told_in_the_answer_and_does_not_close_the_log(world: World) -> None:
+@pytest.mark.parametrize("wish", [StopWish.STOPPED, StopWish.ABANDONED], ids=lambda wish: wish.reason)
+async def test_a_stop_request_is_told_in_the_answer_and_does_not_close_the_log(world: World, wish: StopWish) -> None:
     stream_id, claim = await world.granted()
-    await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
-    assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (Code.APPENDED, claim.epoch, 1, True)
+    await world.redis.hset(world.keys.meta(stream_id), "stop", wish.reason)
+    assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (Code.APPENDED, claim.epoch, 1, wish)
 
 
 async def test_a_batch_is_pushed_in_the_same_step_and_a_large_one_as_a_poke(world: World) -> None:

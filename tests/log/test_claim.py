@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from broadcaster.core.events import Attempt, Finish, decode_event, encode_event
+from broadcaster.core.events import Attempt, Finish, Usage, decode_event, encode_event
 from broadcaster.log import terminals
 from broadcaster.log.claims import Outcome, Why
 from broadcaster.log.connect import LogConnection
@@ -74,6 +74,31 @@ async def test_policy_fail_ends_the_stream_instead_of_a_second_attempt(world: Wo
     assert (await world.claim(stream_id)).outcome is Outcome.OVER
 
 
+async def test_what_was_written_is_not_ended_before_its_usage_is_known(connection: LogConnection) -> None:
+    world = World(connection, max_attempts=1)
+    stream_id, first = await world.granted()
+    await world.append(stream_id, first.epoch, 1, [delta("half")])
+    await lapse(world, stream_id)
+    asked = await world.claims.claim(stream_id, may_take_over=True, usage=None)
+    assert asked.outcome is Outcome.ENDING
+    meta = await world.streams.meta(stream_id)
+    assert meta is not None
+    assert (meta.status, meta.dead) == ("running", None)
+    usage = encode_event(Usage(output_tokens=1, estimated=True))
+    ended = await world.claims.claim(stream_id, may_take_over=True, usage=usage)
+    assert (ended.outcome, ended.why) == (Outcome.ENDED, Why.ATTEMPTS_SPENT)
+    assert (await world.texts(stream_id))[1:] == [usage, terminals.ATTEMPTS_SPENT]
+
+
+async def test_what_was_never_written_is_ended_without_a_usage(world: World) -> None:
+    stream_id = await world.create(on_worker_loss="fail")
+    await world.claim(stream_id)
+    await lapse(world, stream_id)
+    claim = await world.claims.claim(stream_id, may_take_over=True, usage=None)
+    assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.WORKER_LOST)
+    assert await world.texts(stream_id) == [terminals.WORKER_LOST]
+
+
 async def test_attempts_are_bounded(connection: LogConnection) -> None:
     world = World(connection, max_attempts=2)
     stream_id = await world.create()
@@ -88,8 +113,8 @@ async def test_a_running_generation_is_not_taken_over_before_redis_was_seen_stea
     stream_id, _ = await world.granted()
     await lapse(world, stream_id)
     other = World(world.connection, worker="w2")
-    assert (await other.claim(stream_id, may_take_over=False)).outcome is Outcome.LEASED
-    assert (await other.claims.end(stream_id, terminals.NO_WORKER, may_take_over=False)).outcome is Outcome.LEASED
+    assert (await other.claim(stream_id, may_take_over=False)).outcome is Outcome.LAPSED
+    assert (await other.claims.end(stream_id, terminals.NO_WORKER, may_take_over=False)).outcome is Outcome.LAPSED
     assert (await other.claim(stream_id, may_take_over=True)).outcome is Outcome.GRANTED
 
 
@@ -154,3 +179,16 @@ async def test_a_released_generation_may_be_claimed_at_once_and_an_empty_attempt
     meta = await world.streams.meta(stream_id)
     assert meta is not None
     assert meta.status == "running"
+
+
+async def test_a_waiting_generation_from_before_a_break_is_left_alone_for_one_lease(world: World) -> None:
+    """An old snapshot says that it waits; its worker may be about to say that it runs."""
+    stream_id = await world.create()
+    await asyncio.sleep(0.02)
+    held_off = await world.claims.claim(stream_id, may_take_over=False, answered_s=0.001)
+    assert held_off.outcome is Outcome.LAPSED
+    assert (await world.claims.end(stream_id, b"", may_take_over=False, answered_s=0)).outcome is Outcome.LAPSED
+    younger = await world.claims.claim(await world.create(), may_take_over=False, answered_s=60)
+    assert younger.outcome is Outcome.GRANTED
+    steady = await world.claims.claim(stream_id, may_take_over=True, answered_s=0.001)
+    assert (steady.outcome, steady.attempt) == (Outcome.GRANTED, 1)

@@ -7,9 +7,12 @@ import asyncio
 import pytest
 
 from broadcaster.errors import IdempotencyMismatch, QueueFull, UnknownStream
+from broadcaster.log.claims import Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.dead_letters import PAGE, DeadLetters
 from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.queue import Job, Settled
+from broadcaster.log.sweeper import Sweeper, SweepTimes
 from tests.support.log_world import TENANT, World
 
 
@@ -77,6 +80,21 @@ async def test_a_repeated_requeue_starts_nothing_more(world: World, letters: Dea
     assert first.id == second.id
 
 
+async def test_a_requeued_letter_does_not_come_back_when_its_client_repeats_the_create(
+    world: World, letters: DeadLetters
+) -> None:
+    request = GenerationRequest(model="m", request={"messages": []})
+    dead = (await world.generations.create(request, tenant=TENANT, idempotency_key="k")).id
+    await world.spend(dead)
+    (letter,) = await letters.newest(10)
+    requeued = await letters.requeue(letter)
+    repeat = await world.generations.create(request, tenant=TENANT, idempotency_key="k")
+    assert (repeat.id, repeat.created) == (dead, False)
+    await sweeper(world).sweep()
+    assert await letters.newest(10) == []
+    assert await world.queue.newest_open(10) == [requeued.id]
+
+
 async def test_racing_requeues_start_one_generation(world: World) -> None:
     await world.die()
     racers = [letters_of(world) for _ in range(20)]
@@ -87,12 +105,82 @@ async def test_racing_requeues_start_one_generation(world: World) -> None:
     assert await world.redis.xlen(world.keys.ready) == 1
 
 
-async def test_a_letter_written_twice_is_one_letter_and_goes_as_one(world: World, letters: DeadLetters) -> None:
-    dead = await world.die(times_settled=2)
+async def test_what_is_settled_twice_is_one_letter(world: World) -> None:
+    await world.die(times_settled=2)
+    assert await world.redis.xlen(world.keys.dead) == 1
+
+
+async def test_a_letter_written_twice_by_an_earlier_version_is_one_letter_and_goes_as_one(
+    world: World, letters: DeadLetters
+) -> None:
+    dead = await world.die()
+    await world.redis.xadd(world.keys.dead, {"id": dead, "reason": "attempts_spent"})
     (letter,) = await letters.newest(10)
     assert letter.generation_id == dead
     await letters.requeue(letter)
     assert await world.redis.xlen(world.keys.dead) == 0
+
+
+async def test_a_worker_that_dies_between_the_end_and_its_settling_leaves_a_letter_by_the_next_delivery(
+    world: World, letters: DeadLetters
+) -> None:
+    stream_id, job = await dies_unsettled(world)
+    assert await letters.newest(10) == []
+    claim = await World(world.connection, worker="w2").claim(stream_id)
+    assert (claim.outcome, claim.why) == (Outcome.OVER, Why.ATTEMPTS_SPENT)
+    await world.queue.settle(job, Settled.DEAD, reason=claim.why.name.lower())
+    assert [letter.generation_id for letter in await letters.newest(10)] == [stream_id]
+
+
+async def test_or_by_the_sweep_and_by_both_it_is_one_letter_also_when_it_was_requeued_between(
+    world: World, letters: DeadLetters
+) -> None:
+    stream_id, job = await dies_unsettled(world)
+    for _ in range(2):
+        await sweeper(world).sweep()
+    (letter,) = await letters.newest(10)
+    assert (letter.generation_id, letter.reason) == (stream_id, "attempts_spent")
+    assert await world.queue.newest_open(10) == []
+    new = await letters.requeue(letter)
+    await world.queue.settle(job, Settled.DEAD, reason="attempts_spent")
+    assert await letters.newest(10) == []
+    assert await world.queue.newest_open(10) == [new.id]
+
+
+async def test_a_sweep_that_looked_before_the_end_and_gives_a_job_after_it_makes_no_second_letter(
+    world: World, letters: DeadLetters
+) -> None:
+    stream_id = await world.die()
+    await world.queue.enqueue(stream_id)
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await reader.aclose()
+    assert (await world.claim(stream_id)).why is Why.ATTEMPTS_SPENT
+    await world.queue.settle(job, Settled.DEAD, reason="attempts_spent")
+    assert await world.redis.xlen(world.keys.dead) == 1
+    assert await world.queue.newest_open(10) == []
+
+
+async def dies_unsettled(world: World) -> tuple[str, Job]:
+    """A generation whose attempts are spent and whose job the worker that found it so could not settle any more."""
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await reader.aclose()
+    await world.claim(stream_id)
+    await world.lapse(stream_id)
+    assert (await world.claim(stream_id)).why is Why.ATTEMPTS_SPENT
+    return stream_id, job
+
+
+def sweeper(world: World) -> Sweeper:
+    return Sweeper(
+        SweepTimes(60_000, 60_000, 60_000),
+        queue=world.queue,
+        claims=world.claims,
+        streams=world.streams,
+        steadiness=world.steadiness,
+    )
 
 
 async def test_without_its_request_a_letter_is_told_and_stays(world: World, letters: DeadLetters) -> None:

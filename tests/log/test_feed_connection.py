@@ -24,7 +24,8 @@ from broadcaster.log.feed import Feed
 from broadcaster.log.feed_address import NodeAddress
 from broadcaster.log.feed_options import FeedTimes
 from broadcaster.log.streams import Streams, Tail
-from tests.support.feed_log import DEADLINE_S, NEVER_S, PUSHES_ONLY, Room, Writer, open_feed, until
+from tests.support.feed_log import DEADLINE_S, NEVER_S, PUSHES_ONLY, Room, Writer, open_feed, single, until
+from tests.support.given_topology import GivenTopology
 from tests.support.relay import open_relay
 from tests.support.valkey import start_valkey
 
@@ -216,11 +217,13 @@ async def test_each_node_has_its_connection_and_its_streams(redis_url: str) -> N
             connections = [first, second]
             times = FeedTimes(probe_every_s=0.02, probe_s=0.5)
             async with Feed.open(
-                [NodeAddress.from_url(redis_url), NodeAddress.from_url(other.url)],
+                GivenTopology(
+                    {"0": NodeAddress.from_url(redis_url), "1": NodeAddress.from_url(other.url)},
+                    lambda channel: str(_node_of(channel)),
+                ),
                 TwoLogs([Streams(first), Streams(second)]),
                 keys=first.keys,
                 publish_probe=lambda channel, word: connections[_node_of(channel)].redis.spublish(channel, word),
-                node_of=_node_of,
                 times=times,
             ) as feed:
                 rooms = {name: Room() for name in ("n1", "n2", "n3", "n4")}
@@ -240,21 +243,20 @@ async def test_each_probe_belongs_to_the_node_of_its_connection(redis_url: str) 
     async def publish(channel: str, word: bytes) -> None:
         heard.add(channel)
 
-    def node_of(channel: str) -> int:
-        return sum(channel.encode()) % 16
+    def node_of(channel: str) -> str:
+        return str(sum(channel.encode()) % 16)
 
     async with LogConnection.open(redis_url) as connection:
         async with Feed.open(
-            [NodeAddress.from_url(redis_url)] * 16,
+            GivenTopology({str(number): NodeAddress.from_url(redis_url) for number in range(16)}, node_of),
             Streams(connection),
             keys=connection.keys,
             publish_probe=publish,
-            node_of=node_of,
             times=replace(PUSHES_ONLY, probe_every_s=0.01),
         ):
             await until(lambda: len(heard) == 16)
 
-    assert {node_of(channel) for channel in heard} == set(range(16))
+    assert {node_of(channel) for channel in heard} == {str(number) for number in range(16)}
 
 
 # ----------------------------------------------------------------------------------------------- the feed's own failure
@@ -278,7 +280,7 @@ async def test_a_feed_that_fails_tells_its_rooms_and_whoever_opened_it(redis_url
         async with LogConnection.open(redis_url) as connection:
             await connection.redis.flushall()
             async with Feed.open(
-                [NodeAddress.from_url(redis_url)],
+                single(redis_url),
                 Streams(connection),
                 keys=connection.keys,
                 publish_probe=connection.redis.spublish,
@@ -327,7 +329,7 @@ async def test_a_client_that_swallows_a_cancellation_does_not_keep_the_feed_from
     times = replace(PUSHES_ONLY, probe_every_s=0.01, probe_s=NEVER_S)
     async with LogConnection.open(redis_url) as connection, asyncio.timeout(DEADLINE_S):
         async with Feed.open(
-            [NodeAddress.from_url(redis_url)],
+            single(redis_url),
             Streams(connection),
             keys=connection.keys,
             publish_probe=swallow_once,

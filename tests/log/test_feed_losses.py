@@ -238,20 +238,21 @@ async def test_an_answer_that_is_no_push_ends_the_connection_and_the_next_loses_
         await until(lambda: world.feed.stats.reconnects == 1)
 
 
-async def test_a_channel_that_the_server_takes_away_ends_the_connection(redis_url: str) -> None:
+async def test_a_channel_that_the_server_takes_away_is_asked_for_again_and_the_others_stay(redis_url: str) -> None:
     """In a cluster a slot that moves takes its channels along, unasked."""
     async with (
         open_relay(redis_url) as relay,
         open_feed(redis_url, via=relay.url) as world,
     ):
         room, _ = await world.watch_live("s")
+        other, _ = await world.watch_live("t")
         channel = world.connection.keys.live("s").encode()
         written = await world.writer.append("s", push="none")
 
         relay.say(b"*3\r\n$12\r\nsunsubscribe\r\n$%d\r\n%s\r\n:0\r\n" % (len(channel), channel))
 
         await room.holds(written)
-        await until(lambda: world.feed.stats.reconnects == 1)
+        assert (room.lives, other.lives, world.feed.stats.reconnects) == (2, 1, 0)
 
 
 async def test_the_subscriptions_of_one_turn_leave_in_one_write(redis_url: str) -> None:

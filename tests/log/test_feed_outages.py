@@ -190,6 +190,16 @@ async def test_a_stream_that_vanished_altogether_is_told_as_stalled(checked: Fee
     await room.until(lambda: room.stall is StallReason.WORKER_LOST)
 
 
+async def test_a_waiting_stream_that_vanished_is_told_as_stalled(checked: FeedWorld) -> None:
+    room, _ = await checked.watch_live("s")
+    await checked.writer.set_worker("s", status="queued", leased=False)
+    await until(lambda: checked.feed._watches["s"]._was_known)
+
+    await checked.connection.redis.flushall()
+
+    await room.until(lambda: room.stall is StallReason.WORKER_LOST)
+
+
 async def test_a_worker_is_told_lost_by_a_second_look_soon_after_the_first(redis_url: str) -> None:
     times = replace(TAILS, tail_check_min_s=0.05, tail_check_max_s=NEVER_S)
     async with open_feed(redis_url, times=times, rng=OnceSoon()) as world:

@@ -10,7 +10,8 @@ import pytest
 
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.inspection import BufferLimit, RedisFacts, _engine, inspect
+from broadcaster.log.inspection import RedisFacts, _engine, inspect
+from broadcaster.log.inspection_worst import BufferLimit
 from tests.support.log_world import World
 from tests.support.valkey import start_valkey
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from broadcaster.errors import IdempotencyMismatch, QueueFull, StopNotDurable, UnknownStream
-from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.idempotency import REFUSED_KEY_MS
-from broadcaster.log.queue import GROUP, Settled
+from broadcaster.log.presence import Presence
+from broadcaster.log.queue import GROUP, SWEPT_AT_ONCE, Settled
 from broadcaster.log.scripts import CREATE, FORGET
-from broadcaster.log.sweeper import JOBLESS_MS, Sweeper, SweepTimes
-from tests.support.log_world import TENANT, World, until
+from tests.support.log_world import TENANT, World
 
 REQUEST = GenerationRequest(model="m", request={"messages": [{"role": "user", "content": "hi"}]})
 
@@ -24,29 +24,6 @@ async def world(connection: LogConnection) -> World:
     world = World(connection)
     await world.queue.create_group()
     return world
-
-
-def sweeper(world: World, *, queue_timeout_ms: int = 60_000, stall_timeout_ms: int = 60_000) -> Sweeper:
-    return Sweeper(
-        SweepTimes(queue_timeout_ms, stall_timeout_ms),
-        queue=world.queue,
-        claims=world.claims,
-        streams=world.streams,
-        steadiness=world.steadiness,
-    )
-
-
-async def steady(world: World) -> asyncio.Task[None]:
-    task = asyncio.create_task(world.steadiness.run())
-    await until(lambda: world.steadiness.is_steady)
-    return task
-
-
-async def age_job(world: World, stream_id: str) -> None:
-    """Take the generation's job away and date it beyond the sweep's patience."""
-    await world.redis.xtrim(world.keys.ready, maxlen=0)
-    seconds, _ = await world.redis.time()
-    await world.redis.zadd(world.keys.open, {stream_id: seconds * 1000 - JOBLESS_MS - 1000})
 
 
 async def test_create_writes_meta_open_index_and_one_job(world: World) -> None:
@@ -80,9 +57,21 @@ async def test_a_full_queue_refuses_and_leaves_only_the_key_for_seconds(
     assert await world.redis.pttl(key) <= REFUSED_KEY_MS
 
 
+async def test_a_refused_create_that_was_watched_leaves_no_viewers_behind(connection: LogConnection) -> None:
+    presence = Presence(connection, front_end="f1", ttl_s=10)
+    world = World(connection, max_queue=1, presence=presence)
+    await world.create()
+    before = await world.redis.keys("*")
+    request = replace(REQUEST, on_abandon="cancel")
+    with pytest.raises(QueueFull):
+        await world.generations.create(request, tenant=TENANT, is_watched=True)
+    assert set(await world.redis.keys("*")) == set(before)
+
+
 async def test_undoing_a_create_leaves_a_generation_alone_that_somebody_has_begun(world: World) -> None:
     stream_id, _ = await world.granted()
-    assert await FORGET.run(world.redis, [world.keys.meta(stream_id)]) == 0
+    keys = [world.keys.meta(stream_id), world.keys.viewers(stream_id)]
+    assert await FORGET.run(world.redis, keys) == 0
     assert await world.streams.meta(stream_id) is not None
 
 
@@ -174,6 +163,41 @@ async def test_a_silent_workers_jobs_are_taken_and_kept_ones_are_not(world: Worl
     await reader.aclose()
 
 
+async def test_a_job_that_was_taken_before_its_lease_was_over_is_looked_at_again_at_the_next_turn(world: World) -> None:
+    await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    other = World(world.connection, worker="w2")
+    await world.redis.xclaim(job.source, GROUP, "w1", 0, [job.entry_id], idle=90_000, justid=True)
+    assert await other.queue.take_silent(silent_ms=60_000, count=1) == [job]
+    assert await other.queue.take_silent(silent_ms=60_000, count=1) == []
+    await other.queue.look_again(job, silent_ms=60_000)
+    assert await other.queue.take_silent(silent_ms=60_000, count=1) == [job]
+    await reader.aclose()
+
+
+async def test_all_own_jobs_are_found_however_many(connection: LogConnection) -> None:
+    world = World(connection, max_queue=3 * SWEPT_AT_ONCE)
+    await world.queue.create_group()
+    ids = [await world.create() for _ in range(2 * SWEPT_AT_ONCE + 1)]
+    reader = world.reader()
+    assert len(await reader.take(len(ids))) == len(ids)
+    assert [job.generation_id for job in await reader.take_own()] == ids
+    await reader.aclose()
+
+
+async def test_what_is_handed_back_goes_before_what_nobody_has_begun(world: World) -> None:
+    reader = world.reader()
+    handed_back = await world.create()
+    (job,) = await reader.take(1)
+    for _ in range(3):
+        await world.create()
+    await world.queue.settle(job, Settled.AGAIN)
+    assert (await reader.take(1))[0].generation_id == handed_back
+    assert await world.queue.enqueue(handed_back) == 0
+    await reader.aclose()
+
+
 async def test_the_sweep_of_silent_jobs_goes_on_where_it_stopped(world: World) -> None:
     """XAUTOCLAIM looks at ten times COUNT entries a call: live jobs at the front must not hide dead ones behind."""
     for _ in range(30):
@@ -215,6 +239,20 @@ async def test_a_job_settled_with_a_delay_comes_back_when_it_is_due(world: World
     await reader.aclose()
 
 
+async def test_what_has_waited_out_its_back_off_goes_before_what_nobody_has_begun(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.AGAIN, delay_ms=60_000)
+    for _ in range(3):
+        await world.create()
+    await world.redis.zadd(world.keys.delayed, {stream_id: 1})
+    assert await world.queue.promote() == 1
+    assert (await reader.take(1))[0].generation_id == stream_id
+    assert await world.queue.enqueue(stream_id) == 0  # its job is found there
+    await reader.aclose()
+
+
 async def test_dead_letters_are_kept(world: World) -> None:
     stream_id = await world.create()
     reader = world.reader()
@@ -245,82 +283,9 @@ async def test_consumers_of_dead_workers_without_jobs_are_removed(world: World) 
 
 async def until_idle(world: World) -> None:
     async with asyncio.timeout(5):
-        while (await world.redis.xinfo_consumers(world.keys.ready, GROUP))[0]["idle"] <= 1:
-            await asyncio.sleep(0.005)
-
-
-async def test_what_waits_without_a_job_is_given_one(world: World) -> None:
-    stream_id = await world.create()
-    await age_job(world, stream_id)
-    await sweeper(world).sweep()
-    assert await world.redis.xlen(world.keys.ready) == 1
-
-
-async def test_a_backlog_is_left_alone(world: World) -> None:
-    stream_id = await world.create()
-    entry = (await world.redis.xrange(world.keys.ready))[0][0].decode()
-    assert int(entry.split("-")[0]) == await world.redis.zscore(world.keys.open, stream_id)
-    task = await steady(world)
-    await sweeper(world).sweep()
-    assert await world.redis.xlen(world.keys.ready) == 1
-    assert await world.seqs(stream_id) == []
-    task.cancel()
-
-
-async def test_what_is_over_leaves_the_open_index(world: World) -> None:
-    stream_id = await world.create()
-    await world.generations.stop(stream_id, tenant=TENANT)
-    await world.redis.zadd(world.keys.open, {"gen_forgotten": 1})
-    await sweeper(world).sweep()
-    assert await world.queue.newest_open(10) == []
-
-
-async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_in_the_log(world: World) -> None:
-    stream_id, _ = await world.granted()
-    await world.redis.delete(world.keys.lease(stream_id))
-    sweep = sweeper(world, stall_timeout_ms=100)
-    await sweep.sweep()
-    assert await world.seqs(stream_id) == []  # not before Redis was seen steady for a lease
-    task = await steady(world)
-    async with asyncio.timeout(5):
-        while not await world.seqs(stream_id):
-            await sweep.sweep()
-    assert await world.texts(stream_id) == [terminals.NO_WORKER]
-    task.cancel()
-
-
-async def test_a_living_worker_anywhere_means_a_backlog_and_not_a_stall(world: World) -> None:
-    stream_id = await world.create()
-    task = await steady(world)
-    seconds, _ = await world.redis.time()
-    await world.redis.zadd(world.keys.workers, {"elsewhere": seconds * 1000 + 60_000})
-    sweep = sweeper(world, stall_timeout_ms=0)
-    await sweep.sweep()
-    await sweep.sweep()
-    assert await world.seqs(stream_id) == []
-    task.cancel()
-
-
-async def test_a_stop_nobody_could_carry_out_is_carried_out_by_the_sweep(world: World) -> None:
-    stream_id, _ = await world.granted()
-    await world.generations.stop(stream_id, tenant=TENANT)
-    assert await world.seqs(stream_id) == []  # its worker has it still
-    await world.redis.delete(world.keys.lease(stream_id))
-    await sweeper(world).sweep()
-    assert await world.seqs(stream_id) == []  # its worker may live: Redis was not seen steady for a lease
-    task = await steady(world)
-    await sweeper(world).sweep()
-    assert await world.texts(stream_id) == [terminals.STOPPED]
-    task.cancel()
-
-
-async def test_a_generation_never_begun_ends_with_queue_timeout(world: World) -> None:
-    stream_id = await world.create()
-    await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
-    task = await steady(world)
-    await sweeper(world).sweep()
-    assert await world.texts(stream_id) == [terminals.QUEUE_TIMEOUT]
-    task.cancel()
+        for source in (world.keys.ready, world.keys.ready_hi):
+            while (await world.redis.xinfo_consumers(source, GROUP))[0]["idle"] <= 1:
+                await asyncio.sleep(0.005)
 
 
 async def test_every_key_has_a_ttl_or_a_bound(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer
 from broadcaster.log.steadiness import Steadiness
 from tests.conftest import server_binary
+from tests.support.cutting_relay import open_cutting_relay
 from tests.support.log_world import until
 
 LEASE_S = 0.5
@@ -82,6 +84,7 @@ async def test_our_own_stand_still_is_a_break(steadiness: Steadiness) -> None:
     pause = asyncio.get_running_loop().time() + LEASE_S
     while asyncio.get_running_loop().time() < pause:  # the event loop is blocked: that is the fault
         pass
+    assert not steadiness.is_steady  # whoever is on in the same turn, before any probe
     await until(lambda: steadiness.breaks == 1)
 
 
@@ -102,3 +105,77 @@ async def test_a_silence_that_is_no_break_counts_against_leases_that_it_may_have
     assert steadiness.has_answered_for(0.6)
     await until(lambda: steadiness.has_answered_for(0.2))
     assert steadiness.breaks == 0
+
+
+async def test_a_redis_that_takes_no_writes_is_a_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
+    """Reads are answered all the while, but no lease can be renewed."""
+    await until(lambda: steadiness.is_steady)
+    async with LogConnection.open(server.url) as other:
+        await other.redis.execute_command("CLIENT", "PAUSE", 400, "WRITE")
+    await until(lambda: not steadiness.is_steady)
+    assert steadiness.breaks == 1
+
+
+async def test_a_full_redis_is_no_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
+    async with LogConnection.open(server.url) as other:
+        await other.redis.config_set("maxmemory", 1)
+        await until(lambda: steadiness.is_steady)
+    assert steadiness.breaks == 0
+
+
+@pytest.mark.parametrize("is_back", [True, False], ids=["and it is back", "and it is away still"])
+async def test_a_break_of_the_last_moment_is_seen_by_who_asks(server: EmbeddedServer, *, is_back: bool) -> None:
+    """Between two probes Redis may have been replaced: whoever claims looks first."""
+    async with LogConnection.open(server.url) as connection:
+        steadiness = Steadiness(connection, lease_ttl_s=60)  # which probes every half a second
+        task = asyncio.create_task(steadiness.run())
+        await until(steadiness.answering.is_set)
+        await steadiness.confirm()
+        assert (steadiness.breaks, steadiness.answered_s) == (0, math.inf)
+        await server.stop()
+        if is_back:
+            await server.start()
+        await steadiness.confirm()
+        assert (steadiness.breaks, steadiness.answered_s) == (1, 0)
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def probes(server: EmbeddedServer) -> int:
+    async with LogConnection.open(server.url) as other:
+        found: dict[str, dict[str, int]] = await other.redis.info("commandstats")
+    return found["cmdstat_client|id"]["calls"] if "cmdstat_client|id" in found else 0
+
+
+async def test_however_many_ask_for_what_is_not_there_they_share_a_probe_and_break_nothing(
+    server: EmbeddedServer,
+) -> None:
+    async with LogConnection.open(server.url) as connection:
+        steadiness = Steadiness(connection, lease_ttl_s=60)  # which probes every half a second
+        task = asyncio.create_task(steadiness.run())
+        await until(steadiness.answering.is_set)
+        before = await probes(server)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(steadiness.check_unknown() for _ in range(1000)))
+        assert await probes(server) - before < 20
+        assert steadiness.breaks == 0
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_who_asks_during_a_probe_is_answered_by_one_that_begins_after(server: EmbeddedServer) -> None:
+    async with open_cutting_relay(server.url) as relay, LogConnection.open(relay.url) as connection:
+        steadiness = Steadiness(connection, lease_ttl_s=60)
+        relay.hold_at(b"CLIENT")
+        task = asyncio.create_task(steadiness.run())
+        async with asyncio.timeout(5):
+            await relay.held.wait()
+        others = [asyncio.create_task(steadiness.confirm()) for _ in range(10)]
+        await asyncio.sleep(0)
+        others[0].cancel()  # one who goes away takes nobody's probe along
+        relay.go_on()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*others[1:])
+        assert await probes(server) in (2, 3)  # the loop's own next one may have come
+        task.cancel()
+        await asyncio.wait({task})

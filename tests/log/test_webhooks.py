@@ -97,7 +97,7 @@ async def test_a_generation_that_goes_on_has_its_webhook_promised_still(world: W
 
 def sweeper(world: World, *, queue_timeout_ms: int = 60_000, stall_timeout_ms: int = 60_000) -> Sweeper:
     return Sweeper(
-        SweepTimes(queue_timeout_ms, stall_timeout_ms),
+        SweepTimes(queue_timeout_ms, stall_timeout_ms, 60_000),
         queue=world.queue,
         claims=world.claims,
         streams=world.streams,

@@ -15,11 +15,13 @@ from broadcaster.core.events import Finish, TextDelta, encode_event
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
-from broadcaster.log.feed_address import Dialer, NodeAddress
+from broadcaster.log.feed_address import Dialer
 from broadcaster.log.feed_options import FeedLimits, FeedTimes
 from broadcaster.log.feed_ports import FeedLog, LapsedEnder
 from broadcaster.log.feed_watch import StreamWatch
+from broadcaster.log.redis_url import RedisUrl
 from broadcaster.log.streams import Streams
+from broadcaster.log.topology import SingleTopology, Topology, create_topology
 
 Push: TypeAlias = Literal["events", "each", "poke", "none"]
 
@@ -231,7 +233,7 @@ async def open_feed(
     async with LogConnection.open(url, timeout_s=timeout_s) as connection:
         await connection.redis.flushall()
         async with Feed.open(
-            [dialer or NodeAddress.from_url(via or url)],
+            single(via or url) if dialer is None else SingleTopology(dialer, name="dialled"),
             wrap_log(Streams(connection)),
             keys=connection.keys,
             publish_probe=connection.redis.spublish,
@@ -241,6 +243,11 @@ async def open_feed(
             lapses=lapses,
         ) as feed:
             yield FeedWorld(connection, Writer(connection), feed)
+
+
+def single(url: str) -> Topology:
+    """The topology of one server."""
+    return create_topology(RedisUrl.parse(url))
 
 
 async def until(condition: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:

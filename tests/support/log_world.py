@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broadcaster.core.batching import Answer, Code
+from broadcaster.core.batching import Answer, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
 from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
+from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations, create_generation_id
 from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
@@ -44,15 +45,21 @@ class World:
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
+    attempt_backoff_ms: int = 0
+    presence: Presence | None = None
+    lease_ms: int = LEASE_MS
+    create_id: Callable[[], str] = create_generation_id
 
     def __post_init__(self) -> None:
         self.keys = self.connection.keys
         self.redis: Any = self.connection.redis
         self.streams = Streams(self.connection)
-        self.policy = ClaimPolicy(LEASE_MS, 60_000, self.queue_timeout_ms, self.max_attempts)
+        self.policy = ClaimPolicy(
+            self.lease_ms, 60_000, self.queue_timeout_ms, self.max_attempts, self.attempt_backoff_ms
+        )
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
         self.queue = Queue(self.connection, consumer=self.worker, max_queue=self.max_queue)
-        self.steadiness = Steadiness(self.connection, lease_ttl_s=LEASE_MS / 1000)
+        self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
         self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
         lives = GenerationLives(
             live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS
@@ -65,6 +72,8 @@ class World:
             streams=self.streams,
             steadiness=self.steadiness,
             webhooks=self.webhooks,
+            presence=self.presence,
+            create_id=self.create_id,
         )
 
     def reader(self) -> JobReader:
@@ -100,6 +109,10 @@ class World:
         for _ in range(times_settled):
             await self.queue.settle(job, Settled.DEAD, reason=claim.why.name.lower())
 
+    async def lapse(self, stream_id: str) -> None:
+        """The worker was not heard of for one lease."""
+        await self.redis.delete(self.keys.lease(stream_id))
+
     async def claim(self, stream_id: str, *, may_take_over: bool = True) -> Claim:
         """Claim as this worker."""
         return await self.claims.claim(stream_id, may_take_over=may_take_over)
@@ -123,7 +136,7 @@ class World:
             _STATUS.get(kind, ""),
             *events,
         )
-        return Answer(Code(code), last_epoch, last_seq, bool(stop))
+        return Answer(Code(code), last_epoch, last_seq, StopWish(stop))
 
     async def seqs(self, stream_id: str) -> list[int]:
         """Seqs in the log."""
@@ -150,7 +163,7 @@ class World:
         return LeaseKeeper(
             self.connection,
             worker_id=self.worker,
-            lease_ttl_s=LEASE_MS / 1000,
+            lease_ttl_s=self.lease_ms / 1000,
             claims=self.claims,
             queue=self.queue,
             appender=appender,

@@ -173,7 +173,9 @@ class MemoryWorld:
 
     # -- GenerationDoor
 
-    async def create(self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None) -> Created:
+    async def create(
+        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
+    ) -> Created:
         self._answer()
         if self.refusal is not None:
             raise self.refusal

@@ -1,9 +1,10 @@
-"""Real processes for end-to-end tests: workers and front-ends, started as a user starts them, ended by pid."""
+"""Real processes for end-to-end tests: workers and front-ends, started from nothing or forked, ended by pid."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -11,16 +12,32 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
+
+from tests.support.prepared import fork, is_prepared
 
 START_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 10.0
+
+
+class Process(Protocol):
+    """What tests use of a process."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 @dataclass
 class Running:
     """One process of ours; its output goes to ``log``."""
 
-    process: asyncio.subprocess.Process
+    process: Process
     log: Path
     url: str = ""
 
@@ -69,29 +86,36 @@ class Stack:
     environment: Mapping[str, str]
     started: list[Running] = field(default_factory=list)
     code: Path | None = None
+    numbers: itertools.count[int] = field(default_factory=itertools.count)  # of logs: several may be starting at once
 
     def of(self, code: Path | None) -> Stack:
         """The same stack, starting processes of another version's code; whoever ends one ends both."""
         return replace(self, code=code)
 
     async def start(self, *command: str, environment: Mapping[str, str] | None = None) -> Running:
-        """Start ``python -m …``."""
-        log = self.folder / f"{len(self.started)}-{command[0]}.log"
+        """Start ``python -m …``; workers and front-ends of this checkout's code are forked (prepared.py)."""
+        log = self.folder / f"{next(self.numbers)}-{command[0]}.log"
+        whole = {**os.environ, **self.environment, **self._code_path(), **(environment or {})}
+        process = await self._start(command, whole, log)
+        running = Running(process, log)
+        self.started.append(running)
+        return running
+
+    async def _start(self, command: tuple[str, ...], environment: Mapping[str, str], log: Path) -> Process:
+        if self.code is None and is_prepared(command):
+            return await fork(command, environment=environment, output=log)
         with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 *command,
-                env={**os.environ, **self.environment, **self._code_path(), **(environment or {})},
+                env=environment,
                 # `python -m` looks here first.
                 cwd=self.code,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
-        running = Running(process, log)
-        self.started.append(running)
-        return running
 
     def _code_path(self) -> dict[str, str]:
         return {} if self.code is None else {"PYTHONPATH": str(self.code)}

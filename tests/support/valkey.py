@@ -24,16 +24,26 @@ class ValkeyServer:
     """One server process over one folder. ``port`` None: a unix socket; 0: a free port of the loopback; else that port.
 
     ``binary`` comes from the environment variable ``REDIS_BIN`` when that is set, so that one suite serves all servers.
+    ``config`` is a file that the server reads first, and rewrites when told to.
     """
 
     def __init__(
-        self, folder: Path, *, port: int | None = None, appendonly: bool = False, options: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        appendonly: bool = False,
+        options: Sequence[str] = (),
+        binary: Path | None = None,
+        config: Path | None = None,
     ) -> None:
         self._folder = folder
         self._port = _free_port() if port == 0 else port
         self._socket = folder / "s"
         self._appendonly = appendonly
         self._options = tuple(options)
+        self._binary = binary
+        self._config = () if config is None else (str(config),)
         self._process: subprocess.Popen[bytes] | None = None
         if self._port is None and len(bytes(self._socket)) >= MAX_SOCKET_PATH_BYTES:
             raise ValueError(f"the folder's path is too long for a socket: {folder}")
@@ -60,7 +70,8 @@ class ValkeyServer:
         )
         self._process = subprocess.Popen(
             [
-                os.environ.get("REDIS_BIN") or str(find_server()),
+                str(self._binary or server_binary()),
+                *self._config,
                 *where,
                 *("--dir", str(self._folder), "--save", "", "--daemonize", "no"),
                 *("--appendonly", "yes" if self._appendonly else "no", "--appendfsync", "always"),
@@ -133,6 +144,11 @@ def start_valkey(
         yield server
     finally:
         server.stop()
+
+
+def server_binary() -> Path:
+    """The engine of this run."""
+    return Path(os.environ.get("REDIS_BIN") or find_server())
 
 
 def _free_port() -> int:

@@ -115,4 +115,4 @@ async def running(courier: WebhookCourier, *, grace_s: float = 5) -> AsyncIterat
     finally:
         task.cancel()
         await asyncio.wait({task})
-        await courier.drain(grace_s=grace_s)
+        await courier.drain(grace_s=grace_s, hurried=asyncio.Event())

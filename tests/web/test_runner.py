@@ -193,7 +193,8 @@ async def test_idle_connections_are_kept_for_longer_than_proxies_keep_theirs_and
         writer.close()
 
 
-async def test_a_request_that_never_ends_is_cancelled_at_last():
+async def test_a_request_that_never_ends_is_cancelled_at_last_and_torn_without_an_answer(caplog):
+    """Any answer but 200, uvicorn's 500 too, would be the end of an EventSource."""
     begun, was_cancelled = asyncio.Event(), asyncio.Event()
 
     async def endless(_request: Request) -> Response:
@@ -207,10 +208,14 @@ async def test_a_request_that_never_ends_is_cancelled_at_last():
 
     async with asyncio.timeout(DEADLINE_S):
         async with on_our_runner(app_of(Route("/", endless)), on_drain=no_drain) as port:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             await begun.wait()
         await was_cancelled.wait()
+        with pytest.raises(asyncio.IncompleteReadError) as torn:
+            await reader.readexactly(1)
+    assert torn.value.partial == b""
+    assert "Exception in ASGI application" not in caplog.text
     writer.close()
 
 

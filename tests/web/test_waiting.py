@@ -8,10 +8,12 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish, Start, TextDelta
+from broadcaster.errors import LogUnavailable
 from broadcaster.hub.limits import HubLimits
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
-from broadcaster.web.services import Services
+from broadcaster.web.joining import find_stream
+from broadcaster.web.services import LOCAL_TENANT, Services
 from broadcaster.web.waiting import preferred_wait_s
 from tests.support.front_end import DEADLINE_S, in_process, served
 from tests.support.memory_world import MemoryWorld, memory_services
@@ -219,3 +221,26 @@ async def test_a_log_that_is_lost_while_it_is_waited_for_is_told_as_such(
 )  # fmt: skip
 def test_a_preference_to_wait_is_read_and_others_are_ignored(prefer: str, seconds: float | None) -> None:
     assert preferred_wait_s(prefer) == seconds
+
+
+# ------------------------------------------------------------------------------------------- before it is there to find
+
+
+async def test_who_waits_for_a_stream_is_held_while_the_log_cannot_say_whether_it_is_there(
+    world: MemoryWorld, services: Services
+) -> None:
+    world.away = True
+    looking = asyncio.create_task(find_stream(services, "gen_a", tenant=LOCAL_TENANT, wait_s=DEADLINE_S))
+    await asyncio.sleep(0)
+    world.add("gen_a")
+    world.away = False
+    assert (await looking).id == "gen_a"
+
+
+@pytest.mark.parametrize("wait_s", [0, 0.01])
+async def test_a_log_that_cannot_say_it_in_time_is_told_in_the_end(
+    world: MemoryWorld, services: Services, wait_s: float
+) -> None:
+    world.away = True
+    with pytest.raises(LogUnavailable):
+        await find_stream(services, "gen_a", tenant=LOCAL_TENANT, wait_s=wait_s)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,9 +28,14 @@ class HandProvider:
     def __init__(self) -> None:
         self.given: asyncio.Queue[list[Event] | Exception | None] = asyncio.Queue()
         self.closed = asyncio.Event()
+        self.asked = 0
+        self.refusal: ProviderFailed | None = None
 
     @asynccontextmanager
     async def stream(self, request: ProviderRequest) -> AsyncIterator[ProviderStream]:
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
         try:
             yield self
         finally:
@@ -58,8 +65,9 @@ def provider() -> HandProvider:
 class Running:
     """One attempt under way."""
 
-    def __init__(self, world: World, attempt: Attempt) -> None:
-        self.world, self.attempt, self.task = world, attempt, asyncio.create_task(attempt.run())
+    def __init__(self, world: World, attempt: Attempt, providers: Providers) -> None:
+        self.world, self.attempt, self.providers = world, attempt, providers
+        self.task = asyncio.create_task(attempt.run())
 
     async def events(self) -> list[Event]:
         return [decode_event(raw) for raw in await self.world.texts(self.attempt.writer.stream_id)]
@@ -73,16 +81,24 @@ async def running(connection: LogConnection, provider: HandProvider) -> AsyncIte
 
 @asynccontextmanager
 async def _running(
-    connection: LogConnection, provider: HandProvider, *, model: str, timeout_s: float
+    connection: LogConnection,
+    provider: HandProvider,
+    *,
+    model: str,
+    timeout_s: float,
+    begun_s: float = 0,
+    **policy: Any,
 ) -> AsyncIterator[Running]:
+    """``begun_s`` is how long ago the generation was first started."""
     world = World(connection)
     async with world.appender() as appender:
         stream_id, claim = await world.granted()
         writer: StreamWriter = await world.writer(stream_id, claim, appender, world.keeper(appender))
-        meta = await world.generations.get(stream_id, tenant="local")
+        meta = replace(await world.generations.get(stream_id, tenant="local"), **policy)
+        meta = replace(meta, started_ms=claim.epoch - int(begun_s * 1000))
         providers = Providers(Routes({model: "hand"}), {"hand": lambda: provider})
         times = AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=5)
-        yield Running(world, Attempt(meta, writer, providers=providers, times=times))
+        yield Running(world, Attempt(meta, writer, providers=providers, times=times), providers)
 
 
 HALF: list[Event] = [TextDelta(id="0", delta="half")]
@@ -163,6 +179,126 @@ async def test_the_deadline_ends_a_silent_provider(connection: LogConnection, pr
         assert isinstance(last, Error)
         assert last.code == "generation_timeout"
         assert provider.closed.is_set()
+
+
+async def test_the_deadline_is_for_all_attempts_together(connection: LogConnection, provider: HandProvider) -> None:
+    async with _running(connection, provider, model="m", timeout_s=60, begun_s=59.9) as running:
+        async with asyncio.timeout(5):
+            await running.task
+        last = (await running.events())[-1]
+        assert isinstance(last, Error)
+        assert last.code == "generation_timeout"
+        assert provider.asked == 1
+
+
+async def test_a_generation_taken_over_after_its_deadline_asks_no_provider_any_more(
+    connection: LogConnection, provider: HandProvider
+) -> None:
+    async with _running(connection, provider, model="m", timeout_s=60, begun_s=61) as running:
+        assert await running.task is AttemptEnd.OVER
+        (last,) = await running.events()
+        assert isinstance(last, Error)
+        assert last.code == "generation_timeout"
+        assert provider.asked == 0
+
+
+PAUSED = ProviderFailed("no", reason="provider_rate_limited", retryable=True, retry_after_s=15)
+
+
+async def in_pause(running: Running, provider: HandProvider) -> None:
+    """Until the attempt waits for its next try."""
+    await until(lambda: provider.asked == 1)
+    assert not running.task.done()
+
+
+async def test_a_stop_ends_a_pause_at_once(running: Running, provider: HandProvider) -> None:
+    provider.refusal = PAUSED
+    await in_pause(running, provider)
+    running.attempt.writer.stop_requested.set()
+    async with asyncio.timeout(5):
+        assert await running.task is AttemptEnd.OVER
+    assert await running.events() == [Abort(reason="stopped")]
+
+
+async def test_a_drain_ends_a_pause_and_gives_back_what_nobody_has_seen(
+    running: Running, provider: HandProvider
+) -> None:
+    provider.refusal = PAUSED
+    await in_pause(running, provider)
+    running.attempt.hand_back()
+    async with asyncio.timeout(5):
+        assert await running.task is AttemptEnd.HANDED_BACK
+    assert await running.events() == []
+
+
+async def test_a_fence_ends_a_pause(running: Running, provider: HandProvider) -> None:
+    provider.refusal = PAUSED
+    await in_pause(running, provider)
+    running.attempt.writer.lose()
+    async with asyncio.timeout(5):
+        assert await running.task is AttemptEnd.LOST
+    assert (provider.asked, await running.events()) == (1, [])
+
+
+async def test_the_deadline_ends_a_pause(connection: LogConnection, provider: HandProvider) -> None:
+    provider.refusal = ProviderFailed("no", reason="provider_overloaded", retryable=True)
+    async with _running(connection, provider, model="m", timeout_s=60, begun_s=59.9) as running:
+        async with asyncio.timeout(5):
+            await running.task
+        last = (await running.events())[-1]
+        assert isinstance(last, Error)
+        assert last.code in ("generation_timeout", "provider_overloaded")  # its tries may be over sooner
+
+
+# Over at once: it asks for more than a retry may wait.
+LATE = ProviderFailed("no", reason="provider_rate_limited", retryable=True, retry_after_s=60)
+CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "first", "failure", "end"),
+    [
+        ("retry", HALF, CUT, AttemptEnd.AGAIN),
+        ("fail", HALF, CUT, AttemptEnd.OVER),
+        ("retry", HALF, ProviderFailed("no", reason="provider_bad_request"), AttemptEnd.OVER),
+        ("retry", [], LATE, AttemptEnd.OVER),
+    ],
+    ids=["wanted", "not wanted", "for good", "nothing seen"],
+)
+async def test_a_broken_answer_asks_for_another_attempt_where_the_caller_wants_it_and_it_could_help(
+    connection: LogConnection,
+    provider: HandProvider,
+    policy: str,
+    *,
+    first: list[Event],
+    failure: ProviderFailed,
+    end: AttemptEnd,
+) -> None:
+    if first:
+        provider.given.put_nowait(first)
+    provider.given.put_nowait(failure)
+    async with _running(connection, provider, model="m", timeout_s=5, on_provider_loss=policy) as running:
+        assert await running.task is end
+        if end is AttemptEnd.AGAIN:
+            assert await running.attempt.fail() is AttemptEnd.OVER
+        last = (await running.events())[-1]
+        assert isinstance(last, Error)
+        assert last.code == failure.reason
+
+
+async def test_an_attempt_in_the_place_of_a_broken_one_is_handed_back_with_it_and_pauses_first(
+    connection: LogConnection, provider: HandProvider
+) -> None:
+    provider.given.put_nowait(HALF)
+    provider.given.put_nowait(PAUSED)
+    async with _running(connection, provider, model="m", timeout_s=60, on_provider_loss="retry") as running:
+        assert await running.task is AttemptEnd.AGAIN
+        first = running.attempt
+        running.attempt.hand_back()
+        second = Attempt(first.meta, first.writer, providers=running.providers, times=AttemptTimes(60, 5), after=first)
+        async with asyncio.timeout(5):
+            assert await second.run() is AttemptEnd.HANDED_BACK
+        assert provider.asked == 1
 
 
 async def test_a_model_without_a_route_ends_with_unknown_model(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from broadcaster.core.retrying import RetryBounds
 from broadcaster.core.routing import BUILT_IN, Routes
 from broadcaster.errors import ProviderFailed
 from broadcaster.settings import ProviderSpec, Settings
+from broadcaster.testing import ScriptedProvider
+from tests.worker.provider_support import request_for
 from tests.worker.test_providers_registry import Double
-from worker.main import prepare_providers, to_prepare
+from worker.main import create_providers, prepare_providers, to_prepare
 from worker.providers.base import Provider
 from worker.providers.registry import Providers
+from worker.retry import Answer
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "ANTHROPIC_CUSTOM_HEADERS", "OPENAI_API_KEY")
 SERVER = "http://127.0.0.1:8080/v1"
@@ -65,6 +70,7 @@ def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str,
         {"api_key_env": "secret1234"},
         {"api_key_env": ""},
         {"api_key": "secret-1234"},
+        {"api_key_envs": ["MINE", "secret-1234"]},
     ],
 )
 def test_what_cannot_be_a_provider_is_refused_without_repeating_what_may_be_a_key(fields: dict[str, Any]):
@@ -129,3 +135,62 @@ async def test_a_provider_that_cannot_be_made_does_not_keep_the_worker_from_its_
     factories = {"bad": missing, "good": good, "local": Double}
     await prepare_providers(settings, Providers(Routes(settings.routes), factories))
     assert made == ["good"]
+
+
+def test_a_route_may_lead_to_several_targets():
+    routes = {"x": ["anthropic/claude-x", "openai", "mine/a/b"], "local": "local"}
+    assert settings_with(routes=routes, providers={"mine": spec()}).routes == routes
+    with pytest.raises(ValidationError, match="unknown providers: nobody"):
+        settings_with(routes={**routes, "y": ["openai", "nobody/x"]}, providers={"mine": spec()})
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_the_name_of_a_provider_holds_no_slash(name: str):
+    with pytest.raises(ValidationError, match="parts provider and model"):
+        settings_with(providers={name: spec()})
+
+
+def test_keys_are_named_for_our_providers_and_the_operators():
+    settings = settings_with(
+        api_key_envs={"anthropic": ["A_1", "A_2"], "openai": ["O_1"]},
+        providers={"mine": spec(api_key_env="M_1", api_key_envs=["M_2", "M_1"]), "open": spec()},
+    )
+    assert settings.key_variables == {
+        "anthropic": ("A_1", "A_2"),
+        "openai": ("O_1",),
+        "openai-responses": ("O_1",),
+        "mine": ("M_1", "M_2"),
+    }
+
+
+@pytest.mark.parametrize(
+    "named", [{"local": ["A"]}, {"mine": ["A"]}, {"openai": []}, {"openai": ["A", "A"]}, {"openai": ["secret-1234"]}]
+)
+def test_keys_that_cannot_be_are_refused_without_repeating_them(named: dict[str, list[str]]):
+    with pytest.raises(ValidationError) as caught:
+        settings_with(api_key_envs=named, providers={"mine": spec()})
+    (told,) = caught.value.errors()
+    assert told["loc"][0] == "api_key_envs"
+    assert "secret" not in told["msg"]
+
+
+def test_a_provider_with_named_keys_is_made_when_one_of_them_is_there(monkeypatch: pytest.MonkeyPatch):
+    settings = Settings(api_key_envs={"anthropic": ("A_1", "A_2")})
+    assert to_prepare(settings) == []
+    monkeypatch.setenv("A_2", "k")
+    assert to_prepare(settings) == ["anthropic"]
+
+
+async def test_our_own_provider_brings_the_key_that_it_was_given_for_the_call(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "of-the-sdk")
+    for name in ("A_1", "A_2"):
+        monkeypatch.setenv(name, f"key-{name}")
+    async with ScriptedProvider() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+        settings = Settings(api_key_envs={"anthropic": ("A_1", "A_2")}, routes={"*": "anthropic"})
+        providers = create_providers(settings)
+        answer = Answer(request_for("m"), providers, bounds=RetryBounds(0, 1), deadline=inf, name="gen_1")
+        for each in (answer, Answer(request_for("m"), providers, bounds=RetryBounds(0, 1), deadline=inf, name="gen_2")):
+            await each.run(lambda events: None)
+        await providers.aclose()
+        assert [request.headers["authorization"] for request in server.requests] == ["Bearer key-A_1", "Bearer key-A_2"]

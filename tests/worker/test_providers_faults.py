@@ -268,13 +268,18 @@ async def test_bad_json_in_the_middle_of_an_answer_comes_after_what_was_good(on:
     assert text_of(events) == "half an answer"
 
 
+SSH = b"SSH-2.0-OpenSSH_9.2\r\n\r\n"
+# The settings frame with which a server of HTTP/2 begins, and the GOAWAY that a client of HTTP/1 earns.
+HTTP_2 = bytes.fromhex("0000000400000000000000080700000000000000000000000001")
+
+
 @asynccontextmanager
-async def nonsense_port() -> AsyncIterator[int]:
-    """A port that answers whatever comes with what is neither HTTP nor TLS."""
+async def nonsense_port(words: bytes = SSH) -> AsyncIterator[int]:
+    """A port that answers whatever comes with what is neither HTTP/1 nor TLS."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+        writer.write(words)
         await writer.drain()
         await reader.read()
         writer.close()
@@ -289,6 +294,13 @@ async def test_a_port_that_speaks_something_else_is_told_apart_from_a_provider(o
     async with nonsense_port() as port, provider_at(f"{scheme}://127.0.0.1:{port}", on) as provider:
         failure, _ = await failing(provider, request_for("claude-x"))
     assert (failure.reason, failure.retryable) == (reason, True)
+
+
+@on_every_wire
+async def test_a_server_that_speaks_http_2_alone_is_told_as_bad_data(on: Wire):
+    async with nonsense_port(HTTP_2) as port, provider_at(f"http://127.0.0.1:{port}", on) as provider:
+        failure, _ = await failing(provider, request_for("claude-x"))
+    assert (failure.reason, failure.retryable) == ("provider_bad_data", True)
 
 
 @on_every_wire

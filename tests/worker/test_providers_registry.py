@@ -48,8 +48,8 @@ async def test_a_provider_is_made_when_first_wanted_and_then_kept():
 
     providers = Providers(ROUTES, {"a": lambda: factory("a"), "b": lambda: factory("b")})
     assert made == []
-    for_one, for_two = await asyncio.gather(providers.for_model("claude-1"), providers.for_model("claude-2"))
-    assert for_one is for_two is await providers.named("a")
+    for_one, for_two = await asyncio.gather(providers.named("a"), providers.named("a"))
+    assert for_one is for_two
     assert made == ["a"]
 
 
@@ -76,13 +76,13 @@ async def test_a_provider_that_could_not_be_made_is_tried_again():
 
     providers = Providers(ROUTES, {"a": factory, "b": Double})
     with pytest.raises(ProviderFailed, match="no key"):
-        await providers.for_model("claude-1")
-    assert isinstance(await providers.for_model("claude-1"), Double)
+        await providers.named("a")
+    assert isinstance(await providers.named("a"), Double)
 
 
-async def test_a_model_without_a_route_is_unknown():
+def test_a_model_without_a_route_is_unknown():
     with pytest.raises(UnknownModel):
-        await Providers(ROUTES, {"a": Double, "b": Double}).for_model("gpt")
+        Providers(ROUTES, {"a": Double, "b": Double}).targets_for("gpt")
 
 
 async def test_a_route_to_a_provider_that_does_not_exist_is_told_at_once():
@@ -98,8 +98,8 @@ async def test_a_name_without_a_provider_is_told():
 async def test_closing_closes_what_was_made_even_if_one_of_them_fails():
     good, bad = Double(), Double(fails=True)
     providers = Providers(ROUTES, {"a": lambda: good, "b": lambda: bad})
-    await providers.for_model("claude-1")
-    await providers.for_model("local")
+    await providers.named("a")
+    await providers.named("b")
     with pytest.raises(OSError, match="would not close"):
         await providers.aclose()
     await providers.aclose()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broadcaster.core.routing import Routes
+from broadcaster.core.routing import Routes, Target
 from broadcaster.errors import SetupError, UnknownModel
 
 ROUTES = Routes({"claude-fast": "b", "claude*": "a", "re:o\\d.*": "c", "re:gpt-(4|5)": "c", "x?": "d", "a.b": "e"})
@@ -45,3 +45,30 @@ def test_the_providers_are_those_that_some_route_names():
 def test_a_regular_expression_that_is_none_is_told_with_its_route():
     with pytest.raises(SetupError, match=r"re:\("):
         Routes({"re:(": "a"})
+
+
+@pytest.mark.parametrize(
+    ("told", "targets"),
+    [
+        ("a", [("a", None)]),
+        ("a/m", [("a", "m")]),
+        ("a/meta/llama-4:free", [("a", "meta/llama-4:free")]),
+        (["a", "b/m", "a/m"], [("a", None), ("b", "m"), ("a", "m")]),
+    ],
+)
+def test_a_route_leads_to_targets_in_their_order_each_split_at_its_first_slash(
+    told: str | list[str], targets: list[tuple[str, str | None]]
+):
+    routes = Routes({"x": told})
+    assert routes.targets_for("x") == tuple(Target(*each) for each in targets)
+    assert routes.providers == {provider for provider, _ in targets}
+
+
+def test_a_target_without_a_model_is_asked_for_what_was_asked_for_here():
+    assert [Target.parse(each).model_for("x") for each in ("a", "a/m")] == ["x", "m"]
+
+
+@pytest.mark.parametrize("told", ["", "/m", "a/", [], ["a", "a"], ["a/m", "a/m"], [""]])
+def test_a_route_that_leads_nowhere_or_twice_to_one_target_is_refused(told: str | list[str]):
+    with pytest.raises(SetupError, match=r"target"):
+        Routes({"x": told})

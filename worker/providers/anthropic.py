@@ -21,7 +21,7 @@ from broadcaster.dialects.faults import Fault
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
-from worker.providers.transport import NO_KEY, client_options, connection_headers, header_names
+from worker.providers.transport import NO_KEY, bearer, client_options, connection_headers, header_names
 from worker.providers.wire_stream import WireStream
 
 _OWNED: Final = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
@@ -107,7 +107,7 @@ class AnthropicProvider:
     @asynccontextmanager
     async def stream(self, request: ProviderRequest) -> AsyncIterator[WireStream]:
         """See Provider.stream."""
-        failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets())
+        failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets(request))
         async with AsyncExitStack() as stack:
             response = await self._send(request, stack, failures=failures)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -125,7 +125,8 @@ class AnthropicProvider:
         if not self._has_credentials():
             raise ProviderFailed(_NO_CREDENTIALS, reason="provider_auth")
         try:
-            sending = self._create(**_arguments(request), stream=True, extra_headers=self._headers)
+            headers = {**self._headers, **bearer(request.api_key)}
+            sending = self._create(**_arguments(request), stream=True, extra_headers=headers)
             return await stack.enter_async_context(sending)
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
@@ -136,14 +137,15 @@ class AnthropicProvider:
         headers = (name.lower() for name in self._client.default_headers)
         return self._client.credentials is not None or not _CREDENTIAL_HEADERS.isdisjoint(headers)
 
-    def _secrets(self) -> tuple[str, ...]:
-        return tuple(secret for secret in (self._client.api_key, self._client.auth_token) if secret)
+    def _secrets(self, request: ProviderRequest) -> tuple[str, ...]:
+        known = (request.api_key, self._client.api_key, self._client.auth_token)
+        return tuple(secret for secret in known if secret)
 
 
 def _only(api_key: str, url: httpx2.URL) -> Mapping[str, str | anthropic.Omit]:
     """The headers by which a server of its own gets its key and nothing of the SDK's environment."""
     omitted = {name: anthropic.Omit() for name in header_names("ANTHROPIC_CUSTOM_HEADERS")}
-    return {**omitted, **connection_headers(url), "Authorization": f"Bearer {api_key}"}
+    return {**omitted, **connection_headers(url), **bearer(api_key)}
 
 
 def _arguments(request: ProviderRequest) -> dict[str, Any]:

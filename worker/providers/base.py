@@ -28,7 +28,7 @@ class ProviderRequest:
     """One call: what to generate, in the words of the Messages API.
 
     ``extra`` goes into the request's body as it is (``top_p``, ``thinking``, ``stop_sequences``, …); it cannot replace
-    a field that has a place of its own here.
+    a field that has a place of its own here. ``api_key`` is the key of this call; None: the provider's own.
     """
 
     model: str
@@ -38,6 +38,7 @@ class ProviderRequest:
     temperature: float | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    api_key: str | None = field(default=None, repr=False)
 
 
 class ProviderStream(Protocol):

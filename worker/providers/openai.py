@@ -24,7 +24,7 @@ from broadcaster.dialects.reading import ProviderDecoder
 from worker.providers.base import ProviderRequest
 from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
 from worker.providers.openai_arguments import chat_arguments, responses_arguments
-from worker.providers.transport import NO_KEY, client_options, connection_headers, header_names
+from worker.providers.transport import NO_KEY, bearer, client_options, connection_headers, header_names
 from worker.providers.wire_stream import WireStream
 
 Wire: TypeAlias = Literal["chat", "responses"]
@@ -108,7 +108,7 @@ class OpenAIProvider:
     @asynccontextmanager
     async def stream(self, request: ProviderRequest) -> AsyncIterator[WireStream]:
         """See Provider.stream."""
-        failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets())
+        failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets(request))
         async with AsyncExitStack() as stack:
             response = await self._send(request, stack, failures=failures)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -125,17 +125,18 @@ class OpenAIProvider:
             raise _NO_CREDENTIALS.failure()
         try:
             arguments = self._arguments(request, host=self._client.base_url.host)
-            return await stack.enter_async_context(self._create(**arguments, stream=True, extra_headers=self._headers))
+            headers = {**self._headers, **bearer(request.api_key)}
+            return await stack.enter_async_context(self._create(**arguments, stream=True, extra_headers=headers))
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
         # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.
         raise failure
 
-    def _secrets(self) -> tuple[str, ...]:
-        return (self._client.api_key,) if self._client.api_key else ()
+    def _secrets(self, request: ProviderRequest) -> tuple[str, ...]:
+        return tuple(secret for secret in (request.api_key, self._client.api_key) if secret)
 
 
 def _only(api_key: str) -> Mapping[str, str | openai.Omit]:
     """The headers by which a server of its own gets its key and nothing of the SDK's environment."""
     foreign = (*_ORGANIZATION_HEADERS, *header_names("OPENAI_CUSTOM_HEADERS"))
-    return {**{name: openai.Omit() for name in foreign}, "Authorization": f"Bearer {api_key}"}
+    return {**{name: openai.Omit() for name in foreign}, **bearer(api_key)}

@@ -9,24 +9,32 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from broadcaster.core.routing import BUILT_IN, Routes
+import structlog
+
+from broadcaster.core.routing import BUILT_IN, Routes, Target
 from broadcaster.errors import ProviderFailed, SetupError
 from broadcaster.settings import ProviderSpec
 from worker.providers.base import Provider
+from worker.providers.keys import Keys
 
 if TYPE_CHECKING:
     from worker.providers.anthropic import AnthropicProvider
     from worker.providers.local import LocalModel
     from worker.providers.openai import OpenAIProvider
 
+_log = structlog.get_logger(__name__)
+
 ANTHROPIC, OPENAI, OPENAI_RESPONSES, LOCAL = BUILT_IN
 
 Factories = Mapping[str, Callable[[], Provider]]
+
+DEFAULT_COOLDOWN_S: Final = 10.0
 
 # Any of them says that the operator means to use the provider. Credentials may lie elsewhere too (a profile).
 _CREDENTIALS: Final = {
@@ -71,57 +79,87 @@ class Factory:
         kind: type[LocalModel] = importlib.import_module("worker.providers.local").LocalModel
         return kind(read_timeout_s=self.read_timeout_s)
 
-    def of_spec(self, name: str, spec: ProviderSpec) -> Provider:
-        """A provider of the operator. Raises ProviderFailed (provider_auth) when its key is not in the environment."""
-        api_key = os.environ.get(spec.api_key_env) if spec.api_key_env is not None else None
-        if spec.api_key_env is not None and not api_key:
+    def of_wire(self, name: str, wire: str, *, base_url: str | None, variables: Sequence[str]) -> Provider:
+        """A provider whose keys are in these variables; none named: it needs none, or the SDK knows its own.
+
+        Raises ProviderFailed (provider_auth) when variables are named and none of them holds a key.
+        """
+        found = read_keys(variables)
+        if variables and not found:
             raise ProviderFailed(
-                f"no key for the provider {name!r}: set {spec.api_key_env} in the worker's environment",
+                f"no key for the provider {name!r}: set {' or '.join(variables)} in the worker's environment",
                 reason="provider_auth",
             )
-        if spec.wire == ANTHROPIC:
-            return self.anthropic(base_url=spec.base_url, api_key=api_key)
-        return self.openai("chat" if spec.wire == OPENAI else "responses", base_url=spec.base_url, api_key=api_key)
+        # The first key stands for all: a call that brings another one wins over it.
+        api_key = next(iter(found.values()), None)
+        if wire == ANTHROPIC:
+            return self.anthropic(base_url=base_url, api_key=api_key)
+        return self.openai("chat" if wire == OPENAI else "responses", base_url=base_url, api_key=api_key)
 
 
 def default_factories(
-    *, max_connections: int, read_timeout_s: float, specs: Mapping[str, ProviderSpec] | None = None
+    *,
+    max_connections: int,
+    read_timeout_s: float,
+    specs: Mapping[str, ProviderSpec] | None = None,
+    key_variables: Mapping[str, Sequence[str]] | None = None,
 ) -> Factories:
-    """The providers that exist and those of the operator, by the names that routes use."""
+    """The providers that exist and those of the operator, by the names that routes use.
+
+    ``key_variables`` names the variables of each provider's keys, where they are not the SDK's own business.
+    """
     factory = Factory(max_connections=max_connections, read_timeout_s=read_timeout_s)
-    factories: dict[str, Callable[[], Provider]] = {
-        ANTHROPIC: factory.anthropic,
-        OPENAI: lambda: factory.openai("chat"),
-        OPENAI_RESPONSES: lambda: factory.openai("responses"),
-        LOCAL: factory.local,
-    }
-    for name, spec in (specs or {}).items():
-        factories[name] = _maker(factory, name, spec)
-    return factories
+    variables = key_variables or {name: spec.key_variables for name, spec in (specs or {}).items()}
+    servers = {**dict.fromkeys((ANTHROPIC, OPENAI, OPENAI_RESPONSES)), **(specs or {})}
+    made: dict[str, Callable[[], Provider]] = {LOCAL: factory.local}
+    for name, spec in servers.items():
+        wire, base_url = (name, None) if spec is None else (spec.wire, spec.base_url)
+        made[name] = partial(factory.of_wire, name, wire, base_url=base_url, variables=variables.get(name, ()))
+    return made
 
 
-def has_credentials(name: str) -> bool:
-    """Whether the environment holds credentials for this provider of ours."""
-    return any(os.environ.get(variable) for variable in _CREDENTIALS.get(name, ()))
+def read_keys(variables: Iterable[str]) -> dict[str, str]:
+    """The keys that the environment holds, by their variables."""
+    return {variable: value for variable in variables if (value := os.environ.get(variable))}
+
+
+def has_credentials(name: str, variables: Iterable[str] = ()) -> bool:
+    """Whether the environment holds credentials for this provider of ours: in these variables, or in the SDK's own."""
+    return any(os.environ.get(variable) for variable in (*variables, *_CREDENTIALS.get(name, ())))
 
 
 class Providers:
     """All providers of a worker."""
 
-    def __init__(self, routes: Routes, factories: Factories) -> None:
-        """Raises SetupError when a route names a provider that does not exist."""
+    def __init__(
+        self,
+        routes: Routes,
+        factories: Factories,
+        *,
+        key_variables: Mapping[str, Sequence[str]] | None = None,
+        cooldown_s: float = DEFAULT_COOLDOWN_S,
+    ) -> None:
+        """``key_variables`` are those of the providers whose keys we choose; ``cooldown_s``: see Keys.
+
+        Raises SetupError when a route names a provider that does not exist.
+        """
         routes.check(factories)
+        self._keys = _create_keys(key_variables or {}, cooldown_s=cooldown_s)
+        self._cooldown_s = cooldown_s
         self._routes = routes
         self._factories = factories
         self._made: dict[str, Provider] = {}
         self._making = asyncio.Lock()
 
-    async def for_model(self, model: str) -> Provider:
-        """The provider that serves this model.
+    def targets_for(self, model: str) -> Sequence[Target]:
+        """Where this model's answer is asked for, in order. Raises UnknownModel when no route matches."""
+        return self._routes.targets_for(model)
 
-        Raises (1) UnknownModel when no route matches, (2) ProviderFailed when the provider cannot be made.
-        """
-        return await self.named(self._routes.provider_for(model))
+    def keys_of(self, name: str) -> Keys:
+        """The keys of this provider."""
+        if name not in self._keys:
+            self._keys[name] = Keys(cooldown_s=self._cooldown_s)
+        return self._keys[name]
 
     async def named(self, name: str) -> Provider:
         """The provider of this name. Raises SetupError when there is none, ProviderFailed when it cannot be made."""
@@ -141,5 +179,12 @@ class Providers:
             self._made = {}
 
 
-def _maker(factory: Factory, name: str, spec: ProviderSpec) -> Callable[[], Provider]:
-    return lambda: factory.of_spec(name, spec)
+def _create_keys(key_variables: Mapping[str, Sequence[str]], *, cooldown_s: float) -> dict[str, Keys]:
+    """The keys of each provider. OpenAI's two wires share theirs, with loads and rests: it is one server."""
+    named = {variable for variables in key_variables.values() for variable in variables}
+    for variable in sorted(named - read_keys(named).keys()):
+        _log.warning("provider_key_missing", variable=variable)
+    made = {name: Keys(read_keys(each), cooldown_s=cooldown_s) for name, each in key_variables.items()}
+    if OPENAI in made and key_variables.get(OPENAI_RESPONSES) == key_variables[OPENAI]:
+        made[OPENAI_RESPONSES] = made[OPENAI]
+    return made

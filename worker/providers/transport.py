@@ -43,6 +43,14 @@ def connection_headers(url: httpx2.URL) -> dict[str, str]:
     return {"Connection": "close"} if url.scheme == "http" else {}
 
 
+def bearer(api_key: str | None) -> dict[str, str]:
+    """The header by which a call brings this key, which wins over the SDK's own; nothing without a key.
+
+    One client serves all keys: a client for each would cost a pool of connections and a TLS set-up for each.
+    """
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+
 def header_names(variable: str) -> list[str]:
     """The headers that an SDK would add to every request because of this variable (``Name: value``, one a line)."""
     lines = os.environ.get(variable, "").split("\n")

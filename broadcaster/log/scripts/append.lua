@@ -3,8 +3,9 @@
 -- ARGV epoch, first_seq, max_events, max_bytes, push_max_bytes, live_ttl_ms, retention_ms, format version,
 --      status the batch ends the generation with ('' when it does not), event JSON ...
 -- No event at all asks only: is my last entry (first_seq - 1) still the log's?
--- Returns {code, last epoch, last seq, stop requested}: 1 appended, 0 duplicate, -1 fenced, -2 closed,
--- -3 rewound (Redis lost the tail this batch builds on), -4 full. Checked in the order of protocol §3.
+-- Returns {code, last epoch, last seq, stop requested (0 no, 1 stopped, 2 abandoned)}: 1 appended, 0 duplicate,
+-- -1 fenced, -2 closed, -3 rewound (Redis lost the tail this batch builds on), -4 full, -5 forgotten (meta is gone or older than this epoch's
+-- grant: it must be restored first). Checked in the order of protocol §3, forgotten after fenced.
 -- @include tail
 local EVENTS_FROM = 10
 local META_OUTLIVES_LOG_MS = 3600000
@@ -14,12 +15,13 @@ local last = first + count - 1
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
 local granted = tonumber(meta[1] or 0)
-local stop = meta[2] and 1 or 0
+local stop = meta[2] == 'abandoned' and 2 or meta[2] and 1 or 0
 
 local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
 local function answer(code, at_epoch, at_seq) return {code, at_epoch, at_seq, stop} end
 
 if epoch < granted or epoch < last_epoch then return answer(-1, last_epoch, last_seq) end
+if epoch > granted then return answer(-5, last_epoch, last_seq) end
 if epoch == last_epoch and last <= last_seq then return answer(0, last_epoch, last_seq) end
 if closed then return answer(-2, last_epoch, last_seq) end
 if first > last_seq + 1 or (epoch ~= last_epoch and first <= last_seq) then

@@ -1,18 +1,23 @@
--- presence: a front-end says how many viewers it has on a stream (a lease: a killed front-end stops counting).
--- KEYS viewers
--- ARGV front-end, count, ttl_ms
+-- presence: a front-end says how many viewers it has on a stream (a lease: a killed front-end stops counting). Whoever
+-- says anything, also that its viewers are gone, had some: a generation that can be abandoned has been watched.
+-- KEYS viewers, meta
+-- ARGV front-end, count, ttl_ms, keep_ms
 -- Returns the viewers of all living front-ends.
+-- @include viewers
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now_ms))
-local total = 0
+local meta = redis.call('HMGET', KEYS[2], 'status', 'on_abandon')
+local is_marked = meta[2] == 'cancel' and (meta[1] == 'queued' or meta[1] == 'running')
+local keep_ms = is_marked and ARGV[4] or tonumber(ARGV[3]) * 2
 for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local front_end, count = string.match(member, '^(.*):(%d+)$')
-  if front_end == ARGV[1] then redis.call('ZREM', KEYS[1], member) else total = total + tonumber(count) end
+  if string.match(member, '^(.*):%d+$') == ARGV[1] then redis.call('ZREM', KEYS[1], member) end
 end
+-- On a full Redis a first write that asks for no memory lets the rest pass: a viewer must not stop counting for that.
+redis.call('PEXPIRE', KEYS[1], keep_ms)
 if tonumber(ARGV[2]) > 0 then
-  redis.call('ZADD', KEYS[1], now_ms + tonumber(ARGV[3]), ARGV[1] .. ':' .. ARGV[2])
-  total = total + tonumber(ARGV[2])
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now_ms + tonumber(ARGV[3])), ARGV[1] .. ':' .. ARGV[2])
 end
-redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[3]) * 2)
+local total, mark = read_viewers(KEYS[1], now_ms)
+if is_marked then mark_viewers(KEYS[1], total, mark, now_ms) end
+redis.call('PEXPIRE', KEYS[1], keep_ms)
 return total

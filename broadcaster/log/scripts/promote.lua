@@ -1,5 +1,5 @@
--- promote: move what has waited long enough from the back-off set into the queue.
--- KEYS ready, open, delayed
+-- promote: move what has waited long enough from the back-off set into the queue, before what nobody watches yet.
+-- KEYS ready:hi, open, delayed
 -- ARGV most at once
 -- Returns how many were moved.
 local time = redis.call('TIME')

@@ -1,9 +1,17 @@
 -- settle: an attempt is over; take its job out of the queue and say what becomes of the generation.
--- KEYS ready (the stream the job came from), open, delayed, dead
+-- KEYS ready (the stream the job came from), open, delayed, dead, ready:hi
 -- ARGV group, job entry id, generation id, outcome (done | drop | again | dead), delay_ms, dead letters kept, reason
 -- Returns 1 the job was there, 0 it was gone already.
--- done: leaves the open index. drop: only this job goes (another one runs the generation). again: it waits delay_ms
--- (0: at once) for the next attempt. dead: it is kept among the dead letters.
+-- done: leaves the open index. drop: only this job goes (another one runs the generation). again: it waits delay_ms for the
+-- next attempt (0: it is next; somebody watches it already). dead: it is kept among the dead letters, by whoever takes it
+-- out of the open index, so that it has one letter however often it is settled.
+local LETTERS_LOOKED_AT = 100
+local function has_letter()
+  for _, entry in ipairs(redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', LETTERS_LOOKED_AT)) do
+    if entry[2][2] == ARGV[3] then return true end
+  end
+  return false
+end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 local there = redis.call('XDEL', KEYS[1], ARGV[2])
 if ARGV[4] == 'again' then
@@ -13,13 +21,14 @@ if ARGV[4] == 'again' then
     local due = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + delay_ms
     redis.call('ZADD', KEYS[3], due, ARGV[3])
   else
-    local entry = redis.call('XADD', KEYS[1], '*', 'id', ARGV[3])
+    local entry = redis.call('XADD', KEYS[5], '*', 'id', ARGV[3])
     redis.call('ZADD', KEYS[2], tonumber(string.match(entry, '^(%d+)')), ARGV[3])
   end
 elseif ARGV[4] ~= 'drop' then
-  redis.call('ZREM', KEYS[2], ARGV[3])
+  local was_open = redis.call('ZREM', KEYS[2], ARGV[3])
   redis.call('ZREM', KEYS[3], ARGV[3])
-  if ARGV[4] == 'dead' then
+  -- A sweep that had looked before may have put it into the open index once more: a second look, at the letters.
+  if ARGV[4] == 'dead' and was_open == 1 and not has_letter() then
     redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'id', ARGV[3], 'reason', ARGV[7])
   end
 end

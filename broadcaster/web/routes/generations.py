@@ -92,7 +92,12 @@ async def create_generation(
 ) -> schemas.GenerationState | Response:
     """Starts a generation that outlives this request: nobody has to stay connected for it to go on."""
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    created = await services.generations.create(wish_of(body, services), tenant=tenant, idempotency_key=idempotency_key)
+    created = await services.generations.create(
+        wish_of(body, services),
+        tenant=tenant,
+        idempotency_key=idempotency_key,
+        is_watched=bool(body.stream) or wait.seconds > 0,
+    )
     headers = {"Location": f"{base}/v1/generations/{created.id}"}
     if not created.created:
         headers["Idempotent-Replayed"] = "true"

@@ -1,0 +1,90 @@
+"""Which key a command is about, which slot a key is in, and who serves a slot.
+
+A command's key is where it is sent to. The table holds what this project sends, not all of Redis: a command whose key
+it does not know is refused here and never sent to a server by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
+
+_KEY_IS_FIRST: Final = frozenset((
+    "DEL", "EXISTS", "EXPIRE", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HKEYS", "HMGET", "HSET",
+    "HSETNX", "HSTRLEN", "PERSIST", "PEXPIRE", "PTTL", "SET", "SPUBLISH", "TTL", "TYPE", "XACK", "XADD", "XAUTOCLAIM",
+    "XCLAIM", "XDEL", "XLEN", "XPENDING", "XRANGE", "XREVRANGE", "XTRIM", "ZADD", "ZCARD", "ZCOUNT", "ZMSCORE",
+    "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "ZREVRANGE", "ZSCORE",
+))  # fmt: skip
+# redis-py writes a command and its subcommand as one word.
+_SUBCOMMANDS: Final = frozenset({"XGROUP CREATE", "XGROUP DELCONSUMER", "XINFO CONSUMERS", "XINFO GROUPS"})
+_SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
+_READS: Final = "XREADGROUP"
+_KEYS_FOLLOW: Final = b"STREAMS"
+_MORE_IS_TOLD: Final = 3  # host, port, id; since 7.0 its other addresses
+
+
+def key_of(args: Sequence[Any]) -> bytes:
+    """The first key of a command (all of them share its slot). Raises LookupError for a command without one."""
+    name = args[0]
+    if name in _SCRIPTS:
+        if int(args[2]) > 0:
+            return _bytes(args[3])
+    elif name in _KEY_IS_FIRST or name in _SUBCOMMANDS:
+        return _bytes(args[1])
+    elif name == _READS:
+        return _bytes(args[args.index(_KEYS_FOLLOW, 4) + 1])
+    raise LookupError(f"{name} names no key: say which node it is for")
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a key, by its hash tag."""
+    return key_slot(key)
+
+
+@dataclass(slots=True)
+class SlotMap:
+    """Who serves each slot, by ``host:port``; None: nobody that we know of."""
+
+    owners: list[str | None] = field(default_factory=lambda: [None] * SLOTS)
+    replicas: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, answer: Sequence[Any], *, asked: str) -> SlotMap:
+        """From the answer to CLUSTER SLOTS; a server that does not know its own host is the one that was ``asked``."""
+        told = cls()
+        for first, last, primary, *replicas in answer:
+            name = _name(primary, asked=asked)
+            if not 0 <= int(first) <= int(last) < SLOTS:
+                raise ValueError(f"no such slots: {first} to {last}")
+            told.owners[int(first) : int(last) + 1] = [name] * (int(last) - int(first) + 1)
+            told.replicas[name] = tuple(sorted(_name(each, asked=asked) for each in replicas))
+        return told
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """Those who serve a slot."""
+        return tuple(sorted(each for each in set(self.owners) if each is not None))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every slot is served."""
+        return None not in self.owners
+
+
+def _name(node: Sequence[Any], *, asked: str) -> str:
+    """NULL or "" is the host that was asked (behind NAT); "?" a host name that was never set: its address counts."""
+    host = node[0]
+    if host in ("?", b"?"):
+        told = node[3] if len(node) > _MORE_IS_TOLD else ()
+        host = dict(zip(told[::2], told[1::2], strict=True)).get(b"ip")
+    host = host.decode() if isinstance(host, bytes) else host
+    return f"{host or asked.rpartition(':')[0]}:{int(node[1])}"
+
+
+def _bytes(key: Any) -> bytes:
+    return key if isinstance(key, bytes) else str(key).encode()

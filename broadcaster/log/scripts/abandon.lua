@@ -1,0 +1,23 @@
+-- abandon: look whether anybody watches a generation that shall end when nobody does; when zero viewers have been
+-- observed for the grace, write the wish to stop down and tell the worker.
+-- KEYS viewers, meta, control channel
+-- ARGV grace_ms, keep_ms, may_fire (0: this process has not seen Redis answer for so long)
+-- Returns 3 abandoned now, 2 nobody watches, 1 somebody does, 0 nothing is known of viewers (nobody ever came, or Redis
+-- lost the key: that is no zero), -1 not to be abandoned (over, stopped, another policy, gone).
+-- @include viewers
+local meta = redis.call('HMGET', KEYS[2], 'status', 'stop', 'on_abandon')
+local status = meta[1]
+if not status or status == 'finished' or status == 'failed' or status == 'aborted' then return -1 end
+if meta[2] or meta[3] ~= 'cancel' then return -1 end
+-- Also the first write, which a full Redis takes: all that follows passes, too.
+if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 then return 0 end
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local total, mark = read_viewers(KEYS[1], now_ms)
+if not mark then return 0 end
+local since_ms = mark_viewers(KEYS[1], total, mark, now_ms)
+if not since_ms then return 1 end
+if ARGV[3] == '0' or now_ms - since_ms < tonumber(ARGV[1]) then return 2 end
+redis.call('HSET', KEYS[2], 'stop', 'abandoned', 'stop_ms', string.format('%.0f', now_ms))
+redis.call('SPUBLISH', KEYS[3], 'stop abandoned')
+return 3

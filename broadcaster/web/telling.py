@@ -1,0 +1,34 @@
+"""Telling Redis how many viewers this front-end has: all of it in turn, first and last viewers at once.
+
+Without the first, a viewer that comes and goes between two turns would never have been here, and one that comes back
+just before its generation's grace is over would come too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from broadcaster.errors import LogUnavailable
+from broadcaster.hub.hub import Hub
+from broadcaster.log.presence import Presence
+from broadcaster.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+async def tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None:
+    """Say it until cancelled. What could not be told is told with the next word, also that somebody was here."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + every_s
+    untold: dict[str, int] = {}
+    while True:
+        untold |= await hub.turns(max(0.0, due - loop.time()))
+        try:
+            if loop.time() >= due:
+                due = loop.time() + every_s
+                await presence.tell({**dict.fromkeys(untold, 0), **hub.viewers()})
+            else:
+                await presence.tell_some(untold)
+            untold = {}
+        except LogUnavailable:
+            _log.warning("presence_later")

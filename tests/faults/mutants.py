@@ -1,0 +1,164 @@
+"""Take each guard away in turn, and see which test turns red: ``python -m tests.faults.mutants [WORDS] [--at-once N]``.
+
+The checkout's packages and tests are copied into a folder, the one text is replaced there, and the mutant's tests run
+in it until the first red one, whose name is printed. A mutant that no test notices survives, and the exit code is 1:
+its guard could be lost by an edit, unseen. ``WORDS``: only mutants whose file or name holds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+ROOT: Final = Path(__file__).parents[2]
+COPIED: Final = ("broadcaster", "worker", "tests", "examples", "pyproject.toml", "README.md")
+LIMIT_S: Final = 1200
+_RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)
+_TESTS_FAILED: Final = 1  # pytest's exit code; all others but 0 say that it could not run them
+
+
+class Mutant(NamedTuple):
+    """A guard taken away: ``old`` in ``file`` becomes ``new``, and one of ``tests`` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    only: str = ""  # which of them: pytest's -k
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant: the test that turned red, or why none is named."""
+
+    mutant: Mutant
+    red: str | None
+    told: str
+    took_s: float
+
+
+def read_mutants() -> list[Mutant]:
+    """The table, mutants.toml."""
+    table = tomllib.loads(Path(__file__).with_name("mutants.toml").read_text("utf-8"))
+    return [
+        Mutant(guard["name"], group["file"], guard["old"], guard["new"], tuple(group["tests"]), group.get("only", ""))
+        for group in table["group"]
+        for guard in group["guard"]
+    ]
+
+
+def mutated(mutant: Mutant, root: Path = ROOT) -> str:
+    """The file's text without the guard. Raises ValueError unless the old text is there exactly once."""
+    text = (root / mutant.file).read_text("utf-8")
+    if (times := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.file}, {mutant.name}: its text is there {times} times: {mutant.old!r}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """pytest's exit code and output, in a copy of the checkout."""
+    # Seeds and examples are those of CI; what one mutant found must not help the next.
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-v", "-x", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*command, *tests],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {LIMIT_S} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def copy_checkout(folder: Path) -> None:
+    """What tests need, without what they leave behind."""
+    leave = shutil.ignore_patterns("__pycache__", ".hypothesis", "*.egg-info")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=leave)
+        else:
+            shutil.copy(source, folder / name)
+
+
+Run: TypeAlias = Callable[[Path, Sequence[str]], tuple[int, str]]
+
+
+def first_red(folder: Path, tests: Sequence[str], *, only: str = "", run: Run = run_tests) -> tuple[str | None, str]:
+    """The first test that is red, and red again alone; else None, and what there is to say about it."""
+    unsteady: list[str] = []
+    while True:
+        kept = ["-k", only] if only else []
+        code, output = run(folder, [*tests, *kept, *(f"--deselect={each}" for each in unsteady)])
+        found = _RED.search(output)
+        if found is None:
+            told = "" if code == 0 else f"pytest ended with {code}: {output[-300:]}"
+            return None, told or (f"unsteady: {unsteady}" if unsteady else "")
+        again, output = run(folder, [found[1]])
+        if again == _TESTS_FAILED:
+            return found[1], ""
+        if again != 0:
+            return None, f"pytest ended with {again} for {found[1]}: {output[-300:]}"
+        unsteady.append(found[1])
+
+
+def judge(mutant: Mutant, whole: Path) -> Verdict:
+    """Run the mutant's tests without its guard, in a copy of the copy with every guard."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bc-mutant-") as name:
+        folder = Path(name) / "checkout"
+        shutil.copytree(whole, folder)
+        (folder / mutant.file).write_text(mutated(mutant, whole), "utf-8")
+        red, told = first_red(folder, mutant.tests, only=mutant.only)
+    return Verdict(mutant, red, told, time.monotonic() - began)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Judge all that were asked for; 1 when one survives."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants")
+    parser.add_argument("words", nargs="*", help="only mutants whose file or name holds one of these")
+    parser.add_argument("--at-once", type=int, default=2)
+    given = parser.parse_args(arguments)
+    chosen = [
+        mutant
+        for mutant in read_mutants()
+        if not given.words or any(word in f"{mutant.file} {mutant.name}" for word in given.words)
+    ]
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="bc-whole-") as name, ThreadPoolExecutor(given.at_once) as pool:
+        whole = Path(name)  # edits of the checkout during the run change nothing
+        copy_checkout(whole)
+        red, told = None, ""
+        for only in sorted({mutant.only for mutant in chosen}):
+            tests = sorted({test for mutant in chosen if mutant.only == only for test in mutant.tests})
+            red, told = first_red(whole, tests, only=only)
+            if red or told.startswith("pytest"):
+                break
+        if red or told.startswith("pytest"):
+            print(f"red with every guard in place: {red or told}")
+            return 1
+        for mutant, red, told, took_s in pool.map(lambda each: judge(each, whole), chosen):
+            survivors += red is None
+            print(f"{took_s:6.1f} s  {Path(mutant.file).name}: {mutant.name}: {red or f'SURVIVES {told}'}", flush=True)
+    print(f"{len(chosen)} mutants, {survivors} not caught by name")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,388 @@
+"""Abandoned generations: ended when nobody watches for the grace over all front-ends, and never for anything less.
+
+The first part asks the log's own parts, two front-ends and a looker over one Redis; the second real processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from broadcaster.client import AsyncClient
+from broadcaster.core.events import Abort, encode_event
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.presence import Abandonment, Presence
+from broadcaster.log.streams import Streams
+from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.settings import Settings
+from broadcaster.web.telling import tell_presence
+from tests.faults.figures import Figures
+from tests.faults.viewers import RecordedViewer
+from tests.faults.world import FaultWorld, open_world
+from tests.support.log_world import TENANT, World, delta, until
+from tests.support.valkey import ValkeyServer
+
+TTL_S = 0.4
+GRACE_S = 0.5
+LATE_S = 5.0
+CLOCK_S = 0.005  # Redis's clock is read in whole milliseconds
+ABANDONED = encode_event(Abort(reason="abandoned"))
+
+
+class Steady:
+    """A process that has seen Redis answer for as long as this."""
+
+    def __init__(self) -> None:
+        self.answered_s = 60.0
+
+    def has_answered_for(self, lease_s: float) -> bool:
+        return self.answered_s >= lease_s
+
+
+class Scene:
+    """Two front-ends' words and one looker; a generation is what a caller asked for."""
+
+    def __init__(self, connection: LogConnection) -> None:
+        self.world = World(connection)
+        self.steady = Steady()
+        self.looker = Abandonment(connection, grace_s=GRACE_S, steadiness=self.steady)
+        self.here = Presence(connection, front_end="here", ttl_s=TTL_S)
+        self.there = Presence(connection, front_end="there", ttl_s=TTL_S)
+
+    async def running(self) -> str:
+        """A running generation to be cancelled when nobody watches."""
+        stream = await self.world.create(on_abandon="cancel")
+        await self.world.claim(stream)
+        return stream
+
+    async def stop_of(self, stream: str) -> str | None:
+        meta = await self.world.streams.meta(stream)
+        return None if meta is None else meta.stop
+
+    async def fires_after_s(self, stream: str, since: float) -> float:
+        """Look until it is abandoned; how long that took."""
+        async with asyncio.timeout(LATE_S):
+            while not await self.looker.look([stream]):
+                await asyncio.sleep(0.01)
+        assert await self.stop_of(stream) == "abandoned"
+        return time.monotonic() - since + CLOCK_S
+
+    async def never_fires(
+        self, stream: str, *, retold: Presence | None = None, for_s: float = TTL_S + GRACE_S + 0.3
+    ) -> None:
+        """Look again and again (by default for more than time-out and grace), while a front-end repeats its word."""
+        until_s = time.monotonic() + for_s
+        while time.monotonic() < until_s:
+            if retold is not None:
+                await retold.tell({stream: 1})
+            assert await self.looker.look([stream]) == []
+            await asyncio.sleep(0.02)
+        assert await self.stop_of(stream) is None
+
+
+@pytest.fixture
+async def scene(connection: LogConnection) -> Scene:
+    scene = Scene(connection)
+    await scene.world.queue.create_group()
+    return scene
+
+
+async def test_the_last_viewer_leaves_and_it_is_abandoned_after_the_grace_and_not_before(scene: Scene) -> None:
+    stream = await scene.running()
+    await scene.here.tell({stream: 1})
+    began = time.monotonic()
+    await scene.here.tell({})
+    assert await scene.fires_after_s(stream, began) >= GRACE_S
+
+
+async def test_a_viewer_on_the_other_front_end_keeps_it(scene: Scene) -> None:
+    stream = await scene.running()
+    await scene.here.tell({stream: 1})
+    await scene.there.tell({stream: 2})
+    await scene.here.tell({})
+    await scene.never_fires(stream, retold=scene.there)
+
+
+async def test_the_viewers_of_a_killed_front_end_stop_counting_after_its_time_and_then_the_grace_runs(
+    scene: Scene,
+) -> None:
+    stream = await scene.running()
+    began = time.monotonic()
+    await scene.here.tell({stream: 3})  # and never again
+    assert await scene.fires_after_s(stream, began) >= TTL_S + GRACE_S
+
+
+async def test_a_viewer_that_comes_back_within_the_grace_stops_the_count_and_a_new_one_begins_when_it_leaves(
+    scene: Scene,
+) -> None:
+    stream = await scene.running()
+    await scene.here.tell({stream: 1})
+    await scene.here.tell({})
+    await scene.never_fires(stream, for_s=GRACE_S * 0.8)
+    await scene.there.tell({stream: 1})
+    began = time.monotonic()
+    await scene.there.tell({})
+    assert await scene.fires_after_s(stream, began) >= GRACE_S
+
+
+async def test_a_generation_that_nobody_ever_watched_and_one_that_goes_on_without_viewers_are_left_alone(
+    scene: Scene,
+) -> None:
+    unseen = await scene.running()
+    lasting = await scene.world.create(on_abandon="continue")
+    await scene.here.tell({lasting: 1})
+    await scene.here.tell({})
+    await scene.never_fires(unseen)
+    await scene.never_fires(lasting)
+
+
+@pytest.mark.parametrize("lost", ["the key", "everything"])
+async def test_a_lost_presence_key_is_no_zero(scene: Scene, lost: str) -> None:
+    """Redis came back without it: only a word of somebody makes a count begin again."""
+    stream = await scene.running()
+    await scene.here.tell({stream: 1})
+    await scene.here.tell({})
+    meta = await scene.world.redis.hgetall(scene.world.keys.meta(stream))
+    if lost == "everything":
+        await scene.world.redis.flushall()
+        await scene.world.redis.hset(scene.world.keys.meta(stream), mapping=meta)  # restored by its worker
+    else:
+        await scene.world.redis.delete(scene.world.keys.viewers(stream))
+    await scene.never_fires(stream)
+    await scene.there.tell({stream: 1})
+    await scene.never_fires(stream, retold=scene.there)
+
+
+async def test_nothing_is_abandoned_by_a_process_that_has_not_seen_redis_answer_for_the_grace(scene: Scene) -> None:
+    stream = await scene.running()
+    await scene.here.tell({stream: 1})
+    await scene.here.tell({})
+    scene.steady.answered_s = GRACE_S / 2
+    await scene.never_fires(stream)
+    scene.steady.answered_s = 60
+    assert await scene.looker.look([stream]) == [stream]
+
+
+async def test_on_a_full_redis_viewers_still_count_and_leaving_is_still_seen(scene: Scene) -> None:
+    stream = await scene.running()
+    await scene.world.redis.config_set("maxmemory", 1)
+    try:
+        await scene.here.tell({stream: 1})
+        await scene.never_fires(stream, retold=scene.here)
+        await scene.here.tell({})
+        await scene.fires_after_s(stream, time.monotonic())
+    finally:
+        await scene.world.redis.config_set("maxmemory", 0)
+
+
+async def test_one_that_its_creator_watches_counts_as_watched_although_its_front_end_died_before_it_said_so(
+    scene: Scene,
+) -> None:
+    world = World(scene.world.connection, presence=scene.here)
+    request = GenerationRequest(model="m", request={"messages": []}, on_abandon="cancel")
+    began = time.monotonic()
+    stream = (await world.generations.create(request, tenant=TENANT, is_watched=True)).id
+    assert await scene.fires_after_s(stream, began) >= TTL_S + GRACE_S
+    unwatched = (await world.generations.create(request, tenant=TENANT)).id
+    await scene.never_fires(unwatched)
+
+
+async def test_a_feed_knows_no_abandonment(scene: Scene) -> None:
+    feeds = Feeds(scene.world.connection, FeedBounds.of(Settings()), streams=scene.world.streams)
+    await feeds.create("feed_1", FeedConfig(), tenant=TENANT)
+    await scene.here.tell({"feed_1": 1})
+    await scene.here.tell({})
+    await scene.never_fires("feed_1")
+    assert not (await feeds.get("feed_1", tenant=TENANT)).is_over
+    assert await scene.world.redis.exists(scene.world.keys.viewers("feed_1")) == 0  # no mark where none is asked for
+
+
+class BriefHub:
+    """A hub whose only viewer comes and goes between two turns."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.turns_taken = 0
+
+    async def turns(self, timeout_s: float) -> dict[str, int]:
+        self.turns_taken += 1
+        if self.turns_taken > 1:
+            await asyncio.Event().wait()
+        return {self.stream: 0}
+
+    def viewers(self) -> dict[str, int]:
+        return {}
+
+
+async def test_a_viewer_that_came_and_went_between_two_words_was_there(scene: Scene) -> None:
+    stream = await scene.running()
+    hub: Any = BriefHub(stream)
+    telling = asyncio.create_task(tell_presence(hub, scene.here, every_s=60))
+    await until(lambda: hub.turns_taken > 1)
+    telling.cancel()
+    await scene.fires_after_s(stream, time.monotonic())
+
+
+@pytest.fixture
+async def sweeper(scene: Scene) -> AsyncIterator[Sweeper]:
+    """One that has seen Redis answer for a lease."""
+    world = scene.world
+    steadying = asyncio.create_task(world.steadiness.run())
+    await until(lambda: world.steadiness.is_steady)
+    yield Sweeper(
+        SweepTimes(60_000, 60_000, 1_800_000),
+        queue=world.queue,
+        claims=world.claims,
+        streams=world.streams,
+        steadiness=world.steadiness,
+        abandonment=scene.looker,
+    )
+    steadying.cancel()
+
+
+@pytest.mark.parametrize("state", ["queued", "waiting for its next attempt", "left by its worker"])
+async def test_one_that_nobody_runs_is_ended_by_the_sweep_that_finds_it_abandoned(
+    scene: Scene, sweeper: Sweeper, state: str
+) -> None:
+    world = scene.world
+    stream = await world.create(on_abandon="cancel")
+    if state != "queued":
+        claim = await world.claim(stream)
+        await world.append(stream, claim.epoch, 1, [delta("half an answer")])
+        await world.redis.delete(world.keys.lease(stream))
+    if state == "waiting for its next attempt":
+        await world.redis.zadd(world.keys.delayed, {stream: 2**42})
+    await scene.here.tell({stream: 1})
+    await scene.here.tell({})
+    async with asyncio.timeout(LATE_S):
+        while ABANDONED not in await world.texts(stream):
+            await sweeper.sweep()
+            await asyncio.sleep(0.01)
+    *before, last = [json.loads(text) for text in await world.texts(stream)]
+    assert last == {"type": "abort", "reason": "abandoned"}
+    if state != "queued":
+        assert before == [
+            {"type": "text-delta", "id": "0", "delta": "half an answer"},
+            {"type": "usage", "outputTokens": 4, "estimated": True},
+        ]
+
+
+# -- real processes
+
+SETTINGS = {"lease_ttl_s": 1, "presence_ttl_s": 0.9, "abandon_grace_s": 2, "stall_timeout_s": 6}
+TTL_OF_ALL_S, GRACE_OF_ALL_S = 0.9, 2.0
+
+
+async def events_of(world: FaultWorld, stream: str) -> list[dict[str, Any]]:
+    return [json.loads(entry.event) for entry in await Streams(world.connection).read(stream)]
+
+
+async def until_front_ends(world: FaultWorld, stream: str, count: int) -> None:
+    """Until so many front-ends have said that they have viewers."""
+    key = world.connection.keys.viewers(stream)
+    async with asyncio.timeout(LATE_S):
+        while await world.connection.redis.zcard(key) != count + 1:  # and the mark
+            await asyncio.sleep(0.01)
+
+
+async def goes_on(world: FaultWorld, stream: str, for_s: float) -> None:
+    until_s = time.monotonic() + for_s
+    while time.monotonic() < until_s:
+        assert (await events_of(world, stream))[-1]["type"] == "text-delta"
+        await asyncio.sleep(0.05)
+
+
+async def abandoned(world: FaultWorld, stream: str) -> float:
+    """When it had its end, which is the right one and says what was used."""
+    async with asyncio.timeout(15):
+        while (events := await events_of(world, stream))[-1]["type"] != "abort":
+            await asyncio.sleep(0.02)
+    now = time.monotonic()
+    *_, usage, end = events
+    assert (usage["type"], usage["estimated"]) == ("usage", True)
+    assert end["reason"] == "abandoned"
+    assert "half an answer" in json.dumps(events)
+    return now
+
+
+def view_at(world: FaultWorld, url: str, stream: str) -> RecordedViewer:
+    """A viewer that knows this front-end alone."""
+    world.urls = [url]
+    (viewer,) = world.view(stream)
+    return viewer
+
+
+async def test_the_last_viewer_of_two_front_ends_goes_with_its_killed_front_end_and_the_worker_is_told(
+    tmp_path: Path, server: ValkeyServer, figures: Figures, rounds: int
+) -> None:
+    async with open_world(tmp_path, redis=server, **SETTINGS) as world:
+        await world.worker()
+        lasting = (await world.front_end()).url
+        for n in range(max(1, min(rounds // 3, 10))):
+            victim = await world.front_end()
+            stream, provider = await world.converse(on_abandon="cancel")
+            await provider.send_text("half an answer")
+            await world.until_text(stream, "half an answer")
+            first = view_at(world, lasting, stream)
+            last = view_at(world, victim.url, stream)
+            await until_front_ends(world, stream, 2)
+            await world.leave(first)
+            if n == 0:
+                await goes_on(world, stream, TTL_OF_ALL_S + GRACE_OF_ALL_S)  # the other front-end's viewer keeps it
+            await victim.kill()
+            killed_at = time.monotonic()
+            await world.leave(last)
+            await (await provider.request()).wait_disconnected(15)
+            took_s = await abandoned(world, stream) - killed_at
+            figures.add("last viewer killed with its front-end → abandoned (grace 2 s)", took_s, "s")
+            assert GRACE_OF_ALL_S <= took_s < TTL_OF_ALL_S + GRACE_OF_ALL_S + 5
+            world.urls = [lasting]
+        await world.check()
+
+
+async def test_who_waits_for_the_result_without_a_stream_is_a_viewer(tmp_path: Path, server: ValkeyServer) -> None:
+    async with open_world(tmp_path, redis=server, **SETTINGS) as world:
+        await world.worker()
+        url = (await world.front_end()).url
+        stream, provider = await world.converse(on_abandon="cancel")
+        await provider.send_text("half an answer")
+        await world.until_text(stream, "half an answer")
+        async with AsyncClient(url) as client:
+            waiting = asyncio.create_task(client.get(stream, wait_s=60))
+            await until_front_ends(world, stream, 1)
+            await goes_on(world, stream, TTL_OF_ALL_S + GRACE_OF_ALL_S)
+            waiting.cancel()
+            left_at = time.monotonic()
+            took_s = await abandoned(world, stream) - left_at
+        assert took_s >= GRACE_OF_ALL_S * 0.9
+
+
+async def test_redis_paused_beyond_every_word_abandons_nothing_that_is_watched(
+    tmp_path: Path, server: ValkeyServer
+) -> None:
+    """Every word has lapsed when it is back; its viewers watch all the same, and are told so before anybody acts."""
+    async with open_world(tmp_path, redis=server, **SETTINGS) as world:
+        await world.worker()
+        await world.front_end()
+        stream, provider = await world.converse(on_abandon="cancel")
+        await provider.send_text("half an answer")
+        await world.until_text(stream, "half an answer")
+        world.view(stream)
+        await until_front_ends(world, stream, 1)
+        server.pause()
+        await asyncio.to_thread(Event().wait, TTL_OF_ALL_S + GRACE_OF_ALL_S)
+        server.resume()
+        await goes_on(world, stream, GRACE_OF_ALL_S + 1)
+        await provider.finish()
+        await world.settle()
+        assert (await events_of(world, stream))[-1]["type"] == "finish"
+        await world.check()

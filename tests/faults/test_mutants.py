@@ -1,0 +1,61 @@
+"""The table of mutants does not rot: each still takes away what it says, and its tests are there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mutants import ROOT, Mutant, first_red, mutated, read_mutants
+
+MUTANTS = read_mutants()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: f"{Path(each.file).name}-{each.name}")
+def test_every_mutant_still_applies_and_its_tests_exist(mutant: Mutant) -> None:
+    text = mutated(mutant)
+    assert text != (ROOT / mutant.file).read_text("utf-8")
+    if mutant.file.endswith(".py"):
+        ast.parse(text)
+    for test in mutant.tests:
+        assert (ROOT / test.partition("::")[0]).is_file()
+
+
+def test_no_two_mutants_of_a_file_have_one_name() -> None:
+    names = [(mutant.file, mutant.name) for mutant in MUTANTS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_first_red_one_is_named_whole_and_only_when_it_is_red_again(tmp_path: Path) -> None:
+    name = "tests/test_it.py::test_it[in brackets - and on]"
+    runs = iter(
+        [
+            (1, "tests/test_it.py::test_first PASSED [ 30%]\ntests/test_it.py::test_other FAILED [ 60%]\n"),
+            (0, "tests/test_it.py::test_other PASSED [100%]\n"),
+            (1, f"{name} FAILED                  [  9%]\n"),
+            (1, f"{name} FAILED                  [100%]\n"),
+        ]
+    )
+    asked: list[Sequence[str]] = []
+
+    def run(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
+        asked.append(tests)
+        return next(runs)
+
+    assert first_red(tmp_path, ["tests"], run=run) == (name, "")
+    assert asked[1:] == [["tests/test_it.py::test_other"], ["tests", "--deselect=tests/test_it.py::test_other"], [name]]
+
+
+@pytest.mark.parametrize("code", [-1, 2, 4, 5])
+def test_what_cannot_be_run_again_is_not_red(tmp_path: Path, code: int) -> None:
+    runs = iter([(1, "tests/test_it.py::test_it ERROR [100%]\n"), (code, "nothing ran")])
+    red, told = first_red(tmp_path, ["tests"], run=lambda *_: next(runs))
+    assert (red, told) == (None, f"pytest ended with {code} for tests/test_it.py::test_it: nothing ran")
+
+
+def test_what_pytest_prints_is_understood(tmp_path: Path) -> None:
+    test = 'import pytest\n@pytest.mark.parametrize("it", ["a - b"])\ndef test_it(it):\n    assert not it\n'
+    (tmp_path / "test_it.py").write_text(test, "utf-8")
+    assert first_red(tmp_path, ["test_it.py"]) == ("test_it.py::test_it[a - b]", "")

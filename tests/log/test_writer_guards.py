@@ -1,0 +1,145 @@
+"""When a writer must not write: guards of it that no other test would miss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from broadcaster.core.batching import Answer, Batch, Code, StopWish
+from broadcaster.core.events import Finish, TextDelta
+from broadcaster.log.appender import Appender
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.lease import LeaseKeeper
+from broadcaster.log.writer import StreamWriter, WriterEnd
+from tests.support.log_world import World, until
+
+META: Mapping[str, str] = {}
+
+
+@pytest.fixture
+def world(connection: LogConnection) -> World:
+    return World(connection)
+
+
+@pytest.fixture
+async def appender(world: World) -> AsyncIterator[Appender]:
+    async with world.appender() as opened:
+        yield opened
+
+
+@pytest.fixture
+def keeper(world: World, appender: Appender) -> LeaseKeeper:
+    return world.keeper(appender)
+
+
+class Refusing:
+    """A recovery that says, when asked at last, that the stream is somebody else's."""
+
+    def __init__(self, *, restores: bool = False) -> None:
+        self.restores = restores
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def restore(self, writer: StreamWriter) -> bool:
+        self.asked.set()
+        await self.answer.wait()
+        return self.restores
+
+    async def rebase(self, writer: StreamWriter) -> tuple[int, int] | None:
+        return None
+
+
+def alone(recovery: Refusing, **options: Any) -> StreamWriter:
+    """A writer whose appender is the test."""
+    given: dict[str, Any] = {"epoch": 5, "base_seq": 2, "retention_ms": 1, "max_bytes": 1000, "meta": META, **options}
+    return StreamWriter("gen_1", attend=lambda writer: None, recovery=recovery, **given)
+
+
+def text(value: str) -> TextDelta:
+    return TextDelta(id="0", delta=value)
+
+
+async def test_nothing_is_written_behind_the_end(world: World, appender: Appender, keeper: LeaseKeeper) -> None:
+    stream_id, claim = await world.granted()
+    writer = await world.writer(stream_id, claim, appender, keeper)
+    assert await writer.end([Finish()], deadline_s=5)
+    writer.write([text("late")])
+    assert writer.last_seq == 1
+    assert writer.is_settled
+
+
+async def test_what_waits_when_the_stream_is_lost_is_never_sent(
+    world: World, appender: Appender, keeper: LeaseKeeper
+) -> None:
+    stream_id, claim = await world.granted()
+    lost = await world.writer(stream_id, claim, appender, keeper)
+    lost.write([text("waits for this loop turn to end")])
+    lost.lose()
+    other, other_claim = await world.granted()
+    witness = await world.writer(other, other_claim, appender, keeper)
+    witness.write([text("a")])
+    await until(lambda: witness.acked_seq == 1)  # both would have left in one write
+    assert await world.seqs(stream_id) == []
+
+
+async def test_nothing_is_sent_while_the_log_is_being_restored() -> None:
+    recovery = Refusing(restores=True)
+    writer = alone(recovery, base_seq=0)
+    writer.write([text("a")])
+    assert writer.take() is not None
+    writer.answered(Answer(Code.REWOUND, 0, 0, StopWish.NONE))
+    await recovery.asked.wait()
+    assert writer.take() is None
+    recovery.answer.set()
+    await until(lambda: writer.take() is not None)
+
+
+async def test_a_restore_that_is_refused_means_lost() -> None:
+    recovery = Refusing()
+    writer = alone(recovery)
+    writer.ask_restore()
+    recovery.answer.set()
+    await until(writer.over.is_set)
+    assert writer.end_reason is WriterEnd.FENCED
+
+
+async def test_a_rebase_that_is_refused_means_lost() -> None:
+    writer = alone(Refusing())
+    writer.write([text("a")])
+    assert writer.take() is not None
+    writer.answered(Answer(Code.REWOUND, 4, 1, StopWish.NONE))
+    await until(writer.over.is_set)
+    assert writer.end_reason is WriterEnd.FENCED
+
+
+async def test_what_came_before_an_attempt_is_missed_even_when_redis_came_back_empty() -> None:
+    recovery = Refusing(restores=True)
+    writer = alone(recovery)  # behind two entries of an earlier attempt
+    writer.write([text("a")])
+    assert writer.take() is not None
+    writer.answered(Answer(Code.REWOUND, 0, 0, StopWish.NONE))
+    recovery.answer.set()
+    await until(writer.over.is_set)  # the rebase was asked for
+
+
+async def test_a_check_of_the_tail_that_redis_did_not_answer_is_made_again() -> None:
+    writer = alone(Refusing())
+    writer.verify()
+    assert writer.take() == Batch(3, [])
+    writer.failed()
+    assert writer.take() == Batch(3, [])
+    writer.answered(Answer(Code.DUPLICATE, 5, 2, StopWish.NONE))
+    assert writer.take() is None
+
+
+async def test_a_check_of_the_tail_that_is_asked_for_during_an_append_follows_it() -> None:
+    writer = alone(Refusing())
+    writer.write([text("a")])
+    assert writer.take() is not None
+    writer.verify()
+    assert writer.take() is None
+    writer.answered(Answer(Code.APPENDED, 5, 3, StopWish.NONE))
+    assert writer.take() == Batch(4, [])

@@ -1,0 +1,29 @@
+"""Free ports for servers that are killed and come back under the same port.
+
+They lie below the range from which the system takes the ports of outgoing connections: there a port could be taken
+while its server is away, and a client that dials it again and again could connect to itself.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import Final
+
+_FIRST: Final = 10_000
+_LAST: Final = 32_000
+_rng: Final = random.SystemRandom()  # processes that run tests side by side must not draw the same
+
+
+def draw_ports(count: int) -> list[int]:
+    """So many different ports of the loopback on which nobody listens."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = _rng.randint(_FIRST, _LAST)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.add(port)
+    return list(ports)

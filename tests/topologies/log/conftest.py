@@ -1,0 +1,74 @@
+"""Servers of this room: one set of Sentinels and one cluster for a file, whole again for each test."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from broadcaster.log.connect import LogConnection
+from tests.support.redis_cluster import RedisCluster6, start_cluster
+from tests.support.redis_sentinel import Sentinels, role_of, start_sentinels
+
+WHOLE_S: Final = 30.0
+
+
+@pytest.fixture(scope="module")
+def sentinel_set() -> Iterator[Sentinels]:
+    """A primary, its replica and three Sentinels."""
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_sentinels(Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cluster_of_six() -> Iterator[RedisCluster6]:
+    """Three primaries, each with a replica."""
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_cluster(Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def sentinels(sentinel_set: Sentinels) -> Sentinels:
+    """All of it running: what an earlier test has killed is back."""
+    for server in sentinel_set.servers:
+        if role_of(server) is None:
+            server.start()
+    sentinel_set.wait_whole(WHOLE_S)
+    return sentinel_set
+
+
+@pytest.fixture
+def cluster(cluster_of_six: RedisCluster6) -> RedisCluster6:
+    """All of it running."""
+    for node in cluster_of_six.nodes:
+        if node.is_away:
+            node.start()
+    cluster_of_six.wait_ok(WHOLE_S)
+    return cluster_of_six
+
+
+@pytest.fixture
+async def at_sentinels(sentinels: Sentinels) -> AsyncIterator[LogConnection]:
+    """A worker's connection."""
+    async with LogConnection.open(sentinels.url, timeout_s=2.0, patience_s=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def at_cluster(cluster: RedisCluster6) -> AsyncIterator[LogConnection]:
+    """A worker's connection."""
+    async with LogConnection.open(cluster.url, timeout_s=2.0, patience_s=0) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["sentinels", "cluster"])
+async def connection(request: pytest.FixtureRequest) -> AsyncIterator[LogConnection]:
+    """A front-end's connection to either kind, emptied."""
+    servers: Sentinels | RedisCluster6 = request.getfixturevalue(request.param)
+    async with LogConnection.open(servers.url, timeout_s=5.0) as opened:
+        for client in (await opened.primaries()).values():
+            await client.flushall()
+        yield opened

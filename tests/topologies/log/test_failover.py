@@ -1,0 +1,134 @@
+"""A primary is killed under appends: nothing acknowledged is lost, writing goes on, and nobody takes anything over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.claims import Outcome
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.keys import Keys
+from broadcaster.log.routes import OLD_S
+from broadcaster.log.steadiness import Steadiness
+from tests.support.log_world import TENANT, World, until
+from tests.support.redis_cluster import RedisCluster6
+from tests.support.redis_sentinel import Sentinels
+from tests.topologies.log.appending import BACK_S, Running, running
+
+STREAMS = 12
+REQUEST = GenerationRequest(model="m", request={"messages": []})
+
+
+@pytest.fixture
+async def other(at_sentinels: LogConnection) -> AsyncIterator[World]:
+    """Another worker, which would take over what it may."""
+    async with LogConnection.open(at_sentinels.url, timeout_s=2.0, patience_s=0) as opened:
+        yield World(opened, worker="w2", lease_ms=3000)
+
+
+async def test_behind_sentinels_nothing_is_lost_or_taken_over_when_the_primary_is_killed(
+    sentinels: Sentinels, at_sentinels: LogConnection, other: World
+) -> None:
+    ids = [await World(at_sentinels).create() for _ in range(STREAMS)]
+    async with running(at_sentinels, ids) as run, asyncio.TaskGroup() as group:
+        watching = group.create_task(other.steadiness.run())
+        taking = group.create_task(_take_over_what_may_be(other, ids))
+        await until(lambda: other.steadiness.is_steady, BACK_S)
+
+        sentinels.primary.kill()
+        back_s = await run.appended(1)
+
+        await until(lambda: other.steadiness.is_steady, BACK_S)
+        assert other.steadiness.breaks >= 1
+        await run.appended(10)
+        watching.cancel()
+        taking.cancel()
+    _tell("sentinel", back_s, run)
+
+
+async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_killed(
+    cluster: RedisCluster6, at_cluster: LogConnection
+) -> None:
+    ids = [await World(at_cluster).create() for _ in range(STREAMS)]
+    servers = {each: at_cluster.server_of(at_cluster.keys.log(each)) for each in ids}
+    assert len(set(servers.values())) == 3
+    async with running(at_cluster, ids) as run:
+        steady = run.world.steadiness
+        await until(lambda: steady.is_steady, BACK_S)
+        killed = cluster.primary_of(at_cluster.keys.log(ids[0]))
+
+        cluster.kill(killed)
+        back_s = await run.appended(1)
+
+        assert steady.breaks >= 1
+        await run.appended(10)
+    _tell("cluster", back_s, run)
+    healthy_s = max(run.longest_s[each] for each in ids if servers[each] != killed.name)
+    assert healthy_s < back_s / 2, "streams of the other primaries waited for the one that was gone"
+
+
+async def test_a_start_waits_for_the_failover_of_the_queues_primary(cluster: RedisCluster6) -> None:
+    async with LogConnection.open(cluster.url, timeout_s=BACK_S) as connection:
+        world = World(connection)
+        await world.create()
+
+        cluster.kill(cluster.primary_of(Keys("bc").ready))
+        created = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+
+        meta = await world.generations.get(created.id, tenant=TENANT)
+        assert meta.status == "queued"
+
+
+async def test_a_paused_primary_is_left_for_the_one_that_replaced_it(
+    sentinels: Sentinels, at_sentinels: LogConnection
+) -> None:
+    world = World(at_sentinels)
+    await world.create()
+    old = sentinels.primary
+
+    old.pause()
+    paused_at = asyncio.get_running_loop().time()
+    sentinels.wait_failover(BACK_S)
+    await until(lambda: asyncio.get_running_loop().time() - paused_at > OLD_S)
+    old.resume()  # for seconds it takes writes as ever, until a Sentinel has told it
+    stream_id = await world.create()
+
+    assert at_sentinels.server_of("any").endswith(f":{sentinels.primary.port}")
+    assert sentinels.primary is not old
+    assert sentinels.primary.ask("EXISTS", world.keys.meta(stream_id)) == 1
+
+
+async def test_the_exchange_of_a_primary_is_a_break_though_every_server_answers(cluster: RedisCluster6) -> None:
+    async with LogConnection.open(cluster.url, timeout_s=2.0) as connection:
+        steadiness = Steadiness(connection, lease_ttl_s=2.0)
+        task = asyncio.create_task(steadiness.run())
+        await until(lambda: steadiness.is_steady, BACK_S)
+
+        cluster.replica_of(cluster.primaries[0]).ask("CLUSTER", "FAILOVER")
+
+        await until(lambda: steadiness.breaks == 1, BACK_S)
+        assert not steadiness.is_steady
+        await until(lambda: steadiness.is_steady, BACK_S)
+        task.cancel()
+
+
+async def _take_over_what_may_be(world: World, ids: list[str]) -> None:
+    """What a worker does with jobs that look left: claim them, if it has seen Redis answer for a lease."""
+    while True:
+        for each in ids:
+            try:
+                claim = await world.claim(each, may_take_over=world.steadiness.is_steady)
+            except LogUnavailable:
+                continue
+            assert claim.outcome is Outcome.LEASED or not world.steadiness.is_steady
+            assert claim.outcome is not Outcome.GRANTED
+        await asyncio.sleep(0.05)
+
+
+def _tell(kind: str, back_s: float, run: Running) -> None:
+    longest_s = max(run.longest_s.values())
+    print(f"{kind}: every stream appended again {back_s:.2f} s after the kill; longest {longest_s:.2f} s")

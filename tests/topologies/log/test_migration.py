@@ -1,0 +1,74 @@
+"""A slot is held half migrated for three seconds under traffic: a start waits, appends go on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from redis.crc import key_slot
+
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.feeds import FeedConfig, Feeds
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.keys import Keys
+from tests.support.feed_writers import BOUNDS
+from tests.support.log_world import TENANT, World, delta
+from tests.support.redis_cluster import RedisCluster6
+from tests.topologies.log.appending import running
+
+HELD_S: Final = 3.0
+WELL_S: Final = 20.0
+REQUEST: Final = GenerationRequest(model="m", request={"messages": []})
+
+
+async def test_a_generation_is_created_while_the_queues_slot_is_half_migrated(
+    cluster: RedisCluster6, at_cluster: LogConnection
+) -> None:
+    ids = [await World(at_cluster).create() for _ in range(12)]
+    async with LogConnection.open(cluster.url, timeout_s=10.0) as front_end, running(at_cluster, ids) as run:
+        world = World(front_end)
+        held = asyncio.create_task(_hold(cluster, Keys("bc").ready))
+        await asyncio.sleep(0)
+
+        created = await asyncio.gather(*(world.generations.create(REQUEST, tenant=TENANT) for _ in range(20)))
+        await run.appended(5)
+
+        await held
+        metas = await world.streams.metas([each.id for each in created])
+        assert {meta.status for meta in metas if meta is not None} == {"queued"}
+        assert {each.id for each in created} <= {each for each, _ in await world.queue.open_page()}
+        assert await front_end.redis.xlen(front_end.keys.ready) == len(ids) + len(created)
+
+
+async def test_appends_to_a_half_migrated_slot_come_after_it_and_none_is_lost(
+    cluster: RedisCluster6, at_cluster: LogConnection
+) -> None:
+    ids = [await World(at_cluster).create() for _ in range(6)]
+    async with running(at_cluster, ids) as run:
+        await _hold(cluster, at_cluster.keys.log(ids[0]))
+        await run.appended(5)
+
+
+async def test_a_feed_is_created_in_a_half_migrated_slot(cluster: RedisCluster6) -> None:
+    async with LogConnection.open(cluster.url, timeout_s=10.0) as connection:
+        world = World(connection)
+        feeds = Feeds(connection, BOUNDS, streams=world.streams)
+        held = asyncio.create_task(_hold(cluster, connection.keys.log("job-1")))
+        await asyncio.sleep(0)
+
+        assert await feeds.create("job-1", FeedConfig(), tenant=TENANT)
+        await feeds.append("job-1", [delta("a")], tenant=TENANT)
+
+        await held
+        assert await world.seqs("job-1") == [1]
+
+
+async def _hold(cluster: RedisCluster6, key: str) -> None:
+    """Half of the slot's keys here, half there, for a while; then all of it over there."""
+    slot = key_slot(key.encode())
+    target = next(node for node in cluster.primaries if node is not cluster.primary_of_slot(slot))
+    cluster.begin_migration(slot, target)
+    await asyncio.to_thread(cluster.migrate_keys, slot, 1)
+    await asyncio.sleep(HELD_S)
+    await asyncio.to_thread(cluster.finish_migration, slot)
+    await asyncio.to_thread(cluster.wait_ok, WELL_S)

@@ -1,0 +1,153 @@
+"""The runner between two attempts: what happens there is known to the attempt that follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from broadcaster.core.batching import StopWish
+from broadcaster.core.events import Abort, Error, Event, decode_event
+from broadcaster.core.routing import Routes
+from broadcaster.errors import LogUnavailable, ProviderFailed
+from broadcaster.log.claims import Claim, Claims, Outcome, Why
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.control import ControlListener
+from broadcaster.log.queue import GROUP
+from tests.support.log_world import World, until
+from tests.worker.test_attempt import HALF, HandProvider
+from worker.attempt import AttemptTimes
+from worker.providers.registry import Providers
+from worker.runner import Engine, Runner, RunnerTimes
+from worker.slots import Slots
+
+CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
+
+
+class Control:
+    """Who listens for a stop, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.stop: Callable[[StopWish], None] = lambda wish: None
+
+    def listen(self, stream_id: str, on_stop: Callable[[StopWish], None], *, on_subscribed: Callable[[], None]) -> None:
+        self.stop = on_stop
+
+    def forget(self, stream_id: str) -> None:
+        self.stop = lambda wish: None
+
+
+class HeldClaims(Claims):
+    """Another attempt is asked for, and the test decides what is answered: by default what the log says."""
+
+    asked: asyncio.Event
+    go_on: asyncio.Event
+    answer: Claim | LogUnavailable | None = None
+
+    async def again(self, stream_id: str, *, epoch: int) -> Claim | None:
+        claim = self.answer or await super().again(stream_id, epoch=epoch)
+        self.asked.set()
+        await self.go_on.wait()
+        if isinstance(claim, LogUnavailable):
+            raise claim
+        return claim
+
+
+class Broken:
+    """A generation whose provider broke off after half of its answer."""
+
+    def __init__(self, world: World, stream_id: str, engine: Engine, slots: Slots) -> None:
+        self.world, self.stream_id, self.slots = world, stream_id, slots
+        self.claims, self.control = cast(HeldClaims, engine.claims), cast(Control, engine.control)
+
+    async def ended(self) -> list[Event]:
+        """All that is in its log once it is over."""
+        async with asyncio.timeout(10):
+            while not (await self.world.generations.get(self.stream_id, tenant="local")).is_over:
+                await asyncio.sleep(0.01)
+        return [decode_event(raw) for raw in await self.world.texts(self.stream_id)]
+
+
+@asynccontextmanager
+async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIterator[Broken]:
+    world, provider, control = World(connection, lease_ms=10_000), HandProvider(), Control()
+    claims = HeldClaims(connection, world.policy, owner=world.worker)
+    claims.asked, claims.go_on = asyncio.Event(), asyncio.Event()
+    await world.queue.create_group()
+    reader = world.reader()
+    async with world.appender() as appender:
+        engine = Engine(
+            world.queue,
+            reader,
+            claims,
+            world.streams,
+            appender,
+            world.keeper(appender),
+            world.steadiness,
+            cast("ControlListener", control),
+            Providers(Routes({"m": "hand"}), {"hand": lambda: provider}),
+        )
+        times = RunnerTimes(10, 0.0, AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=60))
+        slots = Slots(concurrency=1, buffer_bytes=world.max_bytes, max_bytes=world.max_bytes)
+        steadiness = asyncio.create_task(world.steadiness.run())
+        taking = asyncio.create_task(Runner(engine, slots, times=times, max_bytes=world.max_bytes).take_new())
+        try:
+            stream_id = await world.create(on_provider_loss="retry")
+            provider.given.put_nowait(HALF)
+            provider.given.put_nowait(CUT)
+            yield Broken(world, stream_id, engine, slots)
+        finally:
+            for task in (taking, steadiness):
+                task.cancel()
+            await asyncio.wait({taking, steadiness})
+            await reader.aclose()
+
+
+async def test_a_stop_that_comes_between_two_attempts_ends_the_second(connection: LogConnection) -> None:
+    async with broken(connection) as generation:
+        await until(generation.claims.asked.is_set)
+        generation.control.stop(StopWish.ABANDONED)  # told, and not in the log: Redis may be full
+        generation.claims.go_on.set()
+        assert (await generation.ended())[-1] == Abort(reason="abandoned")
+
+
+@pytest.mark.parametrize("is_granted", [False, True], ids=["nothing was granted", "the answer was lost"])
+async def test_a_stop_ends_the_asking_for_another_attempt_unless_it_may_be_granted_already(
+    connection: LogConnection, *, is_granted: bool
+) -> None:
+    async with broken(connection) as generation:
+        unknown = Claim(Outcome.UNKNOWN, 0, 0, 0, Why.NOT)
+        generation.claims.answer = LogUnavailable("away") if is_granted else unknown
+        generation.claims.go_on.set()
+        await until(generation.claims.asked.is_set)
+        if is_granted:
+            meta = await generation.world.generations.get(generation.stream_id, tenant="local")
+            await Claims.again(generation.claims, generation.stream_id, epoch=meta.epoch)
+        generation.control.stop(StopWish.STOPPED)
+        if is_granted:
+            generation.claims.answer = None
+        assert (await generation.ended())[-1] == Abort(reason="stopped")
+
+
+async def test_a_fenced_attempt_leaves_its_job_to_whoever_has_the_stream_now(connection: LogConnection) -> None:
+    async with broken(connection) as generation:
+        world, stream_id = generation.world, generation.stream_id
+        generation.claims.answer = Claim(Outcome.LEASED, 0, 0, 0, Why.NOT)
+        await until(generation.claims.asked.is_set)
+        generation.claims.go_on.set()
+        await until(lambda: generation.slots.free == 1)
+        pending = await world.redis.xpending(world.keys.ready, GROUP)
+        assert pending["pending"] == 1
+        assert await world.queue.newest_open(10) == [stream_id]
+
+
+async def test_another_attempt_is_asked_for_until_the_generations_time_is_up(connection: LogConnection) -> None:
+    async with broken(connection, timeout_s=1) as generation:
+        generation.claims.answer = LogUnavailable("away")
+        generation.claims.go_on.set()
+        end = (await generation.ended())[-1]
+        assert isinstance(end, Error)
+        assert end.code == CUT.reason
