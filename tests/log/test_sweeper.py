@@ -52,6 +52,20 @@ async def age_job(world: World, stream_id: str) -> None:
     await world.redis.zadd(world.keys.open, {stream_id: seconds * 1000 - JOBLESS_MS - 1000})
 
 
+async def test_what_has_no_job_for_a_moment_is_left_to_whoever_is_about_to_give_it_one(world: World) -> None:
+    await world.create()
+    await world.redis.xtrim(world.keys.ready, maxlen=0)
+    await sweeper(world).sweep()
+    assert await world.redis.xlen(world.keys.ready) == 0
+
+
+async def test_what_somebody_runs_is_given_no_second_job(world: World) -> None:
+    stream_id, _ = await world.granted()
+    await age_job(world, stream_id)
+    await sweeper(world).sweep()
+    assert await world.redis.xlen(world.keys.ready) == 0
+
+
 async def test_what_waits_without_a_job_is_given_one(world: World) -> None:
     stream_id = await world.create()
     await age_job(world, stream_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
@@ -71,11 +72,24 @@ class Broken:
         return [decode_event(raw) for raw in await self.world.texts(self.stream_id)]
 
 
+class NotedClaims(Claims):
+    """Each claim is noted: whether it might take over, and what it came to."""
+
+    noted: list[tuple[bool, Outcome]]
+
+    async def claim(
+        self, stream_id: str, *, may_take_over: bool, answered_s: float = math.inf, usage: bytes | None = b""
+    ) -> Claim:
+        claim = await super().claim(stream_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage)
+        self.noted.append((may_take_over, claim.outcome))
+        return claim
+
+
 @asynccontextmanager
-async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIterator[Broken]:
-    world, provider, control = World(connection, lease_ms=10_000), HandProvider(), Control()
-    claims = HeldClaims(connection, world.policy, owner=world.worker)
-    claims.asked, claims.go_on = asyncio.Event(), asyncio.Event()
+async def running(
+    world: World, claims: Claims, provider: HandProvider, *, timeout_s: float = 60
+) -> AsyncIterator[tuple[Engine, Slots]]:
+    """A runner that takes what is new, beside a steadiness that has just begun."""
     await world.queue.create_group()
     reader = world.reader()
     async with world.appender() as appender:
@@ -87,7 +101,7 @@ async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIt
             appender,
             world.keeper(appender),
             world.steadiness,
-            cast("ControlListener", control),
+            cast("ControlListener", Control()),
             Providers(Routes({"m": "hand"}), {"hand": lambda: provider}),
         )
         times = RunnerTimes(10, 0.0, AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=60))
@@ -95,15 +109,37 @@ async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIt
         steadiness = asyncio.create_task(world.steadiness.run())
         taking = asyncio.create_task(Runner(engine, slots, times=times, max_bytes=world.max_bytes).take_new())
         try:
-            stream_id = await world.create(on_provider_loss="retry")
-            provider.given.put_nowait(HALF)
-            provider.given.put_nowait(CUT)
-            yield Broken(world, stream_id, engine, slots)
+            yield engine, slots
         finally:
             for task in (taking, steadiness):
                 task.cancel()
             await asyncio.wait({taking, steadiness})
             await reader.aclose()
+
+
+@asynccontextmanager
+async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIterator[Broken]:
+    world, provider = World(connection, lease_ms=10_000), HandProvider()
+    claims = HeldClaims(connection, world.policy, owner=world.worker)
+    claims.asked, claims.go_on = asyncio.Event(), asyncio.Event()
+    async with running(world, claims, provider, timeout_s=timeout_s) as (engine, slots):
+        stream_id = await world.create(on_provider_loss="retry")
+        provider.given.put_nowait(HALF)
+        provider.given.put_nowait(CUT)
+        yield Broken(world, stream_id, engine, slots)
+
+
+async def test_nothing_is_taken_over_before_redis_was_seen_steady_though_its_job_is_new(
+    connection: LogConnection,
+) -> None:
+    world = World(connection, lease_ms=10_000)
+    stream_id, _ = await World(connection, worker="w2").granted()
+    await world.lapse(stream_id)
+    claims = NotedClaims(connection, world.policy, owner=world.worker)
+    claims.noted = []
+    async with running(world, claims, HandProvider()) as (_, slots):
+        await until(lambda: bool(claims.noted) and slots.free == 1)
+    assert claims.noted == [(False, Outcome.LAPSED)]
 
 
 async def test_a_stop_that_comes_between_two_attempts_ends_the_second(connection: LogConnection) -> None:
