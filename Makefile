@@ -45,7 +45,8 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 		exec $(BIN)/python -m tests.faults.mutants; \
 	fi; \
 	echo "faults: $(FAULTS_ROUNDS) rounds of each on $(ENGINE)"; \
-	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) tests/faults tests/topologies
+	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n auto --dist worksteal \
+		tests/faults tests/topologies
 
 soak: install engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [ENGINE=redis]
 	@$(ON_ENGINE); SOAK_S=$(SOAK_S) SEED=$(SEED) $(BIN)/python -m tests.faults.soak

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from tests.faults.figures import Figures
 from tests.faults.history import OK, Closed, History, Opened
 from tests.faults.viewers import RecordedViewer
 from tests.faults.world import FaultWorld, open_world
-from tests.support.haproxy import open_haproxy
+from tests.support.haproxy import Balancer, open_haproxy
 from tests.support.processes import Running
 from tests.support.valkey import ValkeyServer
 
@@ -34,19 +35,29 @@ TOLD_S: Final = 10.0
 
 
 @asynccontextmanager
-async def open_house(folder: Path, server: ValkeyServer) -> AsyncIterator[tuple[FaultWorld, list[Running]]]:
+async def open_house(folder: Path, server: ValkeyServer) -> AsyncIterator[House]:
     """A worker, two front-ends and the balancer before them, at which all viewers come."""
     async with open_world(folder, redis=server, heartbeat_s=HEARTBEAT_S) as world:
         await world.worker()
         front_ends = [await world.front_end(), await world.front_end()]
         async with open_haproxy(folder / "haproxy", world.urls) as balancer:
             world.urls[:] = [balancer.url]
-            yield world, front_ends
+            yield House(world, front_ends, balancer)
 
 
-async def started_again(world: FaultWorld, front_end: Running) -> Running:
-    """Another front-end at the place of one that is gone."""
-    return await world.stack.front_end(port=urlsplit(front_end.url).port)
+@dataclass
+class House:
+    """See ``open_house``."""
+
+    world: FaultWorld
+    front_ends: list[Running]
+    balancer: Balancer
+
+    async def start_again(self, number: int) -> None:
+        """Another front-end at the place of one that is gone; the balancer gives it viewers again."""
+        gone = self.front_ends[number]
+        self.front_ends[number] = await self.world.stack.front_end(port=urlsplit(gone.url).port)
+        await self.balancer.until_all_are_up()
 
 
 def statuses(history: History) -> set[int]:
@@ -58,33 +69,32 @@ def statuses(history: History) -> set[int]:
 async def test_viewers_have_the_whole_answer_though_front_ends_are_killed_in_turn_and_at_last_together(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
-    async with open_house(tmp_path, server) as (world, front_ends):
-        async with open_crowd(world, streams=STREAMS, viewers=VIEWERS) as crowd:
+    async with open_house(tmp_path, server) as house:
+        async with open_crowd(house.world, streams=STREAMS, viewers=VIEWERS) as crowd:
             for turn in range(rounds):
-                victim = front_ends[turn % 2]
-                aftermath = await crowd.cause(victim.kill())
+                aftermath = await crowd.cause(house.front_ends[turn % 2].kill())
                 assert set(aftermath.closings) == {"torn"}
                 for back_s in aftermath.back_s:
                     figures.add("front-end killed → next entry", back_s, "s")
                 assert max(aftermath.back_s) < BACK_S
-                front_ends[turn % 2] = await started_again(world, victim)
-            await kill_both(world, front_ends, crowd)
-        history = await world.check()
+                await house.start_again(turn % 2)
+            await kill_both(house, crowd)
+        history = await house.world.check()
     assert statuses(history) == {OK}
     assert all(len(trace.happenings) for trace in history.viewers.values())
     print(f"{VIEWERS} viewers, {sum(viewer.connections for viewer in crowd.viewers)} connections, {crowd.words} words")
 
 
-async def kill_both(world: FaultWorld, front_ends: list[Running], crowd: Crowd) -> None:
+async def kill_both(house: House, crowd: Crowd) -> None:
     """For a while the balancer has nobody to give a viewer to."""
 
     async def fault() -> None:
-        await asyncio.gather(*(each.kill() for each in front_ends))
+        await asyncio.gather(*(each.kill() for each in house.front_ends))
         refused = [viewer.refused for viewer in crowd.viewers]
         async with asyncio.timeout(DEADLINE_S):
             while not all(now.refused > was for now, was in zip(crowd.viewers, refused, strict=True)):
                 await asyncio.sleep(0.01)
-        await asyncio.gather(*(started_again(world, each) for each in front_ends))
+        await asyncio.gather(*(house.start_again(number) for number in range(2)))
 
     aftermath = await crowd.cause(fault())
     assert len(aftermath.back_s) == len(crowd.viewers)
@@ -93,17 +103,16 @@ async def kill_both(world: FaultWorld, front_ends: list[Running], crowd: Crowd) 
 async def test_front_ends_are_replaced_one_after_the_other_and_no_viewer_s_answer_is_torn(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
-    async with open_house(tmp_path, server) as (world, front_ends):
-        async with open_crowd(world, streams=STREAMS, viewers=VIEWERS) as crowd:
+    async with open_house(tmp_path, server) as house:
+        async with open_crowd(house.world, streams=STREAMS, viewers=VIEWERS) as crowd:
             for turn in range(rounds):
-                leaving = front_ends[turn % 2]
-                aftermath = await crowd.cause(ended(leaving))
+                aftermath = await crowd.cause(ended(house.front_ends[turn % 2]))
                 assert set(aftermath.closings) == {"clean"}
                 for back_s in aftermath.back_s:
                     figures.add("front-end ended → next entry", back_s, "s")
                 assert max(aftermath.back_s) < BACK_S
-                front_ends[turn % 2] = await started_again(world, leaving)
-        history = await world.check()
+                await house.start_again(turn % 2)
+        history = await house.world.check()
     assert statuses(history) == {OK}
     assert Closed("torn") not in [each for trace in history.viewers.values() for each in trace.happenings]
 
@@ -118,18 +127,21 @@ async def ended(front_end: Running) -> None:
 async def test_viewers_of_a_front_end_that_hangs_are_cut_off_by_the_balancer_and_go_on_at_the_other(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
-    async with open_house(tmp_path, server) as (world, front_ends):
-        async with open_crowd(world, streams=STREAMS, viewers=VIEWERS) as crowd:
+    cut_off = 0
+    async with open_house(tmp_path, server) as house:
+        async with open_crowd(house.world, streams=STREAMS, viewers=VIEWERS) as crowd:
             for turn in range(max(2, rounds - 1)):
-                frozen = front_ends[turn % 2]
+                frozen = house.front_ends[turn % 2]
                 aftermath = await crowd.cause(signalled(frozen, signal.SIGSTOP))
-                assert aftermath.back_s
+                cut_off += bool(aftermath.back_s)  # on a busy machine its viewers may have been taken away before
                 for back_s in aftermath.back_s:
                     figures.add("front-end frozen → next entry", back_s, "s")
-                assert max(aftermath.back_s) < FROZEN_S
+                assert max(aftermath.back_s, default=0) < FROZEN_S
                 await signalled(frozen, signal.SIGCONT)
                 await until_ready(frozen)
-        history = await world.check()
+                await house.balancer.until_all_are_up()
+        history = await house.world.check()
+    assert cut_off > 0
     assert statuses(history) == {OK}
 
 
@@ -228,6 +240,7 @@ async def test_a_front_end_cut_off_from_redis_loses_its_viewers_to_the_other_and
                     await Crowd([], loyal[at]).until_word(last, BACK_S)
                     figures.add("front-end back at Redis → its viewers have all", time.monotonic() - mended, "s")
                     await until_ready(front_ends[at])
+                    await balancer.until_all_are_up()
         history = await world.check()
     assert statuses(history) == {OK}
 

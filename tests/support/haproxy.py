@@ -8,13 +8,15 @@ What a front-end's trouble costs its viewers depends on these words:
 3. ``on-marked-down shutdown-sessions``: the viewers of one that hangs, or has lost Redis, are cut off and come back at
    another. An EventSource has no deadline of its own for silence: without these words it stays with the frozen one.
 4. ``redispatch`` and ``retries``: a connection that one front-end refuses is given to another at once.
-5. ``timeout client`` and ``timeout server`` are longer than the heartbeat: quiet streams stay open.
+5. Whoever replaces front-ends one after the other waits until it has the first one back (``until_all_are_up``).
+6. ``timeout client`` and ``timeout server`` are longer than the heartbeat: quiet streams stay open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import os
 import shutil
 import sys
@@ -35,6 +37,7 @@ CONFIGURATION: Final = """\
 global
     maxconn 8192
     log stdout format raw local0 notice
+    stats socket ipv4@127.0.0.1:{stats_port} level user
 defaults
     mode tcp
     log global
@@ -76,6 +79,22 @@ class Balancer:
 
     url: str
     process: asyncio.subprocess.Process
+    stats_port: int
+
+    async def until_all_are_up(self) -> None:
+        """Until it gives connections to every front-end."""
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not all(each.startswith("UP") for each in await self._statuses()):
+                await asyncio.sleep(0.02)
+
+    async def _statuses(self) -> list[str]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.stats_port)
+        try:
+            writer.write(b"show stat\n")
+            rows = list(csv.DictReader((await reader.read()).decode().removeprefix("# ").splitlines()))
+        finally:
+            writer.close()
+        return [row["status"] for row in rows if row["svname"] not in ("FRONTEND", "BACKEND")]
 
     async def end(self) -> None:
         """SIGTERM: it closes everything at once."""
@@ -90,10 +109,11 @@ async def open_haproxy(
 ) -> AsyncIterator[Balancer]:
     """An HAProxy before the front-ends at these URLs; ``cuts_off_hanging``: rule 3."""
     folder.mkdir()
-    port = free_port()
+    port, stats_port = free_port(), free_port()
     (folder / "haproxy.cfg").write_text(
         CONFIGURATION.format(
             port=port,
+            stats_port=stats_port,
             marked_down=" on-marked-down shutdown-sessions" if cuts_off_hanging else "",
             servers="".join(f"    server n{n} {urlsplit(url).netloc}\n" for n, url in enumerate(front_ends)),
         )
@@ -106,7 +126,7 @@ async def open_haproxy(
             stderr=output,
             preexec_fn=die_with_parent,
         )
-    balancer = Balancer(f"http://127.0.0.1:{port}", process)
+    balancer = Balancer(f"http://127.0.0.1:{port}", process, stats_port)
     try:
         await _until_open(port, process, folder / "output.log")
         yield balancer
