@@ -5,6 +5,8 @@ PORT ?= 8000
 TEST_LIMIT_S ?= 2400
 # How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
 FAULTS_ROUNDS ?= 50
+# Most of a fault is waiting for it to be over.
+FAULTS_AT_ONCE ?= 6
 FAULT_LIMIT_S ?= 3600
 SOAK_S ?= 600
 # Another interpreter to build .venv with: make install PYTHON=/path/to/python3
@@ -45,7 +47,7 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 		exec $(BIN)/python -m tests.faults.mutants; \
 	fi; \
 	echo "faults: $(FAULTS_ROUNDS) rounds of each on $(ENGINE)"; \
-	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n auto --dist worksteal \
+	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies
 
 soak: install engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [ENGINE=redis]
