@@ -98,8 +98,10 @@ async def stopped_in_the_middle(page: Page, other: Page) -> None:
     """Stop, pressed in one tab, ends the answer in every tab."""
     await page.get_by_label("Ask something").fill("and now?")
     await page.get_by_role("button", name="Send").click()
+    await expect(page.get_by_test_id("turn")).to_have_count(2)  # it is asked: a tab that loads now finds it
     await other.reload()
     for tab in (page, other):
+        await expect(tab.get_by_test_id("turn")).to_have_count(2)
         await expect(tab.get_by_test_id("answer").last).to_contain_text("You asked")
     await other.get_by_role("button", name="Stop").click()
     for tab in (page, other):
