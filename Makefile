@@ -53,8 +53,8 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 soak: install engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [ENGINE=redis]
 	@$(ON_ENGINE); SOAK_S=$(SOAK_S) SEED=$(SEED) $(BIN)/python -m tests.faults.soak
 
-# The second engine runs what may meet it; what never does has been run on the first.
-PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
+# The second engine runs what may meet it; what never does, and what a browser shows of it, has been run on the first.
+PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only -m "not browser")
 # What measures short leases and breaks servers on purpose, tests/log, runs alone; the rest shares the cores.
 SHARED := -n auto --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
