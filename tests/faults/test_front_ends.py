@@ -307,6 +307,10 @@ class Wire:
             return
         from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
         ends = {writer, to_server}
+        if self._is_cut:  # meanwhile
+            for end in ends:
+                end.transport.abort()
+            return
         self._writers |= ends
         try:
             await asyncio.gather(carry(reader, to_server), carry(from_server, writer))
