@@ -56,16 +56,19 @@ class Crowd:
         try:
             await fault
             await self.until_word(self.words + 2)
+            # A watch may hear of its viewer's last word in a later turn of the loop than we do.
+            was_cut = [
+                watch
+                for viewer, mark, watch in zip(self.viewers, marks, watches, strict=True)
+                if _closings(viewer, mark)
+            ]
+            if was_cut:
+                await asyncio.wait(was_cut, timeout=DEADLINE_S)
         finally:
             for watch in watches:
                 watch.cancel()
             back = await asyncio.gather(*watches, return_exceptions=True)
-        closings = [
-            happening.how
-            for viewer, mark in zip(self.viewers, marks, strict=True)
-            for happening in viewer.trace.happenings[mark:]
-            if isinstance(happening, Closed)
-        ]
+        closings = [how for viewer, mark in zip(self.viewers, marks, strict=True) for how in _closings(viewer, mark)]
         return Aftermath([at - began for at in back if isinstance(at, float)], closings)
 
     async def until_word(self, number: int, deadline_s: float = DEADLINE_S) -> None:
@@ -112,6 +115,11 @@ async def open_crowd(world: FaultWorld, *, streams: int, viewers: int) -> AsyncI
         for task in crowd.sending:
             task.cancel()
         await asyncio.gather(*crowd.sending, return_exceptions=True)
+
+
+def _closings(viewer: RecordedViewer, mark: int) -> list[str]:
+    """How its connections have ended since then."""
+    return [each.how for each in viewer.trace.happenings[mark:] if isinstance(each, Closed)]
 
 
 def _newest_word(viewer: RecordedViewer) -> int:

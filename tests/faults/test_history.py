@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from itertools import count, islice
-from time import process_time
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -83,14 +85,26 @@ def test_what_redis_lost_is_an_error_unless_it_was_made_to_lose_it_and_is_counte
     assert lost(history) == [(STREAM, Cursor(5, 1)), (STREAM, Cursor(5, 2))]
 
 
-def test_a_history_twice_as_long_takes_about_twice_as_long_to_check() -> None:
-    def took_s(length: int) -> float:
+def test_a_history_twice_as_long_takes_about_twice_as_many_steps_to_check() -> None:
+    def steps(length: int) -> int:
         log = [Entry(1, seq, b'{"type":"text-start","id":"0"}') for seq in range(1, length)] + [Entry(1, length, END)]
         acked = [Acked(STREAM, entry.epoch, entry.seq, (entry.event,)) for entry in log]
         got = [Got(str(entry.cursor), entry.event) for entry in log]
-        began = process_time()
-        assert check(History(acked, {"v": ViewerTrace(STREAM, [Opened(None, 200), *got])}, {STREAM: log})) == []
-        return process_time() - began
+        history = History(acked, {"v": ViewerTrace(STREAM, [Opened(None, 200), *got])}, {STREAM: log})
+        lines = 0
 
-    short_s = min(took_s(5_000) for _ in range(3))
-    assert took_s(40_000) < 8 * short_s * 3
+        def count_line(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal lines
+            lines += 1
+            return count_line
+
+        before = sys.gettrace()
+        sys.settrace(count_line)
+        try:
+            violations = check(history)
+        finally:
+            sys.settrace(before)
+        assert violations == []
+        return lines
+
+    assert 4_000 < steps(4_000) < 2.1 * steps(2_000)
