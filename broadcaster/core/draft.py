@@ -13,12 +13,13 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.pieces import Pieces
 
 Json: TypeAlias = dict[str, Any]
 
@@ -29,23 +30,8 @@ class Part(Protocol):
     def render(self) -> Json:
         """The part as a new JSON-able dict."""
 
-
-class _Pieces:
-    """A text that grows piece by piece and is joined when read."""
-
-    __slots__ = ("_pieces",)
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-
-    def append(self, piece: str) -> None:
-        self._pieces.append(piece)
-
-    @property
-    def text(self) -> str:
-        if len(self._pieces) > 1:
-            self._pieces = ["".join(self._pieces)]
-        return self._pieces[0] if self._pieces else ""
+    def fork(self) -> Part:
+        """Another one that stands where this one stands."""
 
 
 @dataclass(slots=True)
@@ -53,13 +39,16 @@ class _Written:
     """A text or reasoning part."""
 
     kind: Literal["text", "reasoning"]
-    pieces: _Pieces = field(default_factory=_Pieces)
+    pieces: Pieces = field(default_factory=Pieces)
     is_whole: bool = False
     provider_metadata: ev.ProviderMetadata = field(default_factory=dict)
 
     def render(self) -> Json:
         state = "done" if self.is_whole else "streaming"
         return _with_metadata({"type": self.kind, "text": self.pieces.text, "state": state}, self.provider_metadata)
+
+    def fork(self) -> _Written:
+        return _Written(self.kind, self.pieces.fork(), self.is_whole, copied(self.provider_metadata))
 
 
 @dataclass(slots=True)
@@ -69,7 +58,7 @@ class _Tool:
     tool_call_id: str
     tool_name: str | None = None
     state: str = "input-streaming"
-    input_text: _Pieces = field(default_factory=_Pieces)
+    input_text: Pieces = field(default_factory=Pieces)
     outcome: Json = field(default_factory=dict)
     provider_metadata: ev.ProviderMetadata = field(default_factory=dict)
 
@@ -82,6 +71,14 @@ class _Tool:
             part["inputText"] = self.input_text.text
         return _with_metadata(part | self.outcome, self.provider_metadata)
 
+    def fork(self) -> _Tool:
+        return replace(
+            self,
+            input_text=self.input_text.fork(),
+            outcome=dict(self.outcome),
+            provider_metadata=copied(self.provider_metadata),
+        )
+
 
 @dataclass(slots=True)
 class _Stored:
@@ -91,6 +88,9 @@ class _Stored:
 
     def render(self) -> Json:
         return dict(self.shown)
+
+    def fork(self) -> _Stored:
+        return _Stored(self.shown)
 
 
 def _with_metadata(part: Json, metadata: ev.ProviderMetadata) -> Json:
@@ -123,6 +123,22 @@ class Draft:
         self._open: dict[tuple[str, str], _Written] = {}
         self._tools: dict[str, _Tool] = {}
         self._data: dict[tuple[str, str], _Stored] = {}
+
+    def fork(self) -> Draft:
+        """Another one that stands where this one stands; from here on they know nothing of each other."""
+        forks = {id(part): part.fork() for part in self.parts}
+        other = Draft()
+        other.parts = list(forks.values())
+        other.usage = self.usage
+        other.finish_reason = self.finish_reason
+        other.message_id = self.message_id
+        other.metadata = dict(self.metadata)
+        other.provider_metadata = copied(self.provider_metadata)
+        other._written = [cast(_Written, forks[id(part)]) for part in self._written]
+        other._open = {key: cast(_Written, forks[id(part)]) for key, part in self._open.items()}
+        other._tools = {key: cast(_Tool, forks[id(part)]) for key, part in self._tools.items()}
+        other._data = {key: cast(_Stored, forks[id(part)]) for key, part in self._data.items()}
+        return other
 
     def joined(self, kind: Literal["text", "reasoning"]) -> str:
         """The texts of all parts of this kind, in order."""

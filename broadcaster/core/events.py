@@ -273,7 +273,7 @@ Event: TypeAlias = KnownEvent | DataEvent | UnknownEvent
 TerminalEvent: TypeAlias = Finish | Error | Abort
 
 TERMINAL_TYPES: Final = frozenset({"finish", "error", "abort"})
-_TERMINAL_PREFIXES: Final = (b'{"type":"finish"', b'{"type":"error"', b'{"type":"abort"')
+TERMINAL_PREFIXES: Final = (b'{"type":"finish"', b'{"type":"error"', b'{"type":"abort"')
 
 
 class _Tagged(msgspec.Struct):
@@ -311,4 +311,4 @@ def decode_event(raw: bytes) -> Event:
 
 def is_terminal(raw: bytes) -> bool:
     """Whether these stored bytes end their stream (read from the prefix: no parsing on the hot path)."""
-    return raw.startswith(_TERMINAL_PREFIXES)
+    return raw.startswith(TERMINAL_PREFIXES)

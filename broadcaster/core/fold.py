@@ -89,6 +89,15 @@ class Fold:
         else:
             self._draft.add(event)
 
+    def fork(self) -> Fold:
+        """Another one that stands where this one stands; from here on they know nothing of each other."""
+        other = Fold()
+        other._attempt = self._attempt
+        other._is_empty = self._is_empty
+        other._draft = self._draft.fork()
+        other._terminal = self._terminal
+        return other
+
     @property
     def state(self) -> FoldState:
         """What the events applied so far amount to; costs O(text), so read it when asked, not per event."""

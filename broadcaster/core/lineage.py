@@ -64,6 +64,13 @@ class Lineage:
         """Whether this is the next id of the very epoch that was last: the hot path asks so, without a Cursor."""
         return first_seq == self._last_seq + 1 and bool(self._epochs) and epoch == self._epochs[-1]
 
+    def advance(self, epoch: int, seq: int) -> bool:
+        """Add the next id of the very epoch that was last; False: it is another one, for ``append`` to judge."""
+        if seq != self._last_seq + 1 or not self._epochs or epoch != self._epochs[-1]:
+            return False
+        self._last_seq = seq
+        return True
+
     def append(self, cursor: Cursor) -> None:
         """Add the next id. Raises ValueError as ``extend`` does."""
         self.extend(cursor, count=1)

@@ -22,6 +22,7 @@ BUILT_IN: Final = ("anthropic", "openai", "openai-responses", "local")
 """The providers that every worker has; the operator may add others, under other names."""
 
 _REGULAR: Final = "re:"
+_WILD: Final = frozenset("*?[")
 # A model's name comes from a caller: what an error repeats of it is short.
 _MAX_SHOWN: Final = 80
 
@@ -50,7 +51,13 @@ class Routes:
 
     def __init__(self, routes: Mapping[str, str | Sequence[str]]) -> None:
         """Raises SetupError when a regular expression is none, or a route leads nowhere or twice to one target."""
+        self._patterns = tuple(routes)
         self._routes = [(_compile(pattern), _targets(pattern, told)) for pattern, told in routes.items()]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The patterns that are plain names: the models that can be listed, in the mapping's order."""
+        return tuple(each for each in self._patterns if not each.startswith(_REGULAR) and _WILD.isdisjoint(each))
 
     @property
     def providers(self) -> frozenset[str]:

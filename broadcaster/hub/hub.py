@@ -22,14 +22,16 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.dialects import NATIVE, Encoder
+from broadcaster.dialects import NATIVE, AnyDialect, Dialect
 from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.ports import Feed, LogReader, Watch
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.ring import Ledger
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.hub.viewer import Viewer
 
 # Deadlines are met within an eighth of the shortest of them; never worth more than twenty looks a second.
@@ -78,6 +80,7 @@ class Hub:
         self._reader = reader
         self.limits = HubLimits() if limits is None else limits
         self._tenancies: dict[str, _Tenancy] = {}
+        self._flusher = Flusher(self.room_grew)
         self._ledger = Ledger()
         self._places = asyncio.Semaphore(self.limits.page_reads)
         self._viewer_count = 0
@@ -104,12 +107,14 @@ class Hub:
         *,
         cursor: Cursor | None,
         timeout_s: float,
-        encoder: Encoder = NATIVE,
+        encoder: AnyDialect = NATIVE,
         status: str = "queued",
+        with_prelude: bool = True,
     ) -> Viewer | Finished:
         """Watch a stream after ``cursor`` (None: from its beginning). The viewer must be driven at once.
 
-        ``status`` is how a stream stands that has no entry yet; entries know better.
+        Without a cursor, a dialect that has a prelude begins with it, unless ``with_prelude`` is False. ``status`` is
+        how a stream stands that has no entry yet; entries know better.
         Finished: the cursor is the terminal's own id. Raises LogUnavailable when (1) the room could not be filled
         within ``timeout_s``, (2) the feed gave up; Busy when (3) ``max_viewers`` or (4) ``max_rooms`` is met, (5) the
         hub drains. ``refuse`` makes the answer of any of them.
@@ -126,20 +131,31 @@ class Hub:
             begin = tenancy.room.place(cursor)
             if isinstance(begin, Finished):
                 return begin
-            viewer = Viewer(tenancy.room, encoder, begin=begin)
+            viewer = (
+                TranscribedViewer(tenancy.room, encoder, begin=begin, with_prelude=with_prelude)
+                if isinstance(encoder, Dialect)
+                else Viewer(tenancy.room, encoder, begin=begin)
+            )
             self._viewer_count += 1
             self._all_left.clear()
             if len(tenancy.room.viewers) == 1:
                 self._note_turn(stream_id)
             return viewer
 
-    def refuse(self, error: Busy, *, encoder: Encoder = NATIVE) -> Refused:
+    def is_open(self, stream_id: str) -> bool:
+        """Whether the stream is watched here, or was a moment ago, and has not ended: its feed tells all changes."""
+        tenancy = self._tenancies.get(stream_id)
+        return tenancy is not None and tenancy.opening.done() and not tenancy.room.is_over
+
+    def refuse(self, error: Busy, *, encoder: AnyDialect = NATIVE) -> Refused:
         """The answer to a viewer whose ``join`` failed, for clients that die for good on anything but HTTP 200."""
         reason = StopReason.LIMIT
         if self._is_draining:
             reason = StopReason.DRAIN
         elif isinstance(error, LogUnavailable):
             reason = StopReason.LOG_UNAVAILABLE
+        if isinstance(encoder, Dialect):
+            return Refused(reason, encoder.open("").bye(reason.code, reconnect=True))
         return Refused(reason, encoder.bye(reason.code, reconnect=True, retry_ms=self.limits.draw_retry_ms()))
 
     def viewers(self) -> Mapping[str, int]:
@@ -170,10 +186,14 @@ class Hub:
             self._close(tenancy, StopReason.FEED_LOST)
 
     async def drain(self, *, window_s: float) -> None:
-        """Let nobody in, and send all viewers away, spread over ``window_s``; who is stuck is cut at the end."""
+        """Let nobody in, and send all viewers away, spread over ``window_s``; who is stuck is cut at the end.
+
+        Those whose clients cannot go on elsewhere from where they were go last: their answers may end until then.
+        """
         self._is_draining = True
         viewers = [viewer for room in self._rooms() for viewer in room.viewers]
         random.shuffle(viewers)
+        viewers.sort(key=lambda viewer: isinstance(viewer, TranscribedViewer))
         loop = asyncio.get_running_loop()
         begin = loop.time()
         for place, viewer in enumerate(viewers):
@@ -193,6 +213,7 @@ class Hub:
         self._cut_all(StopReason.DRAIN)
         for tenancy in tuple(self._tenancies.values()):
             self._close(tenancy, StopReason.DRAIN)
+        self._flusher.close()
         for handle in (self._timer, self._shrinking):
             if handle is not None:
                 handle.cancel()
@@ -200,8 +221,12 @@ class Hub:
 
     # -- what rooms tell
 
+    def room_is_due(self, room: Room) -> None:
+        """Flush it with the others that are due."""
+        self._flusher.add(room)
+
     def room_grew(self) -> None:
-        """Keep ``hub_bytes`` (rule 4), by the next turn."""
+        """Keep ``hub_bytes`` (rule 4), by the turn after the next flush."""
         if self._ledger.bytes > self.limits.hub_bytes and self._shrinking is None:
             self._shrinking = asyncio.get_running_loop().call_soon(self._shrink)
 
@@ -333,8 +358,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for room in self._rooms():
-            for viewer in tuple(room.viewers):
-                viewer.check(now)
+            room.check(now)
         for tenancy in self._unwatched():
             left_at = tenancy.room.empty_since
             if left_at is not None and now - left_at >= self.limits.linger_s:

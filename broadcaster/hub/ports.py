@@ -1,6 +1,6 @@
-"""What the hub needs of the world: a feed that tells rooms what happens, and a reader of the log.
+"""What the hub needs of the world: a feed that tells rooms what happens, a reader of the log, drivers of viewers.
 
-``broadcaster.log`` fulfils both structurally and imports nothing from here.
+``broadcaster.log`` fulfils the first two structurally, ``broadcaster.web`` the last; none imports anything from here.
 """
 
 from __future__ import annotations
@@ -54,3 +54,20 @@ class LogReader(Protocol):
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Up to ``count`` entries after (not including) ``after``, rising by id. Raises LogUnavailable."""
+
+
+class PushDriver(Protocol):
+    """Drives a viewer from callbacks, on a socket of its own."""
+
+    @property
+    def fd(self) -> int:
+        """The socket's number, as long as the viewer has not left."""
+
+    def pump(self) -> None:
+        """There may be something to pull."""
+
+    def beat(self, heartbeat: bytes) -> None:
+        """Write this: nothing came for ``heartbeat_s``."""
+
+    def write_rest(self, chunk: bytes, taken: int) -> None:
+        """Of a chunk that was written to the socket it took only so much (below 0: it is broken)."""

@@ -1,10 +1,10 @@
 """The newest entries of a room, in segments, and the chunks made of them.
 
 Rules
-1. A segment is a dense piece of the stream, at most 128 entries or 64 KiB with overhead (one larger entry is a segment
+1. A segment is a dense piece of the stream, at most 256 entries or 64 KiB with overhead (one larger entry is a segment
    of its own). It is written by one frame in most dialects' clients, evicted whole, and shared by all viewers.
-2. A chunk is the joined frames from one place in a segment to its end, in one dialect. All viewers at the same place
-   get the same bytes object; a segment remembers the last few chunks only.
+2. A chunk is the joined frames from one place in a segment to its end, in one dialect, as they are or as one HTTP
+   chunk. All viewers at the same place get the same bytes object; a segment remembers the last few chunks only.
 3. Segments of a ring rise by seq. Where two do not touch, the entries between them are gone from the log.
 4. Whatever is held is counted in a ledger, which the room and the hub compare with their bounds.
 """
@@ -17,9 +17,10 @@ from typing import Final
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.http_chunks import http_chunk
 from broadcaster.dialects import Encoder
 
-SEGMENT_ENTRIES: Final = 128
+SEGMENT_ENTRIES: Final = 256
 SEGMENT_BYTES: Final = 64 * 2**10
 # What an entry costs beside its event: a tuple, two ints, a bytes header, a place in a list. It is more than a native
 # frame adds (54 bytes at most), so that the frames of a segment of several entries also fit SEGMENT_BYTES.
@@ -45,9 +46,10 @@ class Ledger:
 
     def add(self, count: int) -> None:
         """Count bytes taken up, or given back when negative."""
-        self.bytes += count
-        if self._above is not None:
-            self._above.add(count)
+        ledger: Ledger | None = self
+        while ledger is not None:
+            ledger.bytes += count
+            ledger = ledger._above
 
 
 class Segment:
@@ -58,7 +60,7 @@ class Segment:
     def __init__(self, first: Entry, *, ledger: Ledger) -> None:
         self.entries = [first]
         self.first_seq = self.last_seq = first.seq
-        self._chunks: dict[tuple[Encoder, int, int], bytes] = {}
+        self._chunks: dict[tuple[Encoder, int, int, bool], bytes] = {}
         self._ledger: Ledger | None = ledger
         self._entry_bytes = 0
         self._chunk_bytes = 0
@@ -69,31 +71,53 @@ class Segment:
         """The cursor of one who has seen everything up to this segment."""
         return Cursor(self.entries[0].epoch, self.first_seq - 1)
 
-    def has_room_for(self, entry: Entry) -> bool:
-        """Whether the entry continues this segment within its bounds."""
-        return (
-            entry.seq == self.last_seq + 1
-            and len(self.entries) < SEGMENT_ENTRIES
-            and self._entry_bytes + _cost(entry) <= SEGMENT_BYTES
-        )
+    def take(self, entry: Entry) -> bool:
+        """Add the entry if it continues this segment within its bounds."""
+        _, seq, event = entry
+        cost = len(event) + ENTRY_OVERHEAD_BYTES
+        entries, total = self.entries, self._entry_bytes + cost
+        if seq != self.last_seq + 1 or len(entries) >= SEGMENT_ENTRIES or total > SEGMENT_BYTES:
+            return False
+        entries.append(entry)
+        self.last_seq = seq
+        self._entry_bytes = total
+        if self._ledger is not None:
+            self._ledger.add(cost)
+        return True
 
     def append(self, entry: Entry) -> None:
-        """Add the next entry; for a ring, only while ``has_room_for`` it."""
+        """Add the next entry, whatever the bounds."""
         self.entries.append(entry)
         self.last_seq = entry.seq
         self._count_entries(_cost(entry))
 
-    def chunk(self, encoder: Encoder, *, after_seq: int) -> bytes:
+    def chunk(self, encoder: Encoder, *, after_seq: int, for_http: bool = False) -> bytes:
         """The frames after ``after_seq`` to the segment's end: the same object for all who ask at the same place."""
-        key = (encoder, after_seq, self.last_seq)
+        key = (encoder, after_seq, self.last_seq, for_http)
         chunk = self._chunks.get(key)
         if chunk is None:
-            chunk = b"".join(map(encoder.frame, self.entries[after_seq + 1 - self.first_seq :]))
+            chunk = self._encode(encoder, after_seq, for_http=for_http)
             if len(self._chunks) >= REMEMBERED_CHUNKS:
                 self._count_chunks(-len(self._chunks.pop(next(iter(self._chunks)))))
             self._chunks[key] = chunk
             self._count_chunks(len(chunk))
         return chunk
+
+    def passing_chunk(self, encoder: Encoder, *, after_seq: int) -> bytes:
+        """The same as one HTTP chunk, for who shares it and nobody after: it is not remembered."""
+        return self._encode(encoder, after_seq, for_http=True)
+
+    def after(self, seq: int) -> list[Entry]:
+        """The entries after ``seq``."""
+        return self.entries[max(0, seq + 1 - self.first_seq) :]
+
+    def _encode(self, encoder: Encoder, after_seq: int, *, for_http: bool) -> bytes:
+        entries = self.entries
+        if after_seq + 1 == self.last_seq:  # nearly always
+            frames = encoder.frame(entries[-1])
+        else:
+            frames = b"".join(map(encoder.frame, entries[after_seq + 1 - self.first_seq :]))
+        return http_chunk(frames) if for_http and frames else frames
 
     def keep_through(self, seq: int) -> None:
         """Forget the entries after ``seq``; at least one must be left."""
@@ -145,10 +169,9 @@ class Ring:
 
     def append(self, entry: Entry) -> None:
         """Add the newest entry. Its seq is above all that are held; a jump says that those between are gone."""
-        if self._segments and self._segments[-1].has_room_for(entry):
-            self._segments[-1].append(entry)
-        else:
-            self._segments.append(Segment(entry, ledger=self._ledger))
+        segments = self._segments
+        if not segments or not segments[-1].take(entry):
+            segments.append(Segment(entry, ledger=self._ledger))
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one if ``seq`` lies in a jump; None before and after the ring."""

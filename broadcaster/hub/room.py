@@ -5,7 +5,8 @@ Rules
    in the lineage. What fell out of the ring is read back in pages by those who need it.
 2. A room decides nothing for a viewer but what voids its past: after ``rewound`` every viewer is told at once. All else
    a viewer finds out from where it stands: the next entry is in the ring, in a page, still to come, or gone.
-3. However much is delivered within one turn of the loop, viewers are woken once.
+3. However much is delivered within one turn of the loop, viewers are woken once (flusher.py). Who is live is not even
+   woken: its group is written to (live.py). Whatever is no entry is told to each by itself, so it makes all cursors.
 4. Entries up to the floor are gone from the log. The ring may still hold some of them; they serve who is on the way.
 5. A feed that breaks its promises (``StreamSink``) loses the room: its viewers are sent away, resumably, and the next
    one opens a new room. What the feed calls, returns before the room is closed: a feed need not be re-entrant.
@@ -16,18 +17,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import TERMINAL_PREFIXES
+from broadcaster.core.http_chunks import http_chunk
 from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import Gap, GapReason, StallReason
-from broadcaster.dialects import Encoder
+from broadcaster.dialects import AnyDialect, Dialect, Encoder, Transcript
 from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.live import LiveGroup, Member
 from broadcaster.hub.pages import PageAsker, Pages
 from broadcaster.hub.ports import LogReader
 from broadcaster.hub.resolve import Extent, Resolution, resolve
 from broadcaster.hub.ring import Ledger, Ring, Segment
+from broadcaster.hub.scribe import Scribe
 from broadcaster.hub.stop_reasons import StopReason
 
 _STATUSES: Final = (
@@ -39,7 +44,11 @@ _STATUSES: Final = (
 log: Final = logging.getLogger(__name__)
 
 
-class Watcher(PageAsker, Protocol):
+def _status_after(terminal: bytes) -> str:
+    return next(status for prefix, status in _STATUSES if terminal.startswith(prefix))
+
+
+class Watcher(PageAsker, Member, Protocol):
     """A viewer, as its room sees it."""
 
     stop_reason: StopReason | None
@@ -57,8 +66,11 @@ class Watcher(PageAsker, Protocol):
 class RoomOwner(Protocol):
     """The hub, as its rooms see it."""
 
+    def room_is_due(self, room: Room) -> None:
+        """Flush it soon, but not within this call."""
+
     def room_grew(self) -> None:
-        """The room holds more than before: see to the bound of all, but not within this call."""
+        """The room holds more than before, and is not due: see to the bound of all, but not within this call."""
 
     def room_failed(self, room: Room) -> None:
         """The room's feed cannot be believed any more: close the room, but not within this call."""
@@ -73,11 +85,14 @@ class Room:
     __slots__ = (
         "_event_bytes",
         "_events",
+        "_is_due",
         "_lineage",
+        "_live",
         "_owner",
         "_pages",
         "_ring",
-        "_wake_up",
+        "_scribes",
+        "behind",
         "empty_since",
         "floor",
         "is_over",
@@ -105,6 +120,7 @@ class Room:
         self.limits = limits
         self.ledger = ledger
         self.viewers: set[Watcher] = set()
+        self.behind: set[Watcher] = set()  # all viewers but the live ones
         self.empty_since: float | None = None
         self.last_seq = 0
         self.floor: Gap | None = None
@@ -117,31 +133,41 @@ class Room:
         self._lineage = Lineage()
         self._ring = Ring(ledger)
         self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
-        self._wake_up: asyncio.Handle | None = None
+        self._live: dict[AnyDialect, LiveGroup] = {}
+        self._scribes: dict[Dialect, Scribe] = {}
+        self._is_due = False
 
     # -- what the feed tells
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """The next entries, dense."""
+        lineage, ring = self._lineage, self._ring
         for entry in entries:
-            if entry.seq != self.last_seq + 1 or entry.epoch < self._lineage.last.epoch:
-                self._fail(f"delivered {entry.cursor} after seq {self.last_seq}")
-                return
-            self._lineage.append(entry.cursor)
-            self._ring.append(entry)
-            self.last_seq = entry.seq
-            self._event_bytes += len(entry.event)
+            epoch, seq, event = entry
+            if not lineage.advance(epoch, seq):  # the first one, and another attempt's
+                if seq != self.last_seq + 1 or epoch < lineage.last.epoch:
+                    self._fail(f"delivered {entry.cursor} after seq {self.last_seq}")
+                    return
+                lineage.append(entry.cursor)
+            ring.append(entry)
+            self.last_seq = seq
+            self._event_bytes += len(event)
         if entries:
             self._events += len(entries)
-            self._look_at_end(entries[-1])
-            self._keep_bounds()
-            self._wake_soon()
+            self.is_over = event.startswith(TERMINAL_PREFIXES)
+            self.status = _status_after(event) if self.is_over else "running"
+            if self.ledger.bytes > self.limits.room_bytes:
+                self._keep_bounds()
+            if not self._is_due:
+                self._is_due = True
+                self._owner.room_is_due(self)
 
     def gap(self, gap: Gap) -> None:
         """Entries up to ``gap.last_seq`` are gone; the ring keeps what it has for who is on the way (rule 4)."""
         if gap.last_seq < self.last_seq or gap.at.seq != gap.last_seq:
             self._fail(f"told a gap up to {gap.last_seq} at {gap.at} after seq {self.last_seq}")
             return
+        self._recall_live()
         self.floor = gap
         self.last_seq = gap.last_seq
         self.status = "running"
@@ -154,6 +180,7 @@ class Room:
         if keep != START and not self._lineage.contains(keep):
             self._fail(f"rewound to {keep}, which was not delivered")
             return
+        self._recall_live()
         if keep == START:
             self.floor = None
         self._lineage.keep_through(keep)
@@ -163,7 +190,9 @@ class Room:
         self.is_over = False
         self.status = "running"
         reason = GapReason.RESET if keep == START else GapReason.REWOUND
-        for viewer in self.viewers:
+        for scribe in self._scribes.values():
+            scribe.rewind(keep)
+        for viewer in tuple(self.viewers):
             viewer.rewind(keep, reason)
         self._wake_soon()
 
@@ -173,6 +202,8 @@ class Room:
 
     def stalled(self, reason: StallReason | None) -> None:
         """Nothing new comes, or it moves again."""
+        if reason is not self.stall:
+            self._recall_live()
         self.stall = reason
         self._wake_soon()
 
@@ -188,10 +219,10 @@ class Room:
             return None
         return self._ring.find(seq) or self._pages.find(seq)
 
-    def chunk(self, segment: Segment, encoder: Encoder, *, after_seq: int) -> bytes:
+    def chunk(self, segment: Segment, encoder: Encoder, *, after_seq: int, for_http: bool = False) -> bytes:
         """The segment's frames after ``after_seq``, shared by all who stand there."""
         held = self.ledger.bytes
-        chunk = segment.chunk(encoder, after_seq=after_seq)
+        chunk = segment.chunk(encoder, after_seq=after_seq, for_http=for_http)
         if self.ledger.bytes != held:
             self._keep_bounds()
         return chunk
@@ -209,19 +240,75 @@ class Room:
     def enter(self, viewer: Watcher) -> None:
         """A viewer comes."""
         self.viewers.add(viewer)
+        self.behind.add(viewer)
         self.empty_since = None
+
+    def scribe(self, dialect: Dialect) -> Scribe:
+        """Who reads the history in this dialect for all who come late."""
+        scribe = self._scribes.get(dialect)
+        if scribe is None:
+            scribe = self._scribes[dialect] = Scribe(self, dialect)
+        return scribe
+
+    def go_live(
+        self, viewer: Watcher, fd: int, encoder: AnyDialect, *, transcript: Transcript | None = None
+    ) -> LiveGroup | None:
+        """Write to this socket from here on: its viewer has pulled everything. None: not before the next flush.
+
+        ``transcript`` stands at the room's end, and is the group's from here on if it is the first to come.
+        """
+        group = self._live.get(encoder)
+        if group is None or not group.members:
+            group = LiveGroup(encoder, self.last_seq, now=self._now(), transcript=transcript)
+            self._live[encoder] = group
+        elif group.seq != self.last_seq:
+            return None
+        group.enter(fd, viewer)
+        self.behind.discard(viewer)
+        return group
+
+    def fall_behind(self, viewer: Watcher) -> None:
+        """It is live no more."""
+        self.behind.add(viewer)
 
     def exit(self, viewer: Watcher) -> None:
         """A viewer goes. Going again does nothing."""
         if viewer in self.viewers:
             self.viewers.remove(viewer)
+            self.behind.discard(viewer)
+            if not self.viewers:
+                self._dismiss_scribes()
             self._owner.viewer_left(self, viewer.stop_reason or StopReason.CLIENT_GONE)
 
+    def keep_bounds(self) -> None:
+        """Let go of something if more is held than may be."""
+        if self.ledger.bytes > self.limits.room_bytes:
+            self._keep_bounds()
+
     # -- what the hub does
+
+    def flush(self, now: float) -> None:
+        """Give all viewers what came since the last time: bytes to the live ones, a wake-up to the others."""
+        self._is_due = False
+        for group in self._live.values():
+            if group.members:
+                self._write_live(group, now)
+        if self.behind:
+            for viewer in tuple(self.behind):
+                viewer.wake()
+
+    def check(self, now: float) -> None:
+        """See to heartbeats and deadlines."""
+        for group in self._live.values():
+            if group.members:
+                group.beat(now, heartbeat_s=self.limits.heartbeat_s)
+        for viewer in tuple(self.behind):
+            viewer.check(now)
 
     def drop_oldest(self) -> bool:
         """Forget the oldest part of what is held; False: nothing was left."""
         self._pages.clear()
+        self._dismiss_scribes(only_idle=True)
         if not len(self._ring):
             return False
         self._ring.drop_oldest()
@@ -231,9 +318,8 @@ class Room:
         """Send all viewers away and let go of everything. Answers cancelled reads, to be awaited."""
         for viewer in tuple(self.viewers):
             viewer.stop(reason)
-        if self._wake_up is not None:
-            self._wake_up.cancel()
         reads = self._pages.close()
+        self._dismiss_scribes()
         self._ring.clear()
         return reads
 
@@ -241,27 +327,50 @@ class Room:
         log.error("the feed of stream %s broke its promise: %s", self.stream_id, story)
         self._owner.room_failed(self)
 
-    def _look_at_end(self, newest: Entry) -> None:
-        self.is_over = newest.is_terminal
-        self.status = "running"
-        if self.is_over:
-            self.status = next(status for prefix, status in _STATUSES if newest.event.startswith(prefix))
-
     def _keep_bounds(self) -> None:
         """Let go of what can be made again, then of the oldest; some more than needed, not to be back here at once."""
         limit = self.limits.room_bytes
         if self.ledger.bytes > limit:
             self._pages.clear()
+            self._dismiss_scribes(only_idle=True)
             self._ring.forget_chunks()
             while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
                 self._ring.drop_oldest()
         self._owner.room_grew()
 
     def _wake_soon(self) -> None:
-        if self._wake_up is None:
-            self._wake_up = asyncio.get_running_loop().call_soon(self._wake_all)
+        if not self._is_due:
+            self._is_due = True
+            self._owner.room_is_due(self)
 
-    def _wake_all(self) -> None:
-        self._wake_up = None
-        for viewer in self.viewers:
-            viewer.wake()
+    def _write_live(self, group: LiveGroup, now: float) -> None:
+        while group.seq < self.last_seq and group.members:
+            segment = self._ring.find(group.seq + 1)
+            if segment is None or segment.first_seq > group.seq + 1:
+                break
+            if group.transcript is not None:
+                frames = group.transcript.encode(segment.after(group.seq))
+                if not frames:
+                    group.seq = segment.last_seq
+                    continue
+                chunk = http_chunk(frames)
+            elif self.behind or len(self._live) > 1:  # others may come to stand where this group stands
+                chunk = self.chunk(segment, cast(Encoder, group.encoder), after_seq=group.seq, for_http=True)
+            else:
+                chunk = segment.passing_chunk(cast(Encoder, group.encoder), after_seq=group.seq)
+            group.write(chunk, through_seq=segment.last_seq, now=now)
+        if group.seq < self.last_seq or self.is_over:
+            group.dissolve()
+
+    def _dismiss_scribes(self, *, only_idle: bool = False) -> None:
+        for dialect, scribe in tuple(self._scribes.items()):
+            if scribe.is_idle or not only_idle:
+                del self._scribes[dialect]
+                scribe.dismiss()
+
+    def _recall_live(self) -> None:
+        for group in self._live.values():
+            group.dissolve()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

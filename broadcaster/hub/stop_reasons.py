@@ -14,6 +14,7 @@ class StopReason(Enum):
     DRAIN = "drain", True  # this front-end goes away; another one serves the same cursor
     LIMIT = "limit", True  # as many viewers or rooms as the settings allow
     LOG_UNAVAILABLE = "log_unavailable", True  # the log did not answer in time: the viewer was not let in
+    GAP = "gap", True  # its dialect cannot say that entries are missing; who asks again is told what is left
     LOG_GONE = "log_gone", True  # the log no longer holds what it told this front-end; a new look at it will say why
     FEED_LOST = "feed_lost", True  # this front-end's supply ended without a word; the log itself may be well
 

@@ -11,8 +11,10 @@ Rules
    takes it for the stream's end). Whoever drives a viewer calls ``leave`` at the end, whatever happened.
 5. A driver that has pulled and neither pulls again nor waits is stuck in its transport: after ``slow_viewer_s`` it is
    cut. A driver without a transport, inside this process, says ``taken`` and may be as slow as it likes.
+6. A driver that owns its socket has no coroutine (``push_through``): it is told when to pump, pulls whole HTTP chunks,
+   and once it has pulled everything the room writes to its socket (live.py). Until then its viewer is a cursor.
 
-The driver's loop: ``pull``; bytes → send them, again; none and ``is_over`` → end, cleanly if ``ends_cleanly``; none →
+A coroutine's loop: ``pull``; bytes → send them, again; none and ``is_over`` → end, cleanly if ``ends_cleanly``; none →
 ``wait``; False → send ``heartbeat()``; again.
 """
 
@@ -22,8 +24,11 @@ import asyncio
 from collections.abc import Callable
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.http_chunks import http_chunk
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.dialects import Encoder
+from broadcaster.hub.live import LiveGroup
+from broadcaster.hub.ports import PushDriver
 from broadcaster.hub.resolve import Finished, Follow, Hold
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.room import Room
@@ -37,8 +42,11 @@ class Viewer:
 
     __slots__ = (
         "_bye",
+        "_driver",
         "_encoder",
         "_gap",
+        "_group",
+        "_heartbeat",
         "_held",
         "_is_woken",
         "_live_told",
@@ -65,6 +73,7 @@ class Viewer:
         self.on_cut: Callable[[], None] | None = None
         self._room = room
         self._encoder = encoder
+        self._heartbeat = encoder.heartbeat
         self._held: Cursor | None = None
         self._seq = 0
         self._gap: Gap | None = None
@@ -76,6 +85,8 @@ class Viewer:
         self._rest = _NOTHING
         self._bye = b""
         self._was_left = False
+        self._driver: PushDriver | None = None
+        self._group: LiveGroup | None = None
         self._loop = asyncio.get_running_loop()
         self._is_woken = True
         self._waiter: asyncio.Future[bool] | None = None
@@ -93,7 +104,7 @@ class Viewer:
     @property
     def seq(self) -> int:
         """Seq of the last entry pulled (or told to be gone)."""
-        return self._seq
+        return self._seq if self._group is None else self._group.seq
 
     @property
     def heartbeat_s(self) -> float:
@@ -113,6 +124,25 @@ class Viewer:
         if len(chunk) > max_bytes:
             self._rest = memoryview(chunk)
             return self._pull_rest(max_bytes)
+        return chunk
+
+    def push_through(self, driver: PushDriver) -> None:
+        """From here on ``driver`` is told when to pump (rule 6)."""
+        self._driver = driver
+
+    def pull_chunk(self) -> bytes:
+        """The next whole HTTP chunk, for a PushDriver; ``b""``: nothing now, and the room writes from here on if it
+        can, or calls ``pump``."""
+        self._is_woken = False
+        now = self._loop.time()
+        chunk = self._next()
+        if chunk:
+            self._owes_since = now
+            return chunk
+        self._owes_since = None
+        self._wait_until = now + self.heartbeat_s
+        if self._driver is not None and self._is_live():
+            self._group = self._join_group(self._driver.fd)
         return chunk
 
     def taken(self) -> None:
@@ -139,7 +169,7 @@ class Viewer:
     def heartbeat(self) -> bytes:
         """What to send when nothing came for ``heartbeat_s``."""
         self._owes_since = self._loop.time()
-        return self._encoder.heartbeat
+        return self._heartbeat
 
     def leave(self) -> None:
         """The driver is done, or its client is gone. Leaving again does nothing."""
@@ -148,6 +178,8 @@ class Viewer:
         self._was_left = True
         if self.stop_reason is None:
             self.stop_reason = StopReason.CLIENT_GONE
+        self._leave_group()
+        self._driver = None
         self._owes_since = None
         self._page = None
         self._rest = _NOTHING
@@ -160,9 +192,10 @@ class Viewer:
     def stop(self, reason: StopReason) -> None:
         """End in good order: what was begun is completed, then a farewell says why and when to come back."""
         if self.stop_reason is None:
+            if self._leave_group():
+                self._room.fall_behind(self)
             self.stop_reason = reason
-            retry_ms = self._room.limits.draw_retry_ms()
-            self._bye = self._encoder.bye(reason.code, reconnect=reason.reconnect, retry_ms=retry_ms)
+            self._bye = self._farewell(reason)
             # A dialect that cannot say it must not look as if the stream had ended.
             self.ends_cleanly = bool(self._bye)
             self.wake()
@@ -181,6 +214,9 @@ class Viewer:
     def wake(self) -> None:
         """There may be something to pull."""
         self._is_woken = True
+        if self._driver is not None:
+            self._driver.pump()
+            return
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(True)
@@ -189,8 +225,21 @@ class Viewer:
         """Cut a stuck viewer; tell a waiting one that its time is up."""
         if self._owes_since is not None and now - self._owes_since > self._room.limits.slow_viewer_s:
             self.cut(StopReason.SLOW)
-        elif now >= self._wait_until:
+        elif now >= self._wait_until and self._owes_since is None:
             self._time_is_up()
+
+    def left_behind(self, seq: int, chunk: bytes, taken: int) -> None:
+        """It was live, and its socket took only a part of what it was written."""
+        self.recalled(seq)
+        self._owes_since = self._loop.time()
+        if self._driver is not None:
+            self._driver.write_rest(chunk, taken)
+
+    def recalled(self, seq: int) -> None:
+        """It was live, and is a cursor again."""
+        self._take_back()
+        self._seq = seq
+        self._room.fall_behind(self)
 
     def take_page(self, page: Segment) -> None:
         """The page that was asked for."""
@@ -215,7 +264,19 @@ class Viewer:
         if void > keep.seq:
             self._gap = Gap(reason, keep, keep.seq + 1, void)
 
+    def _leave_group(self) -> bool:
+        """Whether it was live."""
+        group = self._take_back()
+        if group is None or self._driver is None:
+            return False
+        group.exit(self._driver.fd)
+        self._seq = group.seq
+        return True
+
     def _time_is_up(self) -> None:
+        if self._driver is not None:
+            self._wait_until = self._loop.time() + self.heartbeat_s
+            self._driver.beat(self._wire(self._heartbeat))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(False)
 
@@ -224,7 +285,7 @@ class Viewer:
     def _next(self) -> bytes:
         if self.stop_reason is not None:
             bye, self._bye = self._bye, b""
-            return bye
+            return self._wire(bye)
         if self._held is not None:
             self._begin(self._room.place(self._held))
         chunk = self._notices()
@@ -250,6 +311,17 @@ class Viewer:
                 self._held = None
                 self._seq = terminal.seq
 
+    def _is_live(self) -> bool:
+        """Whether there is nothing to say to it but what the room gets next."""
+        room = self._room
+        is_at_end = self._held is None and self._seq == room.last_seq and not room.is_over
+        has_heard = self._gap is None and self._live_told and self._stall_told is room.stall
+        return is_at_end and has_heard and self.stop_reason is None
+
+    def _wire(self, block: bytes) -> bytes:
+        """As the driver writes it."""
+        return http_chunk(block) if block and self._driver is not None else block
+
     def _notices(self) -> bytes:
         room = self._room
         if self._was_greeted and self._gap is None and self._live_told and self._stall_told is room.stall:
@@ -268,7 +340,7 @@ class Viewer:
         if not self._live_told and self._is_caught_up():
             self._live_told = True
             notices.append(encoder.live())
-        return b"".join(notices)
+        return self._wire(b"".join(notices))
 
     def _is_caught_up(self) -> bool:
         room = self._room
@@ -291,14 +363,35 @@ class Viewer:
             return b""
         if segment.first_seq > self._seq + 1:
             return self._skip_to(segment.before)
-        chunk = room.chunk(segment, self._encoder, after_seq=self._seq)
+        chunk = self._frames(segment)
         self._seq = segment.last_seq
         return chunk
 
     def _skip_to(self, at: Cursor) -> bytes:
         gap = self._room.gap_before(at, first_seq=self._seq + 1)
         self._seq = at.seq
+        return self._wire(self._gap_block(gap))
+
+    # -- what is its dialect's own (transcribed.py)
+
+    def _frames(self, segment: Segment) -> bytes:
+        """The segment's frames after ``_seq``, as the driver writes them."""
+        return self._room.chunk(segment, self._encoder, after_seq=self._seq, for_http=self._driver is not None)
+
+    def _gap_block(self, gap: Gap) -> bytes:
         return self._encoder.gap(gap)
+
+    def _farewell(self, reason: StopReason) -> bytes:
+        retry_ms = self._room.limits.draw_retry_ms()
+        return self._encoder.bye(reason.code, reconnect=reason.reconnect, retry_ms=retry_ms)
+
+    def _join_group(self, fd: int) -> LiveGroup | None:
+        return self._room.go_live(self, fd, self._encoder)
+
+    def _take_back(self) -> LiveGroup | None:
+        """Be in no group any more; the one it was in."""
+        group, self._group = self._group, None
+        return group
 
     def _pull_rest(self, max_bytes: int) -> bytes:
         piece, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from broadcaster.cli.serve import _DRAIN_MARGIN_S
+from broadcaster.cli.front_end import DRAIN_MARGIN_S
 from broadcaster.settings import PREFIX, Settings, unknown_variables
 from broadcaster.web.runner import LAST_RESORT_S
 from tests.deploy.files import (
@@ -172,7 +172,7 @@ def test_every_front_end_may_take_its_drain_before_it_is_killed(
     }
     for where in FRONT_ENDS:
         window_s = settings_of(monkeypatch, environments[where]).drain_window_s
-        assert graces[where] >= window_s + _DRAIN_MARGIN_S + LAST_RESORT_S + TO_SPARE_S, where
+        assert graces[where] >= window_s + DRAIN_MARGIN_S + LAST_RESORT_S + TO_SPARE_S, where
 
 
 def test_every_worker_may_take_its_drain_before_it_is_killed(
@@ -215,7 +215,9 @@ def test_every_process_has_the_memory_that_its_settings_allow_it_to_take(
     }
     for where in FRONT_ENDS:
         settings = settings_of(monkeypatch, environments[where])
-        assert size(limits[where]) >= settings.hub_bytes + settings.max_viewers * VIEWER_BYTES + PROGRAM_BYTES, where
+        each_bytes = settings.hub_bytes + settings.max_viewers * VIEWER_BYTES + PROGRAM_BYTES
+        assert settings.processes >= 1, where  # as many as the machine has cores need as many memories
+        assert size(limits[where]) >= settings.processes * each_bytes, where
     for where in WORKERS:
         settings = settings_of(monkeypatch, environments[where])
         assert size(limits[where]) >= settings.buffer_bytes + PROGRAM_BYTES, where

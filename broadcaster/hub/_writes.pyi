@@ -1,0 +1,3 @@
+from array import array
+
+def write_all(fds: array[int], chunk: bytes, /) -> list[tuple[int, int]]: ...

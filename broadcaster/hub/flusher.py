@@ -1,0 +1,66 @@
+"""When rooms wake their viewers: once in a turn of the loop, however much came, and less often under load.
+
+A room that was delivered something is flushed in the next turn: an idle hub adds nothing to a delivery's way. When a
+flush itself takes longer than ``BUSY_S``, the next one waits for as long (at most ``LONGEST_PAUSE_S``): what comes
+meanwhile shares its writes, and a hub that is offered more than it can write grows slower by milliseconds instead of
+falling behind (at 2000 events/s to 1000 viewers 20 events share a write).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+BUSY_S: Final = 0.001
+LONGEST_PAUSE_S: Final = 0.002
+
+
+class Flushable(Protocol):
+    """A room."""
+
+    def flush(self, now: float) -> None:
+        """Give all viewers what came since the last time (``now`` on the loop's clock)."""
+
+
+class Flusher:
+    """One for all rooms of a hub; ``on_flushed`` is called after each flush."""
+
+    __slots__ = ("_due", "_handle", "_on_flushed", "_pause_s")
+
+    def __init__(self, on_flushed: Callable[[], None]) -> None:
+        self._on_flushed = on_flushed
+        self._due: list[Flushable] = []
+        self._handle: asyncio.Handle | None = None
+        self._pause_s = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a flush is on its way."""
+        return self._handle is not None
+
+    def add(self, room: Flushable) -> None:
+        """Flush it soon; the room asks once until it is."""
+        self._due.append(room)
+        if self._handle is None:
+            loop = asyncio.get_running_loop()
+            pause_s = self._pause_s
+            self._handle = loop.call_later(pause_s, self._flush) if pause_s else loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Flush nothing more."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._due.clear()
+
+    def _flush(self) -> None:
+        began_s = time.perf_counter()
+        self._handle = None
+        due, self._due = self._due, []
+        now = asyncio.get_running_loop().time()
+        for room in due:
+            room.flush(now)
+        self._on_flushed()
+        took_s = time.perf_counter() - began_s
+        self._pause_s = min(took_s, LONGEST_PAUSE_S) if took_s > BUSY_S else 0.0

@@ -1,0 +1,59 @@
+"""Builds the part in C, when a compiler is found; without one the package is pure Python and does the same, slower.
+
+``BUILD_WRITES=none`` builds none, ``BUILD_WRITES=required`` fails where it cannot be built.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MODULE = Path("broadcaster/hub/_writes")
+STABLE_ABI = "0x030B0000"  # of CPython 3.11, the oldest that is served
+
+
+class Compile(BuildHookInterface):  # type: ignore[type-arg]
+    """The hook ``custom`` of hatchling."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile next to the source; the wheel then is of this platform, for every CPython from 3.11 on."""
+        wish = os.environ.get("BUILD_WRITES", "")
+        if self.target_name != "wheel":
+            return
+        target = Path(self.root) / MODULE.with_suffix(".abi3.so")
+        target.unlink(missing_ok=True)  # a process that runs keeps its own
+        if wish == "none":
+            return
+        failure = self._compile(target)
+        if not failure:
+            build_data["artifacts"].append(f"/{MODULE}.abi3.so")
+            build_data["pure_python"] = False
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["tag"] = f"cp311-abi3-{platform}"
+        elif wish == "required":
+            raise RuntimeError(failure)
+        else:
+            self.app.display_warning(f"{MODULE}.c was not compiled, Python does its work: {failure}")
+
+    def _compile(self, target: Path) -> str:
+        """Why it could not be; "" when it was."""
+        if os.name != "posix" or sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+            return "the stable ABI is of CPython with its lock, on POSIX"
+        compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+        command = [
+            *shlex.split(compiler), "-O2", "-shared", "-fPIC", f"-DPy_LIMITED_API={STABLE_ABI}",
+            *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []),
+            f"-I{sysconfig.get_path('include')}", "-o", str(target), str(Path(self.root) / MODULE.with_suffix(".c")),
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{command[0]}: {error}"
+        return done.stderr.strip() or f"exit {done.returncode}" if done.returncode else ""

@@ -1,0 +1,66 @@
+"""When rooms are flushed: in the next turn, but later after a flush that took long."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+from broadcaster.hub import flusher
+from broadcaster.hub.flusher import LONGEST_PAUSE_S, Flusher
+from tests.hub.support import DEADLINE_S, turns
+
+
+class CountingRoom:
+    def __init__(self) -> None:
+        self.flushes: list[float] = []  # on the loop's clock
+
+    def flush(self, now: float) -> None:
+        self.flushes.append(now)
+
+
+async def until_flushed(flushing: Flusher) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while flushing.is_due:
+            await asyncio.sleep(0)
+
+
+async def test_rooms_that_are_due_are_flushed_once_in_the_next_turn() -> None:
+    told = []
+    flushing = Flusher(lambda: told.append("flushed"))
+    first, second = CountingRoom(), CountingRoom()
+    flushing.add(first)
+    flushing.add(second)
+    assert flushing.is_due
+    assert not first.flushes
+    await turns(1)
+    assert len(first.flushes) == len(second.flushes) == len(told) == 1
+    assert not flushing.is_due
+
+
+async def test_after_a_flush_that_took_long_what_comes_waits_and_shares_the_next_one(monkeypatch) -> None:
+    readings = iter([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # before and after each flush
+    monkeypatch.setattr(flusher, "time", SimpleNamespace(perf_counter=readings.__next__))
+    monkeypatch.setattr(flusher, "BUSY_S", 0.0)
+    flushing = Flusher(lambda: None)
+    slow, other = CountingRoom(), CountingRoom()
+    flushing.add(slow)
+    await turns(1)
+    began = asyncio.get_running_loop().time()
+    flushing.add(slow)
+    await turns(1)
+    flushing.add(other)
+    assert not other.flushes
+    await until_flushed(flushing)
+    assert slow.flushes[1] == other.flushes[0] >= began + LONGEST_PAUSE_S
+    flushing.add(slow)  # that flush took no time: no pause after it
+    await turns(1)
+    assert len(slow.flushes) == 3
+
+
+async def test_a_closed_one_flushes_nothing_more() -> None:
+    flushing = Flusher(lambda: None)
+    room = CountingRoom()
+    flushing.add(room)
+    flushing.close()
+    await turns()
+    assert not room.flushes

@@ -1,0 +1,139 @@
+"""One chunk to many sockets, in C and in Python: both do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from array import array
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcaster.hub import writes
+from broadcaster.hub.writes import REFUSED, WriteAll, write_all_in_python
+
+CHUNK = b"5\r\nhello\r\n"
+
+LOOPS = pytest.mark.parametrize("write_all", [writes.write_all, write_all_in_python], ids=["chosen", "in-python"])
+
+
+@contextlib.contextmanager
+def pairs(count: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Non-blocking sockets, and what is at their other ends."""
+    opened = [socket.socketpair() for _ in range(count)]
+    for ours, theirs in opened:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    try:
+        yield opened
+    finally:
+        for pair in opened:
+            for end in pair:
+                end.close()
+
+
+def fds_of(opened: list[tuple[socket.socket, socket.socket]]) -> array[int]:
+    return array("i", [ours.fileno() for ours, _ in opened])
+
+
+def fill(ours: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(b"x" * 1024)
+
+
+def test_the_loop_in_c_is_built_where_there_is_a_compiler() -> None:
+    assert writes.IS_COMPILED or "CI" not in os.environ, "make install found no C compiler"
+    if not writes.IS_COMPILED:
+        pytest.skip("no C compiler was here when the package was installed")
+    assert writes.write_all is not write_all_in_python
+
+
+@LOOPS
+def test_every_socket_gets_the_whole_chunk(write_all: WriteAll) -> None:
+    with pairs(100) as opened:
+        assert write_all(fds_of(opened), CHUNK) == []
+        assert [theirs.recv(100) for _, theirs in opened] == [CHUNK] * 100
+
+
+@LOOPS
+def test_nobody_is_written_to_when_there_is_nobody(write_all: WriteAll) -> None:
+    assert write_all(array("i"), CHUNK) == []
+
+
+@LOOPS
+def test_who_takes_nothing_a_part_or_never_again_is_told_and_all_others_get_it(write_all: WriteAll) -> None:
+    chunk = b"x" * 2**20
+    with pairs(5) as opened:
+        full, part, gone, closed, _ = (ours for ours, _ in opened)
+        fill(full)
+        opened[2][1].close()
+        closed.shutdown(socket.SHUT_WR)
+        last = fds_of(opened[4:])
+        told = dict(write_all(fds_of(opened[:4]), chunk))
+        assert told[full.fileno()] == 0
+        assert 0 < told[part.fileno()] < len(chunk)
+        assert (told[gone.fileno()], told[closed.fileno()]) == (REFUSED, REFUSED)
+        assert write_all(fds_of(opened[:4]) + last, CHUNK) == [
+            (full.fileno(), 0),
+            (part.fileno(), 0),
+            (gone.fileno(), REFUSED),
+            (closed.fileno(), REFUSED),
+        ]
+        assert opened[4][1].recv(100) == CHUNK
+        taken = told[part.fileno()]
+        received = bytearray()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                received += opened[1][1].recv(2**16)
+        assert len(received) == taken
+
+
+@LOOPS
+def test_a_number_that_is_no_open_file_is_refused(write_all: WriteAll) -> None:
+    with pairs(1) as opened:
+        fds = fds_of(opened)
+        closed = socket.socket()
+        fd = closed.detach()
+        os.close(fd)
+        assert write_all(array("i", [fd]) + fds, CHUNK) == [(fd, REFUSED)]
+
+
+@LOOPS
+def test_a_pipe_is_written_to_as_a_socket_is(write_all: WriteAll) -> None:
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        assert write_all(array("i", [writing]), CHUNK) == []
+        assert os.read(reading, 100) == CHUNK
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("arguments", [(), (array("i"),), (3, CHUNK), (array("i"), 7), (array("i"), "text")])
+def test_what_is_neither_numbers_nor_bytes_is_refused_by_the_loop_in_c(arguments: tuple[object, ...]) -> None:
+    if not writes.IS_COMPILED:
+        pytest.skip("no C compiler was here when the package was installed")
+    with pytest.raises(TypeError):
+        writes.write_all(*arguments)  # type: ignore[arg-type]
+
+
+@given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=6), size=st.integers(1, 300_000))
+def test_both_loops_say_the_same_of_the_same_sockets(sizes: list[int], size: int) -> None:
+    """Sockets that hold back more and more: what each loop was told of them is the same."""
+
+    def run(write_all: WriteAll) -> list[list[tuple[int, int]]]:
+        with pairs(len(sizes)) as opened:
+            for (ours, _), held in zip(opened, sizes, strict=True):
+                with contextlib.suppress(BlockingIOError):
+                    ours.send(bytes(held))
+            fds = fds_of(opened)
+            places = {fd: at for at, fd in enumerate(fds)}
+            return [[(places[fd], taken) for fd, taken in write_all(fds, bytes(size))] for _ in range(3)]
+
+    assert run(writes.write_all) == run(write_all_in_python)
