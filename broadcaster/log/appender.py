@@ -2,7 +2,9 @@
 
 Theory of operation. A StreamWriter hands its events to its Batcher (pure) and asks the appender for attention. At the
 end of the loop turn the appender takes one batch from every writer that has none in flight and sends them together:
-the first token of an idle system leaves at once, and under load each append carries what came since the last.
+the first token of an idle system leaves at once. What is said while a server has such a write under way waits for its
+answers, ``HOLD_S`` at most, and leaves as the next one: under load each write carries the words of many generations and
+each append what came since the last, and who is slow to answer holds nobody up for longer than that.
 Streams of one server wait for each other's answers and for nobody else's: a shard that is away holds up its own alone.
 An answer says what is next; everything that is not an answer (Redis away, full, moving) means "later": the same batch
 is offered again after a back-off, for as long as the writer lives. A worker never stops generating because Redis does.
@@ -12,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from broadcaster.core.batching import Answer, Batch, Code, StopWish
@@ -25,6 +28,7 @@ from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
 
+HOLD_S: Final = 0.002
 _BACK_OFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 _STATUS_BY_TYPE: Final = {b"finish": "finished", b"error": "failed", b"abort": "aborted"}
 
@@ -39,8 +43,17 @@ class AppendBounds:
     live_ttl_ms: int
 
 
+@dataclass(slots=True)
+class _Line:
+    """One server that has writes under way: who waits for one of them to come back, and for how long at most."""
+
+    sends: int = 0
+    waiting: dict[StreamWriter, None] = field(default_factory=dict)
+    hold: asyncio.TimerHandle | None = None
+
+
 class Appender:
-    """One per worker. ``async with`` it: leaving cancels what is still under way."""
+    """One per worker. ``async with`` it: leaving cancels what is still under way, and nothing leaves from then on."""
 
     def __init__(self, connection: LogConnection, bounds: AppendBounds) -> None:
         self._connection = connection
@@ -50,20 +63,28 @@ class Appender:
         self._asking: dict[StreamWriter, None] = {}
         self._turn: asyncio.Handle | None = None
         self._sends: set[asyncio.Task[None]] = set()
+        self._lines: dict[str, _Line] = {}  # of the servers that have writes under way
         self._failures: dict[str, int] = {}  # of each server, in a row
+        self._is_left = False
 
     async def __aenter__(self) -> Appender:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._is_left = True
         if self._turn is not None:
             self._turn.cancel()
+        for line in self._lines.values():
+            if line.hold is not None:
+                line.hold.cancel()
         for task in self._sends:
             task.cancel()
         await asyncio.gather(*self._sends, return_exceptions=True)
 
     def attend(self, writer: StreamWriter) -> None:
         """This writer has something to send; it leaves with the others of this loop turn."""
+        if self._is_left:  # an answer or a back-off came to its end later
+            return
         self._asking[writer] = None
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._send_turn)
@@ -71,15 +92,44 @@ class Appender:
     def _send_turn(self) -> None:
         self._turn = None
         asking, self._asking = self._asking, {}
-        parts: dict[str, list[tuple[StreamWriter, Batch]]] = {}
+        parts: dict[str, dict[StreamWriter, None]] = {}
         for writer in asking:
-            if (batch := writer.take()) is not None:
-                server = self._connection.server_of(self._keys.log(writer.stream_id))
-                parts.setdefault(server, []).append((writer, batch))
-        for server, batches in parts.items():
+            server = self._connection.server_of(self._keys.log(writer.stream_id))
+            parts.setdefault(server, {})[writer] = None
+        for server, writers in parts.items():
+            line = self._lines.setdefault(server, _Line())
+            if line.sends == 0:
+                self._begin_send(server, writers)
+                continue
+            line.waiting |= writers
+            if line.hold is None:
+                line.hold = asyncio.get_running_loop().call_later(HOLD_S, self._release, server)
+
+    def _release(self, server: str) -> None:
+        """Who has waited, and still has something to say, leaves now."""
+        line = self._lines[server]
+        if line.hold is not None:
+            line.hold.cancel()
+            line.hold = None
+        waiting, line.waiting = line.waiting, {}
+        self._begin_send(server, waiting)
+
+    def _begin_send(self, server: str, writers: Iterable[StreamWriter]) -> None:
+        line = self._lines[server]
+        batches = [(writer, batch) for writer in writers if (batch := writer.take()) is not None]
+        if batches:
+            line.sends += 1
             task = asyncio.get_running_loop().create_task(self._send(server, batches))
             self._sends.add(task)
             task.add_done_callback(self._sends.discard)
+            task.add_done_callback(partial(self._has_come_back, server))
+        elif line.sends == 0:
+            del self._lines[server]
+
+    def _has_come_back(self, server: str, task: asyncio.Task[None]) -> None:
+        if not (task.cancelled() or self._is_left):  # else all of it ends
+            self._lines[server].sends -= 1
+            self._release(server)
 
     async def _send(self, server: str, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
         calls = [self._call(writer, batch) for writer, batch in batches]

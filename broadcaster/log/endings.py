@@ -54,7 +54,10 @@ class Endings:
         )
 
     async def usage(self, stream_id: str) -> bytes:
-        """The estimate, as an event; ``b""`` when there is nothing to estimate or the provider has said it all."""
+        """The estimate, as an event; ``b""`` when there is nothing to estimate or the provider has said it all.
+
+        What an answer of several steps wrote after the newest exact counts is added to them.
+        """
         meter, told = OutputMeter(), Usage(estimated=True)
         after = START
         while entries := await self._streams.read(stream_id, after=after, count=_READ_AT_ONCE):
@@ -65,13 +68,14 @@ class Endings:
                     meter, told = OutputMeter(), Usage(estimated=True)
                 elif isinstance(event, Usage):
                     told = event
+                    meter = meter if event.estimated else OutputMeter()
                 else:
                     meter.count(_written(event))
-        if meter.bytes == 0 or not told.estimated:
+        if meter.bytes == 0:
             return b""
-        return encode_event(
-            Usage(input_tokens=told.input_tokens, output_tokens=meter.estimated_tokens(), estimated=True)
-        )
+        counted = 0 if told.estimated else told.output_tokens or 0
+        output_tokens = counted + meter.estimated_tokens()
+        return encode_event(Usage(input_tokens=told.input_tokens, output_tokens=output_tokens, estimated=True))
 
 
 def _written(event: Event) -> str:

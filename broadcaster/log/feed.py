@@ -197,7 +197,7 @@ class Feed:
     def _watches_by_node(self) -> dict[str | None, list[StreamWatch]]:
         by_node: dict[str | None, list[StreamWatch]] = {}
         for watch in self._watches.values():
-            if not watch.is_over:
+            if not watch.is_over and not watch.is_fresh:
                 by_node.setdefault(self._node_of(watch), []).append(watch)
         return by_node
 

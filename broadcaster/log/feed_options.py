@@ -10,9 +10,9 @@ from dataclasses import dataclass
 class FeedTimes:
     """Durations in seconds.
 
-    The defaults keep the promised bounds (design §2): a lost last push is found by the next tail check (≤ 3.5 s) and
-    read, which makes < 5 s; a dead worker is told after its lease (≤ 5 s), a tail check (≤ 3.5 s) and one more look
-    (``stall_notice_s``), which makes < 10 s.
+    The defaults keep the promised bounds (design §2): a lost last push is found by the next tail check (≤ 3.5 s, and
+    ``fresh_s`` when the push before it came that shortly before a check) and read, which makes < 5 s; a dead worker is
+    told after its lease (≤ 5 s), a tail check (≤ 3.5 s) and one more look (``stall_notice_s``), which makes < 10 s.
     """
 
     connect_s: float = 5.0  # dial, AUTH and the first subscription of a connection, together
@@ -23,6 +23,7 @@ class FeedTimes:
     probe_s: float = 2.0  # a probe that takes longer to come back ends its connection
     tail_check_min_s: float = 2.0
     tail_check_max_s: float = 3.5
+    fresh_s: float = 0.5  # a stream that moved so shortly before a tail check is left out of it
     tail_patience_s: float = 0.5  # a node that takes longer over its tails keeps those of others waiting no more
     push_grace_s: float = 0.1  # the log is ahead: a push under way has this long before the log is read instead
     silence_s: float = 3.0  # no success with the log for this long is told as log_unavailable

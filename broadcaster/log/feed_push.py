@@ -13,7 +13,20 @@ from typing import Final
 from broadcaster.core.continuity import Push
 
 _VERSION: Final = b"1"
+_ONE: Final = b"1"
 _WITH_PREV_EPOCH: Final = 5
+
+
+def parse_one(payload: bytes) -> tuple[int, int, bytes] | None:
+    """Epoch, seq and event of a push of a single event; None: it is of another kind, for ``parse_push``."""
+    head, _, event = payload.partition(b"\n")
+    try:
+        version, epoch, seq, count = head.split(b" ")
+        if version != _VERSION or count != _ONE or not event or b"\n" in event:
+            return None
+        return int(epoch), int(seq), event
+    except ValueError:  # more words, or fewer, or no numbers
+        return None
 
 
 def parse_push(payload: bytes) -> Push | None:

@@ -11,6 +11,7 @@ Rules
    have delivered nobody can know. The next session subscribes again and reads again.
 4. The (un)subscribe commands of one loop turn leave in one write; a channel that came and went within the turn in none.
 5. A reply that has not ended within ``reply_bytes`` ends the session: memory is bounded.
+6. A busy connection is read once in a few milliseconds (feed_pace.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, cast
 
 import hiredis
+
+from broadcaster.log.feed_pace import ReadPace
 
 _INCOMPLETE: Final = object()
 _SUBSCRIBE: Final = "SSUBSCRIBE"
@@ -61,6 +64,7 @@ class Session(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._transport: asyncio.Transport | None = None
+        self._pace: ReadPace | None = None
         self._sent: set[bytes] = set()  # channels the server was told to subscribe
         self._asked: deque[tuple[str, bytes]] = deque()  # commands sent and not answered, in order
         self._subscribing: dict[bytes, int] = {}  # of them, how many subscribe a channel
@@ -98,6 +102,7 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._pace = ReadPace(self._transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None and not self.closed.is_set():
@@ -106,19 +111,27 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        reader = self._reader
+        reader, wanted, replies = self._reader, self._wanted, 0
         try:
             reader.feed(data)
             while not self.closed.is_set():
                 reply = reader.gets()
                 if reply is _INCOMPLETE:
                     break
-                self._take(reply)
+                replies += 1
+                if type(reply) is list and reply[0] == b"smessage":  # nearly always
+                    listener = wanted.get(reply[1])
+                    if listener is not None:
+                        listener.push(reply[2])
+                else:
+                    self._take(reply)
         except hiredis.ProtocolError as error:
             self.drop(f"not RESP: {error}")
             return
         if reader.len() > self._reply_bytes:
             self.drop(f"a reply longer than {self._reply_bytes} bytes")
+        if self._pace is not None:
+            self._pace.has_read(replies, now=self.heard_at)
 
     # -- replies
 
@@ -127,11 +140,7 @@ class Session(asyncio.Protocol):
             self._answer(reply)
             return
         kind = reply[0]
-        if kind == b"smessage":
-            listener = self._wanted.get(reply[1])
-            if listener is not None:
-                listener.push(reply[2])
-        elif kind == b"ssubscribe":
+        if kind == b"ssubscribe":
             self._confirm(reply[1])
         elif kind == b"sunsubscribe":
             self._confirm_leave(reply[1])
@@ -214,6 +223,9 @@ class Session(asyncio.Protocol):
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        if self._pace is not None:
+            self._pace.close()
+            self._pace = None
         self.closed.set()
         self.greeted.set()
 

@@ -61,6 +61,9 @@ class Stall:
 
     def moved(self) -> None:
         """Entries came: the log answers, and somebody writes."""
+        if self._timer is None and self._unleased_since is None and self.told is None and not self._is_unheard:
+            if self._read_due_since is None and not self._is_silent:
+                return  # nearly always: nothing to take back
         self._unleased_since, self._is_lost = None, False
         self.answered()
 

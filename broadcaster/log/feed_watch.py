@@ -18,6 +18,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from broadcaster.core.splice import Deliver, Rewound, Settled, Splice, Step
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
 from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
-from broadcaster.log.feed_push import parse_push
+from broadcaster.log.feed_push import parse_one, parse_push
 from broadcaster.log.feed_stall import Stall
 from broadcaster.log.streams import OVER, Tail
 from broadcaster.logs import get_logger
@@ -72,6 +73,7 @@ class StreamWatch:
         self._sink = sink
         self._supply = supply
         self._on_over = on_over
+        self._loop = asyncio.get_running_loop()
         self._splice = self._create_splice()
         self._stall = Stall(self._tell_stall, times=supply.times, unheard_s=unheard_s)
         self._synced = asyncio.Event()
@@ -82,6 +84,7 @@ class StreamWatch:
         self._was_known = False  # its meta has been seen
         self._is_ending = False
         self._lapses_at: float | None = None
+        self._moved_at = -math.inf
         self._must_void = False  # the sink may hold anything: rewound(START) goes first
         self._repair_task: asyncio.Task[None] | None = None
         self._stall.read_due()
@@ -105,6 +108,13 @@ class StreamWatch:
     def is_suspect(self) -> bool:
         """Its worker may be gone: look again soon."""
         return not self.is_over and self._stall.is_suspect
+
+    @property
+    def is_fresh(self) -> bool:
+        """It moved a moment ago, and nothing else is to be seen in a tail check than that: leave it out of this one."""
+        if self._lapses_at is not None or self._stall.is_suspect or not self._was_known or not self._splice.is_live:
+            return False
+        return self._loop.time() - self._moved_at < self._supply.times.fresh_s
 
     @property
     def lapses_at(self) -> float | None:
@@ -136,28 +146,41 @@ class StreamWatch:
         """A message on the live channel; never raises (an error would take the connection down for all)."""
         stats = self._supply.stats
         stats.pushes += 1
+        try:
+            one = None if self._is_closed else parse_one(payload)
+            entry = None if one is None else self._splice.receive_one(*one)
+            if entry is None:
+                self._judge_push(payload)
+            else:  # nearly always
+                stats.entries += 1
+                self._sink.deliver((entry,))
+                self._stall.moved()
+                self._moved_at = self._loop.time()
+        except Exception as error:
+            self._crash(error)
+            self._start_repair(failures=1)
+
+    def _judge_push(self, payload: bytes) -> None:
+        """A push that is more or less than the next event."""
+        stats, splice = self._supply.stats, self._splice
         push = parse_push(payload)
         if push is None:
             stats.unreadable += 1
             return
         if self.is_over:
             return
-        try:
-            splice = self._splice
-            was_live = splice.is_live
-            entries = splice.receive(push)
-            if entries:
-                self._deliver(entries)
-                self._stall.moved()
-                self._end_if_over()
-            elif splice.is_live:
-                stats.dropped += 1
-            elif was_live:
-                stats.holes += 1
-                self._start_repair()
-        except Exception as error:
-            self._crash(error)
-            self._start_repair(failures=1)
+        was_live = splice.is_live
+        entries = splice.receive(push)
+        if entries:
+            self._deliver(entries)
+            self._stall.moved()
+            self._moved_at = self._loop.time()
+            self._end_if_over()
+        elif splice.is_live:
+            stats.dropped += 1
+        elif was_live:
+            stats.holes += 1
+            self._start_repair()
 
     def subscribed(self) -> None:
         """Messages come from now on: what came before is in the log."""
@@ -204,7 +227,7 @@ class StreamWatch:
     # -- the lease of a feed
 
     def _heed_lease(self, tail: Tail) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._lapses_at = None if tail.lease_ms is None or not tail.leased else now + tail.lease_left_ms / 1000
         if tail.lease_ms is None or tail.leased or not self._stall.is_lost or self._is_ending:
             return

@@ -89,6 +89,10 @@ class Keys:
         """String: generation id and body hash of an ``Idempotency-Key``."""
         return f"{self._prefix}:idem:{{{tenant}:{key}}}"
 
+    def chat(self, tenant: str, chat_id: str) -> str:
+        """String: a chat's latest generation. A tenant's name holds no colon: no two chats share a key."""
+        return f"{self._prefix}:chat:{{{tenant}:{chat_id}}}"
+
     def recent(self, tenant: str) -> str:
         """Sorted set: the tenant's newest generations → when they were created, in microseconds."""
         return f"{self._prefix}:recent:{{{tenant}}}"

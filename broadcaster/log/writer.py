@@ -78,6 +78,7 @@ class StreamWriter:
         self._verify = False
         self._ended = False
         self._settled = asyncio.Event()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # by the count of events that must be confirmed
 
     @property
     def epoch(self) -> int:
@@ -114,6 +115,17 @@ class StreamWriter:
                 self._refuse(WriterEnd.FULL, terminals.STREAM_FULL)
                 return
             self._push([raw])
+
+    async def confirmed(self) -> None:
+        """Until the log has confirmed all that is written so far; it may lose it again afterwards (rule 5).
+
+        Never, once the writer is over: whoever waits is cancelled by the attempt.
+        """
+        count = self._batcher.last_seq - self._batcher.base_seq
+        if self.over.is_set() or self._confirmed_count < count:
+            waits = asyncio.get_running_loop().create_future()
+            self._waiting.append((count, waits))
+            await waits
 
     async def end(self, events: Iterable[Event], *, deadline_s: float) -> bool:
         """Write the last events, the terminal one last, and wait for the log.
@@ -174,6 +186,7 @@ class StreamWriter:
         self.ask_stop(answer.stop_requested)
         step = self._batcher.answered(answer)
         if step is Next.GO_ON:
+            self._tell_confirmed()
             if self.is_settled:
                 self._settled.set()
         elif step is Next.LOST:
@@ -188,6 +201,23 @@ class StreamWriter:
         self._attend(self)
 
     # -- inside
+
+    @property
+    def _confirmed_count(self) -> int:
+        # Not by seq: a rebase moves all of them.
+        return self._batcher.acked_seq - self._batcher.base_seq
+
+    def _tell_confirmed(self) -> None:
+        if not self._waiting or self.over.is_set():
+            return
+        waiting, self._waiting = self._waiting, []
+        for count, waits in waiting:
+            if waits.done():
+                continue
+            if count <= self._confirmed_count:
+                waits.set_result(None)
+            else:
+                self._waiting.append((count, waits))
 
     def _push(self, raws: Iterable[bytes]) -> None:
         self._batcher.push(raws)

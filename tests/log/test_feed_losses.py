@@ -88,35 +88,72 @@ async def test_the_default_times_repair_a_lost_last_message_within_the_promise(r
 
 async def test_a_push_that_is_under_way_costs_no_read_at_the_tail_check(redis_url: str) -> None:
     """The log is always a little ahead of the pushes: a busy stream must not be read at each check."""
-    logs: list[CountedTails] = []
-
-    def counted(streams: Streams) -> CountedTails:
-        logs.append(CountedTails(streams))
-        return logs[0]
-
+    counted = Counting()
     async with open_feed(redis_url, times=replace(TAILS, push_grace_s=0.5), wrap_log=counted) as world:
         room, _ = await world.watch_live("s")
         written = await world.writer.append("s", push="none")
-        seen = len(logs[0].tails_seen)
-        await until(lambda: Cursor(1, 1) in logs[0].tails_seen[seen:])
+        seen = len(counted.log.tails_seen)
+        await until(lambda: Cursor(1, 1) in counted.log.tails_seen[seen:])
 
         await world.connection.redis.spublish(world.connection.keys.live("s"), b"1 1 1 1\n" + written[0].event)
         await room.holds(written)
 
-        checked = len(logs[0].tails_seen)
-        await until(lambda: len(logs[0].tails_seen) > checked)
+        checked = len(counted.log.tails_seen)
+        await until(lambda: len(counted.log.tails_seen) > checked)
         assert world.feed.stats.repairs == 1
 
 
+async def test_a_stream_that_moved_a_moment_ago_is_left_out_of_a_tail_check(redis_url: str) -> None:
+    counted = Counting()
+    async with open_feed(redis_url, times=replace(TAILS, fresh_s=1.5), wrap_log=counted) as world:
+        await world.know("s", "t")
+        room, watch = await world.watch_live("s")
+        await world.watch_live("t")
+        await until(lambda: {"s", "t"} <= set(counted.log.asked))  # their metas are known
+        written = await world.writer.append("s")
+        await room.holds(written)
+        assert watch.is_fresh
+
+        written += await world.writer.append("s", push="none")
+        counted.log.asked.clear()
+        await until(lambda: "t" in counted.log.asked)
+        assert "s" not in counted.log.asked or not watch.is_fresh
+
+        await room.holds(written)  # it has stood still by then
+
+
+async def test_a_message_lost_behind_a_fresh_one_is_repaired_within_the_promise(redis_url: str) -> None:
+    async with open_feed(redis_url, times=FeedTimes()) as world:
+        await world.know("s")
+        room, _ = await world.watch_live("s")
+        written = await world.writer.append("s")
+
+        written += await world.writer.append("s", push="none")
+
+        await room.holds(written, within_s=PROMISED_S)
+
+
+class Counting:
+    """Puts a CountedTails before a feed's log, and keeps it."""
+
+    log: CountedTails
+
+    def __call__(self, streams: Streams) -> CountedTails:
+        self.log = CountedTails(streams)
+        return self.log
+
+
 class CountedTails:
-    """The log, remembering what its tails told."""
+    """The log, remembering whose tails were asked for, and what they told."""
 
     def __init__(self, streams: Streams) -> None:
         self.read = streams.read
         self._tails = streams.tails
         self.tails_seen: list[Cursor | None] = []
+        self.asked: list[str] = []
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        self.asked += stream_ids
         tails = await self._tails(stream_ids)
         self.tails_seen += [tail.last for tail in tails]
         return tails

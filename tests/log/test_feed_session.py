@@ -33,6 +33,15 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.was_aborted = True
 
+    def is_closing(self) -> bool:
+        return self.was_aborted
+
+    def pause_reading(self) -> None:
+        """It says one word at a time anyway."""
+
+    def resume_reading(self) -> None:
+        """As above."""
+
     def take_command(self) -> bool:
         command = self._commands.gets()
         if not command:

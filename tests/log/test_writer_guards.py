@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broadcaster.core.batching import Answer, Batch, Code, StopWish
-from broadcaster.core.events import Finish, TextDelta
+from broadcaster.core.events import Finish, TextDelta, encode_event
 from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.lease import LeaseKeeper
@@ -143,3 +143,46 @@ async def test_a_check_of_the_tail_that_is_asked_for_during_an_append_follows_it
     assert writer.take() is None
     writer.answered(Answer(Code.APPENDED, 5, 3, StopWish.NONE))
     assert writer.take() == Batch(4, [])
+
+
+async def test_whoever_waits_for_the_log_is_told_when_it_has_confirmed_what_was_written_before() -> None:
+    writer = alone(Refusing())
+    await writer.confirmed()  # nothing is written
+    writer.write([text("a")])
+    first = asyncio.create_task(writer.confirmed())
+    await asyncio.sleep(0)
+    assert writer.take() is not None
+    writer.write([text("b")])
+    second = asyncio.create_task(writer.confirmed())
+    await asyncio.sleep(0)
+    writer.answered(Answer(Code.APPENDED, 5, 3, StopWish.NONE))
+    await first
+    assert not second.done()
+    assert writer.take() is not None
+    writer.answered(Answer(Code.APPENDED, 5, 4, StopWish.NONE))
+    await second
+
+
+async def test_what_is_confirmed_before_the_log_lost_it_is_waited_for_until_it_is_there_again() -> None:
+    writer = alone(Refusing())
+    writer.write([text("a")])
+    writer.take()
+    writer.answered(Answer(Code.APPENDED, 5, 3, StopWish.NONE))
+    writer.write([text("b")])
+    writer.take()
+    waits = asyncio.create_task(writer.confirmed())
+    await asyncio.sleep(0)
+    writer.answered(Answer(Code.REWOUND, 5, 2, StopWish.NONE))
+    assert writer.take() == Batch(3, [encode_event(text("a")), encode_event(text("b"))])
+    assert not waits.done()
+    writer.answered(Answer(Code.APPENDED, 5, 4, StopWish.NONE))
+    await waits
+
+
+async def test_nothing_is_confirmed_to_an_attempt_that_has_lost_its_stream() -> None:
+    writer = alone(Refusing())
+    writer.lose()
+    waits = asyncio.create_task(writer.confirmed())
+    await asyncio.sleep(0)
+    assert not waits.done()
+    waits.cancel()
