@@ -1,31 +1,48 @@
 """Dialects: the stream shapes that providers and clients speak, one file each, pure.
 
-``decode`` turns theirs into ours, ``encode`` ours into theirs. ``ENCODERS`` is the table of what a viewer may ask for.
+Decoders turn a provider's bytes into our events; a ``Dialect`` turns a stream of ours into a client's frames.
+
+Rules
+1. ``native`` needs nothing but the entry to make its frame (``Encoder``): any piece of a stream is encoded alone.
+2. All others must know what came before: a ``Transcript`` reads a stream from its first entry on and says each in turn.
+   What it says depends on the entries and the dialect's options alone, so that all front-ends and all viewers of
+   equal dialects are told the same, byte for byte.
+3. A late joiner need not hear it all: ``prelude`` is the shortest opening after which a client stands where it would
+   stand had it heard everything.
+4. ``DIALECTS`` is the table of what a viewer may ask for by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
+from broadcaster.dialects.ag_ui import AgUiDialect
+from broadcaster.dialects.ai_sdk import AiSdkDialect
+from broadcaster.dialects.anthropic_encode import AnthropicDialect
+from broadcaster.dialects.delta import DeltaDialect
+from broadcaster.dialects.named import NamedDialect
 from broadcaster.dialects.native import NATIVE, NativeEncoder
+from broadcaster.dialects.native_snapshot import NATIVE_SNAPSHOT
+from broadcaster.dialects.openai_chat_encode import ChatDialect
+from broadcaster.dialects.openai_responses_encode import RESPONSES
+from broadcaster.dialects.parts import PartsDialect
 
-__all__ = ["ENCODERS", "NATIVE", "Encoder", "NativeEncoder"]
+__all__ = ["DIALECTS", "NATIVE", "NATIVE_SNAPSHOT", "AnyDialect", "Dialect", "Encoder", "NativeEncoder", "Transcript"]
 
 
 class Encoder(Protocol):
-    """Entries and the hub's notices → frames of one dialect with one set of options.
+    """Entries and the hub's notices → frames that need nothing of what came before (rule 1): ``native``.
 
-    Frames are shared by all viewers whose encoders are equal, so an encoder hashes by its dialect and options (or is
-    the same object for them), and a frame depends on its entry alone. A notice that the dialect cannot say is ``b""``.
+    Frames are shared by all viewers whose encoders are equal. A notice that it cannot say is ``b""``.
     """
 
     @property
     def name(self) -> str:
-        """The dialect's name in ``ENCODERS``."""
+        """The dialect's name in ``DIALECTS``."""
 
     @property
     def heartbeat(self) -> bytes:
@@ -44,4 +61,78 @@ class Encoder(Protocol):
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int) -> bytes: ...
 
 
-ENCODERS: Final[Mapping[str, Encoder]] = MappingProxyType({NATIVE.name: NATIVE})
+@runtime_checkable
+class Dialect(Protocol):
+    """A dialect with its options. Hashes and equals by them: frames are shared by all viewers of equal ones."""
+
+    @property
+    def name(self) -> str:
+        """The dialect's name in ``DIALECTS``."""
+
+    @property
+    def heartbeat(self) -> bytes:
+        """A whole block that keeps a quiet connection open and that no client takes for anything."""
+
+    def open(self, stream_id: str) -> Transcript:
+        """A transcript of this stream that has heard nothing yet."""
+
+
+class Transcript(Protocol):
+    """One stream in one dialect, heard from its first entry on (rule 2)."""
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """The frames of the next entries, dense and in order; ``b""`` when the dialect says nothing of them.
+
+        A terminal entry's frames end with whatever the dialect ends with (``data: [DONE]``, …): the connection is
+        closed after them. Nothing is said of what follows it.
+        """
+
+    def prelude(self) -> bytes:
+        """The opening for a client that has heard nothing: everything that was encoded so far, folded (rule 3).
+
+        ``b""`` when there is nothing to say yet. Not asked for once the terminal entry was encoded.
+        """
+
+    def fork(self) -> Transcript:
+        """Another one that stands where this one stands; from here on they know nothing of each other."""
+
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        """The first bytes of every response, before anything else; ``b""`` where the dialect has none.
+
+        ``status``: how the stream stands (queued, running, …).
+        """
+
+    def gap(self, gap: Gap) -> bytes | None:
+        """Entries are missing before the next one. None: the dialect cannot go on after that, its viewer is ended.
+
+        Otherwise what follows must be something its client can read: parts whose start is missing are opened.
+        """
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        """Why nothing new comes; None: it moves again. ``b""`` where the dialect has no place for that."""
+
+    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+        """The last block of a response that ends before its stream does: the dialect's error, never a clean end.
+
+        ``reason`` is a code of ``hub.stop_reasons``, or ``expired``; with ``reconnect`` the same request may be sent
+        again.
+        """
+
+
+AnyDialect: TypeAlias = Encoder | Dialect
+
+_SERVED: Final[tuple[AnyDialect, ...]] = (
+    NATIVE,
+    AiSdkDialect(ids=True),
+    AiSdkDialect(version=7, ids=True),
+    ChatDialect(),
+    RESPONSES,
+    AnthropicDialect(),
+    AgUiDialect(ids=True),
+    DeltaDialect(ids=True),
+    NamedDialect(ids=True),
+    PartsDialect(ids=True),
+)
+
+DIALECTS: Final[Mapping[str, AnyDialect]] = MappingProxyType({each.name: each for each in _SERVED})
+"""Name → the dialect as ``GET /v1/streams/{id}/events?dialect=`` serves it."""

@@ -1,7 +1,9 @@
 """The dialect ``anthropic``: the Messages wire of the Claude API, and of every server that speaks it.
 
 Source: the types of the anthropic package (``RawMessageStreamEvent`` and below); docs.anthropic.com, "Streaming
-messages". Structs and tables are in ``anthropic_wire``, the content blocks in ``anthropic_blocks``.
+messages". Structs and tables are in ``anthropic_wire``; decoding is in ``anthropic_decode`` and ``anthropic_blocks``.
+The way back: ``anthropic_encode`` over ``anthropic_answer`` (one attempt), ``anthropic_line`` (its blocks) and
+``anthropic_words``; ``anthropic_message`` is the whole message, ``anthropic_request`` reads what is asked.
 """
 
 from broadcaster.dialects.anthropic_decode import AnthropicDecoder

@@ -28,7 +28,7 @@ from broadcaster.dialects.anthropic_wire import (
 )
 from broadcaster.dialects.reading import Json, extras_of, tool_input
 
-_TOOL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+CALL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
 
 
@@ -59,7 +59,7 @@ def open_block(start: Json, id: str, *, output: Output, out: list[ev.Event]) -> 
             return _Thinking(start, id, output=output, out=out)
         case {"type": "redacted_thinking", "data": str(data)}:
             return _Redacted(data, id, out=out)
-        case {"type": str(type), "id": str(), "name": str()} if type in _TOOL_TYPES:
+        case {"type": str(type), "id": str(), "name": str()} if type in CALL_TYPES:
             return _Tool(start, output=output, out=out)
         case {"type": str(type), "tool_use_id": str(), "content": _} if type.endswith(_RESULT_SUFFIX):
             return _Result(start, out=out)

@@ -8,6 +8,8 @@ Rules
 3. Results of tools are messages of their own and stand right behind the calls, before the rest of their message. They
    are text: images and documents of a result open the rest.
 4. A single text part becomes a string, as do all texts of an answer: not every server takes a list there.
+5. Words of this wire that a stored request keeps under ``openai`` (of itself, a message, a part or a tool) come back to
+   where they were: see ``openai_chat_request``.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.reading import Json
 
 Part: TypeAlias = Mapping[str, Any]
 
 _MARKS: Final = frozenset({"cache_control", "citations"})
+_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _LEFT_OUT: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
 
@@ -31,7 +35,8 @@ def chat_messages(messages: Sequence[Part], *, system: str | Sequence[Part] | No
     encoded: list[Json] = []
     if system:
         encoded.append({"role": "system", "content": _joined_if_one(_parts(_as_list(system)))})
-    for message in messages:
+    for stored in messages:
+        message = {**_without(stored), **_own(stored)}
         content = message.get("content")
         if not isinstance(content, list | tuple):
             encoded.append(dict(message))
@@ -47,6 +52,31 @@ def chat_tools(tools: Sequence[Part]) -> list[Json]:
     return [_tool(tool) for tool in tools]
 
 
+def chat_options(fields: Part) -> Json:
+    """What else is asked for, in the words of chat completions; what has no form there passes (rule 1)."""
+    options = {name: value for name, value in fields.items() if name not in (OPENAI, "stop_sequences", "tool_choice")}
+    if (stops := fields.get("stop_sequences")) is not None:
+        options["stop"] = stops
+    own = _own(fields)
+    own.pop("responses", None)  # favours that this wire has no words for
+    return {**options, **_tool_choice(fields.get("tool_choice")), **own}
+
+
+def _tool_choice(choice: Any) -> Json:
+    """``tool_choice`` and ``parallel_tool_calls``; a choice in this wire's shape passes."""
+    if not isinstance(choice, Mapping):
+        return {} if choice is None else {"tool_choice": choice}
+    told = dict(choice)
+    parallel = {"parallel_tool_calls": False} if told.pop("disable_parallel_tool_use", None) is True else {}
+    match told:
+        case {"type": "tool", "name": name}:
+            return {"tool_choice": {"type": "function", "function": {"name": name}}, **parallel}
+        case {"type": str(type)} if type in _CHOICES:
+            return {"tool_choice": _CHOICES[type], **parallel}
+        case _:
+            return {"tool_choice": told, **parallel}
+
+
 def _answer(message: Part, content: Sequence[Any]) -> Json:
     """A message of the assistant: its text, and the calls beside it."""
     calls: list[Any] = [*(message.get("tool_calls") or ())]
@@ -54,8 +84,7 @@ def _answer(message: Part, content: Sequence[Any]) -> Json:
     for part in content:
         match part:
             case {"type": "tool_use", "id": id, "name": name}:
-                arguments = _json_text(part.get("input", {}))
-                calls.append({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+                calls.append(_call(part, id, name))
             case {"type": str(type)} if type in _LEFT_OUT or type.endswith(_RESULT_SUFFIX):
                 pass
             case _:
@@ -66,6 +95,15 @@ def _answer(message: Part, content: Sequence[Any]) -> Json:
     if calls:
         answer |= {"content": text or None, "tool_calls": calls}
     return answer
+
+
+def _call(part: Part, id: Any, name: Any) -> Json:
+    match _own(part):
+        case {"type": "custom", "input": text, **rest}:
+            return {**rest, "id": id, "type": "custom", "custom": {"name": name, "input": text}}
+        case own:
+            arguments = own.pop("arguments", None) or _json_text(part.get("input", {}))
+            return {**own, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _asked(message: Part, content: Sequence[Any]) -> list[Json]:
@@ -112,12 +150,14 @@ def _part(part: Any) -> list[Any]:
     match part:
         case str():
             return [{"type": "text", "text": part}]
+        case {"type": "text", "openai": {"type": "refusal"}}:
+            return [{"type": "refusal", "refusal": part.get("text", "")}]
         case {"type": "text"}:
-            return [{name: value for name, value in part.items() if name not in _MARKS}]
+            return [{name: value for name, value in _without(part).items() if name not in _MARKS}]
         case {"type": "image", "source": {"type": "base64", "media_type": str(media_type), "data": str(data)}}:
-            return [{"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}]
+            return [{"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}", **_own(part)}}]
         case {"type": "image", "source": {"type": "url", "url": str(url)}}:
-            return [{"type": "image_url", "image_url": {"url": url}}]
+            return [{"type": "image_url", "image_url": {"url": url, **_own(part)}}]
         case {"type": "image" | "document", "source": {"type": "file", "file_id": str(id)}}:
             return [{"type": "file", "file": {"file_id": id}}]
         case {"type": "document", "source": {"type": str()} as source}:
@@ -149,6 +189,8 @@ def _headed(part: Part, body: list[Any]) -> list[Any]:
 
 def _tool(tool: Part) -> Json:
     match tool:
+        case {"openai": {"type": str()} as own}:
+            return dict(own)
         case {"type": "function", "function": _} | {"type": "custom", "custom": _}:
             return dict(tool)
         case {"name": str(name)} if "input_schema" in tool or tool.get("type") in (None, "function", "custom"):
@@ -158,6 +200,16 @@ def _tool(tool: Part) -> Json:
             return {"type": "function", "function": {"name": name, **known}}
         case _:
             return dict(tool)
+
+
+def _own(holder: Part) -> Json:
+    """Rule 5: the words of this wire that it keeps."""
+    own = holder.get(OPENAI)
+    return dict(own) if isinstance(own, Mapping) else {}
+
+
+def _without(holder: Part) -> Json:
+    return {name: value for name, value in holder.items() if name != OPENAI}
 
 
 def _joined_if_one(parts: list[Any]) -> Any:

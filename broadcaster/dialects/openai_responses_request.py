@@ -11,6 +11,8 @@ Rules
    the messages that they have.
 6. Every message says that it is one: OpenAI does not ask for it, llama.cpp refuses an assistant's without it.
 7. A function is not ``strict`` unless the caller says so: the API would refuse most schemas otherwise.
+8. What only OpenAI's wires know stands under ``openai`` (``openai_chat_request``): the detail of an image, custom tools
+   and their calls, and what else was asked for. Other words there have no place on this wire.
 
 Source: the openai package's ``ResponseInputParam`` and ``ToolParam``; the anthropic package's ``MessageParam``.
 """
@@ -21,12 +23,28 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.reading import Json
 
 _LEFT_OUT: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
-_ITEMS: Final = frozenset({"reasoning", "item_reference", "function_call", "function_call_output"})
+NATIVE_ITEMS: Final = frozenset(
+    {
+        *("custom_tool_call", "custom_tool_call_output", "web_search_call", "file_search_call"),
+        *("code_interpreter_call", "image_generation_call", "computer_call", "computer_call_output", "compaction"),
+        *("local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output"),
+        *("apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output"),
+        *("mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"),
+    }
+)
+"""Items of that API which the Messages API has no word for: a stored request holds them as parts."""
+_ITEMS: Final = NATIVE_ITEMS | {"reasoning", "item_reference", "function_call", "function_call_output"}
 """Parts in a message that are items over there."""
+RESPONSES_ONLY: Final = "responses"
+"""The key, under ``openai``, of what chat completions do not know: favours, which they leave out."""
+LOGPROBS: Final = "message.output_text.logprobs"
+"""What Responses are asked to include for what chat completions call ``logprobs``."""
+_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _PLAIN: Final = frozenset({None, "custom"})
 """The types of a tool that is the caller's own; ``function`` is in the shape of Responses."""
 _SCHEMAS: Final = frozenset({"input_schema", "parameters"})
@@ -34,12 +52,73 @@ _SCHEMAS: Final = frozenset({"input_schema", "parameters"})
 
 def responses_input(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
     """The messages as input items. The system prompt is not among them: it is ``instructions``."""
-    return [item for message in messages for item in _items_of(dict(message))]
+    known = [dict(message) for message in messages]
+    custom = {part["id"] for message in known for part in _list(message.get("content")) if _is_custom(part)}
+    items = [item for message in known for item in _items_of(_without(message))]
+    return [_result_of_custom(item) if item.get("call_id") in custom else item for item in items]
 
 
 def responses_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:
     """The tools in the words of Responses."""
     return [_tool(dict(tool)) for tool in tools]
+
+
+def responses_options(fields: Mapping[str, Any]) -> Json:
+    """What else is asked for, in the words of Responses: the tool choice of Messages, and what is under ``openai``.
+
+    That holds what only OpenAI's wires know, in the words of chat completions where both know the matter. What is not
+    known passes as it is.
+    """
+    options = {name: value for name, value in fields.items() if name not in ("tool_choice", OPENAI)}
+    own = _own(fields)
+    responses = _own(own, RESPONSES_ONLY)
+    own.pop(RESPONSES_ONLY, None)
+    if (effort := own.pop("reasoning_effort", None)) is not None:
+        responses["reasoning"] = {"effort": effort, **responses.get("reasoning", {})}
+    if own.pop("logprobs", None) is True:
+        responses["include"] = [*responses.get("include", ()), LOGPROBS]
+    text: Json = {}
+    if (verbosity := own.pop("verbosity", None)) is not None:
+        text["verbosity"] = verbosity
+    match own.pop("response_format", None):
+        case {"type": "json_schema", "json_schema": dict(schema)}:
+            text["format"] = {"type": "json_schema", **schema}
+        case {"type": str()} as plain:
+            text["format"] = plain
+    told = _tool_choice(fields.get("tool_choice")) | _tool_choice(own.pop("tool_choice", None))
+    return {**told, **options, **own, **responses, **({"text": text} if text else {})}
+
+
+def _tool_choice(choice: Any) -> Json:
+    """``tool_choice`` and ``parallel_tool_calls``; a choice in the shape of Responses passes."""
+    if not isinstance(choice, Mapping):
+        return {} if choice is None else {"tool_choice": choice}
+    told = dict(choice)
+    parallel = {"parallel_tool_calls": False} if told.pop("disable_parallel_tool_use", None) is True else {}
+    match told:
+        case {"type": "tool", "name": name}:
+            return {"tool_choice": {"type": "function", "name": name}, **parallel}
+        case {"type": str(type)} if type in _CHOICES:
+            return {"tool_choice": _CHOICES[type], **parallel}
+        case {"type": "function" | "custom" as type, "function": {"name": name}} | {
+            "type": "function" | "custom" as type,
+            "custom": {"name": name},
+        }:
+            return {"tool_choice": {"type": type, "name": name}, **parallel}
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [*tools]}}:
+            allowed = [_named(tool) for tool in tools]
+            return {"tool_choice": {"type": "allowed_tools", "mode": mode, "tools": allowed}, **parallel}
+        case _:
+            return {"tool_choice": told, **parallel}
+
+
+def _named(tool: Any) -> Any:
+    """A tool that is named, out of its wrapping."""
+    match tool:
+        case {"type": str(type)} if isinstance(wrapped := tool.get(type), Mapping):
+            return {"type": type, **wrapped}
+        case _:
+            return tool
 
 
 # -------------------------------------------------------------------------------------------------------- the messages
@@ -89,6 +168,8 @@ def _is_left_out(part: Any) -> bool:
 def _item_of(part: Any) -> Json | None:
     """The item that a part becomes; None when it stays in its message."""
     match part:
+        case {"type": "tool_use", "id": id, "name": name} if _is_custom(part):
+            return {"type": "custom_tool_call", "call_id": id, "name": name, "input": _own(part).get("input", "")}
         case {"type": "tool_use", "id": id, "name": name}:
             return _call(id, name, part.get("input", {}))
         case {"type": "tool_result", "tool_use_id": id}:
@@ -129,6 +210,15 @@ def _result(id: Any, content: Any, *, is_error: bool = False) -> Json:
     return {"type": "function_call_output", "call_id": id, "output": content}
 
 
+def _is_custom(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_use" and _own(part).get("type") == "custom"
+
+
+def _result_of_custom(item: Json) -> Json:
+    is_output = item.get("type") == "function_call_output"
+    return {**item, "type": "custom_tool_call_output"} if is_output else item
+
+
 # ----------------------------------------------------------------------------------------------------------- the parts
 
 
@@ -137,10 +227,12 @@ def _parts_of(part: Any, *, role: Any) -> list[Any]:
     match part:
         case str():
             return [_text(part, role=role)]
+        case {"type": "text", "text": text, "openai": {"type": "refusal"}} if role == "assistant":
+            return [{"type": "refusal", "refusal": text}]
         case {"type": "text", "text": text}:
             return [_text(text, role=role)]
         case {"type": "image", "source": dict(source)}:
-            return [_image(source)]
+            return [_image(source, _own(part).get("detail", "auto"))]
         case {"type": "image_url", "image_url": {"url": url, **rest}}:
             return [{"type": "input_image", "image_url": url, "detail": rest.get("detail", "auto")}]
         case {"type": "image_url", "image_url": str(url)}:
@@ -149,6 +241,8 @@ def _parts_of(part: Any, *, role: Any) -> list[Any]:
             return [{"type": "input_file", **file}]
         case {"type": "document", "source": dict(source)}:
             return _document(part, source, role=role)
+        case dict():
+            return [_without(part)]
         case _:
             return [part]
 
@@ -157,12 +251,12 @@ def _text(text: Any, *, role: Any) -> Json:
     return {"type": "output_text" if role == "assistant" else "input_text", "text": text}
 
 
-def _image(source: Json) -> Json:
+def _image(source: Json, detail: Any) -> Json:
     match source:
         case {"type": "file", "file_id": id}:
-            return {"type": "input_image", "file_id": id, "detail": "auto"}
+            return {"type": "input_image", "file_id": id, "detail": detail}
         case _:
-            return {"type": "input_image", "image_url": _url(source), "detail": "auto"}
+            return {"type": "input_image", "image_url": _url(source), "detail": detail}
 
 
 def _document(part: Json, source: Json, *, role: Any) -> list[Any]:
@@ -199,11 +293,11 @@ def _url(source: Json) -> Any:
 
 
 def _tool(tool: Json) -> Json:
-    match tool:
+    match _own(tool) or _without(tool):
         case {"type": "function", "function": dict(function)}:
             return {"type": "function", "parameters": None, **function, "strict": function.get("strict") is True}
         case {"type": "custom", "custom": dict(custom)}:
-            return {"type": "custom", **custom}
+            return {"type": "custom", **custom, **_grammar(custom.get("format"))}
         case {"name": name, "input_schema": schema} | {"name": name, "parameters": schema} if (
             tool.get("type") in _PLAIN
         ):
@@ -211,4 +305,26 @@ def _tool(tool: Json) -> Json:
             strict = tool.get("strict") is True
             return {"type": "function", "name": name, **told, "parameters": schema, "strict": strict}
         case _:
-            return tool
+            return _without(tool)
+
+
+def _grammar(format: Any) -> Json:
+    match format:
+        case {"type": "grammar", "grammar": dict(grammar)}:
+            return {"format": {"type": "grammar", **grammar}}
+        case _:
+            return {}
+
+
+def _own(holder: Mapping[str, Any], name: str = OPENAI) -> Json:
+    """Rule 8."""
+    own = holder.get(name)
+    return dict(own) if isinstance(own, Mapping) else {}
+
+
+def _without(holder: Json) -> Json:
+    return {name: value for name, value in holder.items() if name != OPENAI}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []

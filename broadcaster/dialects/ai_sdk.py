@@ -1,0 +1,162 @@
+"""The dialect ``ai-sdk``: the UI message stream of the Vercel AI SDK (``ai``), versions 6 and 7.
+
+Source: ``uiMessageChunkSchema`` and ``processUIMessageStream`` of the packages. The message that is written is in
+``ai_sdk_message``, its parts in ``ai_sdk_parts``.
+
+Rules
+1. A client ends a stream at a chunk type that its version does not know. Version 6 knows nothing that 7 does not: it
+   is what both can read. Version 7 adds ``reset-step``.
+2. The message's id is that of the stream in all attempts: a client that fetches a stream anew puts what it then reads
+   in the place of what it has under that id. Another id would leave the torn message standing beside it.
+3. A new attempt voids what a client shows. Where it shows nothing yet, nothing is said; where all of it stands in one
+   step, version 7 takes that step back; else it is an ``error``: who fetches the stream again finds the new attempt
+   alone. What is said after that ``error`` is for those who came later.
+4. Notices are transient ``data-gap`` and ``data-stalled``, which become no part of the message. A log that was rewound
+   voids what a client shows, like an attempt, and cannot be gone on with.
+5. Only ``finish`` and ``abort`` are followed by ``[DONE]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.core.sse import encode_comment, encode_frame
+from broadcaster.dialects.ai_sdk_message import Message, error_chunk
+from broadcaster.dialects.ai_sdk_parts import Chunk
+
+Version = Literal[6, 7]
+
+HEADERS: Final = {"x-vercel-ai-ui-message-stream": "v1"}
+"""What a response of this dialect carries besides those of every event stream."""
+
+ATTEMPT_CODE: Final = "attempt"
+
+_json: Final = msgspec.json.Encoder()
+_DONE: Final = b"[DONE]"
+_RESET_STEP: Final[Chunk] = {"type": "reset-step"}
+_BEGAN_AGAIN: Final = "The answer begins again; fetch the stream once more to read it."
+_GOES_ON: Final = "The connection ends here, the answer goes on; fetch the stream once more to read it."
+_IS_OVER: Final = "The rest of the answer cannot be had any more."
+
+
+@dataclass(frozen=True, slots=True)
+class AiSdkDialect:
+    """``ids``: the last block of each entry carries its id. ``message_id``: the message that the stream goes on with.
+
+    Ids are for readers that resume by them; the chat transport has none.
+    """
+
+    version: Version = 6
+    ids: bool = False
+    message_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """See Dialect."""
+        return "ai-sdk" if self.version == 6 else f"ai-sdk-{self.version}"
+
+    @property
+    def heartbeat(self) -> bytes:
+        """See Dialect."""
+        return encode_comment()
+
+    def open(self, stream_id: str) -> AiSdkTranscript:
+        """See Dialect."""
+        return AiSdkTranscript(self, Message(self.message_id or f"msg_{stream_id}"))
+
+
+class AiSdkTranscript:
+    """One stream as chunks."""
+
+    __slots__ = ("_dialect", "_first", "_is_over", "_last", "_message")
+
+    def __init__(self, dialect: AiSdkDialect, message: Message) -> None:
+        self._dialect = dialect
+        self._first = message.fork()
+        self._message = message
+        self._last: Cursor | None = None
+        self._is_over = False
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """See Transcript."""
+        return b"".join(map(self._encoded, entries))
+
+    def prelude(self) -> bytes:
+        """See Transcript."""
+        return self._framed(self._message.chunks(), at=self._last)
+
+    def fork(self) -> AiSdkTranscript:
+        """See Transcript."""
+        after = AiSdkTranscript(self._dialect, self._message.fork())
+        after._first, after._last, after._is_over = self._first, self._last, self._is_over
+        return after
+
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        """See Transcript."""
+        return b""
+
+    def gap(self, gap: Gap) -> bytes | None:
+        """See Transcript. What comes next opens what it needs: nothing is remembered of the gap."""
+        if gap.reason in (GapReason.REWOUND, GapReason.RESET) and self._message.is_started:
+            return None
+        told = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
+        return self._framed([_notice("gap", told)], at=gap.at)
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        """See Transcript."""
+        return self._framed([_notice("stalled", {"reason": None if reason is None else reason.value})], at=None)
+
+    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+        """See Transcript."""
+        return self._framed([error_chunk(_GOES_ON if reconnect else _IS_OVER, code=reason)], at=None)
+
+    def _encoded(self, entry: Entry) -> bytes:
+        if self._is_over:
+            return b""
+        self._last = entry.cursor
+        event = _read(entry)
+        if isinstance(event, ev.Attempt):
+            return self._framed(self._begin_again(), at=self._last)
+        self._is_over = isinstance(event, ev.Finish | ev.Error | ev.Abort)
+        is_done = isinstance(event, ev.Finish | ev.Abort)
+        return self._framed(self._message.say(event), at=self._last, is_done=is_done)
+
+    def _begin_again(self) -> list[Chunk]:
+        """Rule 3."""
+        old = self._message
+        stays = not old.is_of_one_step or old.says_what_stays
+        if not stays and (not old.shows or self._dialect.version >= 7):
+            self._message = old.emptied()
+            return [_RESET_STEP] if old.shows else []
+        self._message = self._first.fork()
+        return [error_chunk(_BEGAN_AGAIN, code=ATTEMPT_CODE)]
+
+    def _framed(self, chunks: Sequence[Chunk], *, at: Cursor | None, is_done: bool = False) -> bytes:
+        """One block each; the last one carries the id, where this dialect has ids."""
+        blocks = [_json.encode(chunk) for chunk in chunks]
+        if is_done:
+            blocks.append(_DONE)
+        if not blocks:
+            return b""
+        id = str(at) if self._dialect.ids and at is not None else None
+        return b"".join([*map(encode_frame, blocks[:-1]), encode_frame(blocks[-1], id=id)])
+
+
+def _read(entry: Entry) -> ev.Event:
+    """The event. What another version wrote in another way is left out, but what ends the stream must end it here."""
+    try:
+        return ev.decode_event(entry.event)
+    except msgspec.DecodeError:
+        return ev.Error(error_text=_IS_OVER, code="unreadable") if entry.is_terminal else ev.UnknownEvent(type="")
+
+
+def _notice(name: str, data: dict[str, Any]) -> Chunk:
+    return {"type": f"data-{name}", "data": data, "transient": True}

@@ -1,0 +1,202 @@
+"""The body of ``POST /v1/messages`` → what is stored of a request, which is in the same words.
+
+Rules
+1. What the API names passes as it is; the provider says best what is wrong inside. Checked are the fields that every
+   provider needs, and the outline of the others.
+2. A field of another name is refused by it: what is not understood must not be ignored in silence.
+3. ``metadata`` is the caller's own: it is shown with the generation and sent to no provider.
+4. Thinking without a signature is another provider's: no API takes it back, so it is left out of the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from broadcaster.dialects.reading import Json
+from broadcaster.errors import InvalidInput
+
+MAX_MODEL_CHARS: Final = 200
+MAX_MESSAGES: Final = 10_000
+MAX_TOOLS: Final = 256
+MAX_TOKENS: Final = 10_000_000
+MAX_TEMPERATURE: Final = 2
+ROLES: Final = ("user", "assistant", "system")
+
+_MISSING: Final = "Field required"
+_UNKNOWN: Final = "Extra inputs are not permitted"
+
+
+class Asked(NamedTuple):
+    """``request`` is what the provider is asked; ``stream``: whether the answer is wanted as a stream."""
+
+    model: str
+    request: Json
+    stream: bool
+
+
+def read_request(body: object) -> Asked:
+    """A request as it is stored. Raises InvalidInput, whose text begins with the place, as the API's does."""
+    if not isinstance(body, dict):
+        raise InvalidInput("body: Input should be an object")
+    for name in ("model", "max_tokens", "messages"):
+        if name not in body:
+            raise InvalidInput(f"{name}: {_MISSING}")
+    for name, value in body.items():
+        check = _FIELDS.get(name)
+        if check is None:
+            raise InvalidInput(f"{name[:64]}: {_UNKNOWN}")
+        if value is not None or name in _NEEDED:
+            check(name, value)
+    kept = {name: value for name, value in body.items() if value is not None and name not in ("model", "stream")}
+    kept["messages"] = [_without_unsigned(message) for message in body["messages"]]
+    return Asked(body["model"], kept, body.get("stream") is True)
+
+
+def _without_unsigned(message: Json) -> Json:
+    """Rule 4."""
+    content = message["content"]
+    if isinstance(content, str) or not any(map(_is_unsigned, content)):
+        return message
+    return {**message, "content": [part for part in content if not _is_unsigned(part)]}
+
+
+def _is_unsigned(part: Mapping[str, Any]) -> bool:
+    return part["type"] == "thinking" and not part.get("signature")
+
+
+# ---------------------------------------------------------------------------------------------------------- the checks
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse(place: str, wanted: str) -> InvalidInput:
+    return InvalidInput(f"{place}: {wanted}")
+
+
+def _model(place: str, value: object) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_MODEL_CHARS:
+        raise _refuse(place, f"Input should be a string of 1 to {MAX_MODEL_CHARS} characters")
+
+
+def _max_tokens(place: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_TOKENS:
+        raise _refuse(place, f"Input should be a whole number from 0 to {MAX_TOKENS}")
+
+
+def _number(place: str, value: object) -> None:
+    if not _is_number(value):
+        raise _refuse(place, "Input should be a number")
+
+
+def _temperature(place: str, value: Any) -> None:
+    # The API's own models take at most 1; whoever else is asked says what it takes.
+    if not _is_number(value) or not 0 <= value <= MAX_TEMPERATURE:
+        raise _refuse(place, f"Input should be a number from 0 to {MAX_TEMPERATURE}")
+
+
+def _flag(place: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _refuse(place, "Input should be true or false")
+
+
+def _text(place: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _refuse(place, "Input should be a string")
+
+
+def _text_or_object(place: str, value: object) -> None:
+    if not isinstance(value, str | dict):
+        raise _refuse(place, "Input should be a string or an object")
+
+
+def _object(place: str, value: object) -> None:
+    if not isinstance(value, dict):
+        raise _refuse(place, "Input should be an object")
+
+
+def _typed(place: str, value: object) -> None:
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str) or not value["type"]:
+        raise _refuse(place, "Input should be an object with a type")
+
+
+def _texts(place: str, value: object) -> None:
+    for at, each in enumerate(_list(place, value)):
+        _text(f"{place}.{at}", each)
+
+
+def _list(place: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise _refuse(place, "Input should be a list")
+    return value
+
+
+def _content(place: str, value: object) -> None:
+    if isinstance(value, str):
+        return
+    if not isinstance(value, list):
+        raise _refuse(place, "Input should be a string or a list of content blocks")
+    for at, part in enumerate(value):
+        _typed(f"{place}.{at}", part)
+
+
+def _messages(place: str, value: object) -> None:
+    messages = _list(place, value)
+    if not 0 < len(messages) <= MAX_MESSAGES:
+        raise _refuse(place, f"from 1 to {MAX_MESSAGES} messages are needed")
+    for at, message in enumerate(messages):
+        here = f"{place}.{at}"
+        _object(here, message)
+        for name in ("role", "content"):
+            if name not in message:
+                raise _refuse(f"{here}.{name}", _MISSING)
+        for name in message:
+            if name not in ("role", "content"):
+                raise _refuse(f"{here}.{name[:64]}", _UNKNOWN)
+        if message["role"] not in ROLES:
+            raise _refuse(f"{here}.role", f"Input should be one of {', '.join(ROLES)}")
+        _content(f"{here}.content", message["content"])
+
+
+def _tools(place: str, value: object) -> None:
+    tools = _list(place, value)
+    if len(tools) > MAX_TOOLS:
+        raise _refuse(place, f"at most {MAX_TOOLS} tools are taken")
+    for at, tool in enumerate(tools):
+        here = f"{place}.{at}"
+        _object(here, tool)
+        if tool.get("type") in (None, "custom"):  # others are the provider's, and are named by it
+            for name in ("name", "input_schema"):
+                if name not in tool:
+                    raise _refuse(f"{here}.{name}", _MISSING)
+
+
+_NEEDED: Final = frozenset({"model", "max_tokens", "messages"})
+
+_FIELDS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    "model": _model,
+    "max_tokens": _max_tokens,
+    "messages": _messages,
+    "system": _content,
+    "stream": _flag,
+    "temperature": _temperature,
+    "top_p": _number,
+    "top_k": _number,
+    "stop_sequences": _texts,
+    "tools": _tools,
+    "tool_choice": _typed,
+    "thinking": _typed,
+    "metadata": _object,
+    "service_tier": _text,
+    "speed": _text,
+    "inference_geo": _text,
+    "container": _text_or_object,
+    "cache_control": _object,
+    "context_management": _object,
+    "output_config": _object,
+    "diagnostics": _object,
+    "mcp_servers": _list,
+}
+"""The API's fields, those of its betas included that need no word of ours."""

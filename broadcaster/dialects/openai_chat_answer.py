@@ -1,0 +1,305 @@
+"""One chat answer in the making: our events → deltas of choice 0, and what they add up to.
+
+Rules
+1. A choice has one text, one refusal and one reasoning, however many parts or steps they come in: each goes on where it
+   ended. ``reasoning_content`` is what other servers call the reasoning; the API has no name for it.
+2. Calls are numbered densely in the order they open; id and name come first, then fragments of the arguments. Arguments
+   of which no fragment came are told whole at the call's end.
+3. A call that is not the client's to run is not told: the provider ran it, or it is one of ``hidden_tools``. Of others
+   it is known too late that the worker ran them; ``message`` leaves them out.
+4. Annotations are told once, at the end: the SDK adds up lists of objects by an index that these have not. A citation
+   of another provider becomes one if it has a URL; its place is that of the text part that holds it.
+5. Nothing of an event that has no place here is told: vendors' extras, ``data-*``, files, events of a newer version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.openai_chat_wire import PROVIDER
+from broadcaster.dialects.reading import Json
+from broadcaster.dialects.writing import Pieces
+
+Field = Literal["content", "refusal", "reasoning_content"]
+
+_LOGPROBS: Final = ("content", "refusal")
+
+
+class Delta(NamedTuple):
+    """What one chunk adds to the message, and the log probabilities beside it."""
+
+    message: Json
+    logprobs: Json | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call; ``function`` is the wire's word for its kind."""
+
+    id: str
+    name: str
+    function: str
+    extras: Json
+    arguments: Pieces = field(default_factory=Pieces)
+    is_answered: bool = False
+
+    @property
+    def body(self) -> Json:
+        """Name and arguments under the names of its kind."""
+        arguments = "input" if self.function == "custom" else "arguments"
+        return {"name": self.name, arguments: self.arguments.text}
+
+    def fork(self) -> Call:
+        return Call(self.id, self.name, self.function, self.extras, self.arguments.fork(), self.is_answered)
+
+
+class Answer:
+    """All that one attempt has said of choice 0."""
+
+    def __init__(self, *, hidden_tools: frozenset[str] = frozenset()) -> None:
+        self._hidden_tools = hidden_tools
+        self._texts: dict[Field, Pieces] = {}
+        self._chars = 0
+        self._refusals: set[str] = set()
+        self._starts: dict[str, int] = {}
+        self._calls: list[Call] = []
+        self._open: dict[str, int] = {}
+        self._hidden: set[str] = set()
+        self._annotations: list[Json] = []
+        self._logprobs: dict[str, list[Any]] = {}
+
+    def take(self, event: ev.Event) -> Delta | None:
+        """What the next event adds; None when that is nothing."""
+        read = _READERS.get(type(event))
+        return None if read is None else read(self, event)
+
+    def so_far(self) -> Iterator[Delta]:
+        """All that was taken, in as few deltas as hold it."""
+        logprobs = self.logprobs
+        for name, pieces in self._texts.items():
+            yield Delta({name: pieces.text}, logprobs if name != "reasoning_content" else None)
+            if name != "reasoning_content":
+                logprobs = None
+        if logprobs is not None:
+            yield Delta({}, logprobs)
+        for index, call in enumerate(self._calls):
+            yield Delta(_told(call, index, call.body))
+
+    def at_end(self) -> Delta | None:
+        """What is told behind everything else (rule 4)."""
+        return Delta({"annotations": self._annotations}) if self._annotations else None
+
+    @property
+    def logprobs(self) -> Json | None:
+        """The log probabilities of all that was said; None when there are none."""
+        return {name: self._logprobs.get(name) for name in _LOGPROBS} if self._logprobs else None
+
+    @property
+    def is_the_clients_turn(self) -> bool:
+        """Whether a reason that speaks of calls is true: unless all that were made are somebody else's (rule 3)."""
+        return any(not call.is_answered for call in self._calls) or not (self._calls or self._hidden)
+
+    def message(self) -> Json:
+        """The message as a whole."""
+        told: Json = {"role": "assistant", "content": self._text("content"), "refusal": self._text("refusal")}
+        if (reasoning := self._text("reasoning_content")) is not None:
+            told["reasoning_content"] = reasoning
+        mine = [call for call in self._calls if not call.is_answered]
+        calls = [_call(call, call.body) for call in mine if call.function != "function_call"]
+        if calls:
+            told["tool_calls"] = calls
+        for call in mine:
+            if call.function == "function_call":
+                told["function_call"] = call.body
+        if told["content"] is None and told["refusal"] is None and not mine:
+            told["content"] = ""
+        if self._annotations:
+            told["annotations"] = self._annotations
+        return told
+
+    def fork(self) -> Answer:
+        """Another one that stands where this one stands."""
+        other = Answer(hidden_tools=self._hidden_tools)
+        other._texts = {name: pieces.fork() for name, pieces in self._texts.items()}
+        other._chars = self._chars
+        other._refusals = set(self._refusals)
+        other._starts = dict(self._starts)
+        other._calls = [call.fork() for call in self._calls]
+        other._open = dict(self._open)
+        other._hidden = set(self._hidden)
+        other._annotations = list(self._annotations)
+        other._logprobs = {name: list(told) for name, told in self._logprobs.items()}
+        return other
+
+    # ------------------------------------------------------------------------------------------------------------ texts
+
+    def _text(self, name: Field) -> str | None:
+        return self._texts[name].text if name in self._texts else None
+
+    def _start_text(self, event: ev.TextStart) -> None:
+        self._starts[event.id] = self._chars
+        if extras_in(event).get("refusal") is True:
+            self._refusals.add(event.id)
+        else:
+            self._refusals.discard(event.id)
+
+    def _grow_text(self, event: ev.TextDelta) -> Delta | None:
+        name: Field = "refusal" if event.id in self._refusals else "content"
+        if name == "content":
+            self._chars += len(event.delta)
+        return self._grow(name, event)
+
+    def _grow_reasoning(self, event: ev.ReasoningDelta) -> Delta | None:
+        return self._grow("reasoning_content", event)
+
+    def _grow(self, name: Field, event: ev.TextDelta | ev.ReasoningDelta) -> Delta | None:
+        logprobs = self._take_logprobs(extras_in(event).get("logprobs"))
+        if not event.delta:
+            return None if logprobs is None else Delta({}, logprobs)
+        if name not in self._texts:
+            self._texts[name] = Pieces()
+        self._texts[name].append(event.delta)
+        return Delta({name: event.delta}, logprobs)
+
+    def _take_logprobs(self, logprobs: object) -> Json | None:
+        if isinstance(logprobs, list):
+            logprobs = {"content": logprobs}  # as Responses tell them
+        if not isinstance(logprobs, dict):
+            return None
+        told = {name: logprobs[name] for name in _LOGPROBS if isinstance(logprobs.get(name), list)}
+        for name, tokens in told.items():
+            self._logprobs.setdefault(name, []).extend(tokens)
+        return {name: told.get(name) for name in _LOGPROBS} if told else None
+
+    def _end_text(self, event: ev.TextEnd) -> None:
+        start = self._starts.pop(event.id, 0)
+        self._refusals.discard(event.id)
+        for extras in (event.provider_metadata or {}).values():
+            for name in ("annotations", "citations"):
+                cited = extras.get(name)
+                for each in cited if isinstance(cited, list) else ():
+                    if (annotation := _annotation(each, start, self._chars)) is not None:
+                        self._annotations.append(annotation)
+
+    # ------------------------------------------------------------------------------------------------------------ calls
+
+    def _start_call(self, event: ev.ToolInputStart) -> Delta | None:
+        if self._is_hidden(event):
+            return None
+        return self._opened(event.tool_call_id, event.tool_name, extras_in(event))
+
+    def _is_hidden(self, event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> bool:
+        """Rule 3."""
+        if event.provider_executed or event.tool_name in self._hidden_tools:
+            self._hidden.add(event.tool_call_id)
+        return event.tool_call_id in self._hidden
+
+    def _opened(self, id: str, name: str, extras: Json) -> Delta:
+        """A new call. Of its extras, those in camel case are our own words."""
+        rest = {name: value for name, value in extras.items() if name.islower()}
+        kind = extras.get("toolType")
+        call = Call(id, name, kind if isinstance(kind, str) else "function", rest)
+        self._open[id] = len(self._calls)
+        self._calls.append(call)
+        return Delta(_told(call, len(self._calls) - 1, call.body))
+
+    def _grow_call(self, event: ev.ToolInputDelta) -> Delta | None:
+        """A delta without its start opens its call: nobody knows its name any more."""
+        id, fragment = event.tool_call_id, event.input_text_delta
+        if id in self._hidden or not fragment:
+            return None
+        if id not in self._open:
+            self._opened(id, "", {})
+            self._calls[-1].arguments.append(fragment)
+            return Delta(_told(self._calls[-1], len(self._calls) - 1, self._calls[-1].body))
+        return self._grown(self._open[id], fragment)
+
+    def _grown(self, index: int, fragment: str) -> Delta:
+        call = self._calls[index]
+        call.arguments.append(fragment)
+        arguments = "input" if call.function == "custom" else "arguments"
+        body = {arguments: fragment}
+        if call.function == "function_call":
+            return Delta({"function_call": body})
+        return Delta({"tool_calls": [{"index": index, call.function: body}]})
+
+    def _end_call(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> Delta | None:
+        """Rule 2: the last that is told of its input."""
+        id = event.tool_call_id
+        if self._is_hidden(event):
+            return None
+        is_new = id not in self._open
+        if is_new:
+            self._opened(id, event.tool_name, extras_in(event))
+        index = self._open[id]
+        call = self._calls[index]
+        if call.arguments.text:
+            return None
+        whole = event.input if isinstance(event.input, str) and _is_raw(event, call) else _json_text(event.input)
+        if is_new:
+            call.arguments.append(whole)
+            return Delta(_told(call, index, call.body))
+        return self._grown(index, whole) if whole else None
+
+    def _note_output(self, event: ev.ToolOutputAvailable | ev.ToolOutputError) -> None:
+        if event.tool_call_id in self._open:
+            self._calls[self._open[event.tool_call_id]].is_answered = True
+
+
+def extras_in(event: Any) -> Json:
+    """What the event carries for this wire."""
+    extras = (event.provider_metadata or {}).get(PROVIDER)
+    return extras if isinstance(extras, dict) else {}
+
+
+def _told(call: Call, index: int, body: Json) -> Json:
+    if call.function == "function_call":
+        return {"function_call": body}
+    return {"tool_calls": [{"index": index, **_call(call, body)}]}
+
+
+def _call(call: Call, body: Json) -> Json:
+    return {**call.extras, "id": call.id, "type": call.function, call.function: body}
+
+
+def _is_raw(event: ev.ToolInputAvailable | ev.ToolInputError, call: Call) -> bool:
+    """Whether the input is the text itself: of a custom tool, or arguments that are no JSON."""
+    return call.function == "custom" or isinstance(event, ev.ToolInputError)
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _annotation(cited: Any, start: int, end: int) -> Json | None:
+    """Rule 4: a citation in this wire's shape, in that of Responses, or in Anthropic's; None when it has no URL."""
+    match cited:
+        case {"type": "url_citation", "url_citation": _}:
+            annotation: Json = cited
+            return annotation
+        case {"url": str(url), **rest}:
+            title = rest.get("title")
+            told = {"url": url, "title": title if isinstance(title, str) else ""}
+            span = {"start_index": rest.get("start_index", start), "end_index": rest.get("end_index", end)}
+            return {"type": "url_citation", "url_citation": {**span, **told}}
+        case _:
+            return None
+
+
+_READERS: Final[Mapping[type, Callable[[Answer, Any], Delta | None]]] = {
+    ev.TextStart: Answer._start_text,
+    ev.TextDelta: Answer._grow_text,
+    ev.TextEnd: Answer._end_text,
+    ev.ReasoningDelta: Answer._grow_reasoning,
+    ev.ToolInputStart: Answer._start_call,
+    ev.ToolInputDelta: Answer._grow_call,
+    ev.ToolInputAvailable: Answer._end_call,
+    ev.ToolInputError: Answer._end_call,
+    ev.ToolOutputAvailable: Answer._note_output,
+    ev.ToolOutputError: Answer._note_output,
+}

@@ -1,0 +1,24 @@
+"""What a chat completions request is refused for: one parameter, by its name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broadcaster.errors import InvalidInput
+
+UNSUPPORTED: Final = "unsupported_parameter"
+UNKNOWN: Final = "unknown_parameter"
+MISSING: Final = "missing_required_parameter"
+WRONG_TYPE: Final = "invalid_type"
+WRONG_VALUE: Final = "invalid_value"
+
+
+class Refused(InvalidInput):
+    """``param`` cannot be served; ``word`` is the API's own code for why."""
+
+    code = UNSUPPORTED
+
+    def __init__(self, param: str, detail: str, *, word: str = UNSUPPORTED) -> None:
+        super().__init__(f"{param}: {detail}")
+        self.param = param
+        self.word = word

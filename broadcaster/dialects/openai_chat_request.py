@@ -1,0 +1,222 @@
+"""A chat completions request → the words of the Messages API, in which requests are stored.
+
+Rules
+1. What has a word of its own over there gets it, so that any model can be asked. What only OpenAI's wires know goes
+   under the key ``openai``, in their words: no other provider is sent it.
+2. What cannot be kept is refused by its name: several choices, audio, completions stored at the provider, the functions
+   of the older wire. Nothing is ignored but nulls and what says the default.
+3. Fields that the Messages API has and this one has not (``top_k``, ``thinking``) pass.
+4. A function without parameters takes none. A tool of which only the name is given is one of the worker's.
+
+The inverse is ``openai_request``. Source: the openai package's ``CompletionCreateParams``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from broadcaster.dialects.openai_chat_messages import OPENAI, stored_messages
+from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
+from broadcaster.dialects.reading import Json
+
+_OWN: Final = frozenset(
+    {
+        *("frequency_penalty", "presence_penalty", "logit_bias", "seed", "logprobs", "top_logprobs", "prediction"),
+        *("reasoning_effort", "verbosity", "response_format", "service_tier", "user", "safety_identifier"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "web_search_options"),
+    }
+)
+"""What only OpenAI's wires know (rule 1)."""
+_SHARED: Final = frozenset({"top_k", "thinking"})
+_READ: Final = frozenset(
+    {
+        *(
+            "model",
+            "messages",
+            "stream",
+            "stream_options",
+            "max_tokens",
+            "max_completion_tokens",
+            "stop",
+            "temperature",
+        ),
+        *("top_p", "tools", "tool_choice", "parallel_tool_calls", "metadata", "n", "modalities", "store"),
+    }
+)
+_UNSUPPORTED: Final = {
+    "audio": "audio answers are not served here",
+    "functions": "send tools",
+    "function_call": "send tool_choice",
+    "moderation": "answers are not moderated here",
+}
+_DEFAULTS: Final[Mapping[str, tuple[Any, str]]] = {
+    "n": (1, "one request has one answer here"),
+    "store": (False, "completions are not stored for later here"),
+    "modalities": (["text"], "answers are text here"),
+}
+"""What is accepted at this value alone."""
+_CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
+_MAX_TEMPERATURE: Final = 2.0
+_MAX_STOPS: Final = 4
+# As for /v1/generations: more than any model writes.
+_MAX_TOKENS: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAsk:
+    """A request as it was understood. ``request`` is what is stored; ``hidden_tools`` the worker's in it (rule 4)."""
+
+    model: str
+    request: Json
+    stream: bool
+    include_usage: bool
+    hidden_tools: frozenset[str]
+
+
+def chat_ask(body: Mapping[str, Any], *, max_tokens: int) -> ChatAsk:
+    """What a body asks for; ``max_tokens`` is the bound of an answer for which it names none. Raises Refused."""
+    given = {name: value for name, value in body.items() if value is not None}
+    _check_names(given)
+    asked = _Asked(given)
+    model = asked.get("model", str, "a text")
+    if not model:
+        raise Refused("model", "is missing", word=MISSING)
+    messages, system = stored_messages(given.get("messages"))
+    tools = asked.get("tools", list, "a list") or []
+    stored_tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
+    own = {name: given[name] for name in given if name in _OWN}
+    choice = _tool_choice(given, own)
+    if choice is not None and not tools:
+        if choice["type"] not in ("auto", "none"):
+            raise Refused("tool_choice", "is of no use without tools", word=WRONG_VALUE)
+        choice = None
+    request = {
+        "messages": messages,
+        "system": system,
+        "max_tokens": _bound(asked) or max_tokens,
+        "temperature": asked.number("temperature", most=_MAX_TEMPERATURE),
+        "top_p": asked.number("top_p", most=1.0),
+        "stop_sequences": _stops(given.get("stop")),
+        "tools": stored_tools or None,
+        "tool_choice": choice,
+        "metadata": asked.get("metadata", dict, "an object") or None,
+        **{name: given[name] for name in given if name in _SHARED},
+        OPENAI: own or None,
+    }
+    options = asked.get("stream_options", dict, "an object") or {}
+    return ChatAsk(
+        model=model,
+        request={name: value for name, value in request.items() if value is not None},
+        stream=asked.get("stream", bool, "true or false") is True,
+        include_usage=options.get("include_usage") is True,
+        hidden_tools=frozenset(tool["name"] for tool in stored_tools if tool.keys() == {"name"}),
+    )
+
+
+class _Asked:
+    """The body's values, each of the type that it must have."""
+
+    def __init__(self, given: Json) -> None:
+        self._given = given
+
+    def get(self, name: str, type: type, what: str) -> Any:
+        value = self._given.get(name)
+        if value is not None and (not isinstance(value, type) or (type is int and isinstance(value, bool))):
+            raise Refused(name, f"must be {what}", word=WRONG_TYPE)
+        return value
+
+    def number(self, name: str, *, most: float) -> float | None:
+        value = self._given.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise Refused(name, "must be a number", word=WRONG_TYPE)
+        if value is not None and not 0 <= value <= most:
+            raise Refused(name, f"must be between 0 and {most:g}", word=WRONG_VALUE)
+        return value
+
+
+def _check_names(given: Json) -> None:
+    """Rule 2."""
+    for name, value in given.items():
+        if name in _UNSUPPORTED:
+            raise Refused(name, _UNSUPPORTED[name])
+        if name in _DEFAULTS and (value != _DEFAULTS[name][0] or isinstance(value, bool) != (name == "store")):
+            raise Refused(name, _DEFAULTS[name][1])
+        if name not in _READ and name not in _OWN and name not in _SHARED:
+            raise Refused(name, "this parameter is not known here", word=UNKNOWN)
+
+
+def _bound(asked: _Asked) -> int | None:
+    """Two names for one thing; what both say must agree."""
+    names = ("max_completion_tokens", "max_tokens")
+    bounds = {name: bound for name in names if (bound := asked.get(name, int, "a whole number")) is not None}
+    for name, bound in bounds.items():
+        if not 1 <= bound <= _MAX_TOKENS:
+            raise Refused(name, f"must be between 1 and {_MAX_TOKENS}", word=WRONG_VALUE)
+    if len(set(bounds.values())) > 1:
+        raise Refused("max_tokens", "says otherwise than max_completion_tokens", word=WRONG_VALUE)
+    return next(iter(bounds.values()), None)
+
+
+def _stops(stop: Any) -> list[str] | None:
+    stops = [stop] if isinstance(stop, str) else stop
+    if stops is None or stops == []:
+        return None
+    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
+        raise Refused("stop", "must be a text or a list of texts", word=WRONG_TYPE)
+    if len(stops) > _MAX_STOPS:
+        raise Refused("stop", f"holds at most {_MAX_STOPS} texts", word=WRONG_VALUE)
+    return stops
+
+
+# ----------------------------------------------------------------------------------------------------------- the tools
+
+
+def _tool(tool: Any, place: str) -> Json:
+    match tool:
+        case {"name": str(name), **rest} if not rest:
+            return {"name": name}
+        case {"type": "function", "function": {"name": str(name)} as function}:
+            return {"name": name, **_declared(function)}
+        case {"type": "custom", "custom": {"name": str(name)} as custom}:
+            # A model that has no custom tools can still call it with its text.
+            schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+            told = {"description": custom["description"]} if isinstance(custom.get("description"), str) else {}
+            return {"name": name, **told, "input_schema": schema, OPENAI: dict(tool)}
+        case _:
+            raise Refused(place, "must be a function with a name, or a custom tool", word=WRONG_VALUE)
+
+
+def _declared(function: Mapping[str, Any]) -> Json:
+    schema = function.get("parameters")
+    told = {
+        "description": function.get("description"),
+        "input_schema": {"type": "object", "properties": {}} if schema is None else schema,
+        "strict": function.get("strict") or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _tool_choice(given: Json, own: Json) -> Json | None:
+    """``tool_choice`` with ``parallel_tool_calls`` in it; one that only OpenAI knows is kept in ``own``."""
+    choice: Json | None = None
+    match given.get("tool_choice"):
+        case None:
+            pass
+        case str(word) if word in _CHOICES:
+            choice = {"type": _CHOICES[word]}
+        case {"type": "function", "function": {"name": str(name)}}:
+            choice = {"type": "tool", "name": name}
+        case {"type": "custom", "custom": {"name": str(name)}} as told:
+            choice, own["tool_choice"] = {"type": "tool", "name": name}, told
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode}} as told:
+            choice, own["tool_choice"] = {"type": "any" if mode == "required" else "auto"}, told
+        case _:
+            raise Refused("tool_choice", "is auto, none, required, or names a tool", word=WRONG_VALUE)
+    parallel = given.get("parallel_tool_calls")
+    if parallel is not None and not isinstance(parallel, bool):
+        raise Refused("parallel_tool_calls", "must be true or false", word=WRONG_TYPE)
+    if parallel is False and (choice is None or choice["type"] != "none"):
+        return {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    return choice

@@ -1,0 +1,105 @@
+"""Which item a tool call of ours becomes, and in which words its result is told.
+
+Rules
+1. What came over the Responses wire goes back as what it was: the decoder kept the item's type and its fields.
+2. A tool that the caller runs is a ``function_call``; its output, where the worker ran it, a ``function_call_output``.
+3. What another provider ran itself (Claude's web search, …) becomes an ``mcp_call``: the family whose items have a
+   name, arguments and an output, and that no client takes for a call it should answer itself.
+4. No arguments are ``{}``: an empty text is not JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.openai_responses_output import INPUTS
+from broadcaster.dialects.openai_responses_words import PROVIDER
+from broadcaster.dialects.reading import Json
+
+_NAMED: Final = frozenset({"function_call", "custom_tool_call", "mcp_call"})
+"""The types that have a name of their own; the others' fields are their input."""
+_WITH_CALL_ID: Final = frozenset(
+    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call"}
+)
+_NOT_FIELDS: Final = frozenset({"itemId", "itemType", "toolResult", "requestId"})
+
+_json: Final = msgspec.json.Encoder()
+
+
+class CallShape(NamedTuple):
+    """An item to be: its type, the provider's id for it, whether it is named by a ``call_id``, its fields."""
+
+    type: str
+    item_id: str | None
+    has_call_id: bool
+    fields: Json
+    awaits_result: bool
+    is_told: bool
+
+
+def shape_of(event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> CallShape:
+    """The item that this call becomes."""
+    metadata = event.provider_metadata or {}
+    told: Mapping[str, Any] = metadata.get(PROVIDER, {})
+    item_id, awaits = told.get("itemId"), event.provider_executed is True
+    known = isinstance(item_id, str) or "itemType" in told or PROVIDER in metadata
+    fields = {name: value for name, value in told.items() if name not in _NOT_FIELDS}
+    type = told.get("itemType") if isinstance(told.get("itemType"), str) else None
+    if awaits and not (known and type):
+        label = next(iter(metadata), None) or "provider"
+        fields = {"name": event.tool_name, "server_label": label}
+        return CallShape("mcp_call", None, False, fields, True, False)
+    type = type or "function_call"
+    if type in _NAMED:
+        fields = {"name": event.tool_name, **fields}
+    name = item_id if isinstance(item_id, str) and item_id else None
+    return CallShape(type, name, type in _WITH_CALL_ID, fields, awaits, True)
+
+
+def input_text(type: str, input: Any) -> str:
+    """The text of an input that came whole."""
+    if type == "code_interpreter_call":
+        code = input.get("code") if isinstance(input, dict) else None
+        return code if isinstance(code, str) else ""
+    return input if isinstance(input, str) else json_text(input)
+
+
+def input_fields(type: str, input: Any) -> Json:
+    """The fields of an item whose input is in fields."""
+    if type in _NAMED or not isinstance(input, dict):
+        return {}
+    family = INPUTS.get(type)
+    return {name: value for name, value in input.items() if family is None or name != family[1]}
+
+
+def result_fields(event: ev.ToolOutputAvailable | ev.ToolOutputError, *, is_native: bool) -> Json:
+    """What the result of a provider's tool adds to its item."""
+    told = (event.provider_metadata or {}).get(PROVIDER, {})
+    if isinstance(event, ev.ToolOutputAvailable):
+        if not is_native:
+            return {"output": output_text(event.output), "status": "completed"}
+        output = event.output if isinstance(event.output, dict) else {"output": event.output}
+        return {**_late(told), **output}
+    results = told.get("toolResult")
+    if is_native and isinstance(results, dict):
+        return {**_late(told), **results}
+    error = {"type": "mcp_tool_execution_error", "content": event.error_text}
+    return {"output": None, "error": error, "status": "failed"}
+
+
+def output_text(output: Any) -> str:
+    """The output of a tool, as text."""
+    return output if isinstance(output, str) else json_text(output)
+
+
+def json_text(value: Any) -> str:
+    """The value as compact JSON."""
+    return _json.encode(value).decode()
+
+
+def _late(told: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in told.items() if name not in _NOT_FIELDS}

@@ -1,0 +1,143 @@
+"""The items of one Response, in their order, and the names that they may have.
+
+Rules
+1. Items of one attempt stand in the order in which they opened; their output indexes go on over all attempts.
+2. An id is used once: where a provider repeats one (another attempt of a scripted server), the later item's gets a
+   number behind it, and so does a ``call_id``.
+3. When another item opens, those are done that nothing is owed to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from broadcaster.dialects.openai_responses_output import (
+    COMPLETED,
+    INCOMPLETE,
+    Call,
+    Item,
+    Plain,
+    Written,
+    announce,
+    status_of,
+)
+from broadcaster.dialects.openai_responses_voice import Voice
+from broadcaster.dialects.reading import Json
+
+_PREFIXES: Final = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "mcp_call": "mcp",
+    "image_generation_call": "ig",
+}
+_LOOKED_AT: Final = 64
+"""How many of the newest items may still be open: interleaved ones are few."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The items of the newest attempt, and the names that all attempts used."""
+
+    stream_id: str
+    items: list[Item] = field(default_factory=list)
+    _next_index: int = 0
+    _used: set[str] = field(default_factory=set)
+
+    def fork(self) -> Shelf:
+        """Another one that stands where this one stands; items that are done are shared."""
+        items = [item if item.is_closed else item.fork() for item in self.items]
+        return Shelf(self.stream_id, items, self._next_index, {*self._used})
+
+    def written(self, type: str, key: str | None, voice: Voice, *, extras: Json) -> Written:
+        """The message or reasoning under its provider's name, opened if need be.
+
+        Without a name, texts that follow each other are one message.
+        """
+        for item in reversed(self.items):
+            if not isinstance(item, Written) or item.type != type or item.is_closed:
+                continue
+            if item.key == key and (key is not None or (type == "message" and item is self.items[-1])):
+                return item
+        self.make_room(voice)
+        item = Written(type, self.id(type, key), self.index(), key, extras)
+        self.put(item, voice)
+        return item
+
+    def plain(self, fields: Json, voice: Voice, *, is_busy: bool = False) -> None:
+        """An item that comes as it is."""
+        given = fields.get("id")
+        id = self.id(fields["type"], given if isinstance(given, str) else None)
+        if isinstance(given, str):
+            fields = {**fields, "id": id}
+        keys = frozenset(name for name in (given, fields.get("call_id")) if isinstance(name, str))
+        self.put(Plain(fields["type"], id, self.index(), fields, keys, is_busy), voice)
+
+    def put(self, item: Item, voice: Voice) -> None:
+        """An item opens."""
+        self.items.append(item)
+        announce(item, voice)
+
+    def make_room(self, voice: Voice) -> None:
+        """Rule 3."""
+        for item in self.items[-_LOOKED_AT:]:
+            if not item.is_closed and not item.is_busy:
+                item.close(voice, status=COMPLETED)
+
+    def close(self, items: Iterable[Item], voice: Voice, *, is_cut: bool) -> None:
+        """These items are done; ``is_cut``: the answer ended in the last of them."""
+        for item in items:
+            if not item.is_closed:
+                is_torn = is_cut and (item is self.items[-1] or item.is_busy)
+                item.close(voice, status=status_of(item, is_cut=is_torn))
+
+    def drop(self, voice: Voice) -> None:
+        """A new attempt: everything is void."""
+        for item in self.items:
+            if not item.is_closed:
+                item.close(voice, status=INCOMPLETE)
+        self.items = []
+
+    def index(self) -> int:
+        """The next output index."""
+        index = self._next_index
+        self._next_index += 1
+        return index
+
+    def id(self, type: str, own: str | None) -> str:
+        """The provider's id for an item, or one of ours; never one that was used (rule 2)."""
+        return self.unused(own or f"{_PREFIXES.get(type, 'item')}_{self.stream_id}_{self._next_index}", of="")
+
+    def unused(self, name: str, *, of: str) -> str:
+        """The name, or the next like it, that no other of its kind had."""
+        unused, number = name, 1
+        while f"{of}:{unused}" in self._used:
+            number += 1
+            unused = f"{name}_{number}"
+        self._used.add(f"{of}:{unused}")
+        return unused
+
+    def meant(self, item: Json) -> Item | None:
+        """The item of this attempt that a wire item means."""
+        for name in ("call_id", "id"):
+            if isinstance(key := item.get(name), str) and (known := self.named(key)) is not None:
+                return known if known.type == item["type"] else None
+        return None
+
+    def named(self, key: str) -> Item | None:
+        """The newest item of this attempt that has, or had at its provider, this name."""
+        return next((item for item in reversed(self.items) if key in _names(item)), None)
+
+
+def _names(item: Item) -> Iterable[str | None]:
+    match item:
+        case Plain():
+            return item.keys
+        case Call():
+            return item.id, item.tool_call_id
+        case _:
+            return item.id, item.key

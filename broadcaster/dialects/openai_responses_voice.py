@@ -1,0 +1,127 @@
+"""What a Responses transcript says: events in their order, numbered, and kept for who comes late.
+
+Rules
+1. Every event has a number of its own, from 0, rising by one. It is a function of the entries: what is kept, asked for
+   late or left out (``starting_after``) changes none.
+2. Kept are the opening and what belongs to the newest attempt; the deltas of one part are kept as one, which stands
+   under the number of the last of them. So the kept events, in the order of their numbers, are an opening that a client
+   can read, and its numbers are those that the whole has.
+3. With ``starting_after`` only what stands behind that number is said, and kept.
+4. What was said is never changed: an event's fields are its own from then on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from broadcaster.dialects.reading import Json
+from broadcaster.dialects.writing import Pieces, block
+
+PartKey: TypeAlias = tuple[int, str, int]
+"""Which text grows: its item's output index, its kind, and its place in the item."""
+
+NOTHING_SAID: Final = -1
+
+
+class _Kept(NamedTuple):
+    number: int
+    type: str
+    fields: Json
+
+
+@dataclass(slots=True)
+class _Grown:
+    """The deltas of one part, as one."""
+
+    number: int
+    type: str
+    fields: Json
+    text: Pieces
+    logprobs: list[Any] | None = None
+
+    def fork(self) -> _Grown:
+        logprobs = None if self.logprobs is None else [*self.logprobs]
+        return _Grown(self.number, self.type, self.fields, self.text.fork(), logprobs)
+
+    def kept(self) -> _Kept:
+        told = {} if self.logprobs is None else {"logprobs": self.logprobs}
+        return _Kept(self.number, self.type, {**self.fields, "delta": self.text.text, **told})
+
+
+class Voice:
+    """Says events; ``taken`` are the frames since it was last called."""
+
+    def __init__(self, *, starting_after: int = NOTHING_SAID) -> None:
+        self._starting_after = starting_after
+        self._next = 0
+        self._frames: list[bytes] = []
+        self._opening: list[_Kept] = []
+        self._kept: list[_Kept] = []
+        self._grown: dict[PartKey, _Grown] = {}
+
+    @property
+    def last_number(self) -> int:
+        """The number of the newest event; NOTHING_SAID before the first."""
+        return self._next - 1
+
+    def say(self, type: str, fields: Json) -> None:
+        """One event."""
+        self._keep(self._kept, _Kept(self._frame(type, fields), type, fields))
+
+    def open(self, type: str, fields: Json) -> None:
+        """An event that belongs to the opening, whatever attempt follows."""
+        self._keep(self._opening, _Kept(self._frame(type, fields), type, fields))
+
+    def grow(self, key: PartKey, type: str, fields: Json, *, delta: str, logprobs: list[Any] | None = None) -> None:
+        """A delta of a text; ``fields`` say where it belongs."""
+        told = {} if logprobs is None else {"logprobs": logprobs}
+        number = self._frame(type, {**fields, "delta": delta, **told})
+        if number <= self._starting_after:
+            return
+        grown = self._grown.get(key)
+        if grown is None:
+            grown = self._grown[key] = _Grown(number, type, fields, Pieces(), None if logprobs is None else [])
+        grown.number = number
+        grown.text.append(delta)
+        if grown.logprobs is not None and logprobs:
+            grown.logprobs += logprobs
+
+    def forget(self) -> None:
+        """A new attempt begins: what was kept is void."""
+        self._kept, self._grown = [], {}
+
+    def taken(self) -> bytes:
+        """The frames since the last call, after ``starting_after``."""
+        frames, self._frames = b"".join(self._frames), []
+        return frames
+
+    def prelude(self) -> bytes:
+        """Everything that was said, as who comes late is told it (rule 2)."""
+        kept = [*self._opening, *self._kept, *(grown.kept() for grown in self._grown.values())]
+        return b"".join(_framed(*each) for each in sorted(kept, key=lambda each: each.number))
+
+    def fork(self) -> Voice:
+        """Another one that stands where this one stands."""
+        forked = Voice(starting_after=self._starting_after)
+        forked._next = self._next
+        forked._frames = [*self._frames]
+        forked._opening = [*self._opening]
+        forked._kept = [*self._kept]
+        forked._grown = {key: grown.fork() for key, grown in self._grown.items()}
+        return forked
+
+    def _frame(self, type: str, fields: Json) -> int:
+        number = self._next
+        self._next += 1
+        if number > self._starting_after:
+            self._frames.append(_framed(number, type, fields))
+        return number
+
+    def _keep(self, among: list[_Kept], said: _Kept) -> None:
+        if said.number > self._starting_after:
+            among.append(said)
+
+
+def _framed(number: int, type: str, fields: Json) -> bytes:
+    return block({"type": type, "sequence_number": number, **fields}, event=type)

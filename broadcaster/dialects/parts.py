@@ -1,0 +1,80 @@
+"""The dialect ``parts``: typed objects, as ``fullStream`` of the AI SDK 4 had them.
+
+    data: {"type":"text-delta","textDelta":"Hel"}
+    data: {"type":"finish","finishReason":"stop","usage":{…}}
+    data: [DONE]
+
+Rules
+1. Beside them: ``reasoning`` {textDelta}, ``tool-call`` {toolCallId, toolName, args}, ``tool-result`` {toolCallId,
+   result} (``isError`` where it failed).
+2. ``error`` {error, code} is the end of an answer that is not whole, and no ``[DONE]`` follows. So is a new attempt for
+   who has heard of the old one, since nothing can be taken back: its code is ``new_attempt``.
+3. A stop is ``abort`` {reason} and ``[DONE]``, as in the AI SDK.
+4. ``gap`` {reason, from, to} says that entries are missing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from broadcaster.core import events as ev
+from broadcaster.core.sse import encode_comment
+from broadcaster.dialects.reading import Json
+from broadcaster.dialects.small import DONE, Said, SmallTranscript, said
+
+
+@dataclass(frozen=True, slots=True)
+class PartsDialect:
+    """``ids``: entries' ids as SSE ids, so that an EventSource goes on where it was cut."""
+
+    ids: bool = False
+
+    name: ClassVar[str] = "parts"
+    heartbeat: ClassVar[bytes] = encode_comment()
+
+    def open(self, stream_id: str) -> SmallTranscript:
+        """See Dialect."""
+        return SmallTranscript(self, stream_id)
+
+    # -- see Words
+
+    def start(self, stream_id: str, model: str | None) -> list[Said]:
+        return []
+
+    def text(self, delta: str) -> list[Said]:
+        return [_part("text-delta", textDelta=delta)]
+
+    def reasoning(self, delta: str) -> list[Said]:
+        return [_part("reasoning", textDelta=delta)]
+
+    def call(self, event: ev.ToolInputAvailable) -> list[Said]:
+        return [_part("tool-call", toolCallId=event.tool_call_id, toolName=event.tool_name, args=event.input)]
+
+    def result(self, id: str, *, output: Any = None, error: str | None = None) -> list[Said]:
+        if error is not None:
+            return [_part("tool-result", toolCallId=id, result=error, isError=True)]
+        return [_part("tool-result", toolCallId=id, result=output)]
+
+    def finish(self, reason: str | None, usage: Json | None) -> list[Said]:
+        counted = {} if usage is None else {"usage": usage}
+        return [_part("finish", finishReason=reason or "other", **counted), DONE]
+
+    def abort(self, reason: str | None) -> list[Said]:
+        return [_part("abort", reason=reason or "stopped"), DONE]
+
+    def error(self, message: str, code: str, *, retry: bool = False) -> list[Said]:
+        return [_part("error", error=message, code=code, **({"retry": True} if retry else {}))]
+
+    def retry(self, event: ev.Attempt) -> list[Said]:
+        return []
+
+    def gap(self, gap: Json) -> list[Said]:
+        return [_part("gap", **gap)]
+
+    def stalled(self, reason: str | None) -> list[Said]:
+        return []
+
+
+def _part(type: str, **fields: Any) -> Said:
+    return said({"type": type, **fields})

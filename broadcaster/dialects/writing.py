@@ -1,0 +1,27 @@
+"""What transcripts share: blocks of SSE, and text that grows and forks at no cost.
+
+Rules of every dialect (measured: each is what some client dies of)
+1. LF only; never an empty ``data``; never a block that holds ``retry`` or ``id`` alone.
+2. An id, where a dialect has ids, stands on the last block that an entry yields: who has seen it has seen all of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from broadcaster.core.entry import Entry
+from broadcaster.core.pieces import Pieces
+from broadcaster.core.sse import encode_frame
+
+__all__ = ["DONE", "Pieces", "block"]
+
+DONE: Final = b"data: [DONE]\n\n"
+
+_json: Final = msgspec.json.Encoder()
+
+
+def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> bytes:
+    """One block: ``data`` as compact JSON on one line, under an event's name and an entry's id where they are given."""
+    return encode_frame(_json.encode(data), event=event, id=None if of is None else f"{of.epoch}-{of.seq}")

@@ -1,0 +1,248 @@
+"""Chat completions requests in the words of the Messages API, and back: nothing that a provider can use is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broadcaster.dialects.openai_chat_refusal import Refused
+from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
+from broadcaster.dialects.openai_request import chat_messages, chat_options, chat_tools
+from tests.dialects.chat_streams import Json
+
+HELLO: Json = {"role": "user", "content": "Hi"}
+OBJECT: Json = {"type": "object", "properties": {}}
+
+
+def ask(*messages: Json, **fields: Any) -> ChatAsk:
+    return chat_ask({"model": "m", "messages": list(messages) or [HELLO], **fields}, max_tokens=64)
+
+
+def stored(*messages: Json, **fields: Any) -> Json:
+    return ask(*messages, **fields).request
+
+
+def back(request: Json) -> Json:
+    """The stored request as a chat completions provider is sent it."""
+    named = ("messages", "system", "max_tokens", "tools", "metadata")
+    told = chat_options({name: value for name, value in request.items() if name not in named})
+    told["messages"] = chat_messages(request["messages"], system=request.get("system"))
+    if "tools" in request:
+        told["tools"] = chat_tools(request["tools"])
+    return told
+
+
+def call(id: str, arguments: str, **fields: Any) -> Json:
+    return {**fields, "id": id, "type": "function", "function": {"name": "f", "arguments": arguments}}
+
+
+def function(name: str, **fields: Any) -> Json:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+# -------------------------------------------------------------------------------------------------------- the messages
+
+
+def test_the_first_messages_of_the_system_are_the_prompt_and_later_ones_stay() -> None:
+    request = stored(
+        {"role": "system", "content": "Be"},
+        {"role": "developer", "content": [{"type": "text", "text": "brief."}]},
+        HELLO,
+        {"role": "developer", "content": "Now in French."},
+        HELLO,
+    )
+
+    assert request["system"] == [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]
+    assert request["messages"] == [HELLO, {"role": "system", "content": "Now in French."}, HELLO]
+    assert stored({"role": "developer", "content": "Be brief."}, HELLO)["system"] == "Be brief."
+
+
+def test_parts_get_the_words_of_the_messages_api() -> None:
+    parts = [
+        {"type": "text", "text": "look"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA==", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,eA=="}},
+        {"type": "file", "file": {"file_id": "file-1"}},
+    ]
+    png = {"type": "base64", "media_type": "image/png", "data": "eA=="}
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "eA=="}
+
+    (message,) = stored({"role": "user", "content": parts})["messages"]
+    assert message["content"] == [
+        {"type": "text", "text": "look"},
+        {"type": "image", "source": png, "openai": {"detail": "low"}},
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/b.png"}},
+        {"type": "document", "source": pdf, "title": "a.pdf"},
+        {"type": "document", "source": {"type": "file", "file_id": "file-1"}},
+    ]
+
+
+def test_calls_and_their_results_are_parts_and_results_share_a_message() -> None:
+    request = stored(
+        HELLO,
+        {"role": "assistant", "content": "Both.", "tool_calls": [call("a", '{"x":1}'), call("b", "{}")]},
+        {"role": "tool", "tool_call_id": "a", "content": "sunny"},
+        {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "warm"}]},
+        HELLO,
+    )
+
+    assert request["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "Both."},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+                {"type": "tool_use", "id": "b", "name": "f", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "sunny"},
+                {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": "warm"}]},
+            ],
+        },
+        HELLO,
+    ]
+
+
+def test_an_answer_can_be_sent_back_as_it_came() -> None:
+    answer: Json = {
+        "role": "assistant",
+        "content": "Hi",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+        "tool_calls": None,
+        "reasoning_content": "Hm.",
+        "parsed": None,
+    }
+
+    assert stored(HELLO, answer, HELLO)["messages"][1] == {"role": "assistant", "content": "Hi"}
+
+
+# --------------------------------------------------------------------------------------------------------- the options
+
+
+def test_options_get_the_words_of_the_messages_api_and_the_rest_is_openai_s() -> None:
+    request = stored(
+        temperature=0.5,
+        top_p=0.9,
+        stop=["a", "b"],
+        max_completion_tokens=9,
+        metadata={"chat": "42"},
+        seed=7,
+        reasoning_effort="low",
+        response_format={"type": "json_object"},
+        n=1,
+        store=False,
+        modalities=["text"],
+        stream_options=None,
+    )
+
+    assert request == {
+        "messages": [HELLO],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop_sequences": ["a", "b"],
+        "metadata": {"chat": "42"},
+        "openai": {"seed": 7, "reasoning_effort": "low", "response_format": {"type": "json_object"}},
+    }
+    assert stored()["max_tokens"] == 64
+
+
+def test_stream_and_usage_are_read() -> None:
+    asked = ask(stream=True, stream_options={"include_usage": True, "include_obfuscation": False})
+
+    assert (asked.stream, asked.include_usage) == (True, True)
+    assert (ask().stream, ask().include_usage) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "parallel", "expected"),
+    [
+        ("auto", None, {"type": "auto"}),
+        ("none", False, {"type": "none"}),
+        ("required", True, {"type": "any"}),
+        ("required", False, {"type": "any", "disable_parallel_tool_use": True}),
+        (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
+        ({"type": "function", "function": {"name": "f"}}, None, {"type": "tool", "name": "f"}),
+        (None, None, None),
+    ],
+)
+def test_the_choice_of_tools_is_that_of_the_messages_api(choice: Any, parallel: bool | None, expected: Any) -> None:
+    request = stored(tools=[function("f")], tool_choice=choice, parallel_tool_calls=parallel)
+
+    assert request.get("tool_choice") == expected
+
+
+def test_tools_are_told_with_a_schema_and_those_named_alone_are_the_worker_s() -> None:
+    custom = {"type": "custom", "custom": {"name": "run", "description": "Runs."}}
+    asked = ask(tools=[function("f", description="Does.", strict=True), custom, {"name": "clock"}])
+
+    assert asked.request["tools"][0] == {"name": "f", "description": "Does.", "input_schema": OBJECT, "strict": True}
+    assert asked.request["tools"][1]["openai"] == custom
+    assert asked.request["tools"][2] == {"name": "clock"}
+    assert asked.hidden_tools == {"clock"}
+
+
+# -------------------------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "word"),
+    [
+        ({"n": 2}, "n", "unsupported_parameter"),
+        ({"n": True}, "n", "unsupported_parameter"),
+        ({"store": True}, "store", "unsupported_parameter"),
+        ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
+        ({"audio": {}}, "audio", "unsupported_parameter"),
+        ({"functions": []}, "functions", "unsupported_parameter"),
+        ({"moderation": {}}, "moderation", "unsupported_parameter"),
+        ({"sampler": 1}, "sampler", "unknown_parameter"),
+        ({"model": None}, "model", "missing_required_parameter"),
+        ({"model": 3}, "model", "invalid_type"),
+        ({"messages": None}, "messages", "missing_required_parameter"),
+        ({"messages": {}}, "messages", "invalid_type"),
+        ({"messages": []}, "messages", "invalid_value"),
+        ({"messages": [3]}, "messages[0]", "invalid_type"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "missing_required_parameter"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content", "invalid_type"),
+        ({"messages": [{"role": "user", "content": [1]}]}, "messages[0].content[0]", "invalid_type"),
+        ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0].type", "invalid_value"),
+        ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, "messages[0].mood", "unknown_parameter"),
+        (
+            {"messages": [HELLO, {"role": "tool", "content": "x"}]},
+            "messages[1].tool_call_id",
+            "missing_required_parameter",
+        ),
+        ({"messages": [{"role": "assistant"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0]", "invalid_value"),
+        ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio", "unsupported_parameter"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        ({"max_tokens": 10**9}, "max_tokens", "invalid_value"),
+        ({"max_tokens": True}, "max_tokens", "invalid_type"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "invalid_value"),
+        ({"temperature": 3}, "temperature", "invalid_value"),
+        ({"top_p": "x"}, "top_p", "invalid_type"),
+        ({"stop": 1}, "stop", "invalid_type"),
+        ({"stop": list("abcde")}, "stop", "invalid_value"),
+        ({"tools": [{"type": "function"}]}, "tools[0]", "invalid_value"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        ({"tools": [function("f")], "tool_choice": "some"}, "tool_choice", "invalid_value"),
+        ({"tools": [function("f")], "parallel_tool_calls": 1}, "parallel_tool_calls", "invalid_type"),
+        ({"stream": "yes"}, "stream", "invalid_type"),
+        ({"metadata": []}, "metadata", "invalid_type"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_served_is_refused_by_its_name(fields: Json, param: str, word: str) -> None:
+    with pytest.raises(Refused) as caught:
+        chat_ask({"model": "m", "messages": [HELLO], **fields}, max_tokens=1)
+    assert (caught.value.param, caught.value.word) == (param, word)
