@@ -5,6 +5,7 @@
     │   ├── BadCursor           400 bad_cursor: the only way a cursor is refused
     │   ├── BadFrame            400 bad_frame: CR, LF or NUL where SSE has no room for it
     │   ├── UnknownModel        400 unknown_model: no route serves this model
+    │   ├── UnknownTool         400 unknown_tool: the worker has no tool of this name
     │   ├── InvalidEvent        400 invalid_event: not an event that may be published
     │   ├── EventTooLarge       413 event_too_large: one event over the bound
     │   ├── StreamExists        409 stream_exists: the id is taken, or by another configuration
@@ -20,6 +21,7 @@
     │   ├── StopNotDurable      503 stop_not_durable: sent, but not stored
     │   └── StopPending         503 stop_pending: it is being stopped, and not deleted yet
     ├── ProviderFailed          the LLM provider ended the answer badly      (502)
+    ├── ToolOutcomeUnknown      a lost worker had begun a call of a tool     (500, retry: no)
     └── SetupError              the operator must change the set-up          (500, retry: no)
 
 Every error has a stable ``code`` (what programs branch on), ``status`` (the HTTP status it becomes)
@@ -66,6 +68,12 @@ class UnknownModel(InvalidInput):
     """No route of the settings serves the model."""
 
     code = "unknown_model"
+
+
+class UnknownTool(InvalidInput):
+    """A tool was asked for by its name alone, and the worker that took the generation has none of that name."""
+
+    code = "unknown_tool"
 
 
 class WebhookNotAllowed(InvalidInput):
@@ -191,6 +199,12 @@ class ProviderFailed(BroadcasterError):
         self.reason = reason
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+
+
+class ToolOutcomeUnknown(BroadcasterError):
+    """A call was begun, its worker is gone, and the log has no result: it is not made again unless it may be."""
+
+    code = "tool_outcome_unknown"
 
 
 class SetupError(BroadcasterError):

@@ -134,6 +134,14 @@ class Settings(BaseSettings):
     )
     drain_s: float = Field(20, ge=0, description="how long a worker that ends lets its generations finish")
 
+    tools: str | None = Field(
+        None,
+        description="the worker's tools: `package.module:box`, a `worker.tools.ToolBox` (docs/tools.md); none: none",
+    )
+    max_steps: int = Field(20, ge=1, le=1000, description="most provider calls of one generation that uses tools")
+    tool_timeout_s: float = Field(60, gt=0, description="longest run of a tool that names no timeout of its own")
+    tool_concurrency: int = Field(100, ge=1, description="most tool calls that one worker runs at once")
+
     # -- webhooks: front-ends admit them, workers deliver them; set these for both
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="where webhooks may go: `hooks.example.com`, `*.example.com`, `*` (commas or JSON); none: off"
@@ -181,8 +189,14 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(
         None, description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters (JSON)'
     )
-    max_viewers: int = Field(10_000, ge=1, description="most viewers of one front-end")
-    hub_bytes: int = Field(256 * 2**20, ge=2**20, description="memory all rooms of a front-end may hold")
+    processes: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="front-ends, a process each, that `serve` and `up` run on one port; 0: one a core",
+    )
+    max_viewers: int = Field(10_000, ge=1, description="most viewers of one front-end (one process)")
+    hub_bytes: int = Field(256 * 2**20, ge=2**20, description="memory all rooms of a front-end (one process) may hold")
     room_bytes: int = Field(16 * 2**20, ge=2**16, description="memory one room may hold; older entries are re-read")
     heartbeat_s: float = Field(15, gt=0, description="a comment goes to a viewer that had nothing for this long")
     slow_viewer_s: float = Field(30, gt=0, description="a viewer whose socket takes nothing for this long is cut")

@@ -21,10 +21,12 @@ from broadcaster.core.api_keys import Keyring
 from broadcaster.settings import Settings
 from broadcaster.web.guard import LoopbackGuard, RequestId
 from broadcaster.web.key_guard import KeyGuard, describe_keys
+from broadcaster.web.problem_shapes import ShapedProblems
 from broadcaster.web.problems import UnexpectedErrors, install_problems, problem_schema
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Mount, Services
+from broadcaster.web.surfaces.table import SHAPES, SURFACES
 from broadcaster.web.wiring import open_services
 
 _DESCRIPTION: Final = """
@@ -49,6 +51,7 @@ _TAGS: Final = [
         "name": "streams",
         "description": "The events of a generation or a feed, from any point, live; feeds to append to.",
     },
+    *({"name": surface.tag, "description": surface.description} for surface in SURFACES),
     {"name": "health", "description": "For balancers and supervisors."},
 ]
 
@@ -84,8 +87,15 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     app.state.services = services
     install_problems(app)
     app.router.route_class = MountedRoute.of(mount)
-    for row in (*generations.routes, *streams.routes, *feeds.routes, *health.routes):
-        row.add_to(app.router)
+    for routes in (
+        generations.routes,
+        streams.routes,
+        feeds.routes,
+        *(each.routes for each in SURFACES),
+        health.routes,
+    ):
+        for row in routes:
+            row.add_to_own(app.router)
     app.include_router(console.router)
     _describe(app, has_keys=settings.auth == "keys")
     return app
@@ -93,7 +103,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
 
 def _layers(settings: Settings) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestId), Middleware(UnexpectedErrors)]
+    layers = [Middleware(RequestId), Middleware(ShapedProblems, shapes=SHAPES), Middleware(UnexpectedErrors)]
     if settings.api_keys is None:
         layers.append(Middleware(LoopbackGuard))
     else:

@@ -1,6 +1,7 @@
 """What a request must be before the app sees it: pure ASGI layers, none of which touches a response body.
 
-    RequestId      every answer carries ``x-request-id``: the caller's own when it is harmless, else a new one
+    RequestId      every answer carries ``x-request-id``: the caller's own when it is harmless, else a new one; and the
+                   same under ``request-id``, where the Anthropic SDKs read it
     LoopbackGuard  while AUTH is off: Host and Origin must be this machine
 
 Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broadcaster.web.problems import problem_response
 
 REQUEST_ID_HEADER: Final = "x-request-id"
+ANTHROPIC_REQUEST_ID_HEADER: Final = "request-id"
 
 _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 # The port is the client's view of it (a forwarded port differs from ours), so any will do.
@@ -46,7 +48,7 @@ class RequestId:
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = request_id
+                headers[REQUEST_ID_HEADER] = headers[ANTHROPIC_REQUEST_ID_HEADER] = request_id
                 headers["x-content-type-options"] = "nosniff"
             await send(message)
 

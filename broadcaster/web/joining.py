@@ -1,8 +1,9 @@
 """How a viewer comes to its stream, whoever drives it: an SSE response, or a reader inside this process.
 
 Rules
-1. A stream is found by its meta, which tells whose it is; one that is not there yet may be waited for, and a log that
-   cannot say whether it is there (away, or back a moment ago) is asked again until that time is over.
+1. A stream is found by its meta, which tells whose it is, read once for all who come together (known_streams.py). One
+   that is not there yet may be waited for, and a log that cannot say whether it is there (away, or back a moment ago)
+   is asked again until that time is over.
 2. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
 """
 
@@ -15,7 +16,7 @@ from typing import Final
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
-from broadcaster.dialects import NATIVE, Encoder
+from broadcaster.dialects import NATIVE, AnyDialect, Dialect, Encoder
 from broadcaster.errors import Busy, LogUnavailable, UnknownStream
 from broadcaster.hub.hub import Refused
 from broadcaster.hub.resolve import Finished
@@ -33,7 +34,7 @@ async def find_stream(services: Services, stream_id: str, *, tenant: str, wait_s
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            return await services.feeds.get(stream_id, tenant=tenant)
+            return await services.known_streams.find(stream_id, tenant=tenant)
         except (UnknownStream, LogUnavailable):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -47,9 +48,14 @@ async def find_stream(services: Services, stream_id: str, *, tenant: str, wait_s
 
 
 async def join_stream(
-    services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder = NATIVE
+    services: Services,
+    meta: Meta,
+    *,
+    cursor: Cursor | None,
+    encoder: AnyDialect = NATIVE,
+    with_prelude: bool = True,
 ) -> Viewer | Refused | Finished:
-    """A viewer of the stream after ``cursor``, to be driven at once.
+    """A viewer of the stream after ``cursor``, to be driven at once; ``with_prelude``: see `Hub.join`.
 
     Refused: the log has expired, this block is all that is left of it (rule 2). Finished: there is no more to come.
     Raises UnknownStream when even the end is forgotten, and what `Hub.join` raises.
@@ -59,21 +65,34 @@ async def join_stream(
     # Nobody waits for a worker to take a feed.
     status = "queued" if meta.kind == "generation" else "running"
     return await services.hub.join(
-        meta.id, cursor=cursor, timeout_s=services.log_timeout_s, encoder=encoder, status=status
+        meta.id,
+        cursor=cursor,
+        timeout_s=services.log_timeout_s,
+        encoder=encoder,
+        status=status,
+        with_prelude=with_prelude,
     )
 
 
-def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: Encoder) -> Refused | Finished:
+def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: AnyDialect) -> Refused | Finished:
     """What is still known of a stream whose log is gone: that there was something, and how it ended."""
     if meta.terminal is None or meta.terminal_id is None:
         raise UnknownStream("the stream is kept no longer")
     end = meta.terminal_id
     if cursor == end:
         return Finished(end)
+    if isinstance(encoder, Dialect):  # its end alone would look like an answer that says nothing
+        return Refused(StopReason.TERMINAL, encoder.open(meta.id).bye("expired", reconnect=False))
+    return _told_natively(services, meta, cursor=cursor, end=end, terminal=meta.terminal, encoder=encoder)
+
+
+def _told_natively(
+    services: Services, meta: Meta, *, cursor: Cursor | None, end: Cursor, terminal: bytes, encoder: Encoder
+) -> Refused:
     blocks = [encoder.hello(meta.id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())]
     seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
     if seen_seq + 1 < end.seq:
         before_end = Cursor(end.epoch, end.seq - 1)
         blocks.append(encoder.gap(Gap(GapReason.EXPIRED, before_end, seen_seq + 1, before_end.seq)))
-    blocks.append(encoder.frame(Entry(end.epoch, end.seq, meta.terminal)))
+    blocks.append(encoder.frame(Entry(end.epoch, end.seq, terminal)))
     return Refused(StopReason.TERMINAL, b"".join(blocks))

@@ -1,4 +1,4 @@
-"""Viewing, feeds and generations as a router, for somebody else's FastAPI app.
+"""Viewing, feeds, generations and the surfaces of SDKs as a router, for somebody else's FastAPI app.
 
     app = FastAPI()
     app.include_router(create_router(partial(open_services, settings), auth=signed_in), prefix="/llm")
@@ -10,7 +10,8 @@ Rules
    that is missing is a fault of the request: our 400.
 3. A guard that yields, and whatever it depends on, is left before the answer is sent: a stream lasts for minutes, and
    would keep its session open (route_table.py).
-4. Our errors are problems, wherever the router is mounted (route_table.py); 404 and 405 of a path are the host's.
+4. Our errors are problems, or in a surface's own shape, wherever the router is mounted (route_table.py); 404 and 405 of
+   a path are the host's.
 5. Links in bodies and headers carry what stands before our own paths: the prefixes and root_path.
 6. One router may be included several times: it is opened once, on one event loop. Two routers share nothing.
 7. What goes over the wire is ours, whatever the host's default response class makes of its own answers.
@@ -37,6 +38,7 @@ from broadcaster.web.problems import embedded_problems
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import feeds, generations, streams
 from broadcaster.web.services import LOCAL_TENANT, Mount, Services
+from broadcaster.web.surfaces.table import SURFACES
 
 _READING: Final = ("GET", "HEAD")
 
@@ -64,14 +66,15 @@ def create_router(
     )
     reading = _guards(auth)
     writing = reading if write_auth is None else _guards(write_auth)
-    for row in (*generations.routes, *streams.routes, *feeds.routes):
-        row.add_to(
-            router,
-            # One app may have two of us, and an operation's id only once: the path is in FastAPI's own.
-            operation_id=None,
-            responses=embedded_problems(row.options["responses"]),
-            dependencies=reading if row.method in _READING else writing,
-        )
+    for routes in (generations.routes, streams.routes, feeds.routes, *(each.routes for each in SURFACES)):
+        for row in routes:
+            row.add_to(
+                router,
+                # One app may have two of us, and an operation's id only once: the path is in FastAPI's own.
+                operation_id=None,
+                responses=embedded_problems(row.options["responses"]),
+                dependencies=reading if row.method in _READING else writing,
+            )
     return router
 
 

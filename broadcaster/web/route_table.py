@@ -14,34 +14,49 @@ What holds for a request of such a route, in this order, whatever app it is moun
 2. Its head says that the body is JSON and within the bound (json_body.py), else 415 or 413. No byte of it is read.
 3. The body is JSON, else 400. The guards of the host run (they are dependencies, and FastAPI reads the body first).
 4. Its parameters fit, else 400; then the route itself.
-5. Our own errors and FastAPI's validation errors are answered here, as problems. Whatever else is raised is the host's:
-   the HTTPException of its guard, and an error nobody expected, which its own error tracker must see.
+5. Our own errors and FastAPI's validation errors are answered here, as problems or in the table's own shape. Whatever
+   else is raised is the host's: the HTTPException of its guard, and an error nobody expected, which its own error
+   tracker must see.
 6. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
    most of them (a guard's database session) open for as long as somebody watches. What one raises then is the host's,
    and nobody watches the stream that is not sent.
+
+A route may have a shortcut for its plainest requests (most of a crowd that reconnects), which FastAPI need not read: it
+must answer as the route would. It is taken in our own app alone, where no guard of a host stands before the route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from broadcaster.web.json_body import StrictRequest, check_head
+from broadcaster.web.problem_shapes import ErrorShape, reshape
 from broadcaster.web.problems import answer_failure
-from broadcaster.web.services import Arrival, Mount, arrive
+from broadcaster.web.services import Arrival, Mount, Services, arrive
 from broadcaster.web.sse import EventStreamResponse
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 # Where FastAPI looks for the stacks on which it enters dependencies: of scope "request", and of scope "function".
 _DEPENDENCY_STACKS: Final = ("fastapi_inner_astack", "fastapi_function_astack")
+
+
+class Shortcut(Protocol):
+    """Answers the plainest requests of a route in its place."""
+
+    def fits(self, scope: Scope) -> bool:
+        """Whether this is one of them; the path has matched the route's."""
+
+    async def answer(self, services: Services, scope: Scope) -> Response:
+        """What the route would answer, or raise."""
 
 
 class Row(NamedTuple):
@@ -51,26 +66,42 @@ class Row(NamedTuple):
     path: str
     endpoint: Callable[..., Any]
     options: Mapping[str, Any]
+    shortcut: Shortcut | None = None
+    errors: ErrorShape | None = None
 
     def add_to(self, router: APIRouter, **changes: Any) -> None:
         """Serve it there, with other options where ``changes`` names them."""
         router.add_api_route(self.path, self.endpoint, methods=[self.method], **{**self.options, **changes})
+        route = router.routes[-1]
+        if isinstance(route, MountedRoute):
+            route.errors = self.errors
+
+    def add_to_own(self, router: APIRouter) -> None:
+        """Serve it in our own app, with its shortcut."""
+        self.add_to(router)
+        route = router.routes[-1]
+        if isinstance(route, MountedRoute):
+            route.shortcut = self.shortcut
 
 
 class RouteTable:
-    """Rows in the order in which they were written. The verbs are decorators, as those of a router."""
+    """Rows in the order in which they were written. The verbs are decorators, as those of a router.
 
-    def __init__(self, *, prefix: str = "", tags: Sequence[str] = ()) -> None:
+    ``errors``: what its problems are answered in; None: as they are.
+    """
+
+    def __init__(self, *, prefix: str = "", tags: Sequence[str] = (), errors: ErrorShape | None = None) -> None:
         self._prefix = prefix
         self._tags = list(tags)
+        self._errors = errors
         self._rows: list[Row] = []
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
-    def get(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+    def get(self, path: str, *, shortcut: Shortcut | None = None, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
         """A route of GET."""
-        return self._row("GET", path, options)
+        return self._row("GET", path, options, shortcut=shortcut)
 
     def head(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
         """A route of HEAD."""
@@ -88,9 +119,12 @@ class RouteTable:
         """A route of DELETE."""
         return self._row("DELETE", path, options)
 
-    def _row(self, method: str, path: str, options: Mapping[str, Any]) -> Callable[[_Endpoint], _Endpoint]:
+    def _row(
+        self, method: str, path: str, options: Mapping[str, Any], *, shortcut: Shortcut | None = None
+    ) -> Callable[[_Endpoint], _Endpoint]:
         def add(endpoint: _Endpoint) -> _Endpoint:
-            self._rows.append(Row(method, self._prefix + path, endpoint, {"tags": self._tags, **options}))
+            told = {"tags": self._tags, **options}
+            self._rows.append(Row(method, self._prefix + path, endpoint, told, shortcut, self._errors))
             return endpoint
 
         return add
@@ -100,11 +134,28 @@ class MountedRoute(APIRoute):
     """A route of one mount; ``of`` makes the class that a router is given."""
 
     mount: ClassVar[Mount]
+    shortcut: Shortcut | None = None
+    errors: ErrorShape | None = None
 
     @classmethod
     def of(cls, mount: Mount) -> type[MountedRoute]:
         """The class of this mount's routes."""
         return type(cls.__name__, (cls,), {"mount": mount})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request whose path has matched."""
+        shortcut = self.shortcut
+        if shortcut is None or not shortcut.fits(scope):
+            await super().handle(scope, receive, send)
+            return
+        try:
+            response = await shortcut.answer(self.mount.opened(), scope)
+        except Exception as error:
+            problem = answer_failure(error)
+            if problem is None:
+                raise
+            response = problem
+        await response(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's documented way to read a request, and to answer errors, differently."""
@@ -135,7 +186,7 @@ class MountedRoute(APIRoute):
                 raise
             if response is None:
                 raise FastAPIError("a dependency with yield caught an exception, and has to raise it again")
-            return response
+            return response if self.errors is None else reshape(response, self.errors)
 
         return handle_mounted
 

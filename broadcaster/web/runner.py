@@ -4,6 +4,7 @@
    second ends at once.
 2. It serves a socket that is bound already: its port is known before anything is served.
 3. A response may abort its connection, and hears of its loss, through ``scope["extensions"]["broadcaster.transport"]``.
+   With its head sent it may also take the connection (socket_driver.py), as uvicorn itself gives one to a WebSocket.
 4. A request's head has a bound, and what is no HTTP is answered with a problem; never into a response that has begun.
 5. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
 6. A request that is cancelled at the server's end gets no answer, its connection is torn: uvicorn's 500 would be the
@@ -16,24 +17,22 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from broadcaster.hub.viewer import Viewer
 from broadcaster.web.problems import PROBLEMS, problem_response
+from broadcaster.web.socket_driver import SocketDriver, is_plain
 from broadcaster.web.sse import TRANSPORT_EXTENSION
 
-# A peer that acknowledges nothing for so long is gone (Linux; accepted sockets inherit it from the listening one).
-DEAD_PEER_MS: Final = 30_000
-KEEPALIVE_IDLE_S: Final = 15
-KEEPALIVE_INTERVAL_S: Final = 5
-KEEPALIVE_PROBES: Final = 3
-# Unsent bytes the kernel takes of one viewer; by itself it would take 4 MiB of each that does not read (tcp_wmem).
-UNSENT_BYTES: Final = 64 * 2**10
 BACKLOG: Final = 2048
 # Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
 MAX_HEAD_BYTES: Final = 64 * 2**10
@@ -45,6 +44,8 @@ LAST_RESORT_S: Final = 1
 KEEP_ALIVE_S: Final = 75
 # How often the Date header is made.
 DATE_TICK_S: Final = 1.0
+# What uvicorn ends with when the app cannot start.
+STARTUP_FAILURE: Final = 3
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -54,15 +55,20 @@ log: Final = logging.getLogger(__name__)
 class ConnectionHandle:
     """What a response may do with its connection."""
 
-    __slots__ = ("_transport", "lost")
+    __slots__ = ("_protocol", "_transport", "lost")
 
-    def __init__(self, transport: asyncio.Transport, lost: asyncio.Future[None]) -> None:
+    def __init__(self, protocol: FrontEndProtocol, transport: asyncio.Transport, lost: asyncio.Future[None]) -> None:
+        self._protocol = protocol
         self._transport = transport
         self.lost = lost
 
     def abort(self) -> None:
         """Close it now, without sending what is buffered."""
         self._transport.abort()
+
+    def take(self, viewer: Viewer) -> bool:
+        """See ``Connection`` in sse.py."""
+        return self._protocol.hand_over(viewer)
 
 
 class FrontEndProtocol(HttpToolsProtocol):
@@ -76,7 +82,34 @@ class FrontEndProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
         super().connection_made(transport)
-        self.handle = ConnectionHandle(transport, self.loop.create_future())
+        self.handle = ConnectionHandle(self, transport, self.loop.create_future())
+
+    def hand_over(self, viewer: Viewer) -> bool:
+        """Give the connection to a viewer whose head is sent, and forget the request; False: it is not to be had.
+
+        What is touched of uvicorn is pinned by tests/web/test_uvicorn_versions.py.
+        """
+        cycle = self.cycle
+        is_ready = cycle.response_started and cycle.chunked_encoding is True and not cycle.more_body
+        # The parser has a part of the next request, or all of it: it must live on.
+        is_next_here = self._head_bytes is not None or bool(self.pipeline)
+        if not is_ready or is_next_here or self.transport.is_closing() or not is_plain(self.transport):
+            return False
+        successor = partial(_succeed, self.config, self.server_state, app_state=self.app_state, loop=self.loop)
+        driver = SocketDriver(
+            self.transport,
+            viewer,
+            registry=cast("set[asyncio.Protocol]", self.connections),
+            successor=successor if cycle.keep_alive else None,
+        )
+        cycle.disconnected = True  # so that uvicorn does not end the response when the app returns
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        # These refer to each other; without a cut only a collection would free them.
+        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
+        driver.begin()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; uvicorn hears of it first, so that whoever resumes finds it disconnected."""
@@ -123,6 +156,14 @@ class FrontEndProtocol(HttpToolsProtocol):
         self._head_bytes, self._is_new_head = 0, True
         super().on_message_begin()
         self.scope["extensions"] = {TRANSPORT_EXTENSION: self.handle}  # type: ignore[dict-item]
+
+
+def _succeed(
+    config: uvicorn.Config, state: ServerState, *, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
+) -> FrontEndProtocol:
+    """Who has the connection after a response that had taken it."""
+    state.total_requests += 1
+    return FrontEndProtocol(config, state, app_state, loop)
 
 
 class _TearsWhatIsCancelled:
@@ -179,6 +220,7 @@ class FrontEndServer(uvicorn.Server):
         self._drain_timeout_s = drain_timeout_s
         self._is_serving = asyncio.Event()
         self._is_stopping = asyncio.Event()
+        self._was_asked = False
         self._drain: asyncio.Future[None] | None = None
 
     @property
@@ -192,15 +234,27 @@ class FrontEndServer(uvicorn.Server):
 
     def request_stop(self) -> None:
         """Drain and end, as the first signal does; asked again: end at once."""
-        if not self._is_stopping.is_set():
-            self._is_stopping.set()
-            return
+        if self._was_asked:
+            self.request_end()
+        else:
+            self._was_asked = True
+            self.request_drain()
+
+    def request_drain(self) -> None:
+        """Drain and end. Asked again, and before or after a signal: the same."""
+        self._is_stopping.set()
+
+    def request_end(self) -> None:
+        """End at once, without a drain or in the midst of it."""
+        self._is_stopping.set()
         self.should_exit = self.force_exit = True
         if self._drain is not None:
             self._drain.cancel()
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, FrontEndProtocol):
                 connection.handle.abort()
+            elif isinstance(connection, SocketDriver):
+                connection.abort()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the end, which closes the listening socket."""
@@ -210,8 +264,10 @@ class FrontEndServer(uvicorn.Server):
             self._listener.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app and listen."""
+        """Start the app and listen. Raises SystemExit when the app cannot start."""
         await super().startup(sockets=sockets)
+        if self.should_exit:  # how older versions of uvicorn say it
+            sys.exit(STARTUP_FAILURE)
         self._is_serving.set()
 
     async def main_loop(self) -> None:
@@ -248,31 +304,3 @@ class FrontEndServer(uvicorn.Server):
             self._drain.cancel()
         elif not self._drain.cancelled() and self._drain.exception() is not None:
             log.error("the drain failed", exc_info=self._drain.exception())
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """A bound socket for ``FrontEndServer``, IPv4 or IPv6; port 0 picks a free one. Raises OSError.
-
-    What viewers need is set here: accepted sockets inherit it.
-    """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (
-            ("TCP_USER_TIMEOUT", DEAD_PEER_MS),
-            ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
-            ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
-            ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-            ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
-        ):
-            option = getattr(socket, name, None)  # not every system has all of them
-            if option is not None:
-                listener.setsockopt(socket.IPPROTO_TCP, option, value)
-        listener.bind(address)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener

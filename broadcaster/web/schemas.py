@@ -83,7 +83,14 @@ class GenerationBody(BaseModel):
     system: str | None = Field(None, description="the system prompt")
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: the server's default")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
-    tools: list[dict[str, Any]] | None = Field(None, max_length=MAX_TOOLS, description="in the provider's shape")
+    tools: list[dict[str, Any]] | None = Field(
+        None,
+        max_length=MAX_TOOLS,
+        description="in the provider's shape; `{\"name\": …}` alone is a tool of the workers'",
+    )
+    max_steps: int | None = Field(
+        None, ge=1, le=1000, description="most provider calls when workers run tools; never more than the server's"
+    )
     metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own; comes back untouched")
     on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
     on_provider_loss: Literal["fail", "retry"] = Field(

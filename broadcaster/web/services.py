@@ -22,10 +22,12 @@ from broadcaster.core.routing import Routes
 from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
+from broadcaster.log.chats import Chat
 from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
+from broadcaster.web.known_streams import KnownStreams
 
 # While AUTH is off there is one tenant: everybody on this machine. With keys it is the key's (key_guard.py).
 LOCAL_TENANT: Final = "local"
@@ -90,6 +92,14 @@ class PresenceDoor(Protocol):
     async def count(self, stream_ids: Sequence[str]) -> list[int]: ...
 
 
+class ChatDoor(Protocol):
+    """Which generation is a chat's latest; see `broadcaster.log.chats.Chats`."""
+
+    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None: ...
+
+    async def latest(self, chat_id: str, *, tenant: str) -> Chat | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything a route may touch.
@@ -97,7 +107,7 @@ class Services:
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
     providers, first match wins. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
-    farewells are spread over.
+    farewells are spread over. ``known_streams`` is made of the rest: where viewers' streams are looked up.
     """
 
     generations: GenerationDoor
@@ -105,6 +115,7 @@ class Services:
     streams: StreamDoor
     hub: Hub
     presence: PresenceDoor
+    chats: ChatDoor
     ping_log: Callable[[], Awaitable[None]]
     log_timeout_s: float
     long_poll_timeout_s: float
@@ -116,6 +127,14 @@ class Services:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     max_body_bytes: int = MAX_BODY_BYTES
     drain_window_s: float = DRAIN_WINDOW_S
+    known_streams: KnownStreams = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = KnownStreams(self._look, is_open=self.hub.is_open, max_streams=self.hub.limits.max_rooms)
+        object.__setattr__(self, "known_streams", known)
+
+    async def _look(self, stream_id: str, tenant: str) -> Meta:
+        return await self.feeds.get(stream_id, tenant=tenant)
 
 
 async def drain(services: Services) -> None:

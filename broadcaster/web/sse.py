@@ -1,9 +1,11 @@
 """A viewer's response: server-sent events over ASGI.
 
-The driver here works on any ASGI server: one small coroutine per viewer, which pulls and awaits ``send``. On our own
-runner the scope's extension ``broadcaster.transport`` lets it tear the connection down at once and hear of its loss
-without a second task; elsewhere it raises, and the server closes the connection. Either way a response that was cut
-never ends with the clean last chunk: to a client that would be the end of the stream.
+On our own runner the scope's extension ``broadcaster.transport`` lets the response send its head and then take the
+connection: the request is over for the server, and a ``SocketDriver`` writes to the socket (socket_driver.py).
+Elsewhere, and where the connection cannot be taken, the driver here works on any ASGI server: one small coroutine per
+viewer, which pulls and awaits ``send``. Where there is the extension, it lets it tear the connection down at once and
+hear of its loss without a second task; else it raises, and the server closes the connection. Either way a response
+that was cut never ends with the clean last chunk: to a client that would be the end of the stream.
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Close it now, without sending what is buffered."""
 
+    def take(self, viewer: Viewer) -> bool:
+        """After the head: the viewer has the connection from here on, and the request is over. False: it cannot be."""
+
 
 class EventStreamResponse(Response):
     """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
@@ -76,41 +81,52 @@ class EventStreamResponse(Response):
             await send(start)
             await send({"type": "http.response.body", "body": self._source.block, "more_body": False})
         else:
-            await SendDriver(self._source, scope=scope, receive=receive, send=send).run(start)
+            await self._drive(self._source, start, scope=scope, receive=receive, send=send)
         if self.background is not None:
             await self.background()
+
+    async def _drive(self, viewer: Viewer, start: Message, *, scope: Scope, receive: Receive, send: Send) -> None:
+        driver = SendDriver(viewer, scope=scope, receive=receive, send=send)
+        try:
+            await send(start)
+            if driver.connection is not None and driver.connection.take(viewer):
+                return
+        except BaseException:
+            viewer.leave()
+            raise
+        await driver.run()
 
 
 class SendDriver:
     """Pulls one viewer's bytes and gives them to ASGI's ``send``."""
 
-    __slots__ = ("_connection", "_receive", "_send", "_task", "_viewer", "_was_interrupted")
+    __slots__ = ("_receive", "_send", "_task", "_viewer", "_was_interrupted", "connection")
 
     def __init__(self, viewer: Viewer, *, scope: Scope, receive: Receive, send: Send) -> None:
         self._viewer = viewer
         self._receive = receive
         self._send = send
         extensions = cast(Mapping[str, object], scope.get("extensions") or {})
-        self._connection = cast(Connection | None, extensions.get(TRANSPORT_EXTENSION))
+        self.connection = cast(Connection | None, extensions.get(TRANSPORT_EXTENSION))
         self._task = asyncio.current_task()
         self._was_interrupted = False
 
-    async def run(self, start: Message) -> None:
-        """Send the head and all that the viewer pulls, and end the response as the viewer ends."""
+    async def run(self) -> None:
+        """Send all that the viewer pulls, and end the response as the viewer ends. The head is sent."""
         viewer = self._viewer
-        if self._connection is not None:
-            viewer.on_cut = self._connection.abort
-            self._connection.lost.add_done_callback(self._lose)
+        if self.connection is not None:
+            viewer.on_cut = self.connection.abort
+            self.connection.lost.add_done_callback(self._lose)
             try:
-                await self._pump(start)
+                await self._pump()
             finally:
-                self._connection.lost.remove_done_callback(self._lose)
+                self.connection.lost.remove_done_callback(self._lose)
                 viewer.leave()
             return
         viewer.on_cut = self._interrupt
         listener = asyncio.create_task(self._until_gone())
         try:
-            await self._pump(start)
+            await self._pump()
         except asyncio.CancelledError:
             if self._was_interrupted and self._task is not None and not self._task.uncancel():
                 raise ViewerCut("the viewer took nothing for too long") from None
@@ -121,9 +137,8 @@ class SendDriver:
             listener.cancel()
             await asyncio.wait({listener})
 
-    async def _pump(self, start: Message) -> None:
+    async def _pump(self) -> None:
         viewer, send = self._viewer, self._send
-        await send(start)
         while True:
             chunk = viewer.pull(MAX_CHUNK_BYTES)
             if not chunk:
@@ -139,11 +154,11 @@ class SendDriver:
             await self._abort()
 
     async def _abort(self) -> None:
-        if self._connection is None:
+        if self.connection is None:
             raise ViewerCut("the response cannot end cleanly")
-        self._connection.abort()
+        self.connection.abort()
         # A response that returns unfinished before its server has heard of the loss looks like a fault of the app.
-        await asyncio.shield(self._connection.lost)
+        await asyncio.shield(self.connection.lost)
 
     def _lose(self, _lost: asyncio.Future[None]) -> None:
         self._viewer.leave()

@@ -16,6 +16,7 @@ from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
+from broadcaster.log.chats import Chats
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
@@ -128,6 +129,7 @@ def _services(
         streams=log.streams,
         hub=hub,
         presence=presence,
+        chats=Chats(log.connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
         ping_log=log.connection.ping,
         log_timeout_s=settings.redis_timeout_s,
         long_poll_timeout_s=settings.long_poll_timeout_s,

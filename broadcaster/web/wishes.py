@@ -23,6 +23,7 @@ def wish_of(body: GenerationBody, services: Services) -> GenerationRequest:
         "max_tokens": body.max_tokens or services.default_max_tokens,
         "temperature": body.temperature,
         "tools": body.tools,
+        "max_steps": body.max_steps,
         "metadata": body.metadata or None,
     }
     return GenerationRequest(

@@ -94,6 +94,7 @@ def bodies() -> Iterator[Bad]:
     yield _body("a system prompt that is a number", "#/system", prompt=MARK, system=1)
     yield _body("tools that are text", "#/tools", prompt=MARK, tools=MARK)
     yield _body("a tool that is text", "#/tools/0", prompt=MARK, tools=[MARK])
+    yield _body("no step at all", "#/max_steps", prompt=MARK, max_steps=0)
     yield _body("too many tools", "#/tools", prompt=MARK, tools=[{}] * 257)
     yield _body("metadata that is a list", "#/metadata", prompt=MARK, metadata=[MARK])
     yield _body("an unknown way to lose a worker", "#/on_worker_loss", prompt="a", on_worker_loss=MARK)
@@ -195,7 +196,7 @@ def queries() -> Iterator[Bad]:
     for route, place, path in (
         (LOOK, "parts", f"{known}?parts=maybe"),
         (LOOK, "parts", f"{known}?parts={MARK}"),
-        (FOLLOW, "replay", f"{events}?replay=snapshot"),
+        (FOLLOW, "replay", f"{events}?replay=all"),
         (FOLLOW, "replay", f"{events}?replay={MARK}"),
         (FOLLOW, "replay", f"{events}?replay="),
         (LIST, "limit", f"{GENERATIONS}?limit=0"),

@@ -37,9 +37,13 @@ def problem(response: httpx2.Response) -> dict[str, Any]:
     return document
 
 
+# They end a generation, and are told in its stream.
+OF_WORKERS = (errors.UnknownTool, errors.ToolOutcomeUnknown)
+
+
 def leaves(tree: type[errors.BroadcasterError]) -> Iterator[type[errors.BroadcasterError]]:
     """The errors that a front-end may meet; the command line and the client have some of their own."""
-    if tree.__module__ in ("broadcaster.errors", "broadcaster.web.problems"):
+    if tree.__module__ in ("broadcaster.errors", "broadcaster.web.problems") and tree not in OF_WORKERS:
         yield tree
     for branch in tree.__subclasses__():
         yield from leaves(branch)

@@ -62,6 +62,7 @@ async def test_everything_that_was_asked_reaches_the_log(client: httpx2.AsyncCli
         "max_tokens": 7,
         "temperature": 0,
         "tools": [{"name": "search", "input_schema": {}}],
+        "max_steps": 3,
         "metadata": {"chat": 42},
     }
     policies = {"on_worker_loss": "fail", "on_abandon": "cancel", "retention_s": 90.5}

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from broadcaster.web.runner import KEEP_ALIVE_S, LAST_RESORT_S, FrontEndServer, open_listener
+from broadcaster.web.listener import open_listener
+from broadcaster.web.runner import KEEP_ALIVE_S, LAST_RESORT_S, FrontEndServer
 from tests.support.streaming import on_our_runner, open_viewer
 
 DEADLINE_S = 20.0

@@ -79,7 +79,21 @@ STREAM_CALLS = {
     "delete_stream": ("DELETE", "/v1/streams/{id}"),
 }
 # Told in tests of their own: nothing of another tenant can be named there, or the id is asked for.
-OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health", "readiness"}
+OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health", "readiness"} | {
+    "ai_sdk_send",
+    "ai_sdk_resume",
+    "ai_sdk_stop",
+    "create_chat_completion",
+    "list_models",
+    "get_model",
+    "run_agent",
+    "create_message",
+    "create_response",
+    "get_response",
+    "cancel_response",
+    "delete_response",
+    "list_response_input_items",
+}
 
 
 async def refused(door: Door, calls: dict[str, tuple[str, str]], id: str) -> None:

@@ -9,26 +9,53 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Header, Path, Query, Response
+from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.dialects import ENCODERS, NATIVE, Encoder
+from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT, AnyDialect
 from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
 from broadcaster.log.streams import Meta
 from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.problems import UnknownDialect, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import LOCAL_TENANT, Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
+
+_CURSOR_HEADER: Final = b"last-event-id"
+_BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class _PlainFollow:
+    """``follow`` for what an EventSource sends: no query, no body, one cursor at most."""
+
+    def fits(self, scope: Scope) -> bool:
+        """See Shortcut."""
+        if scope["method"] != "GET" or scope["query_string"]:
+            return False
+        names = [name for name, _ in scope["headers"]]
+        return names.count(_CURSOR_HEADER) <= 1 and _BODY_HEADERS.isdisjoint(names)
+
+    async def answer(self, services: Services, scope: Scope) -> Response:
+        """See Shortcut."""
+        given = next((value for name, value in scope["headers"] if name == _CURSOR_HEADER), b"")
+        return await follow(
+            services,
+            scope.get("state", {}).get("tenant", LOCAL_TENANT),
+            scope["path_params"]["stream_id"],
+            last_event_id=given.decode("latin-1"),
+        )
+
 
 routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 
 
 @routes.get(
     "/{stream_id}/events",
+    shortcut=_PlainFollow(),
     summary="Follow a stream",
     operation_id="stream_events",
     response_class=Response,
@@ -53,9 +80,15 @@ async def follow(
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
     last_event_id: Annotated[str, Header(description="what has been seen; wins over `after`, empty is none")] = "",
     after: Annotated[str, Query(description="the same cursor, for who cannot send headers")] = "",
-    dialect: Annotated[str, Query(description=f"one of: {', '.join(ENCODERS)}")] = NATIVE.name,
+    dialect: Annotated[str, Query(description=f"one of: {', '.join(DIALECTS)}")] = NATIVE.name,
     wait_s: Annotated[float, Query(ge=0, allow_inf_nan=False, description="hold for a stream not created yet")] = 0,
-    replay: Annotated[Literal["events"], Query(description="what a late joiner gets: every event")] = "events",
+    replay: Annotated[
+        Literal["events", "snapshot"] | None,
+        Query(
+            description="what a late joiner gets: every event (default of `native`), or one short opening with the "
+            "same content (default of the others; natively one `hub.snapshot`)"
+        ),
+    ] = None,
 ) -> Response:
     """Replays what comes after the cursor, then follows live, until the one terminal event.
 
@@ -64,13 +97,15 @@ async def follow(
     """
     given = last_event_id or after
     cursor = Cursor.parse(given) if given else None
-    encoder = ENCODERS.get(dialect)
+    encoder = DIALECTS.get(dialect)
     if encoder is None:
-        raise UnknownDialect(f"no such dialect; served: {', '.join(ENCODERS)}")
+        raise UnknownDialect(f"no such dialect; served: {', '.join(DIALECTS)}")
+    if encoder is NATIVE and replay == "snapshot":
+        encoder = NATIVE_SNAPSHOT
     try:
         wait_s = min(wait_s, services.long_poll_timeout_s)
         meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s)
-        return await stream_events(services, meta, cursor=cursor, encoder=encoder)
+        return await stream_events(services, meta, cursor=cursor, encoder=encoder, with_prelude=replay != "events")
     except Busy as error:
         return EventStreamResponse(services.hub.refuse(error, encoder=encoder))
 
@@ -80,13 +115,14 @@ async def stream_events(
     meta: Meta,
     *,
     cursor: Cursor | None,
-    encoder: Encoder = NATIVE,
+    encoder: AnyDialect = NATIVE,
     headers: Mapping[str, str] | None = None,
+    with_prelude: bool = True,
 ) -> Response:
     """The response that streams a generation or feed after ``cursor``. Raises nothing that passes (rule 1)."""
     generation_id = meta.id if meta.kind == "generation" else None
     try:
-        viewer = await join_stream(services, meta, cursor=cursor, encoder=encoder)
+        viewer = await join_stream(services, meta, cursor=cursor, encoder=encoder, with_prelude=with_prelude)
     except Busy as error:
         viewer = services.hub.refuse(error, encoder=encoder)
     if isinstance(viewer, Finished):

@@ -1,0 +1,182 @@
+"""A viewer's response without a server in between: the hub's bytes, written to the socket itself.
+
+Once its head is sent uvicorn knows nothing of the request any more: it, its task and its parser are freed, and the
+connection belongs to a ``SocketDriver`` of a few hundred bytes. Measured beside ASGI's ``send`` (docs/benchmarks.md).
+
+Rules
+1. Bytes go to the socket directly only while the transport holds none: they would overtake. What the socket does not
+   take goes to the transport, whose buffer has no room (``high=0``): when that is empty the viewer is pumped.
+2. After each write to the transport its buffer is looked at: what went out at once is never said to be empty.
+3. The socket's number is used until ``connection_lost``, which comes before it is closed.
+4. A response that ends cleanly gives the connection back: the client may ask for something else on it. What it has sent
+   meanwhile waits, up to ``PIPELINED_BYTES``; then it is not read any more.
+5. A response that does not end cleanly is torn: the connection is aborted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final
+
+from broadcaster.core.http_chunks import LAST_CHUNK
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
+from broadcaster.hub.writes import REFUSED
+
+PIPELINED_BYTES: Final = 64 * 2**10
+
+
+class SocketDriver(asyncio.Protocol):
+    """Implements ``PushDriver`` over one connection; ``successor`` makes the protocol it is given back to (None: the
+    connection ends with the response), ``registry`` holds every connection that the server must know at its end."""
+
+    __slots__ = ("_is_first", "_is_full", "_pipelined", "_registry", "_successor", "_transport", "_viewer", "fd")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        viewer: Viewer,
+        *,
+        registry: set[asyncio.Protocol],
+        successor: Callable[[], asyncio.Protocol] | None,
+    ) -> None:
+        self.fd: int = transport.get_extra_info("socket").fileno()
+        self._transport = transport
+        self._viewer: Viewer | None = viewer
+        self._registry = registry
+        self._successor = successor
+        self._pipelined = b""
+        self._is_first = True  # the head may still be in the transport
+        self._is_full = False
+
+    def begin(self) -> None:
+        """The head is written: take the connection, and pump."""
+        transport, viewer = self._transport, self._viewer
+        transport.set_write_buffer_limits(high=0)
+        transport.set_protocol(self)
+        self._registry.add(self)
+        if viewer is not None:
+            viewer.on_cut = transport.abort
+            viewer.push_through(self)
+            self.pump()
+
+    # -- what the viewer asks
+
+    def pump(self) -> None:
+        """Write all that there is, as long as the socket takes it; and end the response when the viewer is over."""
+        viewer = self._viewer
+        while viewer is not None and not self._is_full:
+            chunk = viewer.pull_chunk()
+            if chunk:
+                self._write(chunk)
+            elif viewer.is_over:
+                self._end(viewer)
+                return
+            else:
+                return
+
+    def beat(self, heartbeat: bytes) -> None:
+        """Write a heartbeat, if nothing else is on its way."""
+        if not self._is_full:
+            self._write(heartbeat)
+
+    def write_rest(self, chunk: bytes, taken: int) -> None:
+        """Hand what the socket did not take to the transport."""
+        if taken == REFUSED:
+            self._transport.abort()
+            return
+        self._buffer(memoryview(chunk)[taken:])
+        self.pump()
+
+    # -- what the server asks at its end
+
+    def shutdown(self) -> None:
+        """The server ends and this viewer is still here: it goes on elsewhere."""
+        if self._viewer is not None:
+            self._viewer.stop(StopReason.DRAIN)
+
+    def abort(self) -> None:
+        """Close it now."""
+        self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        """A request that the client did not wait with."""
+        self._pipelined += data
+        if len(self._pipelined) > PIPELINED_BYTES:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """The client is gone: the transport closes."""
+
+    def pause_writing(self) -> None:
+        """The transport holds bytes."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """The transport holds nothing."""
+        self._is_full = False
+        self.pump()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        self._registry.discard(self)
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None:
+            viewer.leave()
+
+    # -- writing
+
+    def _write(self, chunk: bytes) -> None:
+        if self._is_first:
+            # The head waits in the transport for the end of the turn; what comes behind it has the transport send both.
+            self._is_first = False
+            self._buffer(chunk)
+            return
+        try:
+            taken = os.write(self.fd, chunk)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            self._transport.abort()
+            self._is_full = True  # nothing more is written
+            return
+        if taken != len(chunk):
+            self._buffer(memoryview(chunk)[taken:])
+
+    def _buffer(self, rest: bytes | memoryview) -> None:
+        self._transport.write(rest)
+        self._is_full = self._transport.get_write_buffer_size() > 0
+
+    def _end(self, viewer: Viewer) -> None:
+        """Rules 4 and 5."""
+        self._viewer = None
+        viewer.leave()
+        if viewer.stop_reason is StopReason.CLIENT_GONE:
+            return
+        if not viewer.ends_cleanly:
+            self._transport.abort()
+            return
+        self._transport.write(LAST_CHUNK)
+        if self._successor is None:
+            self._transport.close()
+            return
+        self._give_back(self._successor())
+
+    def _give_back(self, successor: asyncio.Protocol) -> None:
+        self._registry.discard(self)
+        self._transport.set_write_buffer_limits()
+        self._transport.set_protocol(successor)
+        successor.connection_made(self._transport)
+        pipelined, self._pipelined = self._pipelined, b""
+        if pipelined:
+            self._transport.resume_reading()
+            successor.data_received(pipelined)
+
+
+def is_plain(transport: asyncio.Transport) -> bool:
+    """Whether bytes written to the socket are what the client reads (not under TLS)."""
+    return transport.get_extra_info("sslcontext") is None and transport.get_extra_info("socket") is not None

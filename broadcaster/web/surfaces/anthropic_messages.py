@@ -1,0 +1,146 @@
+"""``POST /v1/messages``: this server as the ``base_url`` of the Anthropic SDKs.
+
+Rules
+1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
+2. The API has no way to come back to a stream. So the generation stops when nobody watches it any more, and who sends
+   the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
+3. A generation that was stopped is a message with the stop reason ``cancelled``, or with the header
+   ``Broadcaster-Cancelled-As: error`` an error, for clients that know no other reasons than the API's; one that failed
+   is an error: in a stream its last event, else the status that belongs to its type.
+4. What a client asks of betas by ``anthropic-beta`` reaches no provider: fields of betas pass, headers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import Body, Header, Request, Response
+from fastapi.responses import JSONResponse
+
+from broadcaster.core.publishing import check_writable
+from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
+from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
+from broadcaster.dialects.anthropic_request import read_request
+from broadcaster.dialects.anthropic_words import error
+from broadcaster.errors import InvalidInput
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.web import schemas
+from broadcaster.web.problem_shapes import ShapedError
+from broadcaster.web.route_table import RouteTable
+from broadcaster.web.services import ServicesHere, Tenant
+from broadcaster.web.sse import GENERATION_ID_HEADER
+from broadcaster.web.surfaces.answering import start, stream, whole
+
+PATH: Final = "/v1/messages"
+
+_NO_RETRY: Final[Mapping[str, str]] = {"x-should-retry": "false"}
+"""The SDKs come again by themselves after 408, 409, 429 and 5xx, unless they are told that it is of no use."""
+
+_TYPE_OF_STATUS: Final = {status: type for type, status in STATUS_OF_TYPE.items()}
+_SHAPES: Final[Mapping[str, tuple[int, str]]] = {
+    "unknown_model": (404, "not_found_error"),
+    "busy": (529, "overloaded_error"),
+    "queue_full": (529, "overloaded_error"),
+}
+"""Problems whose status here is another than their own."""
+
+
+def shape_error(problem: Mapping[str, Any]) -> ShapedError:
+    """A problem document as the API's error."""
+    status, type = _SHAPES.get(problem["code"], (problem["status"], None))
+    if type is None:
+        type = _TYPE_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return ShapedError(status, error(type, problem["detail"]), {} if problem["retry"] else _NO_RETRY)
+
+
+routes = RouteTable(prefix="/v1", tags=["messages"], errors=shape_error)
+
+_ERROR_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+    },
+}
+
+
+@routes.post(
+    "/messages",
+    summary="Ask for an answer in the words of the Anthropic Messages API",
+    operation_id="create_message",
+    response_class=JSONResponse,
+    responses={
+        200: {
+            "description": "The message; with `stream: true` its events",
+            "content": {
+                "application/json": {"schema": {"type": "object"}},
+                "text/event-stream": {"schema": {"type": "string"}},
+            },
+            "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
+        },
+        "default": {
+            "description": "An error in the shape of that API",
+            "content": {"application/json": {"schema": _ERROR_SCHEMA}},
+        },
+    },
+)
+async def create_message(
+    *,
+    request: Request,
+    services: ServicesHere,
+    tenant: Tenant,
+    body: Annotated[
+        dict[str, Any],
+        Body(
+            examples=[
+                {
+                    "model": "claude-sonnet-4-5",
+                    "max_tokens": 200,
+                    "messages": [{"role": "user", "content": "Write a haiku about logs."}],
+                    "stream": True,
+                }
+            ]
+        ),
+    ],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
+            pattern=schemas.IDEMPOTENCY_KEY,
+            description="the same key and body again give the same answer, for a day",
+        ),
+    ] = None,
+    cancelled_as: Annotated[
+        Stop, Header(alias="Broadcaster-Cancelled-As", description="how an answer ends that was stopped")
+    ] = "cancelled",
+) -> Response:
+    """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
+    asked = read_request(_writable(body))
+    wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
+    meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
+    dialect = AnthropicDialect(stop=cancelled_as)
+    if asked.stream:
+        return await stream(services, meta, dialect=dialect)
+    said = message_of(await whole(services, request, meta), stream_id=meta.id, dialect=dialect)
+    headers = {GENERATION_ID_HEADER: meta.id, "cache-control": "no-store"}
+    if said["type"] == "message":
+        return JSONResponse(said, headers=headers)
+    if idempotency_key is not None:
+        headers |= _NO_RETRY  # the same key gives the same failure
+    return JSONResponse(said, status_code=STATUS_OF_TYPE[said["error"]["type"]], headers=headers)
+
+
+def _writable(body: dict[str, Any]) -> dict[str, Any]:
+    """The body, if it can be stored. Raises InvalidInput."""
+    try:
+        check_writable(body)
+    except ValueError as refusal:
+        raise InvalidInput(f"body: {refusal}") from None
+    return body

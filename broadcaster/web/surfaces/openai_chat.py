@@ -1,0 +1,210 @@
+"""``POST /v1/chat/completions`` and ``GET /v1/models``: this server as the ``base_url`` of the OpenAI SDKs.
+
+Rules
+1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
+2. The API has no way to come back to a stream. So the generation stops when nobody watches it any more, and who sends
+   the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
+3. A generation that was stopped is a completion that says so under ``broadcaster``; one that failed is an error: in a
+   stream its last block, else the status that belongs to its code.
+4. What the only provider of a model cannot do is refused at once, by the parameter's name.
+5. Models are known by their routes: those that a pattern serves cannot be listed, but every name can be looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import Body, Header, Path, Request, Response
+from fastapi.responses import JSONResponse
+
+from broadcaster.core import events as ev
+from broadcaster.core.entry import Entry
+from broadcaster.core.publishing import check_writable
+from broadcaster.dialects.openai_chat import ChatDialect, whole_completion
+from broadcaster.dialects.openai_chat_messages import OPENAI
+from broadcaster.dialects.openai_chat_refusal import Refused
+from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
+from broadcaster.dialects.openai_only import unmet
+from broadcaster.errors import BroadcasterError, InvalidInput
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.streams import Meta
+from broadcaster.web import schemas
+from broadcaster.web.problems import answer_error
+from broadcaster.web.route_table import RouteTable
+from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.sse import GENERATION_ID_HEADER
+from broadcaster.web.surfaces.answering import start, stream, whole
+from broadcaster.web.surfaces.openai_errors import openai_error
+
+PATHS: Final = ("/v1/chat", "/v1/models")
+"""Below these, errors have this API's shape."""
+
+_ANTHROPIC: Final = "anthropic"
+_STATUSES: Final = {
+    "provider_bad_request": 400,
+    "provider_rate_limited": 429,
+    "provider_overloaded": 503,
+    "provider_timeout": 504,
+    "generation_timeout": 504,
+}
+"""Codes of failed generations whose status is not 502."""
+_FOR_GOOD: Final = frozenset({"provider_bad_request", "provider_auth"})
+_BAD_GATEWAY: Final = 502
+_NO_STORE: Final = {"cache-control": "no-store"}
+
+routes = RouteTable(prefix="/v1", tags=["chat completions"], errors=openai_error)
+
+_ERROR_SCHEMA: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_ERRORS: Final = {
+    "description": "An error in the shape of that API",
+    "content": {"application/json": {"schema": _ERROR_SCHEMA}},
+}
+_EXAMPLE: Final = {
+    "model": "gpt-5-mini",
+    "messages": [{"role": "user", "content": "Write a haiku about logs."}],
+    "stream": True,
+}
+
+
+@routes.post(
+    "/chat/completions",
+    summary="Ask for an answer in the words of the OpenAI chat completions API",
+    operation_id="create_chat_completion",
+    response_class=JSONResponse,
+    responses={
+        200: {
+            "description": "The completion; with `stream: true` its chunks",
+            "content": {
+                "application/json": {"schema": {"type": "object"}},
+                "text/event-stream": {"schema": {"type": "string"}},
+            },
+            "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
+        },
+        "default": _ERRORS,
+    },
+)
+async def create_chat_completion(
+    *,
+    request: Request,
+    services: ServicesHere,
+    tenant: Tenant,
+    body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
+            pattern=schemas.IDEMPOTENCY_KEY,
+            description="the same key and body again give the same answer, for a day",
+        ),
+    ] = None,
+) -> Response:
+    """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
+    try:
+        asked = _read(body, services)
+    except Refused as refusal:
+        return _error(400, refusal.word, refusal.detail, param=refusal.param)
+    wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
+    meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
+    try:
+        if asked.stream:
+            dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
+            return await stream(services, meta, dialect=dialect)
+        entries = await whole(services, request, meta)
+        return _completion(meta, entries, asked=asked, is_repeatable=idempotency_key is None)
+    except BroadcasterError as error:
+        # It was started: its id is all that is left to look for it.
+        answer = answer_error(error)
+        answer.headers[GENERATION_ID_HEADER] = meta.id
+        return answer
+
+
+@routes.get(
+    "/models",
+    summary="The models that can be asked for by name",
+    operation_id="list_models",
+    response_class=JSONResponse,
+    responses={"default": _ERRORS},
+)
+async def list_models(services: ServicesHere) -> dict[str, Any]:
+    """The default model, and those that have a route of their own; patterns serve more."""
+    names = dict.fromkeys((services.default_model, *services.routes.names))
+    return {"object": "list", "data": [_model(services, name) for name in names]}
+
+
+@routes.get(
+    "/models/{model:path}",
+    summary="One model",
+    operation_id="get_model",
+    response_class=JSONResponse,
+    responses={"default": _ERRORS},
+)
+async def get_model(
+    services: ServicesHere, model: Annotated[str, Path(description="a name, with its slashes if it has some")]
+) -> dict[str, Any]:
+    """Whether some route serves a model of this name."""
+    return _model(services, model)
+
+
+def _model(services: Services, name: str) -> dict[str, Any]:
+    """Raises UnknownModel. When a model was made is not known here."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": services.routes.provider_for(name)}
+
+
+def _read(body: dict[str, Any], services: Services) -> ChatAsk:
+    """What the body asks for. Raises Refused, UnknownModel, InvalidInput."""
+    try:
+        check_writable(body)
+    except ValueError as refusal:
+        raise InvalidInput(f"body: {refusal}") from None
+    asked = chat_ask(body, max_tokens=services.default_max_tokens)
+    if {target.provider for target in services.routes.targets_for(asked.model)} == {_ANTHROPIC}:
+        name = unmet(asked.request.get(OPENAI, {}))
+        if name is not None:
+            raise Refused(name, "the provider of this model cannot do that")
+    return asked
+
+
+def _completion(meta: Meta, entries: Sequence[Entry], *, asked: ChatAsk, is_repeatable: bool) -> Response:
+    """The completion, or the error that it ended with."""
+    headers = {GENERATION_ID_HEADER: meta.id}
+    completion = whole_completion(meta.id, entries, hidden_tools=asked.hidden_tools)
+    if completion is not None:
+        return JSONResponse(completion, headers={**_NO_STORE, **headers})
+    failed = ev.decode_event(entries[-1].event)
+    code, detail = (failed.code, failed.error_text) if isinstance(failed, ev.Error) else ("error", "")
+    # The same key would give the same failure.
+    retry = is_repeatable and code not in _FOR_GOOD
+    return _error(_STATUSES.get(code, _BAD_GATEWAY), code, detail, retry=retry, headers=headers)
+
+
+def _error(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    param: str | None = None,
+    retry: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problem = {"status": status, "code": code, "detail": detail, "param": param, "retry": retry}
+    shaped = openai_error(problem)
+    return JSONResponse(
+        shaped.body, status_code=shaped.status, headers={**_NO_STORE, **shaped.headers, **(headers or {})}
+    )

@@ -1,0 +1,77 @@
+"""Our problems in the shape of the OpenAI API: the error shape of chat completions and of Responses.
+
+    {"error": {"message": "…", "type": "invalid_request_error", "param": "messages[0].role", "code": "invalid_request"}}
+
+Rules
+1. The status decides which class of the SDK is raised. It is ours, but for a model that nobody serves: 404 over there.
+2. ``code`` is the API's own word where it has one (programs written for it branch on that), else our stable code.
+3. ``param`` names the first part of the request that is at fault, in the API's way: ``messages[0].role``.
+4. ``x-should-retry`` says whether the same request may succeed later. Without it the SDKs repeat every 408, 409, 429
+   and 5xx twice, however useless that is.
+
+Source: platform.openai.com, "Error codes"; the openai package's ``_should_retry`` and ``_make_status_error``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from broadcaster.web.problem_shapes import ShapedError
+
+SHOULD_RETRY_HEADER: Final = "x-should-retry"
+
+_INVALID: Final = "invalid_request_error"
+_SERVER: Final = "server_error"
+
+_WORDS: Final = {
+    "unauthorized": "invalid_api_key",
+    "unknown_model": "model_not_found",
+    "rate_limited": "rate_limit_exceeded",
+    "queue_full": "slow_down",
+    "busy": "slow_down",
+    "internal_error": "server_error",
+}
+"""Our codes → the API's (rule 2)."""
+
+_TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_STATUSES: Final = {"unknown_model": 404}
+_PARAMS: Final = {"unknown_model": "model"}
+
+
+def openai_error(problem: Mapping[str, Any]) -> ShapedError:
+    """The answer to a problem document (web/problems.py): ``status``, ``code``, ``detail``, ``retry`` and ``errors``.
+
+    ``param`` of the document wins over its ``errors``; ``code`` may be one of the API's own.
+    """
+    code = str(problem["code"])
+    status = _STATUSES.get(code, int(problem["status"]))
+    param = problem.get("param") or _PARAMS.get(code) or _param_in(problem)
+    told = {
+        "message": problem.get("detail") or problem.get("title") or code,
+        "type": _TYPES.get(status, _SERVER if status >= 500 else _INVALID),
+        "param": param,
+        "code": _WORDS.get(code, code),
+    }
+    return ShapedError(status, {"error": told}, {SHOULD_RETRY_HEADER: "true" if problem.get("retry") else "false"})
+
+
+def param_of(pointer: str) -> str | None:
+    """A JSON pointer into the body as the API names a parameter (rule 3); None for the body as a whole.
+
+    >>> param_of("#/messages/0/role")
+    'messages[0].role'
+    """
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.removeprefix("#").split("/")[1:]]
+    named = "".join(f"[{step}]" if step.isdecimal() else f".{step}" for step in steps)
+    return named.removeprefix(".") or None
+
+
+def _param_in(problem: Mapping[str, Any]) -> str | None:
+    match problem.get("errors"):
+        case [{"pointer": str(pointer)}, *_]:
+            return param_of(pointer)
+        case [{"name": str(name)}, *_]:
+            return name
+        case _:
+            return None

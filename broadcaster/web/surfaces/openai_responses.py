@@ -1,0 +1,256 @@
+"""``/v1/responses``: the Responses API of OpenAI, as its SDKs call it.
+
+Rules
+1. A Response is a generation; its id is the generation's behind ``resp_``, and both are taken.
+2. ``background`` outlives its caller; without it the generation is stopped when nobody watches any more, as over there.
+3. A stream is resumed by number: ``starting_after`` gives exactly the events behind it. Without one, who comes late
+   gets a short opening instead of everything.
+4. What was cancelled ends in the events as ``response.incomplete`` with status ``cancelled``; the header
+   ``Broadcaster-Cancelled-As: completed`` asks for the words that the SDK's stream helper reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import Body, Header, Path, Query, Request, Response
+from starlette.responses import JSONResponse
+
+from broadcaster.core.publishing import check_writable
+from broadcaster.dialects.openai_chat_refusal import Refused
+from broadcaster.dialects.openai_responses_ask import ask_of
+from broadcaster.dialects.openai_responses_encode import Cancel
+from broadcaster.dialects.openai_responses_object import response_id, stream_id_of
+from broadcaster.errors import Busy
+from broadcaster.hub.resolve import Finished
+from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.streams import Meta
+from broadcaster.web.joining import join_stream
+from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
+from broadcaster.web.route_table import RouteTable
+from broadcaster.web.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
+from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.sse import GENERATION_ID_HEADER, EventStreamResponse
+from broadcaster.web.surfaces.answering import start, stream, whole
+from broadcaster.web.surfaces.openai_errors import openai_error
+from broadcaster.web.surfaces.openai_responses_reading import (
+    answered,
+    dialect_of,
+    earlier_messages,
+    entries_of,
+    input_items,
+    is_background,
+    shown_response,
+)
+from broadcaster.web.waiting import wait_for_end
+
+PATH: Final = "/v1/responses"
+TAG: Final = "openai responses"
+# How long a cancel waits for the end: a stop reaches the provider at once, and the terminal event follows.
+CANCEL_WAIT_S: Final = 5.0
+LISTED: Final = 20
+LISTED_AT_MOST: Final = 100
+
+ResponseId = Annotated[str, Path(alias="response_id", description="the id of a Response, or of its generation")]
+CancelledAs = Annotated[
+    Cancel, Header(alias="Broadcaster-Cancelled-As", description="the event that ends what was cancelled")
+]
+
+
+routes = RouteTable(prefix=PATH, tags=[TAG], errors=openai_error)
+
+_JSON_OR_STREAM: Final = {
+    "description": "The Response; with `stream` its events",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
+}
+
+
+@routes.post(
+    "",
+    response_model=None,
+    summary="Ask for an answer, as with OpenAI",
+    operation_id="create_response",
+    responses={
+        200: _JSON_OR_STREAM,
+        **problem_responses(
+            "invalid_request",
+            "unknown_model",
+            "unsupported_media_type",
+            "idempotency_mismatch",
+            "queue_full",
+            "busy",
+            "log_unavailable",
+        ),
+    },
+)
+async def create_response(
+    *,
+    request: Request,
+    services: ServicesHere,
+    tenant: Tenant,
+    body: Annotated[dict[str, Any], Body(description="`ResponseCreateParams` of the openai package")],
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=MAX_IDEMPOTENCY_KEY_CHARS, pattern=IDEMPOTENCY_KEY),
+    ] = None,
+    cancelled_as: CancelledAs = "incomplete",
+) -> Response:
+    """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
+    try:
+        wish, stream_wanted, background = await _wish(services, body, tenant=tenant)
+    except Refused as refusal:
+        return _refused(refusal)
+    meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
+    if stream_wanted:
+        return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as))
+    if background:
+        return shown_response(meta, await entries_of(services, meta))
+    return shown_response(meta, await whole(services, request, meta))
+
+
+async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
+    """What is asked for, whether as a stream, and whether in the background. Raises Refused."""
+    try:
+        check_writable(body)
+    except ValueError as error:
+        raise Refused("body", str(error), word="invalid_value") from None
+    ask = ask_of(body)
+    model = ask.model or services.default_model
+    earlier = []
+    if ask.previous_response_id is not None:
+        earlier = await earlier_messages(services, ask.previous_response_id, tenant=tenant)
+    wish = GenerationRequest(
+        model=model,
+        request=ask.wish(earlier=earlier, max_tokens=services.default_max_tokens, model=model),
+        on_abandon="continue" if ask.background else "cancel",
+    )
+    return wish, ask.stream, ask.background
+
+
+@routes.get(
+    "/{response_id}",
+    response_model=None,
+    summary="A Response as it stands, or its events",
+    operation_id="get_response",
+    responses={
+        200: _JSON_OR_STREAM,
+        **problem_responses("unknown_stream", "invalid_request", "busy", "log_unavailable"),
+    },
+)
+async def get_response(
+    *,
+    services: ServicesHere,
+    tenant: Tenant,
+    id: ResponseId,
+    is_stream: Annotated[bool, Query(alias="stream", description="true: its events")] = False,
+    starting_after: Annotated[
+        int | None, Query(ge=-1, description="only the events with a higher sequence number")
+    ] = None,
+    cancelled_as: CancelledAs = "incomplete",
+) -> Response:
+    """Status, output so far, usage; with `stream` its events, from any number on."""
+    meta = await services.generations.get(stream_id_of(id), tenant=tenant)
+    if not is_stream:
+        return shown_response(meta, await entries_of(services, meta))
+    if starting_after is None:
+        return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as))
+    return await _resumed(services, meta, starting_after=starting_after, cancel=cancelled_as)
+
+
+async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
+    """Rule 3. Raises InvalidRequest for a number that no event has had yet."""
+    dialect = dialect_of(meta, cancel=cancel, starting_after=starting_after)
+    so_far = dialect.open(meta.id)
+    so_far.encode(await entries_of(services, meta))
+    if starting_after > so_far.last_number:
+        detail = f"the newest event has the number {so_far.last_number}"
+        raise InvalidRequest(detail, faults=[Fault("query", "starting_after", detail)])
+    viewer = await join_stream(services, meta, cursor=None, encoder=dialect, with_prelude=False)
+    assert not isinstance(viewer, Finished)  # never without a cursor
+    return EventStreamResponse(viewer, generation_id=meta.id)
+
+
+@routes.post(
+    "/{response_id}/cancel",
+    response_model=None,
+    summary="Stop a background Response",
+    operation_id="cancel_response",
+    responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable", "stop_not_durable"),
+)
+async def cancel_response(
+    *,
+    request: Request,
+    services: ServicesHere,
+    tenant: Tenant,
+    id: ResponseId,
+) -> Response:
+    """Stops it, from whatever front-end; cancelling again, or what is over, changes nothing."""
+    meta = await services.generations.get(stream_id_of(id), tenant=tenant)
+    if not is_background(meta):
+        raise InvalidRequest("only a response with background: true can be cancelled; close its connection instead")
+    await services.generations.stop(meta.id, tenant=tenant)
+    meta = await services.generations.get(meta.id, tenant=tenant)
+    if not meta.is_over:
+        with suppress(Busy):  # nobody more may wait here; it was stopped all the same
+            await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S)
+        meta = await services.generations.get(meta.id, tenant=tenant)
+    return shown_response(meta, await entries_of(services, meta))
+
+
+@routes.delete(
+    "/{response_id}",
+    response_model=None,
+    summary="Delete a Response",
+    operation_id="delete_response",
+    responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
+)
+async def delete_response(
+    services: ServicesHere,
+    tenant: Tenant,
+    id: ResponseId,
+) -> Response:
+    """Stops it, waits for its end, and forgets request and answer."""
+    stream_id = stream_id_of(id)
+    await services.generations.delete(stream_id, tenant=tenant, timeout_s=services.delete_timeout_s)
+    told = {"id": response_id(stream_id), "object": "response", "deleted": True}
+    return JSONResponse(told, headers={GENERATION_ID_HEADER: stream_id})
+
+
+@routes.get(
+    "/{response_id}/input_items",
+    response_model=None,
+    summary="What a Response was asked",
+    operation_id="list_response_input_items",
+    responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable"),
+)
+async def list_input_items(
+    *,
+    services: ServicesHere,
+    tenant: Tenant,
+    id: ResponseId,
+    order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest first")] = "desc",
+    limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
+    after: Annotated[str | None, Query(description="the id of the last item of the page before")] = None,
+) -> Response:
+    """The input items, with those of the responses it builds on; without the system prompt."""
+    meta = await services.generations.get(stream_id_of(id), tenant=tenant)
+    items = input_items(meta) if order == "asc" else input_items(meta)[::-1]
+    if after is not None:
+        places = [at for at, item in enumerate(items) if item["id"] == after]
+        if not places:
+            detail = "no item of this response has this id"
+            raise InvalidRequest(detail, faults=[Fault("query", "after", detail)])
+        items = items[places[0] + 1 :]
+    page = items[:limit]
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
+    return answered({"object": "list", "data": page, **ends, "has_more": len(items) > limit}, meta)
+
+
+def _refused(refusal: Refused) -> Response:
+    """400 in the words of the API, by the parameter's name."""
+    problem = {"status": refusal.status, "code": refusal.word, "detail": refusal.detail, "param": refusal.param}
+    status, told, headers = openai_error(problem)
+    return JSONResponse(told, status_code=status, headers=headers)

@@ -1,0 +1,105 @@
+"""A stored generation as a Response: what its surface keeps of the request, and what it builds on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from fastapi import Response
+from starlette.responses import JSONResponse
+
+from broadcaster.core.entry import Entry
+from broadcaster.dialects.openai_chat_refusal import Refused
+from broadcaster.dialects.openai_responses_ask import SURFACE, SURFACE_NAME
+from broadcaster.dialects.openai_responses_encode import Cancel, ResponsesDialect, response_of
+from broadcaster.dialects.openai_responses_input import answer_of
+from broadcaster.dialects.openai_responses_object import stream_id_of
+from broadcaster.dialects.openai_responses_request import responses_input
+from broadcaster.dialects.reading import Json
+from broadcaster.errors import UnknownStream
+from broadcaster.log.streams import Meta
+from broadcaster.web.services import Services
+from broadcaster.web.sse import GENERATION_ID_HEADER
+from broadcaster.web.surfaces.answering import read_all
+
+_json: Final = msgspec.json.Encoder(order="deterministic")
+_KNOWN_ENDS: Final = frozenset({"completed", "incomplete"})
+
+
+def shown_of(meta: Meta) -> Json:
+    """What the Response repeats of its request; of one that another surface made, its model alone."""
+    surface = meta.request.get(SURFACE)
+    is_ours = isinstance(surface, Mapping) and surface.get("name") == SURFACE_NAME
+    told = dict(surface["shown"]) if is_ours and surface is not None else {"model": meta.model, "background": True}
+    return {**told, "created_at": meta.created_ms // 1000}
+
+
+def dialect_of(meta: Meta, *, cancel: Cancel = "incomplete", starting_after: int | None = None) -> ResponsesDialect:
+    """The dialect in which all front-ends tell this generation."""
+    shown = _json.encode(shown_of(meta)).decode()
+    return ResponsesDialect(shown=shown, cancel=cancel, starting_after=starting_after)
+
+
+def is_background(meta: Meta) -> bool:
+    """Whether it goes on without its caller, and may be cancelled from elsewhere."""
+    return shown_of(meta).get("background") is True
+
+
+async def entries_of(services: Services, meta: Meta) -> list[Entry]:
+    """Everything it has said. Raises UnknownStream when the log has expired."""
+    entries = await read_all(services, meta.id)
+    if meta.is_over and (not entries or entries[0].seq > 1):
+        raise UnknownStream("the response is kept no longer")
+    return entries
+
+
+def shown_response(meta: Meta, entries: Sequence[Entry]) -> Response:
+    """The Response object, as it stands."""
+    response = response_of(entries, meta.id, dialect=dialect_of(meta))
+    if response["status"] == "queued" and meta.status != "queued":
+        response["status"] = "in_progress"
+    return answered(response, meta)
+
+
+def answered(body: Mapping[str, Any], meta: Meta) -> Response:
+    """A JSON answer about this generation."""
+    return JSONResponse(body, headers={GENERATION_ID_HEADER: meta.id, "cache-control": "no-store"})
+
+
+async def earlier_messages(services: Services, response_id: str, *, tenant: str) -> list[Json]:
+    """The conversation up to and with an earlier response: what was asked there, and what was answered.
+
+    Raises Refused when there is no such response, or it has no answer to build on.
+    """
+    try:
+        meta = await services.generations.get(stream_id_of(response_id), tenant=tenant)
+        entries = await entries_of(services, meta)
+    except UnknownStream:
+        raise Refused(
+            "previous_response_id", "no response has this id (or it was kept no longer)", word=_NOT_FOUND
+        ) from None
+    response = response_of(entries, meta.id)
+    if response["status"] not in _KNOWN_ENDS:
+        raise Refused("previous_response_id", f"that response is {response['status']}", word="invalid_value")
+    whole = [item for item in response["output"] if item.get("type") not in _CALLS or item.get("status") in _WHOLE]
+    return [*meta.request.get("messages", ()), *answer_of(whole)]
+
+
+_NOT_FOUND: Final = "previous_response_not_found"
+_CALLS: Final = frozenset({"function_call", "custom_tool_call"})
+_WHOLE: Final = frozenset({"completed"})
+
+
+def input_items(meta: Meta) -> list[Json]:
+    """What was asked, as items with ids, oldest first."""
+    items = responses_input(meta.request.get("messages", ()))
+    return [_listed(item, f"item_{meta.id}_{at}") for at, item in enumerate(items)]
+
+
+def _listed(item: Json, id: str) -> Json:
+    item = {"id": id, **item}
+    if item.get("type") == "message" and isinstance(text := item.get("content"), str):
+        kind = "output_text" if item.get("role") == "assistant" else "input_text"
+        item["content"] = [{"type": kind, "text": text}]
+    return item

@@ -1,0 +1,231 @@
+"""``POST /agui``, over real sockets; with the real client under Node where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from broadcaster.core import events as ev
+from broadcaster.errors import QueueFull
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.services import Services
+from tests.dialects import ag_ui_streams as streams
+from tests.dialects.ag_ui_client import AgUiClient
+from tests.support.front_end import DEADLINE_S
+from tests.support.memory_world import MemoryWorld
+
+NODE: Final = Path(__file__).parents[2] / "compat" / "node"
+ASKED: Final = {"id": "u1", "role": "user", "content": "Weather?"}
+RUN: Final[dict[str, Any]] = {
+    "threadId": "thread-1",
+    "runId": "run-1",
+    "protocolVersion": "1.0",
+    "messages": [ASKED],
+    "tools": [],
+    "context": [],
+    "state": {},
+    "forwardedProps": {},
+}
+
+
+@pytest.fixture
+def app(services: Services) -> FastAPI:
+    return create_app(Settings(), services=services)
+
+
+def answering(world: MemoryWorld, *events: ev.KnownEvent | ev.DataEvent) -> None:
+    """The worker says this as soon as it is asked."""
+    world.on_create = lambda generation_id: world.append(generation_id, *events)
+
+
+def known(events: Sequence[ev.Event]) -> list[ev.KnownEvent | ev.DataEvent]:
+    return [event for event in events if not isinstance(event, ev.UnknownEvent)]
+
+
+async def run(client: httpx2.AsyncClient, **changes: Any) -> AgUiClient:
+    async with asyncio.timeout(DEADLINE_S):
+        response = await client.post("/agui", json={**RUN, **changes}, headers={"accept": "text/event-stream"})
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    return AgUiClient([ASKED]).read(response.content)
+
+
+async def test_a_run_is_streamed_whole(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    client = await run(live_client)
+    assert client.outcome == "success"
+    assert client.text == "I ask two.Paris 18, Rome 22."
+
+
+async def test_the_run_is_the_clients_own(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    response = await live_client.post("/agui", json=RUN)
+    first = json.loads(response.text.split("\n\n")[0].removeprefix("data: "))
+    assert first == {"type": "RUN_STARTED", "threadId": "thread-1", "runId": "run-1", "protocolVersion": "1.0"}
+    assert response.headers["broadcaster-generation-id"] in world.streams
+    assert "\nid:" not in response.text
+
+
+async def test_what_is_asked_reaches_the_worker(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    tools = [{"name": "weather", "description": "Says it", "parameters": {"type": "object"}}]
+    await run(
+        live_client,
+        tools=tools,
+        context=[{"description": "The user's city", "value": "Paris"}],
+        forwardedProps={"model": "claude-x", "max_tokens": 7, "temperature": 0.5, "theme": "dark"},
+    )
+    (asked,) = world.requests
+    assert (asked.model, asked.on_abandon) == ("claude-x", "cancel")
+    assert asked.request == {
+        "messages": [{"role": "user", "content": "Weather?"}],
+        "system": "The user's city:\nParis",
+        "tools": [{"name": "weather", "description": "Says it", "input_schema": {"type": "object"}}],
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "metadata": {"threadId": "thread-1"},
+    }
+
+
+async def test_without_a_model_the_servers_own_is_asked(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    await run(live_client, forwardedProps=None)
+    (asked,) = world.requests
+    assert (asked.model, asked.request["max_tokens"]) == ("local", 512)
+
+
+async def test_a_new_attempt_goes_back_to_the_conversation_that_was_sent(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    answering(world, *known(streams.STREAMS["new attempt"]))
+    client = await run(live_client)
+    assert (client.outcome, client.text) == ("success", "I ask two.Paris 18, Rome 22.")
+    assert client.messages[0] == ASKED
+
+
+async def test_the_same_key_gives_the_same_run(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    key = {"idempotency-key": "once"}
+    first = await live_client.post("/agui", json=RUN, headers=key)
+    again = await live_client.post("/agui", json={**RUN, "runId": "run-2"}, headers=key)
+    header = "broadcaster-generation-id"
+    assert again.headers[header] == first.headers[header]
+    assert AgUiClient([ASKED]).read(again.content).left_with == AgUiClient([ASKED]).read(first.content).left_with
+
+
+async def test_who_comes_late_hears_in_short_what_was_said(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    words = [ev.TextDelta(id="0", delta="w") for _ in range(500)]
+    answering(world, streams.START, ev.TextStart(id="0"), *words)
+    key = {"idempotency-key": "once"}
+    async with asyncio.timeout(DEADLINE_S), live_client.stream("POST", "/agui", json=RUN, headers=key) as first:
+        id = first.headers["broadcaster-generation-id"]
+        async with live_client.stream("POST", "/agui", json=RUN, headers=key) as late:
+            world.append(id, ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
+            short = await late.aread()
+        whole = await first.aread()
+    assert AgUiClient([ASKED]).read(short).text == AgUiClient([ASKED]).read(whole).text == "w" * 500
+    assert short.count(b"TEXT_MESSAGE_CONTENT") < 10
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "words"),
+    [
+        ({"threadId": None}, 400, "invalid_request", "#/threadId"),
+        ({"runId": 3}, 400, "invalid_request", "#/runId"),
+        ({"messages": []}, 400, "invalid_request", "#/messages"),
+        ({"messages": [{"id": "s", "role": "system", "content": "x"}]}, 400, "invalid_request", "for a model"),
+        ({"messages": [{"id": "x", "role": "robot"}]}, 400, "invalid_request", "role"),
+        ({"messages": [{**ASKED, "content": [{"type": "audio"}]}]}, 400, "invalid_request", "audio"),
+        ({"forwardedProps": {"temperature": "hot"}}, 400, "invalid_request", "temperature"),
+        ({"forwardedProps": {"model": "gpt-nobody"}}, 400, "unknown_model", "no route"),
+        ({"resume": [{"interruptId": "i", "status": "resolved"}]}, 400, "invalid_request", "#/resume"),
+    ],
+)
+async def test_an_error_is_said_in_the_surfaces_shape(
+    live_client: httpx2.AsyncClient, changes: dict[str, Any], status: int, code: str, words: str
+) -> None:
+    response = await live_client.post("/agui", json={**RUN, **changes})
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"error", "code"}
+    assert body["code"] == code
+    assert words in body["error"]
+
+
+async def test_another_body_under_the_same_key_is_refused(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    key = {"idempotency-key": "once"}
+    await live_client.post("/agui", json=RUN, headers=key)
+    other = {**RUN, "messages": [{**ASKED, "content": "Else?"}]}
+    response = await live_client.post("/agui", json=other, headers=key)
+    assert (response.status_code, response.json()["code"]) == (422, "idempotency_mismatch")
+
+
+async def test_a_full_queue_is_said_with_when_to_come_again(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    world.refusal = QueueFull("10000 generations are waiting")
+    response = await live_client.post("/agui", json=RUN)
+    assert (response.status_code, response.json()["code"]) == (503, "queue_full")
+    assert response.headers["retry-after"] == "1"
+
+
+# ------------------------------------------------------------------------------------------------------ the real client
+
+with_the_client = pytest.mark.skipif(
+    shutil.which("node") is None or not (NODE / "node_modules" / "@ag-ui" / "client").is_dir(),
+    reason="@ag-ui/client is not installed in tests/compat/node",
+)
+
+
+async def run_by_client(base_url: object, **input: Any) -> dict[str, Any]:
+    """What the user of ``HttpAgent`` is left with."""
+    url = f"{str(base_url).rstrip('/')}/agui"
+    command = ("node", str(NODE / "ag_ui.mjs"), "--url", url, "--input", json.dumps(input))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(3 * DEADLINE_S):
+        out, _ = await process.communicate()
+    read: dict[str, Any] = json.loads(out)
+    return read
+
+
+@with_the_client
+@pytest.mark.parametrize("name", ["agent loop", "new attempt", "stopped", "failed", "calls that nobody answers"])
+async def test_the_client_is_left_with_the_run(live_client: httpx2.AsyncClient, world: MemoryWorld, name: str) -> None:
+    answering(world, *known(streams.STREAMS[name]))
+    read = await run_by_client(live_client.base_url, messages=[ASKED])
+    expected = await run(live_client)
+    (first, second) = world.streams
+    told = json.loads(json.dumps(expected.left_with).replace(second, first))
+    assert {field: read[field] for field in told} == told
+    assert read["warned"] == []
+
+
+@with_the_client
+async def test_the_client_goes_on_with_the_answer_it_got(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    answering(world, *known(streams.LOOP))
+    read = await run_by_client(live_client.base_url, messages=[ASKED])
+    follow_up = {"id": "u2", "role": "user", "content": "And tomorrow?"}
+    await run_by_client(live_client.base_url, messages=[*read["messages"], follow_up])
+    turns = world.requests[-1].request["messages"]
+    assert turns[1]["content"][0] == {"type": "thinking", "thinking": "Let me look.", "signature": "c2ln"}
+    assert turns[-1] == {"role": "user", "content": "And tomorrow?"}
+
+
+@with_the_client
+async def test_the_client_raises_our_errors(live_client: httpx2.AsyncClient) -> None:
+    read = await run_by_client(live_client.base_url, forwardedProps={"model": "gpt-nobody"})
+    assert (read["outcome"], read["status"], read["payload"]["code"]) == ("failed", 400, "unknown_model")

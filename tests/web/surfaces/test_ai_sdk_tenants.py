@@ -1,0 +1,84 @@
+"""The chat transport over a real Redis: a chat is found at any front-end, and by its own tenant alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from broadcaster.log.connect import LogConnection
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.services import Services
+from broadcaster.web.wiring import open_services
+from tests.dialects.ai_sdk_client import Client
+from tests.support.front_end import DEADLINE_S, Heard, listen, served
+
+MINE = {"authorization": "Bearer the-key-of-mine-0"}
+OTHERS = {"authorization": "Bearer the-key-of-others"}
+URL = "/api/chat"
+BODY: dict[str, Any] = {
+    "id": "c",
+    "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
+    "trigger": "submit-message",
+}
+
+
+@pytest.fixture
+def settings(connection: LogConnection) -> Settings:
+    keys = json.dumps({"mine": ["the-key-of-mine-0"], "others": ["the-key-of-others"]})
+    return Settings.model_validate({"redis_url": connection.url, "auth": "keys", "api_keys": keys, "retry_ms": 100})
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    async with open_services(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def door(settings: Settings, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+    async with served(create_app(settings, services=services), services) as client:
+        yield client
+
+
+@pytest.fixture
+async def other_door(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    """Another front-end of the same log."""
+    async with open_services(settings) as opened, served(create_app(settings, services=opened), opened) as client:
+        yield client
+
+
+def ended(heard: Heard) -> Client:
+    return Client().read("".join(f"data: {message.data}\n\n" for message in heard.messages).encode())
+
+
+async def test_a_chat_is_resumed_and_stopped_at_any_front_end_by_its_own_tenant_alone(
+    door: httpx2.AsyncClient, other_door: httpx2.AsyncClient, services: Services
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        sent = group.create_task(listen(door, URL, method="POST", json=BODY, headers=MINE))
+        async with asyncio.timeout(DEADLINE_S):
+            while await services.chats.latest("c", tenant="mine") is None:
+                await asyncio.sleep(0)
+        assert (await other_door.get(f"{URL}/c/stream", headers=OTHERS)).status_code == 204
+        refused = await other_door.post(f"{URL}/c/stop", headers=OTHERS)
+        assert (refused.status_code, refused.json()["id"]) == (200, None)
+        resumed = group.create_task(listen(other_door, f"{URL}/c/stream", headers=MINE))
+        stopped = await other_door.post(f"{URL}/c/stop", headers=MINE)
+        assert stopped.status_code == 202
+    assert resumed.result().status in (200, 204)  # it may have ended before
+    client = ended(sent.result())
+    assert (client.is_aborted, client.is_done) == (True, True)
+    assert sent.result().headers["broadcaster-generation-id"] == stopped.json()["id"]
+    assert (await door.get(f"{URL}/c/stream", headers=MINE)).status_code == 204
+
+
+async def test_a_missing_key_is_told_in_the_shape_of_the_surface(door: httpx2.AsyncClient) -> None:
+    response = await door.post(URL, json=BODY)
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert response.json().keys() == {"error", "code"}

@@ -1,0 +1,302 @@
+"""``POST /v1/messages`` on a real socket, with the Anthropic SDK as the client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.anthropic import AnthropicDecoder
+from broadcaster.errors import Busy, LogUnavailable, QueueFull, RateLimited
+from broadcaster.settings import Settings
+from broadcaster.testing import wire
+from broadcaster.web.app import create_app
+from broadcaster.web.services import Services
+from tests.support.front_end import DEADLINE_S, served
+from tests.support.memory_world import MemoryWorld
+
+ASKED: dict[str, Any] = {
+    "model": "claude-x",
+    "max_tokens": 64,
+    "messages": [{"role": "user", "content": "why?"}],
+}
+ANSWER = wire.message(
+    wire.thinking("Let me ", "see.", signature="c2ln"),
+    wire.text("It ", "is.", citations=[wire.web_citation("https://example.org/a")]),
+    wire.tool_use("get_weather", "", '{"city": ', '"Paris"}'),
+    stop_reason="tool_use",
+    cache_read_input_tokens=7,
+)
+EVENTS = AnthropicDecoder().decode(b"".join(map(wire.frame, ANSWER)))
+
+KEY = "team-key-0123456789"
+
+
+@pytest.fixture
+async def sdk(live_client: httpx2.AsyncClient) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with open_sdk(live_client) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_sdk(live: httpx2.AsyncClient, **options: Any) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    given = {"api_key": "none", "max_retries": 0, "timeout": DEADLINE_S, **options}
+    async with anthropic.AsyncAnthropic(base_url=str(live.base_url), **given) as opened:
+        yield opened
+
+
+def answer_with(world: MemoryWorld, *events: Any) -> None:
+    """A worker that has answered before anybody looks."""
+    world.on_create = lambda generation_id: world.append(generation_id, *events)
+
+
+# ---------------------------------------------------------------------------------------------------------- the answer
+
+
+async def test_a_streamed_answer_is_the_providers_own_message(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(world, *EVENTS)
+    async with sdk.messages.stream(**ASKED) as stream:
+        message = await stream.get_final_message()
+        assert stream.response.headers["broadcaster-generation-id"] == "gen_0001"
+        assert stream.request_id == stream.response.headers["request-id"]
+    thinking, text, call = message.content
+    assert (thinking.type, text.type, call.type) == ("thinking", "text", "tool_use")
+    assert (thinking.thinking, thinking.signature) == ("Let me see.", "c2ln")
+    assert (text.text, [cited.url for cited in text.citations or ()]) == ("It is.", ["https://example.org/a"])
+    assert (call.name, call.input) == ("get_weather", {"city": "Paris"})
+    assert (message.id, message.model, message.stop_reason) == ("msg_scripted", "claude-scripted", "tool_use")
+    usage = message.usage
+    assert (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens) == (25, 12, 7)
+
+
+async def test_a_message_waited_for_equals_the_streamed_one(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(world, *EVENTS)
+    whole = await sdk.messages.create(**ASKED)
+    async with sdk.messages.stream(**ASKED) as stream:
+        streamed = await stream.get_final_message()
+    assert isinstance(whole, anthropic.types.Message)
+    told = [each.model_dump(exclude={"content": {"__all__": {"parsed_output"}}}) for each in (whole, streamed)]
+    assert told[0] == told[1]
+    assert whole._request_id is not None
+
+
+async def test_the_answer_streams_as_it_comes(sdk: Any, world: MemoryWorld, services: Services) -> None:
+    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**ASKED) as stream:
+        texts = stream.text_stream
+        world.append("gen_0001", ev.Start(message_id="msg_1"), ev.TextDelta(id="0", delta="Hello"))
+        assert await anext(texts) == "Hello"
+        world.append("gen_0001", ev.TextDelta(id="0", delta=" world"))
+        assert await anext(texts) == " world"
+        world.append("gen_0001", ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
+        assert (await stream.get_final_message()).stop_reason == "end_turn"
+
+
+async def test_the_same_key_gives_the_same_answer_in_short(sdk: Any, world: MemoryWorld) -> None:
+    once = {"extra_headers": {"idempotency-key": "once"}}
+    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**ASKED, **once) as first:
+        world.append("gen_0001", ev.Start(message_id="msg_1"), ev.TextDelta(id="0", delta="a"))
+        world.append("gen_0001", ev.TextDelta(id="0", delta="b"))
+        async with sdk.messages.stream(**ASKED, **once) as again:
+            async for event in again:
+                if event.type == "text":
+                    assert event.text == "ab"
+                    break
+            world.append("gen_0001", ev.TextDelta(id="0", delta="c"), ev.TextEnd(id="0"), ev.Finish())
+            assert (await again.get_final_message()).content == (await first.get_final_message()).content
+    assert len(world.requests) == 1
+
+
+async def test_a_generation_that_was_stopped_says_so(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
+    async with sdk.messages.stream(**ASKED) as stream:
+        message = await stream.get_final_message()
+    whole = await sdk.messages.create(**ASKED)
+    for each in (message, whole):
+        assert ([block.text for block in each.content], each.stop_reason) == (["half"], "cancelled")
+
+
+async def test_a_stop_is_an_error_for_who_knows_no_other_reasons_than_the_apis(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
+    headers = {"extra_headers": {"broadcaster-cancelled-as": "error"}}
+    with pytest.raises(anthropic.APIStatusError, match="stopped"):
+        async with sdk.messages.stream(**ASKED, **headers) as stream:
+            await stream.get_final_message()
+    with pytest.raises(anthropic.InternalServerError, match="stopped"):
+        await sdk.messages.create(**ASKED, **headers)
+
+
+# --------------------------------------------------------------------------------------------------------- the request
+
+
+async def test_everything_that_was_asked_reaches_the_log(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(world, *EVENTS)
+    wish: dict[str, Any] = {
+        "max_tokens": 7,
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "look", "cache_control": {"type": "ephemeral"}}]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "sunny"}]},
+        ],
+        "system": [{"type": "text", "text": "be brief"}],
+        "tools": [
+            {"name": "f", "input_schema": {"type": "object"}},
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 2},
+        ],
+        "tool_choice": {"type": "auto"},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "stop_sequences": ["###"],
+        "metadata": {"user_id": "u"},
+        "service_tier": "auto",
+    }
+    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 4}
+    await sdk.messages.create(model="claude-x", **wish, extra_body=sampling)
+    (asked,) = world.requests
+    assert (asked.model, dict(asked.request)) == ("claude-x", wish | sampling)
+    assert asked.on_abandon == "cancel"
+
+
+async def test_any_model_that_has_a_route_can_be_asked(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(
+        world,
+        ev.Start(message_id="chatcmpl-1", message_metadata={"model": "m"}),
+        ev.TextDelta(id="0", delta="Hi"),
+        ev.Finish(finish_reason="length"),
+    )
+    message = await sdk.messages.create(**ASKED | {"model": "local"})
+    assert (message.id, message.model, message.stop_reason) == ("msg_gen_0001", "m", "max_tokens")
+
+
+# ---------------------------------------------------------------------------------------------------------- the errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "critic", "content": "?"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [{"text": "?"}]}]}, "messages.0.content.0"),
+        ({"top_q": 1}, "top_q: Extra inputs are not permitted"),
+        ({"temperature": 3}, "temperature"),
+    ],
+    ids=str,
+)
+async def test_what_is_wrong_with_a_request_is_named(sdk: Any, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        await sdk.messages.create(**ASKED, extra_body=changes)
+    assert caught.value.type == "invalid_request_error"
+    assert named in caught.value.message
+    assert caught.value.request_id is not None
+
+
+async def test_an_unknown_model_is_not_found(sdk: Any) -> None:
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        await sdk.messages.create(**ASKED | {"model": "nobody"})
+    assert caught.value.type == "not_found_error"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+async def test_a_body_that_is_too_large_is_refused_in_the_apis_words(sdk: Any) -> None:
+    with pytest.raises(anthropic.RequestTooLargeError) as caught:
+        await sdk.messages.create(**ASKED | {"system": "x" * 10_000})
+    assert str(caught.value.type) == "request_too_large"
+
+
+async def test_the_same_key_with_another_body_is_refused_for_good(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    answer_with(world, *EVENTS)
+    async with open_sdk(live_client, max_retries=2, default_headers={"idempotency-key": "once"}) as sdk:
+        await sdk.messages.create(**ASKED)
+        with pytest.raises(anthropic.UnprocessableEntityError):
+            await sdk.messages.create(**ASKED | {"max_tokens": 3})
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "type"),
+    [
+        (QueueFull("full"), anthropic.OverloadedError, "overloaded_error"),
+        (Busy("draining"), anthropic.OverloadedError, "overloaded_error"),
+        (LogUnavailable("away"), anthropic.ServiceUnavailableError, "api_error"),
+        (RateLimited("slowly"), anthropic.RateLimitError, "rate_limit_error"),
+    ],
+    ids=str,
+)
+async def test_what_passes_is_an_error_that_the_sdk_retries(
+    live_client: httpx2.AsyncClient,
+    world: MemoryWorld,
+    refusal: Exception,
+    kind: type[anthropic.APIStatusError],
+    type: str,
+) -> None:
+    world.refusal = refusal
+    async with open_sdk(live_client) as sdk:
+        for asking in (sdk.messages.create(**ASKED), sdk.messages.create(**ASKED, stream=True)):
+            with pytest.raises(kind) as caught:
+                await asking
+            assert caught.value.type == type
+            assert "x-should-retry" not in caught.value.response.headers
+            assert caught.value.response.headers["retry-after"] == "1"
+
+
+async def test_a_missing_key_is_an_authentication_error(services: Services, world: MemoryWorld) -> None:
+    app = create_app(Settings.model_validate({"auth": "keys", "api_keys": f'{{"team": ["{KEY}"]}}'}), services=services)
+    answer_with(world, *EVENTS)
+    async with served(app, services) as live:
+        async with open_sdk(live, api_key="nobody-has-this-key") as sdk:
+            with pytest.raises(anthropic.AuthenticationError) as caught:
+                await sdk.messages.create(**ASKED)
+        assert caught.value.type == "authentication_error"
+        async with open_sdk(live, api_key=KEY) as sdk:
+            await sdk.messages.create(**ASKED)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "type"),
+    [
+        ("provider_overloaded", anthropic.OverloadedError, "overloaded_error"),
+        ("provider_rate_limited", anthropic.RateLimitError, "rate_limit_error"),
+        ("provider_timeout", anthropic.DeadlineExceededError, "timeout_error"),
+        ("provider_bad_request", anthropic.BadRequestError, "invalid_request_error"),
+        ("worker_lost", anthropic.InternalServerError, "api_error"),
+    ],
+)
+async def test_a_generation_that_failed_is_the_error_of_its_kind(
+    sdk: Any, world: MemoryWorld, code: str, kind: type[anthropic.APIStatusError], type: str
+) -> None:
+    answer_with(world, ev.TextDelta(id="0", delta="half"), ev.Error(error_text="it broke", code=code))
+    with pytest.raises(kind) as caught:
+        await sdk.messages.create(**ASKED)
+    assert caught.value.type == type
+    async with sdk.messages.stream(**ASKED) as stream:
+        with pytest.raises(anthropic.APIStatusError) as in_stream:
+            await stream.get_final_message()
+    assert in_stream.value.type == type
+    assert "it broke" in str(in_stream.value)
+
+
+async def test_an_answer_that_begins_anew_is_an_error_for_who_has_heard_of_it(sdk: Any, world: MemoryWorld) -> None:
+    once = {"extra_headers": {"idempotency-key": "once"}}
+    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**ASKED, **once) as stream:
+        world.append("gen_0001", ev.TextDelta(id="0", delta="torn"))
+        assert await anext(stream.text_stream) == "torn"
+        world.take_over("gen_0001", 2)
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            await stream.get_final_message()
+    assert caught.value.type == "overloaded_error"
+    world.append("gen_0001", ev.TextDelta(id="0", delta="whole"), ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
+    async with sdk.messages.stream(**ASKED, **once) as stream:
+        assert await stream.get_final_text() == "whole"
+
+
+async def test_a_path_below_that_is_not_served_answers_in_the_shape_too(sdk: Any) -> None:
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        await sdk.messages.count_tokens(model="claude-x", messages=ASKED["messages"])
+    assert caught.value.type == "not_found_error"
