@@ -6,9 +6,10 @@
 | the provider fails before its first content | tried again, there or elsewhere (worker/retry.py); at last as below |
 | the provider fails | ``usage`` (estimated), ``error`` with the stable reason |
 | the same after content, with ``on_provider_loss: retry`` | another attempt begins, in this worker |
-| somebody stops it, or all have left it | provider closed at once, ``usage`` (estimated), ``abort`` |
+| somebody stops it, or all have left it | provider closed and tools let go at once, ``usage`` (estimated), ``abort`` |
 | the writer is over (fenced) | provider closed at once, nothing more is written: the stream has another owner |
 | the writer is over (full, log lost) | provider closed at once; the writer has written the error itself |
+| a tool's outcome is unknown after a take-over (worker/agent.py) | ``usage``, ``error tool_outcome_unknown`` |
 | the deadline of the generation, all attempts together | provider closed at once, ``error generation_timeout`` |
 | the worker drains | provider closed at once, the right to write is given back |
 """
@@ -16,21 +17,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from broadcaster.core.events import Abort, Error, Event, Usage
 from broadcaster.core.retrying import RetryBounds
-from broadcaster.errors import ProviderFailed, UnknownModel
+from broadcaster.errors import ProviderFailed, ToolOutcomeUnknown, UnknownModel, UnknownTool
 from broadcaster.log.streams import Meta
 from broadcaster.log.writer import StreamWriter, WriterEnd
+from worker.agent import AgentLoop, AgentSetup
 from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
 from worker.retry import Answer
+from worker.tool_set import names_a_tool
 
 _log = structlog.get_logger(__name__)
 
@@ -70,14 +74,18 @@ class Attempt:
         providers: Providers,
         times: AttemptTimes,
         retry: RetryBounds = DEFAULT_RETRY,
+        agent: AgentSetup | None = None,
         after: Attempt | None = None,
     ) -> None:
-        """``after`` is the attempt that ended with AGAIN, when this one takes its place."""
+        """``agent`` runs the tools of requests that name some; ``after`` is the attempt that ended with AGAIN, when
+        this one takes its place.
+        """
         self._meta = meta
         self._writer = writer
         self._times = times
         self._deadline = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
-        self._answer = Answer(provider_request(meta), providers, bounds=retry, deadline=self._deadline, name=meta.id)
+        ask = partial(Answer, providers=providers, bounds=retry, deadline=self._deadline, name=meta.id)
+        self._answer = _answer_to(meta, writer, ask, agent=agent)
         # One for all attempts in this worker: a drain may come between two of them.
         self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
         self._broke_off = None if after is None else after._failure
@@ -160,8 +168,8 @@ class Attempt:
             return self._last
         if isinstance(error, ProviderFailed):
             return self._failed(error)
-        if isinstance(error, UnknownModel):
-            return [Error(error_text=error.detail, code=error.code)]
+        if isinstance(error, UnknownModel | UnknownTool | ToolOutcomeUnknown):
+            return [*self._usage(), Error(error_text=error.detail, code=error.code)]
         _log.error("attempt_crashed", stream=self._meta.id, exc_info=error)
         return [*self._usage(), Error(error_text="the worker met an unexpected error", code="internal_error")]
 
@@ -192,7 +200,9 @@ class Attempt:
 def provider_request(meta: Meta) -> ProviderRequest:
     """The stored request in the words of a provider; what has no word of its own goes along as ``extra``."""
     fields = dict(meta.request)
-    fields.pop("metadata", None)  # the caller's own, not the provider's
+    # The caller's own, what a front-end's surface shows again, the worker's own: not the provider's.
+    for own in ("metadata", "surface", "max_steps"):
+        fields.pop(own, None)
     return ProviderRequest(
         model=meta.model,
         messages=fields.pop("messages", []),
@@ -202,6 +212,16 @@ def provider_request(meta: Meta) -> ProviderRequest:
         tools=fields.pop("tools", None) or (),
         extra=fields,
     )
+
+
+def _answer_to(
+    meta: Meta, writer: StreamWriter, ask: Callable[[ProviderRequest], Answer], *, agent: AgentSetup | None
+) -> Answer | AgentLoop:
+    """A loop where a tool of the worker's is asked for, otherwise one call of the provider."""
+    request = provider_request(meta)
+    if agent is None or not any(map(names_a_tool, request.tools)):
+        return ask(request)
+    return AgentLoop(request, agent, writer, meta=meta, ask=ask)
 
 
 def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final, NoReturn
 
 import structlog
@@ -18,6 +19,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from broadcaster.collector import settle_collector
 from broadcaster.core.retrying import RetryBounds
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
@@ -35,10 +37,13 @@ from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.log.topology import Topology, create_topology
 from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
+from worker.agent import AgentSetup
 from worker.attempt import AttemptTimes
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
+from worker.tool_runner import ToolBounds, ToolRunner
+from worker.tools import ToolBox, load_tools
 from worker.watchdog import LoopWatchdog
 from worker.webhook_wiring import open_courier
 
@@ -105,7 +110,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         )
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
-        yield engine, sweeper, topology
+        yield replace(engine, agent=create_agent_setup(settings, streams)), sweeper, topology
 
 
 def _claim_policy(settings: Settings) -> ClaimPolicy:
@@ -125,6 +130,17 @@ def _sweep_times(settings: Settings) -> SweepTimes:
         generation_timeout_s=settings.generation_timeout_s,
         redis_timeout_s=settings.redis_timeout_s,
     )
+
+
+def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
+    """The tools of this worker, and how they are run. Raises SetupError when they cannot be loaded."""
+    box = ToolBox() if settings.tools is None else load_tools(settings.tools)
+    bounds = ToolBounds(
+        concurrency=settings.tool_concurrency,
+        timeout_s=settings.tool_timeout_s,
+        max_output_bytes=settings.max_event_bytes,
+    )
+    return AgentSetup(ToolRunner(box, bounds), streams, max_steps=settings.max_steps)
 
 
 def create_providers(settings: Settings) -> Providers:
@@ -200,11 +216,13 @@ async def run(settings: Settings) -> None:
             ]
             if engine.courier is not None:
                 taking.append(tasks.create_task(engine.courier.run()))
+            settle_collector()
             _log.info(
                 "worker_ready",
                 worker=worker_id,
                 concurrency=settings.concurrency,
                 webhooks=engine.courier is not None,
+                tools=len(engine.agent.runner.box) if engine.agent is not None else 0,
             )
             await asked_to_end.wait()
             for task in taking:

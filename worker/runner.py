@@ -33,6 +33,7 @@ from broadcaster.log.queue import Job, JobReader, Queue, Settled
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.writer import StreamWriter
+from worker.agent import AgentSetup
 from worker.attempt import DEFAULT_RETRY, Attempt, AttemptEnd, AttemptTimes, start
 from worker.draining import wait_within
 from worker.providers.registry import Providers
@@ -64,6 +65,7 @@ class Engine:
     control: ControlListener
     providers: Providers
     courier: WebhookCourier | None = None  # None: webhooks are off
+    agent: AgentSetup | None = None  # None: every tool is the caller's
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,13 @@ class Runner:
         )
         times = self._times
         attempt = Attempt(
-            meta, writer, providers=self._engine.providers, times=times.attempt, retry=times.retry, after=after
+            meta,
+            writer,
+            providers=self._engine.providers,
+            times=times.attempt,
+            retry=times.retry,
+            agent=self._engine.agent,
+            after=after,
         )
         self._attempts[job.generation_id] = attempt
         if self._is_handing_back:

@@ -316,3 +316,9 @@ def test_the_provider_is_asked_in_its_own_words_and_never_sees_the_callers_metad
     request = provider_request(Meta.from_hash("gen_1", {b"model": b"m", b"request": stored}))
     assert (request.model, request.max_tokens, request.extra) == ("m", 7, {"top_p": 0.5})
     assert list(request.messages) == [{"role": "user", "content": "hi"}]
+
+
+def test_what_a_surface_stores_for_itself_is_shown_to_no_provider():
+    stored = b'{"messages":[],"max_tokens":7,"metadata":{"a":1},"surface":{"name":"x","shown":{"instructions":"y"}}}'
+    request = provider_request(Meta.from_hash("gen_1", {b"model": b"m", b"request": stored}))
+    assert request.extra == {}

@@ -47,6 +47,41 @@ def test_a_chat_asks_for_its_counts_whatever_the_caller_says_of_stream_options()
     assert arguments["extra_body"] == {}
 
 
+def test_the_words_of_the_messages_api_become_those_of_chat_completions():
+    extra = {
+        "stop_sequences": ["###"],
+        "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+        "top_p": 0.5,
+        "openai": {"seed": 7, "logprobs": True},
+    }
+    body = chat_arguments(request_for("m", extra=extra), host=OPENAI)["extra_body"]
+    assert body == {
+        "stop": ["###"],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": False,
+        "top_p": 0.5,
+        "seed": 7,
+        "logprobs": True,
+    }
+
+
+@pytest.mark.parametrize(("type", "told"), [("auto", "auto"), ("any", "required"), ("none", "none")])
+def test_a_choice_of_tools_becomes_a_word(type: str, told: str):
+    body = chat_arguments(request_for("m", extra={"tool_choice": {"type": type}}), host=OPENAI)["extra_body"]
+    assert body == {"tool_choice": told}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_a_choice_in_the_shape_of_chat_completions_passes(choice: Any):
+    body = chat_arguments(request_for("m", extra={"tool_choice": choice}), host=OPENAI)["extra_body"]
+    assert body == {"tool_choice": choice}
+
+
+def test_openai_s_own_words_cannot_replace_what_has_a_place_of_its_own():
+    extra = {"openai": {"model": "other", "messages": [], "tools": [], "max_tokens": 1, "stream": False, "seed": 7}}
+    assert chat_arguments(request_for("m", extra=extra), host=OPENAI)["extra_body"] == {"seed": 7}
+
+
 @pytest.mark.parametrize("arguments", [chat_arguments, responses_arguments])
 def test_what_has_a_place_of_its_own_cannot_be_replaced_by_an_extra(arguments: Any):
     owned = {
@@ -91,3 +126,31 @@ def test_the_system_prompt_of_a_response_is_its_instructions(system: Any, instru
 def test_what_a_request_leaves_out_is_left_out(arguments: Any):
     made = arguments(request_for("m"), host=OPENAI)
     assert {"tools", "instructions", "temperature"}.isdisjoint(made.keys() | made["extra_body"].keys())
+
+
+def test_a_response_is_asked_with_the_tool_choice_and_the_words_that_only_openai_knows():
+    extra = {
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+        "top_p": 0.5,
+        "openai": {
+            "reasoning_effort": "low",
+            "response_format": {"type": "json_object"},
+            "responses": {"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}},
+        },
+    }
+    body = responses_arguments(request_for("m", extra=extra), host=OPENAI)["extra_body"]
+    assert body == {
+        "store": False,
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "top_p": 0.5,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "text": {"format": {"type": "json_object"}},
+        "include": ["reasoning.encrypted_content"],
+    }
+
+
+def test_a_chat_is_asked_without_the_favours_that_only_responses_know():
+    extra = {"openai": {"reasoning_effort": "low", "responses": {"truncation": "auto"}}}
+    body = chat_arguments(request_for("m", extra=extra), host=OPENAI)["extra_body"]
+    assert body == {"reasoning_effort": "low"}

@@ -50,6 +50,32 @@ async def test_the_body_is_what_the_request_says_and_nothing_replaces_its_own_fi
     }
 
 
+async def test_what_only_openai_knows_is_not_sent():
+    own = {"openai": {"detail": "low"}}
+    message = {"role": "user", "content": [{"type": "text", "text": "Hi", **own}], "openai": {"name": "ada"}}
+    tools = [{"name": "f", "input_schema": {"type": "object"}, "openai": {"type": "custom"}}]
+    extra = {"openai": {"seed": 7, "response_format": {"type": "text"}}, "stop_sequences": ["#"]}
+    async with scripted() as (server, provider):
+        await collect(provider, request_for("claude-x", messages=[message], tools=tools, extra=extra))
+        (request,) = server.requests
+    assert request.body == {
+        "model": "claude-x",
+        "max_tokens": 64,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "stream": True,
+        "stop_sequences": ["#"],
+    }
+
+
+async def test_an_answer_that_this_api_cannot_give_is_not_asked_for():
+    async with scripted() as (server, provider):
+        with pytest.raises(ProviderFailed, match="logprobs") as caught:
+            await collect(provider, request_for("claude-x", extra={"openai": {"logprobs": True}}))
+        assert server.requests == []
+    assert (caught.value.reason, caught.value.retryable) == ("provider_bad_request", False)
+
+
 async def test_what_a_request_leaves_out_is_left_out():
     async with scripted() as (server, provider):
         await collect(provider, request_for("claude-x"))

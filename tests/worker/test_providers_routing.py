@@ -42,6 +42,10 @@ def test_the_providers_are_those_that_some_route_names():
     assert ROUTES.providers == {"a", "b", "c", "d", "e"}
 
 
+def test_the_models_that_can_be_listed_are_the_patterns_that_are_plain_names():
+    assert ROUTES.names == ("claude-fast", "a.b")
+
+
 def test_a_regular_expression_that_is_none_is_told_with_its_route():
     with pytest.raises(SetupError, match=r"re:\("):
         Routes({"re:(": "a"})

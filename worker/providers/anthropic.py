@@ -18,6 +18,7 @@ import httpx2
 
 from broadcaster.dialects.anthropic import AnthropicDecoder, fault_of
 from broadcaster.dialects.faults import Fault
+from broadcaster.dialects.openai_only import messages_options, plain_messages, plain_tools
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
@@ -149,18 +150,21 @@ def _only(api_key: str, url: httpx2.URL) -> Mapping[str, str | anthropic.Omit]:
 
 
 def _arguments(request: ProviderRequest) -> dict[str, Any]:
-    """The SDK's arguments. Sampling parameters have none any more and go into the body directly."""
-    body = {name: value for name, value in request.extra.items() if name not in _OWNED}
+    """The SDK's arguments. Sampling parameters have none any more and go into the body directly.
+
+    Raises ProviderFailed when what was asked for in OpenAI's words cannot be had here.
+    """
+    body = {name: value for name, value in messages_options(request.extra).items() if name not in _OWNED}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     arguments: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
-        "messages": list(request.messages),
+        "messages": plain_messages(request.messages),
         "extra_body": body,
     }
     if request.system is not None:
         arguments["system"] = request.system
     if request.tools:
-        arguments["tools"] = list(request.tools)
+        arguments["tools"] = plain_tools(request.tools)
     return arguments

@@ -17,8 +17,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from broadcaster.dialects.openai_request import chat_messages, chat_tools
-from broadcaster.dialects.openai_responses_request import responses_input, responses_tools
+from broadcaster.dialects.openai_request import chat_messages, chat_options, chat_tools
+from broadcaster.dialects.openai_responses_request import responses_input, responses_options, responses_tools
 from worker.providers.base import ProviderRequest
 
 _OWNED: Final = frozenset(
@@ -34,7 +34,7 @@ _REASONING_MODEL: Final = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))")
 
 def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
     """The arguments of ``chat.completions.create``, without ``stream``. Counts come in the last chunk, if asked for."""
-    body = _body(request)
+    body = {name: value for name, value in chat_options(_body(request)).items() if name not in _OWNED}
     options = body.pop("stream_options", None)
     arguments: dict[str, Any] = {
         "model": request.model,
@@ -55,13 +55,17 @@ def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any
         "input": responses_input(request.messages),
         "max_output_tokens": request.max_tokens,
         # Rule 3.
-        "extra_body": {"store": False, **_body(request)},
+        "extra_body": {"store": False, **_options(request)},
     }
     if (instructions := _instructions(request.system)) is not None:
         arguments["instructions"] = instructions
     if request.tools:
         arguments["tools"] = responses_tools(request.tools)
     return arguments
+
+
+def _options(request: ProviderRequest) -> dict[str, Any]:
+    return {name: value for name, value in responses_options(_body(request)).items() if name not in _OWNED}
 
 
 def output_bound(model: str, *, host: str) -> str:
