@@ -105,22 +105,30 @@ def told(error: ClientError, *, address: str) -> CommandFailed:
     return CommandFailed(f"{error.code}: {error.detail}" + (f"; {remedy}" if remedy else ""), ExitCode.FAILED)
 
 
+def failure_of(error: Exception) -> CommandFailed | None:
+    """The words and the exit code of what is somebody's to remedy; None: it keeps its traceback."""
+    match error:
+        case CommandFailed():
+            return error
+        case ValidationError() | SettingsError():
+            text = f"the settings are not valid: {told_settings(error)}; change these environment variables"
+            return CommandFailed(text, ExitCode.USAGE)
+        case InvalidInput() | SetupError():
+            return CommandFailed(error.detail, ExitCode.USAGE)
+        case BroadcasterError():
+            return CommandFailed(error.detail, ExitCode.FAILED)
+    return None
+
+
 class TellingGroup(TyperGroup):
     """The command group: every failure that is somebody's to remedy becomes one line; the rest keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except CommandFailed as error:
-            _exit(str(error), error.code)
-        except (ValidationError, SettingsError) as error:
-            text = f"the settings are not valid: {told_settings(error)}; change these environment variables"
-            _exit(text, ExitCode.USAGE)
-        except BroadcasterError as error:
-            is_usage = isinstance(error, InvalidInput | SetupError)
-            _exit(error.detail, ExitCode.USAGE if is_usage else ExitCode.FAILED)
-
-
-def _exit(text: str, code: ExitCode) -> None:
-    Screen().fail(text)
-    raise typer.Exit(code)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            Screen().fail(str(failure))
+            raise typer.Exit(failure.code) from None

@@ -1,27 +1,21 @@
-"""``broadcaster serve``: a front-end in this terminal."""
+"""``broadcaster serve``: a front-end in this terminal, or several on one port."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from typing import Annotated, Final
+from typing import Annotated
 
 import structlog
 import typer
 import uvloop
 
-from broadcaster.cli.failures import CommandFailed, ExitCode
+from broadcaster.cli.serving import LOOPBACK_OF, bind, create_serving, has_started, url_of
+from broadcaster.collector import settle_collector
 from broadcaster.errors import SetupError
 from broadcaster.settings import Settings, unknown_variables
 from broadcaster.telemetry import set_up_logging
-from broadcaster.web.app import create_app
-from broadcaster.web.runner import FrontEndServer, open_listener
-from broadcaster.web.services import drain
-
-_DRAIN_MARGIN_S: Final = 0.5
-# What listens on all addresses of a machine is reached on it by its loopback address.
-_LOOPBACK_OF: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 _log = structlog.get_logger(__name__)
 
@@ -33,14 +27,16 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     port: Annotated[int | None, typer.Option(help="port to listen on; 0 picks a free one [BROADCASTER_PORT]")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="front-end processes on this port; 0: one per core [BROADCASTER_PROCESSES]")
+    ] = None,
 ) -> None:
-    """Run a front-end; BROADCASTER_REDIS_URL names its Redis."""
-    settings = with_options(port=port)
+    """Run a front-end, or several on one port; BROADCASTER_REDIS_URL names its Redis."""
+    settings = with_options(port=port, processes=processes)
     start_logging(settings)
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
-    listener = bind(settings)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, listener))
 
 
@@ -57,40 +53,11 @@ def start_logging(settings: Settings) -> None:
         _log.warning("unknown_setting", variable=name, nearest=nearest)
 
 
-def bind(settings: Settings) -> socket.socket:
-    """A bound socket. Raises CommandFailed when the port is taken."""
-    try:
-        return open_listener(settings.host, settings.port)
-    except OSError as error:
-        text = f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with --port"
-        raise CommandFailed(text, ExitCode.USAGE) from None
-
-
-def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer:
-    """The front-end's server; it drains its viewers when it is asked to end."""
-    app = create_app(settings)
-
-    async def leave() -> None:
-        await drain(app.state.services)
-
-    return FrontEndServer(
-        app, listener=listener, on_drain=leave, drain_timeout_s=settings.drain_window_s + _DRAIN_MARGIN_S
-    )
-
-
-def url_of(settings: Settings, server: FrontEndServer) -> str:
-    """The URL a client on this machine uses."""
-    host = _LOOPBACK_OF.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
-
-
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    server = create_server(settings, listener)
+    server = create_serving(settings, listener)
     serving = asyncio.create_task(server.serve())
-    started = asyncio.create_task(server.until_started())
-    await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done():
-        everywhere = f" (and on all addresses: {settings.host})" if settings.host in _LOOPBACK_OF else ""
+    if await has_started(server, serving):
+        settle_collector()
+        everywhere = f" (and on all addresses: {settings.host})" if settings.host in LOOPBACK_OF else ""
         typer.echo(f"listening on {url_of(settings, server)}{everywhere}")
-    started.cancel()
     await serving

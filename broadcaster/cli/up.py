@@ -16,11 +16,12 @@ from typing import Annotated, Final, TextIO
 import typer
 import uvloop
 
-from broadcaster.cli.serve import bind, create_server, start_logging, url_of, with_options
+from broadcaster.cli.serve import start_logging, with_options
+from broadcaster.cli.serving import Serving, bind, create_serving, has_started, url_of
 from broadcaster.cli.workers import WorkerProcesses
+from broadcaster.collector import settle_collector
 from broadcaster.log.embedded import EmbeddedServer, find_server
 from broadcaster.settings import Settings
-from broadcaster.web.runner import FrontEndServer
 
 _DRAIN_WINDOW_S: Final = 0.2
 _LOCK_NAME: Final = "up.lock"
@@ -34,10 +35,11 @@ def register(app: typer.Typer) -> None:
 def up(
     port: Annotated[int | None, typer.Option(help="port of the front-end; 0 picks a free one")] = None,
     workers: Annotated[int | None, typer.Option(help="worker processes to start")] = None,
+    processes: Annotated[int | None, typer.Option(help="front-end processes to start; 0: one per core")] = None,
     data_dir: Annotated[str | None, typer.Option(help="where the embedded Redis keeps its data")] = None,
 ) -> None:
     """Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it."""
-    settings = with_options(port=port, workers=workers, data_dir=data_dir)
+    settings = with_options(port=port, workers=workers, processes=processes, data_dir=data_dir)
     start_logging(settings)
     with _only_one(Path(settings.data_dir)) as (lock, running_url):
         if lock is None:
@@ -45,8 +47,7 @@ def up(
                 f"broadcaster is running already: {running_url}\n  a second one beside it needs its own --data-dir"
             )
             return
-        listener = bind(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_up(settings, listener, lock))
 
 
@@ -71,18 +72,17 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
         if settings.redis_url is None:
             settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
         # On one machine nobody else takes the viewers: spreading them out would only delay the end.
-        server = create_server(settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S}), listener)
+        settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
+        server = create_serving(settings, listener, environment=_front_end_environment(settings))
         workers = WorkerProcesses(settings.workers, _worker_environment(settings))
         await stack.enter_async_context(_background(workers))
         await _serve(settings, server, lock)
 
 
-async def _serve(settings: Settings, server: FrontEndServer, lock: TextIO) -> None:
+async def _serve(settings: Settings, server: Serving, lock: TextIO) -> None:
     serving = asyncio.create_task(server.serve())
-    started = asyncio.create_task(server.until_started())
-    await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
-    started.cancel()
-    if not serving.done():
+    if await has_started(server, serving):
+        settle_collector()
         url = url_of(settings, server)
         lock.write(url)
         lock.flush()
@@ -133,6 +133,14 @@ async def _background(workers: WorkerProcesses) -> AsyncIterator[None]:
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+def _front_end_environment(settings: Settings) -> dict[str, str]:
+    """What front-ends in processes of their own are told beside the environment."""
+    return {
+        "BROADCASTER_REDIS_URL": settings.redis_url or "",
+        "BROADCASTER_DRAIN_WINDOW_S": str(settings.drain_window_s),
+    }
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:

@@ -53,6 +53,16 @@ def test_a_command_that_calls_a_front_end_imports_no_front_end():
     assert answer.stdout == "[]\n"
 
 
+def test_the_parent_of_several_front_ends_imports_none() -> None:
+    """Nor what speaks to Redis: it only keeps them."""
+    code = (
+        "import sys; from broadcaster.cli.main import create_app_for; create_app_for(['serve']); "
+        "print([each for each in ('fastapi', 'uvicorn', 'redis', 'hiredis', 'broadcaster.hub') if each in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert answer.stdout == "[]\n"
+
+
 def test_without_a_command_the_help_is_shown():
     result = CliRunner().invoke(app, [])
     assert "generate" in result.output

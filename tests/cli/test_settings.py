@@ -78,6 +78,8 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a port that is a word": ({"PORT": SECRET}, ["PORT"]),
     "a body larger than Redis takes": ({"MAX_BODY_BYTES": "536870912"}, ["MAX_BODY_BYTES"]),
     "pushes larger than a feed reads": ({"PUSH_MAX_BYTES": "33554432"}, ["PUSH_MAX_BYTES"]),
+    "fewer than no processes": ({"PROCESSES": "-1"}, ["PROCESSES"]),
+    "processes beyond all machines": ({"PROCESSES": "1000"}, ["PROCESSES"]),
     "no viewers": ({"MAX_VIEWERS": "0"}, ["MAX_VIEWERS"]),
     "reconnects without a pause": ({"RETRY_MS": "0"}, ["RETRY_MS"]),
     "a level of no log": ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL"]),
@@ -97,6 +99,7 @@ FINE: dict[str, dict[str, str]] = {
     "a cluster": {"REDIS_URL": "rediss+cluster://user:pw@h1:6379,h2"},
     "an empty Redis is none": {"REDIS_URL": ""},
     "own routes with their default": {"ROUTES": '{"re:o\\\\d.*": "openai"}', "DEFAULT_MODEL": "o3"},
+    "a process for each core": {"PROCESSES": "0"},
     "IPv6": {"HOST": "::1"},
     "an open door with keys": {
         "HOST": "0.0.0.0", "AUTH": "keys", "API_KEYS": '{"web": ["a-key-of-sixteen", "another-for-later"]}',
