@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import tempfile
@@ -11,10 +12,17 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
+from broadcaster.hub import flusher
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer, find_server, server_banner
 from tests.support.engine import SERVER_FIXTURES, meets_redis
+
+# Other tests run beside: how long an example takes says nothing.
+settings.register_profile("beside-others", deadline=None)
+if "CI" not in os.environ:
+    settings.load_profile("beside-others")
 
 
 def server_binary() -> Path | None:
@@ -45,6 +53,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header() -> str:
     """Which engine a run was on."""
     return f"redis: {server_banner(server_binary() or find_server())}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_pauses_between_flushes() -> Iterator[None]:
+    """What counts turns of the loop must not meet the pauses of a loaded machine (tests/hub/test_flusher.py)."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(flusher, "BUSY_S", math.inf)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,14 +17,12 @@ from broadcaster.client import AsyncClient
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import socket_path
 from broadcaster.testing import ScriptedProvider
-from tests.support.processes import Running, Stack
-from tests.support.watching import Seen, watch
-
-VIEWERS = 100
+from tests.support.processes import Running, Stack, children, until_dead
+from tests.support.watching import viewers_of
 
 
 @contextlib.asynccontextmanager
-async def running_up(folder: Path, scripted: ScriptedProvider) -> AsyncIterator[Running]:
+async def running_up(folder: Path, scripted: ScriptedProvider, *options: str) -> AsyncIterator[Running]:
     """`broadcaster up` with an embedded Redis and one worker; its URL in ``url``."""
     stack = Stack(
         folder,
@@ -37,54 +35,11 @@ async def running_up(folder: Path, scripted: ScriptedProvider) -> AsyncIterator[
         },
     )
     try:
-        up = await stack.start("broadcaster", "up", "--port", "0")
+        up = await stack.start("broadcaster", "up", "--port", "0", *options)
         up.url = (await up.said("broadcaster is up: ")).partition("is up: ")[2].strip()
         yield up
     finally:
         await stack.aclose()
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of all descendants."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *children(child)]
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-async def until_dead(pids: list[int], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while left := [pid for pid in pids if alive(pid)]:
-        told = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200] for pid in left}
-        assert time.monotonic() < deadline, told
-        await asyncio.sleep(0.02)
-
-
-async def viewers_of(url: str, stream_id: str) -> list[asyncio.Task[Seen]]:
-    """A hundred viewers that have each seen the first text."""
-    ready = 0
-    all_ready = asyncio.Event()
-
-    def note(seen: Seen) -> bool:
-        nonlocal ready
-        if seen.messages[-1].data.find("first words") >= 0:
-            ready += 1
-            if ready == VIEWERS:
-                all_ready.set()
-        return False
-
-    tasks = [asyncio.create_task(watch(url, stream_id, until=note)) for _ in range(VIEWERS)]
-    async with asyncio.timeout(20):
-        await all_ready.wait()
-    return tasks
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -95,7 +50,7 @@ async def test_up_ends_within_three_seconds_with_100_viewers_open_and_leaves_no_
     async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
         generation = await client.start("hi")
         await conversation.send_text("first words")
-        viewers = await viewers_of(up.url, generation.id)
+        viewers = await viewers_of(up.url, generation.id, having="first words")
         family = children(up.pid)
         assert len(family) >= 2  # Redis and a worker
         began = time.monotonic()
@@ -118,7 +73,7 @@ async def test_serve_ends_within_three_seconds_with_100_viewers_open(stack: Stac
     async with AsyncClient(front_end.url) as client:
         generation = await client.start("hi")
         await conversation.send_text("first words")
-        viewers = await viewers_of(front_end.url, generation.id)
+        viewers = await viewers_of(front_end.url, generation.id, having="first words")
         began = time.monotonic()
         front_end.signal(signal.SIGTERM)
         assert await asyncio.wait_for(front_end.process.wait(), 10) == 0
@@ -170,3 +125,20 @@ async def test_a_killed_redis_and_a_killed_worker_are_started_again(tmp_path: Pa
         generation = await client.start("hi")
         assert (await client.get(generation.id, wait_s=30)).status == "finished"
         assert not set(before) & set(children(up.pid))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_up_with_two_front_end_processes_ends_with_all_of_them(
+    tmp_path: Path, scripted: ScriptedProvider, number: signal.Signals
+) -> None:
+    async with running_up(tmp_path, scripted, "--processes", "2") as up, AsyncClient(up.url) as client:
+        generation = await client.start("hi")
+        assert (await client.get(generation.id, wait_s=30)).status == "finished"
+        family = children(up.pid)
+        assert len(family) >= 4  # Redis, a worker and the two
+        began = time.monotonic()
+        up.signal(number)
+        code = await asyncio.wait_for(up.process.wait(), 10)
+        await until_dead(family, 3)
+    assert code == (0 if number == signal.SIGTERM else -number)
+    assert time.monotonic() - began <= 4

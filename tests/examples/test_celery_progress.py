@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.e2e.test_up import children, until_dead
 from tests.support.documents import REDIS_URL, marked_blocks, started
-from tests.support.processes import Running
+from tests.support.processes import Running, children, until_dead
 from tests.support.valkey import ValkeyServer, start_valkey
 
 README = "examples/celery_progress/README.md"

@@ -17,10 +17,9 @@ from playwright.async_api import Page, expect
 from broadcaster.testing import ScriptedProvider
 from examples.fastapi_chat.tokens import answer
 from tests.e2e.test_cli import free_port
-from tests.e2e.test_up import children, until_dead
 from tests.support.browser import open_tabs
 from tests.support.documents import REDIS_URL, marked_blocks, started
-from tests.support.processes import Running, open_stack
+from tests.support.processes import Running, children, open_stack, until_dead
 from tests.support.valkey import ValkeyServer
 from tests.support.watching import Seen, watch
 

@@ -30,7 +30,7 @@ READERS: Final = 4
 HEARTBEAT_S: Final = 1.0
 # A balancer asks every half second, waits a second for the answer, and believes the second failure.
 FROZEN_S: Final = 10.0
-BACK_S: Final = 5.0
+BACK_S: Final = 10.0  # starting a front-end takes seconds where other tests run beside
 TOLD_S: Final = 10.0
 
 

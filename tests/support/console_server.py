@@ -17,7 +17,8 @@ from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
-from broadcaster.web.runner import FrontEndServer, open_listener
+from broadcaster.web.listener import open_listener
+from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.views import prompt_of
 from tests.support.memory_world import MemoryWorld, memory_services
 

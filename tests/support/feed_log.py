@@ -210,6 +210,11 @@ class FeedWorld:
             await watch.synced()
         return room, watch
 
+    async def know(self, *stream_ids: str) -> None:
+        """Create their metas, as those of streams that no lease is needed for."""
+        for stream_id in stream_ids:
+            await self.connection.redis.hset(self.connection.keys.meta(stream_id), "status", "queued")
+
     async def kill_subscribers(self) -> int:
         """End every pub/sub connection of the server from its side; answers how many there were."""
         return int(await self.connection.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))

@@ -11,7 +11,8 @@ import httpx2
 from fastapi import FastAPI
 
 from broadcaster.core.sse import SseDecoder, SseMessage
-from broadcaster.web.runner import FrontEndServer, open_listener
+from broadcaster.web.listener import open_listener
+from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.services import Services
 
 DEADLINE_S = 10.0

@@ -22,6 +22,7 @@ from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.ports import StreamSink
+from broadcaster.log.chats import Chat
 from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.keys import check_stream_id
@@ -277,6 +278,22 @@ class MemoryFeeds:
         del self._world.streams[stream_id]
 
 
+class MemoryChats:
+    """The ChatDoor over the world: chats are kept for ever."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        self._world = world
+        self._chats: dict[tuple[str, str], Chat] = {}
+
+    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
+        await self._world.ping()
+        self._chats[tenant, chat_id] = chat
+
+    async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
+        await self._world.ping()
+        return self._chats.get((tenant, chat_id))
+
+
 def _which(meta: Meta) -> Which:
     return "over" if meta.is_over else "open"
 
@@ -304,6 +321,7 @@ async def memory_services(
         streams=world,
         hub=hub,
         presence=world,
+        chats=MemoryChats(world),
         ping_log=world.ping,
         log_timeout_s=2.0,
         long_poll_timeout_s=10.0,

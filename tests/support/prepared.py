@@ -42,6 +42,7 @@ IMPORTED: Final = (
     "openai.resources.responses",
     "broadcaster.cli.main",
     "broadcaster.cli.serve",
+    "broadcaster.cli.front_end",
 )
 START_TIMEOUT_S: Final = 110.0
 EXEC_VARIABLE: Final = "TESTS_EXEC"

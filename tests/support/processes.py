@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -140,6 +141,32 @@ class Stack:
 
 def _variables(settings: Mapping[str, object]) -> dict[str, str]:
     return {f"BROADCASTER_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of all descendants."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until_dead(pids: list[int], timeout_s: float) -> None:
+    """Until none of them runs."""
+    deadline = time.monotonic() + timeout_s
+    while left := [pid for pid in pids if alive(pid)]:
+        told = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200] for pid in left}
+        assert time.monotonic() < deadline, told
+        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

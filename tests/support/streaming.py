@@ -19,7 +19,8 @@ from broadcaster.dialects import NATIVE, Encoder
 from broadcaster.errors import Busy
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.resolve import Finished
-from broadcaster.web.runner import FrontEndServer, open_listener
+from broadcaster.web.listener import open_listener
+from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.sse import EventStreamResponse
 from tests.support.witness import Witness
 

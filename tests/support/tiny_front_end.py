@@ -15,7 +15,8 @@ import uvloop
 from broadcaster.core.entry import Entry
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
-from broadcaster.web.runner import FrontEndServer, open_listener
+from broadcaster.web.listener import open_listener
+from broadcaster.web.runner import FrontEndServer
 from tests.support.fake_feed import FakeFeed
 from tests.support.streaming import stream_app
 

@@ -77,3 +77,22 @@ async def _read_chunks(reader: asyncio.StreamReader, seen: Seen, until: Callable
 def ids(seen: Seen | Sequence[tuple[str, str]]) -> list[str]:
     """Ids in the order they came."""
     return [each for each, _ in (seen.entries if isinstance(seen, Seen) else seen)]
+
+
+async def viewers_of(url: str, stream_id: str, *, having: str, count: int = 100) -> list[asyncio.Task[Seen]]:
+    """So many viewers, each with an event that holds these words; they read on to the end."""
+    ready = 0
+    all_ready = asyncio.Event()
+
+    def note(seen: Seen) -> bool:
+        nonlocal ready
+        if having in seen.messages[-1].data:
+            ready += 1
+            if ready == count:
+                all_ready.set()
+        return False
+
+    tasks = [asyncio.create_task(watch(url, stream_id, until=note, timeout_s=60)) for _ in range(count)]
+    async with asyncio.timeout(40):
+        await all_ready.wait()
+    return tasks

@@ -1,0 +1,82 @@
+// Streams as the real AI SDK client takes them, version 6 or 7: what its chat shows in the end, one line of JSON for each.
+//
+//   node ai_sdk_chat.mjs --version 6|7 --url URL [--url URL …]        GET each URL as a stream that is resumed
+//   … --mode send [--id CHAT] [--text TEXT] [--body JSON]        POST to each URL as the chat's api, whose stream is read
+//   … --mode resume --id CHAT                                    GET {URL}/{CHAT}/stream, as after a page's reload
+//   … --again                                                    after an error, resume once more in the same chat
+//   … --messages JSON                                            what the chat holds at first
+//
+// A line: {messages, status, error, data, toolCalls, updates}: the chat's messages, ready or error, the error's text,
+// the data parts told (transient ones too), the calls handed to the page, and how many updates its messages saw.
+
+import { parseArgs } from "node:util";
+
+const { values: asked } = parseArgs({
+  options: {
+    version: { type: "string" },
+    url: { type: "string", multiple: true, default: [] },
+    mode: { type: "string", default: "stream" },
+    id: { type: "string", default: "chat" },
+    text: { type: "string", default: "Hi" },
+    body: { type: "string", default: "{}" },
+    messages: { type: "string", default: "[]" },
+    again: { type: "boolean", default: false },
+  },
+});
+
+const { AbstractChat, DefaultChatTransport } = await import(`ai${asked.version}`);
+
+class State {
+  status = "ready";
+  error = undefined;
+  updates = 0;
+  messages = JSON.parse(asked.messages);
+
+  pushMessage = (message) => {
+    this.updates += 1;
+    this.messages = [...this.messages, message];
+  };
+  popMessage = () => {
+    this.messages = this.messages.slice(0, -1);
+  };
+  replaceMessage = (index, message) => {
+    this.updates += 1;
+    this.messages = this.messages.with(index, structuredClone(message));
+  };
+  snapshot = (value) => structuredClone(value);
+}
+
+class Chat extends AbstractChat {}
+
+async function read(url) {
+  const state = new State();
+  const data = [];
+  const toolCalls = [];
+  const errors = [];
+  const whole = asked.mode === "stream";
+  const chat = new Chat({
+    id: asked.id,
+    state,
+    transport: new DefaultChatTransport({
+      api: url,
+      ...(whole && { prepareReconnectToStreamRequest: () => ({ api: url }) }),
+    }),
+    onData: (part) => data.push(part),
+    onToolCall: ({ toolCall }) => void toolCalls.push(toolCall.toolCallId),
+    onError: (error) => errors.push(String(error.message)),
+  });
+  if (asked.mode === "send") {
+    await chat.sendMessage({ text: asked.text }, { body: JSON.parse(asked.body) });
+  } else {
+    await chat.resumeStream();
+  }
+  if (asked.again && chat.status === "error") {
+    chat.clearError();
+    await chat.resumeStream();
+  }
+  return { messages: chat.messages, status: chat.status, error: errors[0] ?? null, data, toolCalls, updates: state.updates };
+}
+
+for (const url of asked.url) {
+  console.log(JSON.stringify(await read(url)));
+}

@@ -1,0 +1,65 @@
+// The package `openai` under node: chat completions and Responses.
+
+import OpenAI from "openai";
+import { serve, told } from "./jobs.mjs";
+
+const QUESTION = [{ role: "user", content: "What is the weather in Paris?" }];
+
+const open = ({ url, key = "k" }) => new OpenAI({ baseURL: url, apiKey: key, maxRetries: 0 });
+
+/** The final object, and the error if the stream ended in one: what was there by then is answered too. */
+async function chat(job) {
+  const stream = open(job).chat.completions.stream(
+    {
+      model: job.model ?? "claude-scripted",
+      messages: job.messages ?? QUESTION,
+      stream_options: { include_usage: true },
+    },
+    { headers: job.headers ?? {} },
+  );
+  // The package keeps the last piece of a field that it does not know: whoever shows reasoning joins the pieces.
+  let reasoning = "";
+  stream.on("chunk", (chunk) => (reasoning += chunk.choices[0]?.delta?.reasoning_content ?? ""));
+  const whole = (final) => {
+    if (reasoning && final) final.choices[0].message.reasoning_content = reasoning;
+    return final ?? null;
+  };
+  try {
+    return { final: whole(await stream.finalChatCompletion()), error: null };
+  } catch (error) {
+    return { final: whole(stream.currentChatCompletionSnapshot), error: told(error) };
+  }
+}
+
+/** The events of a Response, and the error if the stream ended in one. */
+async function read(stream) {
+  const events = [];
+  try {
+    for await (const event of await stream) events.push(event);
+    return { events, error: null };
+  } catch (error) {
+    return { events, error: told(error) };
+  }
+}
+
+const responses = (job) =>
+  read(
+    open(job).responses.create({
+      model: job.model ?? "claude-scripted",
+      input: job.input ?? QUESTION,
+      stream: true,
+      background: true,
+    }),
+  );
+
+const retrieve = (job) =>
+  read(
+    open(job).responses.retrieve(job.response_id, {
+      stream: true,
+      ...(job.starting_after == null ? {} : { starting_after: job.starting_after }),
+    }),
+  );
+
+const cancel = (job) => open(job).responses.cancel(job.response_id);
+
+serve({ chat, responses, retrieve, cancel });

@@ -1,0 +1,101 @@
+"""The clients under node: one process per driver, which serves many jobs at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from broadcaster.lifeline import die_with_parent
+
+Json = dict[str, Any]
+
+FOLDER: Final = Path(__file__).parent / "node"
+JOB_TIMEOUT_S: Final = 30.0
+LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
+
+
+class JobFailed(Exception):
+    """The client raised where its driver had nothing to answer: ``failure`` has name, message, status, code, type."""
+
+    def __init__(self, failure: Json) -> None:
+        super().__init__(f"{failure['name']}: {failure['message']}")
+        self.failure = failure
+
+
+class Driver:
+    """A running driver."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Json]] = {}
+        self._reading = asyncio.create_task(self._read())
+
+    async def ask(self, action: str, **job: Any) -> Json:
+        """The answer to one job. Raises JobFailed, and TimeoutError when none comes."""
+        number = next(self._numbers)
+        answered = self._waiting[number] = asyncio.get_running_loop().create_future()
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"id": number, "action": action, **job}).encode() + b"\n")
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            told = await answered
+        if "failure" in told:
+            raise JobFailed(told["failure"])
+        answer: Json = told["answer"]
+        return answer
+
+    async def close(self) -> None:
+        """End the process."""
+        self._reading.cancel()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            told = json.loads(line)
+            self._waiting.pop(told["id"]).set_result(told)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionError("the driver ended: its error is in the captured output"))
+
+
+def require_modules() -> str:
+    """The path of node. Skips the test without node or the modules, and fails it where CI is true."""
+    node = shutil.which("node")
+    if node is not None and (FOLDER / "node_modules").is_dir():
+        return node
+    reason = "no node, or not its modules; get them with `make compat-modules`"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@asynccontextmanager
+async def open_driver(name: str) -> AsyncIterator[Driver]:
+    """The driver in ``node/NAME.mjs``."""
+    process = await asyncio.create_subprocess_exec(
+        *(require_modules(), f"{name}.mjs"),
+        cwd=FOLDER,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=LINE_LIMIT_BYTES,
+        preexec_fn=die_with_parent,
+    )
+    driver = Driver(process)
+    try:
+        yield driver
+    finally:
+        await driver.close()

@@ -1,0 +1,113 @@
+"""A dialect that says nothing but what it has heard, and a client that finds every mistake in that.
+
+    data: ["prelude", seq, sum]      data: [seq, sum]      data: ["gap", first, last]      data: ["bye", reason]
+
+``sum`` is a checksum of all events heard so far: a transcript that missed one, heard one twice, or was shared with
+somebody who stands elsewhere, says a wrong one in every frame that follows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.sse import SseDecoder
+from broadcaster.dialects.writing import block
+
+
+@dataclass(frozen=True)
+class TallyDialect:
+    bears_gaps: bool = False
+    says_every: int = 1  # it has no word for entries whose seq is no multiple of this
+    name: str = "tally"
+    heartbeat: bytes = b":\n\n"
+
+    def open(self, stream_id: str) -> TallyTranscript:
+        return TallyTranscript(self)
+
+
+@dataclass
+class TallyTranscript:
+    dialect: TallyDialect
+    seq: int = 0
+    sum: int = 0
+    is_over: bool = False
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        frames = []
+        for entry in entries:
+            assert entry.seq == self.seq + 1, f"heard {entry.cursor} after {self.seq}"
+            self.seq, self.sum = entry.seq, crc32(entry.event, self.sum)
+            self.is_over = entry.is_terminal
+            if entry.seq % self.dialect.says_every == 0 or entry.is_terminal:
+                frames.append(block([self.seq, self.sum]))
+        return b"".join(frames)
+
+    def prelude(self) -> bytes:
+        assert not self.is_over
+        return block(["prelude", self.seq, self.sum]) if self.seq else b""
+
+    def fork(self) -> TallyTranscript:
+        return TallyTranscript(self.dialect, self.seq, self.sum, self.is_over)
+
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        return b": hello\n\n"
+
+    def gap(self, gap: Gap) -> bytes | None:
+        self.seq = gap.last_seq
+        return block(["gap", gap.first_seq, gap.last_seq]) if self.dialect.bears_gaps else None
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        return b""
+
+    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+        return block(["bye", reason])
+
+
+@dataclass
+class TallyWitness:
+    """A client of it. ``heard`` is every message."""
+
+    says_every: int = 1
+    last_seq: int = 0
+    sums: dict[int, int] = field(default_factory=dict)
+    preludes: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    bye: str | None = None
+    decoder: SseDecoder = field(default_factory=SseDecoder)
+
+    def feed(self, chunk: bytes) -> None:
+        for message in self.decoder.decode(chunk):
+            assert self.bye is None, f"{message} after bye"
+            self._take(json.loads(message.data))
+
+    def _take(self, told: list[Any]) -> None:
+        match told:
+            case ["prelude", int(seq), int(sum)]:
+                assert not self.preludes, "one prelude, and nothing before it"
+                assert not self.sums, "one prelude, and nothing before it"
+                self.preludes += 1
+                self.last_seq, self.sums[seq] = seq, sum
+            case ["gap", int(first), int(last)]:
+                self.gaps.append((first, last))
+                self.last_seq = max(self.last_seq, last)
+            case ["bye", str(reason)]:
+                self.bye = reason
+            case [int(seq), int(sum)]:
+                next_seq = self.last_seq - self.last_seq % self.says_every + self.says_every
+                assert self.last_seq < seq <= next_seq, f"{seq} after {self.last_seq}"
+                self.last_seq, self.sums[seq] = seq, sum
+
+
+def sums_of(entries: Sequence[Entry]) -> dict[int, int]:
+    """What a transcript says of these entries, by seq."""
+    told, total = {}, 0
+    for entry in entries:
+        total = crc32(entry.event, total)
+        told[entry.seq] = total
+    return told
