@@ -1,0 +1,342 @@
+/* The publisher: numbered, stamped events at a fixed rate over one or many streams, without waiting for answers.
+ *
+ * Event k of a stream is {"type":"text-delta","id":"0","n":k,"t":<CLOCK_MONOTONIC ns>,"delta":"xxx"}. Ways:
+ *   redis  commands out of a file: line s holds stream s's command, its words parted by tabs; the word {seq} becomes the
+ *          number of the first event, the last word {event} becomes --batch events. The product's own append goes so.
+ *   http   POST of the event to --path, over --links pipelined connections; a stream keeps to one of them
+ *   lines  "<stream>\t<event>\n"
+ * `late_us` is how long after its due time an event was written down: what the publisher itself was late.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "measure.h"
+
+enum { MOST_LINKS = 64, MOST_EVENT_BYTES = 60000, ANSWER_BYTES = 1 << 16, MOST_AT_ONCE = 256 };
+enum way { REDIS, HTTP, LINES };
+
+struct command { /* RESP of the words before {seq}, and of those behind it; the word count without the events */
+    const char *before, *behind;
+    int words;
+    bool has_seq;
+};
+
+struct link {
+    int fd;
+    char *out, answers[ANSWER_BYTES];
+    size_t out_bytes, out_room, answer_bytes;
+    uint64_t written, answered;
+    int array_left; /* RESP: elements of an answer still to come */
+};
+
+static struct {
+    enum way way;
+    const char *socket, *commands, *path;
+    int port, streams, links, size, batch, window, tick_us;
+    double rate, seconds;
+    uint64_t count;
+} asked = {.path = "/pub/{i}", .streams = 1, .links = 1, .size = 120, .batch = 1, .window = 2048, .tick_us = 200,
+           .rate = 100};
+
+static struct histogram late;
+static struct command *commands;
+static struct link links[MOST_LINKS];
+static uint64_t *numbers, sent, refused;
+static int64_t start_ns;
+static volatile sig_atomic_t is_asked_to_end;
+
+static void end_on_signal(int number) {
+    (void)number;
+    is_asked_to_end = 1;
+}
+
+static void fail(const char *what) {
+    fprintf(stderr, "publish: %s\n", what);
+    exit(1);
+}
+
+static int dial(void) {
+    struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_port = htons((uint16_t)asked.port)};
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    int one = 1;
+    int fd = socket(asked.socket ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    tcp.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (asked.socket) snprintf(local.sun_path, sizeof local.sun_path, "%s", asked.socket);
+    else setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    struct sockaddr *address = asked.socket ? (struct sockaddr *)&local : (struct sockaddr *)&tcp;
+    if (connect(fd, address, asked.socket ? sizeof local : sizeof tcp)) fail(strerror(errno));
+    return fd;
+}
+
+/* ---- writing */
+
+static char *room_for(struct link *link, size_t bytes) {
+    if (link->out_bytes + bytes > link->out_room) {
+        link->out_room = (link->out_bytes + bytes) * 2;
+        link->out = realloc(link->out, link->out_room);
+        if (!link->out) fail("no memory");
+    }
+    return link->out + link->out_bytes;
+}
+
+static int write_event(char *out, int stream) {
+    int bytes = sprintf(out, "{\"type\":\"text-delta\",\"id\":\"0\",\"n\":%lu,\"t\":%ld,\"delta\":\"",
+                        (unsigned long)++numbers[stream], (long)now_ns());
+    while (bytes < asked.size - 2) out[bytes++] = 'x';
+    return bytes + sprintf(out + bytes, "\"}");
+}
+
+static size_t write_command(char *out, int stream) {
+    const struct command *command = &commands[stream];
+    char event[MOST_EVENT_BYTES + 256], number[24];
+    char *at = out;
+    at += sprintf(at, "*%d\r\n%s", command->words + asked.batch, command->before);
+    if (command->has_seq) {
+        int digits = sprintf(number, "%lu", (unsigned long)numbers[stream] + 1);
+        at += sprintf(at, "$%d\r\n%s\r\n%s", digits, number, command->behind);
+    }
+    for (int nth = 0; nth < asked.batch; nth++) {
+        int bytes = write_event(event, stream);
+        at += sprintf(at, "$%d\r\n%s\r\n", bytes, event);
+    }
+    return (size_t)(at - out);
+}
+
+static size_t write_post(char *out, int stream) {
+    char event[MOST_EVENT_BYTES + 256];
+    int bytes = write_event(event, stream);
+    const char *mark = strstr(asked.path, "{i}");
+    int before = mark ? (int)(mark - asked.path) : (int)strlen(asked.path);
+    return (size_t)sprintf(out, "POST %.*s%d%s HTTP/1.1\r\nHost: b\r\nContent-Length: %d\r\n\r\n%s", before, asked.path,
+                           stream, mark ? mark + 3 : "", bytes, event);
+}
+
+static void publish(int stream) {
+    struct link *link = &links[stream % asked.links];
+    char *out = room_for(link, (size_t)asked.batch * ((size_t)asked.size + 256) + 4096);
+    if (asked.way == REDIS) {
+        link->out_bytes += write_command(out, stream);
+    } else if (asked.way == HTTP) {
+        link->out_bytes += write_post(out, stream);
+    } else {
+        int bytes = sprintf(out, "%d\t", stream);
+        bytes += write_event(out + bytes, stream);
+        out[bytes] = '\n';
+        link->out_bytes += (size_t)bytes + 1;
+    }
+    link->written++;
+    sent += (uint64_t)asked.batch;
+}
+
+static void flush(struct link *link) {
+    for (size_t done = 0; done < link->out_bytes;) {
+        ssize_t taken = send(link->fd, link->out + done, link->out_bytes - done, MSG_NOSIGNAL);
+        if (taken < 0 && errno != EINTR) fail(strerror(errno));
+        if (taken > 0) done += (size_t)taken;
+    }
+    link->out_bytes = 0;
+}
+
+/* ---- answers */
+
+static void refuse(const char *line) {
+    if (!refused++) fprintf(stderr, "publish: refused: %.80s\n", line);
+}
+
+/* One line of RESP. An array's first element is the append script's code: 1 appended. */
+static void take_resp_line(struct link *link, const char *line) {
+    bool is_first = false;
+    if (*line == '$') return; /* an id's length: the id is the next line */
+    if (*line == '*') {
+        link->array_left = -atoi(line + 1); /* negative: its first element is next */
+        return;
+    }
+    if (link->array_left < 0) {
+        link->array_left = -link->array_left;
+        is_first = true;
+    }
+    if (*line == '-' || (is_first && strcmp(line, ":1"))) refuse(line);
+    if (link->array_left) link->array_left--;
+    if (!link->array_left) link->answered++;
+}
+
+static size_t take_resp(struct link *link) {
+    char *at = link->answers, *end = link->answers + link->answer_bytes, *newline;
+    while ((newline = memchr(at, '\n', (size_t)(end - at)))) {
+        newline[newline > at ? -1 : 0] = 0;
+        take_resp_line(link, at);
+        at = newline + 1;
+    }
+    return (size_t)(at - link->answers);
+}
+
+static size_t take_http(struct link *link) {
+    char *at = link->answers, *head_end;
+    link->answers[link->answer_bytes] = 0;
+    while ((head_end = strstr(at, "\r\n\r\n"))) {
+        char *length = strcasestr(at, "content-length:");
+        size_t body = length && length < head_end ? strtoul(length + 15, NULL, 10) : 0;
+        if (head_end + 4 + body > link->answers + link->answer_bytes) break;
+        if (strncmp(at, "HTTP/1.1 20", 11)) refuse(at);
+        link->answered++;
+        at = head_end + 4 + body;
+    }
+    return (size_t)(at - link->answers);
+}
+
+static void read_answers(struct link *link, int flags) {
+    char *room = link->answers + link->answer_bytes;
+    ssize_t count = recv(link->fd, room, sizeof link->answers - link->answer_bytes - 1, flags);
+    if (count == 0) fail("the server closed the connection");
+    if (count < 0) return;
+    link->answer_bytes += (size_t)count;
+    size_t used = asked.way == HTTP ? take_http(link) : take_resp(link);
+    link->answer_bytes -= used;
+    memmove(link->answers, link->answers + used, link->answer_bytes);
+}
+
+static void send_all(void) {
+    for (int at = 0; at < asked.links; at++) {
+        struct link *link = &links[at];
+        if (link->out_bytes) flush(link);
+        if (asked.way == LINES) continue;
+        read_answers(link, MSG_DONTWAIT);
+        while (!is_asked_to_end && link->written - link->answered > (uint64_t)asked.window) read_answers(link, 0);
+    }
+}
+
+/* ---- the clock */
+
+static bool is_done(void) {
+    if (is_asked_to_end || (asked.count && sent >= asked.count)) return true;
+    return asked.seconds > 0 && (double)(now_ns() - start_ns) / 1e9 >= asked.seconds;
+}
+
+/* Nanoseconds from the start at which the next append is due. */
+static int64_t due_ns(void) {
+    return asked.rate > 0 ? (int64_t)((double)sent / asked.rate * 1e9) : 0;
+}
+
+static void run(void) {
+    start_ns = now_ns();
+    while (!is_done()) {
+        int64_t ahead = due_ns() - (now_ns() - start_ns);
+        if (ahead > 0) {
+            int64_t most = 20000000, least = asked.tick_us * 1000ll;
+            pause_ns(ahead > most ? most : ahead < least ? least : ahead);
+            continue;
+        }
+        for (int nth = 0; nth < MOST_AT_ONCE && !(asked.count && sent >= asked.count); nth++) {
+            int64_t behind = now_ns() - start_ns - due_ns();
+            if (behind < 0) break;
+            if (asked.rate > 0) record_ns(&late, behind);
+            publish((int)(sent / (uint64_t)asked.batch % (uint64_t)asked.streams));
+        }
+        send_all();
+    }
+    for (int at = 0; at < asked.links && asked.way != LINES; at++)
+        while (!is_asked_to_end && links[at].answered < links[at].written) read_answers(&links[at], 0);
+}
+
+/* ---- options */
+
+/* The words up to `end`, as RESP; an empty word counts, no text at all (end before words) is no word. */
+static char *encode_words(const char *words, const char *end, int *count) {
+    if (end < words) return "";
+    char *encoded = calloc(1, (size_t)(end - words) * 8 + 64), *at = encoded;
+    if (!encoded) fail("no memory");
+    for (const char *tab = words; tab; words = tab + 1) {
+        tab = memchr(words, '\t', (size_t)(end - words));
+        int bytes = (int)((tab ? tab : end) - words);
+        at += sprintf(at, "$%d\r\n%.*s\r\n", bytes, bytes, words);
+        ++*count;
+        if (!tab) break;
+    }
+    return encoded;
+}
+
+static void read_commands(void) {
+    char *line = NULL;
+    size_t room = 0;
+    FILE *file = fopen(asked.commands, "r");
+    if (!file) fail("no file of commands");
+    commands = calloc((size_t)asked.streams, sizeof *commands);
+    for (int stream = 0; stream < asked.streams; stream++) {
+        if (getline(&line, &room, file) < 0) fail("fewer commands than streams");
+        struct command *command = &commands[stream];
+        char *seq = strstr(line, "{seq}\t"), *event = strstr(line, "{event}");
+        if (!event) fail("a command without {event}");
+        command->has_seq = seq != NULL;
+        command->words = command->has_seq;
+        command->before = encode_words(line, (seq ? seq : event) - 1, &command->words);
+        if (seq) command->behind = encode_words(seq + 6, event - 1, &command->words);
+    }
+    free(line);
+    fclose(file);
+}
+
+static const struct option options[] = {
+    {"redis", 1, 0, 'R'},   {"http", 1, 0, 'H'},   {"lines", 0, 0, 'L'},  {"socket", 1, 0, 'S'}, {"port", 1, 0, 'p'},
+    {"streams", 1, 0, 's'}, {"links", 1, 0, 'l'},  {"size", 1, 0, 'z'},   {"batch", 1, 0, 'b'},  {"window", 1, 0, 'w'},
+    {"rate", 1, 0, 'r'},    {"seconds", 1, 0, 't'}, {"count", 1, 0, 'c'}, {"tick-us", 1, 0, 'u'}, {0, 0, 0, 0}};
+
+static void read_options(int count, char **words) {
+    for (int word; (word = getopt_long(count, words, "", options, NULL)) != -1;) {
+        switch (word) {
+        case 'R': asked.way = REDIS, asked.commands = optarg; break;
+        case 'H': asked.way = HTTP, asked.path = optarg; break;
+        case 'L': asked.way = LINES; break;
+        case 'S': asked.socket = optarg; break;
+        case 'p': asked.port = atoi(optarg); break;
+        case 's': asked.streams = atoi(optarg); break;
+        case 'l': asked.links = atoi(optarg); break;
+        case 'z': asked.size = atoi(optarg); break;
+        case 'b': asked.batch = atoi(optarg); break;
+        case 'w': asked.window = atoi(optarg); break;
+        case 'r': asked.rate = atof(optarg); break;
+        case 't': asked.seconds = atof(optarg); break;
+        case 'c': asked.count = strtoull(optarg, NULL, 10); break;
+        case 'u': asked.tick_us = atoi(optarg); break;
+        default:
+            fprintf(stderr, "publish --redis COMMANDS_FILE | --http PATH | --lines, --port N | --socket PATH,\n"
+                            "        --streams N --rate EVENTS_A_SECOND (0: as fast as taken) --seconds S | --count N\n"
+                            "        --size BYTES --batch EVENTS --window APPENDS --links CONNECTIONS\n"
+                            "        --tick-us MICROSECONDS (what is due within them shares a write)\n");
+            exit(2);
+        }
+    }
+    if (asked.size > MOST_EVENT_BYTES || asked.streams < 1 || asked.batch < 1 || (!asked.count && asked.seconds <= 0))
+        fail("it needs --count or --seconds, streams, and events of at most 60000 bytes");
+    if (asked.links < 1 || asked.links > MOST_LINKS || (asked.way == REDIS && !asked.commands)) fail("bad options");
+}
+
+int main(int count, char **words) {
+    read_options(count, words);
+    signal(SIGINT, end_on_signal);
+    signal(SIGTERM, end_on_signal);
+    signal(SIGPIPE, SIG_IGN);
+    numbers = calloc((size_t)asked.streams, sizeof *numbers);
+    if (!numbers) fail("no memory");
+    if (asked.way == REDIS) read_commands();
+    if (asked.way != HTTP) asked.links = 1;
+    for (int at = 0; at < asked.links; at++) links[at].fd = dial();
+    run();
+    double wall_s = (double)(now_ns() - start_ns) / 1e9;
+    printf("{\"sent\":%lu,\"refused\":%lu,\"wall_s\":%.4f,\"rate\":%.1f,\"cpu_s\":%.4f,", (unsigned long)sent,
+           (unsigned long)refused, wall_s, (double)sent / wall_s, own_cpu_s());
+    print_histogram("late_us", &late);
+    printf("\"streams\":%d}\n", asked.streams);
+    return refused != 0;
+}

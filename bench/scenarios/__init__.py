@@ -1,0 +1,30 @@
+"""Every scenario, in the order in which a whole run goes through them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.plan import Scenario
+from bench.scenarios.curves import by_rate, by_streams, by_viewers
+from bench.scenarios.end_to_end import end_to_end
+from bench.scenarios.fan_out import w1, w2
+from bench.scenarios.holding import memory, stalled
+from bench.scenarios.processes import two_processes
+from bench.scenarios.replay import reconnect, w3
+from bench.scenarios.writing import appends, worker
+
+ALL: Final = (
+    Scenario("w1", "one stream, many viewers", w1),
+    Scenario("w2", "many streams, two viewers each", w2),
+    Scenario("w3", "replay to many viewers at once, cold", w3),
+    Scenario("memory", "idle viewers: memory, and what a connection costs", memory),
+    Scenario("stalled", "viewers that stop reading, and the others", stalled),
+    Scenario("reconnect", "every viewer comes back after a front-end's restart", reconnect),
+    Scenario("processes", "two front-end processes", two_processes),
+    Scenario("appends", "what Redis pays for an event", appends),
+    Scenario("worker", "what a worker pays for an event", worker),
+    Scenario("e2e", "from the provider's byte to the viewer's socket", end_to_end),
+    Scenario("viewers", "how cost grows with viewers", by_viewers),
+    Scenario("streams", "how cost grows with streams", by_streams),
+    Scenario("rate", "how cost changes with events a second", by_rate),
+)

@@ -1,0 +1,111 @@
+"""Generations that a bench may write to: created and claimed by the product's own classes, appended to by ``publish``.
+
+The append is the product's script with the arguments that a worker gives it (log/appender.py); what changes from call
+to call, ``{seq}`` and ``{event}``, is filled in by the publisher, which is C and therefore no part of what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.log.claims import ClaimPolicy, Claims, Outcome
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
+from broadcaster.log.keys import Keys
+from broadcaster.log.queue import Queue
+from broadcaster.log.scripts import APPEND
+from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.streams import Streams
+from broadcaster.settings import Settings
+from broadcaster.web.services import LOCAL_TENANT
+
+_HOUR_MS: Final = 3_600_000
+_HOUR_S: Final = 3600.0
+_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A generation and the epoch under which it may be written."""
+
+    stream_id: str
+    epoch: int
+
+
+def prepare(url: str, *, run: str, streams: int, file: Path) -> None:
+    """Create ``<run>-0`` … and write the publisher's file: one append for each, its words parted by tabs."""
+    granted = asyncio.run(_create(url, [f"{run}-{number}" for number in range(streams)]))
+    file.write_text("".join(f"{_append_of(each)}\n" for each in granted), "utf-8")
+
+
+async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
+    async with LogConnection.open(url, max_connections=_AT_ONCE) as connection:
+        await connection.redis.script_load(APPEND.text)
+        claims = Claims(connection, ClaimPolicy(_HOUR_MS, _HOUR_MS, _HOUR_MS, 3), owner="bench")
+        generations = open_generations(connection, claims=claims, ids=iter(ids))
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def create_one() -> Granted:
+            async with places:
+                stream_id = await create_generation(generations, model="bench")
+                claim = await claims.claim(stream_id, may_take_over=True)
+            if claim.outcome is not Outcome.GRANTED:
+                raise RuntimeError(f"{stream_id}: {claim.outcome.name}")
+            return Granted(stream_id, claim.epoch)
+
+        granted = {each.stream_id: each for each in await asyncio.gather(*(create_one() for _ in ids))}
+        # They are claimed already: a worker of this run need not look at their jobs.
+        await connection.redis.xtrim(connection.keys.ready, maxlen=0, approximate=False)
+        return [granted[stream_id] for stream_id in ids]
+
+
+def open_generations(connection: LogConnection, *, claims: Claims, ids: Iterator[str]) -> Generations:
+    """The product's own way to create generations, which here get these ids."""
+    return Generations(
+        connection,
+        GenerationLives(live_ttl_ms=_HOUR_MS, retention_ms=_HOUR_MS, idempotency_ttl_ms=_HOUR_MS),
+        queue=Queue(connection, consumer="bench", max_queue=10**6),
+        claims=claims,
+        streams=Streams(connection),
+        steadiness=Steadiness(connection, lease_ttl_s=_HOUR_S),
+        create_id=lambda: next(ids),
+    )
+
+
+async def create_generation(generations: Generations, *, model: str) -> str:
+    """Ask for an answer of this model; the generation's id."""
+    request = GenerationRequest(
+        model=model, request={"messages": [{"role": "user", "content": "go"}], "max_tokens": 64}
+    )
+    return (await generations.create(request, tenant=LOCAL_TENANT)).id
+
+
+def _append_of(granted: Granted) -> str:
+    # With the defaults, whatever this machine's environment says.
+    settings = Settings.model_construct()
+    keys, stream_id = Keys(settings.key_prefix), granted.stream_id
+    words: tuple[object, ...] = (
+        "EVALSHA",
+        APPEND.sha,
+        4,
+        keys.log(stream_id),
+        keys.meta(stream_id),
+        keys.live(stream_id),
+        keys.lease(stream_id),
+        granted.epoch,
+        "{seq}",
+        settings.max_events,
+        settings.max_bytes,
+        settings.push_max_bytes,
+        int(settings.live_ttl_s * 1000),
+        int(settings.retention_s * 1000),
+        FORMAT_VERSION,
+        "",
+        "{event}",
+    )
+    return "\t".join(map(str, words))

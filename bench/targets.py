@@ -1,0 +1,149 @@
+"""The goals of the fan-out, as data: what is compared with what, and how far it may go.
+
+A goal is measured in one run, side by side; one whose servers were not measured is neither kept nor missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bench.figures import Key, Table
+from bench.plan import Size
+from bench.scenarios.fan_out import W2_RATE, case_of
+
+CPU: Final = "cpu_us_per_delivery"
+
+Measure = Callable[[Table], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One goal. ``unit`` follows the number; a ratio's is ``x``."""
+
+    about: str
+    compared: str
+    limit: float
+    measure: Measure
+    unit: str = "x"
+    sense: Literal["at most", "at least"] = "at most"
+
+    def is_kept(self, value: float) -> bool:
+        """Whether a measured value keeps it."""
+        return value <= self.limit if self.sense == "at most" else value >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A goal and what was measured; None: it was not."""
+
+    target: Target
+    value: float | None
+
+    @property
+    def word(self) -> str:
+        """``kept``, ``missed`` or ``not measured``."""
+        if self.value is None:
+            return "not measured"
+        return "kept" if self.target.is_kept(self.value) else "missed"
+
+
+def judge(table: Table, size: Size) -> list[Verdict]:
+    """Every goal, in the order of the table."""
+    return [Verdict(target, target.measure(table)) for target in targets(size)]
+
+
+def targets(size: Size) -> list[Target]:
+    """The goals, for the cases that a run of this size has."""
+    return [*_w1(size), *_w2_and_w3(), *_viewers(), *_writing(size)]
+
+
+def _w1(size: Size) -> list[Target]:
+    first, *_, high = (case_of(rate) for rate in size.rates)
+    over = case_of(size.overload_rate)
+    found = []
+    for rate in size.rates[:-1]:
+        case = case_of(rate)
+        found.append(Target(f"W1, {case}", "CPU / floor", 1.2, _ratio("w1", case, "floor")))
+        found.append(Target(f"W1, {case}", "CPU / nchan", 0.8, _ratio("w1", case, "nchan")))
+    return [
+        *found,
+        Target(f"W1, {first}", "CPU / naive", 1 / 8, _ratio("w1", first, "naive")),
+        Target(f"W1, {high}", "CPU / nchan", 1.05, _ratio("w1", high, "nchan")),
+        Target(f"W1, {high}", "p99 / nchan's", 0.5, _ratio("w1", high, "nchan", name="p99_ms")),
+        Target(
+            f"W1 overload, {over}", "deliveries a second", 1e6, _own("w1", over, "deliveries_per_s"), "/s", "at least"
+        ),
+        Target(f"W1 overload, {over}", "p99", 200.0, _own("w1", over, "p99_ms"), "ms"),
+    ]
+
+
+def _w2_and_w3() -> list[Target]:
+    case = case_of(W2_RATE)
+    return [
+        Target(f"W2, {case}", "CPU / floor", 1.3, _ratio("w2", case, "floor")),
+        Target(f"W2, {case}", "CPU / nchan", 0.6, _ratio("w2", case, "nchan")),
+        Target("W3 replay, cold", "time / nchan's", 1 / 20, _ratio("w3", "cold", "nchan", name="done_s")),
+        Target("W3 replay, cold", "CPU / nchan", 1 / 20, _ratio("w3", "cold", "nchan", name="cpu_s")),
+    ]
+
+
+def _viewers() -> list[Target]:
+    stall = ("stalled", "a fifth stalled", "ours")
+    pair = ("processes", case_of(20.0))
+
+    def both(table: Table) -> float | None:
+        return table.ratio(CPU, (*pair, "ours-2"), to=(*pair, "ours"))
+
+    def disturbed(table: Table) -> float | None:
+        without, with_stalled = table.value(stall, "p99_ms_without"), table.value(stall, "p99_ms_with")
+        return with_stalled / without if without and with_stalled is not None else None
+
+    return [
+        Target("idle viewer", "process memory", 3.0, _own("memory", "idle", "kb_per_viewer"), "KB"),
+        Target("connecting", "CPU", 400.0, _cpu("memory", "idle", "cpu_us_per_connect"), "us"),
+        Target("stalled viewer", "kernel + process", 512.0, _own(*stall[:2], "stalled_kb"), "KB"),
+        # Unchanged, as far as one run on a shared machine can tell.
+        Target("stalled viewer", "others' p99, with / without", 1.5, disturbed),
+        Target("two processes", "CPU / one", 1.1, both),
+        Target("two processes", "viewers off an even share", 0.2, _own(*pair, "spread", server="ours-2"), ""),
+    ]
+
+
+def _writing(size: Size) -> list[Target]:
+    case = f"{size.generations} x 50 events/s"
+    return [
+        Target("worker", "CPU per event", 100.0, _cpu("worker", case, "worker_us_per_event"), "us"),
+        Target("Redis under that worker", "CPU per event", 25.0, _cpu("worker", case, "redis_us_per_event"), "us"),
+        Target("worker", "p99 loop lag", 20.0, _own("worker", case, "lag_p99_ms"), "ms"),
+        Target("Redis, 1 event per append", "CPU per event", 25.0, _redis("1 per append"), "us"),
+        Target("Redis, 4 events per append", "CPU per event", 15.0, _redis("4 per append"), "us"),
+        Target("end to end, first event", "p50", 5.0, _own("e2e", "idle", "first_p50_ms"), "ms"),
+        Target("end to end, later events", "p50", 3.0, _own("e2e", "idle", "later_p50_ms"), "ms"),
+    ]
+
+
+def _redis(case: str) -> Measure:
+    return _cpu("appends", case, "redis_us_per_event")
+
+
+def _ratio(scenario: str, case: str, to: str, *, name: str = CPU) -> Measure:
+    ours, other = (scenario, case, "ours"), (scenario, case, to)
+    return lambda table: table.ratio(name, ours, to=other)
+
+
+def _cpu(scenario: str, case: str, name: str) -> Measure:
+    """Of ours, at the best speed of the run (yardstick.py)."""
+    return lambda table: table.at_best_speed((scenario, case, "ours"), name)
+
+
+def _own(scenario: str, case: str, name: str, *, server: str = "ours") -> Measure:
+    key: Key = (scenario, case, server)
+    return lambda table: table.value(key, name)
+
+
+def count(verdicts: Sequence[Verdict]) -> str:
+    """How many of each word, in one line."""
+    words = [verdict.word for verdict in verdicts]
+    return ", ".join(f"{words.count(word)} {word}" for word in ("kept", "missed", "not measured"))
