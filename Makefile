@@ -3,6 +3,7 @@
 PORT ?= 8000
 # Seconds after which the whole test run is given up; one test alone gets 120 (pyproject.toml).
 TEST_LIMIT_S ?= 2400
+TESTS_AT_ONCE ?= $(shell expr $$(nproc) + 1)
 # How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
 FAULTS_ROUNDS ?= 50
 # Two at once, whatever the cores: what is measured beside more of them is the machine.
@@ -23,7 +24,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis
+.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
+	benchtools get-nchan get-node-modules uvicorns compat compat-modules compiled
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,12 +35,12 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install programs browser nginx haproxy deploytools engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs compiled browser nginx haproxy uvicorns deploytools compat-modules engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) tests --ignore=tests/log --ignore=tests/e2e --ignore=tests/faults && \
 	$(PYTEST) tests/log && \
-	$(PYTEST) $(SHARED) tests/e2e tests/faults
+	$(PYTEST) $(SHARED) $(if $(filter valkey,$(ENGINE)),tests/e2e) tests/faults
 
 faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
@@ -50,13 +52,22 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies
 
+compat: install programs compat-modules engine-$(ENGINE) ## run every client against every front-end, table to docs/compat.md
+	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED)
+
 soak: install engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [ENGINE=redis]
 	@$(ON_ENGINE); SOAK_S=$(SOAK_S) SEED=$(SEED) $(BIN)/python -m tests.faults.soak
 
-# The second engine runs what may meet it; what never does, and what a browser shows of it, has been run on the first.
-PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only -m "not browser")
+# Whatever the figures are, it succeeds: a machine that others share must not make a build fail.
+bench: install benchtools ## measure us beside a C floor, nchan and others, 15 min [QUICK=1: 90 s] [ONLY=w1,w2]
+	@$(BIN)/python -m bench $(if $(QUICK),--quick,--plots docs) $(if $(ONLY),--only "$(ONLY)")
+
+# The second engine runs what may meet it. What never does, what is slow, what clients, commands and pages make of it, was
+# run on the first.
+PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only -m "not browser and not slow" --ignore=tests/compat)
 # What measures short leases and breaks servers on purpose, tests/log, runs alone; the rest shares the cores.
-SHARED := -n auto --dist worksteal
+# One more at once than there are cores: most tests wait for deadlines of others.
+SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 
@@ -80,6 +91,7 @@ requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for
 	@$(PIP) install -q --require-hashes -r requirements/lock.txt
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+	@$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
 	@$(COMPILE) requirements/lock.in -o requirements/lock.txt
@@ -89,11 +101,12 @@ clean: ## remove caches and build output; .venv stays
 	@find . \( -name .venv -o -name .git -o -name node_modules \) -prune \
 		-o \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
-# node runs the console's modules, openssl makes the tests' certificates.
+# node runs the console's modules, openssl makes the tests' certificates, gcc compiles the benchmark's own programs.
 programs:
-	@for name in node openssl; do \
+	@for name in node npm openssl gcc; do \
 		if command -v $$name >/dev/null; then continue; fi; \
-		package=$$name; if [ $$name = node ]; then package=nodejs; fi; \
+		package=$$name; \
+		case $$name in node) package=nodejs;; gcc) package="gcc libc6-dev";; esac; \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "programs: installing $$package"; \
 			export DEBIAN_FRONTEND=noninteractive; \
@@ -102,6 +115,13 @@ programs:
 		fi; \
 		echo "programs: no $$name found; install it, e.g. 'sudo apt-get install $$package'"; \
 	done
+
+# Where the compiler came after the package.
+compiled: install programs
+	@if command -v gcc >/dev/null && ! ls broadcaster/hub/_writes.*.so >/dev/null 2>&1; then \
+		echo "compiled: the loop of writes"; \
+		$(PIP) install -q --no-deps --no-build-isolation -e .; \
+	fi
 
 # The remedy is printed and not an error: the tests that need a browser say that they are skipped, or fail where CI=true.
 browser:
@@ -145,6 +165,59 @@ haproxy: install
 
 GET_HAPROXY := apt-get -qq download haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)')
+
+# What `make bench` compares us with, into .venv-bench; what cannot be fetched is left out of the run, which says so.
+benchtools: .venv-bench/.installed
+	@for tool in nchan node-modules; do \
+		$(MAKE) --silent --no-print-directory get-$$tool || echo "benchtools: $$tool could not be fetched"; \
+	done
+
+.venv-bench/.installed: requirements/bench.txt | .venv/bin/python
+	@echo "benchtools: packages of the naive server"
+	@$(BIN)/python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/bench.txt
+	@touch $@
+
+# Unpacked, as above. nginx and the module have the folder of their temporary files compiled in, one that only a package
+# brings: it becomes one of the same length beside the configuration.
+get-nchan:
+	@if [ -e .venv-bench/nchan/.installed ]; then exit 0; fi; \
+	command -v apt-get >/dev/null && command -v dpkg >/dev/null || exit 1; \
+	echo "benchtools: unpacking Debian's nginx with nchan"; \
+	rm -rf .venv-bench/nchan && mkdir .venv-bench/nchan && cd .venv-bench/nchan && \
+	{ $(GET_NCHAN) || { apt-get -qq update && $(GET_NCHAN); }; } 2>/dev/null && \
+	for package in *.deb; do dpkg -x "$$package" . || exit 1; done && \
+	LC_ALL=C sed -i 's#/var/lib/nginx/#var-lib-nginx_/#g' usr/sbin/nginx usr/lib/nginx/modules/ngx_nchan_module.so && \
+	usr/sbin/nginx -v 2>/dev/null && touch .installed
+
+GET_NCHAN := apt-get -qq download nginx libnginx-mod-nchan
+
+get-node-modules:
+	@if cmp -s bench/peers/package-lock.json .venv-bench/package-lock.json; then exit 0; fi; \
+	command -v node >/dev/null && command -v npm >/dev/null || exit 1; \
+	echo "benchtools: modules of node"; \
+	cp bench/peers/package.json bench/peers/package-lock.json .venv-bench && cd .venv-bench && \
+	npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null || { rm -f package-lock.json; exit 1; }
+
+# The clients under node that tests/compat runs. Whoever lacks them is told the remedy, and so are the tests.
+compat-modules: programs
+	@cd tests/compat/node && \
+	if cmp -s package-lock.json node_modules/.installed; then exit 0; fi; \
+	echo "compat: modules of node"; \
+	if command -v npm >/dev/null && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null && \
+		cp package-lock.json node_modules/.installed; then exit 0; fi; \
+	echo "compat: the modules could not be fetched; install node and npm, e.g. 'sudo apt-get install nodejs npm'"
+
+# Other versions of uvicorn, each in a folder of its own; tests/web/test_uvicorn_versions.py puts it on the path.
+uvicorns: install
+	@grep '^uvicorn==' requirements/uvicorn.txt | while read -r name hash; do \
+		folder=.venv/uvicorn/$${name#uvicorn==}; \
+		if [ -d "$$folder" ]; then continue; fi; \
+		echo "uvicorns: $$name"; \
+		mkdir -p .venv/uvicorn && rm -rf "$$folder.part" && echo "$$name $$hash" > "$$folder.txt" && \
+		$(PIP) install -q --require-hashes --no-deps --target "$$folder.part" -r "$$folder.txt" && \
+		mv "$$folder.part" "$$folder" || exit 1; \
+	done
 
 # What reads the files of deploy/ and comes in no wheel. Caddy's program alone is taken out of its package, which would
 # also start a service; a package `systemd` that is not there yet brings its tools, and runs nothing.
@@ -197,7 +270,8 @@ engine-redis: install
 	echo "or name it: make install PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-.venv/.installed: requirements/dev.txt requirements/local-model.txt pyproject.toml | .venv/bin/python
+.venv/.installed: requirements/dev.txt requirements/local-model.txt pyproject.toml hatch_build.py broadcaster/hub/_writes.c \
+		| .venv/bin/python
 	@echo "install: packages"
 	@$(PIP) install -q --require-hashes -r requirements/dev.txt
 	@echo "install: local model"
