@@ -212,7 +212,7 @@ class AgentLoop:
             earlier = [entry for entry in entries if entry.epoch < self._epoch]
             if not earlier:
                 return found
-            found += [ev.decode_event(entry.event) for entry in earlier]
+            found += [ev.read_event(entry.event) for entry in earlier]
             after = earlier[-1].cursor
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.core.cursor import START
-from broadcaster.core.events import Error, decode_event
+from broadcaster.core.events import Error, read_event
 from broadcaster.core.fold import Fold, FoldState
 from broadcaster.log.streams import OVER, Meta, Streams
 
@@ -72,5 +72,5 @@ def _state(meta: Meta) -> dict[str, Any]:
 
 
 def _error_in(terminal: bytes | None) -> dict[str, str] | None:
-    event = None if terminal is None else decode_event(terminal)
+    event = None if terminal is None else read_event(terminal)
     return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None

@@ -275,6 +275,9 @@ TerminalEvent: TypeAlias = Finish | Error | Abort
 TERMINAL_TYPES: Final = frozenset({"finish", "error", "abort"})
 TERMINAL_PREFIXES: Final = (b'{"type":"finish"', b'{"type":"error"', b'{"type":"abort"')
 
+UNREADABLE: Final = "unreadable"
+_UNREADABLE_TEXT: Final = "how the answer ended was written by another version and cannot be read"
+
 
 class _Tagged(msgspec.Struct):
     type: str
@@ -307,6 +310,18 @@ def decode_event(raw: bytes) -> Event:
     if kind.startswith("data-"):
         return _data_decoder.decode(raw)
     return UnknownEvent(type=kind)
+
+
+def read_event(raw: bytes) -> Event:
+    """Read an event back from the log, whichever version wrote it, as those must who tell the answer to somebody.
+
+    A known type in a shape that this version cannot read is an UnknownEvent. But what ends the stream ends it here
+    too, and never cleanly, for nobody knows whether the answer is whole: it is an Error of the code ``UNREADABLE``.
+    """
+    try:
+        return decode_event(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Error(error_text=_UNREADABLE_TEXT, code=UNREADABLE) if is_terminal(raw) else UnknownEvent(type="")
 
 
 def is_terminal(raw: bytes) -> bool:

@@ -75,8 +75,8 @@ class Fold:
         self._terminal: ev.TerminalEvent | None = None
 
     def apply(self, raw: bytes) -> None:
-        """Take the next stored event. Raises msgspec.DecodeError when the bytes are not an event."""
-        event = ev.decode_event(raw)
+        """Take the next stored event."""
+        event = ev.read_event(raw)
         if self._terminal is not None:
             return
         self._is_empty = False

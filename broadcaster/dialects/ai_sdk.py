@@ -122,7 +122,7 @@ class AiSdkTranscript:
         if self._is_over:
             return b""
         self._last = entry.cursor
-        event = _read(entry)
+        event = ev.read_event(entry.event)
         if isinstance(event, ev.Attempt):
             return self._framed(self._begin_again(), at=self._last)
         self._is_over = isinstance(event, ev.Finish | ev.Error | ev.Abort)
@@ -148,14 +148,6 @@ class AiSdkTranscript:
             return b""
         id = str(at) if self._dialect.ids and at is not None else None
         return b"".join([*map(encode_frame, blocks[:-1]), encode_frame(blocks[-1], id=id)])
-
-
-def _read(entry: Entry) -> ev.Event:
-    """The event. What another version wrote in another way is left out, but what ends the stream must end it here."""
-    try:
-        return ev.decode_event(entry.event)
-    except msgspec.DecodeError:
-        return ev.Error(error_text=_IS_OVER, code="unreadable") if entry.is_terminal else ev.UnknownEvent(type="")
 
 
 def _notice(name: str, data: dict[str, Any]) -> Chunk:

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import msgspec
-
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
@@ -71,10 +69,7 @@ class AnthropicTranscript:
         """The wire events of the next entry."""
         if self._is_over:
             return []
-        try:
-            event = ev.decode_event(entry.event)
-        except msgspec.DecodeError:
-            return []
+        event = ev.read_event(entry.event)
         if isinstance(event, ev.Attempt):
             return self._begin_again()
         if not isinstance(event, ev.Finish | ev.Error | ev.Abort):

@@ -22,8 +22,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
@@ -151,10 +149,7 @@ class ChatTranscript:
     def _read(self, entry: Entry, blocks: list[bytes]) -> None:
         if self._epoch is None:
             self._epoch = self._head.epoch = entry.epoch
-        try:
-            event = ev.decode_event(entry.event)
-        except msgspec.DecodeError:
-            return
+        event = ev.read_event(entry.event)
         if (delta := self._answer.take(event)) is not None:
             self._say(delta, blocks)
         elif isinstance(event, ev.Start | ev.FinishStep):

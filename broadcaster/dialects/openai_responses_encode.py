@@ -148,7 +148,7 @@ class ResponsesTranscript:
     def _hear(self, raw: bytes) -> None:
         if self.is_over:
             return
-        event = ev.decode_event(raw)
+        event = ev.read_event(raw)
         kind = type(event)
         if kind is ev.UnknownEvent or (isinstance(event, ev.DataEvent) and event.type != PASSED_TYPE):
             return

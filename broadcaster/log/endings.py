@@ -16,8 +16,8 @@ from broadcaster.core.events import (
     TextDelta,
     ToolInputDelta,
     Usage,
-    decode_event,
     encode_event,
+    read_event,
 )
 from broadcaster.core.metering import OutputMeter
 from broadcaster.log.claims import Claim, Claims
@@ -63,7 +63,7 @@ class Endings:
         while entries := await self._streams.read(stream_id, after=after, count=_READ_AT_ONCE):
             after = entries[-1].cursor
             for entry in entries:
-                event = decode_event(entry.event)
+                event = read_event(entry.event)
                 if isinstance(event, Attempt):
                     meter, told = OutputMeter(), Usage(estimated=True)
                 elif isinstance(event, Usage):

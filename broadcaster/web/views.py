@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.events import ANSWERED_BY, Error, decode_event
+from broadcaster.core.events import ANSWERED_BY, Error, read_event
 from broadcaster.core.fold import Fold, FoldState, Status
 from broadcaster.core.webhook_url import WebhookUrl
 from broadcaster.log.streams import OVER, Meta
@@ -105,7 +105,7 @@ def _webhook(webhook: WebhookMeta) -> dict[str, Any]:
 
 
 def _error_in(terminal: bytes | None) -> dict[str, str] | None:
-    event = None if terminal is None else decode_event(terminal)
+    event = None if terminal is None else read_event(terminal)
     return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None
 
 

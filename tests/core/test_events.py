@@ -15,6 +15,8 @@ from broadcaster.core import events
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import (
     KNOWN_TYPES,
+    TERMINAL_TYPES,
+    UNREADABLE,
     Abort,
     DataEvent,
     Error,
@@ -27,6 +29,7 @@ from broadcaster.core.events import (
     decode_event,
     encode_event,
     is_terminal,
+    read_event,
 )
 
 KNOWN_STRUCTS = get_args(events.KnownEvent)
@@ -158,3 +161,32 @@ def test_bytes_that_are_no_event_are_refused(raw):
 def test_bytes_that_are_not_utf8_are_refused():
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         decode_event(b'{"type":"\xff"}')
+
+
+# ------------------------------------------------------------------------------------------------------ other versions
+
+_WITHOUT_FIELDS = {"start", "start-step", "finish-step", "attempt", "usage"}  # that must be there
+
+
+@pytest.mark.parametrize("kind", sorted(KNOWN_TYPES - _WITHOUT_FIELDS - TERMINAL_TYPES))
+def test_a_known_type_in_a_shape_of_another_version_is_read_as_an_unknown_one(kind):
+    assert isinstance(read_event(b'{"type":"%b","id":{"of":"a newer version"}}' % kind.encode()), UnknownEvent)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"type":"finish","finishReason":"invented"}', b'{"type":"finish"', b'{"type":"error","errorText":7}',
+        b'{"type":"abort","reason":{}}', b'{"type":"abort","reason":"\xff"}',
+        b'{"type":"finish","messageMetadata":' + b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_ends_a_stream_and_cannot_be_read_ends_it_with_an_error(raw):
+    event = read_event(raw)
+    assert isinstance(event, Error)
+    assert event.code == UNREADABLE
+
+
+def test_what_can_be_read_is_read_as_ever():
+    for event in (TextDelta(id="0", delta="x"), Finish(), Error(error_text="no", code="refused")):
+        assert read_event(encode_event(event)) == event

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,11 +246,21 @@ def test_what_was_read_is_the_readers_own():
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b'{"type":"text-delta"}'])
-def test_bytes_that_are_no_event_are_refused_and_change_nothing(raw):
+def test_what_another_version_wrote_in_another_shape_changes_nothing_of_an_answer(raw):
+    answer: list[ev.Event] = [ev.TextStart(id="0"), ev.TextDelta(id="0", delta="x")]
     fold = Fold()
-    with pytest.raises(msgspec.DecodeError):
+    for event in answer:
+        fold.apply(encode_event(event))
         fold.apply(raw)
-    assert fold.state == folded()
+    assert fold.state == folded(*answer)
+
+
+def test_an_end_that_cannot_be_read_is_no_clean_end():
+    fold = Fold()
+    fold.apply(b'{"type":"finish","finishReason":{"of":"a newer version"}}')
+    assert fold.state.status == "failed"
+    assert fold.state.error is not None
+    assert fold.state.error["code"] == "unreadable"
 
 
 # ----------------------------------------------------------------------------------------------------------- properties
