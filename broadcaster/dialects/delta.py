@@ -16,43 +16,20 @@ Rules
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from broadcaster.core import events as ev
-from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.small import DONE, Said, SmallTranscript, said
+from broadcaster.dialects.small import DONE, Said, SmallDialect, said
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaDialect:
-    """``ids``: entries' ids as SSE ids, so that an EventSource goes on where it was cut."""
-
-    ids: bool = False
+class DeltaDialect(SmallDialect):
+    """See SmallDialect."""
 
     name: ClassVar[str] = "delta"
-    heartbeat: ClassVar[bytes] = encode_comment()
-
-    def open(self, stream_id: str) -> SmallTranscript:
-        """See Dialect."""
-        return SmallTranscript(self, stream_id)
-
-    # -- see Words
-
-    def start(self, stream_id: str, model: str | None) -> list[Said]:
-        return []
 
     def text(self, delta: str) -> list[Said]:
         return [said({"delta": delta})]
-
-    def reasoning(self, delta: str) -> list[Said]:
-        return []
-
-    def call(self, event: ev.ToolInputAvailable) -> list[Said]:
-        return []
-
-    def result(self, id: str, *, output: Any = None, error: str | None = None) -> list[Said]:
-        return []
 
     def finish(self, reason: str | None, usage: Json | None) -> list[Said]:
         return [DONE]
@@ -63,11 +40,5 @@ class DeltaDialect:
     def error(self, message: str, code: str, *, retry: bool = False) -> list[Said]:
         return [said({"error": message, "code": code} | ({"retry": True} if retry else {}))]
 
-    def retry(self, event: ev.Attempt) -> list[Said]:
-        return []
-
     def gap(self, gap: Json) -> list[Said]:
         return [said({"gap": gap})]
-
-    def stalled(self, reason: str | None) -> list[Said]:
-        return []

@@ -19,25 +19,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from broadcaster.core import events as ev
-from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.small import Said, SmallTranscript, said
+from broadcaster.dialects.small import Said, SmallDialect, said
 
 
 @dataclass(frozen=True, slots=True)
-class NamedDialect:
-    """``ids``: entries' ids as SSE ids, so that an EventSource goes on where it was cut."""
-
-    ids: bool = False
+class NamedDialect(SmallDialect):
+    """See SmallDialect."""
 
     name: ClassVar[str] = "named"
-    heartbeat: ClassVar[bytes] = encode_comment()
-
-    def open(self, stream_id: str) -> SmallTranscript:
-        """See Dialect."""
-        return SmallTranscript(self, stream_id)
-
-    # -- see Words
 
     def start(self, stream_id: str, model: str | None) -> list[Said]:
         return [said({"id": stream_id} | ({} if model is None else {"model": model}), "start")]

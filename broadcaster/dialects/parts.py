@@ -19,28 +19,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from broadcaster.core import events as ev
-from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.small import DONE, Said, SmallTranscript, said
+from broadcaster.dialects.small import DONE, Said, SmallDialect, said
 
 
 @dataclass(frozen=True, slots=True)
-class PartsDialect:
-    """``ids``: entries' ids as SSE ids, so that an EventSource goes on where it was cut."""
-
-    ids: bool = False
+class PartsDialect(SmallDialect):
+    """See SmallDialect."""
 
     name: ClassVar[str] = "parts"
-    heartbeat: ClassVar[bytes] = encode_comment()
-
-    def open(self, stream_id: str) -> SmallTranscript:
-        """See Dialect."""
-        return SmallTranscript(self, stream_id)
-
-    # -- see Words
-
-    def start(self, stream_id: str, model: str | None) -> list[Said]:
-        return []
 
     def text(self, delta: str) -> list[Said]:
         return [_part("text-delta", textDelta=delta)]
@@ -66,14 +53,8 @@ class PartsDialect:
     def error(self, message: str, code: str, *, retry: bool = False) -> list[Said]:
         return [_part("error", error=message, code=code, **({"retry": True} if retry else {}))]
 
-    def retry(self, event: ev.Attempt) -> list[Said]:
-        return []
-
     def gap(self, gap: Json) -> list[Said]:
         return [_part("gap", **gap)]
-
-    def stalled(self, reason: str | None) -> list[Said]:
-        return []
 
 
 def _part(type: str, **fields: Any) -> Said:

@@ -1,8 +1,8 @@
 """What the small shapes share (``delta``, ``named``, ``parts``): text as it grows, and the same for who comes late.
 
 Rules
-1. A shape has words for some of what we say, and the rest is left out (``Words``). Text parts follow each other as they
-   came: these shapes know of one text.
+1. A shape has words for some of what we say, and the rest is left out (``SmallDialect``). Text parts follow each other
+   as they came: these shapes know of one text.
 2. A late joiner hears each stretch of text, or of reasoning, in one piece.
 3. A new attempt takes back what was said where the shape has a word for that. Elsewhere it is an error, and what
    follows belongs to the new attempt: a client stops at an error, and who asks again hears the new attempt alone. One
@@ -14,8 +14,10 @@ Rules
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -23,7 +25,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.core.pieces import Pieces
-from broadcaster.core.sse import encode_frame
+from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.reading import Json
 
 NEW_ATTEMPT: Final = "new_attempt"
@@ -46,35 +48,67 @@ def said(data: Any, event: str | None = None) -> Said:
     return Said(_json.encode(data), event)
 
 
-class Words(Protocol):
-    """A shape's words. An empty list: it has none for this."""
+@dataclass(frozen=True, slots=True)
+class SmallDialect(ABC):
+    """A shape: a Dialect, and its words. An empty list: it has none for this.
 
-    @property
-    def ids(self) -> bool:
-        """Whether entries' ids go out as SSE ids."""
+    ``ids``: entries' ids as SSE ids, so that an EventSource goes on where it was cut.
+    """
 
-    def start(self, stream_id: str, model: str | None) -> list[Said]: ...
+    ids: bool = False
 
-    def text(self, delta: str) -> list[Said]: ...
+    name: ClassVar[str]
+    heartbeat: ClassVar[bytes] = encode_comment()
 
-    def reasoning(self, delta: str) -> list[Said]: ...
+    def open(self, stream_id: str) -> SmallTranscript:
+        """See Dialect."""
+        return SmallTranscript(self, stream_id)
 
-    def call(self, event: ev.ToolInputAvailable) -> list[Said]: ...
+    # -- words
 
-    def result(self, id: str, *, output: Any = None, error: str | None = None) -> list[Said]: ...
+    def start(self, stream_id: str, model: str | None) -> list[Said]:
+        """The answer begins."""
+        return []
 
-    def finish(self, reason: str | None, usage: Json | None) -> list[Said]: ...
+    def text(self, delta: str) -> list[Said]:
+        """More text."""
+        return []
 
-    def abort(self, reason: str | None) -> list[Said]: ...
+    def reasoning(self, delta: str) -> list[Said]:
+        """More reasoning."""
+        return []
 
-    def error(self, message: str, code: str, *, retry: bool = False) -> list[Said]: ...
+    def call(self, event: ev.ToolInputAvailable) -> list[Said]:
+        """A tool is called."""
+        return []
+
+    def result(self, id: str, *, output: Any = None, error: str | None = None) -> list[Said]:
+        """What came of a call."""
+        return []
+
+    @abstractmethod
+    def finish(self, reason: str | None, usage: Json | None) -> list[Said]:
+        """The answer is whole."""
+
+    @abstractmethod
+    def abort(self, reason: str | None) -> list[Said]:
+        """It was stopped."""
+
+    @abstractmethod
+    def error(self, message: str, code: str, *, retry: bool = False) -> list[Said]:
+        """It is not whole, or the connection ends before it (rule 5)."""
 
     def retry(self, event: ev.Attempt) -> list[Said]:
         """What makes a client forget all it was told; nothing: it cannot (rule 3)."""
+        return []
 
-    def gap(self, gap: Json) -> list[Said]: ...
+    def gap(self, gap: Json) -> list[Said]:
+        """Entries are missing."""
+        return []
 
-    def stalled(self, reason: str | None) -> list[Said]: ...
+    def stalled(self, reason: str | None) -> list[Said]:
+        """Why nothing comes; None: it goes on."""
+        return []
 
 
 class _Stretch:
@@ -95,7 +129,7 @@ class SmallTranscript:
 
     __slots__ = ("_at", "_is_over", "_model", "_parts", "_start", "_stream_id", "_usage", "_words")
 
-    def __init__(self, words: Words, stream_id: str) -> None:
+    def __init__(self, words: SmallDialect, stream_id: str) -> None:
         self._words = words
         self._stream_id = stream_id
         self._at: Entry | None = None
@@ -155,11 +189,7 @@ class SmallTranscript:
         if self._is_over:
             return []
         self._at = entry
-        try:
-            event = ev.decode_event(entry.event)
-        except msgspec.DecodeError:  # a known event of a newer version, in another shape
-            return []
-        match event:
+        match event := ev.read_event(entry.event):
             case ev.Start():
                 model = (event.message_metadata or {}).get("model")
                 self._model = model if isinstance(model, str) else self._model
