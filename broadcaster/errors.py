@@ -30,6 +30,8 @@ and ``retry`` (whether the same call may succeed later, unchanged).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -43,6 +45,18 @@ class BroadcasterError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.generation_id: str | None = None
+        """The generation that had begun when this went wrong: whoever asked for it has nothing else to find it by."""
+
+
+@contextmanager
+def naming(generation_id: str) -> Iterator[None]:
+    """Errors that are raised inside name this generation."""
+    try:
+        yield
+    except BroadcasterError as error:
+        error.generation_id = generation_id
+        raise
 
 
 class InvalidInput(BroadcasterError):

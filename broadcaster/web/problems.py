@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 from broadcaster.logs import get_logger
 
+GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
 MEDIA_TYPE: Final = "application/problem+json"
 # One second is long enough for a failover's first moments and short enough for people.
 RETRY_AFTER_S: Final = 1
@@ -173,12 +174,12 @@ def answer_error(error: BroadcasterError) -> Response:
         return problem_response("internal_error", "an error without a public code; the server's log has it")
     if isinstance(error, InvalidRequest) and error.faults:
         return problem_response(error.code, error.detail, errors=[fault.document() for fault in error.faults])
+    headers = {}
     if isinstance(error, RateLimited):
-        # Whole seconds, and never early.
-        return problem_response(
-            error.code, error.detail, headers={"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
-        )
-    return problem_response(error.code, error.detail)
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))  # whole seconds, and never early
+    if error.generation_id is not None:
+        headers[GENERATION_ID_HEADER] = error.generation_id
+    return problem_response(error.code, error.detail, headers=headers)
 
 
 def answer_invalid(errors: Sequence[Mapping[str, Any]], *, body: object = None) -> Response:

@@ -20,11 +20,11 @@ from starlette.types import Message, Receive, Scope, Send
 from broadcaster.hub.hub import Refused
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.web.problems import GENERATION_ID_HEADER
 
 # One write. More would only lie in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
 MAX_CHUNK_BYTES: Final = 64 * 2**10
 
-GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
 TRANSPORT_EXTENSION: Final = "broadcaster.transport"
 
 _HEADERS: Final = {

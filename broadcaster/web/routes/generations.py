@@ -16,11 +16,11 @@ from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
-from broadcaster.web.problems import Fault, InvalidRequest, answer_error, problem_responses
+from broadcaster.web.parameters import IdempotencyKey
+from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest, answer_error, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Base, Services, ServicesHere, Tenant
-from broadcaster.web.sse import GENERATION_ID_HEADER
 from broadcaster.web.views import read_whole, show_state, show_view
 from broadcaster.web.waiting import preferred_wait_s, wait_for_end
 from broadcaster.web.wishes import wish_of
@@ -76,15 +76,7 @@ async def create_generation(
     tenant: Tenant,
     base: Base,
     body: Annotated[schemas.GenerationBody, Body()],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
-            pattern=schemas.IDEMPOTENCY_KEY,
-            description="the same key and body again give the same generation, for a day",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     wait_s: Annotated[
         float | None, Query(ge=0, allow_inf_nan=False, description="wait so long for the result, then answer 202")
     ] = None,

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import Body, Header, Response
+from fastapi import Body, Response
 
 from broadcaster.dialects.ag_ui import AgUiDialect
 from broadcaster.dialects.ag_ui_request import CannotAsk, model_of, request_of
 from broadcaster.log.generations import GenerationRequest
-from broadcaster.web import schemas
+from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problem_shapes import ShapedError
 from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
 from broadcaster.web.route_table import RouteTable
@@ -67,15 +67,7 @@ async def run_agent(
     services: ServicesHere,
     tenant: Tenant,
     body: Annotated[RunAgentInput, Body()],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
-            pattern=schemas.IDEMPOTENCY_KEY,
-            description="the same key and body again give the same run, for a day",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Asks the model that `forwardedProps.model` names with the conversation, and streams the run."""
     run = body.model_dump(mode="json", exclude_unset=True)

@@ -18,20 +18,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Body, Header, Path, Query, Response
+from fastapi import Body, Path, Query, Response
 from starlette.responses import JSONResponse
 
 from broadcaster.dialects.ai_sdk import HEADERS, AiSdkDialect, Version
 from broadcaster.dialects.ai_sdk_request import continued_message
-from broadcaster.errors import UnknownStream
+from broadcaster.errors import UnknownStream, naming
 from broadcaster.log.chats import Chat
 from broadcaster.log.streams import Meta
+from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problem_shapes import ShapedError
-from broadcaster.web.problems import problem_responses
+from broadcaster.web.problems import GENERATION_ID_HEADER, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.sse import GENERATION_ID_HEADER
 from broadcaster.web.surfaces.ai_sdk_body import ChatBody, wish_of_chat
 from broadcaster.web.surfaces.answering import start, stream
 
@@ -84,21 +83,14 @@ async def send_message(
     tenant: Tenant,
     body: Annotated[ChatBody, Body()],
     version: StreamVersion = "6",
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=MAX_IDEMPOTENCY_KEY_CHARS,
-            pattern=IDEMPOTENCY_KEY,
-            description="the same key and body again give the same answer, for a day",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answers with the stream at once. `regenerate-message` asks for another answer to what is left of the messages."""
     continued = continued_message(body.ui_messages)
     meta = await start(services, wish_of_chat(body, services), tenant=tenant, idempotency_key=idempotency_key)
     chat = Chat(generation_id=meta.id, message_id=continued)
-    await services.chats.remember(body.id, chat, tenant=tenant)
+    with naming(meta.id):
+        await services.chats.remember(body.id, chat, tenant=tenant)
     return await _stream(services, meta, chat, version=version)
 
 

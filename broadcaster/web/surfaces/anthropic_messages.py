@@ -25,12 +25,12 @@ from broadcaster.dialects.anthropic_request import read_request
 from broadcaster.dialects.anthropic_words import error
 from broadcaster.errors import InvalidInput
 from broadcaster.log.generations import GenerationRequest
-from broadcaster.web import schemas
+from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problem_shapes import ShapedError
+from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import ServicesHere, Tenant
-from broadcaster.web.sse import GENERATION_ID_HEADER
-from broadcaster.web.surfaces.answering import start, stream, whole
+from broadcaster.web.surfaces.answering import start, stream, whole, whole_or_streamed
 
 PATH: Final = "/v1/messages"
 
@@ -76,14 +76,7 @@ _ERROR_SCHEMA: Final = {
     operation_id="create_message",
     response_class=JSONResponse,
     responses={
-        200: {
-            "description": "The message; with `stream: true` its events",
-            "content": {
-                "application/json": {"schema": {"type": "object"}},
-                "text/event-stream": {"schema": {"type": "string"}},
-            },
-            "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
-        },
+        200: whole_or_streamed("The message; with `stream: true` its events"),
         "default": {
             "description": "An error in the shape of that API",
             "content": {"application/json": {"schema": _ERROR_SCHEMA}},
@@ -108,15 +101,7 @@ async def create_message(
             ]
         ),
     ],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
-            pattern=schemas.IDEMPOTENCY_KEY,
-            description="the same key and body again give the same answer, for a day",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     cancelled_as: Annotated[
         Stop, Header(alias="Broadcaster-Cancelled-As", description="how an answer ends that was stopped")
     ] = "cancelled",

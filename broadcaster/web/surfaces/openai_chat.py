@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Header, Path, Request, Response
+from fastapi import Body, Path, Request, Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
@@ -26,15 +26,14 @@ from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
 from broadcaster.dialects.openai_only import unmet
-from broadcaster.errors import BroadcasterError, InvalidInput
+from broadcaster.errors import InvalidInput
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
-from broadcaster.web import schemas
-from broadcaster.web.problems import answer_error
+from broadcaster.web.parameters import IdempotencyKey
+from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.sse import GENERATION_ID_HEADER
-from broadcaster.web.surfaces.answering import start, stream, whole
+from broadcaster.web.surfaces.answering import start, stream, whole, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import openai_error
 
 PATHS: Final = ("/v1/chat", "/v1/models")
@@ -88,14 +87,7 @@ _EXAMPLE: Final = {
     operation_id="create_chat_completion",
     response_class=JSONResponse,
     responses={
-        200: {
-            "description": "The completion; with `stream: true` its chunks",
-            "content": {
-                "application/json": {"schema": {"type": "object"}},
-                "text/event-stream": {"schema": {"type": "string"}},
-            },
-            "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
-        },
+        200: whole_or_streamed("The completion; with `stream: true` its chunks"),
         "default": _ERRORS,
     },
 )
@@ -105,15 +97,7 @@ async def create_chat_completion(
     services: ServicesHere,
     tenant: Tenant,
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=schemas.MAX_IDEMPOTENCY_KEY_CHARS,
-            pattern=schemas.IDEMPOTENCY_KEY,
-            description="the same key and body again give the same answer, for a day",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
     try:
@@ -122,17 +106,11 @@ async def create_chat_completion(
         return _error(400, refusal.word, refusal.detail, param=refusal.param)
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
     meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
-    try:
-        if asked.stream:
-            dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
-            return await stream(services, meta, dialect=dialect)
-        entries = await whole(services, request, meta)
-        return _completion(meta, entries, asked=asked, is_repeatable=idempotency_key is None)
-    except BroadcasterError as error:
-        # It was started: its id is all that is left to look for it.
-        answer = answer_error(error)
-        answer.headers[GENERATION_ID_HEADER] = meta.id
-        return answer
+    if asked.stream:
+        dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
+        return await stream(services, meta, dialect=dialect)
+    entries = await whole(services, request, meta)
+    return _completion(meta, entries, asked=asked, is_repeatable=idempotency_key is None)
 
 
 @routes.get(
@@ -187,7 +165,7 @@ def _completion(meta: Meta, entries: Sequence[Entry], *, asked: ChatAsk, is_repe
     completion = whole_completion(meta.id, entries, hidden_tools=asked.hidden_tools)
     if completion is not None:
         return JSONResponse(completion, headers={**_NO_STORE, **headers})
-    failed = ev.decode_event(entries[-1].event)
+    failed = ev.read_event(entries[-1].event)
     code, detail = (failed.code, failed.error_text) if isinstance(failed, ev.Error) else ("error", "")
     # The same key would give the same failure.
     retry = is_repeatable and code not in _FOR_GOOD

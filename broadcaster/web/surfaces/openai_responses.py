@@ -23,16 +23,16 @@ from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import ask_of
 from broadcaster.dialects.openai_responses_encode import Cancel
 from broadcaster.dialects.openai_responses_object import response_id, stream_id_of
-from broadcaster.errors import Busy
+from broadcaster.errors import Busy, naming
 from broadcaster.hub.resolve import Finished
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
 from broadcaster.web.joining import join_stream
-from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
+from broadcaster.web.parameters import IdempotencyKey
+from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.sse import GENERATION_ID_HEADER, EventStreamResponse
+from broadcaster.web.sse import EventStreamResponse
 from broadcaster.web.surfaces.answering import start, stream, whole
 from broadcaster.web.surfaces.openai_errors import openai_error
 from broadcaster.web.surfaces.openai_responses_reading import (
@@ -92,10 +92,7 @@ async def create_response(
     services: ServicesHere,
     tenant: Tenant,
     body: Annotated[dict[str, Any], Body(description="`ResponseCreateParams` of the openai package")],
-    idempotency_key: Annotated[
-        str | None,
-        Header(min_length=1, max_length=MAX_IDEMPOTENCY_KEY_CHARS, pattern=IDEMPOTENCY_KEY),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     cancelled_as: CancelledAs = "incomplete",
 ) -> Response:
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
@@ -107,7 +104,8 @@ async def create_response(
     if stream_wanted:
         return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as))
     if background:
-        return shown_response(meta, await entries_of(services, meta))
+        with naming(meta.id):
+            return shown_response(meta, await entries_of(services, meta))
     return shown_response(meta, await whole(services, request, meta))
 
 

@@ -19,8 +19,8 @@ from broadcaster.dialects.openai_responses_request import responses_input
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import UnknownStream
 from broadcaster.log.streams import Meta
+from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.services import Services
-from broadcaster.web.sse import GENERATION_ID_HEADER
 from broadcaster.web.surfaces.answering import read_all
 
 _json: Final = msgspec.json.Encoder(order="deterministic")
