@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from broadcaster.lifeline import die_with_parent
+from tests.support.programs import find_program, lacking
 
 Json = dict[str, Any]
 
@@ -73,14 +70,10 @@ class Driver:
 
 
 def require_modules() -> str:
-    """The path of node. Skips the test without node or the modules, and fails it where CI is true."""
-    node = shutil.which("node")
-    if node is not None and (FOLDER / "node_modules").is_dir():
-        return node
-    reason = "no node, or not its modules; get them with `make compat-modules`"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """The path of node. Ends the test as ``lacking`` without node or the modules."""
+    if not (FOLDER / "node_modules").is_dir():
+        lacking("no modules of node: get them with `make compat-modules`")
+    return find_program("node", remedy="install it, e.g. apt install nodejs npm")
 
 
 @asynccontextmanager

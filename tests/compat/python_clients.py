@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from typing import Any, Final
 
-import pytest
 from anthropic import AnthropicError, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAIError
 
 from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder
 from tests.compat.readings import Json, Shown
 from tests.compat.response_events import of_events
+from tests.support.programs import find_program
 
 MODEL: Final = "claude-scripted"
 QUESTION: Final = "What is the weather in Paris?"
@@ -109,13 +107,8 @@ async def message(client: AsyncAnthropic, *, model: str = MODEL, headers: Header
 
 
 def find_curl() -> str:
-    """The program's path. Skips the test where there is none, and fails it where CI is true."""
-    if path := shutil.which("curl"):
-        return path
-    reason = "no curl found; install it, e.g. apt install curl"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """The program's path."""
+    return find_program("curl", remedy="install it, e.g. apt install curl")
 
 
 async def curl(url: str, *options: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.deploy.tools import find_tool
+from tests.support.programs import find_program
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -71,7 +71,7 @@ def kubernetes(folder: Path) -> tuple[dict[str, Any], ...]:
 
 def kustomized(folder: Path) -> str:
     """The same as text."""
-    command = [find_tool("kubectl", "it is in .venv after `make install`"), "kustomize", str(folder)]
+    command = [find_program("kubectl", remedy="it is in .venv after `make install`"), "kustomize", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

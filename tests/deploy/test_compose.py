@@ -23,9 +23,9 @@ from broadcaster.testing import Script, ScriptedProvider
 from tests.deploy.containers import Containers
 from tests.deploy.files import DEPLOY, FILLED_IN, compose_environment, seconds
 from tests.deploy.test_files import CADDY
-from tests.deploy.tools import find_tool
 from tests.deploy.valkey import ADMIN, DeployedValkey, start_deployed
 from tests.support.processes import Running
+from tests.support.programs import find_program
 
 MODEL = "claude-sonnet-4-5"
 KEY = {"authorization": f"Bearer {FILLED_IN}"}
@@ -140,7 +140,14 @@ async def caddy(folder: Path, front_ends: str) -> AsyncIterator[str]:
     (folder / "Caddyfile").write_text(text)
     with (folder / "caddy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(find_tool("caddy", CADDY), "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")),
+            *(
+                find_program("caddy", remedy=CADDY),
+                "run",
+                "--adapter",
+                "caddyfile",
+                "--config",
+                str(folder / "Caddyfile"),
+            ),
             env={
                 "HOME": str(folder / "home"),
                 "PATH": os.environ["PATH"],

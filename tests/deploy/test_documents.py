@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from tests.deploy.files import DEPLOY, PLACEHOLDER, ROOT, of_kind, unit
-from tests.deploy.tools import find_tool
 from tests.support.nginx import create_certificate, find_nginx
+from tests.support.programs import find_program
 
 PAGE: Final = ROOT / "docs" / "deployment.md"
 DOUBLES: Final = ("docker", "systemctl", "apt-get", "python3")
@@ -90,7 +90,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_ask_the_cluster_in_order(
     machine: Machine,
 ) -> None:
-    kubectl = find_tool("kubectl", "it is in .venv after `make install`")
+    kubectl = find_program("kubectl", remedy="it is in .venv after `make install`")
     machine.double("kubectl", f'if [ "$1" = kustomize ]; then exec {kubectl} "$@"; fi')
     lines = commands("Kubernetes")
     told = machine.run(lines)

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 
 from tests.deploy.files import DEPLOY, ROOT, kubernetes, kustomized
-from tests.deploy.tools import find_tool
+from tests.support.programs import find_program
 
 INSTALL = "it is in .venv after `make install`"
 CADDY = "get it with `make deploytools`, or install it, e.g. apt install caddy"
@@ -27,11 +27,11 @@ def accepted(*command: str | Path, **environment: str) -> str:
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
-    accepted(find_tool("hadolint", INSTALL), ROOT / "Dockerfile")
+    accepted(find_program("hadolint", remedy=INSTALL), ROOT / "Dockerfile")
 
 
 def test_the_compose_files_are_such_by_the_specifications_schema() -> None:
-    tool = find_tool("check-jsonschema", INSTALL)
+    tool = find_program("check-jsonschema", remedy=INSTALL)
     files = sorted(ROOT.glob("docker-compose*.yml"))
     assert len(files) == 2
     accepted(tool, "--builtin-schema", "vendor.compose-spec", *files)
@@ -84,11 +84,11 @@ def units(tmp_path: Path) -> list[Path]:
 
 def test_systemd_knows_every_line_of_the_units(units: list[Path]) -> None:
     # What it does not know it warns of, and goes on: nothing may be said at all.
-    assert accepted(find_tool("systemd-analyze", SYSTEMD), "verify", *units) == ""
+    assert accepted(find_program("systemd-analyze", remedy=SYSTEMD), "verify", *units) == ""
 
 
 def test_systemd_finds_little_that_the_units_could_do_to_the_machine(units: list[Path]) -> None:
-    tool = find_tool("systemd-analyze", SYSTEMD)
+    tool = find_program("systemd-analyze", remedy=SYSTEMD)
     for unit in units:
         if unit.suffix == ".service":
             told = accepted(tool, "security", "--offline=true", "--no-pager", unit)
@@ -99,7 +99,7 @@ def test_systemd_finds_little_that_the_units_could_do_to_the_machine(units: list
 
 def test_caddy_accepts_its_file(tmp_path: Path) -> None:
     told = accepted(
-        find_tool("caddy", CADDY),
+        find_program("caddy", remedy=CADDY),
         *("validate", "--adapter", "caddyfile", "--config", DEPLOY / "caddy" / "Caddyfile"),
         HOME=str(tmp_path),
         SITE="broadcaster.example.com",

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.compat.node_clients import FOLDER, require_modules
 
-NODE = Path(__file__).parents[1] / "compat" / "node"
-DRIVER = NODE / "ai_sdk_chat.mjs"
+DRIVER = FOLDER / "ai_sdk_chat.mjs"
 DEADLINE_S = 100
-
-needs_packages = pytest.mark.skipif(
-    not (NODE / "node_modules" / "ai7").exists() and os.environ.get("CI") != "true",
-    reason="the packages of tests/compat/node are not installed",
-)
 
 
 @contextmanager
@@ -54,7 +46,7 @@ def served(bodies: Sequence[Sequence[bytes]]) -> Iterator[list[str]]:
 
 def run_driver(version: int, urls: Sequence[str], *options: str) -> list[dict[str, Any]]:
     """What the chat of this version shows after each URL."""
-    command = ["node", str(DRIVER), "--version", str(version), *options]
+    command = [require_modules(), str(DRIVER), "--version", str(version), *options]
     command += [word for url in urls for word in ("--url", url)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,10 +11,9 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.dialects.ai_sdk import AiSdkDialect, Version
 from tests.dialects.ai_sdk_client import Client, Json
-from tests.dialects.ai_sdk_packages import needs_packages, read_by_package
+from tests.dialects.ai_sdk_packages import read_by_package
 from tests.dialects.ai_sdk_streams import ANSWERS, STREAM_ID, log_of
 
-pytestmark = needs_packages
 both = pytest.mark.parametrize("version", [6, 7])
 
 TORN: list[ev.Event] = [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-import pytest
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from tests.support.programs import find_program
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS: Final = (
@@ -28,14 +27,8 @@ Status = Literal["queued", "running", "finished", "failed", "aborted"]
 
 
 def find_browser() -> str:
-    """The browser's path. Skips the test where there is none, and fails it where CI is true."""
-    for name in NAMES:
-        if path := shutil.which(name):
-            return path
-    reason = f"no browser found (looked for {', '.join(NAMES)}); install one, e.g. apt install chromium"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """The browser's path."""
+    return find_program(*NAMES, remedy="install one, e.g. apt install chromium")
 
 
 @dataclass

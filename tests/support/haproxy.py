@@ -17,9 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
-import os
-import shutil
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,10 +24,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import pytest
-
 from broadcaster.lifeline import die_with_parent
 from tests.support.nginx import free_port
+from tests.support.programs import find_program
 
 START_TIMEOUT_S: Final = 10.0
 CONFIGURATION: Final = """\
@@ -62,15 +58,8 @@ backend front_ends
 
 
 def find_haproxy() -> str:
-    """The program's path. Skips the test where there is none, and fails it where CI is true."""
-    # Debian's lies where only root looks; `make haproxy` puts one beside this Python.
-    folders = (os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin")
-    if path := shutil.which("haproxy", path=os.pathsep.join(folders)):
-        return path
-    reason = "no haproxy found; get one with `make haproxy`, or install it, e.g. apt install haproxy"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """The program's path."""
+    return find_program("haproxy", remedy="get one with `make haproxy`, or install it, e.g. apt install haproxy")
 
 
 @dataclass(eq=False)

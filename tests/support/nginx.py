@@ -12,11 +12,9 @@ import contextlib
 import getpass
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,9 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import pytest
-
 from broadcaster.lifeline import die_with_parent
+from tests.support.programs import find_program
 
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy" / "nginx"
 # It also makes the folders of modules that are not used here.
@@ -35,15 +32,8 @@ START_TIMEOUT_S: Final = 10.0
 
 
 def find_nginx() -> str:
-    """The program's path. Skips the test where there is none, and fails it where CI is true."""
-    # Debian's lies where only root looks; `make nginx` puts one beside this Python.
-    folders = (os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin")
-    if path := shutil.which("nginx", path=os.pathsep.join(folders)):
-        return path
-    reason = "no nginx found; get one with `make nginx`, or install it, e.g. apt install nginx"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """The program's path."""
+    return find_program("nginx", remedy="get one with `make nginx`, or install it, e.g. apt install nginx")
 
 
 def free_port() -> int:

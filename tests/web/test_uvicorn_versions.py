@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from broadcaster.web.listener import open_listener
 from broadcaster.web.runner import FrontEndProtocol, FrontEndServer
 from broadcaster.web.sse import TRANSPORT_EXTENSION
+from tests.support.programs import lacking
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PINS: Final = ROOT / "requirements" / "uvicorn.txt"
@@ -115,10 +116,7 @@ def test_the_versions_that_are_tested_reach_from_the_oldest_to_the_one_in_use() 
 def test_the_runner_and_its_viewers_keep_their_promises_on_another_version(other: str) -> None:
     folder = ROOT / ".venv" / "uvicorn" / other
     if not folder.is_dir():
-        reason = "no other versions of uvicorn here: get them with `make uvicorns`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking("no other versions of uvicorn here: get them with `make uvicorns`")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**kept, "PYTHONPATH": str(folder)}
     asked = [sys.executable, "-c", "import uvicorn; print(uvicorn.__version__)"]

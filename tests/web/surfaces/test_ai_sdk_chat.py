@@ -15,7 +15,7 @@ from broadcaster.dialects.ai_sdk import Version
 from broadcaster.errors import QueueFull
 from broadcaster.web.services import LOCAL_TENANT, Services
 from tests.dialects.ai_sdk_client import Client
-from tests.dialects.ai_sdk_packages import needs_packages, run_driver
+from tests.dialects.ai_sdk_packages import run_driver
 from tests.support.front_end import DEADLINE_S, Heard, listen
 from tests.support.memory_world import MemoryWorld
 
@@ -292,7 +292,6 @@ async def test_the_same_key_gives_the_same_answer(live_client: httpx2.AsyncClien
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
 
 
-@needs_packages
 @pytest.mark.parametrize("version", [6, 7])
 async def test_the_packages_send_and_resume_here(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, version: int
@@ -313,7 +312,6 @@ async def test_the_packages_send_and_resume_here(
     assert reloaded["messages"] == [answer]
 
 
-@needs_packages
 @pytest.mark.parametrize("version", [6, 7])
 async def test_the_packages_show_the_body_of_an_error(live_client: httpx2.AsyncClient, version: int) -> None:
     api = f"{live_client.base_url}{URL}"
