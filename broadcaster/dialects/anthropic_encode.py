@@ -18,12 +18,12 @@ from typing import Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, StallReason
 from broadcaster.dialects.anthropic_answer import Answer
 from broadcaster.dialects.anthropic_line import framed
 from broadcaster.dialects.anthropic_wire import PROVIDER
 from broadcaster.dialects.anthropic_words import error, error_of
 from broadcaster.dialects.reading import Json
+from broadcaster.dialects.writing import Unannounced
 
 _PING: Final = framed({"type": "ping"})
 _AGAIN: Final = "the same request may be sent again"
@@ -52,7 +52,7 @@ class AnthropicDialect:
         return AnthropicTranscript(stream_id, stop=self.stop)
 
 
-class AnthropicTranscript:
+class AnthropicTranscript(Unannounced):
     """One stream as one message; see Transcript."""
 
     def __init__(self, stream_id: str, *, stop: Stop = "cancelled") -> None:
@@ -86,18 +86,6 @@ class AnthropicTranscript:
         other = AnthropicTranscript(self._stream_id, stop=self._stop)
         other._answer, other._is_over = self._answer.fork(), self._is_over
         return other
-
-    def hello(self, *, status: str, retry_ms: int) -> bytes:
-        """None: the first event of this wire is ``message_start``."""
-        return b""
-
-    def gap(self, gap: Gap) -> bytes | None:
-        """None: the message would not be whole (rule 4)."""
-        return None
-
-    def stalled(self, reason: StallReason | None) -> bytes:
-        """This wire has no place for it."""
-        return b""
 
     def bye(self, reason: str, *, reconnect: bool) -> bytes:
         """See Transcript.bye. What another request may get is what the SDKs call an overload."""

@@ -24,12 +24,11 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai_chat_answer import Answer, Delta
 from broadcaster.dialects.openai_chat_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import DONE, block
+from broadcaster.dialects.writing import DONE, Unannounced, block
 
 EXTENSION: Final = "broadcaster"
 """The one field of ours beside the wire's own."""
@@ -67,7 +66,7 @@ class ChatDialect:
         return ChatTranscript(self, stream_id)
 
 
-class ChatTranscript:
+class ChatTranscript(Unannounced):
     """See Transcript."""
 
     def __init__(self, dialect: ChatDialect, stream_id: str) -> None:
@@ -114,18 +113,6 @@ class ChatTranscript:
         other._usage = self._usage
         other._ending = self._ending
         return other
-
-    def hello(self, *, retry_ms: int, status: str = "") -> bytes:
-        """See Transcript.hello: this wire has none."""
-        return b""
-
-    def gap(self, gap: Gap) -> bytes | None:
-        """See Transcript.gap (rule 7)."""
-        return None
-
-    def stalled(self, reason: StallReason | None) -> bytes:
-        """See Transcript.stalled: this wire has no place for it."""
-        return b""
 
     def bye(self, reason: str, *, reconnect: bool) -> bytes:
         """See Transcript.bye (rule 5)."""

@@ -27,14 +27,13 @@ from typing import Any, Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, StallReason
 from broadcaster.dialects.openai_responses_builder import Builder
 from broadcaster.dialects.openai_responses_object import CANCELLED, Facts, ending, shown_of
 from broadcaster.dialects.openai_responses_shelf import Shelf
 from broadcaster.dialects.openai_responses_voice import NOTHING_SAID, Voice
 from broadcaster.dialects.openai_responses_words import PASSED_TYPE
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import block
+from broadcaster.dialects.writing import Unannounced, block
 
 Cancel = Literal["incomplete", "completed"]
 
@@ -75,7 +74,7 @@ RESPONSES: Final = ResponsesDialect()
 
 
 @dataclass(slots=True)
-class ResponsesTranscript:
+class ResponsesTranscript(Unannounced):
     """One stream as a Response. See Transcript."""
 
     dialect: ResponsesDialect
@@ -108,18 +107,6 @@ class ResponsesTranscript:
         forked.is_refused = self.is_refused
         forked._is_opened, forked._is_told = self._is_opened, self._is_told
         return forked
-
-    def hello(self, *, status: str, retry_ms: int) -> bytes:
-        """See Transcript.hello."""
-        return b""
-
-    def gap(self, gap: Gap) -> bytes | None:
-        """See Transcript.gap."""
-        return None
-
-    def stalled(self, reason: StallReason | None) -> bytes:
-        """See Transcript.stalled."""
-        return b""
 
     def bye(self, reason: str, *, reconnect: bool) -> bytes:
         """See Transcript.bye."""

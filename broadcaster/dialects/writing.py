@@ -12,10 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_frame
 
-__all__ = ["DONE", "Pieces", "block"]
+__all__ = ["DONE", "Pieces", "Unannounced", "block"]
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -25,3 +26,21 @@ _json: Final = msgspec.json.Encoder()
 def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> bytes:
     """One block: ``data`` as compact JSON on one line, under an event's name and an entry's id where they are given."""
     return encode_frame(_json.encode(data), event=event, id=None if of is None else f"{of.epoch}-{of.seq}")
+
+
+class Unannounced:
+    """Of a Transcript: a wire of somebody's API, which has no place for what the hub alone knows."""
+
+    __slots__ = ()
+
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        """See Transcript.hello: none, the first block is the answer's."""
+        return b""
+
+    def gap(self, gap: Gap) -> bytes | None:
+        """See Transcript.gap: the answer would not be whole, its viewer is ended."""
+        return None
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        """See Transcript.stalled: nothing."""
+        return b""
