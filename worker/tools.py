@@ -37,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from broadcaster.core import events as ev
+from broadcaster.core.nesting import is_too_deep
 from broadcaster.errors import SetupError
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -235,9 +236,12 @@ def as_json(value: Any) -> Any:
     """The value as plain JSON: models, dataclasses, dates, sets and the like become it. Raises BadOutput."""
     try:
         plain = to_jsonable_python(value)
-        return msgspec.json.decode(msgspec.json.encode(plain))
+        json = msgspec.json.decode(msgspec.json.encode(plain))
     except (PydanticSerializationError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise BadOutput(type(error).__name__) from None
+    if is_too_deep(json):
+        raise BadOutput("nested too deeply")
+    return json
 
 
 def _read_signature(function: Callable[..., Any], name: str) -> tuple[dict[str, tuple[Any, Any]], str | None]:

@@ -6,7 +6,7 @@ Rules
 2. A known type has its fields, of their types, and no others.
 3. Never ``attempt`` (a feed has none), never ``hub.*`` (the hub's own words), and a terminal event only as the feed's
    end (``encode_end``).
-4. What cannot be written down as JSON again is refused: NaN, Infinity, lone surrogates, absurd nesting.
+4. What cannot be written down as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from typing import Final
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.nesting import MAX_LEVELS, is_too_deep
 from broadcaster.errors import InvalidEvent
 
 MAX_EVENTS_PER_APPEND: Final = 1000
+
+_UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} levels of nesting cannot be kept"
 
 # Names that need no escaping in any dialect, header or log line.
 _DATA_TYPE: Final = re.compile(r"data-[A-Za-z0-9_.:-]{1,64}", re.ASCII)
@@ -45,7 +48,9 @@ def check_writable(value: object) -> None:
         msgspec.json.encode(value)
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError("NaN, Infinity, lone surrogates and deep nesting cannot be kept") from error
+        raise ValueError(_UNWRITABLE) from error
+    if is_too_deep(value):
+        raise ValueError(_UNWRITABLE)
 
 
 def encode_published(value: object) -> bytes:

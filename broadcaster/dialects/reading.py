@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
+from broadcaster.core.nesting import is_too_deep
 from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
 from broadcaster.dialects.faults import BAD_DATA
 from broadcaster.errors import BadFrame, ProviderFailed
@@ -127,6 +128,8 @@ def tool_input(call: Json, text: str, *, empty: Any) -> ToolInputAvailable | Too
     except (msgspec.DecodeError, RecursionError) as error:
         told = f"the tool's arguments are not valid JSON: {error}"
         return ToolInputError(**call, input=text, error_text=told)
+    if is_too_deep(parsed):
+        return ToolInputError(**call, input=text, error_text="the tool's arguments are nested too deeply")
     return ToolInputAvailable(**call, input=parsed)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, decode_event
+from broadcaster.core.nesting import MAX_LEVELS
 from broadcaster.core.publishing import check_writable, encode_end, encode_published
 from broadcaster.errors import InvalidEvent
 
@@ -112,8 +113,20 @@ def test_nothing_else_is_an_end(value: Any) -> None:
 
 
 def test_absurd_nesting_is_refused() -> None:
-    nested: Any = []
-    for _ in range(5000):
-        nested = [nested]
     with pytest.raises(ValueError):
-        check_writable(nested)
+        check_writable(nested(5000))
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_as_many_levels_as_can_be_shown_again_are_taken_and_no_more(is_list: bool) -> None:
+    check_writable(nested(MAX_LEVELS, is_list=is_list))
+    with pytest.raises(ValueError):
+        check_writable(nested(MAX_LEVELS + 1, is_list=is_list))
+
+
+def nested(levels: int, *, is_list: bool = True) -> Any:
+    """So many lists, or objects, in one another."""
+    value: Any = 0
+    for _ in range(levels):
+        value = [0, value] if is_list else {"a": 0, "b": value}
+    return value
