@@ -40,6 +40,7 @@ _ERROR_TYPES: Final = {
     "provider_overloaded": "overloaded_error",
     "provider_rate_limited": "rate_limit_error",
     "provider_bad_request": "invalid_request_error",
+    "unknown_tool": "invalid_request_error",
     "provider_timeout": "timeout_error",
     "generation_timeout": "timeout_error",
     "queue_timeout": "overloaded_error",

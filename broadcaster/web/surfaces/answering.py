@@ -13,7 +13,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 
@@ -30,6 +30,9 @@ from broadcaster.web.services import Services
 from broadcaster.web.sse import EventStreamResponse
 from broadcaster.web.views import READ_AT_ONCE
 from broadcaster.web.waiting import wait_for_end
+
+FAILED_FOR_GOOD: Final = frozenset({"provider_bad_request", "provider_auth", "unknown_tool", "tool_outcome_unknown"})
+"""Codes of failed generations that the same request would meet again, or must not be sent again for."""
 
 
 def whole_or_streamed(description: str) -> dict[str, Any]:

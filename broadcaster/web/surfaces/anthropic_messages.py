@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 from fastapi import Body, Header, Request, Response
 from fastapi.responses import JSONResponse
 
+from broadcaster.core import events as ev
 from broadcaster.core.publishing import check_writable
 from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
 from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
@@ -30,7 +31,7 @@ from broadcaster.web.problem_shapes import ShapedError
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import ServicesHere, Tenant
-from broadcaster.web.surfaces.answering import start, stream, whole, whole_or_streamed
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, start, stream, whole, whole_or_streamed
 
 PATH: Final = "/v1/messages"
 
@@ -113,11 +114,13 @@ async def create_message(
     dialect = AnthropicDialect(stop=cancelled_as)
     if asked.stream:
         return await stream(services, meta, dialect=dialect)
-    said = message_of(await whole(services, request, meta), stream_id=meta.id, dialect=dialect)
+    entries = await whole(services, request, meta)
+    said = message_of(entries, stream_id=meta.id, dialect=dialect)
     headers = {GENERATION_ID_HEADER: meta.id, "cache-control": "no-store"}
     if said["type"] == "message":
         return JSONResponse(said, headers=headers)
-    if idempotency_key is not None:
+    end = ev.read_event(entries[-1].event)
+    if idempotency_key is not None or (isinstance(end, ev.Error) and end.code in FAILED_FOR_GOOD):
         headers |= _NO_RETRY  # the same key gives the same failure
     return JSONResponse(said, status_code=STATUS_OF_TYPE[said["error"]["type"]], headers=headers)
 

@@ -34,22 +34,12 @@ from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.answering import start, stream, whole, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import openai_error
+from broadcaster.web.surfaces.openai_errors import failure, openai_error
 
 PATHS: Final = ("/v1/chat", "/v1/models")
 """Below these, errors have this API's shape."""
 
 _ANTHROPIC: Final = "anthropic"
-_STATUSES: Final = {
-    "provider_bad_request": 400,
-    "provider_rate_limited": 429,
-    "provider_overloaded": 503,
-    "provider_timeout": 504,
-    "generation_timeout": 504,
-}
-"""Codes of failed generations whose status is not 502."""
-_FOR_GOOD: Final = frozenset({"provider_bad_request", "provider_auth"})
-_BAD_GATEWAY: Final = 502
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 routes = RouteTable(prefix="/v1", tags=["chat completions"], errors=openai_error)
@@ -103,7 +93,7 @@ async def create_chat_completion(
     try:
         asked = _read(body, services)
     except Refused as refusal:
-        return _error(400, refusal.word, refusal.detail, param=refusal.param)
+        return _error({"status": 400, "code": refusal.word, "detail": refusal.detail, "param": refusal.param})
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
     meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
     if asked.stream:
@@ -165,23 +155,11 @@ def _completion(meta: Meta, entries: Sequence[Entry], *, asked: ChatAsk, is_repe
     completion = whole_completion(meta.id, entries, hidden_tools=asked.hidden_tools)
     if completion is not None:
         return JSONResponse(completion, headers={**_NO_STORE, **headers})
-    failed = ev.read_event(entries[-1].event)
-    code, detail = (failed.code, failed.error_text) if isinstance(failed, ev.Error) else ("error", "")
-    # The same key would give the same failure.
-    retry = is_repeatable and code not in _FOR_GOOD
-    return _error(_STATUSES.get(code, _BAD_GATEWAY), code, detail, retry=retry, headers=headers)
+    problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
+    return _error(problem, headers=headers)
 
 
-def _error(
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    param: str | None = None,
-    retry: bool = False,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    problem = {"status": status, "code": code, "detail": detail, "param": param, "retry": retry}
+def _error(problem: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Response:
     shaped = openai_error(problem)
     return JSONResponse(
         shaped.body, status_code=shaped.status, headers={**_NO_STORE, **shaped.headers, **(headers or {})}

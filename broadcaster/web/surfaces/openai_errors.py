@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from broadcaster.core import events as ev
 from broadcaster.web.problem_shapes import ShapedError
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD
 
 SHOULD_RETRY_HEADER: Final = "x-should-retry"
 
@@ -36,6 +38,16 @@ _WORDS: Final = {
 
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _STATUSES: Final = {"unknown_model": 404}
+_BAD_GATEWAY: Final = 502
+_STATUS_OF_FAILURE: Final = {
+    "provider_bad_request": 400,
+    "unknown_tool": 400,
+    "provider_rate_limited": 429,
+    "provider_overloaded": 503,
+    "provider_timeout": 504,
+    "generation_timeout": 504,
+}
+"""Codes of failed generations whose status is not 502."""
 _PARAMS: Final = {"unknown_model": "model"}
 
 
@@ -54,6 +66,26 @@ def openai_error(problem: Mapping[str, Any]) -> ShapedError:
         "code": _WORDS.get(code, code),
     }
     return ShapedError(status, {"error": told}, {SHOULD_RETRY_HEADER: "true" if problem.get("retry") else "false"})
+
+
+def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:
+    """What a generation that failed is as a problem: ``status``, ``code``, ``detail``, ``param`` and ``retry``.
+
+    ``is_repeatable``: the same request begins another generation; one with an Idempotency-Key does not.
+    """
+    code, detail = (end.code, end.error_text) if isinstance(end, ev.Error) else ("error", "")
+    return {
+        "status": _STATUS_OF_FAILURE.get(code, _BAD_GATEWAY),
+        "code": code,
+        "detail": detail,
+        "param": "tools" if code == "unknown_tool" else None,
+        "retry": is_repeatable and code not in FAILED_FOR_GOOD,
+    }
+
+
+def is_refusal(end: ev.Event) -> bool:
+    """Whether a generation ended because its request was refused, or could not be taken."""
+    return isinstance(end, ev.Error) and (end.code in _STATUS_OF_FAILURE or end.code in FAILED_FOR_GOOD)
 
 
 def param_of(pointer: str) -> str | None:

@@ -18,10 +18,11 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Body, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
+from broadcaster.core import events as ev
 from broadcaster.core.publishing import check_writable
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import ask_of
-from broadcaster.dialects.openai_responses_encode import Cancel
+from broadcaster.dialects.openai_responses_encode import Cancel, response_of
 from broadcaster.dialects.openai_responses_object import response_id, stream_id_of
 from broadcaster.errors import Busy, naming
 from broadcaster.hub.resolve import Finished
@@ -34,7 +35,7 @@ from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
 from broadcaster.web.surfaces.answering import start, stream, whole
-from broadcaster.web.surfaces.openai_errors import openai_error
+from broadcaster.web.surfaces.openai_errors import failure, is_refusal, openai_error
 from broadcaster.web.surfaces.openai_responses_reading import (
     answered,
     dialect_of,
@@ -106,7 +107,11 @@ async def create_response(
     if background:
         with naming(meta.id):
             return shown_response(meta, await entries_of(services, meta))
-    return shown_response(meta, await whole(services, request, meta))
+    entries = await whole(services, request, meta)
+    if is_refusal(end := ev.read_event(entries[-1].event)) and not response_of(entries, meta.id)["output"]:
+        # Nothing was said: an SDK raises for it as it does for what is refused at once.
+        return _error(failure(end, is_repeatable=idempotency_key is None), {GENERATION_ID_HEADER: meta.id})
+    return shown_response(meta, entries)
 
 
 async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
@@ -249,6 +254,11 @@ async def list_input_items(
 
 def _refused(refusal: Refused) -> Response:
     """400 in the words of the API, by the parameter's name."""
-    problem = {"status": refusal.status, "code": refusal.word, "detail": refusal.detail, "param": refusal.param}
-    status, told, headers = openai_error(problem)
-    return JSONResponse(told, status_code=status, headers=headers)
+    return _error(
+        {"status": refusal.status, "code": refusal.word, "detail": refusal.detail, "param": refusal.param}, {}
+    )
+
+
+def _error(problem: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    status, told, own = openai_error(problem)
+    return JSONResponse(told, status_code=status, headers={**own, **headers})

@@ -266,6 +266,9 @@ async def test_a_missing_key_is_an_authentication_error(services: Services, worl
         ("provider_timeout", anthropic.DeadlineExceededError, "timeout_error"),
         ("provider_bad_request", anthropic.BadRequestError, "invalid_request_error"),
         ("worker_lost", anthropic.InternalServerError, "api_error"),
+        ("unknown_tool", anthropic.BadRequestError, "invalid_request_error"),
+        ("provider_auth", anthropic.InternalServerError, "api_error"),
+        ("tool_outcome_unknown", anthropic.InternalServerError, "api_error"),
     ],
 )
 async def test_a_generation_that_failed_is_the_error_of_its_kind(
@@ -275,6 +278,8 @@ async def test_a_generation_that_failed_is_the_error_of_its_kind(
     with pytest.raises(kind) as caught:
         await sdk.messages.create(**ASKED)
     assert caught.value.type == type
+    is_final = code in ("provider_bad_request", "unknown_tool", "provider_auth", "tool_outcome_unknown")
+    assert caught.value.response.headers.get("x-should-retry") == ("false" if is_final else None)
     async with sdk.messages.stream(**ASKED) as stream:
         with pytest.raises(anthropic.APIStatusError) as in_stream:
             await stream.get_final_message()

@@ -277,6 +277,8 @@ async def test_a_missing_key_is_an_authentication_error(services: Services, worl
         ("provider_bad_request", openai.BadRequestError, "false"),
         ("provider_auth", openai.InternalServerError, "false"),
         ("worker_lost", openai.InternalServerError, "true"),
+        ("unknown_tool", openai.BadRequestError, "false"),
+        ("tool_outcome_unknown", openai.InternalServerError, "false"),
     ],
 )
 async def test_a_generation_that_failed_is_an_error(

@@ -270,6 +270,30 @@ async def test_a_lost_worker_is_a_failed_response(sdk: openai.AsyncOpenAI, world
     assert (response.error.code, response.error.message) == ("worker_lost", "the worker was lost")
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "retry"),
+    [
+        ("provider_bad_request", openai.BadRequestError, "false"),
+        ("provider_rate_limited", openai.RateLimitError, "true"),
+        ("provider_overloaded", openai.InternalServerError, "true"),
+        ("provider_auth", openai.InternalServerError, "false"),
+        ("unknown_tool", openai.BadRequestError, "false"),
+    ],
+)
+async def test_who_is_refused_before_anything_is_said_gets_the_error_that_the_sdk_knows(
+    sdk: openai.AsyncOpenAI, world: MemoryWorld, code: str, kind: type[openai.APIStatusError], retry: str
+) -> None:
+    end = ev.Error(code=code, error_text="no")
+    answering(world, ev.Start(), end)
+    with pytest.raises(kind) as caught:
+        await sdk.responses.create(model="local", input="Hi")
+    assert (caught.value.code, caught.value.response.headers["x-should-retry"]) == (code, retry)
+    assert caught.value.response.headers["broadcaster-generation-id"] == "gen_0001"
+    assert (await sdk.responses.retrieve("resp_gen_0001")).status == "failed"
+    answering(world, *HELLO, end)
+    assert (await sdk.responses.create(model="local", input="Hi")).status == "failed"
+
+
 async def test_two_attempts_stream_as_one_response(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answering(world, *HELLO, ev.Attempt(attempt=2), *HELLO, *END)
     events = await collect(sdk.responses.create(model="local", input="Hi", stream=True))
