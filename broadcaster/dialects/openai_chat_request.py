@@ -13,7 +13,7 @@ The inverse is ``openai_request``. Source: the openai package's ``CompletionCrea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,10 +58,11 @@ _DEFAULTS: Final[Mapping[str, tuple[Any, str]]] = {
 }
 """What is accepted at this value alone."""
 _CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
+_FUNCTION: Final = ("name", "description", "parameters", "strict")
 _MAX_TEMPERATURE: Final = 2.0
 _MAX_STOPS: Final = 4
 # As for /v1/generations: more than any model writes.
-_MAX_TOKENS: Final = 10_000_000
+MAX_TOKENS: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +106,12 @@ def chat_ask(body: Mapping[str, Any], *, max_tokens: int) -> ChatAsk:
         **{name: given[name] for name in given if name in _SHARED},
         OPENAI: own or None,
     }
-    options = asked.get("stream_options", dict, "an object") or {}
+    stream = asked.get("stream", bool, "true or false") is True
     return ChatAsk(
         model=model,
         request={name: value for name, value in request.items() if value is not None},
-        stream=asked.get("stream", bool, "true or false") is True,
-        include_usage=options.get("include_usage") is True,
+        stream=stream,
+        include_usage=_stream_options(asked, stream=stream).get("include_usage") is True,
         hidden_tools=frozenset(tool["name"] for tool in stored_tools if tool.keys() == {"name"}),
     )
 
@@ -147,13 +148,26 @@ def _check_names(given: Json) -> None:
             raise Refused(name, "this parameter is not known here", word=UNKNOWN)
 
 
+def _stream_options(asked: _Asked, *, stream: bool) -> Json:
+    """``include_obfuscation`` is a favour of OpenAI's own servers."""
+    options: Json = asked.get("stream_options", dict, "an object") or {}
+    if options and not stream:
+        raise Refused("stream_options", "is of no use without stream: true", word=WRONG_VALUE)
+    for name, value in options.items():
+        if name not in ("include_usage", "include_obfuscation"):
+            raise Refused(f"stream_options.{name}", "this parameter is not known here", word=UNKNOWN)
+        if value is not None and not isinstance(value, bool):
+            raise Refused(f"stream_options.{name}", "must be true or false", word=WRONG_TYPE)
+    return options
+
+
 def _bound(asked: _Asked) -> int | None:
     """Two names for one thing; what both say must agree."""
     names = ("max_completion_tokens", "max_tokens")
     bounds = {name: bound for name in names if (bound := asked.get(name, int, "a whole number")) is not None}
     for name, bound in bounds.items():
-        if not 1 <= bound <= _MAX_TOKENS:
-            raise Refused(name, f"must be between 1 and {_MAX_TOKENS}", word=WRONG_VALUE)
+        if not 1 <= bound <= MAX_TOKENS:
+            raise Refused(name, f"must be between 1 and {MAX_TOKENS}", word=WRONG_VALUE)
     if len(set(bounds.values())) > 1:
         raise Refused("max_tokens", "says otherwise than max_completion_tokens", word=WRONG_VALUE)
     return next(iter(bounds.values()), None)
@@ -177,7 +191,9 @@ def _tool(tool: Any, place: str) -> Json:
     match tool:
         case {"name": str(name), **rest} if not rest:
             return {"name": name}
-        case {"type": "function", "function": {"name": str(name)} as function}:
+        case {"type": "function", "function": {"name": str(name)} as function, **rest}:
+            _check_known(rest, (), place)
+            _check_known(function, _FUNCTION, f"{place}.function")
             return {"name": name, **_declared(function)}
         case {"type": "custom", "custom": {"name": str(name)} as custom}:
             # A model that has no custom tools can still call it with its text.
@@ -186,6 +202,12 @@ def _tool(tool: Any, place: str) -> Json:
             return {"name": name, **told, "input_schema": schema, OPENAI: dict(tool)}
         case _:
             raise Refused(place, "must be a function with a name, or a custom tool", word=WRONG_VALUE)
+
+
+def _check_known(whole: Mapping[Any, Any], known: Collection[str], place: str) -> None:
+    for name, value in whole.items():
+        if name not in known and value is not None:
+            raise Refused(f"{place}.{name}", "this parameter is not known here", word=UNKNOWN)
 
 
 def _declared(function: Mapping[str, Any]) -> Json:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
+from broadcaster.dialects.openai_chat_request import MAX_TOKENS
 from broadcaster.dialects.openai_responses_input import messages_of
 from broadcaster.dialects.openai_responses_request import LOGPROBS, RESPONSES_ONLY
 from broadcaster.dialects.reading import Json
@@ -105,8 +106,11 @@ def ask_of(body: Mapping[str, Any]) -> Ask:
     if tools := asked.objects("tools"):
         request["tools"] = [_tool(tool, at=f"tools[{at}]") for at, tool in enumerate(tools)]
     own = _openai(asked)
-    if tools and (choice := _choice(given.get("tool_choice"), own, is_parallel=asked.flag("parallel_tool_calls"))):
-        request["tool_choice"] = choice
+    if choice := _choice(given.get("tool_choice"), own, is_parallel=asked.flag("parallel_tool_calls")):
+        if tools:
+            request["tool_choice"] = choice
+        elif choice["type"] not in ("auto", "none"):
+            raise Refused("tool_choice", "is of no use without tools", word=WRONG_VALUE)
     if own:
         request[OPENAI] = own
     items = given.get("input", [])
@@ -169,8 +173,8 @@ class _Asked:
 
     def count(self, name: str) -> int | None:
         value = self._of(name, int, "a whole number")
-        if value is not None and (isinstance(value, bool) or value < 1):
-            raise Refused(name, "must be a positive whole number", word=WRONG_VALUE)
+        if value is not None and (isinstance(value, bool) or not 1 <= value <= MAX_TOKENS):
+            raise Refused(name, f"must be a whole number between 1 and {MAX_TOKENS}", word=WRONG_VALUE)
         return value
 
     def _of(self, name: str, type: type, what: str) -> Any:

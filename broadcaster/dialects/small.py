@@ -199,7 +199,7 @@ class SmallTranscript:
             case ev.ReasoningDelta():
                 return self._grown(self._words.reasoning, event.delta)
             case ev.Usage():
-                self._usage = (self._usage or {}) | _counts(event)
+                self._usage = _counted(self._usage or {}, event)
                 return []
             case ev.Attempt():
                 return self._begun_again(event)
@@ -272,6 +272,7 @@ class SmallTranscript:
         )
 
 
-def _counts(event: ev.Usage) -> Json:
-    counts: Json = msgspec.to_builtins(event)
+def _counted(known: Json, event: ev.Usage) -> Json:
+    """``estimated`` speaks of the latest counts only: its absence takes an earlier one back."""
+    counts: Json = {name: count for name, count in known.items() if name != "estimated"} | msgspec.to_builtins(event)
     return {name: count for name, count in counts.items() if name not in ("type", "providerMetadata")}

@@ -223,6 +223,10 @@ def test_what_only_openai_knows_comes_back_in_its_words():
     ("fields", "param", "word"),
     [
         ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice", "invalid_value"),
+        ({"parallel_tool_calls": 3}, "parallel_tool_calls", "invalid_type"),
+        ({"max_output_tokens": 10**20}, "max_output_tokens", "invalid_value"),
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"extra_body": {"mood": 1}}, "mood", "unknown_parameter"),
         ({"temperature": "hot"}, "temperature", "invalid_type"),

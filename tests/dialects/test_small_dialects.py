@@ -336,3 +336,16 @@ def test_an_event_of_a_newer_version_is_left_out(shape: Shape):
     transcript = shape.open(STREAM_ID)
     strange = [Entry(1, 1, b'{"type":"text-delta","words":3}'), Entry(1, 2, b'{"type":"hologram"}')]
     assert transcript.encode(strange) == b""
+
+
+@pytest.mark.parametrize("shape", [NamedDialect(), PartsDialect()], ids=lambda shape: shape.name)
+def test_what_was_estimated_is_said_to_be_so_until_the_provider_counts(shape: Shape) -> None:
+    guessed = ev.Usage(output_tokens=9, estimated=True)
+    for counts, expected in (
+        ([guessed], {"outputTokens": 9, "estimated": True}),
+        ([guessed, ev.Usage(output_tokens=7)], {"outputTokens": 7}),
+    ):
+        events: list[ev.Event] = [ev.Start(), *counts, ev.Finish(finish_reason="stop")]
+        raw = shape.open(STREAM_ID).encode(entries_of(events))
+        told = [json.loads(block.data) for block in blocks_of(raw) if "usage" in block.data]
+        assert [each["usage"] for each in told] == [expected]

@@ -52,7 +52,12 @@ class ChatBody(BaseModel):
         },
     )
 
-    id: str = Field(min_length=1, max_length=MAX_CHAT_ID_CHARS, description="the chat; not a credential")
+    id: str = Field(
+        min_length=1,
+        max_length=MAX_CHAT_ID_CHARS,
+        pattern=r"^[^\x00-\x1f\x7f]+$",  # no path holds the others
+        description="the chat; not a credential",
+    )
     messages: list[UiMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     message_id: str | None = Field(None, alias="messageId", description="what was edited or is made anew")

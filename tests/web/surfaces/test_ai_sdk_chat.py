@@ -243,6 +243,7 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
         ({"messages": [{"role": "user", "parts": [{"type": "file", "url": 1}]}]}, "invalid_request", "/0/parts/0"),
         ({"messages": [{"role": "user", "parts": []}]}, "invalid_request", "nothing is said"),
         ({"id": ""}, "invalid_request", "#/id"),
+        ({"id": "a\nb"}, "invalid_request", "#/id"),
         ({"trigger": "resume-stream"}, "invalid_request", "trigger"),
         ({"toolChoice": "maybe"}, "invalid_request", "toolChoice"),
         ({"model": "nobody-has-it"}, "unknown_model", "model"),
