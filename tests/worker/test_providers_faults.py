@@ -117,6 +117,15 @@ async def test_the_type_of_an_error_wins_over_its_status():
     assert failure.reason == "provider_overloaded"
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "provider_auth"), (429, "provider_rate_limited"), (500, "provider_error"), (422, "provider_bad_request")],
+)
+async def test_a_gateway_that_calls_everything_an_invalid_request_is_told_by_its_status(status: int, reason: str):
+    failure, _ = await fault(ANTHROPIC, Answer(status, body=wire.error("invalid_request_error")))
+    assert failure.reason == reason
+
+
 @on_openai_wires
 @pytest.mark.parametrize(
     ("status", "type", "code", "reason", "retryable"),

@@ -17,7 +17,7 @@ import anthropic
 import httpx2
 
 from broadcaster.dialects.anthropic import AnthropicDecoder, fault_of
-from broadcaster.dialects.faults import Fault
+from broadcaster.dialects.faults import BAD_REQUEST, Fault
 from broadcaster.dialects.openai_only import messages_options, plain_messages, plain_tools
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
@@ -30,6 +30,7 @@ _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key"})
 _NO_CREDENTIALS: Final = (
     "no credentials for the Anthropic API: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the worker's environment"
 )
+_OF_REQUESTS: Final = frozenset({400, 404, 413, 422})
 _TYPE_OF_STATUS: Final = {
     401: "authentication_error",
     402: "billing_error",
@@ -44,7 +45,8 @@ _TYPE_OF_STATUS: Final = {
 
 def _told(error: anthropic.APIStatusError) -> Told:
     fault = fault_of(error.type)
-    if fault is not None:
+    # Gateways call everything an invalid request: then the status knows better.
+    if fault is not None and (fault is not BAD_REQUEST or error.status_code in _OF_REQUESTS):
         return Told(fault, str(error.type), error.api_message)
     default = "api_error" if error.status_code >= 500 else "invalid_request_error"
     fault = fault_of(_TYPE_OF_STATUS.get(error.status_code, default))
