@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from broadcaster import Broadcaster
 from broadcaster.log.connect import LogConnection
 from tests.library.support import raw_events, until_in_the_log
-from tests.support.front_end import listen
+from tests.support.front_end import listen, read_stream
 from tests.support.processes import Running, Stack
 
 DEADLINE_S = 30.0
@@ -49,13 +49,13 @@ async def test_what_the_app_publishes_is_watched_through_its_router_and_its_end_
         state = (await client.get("/llm/v1/streams/answer")).json()
         assert state["events_url"] == "/llm/v1/streams/answer/events"
 
-        watching = asyncio.create_task(listen(client, events_url))
+        watching = await stack.enter_async_context(client.stream("GET", events_url))
         inside = await stack.enter_async_context(client.stream("GET", "/numbers/answer"))
         lines = inside.aiter_lines()
         assert [await anext(lines) for _ in range(3)] == ["1", "2", "3"]
         app.signal(signal.SIGTERM)
         async with asyncio.timeout(DEADLINE_S):
-            assert (await watching).names[-1] == "hub.bye"
+            assert (await read_stream(watching)).names[-1] == "hub.bye"
             await app.process.wait()
     assert (await raw_events(connection, "answer"))[-1] == b'{"type":"abort","reason":"cancelled"}'
     assert app.process.returncode in (0, -signal.SIGTERM)

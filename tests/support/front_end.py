@@ -74,9 +74,14 @@ async def listen(
 ) -> Heard:
     """Read a stream to its end, or until ``until`` entries, or the first notice of that name, have come."""
     async with asyncio.timeout(DEADLINE_S), client.stream(method, url, headers=headers, json=json) as response:
-        heard, decoder = Heard(response.status_code, response.headers), SseDecoder()
-        async for chunk in response.aiter_bytes():
-            heard.messages += decoder.decode(chunk)
-            if (isinstance(until, int) and len(heard.entries) >= until) or until in heard.names:
-                break
+        return await read_stream(response, until=until)
+
+
+async def read_stream(response: httpx2.Response, *, until: int | str | None = None) -> Heard:
+    """The same of a response whose head has come: its viewer is in."""
+    heard, decoder = Heard(response.status_code, response.headers), SseDecoder()
+    async for chunk in response.aiter_bytes():
+        heard.messages += decoder.decode(chunk)
+        if (isinstance(until, int) and len(heard.entries) >= until) or until in heard.names:
+            break
     return heard
