@@ -144,11 +144,13 @@ def _variables(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of all descendants."""
+    """Process ids of all descendants. Of a thread or a process that ends meanwhile there are none."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *children(child)]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in [*Path(f"/proc/{pid}/task").iterdir()]:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for child in map(int, (task / "children").read_text().split()):
+                    found += [child, *children(child)]
     return found
 
 
