@@ -8,6 +8,8 @@
     │   ├── UnknownTool         400 unknown_tool: the worker has no tool of this name
     │   ├── InvalidEvent        400 invalid_event: not an event that may be published
     │   ├── EventTooLarge       413 event_too_large: one event over the bound
+    │   ├── TooManyValues       413 too_many_values: a body of more JSON values than the settings allow
+    │   ├── MetadataTooLarge    413 metadata_too_large: more metadata than the settings allow
     │   ├── StreamExists        409 stream_exists: the id is taken, or by another configuration
     │   ├── StreamClosed        409 stream_closed: its terminal event is written
     │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
@@ -18,6 +20,7 @@
     │   ├── QueueFull           503 queue_full
     │   ├── LogUnavailable      503 log_unavailable: Redis does not answer
     │   ├── RateLimited         429 rate_limited: more often than the settings allow; says when again
+    │   │   └── TenantLimit     429 tenant_limit: the tenant has all that the settings allow it; says when again
     │   ├── StopNotDurable      503 stop_not_durable: sent, but not stored
     │   └── StopPending         503 stop_pending: it is being stopped, and not deleted yet
     ├── ProviderFailed          the LLM provider ended the answer badly      (502)
@@ -120,6 +123,20 @@ class EventTooLarge(InvalidInput):
     status = 413
 
 
+class TooManyValues(InvalidInput):
+    """A body holds more JSON values than ``MAX_BODY_VALUES``."""
+
+    code = "too_many_values"
+    status = 413
+
+
+class MetadataTooLarge(InvalidInput):
+    """``metadata`` has more bytes, as JSON, than ``MAX_METADATA_BYTES``."""
+
+    code = "metadata_too_large"
+    status = 413
+
+
 class StreamExists(InvalidInput):
     """A stream of this id is there already: a generation, or a feed of another configuration."""
 
@@ -177,6 +194,12 @@ class RateLimited(Busy):
     def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class TenantLimit(RateLimited):
+    """The tenant has as much of something as the settings allow one tenant; the text names the setting."""
+
+    code = "tenant_limit"
 
 
 class StopNotDurable(Busy):

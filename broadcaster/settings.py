@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
 from broadcaster.contradictions import CONTRADICTIONS
 from broadcaster.core.api_keys import Keyring
@@ -24,6 +24,7 @@ from broadcaster.core.webhook_signature import read_secrets
 from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.lifeline import PARENT_VARIABLE
+from broadcaster.limit_settings import LimitSettings
 
 PREFIX: Final = "BROADCASTER_"
 
@@ -75,7 +76,7 @@ class ProviderSpec(BaseModel):
         return value
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings):
     """Everything that can be set, with the unit in the name: ``_s`` seconds, ``_bytes`` bytes, ``_ms`` milliseconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
@@ -204,7 +205,6 @@ class Settings(BaseSettings):
         1.0, ge=0, description="a front-end that ends sends its viewers away spread over this"
     )
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay told to viewers; jitter doubles it")
-    max_body_bytes: int = Field(4 * 2**20, ge=1024, le=256 * 2**20, description="largest request body")
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
     delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
     presence_ttl_s: float = Field(15, gt=0, description="a front-end's viewers count for this long after its last word")

@@ -97,9 +97,14 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "stream_full": ProblemType(409, "The stream is full", "the feed would hold more events than it may"),
     "event_too_large": ProblemType(413, "An event is too large", "one event has at most 1048576 bytes"),
     "body_too_large": ProblemType(413, "The body is too large", "a body has at most 4194304 bytes"),
+    "too_many_values": ProblemType(413, "The body holds too many values", "a body has at most 100000 JSON values"),
+    "metadata_too_large": ProblemType(413, "The metadata is too large", "metadata has at most 16384 bytes as JSON"),
     "unsupported_media_type": ProblemType(415, "The body must be JSON", "send content-type: application/json"),
     "idempotency_mismatch": ProblemType(422, "The key was used with another body", "use a new Idempotency-Key"),
     "rate_limited": ProblemType(429, "Too many requests", "too many appends a second; again in 1 s", retry=True),
+    "tenant_limit": ProblemType(
+        429, "The tenant's share is used up", "1000 generations wait, as many as TENANT_QUEUED allows", retry=True
+    ),
     "internal_error": ProblemType(500, "Something went wrong on our side", "the server's log has this request id"),
     "setup_error": ProblemType(500, "The server is not set up for this", "install the extra 'embedded'"),
     "provider_failed": ProblemType(502, "The provider failed", "the provider ended the answer badly"),
