@@ -15,6 +15,7 @@
     │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
     │   ├── WebhookNotAllowed   400 webhook_not_allowed: webhooks are off, or not for this URL
     │   ├── UnknownStream       404 unknown_stream: nothing is known under this id
+    │   ├── Forbidden           403 forbidden: the app that mounts the routes does not grant this
     │   └── IdempotencyMismatch 422 idempotency_mismatch: same key, another body
     ├── Busy                    come back later                              (503, retry: yes)
     │   ├── QueueFull           503 queue_full
@@ -104,6 +105,13 @@ class UnknownStream(InvalidInput):
 
     code = "unknown_stream"
     status = 404
+
+
+class Forbidden(InvalidInput):
+    """A guard of the app that mounts the routes does not let this caller do it."""
+
+    code = "forbidden"
+    status = 403
 
 
 class InvalidEvent(InvalidInput):

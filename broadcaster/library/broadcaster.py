@@ -19,14 +19,13 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import msgspec
 from fastapi import APIRouter
-from fastapi.params import Depends as Guard
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -44,7 +43,8 @@ from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds import Feeds
 from broadcaster.logs import get_logger
 from broadcaster.settings import Settings, told
-from broadcaster.web.mount import create_router
+from broadcaster.web.host_guards import GuardFunction
+from broadcaster.web.mount import create_router, refuse_former_form
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.schemas import GenerationBody
 from broadcaster.web.services import LOCAL_TENANT, Services
@@ -295,22 +295,42 @@ class Broadcaster:
 
     # -- serving
 
+    @refuse_former_form
     def router(
         self,
         *,
-        auth: Callable[..., Any] | Guard | None,
-        write_auth: Callable[..., Any] | Guard | None = None,
+        can_watch: GuardFunction,
+        can_list: GuardFunction | None = None,
+        can_generate: GuardFunction | None = None,
+        can_stop: GuardFunction | None = None,
+        can_write: GuardFunction | None = None,
+        can_delete: GuardFunction | None = None,
+        on_generate: GuardFunction | None = None,
         drain_on_signal: bool = True,
     ) -> APIRouter:
-        """The routes of a front-end (viewing, feeds, generations) for a FastAPI app: ``app.include_router(...)``.
+        """The routes of a front-end for a FastAPI app: ``app.include_router(...)``. It only reads.
 
-        ``auth`` is a dependency of the app that refuses by raising HTTPException; None: everybody who reaches the app
-        may read, and write too unless ``write_auth`` says otherwise. The router shares this Broadcaster's parts, opens
-        them with the app's lifespan and closes the Broadcaster at its end, unless an ``async with`` still holds it.
-        ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT, so that they do not hold up the server's end.
+        Each ``can_…`` is a guard of the app: a function that FastAPI calls as a dependency, that takes ``stream_id``
+        (``can_list`` and ``can_generate`` do not) and returns True or False. What has no guard is not served:
+        ``can_list`` all generations of the tenant, ``can_generate`` new ones and the surfaces of the SDKs, ``can_stop``
+        their end, ``can_write`` creating feeds and appending to them, ``can_delete`` either. A guard decides before the
+        body is read. ``on_generate`` learns the ``stream_id`` of a generation before its caller does.
+
+        The router shares this Broadcaster's parts, opens them with the app's lifespan and closes the Broadcaster at its
+        end, unless an ``async with`` still holds it. ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT,
+        so that they do not hold up the server's end. Raises TypeError for what is no guard.
         """
         return create_router(
-            self._serving, auth=auth, write_auth=write_auth, tenant=self.tenant, drain_on_signal=drain_on_signal
+            self._serving,
+            can_watch=can_watch,
+            can_list=can_list,
+            can_generate=can_generate,
+            can_stop=can_stop,
+            can_write=can_write,
+            can_delete=can_delete,
+            on_generate=on_generate,
+            tenant=self.tenant,
+            drain_on_signal=drain_on_signal,
         )
 
     # -- what is held

@@ -1,15 +1,14 @@
 """Viewing, feeds, generations and the surfaces of SDKs as a router, for somebody else's FastAPI app.
 
     app = FastAPI()
-    app.include_router(create_router(partial(open_services, settings), auth=signed_in), prefix="/llm")
+    app.include_router(create_router(partial(open_services, settings), can_watch=owns), prefix="/llm")
 
 Rules
 1. Nothing of the host is touched: not its state, its middleware, its exception handlers, its OpenAPI method.
-2. ``auth`` is a plain dependency of the host, and refuses by raising HTTPException, which the host answers. It runs
-   before any look at the log. ``write_auth`` guards what changes something, ``auth`` what reads. A parameter of a guard
-   that is missing is a fault of the request: our 400.
-3. A guard that yields, and whatever it depends on, is left before the answer is sent: a stream lasts for minutes, and
-   would keep its session open (route_table.py).
+2. The router only reads, and asks ``can_watch`` for every stream. Listing, generating, stopping, writing and deleting
+   exist where the host gives a guard for them, and nowhere else (rights.py).
+3. A guard decides by the head of a request, before its body is read and before any look at the log, and is left before
+   the route runs (host_guards.py). A parameter of a guard that is missing is a fault of the request: our 400.
 4. Our errors are problems, or in a surface's own shape, wherever the router is mounted (route_table.py); 404 and 405 of
    a path are the host's.
 5. Links in bodies and headers carry what stands before our own paths: the prefixes and root_path.
@@ -23,65 +22,116 @@ against foreign Hosts and Origins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
-from fastapi import APIRouter, Depends
-from fastapi.params import Depends as Guard
+from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from broadcaster.core.api_keys import check_tenant
 from broadcaster.errors import SetupError
 from broadcaster.web.draining import draining_on_signals
+from broadcaster.web.host_guards import GuardFunction, HostGuard
 from broadcaster.web.problems import embedded_problems
+from broadcaster.web.rights import OF_NO_STREAM, Right, Rights
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import feeds, generations, streams
 from broadcaster.web.services import LOCAL_TENANT, Mount, Services
 from broadcaster.web.surfaces.table import SURFACES
 
-_READING: Final = ("GET", "HEAD")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_FORMER: Final = frozenset({"auth", "write_auth"})
+_INSTEAD: Final = """\
+router(auth=…) let every signed-in user read, change and delete every stream, and is gone. Write what may be watched:
+
+    def can_watch(stream_id: str, user: Annotated[User, Depends(signed_in)]) -> bool:
+        return user.owns(stream_id)  # your own rule
+
+    app.include_router(broadcaster.router(can_watch=can_watch), prefix="/llm")
+
+Listing, generating, stopping, writing and deleting are off; each has a guard of its own: can_list, can_generate,
+can_stop, can_write, can_delete (docs/library.md)."""
 
 
+def refuse_former_form(create: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Refuse the arguments that ``create`` took once, with a TypeError that says what to write instead."""
+
+    @wraps(create)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if _FORMER & kwargs.keys():
+            raise TypeError(_INSTEAD)
+        return create(*args, **kwargs)
+
+    return checked
+
+
+@refuse_former_form
 def create_router(
     open_services: Callable[[], AbstractAsyncContextManager[Services]],
     *,
-    auth: Callable[..., Any] | Guard | None,
-    write_auth: Callable[..., Any] | Guard | None = None,
+    can_watch: GuardFunction,
+    can_list: GuardFunction | None = None,
+    can_generate: GuardFunction | None = None,
+    can_stop: GuardFunction | None = None,
+    can_write: GuardFunction | None = None,
+    can_delete: GuardFunction | None = None,
+    on_generate: GuardFunction | None = None,
     tenant: str = LOCAL_TENANT,
     drain_on_signal: bool = True,
 ) -> APIRouter:
     """The router of one log. ``open_services`` is entered with the host's lifespan and left with it.
 
-    ``auth``: a dependency (a function, or what ``Depends`` and ``Security`` give); None: everybody who reaches the
-    app may read, and write too unless ``write_auth`` says otherwise. Rights on single streams are the guard's own:
-    ``request.path_params`` has ``stream_id`` or ``generation_id``. ``tenant``: whose streams are served.
+    The guards: see `Broadcaster.router`, rights.py and host_guards.py. ``tenant``: whose streams are served.
     ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT (draining.py).
+
+    Raises TypeError for a function that cannot be the guard it is given as.
     """
+    functions = {
+        Right.WATCH: can_watch,
+        Right.LIST: can_list,
+        Right.GENERATE: can_generate,
+        Right.STOP: can_stop,
+        Right.WRITE: can_write,
+        Right.DELETE: can_delete,
+    }
+    rights = _rights(functions, on_generate)
     mount = Mount(tenant=check_tenant(tenant))
     router = APIRouter(
-        route_class=MountedRoute.of(mount),
+        route_class=MountedRoute.of(mount, rights),
         default_response_class=JSONResponse,
         lifespan=_lifespan(mount, open_services, drain_on_signal=drain_on_signal),
     )
-    reading = _guards(auth)
-    writing = reading if write_auth is None else _guards(write_auth)
     for routes in (generations.routes, streams.routes, feeds.routes, *(each.routes for each in SURFACES)):
         for row in routes:
+            guards = rights.guards_of(row.operation)
+            if guards is None:
+                continue
             row.add_to(
                 router,
                 # One app may have two of us, and an operation's id only once: the path is in FastAPI's own.
                 operation_id=None,
                 responses=embedded_problems(row.options["responses"]),
-                dependencies=reading if row.method in _READING else writing,
+                dependencies=[scheme for guard in guards for scheme in guard.security],
             )
     return router
 
 
-def _guards(auth: Callable[..., Any] | Guard | None) -> Sequence[Guard]:
-    if auth is None:
-        return []
-    return [auth if isinstance(auth, Guard) else Depends(auth, scope="function")]
+def _rights(functions: Mapping[Right, Any], on_generate: GuardFunction | None) -> Rights:
+    """Raises TypeError for what is no guard, and for ``on_generate`` where nothing can be generated."""
+    guards = {
+        right: HostGuard(right.value, function, takes_stream=right not in OF_NO_STREAM)
+        for right, function in functions.items()
+        if function is not None or right is Right.WATCH
+    }
+    if on_generate is None:
+        return Rights(guards)
+    if Right.GENERATE not in guards:
+        raise TypeError("on_generate is never called without can_generate")
+    return Rights(guards, on_generate=HostGuard("on_generate", on_generate, returns_nothing=True))
 
 
 def _lifespan(

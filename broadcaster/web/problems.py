@@ -85,6 +85,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         400, "The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"
     ),
     "unauthorized": ProblemType(401, "A key is needed", "no key was sent: authorization: Bearer <key>"),
+    "forbidden": ProblemType(403, "This is not allowed", "can_generate does not grant this"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),

@@ -11,15 +11,17 @@
 What holds for a request of such a route, in this order, whatever app it is mounted in:
 
 1. Its mount is open, else 500 ``setup_error``.
-2. Its head says that the body is JSON and within the bound (json_body.py), else 415 or 413. No byte of it is read.
-3. The body is JSON, else 400. The guards of the host run (they are dependencies, and FastAPI reads the body first).
-4. Its parameters fit, else 400; then the route itself.
-5. Our own errors and FastAPI's validation errors are answered here, as problems or in the table's own shape. Whatever
-   else is raised is the host's: the HTTPException of its guard, and an error nobody expected, which its own error
-   tracker must see.
-6. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
-   most of them (a guard's database session) open for as long as somebody watches. What one raises then is the host's,
-   and nobody watches the stream that is not sent.
+2. Its head says that the body is JSON and within the bound (json_body.py), else 415 or 413.
+3. The guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Up to here no byte of the body
+   is read.
+4. The body is JSON, else 400. Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
+5. Its parameters fit, else 400; then the route itself.
+6. Our own errors and FastAPI's validation errors are answered here, as problems or in the table's own shape. Whatever
+   else is raised is the host's: the HTTPException of its guard, and an unexpected error, which its own error tracker
+   must see.
+7. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
+   most of them (a database session) open for as long as the viewer watches. What one raises then is the host's, and the
+   stream that is not sent has no viewer.
 
 A route may have a shortcut for its plainest requests (most of a crowd that reconnects), which FastAPI need not read: it
 must answer as the route would. It is taken in our own app alone, where no guard of a host stands before the route.
@@ -29,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -37,16 +39,15 @@ from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
+from broadcaster.web.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.json_body import StrictRequest, check_head
 from broadcaster.web.problem_shapes import ErrorShape, reshape
 from broadcaster.web.problems import answer_failure
+from broadcaster.web.rights import Rights
 from broadcaster.web.services import Arrival, Mount, Services, arrive
 from broadcaster.web.sse import EventStreamResponse
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
-
-# Where FastAPI looks for the stacks on which it enters dependencies: of scope "request", and of scope "function".
-_DEPENDENCY_STACKS: Final = ("fastapi_inner_astack", "fastapi_function_astack")
 
 
 class Shortcut(Protocol):
@@ -69,12 +70,18 @@ class Row(NamedTuple):
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
 
+    @property
+    def operation(self) -> str:
+        """Its name in our own OpenAPI document, by which `rights.RIGHTS` knows it."""
+        return str(self.options.get("operation_id", ""))
+
     def add_to(self, router: APIRouter, **changes: Any) -> None:
         """Serve it there, with other options where ``changes`` names them."""
         router.add_api_route(self.path, self.endpoint, methods=[self.method], **{**self.options, **changes})
         route = router.routes[-1]
         if isinstance(route, MountedRoute):
             route.errors = self.errors
+            route.operation = self.operation
 
     def add_to_own(self, router: APIRouter) -> None:
         """Serve it in our own app, with its shortcut."""
@@ -134,13 +141,15 @@ class MountedRoute(APIRoute):
     """A route of one mount; ``of`` makes the class that a router is given."""
 
     mount: ClassVar[Mount]
+    rights: ClassVar[Rights | None]
+    operation: str
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
 
     @classmethod
-    def of(cls, mount: Mount) -> type[MountedRoute]:
-        """The class of this mount's routes."""
-        return type(cls.__name__, (cls,), {"mount": mount})
+    def of(cls, mount: Mount, rights: Rights | None = None) -> type[MountedRoute]:
+        """The class of this mount's routes; without ``rights`` every request may do everything (our own app)."""
+        return type(cls.__name__, (cls,), {"mount": mount, "rights": rights})
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
@@ -159,17 +168,19 @@ class MountedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's documented way to read a request, and to answer errors, differently."""
-        handle, mount = super().get_route_handler(), self.mount
+        handle, mount, rights = super().get_route_handler(), self.mount, self.rights
         own_segments = self.path.count("/")
 
         async def answer(request: Request) -> Response:
             try:
                 services = mount.opened()
                 check_head(request.headers, method=request.method, max_bytes=services.max_body_bytes)
+                if rights is not None:
+                    services = await rights.admit(request, self.operation, services)
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
                 return await handle(StrictRequest(request.scope, request.receive, max_bytes=services.max_body_bytes))
             except Exception as error:
-                problem = answer_failure(error)
+                problem = answer_failure(error if rights is None else rights.veil(error))
                 if problem is None:
                     raise
                 return problem
@@ -177,8 +188,8 @@ class MountedRoute(APIRoute):
         async def handle_mounted(request: Request) -> Response:
             response: Response | None = None
             try:
-                async with AsyncExitStack() as dependencies:  # one for both scopes: who came last leaves first
-                    request.scope.update(dict.fromkeys(_DEPENDENCY_STACKS, dependencies))
+                async with AsyncExitStack() as dependencies:  # one for both scopes: what was entered last is left first
+                    request.scope.update(dict.fromkeys(DEPENDENCY_STACKS, dependencies))
                     response = await answer(request)
             except BaseException:
                 if isinstance(response, EventStreamResponse):

@@ -9,6 +9,7 @@ put into its scope by the route class, under a key of our own: ``app.state`` and
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, NamedTuple, Protocol, cast
@@ -132,6 +133,13 @@ class Services:
     def __post_init__(self) -> None:
         known = KnownStreams(self._look, is_open=self.hub.is_open, max_streams=self.hub.limits.max_rooms)
         object.__setattr__(self, "known_streams", known)
+
+    def through(self, *, generations: GenerationDoor, chats: ChatDoor) -> Services:
+        """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "generations", generations)
+        object.__setattr__(changed, "chats", chats)
+        return changed
 
     async def _look(self, stream_id: str, tenant: str) -> Meta:
         return await self.feeds.get(stream_id, tenant=tenant)

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Body, Depends, FastAPI, HTTPException, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
@@ -34,16 +34,9 @@ broadcaster = Broadcaster.from_url(os.environ["BROADCASTER_REDIS_URL"])
 User = Annotated[str, Depends(signed_in)]
 
 
-def may_watch(request: Request, user: User) -> None:
-    """Everybody sees their own answers. 404, not 403: nobody learns which ids exist."""
-    stream_id = request.path_params.get("stream_id")
-    if stream_id is None or not chats.is_owner(user, stream_id):
-        raise HTTPException(404, "no such answer")
-
-
-def nobody() -> None:
-    """The page only watches; what begins and stops an answer are the routes below."""
-    raise HTTPException(403, "use /chat")
+def can_watch(stream_id: str, user: User) -> bool:
+    """Users watch their own answers. For every other stream the router answers as if it did not exist."""
+    return chats.is_owner(user, stream_id)
 
 
 @asynccontextmanager
@@ -53,9 +46,9 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan, title="A chat app")
-# It opens with the app and ends with it: viewers are sent elsewhere, and the answers that this process makes come to
-# their end first (at most BROADCASTER_DRAIN_S).
-app.include_router(broadcaster.router(auth=may_watch, write_auth=nobody), prefix="/stream")
+# The router only reads: the routes below begin and stop answers. It opens with the app and ends with it: viewers are
+# sent elsewhere, and the answers that this process makes come to their end first (at most BROADCASTER_DRAIN_S).
+app.include_router(broadcaster.router(can_watch=can_watch), prefix="/stream")
 
 
 @app.get("/", include_in_schema=False)

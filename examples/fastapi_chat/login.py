@@ -1,6 +1,6 @@
-"""Who is there: a name in a signed cookie. The login asks for no password; everything else is as it would be.
+"""The signed-in user: a name in a signed cookie. The login asks for no password; everything else is as it would be.
 
-The app's own, and no business of broadcaster's: the mounted router is told by a dependency whom it may serve.
+This is the app's own: the mounted router asks the app's ``can_watch``, which depends on it.
 """
 
 from __future__ import annotations

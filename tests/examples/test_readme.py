@@ -24,7 +24,7 @@ DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), 
 PRINTED = {
     ("README.md", "library"): [r"EntryReceived\(.*data-progress.*", r"EntryReceived\(.*Finish\(.*"],
 }
-OTHERS = {("README.md", "server"), ("README.md", "sync"), ("README.md", "router")}
+OTHERS = {("README.md", "server"), ("README.md", "sync"), ("README.md", "router"), ("docs/library.md", "mount")}
 
 
 def test_every_marked_block_is_run() -> None:
@@ -64,13 +64,15 @@ async def test_the_command_of_the_server_prints_the_answer(server: ValkeyServer,
 MY_APP = """
 from collections.abc import AsyncIterator
 from typing import Annotated
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import Cookie, FastAPI, HTTPException
 
 app = FastAPI()
+owners: dict[str, str] = {}
 
-def signed_in(cookie: Annotated[str, Header()] = "") -> None:
-    if cookie != "user=me":
+def signed_in(user: Annotated[str, Cookie()] = "") -> str:
+    if user not in ("me", "you"):
         raise HTTPException(401)
+    return user
 
 async def tokens(prompt: str) -> AsyncIterator[str]:
     for word in prompt.split():
@@ -78,7 +80,9 @@ async def tokens(prompt: str) -> AsyncIterator[str]:
 """
 
 
-async def test_the_mounted_router_streams_to_who_is_signed_in(server: ValkeyServer, tmp_path: Path) -> None:
+async def test_the_mounted_router_streams_to_the_owner_alone_and_only_reads(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
     (tmp_path / "my_app.py").write_text(MY_APP)
     block = marked_blocks("README.md")["router"].with_addresses({REDIS_URL: server.url})
     (tmp_path / "readme_app.py").write_text(block.text)
@@ -87,9 +91,63 @@ async def test_the_mounted_router_streams_to_who_is_signed_in(server: ValkeyServ
     url = f"http://127.0.0.1:{port}"
     async with started(serving, tmp_path) as running, httpx2.AsyncClient(trust_env=False) as http:
         await running.said("Uvicorn running on")
-        assert (await http.post(f"{url}/ask/a1?prompt=one+two+three")).status_code == 202
-        seen = await watch(f"{url}/llm", "a1", query="wait_s=10", cookie="user=me")
-        assert (await watch(f"{url}/llm", "a1", cookie="user=nobody")).status == 401
+        asked = await http.post(f"{url}/ask?prompt=one+two+three", headers={"cookie": "user=me"})
+        assert asked.status_code == 202
+        id = asked.json()
+        seen = await watch(f"{url}/llm", id, query="wait_s=10", cookie="user=me")
+        for other, status in (("user=you", 404), ("user=nobody", 401)):
+            assert (await watch(f"{url}/llm", id, cookie=other)).status == status
+        for method, path in (("PUT", f"streams/{id}"), ("POST", f"streams/{id}/events"), ("POST", "chat/completions")):
+            refused = await http.request(method, f"{url}/llm/v1/{path}", json={}, headers={"cookie": "user=me"})
+            assert refused.status_code in (404, 405), path
     events = [json.loads(data) for _, data in seen.entries]
     assert "".join(event["delta"] for event in events if event["type"] == "text-delta") == "one two three "
     assert events[-1]["type"] == "finish"
+
+
+MY_TABLES = """
+from collections.abc import AsyncIterator
+from typing import Annotated
+from fastapi import Cookie, HTTPException
+
+class Database:
+    def __init__(self) -> None:
+        self._owners: dict[str, str] = {}
+
+    def owner_of(self, id: str) -> str | None:
+        return self._owners.get(id)
+
+    def set_owner(self, id: str, user: str) -> None:
+        self._owners[id] = user
+
+database = Database()
+
+def signed_in(user: Annotated[str, Cookie()] = "") -> str:
+    if user not in ("me", "you"):
+        raise HTTPException(401)
+    return user
+
+async def answer(prompt: str) -> AsyncIterator[str]:
+    yield prompt
+"""
+
+
+async def test_the_app_of_the_librarys_guide_shows_an_answer_to_its_owner_alone(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    (tmp_path / "my_app.py").write_text(MY_TABLES)
+    block = marked_blocks("docs/library.md")["mount"].with_addresses({REDIS_URL: server.url})
+    (tmp_path / "guide_app.py").write_text(block.text)
+    port = free_port()
+    serving = Block("uvicorn", "sh", f"uvicorn --app-dir {tmp_path} --port {port} guide_app:app\n")
+    url = f"http://127.0.0.1:{port}"
+    async with started(serving, tmp_path) as running, httpx2.AsyncClient(base_url=url, trust_env=False) as http:
+        await running.said("Uvicorn running on")
+        asked = await http.post("/ask?prompt=why", headers={"cookie": "user=me"})
+        events_url = asked.json()["events_url"]
+        mine = await http.get(events_url, headers={"cookie": "user=me"})
+        assert (mine.status_code, '"delta":"why"' in mine.text) == (200, True)
+        assert (await http.get(events_url, headers={"cookie": "user=you"})).status_code == 404
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    assert {method for path in paths.values() for method in path} == {"get", "post"}
+    assert [path for path, methods in paths.items() if "post" in methods] == ["/ask"]

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import Cookie, FastAPI
 
 from broadcaster import Broadcaster
 from broadcaster.log.connect import LogConnection
 from tests.library.support import raw_events, until_in_the_log
 from tests.support.front_end import listen, read_stream
+from tests.support.mounting import every_stream
 from tests.support.processes import Running, Stack
 
 DEADLINE_S = 30.0
+ATTACKS: Sequence[tuple[str, str, Any]] = [
+    ("GET", "streams/answer/events", None),
+    ("GET", "streams/answer", None),
+    ("PUT", "streams/answer", {}),
+    ("POST", "streams/answer/events", {"type": "text-delta", "id": "0", "delta": "HACKED"}),
+    ("POST", "streams/answer/close", {}),
+    ("DELETE", "streams/answer", None),
+    ("GET", "generations", None),
+    ("POST", "generations", {"prompt": "why?"}),
+    ("POST", "generations/answer/stop", {}),
+    ("DELETE", "generations/answer", None),
+    ("POST", "chat/completions", {"model": "local", "messages": [{"role": "user", "content": "why?"}]}),
+]
 
 
 @pytest.fixture
@@ -64,7 +79,7 @@ async def test_what_the_app_publishes_is_watched_through_its_router_and_its_end_
 async def test_an_apps_life_closes_its_broadcaster_and_the_next_opens_it_again(connection: LogConnection):
     broadcaster = Broadcaster.from_url(connection.url)
     app = FastAPI()
-    app.include_router(broadcaster.router(auth=None))
+    app.include_router(broadcaster.router(can_watch=every_stream))
     for life in range(2):
         before = asyncio.all_tasks()
         async with app.router.lifespan_context(app):
@@ -80,9 +95,54 @@ async def test_an_apps_life_closes_its_broadcaster_and_the_next_opens_it_again(c
 async def test_who_entered_the_broadcaster_keeps_it_open_behind_the_app(connection: LogConnection):
     async with Broadcaster.from_url(connection.url) as broadcaster:
         app = FastAPI()
-        app.include_router(broadcaster.router(auth=None))
+        app.include_router(broadcaster.router(can_watch=every_stream))
         async with broadcaster.feed("job") as feed:
             async with app.router.lifespan_context(app):
                 await feed.send("x", 1)
             await feed.send("x", 2)
     assert len(await raw_events(connection, "job")) == 3
+
+
+async def test_a_second_user_of_the_app_can_do_nothing_with_the_first_ones_answer(connection: LogConnection):
+    """He tries what a signed-in user of an unguarded router could do: read, write into, end and delete it."""
+    owners = {"answer": "ada"}
+
+    def owns(stream_id: str, user: Annotated[str, Cookie()]) -> bool:
+        return owners.get(stream_id) == user
+
+    def is_admin(user: Annotated[str, Cookie()]) -> bool:
+        return user == "root"
+
+    goes_on = asyncio.Event()
+
+    async def words() -> AsyncIterator[str]:
+        yield "Because "
+        await goes_on.wait()
+        yield "of that."
+
+    async with Broadcaster.from_url(connection.url) as broadcaster:
+        app = FastAPI()
+        app.include_router(broadcaster.router(can_watch=owns), prefix="/read")
+        guards: Any = {"can_stop": owns, "can_write": owns, "can_delete": owns}
+        whole = broadcaster.router(can_watch=owns, can_list=is_admin, can_generate=is_admin, **guards)
+        app.include_router(whole, prefix="/all")
+        publishing = broadcaster.publish_nowait("answer", words())
+        await until_in_the_log(connection, "answer", 2)
+        transport = httpx2.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://a") as http,
+        ):
+            for prefix in ("read", "all"):
+                for method, path, body in ATTACKS:
+                    refused = await http.request(
+                        method, f"/{prefix}/v1/{path}", json=body, headers={"cookie": "user=bob"}
+                    )
+                    assert refused.status_code in (403, 404, 405), (prefix, path)
+                    assert "Because" not in refused.text
+            shown = await http.get("/read/v1/streams/answer", headers={"cookie": "user=ada"})
+            assert (shown.status_code, shown.json()["status"]) == (200, "running")
+            goes_on.set()
+            await publishing
+    events = await raw_events(connection, "answer")
+    assert (len(events), events[-1]) == (5, b'{"type":"finish"}')

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from broadcaster.settings import Settings
 from broadcaster.web.mount import create_router
 from broadcaster.web.wiring import open_services
+from tests.support.mounting import every_stream
 
 
 async def _sign(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -24,5 +25,6 @@ async def _sign(request: Request, call_next: RequestResponseEndpoint) -> Respons
 
 
 app = FastAPI()
+_router = create_router(partial(open_services, Settings()), can_watch=every_stream, can_write=every_stream)
 app.add_middleware(BaseHTTPMiddleware, dispatch=_sign)
-app.include_router(create_router(partial(open_services, Settings()), auth=None), prefix="/llm")
+app.include_router(_router, prefix="/llm")

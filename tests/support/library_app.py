@@ -13,10 +13,11 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from broadcaster import Broadcaster
+from tests.support.mounting import every_stream
 
 app = FastAPI()
 broadcaster = Broadcaster.from_url(os.environ["BROADCASTER_REDIS_URL"], drain_s=0.3)
-app.include_router(broadcaster.router(auth=None), prefix="/llm")
+app.include_router(broadcaster.router(can_watch=every_stream), prefix="/llm")
 
 
 async def _words() -> AsyncIterator[str]:

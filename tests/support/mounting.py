@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 from fastapi import APIRouter, FastAPI, Request
@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from broadcaster.hub.hub import Hub
 from broadcaster.web.mount import create_router
+from broadcaster.web.services import LOCAL_TENANT
 from tests.support.memory_world import MemoryWorld, memory_services
 from tests.support.streaming import DEADLINE_S, on_stock_uvicorn
 
@@ -59,15 +60,38 @@ def create_host(*routers: tuple[str, APIRouter]) -> FastAPI:
     return app
 
 
-class Mounted:
-    """A router over a world in memory, and the hub of its services while it is open."""
+def every_stream(stream_id: str) -> bool:
+    """A guard of streams that grants all of them."""
+    return True
 
-    def __init__(self, **options: Any) -> None:
+
+def every_caller() -> bool:
+    """A guard without a stream that grants it to everyone."""
+    return True
+
+
+EVERYTHING: Final[Mapping[str, Any]] = {
+    "can_watch": every_stream,
+    "can_list": every_caller,
+    "can_generate": every_caller,
+    "can_stop": every_stream,
+    "can_write": every_stream,
+    "can_delete": every_stream,
+}
+
+
+class Mounted:
+    """A router over a world in memory, and the hub of its services while it is open.
+
+    ``guards``: the router's; without any, everything is granted to everyone.
+    """
+
+    def __init__(self, *, tenant: str = LOCAL_TENANT, **guards: Any) -> None:
         self.world = MemoryWorld()
         self.opened = 0
         self.hub: Hub | None = None
         self.changes: dict[str, Any] = {}
-        self.router = create_router(self._open, **{"auth": None, **options})
+        self.router = create_router(self._open, tenant=tenant, **(guards or EVERYTHING))
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -22,7 +23,7 @@ from broadcaster.web.routes import feeds, generations, streams
 from broadcaster.web.surfaces.table import SURFACES
 from broadcaster.web.wiring import open_services
 from tests.support.front_end import DEADLINE_S, listen
-from tests.support.mounting import HOSTS_TENANT, Mounted, create_host, serve_host
+from tests.support.mounting import HOSTS_TENANT, Mounted, create_host, every_stream, serve_host
 from tests.web.bad_requests import KNOWN, MARK, TABLE
 
 DELTA = {"type": "data-note", "data": 1}
@@ -155,7 +156,8 @@ async def test_a_viewer_who_leaves_through_the_hosts_middleware_is_noticed() -> 
 async def test_two_routers_in_one_app_share_nothing(redis_url: str) -> None:
     names = ("one", "two")
     settings = {name: Settings(redis_url=redis_url, key_prefix=f"mount-{name}") for name in names}
-    routers = [(f"/{name}", create_router(partial(open_services, settings[name]), auth=None)) for name in names]
+    guards: dict[str, Any] = {"can_watch": every_stream, "can_write": every_stream}
+    routers = [(f"/{name}", create_router(partial(open_services, settings[name]), **guards)) for name in names]
     async with serve_host(create_host(*routers)) as client:
         for name in names:
             created = await client.put("/one/v1/streams/same".replace("one", name), json={"metadata": {"of": name}})

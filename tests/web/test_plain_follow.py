@@ -274,12 +274,13 @@ async def test_a_request_with_a_body_is_read_by_the_route(
 async def test_a_mounted_router_has_no_shortcut_and_its_guards_run(taken: list[str]) -> None:
     asked: list[str] = []
 
-    async def signed_in(session: Annotated[str, Cookie()] = "") -> None:
+    async def signed_in(stream_id: str, session: Annotated[str, Cookie()] = "") -> bool:
         asked.append(session)
         if session != "good":
             raise HTTPException(401, "sign in first")
+        return True
 
-    mounted = Mounted(auth=signed_in)
+    mounted = Mounted(can_watch=signed_in)
     mounted.world.add("job", kind="feed", status="running")
     async with serve_host(create_host(("/llm", mounted.router))) as client:
         url = "/llm" + URL.format("job")
