@@ -20,6 +20,7 @@ _POLL_S: Final = 0.05
 _UP_S: Final = 30.0
 _MIGRATE_MS: Final = 5000
 _KEYS_AT_ONCE: Final = 100
+_GIVEN_UP_S: Final = 6.0
 
 
 class ClusterNode(ValkeyServer):
@@ -112,6 +113,18 @@ class RedisCluster6:
     def kill(self, node: ClusterNode) -> None:
         """SIGKILL; ``node.start()`` brings it back."""
         node.kill()
+
+    def hand_over(self, to: ClusterNode, deadline_s: float) -> None:
+        """Make a replica the primary of its shard. A server gives up after 5 s, without an error: then we ask again."""
+        deadline = time.monotonic() + deadline_s
+        while time.monotonic() < deadline:
+            to.ask("CLUSTER", "FAILOVER")
+            asked = time.monotonic()
+            while time.monotonic() < asked + _GIVEN_UP_S:
+                if to.ask("ROLE")[0] == b"master":
+                    return
+                time.sleep(_POLL_S)
+        raise TimeoutError(f"{to.name} is no primary after {deadline_s} s")
 
     def begin_migration(self, slot: int, to: ClusterNode) -> None:
         """Open the slot between its primary and ``to``: keys that are there stay, new ones are born over there."""

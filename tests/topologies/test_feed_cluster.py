@@ -56,8 +56,7 @@ async def test_a_primary_that_became_a_replica_without_a_word_is_left(cluster: R
         new = cluster.replica_of(old)
         assert channels_at(old) > 0
 
-        new.ask("CLUSTER", "FAILOVER")
-        await until(lambda: new.ask("ROLE")[0] == b"master")
+        await asyncio.to_thread(cluster.hand_over, new, FAILOVER_S)
 
         await until(lambda: new.name in world.topology.nodes and old.name not in world.topology.nodes)
         await until(lambda: channels_at(old) == 0 and channels_at(new) > 0, within_s=PROMISED_S)

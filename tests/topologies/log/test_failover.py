@@ -111,7 +111,7 @@ async def test_the_exchange_of_a_primary_is_a_break_though_every_server_answers(
         task = asyncio.create_task(steadiness.run())
         await until(lambda: steadiness.is_steady, BACK_S)
 
-        cluster.replica_of(cluster.primaries[0]).ask("CLUSTER", "FAILOVER")
+        await asyncio.to_thread(cluster.hand_over, cluster.replica_of(cluster.primaries[0]), BACK_S)
 
         await until(lambda: steadiness.breaks == 1, BACK_S)
         assert not steadiness.is_steady
