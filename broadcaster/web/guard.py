@@ -1,12 +1,13 @@
 """What a request must be before the app sees it: pure ASGI layers, none of which touches a response body.
 
     RequestId      every answer carries ``x-request-id``: the caller's own when it is harmless, else a new one; and the
-                   same under ``request-id``, where the Anthropic SDKs read it
-    LoopbackGuard  while AUTH is off: Host and Origin must be this machine
+                   same under ``request-id``, where the Anthropic SDKs read it. No answer is for caches (caching.py)
+    LoopbackGuard  while AUTH is off: Host and Origin must be this machine, and foreign pages only link here
 
 Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
 a page may post a form to http://127.0.0.1 (CSRF, told by Origin), or have its own host name resolve to 127.0.0.1 and
-then read the answers too (DNS rebinding, told by Host).
+then read the answers too (DNS rebinding, told by Host). A GET of a page's <img> has no Origin (told by Sec-Fetch-Site):
+the page cannot read the answer, but it would hold a viewer's place, and keep a generation from being abandoned.
 What a body must be is the routes' own rule, wherever they are mounted (json_body.py).
 """
 
@@ -15,11 +16,11 @@ from __future__ import annotations
 import re
 import secrets
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broadcaster.web.caching import keep_from_caches
 from broadcaster.web.problems import problem_response
 
 REQUEST_ID_HEADER: Final = "x-request-id"
@@ -27,8 +28,9 @@ ANTHROPIC_REQUEST_ID_HEADER: Final = "request-id"
 
 _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 # The port is the client's view of it (a forwarded port differs from ours), so any will do.
-_LOOPBACK_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-_LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_AUTHORITY: Final = r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?"
+_LOOPBACK_HOST: Final = re.compile(_AUTHORITY, re.ASCII | re.IGNORECASE)
+_LOOPBACK_ORIGIN: Final = re.compile(f"https?://{_AUTHORITY}", re.ASCII | re.IGNORECASE)
 
 
 class RequestId:
@@ -50,13 +52,15 @@ class RequestId:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = headers[ANTHROPIC_REQUEST_ID_HEADER] = request_id
                 headers["x-content-type-options"] = "nosniff"
+                keep_from_caches(headers)
             await send(message)
 
         await self._app(scope, receive, naming)
 
 
 class LoopbackGuard:
-    """Refuses (1) a Host that is not loopback, or none, or two, (2) an Origin that is there and not loopback."""
+    """Refuses (1) a Host that is not loopback, or none, or two, (2) an Origin that is there and not loopback, (3) what
+    a page of another site makes a browser fetch, but for a link that opens here in its own tab."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,6 +75,8 @@ class LoopbackGuard:
             code, detail = "forbidden_host", "without keys only the hosts 127.0.0.1, localhost and [::1] are served"
         elif any(not is_loopback_origin(origin) for origin in origins):
             code, detail = "forbidden_origin", "without keys only pages of this machine may call"
+        elif not origins and _is_fetched_by_another_site(headers, method=scope.get("method", "GET")):
+            code, detail = "forbidden_origin", "without keys a page of another site may link here, and not fetch"
         else:
             await self._app(scope, receive, send)
             return
@@ -84,8 +90,12 @@ def is_loopback_host(host: str) -> bool:
 
 def is_loopback_origin(origin: str) -> bool:
     """Whether an Origin header is a page of this machine; ``null`` (a sandboxed frame, a file) is not."""
-    try:
-        parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK_NAMES and "@" not in parts.netloc
-    except ValueError:
+    return _LOOPBACK_ORIGIN.fullmatch(origin) is not None
+
+
+def _is_fetched_by_another_site(headers: Headers, *, method: str) -> bool:
+    """https://www.w3.org/TR/fetch-metadata/ : pages cannot set these, and no other client sends them."""
+    if headers.get("sec-fetch-site") != "cross-site":
         return False
+    is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+    return not (is_link and method in ("GET", "HEAD"))

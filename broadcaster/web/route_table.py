@@ -22,6 +22,7 @@ What holds for a request of such a route, in this order, whatever app it is moun
 7. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
    most of them (a database session) open for as long as the viewer watches. What one raises then is the host's, and the
    stream that is not sent has no viewer.
+8. No cache keeps a response (caching.py).
 
 A route may have a shortcut for its plainest requests (most of a crowd that reconnects), which FastAPI need not read: it
 must answer as the route would. It is taken in our own app alone, where no guard of a host stands before the route.
@@ -39,6 +40,7 @@ from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
+from broadcaster.web.caching import uncached
 from broadcaster.web.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.json_body import StrictRequest, check_head
 from broadcaster.web.problem_shapes import ErrorShape, reshape
@@ -154,6 +156,8 @@ class MountedRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
         shortcut = self.shortcut
+        if self.rights is not None:  # in our own app the outermost layer does it, for what is no route too
+            send = uncached(send)
         if shortcut is None or not shortcut.fits(scope):
             await super().handle(scope, receive, send)
             return

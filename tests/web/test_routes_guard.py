@@ -39,11 +39,42 @@ async def test_a_page_of_this_machine_may_call(client: httpx2.AsyncClient, origi
 @pytest.mark.parametrize(
     "origin",
     ["https://evil.example", "null", "", "http://localhost.evil.example", "http://localhost@evil.example",
-     "http://evil@localhost", "file://", "http://[::1", "chrome-extension://localhost"],
+     "http://evil@localhost", "file://", "http://[::1", "chrome-extension://localhost",
+     "http://127.0.0.1:8420.evil.com", "http://127.0.0.1:8420/", "http://127.0.0.1:", "http://127.0.0.1:80 "],
 )  # fmt: skip
 async def test_any_other_page_may_not(client: httpx2.AsyncClient, origin: str) -> None:
     response = await client.post(URL, json={"prompt": "a"}, headers={"origin": origin})
     assert (response.status_code, response.json()["code"]) == (403, "forbidden_origin")
+
+
+@pytest.mark.parametrize("path", [URL, "/v1/streams/job/events", "/healthz", "/"])
+@pytest.mark.parametrize(
+    ("mode", "destination"),
+    [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe"), ("navigate", "object"), ("websocket", "")],
+)
+async def test_what_a_page_of_another_site_fetches_is_refused(
+    client: httpx2.AsyncClient, path: str, mode: str, destination: str
+) -> None:
+    told = {"sec-fetch-site": "cross-site", "sec-fetch-mode": mode, "sec-fetch-dest": destination}
+    response = await client.get(path, headers=told)
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden_origin")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+        {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"},
+        {"sec-fetch-site": "none", "sec-fetch-mode": "navigate"},
+        # A page of this machine on another name of it.
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors", "origin": "http://localhost:3000"},
+    ],
+)
+async def test_a_link_that_somebody_follows_and_pages_of_this_machine_are_served(
+    client: httpx2.AsyncClient, told: dict[str, str]
+) -> None:
+    assert (await client.get(URL, headers=told)).status_code == 200
 
 
 @given(st.text(max_size=40))

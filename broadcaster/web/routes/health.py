@@ -44,7 +44,6 @@ async def readyz(services: ServicesHere, response: Response) -> Readiness:
     }
     is_ready = all(answer == "ok" for answer in checks.values())
     response.status_code = 200 if is_ready else 503
-    response.headers["cache-control"] = "no-store"
     return Readiness(ready=is_ready, checks=checks)
 
 
