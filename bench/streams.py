@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.log.claims import ClaimPolicy, Claims, Outcome
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
@@ -22,7 +23,6 @@ from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
-from broadcaster.web.services import LOCAL_TENANT
 
 _HOUR_MS: Final = 3_600_000
 _HOUR_S: Final = 3600.0

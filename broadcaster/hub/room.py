@@ -25,6 +25,7 @@ from broadcaster.core.events import TERMINAL_PREFIXES
 from broadcaster.core.http_chunks import http_chunk
 from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.core.stream_ids import public_id
 from broadcaster.dialects import AnyDialect, Dialect, Encoder, Transcript
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live import LiveGroup, Member
@@ -99,6 +100,7 @@ class Room:
         "last_seq",
         "ledger",
         "limits",
+        "public_id",
         "stall",
         "status",
         "stream_id",
@@ -117,6 +119,7 @@ class Room:
         places: asyncio.Semaphore,
     ) -> None:
         self.stream_id = stream_id
+        self.public_id = public_id(stream_id)
         self.limits = limits
         self.ledger = ledger
         self.viewers: set[Watcher] = set()

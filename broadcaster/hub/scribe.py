@@ -113,7 +113,7 @@ class Scribe:
         return self._room.last_seq - self._room.is_over
 
     def _begin_again(self) -> None:
-        self._transcript = self._dialect.open(self._room.stream_id)
+        self._transcript = self._dialect.open(self._room.public_id)
         self._seq = 0
         self._told: list[bytes] = []
         self._page = None

@@ -36,7 +36,7 @@ class TranscribedViewer(Viewer):
     def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_prelude: bool = True) -> None:
         self._dialect = dialect
         self._with_prelude = with_prelude
-        self._transcript = dialect.open(room.stream_id)
+        self._transcript = dialect.open(room.public_id)
         self._is_late = False
         self._silent_through = 0
         self._heard = 0

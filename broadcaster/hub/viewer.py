@@ -330,7 +330,7 @@ class Viewer:
         notices = []
         if not self._was_greeted:
             self._was_greeted = True
-            notices.append(encoder.hello(room.stream_id, status=room.status, retry_ms=room.limits.draw_retry_ms()))
+            notices.append(encoder.hello(room.public_id, status=room.status, retry_ms=room.limits.draw_retry_ms()))
         if self._gap is not None:
             notices.append(encoder.gap(self._gap))
             self._gap = None

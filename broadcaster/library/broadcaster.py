@@ -33,6 +33,7 @@ from broadcaster.client.generation import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError, StreamClosed
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
 from broadcaster.library.feed import CANCELLED_S, OpenFeed
@@ -47,7 +48,7 @@ from broadcaster.web.host_guards import GuardFunction
 from broadcaster.web.mount import create_router, refuse_former_form
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.schemas import GenerationBody
-from broadcaster.web.services import LOCAL_TENANT, Services
+from broadcaster.web.services import Services
 from broadcaster.web.views import read_whole, show_view
 from broadcaster.web.wiring import OpenLog, open_log, open_services
 from broadcaster.web.wishes import wish_of

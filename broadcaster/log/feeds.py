@@ -15,6 +15,8 @@ Rules
 4. A feed created with ``lease_s`` has a lease, which every append, renewal and repeated creation of any writer pushes
    out. Once it has lapsed the feed may be ended for its writers (see lapses.py); who comes back before is in time.
 5. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
+6. Callers name a feed by its public id and their tenant; only here that becomes the id under which it is stored
+   (core/stream_ids.py), which is the ``id`` of every Meta.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ import msgspec
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.core.lineage import KEPT_RUNS
+from broadcaster.core.stream_ids import GENERATION_PREFIX, stored_ids
 from broadcaster.errors import (
     EventTooLarge,
     IdempotencyMismatch,
     InvalidInput,
+    LogUnavailable,
     RateLimited,
     StreamClosed,
     StreamExists,
@@ -52,7 +56,6 @@ from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
 from broadcaster.log.steadiness import SHORTEST_LEASE_S, Steadiness
 from broadcaster.log.streams import Meta, Streams
 
-GENERATION_PREFIX: Final = "gen_"
 KEY_KEPT_MS: Final = 600_000
 KEYS_KEPT: Final = 4096
 KEYS_KEPT_AT_LEAST_S: Final = 90
@@ -214,7 +217,7 @@ class Feeds:
         StreamExists when (3) the id is taken, also by a feed that was deleted within the hour.
         """
         self._check(stream_id, config)
-        bounds = self._bounds
+        bounds, stored_id = self._bounds, await self._place(stream_id, tenant=tenant)
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
             "request": msgspec.json.encode({"metadata": dict(config.metadata)}),
@@ -229,18 +232,18 @@ class Feeds:
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
         with log_errors():
             code = await FEED_CREATE.run(
-                self._redis, self._open_keys(stream_id), ttl_ms, tenant, config.digest(), *flat
+                self._redis, self._open_keys(stored_id), ttl_ms, tenant, config.digest(), *flat
             )
         if code < 0:
-            raise StreamExists("the id is taken: by a generation, a feed of another configuration, or a deleted one")
+            raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
         return bool(code)
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
         """The meta of any stream of the tenant, feed or generation. Raises UnknownStream, also for a deleted one."""
-        meta = await self._streams.meta(check_stream_id(stream_id))
+        meta = await self._find(stream_id, tenant=tenant)
         if meta is None and self._steadiness is not None:
             await self._steadiness.check_unknown()
-        if meta is None or meta.tenant != tenant or meta.is_deleted:
+        if meta is None or meta.is_deleted:
             raise UnknownStream("no stream has this id (or it was kept no longer)")
         return await self.get(stream_id, tenant=tenant) if await self._end_lapsed(meta) else meta
 
@@ -261,12 +264,13 @@ class Feeds:
 
     async def renew(self, stream_id: str, *, tenant: str) -> bool:
         """Say that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
-        keys = self._open_keys(check_stream_id(stream_id))
-        with log_errors():
-            code = await FEED_RENEW.run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
-        if code < 0:
-            raise UnknownStream(_NOBODYS)
-        return bool(code)
+        for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
+            with log_errors():
+                keys = self._open_keys(stored_id)
+                code = await FEED_RENEW.run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
+            if code >= 0:
+                return bool(code)
+        raise UnknownStream(_NOBODYS)
 
     async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended:
         """Append the terminal event. The same end again changes nothing.
@@ -283,15 +287,15 @@ class Feeds:
 
         Raises UnknownStream, also for a generation.
         """
-        meta = await self._streams.meta(check_stream_id(stream_id))
-        if meta is None or meta.tenant != tenant or meta.kind != "feed":
+        meta = await self._find(stream_id, tenant=tenant)
+        if meta is None or meta.kind != "feed":
             raise UnknownStream(_NOBODYS)
         if not meta.is_over:
             with suppress(StreamClosed):  # somebody else ended it meanwhile, in another way
                 await self.close(stream_id, terminals.STOPPED, tenant=tenant)
         name = self._keys
         keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
-        await leave_tombstone(self._connection, [key(stream_id) for key in keys])
+        await leave_tombstone(self._connection, [key(meta.id) for key in keys])
 
     async def _write(
         self,
@@ -302,35 +306,57 @@ class Feeds:
         status: str = "",
         idempotency_key: str | None = None,
     ) -> Appended:
-        name, bounds = self._keys, self._bounds
-        id = check_stream_id(stream_id)
-        keys = [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id), name.lease(id)]
-        with log_errors():
-            code, epoch, first_seq, last_seq, wait_ms = await FEED_APPEND.run(
-                self._redis,
-                keys,
-                tenant,
-                "" if idempotency_key is None else _digest(idempotency_key.encode()),
-                _digest(b"\n".join(events)),
-                status,
-                bounds.live_ttl_ms,
-                bounds.push_max_bytes,
-                bounds.appends_per_s,
-                KEY_KEPT_MS,
-                bounds.keys_kept,
-                FORMAT_VERSION,
-                *events,
-            )
+        bounds = self._bounds
+        args: list[str | bytes | int | float] = [
+            tenant,
+            "" if idempotency_key is None else _digest(idempotency_key.encode()),
+            _digest(b"\n".join(events)),
+            status,
+            bounds.live_ttl_ms,
+            bounds.push_max_bytes,
+            bounds.appends_per_s,
+            KEY_KEPT_MS,
+            bounds.keys_kept,
+            FORMAT_VERSION,
+            *events,
+        ]
+        for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
+            with log_errors():
+                code, epoch, first, last, wait_ms = await FEED_APPEND.run(
+                    self._redis, self._append_keys(stored_id), *args
+                )
+            if code != _Code.UNKNOWN:
+                break
         _raise_refusal(_Code(code), wait_ms=wait_ms)
-        return Appended(Cursor(epoch, first_seq), Cursor(epoch, last_seq), code == _Code.APPENDED)
+        return Appended(Cursor(epoch, first), Cursor(epoch, last), code == _Code.APPENDED)
+
+    async def _place(self, stream_id: str, *, tenant: str) -> str:
+        """Where a feed is to be created: in its own place, unless an earlier version has stored it in the other."""
+        own, *others = stored_ids(stream_id, tenant=tenant)
+        known = await self._find(stream_id, tenant=tenant) if others else None
+        return own if known is None else known.id
+
+    async def _find(self, stream_id: str, *, tenant: str) -> Meta | None:
+        """The tenant's stream of this id, also a deleted one. Raises LogUnavailable when that cannot be said."""
+        found = await self._streams.each_meta(stored_ids(check_stream_id(stream_id), tenant=tenant))
+        for each in found:
+            if isinstance(each, Meta) and each.tenant == tenant:
+                return each
+            if isinstance(each, LogUnavailable):
+                raise each
+        return None
 
     async def _end_lapsed(self, meta: Meta) -> bool:
         if self._lapses is None or meta.lease_ms is None or meta.is_over:
             return False
         return await self._lapses.end(meta.id, lease_ms=meta.lease_ms)
 
-    def _open_keys(self, stream_id: str) -> list[str]:
-        return [self._keys.meta(stream_id), self._keys.lease(stream_id), self._keys.log(stream_id)]
+    def _open_keys(self, stored_id: str) -> list[str]:
+        return [self._keys.meta(stored_id), self._keys.lease(stored_id), self._keys.log(stored_id)]
+
+    def _append_keys(self, stored_id: str) -> list[str]:
+        name, id = self._keys, stored_id
+        return [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id), name.lease(id)]
 
     def _check(self, stream_id: str, config: FeedConfig) -> None:
         if stream_id.startswith(GENERATION_PREFIX):

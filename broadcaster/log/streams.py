@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.stream_ids import public_id
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.pipeline import LogPipeline
@@ -53,6 +54,11 @@ class Meta:
     on_provider_loss: str = "fail"
     lease_ms: int | None = None  # of a feed that ends when no writer has been heard for so long
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
+
+    @property
+    def public_id(self) -> str:
+        """What callers call it; ``id`` is what it is stored under (core/stream_ids.py)."""
+        return public_id(self.id)
 
     @property
     def is_deleted(self) -> bool:

@@ -33,6 +33,7 @@ from pydantic_settings import SettingsError
 from broadcaster.core.api_keys import check_tenant
 from broadcaster.core.events import Abort
 from broadcaster.core.publishing import check_writable
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
 from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
 from broadcaster.logs import get_logger
@@ -41,7 +42,6 @@ from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
 from broadcaster.sync.session import Session
 
-LOCAL_TENANT: Final = "local"
 TIMEOUT_S: Final = 2.0
 # Twice the library's: a job may hold the interpreter for long, and a false alarm ends its feed for good.
 LEASE_S: Final = 30.0

@@ -82,14 +82,14 @@ def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: 
     if cursor == end:
         return Finished(end)
     if isinstance(encoder, Dialect):  # its end alone would look like an answer that says nothing
-        return Refused(StopReason.TERMINAL, encoder.open(meta.id).bye("expired", reconnect=False))
+        return Refused(StopReason.TERMINAL, encoder.open(meta.public_id).bye("expired", reconnect=False))
     return _told_natively(services, meta, cursor=cursor, end=end, terminal=meta.terminal, encoder=encoder)
 
 
 def _told_natively(
     services: Services, meta: Meta, *, cursor: Cursor | None, end: Cursor, terminal: bytes, encoder: Encoder
 ) -> Refused:
-    blocks = [encoder.hello(meta.id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())]
+    blocks = [encoder.hello(meta.public_id, status=meta.status, retry_ms=services.hub.limits.draw_retry_ms())]
     seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
     if seen_seq + 1 < end.seq:
         before_end = Cursor(end.epoch, end.seq - 1)

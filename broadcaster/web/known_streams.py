@@ -44,7 +44,7 @@ class KnownStreams:
         key = (stream_id, tenant)
         came_at = asyncio.get_running_loop().time()
         known = self._known.get(key)
-        if known is not None and came_at < known[1] and self._is_open(stream_id):
+        if known is not None and came_at < known[1] and self._is_open(known[0].id):
             return known[0]
         while True:
             look = self._looks.get(key) or self._begin(key)
@@ -75,6 +75,6 @@ class KnownStreams:
 
     def _forget(self) -> None:
         """What is not open here any more; and the older half, should all be."""
-        self._known = {key: known for key, known in self._known.items() if self._is_open(key[0])}
+        self._known = {key: known for key, known in self._known.items() if self._is_open(known[0].id)}
         for key in list(self._known)[: max(0, len(self._known) - self._max_streams // 2)]:
             del self._known[key]

@@ -31,6 +31,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from broadcaster.core.api_keys import check_tenant
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.web.draining import draining_on_signals
 from broadcaster.web.host_guards import GuardFunction, HostGuard
@@ -38,7 +39,7 @@ from broadcaster.web.problems import embedded_problems
 from broadcaster.web.rights import OF_NO_STREAM, Right, Rights
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import feeds, generations, streams
-from broadcaster.web.services import LOCAL_TENANT, Mount, Services
+from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES
 
 _P = ParamSpec("_P")

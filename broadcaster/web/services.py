@@ -20,6 +20,7 @@ from starlette.types import Scope
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.routing import Routes
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
@@ -30,8 +31,6 @@ from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.web.known_streams import KnownStreams
 
-# While AUTH is off there is one tenant: everybody on this machine. With keys it is the key's (key_guard.py).
-LOCAL_TENANT: Final = "local"
 # Where no settings say otherwise.
 MAX_BODY_BYTES: Final = 4 * 2**20
 DRAIN_WINDOW_S: Final = 1.0

@@ -18,6 +18,7 @@ from broadcaster.core.events import Abort, Attempt, DataEvent, KnownEvent, encod
 from broadcaster.core.fold import Fold
 from broadcaster.core.notices import StallReason
 from broadcaster.core.routing import Routes
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
@@ -29,7 +30,7 @@ from broadcaster.log.keys import check_stream_id
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.log.webhook_meta import WebhookMeta
-from broadcaster.web.services import LOCAL_TENANT, Services
+from broadcaster.web.services import Services
 
 NOW_MS = 1_795_000_000_000
 EPOCH = 7

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.responses import JSONResponse, Response
 
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.hub.hub import Hub
 from broadcaster.web.mount import create_router
-from broadcaster.web.services import LOCAL_TENANT
 from tests.support.memory_world import MemoryWorld, memory_services
 from tests.support.streaming import DEADLINE_S, on_stock_uvicorn
 

@@ -144,14 +144,6 @@ async def test_a_feed_of_another_tenant_is_unknown_and_takes_nothing_of_theirs(d
     assert (await door.call(MINE, "GET", f"/v1/streams/{FEED}")).json()["last_seq"] == 1
 
 
-async def test_an_id_is_taken_for_everybody_and_who_has_it_is_not_told(door: Door) -> None:
-    assert (await door.call(MINE, "PUT", f"/v1/streams/{FEED}", json={"metadata": {"a": 1}})).status_code == 201
-    taken = await door.call(OTHERS, "PUT", f"/v1/streams/{FEED}", json={"metadata": {"a": 1}})
-    assert (taken.status_code, taken.json()["code"]) == (409, "stream_exists")
-    assert "mine" not in taken.text
-    assert "location" not in taken.headers
-
-
 async def test_lists_hold_ones_own_generations_alone(door: Door) -> None:
     mine = [await door.start(MINE) for _ in range(3)]
     theirs = await door.start(OTHERS)

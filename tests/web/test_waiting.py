@@ -8,12 +8,13 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish, Start, TextDelta
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub.limits import HubLimits
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.joining import find_stream
-from broadcaster.web.services import LOCAL_TENANT, Services
+from broadcaster.web.services import Services
 from broadcaster.web.waiting import preferred_wait_s
 from tests.support.front_end import DEADLINE_S, in_process, served
 from tests.support.memory_world import MemoryWorld, memory_services

@@ -16,8 +16,9 @@ from fastapi import Body, Header, Path, Response
 from pydantic import WithJsonSchema
 
 from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
+from broadcaster.core.stream_ids import GENERATION_PREFIX
 from broadcaster.errors import InvalidEvent, InvalidInput
-from broadcaster.log.feeds import GENERATION_PREFIX, FeedConfig
+from broadcaster.log.feeds import FeedConfig
 from broadcaster.log.streams import Meta
 from broadcaster.web import feed_schemas as schemas
 from broadcaster.web.problems import MAX_LISTED_FAULTS, Fault, InvalidEvents, InvalidRequest, problem_responses
@@ -184,7 +185,7 @@ async def close_stream(
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
 async def delete_stream(services: ServicesHere, tenant: Tenant, stream_id: StreamId) -> Response:
-    """Ends it with `abort` unless it is over, and forgets it; its id is free again after an hour.
+    """Ends it with `abort` unless it is over, and forgets it; its tenant may use the id again after an hour.
 
     Who watches it gets the end; who comes later gets 404. Deleting again is 204 for an hour, then 404.
     """
@@ -224,7 +225,7 @@ async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamS
     (viewers,) = await count_viewers(services, [meta.id])
     newest = tail.last or meta.terminal_id
     return schemas.StreamState(
-        id=meta.id,
+        id=meta.public_id,
         kind=meta.kind,
         status=cast(Status, meta.status),
         first_seq=0 if first is None else first.seq,
@@ -233,7 +234,7 @@ async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamS
         created_at=meta.created_ms / 1000,
         ended_at=None if meta.ended_ms is None else meta.ended_ms / 1000,
         metadata=meta.request.get("metadata") or {},
-        events_url=f"{base}/v1/streams/{meta.id}/events",
+        events_url=f"{base}/v1/streams/{meta.public_id}/events",
         lease_s=None if meta.lease_ms is None else meta.lease_ms / 1000,
         viewers=viewers,
     )

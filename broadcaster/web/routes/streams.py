@@ -15,6 +15,7 @@ from fastapi import Header, Path, Query, Response
 from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT, AnyDialect
 from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
@@ -22,7 +23,7 @@ from broadcaster.log.streams import Meta
 from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.problems import UnknownDialect, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import LOCAL_TENANT, Services, ServicesHere, Tenant
+from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
 
 _CURSOR_HEADER: Final = b"last-event-id"

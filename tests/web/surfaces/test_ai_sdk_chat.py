@@ -11,9 +11,10 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish, KnownEvent, Start, StartStep, TextDelta, TextEnd, TextStart
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.ai_sdk import Version
 from broadcaster.errors import QueueFull
-from broadcaster.web.services import LOCAL_TENANT, Services
+from broadcaster.web.services import Services
 from tests.dialects.ai_sdk_client import Client
 from tests.dialects.ai_sdk_packages import run_driver
 from tests.support.front_end import DEADLINE_S, Heard, listen
