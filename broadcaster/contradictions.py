@@ -86,8 +86,8 @@ CONTRADICTIONS: Final = (
         f"BROADCASTER_HEARTBEAT_S must be below {_CLIENT_IDLE_S}: clients take a quiet connection for lost",
     ),
     Contradiction(
-        lambda it: it.abandon_grace_s < it.presence_ttl_s + 2 * it.retry_ms / 1000,
-        "BROADCASTER_ABANDON_GRACE_S must not be below BROADCASTER_PRESENCE_TTL_S + twice BROADCASTER_RETRY_MS: "
+        lambda it: it.abandon_grace_s < 3 * it.retry_ms / 1000,
+        "BROADCASTER_ABANDON_GRACE_S must not be below three times BROADCASTER_RETRY_MS: "
         "else a viewer that is reconnecting is taken for gone",
     ),
     Contradiction(

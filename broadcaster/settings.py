@@ -207,7 +207,12 @@ class Settings(LimitSettings):
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay told to viewers; jitter doubles it")
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
     delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
-    presence_ttl_s: float = Field(15, gt=0, description="a front-end's viewers count for this long after its last word")
+    presence_ttl_s: float = Field(
+        180,
+        gt=0,
+        description="a front-end that has reported nothing for this long is gone, and its viewers with it; longer than "
+        "its event loop may ever block",
+    )
     abandon_grace_s: float = Field(
         30, ge=2, description="on_abandon cancel: zero viewers for this long end it; set it for workers too"
     )
@@ -249,6 +254,11 @@ class Settings(LimitSettings):
         if any(not variables or len(set(variables)) < len(variables) for variables in value.values()):
             raise ValueError("a provider needs at least one variable, and none twice")
         return value
+
+    @property
+    def presence_every_s(self) -> float:
+        """How often a front-end reports its viewers: what Redis lost of them is there again before a grace is over."""
+        return min(self.presence_ttl_s, self.abandon_grace_s) / 3
 
     @property
     def key_variables(self) -> dict[str, tuple[str, ...]]:

@@ -38,6 +38,8 @@ from broadcaster.hub.viewer import Viewer
 TICKS_PER_DEADLINE: Final = 8
 SHORTEST_TICK_S: Final = 0.05
 LONGEST_TICK_S: Final = 1.0
+# A tick that comes later than this was held up by the loop.
+LATE_TICK_S: Final = 0.5
 # What a viewer that was told "bye" has to take it. A socket that drains at all takes it at once.
 FAREWELL_S: Final = 0.5
 
@@ -92,6 +94,8 @@ class Hub:
         self._turned: set[str] = set()
         self._has_turned = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        self._is_late = False
         self._shrinking: asyncio.Handle | None = None
         self._closed_rooms: set[Room] = set()  # closed, but not yet left by all its viewers
         self._ending: set[asyncio.Task[None]] = set()
@@ -274,7 +278,7 @@ class Hub:
         tenancy.opening.add_done_callback(partial(self._opened, tenancy))
         self._tenancies[stream_id] = tenancy
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick_s(), self._tick)
+            self._schedule_tick()
         return tenancy
 
     async def _until_open(self, tenancy: _Tenancy, timeout_s: float) -> None:
@@ -357,14 +361,23 @@ class Hub:
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for room in self._rooms():
-            room.check(now)
+        # After a loop that stood still, what sockets owe is our own delay: they get one tick to take it.
+        self._is_late = now - self._tick_due > LATE_TICK_S and not self._is_late
+        if not self._is_late:
+            for room in self._rooms():
+                room.check(now)
         for tenancy in self._unwatched():
             left_at = tenancy.room.empty_since
             if left_at is not None and now - left_at >= self.limits.linger_s:
                 self._close(tenancy, StopReason.LIMIT)
-        is_needed = self._tenancies or self._closed_rooms
-        self._timer = loop.call_later(self._tick_s(), self._tick) if is_needed else None
+        self._timer = None
+        if self._tenancies or self._closed_rooms:
+            self._schedule_tick()
+
+    def _schedule_tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tick_due = loop.time() + self._tick_s()
+        self._timer = loop.call_at(self._tick_due, self._tick)
 
     def _cut_all(self, reason: StopReason) -> None:
         for room in self._rooms():

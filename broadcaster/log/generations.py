@@ -316,8 +316,12 @@ class Generations:
         with log_errors():
             keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
             can_leave = is_watched and request.on_abandon == "cancel"
-            word = self._presence.word if can_leave and self._presence is not None else NOBODY
-            return bool(await CREATE.run(self._redis, keys, ttl_ms, *word, *flat))
+            if not can_leave or self._presence is None:
+                return bool(await CREATE.run(self._redis, keys, ttl_ms, *NOBODY, *flat))
+            try:
+                return bool(await CREATE.run(self._redis, keys, ttl_ms, *self._presence.word, *flat))
+            finally:  # whatever becomes of this call, the word may be said
+                self._presence.expect(generation_id)
 
     async def _undo(self, generation_id: str, *, tenant: str, key: str | None) -> bool:
         """The queue refused it: forget it. False: somebody has begun it meanwhile, or relies on it."""

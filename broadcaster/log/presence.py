@@ -1,13 +1,18 @@
 """Presence: how many viewers all front-ends have on a stream, as leases; and what follows when there are none.
 
 Rules (protocol §7)
-1. A front-end's word counts for ``ttl_s``: it is repeated at a third of that, so that a killed front-end stops
-   counting. A stream's first viewer here and its last are told at once.
+1. A front-end's report counts until its next one, and for ``ttl_s`` at most: then the front-end is gone (killed,
+   frozen, cut off), and its viewers with it. That is longer than a loop may block, whatever blocks it: a front-end that
+   cannot report still has its viewers. (A thread would report no more than the loop while C code holds the GIL.)
+   Reports are repeated far more often, because Redis may lose them. A stream's first viewer here and its last are
+   reported at once, and a front-end that ends in order reports that it has none.
 2. Whoever says anything of a stream had viewers on it: from then on one with the policy ``cancel`` has been watched,
    and zero can be observed. The moment of zero is written down in the same step that finds it, by a word or by a look.
 3. A generation with the policy ``cancel`` is abandoned when zero has stood for the grace, and the process that looks
    has seen Redis answer for all of it: after a pause or a restart every word looks lapsed although its viewers watch.
 4. A missing key is no zero: Redis was emptied, or nobody ever came. Nothing is abandoned until somebody says a word.
+5. A creator that stays to watch counts from the creation on (``expect``). If no viewer came of it, because the caller
+   or the request was gone meanwhile, the next report says so.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ KEEP_MS: Final = 3_600_000
 """How long what is known of viewers outlives the last word or look: far longer than a look at all that is open."""
 NOBODY: Final = ("", 0, 0)
 """The word on a generation that nobody watches when it is created."""
+REPORTED_AT_ONCE: Final = 500
+"""Streams in one pipelined write: some milliseconds of the loop."""
 _ABANDONED: Final = 3
 
 
@@ -44,6 +51,10 @@ class Presence:
         """Who says it, how long it counts, and how long it is kept, in milliseconds."""
         return self._front_end, self._ttl_ms, KEEP_MS
 
+    def expect(self, stream_id: str) -> None:
+        """A creation says this front-end's ``word`` on a stream: whoever does not come is reported gone (rule 5)."""
+        self._told.add(stream_id)
+
     async def tell(self, counts: Mapping[str, int]) -> None:
         """Say the counts of all watched streams; those told before and missing now have none any more.
 
@@ -53,13 +64,15 @@ class Presence:
 
     async def tell_some(self, counts: Mapping[str, int]) -> None:
         """Say the counts of these streams, also zeros. Raises LogUnavailable."""
-        with log_errors():
-            answers = await run_all(self._redis, [self._call(each, count) for each, count in counts.items()])
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        self._told -= counts.keys()
-        self._told |= {each for each, count in counts.items() if count}
+        reports = list(counts.items())
+        for first in range(0, len(reports), REPORTED_AT_ONCE):
+            said = reports[first : first + REPORTED_AT_ONCE]
+            with log_errors():
+                for answer in await run_all(self._redis, [self._call(each, count) for each, count in said]):
+                    if isinstance(answer, Exception):
+                        raise answer
+            self._told -= {each for each, count in said if not count}
+            self._told |= {each for each, count in said if count}
 
     async def count(self, stream_ids: Sequence[str]) -> list[int]:
         """Viewers of each stream over all living front-ends. Raises LogUnavailable."""

@@ -7,6 +7,7 @@ just before its generation's grace is over would come too late.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub.hub import Hub
@@ -14,6 +15,9 @@ from broadcaster.log.presence import Presence
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
+
+# An ending front-end waits no longer for a Redis that does not answer.
+LAST_REPORT_S: Final = 2.0
 
 
 async def tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None:
@@ -32,3 +36,12 @@ async def tell_presence(hub: Hub, presence: Presence, *, every_s: float) -> None
             untold = {}
         except LogUnavailable:
             _log.warning("presence_later")
+
+
+async def report_no_viewers(presence: Presence) -> None:
+    """What a front-end that ends in order says last: else its viewers would count until its presence lapses."""
+    try:
+        async with asyncio.timeout(LAST_REPORT_S):
+            await presence.tell({})
+    except (LogUnavailable, TimeoutError):
+        _log.warning("presence_left_to_lapse")

@@ -33,7 +33,7 @@ from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.settings import Settings
 from broadcaster.web.background import kept_running
 from broadcaster.web.services import Services
-from broadcaster.web.telling import tell_presence
+from broadcaster.web.telling import report_no_viewers, tell_presence
 
 _SWEEPS_PER_STALL = 12
 _SWEEPS_PER_LEASE = 2
@@ -87,6 +87,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             Feed.open(topology, streams, keys=connection.keys, publish_probe=connection.redis.spublish, lapses=lapses)
         )
         hub = Hub(feed, streams, limits=_hub_limits(settings))
+        stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         generations = _generations(
             settings,
@@ -112,7 +113,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                     "steadiness": steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
                     "feed": partial(_follow_feed, feed, hub),
-                    "presence": partial(tell_presence, hub, presence, every_s=settings.presence_ttl_s / 3),
+                    "presence": partial(tell_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -194,6 +195,19 @@ async def test_one_that_its_creator_watches_counts_as_watched_although_its_front
     assert await scene.fires_after_s(stream, began) >= TTL_S + GRACE_S
     unwatched = (await world.generations.create(request, tenant=TENANT)).id
     await scene.never_fires(unwatched)
+
+
+async def test_a_creator_that_is_gone_before_it_watches_is_reported_gone_long_before_its_front_end_would_be(
+    scene: Scene,
+) -> None:
+    presence = Presence(scene.world.connection, front_end="patient", ttl_s=60)
+    world = World(scene.world.connection, presence=presence)
+    request = GenerationRequest(model="m", request={"messages": []}, on_abandon="cancel")
+    stream = (await world.generations.create(request, tenant=TENANT, is_watched=True)).id
+    await scene.never_fires(stream)
+    began = time.monotonic()
+    await presence.tell({})  # in its turn: no viewer came
+    assert await scene.fires_after_s(stream, began) >= GRACE_S
 
 
 async def test_a_feed_knows_no_abandonment(scene: Scene) -> None:
@@ -386,3 +400,31 @@ async def test_redis_paused_beyond_every_word_abandons_nothing_that_is_watched(
         await world.settle()
         assert (await events_of(world, stream))[-1]["type"] == "finish"
         await world.check()
+
+
+def test_by_default_a_front_end_may_stand_still_for_two_minutes_before_it_counts_as_gone() -> None:
+    settings = Settings()
+    assert settings.presence_ttl_s - settings.presence_every_s > 120
+
+
+async def test_viewers_of_a_front_end_that_stands_still_are_not_gone_until_it_has_reported_so(
+    tmp_path: Path, server: ValkeyServer
+) -> None:
+    """A stopped process is more than a blocked loop: its other threads stand still as well."""
+    async with open_world(tmp_path, redis=server, **{**SETTINGS, "presence_ttl_s": 60}) as world:
+        await world.worker()
+        front_end = await world.front_end(slow_viewer_s=1)
+        stream, provider = await world.converse(on_abandon="cancel")
+        await provider.send_text("half an answer")
+        await world.until_text(stream, "half an answer")
+        (viewer,) = world.view(stream)
+        await until_front_ends(world, stream, 1)
+        front_end.signal(signal.SIGSTOP)
+        await goes_on(world, stream, 2 * GRACE_OF_ALL_S)
+        front_end.signal(signal.SIGCONT)
+        await goes_on(world, stream, 0.5)
+        assert viewer.connections == 1
+        left_at = time.monotonic()
+        assert await front_end.end() == 0  # reports first
+        took_s = await abandoned(world, stream) - left_at
+    assert took_s < GRACE_OF_ALL_S + LATE_S

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import gc
+import time
 import tracemalloc
 
 import pytest
@@ -207,6 +208,19 @@ async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hu
     assert hub.viewers() == {"g": 1}
     feed.append("g", text(5, 1))
     await following
+
+
+async def test_what_a_viewer_could_not_take_while_the_loop_stood_still_does_not_cut_it(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.4))
+    reader = await join(hub)
+    reader.pull_all()
+    feed.append("g", text(5, 1))
+    assert reader.viewer.pull(2**16)
+    time.sleep(1)  # noqa: ASYNC251 - the loop stands still
+    await turns()
+    reader.pull_all()  # its socket has taken it meanwhile
+    await hub.turns(0.5)
+    assert reader.viewer.stop_reason is None
 
 
 async def test_a_viewer_that_was_never_driven_is_cut_too(open_hub):
