@@ -39,6 +39,7 @@ from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from worker.agent import AgentSetup
 from worker.attempt import AttemptTimes
+from worker.providers.bounds import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
@@ -145,9 +146,14 @@ def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
 
 def create_providers(settings: Settings) -> Providers:
     """The providers the settings route to; keys and base URLs of ours come from the SDKs' own variables."""
-    factories = default_factories(
+    bounds = CallBounds(
         max_connections=settings.concurrency,
         read_timeout_s=settings.provider_timeout_s,
+        error_bytes=settings.provider_error_bytes,
+        error_timeout_s=settings.provider_error_timeout_s,
+    )
+    factories = default_factories(
+        bounds,
         specs=settings.providers,
         key_variables=settings.key_variables,
     )

@@ -105,6 +105,11 @@ class SseDecoder:
         """The reconnect delay last told by the server, in milliseconds."""
         return self._retry_ms
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept of a block that is not complete yet; comments and other fields are not kept."""
+        return len(self._data) + self._pending_bytes
+
     def decode(self, chunk: bytes) -> list[SseMessage]:
         """The messages that this chunk completes, in order.
 
@@ -145,8 +150,8 @@ class SseDecoder:
 
     def _clear_block(self) -> None:
         self._event = b""
-        self._data: list[bytes] = []
-        self._data_bytes = 0
+        # One buffer: a list of many short lines would take twenty times their bytes.
+        self._data = bytearray()
         self._block_retry_ms: int | None = None
 
     def _strip_bom(self, chunk: bytes) -> bytes:
@@ -179,7 +184,7 @@ class SseDecoder:
             self._check_bound(self._pending_bytes)
 
     def _check_bound(self, line_bytes: int) -> None:
-        if self._data_bytes + line_bytes > self._max_event_bytes:
+        if len(self._data) + line_bytes > self._max_event_bytes:
             raise BadFrame(f"an event of the stream is larger than {self._max_event_bytes} bytes")
 
     def _read_line(self, line: bytes) -> None:
@@ -187,9 +192,9 @@ class SseDecoder:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._data.append(value)
-            # The joining LF counts: a flood of empty data lines is bounded too.
-            self._data_bytes += len(value) + 1
+            # Each line with its LF, so that a flood of empty data lines is bounded too.
+            self._data += value
+            self._data += b"\n"
         elif name == b"id":
             if b"\0" not in value:
                 self._id = value.decode("utf-8", "replace")
@@ -204,7 +209,7 @@ class SseDecoder:
         if self._data:
             message = SseMessage(
                 event=self._event.decode("utf-8", "replace") or DEFAULT_EVENT,
-                data=b"\n".join(self._data).decode("utf-8", "replace"),
+                data=self._data[:-1].decode("utf-8", "replace"),
                 id=self._id,
                 retry_ms=self._block_retry_ms,
             )

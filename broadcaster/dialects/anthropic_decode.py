@@ -56,7 +56,7 @@ class AnthropicDecoder:
 
     def __init__(self, *, request_id: str | None = None) -> None:
         self._request_id = request_id
-        self._reading = Reading(self._read)
+        self.reading = Reading(self._read)
         self._is_started = False
         self._blocks: dict[int, Block | None] = {}
         self._parts = 0
@@ -68,17 +68,17 @@ class AnthropicDecoder:
     @property
     def terminal_seen(self) -> bool:
         """Whether ``message_stop`` has come: the answer is whole."""
-        return self._reading.is_over
+        return self.reading.is_over
 
     @property
     def is_whole(self) -> bool:
         """Whether ``message_stop`` has come: on this wire nothing is said after the last count."""
-        return self._reading.is_over
+        return self.reading.is_over
 
     @property
     def failure(self) -> ProviderFailed | None:
         """What the next call will raise; None while the stream is good."""
-        return self._reading.failure
+        return self.reading.failure
 
     def decode(self, chunk: bytes) -> list[ev.Event]:
         """The events that this chunk completes.
@@ -86,14 +86,14 @@ class AnthropicDecoder:
         Raises ProviderFailed (1) with the reason of an ``error`` event, (2) ``provider_bad_data``; if events came
         before it in the chunk, these are returned and the next call raises.
         """
-        return self._reading.decode(chunk)
+        return self.reading.decode(chunk)
 
     def flush(self) -> list[ev.Event]:
         """The body has ended: an incomplete event is dropped. Open parts stay open unless the answer is whole.
 
         Raises ProviderFailed when ``decode`` held one back.
         """
-        self._reading.flush()
+        self.reading.flush()
         return []
 
     def usage_so_far(self) -> ev.Usage:
@@ -196,7 +196,7 @@ class AnthropicDecoder:
         self._check_started()
         for index in list(self._blocks):
             self._close(index, out)
-        self._reading.is_over = True
+        self.reading.is_over = True
         told = dict(self._stop)
         raw = told.pop("stop_reason", None)
         stop_sequence = told.pop("stop_sequence", None)

@@ -57,7 +57,7 @@ class OpenAIChatDecoder:
 
     def __init__(self, *, request_id: str | None = None) -> None:
         self._request_id = request_id
-        self._reading = Reading(self._read)
+        self.reading = Reading(self._read)
         self._counts = Counts()
         self._parts = Parts(self._counts.meter)
         self._is_started = False
@@ -69,17 +69,17 @@ class OpenAIChatDecoder:
     @property
     def terminal_seen(self) -> bool:
         """Whether ``[DONE]`` has come, or ``flush`` has ended a whole answer without it."""
-        return self._reading.is_over
+        return self.reading.is_over
 
     @property
     def is_whole(self) -> bool:
         """Whether the ``finish_reason`` of choice 0 has come: only counts and vendors' extras may follow."""
-        return self._finish_reason is not None and self._reading.failure is None
+        return self._finish_reason is not None and self.reading.failure is None
 
     @property
     def failure(self) -> ProviderFailed | None:
         """What the next call will raise; None while the stream is good."""
-        return self._reading.failure
+        return self.reading.failure
 
     def decode(self, chunk: bytes) -> list[ev.Event]:
         """The events that this chunk completes.
@@ -87,14 +87,14 @@ class OpenAIChatDecoder:
         Raises ProviderFailed (1) with the reason of an error told in the stream, (2) ``provider_bad_data``; if events
         came before it in the chunk, these are returned and the next call raises.
         """
-        return self._reading.decode(chunk)
+        return self.reading.decode(chunk)
 
     def flush(self) -> list[ev.Event]:
         """The body has ended, or broke: the closing events of an answer that is whole but for its ``[DONE]``.
 
         Of any other answer the open parts stay open. Raises ProviderFailed when ``decode`` held one back.
         """
-        self._reading.flush()
+        self.reading.flush()
         out: list[ev.Event] = []
         if self.is_whole and not self.terminal_seen:
             self._close(out)
@@ -242,7 +242,7 @@ class OpenAIChatDecoder:
         out.append(self.usage_so_far())
         out.append(ev.FinishStep(finish_reason=reason, provider_metadata=extras))
         out.append(ev.Finish(finish_reason=reason, provider_metadata=extras))
-        self._reading.is_over = True
+        self.reading.is_over = True
 
 
 def _object_of(message: SseMessage) -> Json:

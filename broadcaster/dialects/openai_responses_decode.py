@@ -57,7 +57,7 @@ class OpenAIResponsesDecoder:
 
     def __init__(self, *, request_id: str | None = None) -> None:
         self._request_id = request_id
-        self._reading = Reading(self._read)
+        self.reading = Reading(self._read)
         self._numbers = Numbers()
         self._output = Output()
         self._items = Items(self._output)
@@ -67,17 +67,17 @@ class OpenAIResponsesDecoder:
     @property
     def terminal_seen(self) -> bool:
         """Whether ``response.completed`` or ``response.incomplete`` has come: the answer is whole."""
-        return self._reading.is_over
+        return self.reading.is_over
 
     @property
     def is_whole(self) -> bool:
         """The same: on this wire the counts come with the terminal, and until then another item may."""
-        return self._reading.is_over
+        return self.reading.is_over
 
     @property
     def failure(self) -> ProviderFailed | None:
         """What the next call will raise; None while the stream is good."""
-        return self._reading.failure
+        return self.reading.failure
 
     def decode(self, chunk: bytes) -> list[ev.Event]:
         """The events that this chunk completes.
@@ -85,14 +85,14 @@ class OpenAIResponsesDecoder:
         Raises ProviderFailed (1) with the reason of an error told in the stream, (2) ``provider_bad_data``; if events
         came before it in the chunk, these are returned and the next call raises.
         """
-        return self._reading.decode(chunk)
+        return self.reading.decode(chunk)
 
     def flush(self) -> list[ev.Event]:
         """The body has ended: an incomplete event is dropped. Open parts stay open unless the answer is whole.
 
         Raises ProviderFailed when ``decode`` held one back.
         """
-        self._reading.flush()
+        self.reading.flush()
         return []
 
     def usage_so_far(self) -> ev.Usage:
@@ -163,7 +163,7 @@ class OpenAIResponsesDecoder:
             self._open(response, out)
         strange = self._items.end(response.get("output"), out)
         out.extend(passed({"type": "response.output_item.done", "item": item}) for item in strange)
-        self._reading.is_over = True
+        self.reading.is_over = True
         raw = _incomplete_reason(response) if outcome == "incomplete" else None
         extras = metadata(
             extras_of({"finishReason": raw})

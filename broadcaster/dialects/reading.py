@@ -5,6 +5,8 @@ A decoder of a wire says what one message means; ``Reading`` does the rest by th
 1. After the terminal event of the wire nothing more is read.
 2. A failure ends the stream too: what came before it in the same chunk is still returned, the next call raises it.
 3. The end of the body proves nothing: an incomplete message is dropped, and what the decoder has read decides.
+4. What yields no event is bounded: MAX_IDLE_BYTES of comments and of messages that mean nothing to us, and
+   MAX_MESSAGE_VALUES in one message, because a parsed value takes up to a hundred times its bytes.
 """
 
 from __future__ import annotations
@@ -17,11 +19,17 @@ import msgspec
 
 from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
 from broadcaster.core.nesting import is_too_deep
-from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder, SseMessage
+from broadcaster.core.sse import DEFAULT_EVENT, DEFAULT_MAX_EVENT_BYTES, SseDecoder, SseMessage
 from broadcaster.dialects.faults import BAD_DATA
 from broadcaster.errors import BadFrame, ProviderFailed
 
 Json: TypeAlias = dict[str, Any]
+
+MAX_IDLE_BYTES: Final = DEFAULT_MAX_EVENT_BYTES
+"""As much as one event may have: a wire may repeat a whole request in a message that yields no event."""
+MAX_MESSAGE_VALUES: Final = 1_000_000
+# A message below this cannot hold enough values to matter, and is not counted.
+_COUNTED_FROM_CHARS: Final = 2**19
 
 _any_decoder: Final = msgspec.json.Decoder()
 
@@ -31,6 +39,10 @@ class ProviderDecoder(Protocol):
 
     The answer is whole only if ``terminal_seen`` is true after ``flush``: a clean end of the body proves nothing.
     """
+
+    @property
+    def reading(self) -> Reading:
+        """How far the body has been read."""
 
     @property
     def terminal_seen(self) -> bool:
@@ -71,17 +83,18 @@ class Reading:
     def __init__(self, read: Callable[[SseMessage, list[Event]], None]) -> None:
         self._read = read
         self._sse = SseDecoder()
+        self._idle_bytes = 0
         self.is_over = False
         self.failure: ProviderFailed | None = None
+        self.has_advanced = False
+        """Whether the newest chunk had a message or a part of one; comments are none."""
 
     def decode(self, chunk: bytes) -> list[Event]:
         """See ProviderDecoder.decode. ``read`` sets ``is_over`` with the terminal, and raises ProviderFailed."""
         out: list[Event] = []
         if self.failure is None:
             try:
-                for message in self._sse.decode(chunk):
-                    if not self.is_over:
-                        self._read(message, out)
+                self._decode(chunk, out)
             except BadFrame as error:
                 self.failure = BAD_DATA.failure(detail=error.detail)
             except ProviderFailed as failure:
@@ -90,11 +103,31 @@ class Reading:
             raise self.failure
         return out
 
+    def _decode(self, chunk: bytes, out: list[Event]) -> None:
+        held_bytes = self._sse.held_bytes
+        messages = self._sse.decode(chunk)
+        grown_bytes = self._sse.held_bytes - held_bytes
+        self.has_advanced = bool(messages) or grown_bytes > 0
+        for message in messages:
+            if not self.is_over:
+                _check_values(message.data)
+                self._read(message, out)
+        # Rule 4; the bytes of an incomplete message count when it is complete.
+        self._idle_bytes = 0 if out else self._idle_bytes + len(chunk) - grown_bytes
+        if self._idle_bytes > MAX_IDLE_BYTES:
+            raise BAD_DATA.failure(detail=f"more than {MAX_IDLE_BYTES} bytes without an event")
+
     def flush(self) -> None:
         """The body has ended. Raises the failure that ``decode`` held back."""
         if self.failure is not None:
             raise self.failure
         self._sse.flush()
+
+
+def _check_values(data: str) -> None:
+    """Rule 4. Marks within texts count as well: no message of a provider holds so many of them."""
+    if len(data) > _COUNTED_FROM_CHARS and sum(map(data.count, ",[{")) > MAX_MESSAGE_VALUES:
+        raise BAD_DATA.failure(detail=f"an event with more than {MAX_MESSAGE_VALUES} values")
 
 
 def parse(message: SseMessage) -> tuple[Json, str]:

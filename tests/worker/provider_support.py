@@ -13,6 +13,7 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.testing import ScriptedProvider, Send, wires
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import Provider, ProviderRequest
+from worker.providers.bounds import CallBounds
 from worker.providers.openai import OpenAIProvider
 
 KEY = "sk-ant-very-secret-0123456789"
@@ -93,10 +94,12 @@ def text_of(events: list[ev.Event]) -> str:
 
 
 @asynccontextmanager
-async def provider_at(base_url: str, wire: Wire = ANTHROPIC, **settings: Any) -> AsyncIterator[Provider]:
-    """A provider of the wire for the server at this URL."""
-    settings = {"api_key": KEY, "max_connections": 100, "read_timeout_s": 5.0, **settings}
-    provider = wire.provider(base_url=base_url, **settings)
+async def provider_at(
+    base_url: str, wire: Wire = ANTHROPIC, *, api_key: str = KEY, is_local: bool = False, **settings: Any
+) -> AsyncIterator[Provider]:
+    """A provider of the wire for the server at this URL; ``settings`` are its bounds."""
+    bounds = CallBounds(**{"max_connections": 100, "read_timeout_s": 5.0, **settings})
+    provider = wire.provider(bounds, base_url=base_url, api_key=api_key, is_local=is_local)
     try:
         yield provider
     finally:

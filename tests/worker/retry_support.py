@@ -16,6 +16,7 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.settings import ProviderSpec
 from broadcaster.testing import Script, ScriptedProvider
 from tests.worker.provider_support import CHAT, Wire, request_for
+from worker.providers.bounds import CallBounds
 from worker.providers.registry import Providers, default_factories
 from worker.retry import Answer
 
@@ -72,7 +73,7 @@ async def opened(
         }
         providers = Providers(
             Routes({"claude*": targets or list(names)}),
-            default_factories(max_connections=10, **{"read_timeout_s": 5.0, **settings}, specs=specs),
+            default_factories(CallBounds(**{"max_connections": 10, "read_timeout_s": 5.0, **settings}), specs=specs),
             key_variables={name: spec.key_variables for name, spec in specs.items() if spec.key_variables},
         )
         stack.push_async_callback(providers.aclose)

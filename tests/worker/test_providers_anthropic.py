@@ -11,6 +11,7 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.testing import ScriptedProvider
 from tests.worker.provider_support import KEY, PROMPT, collect, request_for, scripted
 from worker.providers.anthropic import AnthropicProvider
+from worker.providers.bounds import CallBounds
 from worker.providers.transport import NO_KEY
 
 
@@ -86,7 +87,7 @@ async def test_address_and_key_come_from_the_environment_of_the_sdk(monkeypatch:
     async with scripted() as (server, _):
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-from-env")
-        provider = AnthropicProvider(max_connections=1, read_timeout_s=5)
+        provider = AnthropicProvider(CallBounds(max_connections=1, read_timeout_s=5))
         await collect(provider, request_for("claude-x"))
         await provider.aclose()
         assert server.requests[0].headers["authorization"] == "Bearer sk-from-env"
@@ -97,7 +98,7 @@ async def by_environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple
     """A scripted server in the place of the Claude API, as far as the SDK's own variables say."""
     async with ScriptedProvider() as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
-        provider = AnthropicProvider(max_connections=1, read_timeout_s=5)
+        provider = AnthropicProvider(CallBounds(max_connections=1, read_timeout_s=5))
         yield server, provider
         await provider.aclose()
 
@@ -139,7 +140,7 @@ async def test_a_broken_credentials_profile_is_an_auth_failure(monkeypatch: pyte
 async def test_a_base_url_that_is_none_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://x:port")
     with pytest.raises(ProviderFailed, match="ANTHROPIC_BASE_URL") as caught:
-        AnthropicProvider(max_connections=1, read_timeout_s=1, api_key=KEY)
+        AnthropicProvider(CallBounds(max_connections=1, read_timeout_s=1), api_key=KEY)
     assert caught.value.reason == "provider_unreachable"
 
 

@@ -23,6 +23,7 @@ from tests.worker.provider_support import (
     text_of,
 )
 from worker.providers.base import Provider
+from worker.providers.bounds import CallBounds
 from worker.providers.transport import NO_KEY
 
 VARIABLES = (
@@ -46,7 +47,7 @@ async def by_environment(
     async with ScriptedProvider() as server:
         for name, value in {"OPENAI_BASE_URL": server.openai_base_url, **variables}.items():
             monkeypatch.setenv(name, value)
-        provider = on.provider(max_connections=1, read_timeout_s=5)
+        provider = on.provider(CallBounds(max_connections=1, read_timeout_s=5))
         try:
             yield server, provider
         finally:
@@ -140,7 +141,7 @@ async def test_a_key_that_only_administrates_is_none(on: Wire, monkeypatch: pyte
 async def test_a_base_url_that_is_none_says_so(on: Wire, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://x:port")
     with pytest.raises(ProviderFailed, match="OPENAI_BASE_URL") as caught:
-        on.provider(max_connections=1, read_timeout_s=1, api_key=KEY)
+        on.provider(CallBounds(max_connections=1, read_timeout_s=1), api_key=KEY)
     assert caught.value.reason == "provider_unreachable"
 
 

@@ -13,6 +13,7 @@ from broadcaster.errors import ProviderFailed, SetupError, UnknownModel
 from broadcaster.settings import ProviderSpec
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import Provider, ProviderRequest, ProviderStream
+from worker.providers.bounds import CallBounds
 from worker.providers.local import LocalModel
 from worker.providers.openai import OpenAIProvider
 from worker.providers.registry import Providers, default_factories, has_credentials
@@ -107,7 +108,7 @@ async def test_closing_closes_what_was_made_even_if_one_of_them_fails():
 
 
 def providers_with(**specs: ProviderSpec) -> Providers:
-    return Providers(Routes({}), default_factories(max_connections=3, read_timeout_s=1, specs=specs))
+    return Providers(Routes({}), default_factories(CallBounds(max_connections=3, read_timeout_s=1), specs=specs))
 
 
 @pytest.mark.parametrize(

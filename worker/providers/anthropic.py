@@ -9,6 +9,7 @@ a profile; read once, when the provider is made. A base URL given here is anothe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -21,8 +22,16 @@ from broadcaster.dialects.faults import BAD_REQUEST, Fault
 from broadcaster.dialects.openai_only import messages_options, plain_messages, plain_tools
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
-from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
-from worker.providers.transport import NO_KEY, bearer, client_options, connection_headers, header_names
+from worker.providers.bounds import CallBounds
+from worker.providers.errors import UNSENDABLE, Failures, Sdk, Told, bad_address
+from worker.providers.transport import (
+    NO_KEY,
+    bearer,
+    check_stream,
+    client_options,
+    connection_headers,
+    header_names,
+)
 from worker.providers.wire_stream import WireStream
 
 _OWNED: Final = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
@@ -70,22 +79,19 @@ class AnthropicProvider:
 
     def __init__(
         self,
+        bounds: CallBounds,
         *,
-        max_connections: int,
-        read_timeout_s: float,
         base_url: str | None = None,
         api_key: str | None = None,
         is_local: bool = False,
     ) -> None:
-        """``max_connections`` bounds the answers at once: a call beyond it waits CONNECT_TIMEOUT_S, then fails.
-
-        ``read_timeout_s`` is the longest silence, each ping resets it. ``is_local`` says that the server is a child of
-        ours: no proxy stands between.
+        """``is_local`` says that the server is a child of ours: no proxy stands between.
 
         Raises ProviderFailed: (1) provider_auth, a credentials profile is broken; (2) provider_unreachable, the base
         URL is none.
         """
-        options = client_options(max_connections=max_connections, read_timeout_s=read_timeout_s, is_local=is_local)
+        self._bounds = bounds
+        options = client_options(bounds, is_local=is_local)
         self._address_from = "ANTHROPIC_BASE_URL" if base_url is None else "the provider's base URL"
         if base_url is not None:
             api_key = api_key or NO_KEY
@@ -113,10 +119,9 @@ class AnthropicProvider:
         failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets(request))
         async with AsyncExitStack() as stack:
             response = await self._send(request, stack, failures=failures)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise NO_STREAM.failure()
+            check_stream(response.http_response)
             decoder = AnthropicDecoder(request_id=response.headers.get("request-id"))
-            yield WireStream(response.iter_bytes(), decoder, failures=failures)
+            yield WireStream(response.iter_bytes(), decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
@@ -130,7 +135,8 @@ class AnthropicProvider:
         try:
             headers = {**self._headers, **bearer(request.api_key)}
             sending = self._create(**_arguments(request), stream=True, extra_headers=headers)
-            return await stack.enter_async_context(sending)
+            async with asyncio.timeout(self._bounds.headers_timeout_s):
+                return await stack.enter_async_context(sending)
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
         # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.

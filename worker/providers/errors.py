@@ -40,13 +40,16 @@ UNSENDABLE: Final = (TypeError, ValueError)
 
 TRUNCATED: Final = Fault("provider_truncated", "the provider's answer ended without its terminal event", True)
 NO_STREAM: Final = Fault("provider_bad_data", "the provider's answer is not an event stream", True)
+SILENT: Final = Fault("provider_timeout", "the provider said nothing for too long", True)
+ENCODED: Final = Fault(
+    "provider_bad_data", "the provider's answer has a content coding, which the request had refused", True
+)
 
 _TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError)
 """What the libraries below an SDK raise when a call fails (TimeoutError is an OSError)."""
 
 _DISCONNECTED: Final = Fault("provider_disconnected", "the connection to the provider broke", True)
 _UNREACHABLE: Final = Fault("provider_unreachable", "the provider cannot be reached", True)
-_SILENT: Final = Fault("provider_timeout", "the provider said nothing for too long", True)
 _NOT_HTTP: Final = Fault("provider_bad_data", "the provider's answer is not proper HTTP", True)
 _UNSENDABLE: Final = Fault("provider_bad_request", "the request has no form in which this provider could get it", False)
 
@@ -57,7 +60,7 @@ _BY_CAUSE: Final[tuple[tuple[tuple[type[BaseException], ...], Fault], ...]] = (
     ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), _UNREACHABLE),
     ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), _DISCONNECTED),
     ((httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError), _UNREACHABLE),
-    ((httpx2.TimeoutException, TimeoutError), _SILENT),
+    ((httpx2.TimeoutException, TimeoutError), SILENT),
     ((httpx2.DecodingError, httpx2.TooManyRedirects, aiohttp.ClientResponseError), _NOT_HTTP),
 )
 

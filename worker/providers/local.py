@@ -13,6 +13,7 @@ from typing import Final
 
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import ProviderRequest, ProviderStream
+from worker.providers.bounds import CallBounds
 from worker.providers.local_process import SLOTS, LocalServer
 
 # What this model writes its best English with; a greedy one loops.
@@ -57,10 +58,9 @@ class LocalModel:
         if self._provider is not None and url == self._url:
             return self._provider
         provider = AnthropicProvider(
+            CallBounds(max_connections=SLOTS, read_timeout_s=self._read_timeout_s),
             base_url=url,
             api_key="local",
-            max_connections=SLOTS,
-            read_timeout_s=self._read_timeout_s,
             is_local=True,
         )
         retired, self._provider, self._url = self._provider, provider, url

@@ -9,6 +9,7 @@ read once, when the provider is made. A base URL given here is another server, s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
@@ -22,9 +23,17 @@ from broadcaster.dialects.openai_faults import fault_of, known_word
 from broadcaster.dialects.openai_responses import OpenAIResponsesDecoder
 from broadcaster.dialects.reading import ProviderDecoder
 from worker.providers.base import ProviderRequest
-from worker.providers.errors import NO_STREAM, UNSENDABLE, Failures, Sdk, Told, bad_address
+from worker.providers.bounds import CallBounds
+from worker.providers.errors import UNSENDABLE, Failures, Sdk, Told, bad_address
 from worker.providers.openai_arguments import chat_arguments, responses_arguments
-from worker.providers.transport import NO_KEY, bearer, client_options, connection_headers, header_names
+from worker.providers.transport import (
+    NO_KEY,
+    bearer,
+    check_stream,
+    client_options,
+    connection_headers,
+    header_names,
+)
 from worker.providers.wire_stream import WireStream
 
 Wire: TypeAlias = Literal["chat", "responses"]
@@ -60,9 +69,8 @@ class OpenAIProvider:
     def __init__(
         self,
         wire: Wire,
+        bounds: CallBounds,
         *,
-        max_connections: int,
-        read_timeout_s: float,
         base_url: str | None = None,
         api_key: str | None = None,
         is_local: bool = False,
@@ -72,7 +80,8 @@ class OpenAIProvider:
         Raises ProviderFailed: (1) provider_auth, there is no key for OpenAI's own server; (2) provider_unreachable, the
         base URL is none.
         """
-        options = client_options(max_connections=max_connections, read_timeout_s=read_timeout_s, is_local=is_local)
+        self._bounds = bounds
+        options = client_options(bounds, is_local=is_local)
         self._address_from = "OPENAI_BASE_URL" if base_url is None else "the provider's base URL"
         if base_url is not None:
             api_key = api_key or NO_KEY
@@ -111,10 +120,9 @@ class OpenAIProvider:
         failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets(request))
         async with AsyncExitStack() as stack:
             response = await self._send(request, stack, failures=failures)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise NO_STREAM.failure()
+            check_stream(response.http_response)
             decoder = self._decoder(response.headers.get("x-request-id"))
-            yield WireStream(response.iter_bytes(), decoder, failures=failures)
+            yield WireStream(response.iter_bytes(), decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
@@ -126,7 +134,9 @@ class OpenAIProvider:
         try:
             arguments = self._arguments(request, host=self._client.base_url.host)
             headers = {**self._headers, **bearer(request.api_key)}
-            return await stack.enter_async_context(self._create(**arguments, stream=True, extra_headers=headers))
+            sending = self._create(**arguments, stream=True, extra_headers=headers)
+            async with asyncio.timeout(self._bounds.headers_timeout_s):
+                return await stack.enter_async_context(sending)
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
         # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.

@@ -21,6 +21,7 @@ from broadcaster.core.routing import BUILT_IN, Routes, Target
 from broadcaster.errors import ProviderFailed, SetupError
 from broadcaster.settings import ProviderSpec
 from worker.providers.base import Provider
+from worker.providers.bounds import CallBounds
 from worker.providers.keys import Keys
 
 if TYPE_CHECKING:
@@ -48,36 +49,24 @@ _CREDENTIALS: Final = {
 class Factory:
     """Makes the providers that exist, and those of the operator."""
 
-    max_connections: int
-    read_timeout_s: float
+    bounds: CallBounds
 
     def anthropic(self, *, base_url: str | None = None, api_key: str | None = None) -> Provider:
         """The Claude API, or a server that speaks its wire."""
         kind: type[AnthropicProvider] = importlib.import_module("worker.providers.anthropic").AnthropicProvider
-        return kind(
-            max_connections=self.max_connections,
-            read_timeout_s=self.read_timeout_s,
-            base_url=base_url,
-            api_key=api_key,
-        )
+        return kind(self.bounds, base_url=base_url, api_key=api_key)
 
     def openai(
         self, wire: Literal["chat", "responses"], *, base_url: str | None = None, api_key: str | None = None
     ) -> Provider:
         """The OpenAI API, or a server that speaks one of its wires."""
         kind: type[OpenAIProvider] = importlib.import_module("worker.providers.openai").OpenAIProvider
-        return kind(
-            wire,
-            max_connections=self.max_connections,
-            read_timeout_s=self.read_timeout_s,
-            base_url=base_url,
-            api_key=api_key,
-        )
+        return kind(wire, self.bounds, base_url=base_url, api_key=api_key)
 
     def local(self) -> Provider:
         """The small model on this machine."""
         kind: type[LocalModel] = importlib.import_module("worker.providers.local").LocalModel
-        return kind(read_timeout_s=self.read_timeout_s)
+        return kind(read_timeout_s=self.bounds.read_timeout_s)
 
     def of_wire(self, name: str, wire: str, *, base_url: str | None, variables: Sequence[str]) -> Provider:
         """A provider whose keys are in these variables; none named: it needs none, or the SDK knows its own.
@@ -98,9 +87,8 @@ class Factory:
 
 
 def default_factories(
+    bounds: CallBounds,
     *,
-    max_connections: int,
-    read_timeout_s: float,
     specs: Mapping[str, ProviderSpec] | None = None,
     key_variables: Mapping[str, Sequence[str]] | None = None,
 ) -> Factories:
@@ -108,7 +96,7 @@ def default_factories(
 
     ``key_variables`` names the variables of each provider's keys, where they are not the SDK's own business.
     """
-    factory = Factory(max_connections=max_connections, read_timeout_s=read_timeout_s)
+    factory = Factory(bounds=bounds)
     variables = key_variables or {name: spec.key_variables for name, spec in (specs or {}).items()}
     servers = {**dict.fromkeys((ANTHROPIC, OPENAI, OPENAI_RESPONSES)), **(specs or {})}
     made: dict[str, Callable[[], Provider]] = {LOCAL: factory.local}

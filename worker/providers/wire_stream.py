@@ -6,6 +6,8 @@ Rules
 2. An answer that is whole, but whose end dawdles (counts, terminal), is waited for at most WHOLE_TIMEOUT_S.
 3. After the terminal the rest of the body is read for at most DRAIN_TIMEOUT_S, so that the connection serves the next
    request; a failure in there costs the connection and nothing else.
+4. Silence is the absence of messages for ``silence_s``, whatever comments come meanwhile. (The transport's own timeout
+   ends the absence of bytes.)
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Final, Self
 from broadcaster.core.events import Event, Usage
 from broadcaster.dialects.reading import ProviderDecoder
 from broadcaster.errors import ProviderFailed
-from worker.providers.errors import TRUNCATED, Failures
+from worker.providers.errors import SILENT, TRUNCATED, Failures
 
 # Counts follow the last content at once, or a slow gateway has lost them; viewers wait for nothing else by then.
 WHOLE_TIMEOUT_S: Final = 2.0
@@ -29,10 +31,15 @@ DRAIN_TIMEOUT_S: Final = 0.25
 class WireStream:
     """See ProviderStream."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], decoder: ProviderDecoder, *, failures: Failures) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes], decoder: ProviderDecoder, *, failures: Failures, silence_s: float
+    ) -> None:
         self._chunks = chunks
         self._decoder = decoder
         self._failures = failures
+        self._silence_s = silence_s
+        self._silent_until: float | None = None
+        self._heard_at = asyncio.get_running_loop().time()
         self._whole_until: float | None = None
         self._cut: ProviderFailed | None = None
         self._failure: ProviderFailed | None = None
@@ -46,7 +53,7 @@ class WireStream:
             raise failure
         while not decoder.terminal_seen:
             chunk = await self._next_chunk()
-            if events := decoder.decode(chunk) if chunk is not None else self._end():
+            if events := self._decode(chunk) if chunk is not None else self._end():
                 return events
         await self._drain()
         raise StopAsyncIteration
@@ -60,6 +67,8 @@ class WireStream:
         try:
             if self._decoder.is_whole:
                 return await self._next_in_time()
+            if self._silent_until is not None:
+                return await self._next_unless_silent(self._silent_until)
             return await anext(self._chunks, None)
         except self._failures.errors as error:
             self._cut = self._failures.of(error)
@@ -70,6 +79,22 @@ class WireStream:
         loop = asyncio.get_running_loop()
         self._whole_until = self._whole_until or loop.time() + WHOLE_TIMEOUT_S
         async with asyncio.timeout_at(self._whole_until):
+            return await anext(self._chunks, None)
+
+    def _decode(self, chunk: bytes) -> list[Event]:
+        """Rule 4: a chunk without a part of a message sets a deadline, a later one with some lifts it."""
+        events = self._decoder.decode(chunk)
+        if self._decoder.reading.has_advanced:
+            self._heard_at, self._silent_until = asyncio.get_running_loop().time(), None
+        else:
+            self._silent_until = self._heard_at + self._silence_s
+        return events
+
+    async def _next_unless_silent(self, until: float) -> bytes | None:
+        if asyncio.get_running_loop().time() >= until:  # bytes that wait to be read would never let the timer run
+            self._cut = SILENT.failure()
+            return None
+        async with asyncio.timeout_at(until):
             return await anext(self._chunks, None)
 
     def _end(self) -> list[Event]:

@@ -1,0 +1,30 @@
+"""What one call of a provider may take: connections, time, bytes of an error. Imports no HTTP client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+CONNECT_TIMEOUT_S: Final = 5.0
+DEFAULT_ERROR_BYTES: Final = 64 * 2**10
+DEFAULT_ERROR_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallBounds:
+    """What one provider's calls may take.
+
+    ``max_connections`` bounds the answers at once: a call beyond it waits CONNECT_TIMEOUT_S, then fails.
+    ``read_timeout_s`` is the longest silence: until the headers, and then between two messages; each ping resets it.
+    Of the body of an error at most ``error_bytes`` are read, for at most ``error_timeout_s``.
+    """
+
+    max_connections: int
+    read_timeout_s: float
+    error_bytes: int = DEFAULT_ERROR_BYTES
+    error_timeout_s: float = DEFAULT_ERROR_TIMEOUT_S
+
+    @property
+    def headers_timeout_s(self) -> float:
+        """Longest wait for an answer's headers, interim responses (1xx) included; each part has a limit of its own."""
+        return 2 * CONNECT_TIMEOUT_S + self.read_timeout_s
