@@ -22,6 +22,7 @@ from broadcaster.collector import settle_collector
 from broadcaster.settings import Settings
 from broadcaster.telemetry import set_up_logging
 from broadcaster.web.app import create_app
+from broadcaster.web.connections import ConnectionLimits
 from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.services import drain
 
@@ -36,7 +37,16 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
         await drain(app.state.services)
 
     return FrontEndServer(
-        app, listener=listener, on_drain=leave, drain_timeout_s=settings.drain_window_s + DRAIN_MARGIN_S
+        app,
+        listener=listener,
+        on_drain=leave,
+        drain_timeout_s=settings.drain_window_s + DRAIN_MARGIN_S,
+        limits=ConnectionLimits(
+            max_connections=settings.max_connections,
+            head_timeout_s=settings.head_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            body_min_bytes_per_s=settings.body_min_bytes_per_s,
+        ),
     )
 
 

@@ -93,6 +93,9 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),
     "head_too_large": ProblemType(431, "The request's head is too large", "a head has at most 65536 bytes"),
     "method_not_allowed": ProblemType(405, "The method is not allowed here", "this path is served for GET"),
+    "request_timeout": ProblemType(
+        408, "The request did not arrive in time", "its head or body came too slowly", retry=True
+    ),
     "stream_exists": ProblemType(409, "The id is taken", "a feed of another configuration has this id"),
     "stream_closed": ProblemType(409, "The stream has ended", "nothing can follow its terminal event"),
     "stream_full": ProblemType(409, "The stream is full", "the feed would hold more events than it may"),

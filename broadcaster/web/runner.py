@@ -3,10 +3,9 @@
 1. The server owns SIGINT and SIGTERM. The first runs ``on_drain`` (readiness off, viewers sent away), then ends; the
    second ends at once.
 2. It serves a socket that is bound already: its port is known before anything is served.
-3. A response may abort its connection, and hears of its loss, through ``scope["extensions"]["broadcaster.transport"]``.
-   With its head sent it may also take the connection (socket_driver.py), as uvicorn itself gives one to a WebSocket.
-4. A request's head has a bound, and what is no HTTP is answered with a problem; never into a response that has begun.
-5. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
+3. Each connection is a ``FrontEndProtocol`` (http_protocol.py).
+4. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
+5. Requests arrive in time, and connections are bounded (connections.py).
 6. A request that is cancelled at the server's end gets no answer, its connection is torn: uvicorn's 500 would be the
    end of an EventSource, which comes back to a connection that broke.
 """
@@ -21,149 +20,28 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from broadcaster.hub.viewer import Viewer
-from broadcaster.web.problems import PROBLEMS, problem_response
-from broadcaster.web.socket_driver import SocketDriver, is_plain
+from broadcaster.web.connections import Arrivals, ConnectionLimits
+from broadcaster.web.http_protocol import ConnectionHandle, FrontEndProtocol, FrontEndState
+from broadcaster.web.socket_driver import SocketDriver
 from broadcaster.web.sse import TRANSPORT_EXTENSION
 
 BACKLOG: Final = 2048
-# Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
-MAX_HEAD_BYTES: Final = 64 * 2**10
 # What ordinary requests have after the drain, before they are cancelled.
 LAST_RESORT_S: Final = 1
 # An idle connection stays open for longer than proxies keep theirs (ingress-nginx and AWS's balancers 60 s): the proxy
 # must be the first to close, or it writes a POST to a connection that ends at that moment, and must answer 502. It
 # costs a file descriptor and some kilobytes.
 KEEP_ALIVE_S: Final = 75
-# How often the Date header is made.
-DATE_TICK_S: Final = 1.0
 # What uvicorn ends with when the app cannot start.
 STARTUP_FAILURE: Final = 3
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 log: Final = logging.getLogger(__name__)
-
-
-class ConnectionHandle:
-    """What a response may do with its connection."""
-
-    __slots__ = ("_protocol", "_transport", "lost")
-
-    def __init__(self, protocol: FrontEndProtocol, transport: asyncio.Transport, lost: asyncio.Future[None]) -> None:
-        self._protocol = protocol
-        self._transport = transport
-        self.lost = lost
-
-    def abort(self) -> None:
-        """Close it now, without sending what is buffered."""
-        self._transport.abort()
-
-    def take(self, viewer: Viewer) -> bool:
-        """See ``Connection`` in sse.py."""
-        return self._protocol.hand_over(viewer)
-
-
-class FrontEndProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; puts a ConnectionHandle into the scope of every request, and bounds its head."""
-
-    handle: ConnectionHandle
-    _head_bytes: int | None = None  # of a head that is still coming, counted from its second read on; None: none is
-    _is_new_head = False
-    _refusal = "malformed_http"
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected."""
-        super().connection_made(transport)
-        self.handle = ConnectionHandle(self, transport, self.loop.create_future())
-
-    def hand_over(self, viewer: Viewer) -> bool:
-        """Give the connection to a viewer whose head is sent, and forget the request; False: it is not to be had.
-
-        What is touched of uvicorn is pinned by tests/web/test_uvicorn_versions.py.
-        """
-        cycle = self.cycle
-        is_ready = cycle.response_started and cycle.chunked_encoding is True and not cycle.more_body
-        # The parser has a part of the next request, or all of it: it must live on.
-        is_next_here = self._head_bytes is not None or bool(self.pipeline)
-        if not is_ready or is_next_here or self.transport.is_closing() or not is_plain(self.transport):
-            return False
-        successor = partial(_succeed, self.config, self.server_state, app_state=self.app_state, loop=self.loop)
-        driver = SocketDriver(
-            self.transport,
-            viewer,
-            registry=cast("set[asyncio.Protocol]", self.connections),
-            successor=successor if cycle.keep_alive else None,
-        )
-        cycle.disconnected = True  # so that uvicorn does not end the response when the app returns
-        self.connections.discard(self)
-        self._unset_keepalive_if_required()
-        self.flow.resume_reading()
-        # These refer to each other; without a cut only a collection would free them.
-        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
-        driver.begin()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; uvicorn hears of it first, so that whoever resumes finds it disconnected."""
-        super().connection_lost(exc)
-        if not self.handle.lost.done():
-            self.handle.lost.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes came."""
-        self._is_new_head = False
-        super().data_received(data)
-        if self._head_bytes is not None and not self._is_new_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refusal = "head_too_large"
-                self.send_400_response("")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came; a trailer, after the body, is nobody's here."""
-        if self._head_bytes is not None:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The head is whole. Raises ValueError, which the parser turns into a refusal."""
-        self._head_bytes = None
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
-            self._refusal = "head_too_large"
-            raise ValueError("the head is too large")
-        super().on_headers_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, and close; a response that has begun is cut instead."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.abort()
-            return
-        response = problem_response(self._refusal, PROBLEMS[self._refusal].example)
-        fields = [*response.raw_headers, (b"connection", b"close")]
-        head = b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[response.status_code], head, response.body))
-        self.transport.close()
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._head_bytes, self._is_new_head = 0, True
-        super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT_EXTENSION: self.handle}  # type: ignore[dict-item]
-
-
-def _succeed(
-    config: uvicorn.Config, state: ServerState, *, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
-) -> FrontEndProtocol:
-    """Who has the connection after a response that had taken it."""
-    state.total_requests += 1
-    return FrontEndProtocol(config, state, app_state, loop)
 
 
 class _TearsWhatIsCancelled:
@@ -198,6 +76,7 @@ class FrontEndServer(uvicorn.Server):
         listener: socket.socket,
         on_drain: Callable[[], Awaitable[None]],
         drain_timeout_s: float,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -215,6 +94,9 @@ class FrontEndServer(uvicorn.Server):
                 timeout_graceful_shutdown=LAST_RESORT_S,
             )
         )
+        self._limits = limits or ConnectionLimits()
+        self._arrivals = Arrivals(self._limits)
+        self.server_state = FrontEndState(self._arrivals)
         self._listener = listener
         self._on_drain = on_drain
         self._drain_timeout_s = drain_timeout_s
@@ -271,13 +153,13 @@ class FrontEndServer(uvicorn.Server):
         self._is_serving.set()
 
     async def main_loop(self) -> None:
-        """Keep the Date header; at the end, drain."""
+        """Keep the Date header and the limits of requests that arrive; at the end, drain."""
         while not await self.on_tick(0) and not self._is_stopping.is_set():
             try:
-                async with asyncio.timeout(DATE_TICK_S):
+                async with asyncio.timeout(self._limits.sweep_s):
                     await self._is_stopping.wait()
             except TimeoutError:
-                continue
+                self._arrivals.sweep(self._listener.fileno())
         if not self.force_exit:
             await self._run_drain()
 

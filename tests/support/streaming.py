@@ -19,6 +19,7 @@ from broadcaster.dialects import NATIVE, Encoder
 from broadcaster.errors import Busy
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.resolve import Finished
+from broadcaster.web.connections import ConnectionLimits
 from broadcaster.web.listener import open_listener
 from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.sse import EventStreamResponse
@@ -47,11 +48,19 @@ def stream_app(hub: Hub, *, encoder: Encoder = NATIVE) -> Starlette:
 
 @asynccontextmanager
 async def on_our_runner(
-    app: object, *, on_drain: Callable[[], Awaitable[None]], drain_timeout_s: float = 1.0
+    app: object,
+    *,
+    on_drain: Callable[[], Awaitable[None]],
+    drain_timeout_s: float = 1.0,
+    limits: ConnectionLimits | None = None,
 ) -> AsyncIterator[int]:
     """The app on ``FrontEndServer``; gives the port."""
     server = FrontEndServer(
-        app, listener=open_listener("127.0.0.1", 0), on_drain=on_drain, drain_timeout_s=drain_timeout_s
+        app,
+        listener=open_listener("127.0.0.1", 0),
+        on_drain=on_drain,
+        drain_timeout_s=drain_timeout_s,
+        limits=limits,
     )
     serving = asyncio.create_task(server.serve())
     try:

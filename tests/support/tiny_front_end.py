@@ -1,11 +1,15 @@
-"""A front-end process for the runner's tests: ``python -m tests.support.tiny_front_end WINDOW_S DRAIN_TIMEOUT_S``.
+"""A front-end process for the runner's tests.
 
-It streams whatever is asked for, prints what happens to it, and floods the stream ``flood``.
+    python -m tests.support.tiny_front_end WINDOW_S DRAIN_TIMEOUT_S [DESCRIPTORS]
+
+With DESCRIPTORS it may have so many, and does not bound its connections. It streams whatever is asked for, prints what
+happens to it, and floods the stream ``flood``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +19,7 @@ import uvloop
 from broadcaster.core.entry import Entry
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
+from broadcaster.web.connections import ConnectionLimits
 from broadcaster.web.listener import open_listener
 from broadcaster.web.runner import FrontEndServer
 from tests.support.fake_feed import FakeFeed
@@ -23,7 +28,7 @@ from tests.support.streaming import stream_app
 LARGE_EVENT = b'{"type":"text-delta","id":"t","delta":"%b"}' % (b"x" * 60_000)
 
 
-async def main(window_s: float, drain_timeout_s: float) -> None:
+async def main(window_s: float, drain_timeout_s: float, limits: ConnectionLimits) -> None:
     feed = FakeFeed()
     hub = Hub(feed, feed, limits=HubLimits(heartbeat_s=60, slow_viewer_s=60))
     app = stream_app(hub)
@@ -40,7 +45,11 @@ async def main(window_s: float, drain_timeout_s: float) -> None:
 
     app.router.lifespan_context = lifespan
     server = FrontEndServer(
-        app, listener=open_listener("127.0.0.1", 0), on_drain=drain, drain_timeout_s=drain_timeout_s
+        app,
+        listener=open_listener("127.0.0.1", 0),
+        on_drain=drain,
+        drain_timeout_s=drain_timeout_s,
+        limits=limits,
     )
     serving = asyncio.create_task(server.serve())
     await server.until_started()
@@ -50,4 +59,9 @@ async def main(window_s: float, drain_timeout_s: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(float(sys.argv[1]), float(sys.argv[2])))
+    window_s, drain_timeout_s, *descriptors = sys.argv[1:]
+    limits = ConnectionLimits()
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors[0]),) * 2)
+        limits = ConnectionLimits(max_connections=10**6, sweep_s=0.1)
+    uvloop.run(main(float(window_s), float(drain_timeout_s), limits))

@@ -22,8 +22,9 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from broadcaster.web.http_protocol import FrontEndProtocol
 from broadcaster.web.listener import open_listener
-from broadcaster.web.runner import FrontEndProtocol, FrontEndServer
+from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.sse import TRANSPORT_EXTENSION
 from tests.support.programs import lacking
 
@@ -46,6 +47,7 @@ OF_THE_PROTOCOL: Final[dict[str, Any]] = {
     "cycle": object,
     "parser": object,
     "scope": dict,
+    "timeout_keep_alive": int,
     "url": bytes,
     "headers": list,
 }
@@ -56,6 +58,7 @@ OF_THE_CYCLE: Final[dict[str, object]] = {
     "more_body": False,
     "keep_alive": True,
     "disconnected": False,
+    "waiting_for_100_continue": False,
 }
 
 
