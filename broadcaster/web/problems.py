@@ -121,7 +121,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
 
 # What the layers of our own app answer. In somebody else's app the host's layers stand there.
 _OWN_LAYERS: Final = ("unauthorized", "forbidden_host", "forbidden_origin", "internal_error")
-_ANYWHERE: Final = (*_OWN_LAYERS, "body_too_large")
+_ANYWHERE: Final = (*_OWN_LAYERS, "body_too_large", "rate_limited")
 
 _CODE_OF_STATUS: Final = {
     404: "not_found",

@@ -12,8 +12,8 @@ What holds for a request of such a route, in this order, whatever app it is moun
 
 1. Its mount is open, else 500 ``setup_error``.
 2. Its head says that the body is JSON and within the bound (json_body.py), else 415 or 413.
-3. The guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Up to here no byte of the body
-   is read.
+3. The guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant may call again
+   (tenant_rates.py), else 429. Up to here no byte of the body is read.
 4. The body is JSON, else 400. Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
 5. Its parameters fit, else 400; then the route itself.
 6. Our own errors and FastAPI's validation errors are answered here, as problems or in the table's own shape. Whatever
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -46,8 +46,11 @@ from broadcaster.web.json_body import StrictRequest, check_head
 from broadcaster.web.problem_shapes import ErrorShape, reshape
 from broadcaster.web.problems import answer_failure
 from broadcaster.web.rights import Rights
-from broadcaster.web.services import Arrival, Mount, Services, arrive
+from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.sse import EventStreamResponse
+
+# Health is no tenant's; and an EventSource gives up for good on 429, so its route says "later" in its own way.
+_UNCOUNTED: Final = frozenset({"health", "readiness", "stream_events"})
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
@@ -144,7 +147,7 @@ class MountedRoute(APIRoute):
 
     mount: ClassVar[Mount]
     rights: ClassVar[Rights | None]
-    operation: str
+    operation: str = ""
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
 
@@ -181,6 +184,8 @@ class MountedRoute(APIRoute):
                 check_head(request.headers, method=request.method, max_bytes=services.max_body_bytes)
                 if rights is not None:
                     services = await rights.admit(request, self.operation, services)
+                if self.operation not in _UNCOUNTED:
+                    services.rates.admit_request(tenant_of(request.scope, mount.tenant))
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
                 return await handle(StrictRequest(request.scope, request.receive, max_bytes=services.max_body_bytes))
             except Exception as error:

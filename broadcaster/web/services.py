@@ -30,6 +30,7 @@ from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.web.known_streams import KnownStreams
+from broadcaster.web.tenant_rates import TenantRates
 
 # Where no settings say otherwise.
 MAX_BODY_BYTES: Final = 4 * 2**20
@@ -127,6 +128,7 @@ class Services:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     max_body_bytes: int = MAX_BODY_BYTES
     drain_window_s: float = DRAIN_WINDOW_S
+    rates: TenantRates = field(default_factory=TenantRates)
     known_streams: KnownStreams = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,10 +197,16 @@ async def _services(request: Request) -> Services:
     return _arrival(request).services
 
 
+def tenant_of(scope: Scope, mounted: str | None) -> str:
+    """Whose request it is.
+
+    The mount's tenant wins: in somebody else's app ``request.state.tenant`` means what the host wants it to.
+    """
+    return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
+
+
 async def _tenant(request: Request) -> str:
-    """The mount's tenant wins: in somebody else's app ``request.state.tenant`` means what the host wants it to."""
-    tenant = _arrival(request).tenant
-    return cast(str, getattr(request.state, "tenant", LOCAL_TENANT)) if tenant is None else tenant
+    return tenant_of(request.scope, _arrival(request).tenant)
 
 
 async def _base(request: Request) -> str:

@@ -34,6 +34,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.background import kept_running
 from broadcaster.web.services import Services
 from broadcaster.web.telling import report_no_viewers, tell_presence
+from broadcaster.web.tenant_rates import TenantRates
 
 _SWEEPS_PER_STALL = 12
 _SWEEPS_PER_LEASE = 2
@@ -141,6 +142,7 @@ def _services(
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
         max_body_bytes=settings.max_body_bytes,
         drain_window_s=settings.drain_window_s,
+        rates=TenantRates(requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s),
     )
 
 

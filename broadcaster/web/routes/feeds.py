@@ -138,6 +138,7 @@ async def append_events(
 ) -> schemas.AppendedView:
     """One event or an array of them, all or none. Each gets the next number, whoever else appends."""
     events = _checked_events(body)
+    services.rates.admit_append(tenant, len(events))
     taken = await services.feeds.append(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
     if not taken.is_new:
         response.headers[REPLAYED] = "true"

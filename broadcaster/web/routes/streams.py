@@ -15,7 +15,6 @@ from fastapi import Header, Path, Query, Response
 from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT, AnyDialect
 from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
@@ -23,7 +22,7 @@ from broadcaster.log.streams import Meta
 from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.problems import UnknownDialect, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Services, ServicesHere, Tenant, tenant_of
 from broadcaster.web.sse import EventStreamResponse
 
 _CURSOR_HEADER: Final = b"last-event-id"
@@ -45,7 +44,7 @@ class _PlainFollow:
         given = next((value for name, value in scope["headers"] if name == _CURSOR_HEADER), b"")
         return await follow(
             services,
-            scope.get("state", {}).get("tenant", LOCAL_TENANT),
+            tenant_of(scope, None),
             scope["path_params"]["stream_id"],
             last_event_id=given.decode("latin-1"),
         )
@@ -104,6 +103,7 @@ async def follow(
     if encoder is NATIVE and replay == "snapshot":
         encoder = NATIVE_SNAPSHOT
     try:
+        services.rates.admit_request(tenant)
         wait_s = min(wait_s, services.long_poll_timeout_s)
         meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s)
         return await stream_events(services, meta, cursor=cursor, encoder=encoder, with_prelude=replay != "events")

@@ -30,6 +30,7 @@ _WORDS: Final = {
     "unauthorized": "invalid_api_key",
     "unknown_model": "model_not_found",
     "rate_limited": "rate_limit_exceeded",
+    "tenant_limit": "rate_limit_exceeded",
     "queue_full": "slow_down",
     "busy": "slow_down",
     "internal_error": "server_error",
