@@ -5,7 +5,8 @@ Rules
    viewer by ``linger_s``: who reconnects finds it warm.
 2. Where a viewer begins is decided, and the viewer let in, with no await in between.
 3. One timer for all (the tick) looks after heartbeats, stuck viewers and rooms that nobody watches.
-4. All rooms together hold at most ``hub_bytes``: beyond it unwatched rooms close, then the largest forget their oldest.
+4. All rooms together hold at most ``hub_bytes``, with what transports and unread snapshots hold: beyond it unwatched
+   rooms close, then the largest forget their oldest.
 5. In a drain nobody new comes in, and those who are in are sent away one by one over the window, so that the other
    front-ends meet a slope and not a wall.
 """
@@ -28,7 +29,7 @@ from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.ports import Feed, LogReader, Watch
 from broadcaster.hub.resolve import Finished
-from broadcaster.hub.ring import Ledger
+from broadcaster.hub.ring import Ledger, Unsent
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.transcribed import TranscribedViewer
@@ -84,6 +85,7 @@ class Hub:
         self._tenancies: dict[str, _Tenancy] = {}
         self._flusher = Flusher(self.room_grew)
         self._ledger = Ledger()
+        self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
         self._viewer_count = 0
         self._arriving = 0
@@ -272,6 +274,7 @@ class Hub:
             reader=self._reader,
             limits=self.limits,
             ledger=Ledger(self._ledger),
+            unsent=self._unsent,
             places=self._places,
         )
         tenancy = _Tenancy(room, self._feed.watch(stream_id, room))

@@ -69,5 +69,5 @@ class PushDriver(Protocol):
     def beat(self, heartbeat: bytes) -> None:
         """Write this: nothing came for ``heartbeat_s``."""
 
-    def write_rest(self, chunk: bytes, taken: int) -> None:
-        """Of a chunk that was written to the socket it took only so much (below 0: it is broken)."""
+    def abort(self) -> None:
+        """The socket is broken: close the connection."""

@@ -27,6 +27,9 @@ SEGMENT_BYTES: Final = 64 * 2**10
 ENTRY_OVERHEAD_BYTES: Final = 160
 # The newest turns of two or three dialects, or the places of a few stragglers.
 REMEMBERED_CHUNKS: Final = 4
+# The frames of a segment in one write; a smaller slice than the second costs more in calls than it saves.
+SLICE_BYTES: Final = 64 * 2**10
+SMALLEST_SLICE_BYTES: Final = 4 * 2**10
 
 _first_seq: Final = attrgetter("first_seq")
 
@@ -50,6 +53,25 @@ class Ledger:
         while ledger is not None:
             ledger.bytes += count
             ledger = ledger._above
+
+
+class Unsent(Ledger):
+    """What is on its way to clients: bytes in their transports, snapshots that they still read.
+
+    ``viewers`` share half of ``max_bytes``: the more there are, the smaller the slices that their transports are given.
+    """
+
+    __slots__ = ("_shared_bytes", "viewers")
+
+    def __init__(self, above: Ledger, *, max_bytes: int) -> None:
+        super().__init__(above)
+        self._shared_bytes = max_bytes // 2
+        self.viewers = 0
+
+    @property
+    def slice_bytes(self) -> int:
+        """The most that a transport is given at once."""
+        return max(SMALLEST_SLICE_BYTES, min(SLICE_BYTES, self._shared_bytes // max(1, self.viewers)))
 
 
 class Segment:

@@ -32,7 +32,7 @@ from broadcaster.hub.live import LiveGroup, Member
 from broadcaster.hub.pages import PageAsker, Pages
 from broadcaster.hub.ports import LogReader
 from broadcaster.hub.resolve import Extent, Resolution, resolve
-from broadcaster.hub.ring import Ledger, Ring, Segment
+from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
 from broadcaster.hub.scribe import Scribe
 from broadcaster.hub.stop_reasons import StopReason
 
@@ -104,6 +104,7 @@ class Room:
         "stall",
         "status",
         "stream_id",
+        "unsent",
         "viewers",
     )
 
@@ -116,12 +117,14 @@ class Room:
         reader: LogReader,
         limits: HubLimits,
         ledger: Ledger,
+        unsent: Unsent,
         places: asyncio.Semaphore,
     ) -> None:
         self.stream_id = stream_id
         self.public_id = public_id(stream_id)
         self.limits = limits
         self.ledger = ledger
+        self.unsent = unsent
         self.viewers: set[Watcher] = set()
         self.behind: set[Watcher] = set()  # all viewers but the live ones
         self.empty_since: float | None = None
@@ -244,6 +247,7 @@ class Room:
         """A viewer comes."""
         self.viewers.add(viewer)
         self.behind.add(viewer)
+        self.unsent.viewers += 1
         self.empty_since = None
 
     def scribe(self, dialect: Dialect) -> Scribe:
@@ -278,6 +282,7 @@ class Room:
         """A viewer goes. Going again does nothing."""
         if viewer in self.viewers:
             self.viewers.remove(viewer)
+            self.unsent.viewers -= 1
             self.behind.discard(viewer)
             if not self.viewers:
                 self._dismiss_scribes()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import Gap
 from broadcaster.dialects import Dialect, Transcript
+from broadcaster.hub.frames import SharedFrames
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.stop_reasons import StopReason
 
@@ -37,11 +38,11 @@ class Late(Protocol):
 
 
 class Place(NamedTuple):
-    """Where a late one begins: its own transcript, the last seq in it, and what must be said after its prelude."""
+    """Where a late one begins: its own transcript, the last seq in it, and the opening that all share at this place."""
 
     transcript: Transcript
     seq: int
-    told: bytes
+    opening: SharedFrames
 
 
 class Scribe:
@@ -56,6 +57,7 @@ class Scribe:
         self._counted = 0
         self._is_stuck = False
         self._is_dismissed = False
+        self._made: tuple[int, SharedFrames] | None = None
         self._begin_again()
 
     @property
@@ -68,7 +70,7 @@ class Scribe:
         self._waiting[late] = self._round
         if self._is_there():
             self._waiting.pop(late, None)
-            return Place(self._transcript.fork(), self._seq, b"".join(self._told))
+            return Place(self._transcript.fork(), self._seq, self._opening())
         self.wake()
         return None
 
@@ -111,6 +113,20 @@ class Scribe:
     @property
     def _end(self) -> int:
         return self._room.last_seq - self._room.is_over
+
+    def _opening(self) -> SharedFrames:
+        """The prelude and what must be said after it: made once for each place."""
+        if self._made is None or self._made[0] != self._seq:
+            self._forget_opening()
+            opening = SharedFrames(self._transcript.prelude() + b"".join(self._told), ledger=self._room.unsent)
+            opening.hold()
+            self._made = self._seq, opening
+        return self._made[1]
+
+    def _forget_opening(self) -> None:
+        if self._made is not None:
+            self._made[1].release()
+            self._made = None
 
     def _begin_again(self) -> None:
         self._transcript = self._dialect.open(self._room.public_id)
@@ -188,5 +204,6 @@ class Scribe:
             self._room.keep_bounds()
 
     def _release(self) -> None:
+        self._forget_opening()
         self._room.ledger.add(-self._counted)
         self._counted = 0

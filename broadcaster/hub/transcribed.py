@@ -64,7 +64,7 @@ class TranscribedViewer(Viewer):
             case _:
                 super()._begin(begin)
 
-    def _next(self) -> bytes:
+    def _next(self) -> bytes | memoryview:
         if self.stop_reason is None and self._held is not None:
             self._begin(self._room.place(self._held))
         if not self._is_late or self.stop_reason is not None:
@@ -76,7 +76,7 @@ class TranscribedViewer(Viewer):
             return hello
         self._is_late = False
         self._transcript, self._seq = place.transcript, place.seq
-        return self._wire(self._transcript.prelude() + place.told) or super()._next()
+        return self._outlet.share(place.opening, for_http=self._driver is not None) or super()._next()
 
     def _notices(self) -> bytes:
         room = self._room

@@ -11,8 +11,8 @@ Rules
    takes it for the stream's end). Whoever drives a viewer calls ``leave`` at the end, whatever happened.
 5. A driver that has pulled and neither pulls again nor waits is stuck in its transport: after ``slow_viewer_s`` it is
    cut. A driver without a transport, inside this process, says ``taken`` and may be as slow as it likes.
-6. A driver that owns its socket has no coroutine (``push_through``): it is told when to pump, pulls whole HTTP chunks,
-   and once it has pulled everything the room writes to its socket (live.py). Until then its viewer is a cursor.
+6. A driver that owns its socket has no coroutine (``push_through``): it is told when to pump, pulls HTTP chunks, and
+   once it has pulled everything the room writes to its socket (live.py). Until then its viewer is a cursor.
 
 A coroutine's loop: ``pull``; bytes → send them, again; none and ``is_over`` → end, cleanly if ``ends_cleanly``; none →
 ``wait``; False → send ``heartbeat()``; again.
@@ -27,14 +27,14 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.http_chunks import http_chunk
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.dialects import Encoder
+from broadcaster.hub.frames import Outlet
 from broadcaster.hub.live import LiveGroup
 from broadcaster.hub.ports import PushDriver
 from broadcaster.hub.resolve import Finished, Follow, Hold
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
-
-_NOTHING = memoryview(b"")
+from broadcaster.hub.writes import REFUSED
 
 
 class Viewer:
@@ -51,9 +51,9 @@ class Viewer:
         "_is_woken",
         "_live_told",
         "_loop",
+        "_outlet",
         "_owes_since",
         "_page",
-        "_rest",
         "_room",
         "_seq",
         "_stall_told",
@@ -82,7 +82,7 @@ class Viewer:
         self._live_told = False
         self._stall_told: StallReason | None = None
         self._page: Segment | None = None
-        self._rest = _NOTHING
+        self._outlet = Outlet(room.unsent)
         self._bye = b""
         self._was_left = False
         self._driver: PushDriver | None = None
@@ -99,7 +99,7 @@ class Viewer:
     @property
     def is_over(self) -> bool:
         """Nothing more will come; ``stop_reason`` says why."""
-        return self.stop_reason is not None and not self._rest and not self._bye
+        return self.stop_reason is not None and not self._outlet and not self._bye
 
     @property
     def seq(self) -> int:
@@ -113,45 +113,35 @@ class Viewer:
 
     def pull(self, max_bytes: int) -> bytes:
         """The next bytes, at most ``max_bytes``; ``b""``: nothing now. Never blocks."""
-        self._is_woken = False
-        if self._rest:
-            return self._pull_rest(max_bytes)
-        chunk = self._next()
-        if not chunk:
-            self._owes_since = None
-            return chunk
-        self._owes_since = self._loop.time()
-        if len(chunk) > max_bytes:
-            self._rest = memoryview(chunk)
-            return self._pull_rest(max_bytes)
-        return chunk
+        piece = self._pull(max_bytes)
+        self._outlet.note_unsent(len(piece))
+        return bytes(piece)
 
     def push_through(self, driver: PushDriver) -> None:
         """From here on ``driver`` is told when to pump (rule 6)."""
         self._driver = driver
 
-    def pull_chunk(self) -> bytes:
-        """The next whole HTTP chunk, for a PushDriver; ``b""``: nothing now, and the room writes from here on if it
-        can, or calls ``pump``."""
-        self._is_woken = False
-        now = self._loop.time()
-        chunk = self._next()
-        if chunk:
-            self._owes_since = now
-            return chunk
-        self._owes_since = None
-        self._wait_until = now + self.heartbeat_s
-        if self._driver is not None and self._is_live():
-            self._group = self._join_group(self._driver.fd)
-        return chunk
+    def pull_chunk(self) -> bytes | memoryview:
+        """The next slice of HTTP chunks, for a PushDriver; ``b""``: none now, the room writes or calls ``pump``."""
+        piece = self._pull(self._outlet.slice_bytes)
+        if not piece:
+            self._wait_until = self._loop.time() + self.heartbeat_s
+            if self._driver is not None and self._is_live():
+                self._group = self._join_group(self._driver.fd)
+        return piece
+
+    def note_unsent(self, count: int) -> None:
+        """The driver's transport holds so many bytes that its client has not taken."""
+        self._outlet.note_unsent(count)
 
     def taken(self) -> None:
         """What was pulled has arrived: nothing is owed until the next ``pull``, however late it comes."""
         self._owes_since = None
+        self._outlet.note_unsent(0)
 
     async def wait(self, timeout_s: float) -> bool:
-        """Until there may be something to pull; False when ``timeout_s`` went by (a heartbeat's: by the hub's tick)."""
-        self._owes_since = None
+        """Until there may be something to pull; False after ``timeout_s`` (a heartbeat's: by the hub's tick)."""
+        self.taken()
         if self._is_woken:
             return True
         waiter: asyncio.Future[bool] = self._loop.create_future()
@@ -182,8 +172,8 @@ class Viewer:
         self._driver = None
         self._owes_since = None
         self._page = None
-        self._rest = _NOTHING
         self._bye = b""
+        self._outlet.close()
         self._room.exit(self)
         self.wake()
 
@@ -232,8 +222,13 @@ class Viewer:
         """It was live, and its socket took only a part of what it was written."""
         self.recalled(seq)
         self._owes_since = self._loop.time()
-        if self._driver is not None:
-            self._driver.write_rest(chunk, taken)
+        if self._driver is None:
+            return
+        if taken == REFUSED:
+            self._driver.abort()
+            return
+        self._outlet.put(memoryview(chunk)[taken:])
+        self._driver.pump()
 
     def recalled(self, seq: int) -> None:
         """It was live, and is a cursor again."""
@@ -282,7 +277,17 @@ class Viewer:
 
     # -- what comes next
 
-    def _next(self) -> bytes:
+    def _pull(self, max_bytes: int) -> bytes | memoryview:
+        self._is_woken = False
+        if self._outlet:
+            self._owes_since = self._loop.time()
+            return self._outlet.slice(max_bytes)
+        self._outlet.let_go()
+        chunk = self._next()
+        self._owes_since = self._loop.time() if chunk else None
+        return chunk if len(chunk) <= max_bytes else self._outlet.begin(chunk, max_bytes)
+
+    def _next(self) -> bytes | memoryview:
         if self.stop_reason is not None:
             bye, self._bye = self._bye, b""
             return self._wire(bye)
@@ -392,8 +397,3 @@ class Viewer:
         """Be in no group any more; the one it was in."""
         group, self._group = self._group, None
         return group
-
-    def _pull_rest(self, max_bytes: int) -> bytes:
-        piece, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
-        self._owes_since = self._loop.time()
-        return bytes(piece)

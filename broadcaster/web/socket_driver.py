@@ -5,7 +5,8 @@ connection belongs to a ``SocketDriver`` of a few hundred bytes. Measured beside
 
 Rules
 1. Bytes go to the socket directly only while the transport holds none: they would overtake. What the socket does not
-   take goes to the transport, whose buffer has no room (``high=0``): when that is empty the viewer is pumped.
+   take of a slice goes to the transport, whose buffer has no room (``high=0``): when that is empty the viewer is
+   pumped. So a transport never holds more than one slice, and the hub's ledger counts it.
 2. After each write to the transport its buffer is looked at: what went out at once is never said to be empty.
 3. The socket's number is used until ``connection_lost``, which comes before it is closed.
 4. A response that ends cleanly gives the connection back: the client may ask for something else on it. What it has sent
@@ -23,7 +24,6 @@ from typing import Final
 from broadcaster.core.http_chunks import LAST_CHUNK
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
-from broadcaster.hub.writes import REFUSED
 
 PIPELINED_BYTES: Final = 64 * 2**10
 
@@ -82,14 +82,6 @@ class SocketDriver(asyncio.Protocol):
         if not self._is_full:
             self._write(heartbeat)
 
-    def write_rest(self, chunk: bytes, taken: int) -> None:
-        """Hand what the socket did not take to the transport."""
-        if taken == REFUSED:
-            self._transport.abort()
-            return
-        self._buffer(memoryview(chunk)[taken:])
-        self.pump()
-
     # -- what the server asks at its end
 
     def shutdown(self) -> None:
@@ -119,6 +111,8 @@ class SocketDriver(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The transport holds nothing."""
         self._is_full = False
+        if self._viewer is not None:
+            self._viewer.note_unsent(0)
         self.pump()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -130,7 +124,7 @@ class SocketDriver(asyncio.Protocol):
 
     # -- writing
 
-    def _write(self, chunk: bytes) -> None:
+    def _write(self, chunk: bytes | memoryview) -> None:
         if self._is_first:
             # The head waits in the transport for the end of the turn; what comes behind it has the transport send both.
             self._is_first = False
@@ -149,7 +143,10 @@ class SocketDriver(asyncio.Protocol):
 
     def _buffer(self, rest: bytes | memoryview) -> None:
         self._transport.write(rest)
-        self._is_full = self._transport.get_write_buffer_size() > 0
+        held = self._transport.get_write_buffer_size()
+        self._is_full = held > 0
+        if self._viewer is not None:
+            self._viewer.note_unsent(held)
 
     def _end(self, viewer: Viewer) -> None:
         """Rules 4 and 5."""
