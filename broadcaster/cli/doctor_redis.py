@@ -209,7 +209,8 @@ CHECKS: Final[tuple[Check[Seen], ...]] = (
             Rule(
                 Verdict.WARN,
                 _is_nearly_full,
-                "give it more, or keep answers for less long (BROADCASTER_RETENTION_S): a full Redis takes no events",
+                "give it more (BROADCASTER_EMBEDDED_MAX_MEMORY_BYTES for the server of `up`), or keep answers for "
+                "less long (BROADCASTER_RETENTION_S): a full Redis takes no events",
             ),
         ),
     ),

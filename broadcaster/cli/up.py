@@ -114,7 +114,11 @@ def _command(settings: Settings, url: str) -> str:
 @asynccontextmanager
 async def _redis(settings: Settings) -> AsyncIterator[str]:
     """Our own server, started again when it dies; its URL."""
-    server = EmbeddedServer(Path(settings.data_dir), binary=find_server(settings.redis_server))
+    server = EmbeddedServer(
+        Path(settings.data_dir),
+        binary=find_server(settings.redis_server),
+        max_memory_bytes=settings.embedded_max_memory_bytes,
+    )
     await server.start()
     supervised = asyncio.create_task(server.supervise())
     try:

@@ -6,6 +6,10 @@ Rules
 2. Unix socket only (``--port 0``): nobody but this user reaches it. Its path has under 100 bytes (limit: 107).
 3. ``appendonly yes``: what was acknowledged more than a second ago survives a kill.
 4. It dies with its parent, kill -9 of the parent included; the data stays.
+5. Prompts and answers are in its files: only this user may read them, whatever the mode of the data folder. A folder
+   that other users may write to is refused, because they could put files or a server of theirs there.
+6. It has a ``maxmemory`` and the policy noeviction: when it is full, it refuses to write and throws nothing away.
+7. It gets nothing of our environment but the system's variables.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import socket
@@ -21,8 +26,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from broadcaster.child_environment import plain_environment
 from broadcaster.errors import SetupError
 from broadcaster.lifeline import die_with_parent
+from broadcaster.log.private_files import check_data_folder, check_own_folder, make_private
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
@@ -32,6 +39,8 @@ OLDEST_VERSION: Final = (7, 0)
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.01
+_DEFAULT_MAX_MEMORY_BYTES: Final = 2**30
+_PRIVATE_UMASK: Final = 0o077
 
 
 def find_server(named: str | None = None) -> Path:
@@ -84,20 +93,28 @@ def _checked(named: str) -> Path:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where the socket goes: in the data folder, or under the temporary folder when that path is too long."""
+    """Where the socket goes: in the data folder, or under the temporary folder when that path is too long.
+
+    Raises SetupError when that folder is there already and is another user's, or open to others.
+    """
     path = data_dir.resolve() / "redis.sock"
     if len(bytes(path)) < MAX_SOCKET_PATH_BYTES:
         return path
     digest = hashlib.sha256(bytes(path)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"broadcaster-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    check_own_folder(folder)
     return folder / "redis.sock"
 
 
 class EmbeddedServer:
     """One server process over one data folder. The caller sees to it that only one runs there (see cli/up.py)."""
 
-    def __init__(self, data_dir: Path, *, binary: Path | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, binary: Path | None = None, max_memory_bytes: int = _DEFAULT_MAX_MEMORY_BYTES
+    ) -> None:
+        """Raises SetupError (rules 1 and 5)."""
+        self._max_memory_bytes = max_memory_bytes
         self._data_dir = data_dir
         self._binary = binary or find_server()
         self._socket = socket_path(data_dir)
@@ -116,6 +133,8 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Start it and wait until it answers (it may load its data first). Raises SetupError with its last words."""
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_data_folder(self._data_dir)
+        make_private(self._data_dir)
         self._socket.unlink(missing_ok=True)
         # Popen, not asyncio's: the process outlives the event loop it was started on (and takes a millisecond).
         self._process = subprocess.Popen(  # noqa: ASYNC220
@@ -123,12 +142,15 @@ class EmbeddedServer:
                 str(self._binary),
                 *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
                 *("--dir", str(self._data_dir.resolve()), "--appendonly", "yes", "--appendfsync", "everysec"),
-                *("--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "notice"),
+                *("--save", "", "--loglevel", "notice"),
+                *("--maxmemory", str(self._max_memory_bytes), "--maxmemory-policy", "noeviction"),
                 *("--logfile", str(self._data_dir.resolve() / "redis.log"), "--daemonize", "no"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=plain_environment(os.environ),
+            umask=_PRIVATE_UMASK,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call: it takes no lock
             # Ctrl-C in the terminal is for the parent, which ends its workers before their Redis.
             start_new_session=True,
