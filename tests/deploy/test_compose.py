@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,12 +18,11 @@ from broadcaster.client import AsyncClient
 from broadcaster.core.sse import SseDecoder
 from broadcaster.log.connect import LogConnection
 from broadcaster.testing import Script, ScriptedProvider
+from tests.deploy.caddy import caddy
 from tests.deploy.containers import Containers
-from tests.deploy.files import DEPLOY, FILLED_IN, compose_environment, seconds
-from tests.deploy.test_files import CADDY
+from tests.deploy.files import FILLED_IN, compose_environment, seconds
 from tests.deploy.valkey import ADMIN, DeployedValkey, start_deployed
 from tests.support.processes import Running
-from tests.support.programs import find_program
 
 MODEL = "claude-sonnet-4-5"
 KEY = {"authorization": f"Bearer {FILLED_IN}"}
@@ -126,49 +123,6 @@ async def ends_in_time(running: Running, grace_s: float) -> None:
     async with asyncio.timeout(grace_s):
         assert await running.process.wait() == 0, running.log.read_text()[-2000:]
     print(f"{running.log.stem} ended after {time.monotonic() - began:.1f} s of {grace_s:g} s")
-
-
-@asynccontextmanager
-async def caddy(folder: Path, front_ends: str) -> AsyncIterator[str]:
-    """The URL of a Caddy with the Caddyfile of deploy/, without TLS, before these front-ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "home").mkdir()
-    # Its own control port is fixed (2019): switched off, so that tests may run beside each other.
-    text = (DEPLOY / "caddy" / "Caddyfile").read_text().replace("{\n", "{\n\tadmin off\n", 1)
-    (folder / "Caddyfile").write_text(text)
-    with (folder / "caddy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(
-                find_program("caddy", remedy=CADDY),
-                "run",
-                "--adapter",
-                "caddyfile",
-                "--config",
-                str(folder / "Caddyfile"),
-            ),
-            env={
-                "HOME": str(folder / "home"),
-                "PATH": os.environ["PATH"],
-                "SITE": f"http://127.0.0.1:{port}",
-                "FRONT_ENDS": front_ends,
-            },
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        async with asyncio.timeout(10), httpx2.AsyncClient() as client:
-            while True:
-                try:
-                    await client.get(f"http://127.0.0.1:{port}/metrics")
-                    break
-                except httpx2.TransportError:
-                    await asyncio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @pytest.mark.slow
