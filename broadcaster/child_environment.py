@@ -4,16 +4,20 @@
 | --- | --- |
 | the embedded server, the local model | the system's variables alone (``plain_environment``): no setting and no key |
 | a worker | everything but the keys of callers (``worker_environment``): tools may read variables of their own |
-| a front-end | everything but the providers' keys and the webhooks' secret (``front_end_environment``) |
+| a front-end | everything but the providers' variables and the webhooks' secret (``front_end_environment``) |
+
+Names of settings know no case. Whether a caller needs a key goes with the keys, and so does the address to listen on,
+which is refused without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-PREFIX: Final = "BROADCASTER_"
-
+_FRONT_ENDS_ALONE: Final = frozenset(f"BROADCASTER_{name}" for name in ("API_KEYS", "API_KEY", "AUTH", "HOST"))
+_WORKERS_ALONE: Final = frozenset({"BROADCASTER_WEBHOOK_SECRET"})
+_PROVIDERS_PREFIXES: Final = ("ANTHROPIC_", "OPENAI_")
 # What programs need to start, to find libraries and to speak the right language.
 _SYSTEM: Final = frozenset({"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT"})
 _SYSTEM_PREFIXES: Final = ("LC_", "LD_", "DYLD_", "MALLOC_", "PYTHON", "OMP_", "GGML_")
@@ -22,3 +26,17 @@ _SYSTEM_PREFIXES: Final = ("LC_", "LD_", "DYLD_", "MALLOC_", "PYTHON", "OMP_", "
 def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that any program may know."""
     return {name: it for name, it in environment.items() if name in _SYSTEM or name.startswith(_SYSTEM_PREFIXES)}
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a worker may know: providers' keys, the webhooks' secret, and what its tools read; no caller's key."""
+    return {name: it for name, it in environment.items() if name.upper() not in _FRONT_ENDS_ALONE}
+
+
+def front_end_environment(environment: Mapping[str, str], *, provider_keys: Collection[str]) -> dict[str, str]:
+    """What a front-end may know; ``provider_keys`` are the variables that the settings name for providers' keys."""
+    return {
+        name: it
+        for name, it in environment.items()
+        if name.upper() not in _WORKERS_ALONE and name not in provider_keys and not name.startswith(_PROVIDERS_PREFIXES)
+    }

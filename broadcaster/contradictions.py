@@ -91,12 +91,19 @@ CONTRADICTIONS: Final = (
         "else a viewer that is reconnecting is taken for gone",
     ),
     Contradiction(
-        lambda it: bool(it.webhook_hosts) and it.webhook_secret is None,
-        "BROADCASTER_WEBHOOK_HOSTS needs a BROADCASTER_WEBHOOK_SECRET: receivers must be able to tell who calls",
-    ),
-    Contradiction(
         _has_unrouted_default,
         "BROADCASTER_DEFAULT_MODEL has no route in BROADCASTER_ROUTES: "
         "a request that names no model could not be served",
     ),
 )
+
+
+def check_worker(settings: Settings) -> None:
+    """For processes that are workers, or start some. Raises SetupError.
+
+    A front-end admits webhooks by their hosts alone and need not know the secret.
+    """
+    if settings.webhook_hosts and settings.webhook_secret is None:
+        raise SetupError(
+            "BROADCASTER_WEBHOOK_HOSTS needs a BROADCASTER_WEBHOOK_SECRET: receivers must be able to tell who calls"
+        )

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from broadcaster.collector import settle_collector
+from broadcaster.contradictions import check_worker
 from broadcaster.core.retrying import RetryBounds
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
@@ -274,6 +275,7 @@ def main() -> None:
     follow_parent()
     try:
         settings = Settings()
+        check_worker(settings)
         set_up_logging(settings.log_level)
         for name, nearest in unknown_variables(os.environ):
             _log.warning("unknown_setting", variable=name, nearest=nearest)

@@ -20,13 +20,14 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
 
+from broadcaster.child_environment import front_end_environment
 from broadcaster.cli.failures import CommandFailed, ExitCode
 from broadcaster.cli.lines import DRAIN, END, SERVING, read_failure
 from broadcaster.web.background import Pauses
@@ -107,7 +108,8 @@ class _FrontEnd:
 class FrontEndProcesses:
     """So many front-ends on the port of ``listener``, which stays bound in this process and listens to nobody.
 
-    ``environment`` is told to them beside ours. ``spreads``: whether each has a socket of its own, or all that one.
+    ``environment`` is given to them beside what a front-end may know of ours, ``provider_keys`` are the variables of
+    providers' keys, which are withheld. ``spreads``: whether each has a socket of its own, or all that one.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class FrontEndProcesses:
         listener: socket.socket,
         *,
         environment: Mapping[str, str],
+        provider_keys: Collection[str] = (),
         drain_s: float,
         supervision: Supervision | None = None,
         spreads: bool = SPREADS,
@@ -127,8 +130,9 @@ class FrontEndProcesses:
         if spreads:
             share(listener)
         told = {**environment, "BROADCASTER_PORT": str(self.port), "BROADCASTER_PROCESSES": "1"}
+        ours = front_end_environment(os.environ, provider_keys=provider_keys)
         # Names of settings know no case.
-        self._environment = {name: it for name, it in os.environ.items() if name.upper() not in told} | told
+        self._environment = {name: it for name, it in ours.items() if name.upper() not in told} | told
         self._drain_s = drain_s
         self._supervision = supervision or Supervision()
         self._rng = rng or random.Random()

@@ -55,7 +55,13 @@ def create_serving(
         from broadcaster.cli.front_end import create_server  # noqa: PLC0415 - who starts several needs none of it here
 
         return create_server(settings, listener)
-    return FrontEndProcesses(count, listener, environment=environment or {}, drain_s=settings.drain_window_s)
+    return FrontEndProcesses(
+        count,
+        listener,
+        environment=environment or {},
+        provider_keys={variable for variables in settings.key_variables.values() for variable in variables},
+        drain_s=settings.drain_window_s,
+    )
 
 
 def url_of(settings: Settings, server: Serving) -> str:

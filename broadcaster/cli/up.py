@@ -20,6 +20,7 @@ from broadcaster.cli.serve import start_logging, with_options
 from broadcaster.cli.serving import Serving, bind, create_serving, has_started, url_of
 from broadcaster.cli.workers import WorkerProcesses
 from broadcaster.collector import settle_collector
+from broadcaster.contradictions import check_worker
 from broadcaster.log.embedded import EmbeddedServer, find_server
 from broadcaster.settings import Settings
 
@@ -40,6 +41,7 @@ def up(
 ) -> None:
     """Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it."""
     settings = with_options(port=port, workers=workers, processes=processes, data_dir=data_dir)
+    check_worker(settings)
     start_logging(settings)
     with _only_one(Path(settings.data_dir)) as (lock, running_url):
         if lock is None:

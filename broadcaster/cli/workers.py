@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from broadcaster.child_environment import worker_environment
 from broadcaster.lifeline import PARENT_VARIABLE
 
 _log = structlog.get_logger(__name__)
@@ -20,11 +21,11 @@ _END_TIMEOUT_S: Final = 2.0
 
 
 class WorkerProcesses:
-    """A number of `python -m worker` children over one environment."""
+    """A number of `python -m worker` children; they get ``environment`` beside what a worker may know of ours."""
 
     def __init__(self, count: int, environment: Mapping[str, str]) -> None:
         self._count = count
-        self._environment = {**os.environ, **environment, PARENT_VARIABLE: str(os.getpid())}
+        self._environment = {**worker_environment(os.environ), **environment, PARENT_VARIABLE: str(os.getpid())}
 
     async def run(self) -> None:
         """Keep them running until cancelled; then end them within two seconds each, all at once."""

@@ -83,6 +83,8 @@ def of_pod(deployment: Mapping[str, Any], resources: tuple[dict[str, Any], ...])
             found[each["name"]] = each["value"]
         else:
             reference = each["valueFrom"]["secretKeyRef"]
+            if reference.get("optional") and reference["name"] not in held:
+                continue
             found[each["name"]] = held[reference["name"]][reference["key"]]
     return found
 
@@ -130,7 +132,7 @@ def test_the_settings_of_every_process_are_accepted(
 def test_front_ends_ask_for_keys_and_workers_hold_none(environments: Environments) -> None:
     for where in FRONT_ENDS:
         assert environments[where]["BROADCASTER_AUTH"] == "keys"
-        assert not [name for name in environments[where] if name.endswith("_API_KEY")], where
+        assert not [name for name in environments[where] if name.endswith(("_API_KEY", "_WEBHOOK_SECRET"))], where
     for where in WORKERS:
         assert "BROADCASTER_API_KEYS" not in environments[where]
         assert "ANTHROPIC_API_KEY" in environments[where]
@@ -138,7 +140,7 @@ def test_front_ends_ask_for_keys_and_workers_hold_none(environments: Environment
 
 def test_front_ends_and_workers_of_one_deployment_agree_on_redis_and_models(environments: Environments) -> None:
     for front_end, worker in zip(FRONT_ENDS, WORKERS, strict=True):
-        for name in ("REDIS_URL", "DEFAULT_MODEL", "ROUTES", "PROVIDERS", "WEBHOOK_HOSTS", "WEBHOOK_SECRET"):
+        for name in ("REDIS_URL", "DEFAULT_MODEL", "ROUTES", "PROVIDERS", "WEBHOOK_HOSTS"):
             given = [environments[where].get(f"{PREFIX}{name}") for where in (front_end, worker)]
             assert given[0] == given[1], name
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,9 @@ from tests.support.watching import viewers_of
 
 
 @contextlib.asynccontextmanager
-async def running_up(folder: Path, scripted: ScriptedProvider, *options: str) -> AsyncIterator[Running]:
+async def running_up(
+    folder: Path, scripted: ScriptedProvider, *options: str, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
     """`broadcaster up` with an embedded Redis and one worker; its URL in ``url``."""
     stack = Stack(
         folder,
@@ -32,6 +34,7 @@ async def running_up(folder: Path, scripted: ScriptedProvider, *options: str) ->
             "BROADCASTER_LEASE_TTL_S": "1",
             "ANTHROPIC_BASE_URL": scripted.base_url,
             "ANTHROPIC_API_KEY": "test-key",
+            **(variables or {}),
         },
     )
     try:
@@ -142,3 +145,32 @@ async def test_up_with_two_front_end_processes_ends_with_all_of_them(
         await until_dead(family, 3)
     assert code == (0 if number == signal.SIGTERM else -number)
     assert time.monotonic() - began <= 4
+
+
+SECRETS = {
+    "BROADCASTER_AUTH": "keys",
+    "BROADCASTER_API_KEYS": '{"a": ["of-callers-0123456789"]}',
+    "BROADCASTER_API_KEY": "of-callers-0123456789",
+    "BROADCASTER_WEBHOOK_HOSTS": "hooks.example.com",
+    "BROADCASTER_WEBHOOK_SECRET": "of-webhooks-0123456789abcdef",
+    "BROADCASTER_API_KEY_ENVS": '{"anthropic": ["KEY_OF_CLAUDE"]}',
+    "KEY_OF_CLAUDE": "of-providers-0123456789",
+    "OPENAI_API_KEY": "of-providers-0123456789",
+    "PASSWORD_OF_A_TOOL": "of-tools-0123456789",
+}
+
+
+async def test_each_process_of_up_gets_only_the_secrets_that_it_reads(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    async with running_up(tmp_path, scripted, "--processes", "2", variables=SECRETS) as up:
+        known = {}
+        for pid in children(up.pid):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            environment = Path(f"/proc/{pid}/environ").read_bytes().decode()
+            whose = {whose for whose in ("callers", "webhooks", "providers", "tools") if f"=of-{whose}-" in environment}
+            kind = next((kind for kind in ("broadcaster.cli.front_end", "worker") if kind in command), "server")
+            known[kind] = whose | ({"callers"} if "BROADCASTER_API_KEYS" in environment else set())
+    assert known["broadcaster.cli.front_end"] == {"callers", "tools"}
+    assert known["worker"] == {"webhooks", "providers", "tools"}
+    assert known["server"] == set()

@@ -181,7 +181,9 @@ async def test_settings_that_contradict_each_other_are_refused_at_the_start(
     stack: Stack, settings: dict[str, str], remedy: str
 ) -> None:
     environment = {f"BROADCASTER_{name.upper()}": value for name, value in settings.items()}
-    for command in (("worker",), ("broadcaster", "serve", "--port", "0")):
+    # A front-end signs no webhook: it needs no secret.
+    serving = [("broadcaster", "serve", "--port", "0")] if "webhook_secret" in settings else []
+    for command in (("worker",), *serving):
         refused = await stack.start(*command, environment=environment)
         async with asyncio.timeout(20):
             assert await refused.process.wait() == 2

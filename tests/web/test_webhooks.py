@@ -104,7 +104,7 @@ def test_hosts_are_given_in_a_line_or_as_json(monkeypatch: pytest.MonkeyPatch) -
         assert "xxx" not in repr(settings)
 
 
-@pytest.mark.parametrize(("hosts", "secret"), [(["*"], None), (["a b"], "x" * 24), (["*"], "x" * 23), (["*"], "")])
-def test_settings_that_cannot_be_meant_are_refused(hosts: list[str], secret: str | None) -> None:
+@pytest.mark.parametrize(("hosts", "secret"), [(["a b"], "x" * 24), (["*"], "x" * 23)])
+def test_settings_that_cannot_be_meant_are_refused(hosts: list[str], secret: str) -> None:
     with pytest.raises(ValueError):
         Settings.model_validate({"webhook_hosts": hosts, "webhook_secret": secret})

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from broadcaster.core import events as ev
 from tests.worker.provider_support import (
+    CHAT,
     Wire,
     collect,
     failing,
@@ -69,16 +70,17 @@ async def test_it_streams_english_with_its_token_counts(model: LocalModel):
 
 
 @pytest_asyncio.fixture
-async def url() -> AsyncIterator[str]:
-    """The base URL of the OpenAI wires, at a server of its own."""
+async def place() -> AsyncIterator[tuple[str, str]]:
+    """The base URL of the OpenAI wires, at a server of its own, and its key."""
     server = LocalServer()
-    yield f"{await server.url()}/v1"
+    yield f"{await server.url()}/v1", server.key
     await server.aclose()
 
 
 @on_openai_wires
-async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, url: str):
-    async with provider_at(url, on, read_timeout_s=60, is_local=True) as provider:
+async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, place: tuple[str, str]):
+    url, key = place
+    async with provider_at(url, on, api_key=key, read_timeout_s=60, is_local=True) as provider:
         for _ in range(2):
             events = await collect(
                 provider, request_for("local", system="You like the sea.", messages=ASK, max_tokens=24, temperature=0)
@@ -93,9 +95,10 @@ async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, url: 
 
 
 @on_openai_wires
-async def test_what_it_refuses_on_the_openai_wires_is_a_bad_request(on: Wire, url: str):
+async def test_what_it_refuses_on_the_openai_wires_is_a_bad_request(on: Wire, place: tuple[str, str]):
     too_long = [{"role": "user", "content": "sea " * 5000}]
-    async with provider_at(url, on, read_timeout_s=60, is_local=True) as provider:
+    url, key = place
+    async with provider_at(url, on, api_key=key, read_timeout_s=60, is_local=True) as provider:
         failure, _ = await failing(provider, request_for("local", messages=too_long))
     assert (failure.reason, failure.retryable) == ("provider_bad_request", False)
     assert "context" in failure.detail
@@ -153,3 +156,11 @@ def is_alive(pid: int) -> bool:
         return state.read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return not Path("/proc").exists()
+
+
+async def test_other_users_of_this_machine_cannot_use_it_without_its_key(place: tuple[str, str]):
+    url, key = place
+    async with provider_at(url, CHAT, read_timeout_s=60, is_local=True) as provider:
+        failure, _ = await failing(provider, request_for("local", messages=ASK))
+    assert failure.reason == "provider_auth"
+    assert len(key) >= 32

