@@ -78,6 +78,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         version=__version__,
         license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
+        docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
         middleware=_layers(settings),

@@ -1,8 +1,8 @@
 """Who may call while AUTH is ``keys``: a pure ASGI layer, before any body is read.
 
 Rules
-1. Every path needs a key but those that hold nothing of anybody: the health of this process, the page's own files, and
-   the API's description, which is the same everywhere (and a browser sends no key when somebody opens ``/docs``).
+1. Every path needs a key but those that hold nothing of anybody: the health of this process, the files of the page and
+   of ``/docs``, and the API's description, which is the same everywhere (a browser that opens ``/docs`` sends no key).
 2. A key comes in ``Authorization: Bearer`` or in ``x-api-key``, and nowhere else: a cookie is sent by foreign pages too
    (which is why no Host or Origin is looked at here), and a query is written into logs.
 3. Two keys that differ are refused: whichever of them counted, what stands before us may have looked at the other.
@@ -21,7 +21,7 @@ from broadcaster.core.api_keys import Keyring
 from broadcaster.web.problems import problem_response
 
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
-_CONSOLE_FILE: Final = re.compile(r"/console/[^/]+")
+_STATIC_FILE: Final = re.compile(r"/(console|docs)/[^/]+\.[a-z]+")
 _BEARER: Final = re.compile(rb"bearer +(?P<key>\S.*)", re.IGNORECASE)
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
@@ -59,7 +59,7 @@ class KeyGuard:
 
 def _is_open(scope: Scope) -> bool:
     path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path in _OPEN or _CONSOLE_FILE.fullmatch(path) is not None
+    return path in _OPEN or _STATIC_FILE.fullmatch(path) is not None
 
 
 def _keys(scope: Scope) -> set[bytes]:

@@ -18,7 +18,7 @@ from tests.support.memory_world import MemoryWorld
 
 WEB, WEB_NEXT, JOBS = "web-key-0123456789", "web-key-next-0123456789", "jobs-key-0123456789"
 KEYS = json.dumps({"web": [WEB, WEB_NEXT], "jobs": [JOBS]})
-OPEN = ["/", "/console/app.js", "/docs", "/openapi.json", "/healthz", "/readyz"]
+OPEN = ["/", "/console/app.js", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/healthz", "/readyz"]
 URL = "/v1/generations"
 
 
