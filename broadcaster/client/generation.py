@@ -55,6 +55,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[dict[str, Any]] = []
     error: Fault | None = None
     metadata: dict[str, Any] = {}
+    """The caller's own; lists leave it out."""
 
     @property
     def is_over(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from broadcaster.core.publishing import check_writable
 from broadcaster.errors import InvalidInput
 from broadcaster.log.feeds import FeedConfig
 from broadcaster.web.feed_schemas import FeedBody
@@ -19,6 +20,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
     """The fields as their schema has them; None is what was not given. Raises InvalidInput, which names the fields."""
     given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        check_writable(given)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
     try:
         return schema.model_validate(given)
     except ValidationError as error:

@@ -28,6 +28,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.core.titles import title_of
 from broadcaster.errors import (
     Busy,
     LogUnavailable,
@@ -301,6 +302,7 @@ class Generations:
             "status": "queued",
             "model": request.model,
             "request": msgspec.json.encode(dict(request.request)),
+            "title": title_of(request.request),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
             "on_provider_loss": request.on_provider_loss,

@@ -19,6 +19,13 @@ from broadcaster.log.webhook_meta import WebhookMeta
 _FEED: Final = "feed"
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
+# Every field of the hash that `Meta.from_hash` reads, but the request.
+_SHORT_FIELDS: Final = [
+    *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
+    *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
+    *("terminal", "terminal_id", "idempotency_key", "dead"),
+    *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
+]
 _T = TypeVar("_T")
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -53,6 +60,7 @@ class Meta:
     webhook: WebhookMeta | None = None
     on_provider_loss: str = "fail"
     lease_ms: int | None = None  # of a feed that ends when no writer has been heard for so long
+    title: str = ""  # of a generation; streams that earlier versions made have none
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
     @property
@@ -106,6 +114,7 @@ class Meta:
             idempotency_key=text(b"idempotency_key") or None,
             webhook=WebhookMeta.from_hash(fields),
             lease_ms=number(b"lease_ms"),
+            title=text(b"title"),
             dead=text(b"dead") or None,
         )
 
@@ -198,10 +207,12 @@ class Streams:
 
     async def meta(self, stream_id: str) -> Meta | None:
         """The stream's meta, or None when nothing is known."""
-        return (await self.metas([stream_id]))[0]
+        with log_errors():
+            fields: Any = await self._redis.hgetall(self._keys.meta(stream_id))
+            return _meta(stream_id, fields)
 
     async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
-        """Meta of each, in one pipelined round trip."""
+        """Meta of each without its request, which may be large, in one pipelined round trip."""
         return _all(await self.each_meta(stream_ids))
 
     async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
@@ -210,10 +221,12 @@ class Streams:
             return []
         pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
-            pipeline.hgetall(self._keys.meta(stream_id))
+            pipeline.hmget(self._keys.meta(stream_id), _SHORT_FIELDS)
         with log_errors():
             rows = await pipeline.execute(raise_on_error=False)
-        return [_or_unread(partial(_meta, stream_id, row)) for stream_id, row in zip(stream_ids, rows, strict=True)]
+        return [
+            _or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in zip(stream_ids, rows, strict=True)
+        ]
 
     def server_of(self, stream_id: str) -> str:
         """A name for the server of a stream: streams with one name share its fate. Nothing is asked."""
@@ -262,10 +275,15 @@ def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     return Entry(int(epoch), int(seq), fields.get(b"e", b""))
 
 
-def _meta(stream_id: str, row: Mapping[bytes, bytes] | Exception) -> Meta | None:
+def _meta(stream_id: str, row: Mapping[bytes, bytes]) -> Meta | None:
+    return Meta.from_hash(stream_id, row) if row else None
+
+
+def _short_meta(stream_id: str, row: Sequence[bytes | None] | Exception) -> Meta | None:
     if isinstance(row, Exception):
         raise row
-    return Meta.from_hash(stream_id, row) if row else None
+    named = zip(_SHORT_FIELDS, row, strict=True)
+    return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
 
 
 def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, check_writable
+from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S
-from broadcaster.web.schemas import MAX_RETENTION_S, Status
+from broadcaster.web.schemas import MAX_RETENTION_S, ClosedModel, Status
 
 EVENT_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -29,13 +29,10 @@ END_SCHEMA: Final[dict[str, Any]] = {
 }
 
 
-class FeedBody(BaseModel):
+class FeedBody(ClosedModel):
     """How a feed is kept; what is left out is the server's default. The same body again is the same feed."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
         json_schema_extra={
             "examples": [{}, {"on_full": "trim", "max_events": 1000, "metadata": {"job": "42"}, "lease_s": 15}]
         },
@@ -53,12 +50,6 @@ class FeedBody(BaseModel):
         description="when no writer was heard for so long, the feed ends with `error writer_lost`; every append is "
         "heard, and this request again: send it every third of `lease_s`. null: it outlives its writers",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_written_down(cls, body: Any) -> Any:
-        check_writable(body)
-        return body
 
 
 class StreamState(BaseModel):

@@ -33,6 +33,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
 # A body can break a rule in as many places as it has bytes.
 MAX_LISTED_FAULTS: Final = 20
+# Several may be one: each branch of a union reports on its own.
+MAX_READ_FAULTS: Final = 200
 
 _log = get_logger(__name__)
 
@@ -121,7 +123,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
 
 # What the layers of our own app answer. In somebody else's app the host's layers stand there.
 _OWN_LAYERS: Final = ("unauthorized", "forbidden_host", "forbidden_origin", "internal_error")
-_ANYWHERE: Final = (*_OWN_LAYERS, "body_too_large", "rate_limited")
+_ANYWHERE: Final = (*_OWN_LAYERS, "body_too_large", "too_many_values", "rate_limited")
 
 _CODE_OF_STATUS: Final = {
     404: "not_found",
@@ -194,7 +196,7 @@ def answer_error(error: BroadcasterError) -> Response:
 def answer_invalid(errors: Sequence[Mapping[str, Any]], *, body: object = None) -> Response:
     """The ``400 invalid_request`` of a request that its schema refuses; ``errors`` are pydantic's."""
     details: dict[tuple[str, str], list[str]] = {}
-    for error in errors:
+    for error in errors[:MAX_READ_FAULTS]:
         part, place, detail = _fault(error, body)
         # Each branch of a union reports on its own: together they say what would have fitted.
         details.setdefault((part, place), []).append(detail)
@@ -210,9 +212,6 @@ def answer_invalid(errors: Sequence[Mapping[str, Any]], *, body: object = None) 
 def _fault(error: Mapping[str, Any], body: object) -> Fault:
     part, *path = error["loc"]
     detail = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "json_invalid":
-        # FastAPI puts the offset where the path belongs.
-        return Fault("body", "#", f"not JSON: {error.get('ctx', {}).get('error', detail)} at character {path[-1]}")
     if part == "body":
         return Fault(part, "#" + "".join(f"/{_escape(str(step))}" for step in _inside(body, path, error)), detail)
     return Fault(part, str(path[-1]), detail)

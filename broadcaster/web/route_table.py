@@ -187,7 +187,14 @@ class MountedRoute(APIRoute):
                 if self.operation not in _UNCOUNTED:
                     services.rates.admit_request(tenant_of(request.scope, mount.tenant))
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
-                return await handle(StrictRequest(request.scope, request.receive, max_bytes=services.max_body_bytes))
+                return await handle(
+                    StrictRequest(
+                        request.scope,
+                        request.receive,
+                        max_bytes=services.max_body_bytes,
+                        max_values=services.max_body_values,
+                    )
+                )
             except Exception as error:
                 problem = answer_failure(error if rights is None else rights.veil(error))
                 if problem is None:

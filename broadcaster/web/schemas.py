@@ -1,17 +1,20 @@
 """The JSON of ``/v1/generations``: what comes in (strict, closed) and what goes out.
 
 Strict: a number is a number and never the string of one, and an unknown field is a fault, not a wish that is silently
-ignored. What cannot be written down as JSON again (NaN, Infinity, a lone surrogate, absurd nesting) is refused here,
-before it reaches the log.
+ignored. What could not be written down as JSON again was refused before (json_body.py).
+
+What a body may hold by the ten thousand (messages, their parts) is a TypedDict: no object is built for it. A list is
+left at its first fault, and of unknown fields only a few are told: each fault costs as much as twenty values.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator, with_config
+from typing_extensions import TypedDict
 
-from broadcaster.core.publishing import check_writable
+from broadcaster.core.titles import TITLE_CHARS
 from broadcaster.core.webhook_url import MAX_URL_CHARS
 
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 256
@@ -23,33 +26,55 @@ MAX_TOOLS: Final = 256
 # Anthropic and OpenAI models take at most this; beyond it the providers refuse anyway.
 MAX_TEMPERATURE: Final = 2.0
 MAX_RETENTION_S: Final = 30 * 86_400.0
-# Enough to recognise an answer in a list.
-TITLE_CHARS: Final = 120
 
 Status = Literal["queued", "running", "finished", "failed", "aborted"]
 
 
-class ContentPart(BaseModel):
+# More are no longer a list of mistakes that a person reads.
+MAX_UNKNOWN_FIELDS: Final = 20
+
+
+def few_unknown(body: Any, names: frozenset[str]) -> Any:
+    """An object with at most ``MAX_UNKNOWN_FIELDS`` fields beside ``names``; anything else as it is."""
+    if not isinstance(body, dict) or len(body) <= len(names) + MAX_UNKNOWN_FIELDS:
+        return body
+    unknown = [name for name in body if name not in names][:MAX_UNKNOWN_FIELDS]
+    return {name: body[name] for name in (*unknown, *(names & body.keys()))}
+
+
+class ClosedModel(BaseModel):
+    """A body, or a part of one, without fields of other names."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, body: Any) -> Any:
+        fields = cls.model_fields
+        return few_unknown(body, frozenset(fields) | {field.alias or name for name, field in fields.items()})
+
+
+@with_config(ConfigDict(strict=True, extra="allow"))
+class ContentPart(TypedDict):
     """A part of a message in the provider's own shape: ``{"type": "text", "text": …}``, an image, a tool result."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    type: str = Field(min_length=1)
+    type: Annotated[str, Field(min_length=1)]
 
 
-class ChatMessage(BaseModel):
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class ChatMessage(TypedDict):
     """One message of the conversation."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
-
     role: Literal["user", "assistant", "system"]
-    content: str | list[ContentPart]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
 
 
-class WebhookWish(BaseModel):
+_MESSAGE_FIELDS: Final = frozenset(ChatMessage.__annotations__)
+_Message = Annotated[ChatMessage, BeforeValidator(lambda message: few_unknown(message, _MESSAGE_FIELDS))]
+
+
+class WebhookWish(ClosedModel):
     """Tell a URL when the generation is over, however it ends and whether or not somebody watches."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     url: str = Field(min_length=1, max_length=MAX_URL_CHARS, description="https, on a host the operator has listed")
     events: list[Literal["finished", "failed", "aborted"]] | None = Field(
@@ -57,13 +82,10 @@ class WebhookWish(BaseModel):
     )
 
 
-class GenerationBody(BaseModel):
+class GenerationBody(ClosedModel):
     """What a caller asks for: one of ``prompt`` and ``messages``, everything else optional."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
         json_schema_extra={
             "examples": [
                 {"prompt": "Why is the sky blue?"},
@@ -79,13 +101,14 @@ class GenerationBody(BaseModel):
 
     model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
     prompt: str | None = Field(None, min_length=1, description="one user message, for short")
-    messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
+    messages: list[_Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     system: str | None = Field(None, description="the system prompt")
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: the server's default")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
     tools: list[dict[str, Any]] | None = Field(
         None,
         max_length=MAX_TOOLS,
+        fail_fast=True,
         description="in the provider's shape; `{\"name\": …}` alone is a tool of the workers'",
     )
     max_steps: int | None = Field(
@@ -105,12 +128,6 @@ class GenerationBody(BaseModel):
         None, description="true: answer with the stream at once; false: wait for the result; none: answer at once (202)"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_written_down(cls, body: Any) -> Any:
-        check_writable(body)
-        return body
-
     @model_validator(mode="after")
     def _asks_one_way(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
@@ -121,7 +138,7 @@ class GenerationBody(BaseModel):
         """The messages as plain JSON objects; a prompt is one user message."""
         if self.messages is None:
             return [{"role": "user", "content": self.prompt}]
-        return [message.model_dump(mode="json") for message in self.messages]
+        return [dict(message) for message in self.messages]
 
 
 class GenerationFault(BaseModel):
@@ -149,8 +166,8 @@ class WebhookView(BaseModel):
     last_fault: str | None = Field(description="why there is none, as a code")
 
 
-class GenerationState(BaseModel):
-    """A generation in short: everything but the answer itself. Times are Unix seconds."""
+class ListedGeneration(BaseModel):
+    """A generation in a list: how it stands, without what was asked and answered. Times are Unix seconds."""
 
     id: str
     status: Status
@@ -167,6 +184,11 @@ class GenerationState(BaseModel):
     events_url: str
     error: GenerationFault | None
     webhook: WebhookView | None
+
+
+class GenerationState(ListedGeneration):
+    """A generation in short: everything but the answer itself."""
+
     metadata: dict[str, Any]
 
 
@@ -184,7 +206,7 @@ class GenerationView(GenerationState):
 class GenerationList(BaseModel):
     """A page of the caller's generations, newest first."""
 
-    generations: list[GenerationState]
+    generations: list[ListedGeneration]
     next_before: str | None = Field(description="`before` of the next page; null: this is the last one")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request
@@ -34,6 +34,7 @@ from broadcaster.web.tenant_rates import TenantRates
 
 # Where no settings say otherwise.
 MAX_BODY_BYTES: Final = 4 * 2**20
+MAX_BODY_VALUES: Final = 100_000
 DRAIN_WINDOW_S: Final = 1.0
 
 _ARRIVAL: Final = "broadcaster.arrival"
@@ -127,6 +128,7 @@ class Services:
     webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     max_body_bytes: int = MAX_BODY_BYTES
+    max_body_values: int = MAX_BODY_VALUES
     drain_window_s: float = DRAIN_WINDOW_S
     rates: TenantRates = field(default_factory=TenantRates)
     known_streams: KnownStreams = field(init=False)
@@ -143,7 +145,8 @@ class Services:
         return changed
 
     async def _look(self, stream_id: str, tenant: str) -> Meta:
-        return await self.feeds.get(stream_id, tenant=tenant)
+        meta = await self.feeds.get(stream_id, tenant=tenant)
+        return replace(meta, request={})  # kept for as long as the stream is watched, and no viewer reads it
 
 
 async def drain(services: Services) -> None:

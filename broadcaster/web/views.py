@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.events import ANSWERED_BY, Error, read_event
 from broadcaster.core.fold import Fold, FoldState, Status
+from broadcaster.core.titles import prompt_of, title_of
 from broadcaster.core.webhook_url import WebhookUrl
 from broadcaster.log.streams import OVER, Meta
 from broadcaster.log.webhook_meta import WebhookMeta
@@ -41,9 +41,15 @@ async def read_whole(streams: StreamDoor, stream_id: str) -> Reading:
     return Reading(fold.state, None if last == START else last)
 
 
+def show_listed(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.ListedGeneration:
+    """The form of lists, with links below ``base``; the meta needs no request."""
+    return schemas.ListedGeneration(**_state(meta, last=last, viewers=viewers, base=base))
+
+
 def show_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.GenerationState:
-    """The short form, with links below ``base``. Once the log has expired, its end is still known from meta."""
-    return schemas.GenerationState(**_state(meta, last=last, viewers=viewers, base=base))
+    """The short form. Once the log has expired, its end is still known from meta."""
+    state = _state(meta, last=last, viewers=viewers, base=base)
+    return schemas.GenerationState(**state, metadata=_metadata(meta))
 
 
 def show_view(meta: Meta, reading: Reading, *, viewers: int, base: str = "") -> schemas.GenerationView:
@@ -56,6 +62,7 @@ def show_view(meta: Meta, reading: Reading, *, viewers: int, base: str = "") -> 
         state["status"] = "running"
     return schemas.GenerationView(
         **state,
+        metadata=_metadata(meta),
         prompt=prompt_of(meta.request),
         usage=folded.usage,
         answered_by=_answered_by(folded),
@@ -71,7 +78,7 @@ def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[
         "id": meta.id,
         "status": cast(schemas.Status, meta.status),
         "model": meta.model,
-        "title": _title(prompt_of(meta.request)),
+        "title": meta.title or title_of(meta.request),
         "attempt": meta.attempts,
         "created_at": meta.created_ms / 1000,
         "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
@@ -83,8 +90,11 @@ def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[
         "events_url": f"{base}/v1/streams/{meta.id}/events",
         "error": _error_in(meta.terminal),
         "webhook": None if meta.webhook is None else _webhook(meta.webhook),
-        "metadata": meta.request.get("metadata") or {},
     }
+
+
+def _metadata(meta: Meta) -> dict[str, Any]:
+    return meta.request.get("metadata") or {}
 
 
 def _answered_by(folded: FoldState) -> schemas.AnsweredBy | None:
@@ -107,17 +117,3 @@ def _webhook(webhook: WebhookMeta) -> dict[str, Any]:
 def _error_in(terminal: bytes | None) -> dict[str, str] | None:
     event = None if terminal is None else read_event(terminal)
     return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None
-
-
-def prompt_of(request: Mapping[str, Any]) -> str:
-    """The text of the last user message; empty when it has none."""
-    said = [message["content"] for message in request.get("messages", ()) if message.get("role") == "user"]
-    content = said[-1] if said else ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if isinstance(part.get("text"), str))
-
-
-def _title(prompt: str) -> str:
-    line = " ".join(prompt[: 4 * schemas.TITLE_CHARS].split())
-    return line if len(line) <= schemas.TITLE_CHARS else line[: schemas.TITLE_CHARS - 1].rstrip() + "…"

@@ -141,6 +141,7 @@ def _services(
         routes=Routes(settings.routes),
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
         max_body_bytes=settings.max_body_bytes,
+        max_body_values=settings.max_body_values,
         drain_window_s=settings.drain_window_s,
         rates=TenantRates(requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s),
     )

@@ -1,4 +1,5 @@
 """What one client can do to the others, carried out on real processes: in small as tests, at full size by hand.
 
 python -m tests.attacks.unread [--viewers 200] [--megabytes 7]
+python -m tests.attacks.bodies [--mounted]
 """

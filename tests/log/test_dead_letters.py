@@ -61,7 +61,7 @@ async def test_a_requeued_letter_becomes_a_new_generation_with_the_same_request_
     dead = await world.die()
     (letter,) = await letters.newest(10)
     created = await letters.requeue(letter)
-    old, new = await world.streams.metas([dead, created.id])
+    old, new = await world.streams.meta(dead), await world.streams.meta(created.id)
     assert old is not None
     assert new is not None
     assert new.id != old.id

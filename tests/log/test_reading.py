@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.events import Finish, encode_event
+from broadcaster.core.titles import TITLE_CHARS
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Streams
 from tests.support.log_world import World, delta
 
@@ -59,3 +62,16 @@ async def test_the_rest_of_a_stream_that_ends_while_it_is_read_has_no_gap(connec
     streams = reader(world, stream_id, claim.epoch, first_seq=2)
     rest = await streams.read(stream_id, after=Cursor(claim.epoch, 1))
     assert [each.event for each in rest] == WHOLE[1:]
+
+
+async def test_many_streams_are_looked_at_without_their_requests(connection: LogConnection) -> None:
+    """A request may be 4 MB, and a sweep looks at a thousand generations."""
+    world = World(connection)
+    request = {"messages": [{"role": "user", "content": "why\nis the sky " + "blue " * 1000}], "metadata": {"a": 1}}
+    id = (await world.generations.create(GenerationRequest(model="local", request=request), tenant="a")).id
+    whole = await world.streams.meta(id)
+    assert whole is not None
+    assert whole.request == request
+    assert whole.title.startswith("why is the sky blue")
+    assert len(whole.title) == TITLE_CHARS
+    assert await world.streams.metas([id, "gen_none"]) == [replace(whole, request={}), None]

@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Iterator
 
 from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
+from broadcaster.core.titles import prompt_of
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.listener import open_listener
 from broadcaster.web.runner import FrontEndServer
-from broadcaster.web.views import prompt_of
 from tests.support.memory_world import MemoryWorld, memory_services
 
 PIECE_S = 0.03

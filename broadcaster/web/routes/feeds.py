@@ -208,9 +208,9 @@ def _checked_events(body: Any) -> list[bytes]:
     return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
 
 
-def _checked(value: Any, encode: Callable[[object], bytes], *, place: str) -> bytes | Fault:
+def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes | Fault:
     try:
-        return encode(value)
+        return encode(value, is_writable=True)  # it comes from a body
     except InvalidEvent as error:
         return Fault("body", place + error.pointer, error.detail)
 

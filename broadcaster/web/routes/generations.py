@@ -7,8 +7,9 @@ goes on, and the answer then is its state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
@@ -21,7 +22,7 @@ from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Base, Services, ServicesHere, Tenant
-from broadcaster.web.views import read_whole, show_state, show_view
+from broadcaster.web.views import read_whole, show_listed, show_state, show_view
 from broadcaster.web.waiting import preferred_wait_s, wait_for_end
 from broadcaster.web.wishes import wish_of
 
@@ -29,6 +30,8 @@ LISTED_AT_MOST: Final = 100
 LISTED: Final = 50
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
+
+_Shown = TypeVar("_Shown", bound=schemas.ListedGeneration)
 
 routes = RouteTable(prefix="/v1/generations", tags=["generations"])
 
@@ -102,7 +105,7 @@ async def create_generation(
         if wait.is_asked_for and meta.is_over:
             response.status_code = 200
             return await _show_view(services, meta, base=base)
-        return (await _show_states(services, [meta], base=base))[0]
+        return await _show_state(services, meta, base=base)
     except LogUnavailable as error:
         # It was started: without its id, the caller could only start another.
         refusal = answer_error(error)
@@ -168,7 +171,7 @@ async def list_generations(
         tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
     )
     return schemas.GenerationList(
-        generations=await _show_states(services, listed.metas, base=base),
+        generations=await _show_each(services, listed.metas, show=partial(show_listed, base=base)),
         next_before=None if listed.next_before is None else str(listed.next_before),
     )
 
@@ -199,7 +202,7 @@ async def get_generation(
         await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s)
         meta = await services.generations.get(generation_id, tenant=tenant)
     if not parts:
-        return (await _show_states(services, [meta], base=base))[0]
+        return await _show_state(services, meta, base=base)
     return await _show_view(services, meta, base=base)
 
 
@@ -233,19 +236,20 @@ async def stop_generation(
     """Asks for the end; the stream then ends with `abort`. Stopping again, or what is over, changes nothing."""
     await services.generations.stop(generation_id, tenant=tenant)
     meta = await services.generations.get(generation_id, tenant=tenant)
-    return (await _show_states(services, [meta], base=base))[0]
+    return await _show_state(services, meta, base=base)
 
 
-async def _show_states(services: Services, metas: Sequence[Meta], *, base: str) -> list[schemas.GenerationState]:
+async def _show_state(services: Services, meta: Meta, *, base: str) -> schemas.GenerationState:
+    return (await _show_each(services, [meta], show=partial(show_state, base=base)))[0]
+
+
+async def _show_each(services: Services, metas: Sequence[Meta], *, show: Callable[..., _Shown]) -> list[_Shown]:
     if not metas:
         return []
     ids = [meta.id for meta in metas]
     tails = await services.streams.tails(ids)
     viewers = await count_viewers(services, ids)
-    return [
-        show_state(meta, last=tail.last, viewers=count, base=base)
-        for meta, tail, count in zip(metas, tails, viewers, strict=True)
-    ]
+    return [show(meta, last=tail.last, viewers=count) for meta, tail, count in zip(metas, tails, viewers, strict=True)]
 
 
 async def _show_view(services: Services, meta: Meta, *, base: str) -> schemas.GenerationView:

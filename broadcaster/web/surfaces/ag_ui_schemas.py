@@ -8,43 +8,38 @@ Source: the schemas of ``@ag-ui/core`` 1.0.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
-from broadcaster.core.publishing import check_writable
-from broadcaster.web.schemas import MAX_MESSAGES, MAX_MODEL_CHARS, MAX_TEMPERATURE, MAX_TOOLS
+from broadcaster.web.schemas import MAX_MESSAGES, MAX_MODEL_CHARS, MAX_TEMPERATURE, MAX_TOOLS, ContentPart
 
-MAX_ID_CHARS = 256
+MAX_ID_CHARS: Final = 256
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
 
-
-class _Open(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+_OPEN: Final = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
-class ContentPart(_Open):
-    """``text``, or ``image`` or ``document`` with a ``source``."""
-
-    type: str = Field(min_length=1)
-
-
-class FunctionCall(_Open):
+@with_config(_OPEN)
+class FunctionCall(TypedDict):
     """A tool's name and its arguments as JSON text."""
 
     name: str
     arguments: str
 
 
-class ToolCall(_Open):
+@with_config(_OPEN)
+class ToolCall(TypedDict):
     """A call that the assistant made."""
 
     id: Id
     function: FunctionCall
 
 
-class Instruction(_Open):
+@with_config(_OPEN)
+class Instruction(TypedDict):
     """What the application or the system says to the model."""
 
     id: Id
@@ -52,43 +47,48 @@ class Instruction(_Open):
     content: str
 
 
-class UserMessage(_Open):
+@with_config(_OPEN)
+class UserMessage(TypedDict):
     """What the user says."""
 
     id: Id
     role: Literal["user"]
-    content: str | list[ContentPart]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
 
 
-class AssistantMessage(_Open):
+@with_config(_OPEN)
+class AssistantMessage(TypedDict):
     """What the model said."""
 
     id: Id
     role: Literal["assistant"]
-    content: str | None = None
-    toolCalls: list[ToolCall] | None = None
+    content: NotRequired[str | None]
+    toolCalls: NotRequired[Annotated[list[ToolCall], Field(fail_fast=True)] | None]
 
 
-class ToolMessage(_Open):
+@with_config(_OPEN)
+class ToolMessage(TypedDict):
     """What a tool returned."""
 
     id: Id
     role: Literal["tool"]
     toolCallId: str
-    content: str | list[ContentPart]
-    error: str | None = None
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
+    error: NotRequired[str | None]
 
 
-class ReasoningMessage(_Open):
+@with_config(_OPEN)
+class ReasoningMessage(TypedDict):
     """What the model thought; ``encryptedValue`` as it was given."""
 
     id: Id
     role: Literal["reasoning"]
     content: str
-    encryptedValue: str | None = None
+    encryptedValue: NotRequired[str | None]
 
 
-class ActivityMessage(_Open):
+@with_config(_OPEN)
+class ActivityMessage(TypedDict):
     """Progress that is no part of the conversation: not read."""
 
     id: Id
@@ -101,42 +101,42 @@ Message = Annotated[
 ]
 
 
-class Tool(_Open):
+@with_config(_OPEN)
+class Tool(TypedDict):
     """A tool that the application runs; ``parameters`` is a JSON schema."""
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, Field(min_length=1)]
     description: str
-    parameters: dict[str, Any] | None = None
+    parameters: NotRequired[dict[str, Any] | None]
 
 
-class Context(_Open):
+@with_config(_OPEN)
+class Context(TypedDict):
     """Something that the model should know, beside the conversation."""
 
     description: str
     value: str
 
 
-class ForwardedProps(_Open):
+class ForwardedProps(BaseModel):
     """The model and its parameters; anything else is the application's."""
+
+    model_config = _OPEN
 
     model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: the server's default")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
 
 
-class RunAgentInput(_Open):
+class RunAgentInput(BaseModel):
     """A request to run an agent."""
+
+    model_config = _OPEN
 
     threadId: Id
     runId: Id
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
-    context: list[Context] | None = None
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS, fail_fast=True)
+    context: list[Context] | None = Field(None, fail_fast=True)
     forwardedProps: ForwardedProps | None = None
     resume: list[Any] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_written_down(cls, body: Any) -> Any:
-        check_writable(body)
-        return body

@@ -6,40 +6,44 @@ What a page wants to keep with its chat goes into ``metadata``.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NoReturn, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
-from broadcaster.core.publishing import check_writable
 from broadcaster.dialects.ai_sdk_request import BadUiMessage, conversation_of, tool_choice_of, tools_of
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.web.problems import Fault, InvalidRequest
-from broadcaster.web.schemas import MAX_MESSAGES, MAX_MODEL_CHARS, MAX_RETENTION_S, MAX_TEMPERATURE, MAX_TOOLS
+from broadcaster.web.schemas import (
+    MAX_MESSAGES,
+    MAX_MODEL_CHARS,
+    MAX_RETENTION_S,
+    MAX_TEMPERATURE,
+    MAX_TOOLS,
+    ClosedModel,
+)
 from broadcaster.web.services import Services
 
 MAX_CHAT_ID_CHARS: Final = 256
 
 
-class UiMessage(BaseModel):
+@with_config(ConfigDict(strict=True, extra="allow"))
+class UiMessage(TypedDict):
     """A message as the page holds it; its parts are read by ``ai_sdk_request``."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    id: str | None = None
+    id: NotRequired[str | None]
     role: Literal["system", "user", "assistant"]
-    parts: list[dict[str, Any]]
+    parts: Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 
-class ChatBody(BaseModel):
+class ChatBody(ClosedModel):
     """``id``, ``messages``, ``trigger`` and ``messageId`` are the transport's; the rest is the page's ``body``.
 
     A setting may have the SDK's name or that of the Messages API.
     """
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
         populate_by_name=True,
         json_schema_extra={
             "examples": [
@@ -58,7 +62,7 @@ class ChatBody(BaseModel):
         pattern=r"^[^\x00-\x1f\x7f]+$",  # no path holds the others
         description="the chat; not a credential",
     )
-    messages: list[UiMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: list[UiMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     message_id: str | None = Field(None, alias="messageId", description="what was edited or is made anew")
     model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
@@ -67,8 +71,10 @@ class ChatBody(BaseModel):
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
     top_p: float | None = Field(None, ge=0, le=1, alias="topP")
     top_k: int | None = Field(None, ge=0, alias="topK")
-    stop_sequences: list[str] | None = Field(None, alias="stopSequences")
-    tools: list[dict[str, Any]] | dict[str, Any] | None = Field(None, max_length=MAX_TOOLS)
+    stop_sequences: list[str] | None = Field(None, alias="stopSequences", fail_fast=True)
+    tools: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | dict[str, Any] | None = Field(
+        None, max_length=MAX_TOOLS
+    )
     tool_choice: str | dict[str, Any] | None = Field(None, alias="toolChoice")
     metadata: dict[str, Any] = Field(default_factory=dict, description="the page's own; comes back untouched")
     on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
@@ -80,16 +86,10 @@ class ChatBody(BaseModel):
     )
     retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_written_down(cls, body: Any) -> Any:
-        check_writable(body)
-        return body
-
     @property
-    def ui_messages(self) -> list[dict[str, Any]]:
+    def ui_messages(self) -> Sequence[Mapping[str, Any]]:
         """The messages as plain JSON objects."""
-        return [message.model_dump(mode="json") for message in self.messages]
+        return self.messages
 
 
 def wish_of_chat(body: ChatBody, services: Services) -> GenerationRequest:

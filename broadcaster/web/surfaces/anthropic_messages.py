@@ -19,12 +19,10 @@ from fastapi import Body, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
-from broadcaster.core.publishing import check_writable
 from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
 from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
 from broadcaster.dialects.anthropic_request import read_request
 from broadcaster.dialects.anthropic_words import error
-from broadcaster.errors import InvalidInput
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problem_shapes import ShapedError
@@ -108,7 +106,7 @@ async def create_message(
     ] = "cancelled",
 ) -> Response:
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
-    asked = read_request(_writable(body))
+    asked = read_request(body)
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
     meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
     dialect = AnthropicDialect(stop=cancelled_as)
@@ -123,12 +121,3 @@ async def create_message(
     if idempotency_key is not None or (isinstance(end, ev.Error) and end.code in FAILED_FOR_GOOD):
         headers |= _NO_RETRY  # the same key gives the same failure
     return JSONResponse(said, status_code=STATUS_OF_TYPE[said["error"]["type"]], headers=headers)
-
-
-def _writable(body: dict[str, Any]) -> dict[str, Any]:
-    """The body, if it can be stored. Raises InvalidInput."""
-    try:
-        check_writable(body)
-    except ValueError as refusal:
-        raise InvalidInput(f"body: {refusal}") from None
-    return body

@@ -20,13 +20,11 @@ from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.publishing import check_writable
 from broadcaster.dialects.openai_chat import ChatDialect, whole_completion
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
 from broadcaster.dialects.openai_only import unmet
-from broadcaster.errors import InvalidInput
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
 from broadcaster.web.parameters import IdempotencyKey
@@ -136,11 +134,7 @@ def _model(services: Services, name: str) -> dict[str, Any]:
 
 
 def _read(body: dict[str, Any], services: Services) -> ChatAsk:
-    """What the body asks for. Raises Refused, UnknownModel, InvalidInput."""
-    try:
-        check_writable(body)
-    except ValueError as refusal:
-        raise InvalidInput(f"body: {refusal}") from None
+    """What the body asks for. Raises Refused, UnknownModel."""
     asked = chat_ask(body, max_tokens=services.default_max_tokens)
     if {target.provider for target in services.routes.targets_for(asked.model)} == {_ANTHROPIC}:
         name = unmet(asked.request.get(OPENAI, {}))

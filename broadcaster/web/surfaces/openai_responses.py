@@ -19,7 +19,6 @@ from fastapi import Body, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from broadcaster.core import events as ev
-from broadcaster.core.publishing import check_writable
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import ask_of
 from broadcaster.dialects.openai_responses_encode import Cancel, response_of
@@ -116,10 +115,6 @@ async def create_response(
 
 async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
     """What is asked for, whether as a stream, and whether in the background. Raises Refused."""
-    try:
-        check_writable(body)
-    except ValueError as error:
-        raise Refused("body", str(error), word="invalid_value") from None
     ask = ask_of(body)
     model = ask.model or services.default_model
     earlier = []

@@ -1,0 +1,112 @@
+"""What an attack costs a front-end: how long others wait for it, and how much its memory grows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.support.processes import Running, open_stack
+
+_EACH_S = 0.005
+_ANSWER_S = 120.0
+
+
+@dataclass(slots=True)
+class Cost:
+    """``wait_s``: the longest wait of any other request; ``cpu_s``: the processor's time that the process took;
+    ``grown_bytes``: how far its memory rose above where it was."""
+
+    wait_s: float = 0.0
+    cpu_s: float = 0.0
+    grown_bytes: int = 0
+
+
+@asynccontextmanager
+async def costs(running: Running, *, is_probed: bool = True) -> AsyncIterator[Cost]:
+    """What happens to the process inside the block, which ``/healthz`` is asked for all the while."""
+    _forget_peak(running.pid)
+    cost, before, cpu_s = Cost(), _memory(running.pid, "VmRSS"), _cpu_s(running.pid)
+    async with _probed(running, cost) if is_probed else nullcontext():
+        yield cost
+        cost.cpu_s = _cpu_s(running.pid) - cpu_s
+        cost.grown_bytes = _memory(running.pid, "VmHWM") - before
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, *, redis_url: str, is_mounted: bool = False, **settings: object
+) -> AsyncIterator[tuple[Running, str]]:
+    """Our own front-end, or a host's app with our router in it, and the prefix of our paths there."""
+    async with open_stack(folder, redis_url=redis_url, provider_url="http://127.0.0.1:9", **settings) as stack:
+        if is_mounted:
+            running = await stack.start("uvicorn", "tests.attacks.host:app", "--port", "0")
+            line = await running.said("Uvicorn running on http")
+            running.url = line.partition("running on ")[2].split()[0]
+        else:
+            running = await stack.front_end()
+        yield running, "/llm" if is_mounted else ""
+
+
+def port_of(running: Running) -> int:
+    """Where it listens."""
+    port = urlsplit(running.url).port
+    assert port is not None
+    return port
+
+
+async def exchange(port: int, request: bytes) -> int:
+    """Send these bytes on a connection of their own; the answer's status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            with suppress(ConnectionError):  # refused by its head: the rest is not read
+                writer.write(request)
+                await writer.drain()
+            return int((await reader.readline()).split()[1])
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def _probed(running: Running, cost: Cost) -> AsyncIterator[None]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(running))
+    probe = asyncio.create_task(_probe(reader, writer, cost))
+    try:
+        yield
+    finally:
+        probe.cancel()
+        with suppress(asyncio.CancelledError):
+            await probe
+        writer.close()
+
+
+async def _probe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cost: Cost) -> None:
+    while True:
+        asked = time.perf_counter()
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        finally:  # also of a request that is not answered yet
+            cost.wait_s = max(cost.wait_s, time.perf_counter() - asked)
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+        await asyncio.sleep(_EACH_S)
+
+
+def _memory(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _cpu_s(pid: int) -> float:
+    """Of its first thread, in which the loop is."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def _forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
