@@ -19,6 +19,7 @@ from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
 from broadcaster.log.keys import Keys
 from broadcaster.log.queue import Queue
+from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
@@ -61,6 +62,7 @@ async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
         granted = {each.stream_id: each for each in await asyncio.gather(*(create_one() for _ in ids))}
         # They are claimed already: a worker of this run need not look at their jobs.
         await connection.redis.xtrim(connection.keys.ready, maxlen=0, approximate=False)
+        await connection.redis.delete(connection.keys.waiting, connection.keys.turns)
         return [granted[stream_id] for stream_id in ids]
 
 
@@ -69,7 +71,7 @@ def open_generations(connection: LogConnection, *, claims: Claims, ids: Iterator
     return Generations(
         connection,
         GenerationLives(live_ttl_ms=_HOUR_MS, retention_ms=_HOUR_MS, idempotency_ttl_ms=_HOUR_MS),
-        queue=Queue(connection, consumer="bench", max_queue=10**6),
+        queue=Queue(connection, consumer="bench", limits=QueueLimits(10**6)),
         claims=claims,
         streams=Streams(connection),
         steadiness=Steadiness(connection, lease_ttl_s=_HOUR_S),

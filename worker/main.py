@@ -29,9 +29,11 @@ from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.control import ControlListener
+from broadcaster.log.job_reader import JobReader
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.presence import Abandonment
-from broadcaster.log.queue import JobReader, Queue
+from broadcaster.log.queue import Queue
+from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
@@ -83,7 +85,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
             live_ttl_ms=int(settings.live_ttl_s * 1000),
         )
         appender = await stack.enter_async_context(Appender(connection, bounds))
-        queue = Queue(connection, consumer=worker_id, max_queue=settings.max_queue)
+        queue = Queue(connection, consumer=worker_id, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
         claims = Claims(connection, _claim_policy(settings), owner=worker_id)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         streams = Streams(connection)
@@ -96,7 +98,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
             appender=appender,
             steadiness=steadiness,
         )
-        reader = JobReader(connection, consumer=worker_id, block_s=_BLOCK_S)
+        reader = JobReader(connection, consumer=worker_id, block_s=_BLOCK_S, tenant_running=settings.tenant_running)
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
@@ -257,7 +259,12 @@ def create_runner(settings: Settings, engine: Engine) -> Runner:
     """The runner with its bounds and times."""
     return Runner(
         engine,
-        Slots(concurrency=settings.concurrency, buffer_bytes=settings.buffer_bytes, max_bytes=settings.max_bytes),
+        Slots(
+            concurrency=settings.concurrency,
+            buffer_bytes=settings.buffer_bytes,
+            max_bytes=settings.max_bytes,
+            tenant_share=settings.tenant_slot_share,
+        ),
         times=RunnerTimes(
             lease_ttl_s=settings.lease_ttl_s,
             resend_keep_s=settings.resend_keep_s,

@@ -1,7 +1,8 @@
 """The runner: takes jobs, claims their streams, runs their attempts, settles them, and drains.
 
 Rules
-1. A slot is free before a job is read; the claim decides whether a delivered job is run (log/claims.py).
+1. A slot is free before a job is read, and its tenant has room (slots.py); the claim decides whether a delivered job
+   is run (log/claims.py).
 2. A job is settled only when its generation is over. A fenced attempt settles nothing: the job is somebody else's.
 3. Draining: nothing new is taken, and what was taken and not begun is given back at once; what runs may finish within
    the grace; the rest is given back and starts elsewhere, never twice (the right to write is released, and the epoch
@@ -28,8 +29,9 @@ from broadcaster.log.appender import Appender
 from broadcaster.log.claims import Claim, Claims, Outcome, Why
 from broadcaster.log.control import ControlListener
 from broadcaster.log.endings import Endings
+from broadcaster.log.job_reader import JobReader
 from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.queue import Job, JobReader, Queue, Settled
+from broadcaster.log.queue import Job, Queue, Settled
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.writer import StreamWriter
@@ -100,10 +102,12 @@ class Runner:
 
     async def take_new(self) -> None:
         """Read new jobs and start them, until cancelled."""
+        slots = self._slots
         while True:
-            count = await self._slots.wait_free()
+            count = min(await slots.wait_free(), _READ_AT_ONCE)
+            slots.changed.clear()
             try:
-                jobs = await self._engine.reader.take(min(count, _READ_AT_ONCE))
+                jobs = await self._engine.reader.take(count, rooms=slots.rooms(count), changed=slots.changed)
             except LogUnavailable:
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -129,7 +133,7 @@ class Runner:
 
     def _start(self, job: Job) -> None:
         if job.generation_id not in self._under_way:
-            self._under_way[job.generation_id] = start(self._run(job, self._slots.take_nowait()), self._tasks)
+            self._under_way[job.generation_id] = start(self._run(job, self._slots.take_nowait(job.tenant)), self._tasks)
 
     async def _run(self, job: Job, slot: Slot) -> None:
         writer: StreamWriter | None = None

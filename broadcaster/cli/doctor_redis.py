@@ -325,18 +325,18 @@ CHECKS: Final[tuple[Check[Seen], ...]] = (
     Check(
         "queue",
         lambda seen: (
-            f"{number(seen.facts.jobs, 'job')} waiting or running of {seen.max_queue} at most, "
-            f"{number(seen.facts.open_generations, 'generation')} open"
+            f"{number(seen.facts.waiting, 'generation')} waiting of {seen.max_queue} at most, "
+            f"{seen.facts.open_generations} open"
         ),
         (
             Rule(
                 Verdict.FAIL,
-                lambda seen: seen.facts.jobs >= seen.max_queue,
+                lambda seen: seen.facts.waiting >= seen.max_queue,
                 "new generations are refused: start more workers, or raise BROADCASTER_MAX_QUEUE",
             ),
             Rule(
                 Verdict.WARN,
-                lambda seen: seen.facts.jobs > FULL_SHARE * seen.max_queue,
+                lambda seen: seen.facts.waiting > FULL_SHARE * seen.max_queue,
                 "start more workers, or raise BROADCASTER_MAX_QUEUE",
             ),
         ),

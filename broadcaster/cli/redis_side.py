@@ -21,6 +21,7 @@ from broadcaster.log.dead_letters import DeadLetters
 from broadcaster.log.embedded import socket_path
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.queue import Queue
+from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.webhooks import PendingWebhooks
@@ -84,7 +85,7 @@ def _generations(settings: Settings, connection: LogConnection, streams: Streams
     return Generations(
         connection,
         lives,
-        queue=Queue(connection, consumer=_OWNER, max_queue=settings.max_queue),
+        queue=Queue(connection, consumer=_OWNER, limits=QueueLimits(settings.max_queue, settings.tenant_queued)),
         claims=Claims(connection, policy, owner=_OWNER),
         streams=streams,
         steadiness=Steadiness(connection, lease_ttl_s=settings.lease_ttl_s),

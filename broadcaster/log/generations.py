@@ -18,6 +18,7 @@ and the repeat starts over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from broadcaster.errors import (
     QueueFull,
     StopNotDurable,
     StopPending,
+    TenantLimit,
     UnknownStream,
     WebhookNotAllowed,
 )
@@ -46,7 +48,7 @@ from broadcaster.log.idempotency import IdempotencyKeys
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.listing import Listed, Listing, Which
 from broadcaster.log.presence import NOBODY, Presence
-from broadcaster.log.queue import Queue
+from broadcaster.log.queue import Enqueued, Queue
 from broadcaster.log.recents import Recents
 from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
 from broadcaster.log.steadiness import Steadiness
@@ -60,6 +62,8 @@ _CREATE_TRIES: Final = 3
 # How soon, and how often at last, a deletion looks whether the stopped generation is over.
 _FIRST_LOOK_S: Final = 0.02
 _LONGEST_LOOK_S: Final = 0.25
+# A waiting generation of the tenant must begin first.
+_TENANT_RETRY_S: Final = 5.0
 _UNKNOWN: Final = "no generation has this id (or it was kept no longer)"
 
 _log = get_logger(__name__)
@@ -175,7 +179,7 @@ class Generations:
         ``is_watched``: its creator stays to watch it here. That counts from its first moment, so that it can be
         abandoned even if this front-end dies before it could say that somebody watches.
 
-        Raises QueueFull and Busy (too many webhooks owed), both without leaving anything behind, and
+        Raises QueueFull, TenantLimit and Busy (too many webhooks owed), without leaving anything behind, and
         IdempotencyMismatch (same key, another body). A key whose generation was deleted starts a new one.
         """
         if request.webhook is not None and self._webhooks is None:
@@ -245,6 +249,10 @@ class Generations:
             may_take_over=steadiness.is_steady,
             answered_s=steadiness.answered_s,
         )
+        if claim.outcome is Outcome.ENDED:
+            # Nobody runs it: its place in the queue is free at once. The sweep closes it as well, but later.
+            with contextlib.suppress(LogUnavailable):
+                await self._queue.close_open([generation_id])
         return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
 
     async def _try_to_create(
@@ -268,7 +276,7 @@ class Generations:
                 return None
             if meta.status != "queued":
                 return Created(generation_id, created=False)
-        refusal = await self._enqueue(generation_id, request)
+        refusal = await self._enqueue(generation_id, request, tenant=tenant)
         if refusal is not None:
             if not written or await self._undo(generation_id, tenant=tenant, key=key):
                 raise refusal
@@ -284,13 +292,19 @@ class Generations:
         meta = await self._streams.meta(generation_id)
         return meta is None or (meta.status == "queued" and not meta.is_deleted)
 
-    async def _enqueue(self, generation_id: str, request: GenerationRequest) -> Busy | None:
+    async def _enqueue(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> Busy | None:
         """Promise its webhook and give it its job, in this order; or why not."""
         if request.webhook is not None and self._webhooks is not None:
             if not await self._webhooks.promise(generation_id):
                 return Busy("as many webhooks are owed as the settings allow; try again later")
-        if await self._queue.enqueue(generation_id) < 0:
-            return QueueFull("as many generations wait as the settings allow; try again later")
+        match await self._queue.enqueue(generation_id, tenant=tenant):
+            case Enqueued.QUEUE_FULL:
+                return QueueFull("as many generations wait as the settings allow; try again later")
+            case Enqueued.TENANT_FULL:
+                return TenantLimit(
+                    "as many generations of this tenant wait as TENANT_QUEUED allows; try again later, or stop one",
+                    retry_after_s=_TENANT_RETRY_S,
+                )
         return None
 
     async def _write_meta(

@@ -65,7 +65,7 @@ class RedisFacts:
     streams: int
     streams_are_all: bool
     open_generations: int
-    jobs: int
+    waiting: int
     workers: int
     dead_today: int
     kind: Kind = Kind.SINGLE
@@ -89,12 +89,12 @@ async def _inspect(connection: LogConnection) -> RedisFacts:
         primaries = await connection.primaries()
         looks = [await _look_at(connection, name, client) for name, client in primaries.items()]
         streams, streams_are_all = await _count_streams(connection, primaries.values())
-        open_generations, jobs, workers, dead_today = await _count_jobs(connection)
+        open_generations, waiting, workers, dead_today = await _count_generations(connection)
     return RedisFacts(
         streams=streams,
         streams_are_all=streams_are_all,
         open_generations=open_generations,
-        jobs=jobs,
+        waiting=waiting,
         workers=workers,
         dead_today=dead_today,
         kind=connection.address.kind,
@@ -280,8 +280,8 @@ async def _count_streams_of(pattern: str, redis: Redis) -> tuple[int, bool]:
     return count, False
 
 
-async def _count_jobs(connection: LogConnection) -> tuple[int, int, int, int]:
-    """Open generations, jobs (waiting or running), living workers, dead letters of the last day."""
+async def _count_generations(connection: LogConnection) -> tuple[int, int, int, int]:
+    """Open generations, those that wait, living workers, dead letters of the last day."""
     keys = connection.keys
     pipeline = connection.pipeline()
     pipeline.clock(keys.workers)
@@ -289,10 +289,9 @@ async def _count_jobs(connection: LogConnection) -> tuple[int, int, int, int]:
     now_ms = pipeline.now_ms(keys.workers)
     pipeline = connection.pipeline()
     pipeline.zcard(keys.open)
-    pipeline.xlen(keys.ready)
-    pipeline.xlen(keys.ready_hi)
+    pipeline.zcard(keys.waiting)
     pipeline.zcard(keys.delayed)
     pipeline.zcount(keys.workers, f"({now_ms}", "+inf")
     pipeline.xrange(keys.dead, min=now_ms - DAY_MS, count=LETTERS_COUNTED)
-    open_count, ready, ready_hi, delayed, workers, dead = await pipeline.execute()
-    return open_count, ready + ready_hi + delayed, workers, len(dead)
+    open_count, waiting, delayed, workers, dead = await pipeline.execute()
+    return open_count, waiting + delayed, workers, len(dead)

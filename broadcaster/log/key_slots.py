@@ -23,7 +23,8 @@ _KEY_IS_FIRST: Final = frozenset((
 # redis-py writes a command and its subcommand as one word.
 _SUBCOMMANDS: Final = frozenset({"XGROUP CREATE", "XGROUP DELCONSUMER", "XINFO CONSUMERS", "XINFO GROUPS"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
-_READS: Final = "XREADGROUP"
+# Each with where STREAMS can stand first: a group and a consumer may have that name.
+_READS: Final = {"XREAD": 1, "XREADGROUP": 4}
 _KEYS_FOLLOW: Final = b"STREAMS"
 _MORE_IS_TOLD: Final = 3  # host, port, id; since 7.0 its other addresses
 
@@ -36,8 +37,8 @@ def key_of(args: Sequence[Any]) -> bytes:
             return _bytes(args[3])
     elif name in _KEY_IS_FIRST or name in _SUBCOMMANDS:
         return _bytes(args[1])
-    elif name == _READS:
-        return _bytes(args[args.index(_KEYS_FOLLOW, 4) + 1])
+    elif name in _READS:
+        return _bytes(args[args.index(_KEYS_FOLLOW, _READS[name]) + 1])
     raise LookupError(f"{name} names no key: say which node it is for")
 
 

@@ -32,6 +32,10 @@ class Keys:
         "open",
         "ready",
         "ready_hi",
+        "running",
+        "seen",
+        "turns",
+        "waiting",
         "webhooks_due",
         "webhooks_promised",
         "workers",
@@ -41,6 +45,13 @@ class Keys:
         self._prefix = prefix
         self.ready = f"{prefix}:{{jobs}}:ready"
         self.ready_hi = f"{prefix}:{{jobs}}:ready:hi"
+        # Sorted sets of `<tenant> <entry id>`: jobs of `ready` that wait, and jobs that were delivered.
+        self.waiting = f"{prefix}:{{jobs}}:waiting"
+        self.running = f"{prefix}:{{jobs}}:running"
+        # Sorted set: tenant that has a waiting job → its turn, the lowest first. String: up to which entry `ready` was
+        # looked through for jobs that earlier versions had enqueued.
+        self.turns = f"{prefix}:{{jobs}}:turns"
+        self.seen = f"{prefix}:{{jobs}}:seen"
         self.delayed = f"{prefix}:{{jobs}}:delayed"
         self.dead = f"{prefix}:{{jobs}}:dead"
         self.open = f"{prefix}:{{jobs}}:open"

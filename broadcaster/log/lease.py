@@ -198,7 +198,7 @@ class LeaseKeeper:
                     )
                 if code >= 0 and not writer.is_settled:
                     await self._queue.create_group()
-                    await self._queue.enqueue(writer.stream_id)
+                    await self._queue.enqueue(writer.stream_id, tenant=meta["tenant"])
                     if "webhook" in meta:
                         with log_errors():
                             await promise_again(self._redis, self._keys, writer.stream_id)

@@ -1,10 +1,14 @@
 """The queue: a consumer group over generations that wait, and what keeps them from being forgotten.
 
-Theory of operation. A job is one entry ``id=<generation>`` of the ready stream. Delivery is "at least once, soon":
-a worker reads new jobs (XREADGROUP), re-claims those of silent workers (XAUTOCLAIM, keeping its cursor, so that live
-jobs at the front never hide dead ones), and settles a job when its generation is over. Whether a delivered job may be
-run is not decided here but by the claim of the stream's lease: a double job is harmless. What has begun (handed back,
-or its back-off waited out) goes into the urgent stream, ahead of what nobody watches yet.
+Theory of operation. A job is one entry ``id=<generation> tenant=<tenant>`` of the ready stream. Delivery is "at least
+once, soon": a worker takes new jobs (job_reader.py: one of each tenant in turn), re-claims those of silent workers
+(XAUTOCLAIM, keeping its cursor, so that live jobs at the front never hide dead ones), and settles a job when its
+generation is over. Whether a delivered job may be run is not decided here but by the claim of the stream's lease: a
+double job is harmless. What has begun (handed back, or its back-off waited out) goes into the urgent stream, ahead of
+what has not begun yet.
+
+Two sorted sets say of the jobs of each tenant which wait and which were delivered. The queue's bounds count what waits
+(see queue_limits.py).
 
 The open index holds every generation that is not over, scored by the milliseconds of its newest job's entry id. The
 sweep walks it page by page and gives a job to whatever waits without one. What leaves it has its webhook made due in
@@ -16,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from functools import partial
 from typing import Any, Final, cast
 
@@ -25,7 +29,8 @@ from redis.exceptions import ResponseError
 
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
-from broadcaster.log.scripts import ANNOUNCE, DEQUEUE, ENQUEUE, PROMOTE, SETTLE, Call, run_all
+from broadcaster.log.queue_limits import QueueLimits
+from broadcaster.log.scripts import ANNOUNCE, CLOSE, ENQUEUE, PROMOTE, PRUNE, SETTLE, Call, run_all
 from broadcaster.log.webhooks import due_call, promise_again
 
 GROUP: Final = "workers"
@@ -33,7 +38,17 @@ DEAD_LETTERS_KEPT: Final = 10_000
 PROMOTED_AT_ONCE: Final = 100
 SWEPT_AT_ONCE: Final = 100
 OPEN_PAGE: Final = 200
+PRUNED_AT_ONCE: Final = 100
 _NO_ENTRY: Final = "0-1"  # of a job that nobody holds: entries have the milliseconds of the clock
+
+
+class Enqueued(IntEnum):
+    """What became of a job that was offered to the queue."""
+
+    DONE = 1
+    HAS_JOB = 0
+    QUEUE_FULL = -1
+    TENANT_FULL = -2
 
 
 class Settled(StrEnum):
@@ -47,11 +62,15 @@ class Settled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A delivered job: the stream and entry it came from, and its generation."""
+    """A delivered job: the stream and entry it came from, its generation, and whose it is.
+
+    ``tenant`` is empty where an earlier version has enqueued it.
+    """
 
     source: str
     entry_id: str
     generation_id: str
+    tenant: str = ""
 
 
 class Queue:
@@ -60,14 +79,15 @@ class Queue:
     ``webhook_due`` is set whenever this process has made a webhook due.
     """
 
-    def __init__(self, connection: LogConnection, *, consumer: str, max_queue: int) -> None:
+    def __init__(self, connection: LogConnection, *, consumer: str, limits: QueueLimits) -> None:
         self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
         self._consumer = consumer
-        self._max_queue = max_queue
+        self._limits = limits
         self._autoclaim_at = {self._keys.ready_hi: "0-0", self._keys.ready: "0-0"}
         self._open_at = 0
+        self._running_at = 0
         self.webhook_due = asyncio.Event()
 
     async def announce(self, generation_id: str) -> None:
@@ -80,27 +100,31 @@ class Queue:
         with log_errors():
             await self._redis.zrem(self._keys.open, generation_id)
 
-    async def enqueue(self, generation_id: str, *, priority: bool = False) -> int:
-        """1 enqueued, 0 it has a job already, -1 the queue is full."""
-        return (await self.enqueue_all([generation_id], priority=priority))[0]
+    async def enqueue(self, generation_id: str, *, tenant: str) -> Enqueued:
+        """Give a generation its job, unless it has one."""
+        return (await self.enqueue_all([(generation_id, tenant)]))[0]
 
-    async def enqueue_all(self, generation_ids: Sequence[str], *, priority: bool = False) -> list[int]:
-        """``enqueue`` for each, in one pipelined write."""
-        keys = [self._keys.ready, self._keys.ready_hi, self._keys.delayed, self._keys.open]
-        calls = [Call(ENQUEUE, keys, [each, self._max_queue, int(priority)]) for each in generation_ids]
-        return await self._run_all(calls)
+    async def enqueue_all(self, generations: Sequence[tuple[str, str]]) -> list[Enqueued]:
+        """``enqueue`` for each (generation, tenant), in one pipelined write."""
+        name, limits = self._keys, self._limits
+        keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns]
+        calls = [
+            Call(ENQUEUE, keys, [each, tenant, limits.max_queue, limits.queued_of(tenant)])
+            for each, tenant in generations
+        ]
+        return [Enqueued(code) for code in await self._run_all(calls)]
 
     async def create_group(self) -> None:
         """Create the consumer group where it is missing (a new or emptied Redis)."""
         with log_errors():
-            await _create_group(self._redis, self._keys)
+            await create_group(self._redis, self._keys)
 
     async def settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
         """Take the job out of the queue; see ``Settled`` for the rest."""
-        keys = [job.source, self._keys.open, self._keys.delayed, self._keys.dead, self._keys.ready_hi]
-        settle = Call(
-            SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, delay_ms, DEAD_LETTERS_KEPT, reason)
-        )
+        name = self._keys
+        keys = [job.source, name.open, name.delayed, name.dead, name.ready_hi, name.waiting, name.turns, name.running]
+        bounds = (delay_ms, DEAD_LETTERS_KEPT)
+        settle = Call(SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, *bounds, reason, job.tenant))
         if outcome in (Settled.DONE, Settled.DEAD):
             self._told_due((await self._run_all([due_call(self._keys, [job.generation_id]), settle]))[0])
         else:
@@ -111,17 +135,15 @@ class Queue:
         await self.settle(Job(self._keys.ready, _NO_ENTRY, generation_id), Settled.DEAD, reason=reason)
 
     async def close_open(self, generation_ids: Sequence[str]) -> None:
-        """Take generations that are over (or forgotten) out of the open index."""
+        """Take generations that are over (or forgotten) out of the open index, and their jobs out of the queue."""
         if generation_ids:
-            self._told_due((await self._run_all([due_call(self._keys, generation_ids)]))[0])
-            with log_errors():
-                await self._redis.zrem(self._keys.open, *generation_ids)
+            calls = [due_call(self._keys, generation_ids), self._close_call(generation_ids)]
+            self._told_due((await self._run_all(calls))[0])
 
     async def remove(self, generation_id: str) -> None:
         """Take a deleted generation out of the open index, its job out of the queue, and owe its webhook no more."""
-        keys = [self._keys.ready, self._keys.ready_hi, self._keys.delayed, self._keys.open]
+        await self._run_all([self._close_call([generation_id])])
         with log_errors():
-            await DEQUEUE.run(self._redis, keys, generation_id)
             for owed in (self._keys.webhooks_promised, self._keys.webhooks_due):
                 await self._redis.zrem(owed, generation_id)
 
@@ -134,7 +156,7 @@ class Queue:
             ids: list[Any] = [job.entry_id for job in jobs if job.source == source]
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
         with log_errors():
-            await _with_group(pipeline.execute, self._redis, self._keys)
+            await with_group(pipeline.execute, self._redis, self._keys)
 
     async def look_again(self, job: Job, *, silent_ms: int) -> None:
         """A job that was taken too early, while its worker's lease is not over: it counts as silent still."""
@@ -142,7 +164,7 @@ class Queue:
             self._redis.xclaim, job.source, GROUP, self._consumer, 0, [job.entry_id], idle=silent_ms, justid=True
         )
         with log_errors():
-            await _with_group(call, self._redis, self._keys)
+            await with_group(call, self._redis, self._keys)
 
     async def take_silent(self, *, silent_ms: int, count: int) -> list[Job]:
         """Re-claim up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on where this one ended."""
@@ -158,12 +180,12 @@ class Queue:
                 count=min(count, SWEPT_AT_ONCE),
             )
             with log_errors():
-                answer = await _with_group(read, self._redis, self._keys)
+                answer = await with_group(read, self._redis, self._keys)
             if answer is None:
                 continue
             cursor, rows = answer[0], answer[1]
             self._autoclaim_at[source] = cursor.decode()
-            found += _jobs(source, rows)
+            found += jobs_of(source, rows)
         return found[:count]
 
     async def promote(self) -> int:
@@ -171,6 +193,14 @@ class Queue:
         keys = [self._keys.ready_hi, self._keys.open, self._keys.delayed]
         with log_errors():
             return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE))
+
+    async def prune(self) -> None:
+        """Look at the next page of what was delivered: what is no job any more is not counted any more."""
+        name = self._keys
+        keys = [name.ready, name.ready_hi, name.waiting, name.turns, name.running]
+        with log_errors():
+            looked = await PRUNE.run(self._redis, keys, self._running_at, PRUNED_AT_ONCE)
+        self._running_at = self._running_at + PRUNED_AT_ONCE if looked == PRUNED_AT_ONCE else 0
 
     async def open_page(self) -> list[tuple[str, int]]:
         """The next page of the open index, as (generation, milliseconds of its newest job); goes round and round."""
@@ -205,6 +235,11 @@ class Queue:
             for each in generation_ids:
                 await promise_again(self._redis, self._keys, each)
 
+    def _close_call(self, generation_ids: Sequence[str]) -> Call:
+        name = self._keys
+        keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns, name.running]
+        return Call(CLOSE, keys, list(generation_ids))
+
     async def _run_all(self, calls: Sequence[Call]) -> list[int]:
         with log_errors():
             answers = await run_all(self._redis, calls)
@@ -218,44 +253,8 @@ class Queue:
             self.webhook_due.set()
 
 
-class JobReader:
-    """The blocking read of new jobs, on a connection of its own."""
-
-    def __init__(self, connection: LogConnection, *, consumer: str, block_s: float) -> None:
-        self._keys = connection.keys
-        self._client = connection.create_blocking_client(block_s=block_s)
-        self._block_ms = int(block_s * 1000)
-        self._consumer = consumer
-
-    async def take(self, count: int) -> list[Job]:
-        """Up to ``count`` new jobs of each priority, urgent ones first; empty when none came within the block time."""
-        streams: dict[Any, Any] = {self._keys.ready_hi: ">", self._keys.ready: ">"}
-        read = partial(self._client.xreadgroup, GROUP, self._consumer, streams, count=count, block=self._block_ms)
-        with log_errors():
-            rows = await _with_group(read, self._client, self._keys)
-        return [job for source, entries in rows or [] for job in _jobs(source.decode(), entries)]
-
-    async def take_own(self) -> list[Job]:
-        """Jobs delivered to this consumer and not settled, whoever knows of them (a drain hands them back)."""
-        found: list[Job] = []
-        for source in (self._keys.ready_hi, self._keys.ready):
-            after: str | None = "0"
-            while after is not None:
-                streams: dict[Any, Any] = {source: after}
-                read = partial(self._client.xreadgroup, GROUP, self._consumer, streams, count=SWEPT_AT_ONCE)
-                with log_errors():
-                    rows = await _with_group(read, self._client, self._keys)
-                entries = rows[0][1] if rows else []
-                found += _jobs(source, entries)
-                after = entries[-1][0].decode() if len(entries) == SWEPT_AT_ONCE else None
-        return found
-
-    async def aclose(self) -> None:
-        """Close the connection; a read under way ends with an error."""
-        await self._client.aclose()
-
-
-async def _create_group(redis: Redis, keys: Keys) -> None:
+async def create_group(redis: Redis, keys: Keys) -> None:
+    """Create the consumer group of both streams, where it is missing. Raises what redis-py raises."""
     for stream in (keys.ready_hi, keys.ready):
         try:
             await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
@@ -264,16 +263,21 @@ async def _create_group(redis: Redis, keys: Keys) -> None:
                 raise
 
 
-async def _with_group(command: Callable[[], Awaitable[Any]], redis: Redis, keys: Keys) -> Any:
+async def with_group(command: Callable[[], Awaitable[Any]], redis: Redis, keys: Keys) -> Any:
     """Run a command of the group; where Redis has lost the group, create it and answer None: nothing was there."""
     try:
         return await command()
     except ResponseError as error:
         if "NOGROUP" not in str(error):
             raise
-        await _create_group(redis, keys)
+        await create_group(redis, keys)
         return None
 
 
-def _jobs(source: str, rows: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Job]:
-    return [Job(source, entry_id.decode(), fields[b"id"].decode()) for entry_id, fields in rows if fields]
+def jobs_of(source: str, rows: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Job]:
+    """The jobs among entries of a stream; what is deleted is none."""
+    return [
+        Job(source, entry_id.decode(), fields[b"id"].decode(), fields.get(b"tenant", b"").decode())
+        for entry_id, fields in rows
+        if fields
+    ]

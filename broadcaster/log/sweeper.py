@@ -33,7 +33,7 @@ from broadcaster.log.claims import Claims, Outcome, Why
 from broadcaster.log.connect import is_silence
 from broadcaster.log.endings import Endings
 from broadcaster.log.presence import Abandonment
-from broadcaster.log.queue import Queue
+from broadcaster.log.queue import Enqueued, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams, Tail
 from broadcaster.logs import get_logger
@@ -130,6 +130,7 @@ class Sweeper:
         What the server of a stream does not tell is left as it is, for the next round.
         """
         await self._queue.promote()
+        await self._queue.prune()
         page = await self._queue.open_page()
         if not page:
             return 0
@@ -197,9 +198,8 @@ class Sweeper:
             return
         # One whose creator died before it had promised the webhook: a promise twice made is harmless.
         await self._queue.promise_webhooks([meta.id for meta in jobless if meta.webhook is not None])
-        ids = [meta.id for meta in jobless]
-        answers = await self._queue.enqueue_all(ids)
-        given = [each for each, answer in zip(ids, answers, strict=True) if answer == 1]
+        codes = await self._queue.enqueue_all([(meta.id, meta.tenant) for meta in jobless])
+        given = [meta.id for meta, code in zip(jobless, codes, strict=True) if code is Enqueued.DONE]
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])
 

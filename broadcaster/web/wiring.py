@@ -25,6 +25,7 @@ from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.queue import Queue
+from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
@@ -80,7 +81,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         connection, streams = opened.connection, opened.streams
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         lapses = Lapses(connection, steadiness=steadiness)
-        queue = Queue(connection, consumer=front_end, max_queue=settings.max_queue)
+        queue = Queue(connection, consumer=front_end, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         topology = create_topology(connection.address)

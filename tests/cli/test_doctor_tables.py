@@ -40,7 +40,7 @@ FACTS = RedisFacts(
     streams=2,
     streams_are_all=True,
     open_generations=1,
-    jobs=1,
+    waiting=1,
     workers=1,
     dead_today=0,
 )
@@ -121,8 +121,8 @@ REDIS_ROWS: list[Row] = [
     ("clock", {"clock_ahead_ms": -1001.0}, WARN, "NTP"),
     ("workers", {"workers": 0}, FAIL, "nobody runs them"),
     ("workers", {"workers": 0, "open_generations": 0}, WARN, "broadcaster worker"),
-    ("queue", {"jobs": 100}, FAIL, "refused"),
-    ("queue", {"jobs": 81}, WARN, "more workers"),
+    ("queue", {"waiting": 100}, FAIL, "refused"),
+    ("queue", {"waiting": 81}, WARN, "more workers"),
     ("dead letters", {"dead_today": 1}, WARN, "dead requeue"),
 ]
 MACHINE_ROWS: list[Row] = [

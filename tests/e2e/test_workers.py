@@ -13,6 +13,7 @@ from broadcaster.core.fold import Fold
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.embedded import EmbeddedServer
 from broadcaster.log.queue import Queue
+from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.streams import Streams
 from broadcaster.testing import Conversation, Script, ScriptedProvider
 from tests.conftest import server_binary
@@ -93,9 +94,9 @@ async def test_a_job_of_a_generation_that_is_forgotten_goes_and_leaves_the_open_
     stack: Stack, connection: LogConnection
 ) -> None:
     """A create with the same key may be writing it again right now; the old job must not close that."""
-    queue = Queue(connection, consumer="test", max_queue=10)
+    queue = Queue(connection, consumer="test", limits=QueueLimits(10))
     await queue.create_group()
-    await queue.enqueue("gen_forgotten")
+    await queue.enqueue("gen_forgotten", tenant="local")
     await stack.worker(lease_ttl_s=20)  # which sweeps every two seconds at most
     async with asyncio.timeout(20):
         while await connection.redis.xlen(connection.keys.ready):

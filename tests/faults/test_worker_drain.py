@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from pathlib import Path
+from typing import Any, cast
 
 from broadcaster.log.queue import GROUP
 from tests.faults.figures import Figures
@@ -107,10 +108,13 @@ async def test_a_grace_longer_than_the_lease_lets_answers_finish_and_takes_and_k
 async def delivered_unknown_to(world: FaultWorld, worker: Running) -> None:
     """A job is delivered to the worker in the moment in which it stops reading: it does not know of it."""
     name = (await worker.said("worker_ready")).partition('"worker": "')[2].partition('"')[0]
-    keys = world.connection.keys
+    keys, redis = world.connection.keys, cast(Any, world.connection.redis)
     async with asyncio.timeout(5):
-        while not await world.connection.redis.xreadgroup(GROUP, name, {keys.ready: ">"}, count=1):
+        while not (waiting := await redis.zrange(keys.waiting, 0, 0)):
             await asyncio.sleep(0.02)
+    ms, _, sequence = waiting[0].decode().partition(" ")[2].partition("-")
+    entry_id = f"{int(ms)}-{int(sequence)}"
+    await redis.xclaim(keys.ready, GROUP, name, 0, [entry_id], force=True)
 
 
 async def test_a_worker_that_is_ended_while_redis_is_away_ends_in_time_and_loses_nothing(

@@ -151,7 +151,7 @@ async def test_a_sweep_that_looked_before_the_end_and_gives_a_job_after_it_makes
     world: World, letters: DeadLetters
 ) -> None:
     stream_id = await world.die()
-    await world.queue.enqueue(stream_id)
+    await world.queue.enqueue(stream_id, tenant=TENANT)
     reader = world.reader()
     (job,) = await reader.take(1)
     await reader.aclose()

@@ -120,7 +120,7 @@ async def test_a_job_that_was_delivered_already_finds_its_generation_over(world:
     (job,) = await reader.take(1)
     await delete(world, stream_id)
     assert (await world.claim(job.generation_id)).outcome is Outcome.OVER
-    await world.queue.enqueue(stream_id)  # what a sweep did that had looked a moment before
+    await world.queue.enqueue(stream_id, tenant=TENANT)  # what a sweep did that had looked a moment before
     assert (await world.claim(stream_id)).outcome is Outcome.OVER
     await reader.aclose()
 

@@ -55,7 +55,7 @@ async def test_what_waits_and_who_lives_is_counted(connection: LogConnection) ->
     await world.redis.zadd(world.keys.workers, {"alive": now_ms + 60_000, "gone": now_ms - 60_000})
     facts = await inspect(connection)
     assert (facts.streams, facts.streams_are_all) == (2, True)
-    assert (facts.open_generations, facts.jobs, facts.workers, facts.dead_today) == (1, 1, 1, 1)
+    assert (facts.open_generations, facts.waiting, facts.workers, facts.dead_today) == (1, 1, 1, 1)
 
 
 async def test_another_prefix_is_another_world(connection: LogConnection) -> None:

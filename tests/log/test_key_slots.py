@@ -16,6 +16,7 @@ from broadcaster.log.key_slots import SlotMap, key_of, slot_of
         (("EVALSHA", "hash", 2, "a", "b", "argument"), b"a"),
         (("XGROUP CREATE", "k", "group", "0"), b"k"),
         (("XREADGROUP", b"GROUP", "group", "STREAMS", b"COUNT", "1", b"STREAMS", "a", "b", ">", ">"), b"a"),
+        (("XREAD", b"COUNT", "1", b"STREAMS", "a", "b", "0-0", "0-0"), b"a"),
         (("SPUBLISH", "bc:{x}:live", b"push"), b"bc:{x}:live"),
     ],
 )

@@ -38,10 +38,10 @@ async def test_create_writes_meta_open_index_and_one_job(world: World) -> None:
 
 async def test_a_second_job_for_the_same_generation_is_not_made(world: World) -> None:
     stream_id = await world.create()
-    assert await world.queue.enqueue(stream_id) == 0
+    assert await world.queue.enqueue(stream_id, tenant=TENANT) == 0
     assert await world.redis.xlen(world.keys.ready) == 1
     await world.redis.zadd(world.keys.delayed, {"gen_later": 1})
-    assert await world.queue.enqueue("gen_later") == 0
+    assert await world.queue.enqueue("gen_later", tenant=TENANT) == 0
 
 
 async def test_a_full_queue_refuses_and_leaves_only_the_key_for_seconds(
@@ -194,7 +194,7 @@ async def test_what_is_handed_back_goes_before_what_nobody_has_begun(world: Worl
         await world.create()
     await world.queue.settle(job, Settled.AGAIN)
     assert (await reader.take(1))[0].generation_id == handed_back
-    assert await world.queue.enqueue(handed_back) == 0
+    assert await world.queue.enqueue(handed_back, tenant=TENANT) == 0
     await reader.aclose()
 
 
@@ -249,7 +249,7 @@ async def test_what_has_waited_out_its_back_off_goes_before_what_nobody_has_begu
     await world.redis.zadd(world.keys.delayed, {stream_id: 1})
     assert await world.queue.promote() == 1
     assert (await reader.take(1))[0].generation_id == stream_id
-    assert await world.queue.enqueue(stream_id) == 0  # its job is found there
+    assert await world.queue.enqueue(stream_id, tenant=TENANT) == 0  # its job is found there
     await reader.aclose()
 
 
@@ -291,7 +291,8 @@ async def until_idle(world: World) -> None:
 async def test_every_key_has_a_ttl_or_a_bound(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [b'{"type":"text-delta","id":"0","delta":"a"}'])
-    bounded = {world.keys.ready, world.keys.ready_hi, world.keys.open, world.keys.workers, world.keys.dead}
+    names = world.keys
+    bounded = {names.ready, names.ready_hi, names.waiting, names.turns, names.open, names.workers, names.dead}
     for key in await world.redis.keys("*"):
         if key.decode() not in bounded:
             assert await world.redis.pttl(key) > 0, key

@@ -8,7 +8,8 @@ import pytest
 
 from broadcaster.log import queue as queues
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.queue import GROUP, Job, JobReader, Settled
+from broadcaster.log.job_reader import JobReader
+from broadcaster.log.queue import GROUP, Job, Settled
 from tests.support.log_world import World
 
 

@@ -23,7 +23,8 @@ def redis() -> fakeredis.FakeAsyncRedis:
 def test_all_names_of_a_stream_share_its_hash_tag_and_all_of_the_queue_another() -> None:
     keys = Keys("bc")
     assert {getattr(keys, name)("gen_1") for name in NAMES} == {f"bc:{{gen_1}}:{name}" for name in NAMES}
-    for name in (keys.ready, keys.ready_hi, keys.delayed, keys.dead, keys.open, keys.workers):
+    queue = (keys.ready, keys.ready_hi, keys.waiting, keys.turns, keys.running, keys.seen)
+    for name in (*queue, keys.delayed, keys.dead, keys.open, keys.workers):
         assert name.startswith("bc:{jobs}:")
     assert keys.idem("tenant", "k") == "bc:idem:{tenant:k}"
     assert keys.recent("tenant") == "bc:recent:{tenant}"
@@ -46,9 +47,9 @@ def test_meta_of_another_version_reads_with_neutral_values() -> None:
 
 
 async def test_enqueue_knows_its_job_again(redis: fakeredis.FakeAsyncRedis) -> None:
-    keys = ["ready", "hi", "delayed", "open"]
-    assert await ENQUEUE.run(redis, keys, "gen_1", 10, 0) == 1
-    assert await ENQUEUE.run(redis, keys, "gen_1", 10, 0) == 0
+    keys = ["ready", "hi", "delayed", "open", "waiting", "turns"]
+    assert await ENQUEUE.run(redis, keys, "gen_1", "local", 10, 10) == 1
+    assert await ENQUEUE.run(redis, keys, "gen_1", "local", 10, 10) == 0
     assert await redis.xlen("ready") == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ async def due(world: World) -> list[str]:
     return [each.decode() for each in await world.redis.zrange(world.keys.webhooks_due, 0, -1)]
 
 
-async def finished(world: World, **wishes: object) -> str:
+async def finished(world: World, **wishes: Any) -> str:
     """A generation whose end is written and whose job is not settled yet."""
     stream_id = await world.create(webhook=HOOK, **wishes)
     claim = await world.claim(stream_id)
@@ -48,7 +49,7 @@ async def finished(world: World, **wishes: object) -> str:
     return stream_id
 
 
-async def told_over(world: World, **wishes: object) -> str:
+async def told_over(world: World, **wishes: Any) -> str:
     """The same, with its webhook due."""
     stream_id = await finished(world, **wishes)
     await world.queue.close_open([stream_id])

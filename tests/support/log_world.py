@@ -13,9 +13,11 @@ from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations, create_generation_id
+from broadcaster.log.job_reader import JobReader
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.presence import Presence
-from broadcaster.log.queue import Job, JobReader, Queue, Settled
+from broadcaster.log.queue import Job, Queue, Settled
+from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
@@ -42,6 +44,8 @@ class World:
     max_events: int = 1000
     max_bytes: int = 100_000
     max_queue: int = 100
+    tenant_queued: int | None = None
+    tenant_running: int | None = None
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
@@ -58,7 +62,8 @@ class World:
             self.lease_ms, 60_000, self.queue_timeout_ms, self.max_attempts, self.attempt_backoff_ms
         )
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
-        self.queue = Queue(self.connection, consumer=self.worker, max_queue=self.max_queue)
+        limits = QueueLimits(self.max_queue, self.tenant_queued)
+        self.queue = Queue(self.connection, consumer=self.worker, limits=limits)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
         self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
         lives = GenerationLives(
@@ -78,12 +83,12 @@ class World:
 
     def reader(self) -> JobReader:
         """A blocking reader of new jobs."""
-        return JobReader(self.connection, consumer=self.worker, block_s=0.05)
+        return JobReader(self.connection, consumer=self.worker, block_s=0.05, tenant_running=self.tenant_running)
 
-    async def create(self, **policies: Any) -> str:
+    async def create(self, *, tenant: str = TENANT, **policies: Any) -> str:
         """A queued generation's id."""
         request = GenerationRequest(model="m", request={"messages": []}, **policies)
-        return (await self.generations.create(request, tenant=TENANT)).id
+        return (await self.generations.create(request, tenant=tenant)).id
 
     async def die(self, *, times_settled: int = 1, webhook: Mapping[str, Any] | None = None) -> str:
         """A generation that spent its attempts (one, with ``max_attempts=1``) and is among the dead letters."""

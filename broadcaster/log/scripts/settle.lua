@@ -1,10 +1,12 @@
 -- settle: an attempt is over; take its job out of the queue and say what becomes of the generation.
--- KEYS ready (the stream the job came from), open, delayed, dead, ready:hi
--- ARGV group, job entry id, generation id, outcome (done | drop | again | dead), delay_ms, dead letters kept, reason
+-- KEYS ready (the stream the job came from), open, delayed, dead, ready:hi, waiting, turns, running
+-- ARGV group, job entry id, generation id, outcome (done | drop | again | dead), delay_ms, dead letters kept, reason,
+--      tenant of the job
 -- Returns 1 the job was there, 0 it was gone already.
 -- done: leaves the open index. drop: only this job goes (another one runs the generation). again: it waits delay_ms for the
 -- next attempt (0: it is next; somebody watches it already). dead: it is kept among the dead letters, by whoever takes it
 -- out of the open index, so that it has one letter however often it is settled.
+-- @include turns
 local LETTERS_LOOKED_AT = 100
 local function has_letter()
   for _, entry in ipairs(redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', LETTERS_LOOKED_AT)) do
@@ -14,6 +16,8 @@ local function has_letter()
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 local there = redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('ZREM', KEYS[8], member_of(ARGV[8], ARGV[2]))
+stand_again(KEYS[7], KEYS[6], ARGV[8])
 if ARGV[4] == 'again' then
   local delay_ms = tonumber(ARGV[5])
   if delay_ms > 0 then
@@ -21,7 +25,7 @@ if ARGV[4] == 'again' then
     local due = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + delay_ms
     redis.call('ZADD', KEYS[3], due, ARGV[3])
   else
-    local entry = redis.call('XADD', KEYS[5], '*', 'id', ARGV[3])
+    local entry = redis.call('XADD', KEYS[5], '*', 'id', ARGV[3], 'tenant', ARGV[8])
     redis.call('ZADD', KEYS[2], tonumber(string.match(entry, '^(%d+)')), ARGV[3])
   end
 elseif ARGV[4] ~= 'drop' then
