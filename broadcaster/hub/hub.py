@@ -27,10 +27,11 @@ from broadcaster.dialects import NATIVE, AnyDialect, Dialect
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.places import Place, Places
 from broadcaster.hub.ports import Feed, LogReader, Watch
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.ring import Ledger, Unsent
-from broadcaster.hub.room import Room
+from broadcaster.hub.room import Room, Watcher
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.hub.viewer import Viewer
@@ -87,8 +88,8 @@ class Hub:
         self._ledger = Ledger()
         self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
-        self._viewer_count = 0
-        self._arriving = 0
+        self._admission = Places(self.limits)
+        self._held: dict[Watcher, Place] = {}  # by whom
         self._stopped: Counter[StopReason] = Counter()
         self._is_draining = False
         self._all_left = asyncio.Event()
@@ -101,6 +102,15 @@ class Hub:
         self._shrinking: asyncio.Handle | None = None
         self._closed_rooms: set[Room] = set()  # closed, but not yet left by all its viewers
         self._ending: set[asyncio.Task[None]] = set()
+
+    def reserve(self, tenant: str, *, waits: bool = False) -> Place:
+        """A viewer's place, to be entered at once; ``waits``: for a request that reads nothing, a long poll.
+
+        Raises Busy when the hub drains or ``max_viewers`` is met, TenantLimit at a bound of the tenant.
+        """
+        if self._is_draining:
+            raise Busy("this front-end is draining")
+        return self._admission.take(tenant, waits=waits)
 
     @property
     def is_draining(self) -> bool:
@@ -116,37 +126,39 @@ class Hub:
         encoder: AnyDialect = NATIVE,
         status: str = "queued",
         with_prelude: bool = True,
+        place: Place | None = None,
     ) -> Viewer | Finished:
         """Watch a stream after ``cursor`` (None: from its beginning). The viewer must be driven at once.
+
+        ``place``: what ``reserve`` gave, which the viewer holds too from here on; None: one of no tenant.
 
         Without a cursor, a dialect that has a prelude begins with it, unless ``with_prelude`` is False. ``status`` is
         how a stream stands that has no entry yet; entries know better.
         Finished: the cursor is the terminal's own id. Raises LogUnavailable when (1) the room could not be filled
-        within ``timeout_s``, (2) the feed gave up; Busy when (3) ``max_viewers`` or (4) ``max_rooms`` is met, (5) the
-        hub drains. ``refuse`` makes the answer of any of them.
+        within ``timeout_s``, (2) the feed gave up; Busy when (3) ``max_rooms`` is met, (4) the hub drains, and what
+        ``reserve`` raises. ``refuse`` makes the answer of any of them.
         """
         if self._is_draining:
             raise Busy("this front-end is draining")
-        if self._viewer_count + self._arriving >= self.limits.max_viewers:
-            raise Busy("as many viewers as this front-end serves")
-        tenancy = self._tenancies.get(stream_id) or self._open(stream_id, status=status)
-        with self._arrival(tenancy):
-            await self._until_open(tenancy, timeout_s)
-            if self._is_draining:
-                raise Busy("this front-end is draining")
-            begin = tenancy.room.place(cursor)
-            if isinstance(begin, Finished):
-                return begin
-            viewer = (
-                TranscribedViewer(tenancy.room, encoder, begin=begin, with_prelude=with_prelude)
-                if isinstance(encoder, Dialect)
-                else Viewer(tenancy.room, encoder, begin=begin)
-            )
-            self._viewer_count += 1
-            self._all_left.clear()
-            if len(tenancy.room.viewers) == 1:
-                self._note_turn(stream_id)
-            return viewer
+        with place or self.reserve("") as held:
+            tenancy = self._tenancies.get(stream_id) or self._open(stream_id, status=status)
+            with self._arrival(tenancy):
+                await self._until_open(tenancy, timeout_s)
+                if self._is_draining:
+                    raise Busy("this front-end is draining")
+                begin = tenancy.room.place(cursor)
+                if isinstance(begin, Finished):
+                    return begin
+                viewer = (
+                    TranscribedViewer(tenancy.room, encoder, begin=begin, with_prelude=with_prelude)
+                    if isinstance(encoder, Dialect)
+                    else Viewer(tenancy.room, encoder, begin=begin)
+                )
+                self._held[viewer] = held.__enter__()
+                self._all_left.clear()
+                if len(tenancy.room.viewers) == 1:
+                    self._note_turn(stream_id)
+                return viewer
 
     def is_open(self, stream_id: str) -> bool:
         """Whether the stream is watched here, or was a moment ago, and has not ended: its feed tells all changes."""
@@ -184,7 +196,7 @@ class Hub:
 
     def statistics(self) -> HubStatistics:
         """Numbers for metrics."""
-        return HubStatistics(self._viewer_count, len(self._tenancies), self._ledger.bytes, dict(self._stopped))
+        return HubStatistics(len(self._held), len(self._tenancies), self._ledger.bytes, dict(self._stopped))
 
     def feed_lost(self) -> None:
         """The feed died without a word: every viewer is sent away, resumably, and new ones open new rooms."""
@@ -242,17 +254,17 @@ class Hub:
         if tenancy is not None and tenancy.room is room:
             asyncio.get_running_loop().call_soon(self._close, tenancy, StopReason.FEED_LOST)
 
-    def viewer_left(self, room: Room, reason: StopReason) -> None:
-        """Count it."""
-        self._viewer_count -= 1
-        self._stopped[reason] += 1
+    def viewer_left(self, room: Room, viewer: Watcher) -> None:
+        """Count it, and take back its place."""
+        self._held.pop(viewer).release()
+        self._stopped[viewer.stop_reason or StopReason.CLIENT_GONE] += 1
         if not room.viewers:
             self._note_turn(room.stream_id)
             self._closed_rooms.discard(room)
             tenancy = self._tenancies.get(room.stream_id)
             if tenancy is not None and tenancy.room is room:
                 self._note_if_empty(tenancy)
-        if self._viewer_count == 0:
+        if not self._held:
             self._all_left.set()
 
     # -- rooms
@@ -339,14 +351,12 @@ class Hub:
 
     @contextmanager
     def _arrival(self, tenancy: _Tenancy) -> Iterator[None]:
-        """Somebody is about to come in: the place is taken, and the room does not close under them."""
-        self._arriving += 1
+        """Somebody is about to come in: the room does not close under them."""
         tenancy.arriving += 1
         tenancy.room.empty_since = None
         try:
             yield
         finally:
-            self._arriving -= 1
             tenancy.arriving -= 1
             self._note_if_empty(tenancy)
 

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+
+class TenantBound(NamedTuple):
+    """The most of something that one tenant may have (None: any number). ``sole``: a tenant without this bound."""
+
+    most: int | None = None
+    sole: str | None = None
+
+    @classmethod
+    def of(cls, most: int | None, *, total: int, sole: str | None) -> TenantBound:
+        """``most`` for every tenant if it is set, else nine tenths of the total for all but ``sole``."""
+        return cls(max(1, total * 9 // 10), sole) if most is None else cls(most)
+
+    def admits(self, tenant: str, has: int) -> bool:
+        """Whether a tenant that has so many may have one more."""
+        return self.most is None or has < self.most or tenant == self.sole
+
+
+UNBOUNDED: Final = TenantBound()
+MAX_ROOMS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubLimits:
     """Plain numbers; the composition root fills them from the settings.
 
-    ``max_viewers``: most viewers at once; one more is refused (Busy). ``max_rooms``: most streams watched or kept warm;
-    the one that was left longest ago makes place, and if all are watched a new one is refused (Busy).
+    ``max_viewers``: most viewers at once; one more is refused (Busy). ``tenant_viewers``, ``tenant_long_polls``: most
+    viewers of one tenant, and of those that wait without reading (TenantLimit). ``max_rooms``: most streams watched or
+    kept warm; the one that was left longest ago makes place, and if all are watched a new one is refused (Busy).
     ``room_bytes``, ``hub_bytes``: memory of one room and of all; the oldest entries fall out and are read from the log
     again by who needs them. ``heartbeat_s``: a viewer that had nothing for so long gets a heartbeat.
     ``slow_viewer_s``: a viewer that took nothing for so long is cut. ``linger_s``: a room outlives its last viewer by
@@ -21,7 +43,9 @@ class HubLimits:
     """
 
     max_viewers: int = 10_000
-    max_rooms: int = 10_000
+    tenant_viewers: TenantBound = UNBOUNDED
+    tenant_long_polls: TenantBound = UNBOUNDED
+    max_rooms: int = MAX_ROOMS
     room_bytes: int = 16 * 2**20
     hub_bytes: int = 256 * 2**20
     heartbeat_s: float = 15.0

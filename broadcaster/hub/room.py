@@ -76,8 +76,8 @@ class RoomOwner(Protocol):
     def room_failed(self, room: Room) -> None:
         """The room's feed cannot be believed any more: close the room, but not within this call."""
 
-    def viewer_left(self, room: Room, reason: StopReason) -> None:
-        """A viewer is gone from the room."""
+    def viewer_left(self, room: Room, viewer: Watcher) -> None:
+        """The viewer is gone from the room."""
 
 
 class Room:
@@ -286,7 +286,7 @@ class Room:
             self.behind.discard(viewer)
             if not self.viewers:
                 self._dismiss_scribes()
-            self._owner.viewer_left(self, viewer.stop_reason or StopReason.CLIENT_GONE)
+            self._owner.viewer_left(self, viewer)
 
     def keep_bounds(self) -> None:
         """Let go of something if more is held than may be."""

@@ -19,6 +19,7 @@ from broadcaster.core.notices import Gap, GapReason
 from broadcaster.dialects import NATIVE, AnyDialect, Dialect, Encoder
 from broadcaster.errors import Busy, LogUnavailable, UnknownStream
 from broadcaster.hub.hub import Refused
+from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
@@ -54,9 +55,11 @@ async def join_stream(
     cursor: Cursor | None,
     encoder: AnyDialect = NATIVE,
     with_prelude: bool = True,
+    place: Place | None = None,
 ) -> Viewer | Refused | Finished:
     """A viewer of the stream after ``cursor``, to be driven at once; ``with_prelude``: see `Hub.join`.
 
+    ``place``: one that the caller holds already; None: the viewer takes one of the stream's tenant.
     Refused: the log has expired, this block is all that is left of it (rule 2). Finished: there is no more to come.
     Raises UnknownStream when even the end is forgotten, and what `Hub.join` raises.
     """
@@ -64,14 +67,16 @@ async def join_stream(
         return _expired(services, meta, cursor=cursor, encoder=encoder)
     # Nobody waits for a worker to take a feed.
     status = "queued" if meta.kind == "generation" else "running"
-    return await services.hub.join(
-        meta.id,
-        cursor=cursor,
-        timeout_s=services.log_timeout_s,
-        encoder=encoder,
-        status=status,
-        with_prelude=with_prelude,
-    )
+    with place or services.hub.reserve(meta.tenant) as held:
+        return await services.hub.join(
+            meta.id,
+            cursor=cursor,
+            timeout_s=services.log_timeout_s,
+            encoder=encoder,
+            status=status,
+            with_prelude=with_prelude,
+            place=held,
+        )
 
 
 def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, encoder: AnyDialect) -> Refused | Finished:

@@ -1,8 +1,8 @@
 """Waiting for a generation's end without a stream.
 
 Rules
-1. A waiter is a viewer that reads nothing: it shares the stream's room, counts against ``max_viewers``, and is sent
-   away by a drain.
+1. A waiter is a viewer that reads nothing: it shares the stream's room, has a viewer's place (`Hub.reserve`), and is
+   sent away by a drain.
 2. It begins at the log's end: however long the answer is already, waiting for the rest costs nothing.
 3. A caller who hangs up gives its place back at once; the generation goes on.
 """
@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from fastapi import Request
 
+from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.services import Services
@@ -30,14 +31,16 @@ DISCARDED_AT_ONCE: Final = 256 * 2**10
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.ASCII | re.IGNORECASE)
 
 
-async def wait_for_end(services: Services, request: Request, *, generation_id: str, wait_s: float) -> None:
+async def wait_for_end(
+    services: Services, request: Request, *, generation_id: str, wait_s: float, place: Place
+) -> None:
     """Until the stream is over, the time is, this front-end drains, or the caller is gone.
 
-    Raises Busy when nobody more may wait here, LogUnavailable when the log does not answer.
+    Raises Busy when this front-end drains already, LogUnavailable when the log does not answer.
     """
     deadline = time.monotonic() + wait_s
     (tail,) = await services.streams.tails([generation_id])
-    viewer = await services.hub.join(generation_id, cursor=tail.last, timeout_s=services.log_timeout_s)
+    viewer = await services.hub.join(generation_id, cursor=tail.last, timeout_s=services.log_timeout_s, place=place)
     if isinstance(viewer, Finished):
         return
     with _leaving_with_the_caller(viewer, request):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from broadcaster.core.routing import Routes
+from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.core.webhook_schedule import longest_s
 from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
-from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
 from broadcaster.log.chats import Chats
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
@@ -88,7 +89,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         feed = await stack.enter_async_context(
             Feed.open(topology, streams, keys=connection.keys, publish_probe=connection.redis.spublish, lapses=lapses)
         )
-        hub = Hub(feed, streams, limits=_hub_limits(settings))
+        hub = Hub(feed, streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         generations = _generations(
@@ -201,9 +202,15 @@ def _lives(settings: Settings) -> GenerationLives:
     )
 
 
-def _hub_limits(settings: Settings) -> HubLimits:
+def hub_limits(settings: Settings) -> HubLimits:
+    """The bounds of one front-end. On a server without keys ``local`` is alone, and leaves nothing to others."""
+    sole = LOCAL_TENANT if settings.auth == "off" else None
     return HubLimits(
         max_viewers=settings.max_viewers,
+        # A viewer that has its place finds a room.
+        max_rooms=max(settings.max_viewers, MAX_ROOMS),
+        tenant_viewers=TenantBound.of(settings.tenant_viewers, total=settings.max_viewers, sole=sole),
+        tenant_long_polls=TenantBound.of(settings.tenant_long_polls, total=settings.max_viewers, sole=sole),
         room_bytes=settings.room_bytes,
         hub_bytes=settings.hub_bytes,
         heartbeat_s=settings.heartbeat_s,

@@ -182,7 +182,8 @@ async def test_a_drain_answers_who_waits_with_the_state(
     assert ((await looking).status_code, (await looking).json()["status"]) == (200, "queued")
     assert ((await asking).status_code, (await asking).json()["status"]) == (202, "queued")
     late = await live_client.post(URL, json=WAIT)
-    assert (late.status_code, late.json()["status"]) == (202, "queued")
+    assert (late.status_code, late.json()["code"]) == (503, "busy")
+    assert len(world.requests) == 1  # nothing was created for it
 
 
 async def test_one_who_waits_too_many_is_told(world: MemoryWorld) -> None:
@@ -193,8 +194,8 @@ async def test_one_who_waits_too_many_is_told(world: MemoryWorld) -> None:
             await until_watched(services, "gen_a")
             second = await client.get(f"{URL}/gen_a?wait_s=9")
             assert (second.status_code, second.json()["code"]) == (503, "busy")
-            started = await client.post(URL, json=WAIT)
-            assert (started.status_code, started.json()["id"]) == (202, "gen_0002")
+            refused = await client.post(URL, json=WAIT)
+            assert (refused.status_code, refused.json()["code"], world.requests) == (503, "busy", [])
             world.append("gen_a", Finish())
             assert (await first).json()["status"] == "finished"
 

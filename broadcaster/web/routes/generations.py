@@ -1,19 +1,22 @@
 """``/v1/generations``: ask for an answer, look at it, wait for it, stop it, delete it.
 
 How an answer may be waited for without a stream: ``stream: false``, ``?wait_s=`` and ``Prefer: wait=`` when it is asked
-for, ``?wait_s=`` when it is looked at. Whatever ends the waiting early (time, drain, no room to wait), the generation
-goes on, and the answer then is its state.
+for, ``?wait_s=`` when it is looked at. Whatever ends the waiting early (time, drain), the generation goes on, and the
+answer then is its state. A caller that stays, to stream or to wait, takes a viewer's place before its generation is
+created: without one it is refused, and nothing was created.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
 from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.hub.places import Place
 from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
@@ -65,6 +68,7 @@ routes = RouteTable(prefix="/v1/generations", tags=["generations"])
             "webhook_not_allowed",
             "unsupported_media_type",
             "idempotency_mismatch",
+            "tenant_limit",
             "queue_full",
             "busy",
             "log_unavailable",
@@ -87,30 +91,31 @@ async def create_generation(
 ) -> schemas.GenerationState | Response:
     """Starts a generation that outlives this request: nobody has to stay connected for it to go on."""
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    created = await services.generations.create(
-        wish_of(body, services),
-        tenant=tenant,
-        idempotency_key=idempotency_key,
-        is_watched=bool(body.stream) or wait.seconds > 0,
-    )
-    headers = {"Location": f"{base}/v1/generations/{created.id}"}
-    if not created.created:
-        headers["Idempotent-Replayed"] = "true"
-    try:
-        meta = await services.generations.get(created.id, tenant=tenant)
-        if body.stream:
-            return await stream_events(services, meta, cursor=None, headers=headers)
-        response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
-        meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds)
-        if wait.is_asked_for and meta.is_over:
-            response.status_code = 200
-            return await _show_view(services, meta, base=base)
-        return await _show_state(services, meta, base=base)
-    except LogUnavailable as error:
-        # It was started: without its id, the caller could only start another.
-        refusal = answer_error(error)
-        refusal.headers.update({**headers, GENERATION_ID_HEADER: created.id})
-        return refusal
+    wish = wish_of(body, services)
+    stays = bool(body.stream) or wait.seconds > 0
+    with services.hub.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
+        created = await services.generations.create(
+            wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
+        )
+        headers = {"Location": f"{base}/v1/generations/{created.id}"}
+        if not created.created:
+            headers["Idempotent-Replayed"] = "true"
+        try:
+            meta = await services.generations.get(created.id, tenant=tenant)
+            if body.stream:
+                return await stream_events(services, meta, cursor=None, headers=headers, place=place)
+            response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
+            if place is not None:
+                meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds, place=place)
+            if wait.is_asked_for and meta.is_over:
+                response.status_code = 200
+                return await _show_view(services, meta, base=base)
+            return await _show_state(services, meta, base=base)
+        except LogUnavailable as error:
+            # It was started: without its id, the caller could only start another.
+            refusal = answer_error(error)
+            refusal.headers.update({**headers, GENERATION_ID_HEADER: created.id})
+            return refusal
 
 
 class _Wait(NamedTuple):
@@ -137,12 +142,12 @@ class _Wait(NamedTuple):
         return cls(is_asked_for, longest_s if is_asked_for else 0, {})
 
 
-async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_s: float) -> Meta:
-    """The meta once it is over, or as it is when there was no more time, or no room, to wait."""
-    if meta.is_over or wait_s == 0:
+async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_s: float, place: Place) -> Meta:
+    """The meta once it is over, or as it is when there was no more time to wait, or a drain began."""
+    if meta.is_over:
         return meta
     try:
-        await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s)
+        await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s, place=place)
     except LogUnavailable:
         raise
     except Busy:
@@ -181,7 +186,7 @@ async def list_generations(
     summary="One generation and its answer so far",
     operation_id="get_generation",
     response_model=schemas.GenerationView | schemas.GenerationState,
-    responses=problem_responses("unknown_stream", "invalid_request", "busy", "log_unavailable"),
+    responses=problem_responses("unknown_stream", "invalid_request", "tenant_limit", "busy", "log_unavailable"),
 )
 async def get_generation(
     *,
@@ -199,7 +204,8 @@ async def get_generation(
     meta = await services.generations.get(generation_id, tenant=tenant)
     if wait_s > 0 and not meta.is_over:
         wait_s = min(wait_s, services.long_poll_timeout_s)
-        await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s)
+        with services.hub.reserve(tenant, waits=True) as place:
+            await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s, place=place)
         meta = await services.generations.get(generation_id, tenant=tenant)
     if not parts:
         return await _show_state(services, meta, base=base)

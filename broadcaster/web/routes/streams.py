@@ -17,6 +17,7 @@ from starlette.types import Scope
 from broadcaster.core.cursor import Cursor
 from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT, AnyDialect
 from broadcaster.errors import Busy
+from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
 from broadcaster.log.streams import Meta
 from broadcaster.web.joining import find_stream, join_stream
@@ -119,11 +120,14 @@ async def stream_events(
     encoder: AnyDialect = NATIVE,
     headers: Mapping[str, str] | None = None,
     with_prelude: bool = True,
+    place: Place | None = None,
 ) -> Response:
     """The response that streams a generation or feed after ``cursor``. Raises nothing that passes (rule 1)."""
     generation_id = meta.id if meta.kind == "generation" else None
     try:
-        viewer = await join_stream(services, meta, cursor=cursor, encoder=encoder, with_prelude=with_prelude)
+        viewer = await join_stream(
+            services, meta, cursor=cursor, encoder=encoder, with_prelude=with_prelude, place=place
+        )
     except Busy as error:
         viewer = services.hub.refuse(error, encoder=encoder)
     if isinstance(viewer, Finished):

@@ -28,7 +28,7 @@ from broadcaster.web.problems import Fault, InvalidRequest, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.ag_ui_schemas import RunAgentInput
-from broadcaster.web.surfaces.answering import start, stream
+from broadcaster.web.surfaces.answering import started, stream
 
 PATH: Final = "/agui"
 
@@ -57,6 +57,7 @@ routes = RouteTable(prefix=PATH, tags=["ag-ui"], errors=ag_ui_error)
             "unknown_model",
             "unsupported_media_type",
             "idempotency_mismatch",
+            "tenant_limit",
             "queue_full",
             "busy",
             "log_unavailable",
@@ -71,10 +72,11 @@ async def run_agent(
 ) -> Response:
     """Asks the model that `forwardedProps.model` names with the conversation, and streams the run."""
     run = body.model_dump(mode="json", exclude_unset=True)
-    meta = await start(services, _wish(run, services), tenant=tenant, idempotency_key=idempotency_key)
+    wish = _wish(run, services)
     history = msgspec.json.encode([_without_null(message) for message in run["messages"]])
     dialect = AgUiDialect(thread_id=body.threadId, run_id=body.runId, history=history)
-    return await stream(services, meta, dialect=dialect)
+    async with started(services, wish, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
+        return await stream(services, call.meta, dialect=dialect, place=call.place)
 
 
 def _wish(run: Mapping[str, Any], services: Services) -> GenerationRequest:

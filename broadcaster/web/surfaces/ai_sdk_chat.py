@@ -23,7 +23,8 @@ from starlette.responses import JSONResponse
 
 from broadcaster.dialects.ai_sdk import HEADERS, AiSdkDialect, Version
 from broadcaster.dialects.ai_sdk_request import continued_message
-from broadcaster.errors import UnknownStream, naming
+from broadcaster.errors import UnknownStream
+from broadcaster.hub.places import Place
 from broadcaster.log.chats import Chat
 from broadcaster.log.streams import Meta
 from broadcaster.web.parameters import IdempotencyKey
@@ -32,7 +33,7 @@ from broadcaster.web.problems import GENERATION_ID_HEADER, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.ai_sdk_body import ChatBody, wish_of_chat
-from broadcaster.web.surfaces.answering import start, stream
+from broadcaster.web.surfaces.answering import started, stream
 
 PREFIX: Final = "/api/chat"
 
@@ -72,6 +73,7 @@ routes = RouteTable(prefix=PREFIX, tags=["ai sdk"], errors=shape_error)
             "unknown_model",
             "unsupported_media_type",
             "idempotency_mismatch",
+            "tenant_limit",
             "queue_full",
             "busy",
             "log_unavailable",
@@ -87,11 +89,11 @@ async def send_message(
 ) -> Response:
     """Answers with the stream at once. `regenerate-message` asks for another answer to what is left of the messages."""
     continued = continued_message(body.ui_messages)
-    meta = await start(services, wish_of_chat(body, services), tenant=tenant, idempotency_key=idempotency_key)
-    chat = Chat(generation_id=meta.id, message_id=continued)
-    with naming(meta.id):
+    wish = wish_of_chat(body, services)
+    async with started(services, wish, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
+        chat = Chat(generation_id=call.meta.id, message_id=continued)
         await services.chats.remember(body.id, chat, tenant=tenant)
-    return await _stream(services, meta, chat, version=version)
+        return await _stream(services, call.meta, chat, version=version, place=call.place)
 
 
 @routes.get(
@@ -102,7 +104,7 @@ async def send_message(
     responses={
         200: _STREAM,
         204: {"description": "Nothing runs in this chat"},
-        **problem_responses("invalid_request", "busy", "log_unavailable"),
+        **problem_responses("invalid_request", "tenant_limit", "busy", "log_unavailable"),
     },
 )
 async def resume_stream(
@@ -149,6 +151,6 @@ async def _answer_of(services: Services, chat: Chat | None, *, tenant: str) -> M
         return None
 
 
-async def _stream(services: Services, meta: Meta, chat: Chat, *, version: str) -> Response:
+async def _stream(services: Services, meta: Meta, chat: Chat, *, version: str, place: Place | None = None) -> Response:
     dialect = AiSdkDialect(version=_VERSIONS[version], message_id=chat.message_id)
-    return await stream(services, meta, dialect=dialect, headers=HEADERS)
+    return await stream(services, meta, dialect=dialect, headers=HEADERS, place=place)

@@ -1,6 +1,8 @@
 """What the surfaces share: a generation is asked for, and streamed or waited for.
 
 Rules
+0. A refused call costs nothing: the caller's place is taken before its generation is created, and what could not be
+   streamed after all is deleted. SDKs repeat a refused call by themselves, and would pay for each of them.
 1. A surface's stream begins with a prelude: who asks again with the same Idempotency-Key, or comes late in any other
    way, gets a short valid opening instead of everything that was sent before.
 2. What passes (overload, drain, a log that does not answer) is an error status here: the SDKs come again by
@@ -12,15 +14,17 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from typing import Any, Final, NamedTuple
 
 from fastapi import Request, Response
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.dialects import Dialect
-from broadcaster.errors import Busy, UnknownModel, UnknownStream, naming
+from broadcaster.errors import BroadcasterError, Busy, UnknownModel, UnknownStream, naming
+from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
@@ -33,6 +37,8 @@ from broadcaster.web.waiting import wait_for_end
 
 FAILED_FOR_GOOD: Final = frozenset({"provider_bad_request", "provider_auth", "unknown_tool", "tool_outcome_unknown"})
 """Codes of failed generations that the same request would meet again, or must not be sent again for."""
+UNDO_S: Final = 2.0
+"""Longest wait of a refused caller for the end of what is deleted."""
 
 
 def whole_or_streamed(description: str) -> dict[str, Any]:
@@ -47,38 +53,78 @@ def whole_or_streamed(description: str) -> dict[str, Any]:
     }
 
 
-async def start(
-    services: Services, wish: GenerationRequest, *, tenant: str, idempotency_key: str | None = None
-) -> Meta:
-    """The generation that was asked for, or that the same key had asked for before.
+class Call(NamedTuple):
+    """A generation that was asked for, and its caller's place (None: it does not stay)."""
 
-    Raises UnknownModel, and what ``Generations.create`` raises.
+    meta: Meta
+    place: Place | None = None
+
+
+@asynccontextmanager
+async def started(
+    services: Services,
+    wish: GenerationRequest,
+    *,
+    tenant: str,
+    as_stream: bool,
+    in_background: bool = False,
+    idempotency_key: str | None = None,
+) -> AsyncIterator[Call]:
+    """The generation that was asked for, or that the same key had asked for before, for the block that answers.
+
+    Raises UnknownModel, and what ``Hub.reserve`` and ``Generations.create`` raise.
     """
     try:
         services.routes.provider_for(wish.model)
     except UnknownModel:
         raise UnknownModel("no route of this server serves the model that was asked for") from None
-    created = await services.generations.create(wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=True)
-    with naming(created.id):
-        return await services.generations.get(created.id, tenant=tenant)
+    stays = as_stream or not in_background
+    with services.hub.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
+        created = await services.generations.create(
+            wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
+        )
+        try:
+            with naming(created.id):
+                yield Call(await services.generations.get(created.id, tenant=tenant), place)
+        except Busy as refusal:
+            if as_stream and created.created and idempotency_key is None:
+                await _undo(services, created.id, refusal, tenant=tenant)
+            raise
+
+
+async def _undo(services: Services, generation_id: str, refusal: Busy, *, tenant: str) -> None:
+    """The caller is refused after all (a drain began, Redis went away), and may come again: delete what was created."""
+    with suppress(BroadcasterError):  # at worst it ends as abandoned
+        await services.generations.delete(generation_id, tenant=tenant, timeout_s=UNDO_S)
+        refusal.generation_id = None
 
 
 async def stream(
-    services: Services, meta: Meta, *, dialect: Dialect, headers: Mapping[str, str] | None = None
+    services: Services,
+    meta: Meta,
+    *,
+    dialect: Dialect,
+    headers: Mapping[str, str] | None = None,
+    place: Place | None = None,
 ) -> Response:
-    """The generation in this dialect, whole, however late. Raises Busy and LogUnavailable (rule 2), UnknownStream."""
+    """The generation in this dialect, whole, however late; ``place``: see `join_stream`.
+
+    Raises Busy and LogUnavailable (rule 2), UnknownStream.
+    """
     with naming(meta.id):
-        viewer = await join_stream(services, meta, cursor=None, encoder=dialect)
+        viewer = await join_stream(services, meta, cursor=None, encoder=dialect, place=place)
         if isinstance(viewer, Finished):  # never without a cursor
             raise UnknownStream("the stream is kept no longer")
     return EventStreamResponse(viewer, generation_id=meta.id, headers=headers)
 
 
-async def whole(services: Services, request: Request, meta: Meta) -> Sequence[Entry]:
+async def whole(services: Services, request: Request, call: Call) -> Sequence[Entry]:
     """All entries of the generation, once it is over (rule 3).
 
-    Raises Busy when (1) this front-end drains or (2) nobody more may wait here; LogUnavailable; UnknownStream.
+    Raises Busy when this front-end drains; LogUnavailable; UnknownStream.
     """
+    meta, place = call
+    assert place is not None
     with naming(meta.id):
         while True:
             # Its end is in the log before it is in meta: who is over by a meta that was read first has a whole log.
@@ -89,7 +135,8 @@ async def whole(services: Services, request: Request, meta: Meta) -> Sequence[En
                 raise UnknownStream("the answer is kept no longer")
             if services.draining.is_set() or await request.is_disconnected():
                 raise Busy("this front-end is draining; the generation goes on")
-            await wait_for_end(services, request, generation_id=meta.id, wait_s=services.long_poll_timeout_s)
+            wait_s = services.long_poll_timeout_s
+            await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s, place=place)
             meta = await services.generations.get(meta.id, tenant=meta.tenant)
 
 

@@ -29,7 +29,7 @@ from broadcaster.web.problem_shapes import ShapedError
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import ServicesHere, Tenant
-from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, start, stream, whole, whole_or_streamed
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, started, stream, whole, whole_or_streamed
 
 PATH: Final = "/v1/messages"
 
@@ -108,13 +108,13 @@ async def create_message(
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
     asked = read_request(body)
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
-    meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
     dialect = AnthropicDialect(stop=cancelled_as)
-    if asked.stream:
-        return await stream(services, meta, dialect=dialect)
-    entries = await whole(services, request, meta)
-    said = message_of(entries, stream_id=meta.id, dialect=dialect)
-    headers = {GENERATION_ID_HEADER: meta.id, "cache-control": "no-store"}
+    async with started(services, wish, tenant=tenant, as_stream=asked.stream, idempotency_key=idempotency_key) as call:
+        if asked.stream:
+            return await stream(services, call.meta, dialect=dialect, place=call.place)
+        entries = await whole(services, request, call)
+    said = message_of(entries, stream_id=call.meta.id, dialect=dialect)
+    headers = {GENERATION_ID_HEADER: call.meta.id, "cache-control": "no-store"}
     if said["type"] == "message":
         return JSONResponse(said, headers=headers)
     end = ev.read_event(entries[-1].event)

@@ -31,7 +31,7 @@ from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.surfaces.answering import start, stream, whole, whole_or_streamed
+from broadcaster.web.surfaces.answering import started, stream, whole, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import failure, openai_error
 
 PATHS: Final = ("/v1/chat", "/v1/models")
@@ -93,12 +93,12 @@ async def create_chat_completion(
     except Refused as refusal:
         return _error({"status": 400, "code": refusal.word, "detail": refusal.detail, "param": refusal.param})
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
-    meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
-    if asked.stream:
-        dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
-        return await stream(services, meta, dialect=dialect)
-    entries = await whole(services, request, meta)
-    return _completion(meta, entries, asked=asked, is_repeatable=idempotency_key is None)
+    async with started(services, wish, tenant=tenant, as_stream=asked.stream, idempotency_key=idempotency_key) as call:
+        if asked.stream:
+            dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
+            return await stream(services, call.meta, dialect=dialect, place=call.place)
+        entries = await whole(services, request, call)
+    return _completion(call.meta, entries, asked=asked, is_repeatable=idempotency_key is None)
 
 
 @routes.get(

@@ -23,7 +23,7 @@ from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import ask_of
 from broadcaster.dialects.openai_responses_encode import Cancel, response_of
 from broadcaster.dialects.openai_responses_object import response_id, stream_id_of
-from broadcaster.errors import Busy, naming
+from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
@@ -33,7 +33,7 @@ from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.sse import EventStreamResponse
-from broadcaster.web.surfaces.answering import start, stream, whole
+from broadcaster.web.surfaces.answering import started, stream, whole
 from broadcaster.web.surfaces.openai_errors import failure, is_refusal, openai_error
 from broadcaster.web.surfaces.openai_responses_reading import (
     answered,
@@ -80,6 +80,7 @@ _JSON_OR_STREAM: Final = {
             "unknown_model",
             "unsupported_media_type",
             "idempotency_mismatch",
+            "tenant_limit",
             "queue_full",
             "busy",
             "log_unavailable",
@@ -100,13 +101,20 @@ async def create_response(
         wish, stream_wanted, background = await _wish(services, body, tenant=tenant)
     except Refused as refusal:
         return _refused(refusal)
-    meta = await start(services, wish, tenant=tenant, idempotency_key=idempotency_key)
-    if stream_wanted:
-        return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as))
-    if background:
-        with naming(meta.id):
+    async with started(
+        services,
+        wish,
+        tenant=tenant,
+        as_stream=stream_wanted,
+        in_background=background,
+        idempotency_key=idempotency_key,
+    ) as call:
+        meta = call.meta
+        if stream_wanted:
+            return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as), place=call.place)
+        if background:
             return shown_response(meta, await entries_of(services, meta))
-    entries = await whole(services, request, meta)
+        entries = await whole(services, request, call)
     if is_refusal(end := ev.read_event(entries[-1].event)) and not response_of(entries, meta.id)["output"]:
         # Nothing was said: an SDK raises for it as it does for what is refused at once.
         return _error(failure(end, is_repeatable=idempotency_key is None), {GENERATION_ID_HEADER: meta.id})
@@ -135,7 +143,7 @@ async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> 
     operation_id="get_response",
     responses={
         200: _JSON_OR_STREAM,
-        **problem_responses("unknown_stream", "invalid_request", "busy", "log_unavailable"),
+        **problem_responses("unknown_stream", "invalid_request", "tenant_limit", "busy", "log_unavailable"),
     },
 )
 async def get_response(
@@ -192,8 +200,9 @@ async def cancel_response(
     await services.generations.stop(meta.id, tenant=tenant)
     meta = await services.generations.get(meta.id, tenant=tenant)
     if not meta.is_over:
-        with suppress(Busy):  # nobody more may wait here; it was stopped all the same
-            await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S)
+        # Whoever finds no place is not shown the end, but it was stopped all the same.
+        with suppress(Busy), services.hub.reserve(tenant, waits=True) as place:
+            await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S, place=place)
         meta = await services.generations.get(meta.id, tenant=tenant)
     return shown_response(meta, await entries_of(services, meta))
 

@@ -10,27 +10,9 @@ import pytest
 from broadcaster.log.streams import Meta
 from broadcaster.web.services import Services
 from tests.support.memory_world import MemoryWorld
+from tests.web.surfaces.calls import CALLS
 
-ASKED = [{"role": "user", "content": "Hi"}]
-PARTS = [{"type": "text", "text": "Hi"}]
 HEADER = "broadcaster-generation-id"
-RUN = {
-    "threadId": "t", "runId": "r", "messages": [{"id": "m", **ASKED[0]}], "tools": [], "context": [], "state": {},
-    "forwardedProps": {},
-}  # fmt: skip
-CALLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "generations": ("/v1/generations", {"messages": ASKED}),
-    "a streamed generation": ("/v1/generations", {"messages": ASKED, "stream": True}),
-    "chat completions": ("/v1/chat/completions", {"model": "local", "messages": ASKED}),
-    "streamed chat completions": ("/v1/chat/completions", {"model": "local", "messages": ASKED, "stream": True}),
-    "responses": ("/v1/responses", {"model": "local", "input": "Hi"}),
-    "responses in the background": ("/v1/responses", {"model": "local", "input": "Hi", "background": True}),
-    "streamed responses": ("/v1/responses", {"model": "local", "input": "Hi", "stream": True}),
-    "messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED}),
-    "streamed messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED, "stream": True}),
-    "ai sdk": ("/api/chat", {"id": "c", "messages": [{"id": "m", "role": "user", "parts": PARTS}]}),
-    "ag-ui": ("/agui", RUN),
-}
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS.values(), ids=CALLS)

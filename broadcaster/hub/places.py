@@ -1,0 +1,88 @@
+"""Places: how many viewers a front-end may have, in all and of each tenant.
+
+Rules
+1. A place is taken before anything is done for a viewer (before its generation is created): a refusal costs nothing.
+2. It is held by all who enter it: the request that took it, and the viewer that came of that. It is free again when the
+   last of them has left, whatever happened.
+3. A request that waits without reading a stream counts as a viewer, and among its tenant's long polls too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+
+from broadcaster.errors import Busy, TenantLimit
+from broadcaster.hub.limits import HubLimits
+
+
+class Place:
+    """One viewer's place; enter it (``with``) at once, and as often as it has holders."""
+
+    __slots__ = ("_holders", "_places", "tenant", "waits")
+
+    def __init__(self, places: Places, tenant: str, *, waits: bool) -> None:
+        self.tenant = tenant
+        self.waits = waits
+        self._places = places
+        self._holders = 0
+
+    def __enter__(self) -> Place:
+        self._holders += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """What leaving the block does."""
+        self._holders -= 1
+        if not self._holders:
+            self._places.give_back(self)
+
+
+class Places:
+    """All places of one front-end."""
+
+    def __init__(self, limits: HubLimits) -> None:
+        self._limits = limits
+        self._viewers: Counter[str] = Counter()
+        self._long_polls: Counter[str] = Counter()
+        self._taken = 0
+
+    def take(self, tenant: str, *, waits: bool) -> Place:
+        """A place. Raises Busy when all are taken, TenantLimit when the tenant has as many as it may have."""
+        limits = self._limits
+        if self._taken >= limits.max_viewers:
+            raise Busy("as many viewers as this front-end serves")
+        if not limits.tenant_viewers.admits(tenant, self._viewers[tenant]):
+            raise TenantLimit(
+                f"{self._viewers[tenant]} viewers and waiting requests, as many as BROADCASTER_TENANT_VIEWERS allows "
+                "one tenant at one front-end; close some and try again"
+            )
+        if waits and not limits.tenant_long_polls.admits(tenant, self._long_polls[tenant]):
+            raise TenantLimit(
+                f"{self._long_polls[tenant]} requests wait, as many as BROADCASTER_TENANT_LONG_POLLS allows one tenant "
+                "at one front-end; try again when some are answered"
+            )
+        self._taken += 1
+        self._viewers[tenant] += 1
+        if waits:
+            self._long_polls[tenant] += 1
+        return Place(self, tenant, waits=waits)
+
+    def give_back(self, place: Place) -> None:
+        """Its last holder has left."""
+        self._taken -= 1
+        _count_down(self._viewers, place.tenant)
+        if place.waits:
+            _count_down(self._long_polls, place.tenant)
+
+
+def _count_down(counts: Counter[str], tenant: str) -> None:
+    """Tenants without any are forgotten."""
+    counts[tenant] -= 1
+    if not counts[tenant]:
+        del counts[tenant]

@@ -1,0 +1,25 @@
+"""Every call that asks for a generation, by the surface it is of: path and body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ASKED = [{"role": "user", "content": "Hi"}]
+PARTS = [{"type": "text", "text": "Hi"}]
+RUN = {
+    "threadId": "t", "runId": "r", "messages": [{"id": "m", **ASKED[0]}], "tools": [], "context": [], "state": {},
+    "forwardedProps": {},
+}  # fmt: skip
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "generations": ("/v1/generations", {"messages": ASKED}),
+    "a streamed generation": ("/v1/generations", {"messages": ASKED, "stream": True}),
+    "chat completions": ("/v1/chat/completions", {"model": "local", "messages": ASKED}),
+    "streamed chat completions": ("/v1/chat/completions", {"model": "local", "messages": ASKED, "stream": True}),
+    "responses": ("/v1/responses", {"model": "local", "input": "Hi"}),
+    "responses in the background": ("/v1/responses", {"model": "local", "input": "Hi", "background": True}),
+    "streamed responses": ("/v1/responses", {"model": "local", "input": "Hi", "stream": True}),
+    "messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED}),
+    "streamed messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED, "stream": True}),
+    "ai sdk": ("/api/chat", {"id": "c", "messages": [{"id": "m", "role": "user", "parts": PARTS}]}),
+    "ag-ui": ("/agui", RUN),
+}
