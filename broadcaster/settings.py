@@ -145,10 +145,14 @@ class Settings(LimitSettings):
 
     # -- webhooks: front-ends admit them, workers deliver them; set these for both
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="where webhooks may go: `hooks.example.com`, `*.example.com`, `*` (commas or JSON); none: off"
+        (),
+        description="where webhooks may go: `hooks.example.com`, `*.example.com`, `*`, each with `:PORT` or `:*` for "
+        "others than 443, and 80 for http (commas or JSON); none: off",
     )
     webhook_secret: SecretStr | None = Field(
-        None, description="signs webhooks: `whsec_` and base64, or ≥ 24 characters; several, parted by spaces, rotate"
+        None,
+        description="signs webhooks, workers alone need it: `whsec_` and base64, or ≥ 24 characters; several, parted "
+        "by spaces, rotate",
     )
     webhook_timeout_s: float = Field(10, gt=0, description="longest wait for a receiver, in all, at one attempt")
     webhook_max_attempts: int = Field(8, ge=1, le=50, description="most attempts to deliver one webhook")

@@ -5,17 +5,21 @@ Rules
    address itself: a name that answers otherwise the next moment (DNS rebinding) changes nothing. TLS still asks for a
    certificate of the host's name.
 2. No redirect is followed, no proxy of the environment is used, nothing is kept open, no cookie is remembered.
-3. One deadline for all of it. Of the answer's body at most POLITE_BYTES are read, so that the receiver can end its
-   response, and dropped.
+3. One deadline for all of it. Of the answer a head of at most HEAD_BYTES is read, after at most INTERIM_HEADS interim
+   ones (1xx), and at most POLITE_BYTES of the body, so that the receiver can end its response; they are dropped.
+
+Theory of operation. All that is wanted of an answer is its status and ``Retry-After``. An HTTP client reads interim
+responses for as long as they come, and offers no bound for them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, TypeAlias
@@ -26,8 +30,14 @@ from broadcaster.core.webhook_url import Address, WebhookHosts, WebhookUrl
 
 CONNECT_TIMEOUT_S: Final = 3.0
 ADDRESSES_TRIED: Final = 4
+HEAD_BYTES: Final = 16 * 2**10
+INTERIM_HEADS: Final = 16
 POLITE_BYTES: Final = 1024
 POLITE_S: Final = 0.25
+
+_HEAD_END: Final = b"\r\n\r\n"
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r\n")
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port → the addresses of the host; raises OSError when it has none."""
@@ -57,44 +67,44 @@ async def resolve_by_system(host: str, port: int) -> Sequence[str]:
 
 
 class WebhookPoster:
-    """See the module's rules. Belongs to one event loop; close it in that loop."""
+    """See the module's rules. Its callers bound the calls at once."""
 
     def __init__(
         self,
         hosts: WebhookHosts,
         *,
         timeout_s: float,
-        max_connections: int,
         resolve: Resolve = resolve_by_system,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._hosts = hosts
         self._timeout_s = timeout_s
         self._resolve = resolve
-        # A transport and not a client: that one follows redirects, keeps cookies and logs whole URLs.
-        limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=0)
-        self._transport = httpx2.AsyncHTTPTransport(verify=verify, limits=limits)
+        self._tls = httpx2.create_ssl_context(verify=verify)
+        self._tls.set_alpn_protocols(["http/1.1"])
 
     async def post(self, url: WebhookUrl, *, headers: Mapping[str, str], body: bytes) -> Answer:
         """Call it. Raises PostFailed: (1) ``timeout``; (2) ``unresolved``, the name has no address now; (3)
         ``address_refused``, it has none we may reach, which is final; (4) ``unreachable`` or ``tls``, no connection;
         (5) ``no_answer``: the connection broke, or what came was not HTTP.
         """
+        request = _request(url, headers, body)
         try:
             async with asyncio.timeout(self._timeout_s):
-                addresses = await self._addresses(url)
-                for address in addresses[:-1]:
-                    with contextlib.suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
-                        return await self._post_to(address, url, headers=headers, body=body)
-                return await self._post_to(addresses[-1], url, headers=headers, body=body)
+                reader, writer = await self._connect(url, await self._addresses(url))
+                try:
+                    writer.write(request)
+                    answer = await _read_answer(reader)
+                    with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+                        async with asyncio.timeout(POLITE_S):
+                            await reader.readexactly(POLITE_BYTES)
+                finally:
+                    writer.transport.abort()
         except TimeoutError:
             raise PostFailed("timeout") from None
-        except httpx2.TransportError as error:
-            raise PostFailed(_fault_of(error)) from None
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        await self._transport.aclose()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            raise PostFailed("no_answer") from None
+        return answer
 
     async def _addresses(self, url: WebhookUrl) -> Sequence[Address]:
         """The checked addresses, at least one."""
@@ -111,51 +121,40 @@ class WebhookPoster:
             raise PostFailed("address_refused", is_final=True)
         return checked[:ADDRESSES_TRIED]
 
-    async def _post_to(self, address: Address, url: WebhookUrl, *, headers: Mapping[str, str], body: bytes) -> Answer:
-        request = httpx2.Request(
-            "POST",
-            httpx2.URL(scheme=url.scheme, host=str(address), port=url.port),
-            headers={"host": url.authority, "connection": "close", **headers},
-            content=body,
-            extensions={
-                "sni_hostname": url.host,
-                "target": url.target.encode(),
-                "timeout": {"connect": CONNECT_TIMEOUT_S},
-            },
-        )
-        response = await self._transport.handle_async_request(request)
-        try:
-            with contextlib.suppress(TimeoutError, httpx2.TransportError):
-                async with asyncio.timeout(POLITE_S):
-                    await _read_politely(response)
-        finally:
-            await response.aclose()
-        return Answer(response.status_code, _retry_after_s(response.headers))
+    async def _connect(
+        self, url: WebhookUrl, addresses: Sequence[Address]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To the first address that can be reached. Raises PostFailed when there is none."""
+        tls, name = (self._tls, url.host) if url.scheme == "https" else (None, None)
+        fault = "unreachable"
+        for address in addresses:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    return await asyncio.open_connection(
+                        str(address), url.port, ssl=tls, server_hostname=name, limit=HEAD_BYTES
+                    )
+            except ssl.SSLError:
+                fault = "tls"
+            except OSError:  # a TimeoutError is one
+                fault = "unreachable"
+        raise PostFailed(fault)
 
 
-async def _read_politely(response: httpx2.Response) -> None:
-    read = 0
-    async for chunk in response.aiter_raw():
-        read += len(chunk)
-        if read >= POLITE_BYTES:
-            return
+def _request(url: WebhookUrl, headers: Mapping[str, str], body: bytes) -> bytes:
+    told = {"host": url.authority, "connection": "close", **headers, "content-length": str(len(body))}
+    lines = [f"POST {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items())]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """The seconds of ``Retry-After`` (RFC 9110, 10.2.3); a date counts as none: our own back-off is as good."""
-    told = headers.get("retry-after", "")
-    return float(told) if told.isascii() and told.isdecimal() else 0.0
-
-
-def _fault_of(error: httpx2.TransportError) -> str:
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return "tls" if any(isinstance(each, ssl.SSLError) for each in _chain(error)) else "unreachable"
-    if isinstance(error, httpx2.TimeoutException):
-        return "timeout"
-    return "no_answer"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__  # httpcore2 raises in the place of what it maps, without a cause
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    """Rule 3. Raises PostFailed (``no_answer``) when what comes is no answer."""
+    for _ in range(INTERIM_HEADS + 1):
+        head = await reader.readuntil(_HEAD_END)
+        status = _STATUS.match(head)
+        if status is None:
+            break
+        if not status[1].startswith(b"1"):
+            # RFC 9110, 10.2.3. A date counts as none: our own back-off is as good.
+            asked = _RETRY_AFTER.search(head)
+            return Answer(int(status[1]), float(asked[1]) if asked else 0.0)
+    raise PostFailed("no_answer")

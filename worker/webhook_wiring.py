@@ -30,7 +30,7 @@ async def open_courier(
     if hosts.is_off or settings.webhook_secret is None:
         yield None
         return
-    poster = WebhookPoster(hosts, timeout_s=settings.webhook_timeout_s, max_connections=settings.webhook_concurrency)
+    poster = WebhookPoster(hosts, timeout_s=settings.webhook_timeout_s)
     pending = PendingWebhooks(connection, max_pending=settings.max_webhooks)
     delivery = WebhookDelivery(
         pending,
@@ -45,13 +45,10 @@ async def open_courier(
             per_failing_host=max(1, settings.webhook_concurrency // _SHARE),
         ),
     )
-    try:
-        yield WebhookCourier(
-            pending,
-            delivery,
-            streams=streams,
-            concurrency=settings.webhook_concurrency,
-            woken=queue.webhook_due,
-        )
-    finally:
-        await poster.aclose()
+    yield WebhookCourier(
+        pending,
+        delivery,
+        streams=streams,
+        concurrency=settings.webhook_concurrency,
+        woken=queue.webhook_due,
+    )

@@ -4,7 +4,9 @@ Rules
 1. A URL is read here once, by one strict pattern; what we connect to is built from these parts and never read again
    by another parser. Names are plain ASCII (``xn--`` for others); no user, no password, no fragment.
 2. A host is listed exactly (``hooks.example.com``), by the domain above it (``*.example.com``: not the domain itself),
-   or by ``*``, any host. Nothing listed: webhooks are off.
+   or by ``*``, any host. Nothing listed: webhooks are off. Each may name a port (``hooks.example.com:8443``), or any
+   (``hooks.example.com:*``); without one it means 443, and 80 for ``http``. A host that is listed exactly is reached at
+   the ports of its own entries alone.
 3. A host that is not listed exactly is reached at public addresses only. One that is may live in a private network,
    but a name never leads to link-local, multicast or unspecified addresses: metadata services answer there.
 4. ``http`` is for this machine alone (``localhost``, ``127.0.0.1``, ``[::1]``, listed exactly); else ``https``.
@@ -27,6 +29,8 @@ from broadcaster.errors import WebhookNotAllowed
 MAX_URL_CHARS: Final = 2048
 _MAX_NAME_CHARS: Final = 253
 _PORTS: Final = {"http": 80, "https": 443}
+_ANY_PORT: Final = "*"
+_DEFAULT_PORT: Final = ""
 
 # Printable ASCII, but nothing that some parser takes for a delimiter or drops.
 _TARGET: Final = r"[!$-;=?-Z\[\]_a-z~]*"
@@ -96,11 +100,17 @@ class WebhookHosts:
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         """Raises ValueError when a pattern is none."""
-        listed = [pattern.strip() for pattern in patterns]
-        self._any = "*" in listed
-        named = [pattern for pattern in listed if pattern != "*"]
-        self._domains = tuple(f".{_name(each[2:])}" for each in named if each.startswith("*."))
-        self._exact = frozenset(canonical_host(each) for each in named if not each.startswith("*."))
+        self._any: set[str] = set()
+        self._domains: dict[str, set[str]] = {}
+        self._exact: dict[str, set[str]] = {}
+        for pattern in patterns:
+            host, port = _host_and_port(pattern.strip())
+            if host == "*":
+                self._any.add(port)
+            elif host.startswith("*."):
+                self._domains.setdefault(f".{_name(host[2:])}", set()).add(port)
+            else:
+                self._exact.setdefault(canonical_host(host), set()).add(port)
 
     @property
     def is_off(self) -> bool:
@@ -114,10 +124,16 @@ class WebhookHosts:
                 "webhooks are off here: the operator lists their hosts in BROADCASTER_WEBHOOK_HOSTS"
             )
         url = WebhookUrl.parse(text)
-        if not self._lists(url.host):
+        ports = self._ports(url.host)
+        if not ports:
             raise WebhookNotAllowed("this host is not listed in BROADCASTER_WEBHOOK_HOSTS")
         if url.scheme == "http" and not _is_this_machine(url):
             raise WebhookNotAllowed("a webhook needs https; http is for this machine alone")
+        if not _lists_port(ports, url):
+            raise WebhookNotAllowed(
+                f"port {url.port} of this host is not listed in BROADCASTER_WEBHOOK_HOSTS: an entry without a "
+                "port means 443, and 80 for http; the operator may list HOST:PORT"
+            )
         literal = url.literal
         if literal is not None and not self.may_reach(url, literal):
             raise WebhookNotAllowed("the address is not public; the operator may list it exactly")
@@ -134,8 +150,25 @@ class WebhookHosts:
             return inner.is_loopback
         return url.literal is not None or not (inner.is_link_local or inner.is_multicast or inner.is_unspecified)
 
-    def _lists(self, host: str) -> bool:
-        return self._any or host in self._exact or host.endswith(self._domains)
+    def _ports(self, host: str) -> set[str]:
+        """The ports that are listed for this host; empty when it is not listed."""
+        if host in self._exact:
+            return self._exact[host]
+        return self._any.union(*(ports for domain, ports in self._domains.items() if host.endswith(domain)))
+
+
+def _host_and_port(pattern: str) -> tuple[str, str]:
+    """A pattern in its parts. Raises ValueError when the port is none."""
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):(\*|[0-9]{1,5})", pattern, re.ASCII)
+    if match is None:
+        return pattern, _DEFAULT_PORT
+    if match[2] != _ANY_PORT and not 0 < int(match[2]) < 2**16:
+        raise ValueError("the port of a host is none: 1 to 65535, or *")
+    return match[1], match[2] if match[2] == _ANY_PORT else str(int(match[2]))
+
+
+def _lists_port(ports: set[str], url: WebhookUrl) -> bool:
+    return _ANY_PORT in ports or str(url.port) in ports or (_DEFAULT_PORT in ports and url.port == _PORTS[url.scheme])
 
 
 def canonical_host(text: str) -> str:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from broadcaster.core.webhook_url import WebhookHosts, WebhookUrl, canonical_host, is_public
 from broadcaster.errors import WebhookNotAllowed
 
-LISTED = WebhookHosts(["hooks.example.com", "*.example.net", "localhost", "127.0.0.1", "[::1]", "10.0.0.7"])
+LISTED = WebhookHosts(
+    ["hooks.example.com", "*.example.net", "*.example.net:8443", "localhost:*", "127.0.0.1", "[::1]:9000", "10.0.0.7"]
+)
 ANY = WebhookHosts(["*"])
 
 
@@ -57,6 +59,12 @@ def test_what_is_listed_is_admitted_in_its_parts(text: str, authority: str, targ
         "https://hooks.example.com:/",
         "https://hooks..example.com/",
         "https://-x.example.net/",
+        "https://hooks.example.com:8443/",  # a port that is not listed
+        "https://a.example.net:8444/",
+        "http://127.0.0.1:22/",
+        "http://127.0.0.1:6379/",
+        "http://[::1]/",
+        "https://10.0.0.7:22/",
         "https://[::1%25lo]/",
         "https://[fe80::1]/",
         "https:///hooks.example.com/",
@@ -168,7 +176,7 @@ def test_without_a_list_webhooks_are_off_and_the_remedy_is_told() -> None:
         WebhookHosts().admit("https://hooks.example.com/")
 
 
-@pytest.mark.parametrize("pattern", ["", "*.", "*.*", "a.*", "https://a.example", "a.example:443", "*a.example", "1.2"])
+@pytest.mark.parametrize("pattern", ["", "*.", "*.*", "a.*", "https://a.example", "*a.example", "1.2"])
 def test_a_pattern_that_would_never_match_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError):
         WebhookHosts([pattern])
@@ -190,3 +198,23 @@ def test_a_url_that_is_read_says_again_what_was_read(tail: str) -> None:
     except WebhookNotAllowed:
         return
     assert WebhookUrl.parse(f"{url.scheme}://{url.authority}{url.target}") == url
+
+
+def test_an_exact_entry_decides_alone_which_ports_its_host_has() -> None:
+    hosts = WebhookHosts(["*:*", "10.0.0.7:8443", "10.0.0.7:9443"])
+    assert hosts.admit("https://any.example.org:1234/").port == 1234
+    assert [hosts.admit(f"https://10.0.0.7:{port}/").port for port in (8443, 9443)] == [8443, 9443]
+    for url in ("https://10.0.0.7:22/", "https://10.0.0.7/"):
+        with pytest.raises(WebhookNotAllowed, match=r"HOST:PORT|no public"):
+            hosts.admit(url)
+
+
+@pytest.mark.parametrize("pattern", ["a.example:0", "a.example:65536", "a.example:x", "a.example:", "*:", "[::1]:x"])
+def test_a_port_that_is_none_is_refused_in_the_settings(pattern: str) -> None:
+    with pytest.raises(ValueError):
+        WebhookHosts([pattern])
+
+
+def test_addresses_of_version_6_are_listed_with_and_without_brackets_and_ports() -> None:
+    for pattern, url in (("::1", "https://[::1]/"), ("[::1]", "http://[::1]/"), ("[::1]:8080", "https://[::1]:8080/")):
+        assert WebhookHosts([pattern]).admit(url).host == "::1"

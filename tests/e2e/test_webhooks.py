@@ -22,7 +22,7 @@ MODEL = "claude-scripted"
 @pytest.fixture
 async def hooked(tmp_path: Path, connection: LogConnection, scripted: ScriptedProvider) -> AsyncIterator[Stack]:
     """A stack whose processes let webhooks go to this machine."""
-    settings = {"webhook_hosts": "127.0.0.1", "webhook_secret": SECRET, "webhook_timeout_s": 1, "lease_ttl_s": 1}
+    settings = {"webhook_hosts": "127.0.0.1:*", "webhook_secret": SECRET, "webhook_timeout_s": 1, "lease_ttl_s": 1}
     async with open_stack(
         tmp_path, redis_url=connection.url, provider_url=scripted.base_url, default_model=MODEL, **settings
     ) as opened:

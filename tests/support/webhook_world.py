@@ -32,7 +32,7 @@ ENDS: dict[str, Event] = {
     "failed": Error(error_text="the provider failed", code="provider_error"),
     "aborted": Abort(reason="stopped"),
 }
-HOSTS = WebhookHosts(["127.0.0.1", "localhost"])
+HOSTS = WebhookHosts(["127.0.0.1:*", "localhost:*"])
 
 
 @dataclass
@@ -92,7 +92,7 @@ async def open_webhook_world(
     resolve: Resolve = resolve_by_system,
 ) -> AsyncIterator[WebhookWorld]:
     """A courier that is not running yet, over a real poster."""
-    poster = WebhookPoster(HOSTS, timeout_s=timeout_s, max_connections=concurrency, resolve=resolve)
+    poster = WebhookPoster(HOSTS, timeout_s=timeout_s, resolve=resolve)
     bounds = DeliveryBounds(timeout_s, MAX_ATTEMPTS, max_bytes, per_failing_host=2)
     delivery = WebhookDelivery(
         world.webhooks, world.streams, hosts=HOSTS, poster=poster, secrets=read_secrets(SECRET), bounds=bounds
@@ -100,10 +100,7 @@ async def open_webhook_world(
     courier = WebhookCourier(
         world.webhooks, delivery, streams=world.streams, concurrency=concurrency, woken=world.queue.webhook_due
     )
-    try:
-        yield WebhookWorld(world, delivery, courier)
-    finally:
-        await poster.aclose()
+    yield WebhookWorld(world, delivery, courier)
 
 
 @asynccontextmanager

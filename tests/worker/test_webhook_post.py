@@ -13,7 +13,15 @@ import pytest
 
 from broadcaster.core.webhook_url import WebhookHosts, WebhookUrl
 from tests.support.webhook_receiver import Reply, open_receiver
-from worker.webhook_post import POLITE_BYTES, Answer, PostFailed, Resolve, WebhookPoster, resolve_by_system
+from worker.webhook_post import (
+    INTERIM_HEADS,
+    POLITE_BYTES,
+    Answer,
+    PostFailed,
+    Resolve,
+    WebhookPoster,
+    resolve_by_system,
+)
 
 LISTED = WebhookHosts(["hooks.example.com", "*.example.net", "localhost", "127.0.0.1"])
 
@@ -32,16 +40,13 @@ def poster(
     timeout_s: float = 5,
     verify: ssl.SSLContext | bool = True,
 ) -> WebhookPoster:
-    return WebhookPoster(hosts, timeout_s=timeout_s, max_connections=4, resolve=resolve, verify=verify)
+    return WebhookPoster(hosts, timeout_s=timeout_s, resolve=resolve, verify=verify)
 
 
 async def post(url: str, **options: object) -> Answer:
     caller = poster(**options)  # type: ignore[arg-type]
-    try:
-        async with asyncio.timeout(10):
-            return await caller.post(WebhookUrl.parse(url), headers={"webhook-id": "m"}, body=b'{"a":1}')
-    finally:
-        await caller.aclose()
+    async with asyncio.timeout(10):
+        return await caller.post(WebhookUrl.parse(url), headers={"webhook-id": "m"}, body=b'{"a":1}')
 
 
 async def fault_of(url: str, **options: object) -> tuple[str, bool]:
@@ -227,3 +232,44 @@ async def test_a_body_that_hangs_does_not_take_the_status_back() -> None:
     async with open_receiver() as receiver:
         receiver.default = Reply(200, headers={"content-length": "99"})
         assert (await post(receiver.url)).status == 200
+
+
+@pytest.mark.parametrize("interim", [1, INTERIM_HEADS, 10**9])
+async def test_a_few_interim_responses_are_passed_over_and_many_are_no_answer(interim: int) -> None:
+    sent = 0
+    closed = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            while sent < interim:
+                writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")
+                sent += 1
+                await writer.drain()
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        except ConnectionError:
+            closed.set()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    if interim <= INTERIM_HEADS:
+        assert (await post(url)).status == 204
+    else:
+        assert await fault_of(url) == ("no_answer", False)
+        async with asyncio.timeout(5):
+            await closed.wait()
+        assert sent < 10**6
+    server.close()
+
+
+async def test_a_head_without_end_is_no_answer() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + b"x-more: and more\r\n" * 2**16)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    assert await fault_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/") == ("no_answer", False)
+    server.close()
