@@ -85,7 +85,9 @@ _REMEDIES: Final = {
     "stop_pending": "repeat it in a moment",
 }
 # Their detail names the fault and its place: nothing general could be added; or no client of ours can cause them.
-NEEDS_NO_REMEDY: Final = frozenset({"invalid_request", "invalid_event", "malformed_http", "head_too_large"})
+NEEDS_NO_REMEDY: Final = frozenset(
+    {"invalid_request", "invalid_event", "malformed_http", "head_too_large", "request_timeout"}
+)
 
 
 def remedy_of(code: str) -> str | None:
