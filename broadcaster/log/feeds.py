@@ -26,7 +26,6 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -37,24 +36,24 @@ from broadcaster.core.lineage import KEPT_RUNS
 from broadcaster.core.stream_ids import GENERATION_PREFIX, stored_ids
 from broadcaster.errors import (
     EventTooLarge,
-    IdempotencyMismatch,
     InvalidInput,
     LogUnavailable,
-    RateLimited,
     StreamClosed,
     StreamExists,
-    StreamFull,
+    TenantLimit,
     UnknownStream,
 )
 from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import leave_tombstone
+from broadcaster.log.feed_refusals import NO_SUCH_FEED, AppendCode, raise_refusal
 from broadcaster.log.generations import META_OUTLIVES_LOG_MS
 from broadcaster.log.keys import check_stream_id
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
 from broadcaster.log.steadiness import SHORTEST_LEASE_S, Steadiness
 from broadcaster.log.streams import Meta, Streams
+from broadcaster.log.tenant_storage import TenantStorage
 
 KEY_KEPT_MS: Final = 600_000
 KEYS_KEPT: Final = 4096
@@ -65,21 +64,8 @@ MAX_LEASE_S: Final = 3600.0
 # A front-end knows the ids of so many appends (see core/lineage.py), and every entry may be one.
 MOST_EVENTS: Final = KEPT_RUNS
 
-_NOBODYS: Final = "no feed has this id (or it was kept no longer)"
 _DIGEST_CHARS: Final = 32
 _STATUS_OF_END: Final = {b'{"type":"finish"': "finished", b'{"type":"error"': "failed", b'{"type":"abort"': "aborted"}
-
-
-class _Code(IntEnum):
-    """What an append came to."""
-
-    APPENDED = 1
-    TAKEN = 0
-    UNKNOWN = -1
-    CLOSED = -2
-    FULL = -3
-    MISMATCH = -4
-    TOO_OFTEN = -5
 
 
 class FeedSettings(Protocol):
@@ -200,8 +186,12 @@ class Feeds:
         streams: Streams,
         lapses: Lapses | None = None,
         steadiness: Steadiness | None = None,
+        storage: TenantStorage | None = None,
     ) -> None:
-        """Without ``steadiness`` a stream that is not there is unknown, even just after Redis broke."""
+        """Without ``steadiness`` a stream that is not there is unknown, even just after Redis broke;
+        without ``storage`` feeds are counted for their tenants, and none is refused.
+        """
+        self._storage = storage or TenantStorage(connection)
         self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
@@ -214,13 +204,16 @@ class Feeds:
         """Open a feed; False when it is there with this very configuration.
 
         Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings;
-        StreamExists when (3) the id is taken, also by a feed that was deleted within the hour.
+        StreamExists when (3) the id is taken, also by a feed that was deleted within the hour; TenantLimit when (4) it
+        would be a new one and the tenant has all that it may have.
         """
         self._check(stream_id, config)
+        await self._admit(stream_id, tenant=tenant)
         bounds, stored_id = self._bounds, await self._place(stream_id, tenant=tenant)
+        request = msgspec.json.encode({"metadata": dict(config.metadata)})
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
-            "request": msgspec.json.encode({"metadata": dict(config.metadata)}),
+            "request": request,
             "retention_ms": bounds.retention_ms if config.retention_s is None else int(config.retention_s * 1000),
             "max_events": config.max_events or min(bounds.max_events, MOST_EVENTS),
             "max_bytes": config.max_bytes or bounds.max_bytes,
@@ -236,6 +229,8 @@ class Feeds:
             )
         if code < 0:
             raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
+        if code > 0:
+            await self._storage.created_feed(tenant, stored_id, size=len(request))
         return bool(code)
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
@@ -252,14 +247,15 @@ class Feeds:
     ) -> Appended:
         """Append all of these (at least one, none terminal) or none.
 
-        Raises EventTooLarge, or, in this order, UnknownStream, IdempotencyMismatch, StreamClosed, RateLimited,
-        StreamFull.
+        Raises EventTooLarge, TenantLimit, or, in this order, UnknownStream, IdempotencyMismatch, StreamClosed,
+        RateLimited, StreamFull.
         """
         for at, event in enumerate(events):
             if len(event) > self._bounds.max_event_bytes:
                 raise EventTooLarge(
                     f"event {at} has {len(event)} bytes; one event has at most {self._bounds.max_event_bytes}"
                 )
+        await self._storage.admit_append(tenant)
         return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
 
     async def renew(self, stream_id: str, *, tenant: str) -> bool:
@@ -270,7 +266,7 @@ class Feeds:
                 code = await FEED_RENEW.run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
             if code >= 0:
                 return bool(code)
-        raise UnknownStream(_NOBODYS)
+        raise UnknownStream(NO_SUCH_FEED)
 
     async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended:
         """Append the terminal event. The same end again changes nothing.
@@ -289,13 +285,14 @@ class Feeds:
         """
         meta = await self._find(stream_id, tenant=tenant)
         if meta is None or meta.kind != "feed":
-            raise UnknownStream(_NOBODYS)
+            raise UnknownStream(NO_SUCH_FEED)
         if not meta.is_over:
             with suppress(StreamClosed):  # somebody else ended it meanwhile, in another way
                 await self.close(stream_id, terminals.STOPPED, tenant=tenant)
         name = self._keys
         keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
         await leave_tombstone(self._connection, [key(meta.id) for key in keys])
+        self._storage.ended(tenant, meta.id)
 
     async def _write(
         self,
@@ -325,10 +322,22 @@ class Feeds:
                 code, epoch, first, last, wait_ms = await FEED_APPEND.run(
                     self._redis, self._append_keys(stored_id), *args
                 )
-            if code != _Code.UNKNOWN:
+            if code != AppendCode.UNKNOWN:
                 break
-        _raise_refusal(_Code(code), wait_ms=wait_ms)
-        return Appended(Cursor(epoch, first), Cursor(epoch, last), code == _Code.APPENDED)
+        raise_refusal(AppendCode(code), wait_ms=wait_ms)
+        if status:
+            self._storage.ended(tenant, stored_id)
+        elif code == AppendCode.APPENDED:
+            self._storage.appended(tenant, stored_id, size=sum(map(len, events)))
+        return Appended(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
+
+    async def _admit(self, stream_id: str, *, tenant: str) -> None:
+        """Raises TenantLimit, but not for a feed that is there."""
+        try:
+            await self._storage.admit_feed(tenant)
+        except TenantLimit:
+            if await self._find(stream_id, tenant=tenant) is None:
+                raise
 
     async def _place(self, stream_id: str, *, tenant: str) -> str:
         """Where a feed is to be created: in its own place, unless an earlier version has stored it in the other."""
@@ -375,23 +384,6 @@ class Feeds:
         most_s = min(MAX_LEASE_S, self._bounds.live_ttl_ms / 1000)
         if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= most_s:
             raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {most_s:g} here")
-
-
-def _raise_refusal(code: _Code, *, wait_ms: int) -> None:
-    match code:
-        case _Code.UNKNOWN:
-            raise UnknownStream(_NOBODYS)
-        case _Code.MISMATCH:
-            raise IdempotencyMismatch("this Idempotency-Key was used with another body")
-        case _Code.CLOSED:
-            raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
-        case _Code.FULL:
-            raise StreamFull("the feed would hold more events or bytes than it may")
-        case _Code.TOO_OFTEN:
-            wait_s = wait_ms / 1000
-            raise RateLimited(f"too many appends a second; again in {math.ceil(wait_s)} s", retry_after_s=wait_s)
-        case _:
-            pass
 
 
 def _digest(content: bytes) -> str:

@@ -53,6 +53,7 @@ from broadcaster.log.recents import Recents
 from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
+from broadcaster.log.tenant_storage import TenantStorage
 from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.logs import get_logger
 
@@ -153,14 +154,18 @@ class Generations:
         steadiness: Steadiness,
         webhooks: PendingWebhooks | None = None,
         presence: Presence | None = None,
+        storage: TenantStorage | None = None,
         create_id: Callable[[], str] = create_generation_id,
     ) -> None:
-        """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches."""
+        """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches;
+        without ``storage`` nothing is counted or refused for the bytes of a tenant.
+        """
         self._redis = connection.redis
         self._keys = connection.keys
         self._lives = lives
         self._queue = queue
         self._presence = presence
+        self._storage = storage
         self._create_id = create_id
         self._endings = Endings(claims, streams)
         self._streams = streams
@@ -184,6 +189,8 @@ class Generations:
         """
         if request.webhook is not None and self._webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
+        if self._storage is not None:
+            await self._storage.admit(tenant)
         for _ in range(_CREATE_TRIES):
             created = await self._try_to_create(request, tenant=tenant, key=idempotency_key, is_watched=is_watched)
             if created is not None:
@@ -232,6 +239,8 @@ class Generations:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
         await self._deletion.forget(meta)
+        if self._storage is not None:
+            self._storage.ended(tenant, generation_id)
 
     async def _ask_stop(self, generation_id: str) -> _Stop:
         """Write the wish down, tell the worker, and end it here when nobody runs it."""
@@ -310,12 +319,13 @@ class Generations:
     async def _write_meta(
         self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
     ) -> bool:
+        encoded = msgspec.json.encode(dict(request.request))
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
             "tenant": tenant,
             "status": "queued",
             "model": request.model,
-            "request": msgspec.json.encode(dict(request.request)),
+            "request": encoded,
             "title": title_of(request.request),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
@@ -329,6 +339,8 @@ class Generations:
             fields["idempotency_key"] = key
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
+        if self._storage is not None:
+            self._storage.created(tenant, generation_id, size=len(encoded))
         with log_errors():
             keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
             can_leave = is_watched and request.on_abandon == "cancel"

@@ -104,6 +104,14 @@ class Keys:
         """String: a chat's latest generation. A tenant's name holds no colon: no two chats share a key."""
         return f"{self._prefix}:chat:{{{tenant}:{chat_id}}}"
 
+    def stored(self, tenant: str) -> str:
+        """Hash: the tenant's streams → their bytes, and the sums (tenant_storage.py)."""
+        return f"{self._prefix}:stored:{{{tenant}}}"
+
+    def stored_due(self, tenant: str) -> str:
+        """Sorted set, beside ``stored``: stream → when it is to be measured again."""
+        return f"{self._prefix}:stored:{{{tenant}}}:due"
+
     def recent(self, tenant: str) -> str:
         """Sorted set: the tenant's newest generations → when they were created, in microseconds."""
         return f"{self._prefix}:recent:{{{tenant}}}"

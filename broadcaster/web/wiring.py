@@ -30,6 +30,7 @@ from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.tenant_storage import TenantStorage
 from broadcaster.log.topology import create_topology
 from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.settings import Settings
@@ -92,6 +93,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         hub = Hub(feed, streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
+        storage = TenantStorage(connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes)
         generations = _generations(
             settings,
             connection,
@@ -100,6 +102,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             streams=streams,
             steadiness=steadiness,
             presence=presence,
+            storage=storage,
         )
         sweeper = Sweeper(
             _sweep_times(settings),
@@ -116,12 +119,26 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                     "steadiness": steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
                     "feed": partial(_follow_feed, feed, hub),
+                    "storage": storage.run,
                     "presence": partial(tell_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )
-        feeds = Feeds(connection, FeedBounds.of(settings), streams=streams, lapses=lapses, steadiness=steadiness)
+        feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
         yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
+
+
+def _feeds(
+    settings: Settings, log: OpenLog, *, storage: TenantStorage, lapses: Lapses, steadiness: Steadiness
+) -> Feeds:
+    return Feeds(
+        log.connection,
+        FeedBounds.of(settings),
+        streams=log.streams,
+        storage=storage,
+        lapses=lapses,
+        steadiness=steadiness,
+    )
 
 
 def _services(
@@ -158,6 +175,7 @@ def _generations(
     streams: Streams,
     steadiness: Steadiness,
     presence: Presence,
+    storage: TenantStorage,
 ) -> Generations:
     return Generations(
         connection,
@@ -168,6 +186,7 @@ def _generations(
         steadiness=steadiness,
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
         presence=presence,
+        storage=storage,
     )
 
 

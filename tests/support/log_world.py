@@ -21,6 +21,7 @@ from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
+from broadcaster.log.tenant_storage import TenantStorage
 from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.log.writer import StreamWriter
 
@@ -51,6 +52,7 @@ class World:
     max_webhooks: int = 100
     attempt_backoff_ms: int = 0
     presence: Presence | None = None
+    storage: TenantStorage | None = None
     lease_ms: int = LEASE_MS
     create_id: Callable[[], str] = create_generation_id
 
@@ -78,6 +80,7 @@ class World:
             steadiness=self.steadiness,
             webhooks=self.webhooks,
             presence=self.presence,
+            storage=self.storage,
             create_id=self.create_id,
         )
 

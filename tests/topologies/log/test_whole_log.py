@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from broadcaster.core.batching import Code
 from broadcaster.core.events import Finish, encode_event
+from broadcaster.errors import TenantLimit
 from broadcaster.log.claims import Outcome
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.dead_letters import DeadLetters
@@ -16,7 +19,9 @@ from broadcaster.log.inspection import inspect
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Settled
 from broadcaster.log.redis_url import Kind
+from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from broadcaster.log.tenant_storage import TenantStorage
 from tests.support.feed_writers import BOUNDS
 from tests.support.log_world import TENANT, World, delta
 from tests.topologies.log.appending import running
@@ -120,6 +125,21 @@ async def test_feeds_are_opened_appended_renewed_and_closed(connection: LogConne
         await feeds.append(stream_id, [delta("a"), delta("b")], tenant=TENANT, idempotency_key="once")
         await feeds.append(stream_id, [delta("a"), delta("b")], tenant=TENANT, idempotency_key="once")
         assert await world.seqs(stream_id) == [1, 2]
+
+
+async def test_the_streams_of_a_tenant_are_counted_wherever_they_are(connection: LogConnection) -> None:
+    storage = TenantStorage(connection, max_feeds=STREAMS)
+    feeds = Feeds(connection, BOUNDS, streams=Streams(connection), storage=storage)
+
+    for number in range(STREAMS):
+        await feeds.create(f"job-{number}", FeedConfig(), tenant="acme")
+        await feeds.append(f"job-{number}", [delta("a")], tenant="acme")
+    assert (await storage.sums("acme")).feeds == STREAMS
+    with pytest.raises(TenantLimit):
+        await feeds.create("more", FeedConfig(), tenant="acme")
+    for number in range(STREAMS):
+        await feeds.delete(f"job-{number}", tenant="acme")
+    assert (await storage.sums("acme")).feeds == 0
 
 
 async def test_viewers_are_counted_over_front_ends(connection: LogConnection) -> None:
