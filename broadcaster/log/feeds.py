@@ -37,7 +37,6 @@ from broadcaster.core.stream_ids import GENERATION_PREFIX, stored_ids
 from broadcaster.errors import (
     EventTooLarge,
     InvalidInput,
-    LogUnavailable,
     StreamClosed,
     StreamExists,
     TenantLimit,
@@ -347,12 +346,10 @@ class Feeds:
 
     async def _find(self, stream_id: str, *, tenant: str) -> Meta | None:
         """The tenant's stream of this id, also a deleted one. Raises LogUnavailable when that cannot be said."""
-        found = await self._streams.each_meta(stored_ids(check_stream_id(stream_id), tenant=tenant))
-        for each in found:
-            if isinstance(each, Meta) and each.tenant == tenant:
-                return each
-            if isinstance(each, LogUnavailable):
-                raise each
+        for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
+            meta = await self._streams.meta(stored_id)
+            if meta is not None and meta.tenant == tenant:
+                return meta
         return None
 
     async def _end_lapsed(self, meta: Meta) -> bool:
