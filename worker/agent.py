@@ -81,6 +81,7 @@ class AgentLoop:
         self._ask = ask
         self._answer = ask(request)  # of the newest step
         self._is_asking = False
+        self._received_bytes = 0  # of the steps before
         self._epoch = writer.epoch
         self._has_history = writer.last_seq > 0
         self._messages: list[Mapping[str, Any]] = list(request.messages)
@@ -98,6 +99,11 @@ class AgentLoop:
         now = self._answer.usage_so_far() if self._is_asking else None
         known = [each for each in (self._counted, now) if each is not None]
         return total(known) if known else None
+
+    @property
+    def received_bytes(self) -> int:
+        """What all steps have received of their providers."""
+        return self._received_bytes + self._answer.received_bytes
 
     async def pause(self, failure: ProviderFailed) -> None:
         """See Answer.pause."""
@@ -131,6 +137,7 @@ class AgentLoop:
     async def _next(self, number: int) -> Step:
         """Ask the provider. Its ``finish-step`` is held until the outputs are there."""
         extra = self._request.extra if number == 1 else _unforced(self._request.extra)
+        self._received_bytes = self.received_bytes
         self._answer = self._ask(replace(self._request, messages=tuple(self._messages), extra=extra))
         _log.info("agent_step", stream=self._writer.stream_id, step=number)
         step = Step(number)

@@ -11,6 +11,7 @@
 | the writer is over (full, log lost) | provider closed at once; the writer has written the error itself |
 | a tool's outcome is unknown after a take-over (worker/agent.py) | ``usage``, ``error tool_outcome_unknown`` |
 | the deadline of the generation, all attempts together | provider closed at once, ``error generation_timeout`` |
+| the worker's memory runs short, and this answer grows most | provider closed at once, ``error worker_out_of_memory`` |
 | the worker drains | provider closed at once, the right to write is given back |
 """
 
@@ -41,6 +42,7 @@ _log = structlog.get_logger(__name__)
 DEFAULT_MAX_TOKENS: Final = 1024
 DEFAULT_RETRY: Final = RetryBounds(retries=2, cap_s=20.0)
 _TOO_LATE: Final = "the answer took longer than it may"
+_OUTGROWN: Final = "the worker's memory ran short while this answer grew"
 
 
 class AttemptEnd(Enum):
@@ -88,6 +90,7 @@ class Attempt:
         self._answer = _answer_to(meta, writer, ask, agent=agent)
         # One for all attempts in this worker: a drain may come between two of them.
         self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
+        self._outgrown = asyncio.Event()
         self._broke_off = None if after is None else after._failure
         self._failure: ProviderFailed | None = None
         self._last: Sequence[Event] = ()
@@ -107,6 +110,15 @@ class Attempt:
         """When the generation's time is up (loop time)."""
         return self._deadline
 
+    @property
+    def size_bytes(self) -> int:
+        """What it has received of its provider, and holds for its log."""
+        return self._answer.received_bytes + self._writer.size_bytes
+
+    def fail_for_memory(self) -> None:
+        """Close the provider and end with an error."""
+        self._outgrown.set()
+
     def hand_back(self) -> None:
         """Let go of the provider and write nothing more; the caller gives the stream back."""
         self._handed_back.set()
@@ -117,7 +129,7 @@ class Attempt:
         drive = asyncio.create_task(self._drive())
         signals = {
             asyncio.create_task(_until(event)): event
-            for event in (self._writer.over, self._writer.stop_requested, self._handed_back)
+            for event in (self._writer.over, self._writer.stop_requested, self._handed_back, self._outgrown)
         }
         try:
             done, _ = await asyncio.wait(
@@ -182,6 +194,8 @@ class Attempt:
         """The last events of a provider stream that we closed."""
         if self._writer.stop_requested.is_set():
             return [*self._usage(), Abort(reason=self._writer.stop_reason)]
+        if self._outgrown.is_set():
+            return [*self._usage(), Error(error_text=_OUTGROWN, code="worker_out_of_memory")]
         return [*self._usage(), Error(error_text=_TOO_LATE, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:

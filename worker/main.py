@@ -42,6 +42,7 @@ from broadcaster.settings import Settings, told, unknown_variables
 from broadcaster.telemetry import set_up_logging
 from worker.agent import AgentSetup
 from worker.attempt import AttemptTimes
+from worker.memory_guard import create_memory_guard
 from worker.providers.bounds import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
@@ -218,6 +219,9 @@ async def run(settings: Settings) -> None:
                 tasks.create_task(topology.run()),
                 tasks.create_task(engine.control.run()),
             ]
+            guard = create_memory_guard(settings.worker_memory_bytes, lambda: runner.attempts)
+            if guard is not None:
+                kept_up.append(tasks.create_task(guard.run()))
             taking = [
                 tasks.create_task(runner.take_new()),
                 tasks.create_task(runner.take_silent()),

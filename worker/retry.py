@@ -61,6 +61,11 @@ class Answer:
         """The counts of the newest try; None when no provider has been asked."""
         return self._stream.usage_so_far() if self._stream is not None else None
 
+    @property
+    def received_bytes(self) -> int:
+        """What the newest try has received of its provider."""
+        return self._stream.received_bytes if self._stream is not None else 0
+
     async def pause(self, failure: ProviderFailed) -> None:
         """Before another answer in the place of one that broke off with this failure."""
         luck, left_s = random.random(), self._left_s()

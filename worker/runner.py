@@ -100,6 +100,11 @@ class Runner:
         """Generations running now."""
         return len(self._attempts)
 
+    @property
+    def attempts(self) -> Mapping[str, Attempt]:
+        """The attempts that run now, by the ids of their streams."""
+        return self._attempts
+
     async def take_new(self) -> None:
         """Read new jobs and start them, until cancelled."""
         slots = self._slots

@@ -42,6 +42,8 @@ class Reciting:
             await asyncio.sleep(0.01)
         yield [Finish(finish_reason="stop")]
 
+    received_bytes = 0
+
     def usage_so_far(self) -> Usage:
         return Usage(input_tokens=1, output_tokens=1, estimated=True)
 

@@ -47,6 +47,8 @@ class HandProvider:
                 raise given
             yield given
 
+    received_bytes = 0
+
     def usage_so_far(self) -> Usage:
         return Usage(input_tokens=3, output_tokens=1, estimated=True)
 

@@ -47,6 +47,10 @@ class ProviderStream(Protocol):
     def __aiter__(self) -> AsyncIterator[list[Event]]:
         """The events in their order, one list per network read. Raises ProviderFailed (rule 2)."""
 
+    @property
+    def received_bytes(self) -> int:
+        """Bytes of the answer's body so far: what it holds grows with them."""
+
     def usage_so_far(self) -> Usage:
         """Token counts known now, also after a stop or a failure; ``estimated`` if the output was never reported."""
 

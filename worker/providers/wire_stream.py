@@ -38,6 +38,7 @@ class WireStream:
         self._decoder = decoder
         self._failures = failures
         self._silence_s = silence_s
+        self.received_bytes = 0
         self._silent_until: float | None = None
         self._heard_at = asyncio.get_running_loop().time()
         self._whole_until: float | None = None
@@ -83,6 +84,7 @@ class WireStream:
 
     def _decode(self, chunk: bytes) -> list[Event]:
         """Rule 4: a chunk without a part of a message sets a deadline, a later one with some lifts it."""
+        self.received_bytes += len(chunk)
         events = self._decoder.decode(chunk)
         if self._decoder.reading.has_advanced:
             self._heard_at, self._silent_until = asyncio.get_running_loop().time(), None

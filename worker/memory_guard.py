@@ -1,0 +1,125 @@
+"""The guard of the worker's memory: close to its limit, the worker fails the answer that grows, and lives on.
+
+A worker that its system kills for its memory hands all its answers on, the one that grew among them, which then kills
+the next worker.
+
+Rules
+1. Every LOOK_S the guard reads the process's resident memory. At or above the limit it fails the answer that has grown
+   most since the look before. Where no answer has grown, it fails none: another one's end would free nothing.
+2. It fails the next one only when the memory has grown by a further STEP_SHARE of the limit: what an answer held
+   returns to the system late, or never, although the process uses it again.
+
+Theory of operation. Python does not count memory by task. Nearly all that an answer holds grows with the bytes that its
+provider sends, and with what its writer keeps for sending again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+LOOK_S: Final = 0.1
+STEP_SHARE: Final = 0.01
+_SHARE: Final = 0.9
+_STATM: Final = Path("/proc/self/statm")
+
+
+class Growing(Protocol):
+    """An answer under way."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that it has received and holds: a measure, not its memory."""
+
+    def fail_for_memory(self) -> None:
+        """End it with an error."""
+
+
+class MemoryGuard:
+    """See the module's rules."""
+
+    def __init__(
+        self, limit_bytes: int, running: Callable[[], Mapping[str, Growing]], *, read_bytes: Callable[[], int]
+    ) -> None:
+        """``running`` gives the answers under way by their streams' ids, ``read_bytes`` the resident memory."""
+        self._limit_bytes = limit_bytes
+        self._running = running
+        self._read_bytes = read_bytes
+        self._sizes: dict[str, int] = {}
+        self._fails_from_bytes = limit_bytes
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.look()
+
+    def look(self) -> None:
+        """Rules 1 and 2."""
+        running = self._running()
+        sizes = {name: answer.size_bytes for name, answer in running.items()}
+        grown = {name: size - self._sizes.get(name, 0) for name, size in sizes.items()}
+        self._sizes = sizes
+        used_bytes = self._read_bytes()
+        if used_bytes < self._limit_bytes:
+            self._fails_from_bytes = self._limit_bytes
+        elif used_bytes >= self._fails_from_bytes and max(grown.values(), default=0) > 0:
+            name = max(grown, key=grown.__getitem__)
+            self._fails_from_bytes = used_bytes + int(self._limit_bytes * STEP_SHARE)
+            _log.error(
+                "memory_low",
+                stream=name,
+                used_bytes=used_bytes,
+                limit_bytes=self._limit_bytes,
+                answer_bytes=sizes[name],
+                grown_bytes=grown[name],
+            )
+            running[name].fail_for_memory()
+
+
+def create_memory_guard(limit_bytes: int | None, running: Callable[[], Mapping[str, Growing]]) -> MemoryGuard | None:
+    """The guard of this process; None where its memory cannot be read. ``limit_bytes`` None: see ``safe_bytes``."""
+    if not _STATM.exists():
+        return None
+    return MemoryGuard(limit_bytes or safe_bytes(), running, read_bytes=resident_bytes)
+
+
+def resident_bytes() -> int:
+    """This process's resident memory."""
+    return int(_STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def safe_bytes(root: Path = Path("/")) -> int:
+    """Nine tenths of what this process may use: of the machine's memory, or of the least limit of its control groups.
+
+    Both versions of control groups, and every group above: the least of their limits ends the process.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    try:
+        groups = (root / "proc/self/cgroup").read_text("utf-8").strip().split("\n")
+    except OSError:
+        groups = []
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount, name = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
+        folder = root / "sys/fs/cgroup" / mount
+        below = Path(path.lstrip("/"))
+        limits += [limit for each in (below, *below.parents) if (limit := _limit_in(folder / each / name)) is not None]
+    return int(min(limits) * _SHARE)
+
+
+def _limit_in(path: Path) -> int | None:
+    try:
+        text = path.read_text("ascii").strip()
+    except OSError:  # in a container the path may be the host's
+        return None
+    return int(text) if text.isdecimal() else None
