@@ -232,6 +232,19 @@ class Streams:
         """A name for the server of a stream: streams with one name share its fate. Nothing is asked."""
         return self._connection.server_of(self._keys.meta(stream_id))
 
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
+        """The tenant of each; None: there is none, it is deleted, or its server does not answer now."""
+        fields: list[Any] = ["tenant", "deleted_ms"]
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.hmget(self._keys.meta(stream_id), fields)
+        with log_errors():
+            rows = await pipeline.execute(raise_on_error=False) if stream_ids else []
+        return [
+            None if isinstance(row, Exception) or row[0] is None or row[1] is not None else row[0].decode()
+            for row in rows
+        ]
+
     async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
         """What a list must know of each before it is shown, in one pipelined round trip; a request may be large."""
         fields: list[Any] = ["tenant", "status", "created_ms", "deleted_ms"]

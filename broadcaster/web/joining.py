@@ -2,8 +2,8 @@
 
 Rules
 1. A stream is found by its meta, which tells whose it is, read once for all who come together (known_streams.py). One
-   that is not there yet may be waited for, and a log that cannot say whether it is there (away, or back a moment ago)
-   is asked again until that time is over.
+   that is not there yet may be waited for (awaited_streams.py), and a log that cannot say whether it is there (away, or
+   back a moment ago) is asked again until that time is over.
 2. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+
+from fastapi import Request
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
@@ -25,27 +26,38 @@ from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.streams import Meta
 from broadcaster.web.services import Services
-
-# How often a stream that nobody has created yet is looked for. Creation is told to nobody, and is rarely far away.
-LOOK_AGAIN_S: Final = 0.25
+from broadcaster.web.waiting import LOOK_UP_S, has_left, leaving
 
 
-async def find_stream(services: Services, stream_id: str, *, tenant: str, wait_s: float) -> Meta:
-    """The stream's meta, also of one created within ``wait_s``. Raises UnknownStream, LogUnavailable, Busy."""
+async def find_stream(
+    services: Services, stream_id: str, *, tenant: str, wait_s: float, request: Request | None = None
+) -> Meta:
+    """The stream's meta, also of one created within ``wait_s``; whoever waits has a viewer's place.
+
+    ``request``: the caller's, whose hanging up ends the waiting. Raises UnknownStream, LogUnavailable, and what
+    ``Hub.reserve`` raises.
+    """
     deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return await services.known_streams.find(stream_id, tenant=tenant)
-        except (UnknownStream, LogUnavailable):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise
-        try:
-            async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
-                await services.draining.wait()
-        except TimeoutError:
-            continue
-        raise Busy("this front-end is draining")
+    try:
+        return await services.known_streams.find(stream_id, tenant=tenant)
+    except (UnknownStream, LogUnavailable) as error:
+        if wait_s <= 0:
+            raise
+        missing = error
+    with services.hub.reserve(tenant, waits=True):
+        while (left_s := deadline - time.monotonic()) > 0:
+            with services.awaited_streams.awaiting(stream_id, tenant=tenant) as found, leaving(request, found.cancel):
+                await asyncio.wait({found}, timeout=min(left_s, LOOK_UP_S))
+            if found.cancelled() or (not found.done() and await has_left(request)):
+                break
+            if found.done() and not found.result():
+                raise Busy("this front-end is draining")
+            if found.done():
+                try:
+                    return await services.known_streams.find(stream_id, tenant=tenant)
+                except (UnknownStream, LogUnavailable) as error:
+                    missing = error
+    raise missing
 
 
 async def join_stream(

@@ -29,6 +29,7 @@ from broadcaster.log.feeds import Appended, FeedConfig
 from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
+from broadcaster.web.awaited_streams import AwaitedStreams
 from broadcaster.web.known_streams import KnownStreams
 from broadcaster.web.tenant_rates import TenantRates
 
@@ -79,13 +80,15 @@ class FeedDoor(Protocol):
 
 
 class StreamDoor(Protocol):
-    """Read entries and tails; see `broadcaster.log.streams.Streams`."""
+    """Read entries, tails and owners; see `broadcaster.log.streams.Streams`."""
 
     async def first(self, stream_id: str) -> Cursor | None: ...
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
+
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]: ...
 
 
 class PresenceDoor(Protocol):
@@ -109,7 +112,8 @@ class Services:
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
     providers, first match wins. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
-    farewells are spread over. ``known_streams`` is made of the rest: where viewers' streams are looked up.
+    farewells are spread over. ``known_streams`` and
+    ``awaited_streams`` are made of the rest: where viewers' streams are looked up, and waited for.
     """
 
     generations: GenerationDoor
@@ -132,10 +136,13 @@ class Services:
     drain_window_s: float = DRAIN_WINDOW_S
     rates: TenantRates = field(default_factory=TenantRates)
     known_streams: KnownStreams = field(init=False)
+    awaited_streams: AwaitedStreams = field(init=False)
 
     def __post_init__(self) -> None:
         known = KnownStreams(self._look, is_open=self.hub.is_open, max_streams=self.hub.limits.max_rooms)
         object.__setattr__(self, "known_streams", known)
+        awaited = AwaitedStreams(self.streams.owners, draining=self.draining)
+        object.__setattr__(self, "awaited_streams", awaited)
 
     def through(self, *, generations: GenerationDoor, chats: ChatDoor) -> Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""

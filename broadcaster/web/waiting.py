@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -49,7 +49,7 @@ async def wait_for_end(
                 continue
             if viewer.is_over:
                 return
-            if not await viewer.wait(min(left_s, LOOK_UP_S)) and await request.is_disconnected():
+            if not await viewer.wait(min(left_s, LOOK_UP_S)) and await has_left(request):
                 return
 
 
@@ -60,18 +60,33 @@ def preferred_wait_s(prefer: str) -> float | None:
 
 
 @contextmanager
-def _leaving_with_the_caller(viewer: Viewer, request: Request) -> Iterator[None]:
-    extensions = cast(Mapping[str, object], request.scope.get("extensions") or {})
+def leaving(request: Request | None, leave: Callable[[], object]) -> Iterator[None]:
+    """Call ``leave`` when the caller hangs up within the block, on a server that tells (our own runner)."""
+    extensions = {} if request is None else cast(Mapping[str, object], request.scope.get("extensions") or {})
     connection = cast(Connection | None, extensions.get(TRANSPORT_EXTENSION))
+    if connection is None:
+        yield
+        return
 
-    def leave(_: asyncio.Future[None]) -> None:
-        viewer.leave()
+    def hung_up(_: asyncio.Future[None]) -> None:
+        leave()
 
-    if connection is not None:
-        connection.lost.add_done_callback(leave)
+    connection.lost.add_done_callback(hung_up)
     try:
         yield
     finally:
-        if connection is not None:
-            connection.lost.remove_done_callback(leave)
+        connection.lost.remove_done_callback(hung_up)
+
+
+async def has_left(request: Request | None) -> bool:
+    """Whether the caller has hung up, on any server; one without a request stays."""
+    return request is not None and await request.is_disconnected()
+
+
+@contextmanager
+def _leaving_with_the_caller(viewer: Viewer, request: Request) -> Iterator[None]:
+    try:
+        with leaving(request, viewer.leave):
+            yield
+    finally:
         viewer.leave()

@@ -90,6 +90,7 @@ class MemoryWorld:
         self.requests: list[GenerationRequest] = []
         self.on_create: Callable[[str], None] = lambda generation_id: None
         self.deleted: set[str] = set()
+        self.looks: builtins.list[builtins.list[str]] = []  # for owners, one after the other
         self._keys: dict[str, tuple[str, str]] = {}
 
     # -- what a worker does
@@ -172,6 +173,11 @@ class MemoryWorld:
         self._answer()
         streams = [self.streams[each] for each in stream_ids]
         return [Tail(each.last if each.entries else None, each.meta.status, True, self.now_ms()) for each in streams]
+
+    async def owners(self, stream_ids: Sequence[str]) -> builtins.list[str | None]:
+        self._answer()
+        self.looks.append(builtins.list(stream_ids))
+        return [self.streams[each].meta.tenant if each in self.streams else None for each in stream_ids]
 
     # -- GenerationDoor
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from fastapi import Header, Path, Query, Response
+from fastapi import Header, Path, Query, Request, Response
 from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
@@ -44,9 +44,10 @@ class _PlainFollow:
         """See Shortcut."""
         given = next((value for name, value in scope["headers"] if name == _CURSOR_HEADER), b"")
         return await follow(
-            services,
-            tenant_of(scope, None),
-            scope["path_params"]["stream_id"],
+            request=Request(scope),
+            services=services,
+            tenant=tenant_of(scope, None),
+            stream_id=scope["path_params"]["stream_id"],
             last_event_id=given.decode("latin-1"),
         )
 
@@ -76,6 +77,8 @@ routes = RouteTable(prefix="/v1/streams", tags=["streams"])
     },
 )
 async def follow(
+    *,
+    request: Request,
     services: ServicesHere,
     tenant: Tenant,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
@@ -106,7 +109,7 @@ async def follow(
     try:
         services.rates.admit_request(tenant)
         wait_s = min(wait_s, services.long_poll_timeout_s)
-        meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s)
+        meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s, request=request)
         return await stream_events(services, meta, cursor=cursor, encoder=encoder, with_prelude=replay != "events")
     except Busy as error:
         return EventStreamResponse(services.hub.refuse(error, encoder=encoder))

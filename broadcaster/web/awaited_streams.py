@@ -1,0 +1,105 @@
+"""Streams that requests wait for and nobody has created yet: one look for all who wait, at a bounded rate.
+
+Rules
+1. Whoever waits costs a future, no look of its own. Creation is announced to nobody, so the streams are looked for:
+   ``LOOKED_AT_ONCE`` of them every ``LOOK_EVERY_S``, in one pipelined read, whatever number waits.
+2. Tenants have equal shares of each look, and each tenant's streams take turns: a tenant that waits for thousands waits
+   longer itself, and the others do not.
+3. Only a stream of the tenant's own is found. One of another tenant, or a deleted one, is as unknown as none.
+4. A drain ends all waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from broadcaster.core.stream_ids import stored_ids
+from broadcaster.errors import LogUnavailable
+from broadcaster.logs import get_logger
+
+LOOK_EVERY_S: Final = 0.25
+LOOKED_AT_ONCE: Final = 250
+
+_log = get_logger(__name__)
+
+_Waiters = dict[str, set[asyncio.Future[bool]]]
+
+
+class AwaitedStreams:
+    """One for a front-end. ``owners`` asks the log whose each stored stream is (None: there is none)."""
+
+    def __init__(
+        self, owners: Callable[[Sequence[str]], Awaitable[Sequence[str | None]]], *, draining: asyncio.Event
+    ) -> None:
+        self._owners = owners
+        self._draining = draining
+        self._tenants: dict[str, _Waiters] = {}  # by tenant and id, those looked for longest ago first
+        self._looking: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def awaiting(self, stream_id: str, *, tenant: str) -> Iterator[asyncio.Future[bool]]:
+        """A future that is True once the tenant has this stream, and False when a drain begins."""
+        found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._tenants.setdefault(tenant, {}).setdefault(stream_id, set()).add(found)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_until_nobody_waits())
+        try:
+            yield found
+        finally:
+            self._forget(stream_id, tenant, found)
+
+    def _forget(self, stream_id: str, tenant: str, found: asyncio.Future[bool]) -> None:
+        waiters = self._tenants[tenant]
+        waiters[stream_id].discard(found)
+        if not waiters[stream_id]:
+            del waiters[stream_id]
+        if not waiters:
+            del self._tenants[tenant]
+        if not self._tenants and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    async def _look_until_nobody_waits(self) -> None:
+        while self._tenants and not await self._drains_within(LOOK_EVERY_S):
+            try:
+                await self._look(self._next())
+            except LogUnavailable:
+                continue
+            except Exception as error:
+                _log.error("look_for_streams_failed", exc_info=error)
+        for waiters in self._tenants.values():
+            for stream_id in waiters:
+                _answer(waiters[stream_id], False)
+
+    async def _drains_within(self, pause_s: float) -> bool:
+        try:
+            async with asyncio.timeout(pause_s):
+                return await self._draining.wait()
+        except TimeoutError:
+            return False
+
+    def _next(self) -> list[tuple[str, str]]:
+        """Tenant and id of those to look for now, which go to the end of their line (rule 2)."""
+        share = max(1, LOOKED_AT_ONCE // max(1, len(self._tenants)))
+        chosen: list[tuple[str, str]] = []
+        for tenant, waiters in self._tenants.items():
+            for stream_id in list(waiters)[:share]:
+                waiters[stream_id] = waiters.pop(stream_id)
+                chosen.append((tenant, stream_id))
+        return chosen
+
+    async def _look(self, wanted: Sequence[tuple[str, str]]) -> None:
+        places = [(*each, stored) for each in wanted for stored in stored_ids(each[1], tenant=each[0])]
+        owners = await self._owners([stored for _, _, stored in places])
+        for (tenant, stream_id, _), owner in zip(places, owners, strict=True):
+            if owner == tenant:
+                _answer(self._tenants.get(tenant, {}).get(stream_id, ()), True)
+
+
+def _answer(waiters: set[asyncio.Future[bool]] | tuple[()], is_there: bool) -> None:
+    for found in waiters:
+        if not found.done():
+            found.set_result(is_there)
