@@ -40,6 +40,32 @@ def reshape(response: Response, shape: ErrorShape) -> Response:
     return _answer(shape, bytes(response.body), response.headers)
 
 
+def shaped_responses(
+    responses: Mapping[int | str, Mapping[str, Any]], shape: ErrorShape
+) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI ``responses`` of a route whose problems are answered in this shape: its examples say how."""
+    shaped = {status: dict(response) for status, response in responses.items() if not _documents_problem(response)}
+    for status, response in responses.items():
+        if not _documents_problem(response):
+            continue
+        if status == "default":
+            shaped[status] = _documented(str(response["description"]))
+        for code, example in response["content"][MEDIA_TYPE]["examples"].items():
+            error = shape(example["value"])
+            entry = shaped.setdefault(error.status, _documented(str(response["description"])))
+            examples = entry["content"]["application/json"].setdefault("examples", {})
+            examples[code] = {**example, "value": error.body}
+    return shaped
+
+
+def _documents_problem(response: Mapping[str, Any]) -> bool:
+    return MEDIA_TYPE in response.get("content", {})
+
+
+def _documented(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
 class ShapedProblems:
     """Pure ASGI: problems below certain paths are answered in the shape that belongs there."""
 

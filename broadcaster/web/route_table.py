@@ -43,7 +43,7 @@ from starlette.types import Receive, Scope, Send
 from broadcaster.web.caching import uncached
 from broadcaster.web.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.json_body import StrictRequest, check_head
-from broadcaster.web.problem_shapes import ErrorShape, reshape
+from broadcaster.web.problem_shapes import ErrorShape, reshape, shaped_responses
 from broadcaster.web.problems import answer_failure
 from broadcaster.web.rights import Rights
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
@@ -82,7 +82,10 @@ class Row(NamedTuple):
 
     def add_to(self, router: APIRouter, **changes: Any) -> None:
         """Serve it there, with other options where ``changes`` names them."""
-        router.add_api_route(self.path, self.endpoint, methods=[self.method], **{**self.options, **changes})
+        options = {**self.options, **changes}
+        if self.errors is not None:
+            options["responses"] = shaped_responses(options["responses"], self.errors)
+        router.add_api_route(self.path, self.endpoint, methods=[self.method], **options)
         route = router.routes[-1]
         if isinstance(route, MountedRoute):
             route.errors = self.errors
