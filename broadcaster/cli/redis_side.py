@@ -90,6 +90,7 @@ def _generations(settings: Settings, connection: LogConnection, streams: Streams
         streams=streams,
         steadiness=Steadiness(connection, lease_ttl_s=settings.lease_ttl_s),
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        max_metadata_bytes=settings.max_metadata_bytes,
     )
 
 

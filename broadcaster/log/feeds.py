@@ -22,17 +22,17 @@ Rules
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.core.lineage import KEPT_RUNS
+from broadcaster.core.metadata import check_metadata
 from broadcaster.core.stream_ids import GENERATION_PREFIX, stored_ids
 from broadcaster.errors import (
     EventTooLarge,
@@ -45,6 +45,7 @@ from broadcaster.errors import (
 from broadcaster.log import terminals
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import leave_tombstone
+from broadcaster.log.feed_bounds import FeedBounds
 from broadcaster.log.feed_refusals import NO_SUCH_FEED, AppendCode, raise_refusal
 from broadcaster.log.generations import META_OUTLIVES_LOG_MS
 from broadcaster.log.keys import check_stream_id
@@ -55,8 +56,6 @@ from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.tenant_storage import TenantStorage
 
 KEY_KEPT_MS: Final = 600_000
-KEYS_KEPT: Final = 4096
-KEYS_KEPT_AT_LEAST_S: Final = 90
 # Below, a pause of Redis too short to be noticed could cost a living writer its feed.
 MIN_LEASE_S: Final = SHORTEST_LEASE_S
 MAX_LEASE_S: Final = 3600.0
@@ -65,71 +64,6 @@ MOST_EVENTS: Final = KEPT_RUNS
 
 _DIGEST_CHARS: Final = 32
 _STATUS_OF_END: Final = {b'{"type":"finish"': "finished", b'{"type":"error"': "failed", b'{"type":"abort"': "aborted"}
-
-
-class FeedSettings(Protocol):
-    """The settings that bound feeds; only composition roots know the others."""
-
-    @property
-    def max_events(self) -> int:
-        """Most entries of one feed."""
-
-    @property
-    def max_bytes(self) -> int:
-        """Most event bytes of one feed."""
-
-    @property
-    def max_event_bytes(self) -> int:
-        """Most bytes of one event."""
-
-    @property
-    def feed_append_rate(self) -> float:
-        """Most appends a second."""
-
-    @property
-    def push_max_bytes(self) -> int:
-        """Most bytes of one push."""
-
-    @property
-    def live_ttl_s(self) -> float:
-        """How long an open feed outlives its last append."""
-
-    @property
-    def retention_s(self) -> float:
-        """How long a feed is kept after its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeedBounds:
-    """The bounds of every feed; a feed may choose lower ones. ``appends_per_s`` counts calls, over all writers."""
-
-    max_events: int
-    max_bytes: int
-    max_event_bytes: int
-    appends_per_s: float
-    push_max_bytes: int
-    live_ttl_ms: int
-    retention_ms: int
-    keys_kept: int = KEYS_KEPT
-
-    @classmethod
-    def of(cls, settings: FeedSettings) -> FeedBounds:
-        """The bounds that these settings ask for: the same in a front-end and in a publisher beside it."""
-        return cls(
-            max_events=settings.max_events,
-            max_bytes=settings.max_bytes,
-            max_event_bytes=settings.max_event_bytes,
-            appends_per_s=settings.feed_append_rate,
-            push_max_bytes=settings.push_max_bytes,
-            live_ttl_ms=int(settings.live_ttl_s * 1000),
-            retention_ms=int(settings.retention_s * 1000),
-            keys_kept=keys_kept(settings.feed_append_rate),
-        )
-
-
-def keys_kept(appends_per_s: float) -> int:
-    """How many Idempotency-Keys of a feed are known at once (rule 2)."""
-    return max(KEYS_KEPT, math.ceil(appends_per_s * KEYS_KEPT_AT_LEAST_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +136,8 @@ class Feeds:
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
         """Open a feed; False when it is there with this very configuration.
 
-        Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings;
+        Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings
+        (MetadataTooLarge where it is its metadata);
         StreamExists when (3) the id is taken, also by a feed that was deleted within the hour; TenantLimit when (4) it
         would be a new one and the tenant has all that it may have.
         """
@@ -373,6 +308,7 @@ class Feeds:
             raise InvalidInput(
                 "an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit"
             ) from error
+        check_metadata(config.metadata, max_bytes=self._bounds.max_metadata_bytes)
         most_events = min(self._bounds.max_events, MOST_EVENTS)
         if config.max_events is not None and config.max_events > most_events:
             raise InvalidInput(f"max_events is at most {most_events} here")

@@ -29,6 +29,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.core.metadata import MAX_METADATA_BYTES, check_metadata
 from broadcaster.core.titles import title_of
 from broadcaster.errors import (
     Busy,
@@ -155,6 +156,7 @@ class Generations:
         webhooks: PendingWebhooks | None = None,
         presence: Presence | None = None,
         storage: TenantStorage | None = None,
+        max_metadata_bytes: int = MAX_METADATA_BYTES,
         create_id: Callable[[], str] = create_generation_id,
     ) -> None:
         """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches;
@@ -166,6 +168,7 @@ class Generations:
         self._queue = queue
         self._presence = presence
         self._storage = storage
+        self._max_metadata_bytes = max_metadata_bytes
         self._create_id = create_id
         self._endings = Endings(claims, streams)
         self._streams = streams
@@ -184,11 +187,13 @@ class Generations:
         ``is_watched``: its creator stays to watch it here. That counts from its first moment, so that it can be
         abandoned even if this front-end dies before it could say that somebody watches.
 
-        Raises QueueFull, TenantLimit and Busy (too many webhooks owed), without leaving anything behind, and
+        Raises MetadataTooLarge, QueueFull, TenantLimit and Busy (too many webhooks owed), without leaving anything
+        behind, and
         IdempotencyMismatch (same key, another body). A key whose generation was deleted starts a new one.
         """
         if request.webhook is not None and self._webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
+        check_metadata(request.request.get("metadata"), max_bytes=self._max_metadata_bytes)
         if self._storage is not None:
             await self._storage.admit(tenant)
         for _ in range(_CREATE_TRIES):

@@ -224,9 +224,8 @@ class Streams:
             pipeline.hmget(self._keys.meta(stream_id), _SHORT_FIELDS)
         with log_errors():
             rows = await pipeline.execute(raise_on_error=False)
-        return [
-            _or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in zip(stream_ids, rows, strict=True)
-        ]
+        each = zip(stream_ids, rows, strict=True)
+        return [_or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in each]
 
     def server_of(self, stream_id: str) -> str:
         """A name for the server of a stream: streams with one name share its fate. Nothing is asked."""

@@ -32,6 +32,7 @@ from pydantic_settings import SettingsError
 
 from broadcaster.core.api_keys import check_tenant
 from broadcaster.core.events import Abort
+from broadcaster.core.metadata import check_metadata
 from broadcaster.core.publishing import check_writable
 from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
@@ -142,6 +143,7 @@ class Publisher:
             lease_s=lease_s,
         )
         _check(config)
+        check_metadata(config.metadata, max_bytes=self._settings.max_metadata_bytes)
         if self._is_closed:
             raise StreamClosed("this publisher was closed")
         feed = Feed(

@@ -15,7 +15,8 @@ from broadcaster.errors import SetupError
 from broadcaster.library.delivery import Outage
 from broadcaster.library.writer import FeedWriter
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds
+from broadcaster.log.feed_bounds import FeedBounds
+from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer

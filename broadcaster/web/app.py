@@ -9,11 +9,12 @@ the loopback alone); routing; what holds for our routes wherever they are mounte
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from starlette.middleware import Middleware
 
 from broadcaster import __version__
@@ -78,6 +79,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         version=__version__,
         license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
+        openapi_url=None,  # FastAPI would encode the document for each request
         docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
@@ -99,6 +101,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
             row.add_to_own(app.router)
     app.include_router(console.router)
     _describe(app, has_keys=settings.auth == "keys")
+    _serve_document(app)
     return app
 
 
@@ -124,3 +127,18 @@ def _describe(app: FastAPI, *, has_keys: bool) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+
+
+def _serve_document(app: FastAPI) -> None:
+    """Serve the OpenAPI document as bytes that are made once for each root_path that its server gives."""
+    encoded: dict[str, bytes] = {}
+
+    async def serve_document(request: Request) -> Response:
+        root_path = request.scope.get("root_path", "").rstrip("/")
+        if root_path not in encoded:
+            servers = {"servers": [{"url": root_path}]} if root_path else {}
+            encoded.clear()
+            encoded[root_path] = json.dumps({**app.openapi(), **servers}, separators=(",", ":")).encode()
+        return Response(encoded[root_path], media_type="application/json")
+
+    app.add_route("/openapi.json", serve_document, include_in_schema=False)

@@ -21,7 +21,8 @@ from broadcaster.log.chats import Chats
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.feed import Feed
-from broadcaster.log.feeds import FeedBounds, Feeds
+from broadcaster.log.feed_bounds import FeedBounds
+from broadcaster.log.feeds import Feeds
 from broadcaster.log.generations import GenerationLives, Generations
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.presence import Abandonment, Presence
@@ -185,6 +186,7 @@ def _generations(
         streams=streams,
         steadiness=steadiness,
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        max_metadata_bytes=settings.max_metadata_bytes,
         presence=presence,
         storage=storage,
     )

@@ -15,7 +15,8 @@ import pytest
 
 from broadcaster.core.events import Abort, encode_event
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds
+from broadcaster.log.feed_bounds import FeedBounds
+from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.sweeper import Sweeper, SweepTimes

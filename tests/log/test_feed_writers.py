@@ -14,7 +14,8 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import IdempotencyMismatch, StreamClosed, StreamFull
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import KEYS_KEPT, FeedConfig, Feeds, keys_kept
+from broadcaster.log.feed_bounds import KEYS_KEPT, keys_kept
+from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.streams import Streams
 from tests.support.feed_writers import BOUNDS, TENANT, said
 

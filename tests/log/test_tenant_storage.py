@@ -10,7 +10,8 @@ import pytest
 from broadcaster.core.events import Finish, encode_event
 from broadcaster.errors import TenantLimit
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds
+from broadcaster.log.feed_bounds import FeedBounds
+from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Streams
 from broadcaster.log.tenant_storage import TenantStorage
@@ -104,8 +105,8 @@ async def test_stored_bytes_of_feeds_requests_and_metadata_are_bounded_and_delet
     connection: LogConnection,
 ) -> None:
     side = Side(connection, max_bytes=3_000_000)
-    await side.create("f", metadata={"x": "y" * 100_000})
-    await side.feeds.append("f", [event(900_000)], tenant=A)
+    await side.create("f", metadata={"x": "y" * 16_000})
+    await side.feeds.append("f", [event(984_000)], tenant=A)
     generation_id = await side.start("x" * 2 * MIB)
     await refused(side.start(), "TENANT_STORED_BYTES")
     await refused(side.create("g"), "TENANT_STORED_BYTES")

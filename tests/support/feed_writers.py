@@ -13,7 +13,8 @@ import sys
 
 from broadcaster.core.events import DataEvent, encode_event
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedBounds, Feeds
+from broadcaster.log.feed_bounds import FeedBounds
+from broadcaster.log.feeds import Feeds
 from broadcaster.log.streams import Streams
 
 TENANT = "local"

@@ -16,6 +16,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Abort, Attempt, DataEvent, KnownEvent, encode_event, is_terminal
 from broadcaster.core.fold import Fold
+from broadcaster.core.metadata import MAX_METADATA_BYTES, check_metadata
 from broadcaster.core.notices import StallReason
 from broadcaster.core.routing import Routes
 from broadcaster.core.stream_ids import LOCAL_TENANT
@@ -192,6 +193,7 @@ class MemoryWorld:
             if digest != request.digest():
                 raise IdempotencyMismatch("this Idempotency-Key was used with another body")
             return Created(first_id, created=False)
+        check_metadata(request.request.get("metadata"), max_bytes=MAX_METADATA_BYTES)
         self.requests.append(request)
         generation_id = f"gen_{len(self.streams) + 1:04}"
         if idempotency_key is not None:
@@ -257,6 +259,7 @@ class MemoryFeeds:
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
         if stream_id in self._world.streams:
             raise StreamExists("the id is taken")
+        check_metadata(config.metadata, max_bytes=MAX_METADATA_BYTES)
         request = {"metadata": dict(config.metadata)}
         self._world.add(stream_id, tenant=tenant, kind="feed", status="running", request=request)
         return True

@@ -14,7 +14,8 @@ from broadcaster.core.stream_ids import LOCAL_TENANT, stored_ids
 from broadcaster.errors import UnknownStream
 from broadcaster.hub.limits import HubLimits, TenantBound
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.feeds import FeedBounds, FeedConfig, Feeds
+from broadcaster.log.feed_bounds import FeedBounds
+from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.streams import Streams
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app

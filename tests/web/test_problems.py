@@ -284,3 +284,10 @@ def test_the_openapi_document_shows_only_problems_and_every_code(app: FastAPI) -
 async def test_the_documentation_is_served(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/docs")).status_code == 200
     assert (await client.get("/openapi.json")).json()["info"]["title"] == "Broadcaster"
+
+
+async def test_the_openapi_document_is_encoded_once(app: FastAPI, client: httpx2.AsyncClient) -> None:
+    first = await client.get("/openapi.json")
+    assert first.json() == app.openapi()
+    app.openapi = None  # type: ignore[assignment,method-assign]  # a call of it would fail
+    assert (await client.get("/openapi.json")).content == first.content

@@ -44,7 +44,7 @@ routes = RouteTable(prefix="/v1/streams", tags=["streams"])
         201: {"description": "It is open", "headers": {"Location": {"schema": {"type": "string"}}}},
         200: {"description": "It was there, with this configuration", "model": schemas.StreamState},
         **problem_responses(
-            "invalid_request", "stream_exists", "body_too_large", "unsupported_media_type", "log_unavailable"
+            "invalid_request", "stream_exists", "metadata_too_large", "unsupported_media_type", "log_unavailable"
         ),
     },
 )

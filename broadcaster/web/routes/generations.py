@@ -66,6 +66,7 @@ routes = RouteTable(prefix="/v1/generations", tags=["generations"])
             "invalid_request",
             "unknown_model",
             "webhook_not_allowed",
+            "metadata_too_large",
             "unsupported_media_type",
             "idempotency_mismatch",
             "tenant_limit",

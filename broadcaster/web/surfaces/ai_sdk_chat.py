@@ -71,6 +71,7 @@ routes = RouteTable(prefix=PREFIX, tags=["ai sdk"], errors=shape_error)
         **problem_responses(
             "invalid_request",
             "unknown_model",
+            "metadata_too_large",
             "unsupported_media_type",
             "idempotency_mismatch",
             "tenant_limit",

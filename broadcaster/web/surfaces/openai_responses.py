@@ -78,6 +78,7 @@ _JSON_OR_STREAM: Final = {
         **problem_responses(
             "invalid_request",
             "unknown_model",
+            "metadata_too_large",
             "unsupported_media_type",
             "idempotency_mismatch",
             "tenant_limit",
