@@ -201,7 +201,11 @@ class Settings(LimitSettings):
         description="front-ends, a process each, that `serve` and `up` run on one port; 0: one a core",
     )
     max_viewers: int = Field(10_000, ge=1, description="most viewers of one front-end (one process)")
-    hub_bytes: int = Field(256 * 2**20, ge=2**20, description="memory all rooms of a front-end (one process) may hold")
+    hub_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="memory all rooms of a front-end (one process) may hold, with what its viewers have not read yet",
+    )
     room_bytes: int = Field(16 * 2**20, ge=2**16, description="memory one room may hold; older entries are re-read")
     heartbeat_s: float = Field(15, gt=0, description="a comment goes to a viewer that had nothing for this long")
     slow_viewer_s: float = Field(30, gt=0, description="a viewer whose socket takes nothing for this long is cut")

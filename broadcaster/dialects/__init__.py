@@ -111,11 +111,15 @@ class Transcript(Protocol):
     def stalled(self, reason: StallReason | None) -> bytes:
         """Why nothing new comes; None: it moves again. ``b""`` where the dialect has no place for that."""
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    @property
+    def last_number(self) -> int:
+        """The number of the newest event, in a dialect that numbers its events; elsewhere, and before it, -1."""
+
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """The last block of a response that ends before its stream does: the dialect's error, never a clean end.
 
         ``reason`` is a code of ``hub.stop_reasons``, or ``expired``; with ``reconnect`` the same request may be sent
-        again.
+        again. ``last_number`` is the newest event's that the client was sent; None: the one of the newest encoded here.
         """
 
 

@@ -33,7 +33,7 @@ from broadcaster.core.sse import encode_comment
 from broadcaster.dialects import ag_ui_words as words
 from broadcaster.dialects.ag_ui_run import Run
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import block
+from broadcaster.dialects.writing import Unnumbered, block
 
 NEW_ATTEMPT: Final = "new_attempt"
 
@@ -61,7 +61,7 @@ class AgUiDialect:
         return AgUiTranscript(self, stream_id)
 
 
-class AgUiTranscript:
+class AgUiTranscript(Unnumbered):
     """See Transcript."""
 
     __slots__ = ("_at", "_dialect", "_has_said", "_is_over", "_run", "_stream_id")
@@ -106,7 +106,7 @@ class AgUiTranscript:
         """See Transcript."""
         return block(words.custom("hub.stalled", {"reason": None if reason is None else reason.value}))
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript."""
         told = "the connection ends before the run does"
         return block(words.run_error(f"{told}; ask again" if reconnect else told, reason))

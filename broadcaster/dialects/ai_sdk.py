@@ -31,6 +31,7 @@ from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.ai_sdk_message import Message, error_chunk
 from broadcaster.dialects.ai_sdk_parts import Chunk
+from broadcaster.dialects.writing import Unnumbered
 
 Version = Literal[6, 7]
 
@@ -73,7 +74,7 @@ class AiSdkDialect:
         return AiSdkTranscript(self, Message(self.message_id or f"msg_{stream_id}"))
 
 
-class AiSdkTranscript:
+class AiSdkTranscript(Unnumbered):
     """One stream as chunks."""
 
     __slots__ = ("_dialect", "_first", "_is_over", "_last", "_message")
@@ -114,7 +115,7 @@ class AiSdkTranscript:
         """See Transcript."""
         return self._framed([_notice("stalled", {"reason": None if reason is None else reason.value})], at=None)
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript."""
         return self._framed([error_chunk(_GOES_ON if reconnect else _IS_OVER, code=reason)], at=None)
 

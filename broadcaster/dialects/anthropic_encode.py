@@ -87,7 +87,7 @@ class AnthropicTranscript(Unannounced):
         other._answer, other._is_over = self._answer.fork(), self._is_over
         return other
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye. What another request may get is what the SDKs call an overload."""
         if reconnect:
             return framed(error("overloaded_error", f"this response was ended early ({reason}); {_AGAIN}"))

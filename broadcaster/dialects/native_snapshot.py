@@ -21,6 +21,7 @@ from broadcaster.core.fold import Fold
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_frame
 from broadcaster.dialects.native import NATIVE
+from broadcaster.dialects.writing import Unnumbered
 
 SNAPSHOT: Final = "hub.snapshot"
 # The hub draws a pause for each native viewer; who is sent away from a snapshot comes again by its own.
@@ -39,7 +40,7 @@ class NativeSnapshot:
         return NativeTranscript(stream_id, Fold(), START)
 
 
-class NativeTranscript:
+class NativeTranscript(Unnumbered):
     """Folds what it frames. ``last`` is the newest entry heard."""
 
     def __init__(self, stream_id: str, fold: Fold, last: Cursor) -> None:
@@ -77,7 +78,7 @@ class NativeTranscript:
         """``hub.stalled``."""
         return NATIVE.stalled(reason)
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """``hub.bye``."""
         return NATIVE.bye(reason, reconnect=reconnect, retry_ms=_RETRY_MS)
 

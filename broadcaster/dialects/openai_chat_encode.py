@@ -114,7 +114,7 @@ class ChatTranscript(Unannounced):
         other._ending = self._ending
         return other
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye (rule 5)."""
         return _failure(_RETRY if reconnect else _NO_RETRY, code=reason)
 

@@ -108,11 +108,12 @@ class ResponsesTranscript(Unannounced):
         forked._is_opened, forked._is_told = self._is_opened, self._is_told
         return forked
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye."""
         again = "; the response goes on: ask for it again with starting_after" if reconnect else ""
         told = {"code": reason, "message": f"the stream ended before the response did{again}", "param": None}
-        return block({"type": "error", "sequence_number": self.last_number, **told}, event="error")
+        number = self.last_number if last_number is None else last_number
+        return block({"type": "error", "sequence_number": number, **told}, event="error")
 
     @property
     def last_number(self) -> int:

@@ -27,6 +27,7 @@ from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.reading import Json
+from broadcaster.dialects.writing import Unnumbered
 
 NEW_ATTEMPT: Final = "new_attempt"
 
@@ -124,7 +125,7 @@ class _Stretch:
         return _Stretch(self.say, self.pieces.fork())
 
 
-class SmallTranscript:
+class SmallTranscript(Unnumbered):
     """See Transcript."""
 
     __slots__ = ("_at", "_is_over", "_model", "_parts", "_start", "_stream_id", "_usage", "_words")
@@ -179,7 +180,7 @@ class SmallTranscript:
         """See Transcript."""
         return self._frames(self._words.stalled(None if reason is None else reason.value))
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript."""
         return self._frames(self._words.error("the stream ended before the answer did", reason, retry=reconnect))
 

@@ -28,7 +28,18 @@ def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> by
     return encode_frame(_json.encode(data), event=event, id=None if of is None else f"{of.epoch}-{of.seq}")
 
 
-class Unannounced:
+class Unnumbered:
+    """Of a Transcript whose events have no numbers."""
+
+    __slots__ = ()
+
+    @property
+    def last_number(self) -> int:
+        """See Transcript.last_number."""
+        return -1
+
+
+class Unannounced(Unnumbered):
     """Of a Transcript: a wire of somebody's API, which has no place for what the hub alone knows."""
 
     __slots__ = ()

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 BUSY_S: Final = 0.001
 LONGEST_PAUSE_S: Final = 0.002
+TURN_S: Final = 0.01
 
 
 class Flushable(Protocol):
@@ -24,13 +26,50 @@ class Flushable(Protocol):
         """Give all viewers what came since the last time (``now`` on the loop's clock)."""
 
 
-class Flusher:
-    """One for all rooms of a hub; ``on_flushed`` is called after each flush."""
+class Turns:
+    """Long work in pieces: each turn of the loop does as many of them as fit ``TURN_S``, in the order they came.
 
-    __slots__ = ("_due", "_handle", "_on_flushed", "_pause_s")
+    A piece is short: the frames of one segment, a few writes to one socket. Whatever else the loop has to do waits for
+    one turn at most, however many viewers there are.
+    """
+
+    __slots__ = ("_handle", "_pieces")
+
+    def __init__(self) -> None:
+        self._pieces: deque[Callable[[], None]] = deque()
+        self._handle: asyncio.Handle | None = None
+
+    def add(self, piece: Callable[[], None]) -> None:
+        """Do this, but not within this call."""
+        self._pieces.append(piece)
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._run)
+
+    def close(self) -> None:
+        """Do nothing more."""
+        self._pieces.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _run(self) -> None:
+        until = time.perf_counter() + TURN_S
+        try:
+            for _ in range(len(self._pieces)):  # what these add is for the next turn
+                self._pieces.popleft()()
+                if time.perf_counter() >= until:
+                    break
+        finally:
+            self._handle = asyncio.get_running_loop().call_soon(self._run) if self._pieces else None
+
+
+class Flusher:
+    """One for all rooms of a hub, with the ``turns`` of its viewers; ``on_flushed`` is called after each flush."""
+
+    __slots__ = ("_due", "_handle", "_on_flushed", "_pause_s", "turns")
 
     def __init__(self, on_flushed: Callable[[], None]) -> None:
         self._on_flushed = on_flushed
+        self.turns = Turns()
         self._due: list[Flushable] = []
         self._handle: asyncio.Handle | None = None
         self._pause_s = 0.0
@@ -49,7 +88,8 @@ class Flusher:
             self._handle = loop.call_later(pause_s, self._flush) if pause_s else loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """Flush nothing more."""
+        """Flush nothing more, and give no viewer its turn."""
+        self.turns.close()
         if self._handle is not None:
             self._handle.cancel()
         self._due.clear()

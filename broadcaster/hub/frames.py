@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from typing import Final
 
 from broadcaster.core.http_chunks import http_chunk
@@ -82,8 +84,10 @@ class Outlet:
 
     def share(self, frames: SharedFrames, *, for_http: bool) -> bytes | memoryview:
         """Read these, and hold them until ``let_go``."""
-        frames.hold()
-        self._shared = frames
+        if frames:
+            self.let_go()
+            frames.hold()
+            self._shared = frames
         return frames.read(for_http=for_http)
 
     def let_go(self) -> None:
@@ -103,3 +107,76 @@ class Outlet:
         self._rest = _NOTHING
         self.let_go()
         self.note_unsent(0)
+
+
+class Stretch(SharedFrames):
+    """The frames of dense entries in one dialect, for all viewers that stand in them.
+
+    ``span``: seqs of the first and the last. ``ends``: where each entry's frames end; None: no viewer can stand within
+    them. ``last_number``: see Transcript.
+    """
+
+    __slots__ = ("_ends", "first_seq", "last_number", "last_seq")
+
+    def __init__(
+        self,
+        frames: bytes,
+        *,
+        span: tuple[int, int],
+        last_number: int,
+        ends: Sequence[int] | None,
+        ledger: Ledger,
+    ) -> None:
+        super().__init__(frames, ledger=ledger)
+        self.first_seq, self.last_seq = span
+        self.last_number = last_number
+        self._ends = ends
+
+    def http_after(self, seq: int) -> bytes:
+        """The frames after an entry of the stretch, or after the one before it, as one HTTP chunk."""
+        return self._chunk if seq < self.first_seq else self.tail(seq, for_http=True)
+
+    def tail(self, after_seq: int, *, for_http: bool) -> bytes:
+        """A copy of the frames after an entry of the stretch; of what is no entries, all."""
+        frames = bytes(self._body if self._ends is None else self._body[self._ends[after_seq - self.first_seq] :])
+        return http_chunk(frames) if frames and for_http else frames
+
+
+class Stretches:
+    """The stretches that were read last, at most ``max_bytes``: the oldest fall out."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._by_first: dict[int, Stretch] = {}  # the oldest first
+        self._firsts: list[int] = []
+
+    def find(self, seq: int) -> Stretch | None:
+        """The one that holds this seq."""
+        at = bisect_right(self._firsts, seq) - 1
+        if at < 0:
+            return None
+        stretch = self._by_first[self._firsts[at]]
+        return stretch if seq <= stretch.last_seq else None
+
+    def add(self, stretch: Stretch) -> None:
+        """One more."""
+        self._drop(stretch.first_seq)
+        insort(self._firsts, stretch.first_seq)
+        self._by_first[stretch.first_seq] = stretch
+        stretch.hold()
+        self._bytes += len(stretch)
+        while self._bytes > self._max_bytes and len(self._firsts) > 1:
+            self._drop(next(iter(self._by_first)))
+
+    def keep_through(self, seq: int) -> None:
+        """Forget what holds entries after this one."""
+        for first in [first for first, stretch in self._by_first.items() if stretch.last_seq > seq]:
+            self._drop(first)
+
+    def _drop(self, first_seq: int) -> None:
+        stretch = self._by_first.pop(first_seq, None)
+        if stretch is not None:
+            del self._firsts[bisect_left(self._firsts, first_seq)]
+            self._bytes -= len(stretch)
+            stretch.release()

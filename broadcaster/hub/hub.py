@@ -5,8 +5,7 @@ Rules
    viewer by ``linger_s``: who reconnects finds it warm.
 2. Where a viewer begins is decided, and the viewer let in, with no await in between.
 3. One timer for all (the tick) looks after heartbeats, stuck viewers and rooms that nobody watches.
-4. All rooms together hold at most ``hub_bytes``, with what transports and unread snapshots hold: beyond it unwatched
-   rooms close, then the largest forget their oldest.
+4. All rooms and transports hold at most ``hub_bytes``: beyond it unwatched rooms close, then the others forget most.
 5. In a drain nobody new comes in, and those who are in are sent away one by one over the window, so that the other
    front-ends meet a slope and not a wall.
 """
@@ -287,6 +286,7 @@ class Hub:
             limits=self.limits,
             ledger=Ledger(self._ledger),
             unsent=self._unsent,
+            turns=self._flusher.turns,
             places=self._places,
         )
         tenancy = _Tenancy(room, self._feed.watch(stream_id, room))
@@ -333,6 +333,8 @@ class Hub:
             if self._ledger.bytes > goal:
                 self._close(tenancy, StopReason.LIMIT)
         rooms = [tenancy.room for tenancy in self._tenancies.values()]
+        for room in rooms if self._ledger.bytes > goal else ():
+            room.shed()
         for room in rooms:
             while self._ledger.bytes > goal and room.ledger.bytes > goal // len(rooms) and room.drop_oldest():
                 pass

@@ -16,7 +16,8 @@ from array import array
 from typing import Protocol
 
 from broadcaster.core.http_chunks import http_chunk
-from broadcaster.dialects import AnyDialect, Transcript
+from broadcaster.dialects import Encoder
+from broadcaster.hub.replay import Replay
 from broadcaster.hub.writes import write_all
 
 
@@ -33,16 +34,15 @@ class Member(Protocol):
 class LiveGroup:
     """The live viewers of one room and one dialect, by the numbers of their sockets. ``seq``: what was written last.
 
-    ``transcript`` stands where the group stands; None in a dialect that needs none.
+    ``source`` makes their frames.
     """
 
-    __slots__ = ("_fds", "_heartbeat", "_written_at", "encoder", "members", "seq", "transcript")
+    __slots__ = ("_fds", "_heartbeat", "_written_at", "members", "seq", "source")
 
-    def __init__(self, encoder: AnyDialect, seq: int, *, now: float, transcript: Transcript | None = None) -> None:
-        self.encoder = encoder
+    def __init__(self, source: Encoder | Replay, seq: int, *, now: float) -> None:
+        self.source = source
         self.seq = seq
-        self.transcript = transcript
-        self._heartbeat = http_chunk(encoder.heartbeat)
+        self._heartbeat = http_chunk(source.heartbeat)
         self.members: dict[int, Member] = {}
         self._fds: array[int] | None = None  # the members' numbers, made anew after one came or went
         self._written_at = now

@@ -17,23 +17,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import TERMINAL_PREFIXES
-from broadcaster.core.http_chunks import http_chunk
 from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.core.stream_ids import public_id
-from broadcaster.dialects import AnyDialect, Dialect, Encoder, Transcript
+from broadcaster.dialects import Encoder
+from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live import LiveGroup, Member
 from broadcaster.hub.pages import PageAsker, Pages
 from broadcaster.hub.ports import LogReader
+from broadcaster.hub.replay import Replay
+from broadcaster.hub.replays import Replays
 from broadcaster.hub.resolve import Extent, Resolution, resolve
 from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
-from broadcaster.hub.scribe import Scribe
 from broadcaster.hub.stop_reasons import StopReason
 
 _STATUSES: Final = (
@@ -92,7 +93,6 @@ class Room:
         "_owner",
         "_pages",
         "_ring",
-        "_scribes",
         "behind",
         "empty_since",
         "floor",
@@ -101,9 +101,11 @@ class Room:
         "ledger",
         "limits",
         "public_id",
+        "replays",
         "stall",
         "status",
         "stream_id",
+        "turns",
         "unsent",
         "viewers",
     )
@@ -118,6 +120,7 @@ class Room:
         limits: HubLimits,
         ledger: Ledger,
         unsent: Unsent,
+        turns: Turns,
         places: asyncio.Semaphore,
     ) -> None:
         self.stream_id = stream_id
@@ -125,6 +128,7 @@ class Room:
         self.limits = limits
         self.ledger = ledger
         self.unsent = unsent
+        self.turns = turns
         self.viewers: set[Watcher] = set()
         self.behind: set[Watcher] = set()  # all viewers but the live ones
         self.empty_since: float | None = None
@@ -139,8 +143,8 @@ class Room:
         self._lineage = Lineage()
         self._ring = Ring(ledger)
         self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
-        self._live: dict[AnyDialect, LiveGroup] = {}
-        self._scribes: dict[Dialect, Scribe] = {}
+        self._live: dict[Encoder | Replay, LiveGroup] = {}
+        self.replays = Replays(self)
         self._is_due = False
 
     # -- what the feed tells
@@ -196,8 +200,7 @@ class Room:
         self.is_over = False
         self.status = "running"
         reason = GapReason.RESET if keep == START else GapReason.REWOUND
-        for scribe in self._scribes.values():
-            scribe.rewind(keep)
+        self.replays.rewind(keep.seq)
         for viewer in tuple(self.viewers):
             viewer.rewind(keep, reason)
         self._wake_soon()
@@ -250,24 +253,13 @@ class Room:
         self.unsent.viewers += 1
         self.empty_since = None
 
-    def scribe(self, dialect: Dialect) -> Scribe:
-        """Who reads the history in this dialect for all who come late."""
-        scribe = self._scribes.get(dialect)
-        if scribe is None:
-            scribe = self._scribes[dialect] = Scribe(self, dialect)
-        return scribe
-
-    def go_live(
-        self, viewer: Watcher, fd: int, encoder: AnyDialect, *, transcript: Transcript | None = None
-    ) -> LiveGroup | None:
-        """Write to this socket from here on: its viewer has pulled everything. None: not before the next flush.
-
-        ``transcript`` stands at the room's end, and is the group's from here on if it is the first to come.
-        """
-        group = self._live.get(encoder)
+    def go_live(self, viewer: Watcher, fd: int, source: Encoder | Replay) -> LiveGroup | None:
+        """Write to this socket from here on: its viewer has pulled everything. None: not before the next flush."""
+        group = self._live.get(source)
         if group is None or not group.members:
-            group = LiveGroup(encoder, self.last_seq, now=self._now(), transcript=transcript)
-            self._live[encoder] = group
+            if isinstance(source, Replay) and not source.reach_end(viewer):
+                return None
+            group = self._live[source] = LiveGroup(source, self.last_seq, now=self._now())
         elif group.seq != self.last_seq:
             return None
         group.enter(fd, viewer)
@@ -284,9 +276,11 @@ class Room:
             self.viewers.remove(viewer)
             self.unsent.viewers -= 1
             self.behind.discard(viewer)
-            if not self.viewers:
-                self._dismiss_scribes()
             self._owner.viewer_left(self, viewer)
+
+    def note_growth(self) -> None:
+        """What the hub holds for this room's viewers has grown."""
+        self._owner.room_grew()
 
     def keep_bounds(self) -> None:
         """Let go of something if more is held than may be."""
@@ -313,10 +307,14 @@ class Room:
         for viewer in tuple(self.behind):
             viewer.check(now)
 
+    def shed(self) -> None:
+        """Forget what can be made again."""
+        self._pages.clear()
+        self.replays.shed()
+
     def drop_oldest(self) -> bool:
         """Forget the oldest part of what is held; False: nothing was left."""
         self._pages.clear()
-        self._dismiss_scribes(only_idle=True)
         if not len(self._ring):
             return False
         self._ring.drop_oldest()
@@ -327,7 +325,7 @@ class Room:
         for viewer in tuple(self.viewers):
             viewer.stop(reason)
         reads = self._pages.close()
-        self._dismiss_scribes()
+        self.replays.close()
         self._ring.clear()
         return reads
 
@@ -340,7 +338,6 @@ class Room:
         limit = self.limits.room_bytes
         if self.ledger.bytes > limit:
             self._pages.clear()
-            self._dismiss_scribes(only_idle=True)
             self._ring.forget_chunks()
             while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
                 self._ring.drop_oldest()
@@ -356,25 +353,22 @@ class Room:
             segment = self._ring.find(group.seq + 1)
             if segment is None or segment.first_seq > group.seq + 1:
                 break
-            if group.transcript is not None:
-                frames = group.transcript.encode(segment.after(group.seq))
-                if not frames:
-                    group.seq = segment.last_seq
+            through_seq, source = segment.last_seq, group.source
+            if isinstance(source, Replay):
+                stretch = source.read_live(group.seq, is_kept=bool(self.behind))
+                if stretch is None:
+                    break
+                through_seq, chunk = stretch.last_seq, stretch.http_after(group.seq)
+                if not chunk:
+                    group.seq = through_seq
                     continue
-                chunk = http_chunk(frames)
             elif self.behind or len(self._live) > 1:  # others may come to stand where this group stands
-                chunk = self.chunk(segment, cast(Encoder, group.encoder), after_seq=group.seq, for_http=True)
+                chunk = self.chunk(segment, source, after_seq=group.seq, for_http=True)
             else:
-                chunk = segment.passing_chunk(cast(Encoder, group.encoder), after_seq=group.seq)
-            group.write(chunk, through_seq=segment.last_seq, now=now)
+                chunk = segment.passing_chunk(source, after_seq=group.seq)
+            group.write(chunk, through_seq=through_seq, now=now)
         if group.seq < self.last_seq or self.is_over:
             group.dissolve()
-
-    def _dismiss_scribes(self, *, only_idle: bool = False) -> None:
-        for dialect, scribe in tuple(self._scribes.items()):
-            if scribe.is_idle or not only_idle:
-                del self._scribes[dialect]
-                scribe.dismiss()
 
     def _recall_live(self) -> None:
         for group in self._live.values():

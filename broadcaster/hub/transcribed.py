@@ -1,127 +1,121 @@
-"""A viewer in a dialect that must know what came before: it has a transcript, and may begin with a prelude.
+"""A viewer in a dialect that must know what came before: a cursor in its room's replay, which has the transcript.
 
 Rules
-1. Without a cursor it begins where the stream is now: its room's scribe reads the history, the prelude tells it, and
-   what follows comes as to everybody. A cursor that does not stand any more is none: its client begins anew.
-2. With a cursor it hears in silence what its client has seen, and says what comes after; so it does when every event
-   is wanted, from the first.
-3. What was said cannot be taken back in these dialects. When that becomes void, or entries are missing and the dialect
-   has no word for it, the viewer is ended with the dialect's error; who comes again gets a prelude of what there is.
-4. While it is live the group's transcript speaks for it. One that falls behind takes a fork of that.
+1. Without a cursor it begins with a snapshot of the stream as it is now, and what follows comes as to every viewer. A
+   cursor that does not stand any more is none: its client begins anew.
+2. With a cursor it is sent what comes after; without one and without a snapshot, every event from the first.
+3. What was sent cannot be taken back in these dialects. When that becomes void, or entries are missing and the dialect
+   has no word for it, the viewer is ended with the dialect's error; a client that asks again gets a new snapshot.
+4. While it is live its group is written to. One that falls behind is a cursor again.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.notices import Gap, GapReason
+from broadcaster.core.notices import GapReason
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.hub.live import LiveGroup
+from broadcaster.hub.replay import Replay
 from broadcaster.hub.resolve import Finished, Follow, Hold
-from broadcaster.hub.ring import Segment
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
-
-# Segments of which nothing is said, in one pull: a long history shall not hold the loop.
-SILENT_SEGMENTS: Final = 4
 
 
 class TranscribedViewer(Viewer):
     """See the module's rules; ``with_prelude`` False: every event (rule 2)."""
 
-    __slots__ = ("_dialect", "_heard", "_is_late", "_silent_through", "_transcript", "_with_prelude")
+    __slots__ = ("_is_late", "_last_number", "_replay", "_with_prelude")
 
     def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_prelude: bool = True) -> None:
-        self._dialect = dialect
         self._with_prelude = with_prelude
-        self._transcript = dialect.open(room.public_id)
         self._is_late = False
-        self._silent_through = 0
-        self._heard = 0
+        self._replay = room.replays.of(dialect)
+        self._replay.users += 1
+        self._last_number = -1
         super().__init__(room, NATIVE, begin=begin)
         self._heartbeat = dialect.heartbeat
 
+    def leave(self) -> None:
+        """See Viewer."""
+        if not self._was_left:
+            self._replay.users -= 1
+        super().leave()
+
     def rewind(self, keep: Cursor, reason: GapReason) -> None:
         """Rule 3."""
-        if self._page is not None and self._page.last_seq > keep.seq:
-            self._page = None
         if self._held is None and not self._is_late and self._seq > keep.seq:
             self.stop(StopReason.GAP)
 
     # -- the dialect's own
 
     def _begin(self, begin: Follow | Hold | Finished) -> None:
-        match begin:
-            case Follow(after, gap):
-                self._held = None
+        super()._begin(begin)
+        if isinstance(begin, Follow):
+            is_anew = begin.after == START and self._with_prelude and self._room.last_seq > 0
+            self._is_late = begin.gap is not None or is_anew
+            self._gap = None
+            if self._is_late:
                 self._seq = 0
-                is_anew = after == START and self._with_prelude and self._room.last_seq > 0
-                self._is_late = gap is not None or is_anew
-                self._silent_through = 0 if self._is_late else after.seq
-                self._gap = None
-            case _:
-                super()._begin(begin)
 
     def _next(self) -> bytes | memoryview:
         if self.stop_reason is None and self._held is not None:
             self._begin(self._room.place(self._held))
         if not self._is_late or self.stop_reason is not None:
-            self._heard = 0
             return super()._next()
         hello = self._notices()
-        place = None if hello else self._room.scribe(self._dialect).place_at_end(self)
-        if place is None:
+        snapshot = None if hello else self._replay.snapshot(self)
+        if snapshot is None:
             return hello
         self._is_late = False
-        self._transcript, self._seq = place.transcript, place.seq
-        return self._outlet.share(place.opening, for_http=self._driver is not None) or super()._next()
+        self._seq, self._last_number = snapshot.seq, snapshot.last_number
+        return self._outlet.share(snapshot, for_http=self._driver is not None) or super()._next()
 
     def _notices(self) -> bytes:
-        room = self._room
+        room, blank = self._room, self._replay.blank
         notices = []
         if not self._was_greeted:
             self._was_greeted = True
-            notices.append(self._transcript.hello(status=room.status, retry_ms=room.limits.draw_retry_ms()))
-        if self._stall_told is not room.stall and not self._is_late and self._seq >= self._silent_through:
+            notices.append(blank.hello(status=room.status, retry_ms=room.limits.draw_retry_ms()))
+        if self._stall_told is not room.stall and not self._is_late:
             self._stall_told = room.stall
-            notices.append(self._transcript.stalled(room.stall))
+            notices.append(blank.stalled(room.stall))
         if not self._live_told and not self._is_late and self._is_caught_up():
             self._live_told = True
         return self._wire(b"".join(notices))
 
-    def _frames(self, segment: Segment) -> bytes:
-        self._room.keep_bounds()  # it may be a page that was read for us
-        entries = segment.after(self._seq)
-        silent = max(0, self._silent_through - self._seq)
-        self._transcript.encode(entries[:silent])
-        return self._wire(self._transcript.encode(entries[silent:]))
-
-    def _entries(self) -> bytes:
-        if self._heard >= SILENT_SEGMENTS:
-            self._loop.call_soon(self.wake)
+    def _entries(self) -> bytes | memoryview:
+        came, seq = self._replay.read(self, self._seq), self._seq
+        if came is None:
             return b""
-        self._heard += 1
-        return super()._entries()
+        if isinstance(came, Replay):
+            return self._go_over(came)
+        self._seq, self._last_number = came.last_seq, came.last_number
+        if came.first_seq > seq:
+            return self._outlet.share(came, for_http=self._driver is not None)
+        return came.tail(seq, for_http=self._driver is not None)
 
-    def _gap_block(self, gap: Gap) -> bytes:
-        told = self._transcript.gap(gap)
-        if told is None:
+    def _go_over(self, branch: Replay) -> bytes:
+        """Entries are missing that others have heard."""
+        if branch.gap_frames is None:
             # Not by `stop`, which wakes: we are being pulled.
             self.stop_reason = StopReason.GAP
             self.ends_cleanly = True
-            return self._farewell(StopReason.GAP)
-        return told if gap.last_seq > self._silent_through else b""  # its client was told, or has seen them
+            return self._wire(self._farewell(StopReason.GAP))
+        self._replay.users -= 1
+        self._replay = branch
+        branch.users += 1
+        self._seq = branch.begin_seq
+        return self._wire(branch.gap_frames)
 
     def _farewell(self, reason: StopReason) -> bytes:
-        return self._transcript.bye(reason.code, reconnect=reason.reconnect)
+        return self._replay.blank.bye(reason.code, reconnect=reason.reconnect, last_number=self._last_number)
 
     def _join_group(self, fd: int) -> LiveGroup | None:
-        return self._room.go_live(self, fd, self._dialect, transcript=self._transcript)
+        return self._room.go_live(self, fd, self._replay)
 
     def _take_back(self) -> LiveGroup | None:
         group = super()._take_back()
-        if group is not None and group.transcript is not None:
-            self._transcript = group.transcript.fork()
+        if group is not None:
+            self._last_number = self._replay.last_number_at(group.seq)
         return group

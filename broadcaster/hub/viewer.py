@@ -78,8 +78,7 @@ class Viewer:
         self._seq = 0
         self._gap: Gap | None = None
         self._begin(begin)
-        self._was_greeted = False
-        self._live_told = False
+        self._was_greeted = self._live_told = False
         self._stall_told: StallReason | None = None
         self._page: Segment | None = None
         self._outlet = Outlet(room.unsent)
@@ -130,6 +129,10 @@ class Viewer:
                 self._group = self._join_group(self._driver.fd)
         return piece
 
+    def in_a_turn(self, piece: Callable[[], None]) -> None:
+        """Do this when it is this viewer's turn again."""
+        self._room.turns.add(piece)
+
     def note_unsent(self, count: int) -> None:
         """The driver's transport holds so many bytes that its client has not taken."""
         self._outlet.note_unsent(count)
@@ -169,9 +172,7 @@ class Viewer:
         if self.stop_reason is None:
             self.stop_reason = StopReason.CLIENT_GONE
         self._leave_group()
-        self._driver = None
-        self._owes_since = None
-        self._page = None
+        self._driver = self._owes_since = self._page = None
         self._bye = b""
         self._outlet.close()
         self._room.exit(self)
@@ -293,7 +294,7 @@ class Viewer:
             return self._wire(bye)
         if self._held is not None:
             self._begin(self._room.place(self._held))
-        chunk = self._notices()
+        chunk: bytes | memoryview = self._notices()
         while not chunk and self._held is None and self._seq < self._room.last_seq:
             seq = self._seq
             chunk = self._entries()
@@ -352,7 +353,7 @@ class Viewer:
         at_end = self._held is None and self._seq == room.last_seq and not room.is_over
         return at_end and room.stall is not StallReason.LOG_UNAVAILABLE
 
-    def _entries(self) -> bytes:
+    def _entries(self) -> bytes | memoryview:
         """The next entries up to the end of their segment, or the gap before them; moves on if there was either."""
         room = self._room
         page = self._page

@@ -12,6 +12,7 @@ Rules
 4. A response that ends cleanly gives the connection back: the client may ask for something else on it. What it has sent
    meanwhile waits, up to ``PIPELINED_BYTES``; then it is not read any more.
 5. A response that does not end cleanly is torn: the connection is aborted.
+6. A socket that takes everything is written ``SLICES_A_TURN`` slices; then the others have their turn.
 """
 
 from __future__ import annotations
@@ -26,13 +27,24 @@ from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 
 PIPELINED_BYTES: Final = 64 * 2**10
+SLICES_A_TURN: Final = 4
 
 
 class SocketDriver(asyncio.Protocol):
     """Implements ``PushDriver`` over one connection; ``successor`` makes the protocol it is given back to (None: the
     connection ends with the response), ``registry`` holds every connection that the server must know at its end."""
 
-    __slots__ = ("_is_first", "_is_full", "_pipelined", "_registry", "_successor", "_transport", "_viewer", "fd")
+    __slots__ = (
+        "_is_first",
+        "_is_full",
+        "_is_resting",
+        "_pipelined",
+        "_registry",
+        "_successor",
+        "_transport",
+        "_viewer",
+        "fd",
+    )
 
     def __init__(
         self,
@@ -50,6 +62,7 @@ class SocketDriver(asyncio.Protocol):
         self._pipelined = b""
         self._is_first = True  # the head may still be in the transport
         self._is_full = False
+        self._is_resting = False
 
     def begin(self) -> None:
         """The head is written: take the connection, and pump."""
@@ -65,9 +78,13 @@ class SocketDriver(asyncio.Protocol):
     # -- what the viewer asks
 
     def pump(self) -> None:
-        """Write all that there is, as long as the socket takes it; and end the response when the viewer is over."""
+        """Write what there is, as long as the socket takes it (rule 6); end the response when the viewer is over."""
         viewer = self._viewer
-        while viewer is not None and not self._is_full:
+        if viewer is None or self._is_resting:
+            return
+        for _ in range(SLICES_A_TURN):
+            if self._is_full:
+                return
             chunk = viewer.pull_chunk()
             if chunk:
                 self._write(chunk)
@@ -76,6 +93,12 @@ class SocketDriver(asyncio.Protocol):
                 return
             else:
                 return
+        self._is_resting = True
+        viewer.in_a_turn(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_resting = False
+        self.pump()
 
     def beat(self, heartbeat: bytes) -> None:
         """Write a heartbeat, if nothing else is on its way."""

@@ -25,6 +25,8 @@ from broadcaster.web.problems import GENERATION_ID_HEADER
 # One write. More would only lie in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
 MAX_CHUNK_BYTES: Final = 64 * 2**10
 
+BYTES_A_TURN: Final = 2 * MAX_CHUNK_BYTES
+
 TRANSPORT_EXTENSION: Final = "broadcaster.transport"
 
 _HEADERS: Final = {
@@ -139,6 +141,7 @@ class SendDriver:
 
     async def _pump(self) -> None:
         viewer, send = self._viewer, self._send
+        sent = 0
         while True:
             chunk = viewer.pull(MAX_CHUNK_BYTES)
             if not chunk:
@@ -148,6 +151,10 @@ class SendDriver:
                     continue
                 chunk = viewer.heartbeat()
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            sent += len(chunk)
+            if sent >= BYTES_A_TURN:  # a client that takes everything shall not keep the others waiting
+                sent = 0
+                await asyncio.sleep(0)
         if viewer.ends_cleanly:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif viewer.stop_reason is not StopReason.CLIENT_GONE:

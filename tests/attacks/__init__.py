@@ -1,5 +1,6 @@
 """What one client can do to the others, carried out on real processes: in small as tests, at full size by hand.
 
 python -m tests.attacks.unread [--viewers 200] [--megabytes 7]
+python -m tests.attacks.resumes [--viewers 1000] [--events 50000]
 python -m tests.attacks.bodies [--mounted]
 """

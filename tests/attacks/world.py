@@ -88,9 +88,9 @@ async def open_target(
         await stack.aclose()
 
 
-async def write_feed(target: Target, name: str, *, count: int, delta: Callable[[int], str]) -> str:
-    """A feed of so many text deltas; the id of its last entry."""
-    last = ""
+async def write_feed(target: Target, name: str, *, count: int, delta: Callable[[int], str]) -> list[str]:
+    """A feed of so many text deltas; the ids of its entries."""
+    ids: list[str] = []
     async with httpx2.AsyncClient(base_url=target.url + target.prefix, timeout=DEADLINE_S) as client:
         assert (await client.put(f"/v1/streams/{name}", json={})).status_code == 201
         for first in range(0, count, APPENDED_AT_ONCE):
@@ -98,8 +98,8 @@ async def write_feed(target: Target, name: str, *, count: int, delta: Callable[[
             events = [{"type": "text-delta", "id": "t", "delta": delta(number)} for number in numbers]
             told = await client.post(f"/v1/streams/{name}/events", json=events)
             assert told.status_code == 200, told.text
-            last = told.json()["last_id"]
-    return last
+            ids += told.json()["ids"]
+    return ids
 
 
 def ask(target: Target, path: str, *, receive_bytes: int | None = None) -> socket.socket:

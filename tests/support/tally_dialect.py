@@ -17,7 +17,7 @@ from zlib import crc32
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import SseDecoder
-from broadcaster.dialects.writing import block
+from broadcaster.dialects.writing import Unnumbered, block
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TallyDialect:
 
 
 @dataclass
-class TallyTranscript:
+class TallyTranscript(Unnumbered):
     dialect: TallyDialect
     seq: int = 0
     sum: int = 0
@@ -65,7 +65,7 @@ class TallyTranscript:
     def stalled(self, reason: StallReason | None) -> bytes:
         return b""
 
-    def bye(self, reason: str, *, reconnect: bool) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         return block(["bye", reason])
 
 

@@ -1,0 +1,390 @@
+"""A room's stream in one dialect that must know what came before: encoded once for all its viewers.
+
+Rules
+1. What a dialect says of an entry depends on the entries before it alone, so all viewers of equal dialects are sent the
+   same frames. A viewer has no transcript: it has a cursor, and reads the frames after it here.
+2. The head is the one transcript that goes through the room from its first entry to its end, pulled by the viewers that
+   stand where it stands, by those that want a snapshot, and by the live group. It leaves checkpoints behind.
+3. A viewer that stands before the head reads a stretch that is kept, or waits for the sweep: a second transcript, which
+   begins at the checkpoint before the first waiting viewer and serves all that it passes, again and again in the order
+   of the stream. So the work grows with the rounds, and not with the viewers.
+4. Both go on by one segment in a turn's piece of work (``Turns``).
+5. A snapshot is made once for its place. A large one is also sent to viewers that come up to ``REUSED_ENTRIES`` later:
+   they read the rest as any other viewer.
+6. No transcript hears the terminal but a fork of the head: late viewers get a snapshot of what was before it.
+7. Where the sweep finds that entries behind the head are gone, its viewers go on in a replay of their own, whose head
+   begins there: the head of this one has heard what they miss.
+8. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` gives back what can be made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, Protocol
+
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap
+from broadcaster.dialects import Dialect, Transcript
+from broadcaster.hub.checkpoints import DELTAS, Checkpoint, Checkpoints
+from broadcaster.hub.frames import SharedFrames, Stretch, Stretches
+from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Segment
+from broadcaster.hub.stop_reasons import StopReason
+
+if TYPE_CHECKING:
+    from broadcaster.hub.room import Room
+
+# Segments that a viewer may have encoded while it is pulled, on its way to the end.
+SEGMENTS_AT_ONCE: Final = 4
+REUSED_ENTRIES: Final = 256
+# Of a room's bytes: the checkpoints may hold one in so many.
+CHECKPOINT_SHARE: Final = 8
+
+
+class ReplayViewer(Protocol):
+    """A viewer, as its replay sees it."""
+
+    def wake(self) -> None:
+        """What it asked for may be there."""
+
+    def stop(self, reason: StopReason) -> None:
+        """It will not come."""
+
+
+class Snapshot(SharedFrames):
+    """What a viewer gets in place of everything up to ``seq``."""
+
+    __slots__ = ("last_number", "seq")
+
+    def __init__(self, frames: bytes, *, seq: int, last_number: int, room: Room) -> None:
+        super().__init__(frames, ledger=room.unsent)
+        self.seq = seq
+        self.last_number = last_number
+
+
+class _Walk:
+    """A transcript on its way; it has heard everything up to ``seq``. A ``PageAsker``."""
+
+    __slots__ = ("_replay", "heard_bytes", "is_waiting", "page", "parts", "seq", "transcript")
+
+    def __init__(self, replay: Replay, begin: Checkpoint) -> None:
+        self._replay = replay
+        self.transcript = begin.transcript.fork()
+        self.seq = begin.seq
+        self.heard_bytes = begin.heard_bytes
+        self.parts = begin.parts
+        self.page: Segment | None = None
+        self.is_waiting = False  # for a page
+
+    def hear(self, entries: list[Entry], *, is_kept: bool) -> tuple[bytes, array[int] | None]:
+        """The frames of the next entries, and where each entry's end if they are to be kept."""
+        for entry in entries:
+            self.heard_bytes += len(entry.event)
+            self.parts += not entry.event.startswith(DELTAS)
+        self.seq = entries[-1].seq
+        return _encode(self.transcript, entries, is_kept=is_kept)
+
+    def checkpoint(self) -> Checkpoint:
+        """Where it stands."""
+        return Checkpoint(self.seq, self.transcript.fork(), self.heard_bytes, self.parts)
+
+    def take_page(self, page: Segment) -> None:
+        """The page that was asked for."""
+        self.page = page
+        self.wake()
+
+    def wake(self) -> None:
+        """Go on, or ask again."""
+        self.is_waiting = False
+        self._replay.resume()
+
+    def stop(self, reason: StopReason) -> None:
+        """No page will come."""
+        self.is_waiting = False
+        self._replay.give_up(reason)
+
+
+class Replay:
+    """See the module's rules. ``users`` is how many viewers read here."""
+
+    def __init__(self, room: Room, dialect: Dialect, *, behind: Gap | None = None) -> None:
+        """``behind``: entries that are gone, after which this replay begins (rule 7)."""
+        self.blank = dialect.open(room.public_id)
+        self.heartbeat = dialect.heartbeat
+        self.users = 0
+        self._room = room
+        self._dialect = dialect
+        self._told: list[tuple[int, bytes]] = []  # of gaps, with the seq behind each
+        self._base = Checkpoint(0 if behind is None else behind.last_seq, self.blank.fork())
+        self.gap_frames: bytes | None = b""
+        if behind is not None:
+            self.gap_frames = self._base.transcript.gap(behind)
+            self._told.append((behind.last_seq, self.gap_frames or b""))
+        max_bytes = room.limits.room_bytes
+        self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
+        self._stretches = Stretches(max_bytes=max_bytes)
+        self._snapshot: Snapshot | None = None
+        self._head = _Walk(self, self._base)
+        self._sweep: _Walk | None = None
+        self._counted = 0
+        self._waiting: dict[int, dict[ReplayViewer, None]] = {}  # by the seq that they have
+        self._late: dict[ReplayViewer, None] = {}  # for the end
+        self._is_due = False
+        self._is_dismissed = False
+
+    # -- what a viewer asks
+
+    @property
+    def begin_seq(self) -> int:
+        """The seq behind which it begins."""
+        return self._base.seq
+
+    def read(self, viewer: ReplayViewer, after_seq: int) -> Stretch | Replay | None:
+        """What comes after this seq; a Replay: its viewer goes on there; None: it is woken, or stopped."""
+        stretch = self._stretches.find(after_seq + 1)
+        if stretch is None and after_seq == self._head.seq and not self._head.is_waiting:
+            stretch = self._advance(is_kept=True)
+        if stretch is None:
+            branch = self._room.replays.branch(self._dialect, after_seq + 1)
+            if branch is not None and branch is not self:
+                return branch
+            self._waiting.setdefault(after_seq, {})[viewer] = None
+            self.resume()
+        return stretch
+
+    def read_live(self, after_seq: int, *, is_kept: bool) -> Stretch | None:
+        """The same for the live group, whose entries are at hand."""
+        stretch = self._stretches.find(after_seq + 1)
+        if stretch is None and after_seq == self._head.seq:
+            stretch = self._advance(is_kept=is_kept)
+        return stretch
+
+    def snapshot(self, viewer: ReplayViewer) -> Snapshot | None:
+        """The snapshot for who comes now; None: ``viewer`` is woken when it is there, or stopped."""
+        made, end = self._snapshot, self._end
+        if made is not None and (made.seq == end or self._is_reused(made, end)):
+            return made
+        if not self.reach_end(viewer):
+            return None
+        self._forget_snapshot()
+        transcript = self._head.transcript.fork()
+        frames = transcript.prelude() + b"".join(told for _, told in self._told)
+        made = Snapshot(frames, seq=end, last_number=transcript.last_number, room=self._room)
+        made.hold()
+        self._snapshot = made
+        self._room.note_growth()
+        return made
+
+    def reach_end(self, viewer: ReplayViewer) -> bool:
+        """Whether the head stands at the room's end; else ``viewer`` is woken when it may."""
+        for _ in range(SEGMENTS_AT_ONCE):
+            if self._head.seq >= self._end or self._head.is_waiting or self._advance(is_kept=False) is None:
+                break
+        if self._head.seq >= self._end:
+            return True
+        self._late[viewer] = None
+        self.resume()
+        return False
+
+    def last_number_at(self, seq: int) -> int:
+        """The number of the newest event up to here, as far as it is known."""
+        stretch = self._stretches.find(seq)
+        if self._head.seq == seq or stretch is None:
+            return self._head.transcript.last_number
+        return stretch.last_number
+
+    # -- what the room tells
+
+    def rewind(self, keep_seq: int) -> None:
+        """What was after this seq is void: a transcript cannot go back, but begin again at a checkpoint."""
+        self._checkpoints.keep_through(keep_seq)
+        self._stretches.keep_through(keep_seq)
+        self._waiting = {seq: viewers for seq, viewers in self._waiting.items() if seq <= keep_seq}
+        self._told = [(seq, told) for seq, told in self._told if seq <= keep_seq]
+        self._sweep = None
+        if self._snapshot is not None and self._snapshot.seq > keep_seq:
+            self._forget_snapshot()
+        if self._head.seq > keep_seq:
+            self._head = _Walk(self, self._checkpoints.nearest(keep_seq) or self._base)
+            self._count()
+        self.resume()
+
+    def shed(self) -> None:
+        """Give back what can be made again."""
+        self._stretches.keep_through(0)
+        self._forget_snapshot()
+        if not self.users:
+            self._checkpoints.clear()
+            self._sweep, self._head = None, _Walk(self, self._base)
+            self._told = [(seq, told) for seq, told in self._told if seq <= self._base.seq]
+            self._count()
+
+    def dismiss(self) -> None:
+        """Give everything back, and serve nobody any more."""
+        self._is_dismissed = True
+        self.users = 0
+        self._waiting.clear()
+        self._late.clear()
+        self.shed()
+
+    # -- on the way
+
+    def resume(self) -> None:
+        """Go on in a turn to come, if anybody waits."""
+        if (self._waiting or self._late) and not self._is_due and not self._is_dismissed:
+            self._is_due = True
+            self._room.turns.add(self._go_on)
+
+    def give_up(self, reason: StopReason) -> None:
+        """Nothing will come for those who wait."""
+        waiting = [*self._late, *(viewer for viewers in self._waiting.values() for viewer in viewers)]
+        self._late.clear()
+        self._waiting.clear()
+        for viewer in waiting:
+            viewer.stop(reason)
+
+    @property
+    def _end(self) -> int:
+        return self._room.last_seq - self._room.is_over
+
+    def _is_reused(self, made: Snapshot, end: int) -> bool:
+        """Rule 5."""
+        return len(made) > SLICE_BYTES and end - REUSED_ENTRIES <= made.seq <= end
+
+    def _go_on(self) -> None:
+        """Rule 4."""
+        self._is_due = False
+        head, behind = self._head, [seq for seq in self._waiting if seq < self._head.seq]
+        has_moved = False
+        if (self._late or len(behind) < len(self._waiting)) and not head.is_waiting:
+            is_kept = any(head.seq <= seq < head.seq + SEGMENT_ENTRIES for seq in self._waiting)
+            has_moved = self._advance(is_kept=is_kept) is not None
+        if behind:
+            has_moved = self._sweep_on(behind) or has_moved
+        if self._late and self._head.seq >= self._end:
+            late, self._late = self._late, {}
+            self._wake(late)
+            has_moved = True
+        if has_moved:
+            self.resume()
+
+    def _advance(self, *, is_kept: bool) -> Stretch | None:
+        """The head's next stretch."""
+        head = self._head
+        stretch = self._step(head, is_kept=is_kept)
+        if stretch is not None:
+            if self._checkpoints.is_due(head.seq):
+                self._checkpoints.add(head.checkpoint())
+                self._room.note_growth()
+            self._count()
+        return stretch
+
+    def _sweep_on(self, places: list[int]) -> bool:
+        """Rule 3, by one step; whether it has moved."""
+        sweep = self._sweep
+        goal = min((seq for seq in places if sweep is not None and seq >= sweep.seq), default=None)
+        if goal is None:
+            goal, sweep = min(places), None
+        nearest = self._checkpoints.nearest(goal) or self._base
+        if sweep is None or nearest.seq > sweep.seq:
+            sweep = self._sweep = _Walk(self, nearest)
+        if sweep.is_waiting:
+            return False
+        return self._step(sweep, is_kept=goal < sweep.seq + SEGMENT_ENTRIES) is not None
+
+    def _step(self, walk: _Walk, *, is_kept: bool) -> Stretch | None:
+        """To the end of a segment, or past what is missing; None: a page must be read first, or the way is over."""
+        room, seq = self._room, walk.seq + 1
+        page = walk.page
+        segment = page if page is not None and page.first_seq <= seq <= page.last_seq else room.find(seq)
+        if segment is None:
+            if room.floor is not None and seq <= room.floor.last_seq:
+                return self._skip(walk, room.gap_before(room.floor.at, first_seq=seq))
+            if seq <= room.last_seq:
+                walk.is_waiting = True
+                room.ask_page(walk, seq)
+            return None
+        if segment.first_seq > seq:
+            return self._skip(walk, room.gap_before(segment.before, first_seq=seq))
+        room.keep_bounds()  # it may be a page that was read for us
+        entries = segment.after(walk.seq)
+        if self._end < entries[-1].seq:
+            if self._end == walk.seq:
+                return self._say_end(walk, entries)
+            entries = entries[:-1]
+        frames, ends = walk.hear(entries, is_kept=is_kept)
+        stretch = self._stretch(frames, walk.transcript, span=(entries[0].seq, walk.seq), ends=ends)
+        if is_kept:
+            self._keep(stretch)
+        return stretch
+
+    def _say_end(self, walk: _Walk, entries: list[Entry]) -> Stretch:
+        """Rule 6."""
+        fork = walk.transcript.fork()
+        frames, ends = _encode(fork, entries, is_kept=True)
+        stretch = self._stretch(frames, fork, span=(entries[0].seq, entries[-1].seq), ends=ends)
+        self._keep(stretch)
+        return stretch
+
+    def _skip(self, walk: _Walk, gap: Gap) -> Stretch | None:
+        if walk is not self._head:
+            self._leave_behind(gap)
+            return None
+        told = walk.transcript.gap(gap)
+        if told is None:
+            # Not within this call: a viewer may be being pulled.
+            asyncio.get_running_loop().call_soon(self.give_up, StopReason.GAP)
+            return None
+        walk.seq = gap.last_seq
+        self._told.append((gap.last_seq, told))
+        stretch = self._stretch(told, walk.transcript, span=(gap.first_seq, gap.last_seq))
+        self._keep(stretch)
+        return stretch
+
+    def _leave_behind(self, gap: Gap) -> None:
+        """Rule 7: those who wait there find the branch when they ask again."""
+        self._sweep = None
+        self._room.replays.add_branch(self._dialect, gap)
+        places = [seq for seq in self._waiting if gap.first_seq - 1 <= seq < gap.last_seq]
+        for seq in places:
+            self._wake(self._waiting.pop(seq))
+
+    def _stretch(
+        self, frames: bytes, transcript: Transcript, *, span: tuple[int, int], ends: array[int] | None = None
+    ) -> Stretch:
+        ledger = self._room.unsent
+        return Stretch(frames, span=span, last_number=transcript.last_number, ends=ends, ledger=ledger)
+
+    def _keep(self, stretch: Stretch) -> None:
+        """Keep it, and wake those who wait for it."""
+        self._stretches.add(stretch)
+        self._room.note_growth()
+        if len(self._waiting) < stretch.last_seq - stretch.first_seq:
+            places = [seq for seq in self._waiting if stretch.first_seq - 1 <= seq < stretch.last_seq]
+        else:
+            places = [seq for seq in range(stretch.first_seq - 1, stretch.last_seq) if seq in self._waiting]
+        for seq in places:
+            self._wake(self._waiting.pop(seq))
+
+    def _wake(self, viewers: dict[ReplayViewer, None]) -> None:
+        for viewer in viewers:
+            self._room.turns.add(viewer.wake)
+
+    def _forget_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.release()
+            self._snapshot = None
+
+    def _count(self) -> None:
+        """A text is counted twice: where it is joined for a snapshot or an end, the pieces may live on."""
+        held = 0 if self._is_dismissed else 2 * self._head.heard_bytes
+        self._room.unsent.add(held - self._counted)
+        self._counted = held
+
+
+def _encode(transcript: Transcript, entries: list[Entry], *, is_kept: bool) -> tuple[bytes, array[int] | None]:
+    if not is_kept:
+        return transcript.encode(entries), None
+    frames = [transcript.encode((entry,)) for entry in entries]
+    return b"".join(frames), array("I", accumulate(map(len, frames)))
