@@ -23,7 +23,7 @@ EVENTS_SCHEMA: Final[dict[str, Any]] = {
     ]
 }
 END_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
+    "type": ["object", "null"],
     "properties": {"type": {"enum": ["finish", "error", "abort"]}},
     "examples": [{"type": "finish"}, {"type": "error", "errorText": "the disk is full", "code": "disk_full"}, {}],
 }

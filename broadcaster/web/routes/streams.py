@@ -27,6 +27,8 @@ from broadcaster.web.services import Services, ServicesHere, Tenant, tenant_of
 from broadcaster.web.sse import EventStreamResponse
 
 _CURSOR_HEADER: Final = b"last-event-id"
+# The grammar of `Cursor.parse`, for the OpenAPI document.
+_CURSOR: Final = {"pattern": "^((0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19}))?$"}
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -82,9 +84,15 @@ async def follow(
     services: ServicesHere,
     tenant: Tenant,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
-    last_event_id: Annotated[str, Header(description="what has been seen; wins over `after`, empty is none")] = "",
-    after: Annotated[str, Query(description="the same cursor, for who cannot send headers")] = "",
-    dialect: Annotated[str, Query(description=f"one of: {', '.join(DIALECTS)}")] = NATIVE.name,
+    last_event_id: Annotated[
+        str, Header(description="what has been seen; wins over `after`, empty is none", json_schema_extra=_CURSOR)
+    ] = "",
+    after: Annotated[
+        str, Query(description="the same cursor, for clients that cannot send headers", json_schema_extra=_CURSOR)
+    ] = "",
+    dialect: Annotated[
+        str, Query(description="what the stream is encoded as", json_schema_extra={"enum": [*DIALECTS]})
+    ] = NATIVE.name,
     wait_s: Annotated[float, Query(ge=0, allow_inf_nan=False, description="hold for a stream not created yet")] = 0,
     replay: Annotated[
         Literal["events", "snapshot"] | None,
