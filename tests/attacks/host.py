@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from fastapi import FastAPI
@@ -19,3 +20,9 @@ app.include_router(create_router(partial(open_services, Settings()), **EVERYTHIN
 async def healthz() -> dict[str, str]:
     """Answers at once."""
     return {}
+
+
+@app.post("/stand-still")
+async def stand_still(seconds: float) -> None:
+    """Hold the loop, as a host's own mistake does."""
+    time.sleep(seconds)  # noqa: ASYNC251

@@ -10,7 +10,7 @@ import pytest
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.keys import Keys
 from broadcaster.log.sweeper import Sweeper, SweepTimes
-from tests.support.log_world import World
+from tests.support.log_world import TENANT, World
 from tests.support.redis_cluster import ClusterNode, RedisCluster6
 
 STREAMS: Final = 12
@@ -57,6 +57,7 @@ async def test_the_sweep_goes_on_with_the_shards_that_answer(
     jobs = {fields[b"id"].decode() for _, fields in await world.redis.xrange(world.keys.ready)}
     assert jobs == set(ids) - lost
     assert set(await world.queue.newest_open(100)) == {*ids, *gone_lost}
+    assert await world.streams.owners(ids) == [None if each in lost else TENANT for each in ids]
 
 
 def _primary_of_queue(cluster: RedisCluster6) -> ClusterNode:

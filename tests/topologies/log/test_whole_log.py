@@ -39,6 +39,7 @@ async def test_generations_are_created_run_listed_and_deleted(connection: LogCon
     jobs = [job for _ in range(3) for job in await reader.take(STREAMS)]
     assert {job.generation_id for job in jobs} == set(ids)
     assert {meta.id for meta in (await world.generations.list(tenant=TENANT)).metas} == set(ids)
+    assert await world.streams.owners([*ids, "gen_none"]) == [TENANT] * STREAMS + [None]
     claims = {each: await world.claim(each) for each in ids}
     assert {claim.outcome for claim in claims.values()} == {Outcome.GRANTED}
     await world.queue.keep(jobs)
