@@ -38,7 +38,6 @@ from broadcaster.web.surfaces.answering import started, stream
 PREFIX: Final = "/api/chat"
 
 _VERSIONS: Final[Mapping[str, Version]] = {"6": 6, "7": 7}
-_NOT_STORED: Final = {"cache-control": "no-store"}
 _STREAM: Final[dict[str, Any]] = {
     "description": 'The UI message stream, from `start` on: `data: {"type": …}` …, `data: [DONE]`',
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -115,7 +114,7 @@ async def resume_stream(
     chat = await services.chats.latest(chat_id, tenant=tenant)
     meta = await _answer_of(services, chat, tenant=tenant)
     if chat is None or meta is None or (meta.is_over and not ended):
-        return Response(status_code=204, headers=_NOT_STORED)
+        return Response(status_code=204)
     return await _stream(services, meta, chat, version=version)
 
 
@@ -135,10 +134,10 @@ async def stop_answer(services: ServicesHere, tenant: Tenant, chat_id: ChatId) -
     """Stops the chat's latest answer; whatever the body says. Stopping again, or what is over, changes nothing."""
     meta = await _answer_of(services, await services.chats.latest(chat_id, tenant=tenant), tenant=tenant)
     if meta is None:
-        return JSONResponse({"id": None, "status": "ready"}, headers=_NOT_STORED)
+        return JSONResponse({"id": None, "status": "ready"})
     await services.generations.stop(meta.id, tenant=tenant)
     meta = await services.generations.get(meta.id, tenant=tenant)
-    headers = {**_NOT_STORED, GENERATION_ID_HEADER: meta.id}
+    headers = {GENERATION_ID_HEADER: meta.id}
     return JSONResponse({"id": meta.id, "status": meta.status}, status_code=202, headers=headers)
 
 

@@ -114,7 +114,7 @@ async def create_message(
             return await stream(services, call.meta, dialect=dialect, place=call.place)
         entries = await whole(services, request, call)
     said = message_of(entries, stream_id=call.meta.id, dialect=dialect)
-    headers = {GENERATION_ID_HEADER: call.meta.id, "cache-control": "no-store"}
+    headers = {GENERATION_ID_HEADER: call.meta.id}
     if said["type"] == "message":
         return JSONResponse(said, headers=headers)
     end = ev.read_event(entries[-1].event)

@@ -38,7 +38,6 @@ PATHS: Final = ("/v1/chat", "/v1/models")
 """Below these, errors have this API's shape."""
 
 _ANTHROPIC: Final = "anthropic"
-_NO_STORE: Final = {"cache-control": "no-store"}
 
 routes = RouteTable(prefix="/v1", tags=["chat completions"], errors=openai_error)
 
@@ -148,13 +147,11 @@ def _completion(meta: Meta, entries: Sequence[Entry], *, asked: ChatAsk, is_repe
     headers = {GENERATION_ID_HEADER: meta.id}
     completion = whole_completion(meta.id, entries, hidden_tools=asked.hidden_tools)
     if completion is not None:
-        return JSONResponse(completion, headers={**_NO_STORE, **headers})
+        return JSONResponse(completion, headers=headers)
     problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
     return _error(problem, headers=headers)
 
 
 def _error(problem: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Response:
     shaped = openai_error(problem)
-    return JSONResponse(
-        shaped.body, status_code=shaped.status, headers={**_NO_STORE, **shaped.headers, **(headers or {})}
-    )
+    return JSONResponse(shaped.body, status_code=shaped.status, headers={**shaped.headers, **(headers or {})})

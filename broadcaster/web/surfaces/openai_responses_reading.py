@@ -64,7 +64,7 @@ def shown_response(meta: Meta, entries: Sequence[Entry]) -> Response:
 
 def answered(body: Mapping[str, Any], meta: Meta) -> Response:
     """A JSON answer about this generation."""
-    return JSONResponse(body, headers={GENERATION_ID_HEADER: meta.id, "cache-control": "no-store"})
+    return JSONResponse(body, headers={GENERATION_ID_HEADER: meta.id})
 
 
 async def earlier_messages(services: Services, response_id: str, *, tenant: str) -> list[Json]:
