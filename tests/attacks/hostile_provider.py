@@ -72,8 +72,8 @@ class HostileProvider:
         answers: dict[str, Callable[[], Awaitable[None]]] = {
             "endless-error": lambda: _repeat(send, _REFUSAL + b"\r\n", b"x" * _PIECE),
             "slow-error": lambda: _repeat(send, _REFUSAL + b"\r\n" + _ERROR, b" ", every_s=SLOW_S),
-            "gzip-error": lambda: send(_REFUSAL + _gzip_of(self._gzip_bytes)),
-            "gzip-stream": lambda: send(_STREAM + _gzip_of(self._gzip_bytes)),
+            "gzip-error": lambda: send(_REFUSAL + gzip_of(self._gzip_bytes)),
+            "gzip-stream": lambda: send(_STREAM + gzip_of(self._gzip_bytes)),
             "comments": lambda: _repeat(send, _STREAM + b"\r\n", b": still here\n\n" * 4096),
             "slow-comments": lambda: _repeat(send, _STREAM + b"\r\n", b": still here\n\n", every_s=SLOW_S),
             "interim": lambda: _repeat(send, b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1024),
@@ -99,7 +99,7 @@ def _delta(text: str) -> bytes:
 
 
 @cache
-def _gzip_of(size: int) -> bytes:
+def gzip_of(size: int) -> bytes:
     """The rest of a head and a JSON error with so many bytes of text, in gzip."""
     packer = zlib.compressobj(6, wbits=31)
     piece = b"x" * 2**20
