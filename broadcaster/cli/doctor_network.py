@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,6 +18,8 @@ from broadcaster.core.routing import Routes
 from broadcaster.settings import ProviderSpec, Settings
 
 CALL_S: Final = 5.0
+# The longest lists of models have some megabytes.
+LIST_BYTES: Final = 8 * 2**20
 
 ANTHROPIC: Final = "anthropic"
 OPENAI: Final = "openai"
@@ -231,13 +235,27 @@ async def ask_provider(target: Target) -> Answer:
         return Answer(target=target)
     version = {"anthropic-version": ANTHROPIC_VERSION} if target.wire == ANTHROPIC else {}
     try:
-        async with _client(target.base_url, {**target.headers, **version}) as http:
-            response = await http.get(target.models_url)
-    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError) as error:
+        async with _client(target.base_url, {**target.headers, **version}) as http, asyncio.timeout(CALL_S):
+            status, document = await _list(http, target.models_url)
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError, TimeoutError) as error:
         # The type alone: a text could repeat the header that could not be sent.
         return Answer(target=target, fault=type(error).__name__)
-    listed = _json(response).get("data")
-    return Answer(target=target, status=response.status_code, models=len(listed) if isinstance(listed, list) else None)
+    listed = document.get("data")
+    return Answer(target=target, status=status, models=len(listed) if isinstance(listed, list) else None)
+
+
+async def _list(http: httpx2.AsyncClient, url: str) -> tuple[int, dict[str, Any]]:
+    """A status and the object it came with, of at most LIST_BYTES; empty when there is none, or it is packed."""
+    body = bytearray()
+    async with http.stream("GET", url, headers={"accept-encoding": "identity"}) as response:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > LIST_BYTES:
+                return response.status_code, {}
+    try:
+        return response.status_code, _object(json.loads(body))
+    except (ValueError, RecursionError):
+        return response.status_code, {}
 
 
 def _provider(seen: Answer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -336,3 +337,25 @@ async def test_a_provider_that_cannot_be_asked_is_unreachable_and_its_key_not_to
     answer = await network.ask_provider(targets(environment=environment)["openai"])
     assert answer.fault is not None
     assert key not in answer.fault
+
+
+async def test_a_list_of_models_without_end_is_left_after_its_bound() -> None:
+    sent = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 2**16)
+                sent += 2**16
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(pour, "127.0.0.1", 0)
+    base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    answer = await network.ask_provider(targets(providers={"own": own("anthropic", base_url)})["own"])
+    assert (answer.status, answer.models) == (200, None)
+    assert sent < 4 * network.LIST_BYTES
+    server.close()
