@@ -62,8 +62,8 @@ class LimitSettings(BaseSettings):
     tenant_long_polls: int | None = Field(
         None,
         ge=1,
-        description="most requests of one tenant that wait (`wait_s`) at one front-end; they count as viewers too; "
-        "none: nine tenths of MAX_VIEWERS",
+        description="most requests of one tenant that wait (`wait_s`, or for an answer that is not streamed) at one "
+        "front-end; they count as viewers too; none: nine tenths of MAX_VIEWERS",
     )
     tenant_feeds: int = Field(10_000, ge=1, description="most open feeds of one tenant")
     tenant_stored_bytes: int | None = Field(
