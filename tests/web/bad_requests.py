@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from broadcaster.errors import QueueFull, StopNotDurable, StopPending
+from broadcaster.errors import QueueFull, StopNotDurable, StopPending, TenantLimit
 from tests.support.memory_world import MemoryWorld
 
 MARK = "mark-7f3a9e51"
@@ -277,6 +277,7 @@ def troubles() -> Iterator[Bad]:
     """Requests that are right, at a wrong time."""
     good = json.dumps({"prompt": MARK}).encode()
     yield _create("a create at a full queue", good, None, status=503, code="queue_full", prepare=_full)
+    yield _create("a create of a tenant whose share waits", good, None, status=429, code="tenant_limit", prepare=_share)
     away: dict[str, Any] = {"status": 503, "code": "log_unavailable", "prepare": _away}
     yield _create("a create without Redis", good, None, **away)
     yield Bad("a list without Redis", LIST, **away)
@@ -296,6 +297,10 @@ def _away(world: MemoryWorld) -> None:
 
 def _full(world: MemoryWorld) -> None:
     world.refusal = QueueFull("as many generations wait as the settings allow; try again later")
+
+
+def _share(world: MemoryWorld) -> None:
+    world.refusal = TenantLimit("as many generations of this tenant wait as TENANT_QUEUED allows", retry_after_s=5)
 
 
 def _not_durable(world: MemoryWorld) -> None:
