@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Request, expect
 
 from broadcaster.client import AsyncClient
 from broadcaster.testing import ClientGone, ScriptedProvider
@@ -155,6 +158,50 @@ async def test_what_a_model_writes_stays_text(tabs: Tabs, front_end_url: str, sc
     assert await tab.part("answer").locator("img, script").count() == 0
     await expect(tab.part("prompt-shown")).to_have_text("<b>bold</b> & brave")
     assert "taken" not in await tab.page.title()
+
+
+async def test_nothing_that_a_stream_holds_becomes_a_part_of_the_page(tabs: Tabs, front_end_url: str) -> None:
+    hostile = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script><svg onload=1>"
+    link = "javascript:document.title='taken'"
+    events: list[dict[str, Any]] = [
+        {"type": "start", "messageId": hostile},
+        {"type": "reasoning-start", "id": hostile},
+        {"type": "reasoning-delta", "id": hostile, "delta": hostile},
+        {"type": "reasoning-end", "id": hostile},
+        {"type": "text-start", "id": "0"},
+        {"type": "text-delta", "id": "0", "delta": hostile},
+        {"type": "text-end", "id": "0"},
+        {"type": "tool-input-start", "toolCallId": hostile, "toolName": hostile},
+        {"type": "tool-input-available", "toolCallId": hostile, "toolName": hostile, "input": {hostile: hostile}},
+        {"type": "tool-output-available", "toolCallId": hostile, "output": {"__proto__": {"polluted": hostile}}},
+        {"type": "source-url", "sourceId": hostile, "url": link, "title": hostile},
+        {"type": "file", "url": link, "mediaType": "text/html"},
+        {"type": "data-progress", "id": "p", "data": {"done": hostile, "total": hostile, "message": hostile}},
+        {"type": "data-x", "data": {"__proto__": {"polluted": hostile}}},
+    ]
+    end = {"type": "error", "errorText": hostile, "code": "hostile"}
+    async with httpx2.AsyncClient(base_url=front_end_url) as http:
+        assert (await http.put("/v1/streams/hostile")).status_code == 201
+        assert (await http.post("/v1/streams/hostile/events", json=events)).status_code == 200
+        assert (await http.post("/v1/streams/hostile/close", json=end)).status_code == 200
+    for fragment in ("hostile", "../../docs", "__proto__", "%3Cimg%20src=x%3E", "hostile~x"):
+        tab = await tabs.open("about:blank")
+        asked: list[str] = []
+        tab.page.on("request", partial(_note, asked))
+        await tab.page.goto(f"{front_end_url}/#{fragment}")
+        if fragment == "hostile":
+            await tab.has_status("failed")
+            await expect(tab.part("answer")).to_contain_text(hostile)
+        await expect(tab.part("prompt")).to_be_visible()
+        assert await tab.page.locator("img, svg[onload], a[href^='javascript:']").count() == 0
+        assert await tab.page.evaluate("({}).polluted === undefined")
+        assert "taken" not in await tab.page.title()
+        assert [url for url in asked if not url.startswith(front_end_url)] == []
+        assert not [url for url in asked if urlsplit(url).path == "/docs"]
+
+
+def _note(urls: list[str], request: Request) -> None:
+    urls.append(request.url)
 
 
 async def test_a_refused_prompt_is_told_in_a_sentence_with_its_code_and_kept(tabs: Tabs, front_end_url: str) -> None:
