@@ -10,7 +10,7 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core import events as ev
@@ -48,7 +48,9 @@ class Builder:
 
     def fork(self) -> Builder:
         """Another one that stands where this one stands."""
-        shelf = self.shelf.fork()
+        open_ids = {id(item) for item, _ in (*self._texts.values(), *self._reasonings.values())}
+        open_ids |= {id(call) for call in self._calls.values() if not call.is_whole}
+        shelf = self.shelf.fork(open_ids)
         twin = {id(item): forked for item, forked in zip(self.shelf.items, shelf.items, strict=True)}
         calls = {key: call for key, item in self._calls.items() if isinstance(call := twin[id(item)], Call)}
         return Builder(shelf, _twins(self._texts, twin), _twins(self._reasonings, twin), calls)
@@ -273,5 +275,5 @@ def _twins(known: dict[str, tuple[Written, Part]], twin: dict[int, Item]) -> dic
         forked = twin[id(item)]
         assert isinstance(forked, Written)
         at = next((at for at, each in enumerate(item.parts) if each is part), None)
-        twins[id_] = forked, replace(part) if at is None else forked.parts[at]
+        twins[id_] = forked, part.fork() if at is None else forked.parts[at]
     return twins

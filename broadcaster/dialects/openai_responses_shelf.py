@@ -48,9 +48,12 @@ class Shelf:
     _next_index: int = 0
     _used: set[str] = field(default_factory=set)
 
-    def fork(self) -> Shelf:
-        """Another one that stands where this one stands; items that are done are shared."""
-        items = [item if item.is_closed else item.fork() for item in self.items]
+    def fork(self, open_ids: set[int]) -> Shelf:
+        """Another one that stands where this one stands; items that are done are shared.
+
+        ``open_ids``: the ``id`` of items to which something may be added yet, although they are done.
+        """
+        items = [item if _is_fixed(item) and id(item) not in open_ids else item.fork() for item in self.items]
         return Shelf(self.stream_id, items, self._next_index, {*self._used})
 
     def written(self, type: str, key: str | None, voice: Voice, *, extras: Json) -> Written:
@@ -131,6 +134,11 @@ class Shelf:
     def named(self, key: str) -> Item | None:
         """The newest item of this attempt that has, or had at its provider, this name."""
         return next((item for item in reversed(self.items) if key in _names(item)), None)
+
+
+def _is_fixed(item: Item) -> bool:
+    """Whether nothing changes it; an item that was passed on can be passed on again."""
+    return item.is_closed and not isinstance(item, Plain)
 
 
 def _names(item: Item) -> Iterable[str | None]:

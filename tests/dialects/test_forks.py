@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadcaster.core.pieces import Pieces
@@ -41,6 +41,7 @@ def test_a_fork_at_any_entry_goes_on_as_if_there_had_been_none(dialect: Dialect,
 
 
 @every_dialect
+@settings(max_examples=25, deadline=None)
 @given(events=any_stream(), looks=st.booleans())
 def test_a_fork_of_any_stream_goes_on_as_if_there_had_been_none(dialect: Dialect, events: list, looks: bool) -> None:
     check_every_fork(dialect, entries_of(events), looks=looks)
