@@ -41,8 +41,7 @@ SHORTEST_TICK_S: Final = 0.05
 LONGEST_TICK_S: Final = 1.0
 # A tick that comes later than this was held up by the loop.
 LATE_TICK_S: Final = 0.5
-# What a viewer that was told "bye" has to take it. A socket that drains at all takes it at once.
-FAREWELL_S: Final = 0.5
+FAREWELL_S: Final = 0.5  # for a viewer to take its "bye": a socket that drains at all takes it at once
 
 log: Final = logging.getLogger(__name__)
 
@@ -300,6 +299,7 @@ class Hub:
         opening = tenancy.opening
         if not opening.done():
             await asyncio.wait({opening}, timeout=timeout_s)
+        await self._flusher.turns.arrive()
         if not opening.done():
             raise LogUnavailable("the log did not answer in time")
         if self._tenancies.get(tenancy.room.stream_id) is not tenancy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
@@ -266,3 +267,22 @@ async def test_long_work_leaves_the_loop_to_others_after_a_while(monkeypatch) ->
         assert len(done) == turn
         await turns(1)
     assert done == [0, 1, 2, 3, 4]
+
+
+async def test_a_crowd_that_waited_for_one_room_comes_in_a_share_at_a_turn() -> None:
+    gate, came = Turns(), list[int]()
+
+    async def come(number: int) -> None:
+        await gate.arrive()
+        came.append(number)
+
+    crowd = [asyncio.create_task(come(number)) for number in range(3 * flusher.ARRIVALS_A_TURN)]
+    crowd[-1].cancel()
+    counts = []
+    while len(came) < len(crowd) - 1:
+        before = len(came)
+        await turns(1)
+        counts.append(len(came) - before)
+    assert max(counts) <= flusher.ARRIVALS_A_TURN
+    assert came == sorted(came)
+    await asyncio.gather(*crowd, return_exceptions=True)
