@@ -40,11 +40,13 @@ from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
+from broadcaster.errors import Busy
 from broadcaster.web.caching import uncached
 from broadcaster.web.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.json_body import StrictRequest, check_head
+from broadcaster.web.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
 from broadcaster.web.problem_shapes import ErrorShape, reshape, shaped_responses
-from broadcaster.web.problems import answer_failure
+from broadcaster.web.problems import answer_error, answer_failure
 from broadcaster.web.rights import Rights
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.sse import EventStreamResponse
@@ -181,7 +183,7 @@ class MountedRoute(APIRoute):
         handle, mount, rights = super().get_route_handler(), self.mount, self.rights
         own_segments = self.path.count("/")
 
-        async def answer(request: Request) -> Response:
+        async def answer(request: Request, hold: JsonHold | None) -> Response:
             try:
                 services = mount.opened()
                 check_head(request.headers, method=request.method, max_bytes=services.max_body_bytes)
@@ -189,6 +191,7 @@ class MountedRoute(APIRoute):
                     services = await rights.admit(request, self.operation, services)
                 if self.operation not in _UNCOUNTED:
                     services.rates.admit_request(tenant_of(request.scope, mount.tenant))
+                services = services if hold is None else services.metered(hold)
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
                 return await handle(
                     StrictRequest(
@@ -206,19 +209,39 @@ class MountedRoute(APIRoute):
 
         async def handle_mounted(request: Request) -> Response:
             response: Response | None = None
+            tenant = tenant_of(request.scope, mount.tenant)
+            hold = None if mount.services is None else mount.services.json_ledger.open(tenant)
             try:
                 async with AsyncExitStack() as dependencies:  # one for both scopes: what was entered last is left first
                     request.scope.update(dict.fromkeys(DEPENDENCY_STACKS, dependencies))
-                    response = await answer(request)
+                    response = await answer(request, hold)
             except BaseException:
+                if hold is not None:
+                    hold.close()
                 if isinstance(response, EventStreamResponse):
                     response.discard()
                 raise
             if response is None:
                 raise FastAPIError("a dependency with yield caught an exception, and has to raise it again")
+            if hold is not None:
+                response = _held(response, hold)
             return response if self.errors is None else reshape(response, self.errors)
 
         return handle_mounted
+
+
+def _held(response: Response, hold: JsonHold) -> Response:
+    """The response; a large one is counted until it is sent (json_ledger.py), and refused where it cannot be held."""
+    if isinstance(response, EventStreamResponse) or len(response.body) <= SLICE_BYTES:
+        hold.close()
+        return response
+    hold.give_place()
+    try:
+        hold.set(len(response.body))
+    except Busy as refusal:
+        hold.close()
+        return answer_error(refusal)
+    return SlicedResponse(response, hold)
 
 
 def base_of(scope: Scope, own_segments: int) -> str:

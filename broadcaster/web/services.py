@@ -30,6 +30,7 @@ from broadcaster.log.generations import Created, GenerationRequest
 from broadcaster.log.listing import Listed, Which
 from broadcaster.log.streams import Meta, Tail
 from broadcaster.web.awaited_streams import AwaitedStreams
+from broadcaster.web.json_ledger import JsonHold, JsonLedger, MeteredStreams
 from broadcaster.web.known_streams import KnownStreams
 from broadcaster.web.tenant_rates import TenantRates
 
@@ -134,6 +135,7 @@ class Services:
     max_body_bytes: int = MAX_BODY_BYTES
     max_body_values: int = MAX_BODY_VALUES
     drain_window_s: float = DRAIN_WINDOW_S
+    json_ledger: JsonLedger = field(default_factory=JsonLedger)
     rates: TenantRates = field(default_factory=TenantRates)
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
@@ -149,6 +151,12 @@ class Services:
         changed = copy.copy(self)
         object.__setattr__(changed, "generations", generations)
         object.__setattr__(changed, "chats", chats)
+        return changed
+
+    def metered(self, hold: JsonHold) -> Services:
+        """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "streams", MeteredStreams(self.streams, hold))
         return changed
 
     async def _look(self, stream_id: str, tenant: str) -> Meta:

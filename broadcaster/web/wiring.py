@@ -36,6 +36,7 @@ from broadcaster.log.topology import create_topology
 from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.settings import Settings
 from broadcaster.web.background import kept_running
+from broadcaster.web.json_ledger import JsonLedger
 from broadcaster.web.services import Services
 from broadcaster.web.telling import report_no_viewers, tell_presence
 from broadcaster.web.tenant_rates import TenantRates
@@ -163,6 +164,13 @@ def _services(
         max_body_bytes=settings.max_body_bytes,
         max_body_values=settings.max_body_values,
         drain_window_s=settings.drain_window_s,
+        json_ledger=JsonLedger(
+            max_bytes=settings.max_json_bytes,
+            tenant_bytes=TenantBound.of(
+                settings.tenant_json_bytes, total=settings.max_json_bytes, sole=_sole(settings)
+            ),
+            slow_s=settings.slow_viewer_s,
+        ),
         rates=TenantRates(requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s),
     )
 
@@ -223,9 +231,14 @@ def _lives(settings: Settings) -> GenerationLives:
     )
 
 
+def _sole(settings: Settings) -> str | None:
+    """On a server without keys ``local`` is alone, and leaves nothing to others."""
+    return LOCAL_TENANT if settings.auth == "off" else None
+
+
 def hub_limits(settings: Settings) -> HubLimits:
-    """The bounds of one front-end. On a server without keys ``local`` is alone, and leaves nothing to others."""
-    sole = LOCAL_TENANT if settings.auth == "off" else None
+    """The bounds of one front-end."""
+    sole = _sole(settings)
     return HubLimits(
         max_viewers=settings.max_viewers,
         # A viewer that has its place finds a room.

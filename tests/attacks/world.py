@@ -13,7 +13,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
+from redis.asyncio import Redis
 
+from broadcaster.core.events import TextDelta, encode_event
 from tests.support.processes import Running, Stack
 
 DIALECTS: Final = (
@@ -123,3 +125,17 @@ async def until_answered(clients: list[socket.socket]) -> None:
                     break
                 except BlockingIOError:
                     await asyncio.sleep(0.02)
+
+
+async def write_generation(target: Target, *, redis_url: str, megabytes: int) -> str:
+    """A generation that has ended after so much text; its id."""
+    async with httpx2.AsyncClient(base_url=target.url + target.prefix, timeout=DEADLINE_S) as client:
+        id: str = (await client.post("/v1/generations", json={"prompt": "a"})).json()["id"]
+    event = encode_event(TextDelta(id="t", delta="x" * 1000))
+    async with Redis.from_url(redis_url) as redis:
+        for first in range(0, megabytes * 1000, APPENDED_AT_ONCE):
+            pipeline = redis.pipeline(transaction=False)
+            for number in range(first + 1, first + APPENDED_AT_ONCE + 1):
+                pipeline.xadd(f"bc:{{{id}}}:log", {"e": event}, id=f"1-{number}")
+            await pipeline.execute()
+    return id

@@ -1,0 +1,193 @@
+"""The bytes of JSON responses that a front-end holds: from the read of the log until the client has taken them.
+
+Rules
+1. A request's hold grows by what it reads of the log, and becomes the length of its response. At MAX_JSON_BYTES, and at
+   a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
+2. A log of more than one page is read by a few requests at a time; the others wait for a place. So those that are
+   admitted are served, instead of all being refused with a part each.
+3. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
+   read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.errors import Busy, TenantLimit
+from broadcaster.hub.limits import UNBOUNDED, TenantBound
+from broadcaster.log.streams import Tail
+from broadcaster.web.sse import TRANSPORT_EXTENSION, Connection, ViewerCut
+
+SLICE_BYTES: Final = 64 * 2**10
+# A page is some megabytes at most, and folding it takes some milliseconds.
+READS_AT_ONCE: Final = 4
+# What an entry takes beside its bytes, measured with sys.getsizeof.
+ENTRY_BYTES: Final = 256
+MAX_JSON_BYTES: Final = 256 * 2**20
+SLOW_S: Final = 30.0
+PLACE_S: Final = 30.0
+
+
+class LogDoor(Protocol):
+    """What is metered of the log's reads; see ``StreamDoor`` in services.py."""
+
+    async def first(self, stream_id: str) -> Cursor | None: ...
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
+
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]: ...
+
+
+class JsonLedger:
+    """One for a front-end. ``place_s``: longest wait for a place to read (rule 2); ``slow_s``: see rule 3."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = MAX_JSON_BYTES,
+        tenant_bytes: TenantBound = UNBOUNDED,
+        slow_s: float = SLOW_S,
+        place_s: float = PLACE_S,
+    ) -> None:
+        self.held_bytes = 0
+        self.slow_s = slow_s
+        self.place_s = place_s
+        self.places = asyncio.Semaphore(READS_AT_ONCE)
+        self._max_bytes = max_bytes
+        self._tenant_bytes = tenant_bytes
+        self._of_tenants: dict[str, int] = {}
+
+    def open(self, tenant: str) -> JsonHold:
+        """The hold of one request, which must be closed."""
+        return JsonHold(self, tenant)
+
+    def move(self, tenant: str, by: int) -> None:
+        """Count so many bytes more, or fewer. Raises Busy and TenantLimit, and then counts nothing."""
+        has = self._of_tenants.get(tenant, 0)
+        if by > 0 and self.held_bytes + by > self._max_bytes:
+            raise Busy("this front-end holds as many bytes of unread JSON responses as it may (MAX_JSON_BYTES)")
+        if by > 0 and not self._tenant_bytes.admits(tenant, has + by - 1):
+            raise TenantLimit(
+                f"the tenant's unread JSON responses would have {has + by} bytes, more than TENANT_JSON_BYTES allows"
+            )
+        self.held_bytes += by
+        if has + by:
+            self._of_tenants[tenant] = has + by
+        else:
+            self._of_tenants.pop(tenant, None)
+
+
+class JsonHold:
+    """What one request holds."""
+
+    __slots__ = ("_bytes", "_has_place", "_ledger", "_tenant", "slow_s")
+
+    def __init__(self, ledger: JsonLedger, tenant: str) -> None:
+        self._ledger = ledger
+        self._tenant = tenant
+        self._bytes = 0
+        self._has_place = False
+        self.slow_s = ledger.slow_s
+
+    def set(self, size: int) -> None:
+        """Hold so many bytes. Raises Busy and TenantLimit."""
+        self._ledger.move(self._tenant, size - self._bytes)
+        self._bytes = size
+
+    def grow(self, by: int) -> None:
+        """Hold so many more. Raises Busy and TenantLimit."""
+        self.set(self._bytes + by)
+
+    async def take_place(self) -> None:
+        """Wait for a place to read (rule 2). Raises Busy."""
+        if self._has_place:
+            return
+        try:
+            async with asyncio.timeout(self._ledger.place_s):
+                await self._ledger.places.acquire()
+        except TimeoutError:
+            raise Busy("other large answers are being read; try again later") from None
+        self._has_place = True
+
+    def give_place(self) -> None:
+        """The read is over."""
+        if self._has_place:
+            self._has_place = False
+            self._ledger.places.release()
+
+    def close(self) -> None:
+        """Nothing is held any more."""
+        self.give_place()
+        self.set(0)
+
+
+class MeteredStreams:
+    """The log as one request reads it: see ``StreamDoor``, and rules 1 and 2."""
+
+    __slots__ = ("_door", "_hold")
+
+    def __init__(self, door: LogDoor, hold: JsonHold) -> None:
+        self._door = door
+        self._hold = hold
+
+    async def first(self, stream_id: str) -> Cursor | None:
+        return await self._door.first(stream_id)
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        """Raises Busy and TenantLimit too."""
+        if after == START:
+            self._hold.set(0)  # another read of it all: what the one before gave is dropped
+        else:
+            await self._hold.take_place()
+        entries = await self._door.read(stream_id, after=after, count=count)
+        self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+        if len(entries) < count:
+            self._hold.give_place()
+        return entries
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        return await self._door.tails(stream_ids)
+
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
+        return await self._door.owners(stream_ids)
+
+
+class SlicedResponse(Response):
+    """A response whose body is held until its client has taken it (rule 3)."""
+
+    def __init__(self, whole: Response, hold: JsonHold) -> None:
+        self.status_code = whole.status_code
+        self.background = whole.background
+        self.raw_headers = whole.raw_headers
+        self.body = whole.body
+        self._hold = hold
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it. Raises ViewerCut when the client takes nothing and the server offers no way to abort."""
+        body = memoryview(self.body)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for at in range(0, len(body), SLICE_BYTES):
+                piece, is_last = bytes(body[at : at + SLICE_BYTES]), at + SLICE_BYTES >= len(body)
+                async with asyncio.timeout(self._hold.slow_s):
+                    await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+        except TimeoutError:
+            extensions = cast(Mapping[str, object], scope.get("extensions") or {})
+            connection = cast(Connection | None, extensions.get(TRANSPORT_EXTENSION))
+            if connection is None:
+                raise ViewerCut("the client took nothing for too long") from None
+            connection.abort()
+            await asyncio.shield(connection.lost)
+        finally:
+            self._hold.close()
+        if self.background is not None:
+            await self.background()
