@@ -3,7 +3,7 @@
 Rules
 1. A request's hold grows by what it reads of the log, and becomes the length of its response. At MAX_JSON_BYTES, and at
    a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
-2. A log of more than one page is read by a few requests at a time; the others wait for a place. So those that are
+2. A log of more than a few entries is read by a few requests at a time; the others wait for a place. So those that are
    admitted are served, instead of all being refused with a part each.
 3. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
    read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
@@ -28,6 +28,8 @@ from broadcaster.web.sse import TRANSPORT_EXTENSION, Connection, ViewerCut
 SLICE_BYTES: Final = 64 * 2**10
 # A page is some megabytes at most, and folding it takes some milliseconds.
 READS_AT_ONCE: Final = 4
+# What is read without a place: short answers wait for none.
+FIRST_ENTRIES: Final = 32
 # What an entry takes beside its bytes, measured with sys.getsizeof.
 ENTRY_BYTES: Final = 256
 MAX_JSON_BYTES: Final = 256 * 2**20
@@ -144,14 +146,22 @@ class MeteredStreams:
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Raises Busy and TenantLimit too."""
+        entries: list[Entry] = []
         if after == START:
             self._hold.set(0)  # another read of it all: what the one before gave is dropped
-        else:
-            await self._hold.take_place()
-        entries = await self._door.read(stream_id, after=after, count=count)
-        self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+            entries = await self._page(stream_id, after=after, count=min(count, FIRST_ENTRIES))
+            if len(entries) < min(count, FIRST_ENTRIES):
+                return entries
+            after = entries[-1].cursor
+        await self._hold.take_place()
+        entries += await self._page(stream_id, after=after, count=count - len(entries))
         if len(entries) < count:
             self._hold.give_place()
+        return entries
+
+    async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
+        entries = await self._door.read(stream_id, after=after, count=count) if count else []
+        self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
         return entries
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
