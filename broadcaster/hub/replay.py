@@ -35,8 +35,7 @@ from broadcaster.hub.stop_reasons import StopReason
 if TYPE_CHECKING:
     from broadcaster.hub.room import Room
 
-# Segments that a viewer may have encoded while it is pulled, on its way to the end.
-SEGMENTS_AT_ONCE: Final = 4
+# How much later than its place a large snapshot is still sent: one segment more to read.
 REUSED_ENTRIES: Final = 256
 # Of a room's bytes: the checkpoints may hold one in so many.
 CHECKPOINT_SHARE: Final = 8
@@ -177,10 +176,12 @@ class Replay:
         return made
 
     def reach_end(self, viewer: ReplayViewer) -> bool:
-        """Whether the head stands at the room's end; else ``viewer`` is woken when it may."""
-        for _ in range(SEGMENTS_AT_ONCE):
-            if self._head.seq >= self._end or self._head.is_waiting or self._advance(is_kept=False) is None:
-                break
+        """Whether the head stands at the room's end; else ``viewer`` is woken when it may.
+
+        The first to ask has one segment encoded at once; a crowd that asks meanwhile does not have one more each.
+        """
+        if self._head.seq < self._end and not self._is_due and not self._head.is_waiting:
+            self._advance(is_kept=False)
         if self._head.seq >= self._end:
             return True
         self._late[viewer] = None
