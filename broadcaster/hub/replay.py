@@ -115,16 +115,17 @@ class Replay:
         self._room = room
         self._dialect = dialect
         self._told: list[tuple[int, bytes]] = []  # of gaps, with the seq behind each
-        self._base = Checkpoint(0 if behind is None else behind.last_seq, self.blank.fork())
+        base = Checkpoint(0 if behind is None else behind.last_seq, self.blank.fork())
         self.gap_frames: bytes | None = b""
         if behind is not None:
-            self.gap_frames = self._base.transcript.gap(behind)
+            self.gap_frames = base.transcript.gap(behind)
             self._told.append((behind.last_seq, self.gap_frames or b""))
         max_bytes = room.limits.room_bytes
         self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
         self._stretches = Stretches(max_bytes=max_bytes)
         self._snapshot: Snapshot | None = None
-        self._head = _Walk(self, self._base)
+        self._bases = [base]  # and behind each gap, before which no way begins
+        self._head = _Walk(self, base)
         self._sweep: _Walk | None = None
         self._counted = 0
         self._waiting: dict[int, dict[ReplayViewer, None]] = {}  # by the seq that they have
@@ -137,7 +138,7 @@ class Replay:
     @property
     def begin_seq(self) -> int:
         """The seq behind which it begins."""
-        return self._base.seq
+        return self._bases[0].seq
 
     def read(self, viewer: ReplayViewer, after_seq: int) -> Stretch | Replay | None:
         """What comes after this seq; a Replay: its viewer goes on there; None: it is woken, or stopped."""
@@ -176,10 +177,7 @@ class Replay:
         return made
 
     def reach_end(self, viewer: ReplayViewer) -> bool:
-        """Whether the head stands at the room's end; else ``viewer`` is woken when it may.
-
-        The first to ask has one segment encoded at once; a crowd that asks meanwhile does not have one more each.
-        """
+        """Whether the head stands at the room's end; else ``viewer`` is woken when it may. A crowd has one step."""
         if self._head.seq < self._end and not self._is_due and not self._head.is_waiting:
             self._advance(is_kept=False)
         if self._head.seq >= self._end:
@@ -207,7 +205,8 @@ class Replay:
         if self._snapshot is not None and self._snapshot.seq > keep_seq:
             self._forget_snapshot()
         if self._head.seq > keep_seq:
-            self._head = _Walk(self, self._checkpoints.nearest(keep_seq) or self._base)
+            self._bases = [self._bases[0], *(base for base in self._bases[1:] if base.seq <= keep_seq)]
+            self._head = _Walk(self, self._nearest(keep_seq))
             self._count()
         self.resume()
 
@@ -217,8 +216,9 @@ class Replay:
         self._forget_snapshot()
         if not self.users:
             self._checkpoints.clear()
-            self._sweep, self._head = None, _Walk(self, self._base)
-            self._told = [(seq, told) for seq, told in self._told if seq <= self._base.seq]
+            del self._bases[1:]
+            self._sweep, self._head = None, _Walk(self, self._bases[0])
+            self._told = [(seq, told) for seq, told in self._told if seq <= self.begin_seq]
             self._count()
 
     def dismiss(self) -> None:
@@ -287,12 +287,18 @@ class Replay:
         goal = min((seq for seq in places if sweep is not None and seq >= sweep.seq), default=None)
         if goal is None:
             goal, sweep = min(places), None
-        nearest = self._checkpoints.nearest(goal) or self._base
+        nearest = self._nearest(goal)
         if sweep is None or nearest.seq > sweep.seq:
             sweep = self._sweep = _Walk(self, nearest)
         if sweep.is_waiting:
             return False
         return self._step(sweep, is_kept=goal < sweep.seq + SEGMENT_ENTRIES) is not None
+
+    def _nearest(self, seq: int) -> Checkpoint:
+        """Where the way to this seq begins."""
+        base = next((base for base in reversed(self._bases) if base.seq <= seq), self._bases[0])
+        kept = self._checkpoints.nearest(seq)
+        return base if kept is None or kept.seq < base.seq else kept
 
     def _step(self, walk: _Walk, *, is_kept: bool) -> Stretch | None:
         """To the end of a segment, or past what is missing; None: a page must be read first, or the way is over."""
@@ -339,6 +345,7 @@ class Replay:
             return None
         walk.seq = gap.last_seq
         self._told.append((gap.last_seq, told))
+        self._bases.append(walk.checkpoint())
         stretch = self._stretch(told, walk.transcript, span=(gap.first_seq, gap.last_seq))
         self._keep(stretch)
         return stretch
