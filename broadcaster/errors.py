@@ -210,6 +210,13 @@ class TenantLimit(RateLimited):
     code = "tenant_limit"
 
 
+class AnswerUnsent(BroadcasterError):
+    """The generation that was asked for exists, and its answer cannot be sent now: read it by its id."""
+
+    code = "answer_unsent"
+    status = 503
+
+
 class StopNotDurable(Busy):
     """The stop was sent to the worker but could not be written down; repeat it."""
 

@@ -29,8 +29,8 @@ class LimitSettings(BaseSettings):
     max_json_bytes: int = Field(
         256 * 2**20,
         ge=2**20,
-        description="bytes of JSON responses that one front-end may hold for clients that have not read them yet; "
-        "beyond it 503 busy",
+        description="bytes that one front-end may hold of request bodies that are not answered yet, and of JSON "
+        "responses that their clients have not read; beyond it 503 busy",
     )
 
     # -- connections

@@ -58,6 +58,7 @@ _REMEDIES: Final = {
     "body_too_large": "ask for less at once, or raise BROADCASTER_MAX_BODY_BYTES where the front-end runs",
     "too_many_values": "split the request, or raise BROADCASTER_MAX_BODY_VALUES where the front-end runs",
     "metadata_too_large": "send less metadata, or raise BROADCASTER_MAX_METADATA_BYTES where the front-end runs",
+    "answer_unsent": "it was not lost: `broadcaster show ID` reads it",
     "tenant_limit": "try again later, or raise the setting that the error names",
     "idempotency_mismatch": "use another key for another request",
     "stream_exists": "choose another id, or go on with what is there",

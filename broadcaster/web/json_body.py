@@ -19,7 +19,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -31,7 +31,7 @@ from starlette.types import Receive, Scope
 from broadcaster.core.json_values import count_values, is_deeper
 from broadcaster.core.nesting import MAX_LEVELS
 from broadcaster.core.publishing import UNWRITABLE
-from broadcaster.errors import InvalidInput, TooManyValues
+from broadcaster.errors import Busy, InvalidInput, TooManyValues
 from broadcaster.web.problems import BodyRefused, BodyTooLarge, Fault, InvalidRequest, UnsupportedMediaType
 
 # A length with more digits never comes from a server that parses it; what is received is counted anyway.
@@ -91,8 +91,12 @@ def check_head(headers: Headers, *, method: str, max_bytes: int) -> None:
 class StrictRequest(Request):
     """A request whose body is bounded, and read by `decode_body`."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int, arrived: Callable[[int], None]
+    ) -> None:
+        """``arrived`` counts the bytes of each piece, and may raise Busy."""
         super().__init__(scope, receive)
+        self._arrived = arrived
         self._max_bytes = max_bytes
         self._max_values = max_values
 
@@ -117,6 +121,10 @@ class StrictRequest(Request):
             received += len(chunk)
             if received > self._max_bytes:
                 raise BodyRefused(_too_large(self._max_bytes))
+            try:
+                self._arrived(len(chunk))
+            except Busy as refusal:
+                raise BodyRefused(refusal) from refusal
             yield chunk
 
 

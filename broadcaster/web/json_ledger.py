@@ -1,10 +1,13 @@
-"""The bytes of JSON responses that a front-end holds: from the read of the log until the client has taken them.
+"""The bytes of JSON that a front-end holds: of request bodies until they are answered, and of responses from the read
+of the log until the client has taken them.
 
 Rules
+0. A body counts ``BODY_COPIES`` times as it arrives: its bytes, its values, and what is made of them for the log.
 1. A request's hold grows by what it reads of the log, and becomes the length of its response. At MAX_JSON_BYTES, and at
    a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
 2. A log of more than a few entries is read by a few requests at a time; the others wait for a place. So those that are
    admitted are served, instead of all being refused with a part each.
+   A request that has created a generation is not told to come again, because it would create another: AnswerUnsent.
 3. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
    read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
 """
@@ -20,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.errors import Busy, TenantLimit
+from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
 from broadcaster.log.streams import Tail
 from broadcaster.web.sse import TRANSPORT_EXTENSION, Connection, ViewerCut
@@ -32,6 +35,7 @@ READS_AT_ONCE: Final = 4
 FIRST_ENTRIES: Final = 32
 # What an entry takes beside its bytes, measured with sys.getsizeof.
 ENTRY_BYTES: Final = 256
+BODY_COPIES: Final = 4
 MAX_JSON_BYTES: Final = 256 * 2**20
 SLOW_S: Final = 30.0
 PLACE_S: Final = 30.0
@@ -76,10 +80,10 @@ class JsonLedger:
         """Count so many bytes more, or fewer. Raises Busy and TenantLimit, and then counts nothing."""
         has = self._of_tenants.get(tenant, 0)
         if by > 0 and self.held_bytes + by > self._max_bytes:
-            raise Busy("this front-end holds as many bytes of unread JSON responses as it may (MAX_JSON_BYTES)")
+            raise Busy("this front-end holds as many bytes of bodies and unread responses as it may (MAX_JSON_BYTES)")
         if by > 0 and not self._tenant_bytes.admits(tenant, has + by - 1):
             raise TenantLimit(
-                f"the tenant's unread JSON responses would have {has + by} bytes, more than TENANT_JSON_BYTES allows"
+                f"the tenant's bodies and unread responses would have {has + by} bytes, beyond TENANT_JSON_BYTES"
             )
         self.held_bytes += by
         if has + by:
@@ -91,33 +95,52 @@ class JsonLedger:
 class JsonHold:
     """What one request holds."""
 
-    __slots__ = ("_bytes", "_has_place", "_ledger", "_tenant", "slow_s")
+    __slots__ = ("_body_bytes", "_bytes", "_created", "_has_place", "_ledger", "_tenant", "slow_s")
 
     def __init__(self, ledger: JsonLedger, tenant: str) -> None:
         self._ledger = ledger
         self._tenant = tenant
+        self._body_bytes = 0
         self._bytes = 0
+        self._created: str | None = None
         self._has_place = False
         self.slow_s = ledger.slow_s
 
+    def receive(self, size: int) -> None:
+        """So many bytes more of the body have arrived. Raises Busy and TenantLimit."""
+        self._ledger.move(self._tenant, size * BODY_COPIES)
+        self._body_bytes += size * BODY_COPIES
+
+    def drop_body(self) -> None:
+        """The body is held no more: the request is answered."""
+        self._ledger.move(self._tenant, -self._body_bytes)
+        self._body_bytes = 0
+
+    def answer_with(self, generation_id: str) -> None:
+        """The request has created this generation: from here on it is refused with AnswerUnsent alone."""
+        self._created = generation_id
+
     def set(self, size: int) -> None:
-        """Hold so many bytes. Raises Busy and TenantLimit."""
-        self._ledger.move(self._tenant, size - self._bytes)
+        """Hold so many bytes of the response. Raises Busy and TenantLimit, or AnswerUnsent."""
+        try:
+            self._ledger.move(self._tenant, size - self._bytes)
+        except Busy as refusal:
+            raise self._final(refusal) from None
         self._bytes = size
 
     def grow(self, by: int) -> None:
-        """Hold so many more. Raises Busy and TenantLimit."""
+        """Hold so many more. Raises what ``set`` raises."""
         self.set(self._bytes + by)
 
     async def take_place(self) -> None:
-        """Wait for a place to read (rule 2). Raises Busy."""
+        """Wait for a place to read (rule 2). Raises Busy or AnswerUnsent."""
         if self._has_place:
             return
         try:
             async with asyncio.timeout(self._ledger.place_s):
                 await self._ledger.places.acquire()
         except TimeoutError:
-            raise Busy("other large answers are being read; try again later") from None
+            raise self._final(Busy("other large answers are being read; try again later")) from None
         self._has_place = True
 
     def give_place(self) -> None:
@@ -129,7 +152,16 @@ class JsonHold:
     def close(self) -> None:
         """Nothing is held any more."""
         self.give_place()
-        self.set(0)
+        self.drop_body()
+        self._ledger.move(self._tenant, -self._bytes)
+        self._bytes = 0
+
+    def _final(self, refusal: Busy) -> Busy | AnswerUnsent:
+        if self._created is None:
+            return refusal
+        unsent = AnswerUnsent(f"{refusal.detail}; the answer is kept as {self._created}")
+        unsent.generation_id = self._created
+        return unsent
 
 
 class MeteredStreams:
@@ -145,7 +177,7 @@ class MeteredStreams:
         return await self._door.first(stream_id)
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
-        """Raises Busy and TenantLimit too."""
+        """Raises what the hold raises too."""
         entries: list[Entry] = []
         if after == START:
             self._hold.set(0)  # another read of it all: what the one before gave is dropped

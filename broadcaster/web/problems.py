@@ -117,6 +117,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "busy": ProblemType(503, "A bound is met", "this front-end has all the viewers it may have", retry=True),
     "queue_full": ProblemType(503, "The queue is full", "10000 generations are waiting", retry=True),
     "log_unavailable": ProblemType(503, "The log does not answer", "Redis did not answer in time", retry=True),
+    "answer_unsent": ProblemType(503, "The answer cannot be sent now", "it is there: read it by its id"),
     "stop_pending": ProblemType(503, "It has not ended yet", "still being stopped; repeat the deletion", retry=True),
     "stop_not_durable": ProblemType(503, "The stop is not written down", "sent, not stored; repeat it", retry=True),
 }

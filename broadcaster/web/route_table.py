@@ -40,7 +40,7 @@ from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from broadcaster.errors import Busy
+from broadcaster.errors import AnswerUnsent, Busy
 from broadcaster.web.caching import uncached
 from broadcaster.web.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.json_body import StrictRequest, check_head
@@ -191,16 +191,10 @@ class MountedRoute(APIRoute):
                     services = await rights.admit(request, self.operation, services)
                 if self.operation not in _UNCOUNTED:
                     services.rates.admit_request(tenant_of(request.scope, mount.tenant))
-                services = services if hold is None else services.metered(hold)
+                assert hold is not None  # the services were open a moment ago, too
+                services = services.metered(hold)
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
-                return await handle(
-                    StrictRequest(
-                        request.scope,
-                        request.receive,
-                        max_bytes=services.max_body_bytes,
-                        max_values=services.max_body_values,
-                    )
-                )
+                return await handle(_strict(request, services, hold))
             except Exception as error:
                 problem = answer_failure(error if rights is None else rights.veil(error))
                 if problem is None:
@@ -230,15 +224,27 @@ class MountedRoute(APIRoute):
         return handle_mounted
 
 
+def _strict(request: Request, services: Services, hold: JsonHold) -> StrictRequest:
+    """The request as its route reads it; its body counts from its first byte on."""
+    return StrictRequest(
+        request.scope,
+        request.receive,
+        max_bytes=services.max_body_bytes,
+        max_values=services.max_body_values,
+        arrived=hold.receive,
+    )
+
+
 def _held(response: Response, hold: JsonHold) -> Response:
     """The response; a large one is counted until it is sent (json_ledger.py), and refused where it cannot be held."""
     if isinstance(response, EventStreamResponse) or len(response.body) <= SLICE_BYTES:
         hold.close()
         return response
+    hold.drop_body()
     hold.give_place()
     try:
         hold.set(len(response.body))
-    except Busy as refusal:
+    except (AnswerUnsent, Busy) as refusal:
         hold.close()
         return answer_error(refusal)
     return SlicedResponse(response, hold)

@@ -113,7 +113,7 @@ class Services:
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
     providers, first match wins. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
-    farewells are spread over. ``known_streams`` and
+    farewells are spread over. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
     ``awaited_streams`` are made of the rest: where viewers' streams are looked up, and waited for.
     """
 
@@ -136,6 +136,7 @@ class Services:
     max_body_values: int = MAX_BODY_VALUES
     drain_window_s: float = DRAIN_WINDOW_S
     json_ledger: JsonLedger = field(default_factory=JsonLedger)
+    hold: JsonHold | None = None
     rates: TenantRates = field(default_factory=TenantRates)
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
@@ -157,7 +158,13 @@ class Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
         changed = copy.copy(self)
         object.__setattr__(changed, "streams", MeteredStreams(self.streams, hold))
+        object.__setattr__(changed, "hold", hold)
         return changed
+
+    def answer_with(self, generation_id: str, *, key: str | None) -> None:
+        """The request has created this generation; without an Idempotency-Key a repetition would create another."""
+        if self.hold is not None and key is None:
+            self.hold.answer_with(generation_id)
 
     async def _look(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)

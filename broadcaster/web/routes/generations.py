@@ -98,6 +98,7 @@ async def create_generation(
         created = await services.generations.create(
             wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
+        services.answer_with(created.id, key=idempotency_key)
         headers = {"Location": f"{base}/v1/generations/{created.id}"}
         if not created.created:
             headers["Idempotent-Replayed"] = "true"
@@ -205,6 +206,7 @@ async def get_generation(
     meta = await services.generations.get(generation_id, tenant=tenant)
     if wait_s > 0 and not meta.is_over:
         wait_s = min(wait_s, services.long_poll_timeout_s)
+        del meta  # its request may be large, and the wait long
         with services.hub.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s, place=place)
         meta = await services.generations.get(generation_id, tenant=tenant)

@@ -83,6 +83,7 @@ async def started(
         created = await services.generations.create(
             wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
+        services.answer_with(created.id, key=idempotency_key)
         try:
             with naming(created.id):
                 yield Call(await services.generations.get(created.id, tenant=tenant), place)
