@@ -30,7 +30,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_responses_builder import Builder
 from broadcaster.dialects.openai_responses_object import CANCELLED, Facts, ending, shown_of
 from broadcaster.dialects.openai_responses_shelf import Shelf
-from broadcaster.dialects.openai_responses_voice import NOTHING_SAID, Voice
+from broadcaster.dialects.openai_responses_voice import Voice
 from broadcaster.dialects.openai_responses_words import PASSED_TYPE
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import Unannounced, block
@@ -40,14 +40,10 @@ Cancel = Literal["incomplete", "completed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsesDialect:
-    """``shown``: what the Response repeats of its request, as JSON. ``starting_after``: what its client has heard.
-
-    ``cancel``: the event that ends a stopped answer (rule 4).
-    """
+    """``shown``: what the Response repeats of its request, as JSON. ``cancel``: see rule 4."""
 
     shown: str = ""
     cancel: Cancel = "incomplete"
-    starting_after: int | None = None
 
     @property
     def name(self) -> str:
@@ -62,12 +58,7 @@ class ResponsesDialect:
     def open(self, stream_id: str) -> ResponsesTranscript:
         """A transcript of this stream that has heard nothing yet."""
         facts = Facts(stream_id, shown_of(self.shown))
-        return ResponsesTranscript(
-            self,
-            facts,
-            Voice(starting_after=NOTHING_SAID if self.starting_after is None else self.starting_after),
-            Builder(Shelf(stream_id)),
-        )
+        return ResponsesTranscript(self, facts, Voice(), Builder(Shelf(stream_id)))
 
 
 RESPONSES: Final = ResponsesDialect()

@@ -2,26 +2,23 @@
 
 Rules
 1. Every event has a number of its own, from 0, rising by one. It is a function of the entries: what is kept, asked for
-   late or left out (``starting_after``) changes none.
+   late changes none. Each is one block.
 2. Kept are the opening and what belongs to the newest attempt; the deltas of one part are kept as one, which stands
    under the number of the last of them. So the kept events, in the order of their numbers, are an opening that a client
    can read, and its numbers are those that the whole has.
-3. With ``starting_after`` only what stands behind that number is said, and kept.
-4. What was said is never changed: an event's fields are its own from then on.
+3. What was said is never changed: an event's fields are its own from then on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import Pieces, block
 
 PartKey: TypeAlias = tuple[int, str, int]
 """Which text grows: its item's output index, its kind, and its place in the item."""
-
-NOTHING_SAID: Final = -1
 
 
 class _Kept(NamedTuple):
@@ -52,8 +49,7 @@ class _Grown:
 class Voice:
     """Says events; ``taken`` are the frames since it was last called."""
 
-    def __init__(self, *, starting_after: int = NOTHING_SAID) -> None:
-        self._starting_after = starting_after
+    def __init__(self) -> None:
         self._next = 0
         self._frames: list[bytes] = []
         self._opening: list[_Kept] = []
@@ -62,23 +58,21 @@ class Voice:
 
     @property
     def last_number(self) -> int:
-        """The number of the newest event; NOTHING_SAID before the first."""
+        """The number of the newest event; -1 before the first."""
         return self._next - 1
 
     def say(self, type: str, fields: Json) -> None:
         """One event."""
-        self._keep(self._kept, _Kept(self._frame(type, fields), type, fields))
+        self._kept.append(_Kept(self._frame(type, fields), type, fields))
 
     def open(self, type: str, fields: Json) -> None:
         """An event that belongs to the opening, whatever attempt follows."""
-        self._keep(self._opening, _Kept(self._frame(type, fields), type, fields))
+        self._opening.append(_Kept(self._frame(type, fields), type, fields))
 
     def grow(self, key: PartKey, type: str, fields: Json, *, delta: str, logprobs: list[Any] | None = None) -> None:
         """A delta of a text; ``fields`` say where it belongs."""
         told = {} if logprobs is None else {"logprobs": logprobs}
         number = self._frame(type, {**fields, "delta": delta, **told})
-        if number <= self._starting_after:
-            return
         grown = self._grown.get(key)
         if grown is None:
             grown = self._grown[key] = _Grown(number, type, fields, Pieces(), None if logprobs is None else [])
@@ -92,7 +86,7 @@ class Voice:
         self._kept, self._grown = [], {}
 
     def taken(self) -> bytes:
-        """The frames since the last call, after ``starting_after``."""
+        """The frames since the last call."""
         frames, self._frames = b"".join(self._frames), []
         return frames
 
@@ -103,7 +97,7 @@ class Voice:
 
     def fork(self) -> Voice:
         """Another one that stands where this one stands."""
-        forked = Voice(starting_after=self._starting_after)
+        forked = Voice()
         forked._next = self._next
         forked._frames = [*self._frames]
         forked._opening = [*self._opening]
@@ -114,13 +108,8 @@ class Voice:
     def _frame(self, type: str, fields: Json) -> int:
         number = self._next
         self._next += 1
-        if number > self._starting_after:
-            self._frames.append(_framed(number, type, fields))
+        self._frames.append(_framed(number, type, fields))
         return number
-
-    def _keep(self, among: list[_Kept], said: _Kept) -> None:
-        if said.number > self._starting_after:
-            among.append(said)
 
 
 def _framed(number: int, type: str, fields: Json) -> bytes:

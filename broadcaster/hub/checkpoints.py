@@ -23,6 +23,7 @@ PART_BYTES: Final = 128
 DELTAS: Final = (b'{"type":"text-delta"', b'{"type":"reasoning-delta"', b'{"type":"tool-input-delta"')
 
 _seq: Final = attrgetter("seq")
+_last_number: Final = attrgetter("transcript.last_number")
 
 
 class Checkpoint(NamedTuple):
@@ -40,6 +41,14 @@ class Checkpoint(NamedTuple):
     def cost_bytes(self) -> int:
         """Rule 1."""
         return FORK_BYTES + PART_BYTES * self.parts
+
+
+class NumberedPlace(NamedTuple):
+    """The last event up to ``seq`` has this number, which is at most the one asked for; ``newest`` is the highest."""
+
+    seq: int
+    number: int
+    newest: int
 
 
 class Checkpoints:
@@ -69,6 +78,11 @@ class Checkpoints:
     def nearest(self, seq: int) -> Checkpoint | None:
         """The last one at or before ``seq``."""
         at = bisect_right(self._kept, seq, key=_seq)
+        return self._kept[at - 1] if at else None
+
+    def nearest_number(self, number: int) -> Checkpoint | None:
+        """The last one before which no event has a higher number."""
+        at = bisect_right(self._kept, number, key=_last_number)
         return self._kept[at - 1] if at else None
 
     def keep_through(self, seq: int) -> None:

@@ -10,6 +10,7 @@ from broadcaster.core.http_chunks import http_chunk
 from broadcaster.hub.ring import Ledger, Unsent
 
 _NOTHING: Final = memoryview(b"")
+_BLOCK_END: Final = b"\n\n"
 
 
 class SharedFrames:
@@ -109,6 +110,17 @@ class Outlet:
         self.note_unsent(0)
 
 
+class Snapshot(SharedFrames):
+    """What a viewer gets in place of everything up to ``seq``."""
+
+    __slots__ = ("last_number", "seq")
+
+    def __init__(self, frames: bytes, *, seq: int, last_number: int, ledger: Ledger) -> None:
+        super().__init__(frames, ledger=ledger)
+        self.seq = seq
+        self.last_number = last_number
+
+
 class Stretch(SharedFrames):
     """The frames of dense entries in one dialect, for all viewers that stand in them.
 
@@ -140,6 +152,17 @@ class Stretch(SharedFrames):
         """A copy of the frames after an entry of the stretch; of what is no entries, all."""
         frames = bytes(self._body if self._ends is None else self._body[self._ends[after_seq - self.first_seq] :])
         return http_chunk(frames) if frames and for_http else frames
+
+    def after_number(self, number: int, *, for_http: bool) -> bytes:
+        """A copy of the events with higher numbers, of which there are some."""
+        frames = newest_events(bytes(self._body), self.last_number - number)
+        return http_chunk(frames) if for_http else frames
+
+
+def newest_events(frames: bytes, count: int) -> bytes:
+    """The frames of the last ``count`` events, where each event is one block."""
+    before = frames.rsplit(_BLOCK_END, count + 1)
+    return frames if len(before) < count + 2 else frames[len(before[0]) + len(_BLOCK_END) :]
 
 
 class Stretches:

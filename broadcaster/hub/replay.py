@@ -14,7 +14,8 @@ Rules
 6. No transcript hears the terminal but a fork of the head: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers go on in a replay of their own, whose head
    begins there: the head of this one has heard what they miss.
-8. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` gives back what can be made again.
+8. A viewer that knows an event's number alone begins at the checkpoint before it, and leaves out what it has heard.
+9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` gives back what can be made again.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap
 from broadcaster.dialects import Dialect, Transcript
-from broadcaster.hub.checkpoints import DELTAS, Checkpoint, Checkpoints
-from broadcaster.hub.frames import SharedFrames, Stretch, Stretches
+from broadcaster.hub.checkpoints import DELTAS, Checkpoint, Checkpoints, NumberedPlace
+from broadcaster.hub.frames import Snapshot, Stretch, Stretches
 from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Segment
 from broadcaster.hub.stop_reasons import StopReason
 
@@ -49,17 +50,6 @@ class ReplayViewer(Protocol):
 
     def stop(self, reason: StopReason) -> None:
         """It will not come."""
-
-
-class Snapshot(SharedFrames):
-    """What a viewer gets in place of everything up to ``seq``."""
-
-    __slots__ = ("last_number", "seq")
-
-    def __init__(self, frames: bytes, *, seq: int, last_number: int, room: Room) -> None:
-        super().__init__(frames, ledger=room.unsent)
-        self.seq = seq
-        self.last_number = last_number
 
 
 class _Walk:
@@ -170,7 +160,7 @@ class Replay:
         self._forget_snapshot()
         transcript = self._head.transcript.fork()
         frames = transcript.prelude() + b"".join(told for _, told in self._told)
-        made = Snapshot(frames, seq=end, last_number=transcript.last_number, room=self._room)
+        made = Snapshot(frames, seq=end, last_number=transcript.last_number, ledger=self._room.unsent)
         made.hold()
         self._snapshot = made
         self._room.note_growth()
@@ -185,6 +175,19 @@ class Replay:
         self._late[viewer] = None
         self.resume()
         return False
+
+    def find_number(self, viewer: ReplayViewer, number: int) -> NumberedPlace | None:
+        """Where a viewer begins that has heard the events up to this one (rule 8); None: it is woken, or stopped."""
+        if number > self._head.transcript.last_number and not self.reach_end(viewer):
+            return None
+        seq, heard = self._head.seq, self._head.transcript.last_number
+        if number < heard:
+            kept = self._checkpoints.nearest_number(number) or self._bases[0]
+            return NumberedPlace(kept.seq, kept.transcript.last_number, newest=heard)
+        if number == heard or not self._room.is_over:
+            return NumberedPlace(seq, heard, newest=heard)
+        end = self.read(viewer, seq)
+        return NumberedPlace(seq, heard, newest=end.last_number) if isinstance(end, Stretch) else None
 
     def last_number_at(self, seq: int) -> int:
         """The number of the newest event up to here, as far as it is known."""
@@ -361,8 +364,7 @@ class Replay:
     def _stretch(
         self, frames: bytes, transcript: Transcript, *, span: tuple[int, int], ends: array[int] | None = None
     ) -> Stretch:
-        ledger = self._room.unsent
-        return Stretch(frames, span=span, last_number=transcript.last_number, ends=ends, ledger=ledger)
+        return Stretch(frames, span=span, last_number=transcript.last_number, ends=ends, ledger=self._room.unsent)
 
     def _keep(self, stretch: Stretch) -> None:
         """Keep it, and wake those who wait for it."""

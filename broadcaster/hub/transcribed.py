@@ -3,7 +3,8 @@
 Rules
 1. Without a cursor it begins with a snapshot of the stream as it is now, and what follows comes as to every viewer. A
    cursor that does not stand any more is none: its client begins anew.
-2. With a cursor it is sent what comes after; without one and without a snapshot, every event from the first.
+2. With a cursor it is sent what comes after; without one and without a snapshot, every event from the first, or, where
+   events are numbered, from the first with a higher number than its client has (``begin_after``).
 3. What was sent cannot be taken back in these dialects. When that becomes void, or entries are missing and the dialect
    has no word for it, the viewer is ended with the dialect's error; a client that asks again gets a new snapshot.
 4. While it is live its group is written to. One that falls behind is a cursor again.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.notices import GapReason
 from broadcaster.dialects import NATIVE, Dialect
+from broadcaster.errors import LogUnavailable
 from broadcaster.hub.live import LiveGroup
 from broadcaster.hub.replay import Replay
 from broadcaster.hub.resolve import Finished, Follow, Hold
@@ -25,11 +27,12 @@ from broadcaster.hub.viewer import Viewer
 class TranscribedViewer(Viewer):
     """See the module's rules; ``with_prelude`` False: every event (rule 2)."""
 
-    __slots__ = ("_is_late", "_last_number", "_replay", "_with_prelude")
+    __slots__ = ("_is_late", "_last_number", "_leaves_out", "_replay", "_with_prelude")
 
     def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_prelude: bool = True) -> None:
         self._with_prelude = with_prelude
         self._is_late = False
+        self._leaves_out = False  # what it is sent has numbers up to ``_last_number`` yet, which its client has
         self._replay = room.replays.of(dialect)
         self._replay.users += 1
         self._last_number = -1
@@ -44,8 +47,32 @@ class TranscribedViewer(Viewer):
 
     def rewind(self, keep: Cursor, reason: GapReason) -> None:
         """Rule 3."""
-        if self._held is None and not self._is_late and self._seq > keep.seq:
+        if self._held is None and not self._is_late and (self._seq > keep.seq or self._leaves_out):
             self.stop(StopReason.GAP)
+
+    async def begin_after(self, number: int, *, through_seq: int, timeout_s: float) -> int:
+        """Begin behind the event with this number, before anything is pulled. Answers the newest event's number.
+
+        A smaller one: no entry up to ``through_seq``, the log's newest, has made such an event. A viewer that meets a
+        gap says so when it is pulled. Raises LogUnavailable when it is stopped otherwise, or after ``timeout_s``.
+        """
+        deadline = self._loop.time() + timeout_s
+        self._last_number = number
+        while self.stop_reason is None:
+            self._is_woken = False
+            place = self._replay.find_number(self, number)
+            if place is not None and (number <= place.newest or self._room.last_seq >= through_seq):
+                self._seq, self._is_late, self._leaves_out = place.seq, False, place.number < number
+                number = place.newest
+                break
+            if not await self.wait(max(0.0, deadline - self._loop.time())):
+                raise LogUnavailable("the log did not answer in time")
+            await self._room.turns.arrive()
+        if self.stop_reason not in (None, StopReason.GAP):
+            raise LogUnavailable("the stream is not served here any more")
+        self._is_woken = True
+        self._owes_since = self._loop.time()
+        return number
 
     # -- the dialect's own
 
@@ -90,7 +117,14 @@ class TranscribedViewer(Viewer):
             return b""
         if isinstance(came, Replay):
             return self._go_over(came)
-        self._seq, self._last_number = came.last_seq, came.last_number
+        self._seq, heard = came.last_seq, self._last_number
+        if self._leaves_out and came.last_number <= heard:
+            self._leaves_out = came.last_number < heard
+            return b""
+        self._last_number = came.last_number
+        if self._leaves_out:
+            self._leaves_out = False
+            return came.after_number(heard, for_http=self._driver is not None)
         if came.first_seq > seq:
             return self._outlet.share(came, for_http=self._driver is not None)
         return came.tail(seq, for_http=self._driver is not None)

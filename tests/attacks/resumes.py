@@ -2,9 +2,10 @@
 
     python -m tests.attacks.resumes [--viewers 1000] [--events 50000] [--dialects ag-ui,native]
 
-In every dialect: all at the end, all at one place after the front-end was restarted, each at another place of the last
-tenth, and each at another place of the whole. A client that asks for ``/healthz`` all the while sees how long one turn
-of the loop is at most. The bound: 10 s of CPU in all, and 250 ms for a turn.
+In every dialect, and of a Response by the number of an event (``starting_after``): all at the end, all at one place
+after the front-end was restarted, each at another place of the last tenth, and each at another place of the whole. A
+client that asks for ``/healthz`` all the while sees how long one turn of the loop is at most. The bound: 10 s of CPU in
+all, and 250 ms for a turn.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.attacks.world import DEADLINE_S, DIALECTS, Target, open_target, write_feed
+from tests.attacks.world import DEADLINE_S, DIALECTS, Target, open_target, write_feed, write_generation
 from tests.support.valkey import start_valkey
 
 CPU_BOUND_S: Final = 10.0
 HOLD_BOUND_S: Final = 0.25
 FEED: Final = "resumed"
+BY_NUMBER: Final = "starting_after"
+NUMBERS_BEFORE: Final = 4  # the events of a Response before its first delta
 QUIET_S: Final = 1.0
 QUIET_CPU_S: Final = 0.3  # a third of a core, for this long: it is at work still
 _HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -65,13 +68,12 @@ class Watch(threading.Thread):
         return self.longest_s
 
 
-def read_all(target: Target, dialect: str, places: Sequence[str]) -> tuple[int, float]:
-    """Resume at all these places at once and read until nothing more comes; bytes, and when the last came."""
+def read_all(target: Target, paths: Sequence[str]) -> tuple[int, float]:
+    """Resume by all these paths at once and read until nothing more comes; bytes, and when the last came."""
     selector, buffer, received = selectors.DefaultSelector(), bytearray(2**18), 0
-    for place in places:
+    for path in paths:
         client = socket.create_connection(target.address)
-        path = f"{target.prefix}/v1/streams/{FEED}/events?dialect={dialect}&after={place}"
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        client.sendall(f"GET {target.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         client.setblocking(False)
         selector.register(client, selectors.EVENT_READ)
     silent = {key.fd for key in selector.get_map().values()}
@@ -93,13 +95,25 @@ def read_all(target: Target, dialect: str, places: Sequence[str]) -> tuple[int, 
     return received, last_s
 
 
-async def cost_of(target: Target, dialect: str, places: Sequence[str]) -> Cost:
-    """The cost of viewers that resume at these places, until everything was sent and it is quiet."""
+async def cost_of(target: Target, paths: Sequence[str]) -> Cost:
+    """The cost of viewers that resume by these paths, until everything was sent and it is quiet."""
     begun_s, cpu_s = time.monotonic(), target.cpu_s()
     watch = Watch(target)
     watch.start()
-    received, last_s = await asyncio.to_thread(read_all, target, dialect, places)
+    received, last_s = await asyncio.to_thread(read_all, target, paths)
     return Cost(target.cpu_s() - cpu_s, watch.stop(), last_s - begun_s, received)
+
+
+def word(number: int) -> str:
+    """The deltas."""
+    return f"word {number} "
+
+
+def path_of(dialect: str, place: int, *, ids: Sequence[str], response: str) -> str:
+    """Where a viewer resumes after this delta."""
+    if dialect == BY_NUMBER:
+        return f"/v1/responses/{response}?stream=true&starting_after={place + NUMBERS_BEFORE}"
+    return f"/v1/streams/{FEED}/events?dialect={dialect}&after={ids[place]}"
 
 
 async def main(viewers: int, events: int, dialects: Sequence[str]) -> None:
@@ -107,17 +121,19 @@ async def main(viewers: int, events: int, dialects: Sequence[str]) -> None:
     print(f"{viewers} viewers, {events} events; bounds {CPU_BOUND_S:.0f} s of CPU, {HOLD_BOUND_S * 1000:.0f} ms")
     with tempfile.TemporaryDirectory() as folder, start_valkey(Path(folder)) as server:
         async with open_target(Path(folder), redis_url=server.url) as target:
-            ids = await write_feed(target, FEED, count=events, delta=lambda number: f"word {number} ")
+            ids = await write_feed(target, FEED, count=events, delta=word)
+            response = await write_generation(target, redis_url=server.url, count=events, delta=word)
+        crowds = {
+            "at the end": [events - 1] * viewers,
+            "at one place": [events * 9 // 10] * viewers,
+            "in the last tenth": [events - 1 - at * events // 10 // viewers for at in range(viewers)],
+            "everywhere": [events - 1 - at * events // viewers for at in range(viewers)],
+        }
         for dialect in dialects:
-            crowds = {
-                "at the end": [ids[-1]] * viewers,
-                "at one place": [ids[events * 9 // 10]] * viewers,
-                "in the last tenth": [ids[-1 - at * events // 10 // viewers] for at in range(viewers)],
-                "everywhere": [ids[-1 - at * events // viewers] for at in range(viewers)],
-            }
             for name, places in crowds.items():
+                paths = [path_of(dialect, place, ids=ids, response=response) for place in places]
                 async with open_target(Path(folder), redis_url=server.url) as target:
-                    cost = await cost_of(target, dialect, places)
+                    cost = await cost_of(target, paths)
                 is_kept = cost.cpu_s <= CPU_BOUND_S and cost.longest_turn_s <= HOLD_BOUND_S
                 print(
                     f"{dialect:17} {name:18} {cost.cpu_s:6.2f} s CPU, turn {cost.longest_turn_s * 1000:5.0f} ms, "
@@ -130,6 +146,6 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--viewers", type=int, default=1000)
     arguments.add_argument("--events", type=int, default=50_000)
-    arguments.add_argument("--dialects", default=",".join(DIALECTS))
+    arguments.add_argument("--dialects", default=",".join((*DIALECTS, BY_NUMBER)))
     given = arguments.parse_args()
     asyncio.run(main(given.viewers, given.events, given.dialects.split(",")))

@@ -11,7 +11,7 @@ import pytest
 from tests.attacks.measuring import opened
 from tests.attacks.unread import growth_bytes
 from tests.attacks.unread_json import SETTINGS, paths
-from tests.attacks.world import Target, write_generation
+from tests.attacks.world import Target, kilobyte, write_generation
 
 CONNECTIONS = 20
 MEGABYTES = 4
@@ -27,7 +27,7 @@ async def test_unread_json_is_held_up_to_its_bound_and_given_back(
     settings = {"max_json_bytes": 16 * 2**20, **SETTINGS}
     async with opened(tmp_path, redis_url=redis_url, is_mounted=is_mounted, **settings) as (running, prefix):
         target = Target(running, running.url, prefix)
-        id = await write_generation(target, redis_url=redis_url, megabytes=MEGABYTES)
+        id = await write_generation(target, redis_url=redis_url, count=MEGABYTES * 1000, delta=kilobyte)
         for path in paths(id)[: 1 if is_mounted else 2]:
             assert await growth_bytes(target, path, viewers=CONNECTIONS) < BOUND_BYTES
             async with asyncio.timeout(DEADLINE_S), httpx2.AsyncClient(base_url=running.url, timeout=30) as client:

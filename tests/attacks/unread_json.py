@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.attacks.measuring import costs, opened
 from tests.attacks.unread import BYTES_PER_CONNECTION, growth_bytes
-from tests.attacks.world import Target, write_generation
+from tests.attacks.world import Target, kilobyte, write_generation
 from tests.support.valkey import start_valkey
 
 MAX_JSON_BYTES: Final = 256 * 2**20
@@ -35,7 +35,7 @@ async def main(connections: int, megabytes: int, *, is_mounted: bool) -> None:
             opening = opened(Path(folder), redis_url=server.url, is_mounted=is_mounted, **SETTINGS)
             async with opening as (running, prefix):
                 target = Target(running, running.url, prefix)
-                id = await write_generation(target, redis_url=server.url, megabytes=megabytes)
+                id = await write_generation(target, redis_url=server.url, count=megabytes * 1000, delta=kilobyte)
                 async with costs(running) as cost:
                     grown = await growth_bytes(target, paths(id)[at], viewers=connections)
                 print(

@@ -127,15 +127,20 @@ async def until_answered(clients: list[socket.socket]) -> None:
                     await asyncio.sleep(0.02)
 
 
-async def write_generation(target: Target, *, redis_url: str, megabytes: int) -> str:
-    """A generation that has ended after so much text; its id."""
+def kilobyte(_: int) -> str:
+    """A delta of this size, whichever it is."""
+    return "x" * 1000
+
+
+async def write_generation(target: Target, *, redis_url: str, count: int, delta: Callable[[int], str]) -> str:
+    """A generation that has said so many text deltas; its id."""
     async with httpx2.AsyncClient(base_url=target.url + target.prefix, timeout=DEADLINE_S) as client:
         id: str = (await client.post("/v1/generations", json={"prompt": "a"})).json()["id"]
-    event = encode_event(TextDelta(id="t", delta="x" * 1000))
     async with Redis.from_url(redis_url) as redis:
-        for first in range(0, megabytes * 1000, APPENDED_AT_ONCE):
+        for first in range(0, count, APPENDED_AT_ONCE):
             pipeline = redis.pipeline(transaction=False)
-            for number in range(first + 1, first + APPENDED_AT_ONCE + 1):
-                pipeline.xadd(f"bc:{{{id}}}:log", {"e": event}, id=f"1-{number}")
+            for number in range(first, min(first + APPENDED_AT_ONCE, count)):
+                event = encode_event(TextDelta(id="t", delta=delta(number)))
+                pipeline.xadd(f"bc:{{{id}}}:log", {"e": event}, id=f"1-{number + 1}")
             await pipeline.execute()
     return id

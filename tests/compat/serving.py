@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from dataclasses import dataclass
+from typing import Final, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.dialects import DIALECTS, AnyDialect, Dialect, NativeEncoder
+from broadcaster.hub.frames import newest_events
 from tests.compat.fixtures import FIXTURES, Fixture
 
 RETRY_MS: Final = 1
@@ -47,10 +48,10 @@ class FixtureServer:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             url, headers = await self._request(reader)
             _, name, stream_id, k, *_ = unquote(url.path).split("/")
-            dialect = self.dialects[name]
+            body = self._pieces(FIXTURES[stream_id], self.dialects[name], int(k), headers)
             if "starting_after" in (query := dict(parse_qsl(url.query))):
-                dialect = with_cursor(dialect, int(query["starting_after"]))
-            await self._answer(writer, self._pieces(FIXTURES[stream_id], dialect, int(k), headers))
+                body = after_number(body, int(query["starting_after"]))
+            await self._answer(writer, body)
         writer.close()
 
     async def _request(self, reader: asyncio.StreamReader) -> tuple[SplitResult, dict[str, str]]:
@@ -76,10 +77,13 @@ class FixtureServer:
         await writer.drain()
 
 
-def with_cursor(dialect: Any, number: int) -> AnyDialect:
-    """The dialect of Responses for a client that has heard everything up to this number."""
-    told: AnyDialect = replace(dialect, starting_after=number)
-    return told
+def after_number(body: Iterator[bytes], number: int) -> Iterator[bytes]:
+    """What a client of Responses is sent that has heard everything up to this number."""
+    left_out = number + 1
+    for piece in body:
+        count = piece.count(b"\n\n")
+        yield newest_events(piece, max(0, count - left_out))
+        left_out = max(0, left_out - count)
 
 
 def pieces(fixture: Fixture, dialect: Dialect, k: int) -> Iterator[bytes]:

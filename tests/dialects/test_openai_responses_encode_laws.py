@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.anthropic import AnthropicDecoder
-from broadcaster.dialects.openai_responses_encode import RESPONSES, ResponsesDialect
+from broadcaster.dialects.openai_responses_encode import RESPONSES
+from broadcaster.hub.frames import newest_events
 from tests.dialects import anthropic_streams
 from tests.dialects.decoding import read_all
 from tests.dialects.responses_reading import STREAM, entries_of, final, folded, heard, raw_events, seen
@@ -48,8 +49,8 @@ def recorded() -> dict[str, list[Entry]]:
 NAMES = sorted(recorded())
 
 
-def whole(entries: list[Entry], dialect: ResponsesDialect = RESPONSES) -> bytes:
-    return dialect.open(STREAM).encode(entries)
+def whole(entries: list[Entry]) -> bytes:
+    return RESPONSES.open(STREAM).encode(entries)
 
 
 def blocks(raw: bytes) -> list[bytes]:
@@ -92,25 +93,12 @@ def test_it_is_the_same_however_it_is_cut_forked_or_shown(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_who_resumes_after_any_number_gets_exactly_what_follows_it(name: str):
-    entries = recorded()[name]
-    everything = blocks(whole(entries))
-    for after in range(-1, len(everything)):
-        dialect = ResponsesDialect(starting_after=after)
-        assert blocks(whole(entries, dialect)) == everything[after + 1 :]
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith((": text", "two calls", "then text"))])
-def test_who_resumes_by_number_and_comes_late_hears_only_what_follows_and_all_of_it(name: str):
-    entries = recorded()[name]
-    events = raw_events(whole(entries))
-    for after in range(len(events) - 1):
-        for k in range(1, len(entries)):
-            transcript = ResponsesDialect(starting_after=after).open(STREAM)
-            transcript.encode(entries[:k])
-            rest = raw_events(transcript.prelude() + transcript.encode(entries[k:]))
-            assert all(event["sequence_number"] > after for event in rest)
-            assert folded([*events[: after + 1], *rest]) == folded(events)
+def test_the_newest_events_are_as_many_blocks_as_their_numbers_say(name: str):
+    transcript = RESPONSES.open(STREAM)
+    told = transcript.encode(recorded()[name])
+    everything = blocks(told)
+    for after in range(-1, transcript.last_number + 1):
+        assert blocks(newest_events(told, transcript.last_number - after)) == everything[after + 1 :]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,7 @@ from broadcaster.dialects.openai_responses_encode import Cancel, response_of
 from broadcaster.dialects.openai_responses_object import response_id, stream_id_of
 from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
+from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
 from broadcaster.web.joining import join_stream
@@ -42,6 +43,7 @@ from broadcaster.web.surfaces.openai_responses_reading import (
     entries_of,
     input_items,
     is_background,
+    newest_seq_of,
     shown_response,
 )
 from broadcaster.web.waiting import wait_for_end
@@ -169,14 +171,19 @@ async def get_response(
 
 async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
     """Rule 3. Raises InvalidRequest for a number that no event has had yet."""
-    dialect = dialect_of(meta, cancel=cancel, starting_after=starting_after)
-    so_far = dialect.open(meta.id)
-    so_far.encode(await entries_of(services, meta))
-    if starting_after > so_far.last_number:
-        detail = f"the newest event has the number {so_far.last_number}"
-        raise InvalidRequest(detail, faults=[Fault("query", "starting_after", detail)])
-    viewer = await join_stream(services, meta, cursor=None, encoder=dialect, with_prelude=False)
+    newest_seq = await newest_seq_of(services, meta)
+    viewer = await join_stream(services, meta, cursor=None, encoder=dialect_of(meta, cancel=cancel), with_prelude=False)
     assert not isinstance(viewer, Finished)  # never without a cursor
+    if isinstance(viewer, TranscribedViewer):
+        try:
+            timeout_s = services.log_timeout_s
+            newest = await viewer.begin_after(starting_after, through_seq=newest_seq, timeout_s=timeout_s)
+            if starting_after > newest:
+                detail = f"the newest event has the number {newest}"
+                raise InvalidRequest(detail, faults=[Fault("query", "starting_after", detail)])
+        except BaseException:
+            viewer.leave()
+            raise
     return EventStreamResponse(viewer, generation_id=meta.id)
 
 

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import Response
 from starlette.responses import JSONResponse
 
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import SURFACE, SURFACE_NAME
@@ -35,10 +36,10 @@ def shown_of(meta: Meta) -> Json:
     return {**told, "created_at": meta.created_ms // 1000}
 
 
-def dialect_of(meta: Meta, *, cancel: Cancel = "incomplete", starting_after: int | None = None) -> ResponsesDialect:
+def dialect_of(meta: Meta, *, cancel: Cancel = "incomplete") -> ResponsesDialect:
     """The dialect in which all front-ends tell this generation."""
     shown = _json.encode(shown_of(meta)).decode()
-    return ResponsesDialect(shown=shown, cancel=cancel, starting_after=starting_after)
+    return ResponsesDialect(shown=shown, cancel=cancel)
 
 
 def is_background(meta: Meta) -> bool:
@@ -49,9 +50,20 @@ def is_background(meta: Meta) -> bool:
 async def entries_of(services: Services, meta: Meta) -> list[Entry]:
     """Everything it has said. Raises UnknownStream when the log has expired."""
     entries = await read_all(services, meta.id)
-    if meta.is_over and (not entries or entries[0].seq > 1):
-        raise UnknownStream("the response is kept no longer")
+    _check_kept(meta, entries[0].cursor if entries else None)
     return entries
+
+
+async def newest_seq_of(services: Services, meta: Meta) -> int:
+    """The seq of its newest entry; 0 before the first. Raises UnknownStream when the log has expired."""
+    _check_kept(meta, await services.streams.first(meta.id))
+    newest = (await services.streams.tails([meta.id]))[0].last
+    return 0 if newest is None else newest.seq
+
+
+def _check_kept(meta: Meta, first: Cursor | None) -> None:
+    if meta.is_over and (first is None or first.seq > 1):
+        raise UnknownStream("the response is kept no longer")
 
 
 def shown_response(meta: Meta, entries: Sequence[Entry]) -> Response:
