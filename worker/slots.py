@@ -6,8 +6,8 @@ the buffer is dropped.
 
 One tenant may hold a share of the slots and of the buffers, so that others find the rest free: of ten slots and a share
 of nine tenths nine, of four three, of two one. A worker with one slot has none to keep free. The tenant of a server
-without keys is alone and may hold all. What has begun before (handed back, taken over from a silent worker) is taken
-beyond the share: its viewers wait.
+without keys is alone and may hold all. An answer that had started before (handed back, taken over from a silent worker)
+is taken beyond the share: its viewers wait.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Rules
 1. A feed's id belongs to its tenant: it is stored as ``tenant~id``, so that tenants cannot occupy or probe each other's
    names. Neither a tenant's name nor a public id holds a ``~``.
-2. A generation's id is random and nobody chooses it: it is stored as it is. So are the feeds of ``local``, the tenant
+2. A generation's id is random, never chosen, and stored as it is. So are the feeds of ``local``, the tenant
    of a server without keys.
 3. Earlier versions stored every feed under its public id. Such a feed stays its owner's until it expires, so
    ``stored_ids`` names that place too.

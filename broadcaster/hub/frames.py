@@ -50,7 +50,7 @@ class SharedFrames:
 
 
 class Outlet:
-    """What one viewer's driver has begun to take: a slice at a time of frames that others may be reading too."""
+    """What one viewer's driver takes: a slice at a time of frames that others may be reading too."""
 
     __slots__ = ("_rest", "_shared", "_unsent", "_unsent_bytes")
 
@@ -61,7 +61,7 @@ class Outlet:
         self._shared: SharedFrames | None = None
 
     def __bool__(self) -> bool:
-        """Whether something that was begun is not given away yet."""
+        """Whether a part of the frames is not given away yet."""
         return bool(self._rest)
 
     @property
@@ -70,7 +70,7 @@ class Outlet:
         return self._unsent.slice_bytes
 
     def put(self, frames: bytes | memoryview) -> None:
-        """Begin these; nothing else is begun."""
+        """Give these away next; nothing else is left."""
         self._rest = memoryview(frames)
 
     def begin(self, frames: bytes | memoryview, max_bytes: int) -> memoryview:

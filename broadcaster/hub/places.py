@@ -2,8 +2,8 @@
 
 Rules
 1. A place is taken before anything is done for a viewer (before its generation is created): a refusal costs nothing.
-2. It is held by all who enter it: the request that took it, and the viewer that came of that. It is free again when the
-   last of them has left, whatever happened.
+2. It is held by all that enter it: the request that took it, and the viewer that came of that. It is free again when
+   the last of them has left, whatever happened.
 3. A request that waits without reading a stream counts as a viewer, and among its tenant's long polls too.
 """
 

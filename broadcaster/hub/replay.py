@@ -131,7 +131,7 @@ class Replay:
         return self._bases[0].seq
 
     def read(self, viewer: ReplayViewer, after_seq: int) -> Stretch | Replay | None:
-        """What comes after this seq; a Replay: its viewer goes on there; None: it is woken, or stopped."""
+        """What comes after this seq; a Replay: its viewer continues there; None: it is woken, or stopped."""
         stretch = self._stretches.find(after_seq + 1)
         if stretch is None and after_seq == self._head.seq and not self._head.is_waiting:
             stretch = self._advance(is_kept=True)
@@ -151,7 +151,7 @@ class Replay:
         return stretch
 
     def snapshot(self, viewer: ReplayViewer) -> Snapshot | None:
-        """The snapshot for who comes now; None: ``viewer`` is woken when it is there, or stopped."""
+        """The snapshot for a viewer that comes now; None: ``viewer`` is woken when it is there, or stopped."""
         made, end = self._snapshot, self._end
         if made is not None and (made.seq == end or self._is_reused(made, end)):
             return made
@@ -225,7 +225,7 @@ class Replay:
             self._count()
 
     def dismiss(self) -> None:
-        """Give everything back, and serve nobody any more."""
+        """Give everything back, and serve no viewer any more."""
         self._is_dismissed = True
         self.users = 0
         self._waiting.clear()
@@ -241,7 +241,7 @@ class Replay:
             self._room.turns.add(self._go_on)
 
     def give_up(self, reason: StopReason) -> None:
-        """Nothing will come for those who wait."""
+        """Nothing will come for the viewers that wait."""
         waiting = [*self._late, *(viewer for viewers in self._waiting.values() for viewer in viewers)]
         self._late.clear()
         self._waiting.clear()
@@ -354,7 +354,7 @@ class Replay:
         return stretch
 
     def _leave_behind(self, gap: Gap) -> None:
-        """Rule 7: those who wait there find the branch when they ask again."""
+        """Rule 7: viewers that wait there find the branch when they ask again."""
         self._sweep = None
         self._room.replays.add_branch(self._dialect, gap)
         places = [seq for seq in self._waiting if gap.first_seq - 1 <= seq < gap.last_seq]
@@ -367,7 +367,7 @@ class Replay:
         return Stretch(frames, span=span, last_number=transcript.last_number, ends=ends, ledger=self._room.unsent)
 
     def _keep(self, stretch: Stretch) -> None:
-        """Keep it, and wake those who wait for it."""
+        """Keep it, and wake the viewers that wait for it."""
         self._stretches.add(stretch)
         self._room.note_growth()
         if len(self._waiting) < stretch.last_seq - stretch.first_seq:

@@ -11,7 +11,7 @@ Rules
    takes it for the stream's end). Whoever drives a viewer calls ``leave`` at the end, whatever happened.
 5. A driver that has pulled and neither pulls again nor waits is stuck in its transport: after ``slow_viewer_s`` it is
    cut. A driver without a transport, inside this process, says ``taken`` and may be as slow as it likes.
-6. A driver that owns its socket has no coroutine (``push_through``): it is told when to pump, pulls HTTP chunks, and
+6. A driver that owns its socket has no coroutine (``push_through``): the room says when to pump, pulls HTTP chunks, and
    once it has pulled everything the room writes to its socket (live.py). Until then its viewer is a cursor.
 
 A coroutine's loop: ``pull``; bytes → send them, again; none and ``is_over`` → end, cleanly if ``ends_cleanly``; none →

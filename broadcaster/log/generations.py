@@ -264,7 +264,7 @@ class Generations:
             answered_s=steadiness.answered_s,
         )
         if claim.outcome is Outcome.ENDED:
-            # Nobody runs it: its place in the queue is free at once. The sweep closes it as well, but later.
+            # No worker runs it: its place in the queue is free at once. The sweep closes it as well, but later.
             with contextlib.suppress(LogUnavailable):
                 await self._queue.close_open([generation_id])
         return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED

@@ -58,7 +58,7 @@ class JobReader:
         return await self._take(count, rooms or TenantRooms(count))
 
     async def take_own(self) -> list[Job]:
-        """Jobs delivered to this consumer and not settled, whoever knows of them (a drain hands them back)."""
+        """Jobs delivered to this consumer and not settled, also of an earlier run (a drain hands them back)."""
         found: list[Job] = []
         for source in (self._keys.ready_hi, self._keys.ready):
             after: str | None = "0"

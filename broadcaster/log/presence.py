@@ -52,7 +52,7 @@ class Presence:
         return self._front_end, self._ttl_ms, KEEP_MS
 
     def expect(self, stream_id: str) -> None:
-        """A creation says this front-end's ``word`` on a stream: whoever does not come is reported gone (rule 5)."""
+        """A creation says this front-end's ``word`` on a stream: one that does not come is reported gone (rule 5)."""
         self._told.add(stream_id)
 
     async def tell(self, counts: Mapping[str, int]) -> None:

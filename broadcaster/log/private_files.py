@@ -1,4 +1,4 @@
-"""The folders and files of the embedded server: whose they are, and who else may use them."""
+"""The folders and files of the embedded server: their owner, and which other users may use them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ Rules
 1. The bounds stand at creations and at appends to feeds over HTTP. A running answer is counted and never refused, and
    neither is the end of a feed. A publisher that writes to Redis itself is counted and not refused.
 2. The bounds are soft: what is under way when one is met is still stored.
-3. Who meets a bound causes a look first: what has been deleted or has expired by then does not count.
+3. A call that meets a bound causes a look first: what has been deleted or has expired by then does not count.
 4. ``local``, the tenant of a server without keys, is alone: only a bound that is set holds for it.
 """
 

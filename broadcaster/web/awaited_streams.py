@@ -1,7 +1,7 @@
-"""Streams that requests wait for and nobody has created yet: one look for all who wait, at a bounded rate.
+"""Streams that requests wait for before they exist: one look for all requests that wait, at a bounded rate.
 
 Rules
-1. Whoever waits costs a future, no look of its own. Creation is announced to nobody, so the streams are looked for:
+1. A request that waits costs a future, no look of its own. Creation is not announced, so the streams are looked for:
    ``LOOKED_AT_ONCE`` of them every ``LOOK_EVERY_S``, in one pipelined read, whatever number waits.
 2. Tenants have equal shares of each look, and each tenant's streams take turns: a tenant that waits for thousands waits
    longer itself, and the others do not.

@@ -6,7 +6,7 @@
 
 Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
 a page may post a form to http://127.0.0.1 (CSRF, told by Origin), or have its own host name resolve to 127.0.0.1 and
-then read the answers too (DNS rebinding, told by Host). A GET of a page's <img> has no Origin (told by Sec-Fetch-Site):
+then read the answers too (DNS rebinding, seen by Host). A GET of a page's <img> has no Origin (seen by Sec-Fetch-Site):
 the page cannot read the answer, but it would hold a viewer's place, and keep a generation from being abandoned.
 What a body must be is the routes' own rule, wherever they are mounted (json_body.py).
 """

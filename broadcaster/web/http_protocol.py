@@ -110,7 +110,7 @@ class FrontEndProtocol(HttpToolsProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; uvicorn hears of it first, so that whoever resumes finds it disconnected."""
+        """The connection is gone; uvicorn hears of it first, so that the driver that resumes finds it disconnected."""
         super().connection_lost(exc)
         self.server_state.arrivals.forget(self)
         if not self.handle.lost.done():
@@ -134,7 +134,7 @@ class FrontEndProtocol(HttpToolsProtocol):
                 self._refuse("head_too_large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came; a trailer, after the body, is nobody's here."""
+        """A header came; a trailer, after the body, is ignored."""
         if self._head_bytes is not None:
             super().on_header(name, value)
 
@@ -217,7 +217,7 @@ class FrontEndProtocol(HttpToolsProtocol):
 def _succeed(
     config: uvicorn.Config, state: ServerState, *, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
 ) -> FrontEndProtocol:
-    """Who has the connection after a response that had taken it."""
+    """Where the connection goes after a response that had taken it."""
     state.total_requests += 1
     successor = FrontEndProtocol(config, state, app_state, loop)
     successor.is_successor = True

@@ -32,7 +32,7 @@ from broadcaster.web.waiting import LOOK_UP_S, has_left, leaving
 async def find_stream(
     services: Services, stream_id: str, *, tenant: str, wait_s: float, request: Request | None = None
 ) -> Meta:
-    """The stream's meta, also of one created within ``wait_s``; whoever waits has a viewer's place.
+    """The stream's meta, also of one created within ``wait_s``; a request that waits has a viewer's place.
 
     ``request``: the caller's, whose hanging up ends the waiting. Raises UnknownStream, LogUnavailable, and what
     ``Hub.reserve`` raises.

@@ -7,7 +7,7 @@ Rules
    a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
 2. A log of more than a few entries is read by a few requests at a time; the others wait for a place. So those that are
    admitted are served, instead of all being refused with a part each.
-   A request that has created a generation is not told to come again, because it would create another: AnswerUnsent.
+   A request that has created a generation is refused with AnswerUnsent: its repetition would create another.
 3. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
    read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
 """

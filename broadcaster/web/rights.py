@@ -115,7 +115,7 @@ class Rights:
 
     @staticmethod
     def veil(error: Exception) -> Exception:
-        """Rule 4: the refused and the unknown are told in the same words, whatever found out."""
+        """Rule 4: the refused and the unknown get the same answer."""
         if not isinstance(error, UnknownStream):
             return error
         veiled = UnknownStream(_UNKNOWN)
@@ -202,7 +202,7 @@ class _Generations:
 
 
 class _Chats:
-    """The chats of one request, see ChatDoor: a caller who is granted a chat's latest answer is granted the chat."""
+    """The chats of one request, see ChatDoor: a caller that is granted a chat's latest answer is granted the chat."""
 
     def __init__(self, door: ChatDoor, generations: GenerationDoor, caller: _Caller) -> None:
         self._door = door

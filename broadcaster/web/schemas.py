@@ -4,7 +4,7 @@ Strict: a number is a number and never the string of one, and an unknown field i
 ignored. What could not be written down as JSON again was refused before (json_body.py).
 
 What a body may hold by the ten thousand (messages, their parts) is a TypedDict: no object is built for it. A list is
-left at its first fault, and of unknown fields only a few are told: each fault costs as much as twenty values.
+left at its first fault, and of unknown fields only a few are named: each fault costs as much as twenty values.
 """
 
 from __future__ import annotations

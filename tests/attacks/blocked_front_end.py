@@ -1,4 +1,4 @@
-"""A front-end that stands still while a caller watches an answer that is to be cancelled when nobody watches.
+"""A front-end that stands still while a caller watches an answer that is to be cancelled when it has no viewer.
 
     python -m tests.attacks.blocked_front_end [--seconds 120]
 

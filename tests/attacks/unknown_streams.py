@@ -1,4 +1,4 @@
-"""Requests that wait for streams which nobody creates: what they cost a front-end, and what is left for others.
+"""Requests that wait for streams which are never created: what they cost a front-end, and what is left for others.
 
 python -m tests.attacks.unknown_streams [--requests 2000] [--seconds 10]
 """

@@ -17,7 +17,7 @@ every_dialect = pytest.mark.parametrize(
 
 
 def check_every_fork(dialect: Dialect, entries: list, *, looks: bool) -> None:
-    """Forks kept at every entry, of a transcript that is forked again and again; each goes on later, by itself."""
+    """Forks kept at every entry, of a transcript that is forked again and again; each continues later, by itself."""
     transcript, frames, kept = dialect.open(STREAM_ID), [], list[Transcript]()
     never_forked = dialect.open(STREAM_ID)
     for entry in entries:

@@ -110,7 +110,7 @@ async def test_who_waits_for_the_result_without_a_stream_is_a_viewer(tmp_path: P
 async def test_redis_paused_beyond_every_word_abandons_nothing_that_is_watched(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
-    """Every word has lapsed when it is back; its viewers watch all the same, and are told so before anybody acts."""
+    """Every word has lapsed when it is back; its viewers watch all the same, and it reports so first."""
     async with open_world(tmp_path, redis=server, **SETTINGS) as world:
         await world.worker()
         await world.front_end()

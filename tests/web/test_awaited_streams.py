@@ -1,4 +1,4 @@
-"""Requests that wait for streams which nobody has created: they are viewers, and share one look at the log."""
+"""Requests that wait for streams which do not exist yet: they are viewers, and share one look at the log."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ OF_STREAMS = [name for name in CALLS if not OF_NO_STREAM & set(RIGHTS[name])]
 
 
 class Host:
-    """The host's own table of who owns which stream, filled by ``on_generate``; ``ada`` and ``bob`` are signed in."""
+    """The host's own table of the owners of streams, filled by ``on_generate``; ``ada`` and ``bob`` are signed in."""
 
     def __init__(self, *, refuses_by_raising: bool = False, **guards: Any) -> None:
         self.owners: dict[str, str] = {}

@@ -32,7 +32,7 @@ class ClientOptions(TypedDict):
 
 
 def client_options(bounds: CallBounds, *, is_local: bool) -> ClientOptions:
-    """See CallBounds. The number of connections must be told: aiohttp's default is 100."""
+    """See CallBounds. The number of connections must be named: aiohttp's default is 100."""
 
     async def ask_for_plain_bytes(request: httpx2.Request) -> None:
         request.headers["accept-encoding"] = "identity"

@@ -1,4 +1,4 @@
--- close: generations are over (or forgotten): they leave the open index, and their jobs the queue, whoever holds them.
+-- close: generations are over (or forgotten): they leave the open index, and their jobs the queue, whichever worker holds them.
 -- KEYS ready, ready:hi, delayed, open, waiting, turns, running
 -- ARGV generation id ...
 -- Returns how many left the open index, which scores a generation by the milliseconds of its newest job's entry id.

@@ -1,4 +1,4 @@
--- take: deliver jobs to a worker: first what has begun, then one job of each tenant in turn.
+-- take: deliver jobs to a worker: first the jobs that have started before, then one job of each tenant in turn.
 -- KEYS ready, ready:hi, waiting, turns, running, seen
 -- ARGV group, consumer, most jobs, most running of one tenant (0: any), room of a tenant that is not named below,
 --      {tenant, room} ...: how many more of its jobs this worker may run, where that is less
@@ -43,7 +43,7 @@ for _, entry in ipairs(unseen) do
 end
 if #unseen > 0 then redis.call('SET', KEYS[6], seen) end
 
--- The tenant's oldest job that nobody holds, and whether it may have more.
+-- The tenant's oldest job that no worker holds, and whether it may have more.
 local function pick(tenant)
   while passed < PASSED_AT_ONCE do
     local oldest = oldest_of(KEYS[3], tenant, 2)

@@ -1,7 +1,7 @@
 """``/v1/generations``: ask for an answer, look at it, wait for it, stop it, delete it.
 
 How an answer may be waited for without a stream: ``stream: false``, ``?wait_s=`` and ``Prefer: wait=`` when it is asked
-for, ``?wait_s=`` when it is looked at. Whatever ends the waiting early (time, drain), the generation goes on, and the
+for, ``?wait_s=`` when it is looked at. Whatever ends the waiting early (time, drain), the generation continues, and the
 answer then is its state. A caller that stays, to stream or to wait, takes a viewer's place before its generation is
 created: without one it is refused, and nothing was created.
 """

@@ -208,7 +208,7 @@ async def cancel_response(
     await services.generations.stop(meta.id, tenant=tenant)
     meta = await services.generations.get(meta.id, tenant=tenant)
     if not meta.is_over:
-        # Whoever finds no place is not shown the end, but it was stopped all the same.
+        # A caller without a place is not shown the end, but the generation is stopped all the same.
         with suppress(Busy), services.hub.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S, place=place)
         meta = await services.generations.get(meta.id, tenant=tenant)

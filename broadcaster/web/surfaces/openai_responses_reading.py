@@ -63,7 +63,7 @@ async def newest_seq_of(services: Services, meta: Meta) -> int:
 
 def _check_kept(meta: Meta, first: Cursor | None) -> None:
     if meta.is_over and (first is None or first.seq > 1):
-        raise UnknownStream("the response is kept no longer")
+        raise UnknownStream("the response is no longer stored")
 
 
 def shown_response(meta: Meta, entries: Sequence[Entry]) -> Response:
