@@ -21,14 +21,14 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.resolve import Finished
-from broadcaster.hub.ring import SEGMENT_BYTES
+from broadcaster.hub.ring import REMEMBERED_CHUNKS, SEGMENT_BYTES
 from broadcaster.hub.stop_reasons import StopReason
 from tests.hub.conftest import LIMITS
 from tests.hub.support import Reader, text, turns
 from tests.support.fake_feed import FakeFeed
 
 ROOM_BYTES = 2**17
-SLACK_BYTES = 4 * SEGMENT_BYTES
+SLACK_BYTES = (1 + REMEMBERED_CHUNKS) * SEGMENT_BYTES  # the newest segment and its chunks are always held
 
 
 class Watching(RuleBasedStateMachine):
