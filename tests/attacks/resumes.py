@@ -4,9 +4,9 @@
 
 In every dialect, and of a Response by the number of an event (``starting_after``): all at the end, all at one place
 after the front-end was restarted, each at another place of the last tenth, and each at another place of the whole. A
-client that asks for ``/healthz`` all the while sees how long one turn of the loop is at most. It is connected before the
-crowd comes: the front-end accepts one connection a turn, so a new client waits for those before it, and not for a turn.
-The bound: 10 s of CPU in all, and 250 ms for a turn.
+client that asks for ``/healthz`` all the while sees how long one turn of the loop is at most. It is connected before
+the crowd comes: the front-end accepts one connection a turn, so a new client waits for those before it, and not for one
+turn. The bound: 10 s of CPU in all, and 250 ms for a turn.
 """
 
 from __future__ import annotations

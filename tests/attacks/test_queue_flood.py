@@ -1,4 +1,4 @@
-"""What one tenant queues delays no other tenant, and what it stops frees its place (the whole: queue_flood.py)."""
+"""What one tenant queues and watches delays no other tenant; a stop frees its place (the whole: queue_flood.py)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.attacks.queue_flood import LONG, Shared, open_shared
 WORKERS: Final = 2
 SLOTS: Final = 4
 MAX_QUEUE: Final = 60
+MAX_VIEWERS: Final = 60
+PLACES_OF_A: Final = 54
 QUEUED_OF_A: Final = 54
 RUNNING_OF_A: Final = WORKERS * (SLOTS - 1)
 # Without turns and shares tenant b never begins; the machine that runs the tests may be slow for a moment.
@@ -24,19 +26,26 @@ LATE_S: Final = 1.0
 @pytest.fixture
 async def shared(tmp_path: Path, connection: LogConnection) -> AsyncIterator[Shared]:
     async with open_shared(
-        tmp_path, redis_url=connection.url, workers=WORKERS, slots=SLOTS, max_queue=MAX_QUEUE
+        tmp_path,
+        redis_url=connection.url,
+        workers=WORKERS,
+        slots=SLOTS,
+        max_queue=MAX_QUEUE,
+        max_viewers=MAX_VIEWERS,
     ) as opened:
         yield opened
 
 
-async def test_a_tenants_first_token_does_not_wait_for_another_tenants_queue(shared: Shared) -> None:
+async def test_a_tenants_first_token_does_not_wait_for_another_tenants_queue_and_viewers(shared: Shared) -> None:
     await shared.first_token_s(times=1)
     usual_s = statistics.median(await shared.first_token_s(times=5))
 
     accepted = await shared.flood(QUEUED_OF_A + RUNNING_OF_A + 5)
     await shared.until_running(RUNNING_OF_A)
     assert len(accepted) >= QUEUED_OF_A
-    flooded_s = statistics.median(await shared.first_token_s(times=5))
+    async with shared.every_place(accepted[-1]) as places:
+        flooded_s = statistics.median(await shared.first_token_s(times=5))
+        assert len(places) == PLACES_OF_A
     assert flooded_s <= 2 * usual_s + LATE_S
 
     keys, redis = shared.connection.keys, shared.connection.redis
