@@ -113,7 +113,10 @@ class Transcript(Protocol):
 
     @property
     def last_number(self) -> int:
-        """The number of the newest event, in a dialect that numbers its events; elsewhere, and before it, -1."""
+        """Of a dialect that numbers its events: no event so far has a higher number, every later one has. Else -1."""
+
+    def frames_after(self, frames: bytes, number: int) -> bytes:
+        """Of frames of this dialect, those of the events with higher numbers; all where events have no numbers."""
 
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """The last block of a response that ends before its stream does: the dialect's error, never a clean end.

@@ -37,11 +37,6 @@ class Builder:
     _reasonings: dict[str, tuple[Written, Part]] = field(default_factory=dict)
     _calls: dict[str, Call] = field(default_factory=dict)
 
-    @property
-    def has_items(self) -> bool:
-        """Whether this attempt has said anything."""
-        return bool(self.shelf.items)
-
     def shown(self) -> list[Json]:
         """The items as they stand."""
         return [item.shown() for item in self.shelf.items]

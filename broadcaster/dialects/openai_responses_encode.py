@@ -2,7 +2,8 @@
 
 Rules
 1. ``response.created`` and ``response.in_progress`` stand before all else; they are said with the first event that
-   tells anything. Sequence numbers and ids are a function of the entries (``openai_responses_voice``).
+   tells anything. Sequence numbers and ids are a function of the entries (``openai_responses_voice``), and of when the
+   generation was created (rule 7).
 2. The parts of one item stand under its provider's name for it; where there is none, texts that follow each other are
    one message, and each thought is an item of reasoning. An item is done when another opens or its step ends, and
    nothing of it is still to come: only then is known what its provider told last.
@@ -17,6 +18,10 @@ Rules
    number, so that it can be resumed from.
 6. Claude's thinking is ``reasoning_text``, and its signature the item's ``encrypted_content`` under a prefix, by which
    a later request is turned back.
+7. A newer epoch may stand in place of entries that Redis lost, whose numbers a client may have been sent. So its
+   numbers begin at ``NUMBERS_PER_MS`` for each millisecond since the generation was created, above all that could be
+   sent before: a client that resumes by such a number is sent ``response.in_progress`` (rule 3) and all that follows.
+   The first attempt begins at 0. Where a clock that stepped back leaves no room, the numbers rise by one.
 """
 
 from __future__ import annotations
@@ -30,12 +35,18 @@ from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_responses_builder import Builder
 from broadcaster.dialects.openai_responses_object import CANCELLED, Facts, ending, shown_of
 from broadcaster.dialects.openai_responses_shelf import Shelf
-from broadcaster.dialects.openai_responses_voice import Voice
+from broadcaster.dialects.openai_responses_voice import Voice, frames_after
 from broadcaster.dialects.openai_responses_words import PASSED_TYPE
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import Unannounced, block
 
 Cancel = Literal["incomplete", "completed"]
+
+NUMBERS_PER_MS: Final = 256
+"""More events than one stream is ever sent in a millisecond, so that an epoch cannot fill the numbers before the next.
+
+Small, because a client may hold numbers as 32-bit integers (the .NET SDK): they last for an answer of 2 h 20 min.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +87,15 @@ class ResponsesTranscript(Unannounced):
     error: Json | None = None
     why: Json | None = None
     is_refused: bool = False
+    _epoch: int = 0
     _is_opened: bool = field(default=False)
     _is_told: bool = field(default=False)
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """See Transcript.encode."""
         for entry in entries:
-            if self.facts.created_at is None:
-                self.facts.created_at = entry.epoch // 1000
+            if entry.epoch != self._epoch:
+                self._begin_epoch(entry)
             self._hear(entry.event)
         return self.voice.taken()
 
@@ -95,7 +107,7 @@ class ResponsesTranscript(Unannounced):
         """See Transcript.fork."""
         forked = ResponsesTranscript(self.dialect, self.facts.fork(), self.voice.fork(), self.builder.fork())
         forked.status, forked.error, forked.why = self.status, self.error, self.why
-        forked.is_refused = self.is_refused
+        forked.is_refused, forked._epoch = self.is_refused, self._epoch
         forked._is_opened, forked._is_told = self._is_opened, self._is_told
         return forked
 
@@ -108,8 +120,12 @@ class ResponsesTranscript(Unannounced):
 
     @property
     def last_number(self) -> int:
-        """The sequence number of the newest event; -1 before the first."""
+        """See Transcript.last_number."""
         return self.voice.last_number
+
+    def frames_after(self, frames: bytes, number: int) -> bytes:
+        """See Transcript.frames_after."""
+        return frames_after(frames, number)
 
     @property
     def is_over(self) -> bool:
@@ -123,6 +139,14 @@ class ResponsesTranscript(Unannounced):
         return self.facts.response(status, output, error=self.error, why=self.why)
 
     # ---------------------------------------------------------------------------------------------------- one event
+
+    def _begin_epoch(self, entry: Entry) -> None:
+        """Rule 7."""
+        if self.facts.created_at is None:
+            self.facts.created_at = entry.epoch // 1000
+        if self._epoch or isinstance(ev.read_event(entry.event), ev.Attempt):
+            self.voice.rise((entry.epoch - 1000 * self.facts.created_s) * NUMBERS_PER_MS)
+        self._epoch = entry.epoch
 
     def _hear(self, raw: bytes) -> None:
         if self.is_over:
@@ -146,9 +170,8 @@ class ResponsesTranscript(Unannounced):
         """Rule 3."""
         self.is_refused = False
         self.facts.begin_again()
-        if self.builder.has_items:
-            self.builder.drop(self.voice)
-            self._is_told = False
+        self.builder.drop(self.voice)
+        self._is_told = False
 
     def _announce(self) -> None:
         if self._is_told:

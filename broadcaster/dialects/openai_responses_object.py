@@ -65,6 +65,12 @@ class Facts:
     native_usage: Json | None = None
     steps: int = 0
 
+    @property
+    def created_s(self) -> int:
+        """When it was created (rule 1)."""
+        shown = self.shown.get("created_at")
+        return shown if isinstance(shown, int) else self.created_at or 0
+
     def fork(self) -> Facts:
         """Another one that knows the same."""
         return replace(self, told={**self.told})

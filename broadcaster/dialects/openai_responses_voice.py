@@ -1,8 +1,8 @@
 """What a Responses transcript says: events in their order, numbered, and kept for who comes late.
 
 Rules
-1. Every event has a number of its own, from 0, rising by one. It is a function of the entries: what is kept, asked for
-   late changes none. Each is one block.
+1. Every event has a number of its own, from 0, rising by one, and further where a newer epoch begins (``rise``). It is
+   a function of the entries: what is kept, asked for late changes none. Each is one block.
 2. Kept are the opening and what belongs to the newest attempt; the deltas of one part are kept as one, which stands
    under the number of the last of them. So the kept events, in the order of their numbers, are an opening that a client
    can read, and its numbers are those that the whole has.
@@ -11,14 +11,18 @@ Rules
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import Pieces, block
 
 PartKey: TypeAlias = tuple[int, str, int]
 """Which text grows: its item's output index, its kind, and its place in the item."""
+
+_NUMBERED: Final = re.compile(rb'event: [^\n]*\ndata: \{"type":"[^"]*","sequence_number":([0-9]+)[,}]')
+"""The beginning of an event as ``_framed`` writes it. JSON has no line breaks, so no text can look like one."""
 
 
 class _Kept(NamedTuple):
@@ -58,8 +62,12 @@ class Voice:
 
     @property
     def last_number(self) -> int:
-        """The number of the newest event; -1 before the first."""
+        """No event so far has a higher number, and every later one has; -1 before the first."""
         return self._next - 1
+
+    def rise(self, number: int) -> None:
+        """The next event has this number, or a higher one if this one is taken."""
+        self._next = max(self._next, number)
 
     def say(self, type: str, fields: Json) -> None:
         """One event."""
@@ -110,6 +118,12 @@ class Voice:
         self._next += 1
         self._frames.append(_framed(number, type, fields))
         return number
+
+
+def frames_after(frames: bytes, number: int) -> bytes:
+    """Of these frames, those of the events with higher numbers."""
+    newer = (event.start() for event in _NUMBERED.finditer(frames) if int(event[1]) > number)
+    return frames[next(newer, len(frames)) :]
 
 
 def _framed(number: int, type: str, fields: Json) -> bytes:

@@ -38,6 +38,10 @@ class Unnumbered:
         """See Transcript.last_number."""
         return -1
 
+    def frames_after(self, frames: bytes, number: int) -> bytes:
+        """See Transcript.frames_after."""
+        return frames
+
 
 class Unannounced(Unnumbered):
     """Of a Transcript: a wire of somebody's API, which has no place for what the hub alone knows."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from broadcaster.core.http_chunks import http_chunk
+from broadcaster.dialects import Transcript
 from broadcaster.hub.ring import Ledger, Unsent
 
 _NOTHING: Final = memoryview(b"")
-_BLOCK_END: Final = b"\n\n"
 
 
 class SharedFrames:
@@ -153,16 +153,10 @@ class Stretch(SharedFrames):
         frames = bytes(self._body if self._ends is None else self._body[self._ends[after_seq - self.first_seq] :])
         return http_chunk(frames) if frames and for_http else frames
 
-    def after_number(self, number: int, *, for_http: bool) -> bytes:
-        """A copy of the events with higher numbers, of which there are some."""
-        frames = newest_events(bytes(self._body), self.last_number - number)
-        return http_chunk(frames) if for_http else frames
-
-
-def newest_events(frames: bytes, count: int) -> bytes:
-    """The frames of the last ``count`` events, where each event is one block."""
-    before = frames.rsplit(_BLOCK_END, count + 1)
-    return frames if len(before) < count + 2 else frames[len(before[0]) + len(_BLOCK_END) :]
+    def after_number(self, number: int, transcript: Transcript, *, for_http: bool) -> bytes:
+        """A copy of the events with higher numbers; ``transcript``: any of its dialect."""
+        frames = transcript.frames_after(bytes(self._body), number)
+        return http_chunk(frames) if frames and for_http else frames
 
 
 class Stretches:

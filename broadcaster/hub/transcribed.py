@@ -50,23 +50,24 @@ class TranscribedViewer(Viewer):
         if self._held is None and not self._is_late and (self._seq > keep.seq or self._leaves_out):
             self.stop(StopReason.GAP)
 
-    async def begin_after(self, number: int, *, through_seq: int, timeout_s: float) -> int:
+    async def begin_after(self, number: int, *, timeout_s: float) -> int:
         """Begin behind the event with this number, before anything is pulled. Answers the newest event's number.
 
-        A smaller one: no entry up to ``through_seq``, the log's newest, has made such an event. A viewer that meets a
-        gap says so when it is pulled. Raises LogUnavailable when it is stopped otherwise, or after ``timeout_s``.
+        A smaller one: the log is complete, and holds no such event. While the stream is open, an event that is missing
+        is waited for: its worker may be about to send it again. A viewer that meets a gap says so when it is pulled.
+        Raises LogUnavailable when the viewer is stopped otherwise, or after ``timeout_s``.
         """
         deadline = self._loop.time() + timeout_s
         self._last_number = number
         while self.stop_reason is None:
             self._is_woken = False
             place = self._replay.find_number(self, number)
-            if place is not None and (number <= place.newest or self._room.last_seq >= through_seq):
+            if place is not None and (number <= place.newest or self._room.is_over):
                 self._seq, self._is_late, self._leaves_out = place.seq, False, place.number < number
                 number = place.newest
                 break
             if not await self.wait(max(0.0, deadline - self._loop.time())):
-                raise LogUnavailable("the log did not answer in time")
+                raise LogUnavailable(f"the log holds no event with the number {number} yet")
             await self._room.turns.arrive()
         if self.stop_reason not in (None, StopReason.GAP):
             raise LogUnavailable("the stream is not served here any more")
@@ -124,7 +125,7 @@ class TranscribedViewer(Viewer):
         self._last_number = came.last_number
         if self._leaves_out:
             self._leaves_out = False
-            return came.after_number(heard, for_http=self._driver is not None)
+            return came.after_number(heard, self._replay.blank, for_http=self._driver is not None)
         if came.first_seq > seq:
             return self._outlet.share(came, for_http=self._driver is not None)
         return came.tail(seq, for_http=self._driver is not None)

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.dialects import DIALECTS, AnyDialect, Dialect, NativeEncoder
-from broadcaster.hub.frames import newest_events
+from broadcaster.dialects.openai_responses_voice import frames_after
 from tests.compat.fixtures import FIXTURES, Fixture
 
 RETRY_MS: Final = 1
@@ -79,11 +79,8 @@ class FixtureServer:
 
 def after_number(body: Iterator[bytes], number: int) -> Iterator[bytes]:
     """What a client of Responses is sent that has heard everything up to this number."""
-    left_out = number + 1
     for piece in body:
-        count = piece.count(b"\n\n")
-        yield newest_events(piece, max(0, count - left_out))
-        left_out = max(0, left_out - count)
+        yield frames_after(piece, number)
 
 
 def pieces(fixture: Fixture, dialect: Dialect, k: int) -> Iterator[bytes]:

@@ -123,7 +123,7 @@ async def test_responses_go_on_after_every_number(
 ) -> None:
     whole = await seat.read(fixture)
     numbers = [int(seen.split()[0]) for seen in whole.seen]
-    assert numbers == list(range(len(numbers)))
+    assert numbers == sorted(set(numbers))
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def after(number: int) -> Shown:
@@ -131,10 +131,10 @@ async def test_responses_go_on_after_every_number(
             return await seat.read(fixture, starting_after=number)
 
     resumed = await asyncio.gather(*map(after, numbers[:-1]))
-    for number, shown in zip(numbers[:-1], resumed, strict=True):
-        assert shown.error is None, f"after {number}"
-        assert shown.final == whole.final, f"after {number}"
-        assert shown.seen == whole.seen[number + 1 :], f"after {number}"
+    for at, shown in enumerate(resumed):
+        assert shown.error is None, f"after {numbers[at]}"
+        assert shown.final == whole.final, f"after {numbers[at]}"
+        assert shown.seen == whole.seen[at + 1 :], f"after {numbers[at]}"
     record_property("points", len(numbers))
 
 

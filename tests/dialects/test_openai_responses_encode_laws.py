@@ -11,7 +11,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.anthropic import AnthropicDecoder
 from broadcaster.dialects.openai_responses_encode import RESPONSES
-from broadcaster.hub.frames import newest_events
+from broadcaster.dialects.openai_responses_voice import frames_after
 from tests.dialects import anthropic_streams
 from tests.dialects.decoding import read_all
 from tests.dialects.responses_reading import STREAM, entries_of, final, folded, heard, raw_events, seen
@@ -93,12 +93,13 @@ def test_it_is_the_same_however_it_is_cut_forked_or_shown(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_newest_events_are_as_many_blocks_as_their_numbers_say(name: str):
-    transcript = RESPONSES.open(STREAM)
-    told = transcript.encode(recorded()[name])
+def test_the_events_after_a_number_are_those_with_higher_ones(name: str):
+    told = whole(recorded()[name])
     everything = blocks(told)
-    for after in range(-1, transcript.last_number + 1):
-        assert blocks(newest_events(told, transcript.last_number - after)) == everything[after + 1 :]
+    numbers = [event["sequence_number"] for event in raw_events(told)]
+    for after in {-1, *numbers, *(number + 1 for number in numbers)}:
+        newer = [block for number, block in zip(numbers, everything, strict=True) if number > after]
+        assert blocks(frames_after(told, after)) == newer
 
 
 @pytest.mark.parametrize("name", NAMES)

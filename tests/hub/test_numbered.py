@@ -66,9 +66,9 @@ async def join(hub: Hub) -> TranscribedViewer:
     return viewer
 
 
-async def resume(hub: Hub, number: int, *, through_seq: int = 0) -> TranscribedViewer:
+async def resume(hub: Hub, number: int) -> TranscribedViewer:
     viewer = await join(hub)
-    assert await viewer.begin_after(number, through_seq=through_seq, timeout_s=DEADLINE_S) >= number
+    assert await viewer.begin_after(number, timeout_s=DEADLINE_S) >= number
     return viewer
 
 
@@ -122,7 +122,7 @@ async def test_a_number_that_no_event_has_is_answered_with_the_newest(hub, feed)
     feed.log["g"].extend(entries)
     newest = len(numbered(entries)) - 1
     viewer = await join(hub)
-    assert await viewer.begin_after(newest + 1, through_seq=len(entries), timeout_s=DEADLINE_S) == newest
+    assert await viewer.begin_after(newest + 1, timeout_s=DEADLINE_S) == newest
     viewer.leave()
 
 
@@ -131,7 +131,7 @@ async def test_a_number_of_an_entry_that_is_still_to_come_here_is_waited_for(hub
     feed.log["g"].extend(entries[:10])
     viewer = await join(hub)
     number = numbered(entries)[-2]["sequence_number"]
-    placing = asyncio.create_task(viewer.begin_after(number, through_seq=len(entries), timeout_s=DEADLINE_S))
+    placing = asyncio.create_task(viewer.begin_after(number, timeout_s=DEADLINE_S))
     await turns()
     assert not placing.done()
     feed.append("g", *entries[10:])
@@ -143,7 +143,7 @@ async def test_an_entry_that_never_comes_is_not_waited_for_longer_than_allowed(h
     feed.log["g"].extend(begun(20))
     viewer = await join(hub)
     with pytest.raises(LogUnavailable):
-        await viewer.begin_after(1_000, through_seq=500, timeout_s=0.05)
+        await viewer.begin_after(1_000, timeout_s=0.05)
     viewer.leave()
 
 

@@ -4,7 +4,8 @@ Rules
 1. A Response is a generation; its id is the generation's behind ``resp_``, and both are taken.
 2. ``background`` outlives its caller; without it the generation is stopped when nobody watches any more, as over there.
 3. A stream is resumed by number: ``starting_after`` gives exactly the events behind it. Without one, who comes late
-   gets a short opening instead of everything.
+   gets a short opening instead of everything. A number ahead of an open response is waited for, then answered with 503:
+   Redis may have lost the event, and its worker sends it again. Once the response is complete, it is 400.
 4. What was cancelled ends in the events as ``response.incomplete`` with status ``cancelled``; the header
    ``Broadcaster-Cancelled-As: completed`` asks for the words that the SDK's stream helper reads.
 """
@@ -38,12 +39,12 @@ from broadcaster.web.surfaces.answering import started, stream, whole
 from broadcaster.web.surfaces.openai_errors import failure, is_refusal, openai_error
 from broadcaster.web.surfaces.openai_responses_reading import (
     answered,
+    check_kept,
     dialect_of,
     earlier_messages,
     entries_of,
     input_items,
     is_background,
-    newest_seq_of,
     shown_response,
 )
 from broadcaster.web.waiting import wait_for_end
@@ -170,14 +171,13 @@ async def get_response(
 
 
 async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
-    """Rule 3. Raises InvalidRequest for a number that no event has had yet."""
-    newest_seq = await newest_seq_of(services, meta)
+    """Rule 3. Raises InvalidRequest for a number that no event of a complete response has, LogUnavailable before."""
+    await check_kept(services, meta)
     viewer = await join_stream(services, meta, cursor=None, encoder=dialect_of(meta, cancel=cancel), with_prelude=False)
     assert not isinstance(viewer, Finished)  # never without a cursor
     if isinstance(viewer, TranscribedViewer):
         try:
-            timeout_s = services.log_timeout_s
-            newest = await viewer.begin_after(starting_after, through_seq=newest_seq, timeout_s=timeout_s)
+            newest = await viewer.begin_after(starting_after, timeout_s=services.log_timeout_s)
             if starting_after > newest:
                 detail = f"the newest event has the number {newest}"
                 raise InvalidRequest(detail, faults=[Fault("query", "starting_after", detail)])

@@ -54,11 +54,9 @@ async def entries_of(services: Services, meta: Meta) -> list[Entry]:
     return entries
 
 
-async def newest_seq_of(services: Services, meta: Meta) -> int:
-    """The seq of its newest entry; 0 before the first. Raises UnknownStream when the log has expired."""
+async def check_kept(services: Services, meta: Meta) -> None:
+    """Raises UnknownStream when the log has expired."""
     _check_kept(meta, await services.streams.first(meta.id))
-    newest = (await services.streams.tails([meta.id]))[0].last
-    return 0 if newest is None else newest.seq
 
 
 def _check_kept(meta: Meta, first: Cursor | None) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from fastapi import FastAPI
 
 from broadcaster.core import events as ev
-from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai_responses_encode import ResponsesTranscript
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
@@ -39,16 +36,6 @@ async def services(world: MemoryWorld) -> AsyncIterator[Services]:
 @pytest.fixture
 def app(services: Services) -> FastAPI:
     return create_app(Settings(), services=services)
-
-
-@pytest.fixture
-async def sdk(live_client: httpx2.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
-    url = f"{live_client.base_url}/v1".replace("//v1", "/v1")
-    http_client = openai.DefaultAsyncHttpxClient(verify=False)
-    async with openai.AsyncOpenAI(
-        base_url=url, api_key="any", max_retries=0, timeout=DEADLINE_S, http_client=http_client
-    ) as client:
-        yield client
 
 
 def answering(world: MemoryWorld, *events: Any) -> None:
@@ -207,41 +194,6 @@ async def test_the_helper_reads_a_response_by_its_id_however_late(
         tasks.create_task(finish())
         final = await stream.get_final_response()
     assert (final.status, final.output_text) == ("completed", "Hello world")
-
-
-async def test_fifty_who_resume_after_fifty_numbers_cost_a_few_ways_through_the_log(
-    live_client: httpx2.AsyncClient, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = [ev.TextDelta(id="0", delta=f"word {at} ") for at in range(4_000)]
-    world.add("gen_0001")
-    world.append("gen_0001", *BEGIN, *words, *END)
-    encoded, encode = 0, ResponsesTranscript.encode
-
-    def counting(transcript: ResponsesTranscript, entries: Sequence[Entry]) -> bytes:
-        nonlocal encoded
-        encoded += len(entries)
-        return encode(transcript, entries)
-
-    monkeypatch.setattr(ResponsesTranscript, "encode", counting)
-
-    async def rest(after: int) -> bytes:
-        path = f"/v1/responses/resp_gen_0001?stream=true&starting_after={after}"
-        return (await live_client.get(path, timeout=DEADLINE_S)).content
-
-    everything = (await rest(-1)).split(b"\n\n")
-    encoded = 0
-    numbers = range(20, 4_000, 80)
-    told = await asyncio.gather(*map(rest, numbers))
-    assert [each.split(b"\n\n") for each in told] == [everything[after + 1 :] for after in numbers]
-    assert encoded <= 2 * len(world.streams["gen_0001"].entries)
-
-
-async def test_a_number_that_no_event_has_is_refused(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
-    answering(world, *HELLO)
-    response = await sdk.responses.create(input="Hi", model="local", background=True)
-    with pytest.raises(openai.BadRequestError) as refused:
-        await sdk.responses.retrieve(response.id, stream=True, starting_after=6)
-    assert refused.value.param == "starting_after"
 
 
 # --------------------------------------------------------------------------------------------------- cancel and delete
