@@ -10,6 +10,8 @@ FAULTS_ROUNDS ?= 50
 FAULTS_AT_ONCE ?= 2
 FAULT_LIMIT_S ?= 3600
 SOAK_S ?= 600
+# The kind of Redis that `make soak` runs over: one, sentinel, cluster, or as the seed draws it.
+TOPOLOGY ?= drawn
 # Another interpreter to build .venv with: make install PYTHON=/path/to/python3
 PYTHON ?=
 # What the tests run on: valkey (the embedded wheel's) or redis (this machine's; Debian's 7.0 is the oldest served).
@@ -24,7 +26,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
+.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules compiled
 
 help: ## list these commands
@@ -55,8 +57,9 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 compat: install programs compat-modules engine-$(ENGINE) ## run every client against every front-end, table to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED)
 
-soak: install engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [ENGINE=redis]
-	@$(ON_ENGINE); SOAK_S=$(SOAK_S) SEED=$(SEED) $(BIN)/python -m tests.faults.soak
+soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [TOPOLOGY=one|sentinel|cluster] [LOSSY=1] [ENGINE=redis]
+	@$(ON_ENGINE); $(BIN)/python -m tests.hunt --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) --topology $(TOPOLOGY) \
+		--engine $(ENGINE) $(if $(LOSSY),--lossy)
 
 # Whatever the figures are, it succeeds: a machine that others share must not make a build fail.
 bench: install benchtools ## measure us beside a C floor, nchan and others, 15 min [QUICK=1: 90 s] [ONLY=w1,w2]
@@ -165,6 +168,17 @@ haproxy: install
 
 GET_HAPROXY := apt-get -qq download haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)')
+
+# Wall clocks that step, for `make soak`, taken as nginx is. Without it the soak draws no fault of a clock.
+faketime: install
+	@if [ -n "$$(find .venv/faketime /usr/lib -name libfaketimeMT.so.1 2>/dev/null | head -n 1)" ]; then exit 0; fi; \
+	if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+		echo "faketime: unpacking Debian's into .venv"; \
+		rm -rf .venv/faketime && mkdir .venv/faketime && cd .venv/faketime && \
+		{ apt-get -qq download libfaketime || { apt-get -qq update && apt-get -qq download libfaketime; }; } 2>/dev/null && \
+		dpkg -x libfaketime_*.deb . && exit 0; \
+	fi; \
+	echo "faketime: none found; install it, e.g. 'sudo apt-get install libfaketime'"
 
 # What `make bench` compares us with, into .venv-bench; what cannot be fetched is left out of the run, which says so.
 benchtools: .venv-bench/.installed

@@ -1,0 +1,208 @@
+"""What must hold of every answer, whatever happened. The rules are those of docs and ARCHITECTURE, not of the code.
+
+A judge is given what was written down: the log, the provider's calls, the viewers, the webhooks. ``keeps`` says whether
+Redis kept all that it acknowledged: if not, a viewer that was told of a gap is excused, and silence never is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from tests.hunt.draw import Wish
+from tests.hunt.folds import Ending, NativeFold
+from tests.hunt.provider import AFTER_CONTENT, TEXT_STEP, TOOL_STEP, Call
+from tests.hunt.tools import ONCE
+from tests.hunt.viewer import Viewer
+
+Log = Sequence[tuple[str, bytes]]
+TERMINALS: Final = ("finish", "error", "abort")
+_TOKEN: Final = re.compile(r"<([\w-]+)\.(\d+)\.(\d+)/(\d+)>x*")
+# A worker that learns of a stop only now may have had a call on its way.
+CALL_AFTER_STOP_S: Final = 2.0
+
+
+class Violation(NamedTuple):
+    """``rule`` was broken by ``stream``; ``words`` say how."""
+
+    rule: str
+    stream: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"VIOLATION {self.rule} of {self.stream}: {self.words}"
+
+
+@dataclass
+class Answer:
+    """One answer that was asked for: everything known about it from outside."""
+
+    name: str
+    wish: Wish
+    id: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    stop_asked: bool = False
+    stop_acked: float | None = None
+    excuses: list[tuple[float, float]] = field(default_factory=list)
+
+
+class Token(NamedTuple):
+    """A delta that a text holds."""
+
+    answer: str
+    call: int
+    at: int
+    total: int
+
+
+def tokens_of(text: str) -> list[Token] | None:
+    """The deltas of a text; None: it holds something else."""
+    found = []
+    end = 0
+    for match in _TOKEN.finditer(text):
+        if match.start() != end:
+            return None
+        answer, call, at, total = match.groups()
+        found.append(Token(answer, int(call), int(at), int(total)))
+        end = match.end()
+    return found if end == len(text) else None
+
+
+def events_of(log: Log) -> list[Any]:
+    """The log's events as JSON."""
+    return [json.loads(event) for _, event in log]
+
+
+def text_of(events: Sequence[Any]) -> str:
+    """The text of the newest attempt."""
+    text = ""
+    for event in events:
+        if event["type"] == "attempt":
+            text = ""
+        elif event["type"] == "text-delta":
+            text += event["delta"]
+    return text
+
+
+def ending_of(events: Sequence[Any]) -> Ending | None:
+    """How the log ends; None: it does not."""
+    if not events or events[-1]["type"] not in TERMINALS:
+        return None
+    last = events[-1]
+    return Ending(last["type"], last.get("code", last.get("reason", "")))
+
+
+def judge_log(stream: str, log: Log) -> Iterator[Violation]:
+    """Dense numbers, rising ids, one terminal event, last."""
+    ids = [tuple(map(int, id.split("-"))) for id, _ in log]
+    for at, (epoch, seq) in enumerate(ids):
+        if seq != ids[0][1] + at or (at and epoch < ids[at - 1][0]):
+            yield Violation("dense", stream, f"{epoch}-{seq} stands at place {at + 1} of {ids[:1]}…{ids[-1:]}")
+            break
+    ends = [at for at, event in enumerate(events_of(log)) if event["type"] in TERMINALS]
+    if ends != [len(log) - 1]:
+        yield Violation("one terminal event", stream, f"terminal events at {ends} of {len(log)} entries")
+
+
+def judge_text(answer: Answer, events: Sequence[Any], calls: Sequence[Call]) -> Iterator[Violation]:
+    """The text is that of whole calls of this answer, a step after the other; torn only where the end says so."""
+    stream, text = answer.id or answer.name, text_of(events)
+    tokens = tokens_of(text)
+    if tokens is None:
+        yield Violation("text", stream, f"foreign text: {text[:300]!r}…{text[-300:]!r}")
+        return
+    runs: list[list[Token]] = []
+    for token in tokens:
+        if token.answer != answer.name:
+            yield Violation("text", stream, f"a delta of another answer: {token}")
+            return
+        if not runs or runs[-1][0].call != token.call:
+            runs.append([])
+        runs[-1].append(token)
+    is_whole = events[-1]["type"] == "finish"
+    for number, run in enumerate(runs):
+        must_be_whole = is_whole or number < len(runs) - 1
+        places = [token.at for token in run]
+        if places != list(range(len(run))) or (must_be_whole and len(run) != run[0].total):
+            yield Violation("text", stream, f"call {run[0].call} has the deltas {places} of {run[0].total}")
+    steps = [calls[run[0].call - 1].step for run in runs]
+    expected = [TEXT_STEP] if answer.wish.plan.tool is None else [TOOL_STEP, TEXT_STEP]
+    if steps != expected[: len(steps)] or (is_whole and steps != expected):
+        yield Violation("text", stream, f"the steps are {steps}, ended by {events[-1]}")
+
+
+def judge_ending(answer: Answer, ending: Ending, calls: Sequence[Call], *, stalled: bool) -> Iterator[Violation]:
+    """An end has a cause: a stop, an abandonment, a provider, a loss that the caller did not want repaired."""
+    stream, wish = answer.id or answer.name, answer.wish
+    if ending.kind == "abort":
+        allowed = {"stopped": answer.stop_asked, "abandoned": is_abandonable(wish)}
+        if not allowed.get(ending.code, False):
+            yield Violation("ending", stream, f"{ending} without a cause")
+    if ending.kind == "error":
+        has_trouble = any(call.outcome not in ("whole", "closed by the worker", "cancelled") for call in calls)
+        causes = {
+            "provider_": has_trouble,
+            "worker_lost": wish.fields.get("on_worker_loss") == "fail" or stalled,
+            "tool_outcome_unknown": wish.plan.tool == ONCE,
+        }
+        if not any(ending.code.startswith(code) and holds for code, holds in causes.items()):
+            yield Violation("ending", stream, f"{ending} without a cause; calls: {[call.outcome for call in calls]}")
+    if ending.kind == "finish" and any(call.outcome == "whole" for call in calls):
+        return
+    if ending.kind == "finish":
+        yield Violation("ending", stream, f"finished without a whole call: {[call.outcome for call in calls]}")
+
+
+def is_abandonable(wish: Wish) -> bool:
+    """Whether an answer may end because nobody watches it."""
+    by_default = {"chat", "messages", "ai-sdk", "ag-ui"}
+    return wish.way in by_default or wish.fields.get("on_abandon") == "cancel"
+
+
+def judge_calls(answer: Answer, calls: Sequence[Call]) -> Iterator[Violation]:
+    """No call of the provider begins after a stop that was acknowledged; two lost steps are never run at once."""
+    stream = answer.id or answer.name
+    for call in calls:
+        if answer.stop_acked is None or call.began < answer.stop_acked + CALL_AFTER_STOP_S:
+            continue
+        if any(began <= call.began <= ended for began, ended in answer.excuses):
+            continue
+        after_s = call.began - answer.stop_acked
+        yield Violation("stop", stream, f"call {call.number} began {after_s:.2f} s after the stop was taken")
+
+
+def judge_viewer(viewer: Viewer, events: Sequence[Any], log: Log, *, keeps: bool) -> Iterator[Violation]:
+    """What a viewer shows is what the log holds, and it ends as the log does."""
+    name = f"{viewer.name} ({viewer.dialect})"
+    for words in viewer.wrong:
+        yield Violation("viewer", viewer.stream, f"{name} received {words}")
+    if viewer.wrong or viewer.has_left:
+        return
+    ending = ending_of(events)
+    if viewer.ended_at is None or viewer.fold.ending is None:
+        yield Violation("viewer", viewer.stream, f"{name} never had an end; the log: {ending}")
+        return
+    declared = viewer.fold.declared
+    if declared and (not keeps or set(declared) <= {"trimmed"}):
+        return
+    if declared:
+        yield Violation("viewer", viewer.stream, f"{name} was told of {declared}, and nothing was lost")
+    said, expected = viewer.fold.text, text_of(events)
+    if said != expected:
+        yield Violation("viewer", viewer.stream, f"{name} shows {said[-300:]!r}, the log has {expected[-300:]!r}")
+    if ending is not None and viewer.fold.ending.kind != ending.kind:
+        yield Violation("viewer", viewer.stream, f"{name} ended with {viewer.fold.ending}, the log with {ending}")
+    if viewer.is_native_throughout and isinstance(viewer.fold, NativeFold):
+        received = [(f"{epoch}-{seq}", event) for epoch, seq, event in viewer.fold.entries]
+        stored = [(id, event) for (id, _), event in zip(log, events, strict=True)]
+        if received != stored[-len(received) :] and not declared:
+            yield Violation("viewer", viewer.stream, f"{name} has {len(received)} entries, not those of the log")
+
+
+def has_torn_trouble(answer: Answer) -> bool:
+    """Whether a provider was to break off in the middle of this answer."""
+    return any(trouble in AFTER_CONTENT for trouble in answer.wish.plan.troubles)

@@ -1,0 +1,276 @@
+"""The provider: each delta names its answer, the call that it belongs to, and its position in that call.
+
+``<7.2.5/40>`` is the delta 5 of 40 of the second call for answer 7. So a judge sees in a text alone whether a delta is
+doubled, missing, or of another call or answer. What a provider does for an answer is drawn beforehand (``Plan``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from tests.hunt.wire import read_request
+
+TOOL_STEP: Final = "tool"
+TEXT_STEP: Final = "text"
+
+
+class Trouble(Enum):
+    """What becomes of one call before the ones that go well."""
+
+    RATE_LIMITED = 429
+    OVERLOADED = 529
+    FAILED = 500
+    CUT_EMPTY = "the connection is closed before any content"
+    CUT_MIDDLE = "the connection is cut after half of the content"
+    SAID = "an error event after half of the content"
+    END_MISSING = "the body ends after half of the content"
+
+
+AFTER_CONTENT: Final = frozenset({Trouble.CUT_MIDDLE, Trouble.SAID, Trouble.END_MISSING})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an answer is given. ``burst``: deltas of one write. ``tool``: the tool that the first step calls."""
+
+    deltas: int
+    every_s: float
+    burst: int = 1
+    padding: int = 0
+    tool: str | None = None
+    troubles: tuple[Trouble, ...] = ()
+    thinks: bool = False
+
+
+@dataclass
+class Call:
+    """One request of a worker. ``sent`` counts the deltas that were written."""
+
+    answer: str
+    number: int
+    step: str
+    total: int
+    began: float
+    outcome: str = "running"
+    sent: int = 0
+    ended: float = 0.0
+
+
+@dataclass
+class Provider:
+    """All answers and their calls."""
+
+    plans: dict[str, Plan] = field(default_factory=dict)
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request."""
+        path, _, raw = await read_request(reader)
+        body = json.loads(raw)
+        model = str(body["model"])
+        plan = self.plans[model]
+        wire: Wire = AnthropicWire(model) if path.endswith("/messages") else ChatWire(model)
+        step = TEXT_STEP if plan.tool is None or wire.has_result(body) else TOOL_STEP
+        calls = self.calls.setdefault(model, [])
+        total = plan.deltas if step == TEXT_STEP else max(2, plan.deltas // 4)
+        call = Call(model, len(calls) + 1, step, total, time.monotonic())
+        calls.append(call)
+        trouble = plan.troubles[call.number - 1] if call.number <= len(plan.troubles) else None
+        try:
+            await _Turn(plan, call, wire, writer).run(trouble)
+        except OSError:
+            call.outcome = "closed by the worker"
+            raise
+        except asyncio.CancelledError:
+            call.outcome = "cancelled"
+            raise
+        finally:
+            call.ended = time.monotonic()
+
+
+class _Turn:
+    """One call that is being answered."""
+
+    def __init__(self, plan: Plan, call: Call, wire: Wire, writer: asyncio.StreamWriter) -> None:
+        self._plan, self._call, self._wire, self._writer = plan, call, wire, writer
+
+    async def run(self, trouble: Trouble | None) -> None:
+        """Answer it, well or badly."""
+        if trouble is not None and isinstance(trouble.value, int):
+            await self._refuse(trouble.value)
+            return
+        self._writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        await self._send(self._wire.start(thinks=self._plan.thinks))
+        if trouble is Trouble.CUT_EMPTY:
+            self._call.outcome = trouble.name
+            return
+        upto = self._call.total if trouble is None else self._call.total // 2
+        await self._deltas(upto)
+        if trouble is not None:
+            self._call.outcome = trouble.name
+            if trouble is Trouble.SAID:
+                await self._send(self._wire.fault())
+            if trouble is not Trouble.CUT_MIDDLE:
+                self._writer.write(b"0\r\n\r\n")
+                await self._writer.drain()
+            return
+        self._call.outcome = "whole"
+        tool = self._plan.tool if self._call.step == TOOL_STEP else None
+        await self._send(self._wire.end(self._call, tool=tool))
+        self._writer.write(b"0\r\n\r\n")
+        await self._writer.drain()
+
+    async def _refuse(self, status: int) -> None:
+        self._call.outcome = str(status)
+        body = json.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "later"}}).encode()
+        head = f"HTTP/1.1 {status} No\r\ncontent-type: application/json\r\nretry-after: 0.2\r\n"
+        self._writer.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        await self._writer.drain()
+
+    async def _deltas(self, upto: int) -> None:
+        call, plan = self._call, self._plan
+        while call.sent < upto:
+            until = min(call.sent + plan.burst, upto)
+            texts = [token(call, at, plan.padding) for at in range(call.sent, until)]
+            call.sent = until
+            await self._send([event for text in texts for event in self._wire.text(text)])
+            await asyncio.sleep(plan.every_s)
+
+    async def _send(self, events: list[bytes]) -> None:
+        if self._writer.transport.is_closing():
+            raise ConnectionResetError("the worker closed the connection")
+        raw = b"".join(events)
+        if raw:
+            self._writer.write(b"%x\r\n%s\r\n" % (len(raw), raw))
+            await self._writer.drain()
+
+
+def token(call: Call, at: int, padding: int) -> str:
+    """The delta at this position."""
+    return f"<{call.answer}.{call.number}.{at}/{call.total}>" + "x" * padding
+
+
+class Wire:
+    """A wire's words: frames of events."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def has_result(self, body: Any) -> bool:
+        """Whether the request carries a tool's result."""
+        raise NotImplementedError
+
+    def start(self, *, thinks: bool) -> list[bytes]:
+        raise NotImplementedError
+
+    def text(self, text: str) -> list[bytes]:
+        raise NotImplementedError
+
+    def fault(self) -> list[bytes]:
+        raise NotImplementedError
+
+    def end(self, call: Call, *, tool: str | None) -> list[bytes]:
+        raise NotImplementedError
+
+
+class AnthropicWire(Wire):
+    """The Messages API."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self._index = 0
+
+    def has_result(self, body: Any) -> bool:
+        return any(part.get("type") == "tool_result" for part in _parts(body))
+
+    def start(self, *, thinks: bool) -> list[bytes]:
+        message: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": [],
+        }
+        usage = {"input_tokens": 7, "output_tokens": 1}
+        message |= {"stop_reason": None, "stop_sequence": None, "usage": usage}
+        events = [self._frame("message_start", message=message)]
+        if thinks:
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+            events.append(self._frame("content_block_start", index=0, content_block=block))
+            deltas = ({"type": "thinking_delta", "thinking": "hm"}, {"type": "signature_delta", "signature": "c2ln"})
+            events += [self._frame("content_block_delta", index=0, delta=delta) for delta in deltas]
+            events.append(self._frame("content_block_stop", index=0))
+            self._index = 1
+        text = {"type": "text", "text": ""}
+        return [*events, self._frame("content_block_start", index=self._index, content_block=text)]
+
+    def text(self, text: str) -> list[bytes]:
+        return [self._frame("content_block_delta", index=self._index, delta={"type": "text_delta", "text": text})]
+
+    def fault(self) -> list[bytes]:
+        return [self._frame("error", error={"type": "api_error", "message": "broken"})]
+
+    def end(self, call: Call, *, tool: str | None) -> list[bytes]:
+        events = [self._frame("content_block_stop", index=self._index)]
+        if tool is not None:
+            at = self._index + 1
+            block = {"type": "tool_use", "id": f"toolu_{call.answer}_{call.number}", "name": tool, "input": {}}
+            events.append(self._frame("content_block_start", index=at, content_block=block))
+            arguments = {"type": "input_json_delta", "partial_json": json.dumps({"answer": call.answer})}
+            events.append(self._frame("content_block_delta", index=at, delta=arguments))
+            events.append(self._frame("content_block_stop", index=at))
+        delta = {"stop_reason": "end_turn" if tool is None else "tool_use", "stop_sequence": None}
+        events.append(self._frame("message_delta", delta=delta, usage={"output_tokens": call.total}))
+        return [*events, self._frame("message_stop")]
+
+    def _frame(self, type: str, **fields: Any) -> bytes:
+        return f"event: {type}\ndata: {json.dumps({'type': type, **fields})}\n\n".encode()
+
+
+class ChatWire(Wire):
+    """Chat completions."""
+
+    def has_result(self, body: Any) -> bool:
+        return any(message.get("role") == "tool" for message in body["messages"])
+
+    def start(self, *, thinks: bool) -> list[bytes]:
+        return [self._chunk({"role": "assistant", "content": ""})]
+
+    def text(self, text: str) -> list[bytes]:
+        return [self._chunk({"content": text})]
+
+    def fault(self) -> list[bytes]:
+        return [_data({"error": {"message": "broken", "type": "server_error", "code": None}})]
+
+    def end(self, call: Call, *, tool: str | None) -> list[bytes]:
+        events = []
+        if tool is not None:
+            function = {"name": tool, "arguments": json.dumps({"answer": call.answer})}
+            called = {"index": 0, "id": f"call_{call.answer}_{call.number}", "type": "function", "function": function}
+            events.append(self._chunk({"tool_calls": [called]}))
+        events.append(self._chunk({}, reason="stop" if tool is None else "tool_calls"))
+        counted = {"prompt_tokens": 7, "completion_tokens": call.total, "total_tokens": 7 + call.total}
+        events.append(_data({**self._head(), "choices": [], "usage": counted}))
+        return [*events, b"data: [DONE]\n\n"]
+
+    def _head(self) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": self.model}
+
+    def _chunk(self, delta: dict[str, Any], *, reason: str | None = None) -> bytes:
+        return _data({**self._head(), "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+
+
+def _data(value: Any) -> bytes:
+    return f"data: {json.dumps(value)}\n\n".encode()
+
+
+def _parts(body: Any) -> Iterator[dict[str, Any]]:
+    for message in body["messages"]:
+        if isinstance(message["content"], list):
+            yield from message["content"]

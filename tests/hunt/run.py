@@ -1,0 +1,189 @@
+"""One hunt: the seed draws a system and what happens to it, then everything is healed, must end, and is judged.
+
+1. The same seed brings the same system, traffic and faults in the same order; the system's own timing is its own.
+2. When the time is over every fault is undone. Whatever was begun must end within ``SETTLE_S``, at every viewer.
+3. Nothing is excused that a viewer was not told of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.hunt.draw import Setup, Step, draw_setup, draw_step, weights_of
+from tests.hunt.faults import Faults
+from tests.hunt.judge import Violation, ending_of, events_of
+from tests.hunt.servers import find_faketime, insist, read_log
+from tests.hunt.traffic import Traffic
+from tests.hunt.verdict import Verdict, judge_all
+from tests.hunt.wire import Broken, call
+from tests.hunt.world import World, open_world
+
+SETTLE_S: Final = 75.0
+POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    seed: int
+    seconds: float
+    topology: str = "drawn"
+    lossy: bool = False
+
+
+async def hunt(folder: Path, options: Options) -> Verdict:
+    """One hunt in this empty folder."""
+    rng = random.Random(options.seed)
+    setup = draw_setup(rng, topology=options.topology, lossy=options.lossy, has_faketime=find_faketime() is not None)
+    print(f"hunt: {setup}", flush=True)
+    async with open_world(folder, setup, rng) as world:
+        world.say("the system runs")
+        async with asyncio.TaskGroup() as tasks:
+            running = _Running(world, setup, tasks)
+            await running.run(rng, options.seconds)
+            await running.finish()
+        settled_s = await _settle(world)
+        await _find_unnamed(world)
+        return await judge_all(world, settled_s)
+
+
+class _Running:
+    """Draws steps and begins them; what is under way is counted."""
+
+    def __init__(self, world: World, setup: Setup, tasks: asyncio.TaskGroup) -> None:
+        self._world = world
+        self._traffic = Traffic(world)
+        self._faults = Faults(world)
+        self._weights = weights_of(setup)
+        self._tasks = tasks
+        self._under_way: set[str] = set()
+        self._count = 0
+
+    async def run(self, rng: random.Random, seconds: float) -> None:
+        """Until the time is over."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            step = draw_step(rng, *self._weights)
+            await asyncio.sleep(step.wait_s)
+            source = self._traffic if step.name in self._weights[0] else self._faults
+            deed: Callable[[Step], Coroutine[Any, Any, None]] = getattr(source, step.name)
+            self._count += 1
+            self._tasks.create_task(self._account(f"{step.name} {self._count}", deed(step)))
+
+    async def _account(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """A deed that fails is a fault of the hunt, or a process that does not start: both end as a violation."""
+        self._under_way.add(name)
+        try:
+            await work
+        except Exception as error:
+            self._world.say(f"{name} failed: {error!r}")
+            words = "".join(traceback.format_exception(error)[-3:])
+            self._world.found.append(Violation("deed", name, words))
+        finally:
+            self._under_way.discard(name)
+
+    async def finish(self) -> None:
+        """Nothing new is begun: what was begun ends, and every fault is undone."""
+        self._world.say("quiet")
+        self._world.writing.is_quiet = True
+        until = time.monotonic() + SETTLE_S
+        faults = set(self._weights[1])
+        while any(name.split()[0] in faults for name in self._under_way) and time.monotonic() < until:
+            await asyncio.sleep(POLL_S)
+        await _heal(self._world)
+        await self._faults.empty()
+        while self._under_way and time.monotonic() < until + SETTLE_S:
+            await asyncio.sleep(POLL_S)
+        for name in self._under_way:
+            self._world.found.append(Violation("deed", name, "it never ended"))
+
+
+async def _heal(world: World) -> None:
+    """Everything is there and well."""
+    for relay in world.relays:
+        relay.heal()
+    await asyncio.to_thread(world.servers.heal)
+    for life in (*world.workers, *world.front_ends):
+        life.thaw()
+        if not life.is_running:
+            await life.start()
+    world.say("healed")
+
+
+async def _settle(world: World) -> float:
+    """Until everything has ended; the seconds that it took, at most ``SETTLE_S``."""
+    began = time.monotonic()
+    while time.monotonic() < began + SETTLE_S:
+        waiting = [v for v in world.viewers if v.ended_at is None and not v.has_left and not v.wrong]
+        if not waiting and not [stream for stream in _streams(world) if not await _is_over(world, stream)]:
+            break
+        await asyncio.sleep(POLL_S)
+    await _webhooks(world, until=began + SETTLE_S)
+    return time.monotonic() - began
+
+
+async def _webhooks(world: World, *, until: float) -> None:
+    owed = {answer.id for answer in world.answers if answer.id is not None and answer.wish.has_webhook}
+    owed = {answer.id for answer in world.answers if answer.id in owed and answer.wish.way in ("generations", "stream")}
+    while owed - world.receiver.taken.keys() and time.monotonic() < until and world.keeps:
+        await asyncio.sleep(POLL_S)
+
+
+def _streams(world: World) -> list[str]:
+    answers = [answer.id for answer in world.answers if answer.id is not None]
+    return [*answers, *(feed.id for feed in world.feeds if feed.is_closed)]
+
+
+_over: Final[set[str]] = set()
+
+
+async def _is_over(world: World, stream: str) -> bool:
+    if stream in _over:
+        return True
+    key = f"bc:{{{stream}}}:log"
+    rows = await asyncio.to_thread(insist, world.servers, key, "XREVRANGE", key, "+", "-", "COUNT", "1")
+    if not rows:
+        return not world.keeps
+    fields = rows[0][1]
+    event = dict(zip(fields[::2], fields[1::2], strict=True))[b"e"]
+    if ending_of([json.loads(event)]) is None:
+        return False
+    _over.add(stream)
+    return True
+
+
+async def _find_unnamed(world: World) -> None:
+    """Answers whose id the caller never learned, and keys that began more than one generation."""
+    listed: dict[str, list[str]] = {}
+    before = ""
+    for _ in range(20):
+        with suppress(Broken):
+            reply = await call(world.urls[0], "GET", f"/v1/generations?limit=100{before}")
+            if reply.status != 200:
+                break
+            for each in reply.json["generations"]:
+                listed.setdefault(each["model"], []).append(each["id"])
+            if reply.json["next_before"] is None:
+                break
+            before = f"&before={reply.json['next_before']}"
+    for answer in world.answers:
+        ids = listed.get(answer.name, [])
+        if len(ids) > 1 and world.keeps:
+            world.found.append(Violation("idempotency", answer.name, f"one key began {ids}"))
+        answer.id = answer.id or (ids[0] if ids else None)
+
+
+async def dump(world: World, stream: str) -> list[str]:
+    """The log of a stream, for people: an entry a line, long ones cut."""
+    log = await read_log(world.servers, stream)
+    return [f"{id} {json.dumps(event)[:300]}" for (id, _), event in zip(log, events_of(log), strict=True)]

@@ -1,0 +1,180 @@
+"""What callers do: they ask for answers on every surface, watch, leave, stop, and write feeds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any, Final
+
+from tests.hunt.draw import Step, Wish, draw_wish
+from tests.hunt.feeds import HuntedFeed
+from tests.hunt.judge import Answer, Violation
+from tests.hunt.wire import Broken, open_request
+from tests.hunt.world import World
+
+INSIST_S: Final = 60.0
+MOST_OPEN: Final = 8
+MOST_WATCHING: Final = 40
+LATER: Final = frozenset({429, 503})
+ID_HEADER: Final = "broadcaster-generation-id"
+DIALECTS: Final = (
+    *("native", "native", "native", "delta", "named", "parts", "ai-sdk", "ai-sdk-7"),
+    *("ag-ui", "openai-chat", "openai-responses", "openai-responses", "anthropic"),
+)
+FEED_DIALECTS: Final = ("native", "native", "native", "ai-sdk", "named")
+
+
+class Traffic:
+    """One method for each name in ``draw.TRAFFIC``."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def answer(self, step: Step) -> None:
+        """Ask until it is taken; then somebody watches it."""
+        world = self._world
+        if len(world.open_streams()) >= MOST_OPEN:
+            return
+        rng = random.Random(step.seed)
+        wish = draw_wish(rng)
+        answer = Answer(f"{wish.model_family}-hunt-{len(world.answers)}", wish)
+        world.answers.append(answer)
+        world.provider.plans[answer.name] = wish.plan
+        world.done[f"asked by {wish.way}"] += 1
+        await self._ask(answer, rng)
+        if answer.id is not None and rng.random() < 0.9:
+            world.watch(answer.id, rng.choice(DIALECTS), rng)
+
+    async def _ask(self, answer: Answer, rng: random.Random) -> None:
+        path, body = request_of(answer, hook=f"http://127.0.0.1:{self._world.hook_port}/hook")
+        until = time.monotonic() + INSIST_S
+        while time.monotonic() < until:
+            try:
+                async with asyncio.timeout(8.0):
+                    headers = {"idempotency-key": answer.name}
+                    async with open_request(
+                        rng.choice(self._world.urls), "POST", path, body=body, headers=headers
+                    ) as opened:
+                        self._named(answer, opened.headers.get(ID_HEADER))
+                        if opened.status < 300 and answer.id is not None:
+                            return
+                        reply = await opened.whole()
+            except (Broken, TimeoutError):
+                await asyncio.sleep(0.1)
+                continue
+            if reply.status not in LATER:
+                self._world.refused[f"{path} {reply.status} {reply.code}"] += 1
+                if answer.id is None and not is_failure(reply.status):
+                    self._world.found.append(Violation("ask", answer.name, f"{reply.status} {reply.body[:300]!r}"))
+                return
+            self._world.refused[f"{reply.status} {reply.code}"] += 1
+            await asyncio.sleep(0.1)
+
+    def _named(self, answer: Answer, id: str | None) -> None:
+        if id is None:
+            return
+        if answer.id not in (None, id) and self._world.keeps:
+            words = f"the same key began {answer.id} and {id}"
+            self._world.found.append(Violation("idempotency", answer.name, words))
+        answer.id = id
+
+    async def feed(self, step: Step) -> None:
+        """A feed, from its creation to its end, and its first viewer."""
+        world = self._world
+        if len(world.open_streams()) >= MOST_OPEN:
+            return
+        feed = HuntedFeed(f"hunt-{len(world.feeds)}-{step.seed % 100000}")
+        world.feeds.append(feed)
+        writing = asyncio.create_task(world.writing.write(feed, 8 + int(step.much * 40), 0.02 + 0.1 * step.who))
+        while not feed.writers and not writing.done():
+            await asyncio.sleep(0.05)
+        if feed.writers:
+            world.watch(feed.id, "native", random.Random(step.seed))
+        await writing
+
+    async def join(self, step: Step) -> None:
+        """A viewer of something that is, or was, written lately."""
+        world = self._world
+        rng = random.Random(step.seed)
+        watching = [viewer for viewer in world.viewers if viewer.ended_at is None and not viewer.has_left]
+        named = [answer.id for answer in world.answers[-12:] if answer.id is not None]
+        written = [feed.id for feed in world.feeds[-4:] if feed.writers]
+        streams = [*named, *written]
+        if not streams or len(watching) >= MOST_WATCHING:
+            return
+        stream = streams[int(step.who * len(streams))]
+        world.watch(stream, rng.choice(DIALECTS if stream in named else FEED_DIALECTS), rng)
+
+    async def leave(self, step: Step) -> None:
+        """A viewer goes and does not come back; the first one of each stream stays."""
+        first = {viewer.stream: viewer.name for viewer in reversed(self._world.viewers)}
+        going = [
+            viewer
+            for viewer in self._world.viewers
+            if viewer.ended_at is None and not viewer.has_left and first[viewer.stream] != viewer.name
+        ]
+        if going:
+            viewer = going[int(step.who * len(going))]
+            viewer.has_left = True
+            assert viewer.task is not None
+            viewer.task.cancel()
+
+    async def stop(self, step: Step) -> None:
+        """Stop an answer, and insist."""
+        streams = set(self._world.open_streams())
+        running = [answer for answer in self._world.answers if answer.id in streams and not answer.stop_asked]
+        if not running:
+            return
+        answer = running[int(step.who * len(running))]
+        answer.stop_asked = True
+        rng = random.Random(step.seed)
+        until = time.monotonic() + INSIST_S
+        while time.monotonic() < until:
+            try:
+                async with asyncio.timeout(8.0):
+                    url = rng.choice(self._world.urls)
+                    async with open_request(url, "POST", f"/v1/generations/{answer.id}/stop") as opened:
+                        reply = await opened.whole()
+            except (Broken, TimeoutError):
+                await asyncio.sleep(0.1)
+                continue
+            if reply.status < 300:
+                answer.stop_acked = time.monotonic()
+                return
+            self._world.refused[f"stop {reply.status} {reply.code}"] += 1
+            if reply.status not in LATER:
+                if self._world.keeps:
+                    self._world.found.append(Violation("stop", str(answer.id), f"{reply.status} {reply.body[:200]!r}"))
+                return
+            await asyncio.sleep(0.1)
+
+
+def is_failure(status: int) -> bool:
+    """Whether a status says that the answer itself failed, on a surface that waits for its first content."""
+    return status in (500, 502, 504, 529)
+
+
+def request_of(answer: Answer, *, hook: str) -> tuple[str, dict[str, Any]]:
+    """Path and body of the surface that this answer is asked for on."""
+    wish: Wish = answer.wish
+    message = {"role": "user", "content": "hunt"}
+    match wish.way:
+        case "responses":
+            return "/v1/responses", {"model": answer.name, "input": "hunt", "background": True, "stream": True}
+        case "chat":
+            return "/v1/chat/completions", {"model": answer.name, "messages": [message], "stream": True}
+        case "messages":
+            return "/v1/messages", {"model": answer.name, "max_tokens": 99, "messages": [message], "stream": True}
+        case "ai-sdk":
+            told = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hunt"}]}
+            chat = {"id": f"chat-{answer.name}", "messages": [told], "trigger": "submit-message"}
+            return "/api/chat", {**chat, "model": answer.name}
+        case "ag-ui":
+            run = {"threadId": "t1", "runId": f"run-{answer.name}", "messages": [{"id": "m1", **message}]}
+            return "/agui", {**run, "tools": [], "context": [], "forwardedProps": {"model": answer.name}}
+        case _:
+            body = {"model": answer.name, "prompt": "hunt", **wish.fields}
+            if wish.has_webhook:
+                body["webhook"] = {"url": hook}
+            return "/v1/generations", body | ({"stream": True} if wish.way == "stream" else {})
