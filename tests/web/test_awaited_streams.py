@@ -103,6 +103,22 @@ async def test_a_tenant_that_waits_for_thousands_waits_longer_and_the_others_do_
     assert max(asked) <= 2 * LOOKED_AT_ONCE  # each can be in two places
 
 
+async def test_a_tenant_that_waits_for_more_than_one_look_holds_finds_the_last_of_them_in_its_turn() -> None:
+    asked: list[int] = []
+    last = stored_ids(f"none{LOOKED_AT_ONCE}", tenant="a")[0]
+
+    async def owners(stored: list[str]) -> list[str | None]:
+        asked.append(len(stored))
+        return ["a" if each == last else None for each in stored]
+
+    awaited = AwaitedStreams(owners, draining=asyncio.Event())  # type: ignore[arg-type]
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(awaited.awaiting(f"none{n}", tenant="a")) for n in range(LOOKED_AT_ONCE + 1)]
+        async with asyncio.timeout(DEADLINE_S):
+            assert await waiting[-1]
+    assert len(asked) == 2
+
+
 async def test_a_stream_of_another_tenant_or_a_deleted_one_is_never_found(connection: LogConnection) -> None:
     streams = Streams(connection)
     feeds = Feeds(connection, FeedBounds.of(Settings()), streams=streams)
