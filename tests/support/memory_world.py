@@ -297,7 +297,9 @@ class MemoryChats:
 
     async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
         await self._world.ping()
-        self._chats[tenant, chat_id] = chat
+        held = self._chats.get((tenant, chat_id))
+        if held is None or held.created_ms <= chat.created_ms:  # the world's clock may stand still
+            self._chats[tenant, chat_id] = chat
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
         await self._world.ping()

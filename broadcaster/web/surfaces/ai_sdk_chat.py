@@ -91,7 +91,7 @@ async def send_message(
     continued = continued_message(body.ui_messages)
     wish = wish_of_chat(body, services)
     async with started(services, wish, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
-        chat = Chat(generation_id=call.meta.id, message_id=continued)
+        chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
         await services.chats.remember(body.id, chat, tenant=tenant)
         return await _stream(services, call.meta, chat, version=version, place=call.place)
 

@@ -82,3 +82,19 @@ async def test_a_missing_key_is_told_in_the_shape_of_the_surface(door: httpx2.As
     response = await door.post(URL, json=BODY)
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
     assert response.json().keys() == {"error", "code"}
+
+
+async def test_a_repeated_request_leaves_the_chat_its_newer_answer(
+    door: httpx2.AsyncClient, other_door: httpx2.AsyncClient, services: Services
+) -> None:
+    async def ask(at: httpx2.AsyncClient, key: str) -> str:
+        async with at.stream("POST", URL, json=BODY, headers={**MINE, "idempotency-key": key}) as response:
+            return response.headers["broadcaster-generation-id"]
+
+    first, second = await ask(door, "one"), await ask(other_door, "two")
+    assert await ask(door, "one") == first
+    chat = await services.chats.latest("c", tenant="mine")
+    assert chat is not None
+    assert chat.generation_id == second
+    stopped = await door.post(f"{URL}/c/stop", headers=MINE)
+    assert stopped.json()["id"] == second
