@@ -12,12 +12,14 @@ Rules
 3. The end is told by a task of its own, bounded in time: some cancel not once but at every ``await`` (anyio, and with
    it Starlette when a client leaves), and a writer that is not ended would renew its lease for ever.
 4. Where Redis does not answer, nothing can be ended: viewers learn of the lost writer when its lease has lapsed.
+5. A block that is cancelled while it opens may have created its feed. The creation is not cancelled with the block: its
+   result is waited for, bounded in time, and a feed that was created is ended by rule 1.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -72,8 +74,13 @@ class OpenFeed:
             raise RuntimeError("a feed's block runs once: ask for the feed again")
         feeds = await self._open_feeds()
         self._writer = FeedWriter(feeds, self.id, tenant=self._tenant, limits=self._limits)
+        opening = asyncio.create_task(self._writer.open(self._config))
         try:
-            await self._writer.open(self._config)
+            await asyncio.shield(opening)
+        except asyncio.CancelledError as error:
+            self._held_by.add(self)
+            await self._end_by(self._leave_opening(opening, error))
+            raise
         except BaseException:
             await self._writer.aclose()
             raise
@@ -83,7 +90,11 @@ class OpenFeed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending = asyncio.create_task(self._leave(error))
+        await self._end_by(self._leave(error))
+
+    async def _end_by(self, leaving: Coroutine[Any, Any, None]) -> None:
+        """Rule 3."""
+        self._ending = asyncio.create_task(leaving)
         try:
             await asyncio.shield(self._ending)
         except asyncio.CancelledError:
@@ -163,6 +174,21 @@ class OpenFeed:
             return
         self._was_ended_from_outside = True
         await self._end_after(asyncio.CancelledError())
+        await self._here.aclose()
+
+    async def _leave_opening(self, opening: asyncio.Task[bool], error: asyncio.CancelledError) -> None:
+        """Rule 5."""
+        try:
+            await asyncio.wait({opening}, timeout=CANCELLED_S if self._closes else 0)
+        finally:
+            opening.cancel()
+        (created,) = await asyncio.gather(opening, return_exceptions=True)
+        if not isinstance(created, BaseException):
+            await self._leave(error)
+            return
+        if self._closes and isinstance(created, asyncio.CancelledError):
+            _log.warning("feed_end_not_told", stream=self.id, code=LogUnavailable.code)
+        self._held_by.discard(self)
         await self._here.aclose()
 
     async def _leave(self, error: BaseException | None) -> None:
