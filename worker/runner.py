@@ -11,6 +11,8 @@ Rules
    before that. A claim that was under way while Redis stood still finds every lease lapsed.
 5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
    lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
+6. What a silent worker held goes before new jobs: a turn that looks for it waits for a free slot, and takes the first
+   that there is. Each page is followed by the next one at once. A job that was taken is started, or stays silent.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ _log = structlog.get_logger(__name__)
 HAND_BACK_S: Final = 5.0
 _RETRY_S: Final = 0.25
 _READ_AT_ONCE: Final = 16
+_SILENT_AT_ONCE: Final = 100
 # A read that was cancelled may still be served for a moment: its jobs are ours, and nobody here knows of them.
 _LOOKS_AT_OWN: Final = 2
 
@@ -94,6 +97,8 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
         self._is_handing_back = False
+        self._silent_are_taken = asyncio.Event()
+        self._silent_are_taken.set()
 
     @property
     def running(self) -> int:
@@ -109,7 +114,11 @@ class Runner:
         """Read new jobs and start them, until cancelled."""
         slots = self._slots
         while True:
-            count = min(await slots.wait_free(), _READ_AT_ONCE)
+            await slots.wait_free()
+            await self._silent_are_taken.wait()
+            count = min(slots.free, _READ_AT_ONCE)
+            if count == 0:
+                continue
             slots.changed.clear()
             try:
                 jobs = await self._engine.reader.take(count, rooms=slots.rooms(count), changed=slots.changed)
@@ -120,21 +129,36 @@ class Runner:
                 self._start(job)
 
     async def take_silent(self) -> None:
-        """Re-claim jobs of silent workers and start them, until cancelled."""
-        every_s = self._times.lease_ttl_s / 5
+        """Take over from silent workers every fifth of a lease, until cancelled."""
         while True:
-            await asyncio.sleep(every_s)
-            if not self._engine.steadiness.is_steady or self._slots.free == 0:
-                continue
+            await asyncio.sleep(self._times.lease_ttl_s / 5)
             try:
-                jobs = await self._engine.queue.take_silent(
-                    silent_ms=int(self._times.lease_ttl_s * 1000), count=self._slots.free
-                )
+                await self.take_over()
             except LogUnavailable:
                 _log.warning("take_over_later")
-                continue
-            for job in jobs:
+
+    async def take_over(self) -> None:
+        """Start every job that silent workers hold now, as slots become free. Raises LogUnavailable."""
+        self._silent_are_taken.clear()
+        try:
+            while await self._take_silent_page():
+                pass
+        finally:
+            self._silent_are_taken.set()
+
+    async def _take_silent_page(self) -> bool:
+        """Take as many as may begin here, once some may; whether there may be others."""
+        count = min(await self._slots.wait_free(), _SILENT_AT_ONCE)
+        if not self._engine.steadiness.is_steady:
+            return False
+        silent_ms, queue = int(self._times.lease_ttl_s * 1000), self._engine.queue
+        silent = await queue.take_silent(silent_ms=silent_ms, count=count)
+        for job in silent.jobs:
+            if job.generation_id in self._under_way:
+                await queue.look_again(job, silent_ms=silent_ms)
+            else:
                 self._start(job)
+        return not silent.is_last
 
     def _start(self, job: Job) -> None:
         if job.generation_id not in self._under_way:

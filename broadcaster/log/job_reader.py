@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from broadcaster.log.connect import LogConnection, log_errors
-from broadcaster.log.queue import GROUP, SWEPT_AT_ONCE, Job, jobs_of, with_group
+from broadcaster.log.queue import GROUP, SWEPT_AT_ONCE, Job, delivered, jobs_of, with_group
 from broadcaster.log.scripts import TAKE, Argument
 
 _NOTHING_SEEN: Final = "0-0"
@@ -94,10 +94,7 @@ class JobReader:
             is_more, seen, seen_hi, *rows = taken
             self._seen = {name.ready: seen, name.ready_hi: seen_hi}
             if rows:
-                return [
-                    Job(name.ready_hi if is_begun else name.ready, *(each.decode() for each in row))
-                    for is_begun, *row in rows
-                ]
+                return delivered(name, rows)
         return []
 
     async def _wait(self, changed: asyncio.Event | None) -> bool:

@@ -1,8 +1,8 @@
 """The queue: a consumer group over generations that wait, and what keeps them from being forgotten.
 
 Theory of operation. A job is one entry ``id=<generation> tenant=<tenant>`` of the ready stream. Delivery is "at least
-once, soon": a worker takes new jobs (job_reader.py: one of each tenant in turn), re-claims those of silent workers
-(XAUTOCLAIM, keeping its cursor, so that live jobs at the front never hide dead ones), and settles a job when its
+once, soon": a worker takes new jobs (job_reader.py: one of each tenant in turn), takes those of silent workers
+(take_silent.lua, which walks all pending jobs, so that live ones never hide dead ones), and settles a job when its
 generation is over. Whether a delivered job may be run is not decided here but by the claim of the stream's lease: a
 double job is harmless. What has begun (handed back, or its back-off waited out) goes into the urgent stream, ahead of
 what has not begun yet.
@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -30,7 +30,7 @@ from redis.exceptions import ResponseError
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
 from broadcaster.log.queue_limits import QueueLimits
-from broadcaster.log.scripts import ANNOUNCE, CLOSE, ENQUEUE, PROMOTE, PRUNE, SETTLE, Call, run_all
+from broadcaster.log.scripts import ANNOUNCE, CLOSE, ENQUEUE, PROMOTE, PRUNE, SETTLE, TAKE_SILENT, Call, run_all
 from broadcaster.log.webhooks import due_call, promise_again
 
 GROUP: Final = "workers"
@@ -39,6 +39,7 @@ PROMOTED_AT_ONCE: Final = 100
 SWEPT_AT_ONCE: Final = 100
 OPEN_PAGE: Final = 200
 PRUNED_AT_ONCE: Final = 100
+_OLDEST: Final = ("-", "-")  # where the walk through silent jobs begins, in both streams
 _NO_ENTRY: Final = "0-1"  # of a job that nobody holds: entries have the milliseconds of the clock
 
 
@@ -73,6 +74,13 @@ class Job:
     tenant: str = ""
 
 
+class SilentJobs(NamedTuple):
+    """Jobs that silent workers held, and whether all have been walked: the next call begins with the oldest again."""
+
+    jobs: list[Job]
+    is_last: bool
+
+
 class Queue:
     """One process's view of the queue. Every method raises LogUnavailable while Redis cannot answer.
 
@@ -85,7 +93,7 @@ class Queue:
         self._keys = connection.keys
         self._consumer = consumer
         self._limits = limits
-        self._autoclaim_at = {self._keys.ready_hi: "0-0", self._keys.ready: "0-0"}
+        self._silent_at: tuple[str | bytes, str | bytes] = _OLDEST
         self._open_at = 0
         self._running_at = 0
         self.webhook_due = asyncio.Event()
@@ -166,27 +174,16 @@ class Queue:
         with log_errors():
             await with_group(call, self._redis, self._keys)
 
-    async def take_silent(self, *, silent_ms: int, count: int) -> list[Job]:
-        """Re-claim up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on where this one ended."""
-        found: list[Job] = []
-        for source, start in self._autoclaim_at.items():
-            read = partial(
-                self._redis.xautoclaim,
-                source,
-                GROUP,
-                self._consumer,
-                silent_ms,
-                start_id=start,
-                count=min(count, SWEPT_AT_ONCE),
-            )
-            with log_errors():
-                answer = await with_group(read, self._redis, self._keys)
-            if answer is None:
-                continue
-            cursor, rows = answer[0], answer[1]
-            self._autoclaim_at[source] = cursor.decode()
-            found += jobs_of(source, rows)
-        return found[:count]
+    async def take_silent(self, *, silent_ms: int, count: int) -> SilentJobs:
+        """Take up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on behind them."""
+        keys = [self._keys.ready_hi, self._keys.ready]
+        call = partial(TAKE_SILENT.run, self._redis, keys, GROUP, self._consumer, silent_ms, count, *self._silent_at)
+        with log_errors():
+            taken = await with_group(call, self._redis, self._keys)
+        at_hi, at, *rows = taken or (b"", b"")
+        is_last = not (at_hi or at)
+        self._silent_at = _OLDEST if is_last else (at_hi, at)
+        return SilentJobs(delivered(self._keys, rows), is_last)
 
     async def promote(self) -> int:
         """Move what has waited out its back-off into the queue, ahead of what has not begun; how many."""
@@ -272,6 +269,13 @@ async def with_group(command: Callable[[], Awaitable[Any]], redis: Redis, keys: 
             raise
         await create_group(redis, keys)
         return None
+
+
+def delivered(keys: Keys, rows: Sequence[tuple[int, bytes, bytes, bytes]]) -> list[Job]:
+    """The jobs that a script has delivered, each as (1 of the urgent stream | 0, entry, generation, tenant)."""
+    return [
+        Job(keys.ready_hi if is_urgent else keys.ready, *(each.decode() for each in row)) for is_urgent, *row in rows
+    ]
 
 
 def jobs_of(source: str, rows: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Job]:

@@ -102,7 +102,7 @@ async def test_a_zombies_renewal_does_not_take_the_job_back(
     keeper.hold(writer, job)
     await world.redis.delete(world.keys.lease(stream_id))
     other = World(world.connection, worker="w2")
-    assert await other.queue.take_silent(silent_ms=0, count=1) == [job]
+    assert (await other.queue.take_silent(silent_ms=0, count=1)).jobs == [job]
     await other.claim(stream_id)
     await keeper.renew()
     (pending,) = await world.redis.xpending_range(job.source, GROUP, "-", "+", 1)

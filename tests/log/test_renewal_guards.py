@@ -48,7 +48,7 @@ async def test_a_newer_log_means_lost_when_nothing_else_is_left(
     keeper.hold(writer, job)
     await world.redis.delete(world.keys.lease(stream_id))
     other = World(world.connection, worker="w2")
-    assert await other.queue.take_silent(silent_ms=0, count=1) == [job]
+    assert (await other.queue.take_silent(silent_ms=0, count=1)).jobs == [job]
     await other.claim(stream_id)
     await world.redis.delete(world.keys.meta(stream_id), world.keys.lease(stream_id))
     await keeper.renew()

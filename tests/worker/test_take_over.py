@@ -1,0 +1,128 @@
+"""The runner and what silent workers held: all of it in one turn, before new jobs, and no job claimed for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from broadcaster.core.routing import Routes
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.control import ControlListener
+from broadcaster.log.queue import GROUP
+from broadcaster.log.steadiness import Steadiness
+from tests.support.log_world import World, until
+from tests.worker.test_attempt import HandProvider
+from tests.worker.test_runner import Control
+from worker.attempt import AttemptTimes
+from worker.providers.registry import Providers
+from worker.runner import Engine, Runner, RunnerTimes
+from worker.slots import Slots
+
+MANY = 250
+TENANT = "acme"
+LEASE_S = 60.0
+SILENT_MS = 10**6
+
+
+@pytest.fixture
+async def world(connection: LogConnection) -> World:
+    world = World(connection, worker="survivor", max_queue=1000)
+    await world.queue.create_group()
+    return world
+
+
+class Steady:
+    """Redis has answered this process for as long as it knows."""
+
+    is_steady = True
+    answered_s = math.inf
+
+    async def confirm(self) -> None:
+        """It answers now as well."""
+
+
+@asynccontextmanager
+async def running(world: World, *, concurrency: int) -> AsyncIterator[Runner]:
+    """A runner whose providers never answer; nothing is taken yet."""
+    reader = world.reader()
+    async with world.appender() as appender:
+        provider = HandProvider()
+        engine = Engine(
+            world.queue,
+            reader,
+            world.claims,
+            world.streams,
+            appender,
+            world.keeper(appender),
+            cast("Steadiness", Steady()),
+            cast("ControlListener", Control()),
+            Providers(Routes({"m": "hand"}), {"hand": lambda: provider}),
+        )
+        times = RunnerTimes(LEASE_S, 0.0, AttemptTimes(generation_timeout_s=60, append_deadline_s=60))
+        slots = Slots(concurrency=concurrency, buffer_bytes=10**9, max_bytes=world.max_bytes, tenant_share=0.9)
+        runner = Runner(engine, slots, times=times, max_bytes=world.max_bytes)
+        try:
+            yield runner
+        finally:
+            await runner.drain(grace_s=0, hurried=asyncio.Event())
+            await reader.aclose()
+
+
+async def lost(world: World, count: int) -> list[str]:
+    """Generations that a worker ran which is silent now."""
+    ids = [await world.create(tenant=TENANT) for _ in range(count)]
+    victim = World(world.connection, worker="victim")
+    reader = victim.reader()
+    for job in await reader.take(count):
+        await victim.claim(job.generation_id)
+        await world.lapse(job.generation_id)
+        await silence(world, job.entry_id)
+    await reader.aclose()
+    return ids
+
+
+async def silence(world: World, entry_id: str) -> None:
+    await world.redis.xclaim(world.keys.ready, GROUP, "victim", 0, [entry_id], idle=SILENT_MS, justid=True, force=True)
+
+
+async def test_hundreds_of_generations_of_one_tenant_are_taken_over_in_one_turn(world: World) -> None:
+    ids = await lost(world, MANY)
+    async with running(world, concurrency=MANY + 1) as runner:
+        await runner.take_over()
+        await until(lambda: set(runner.attempts) == set(ids))
+
+
+async def test_a_full_worker_gives_its_next_free_slot_to_what_a_silent_one_held_and_not_to_what_waits(
+    world: World,
+) -> None:
+    first = await world.create()
+    async with running(world, concurrency=1) as runner:
+        taking = asyncio.create_task(runner.take_new())
+        await until(lambda: set(runner.attempts) == {first})
+        (silent,) = await lost(world, 1)
+        await world.create()
+        turn = asyncio.create_task(runner.take_over())
+        await asyncio.sleep(0)
+        runner.attempts[first].fail_for_memory()
+        await until(lambda: set(runner.attempts) == {silent})
+        for task in (taking, turn):
+            task.cancel()
+        await asyncio.wait({taking, turn})
+
+
+async def test_a_second_job_of_what_runs_here_is_not_claimed_for_nobody(world: World) -> None:
+    stream_id = await world.create()
+    async with running(world, concurrency=2) as runner:
+        taking = asyncio.create_task(runner.take_new())
+        await until(lambda: set(runner.attempts) == {stream_id})
+        taking.cancel()
+        second = await world.redis.xadd(world.keys.ready, {"id": stream_id, "tenant": TENANT})
+        await silence(world, second.decode())
+        await runner.take_over()
+        pending = await world.redis.xpending_range(world.keys.ready, GROUP, second, second, 1)
+        assert [row["time_since_delivered"] >= LEASE_S * 1000 for row in pending] == [True]
