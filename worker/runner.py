@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -185,9 +186,9 @@ class Runner:
         if self._draining.is_set():
             await self._settle(job, Settled.AGAIN)
             return None
-        claim = await self._claim(job)
-        if claim.outcome is Outcome.GRANTED:
-            return await self._run_claimed(job, claim)
+        claim, granted = await self._claim(job)
+        if granted is not None:
+            return await self._run_claimed(job, claim, granted)
         if claim.outcome is Outcome.WAITING:
             _log.info("attempt_waits", stream=job.generation_id, attempt=claim.attempt + 1, wait_ms=claim.wait_ms)
             await self._settle(job, Settled.AGAIN, delay_ms=claim.wait_ms)
@@ -203,25 +204,29 @@ class Runner:
             await self._settle(job, Settled.DEAD if dead else Settled.DONE, reason=claim.why.name.lower())
         return None
 
-    async def _claim(self, job: Job) -> Claim:
-        """Claim it, also when Redis cannot now; raises LogUnavailable after one lease of trying."""
-        deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
+    async def _claim(self, job: Job) -> tuple[Claim, tuple[Meta, dict[str, str]] | None]:
+        """Claim it and, once that is granted, read its meta, also when Redis cannot now; raises LogUnavailable after
+        one lease of trying. All tries have one nonce: a grant whose answer was lost is found again."""
+        deadline, nonce = asyncio.get_running_loop().time() + self._times.lease_ttl_s, secrets.token_hex(8)
         while True:
             try:
-                return await self._try_to_claim(job)
+                claim = await self._try_to_claim(job, nonce)
+                if claim.outcome is not Outcome.GRANTED:
+                    return claim, None
+                return claim, await self._engine.streams.meta_with_fields(job.generation_id)
             except LogUnavailable:
                 if asyncio.get_running_loop().time() > deadline or self._draining.is_set():
                     raise
                 await asyncio.sleep(_RETRY_S)
 
-    async def _try_to_claim(self, job: Job) -> Claim:
+    async def _try_to_claim(self, job: Job, nonce: str) -> Claim:
         """Rule 4."""
         steadiness = self._engine.steadiness
 
         async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
             answered_s = steadiness.answered_s
             return await self._engine.claims.claim(
-                job.generation_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage
+                job.generation_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage, nonce=nonce
             )
 
         await steadiness.confirm()
@@ -233,20 +238,20 @@ class Runner:
             claimed = await claim(may_take_over=steadiness.is_steady, usage=usage)
         return claimed
 
-    async def _run_claimed(self, job: Job, claim: Claim) -> StreamWriter:
-        meta, raw = await self._engine.streams.meta_with_fields(job.generation_id)
+    async def _run_claimed(self, job: Job, claim: Claim, granted: tuple[Meta, dict[str, str]]) -> StreamWriter:
+        meta, raw = granted
         attempt = self._begin(job, claim, meta=meta, raw=raw)
         writer = attempt.writer
         try:
             end = await attempt.run()
             while end is AttemptEnd.AGAIN:
-                granted = await self._claim_again(attempt)
-                if granted is None:
+                again = await self._claim_again(attempt)
+                if again is None:
                     end = await attempt.fail()
-                elif granted.outcome is not Outcome.GRANTED:
+                elif again.outcome is not Outcome.GRANTED:
                     end = AttemptEnd.LOST
                 else:
-                    attempt = self._begin_again(job, granted, after=attempt)
+                    attempt = self._begin_again(job, again, after=attempt)
                     writer = attempt.writer
                     end = await attempt.run()
         except TimeoutError:

@@ -110,14 +110,21 @@ class Claims:
         self._owner = owner
 
     async def claim(
-        self, stream_id: str, *, may_take_over: bool, answered_s: float = math.inf, usage: bytes | None = b""
+        self,
+        stream_id: str,
+        *,
+        may_take_over: bool,
+        answered_s: float = math.inf,
+        usage: bytes | None = b"",
+        nonce: str = "",
     ) -> Claim:
         """Ask for the right to run the generation.
 
         ``may_take_over`` says that this process has seen Redis answer for one lease: without it a generation that is
         said to be running is left alone even when its lease is missing (LAPSED). It must be known after the lease was
         seen missing: a call that Redis carries out after a pause would find every lease lapsed. For the same reason a
-        claim is never repeated here.
+        claim is never repeated here. The caller that repeats a claim whose answer was lost does so under the same
+        ``nonce``: what was granted under it is granted once more.
 
         One that is said to wait is left alone (LAPSED) as well when it is older than ``answered_s``, the time for which
         Redis has answered since it broke: its grant may be what was lost.
@@ -131,6 +138,7 @@ class Claims:
             may_take_over=may_take_over,
             answered_s=answered_s,
             usage=_TO_BE_ASKED_FOR if usage is None else usage,
+            nonce=nonce,
         )
 
     async def end(
@@ -189,6 +197,7 @@ class Claims:
         answered_s: float = math.inf,
         terminal: bytes = b"",
         usage: bytes = b"",
+        nonce: str = "",
         epoch: int = 0,
     ) -> Claim:
         name, policy = self._keys, self._policy
@@ -212,6 +221,7 @@ class Claims:
                 ATTEMPT_BACKOFF_CAP_MS,
                 random.uniform(0.5, 1.0),
                 int(min(answered_s, _LONGEST_S) * 1000),
+                nonce,
                 usage,
             )
         return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)

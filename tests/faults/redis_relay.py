@@ -5,7 +5,9 @@ Rules
    refused, as by a host without a server.
 2. ``hold_at`` lets the first write of a client that has these bytes wait: nothing more of this connection goes on until
    the connection is cut. So a fault is put exactly between two commands.
-3. ``lose_pushes`` swallows the pushes that have these bytes, as a subscriber's full socket would.
+3. ``lose_answer_to`` lets the next write of a client that has these bytes pass, and cuts its connection in the place
+   of the answer: Redis has carried out what the client knows nothing of.
+4. ``lose_pushes`` swallows the pushes that have these bytes, as a subscriber's full socket would.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ class RedisRelay:
         self._links: set[asyncio.Task[None]] = set()
         self._hold: bytes | None = None
         self._lose: bytes | None = None
+        self._lose_answer: bytes | None = None
+        self.answers_lost = 0
         self.held = asyncio.Event()  # a write waits
         self.pushes_lost = 0
 
@@ -50,6 +54,10 @@ class RedisRelay:
         """Let the next write that has these bytes wait."""
         self.held.clear()
         self._hold = words
+
+    def lose_answer_to(self, words: bytes) -> None:
+        """Carry out the next write that has these bytes, and lose its answer with the connection."""
+        self._lose_answer = words
 
     def lose_pushes(self, words: bytes | None) -> None:
         """Swallow pushes that have these bytes; None: no more."""
@@ -80,8 +88,9 @@ class RedisRelay:
             parts = urlsplit(self._target)
             from_server, upstream = await asyncio.open_connection(parts.hostname, parts.port)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry_out(reader, upstream))
-                group.create_task(self._carry_back(from_server, writer))
+                is_doomed = asyncio.Event()
+                group.create_task(self._carry_out(reader, upstream, is_doomed))
+                group.create_task(self._carry_back(from_server, writer, is_doomed))
         except* (OSError, EOFError):
             pass  # one side is gone: so is the other
         finally:
@@ -89,18 +98,28 @@ class RedisRelay:
             if upstream is not None:
                 upstream.transport.abort()
 
-    async def _carry_out(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
+    async def _carry_out(
+        self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, is_doomed: asyncio.Event
+    ) -> None:
         while data := await reader.read(_READ_BYTES):
             if self._hold is not None and self._hold in data:
                 self._hold = None
                 self.held.set()
                 await asyncio.Event().wait()
+            if self._lose_answer is not None and self._lose_answer in data:
+                self._lose_answer = None
+                is_doomed.set()
             upstream.write(data)
             await upstream.drain()
         raise EOFError
 
-    async def _carry_back(self, from_server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry_back(
+        self, from_server: asyncio.StreamReader, writer: asyncio.StreamWriter, is_doomed: asyncio.Event
+    ) -> None:
         while data := await from_server.read(_READ_BYTES):
+            if is_doomed.is_set():
+                self.answers_lost += 1
+                break
             if self._lose is not None and b"smessage" in data and self._lose in data:
                 self.pushes_lost += 1
                 continue

@@ -66,12 +66,54 @@ async def test_the_second_attempt_announces_itself_in_the_same_step(world: World
 
 async def test_policy_fail_ends_the_stream_instead_of_a_second_attempt(world: World) -> None:
     stream_id = await world.create(on_worker_loss="fail")
-    await world.claim(stream_id)
+    first = await world.claim(stream_id)
+    await world.append(stream_id, first.epoch, 1, [delta("half")])
     await lapse(world, stream_id)
     claim = await world.claim(stream_id)
     assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.WORKER_LOST)
-    assert await world.texts(stream_id) == [terminals.WORKER_LOST]
+    assert await world.texts(stream_id) == [delta("half"), terminals.WORKER_LOST]
     assert (await world.claim(stream_id)).outcome is Outcome.OVER
+
+
+async def test_policy_fail_is_for_an_attempt_that_wrote_something(world: World) -> None:
+    stream_id = await world.create(on_worker_loss="fail")
+    for attempt in (1, 2, 3):
+        claim = await world.claim(stream_id)
+        assert (claim.outcome, claim.attempt) == (Outcome.GRANTED, attempt)
+        await lapse(world, stream_id)
+    assert [decode_event(raw) for raw in await world.texts(stream_id)] == [Attempt(attempt=2), Attempt(attempt=3)]
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize("has_lapsed", [False, True], ids=["in time", "after its lease"])
+async def test_a_claim_whose_answer_was_lost_is_granted_the_same_epoch_once_more(
+    world: World, attempt: int, *, has_lapsed: bool
+) -> None:
+    stream_id = await world.create()
+    for _ in range(1, attempt):
+        await world.claim(stream_id)
+        await lapse(world, stream_id)
+    lost = await world.claims.claim(stream_id, may_take_over=True, nonce="a")
+    if has_lapsed:
+        await lapse(world, stream_id)
+    else:
+        await world.redis.pexpire(world.keys.lease(stream_id), LEASE_MS // 10)
+    again = await world.claims.claim(stream_id, may_take_over=False, nonce="a")
+    assert (again, again.attempt) == (lost, attempt)
+    assert await world.redis.pttl(world.keys.lease(stream_id)) > LEASE_MS // 2
+    assert await world.seqs(stream_id) == list(range(1, attempt))
+
+
+async def test_what_was_granted_since_under_another_nonce_is_not_granted_again(world: World) -> None:
+    stream_id = await world.create()
+    await world.claims.claim(stream_id, may_take_over=True, nonce="a")
+    assert (await world.claims.claim(stream_id, may_take_over=True, nonce="b")).outcome is Outcome.LEASED
+    other = World(world.connection, worker="w2")
+    assert (await other.claims.claim(stream_id, may_take_over=True, nonce="a")).outcome is Outcome.LEASED
+    await lapse(world, stream_id)
+    await other.claim(stream_id)  # by a worker of the version before: it names no nonce
+    await lapse(world, stream_id)
+    assert (await world.claims.claim(stream_id, may_take_over=False, nonce="a")).outcome is Outcome.LAPSED
 
 
 async def test_what_was_written_is_not_ended_before_its_usage_is_known(connection: LogConnection) -> None:
@@ -90,13 +132,13 @@ async def test_what_was_written_is_not_ended_before_its_usage_is_known(connectio
     assert (await world.texts(stream_id))[1:] == [usage, terminals.ATTEMPTS_SPENT]
 
 
-async def test_what_was_never_written_is_ended_without_a_usage(world: World) -> None:
-    stream_id = await world.create(on_worker_loss="fail")
-    await world.claim(stream_id)
+async def test_what_was_never_written_is_ended_without_a_usage(connection: LogConnection) -> None:
+    world = World(connection, max_attempts=1)
+    stream_id, _ = await world.granted()
     await lapse(world, stream_id)
     claim = await world.claims.claim(stream_id, may_take_over=True, usage=None)
-    assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.WORKER_LOST)
-    assert await world.texts(stream_id) == [terminals.WORKER_LOST]
+    assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.ATTEMPTS_SPENT)
+    assert await world.texts(stream_id) == [terminals.ATTEMPTS_SPENT]
 
 
 async def test_attempts_are_bounded(connection: LogConnection) -> None:

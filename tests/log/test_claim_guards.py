@@ -135,7 +135,8 @@ async def test_a_generation_began_when_its_first_attempt_did(world: World) -> No
 
 async def test_what_a_claim_ends_is_kept_as_long_as_what_its_worker_ends(world: World) -> None:
     stream_id = await world.create(on_worker_loss="fail")
-    await world.claim(stream_id)
+    claim = await world.claim(stream_id)
+    await world.append(stream_id, claim.epoch, 1, [delta("half")])
     await lapse(world, stream_id)
     assert (await world.claim(stream_id)).why is Why.WORKER_LOST
     assert 0 < await world.redis.pttl(world.keys.log(stream_id)) <= 30_000
@@ -149,11 +150,10 @@ async def test_a_lease_of_another_is_not_given_back_even_when_the_meta_says_noth
     assert await world.redis.get(world.keys.lease(stream_id)) == f"w2:{claim.epoch + 1}".encode()
 
 
-async def watched(feed: FeedWorld, **policies: str) -> tuple[World, str, asyncio.Task[None]]:
+async def watched(feed: FeedWorld) -> tuple[World, str, asyncio.Task[None]]:
     """A claimed generation whose lease has lapsed, and who waits for its first entry: only a push can bring it."""
     world = World(feed.connection)
-    stream_id = await world.create(**policies)
-    await world.claim(stream_id)
+    stream_id, _ = await world.granted()
     await lapse(world, stream_id)
     room, _ = await feed.watch_live(stream_id)
     return world, stream_id, asyncio.create_task(room.until(lambda: len(room.entries) == 1))
@@ -161,8 +161,9 @@ async def watched(feed: FeedWorld, **policies: str) -> tuple[World, str, asyncio
 
 async def test_an_end_by_a_claim_reaches_who_watches_by_its_push(redis_url: str) -> None:
     async with open_feed(redis_url) as feed:
-        world, stream_id, first_entry = await watched(feed, on_worker_loss="fail")
-        assert (await world.claim(stream_id)).outcome is Outcome.ENDED
+        world, stream_id, first_entry = await watched(feed)
+        ended = await world.claims.end(stream_id, terminals.NO_WORKER, may_take_over=True)
+        assert ended.outcome is Outcome.ENDED
         await first_entry
 
 

@@ -78,9 +78,17 @@ class NotedClaims(Claims):
     noted: list[tuple[bool, Outcome]]
 
     async def claim(
-        self, stream_id: str, *, may_take_over: bool, answered_s: float = math.inf, usage: bytes | None = b""
+        self,
+        stream_id: str,
+        *,
+        may_take_over: bool,
+        answered_s: float = math.inf,
+        usage: bytes | None = b"",
+        nonce: str = "",
     ) -> Claim:
-        claim = await super().claim(stream_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage)
+        claim = await super().claim(
+            stream_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage, nonce=nonce
+        )
         self.noted.append((may_take_over, claim.outcome))
         return claim
 

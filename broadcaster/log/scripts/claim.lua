@@ -6,6 +6,7 @@
 --      abort JSON, worker lost JSON, attempts spent JSON, queue timeout JSON, state lost JSON, JSON to end with (end only),
 --      backoff_ms, most backoff_ms, jitter (what the back-off is multiplied with),
 --      ms for which Redis has answered the caller since it broke,
+--      nonce ('' for none): what this claim and its repetitions are known by,
 --      usage JSON ('' for none, '?': to be asked for): what is known of an answer whose worker cannot say it any more
 -- Returns {code, epoch, last seq, attempt, why, wait_ms}: 1 granted, 2 ended here, 0 over already, -1 leased by another,
 -- -2 its lease is missing, but not yet to be taken over, -3 unknown, -5 nothing to end (intent end without JSON and
@@ -15,17 +16,20 @@
 -- The second attempt begins at once. From the second loss on the next one waits: retry_ms is written down by whoever finds
 -- the loss, and nothing else changes: a worker that comes back in that time goes on (and renew takes retry_ms away). What
 -- was handed back is no loss; what a provider broke off (see again) counts as an attempt, but makes nobody wait.
+-- A claim to run whose answer was lost is repeated under its nonce, and is granted the same epoch once more (claimed_as).
+-- on_worker_loss fail is for an attempt that wrote something: one that wrote nothing may begin again anywhere.
 -- A rebase counts no attempt. Repeated for want of its answer (rebased_from), it is granted the same epoch once more.
 -- @include tail
 local META_OUTLIVES_LOG_MS = 3600000
 local ATTEMPTS_SPENT = 3
 local worker, lease_ms, intent = ARGV[1], tonumber(ARGV[2]), ARGV[8]
-local live_ttl_ms, version, usage = tonumber(ARGV[4]), ARGV[6], ARGV[#ARGV]
+local live_ttl_ms, version, nonce, usage = tonumber(ARGV[4]), ARGV[6], ARGV[20], ARGV[21]
 
-local last_epoch, last_seq, bytes, closed = read_tail(KEYS[1])
+local last_epoch, last_seq, bytes, closed, event = read_tail(KEYS[1])
+local wrote = event and not string.match(event, '^{"type":"attempt"')
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'status', 'stop', 'on_worker_loss', 'retention_ms',
-  'created_ms', 'retry_ms', 'handed_back', 'dead', 'started_ms', 'broken_off', 'rebased_from')
+  'created_ms', 'retry_ms', 'handed_back', 'dead', 'started_ms', 'broken_off', 'rebased_from', 'claimed_as')
 local status = meta[3]
 local attempts = tonumber(meta[2] or 0)
 local losses = attempts - tonumber(meta[9] or 0)
@@ -86,6 +90,12 @@ if intent == 'rebase' then
   local mine = rebased or held == worker .. ':' .. ARGV[9] or (not held and meta[1] == ARGV[9])
   if not mine then return refuse(-1) end
 else
+  local granted = meta[1] or ''
+  local is_repeated = nonce ~= '' and meta[14] == nonce .. ' ' .. granted and (not held or held == worker .. ':' .. granted)
+  if is_repeated and (attempts < 2 or last_epoch == tonumber(granted)) then
+    redis.call('SET', KEYS[3], worker .. ':' .. granted, 'PX', lease_ms)
+    return {1, tonumber(granted), last_seq, attempts, 0, 0}
+  end
   if held then return refuse(-1) end
   if not status then
     if last_seq == 0 then return refuse(-3) end
@@ -103,7 +113,7 @@ else
   end
   if not meta[11] and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
   if losses >= tonumber(ARGV[3]) then return finish(ARGV[12], ATTEMPTS_SPENT) end
-  if attempts >= 1 and meta[5] == 'fail' then return finish(ARGV[11], 2) end
+  if wrote and meta[5] == 'fail' then return finish(ARGV[11], 2) end
   local wait_ms = status == 'running' and left_to_wait(losses - tonumber(meta[12] or 0)) or 0
   if wait_ms > 0 then return refuse(-6, wait_ms) end
   attempts = attempts + 1
@@ -113,6 +123,7 @@ redis.call('SET', KEYS[3], worker .. ':' .. string.format('%.0f', epoch), 'PX', 
 redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts, 'status', 'running',
   'worker', worker)
 redis.call('HDEL', KEYS[2], 'retry_ms', 'broken', 'rebased_from')
+if nonce ~= '' then redis.call('HSET', KEYS[2], 'claimed_as', nonce .. ' ' .. string.format('%.0f', epoch)) end
 if intent == 'rebase' then redis.call('HSET', KEYS[2], 'rebased_from', ARGV[9]) end
 redis.call('HSETNX', KEYS[2], 'started_ms', string.format('%.0f', now_ms))
 redis.call('PEXPIRE', KEYS[2], live_ttl_ms + META_OUTLIVES_LOG_MS)

@@ -1,0 +1,46 @@
+"""A claim that Redis carried out and whose answer was lost costs nothing: no lease, no attempt, no ending."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from broadcaster.core.events import Attempt, Error, Finish, TextDelta, decode_event
+from broadcaster.log.connect import LogConnection
+from tests.faults.redis_relay import open_relay
+from tests.support.log_world import World, until
+from tests.support.valkey import start_valkey
+from tests.worker.test_attempt import HandProvider
+from tests.worker.test_runner import running
+
+WHOLE = TextDelta(id="0", delta="whole")
+CLAIM = b"\r\nrun\r\n"
+READ_OF_META = b"HGETALL"
+
+
+@pytest.mark.parametrize("on_worker_loss", ["retry", "fail"])
+@pytest.mark.parametrize("lost", [CLAIM, READ_OF_META], ids=["the claim's answer", "the answer of what follows it"])
+async def test_a_generation_whose_claim_was_not_heard_runs_under_that_very_claim(
+    tmp_path: Path, lost: bytes, on_worker_loss: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(start_valkey(tmp_path, port=0))
+        relay = await stack.enter_async_context(open_relay(server.url))
+        seen = World(await stack.enter_async_context(LogConnection.open(server.url)))
+        world = World(await stack.enter_async_context(LogConnection.open(relay.url, patience_s=0)), lease_ms=10_000)
+        await seen.granted()  # the server knows the script from here on
+        await seen.redis.delete(seen.keys.ready)
+        provider = HandProvider()
+        for given in ([WHOLE], [Finish()], None):
+            provider.given.put_nowait(given)
+        async with running(world, world.claims, provider) as (_, slots):
+            relay.lose_answer_to(lost)
+            stream_id = await seen.create(on_worker_loss=on_worker_loss)
+            await until(lambda: provider.asked == 1 and slots.free == 1)
+        assert relay.answers_lost == 1
+        events = [decode_event(raw) for raw in await seen.texts(stream_id)]
+        assert [event for event in events if isinstance(event, Attempt | TextDelta | Error)] == [WHOLE]
+        meta = await seen.generations.get(stream_id, tenant="local")
+        assert (meta.status, meta.attempts) == ("finished", 1)
