@@ -94,8 +94,18 @@ class Settings(LimitSettings):
     redis_connections: int = Field(32, ge=1, description="most connections of one process to one Redis server")
     live_ttl_s: float = Field(3600, gt=0, description="how long an open log outlives its last renewal")
     retention_s: float = Field(3600, gt=0, description="how long a log is kept after its end")
-    max_events: int = Field(50_000, ge=2, description="most entries of one stream")
-    max_bytes: int = Field(8 * 2**20, ge=4096, description="most event bytes of one stream")
+    max_events: int = Field(
+        50_000,
+        ge=2,
+        description="most entries of one stream; the last attempt of a generation counts, and all its attempts "
+        "together may have four times as many",
+    )
+    max_bytes: int = Field(
+        8 * 2**20,
+        ge=4096,
+        description="most event bytes of one stream; the last attempt of a generation counts, and all its attempts "
+        "together may have four times as many",
+    )
     max_event_bytes: int = Field(2**20, ge=1024, description="most bytes of one event that a publisher appends")
     feed_append_rate: float = Field(200, gt=0, description="most appends a second to one feed, over all its writers")
     push_max_bytes: int = Field(

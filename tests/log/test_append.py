@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from broadcaster.core.batching import Code, StopWish
-from broadcaster.core.events import Abort, Error, Finish, encode_event
+from broadcaster.core.events import Abort, Attempt, Error, Finish, decode_event, encode_event
+from broadcaster.log.claims import Claim
 from broadcaster.log.connect import LogConnection
 from tests.support.log_world import World, delta
 
@@ -119,6 +120,49 @@ async def test_a_batch_over_the_bound_is_refused_whole_and_the_terminal_event_is
         assert answer == (Code.FULL, claim.epoch, 2, StopWish.NONE)
         assert await world.seqs(stream_id) == [1, 2]
         assert (await world.append(stream_id, claim.epoch, 3, [FINISH])).code is Code.APPENDED
+
+
+@pytest.mark.parametrize("bounds", [{"max_events": 6}, {"max_bytes": 6 * len(delta("a"))}], ids=["events", "bytes"])
+@pytest.mark.parametrize("begins", ["claim", "again", "rebase"])
+async def test_what_is_void_does_not_end_an_answer_that_fits(
+    connection: LogConnection, bounds: dict[str, int], begins: str
+) -> None:
+    world = World(connection, **bounds)
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [delta("a")] * 5)
+    newer = await begin_anew(world, stream_id, begins, epoch=claim.epoch)
+    assert (await world.append(stream_id, newer.epoch, 7, [delta("b")] * 4)).code is Code.APPENDED
+    assert (await world.append(stream_id, newer.epoch, 11, [delta("b")] * 2)).code is Code.FULL
+
+
+@pytest.mark.parametrize("bounds", [{"max_events": 6}, {"max_bytes": 6 * len(delta("a"))}], ids=["events", "bytes"])
+async def test_all_attempts_together_hold_four_times_what_one_may(
+    connection: LogConnection, bounds: dict[str, int]
+) -> None:
+    world = World(connection, max_attempts=100, **bounds)
+    stream_id, claim = await world.granted()
+    last_seq = 0
+    while (await world.append(stream_id, claim.epoch, last_seq + 1, [delta("a")] * 4)).code is Code.APPENDED:
+        await world.lapse(stream_id)
+        claim = await world.claim(stream_id)
+        last_seq = claim.last_seq
+    *held, announced = await world.texts(stream_id)
+    assert decode_event(announced) == Attempt(attempt=claim.attempt)
+    amount, most = (len(held), 6) if "max_events" in bounds else (sum(map(len, held)), bounds["max_bytes"])
+    assert 3 * most < amount <= 4 * most
+    assert (await world.append(stream_id, claim.epoch, last_seq + 1, [FINISH])).code is Code.APPENDED
+
+
+async def begin_anew(world: World, stream_id: str, begins: str, *, epoch: int) -> Claim:
+    """Another attempt, or the same one under a newer epoch: all that was written is void."""
+    if begins == "rebase":
+        return await world.claims.rebase(stream_id, epoch=epoch)
+    if begins == "again":
+        claim = await world.claims.again(stream_id, epoch=epoch)
+        assert claim is not None
+        return claim
+    await world.lapse(stream_id)
+    return await world.claim(stream_id)
 
 
 async def test_the_terminal_event_settles_meta_lease_and_lives_in_the_same_step(world: World) -> None:

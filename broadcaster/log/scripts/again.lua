@@ -35,7 +35,8 @@ local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local epoch = math.max(now_ms, granted + 1, last_epoch + 1)
 local json = string.format('{"type":"attempt","attempt":%d,"reason":"provider_lost"}', attempts + 1)
 redis.call('SET', KEYS[3], worker .. ':' .. string.format('%.0f', epoch), 'PX', ARGV[3])
-redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts + 1, 'broken', ARGV[2])
+redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts + 1, 'broken', ARGV[2],
+  'void_seq', last_seq, 'void_bytes', bytes)
 redis.call('HDEL', KEYS[2], 'rebased_from')
 redis.call('HINCRBY', KEYS[2], 'broken_off', 1)
 redis.call('XADD', KEYS[1], string.format('%.0f-%.0f', epoch, last_seq + 1), 'e', json, 'v', ARGV[6],

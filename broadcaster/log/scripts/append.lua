@@ -6,14 +6,17 @@
 -- Returns {code, last epoch, last seq, stop requested (0 no, 1 stopped, 2 abandoned)}: 1 appended, 0 duplicate,
 -- -1 fenced, -2 closed, -3 rewound (Redis lost the tail this batch builds on), -4 full, -5 forgotten (meta is gone or older than this epoch's
 -- grant: it must be restored first). Checked in the order of protocol §3, forgotten after fenced.
+-- The bounds are those of the last attempt (void_seq and void_bytes: what was written before it), so that no answer that fits
+-- ends for what it does not say any more. All attempts together may hold HELD_TIMES as much.
 -- @include tail
 local EVENTS_FROM = 10
+local HELD_TIMES = 4
 local META_OUTLIVES_LOG_MS = 3600000
 local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count = #ARGV - EVENTS_FROM + 1
 local last = first + count - 1
 
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop', 'void_seq', 'void_bytes')
 local granted = tonumber(meta[1] or 0)
 local stop = meta[2] == 'abandoned' and 2 or meta[2] and 1 or 0
 
@@ -35,7 +38,8 @@ local ends = ARGV[9] ~= ''
 local counted = ends and #ARGV - 1 or #ARGV
 local total = bytes
 for i = EVENTS_FROM + skip, counted do total = total + #ARGV[i] end
-local over = first + counted - EVENTS_FROM > tonumber(ARGV[3]) or total > tonumber(ARGV[4])
+local function exceeds(held, void, most) return held - tonumber(void or 0) > most or held > HELD_TIMES * most end
+local over = exceeds(first + counted - EVENTS_FROM, meta[3], tonumber(ARGV[3])) or exceeds(total, meta[4], tonumber(ARGV[4]))
 if over and counted >= EVENTS_FROM + skip then
   return answer(-4, last_epoch, last_seq)
 end

@@ -129,6 +129,7 @@ redis.call('HSETNX', KEYS[2], 'started_ms', string.format('%.0f', now_ms))
 redis.call('PEXPIRE', KEYS[2], live_ttl_ms + META_OUTLIVES_LOG_MS)
 if attempts >= 2 or intent == 'rebase' then
   local json = string.format('{"type":"attempt","attempt":%d}', attempts)
+  redis.call('HSET', KEYS[2], 'void_seq', last_seq, 'void_bytes', bytes)
   write(json)
   redis.call('PEXPIRE', KEYS[1], live_ttl_ms)
   push(json)
