@@ -20,13 +20,14 @@ class Setup:
     lossy: bool
     has_relays: bool
     has_clock: bool
+    is_forked: bool
     processes: tuple[int, ...]
     skews: tuple[int, ...]
     settings: dict[str, Any]
 
     def __str__(self) -> str:
         words = [self.topology, f"processes {self.processes}", f"skews {self.skews}"]
-        words += [name for name in ("lossy", "has_relays", "has_clock") if getattr(self, name)]
+        words += [name for name in ("lossy", "has_relays", "has_clock", "is_forked") if getattr(self, name)]
         return ", ".join(words) + "; " + ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
 
@@ -39,7 +40,7 @@ def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: 
         "lease_ttl_s": lease_s,
         "heartbeat_s": 1,
         "slow_viewer_s": 3,
-        "stall_timeout_s": 20,
+        "stall_timeout_s": 45,
         "max_attempts": 30,
         "attempt_backoff_s": 0.2,
         "drain_s": 1,
@@ -62,8 +63,9 @@ def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: 
         topology=kind,
         lossy=lossy,
         has_relays=relays and kind == "one",
+        is_forked=rng.random() < 0.6,
         has_clock=clock and has_faketime and kind == "one",
-        processes=(1, rng.choice((1, 2))),
+        processes=rng.choice(((1, 1), (1, 2), (1, 1, 1))),
         skews=skews if has_faketime else (0, 0),
         settings=settings,
     )

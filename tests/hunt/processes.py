@@ -1,6 +1,8 @@
 """The product's own processes: the installed commands, started, killed, frozen, ended and started again.
 
-A front-end keeps its port over its lives. One with several processes is one command whose children serve.
+Some seeds fork them from a process that has imported everything (tests/support/prepared.py): there a life begins at
+once, and more faults fit into the time. A front-end keeps its port over its lives. One with several processes is one
+command whose children serve.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from typing import Final
 
 from broadcaster.lifeline import die_with_parent
 from tests.hunt.wire import Broken, call
-from tests.support.processes import children
+from tests.support.prepared import fork
+from tests.support.processes import Process, children
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COMMAND: Final = Path(sys.executable).parent / "broadcaster"
@@ -36,8 +39,9 @@ class Life:
     ready: str
     url: str = ""
     lives: int = 0
+    is_forked: bool = False
     is_busy: bool = False
-    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    process: Process | None = field(default=None, repr=False)
     frozen: list[int] = field(default_factory=list)
 
     @property
@@ -59,22 +63,30 @@ class Life:
     async def start(self) -> None:
         """Begin a life and wait until it serves. Raises AssertionError when it does not."""
         self.lives += 1
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **self.environment}
+        if self.is_forked:
+            words = self.words if self.words[0] == "worker" else ("broadcaster", *self.words)
+            self.process = await fork(words, environment=environment, output=self.log)
+        else:
+            self.process = await self._exec(environment)
+        async with asyncio.timeout(READY_S):
+            while self.ready not in self.log.read_text("utf-8", "replace"):
+                if not self.is_running:
+                    raise AssertionError(f"{self.name} ended at its start: {self.log.read_text()[-2000:]}")
+                await asyncio.sleep(0.05)
+
+    async def _exec(self, environment: Mapping[str, str]) -> Process:
         with self.log.open("wb") as output:
-            self.process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 str(COMMAND),
                 *self.words,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **self.environment},
+                env=environment,
                 cwd=ROOT,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 preexec_fn=die_with_parent,
             )
-        async with asyncio.timeout(READY_S):
-            while self.ready not in self.log.read_text("utf-8", "replace"):
-                if not self.is_running:
-                    raise AssertionError(f"{self.name} ended at its start: {self.log.read_text()[-2000:]}")
-                await asyncio.sleep(0.05)
 
     async def serves(self) -> bool:
         """Whether a front-end answers."""

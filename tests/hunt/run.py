@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,12 +39,15 @@ class Options:
     seconds: float
     topology: str = "drawn"
     lossy: bool = False
+    is_forked: bool | None = None  # None: as the seed draws it
 
 
 async def hunt(folder: Path, options: Options) -> Verdict:
     """One hunt in this empty folder."""
     rng = random.Random(options.seed)
     setup = draw_setup(rng, topology=options.topology, lossy=options.lossy, has_faketime=find_faketime() is not None)
+    if options.is_forked is not None:
+        setup = replace(setup, is_forked=options.is_forked, skews=(0, 0))
     print(f"hunt: {setup}", flush=True)
     async with open_world(folder, setup, rng) as world:
         world.say("the system runs")
@@ -144,11 +147,8 @@ def _streams(world: World) -> list[str]:
     return [*answers, *(feed.id for feed in world.feeds if feed.is_closed)]
 
 
-_over: Final[set[str]] = set()
-
-
 async def _is_over(world: World, stream: str) -> bool:
-    if stream in _over:
+    if stream in world.over:
         return True
     key = f"bc:{{{stream}}}:log"
     rows = await asyncio.to_thread(insist, world.servers, key, "XREVRANGE", key, "+", "-", "COUNT", "1")
@@ -158,7 +158,7 @@ async def _is_over(world: World, stream: str) -> bool:
     event = dict(zip(fields[::2], fields[1::2], strict=True))[b"e"]
     if ending_of([json.loads(event)]) is None:
         return False
-    _over.add(stream)
+    world.over.add(stream)
     return True
 
 

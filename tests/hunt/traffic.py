@@ -22,6 +22,14 @@ DIALECTS: Final = (
     *("native", "native", "native", "delta", "named", "parts", "ai-sdk", "ai-sdk-7"),
     *("ag-ui", "openai-chat", "openai-responses", "openai-responses", "anthropic"),
 )
+DIALECT_OF: Final = {
+    "stream": "native",
+    "responses": "openai-responses",
+    "chat": "openai-chat",
+    "messages": "anthropic",
+    "ai-sdk": "ai-sdk",
+    "ag-ui": "ag-ui",
+}
 FEED_DIALECTS: Final = ("native", "native", "native", "ai-sdk", "named")
 
 
@@ -43,11 +51,20 @@ class Traffic:
         world.provider.plans[answer.name] = wish.plan
         world.done[f"asked by {wish.way}"] += 1
         await self._ask(answer, rng)
-        if answer.id is not None and rng.random() < 0.9:
+        if answer.id is None:
+            return
+        if (dialect := DIALECT_OF.get(wish.way)) is not None and rng.random() < 0.7:
+            path, body = request_of(answer, hook=self._hook)
+            world.watch(answer.id, dialect, rng, post=(path, body, {"idempotency-key": answer.name}))
+        if rng.random() < 0.8:
             world.watch(answer.id, rng.choice(DIALECTS), rng)
 
+    @property
+    def _hook(self) -> str:
+        return f"http://127.0.0.1:{self._world.hook_port}/hook"
+
     async def _ask(self, answer: Answer, rng: random.Random) -> None:
-        path, body = request_of(answer, hook=f"http://127.0.0.1:{self._world.hook_port}/hook")
+        path, body = request_of(answer, hook=self._hook)
         until = time.monotonic() + INSIST_S
         while time.monotonic() < until:
             try:

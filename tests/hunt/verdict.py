@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ class Verdict:
 
     lines: list[str]
     violations: list[Violation]
-    late: list[str] = field(default_factory=list)
+    faults: int
 
 
 async def judge_all(world: World, settled_s: float) -> Verdict:
@@ -66,7 +66,7 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
     late = _late_takeovers(world)
     lines = [*_counts(world, logs, settled_s), *late]
     await _write_down(world, logs, violations)
-    return Verdict(lines, violations, late)
+    return Verdict(lines, violations, len(world.windows))
 
 
 def _judge_answer(world: World, answer: Answer, log: Log) -> Iterator[Violation]:
@@ -175,7 +175,7 @@ def _counts(world: World, logs: dict[str, Log], settled_s: float) -> list[str]:
     ends: Counter[str] = Counter()
     for answer in world.answers:
         ending = ending_of(events_of(logs[answer.id])) if answer.id else None
-        ends["unknown" if ending is None else ending.kind] += 1
+        ends["unknown" if ending is None else " ".join(filter(None, ending))] += 1
     dialects = Counter(viewer.dialect for viewer in world.viewers)
     acked = sum(len(written.acked) for feed in world.feeds for written in feed.writers.values())
     calls = sum(map(len, world.provider.calls.values()))

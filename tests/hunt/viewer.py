@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from tests.hunt.folds import Fold, NativeFold, Next, Wrong
 from tests.hunt.sdk_folds import FOLDS, ResponsesFold
@@ -23,6 +23,8 @@ SILENCE_S: Final = 7.0
 PAUSE_S: Final = 0.15
 CUT_SHARE: Final = 0.5
 SLOW_S: Final = 0.4
+# What a surface answers for an answer that failed before anything was said.
+FAILED: Final = frozenset({500, 502, 504, 529})
 # The shapes that hold nothing but a text: a client may resume in another one by the same id.
 SWITCHES: Final = ("native", "delta", "named", "parts")
 
@@ -37,6 +39,7 @@ class Viewer:
     urls: Sequence[str]
     rng: random.Random
     keeps: Callable[[], bool]  # whether Redis has kept what it acknowledged: then nothing may be unknown
+    post: tuple[str, Any, dict[str, str]] | None = None  # how a surface's client asks, and asks again
     is_slow: bool = False
     fold: Fold = field(init=False)
     is_native_throughout: bool = field(init=False)
@@ -52,6 +55,8 @@ class Viewer:
     def __post_init__(self) -> None:
         self.fold = FOLDS[self.dialect]()
         self.is_native_throughout = self.dialect == "native"
+        if self.post is not None and self.dialect in ("ai-sdk", "ag-ui"):
+            self.fold.has_ids = False
 
     async def run(self) -> None:
         """Until the end, or until something is wrong."""
@@ -79,12 +84,15 @@ class Viewer:
 
     async def _connection(self) -> Next:
         url = self.rng.choice(self.urls)
-        path, headers = self._request()
+        method, path, body, headers = self._request()
         self.connections += 1
-        self.note(f"GET {url}{path} {headers}")
+        self.note(f"{method} {url}{path} {headers}")
         self.fold.begin()
         cut_after = self.rng.randint(1, 40) if self.rng.random() < CUT_SHARE else None
-        async with asyncio.timeout(SILENCE_S) as silence, open_request(url, "GET", path, headers=headers) as opened:
+        async with (
+            asyncio.timeout(SILENCE_S) as silence,
+            open_request(url, method, path, body=body, headers=headers) as opened,
+        ):
             if opened.status != 200:
                 return await self._refused(opened.status, (await opened.whole()).code)
             if not opened.headers.get("content-type", "").startswith("text/event-stream"):
@@ -112,16 +120,22 @@ class Viewer:
         self.note(f"{block.id} {block.event} {block.data[:160]}")
         return self.fold.take(block)
 
-    def _request(self) -> tuple[str, dict[str, str]]:
+    def _request(self) -> tuple[str, str, Any, dict[str, str]]:
+        has_number = isinstance(self.fold, ResponsesFold) and self.fold.number >= 0
+        if self.post is not None and self.fold.cursor is None and not has_number:
+            path, body, headers = self.post
+            return "POST", path, body, headers
         if isinstance(self.fold, ResponsesFold):
-            after = f"&starting_after={self.fold.number}" if self.fold.number >= 0 else ""
-            return f"/v1/responses/resp_{self.stream}?stream=true{after}", {}
+            after = f"&starting_after={self.fold.number}" if has_number else ""
+            return "GET", f"/v1/responses/resp_{self.stream}?stream=true{after}", None, {}
         query = "" if self.dialect == "native" else f"?dialect={self.dialect}"
         headers = {"last-event-id": self.fold.cursor} if self.fold.cursor is not None else {}
-        return f"/v1/streams/{self.stream}/events{query}", headers
+        return "GET", f"/v1/streams/{self.stream}/events{query}", None, headers
 
     async def _refused(self, status: int, code: str) -> Next:
         self.note(f"status {status} {code}")
+        if self.post is not None and status in FAILED:
+            return self.fold.end("error", code)
         if status == 204 and self.fold.ending is not None:
             return Next.DONE
         is_later = status in (503, 429)
@@ -134,7 +148,12 @@ class Viewer:
 
     def _maybe_switch(self) -> None:
         """Sometimes go on in another shape that holds a text alone."""
-        if self.dialect not in SWITCHES or self.rng.random() > 0.25 or self.fold.cursor is None:
+        if (
+            self.post is not None
+            or self.dialect not in SWITCHES
+            or self.rng.random() > 0.25
+            or self.fold.cursor is None
+        ):
             return
         self.dialect = self.rng.choice(SWITCHES)
         old, self.fold = self.fold, FOLDS[self.dialect]()

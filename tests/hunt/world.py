@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from broadcaster import Broadcaster
 from broadcaster.sync import Publisher
@@ -61,6 +61,7 @@ class World:
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     found: list[Violation] = field(default_factory=list)
+    over: set[str] = field(default_factory=set)  # streams whose end is in the log
 
     @property
     def keeps(self) -> bool:
@@ -76,8 +77,15 @@ class World:
         """For people, with the time since the beginning."""
         print(f"{time.monotonic() - self.began:7.2f} {words}", flush=True)
 
-    def watch(self, stream: str, dialect: str, rng: random.Random) -> Viewer:
-        """A viewer from now on."""
+    def watch(
+        self,
+        stream: str,
+        dialect: str,
+        rng: random.Random,
+        *,
+        post: tuple[str, Any, dict[str, str]] | None = None,
+    ) -> Viewer:
+        """A viewer from now on; ``post``: see Viewer."""
         viewer = Viewer(
             f"viewer-{len(self.viewers)}",
             stream,
@@ -85,6 +93,7 @@ class World:
             self.urls,
             rng,
             lambda: self.keeps,
+            post=post,
             is_slow=rng.random() < 0.1,
         )
         self.viewers.append(viewer)
@@ -163,12 +172,15 @@ async def _start(world: World, shared: dict[str, str], stack: AsyncExitStack) ->
     world.relays = [relay for relay in relays if relay is not None]
     for n, skew_s in enumerate(setup.skews):
         environment = {**shared, **world.environment(relays[n], skew_s=skew_s)}
-        world.workers.append(Life(f"worker-{n}", ("worker",), environment, world.folder, "worker_ready"))
+        life = Life(f"worker-{n}", ("worker",), environment, world.folder, "worker_ready")
+        life.is_forked = setup.is_forked and not skew_s
+        world.workers.append(life)
     ports = draw_ports(len(setup.processes))
     for n, (port, processes) in enumerate(zip(ports, setup.processes, strict=True)):
         environment = {**shared, **world.environment(relays[len(setup.skews) + n], port=port)}
         words = ("serve", "--port", str(port), "--processes", str(processes))
         life = Life(f"front-end-{n}", words, environment, world.folder, "listening on", f"http://{HOST}:{port}")
+        life.is_forked = setup.is_forked
         world.front_ends.append(life)
     await asyncio.gather(*(life.start() for life in (*world.workers, *world.front_ends)))
 
