@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -158,15 +157,6 @@ class FaultWorld:
             open_streams = [stream for stream in self.streams if not await self._is_over(stream)]
             waiting = [name for name, task in self._watching.items() if not task.done()]
             raise AssertionError(f"after {deadline_s} s open: {open_streams}, still watching: {waiting}") from None
-
-    async def settle_unheard(self, deadline_s: float = 30.0) -> None:
-        """Until nothing is open, and every generation that a worker wrote is one of ours: a start whose answer was
-        lost has begun one all the same, perhaps a moment ago."""
-        until = time.monotonic() + deadline_s
-        while count := await self.connection.redis.zcard(self.connection.keys.open):
-            assert time.monotonic() < until, f"{count} generations are open after {deadline_s} s"
-            await asyncio.sleep(_POLL_S)
-        self.streams += sorted({acked.stream for acked in self.acked()} - {*self.streams})
 
     async def history(self, *, is_lossy: bool = False) -> History:
         """What happened so far. ``is_lossy``: Redis was made to lose what nobody was left to send again."""

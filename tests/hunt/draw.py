@@ -81,7 +81,7 @@ class Step(NamedTuple):
     seed: int
 
 
-TRAFFIC: Final = {"answer": 14, "feed": 4, "join": 18, "leave": 4, "stop": 3}
+TRAFFIC: Final = {"answer": 14, "feed": 4, "join": 18, "leave": 4, "stop": 3, "trim": 1}
 PROCESS_FAULTS: Final = {
     "kill_worker": 4,
     "freeze_worker": 3,

@@ -41,7 +41,7 @@ class HuntedFeed:
     writers: dict[str, Written] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     is_closed: bool = False
-    trimmed: bool = False
+    is_trimmed: bool = False
 
 
 @dataclass

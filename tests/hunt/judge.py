@@ -175,7 +175,9 @@ def judge_calls(answer: Answer, calls: Sequence[Call]) -> Iterator[Violation]:
         yield Violation("stop", stream, f"call {call.number} began {after_s:.2f} s after the stop was taken")
 
 
-def judge_viewer(viewer: Viewer, events: Sequence[Any], log: Log, *, keeps: bool) -> Iterator[Violation]:
+def judge_viewer(
+    viewer: Viewer, events: Sequence[Any], log: Log, *, keeps: bool, is_trimmed: bool
+) -> Iterator[Violation]:
     """What a viewer shows is what the log holds, and it ends as the log does."""
     name = f"{viewer.name} ({viewer.dialect})"
     for words in viewer.wrong:
@@ -189,7 +191,7 @@ def judge_viewer(viewer: Viewer, events: Sequence[Any], log: Log, *, keeps: bool
     declared = viewer.fold.declared
     if not keeps and (declared or viewer.post is not None):
         return  # it was told; and a key that was lost begins another answer
-    if declared:
+    if set(declared) - ({"trimmed"} if is_trimmed else set()):
         yield Violation("viewer", viewer.stream, f"{name} was told of {declared}, and nothing was lost")
     said, expected = viewer.fold.text, text_of(events)
     if said != expected:
@@ -199,7 +201,8 @@ def judge_viewer(viewer: Viewer, events: Sequence[Any], log: Log, *, keeps: bool
     if viewer.is_native_throughout and isinstance(viewer.fold, NativeFold):
         received = [(f"{epoch}-{seq}", event) for epoch, seq, event in viewer.fold.entries]
         stored = [(id, event) for (id, _), event in zip(log, events, strict=True)]
-        if received != stored[-len(received) :] and not declared:
+        held = min(len(received), len(stored)) if is_trimmed else len(stored)
+        if received[-held:] != stored[-held:] or (len(received) < len(stored) and not declared):
             yield Violation("viewer", viewer.stream, f"{name} has {len(received)} entries, not those of the log")
 
 

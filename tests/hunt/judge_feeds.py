@@ -29,7 +29,7 @@ def judge_feed(feed: HuntedFeed, log: Log, events: Sequence[Any], *, keeps: bool
         if numbers != sorted(numbers):
             yield Violation("feed", feed.id, f"{writer} is out of order: {numbers}")
         missing = sorted(written.acked.keys() - set(numbers))
-        if missing and keeps and not feed.trimmed:
+        if missing and keeps and not feed.is_trimmed:
             yield Violation("feed", feed.id, f"{writer} was told of {missing}, which are not there")
         moved = [(n, id, written.acked[n]) for n, id in there if written.acked.get(n) not in (None, "", id)]
         if moved and keeps:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from contextlib import suppress
 from typing import Any, Final
+
+from redis.exceptions import RedisError
 
 from tests.hunt.draw import Step, Wish, draw_wish
 from tests.hunt.feeds import HuntedFeed
 from tests.hunt.judge import Answer, Violation
+from tests.hunt.servers import port_of
 from tests.hunt.wire import Broken, open_request
 from tests.hunt.world import World
+from tests.support.redis_sentinel import ask
 
 INSIST_S: Final = 60.0
 MOST_OPEN: Final = 8
@@ -136,6 +141,19 @@ class Traffic:
             viewer.has_left = True
             assert viewer.task is not None
             viewer.task.cancel()
+
+    async def trim(self, step: Step) -> None:
+        """The oldest entries of an open feed go."""
+        world = self._world
+        feeds = [feed for feed in world.feeds if feed.writers and not feed.is_closed]
+        if not feeds:
+            return
+        feed = feeds[int(step.who * len(feeds))]
+        feed.is_trimmed = True
+        key = f"bc:{{{feed.id}}}:log"
+        with suppress(RedisError, LookupError, RuntimeError):
+            port = port_of(await asyncio.to_thread(world.servers.node_of, key))
+            await asyncio.to_thread(ask, port, "XTRIM", key, "MAXLEN", str(1 + int(20 * step.much)))
 
     async def stop(self, step: Step) -> None:
         """Stop an answer, and insist."""

@@ -59,9 +59,11 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
         log = logs[feed.id]
         violations += [*(judge_log(feed.id, log) if feed.is_closed and log else ())]
         violations += [*judge_feed(feed, log, events_of(log), keeps=world.keeps)]
+    trimmed = {feed.id for feed in world.feeds if feed.is_trimmed}
     for viewer in world.viewers:
         log = logs[viewer.stream]
-        violations += [*judge_viewer(viewer, events_of(log), log, keeps=world.keeps)]
+        is_trimmed = viewer.stream in trimmed
+        violations += [*judge_viewer(viewer, events_of(log), log, keeps=world.keeps, is_trimmed=is_trimmed)]
     violations += [*_judge_tools(world)]
     late = _late_takeovers(world)
     lines = [*_counts(world, logs, settled_s), *late]
