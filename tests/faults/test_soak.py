@@ -1,4 +1,4 @@
-"""A short hunt of one seed: what breaks here breaks everywhere. The long one is ``make soak``."""
+"""A short hunt of one seed (tests/hunt): what breaks here breaks everywhere. The long one is ``make soak``."""
 
 from __future__ import annotations
 
