@@ -173,6 +173,8 @@ class Faults:
                 one.server.kill()
                 await asyncio.sleep(LONGEST_S * step.much)
                 await asyncio.to_thread(one.start)
+                if self._world.setup.lossy:
+                    self._lost()
 
     async def freeze_redis(self, step: Step) -> None:
         async with self._redis(f"SIGSTOP redis {LONGEST_S * step.much:.2f} s") as mine:
@@ -227,11 +229,18 @@ class Faults:
                 one.server.kill()
                 await asyncio.sleep(step.who)
                 await asyncio.to_thread(one.start)
+                self._lost()
+
+    def _lost(self) -> None:
+        """From now on, and until now, what Redis acknowledged may be gone."""
+        self._world.servers.loses = True
+        self._world.lost_at = time.monotonic()
 
     async def flush_all(self, step: Step) -> None:
         async with self._redis("FLUSHALL") as mine:
             if mine:
                 await self._tell(self._one().server, "FLUSHALL")
+                self._lost()
 
     async def delete_key(self, step: Step) -> None:
         """One key of one stream that is watched now."""
@@ -242,6 +251,7 @@ class Faults:
         async with self._redis(f"DEL {key}") as mine:
             if mine:
                 await self._tell(self._one().server, "DEL", key)
+                self._lost()
 
     # -- Sentinel and Cluster
 
@@ -253,8 +263,9 @@ class Faults:
     async def kill_primary(self, step: Step) -> None:
         async with self._redis("SIGKILL primary") as mine:
             if mine:
-                self._world.servers.loses = True
+                self._lost()
                 await self._away(await asyncio.to_thread(self._primary, step), 1 + 8 * step.much)
+                self._lost()
 
     async def _away(self, server: ValkeyServer, for_s: float) -> None:
         server.kill()
@@ -265,20 +276,22 @@ class Faults:
     async def freeze_primary(self, step: Step) -> None:
         async with self._redis("SIGSTOP primary") as mine:
             if mine:
-                self._world.servers.loses = True
+                self._lost()
                 await self._frozen(await asyncio.to_thread(self._primary, step), 1 + 6 * step.much)
                 await asyncio.to_thread(self._world.servers.heal)
+                self._lost()
 
     async def fail_over(self, step: Step) -> None:
         servers = self._world.servers
         assert isinstance(servers, SentinelServers)
         async with self._redis("SENTINEL-FAILOVER") as mine:
             if mine:
-                servers.loses = True
+                self._lost()
                 with suppress(RedisError):
                     await asyncio.to_thread(ask, servers.sentinels.sentinels[0].port, "SENTINEL", "FAILOVER", SERVICE)
                 await asyncio.sleep(2.0)
                 await asyncio.to_thread(servers.heal)
+                self._lost()
 
     async def hand_over(self, step: Step) -> None:
         cluster = self._cluster()

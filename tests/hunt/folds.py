@@ -48,6 +48,7 @@ class Fold:
     cursor: str | None = None
     declared: list[str] = field(default_factory=list)
     has_ids: bool = True
+    keeps: bool = True  # Redis has forgotten nothing so far
 
     def take(self, block: Block) -> Next:
         """One block that is no comment."""

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.hunt.draw import Wish
 from tests.hunt.folds import Ending, NativeFold
-from tests.hunt.provider import AFTER_CONTENT, TEXT_STEP, TOOL_STEP, Call
+from tests.hunt.provider import TEXT_STEP, TOOL_STEP, Call
 from tests.hunt.tools import ONCE
 from tests.hunt.viewer import Viewer
 
@@ -109,30 +109,35 @@ def judge_log(stream: str, log: Log) -> Iterator[Violation]:
 
 
 def judge_text(answer: Answer, events: Sequence[Any], calls: Sequence[Call]) -> Iterator[Violation]:
-    """The text is that of whole calls of this answer, a step after the other; torn only where the end says so."""
-    stream, text = answer.id or answer.name, text_of(events)
+    """The text of the log is whole where the log says that it is finished."""
+    is_whole = events[-1]["type"] == "finish"
+    for words in faults_of_text(answer, text_of(events), calls, is_whole=is_whole):
+        yield Violation("text", answer.id or answer.name, words)
+
+
+def faults_of_text(answer: Answer, text: str, calls: Sequence[Call], *, is_whole: bool) -> Iterator[str]:
+    """The text is that of calls of this answer, a step after the other; only the last one may be torn, unless whole."""
     tokens = tokens_of(text)
     if tokens is None:
-        yield Violation("text", stream, f"foreign text: {text[:300]!r}…{text[-300:]!r}")
+        yield f"foreign text: {text[:300]!r}…{text[-300:]!r}"
         return
     runs: list[list[Token]] = []
     for token in tokens:
         if token.answer != answer.name:
-            yield Violation("text", stream, f"a delta of another answer: {token}")
+            yield f"a delta of another answer: {token}"
             return
         if not runs or runs[-1][0].call != token.call:
             runs.append([])
         runs[-1].append(token)
-    is_whole = events[-1]["type"] == "finish"
     for number, run in enumerate(runs):
         must_be_whole = is_whole or number < len(runs) - 1
         places = [token.at for token in run]
         if places != list(range(len(run))) or (must_be_whole and len(run) != run[0].total):
-            yield Violation("text", stream, f"call {run[0].call} has the deltas {places} of {run[0].total}")
+            yield f"call {run[0].call} has the deltas {places} of {run[0].total}"
     steps = [calls[run[0].call - 1].step for run in runs]
     expected = [TEXT_STEP] if answer.wish.plan.tool is None else [TOOL_STEP, TEXT_STEP]
     if steps != expected[: len(steps)] or (is_whole and steps != expected):
-        yield Violation("text", stream, f"the steps are {steps}, ended by {events[-1]}")
+        yield f"the steps are {steps}"
 
 
 def judge_ending(answer: Answer, ending: Ending, calls: Sequence[Call], *, stalled: bool) -> Iterator[Violation]:
@@ -175,37 +180,55 @@ def judge_calls(answer: Answer, calls: Sequence[Call]) -> Iterator[Violation]:
         yield Violation("stop", stream, f"call {call.number} began {after_s:.2f} s after the stop was taken")
 
 
-def judge_viewer(
-    viewer: Viewer, events: Sequence[Any], log: Log, *, keeps: bool, is_trimmed: bool
-) -> Iterator[Violation]:
+class Judged(NamedTuple):
+    """What a viewer is held against. ``answer`` and its calls: None of a feed. ``lost_at``: Redis forgot until then."""
+
+    events: Sequence[Any]
+    log: Log
+    answer: Answer | None
+    calls: Sequence[Call]
+    keeps: bool
+    lost_at: float
+    is_trimmed: bool
+
+
+def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
     """What a viewer shows is what the log holds, and it ends as the log does."""
     name = f"{viewer.name} ({viewer.dialect})"
     for words in viewer.wrong:
         yield Violation("viewer", viewer.stream, f"{name} received {words}")
-    if viewer.wrong or viewer.has_left:
+    is_forgotten = not held.keeps and held.answer is None and not held.log
+    if viewer.wrong or viewer.has_left or is_forgotten:
         return
-    ending = ending_of(events)
     if viewer.ended_at is None or viewer.fold.ending is None:
-        yield Violation("viewer", viewer.stream, f"{name} never had an end; the log: {ending}")
+        yield Violation("viewer", viewer.stream, f"{name} never had an end; the log: {ending_of(held.events)}")
         return
     declared = viewer.fold.declared
-    if not keeps and (declared or viewer.post is not None):
+    if not held.keeps and (declared or viewer.post is not None):
         return  # it was told; and a key that was lost begins another answer
-    if set(declared) - ({"trimmed"} if is_trimmed else set()):
+    if set(declared) - ({"trimmed"} if held.is_trimmed else set()):
         yield Violation("viewer", viewer.stream, f"{name} was told of {declared}, and nothing was lost")
-    said, expected = viewer.fold.text, text_of(events)
+    if viewer.ended_at > held.lost_at:
+        faults = _against_log(viewer, viewer.fold.ending, held)
+    elif held.answer is not None:
+        is_whole = viewer.fold.ending.kind == "finish"
+        faults = faults_of_text(held.answer, viewer.fold.text, held.calls, is_whole=is_whole)
+    else:
+        return
+    for words in faults:
+        yield Violation("viewer", viewer.stream, f"{name} {words}")
+
+
+def _against_log(viewer: Viewer, ending: Ending, held: Judged) -> Iterator[str]:
+    said, expected = viewer.fold.text, text_of(held.events)
     if said != expected:
-        yield Violation("viewer", viewer.stream, f"{name} shows {said[-300:]!r}, the log has {expected[-300:]!r}")
-    if ending is not None and viewer.fold.ending.kind != ending.kind:
-        yield Violation("viewer", viewer.stream, f"{name} ended with {viewer.fold.ending}, the log with {ending}")
+        yield f"shows {said[-300:]!r}, the log has {expected[-300:]!r}"
+    of_log = ending_of(held.events)
+    if of_log is not None and ending.kind != of_log.kind:
+        yield f"ended with {ending}, the log with {of_log}"
     if viewer.is_native_throughout and isinstance(viewer.fold, NativeFold):
         received = [(f"{epoch}-{seq}", event) for epoch, seq, event in viewer.fold.entries]
-        stored = [(id, event) for (id, _), event in zip(log, events, strict=True)]
-        held = min(len(received), len(stored)) if is_trimmed else len(stored)
-        if received[-held:] != stored[-held:] or (len(received) < len(stored) and not declared):
-            yield Violation("viewer", viewer.stream, f"{name} has {len(received)} entries, not those of the log")
-
-
-def has_torn_trouble(answer: Answer) -> bool:
-    """Whether a provider was to break off in the middle of this answer."""
-    return any(trouble in AFTER_CONTENT for trouble in answer.wish.plan.troubles)
+        stored = [(id, event) for (id, _), event in zip(held.log, held.events, strict=True)]
+        count = min(len(received), len(stored)) if held.is_trimmed else len(stored)
+        if received[-count:] != stored[-count:] or (len(received) < len(stored) and not viewer.fold.declared):
+            yield f"has {len(received)} entries, not those of the log"

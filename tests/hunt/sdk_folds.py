@@ -91,7 +91,7 @@ class ResponsesFold(Fold):
     is_dense: bool = False
 
     def begin(self) -> None:
-        self.is_dense = self.number >= 0
+        self.is_dense = self.number >= 0 and self.keeps
 
     def forget(self) -> None:
         super().forget()

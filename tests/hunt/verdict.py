@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests.hunt.judge import (
     Answer,
+    Judged,
     Log,
     Violation,
     ending_of,
@@ -26,6 +27,7 @@ from tests.hunt.judge import (
 from tests.hunt.judge_feeds import judge_feed
 from tests.hunt.servers import read_log
 from tests.hunt.tools import ONCE
+from tests.hunt.viewer import Viewer
 from tests.hunt.wire import Broken, call
 from tests.hunt.world import World
 
@@ -59,16 +61,26 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
         log = logs[feed.id]
         violations += [*(judge_log(feed.id, log) if feed.is_closed and log else ())]
         violations += [*judge_feed(feed, log, events_of(log), keeps=world.keeps)]
-    trimmed = {feed.id for feed in world.feeds if feed.is_trimmed}
-    for viewer in world.viewers:
-        log = logs[viewer.stream]
-        is_trimmed = viewer.stream in trimmed
-        violations += [*judge_viewer(viewer, events_of(log), log, keeps=world.keeps, is_trimmed=is_trimmed)]
+    violations += [each for viewer in world.viewers for each in judge_viewer(viewer, _held(world, viewer, logs))]
     violations += [*_judge_tools(world)]
     late = _late_takeovers(world)
     lines = [*_counts(world, logs, settled_s), *late]
     await _write_down(world, logs, violations)
     return Verdict(lines, violations, len(world.windows))
+
+
+def _held(world: World, viewer: Viewer, logs: dict[str, Log]) -> Judged:
+    log = logs[viewer.stream]
+    answer = next((each for each in world.answers if each.id == viewer.stream), None)
+    return Judged(
+        events_of(log),
+        log,
+        answer,
+        world.provider.calls.get(answer.name, []) if answer is not None else [],
+        keeps=world.keeps,
+        lost_at=world.lost_at,
+        is_trimmed=any(feed.id == viewer.stream and feed.is_trimmed for feed in world.feeds),
+    )
 
 
 def _judge_answer(world: World, answer: Answer, log: Log) -> Iterator[Violation]:

@@ -87,6 +87,7 @@ class Viewer:
         method, path, body, headers = self._request()
         self.connections += 1
         self.note(f"{method} {url}{path} {headers}")
+        self.fold.keeps = self.keeps()
         self.fold.begin()
         cut_after = self.rng.randint(1, 40) if self.rng.random() < CUT_SHARE else None
         async with (

@@ -58,6 +58,7 @@ class World:
     viewers: list[Viewer] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     worker_kills: list[float] = field(default_factory=list)
+    lost_at: float = 0.0  # when Redis last forgot something
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     found: list[Violation] = field(default_factory=list)
