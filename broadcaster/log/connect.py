@@ -49,10 +49,11 @@ _LATER_TYPES: Final = (
     TimeoutError,
 )
 
-# Words a server begins such answers with when redis-py has no type of its own for them (script errors, pipelines).
+# Words of such answers when redis-py has no type of its own for them (script errors, pipelines). "non local key": the
+# slot is being migrated, and a key that the script needs is at the other server already.
 _LATER_WORDS: Final = (
     "TRYAGAIN", "ASK ", "MOVED ", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "OOM ", "NOSCRIPT", "MISCONF",
-    "NOREPLICAS", "BUSY ", "UNBLOCKED",
+    "NOREPLICAS", "BUSY ", "UNBLOCKED", "non local key",
 )  # fmt: skip
 
 _FINAL_TYPES: Final = (rex.AuthenticationError, rex.AuthorizationError, rex.NoPermissionError)

@@ -63,16 +63,25 @@ class Presence:
         await self.tell_some({**dict.fromkeys(self._told - counts.keys(), 0), **counts})
 
     async def tell_some(self, counts: Mapping[str, int]) -> None:
-        """Say the counts of these streams, also zeros. Raises LogUnavailable."""
+        """Say the counts of these streams, also zeros. Raises LogUnavailable.
+
+        What fails for one stream (a slot that is being migrated) keeps no other's count from being said.
+        """
         reports = list(counts.items())
+        failures: list[Exception] = []
         for first in range(0, len(reports), REPORTED_AT_ONCE):
             said = reports[first : first + REPORTED_AT_ONCE]
             with log_errors():
-                for answer in await run_all(self._redis, [self._call(each, count) for each, count in said]):
-                    if isinstance(answer, Exception):
-                        raise answer
-            self._told -= {each for each, count in said if not count}
-            self._told |= {each for each, count in said if count}
+                answers = await run_all(self._redis, [self._call(each, count) for each, count in said])
+            for (each, count), answer in zip(said, answers, strict=True):
+                if count:
+                    self._told.add(each)  # also where it failed: it may have been written
+                elif not isinstance(answer, Exception):
+                    self._told.discard(each)
+            failures += [answer for answer in answers if isinstance(answer, Exception)]
+        if failures:
+            with log_errors():
+                raise min(failures, key=later)
 
     async def count(self, stream_ids: Sequence[str]) -> list[int]:
         """Viewers of each stream over all living front-ends. Raises LogUnavailable."""

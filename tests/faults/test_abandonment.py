@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from broadcaster.core.events import Abort, encode_event
 from broadcaster.log.connect import LogConnection
@@ -82,6 +83,10 @@ class Scene:
         assert await self.stop_of(stream) is None
 
 
+NO_WORDS = "no words of viewers"
+"""What a test puts under a stream's key, so that every word on it fails."""
+
+
 @pytest.fixture
 async def scene(connection: LogConnection) -> Scene:
     scene = Scene(connection)
@@ -125,6 +130,24 @@ async def test_a_viewer_that_comes_back_within_the_grace_stops_the_count_and_a_n
     began = time.monotonic()
     await scene.there.tell({})
     assert await scene.fires_after_s(stream, began) >= GRACE_S
+
+
+async def test_a_word_that_fails_keeps_no_other_from_being_said_or_taken_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcaster.log.presence.REPORTED_AT_ONCE", 2)
+    redis, keys = scene.world.connection.redis, scene.world.connection.keys
+    await redis.set(keys.viewers("a"), NO_WORDS)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await scene.here.tell({"a": 1, "b": 2, "c": 3, "d": 4})
+    assert await scene.here.count(["b", "c", "d"]) == [2, 3, 4]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await scene.here.tell({})
+    assert await scene.here.count(["b", "c", "d"]) == [0, 0, 0]
+    await redis.delete(keys.viewers("a"))
+    await scene.there.tell({"a": 1})
+    await scene.here.tell({})
+    assert await scene.here.count(["a"]) == [1]
 
 
 async def test_a_generation_that_nobody_ever_watched_and_one_that_goes_on_without_viewers_are_left_alone(

@@ -85,6 +85,7 @@ class LossyWorld:
         """Of the newest entry."""
         await self.connection.redis.connection_pool.disconnect()
         log = self.connection.keys.log(client.id.removeprefix("resp_"))
+        newest: Any
         (newest,) = await self.connection.redis.xrevrange(log, count=1)
         return int(newest[0].split(b"-")[0])
 

@@ -13,9 +13,10 @@ if meta[2] or meta[3] ~= 'cancel' then return -1 end
 if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 then return 0 end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local total, mark = read_viewers(KEYS[1], now_ms)
+local total, mark, gone = read_viewers(KEYS[1], now_ms)
+local since_ms = mark and mark_viewers(KEYS[1], total, mark, now_ms)
+drop_viewers(KEYS[1], gone)
 if not mark then return 0 end
-local since_ms = mark_viewers(KEYS[1], total, mark, now_ms)
 if not since_ms then return 1 end
 if ARGV[3] == '0' or now_ms - since_ms < tonumber(ARGV[1]) then return 2 end
 redis.call('HSET', KEYS[2], 'stop', 'abandoned', 'stop_ms', string.format('%.0f', now_ms))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
+import pytest
 from redis.crc import key_slot
+from redis.exceptions import RedisError
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.connect import LogConnection, later
 from broadcaster.log.feeds import FeedConfig, Feeds
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.keys import Keys
+from broadcaster.log.presence import Presence
+from broadcaster.log.webhooks import due_call
 from tests.support.feed_writers import BOUNDS
 from tests.support.log_world import TENANT, World, delta
 from tests.support.redis_cluster import RedisCluster6
@@ -72,3 +78,57 @@ async def _hold(cluster: RedisCluster6, key: str) -> None:
     await asyncio.sleep(HELD_S)
     await asyncio.to_thread(cluster.finish_migration, slot)
     await asyncio.to_thread(cluster.wait_ok, WELL_S)
+
+
+@pytest.mark.parametrize("on_abandon", ["continue", "cancel"])
+async def test_the_last_viewer_leaves_a_half_migrated_slot(
+    cluster: RedisCluster6, at_cluster: LogConnection, on_abandon: str
+) -> None:
+    """The word that is removed was all that its key held."""
+    world = World(at_cluster)
+    stream = await world.create(on_abandon=on_abandon)
+    presence = Presence(at_cluster, front_end="here", ttl_s=60.0)
+    await presence.tell({stream: 1})
+    async with _begun(cluster, at_cluster.keys.meta(stream)):
+        await presence.tell({})
+        assert await at_cluster.redis.zrange(at_cluster.keys.viewers(stream), 0, -1) == (
+            [b":0"] if on_abandon == "cancel" else []
+        )
+
+
+async def test_a_key_that_a_script_finds_at_another_server_means_later(
+    cluster: RedisCluster6, at_cluster: LogConnection
+) -> None:
+    key = at_cluster.keys.meta("gen_gone")
+    await at_cluster.redis.set(key, "here")
+    async with _begun(cluster, key):
+        with pytest.raises(RedisError) as refused:
+            await at_cluster.redis.eval("redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])", 1, key)
+    assert later(refused.value), refused.value
+
+
+async def test_all_webhooks_become_due_in_a_half_migrated_slot(
+    cluster: RedisCluster6, at_cluster: LogConnection
+) -> None:
+    """The promises that are kept are all that their key held."""
+    keys, redis = at_cluster.keys, at_cluster.redis
+    await redis.delete(keys.webhooks_promised, keys.webhooks_due)
+    await redis.zadd(keys.webhooks_promised, {"gen_1": 1, "gen_2": 2})
+    await redis.zadd(keys.webhooks_due, {"gen_0": 1})
+    async with _begun(cluster, keys.webhooks_due):
+        script, names, args = due_call(keys, ["gen_1", "gen_2", "gen_3"])
+        assert await script.run(redis, names, *args) == 2
+        assert await redis.zrange(keys.webhooks_due, 0, -1) == [b"gen_0", b"gen_1", b"gen_2"]
+
+
+@asynccontextmanager
+async def _begun(cluster: RedisCluster6, key: str) -> AsyncIterator[None]:
+    """The slot is open between two servers, and all its keys are still at the first; moved when the block ends."""
+    slot = key_slot(key.encode())
+    target = next(node for node in cluster.primaries if node is not cluster.primary_of_slot(slot))
+    cluster.begin_migration(slot, target)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(cluster.finish_migration, slot)
+        await asyncio.to_thread(cluster.wait_ok, WELL_S)

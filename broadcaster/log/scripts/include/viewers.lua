@@ -2,22 +2,26 @@
 -- Members are `<front-end>:<count>`, scored by when that word lapses, and, of a generation that can be abandoned, one
 -- mark, `:0`: somebody has watched it; its score is inf while anybody does, else since when zero viewers have been observed.
 local WATCHED = ':0'
--- read_viewers(key, now_ms) → viewers of all living front-ends, and the mark's score as text (nil: there is none).
--- Works on a full Redis: what is removed and pushed out here asks for no memory, and what a script writes after passes.
-local function read_viewers(key, now_ms)
+-- A member is removed last of all: in a slot that is being migrated, a key that a script has emptied is elsewhere.
+-- read_viewers(key, now_ms, front-end, its word) → viewers of all living front-ends (but this one), the mark's score as
+-- text (nil: there is none), and the members that count no more (of this front-end: all but its word).
+local function read_viewers(key, now_ms, front_end, word)
   local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-  local total, mark = 0, nil
+  local total, mark, gone = 0, nil, {}
   for i = 1, #rows, 2 do
     local member, score = rows[i], rows[i + 1]
+    local of, count = string.match(member, '^(.*):(%d+)$')
     if member == WATCHED then
       mark = score
-    elseif tonumber(score) > now_ms then
-      total = total + tonumber(string.match(member, ':(%d+)$'))
-    else
-      redis.call('ZREM', key, member)
+    elseif member ~= word then
+      if of == front_end or tonumber(score) <= now_ms then gone[#gone + 1] = member else total = total + tonumber(count) end
     end
   end
-  return total, mark
+  return total, mark, gone
+end
+-- drop_viewers(key, members): nothing of this key may follow it.
+local function drop_viewers(key, gone)
+  if #gone > 0 then redis.call('ZREM', key, unpack(gone)) end
 end
 -- mark_viewers(key, total, mark, now_ms) → since when nobody watches (nil: somebody does).
 local function mark_viewers(key, total, mark, now_ms)
