@@ -200,8 +200,13 @@ class Runner:
             await self._settle(job, Settled.DROP)
         else:
             _log.info("job_over", stream=job.generation_id, outcome=claim.outcome.name, why=claim.why.name)
-            dead = claim.why is Why.ATTEMPTS_SPENT
-            await self._settle(job, Settled.DEAD if dead else Settled.DONE, reason=claim.why.name.lower())
+            meta = await self._engine.streams.meta(job.generation_id)
+            await self._settle(
+                job,
+                Settled.DEAD if claim.why is Why.ATTEMPTS_SPENT else Settled.DONE,
+                reason=claim.why.name.lower(),
+                has_webhook=meta is not None and meta.webhook is not None,
+            )
         return None
 
     async def _claim(self, job: Job) -> tuple[Claim, tuple[Meta, dict[str, str]] | None]:
@@ -259,7 +264,7 @@ class Runner:
             end = AttemptEnd.LOST
         finally:
             self._engine.control.forget(job.generation_id)
-            self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s)
+            job = self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s) or job
             del self._attempts[job.generation_id]
         _log.info("attempt_over", stream=meta.id, end=end.name, seq=writer.last_seq)
         await self._after(end, job, writer)
@@ -302,7 +307,7 @@ class Runner:
         old = after.writer
         old.lose()
         self._engine.control.forget(job.generation_id)
-        self._engine.keeper.drop(old)
+        job = self._engine.keeper.drop(old) or job
         meta = replace(after.meta, attempts=claim.attempt, epoch=claim.epoch)
         broken_off = str(int(old.meta.get("broken_off", 0)) + 1)
         raw = {**old.meta, "attempts": str(claim.attempt), "broken_off": broken_off}
@@ -327,7 +332,7 @@ class Runner:
 
     async def _after(self, end: AttemptEnd, job: Job, writer: StreamWriter) -> None:
         if end is AttemptEnd.OVER:
-            await self._settle(job, Settled.DONE)
+            await self._settle(job, Settled.DONE, has_webhook="webhook" in writer.meta)
         elif end is AttemptEnd.HANDED_BACK:
             writer.lose()  # what it still holds is void with the attempt
             if await self._persist(lambda: self._engine.claims.release(writer.stream_id, epoch=writer.epoch)):
@@ -344,9 +349,12 @@ class Runner:
         finally:
             slot.free()
 
-    async def _settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
+    async def _settle(
+        self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "", has_webhook: bool = False
+    ) -> None:
         # Not settled is not lost: the job comes again and its claim says what has become of the generation.
-        await self._persist(lambda: self._engine.queue.settle(job, outcome, delay_ms=delay_ms, reason=reason))
+        settle = self._engine.queue.settle
+        await self._persist(lambda: settle(job, outcome, delay_ms=delay_ms, reason=reason, has_webhook=has_webhook))
 
     async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call that is safe to repeat, again and again for one lease. Raises LogUnavailable after that."""

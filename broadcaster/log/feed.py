@@ -19,7 +19,7 @@ from typing import Any, Final
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
+from broadcaster.log.feed_ports import FeedLog, LapsedEnder, OpenNotice, StreamSink
 from broadcaster.log.feed_probe import PublishProbe
 from broadcaster.log.feed_subscriptions import Subscriptions
 from broadcaster.log.feed_watch import StreamWatch, Supply
@@ -47,6 +47,7 @@ class Feed:
         limits: FeedLimits,
         rng: random.Random,
         lapses: LapsedEnder | None,
+        open_notice: OpenNotice | None,
     ) -> None:
         self.stats = FeedStats()
         self._keys = keys
@@ -81,6 +82,7 @@ class Feed:
             spawn=self._spawn,
             heard=self._on_heard,
             lapses=lapses,
+            open_notice=open_notice,
         )
 
     @classmethod
@@ -96,12 +98,14 @@ class Feed:
         limits: FeedLimits | None = None,
         rng: random.Random | None = None,
         lapses: LapsedEnder | None = None,
+        open_notice: OpenNotice | None = None,
     ) -> AsyncIterator[Feed]:
         """A running feed; leaving closes every watch and connection.
 
         ``topology`` is kept current by whoever made it; ``lapses`` ends the feeds that their writers have left (None:
-        this process ends none). Opening does not fail while Redis is away: streams can be watched and are told
-        ``log_unavailable``. Leaving raises what ended the feed's own tasks, if they ended.
+        this process ends none); ``open_notice`` learns of open generations without a lease (None: nobody does).
+        Opening does not fail while Redis is away: streams can be watched and are told ``log_unavailable``. Leaving
+        raises what ended the feed's own tasks, if they ended.
         """
         feed = cls(
             topology,
@@ -112,6 +116,7 @@ class Feed:
             limits=limits or FeedLimits(),
             rng=rng or random.Random(),
             lapses=lapses,
+            open_notice=open_notice,
         )
         feed._running = running = asyncio.ensure_future(feed._run())
         await feed._started.wait()

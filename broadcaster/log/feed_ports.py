@@ -31,6 +31,13 @@ class LapsedEnder(Protocol):
         ...
 
 
+class OpenNotice(Protocol):
+    """Takes notice of open generations that no worker seems to run (``Announcer`` is one)."""
+
+    def notice(self, generation_id: str) -> None:
+        """This generation is open, and its lease is missing."""
+
+
 class StreamSink(Protocol):
     """Whom a watch tells. All calls come from the event loop and must not block.
 

@@ -31,7 +31,7 @@ from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.splice import Deliver, Rewound, Settled, Splice, Step
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.log.feed_ports import FeedLog, LapsedEnder, StreamSink
+from broadcaster.log.feed_ports import FeedLog, LapsedEnder, OpenNotice, StreamSink
 from broadcaster.log.feed_push import parse_one, parse_push
 from broadcaster.log.feed_stall import Stall
 from broadcaster.log.streams import OVER, Tail
@@ -55,6 +55,7 @@ class Supply:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     heard: Callable[[str], None]  # the log answered for this stream
     lapses: LapsedEnder | None = None  # None: feeds that their writers have left are ended elsewhere
+    open_notice: OpenNotice | None = None  # None: nobody announces what the queue has lost
 
 
 class StreamWatch:
@@ -223,6 +224,8 @@ class StreamWatch:
         loss = StallReason.STREAM_LOST if is_lost and self._is_feed else StallReason.WORKER_LOST
         self._stall.leased(tail.leased or not (needs_lease or is_lost), loss=loss)
         self._heed_lease(tail)
+        if tail.is_open and not tail.leased and self._supply.open_notice is not None:
+            self._supply.open_notice.notice(self.stream_id)
 
     # -- the lease of a feed
 

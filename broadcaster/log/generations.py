@@ -41,6 +41,7 @@ from broadcaster.errors import (
     UnknownStream,
     WebhookNotAllowed,
 )
+from broadcaster.log.announcer import Announcer
 from broadcaster.log.claims import Claims, Outcome
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import Deletion
@@ -156,11 +157,13 @@ class Generations:
         webhooks: PendingWebhooks | None = None,
         presence: Presence | None = None,
         storage: TenantStorage | None = None,
+        announcer: Announcer | None = None,
         max_metadata_bytes: int = MAX_METADATA_BYTES,
         create_id: Callable[[], str] = create_generation_id,
     ) -> None:
         """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches;
-        without ``storage`` nothing is counted or refused for the bytes of a tenant.
+        without ``storage`` nothing is counted or refused for the bytes of a tenant; without ``announcer`` nothing that
+        the queue has lost is found by being asked for.
         """
         self._redis = connection.redis
         self._keys = connection.keys
@@ -168,6 +171,7 @@ class Generations:
         self._queue = queue
         self._presence = presence
         self._storage = storage
+        self._announcer = announcer
         self._max_metadata_bytes = max_metadata_bytes
         self._create_id = create_id
         self._endings = Endings(claims, streams)
@@ -209,6 +213,8 @@ class Generations:
             await self._steadiness.check_unknown()
         if meta is None or meta.tenant != tenant or meta.kind != "generation" or meta.is_deleted:
             raise UnknownStream(_UNKNOWN)
+        if self._announcer is not None and not meta.is_over:
+            self._announcer.notice(meta.id)
         return meta
 
     async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
@@ -221,8 +227,7 @@ class Generations:
         A running generation's worker is told at once; one that nobody runs is ended here. Raises StopNotDurable when
         the worker was told but the wish could not be written down (Redis full).
         """
-        await self.get(generation_id, tenant=tenant)
-        code = await self._ask_stop(generation_id)
+        code = await self._ask_stop(await self.get(generation_id, tenant=tenant))
         if code is _Stop.UNKNOWN:
             raise UnknownStream(_UNKNOWN)
         if code is _Stop.NOT_WRITTEN:
@@ -238,7 +243,7 @@ class Generations:
             raise UnknownStream(_UNKNOWN)
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + timeout_s, _FIRST_LOOK_S
-        while await self._ask_stop(generation_id) in (_Stop.ASKED, _Stop.NOT_WRITTEN):
+        while await self._ask_stop(meta) in (_Stop.ASKED, _Stop.NOT_WRITTEN):
             if loop.time() + pause_s > deadline:
                 raise StopPending("it is being stopped but has not ended yet; repeat the deletion")
             await asyncio.sleep(pause_s)
@@ -247,8 +252,9 @@ class Generations:
         if self._storage is not None:
             self._storage.ended(tenant, generation_id)
 
-    async def _ask_stop(self, generation_id: str) -> _Stop:
+    async def _ask_stop(self, meta: Meta) -> _Stop:
         """Write the wish down, tell the worker, and end it here when nobody runs it."""
+        generation_id = meta.id
         keys = [self._keys.meta(generation_id), self._keys.control(generation_id)]
         with log_errors():
             code = _Stop(await STOP.run(self._redis, keys, "stopped"))
@@ -266,7 +272,8 @@ class Generations:
         if claim.outcome is Outcome.ENDED:
             # No worker runs it: its place in the queue is free at once. The sweep closes it as well, but later.
             with contextlib.suppress(LogUnavailable):
-                await self._queue.close_open([generation_id])
+                webhooks_of = [generation_id] if meta.webhook is not None else []
+                await self._queue.close_open([generation_id], webhooks_of=webhooks_of)
         return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
 
     async def _try_to_create(

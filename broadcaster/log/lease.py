@@ -9,14 +9,16 @@ Rules (protocol §4)
 4. The worker's own heartbeat goes last. A full Redis takes it, as it takes all of a renewal.
 5. A turn that comes late is logged. What keeps it (a blocked event loop is the commonest false take-over) is told while
    it lasts, before it costs the lease, by worker/watchdog.py.
+6. A job that the queue has lost is written again, after its webhook's promise. Else nothing would find the generation
+   when its worker dies: every repair starts at the queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from broadcaster.core.batching import StopWish
@@ -27,7 +29,6 @@ from broadcaster.log.connect import LogConnection, later, log_errors
 from broadcaster.log.queue import Job, Queue
 from broadcaster.log.scripts import HEARTBEAT, RENEW, Call, run_all
 from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.webhooks import promise_again
 from broadcaster.log.writer import StreamWriter
 from broadcaster.logs import get_logger
 
@@ -80,6 +81,7 @@ class LeaseKeeper:
         self._steadiness = steadiness
         self._held: dict[str, Held] = {}
         self._kept: dict[StreamWriter, float] = {}
+        self._owed: set[str] = set()
         self._breaks_seen = 0
 
     @property
@@ -91,15 +93,24 @@ class LeaseKeeper:
         """Renew this stream from the next turn on."""
         self._held[writer.stream_id] = Held(writer, job)
 
-    def drop(self, writer: StreamWriter, *, keep_s: float = 0.0) -> None:
-        """Renew it no more. For ``keep_s`` its tail is still checked after every break of Redis and once at the end."""
-        held = self._held.get(writer.stream_id)
-        if held is not None and held.writer is writer:
+    def drop(self, writer: StreamWriter, *, keep_s: float = 0.0) -> Job | None:
+        """Renew it no more; its job as it is now, to be settled (None: it was not held).
+
+        For ``keep_s`` its tail is still checked after every break of Redis and once at the end.
+        """
+        held = self._held_of(writer)
+        if held is not None:
             del self._held[writer.stream_id]
         if keep_s > 0 and writer.is_settled:
             # What is asked for at the end of its retention would be sent again after it.
             kept_s = min(keep_s, writer.retention_ms / 1000 / 2)
             self._kept[writer] = asyncio.get_running_loop().time() + kept_s
+        return None if held is None else held.job
+
+    def _held_of(self, writer: StreamWriter) -> Held | None:
+        """The stream as it is held for this writer, and for no other one."""
+        held = self._held.get(writer.stream_id)
+        return held if held is not None and held.writer is writer else None
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -114,6 +125,7 @@ class LeaseKeeper:
             except LogUnavailable:
                 _log.warning("renewal_later", held=len(self._held))
             self._verify_tails(loop.time())
+            await self._owe_again()
             due = loop.time() + self._every_s
             await asyncio.sleep(self._every_s)
 
@@ -123,15 +135,15 @@ class LeaseKeeper:
         calls = [self._renewal(each.writer) for each in held]
         with log_errors():
             answers = await run_all(self._redis, calls) if calls else []
-        still_ours: list[Job] = []
+        still_ours: list[Held] = []
         for each, answer in zip(held, answers, strict=True):
             if isinstance(answer, Exception):
                 if not later(answer):
                     each.writer.crashed(answer)
             elif self._renewed(each.writer, Renewal(*answer)):
-                still_ours.append(each.job)
+                still_ours.append(each)
         try:
-            await self._queue.keep(still_ours)
+            await self._keep_jobs(still_ours)
         finally:
             await self.heartbeat()
 
@@ -178,11 +190,42 @@ class LeaseKeeper:
             self._breaks_seen = self._steadiness.breaks
             for each in self._held.values():
                 each.writer.verify()
+            self._owed |= {writer.stream_id for writer in self._kept if "webhook" in writer.meta}
         for writer, until in list(self._kept.items()):
             if broke or now >= until:
                 writer.verify()
             if now >= until:
                 del self._kept[writer]
+
+    # -- What the queue has lost
+
+    async def _keep_jobs(self, held: Sequence[Held]) -> None:
+        lost = set(await self._queue.keep([each.job for each in held]))
+        # What was let go meanwhile is settled: its job is gone for good.
+        missed = [each for each in held if each.job in lost and self._held_of(each.writer) is each]
+        if missed:
+            try:
+                await self._regain(missed)
+            except LogUnavailable:
+                _log.warning("jobs_later", count=len(missed))
+
+    async def _regain(self, held: Sequence[Held]) -> None:
+        """Rule 6."""
+        await self._queue.promise_webhooks([each.writer.stream_id for each in held if "webhook" in each.writer.meta])
+        jobs = await self._queue.regain([replace(each.job, tenant=each.writer.meta["tenant"]) for each in held])
+        for each, job in zip(held, jobs, strict=True):
+            each.job = job
+        _log.warning("jobs_regained", count=len(held), first=held[0].writer.stream_id)
+
+    async def _owe_again(self) -> None:
+        """The webhooks of what ended shortly before a break are due once more: the queue may have lost every trace."""
+        if self._owed:
+            try:
+                await self._queue.make_due(self._owed)
+            except LogUnavailable:
+                _log.warning("webhooks_later", count=len(self._owed))
+            else:
+                self._owed.clear()
 
     # -- Recovery, asked by writers
 
@@ -197,11 +240,9 @@ class LeaseKeeper:
                         writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
                     )
                 if code >= 0 and not writer.is_settled:
-                    await self._queue.create_group()
-                    await self._queue.enqueue(writer.stream_id, tenant=meta["tenant"])
-                    if "webhook" in meta:
-                        with log_errors():
-                            await promise_again(self._redis, self._keys, writer.stream_id)
+                    held = self._held_of(writer)
+                    if held is not None:
+                        await self._regain([held])
                 _log.warning("meta_restored", stream=writer.stream_id, code=code)
                 return code >= 0
             except LogUnavailable:

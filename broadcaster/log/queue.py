@@ -13,16 +13,19 @@ Two sorted sets say of the jobs of each tenant which wait and which were deliver
 The open index holds every generation that is not over, scored by the milliseconds of its newest job's entry id. The
 sweep walks it page by page and gives a job to whatever waits without one. What leaves it has its webhook made due in
 the same write, before.
+
+On a cluster the queue fails over apart from the streams, and may come back without its newest entries. Workers notice
+that a job of theirs is gone (``keep``) and write it again (``regain``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -30,7 +33,18 @@ from redis.exceptions import ResponseError
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
 from broadcaster.log.queue_limits import QueueLimits
-from broadcaster.log.scripts import ANNOUNCE, CLOSE, ENQUEUE, PROMOTE, PRUNE, SETTLE, TAKE_SILENT, Call, run_all
+from broadcaster.log.scripts import (
+    ANNOUNCE,
+    CLOSE,
+    ENQUEUE,
+    PROMOTE,
+    PRUNE,
+    REGAIN,
+    SETTLE,
+    TAKE_SILENT,
+    Call,
+    run_all,
+)
 from broadcaster.log.webhooks import due_call, promise_again
 
 GROUP: Final = "workers"
@@ -103,6 +117,12 @@ class Queue:
         with log_errors():
             await ANNOUNCE.run(self._redis, [self._keys.open], generation_id)
 
+    async def unlisted(self, generation_ids: Sequence[str]) -> list[str]:
+        """Those that are missing in the open index."""
+        with log_errors():
+            scores: Any = await self._redis.zmscore(self._keys.open, [*generation_ids])
+        return [each for each, score in zip(generation_ids, scores, strict=True) if score is None]
+
     async def withdraw(self, generation_id: str) -> None:
         """It will not be written down: take it out of the open index."""
         with log_errors():
@@ -127,26 +147,29 @@ class Queue:
         with log_errors():
             await create_group(self._redis, self._keys)
 
-    async def settle(self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "") -> None:
-        """Take the job out of the queue; see ``Settled`` for the rest."""
+    async def settle(
+        self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "", has_webhook: bool = False
+    ) -> None:
+        """Take the job out of the queue; see ``Settled`` for the rest. ``has_webhook``: if it is over, that is due."""
         name = self._keys
         keys = [job.source, name.open, name.delayed, name.dead, name.ready_hi, name.waiting, name.turns, name.running]
         bounds = (delay_ms, DEAD_LETTERS_KEPT)
         settle = Call(SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, *bounds, reason, job.tenant))
-        if outcome in (Settled.DONE, Settled.DEAD):
-            self._told_due((await self._run_all([due_call(self._keys, [job.generation_id]), settle]))[0])
-        else:
-            await self._run_all([settle])
+        is_due = has_webhook and outcome in (Settled.DONE, Settled.DEAD)
+        await self.make_due([job.generation_id] if is_due else [], settle)
 
-    async def bury(self, generation_id: str, *, reason: str) -> None:
+    async def bury(self, generation_id: str, *, reason: str, has_webhook: bool) -> None:
         """Keep a generation that died among the dead letters, whose worker died before it could settle the job."""
-        await self.settle(Job(self._keys.ready, _NO_ENTRY, generation_id), Settled.DEAD, reason=reason)
+        job = Job(self._keys.ready, _NO_ENTRY, generation_id)
+        await self.settle(job, Settled.DEAD, reason=reason, has_webhook=has_webhook)
 
-    async def close_open(self, generation_ids: Sequence[str]) -> None:
-        """Take generations that are over (or forgotten) out of the open index, and their jobs out of the queue."""
+    async def close_open(self, generation_ids: Sequence[str], *, webhooks_of: Collection[str]) -> None:
+        """Take generations that are over (or forgotten) out of the open index, and their jobs out of the queue.
+
+        ``webhooks_of``: those of them that are over and have a webhook, which is due now.
+        """
         if generation_ids:
-            calls = [due_call(self._keys, generation_ids), self._close_call(generation_ids)]
-            self._told_due((await self._run_all(calls))[0])
+            await self.make_due(webhooks_of, self._close_call(generation_ids))
 
     async def remove(self, generation_id: str) -> None:
         """Take a deleted generation out of the open index, its job out of the queue, and owe its webhook no more."""
@@ -155,16 +178,41 @@ class Queue:
             for owed in (self._keys.webhooks_promised, self._keys.webhooks_due):
                 await self._redis.zrem(owed, generation_id)
 
-    async def keep(self, jobs: Sequence[Job]) -> None:
-        """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis."""
+    async def make_due(self, webhooks_of: Collection[str], *calls: Call) -> None:
+        """The webhooks of these generations are due: they are over. Then, in the same write, run the calls."""
+        due = [due_call(self._keys, [*webhooks_of])] if webhooks_of else []
+        answers = await self._run_all([*due, *calls])
+        if due and answers[0]:
+            self.webhook_due.set()
+
+    async def keep(self, jobs: Sequence[Job]) -> list[Job]:
+        """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis.
+
+        Returns those that the queue has lost; see ``regain``.
+        """
         if not jobs:
-            return
+            return []
         pipeline = self._connection.pipeline()
-        for source in {job.source for job in jobs}:
+        sources = {job.source for job in jobs}
+        for source in sources:
             ids: list[Any] = [job.entry_id for job in jobs if job.source == source]
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
         with log_errors():
-            await with_group(pipeline.execute, self._redis, self._keys)
+            claimed = await with_group(pipeline.execute, self._redis, self._keys) or []
+        kept = {(source, raw.decode()) for source, raws in zip(sources, claimed, strict=False) for raw in raws}
+        return [job for job in jobs if (job.source, job.entry_id) not in kept]
+
+    async def regain(self, jobs: Sequence[Job]) -> list[Job]:
+        """Write jobs again that the queue has lost under their worker, this one; the jobs as they are now, in order."""
+        await self.create_group()
+        name = self._keys
+        keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.running]
+        calls = [Call(REGAIN, keys, (GROUP, self._consumer, job.generation_id, job.tenant)) for job in jobs]
+        answers = await self._run_all(calls)
+        return [
+            replace(job, source=name.ready_hi if is_urgent else name.ready, entry_id=entry_id.decode())
+            for job, (is_urgent, entry_id) in zip(jobs, answers, strict=True)
+        ]
 
     async def look_again(self, job: Job, *, silent_ms: int) -> None:
         """A job that was taken too early, while its worker's lease is not over: it counts as silent still."""
@@ -237,17 +285,13 @@ class Queue:
         keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns, name.running]
         return Call(CLOSE, keys, list(generation_ids))
 
-    async def _run_all(self, calls: Sequence[Call]) -> list[int]:
+    async def _run_all(self, calls: Sequence[Call]) -> list[Any]:
         with log_errors():
             answers = await run_all(self._redis, calls)
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
-        return cast(list[int], answers)
-
-    def _told_due(self, count: int) -> None:
-        if count:
-            self.webhook_due.set()
+        return answers
 
 
 async def create_group(redis: Redis, keys: Keys) -> None:

@@ -17,6 +17,7 @@ from broadcaster.log.pipeline import LogPipeline
 from broadcaster.log.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
+_OPEN: Final = ("queued", "running")  # a generation's stored statuses until its end
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
 # Every field of the hash that `Meta.from_hash` reads, but the request.
@@ -132,6 +133,11 @@ class Tail(NamedTuple):
     is_feed: bool = False
     lease_ms: int | None = None
     lease_left_ms: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a generation that waits or runs."""
+        return self.status in _OPEN and not self.is_feed
 
 
 class Brief(NamedTuple):

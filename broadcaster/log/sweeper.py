@@ -178,13 +178,16 @@ class Sweeper:
 
     async def _close(self, found: Sequence[_Found]) -> None:
         over: list[str] = []
+        webhooks_of: list[str] = []
         for generation_id, job_ms, meta, tail in found:
             is_being_written = meta is None and tail.now_ms - job_ms <= self._times.unwritten_ms
             if meta is not None and meta.is_over and meta.dead is not None:
-                await self._queue.bury(generation_id, reason=meta.dead)
+                await self._queue.bury(generation_id, reason=meta.dead, has_webhook=meta.webhook is not None)
             elif not is_being_written and (meta is None or meta.is_over):
                 over.append(generation_id)
-        await self._queue.close_open(over)
+                if meta is not None and meta.webhook is not None:
+                    webhooks_of.append(generation_id)
+        await self._queue.close_open(over, webhooks_of=webhooks_of)
 
     async def _look_for_viewers(self, metas: Sequence[Meta | None]) -> Collection[str]:
         """Those that are abandoned now; a running one's worker was told."""
@@ -220,9 +223,9 @@ class Sweeper:
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
         elif claim.outcome is Outcome.OVER and claim.why is Why.ATTEMPTS_SPENT:
-            await self._queue.bury(meta.id, reason=claim.why.name.lower())
+            await self._queue.bury(meta.id, reason=claim.why.name.lower(), has_webhook=meta.webhook is not None)
         elif claim.outcome is Outcome.OVER:
-            await self._queue.close_open([meta.id])
+            await self._queue.close_open([meta.id], webhooks_of=[meta.id] if meta.webhook is not None else [])
         return claim.outcome
 
     async def _is_stalled(self) -> bool:

@@ -1,9 +1,10 @@
 """Webhooks that are owed: promised when a generation is created, due when it is over, kept until they are told.
 
 Rules
-1. A promise is written before the generation gets its job, so nothing that ends the generation can forget it. It
-   becomes due before the generation leaves the open index (log/queue.py does both in one write); whoever ended it
-   otherwise (a worker of an earlier version, a lost write) is found by ``look``, within LOOK_MS.
+1. A promise is written before the generation gets its job, so nothing that ends the generation can forget it. The
+   webhook becomes due before the generation leaves the open index (log/queue.py does both in one write), whether its
+   promise is still there or not: Redis may have lost it. The meta says which generation has a webhook. What ended
+   otherwise (by a worker of an earlier version, a lost write) is found by ``look``, within LOOK_MS.
 2. A due webhook is taken under a lease that is its score: one delivery at a time, and a delivery whose worker died is
    taken again when the lease has lapsed. Only who took it may settle it.
 3. A promise twice made or twice due is harmless: what has been told is written in the generation's meta
@@ -125,7 +126,7 @@ class PendingWebhooks:
 
 
 def due_call(keys: Keys, generation_ids: Sequence[str]) -> Call:
-    """The call that makes these generations' webhooks due, where any are promised: they are over."""
+    """The call that makes the webhooks of these generations due: each has one, and is over."""
     return Call(WEBHOOK_DUE, [keys.webhooks_promised, keys.webhooks_due], list(generation_ids))
 
 

@@ -17,6 +17,7 @@ from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
+from broadcaster.log.announcer import Announcer
 from broadcaster.log.chats import Chats
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
@@ -88,9 +89,17 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         queue = Queue(connection, consumer=front_end, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
+        announcer = Announcer(queue, streams)
         topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
-            Feed.open(topology, streams, keys=connection.keys, publish_probe=connection.redis.spublish, lapses=lapses)
+            Feed.open(
+                topology,
+                streams,
+                keys=connection.keys,
+                publish_probe=connection.redis.spublish,
+                lapses=lapses,
+                open_notice=announcer,
+            )
         )
         hub = Hub(feed, streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
@@ -105,6 +114,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             steadiness=steadiness,
             presence=presence,
             storage=storage,
+            announcer=announcer,
         )
         sweeper = Sweeper(
             _sweep_times(settings),
@@ -121,6 +131,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                     "steadiness": steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
                     "feed": partial(_follow_feed, feed, hub),
+                    "announcer": announcer.run,
                     "storage": storage.run,
                     "presence": partial(tell_presence, hub, presence, every_s=settings.presence_every_s),
                 }
@@ -185,6 +196,7 @@ def _generations(
     steadiness: Steadiness,
     presence: Presence,
     storage: TenantStorage,
+    announcer: Announcer,
 ) -> Generations:
     return Generations(
         connection,
@@ -197,6 +209,7 @@ def _generations(
         max_metadata_bytes=settings.max_metadata_bytes,
         presence=presence,
         storage=storage,
+        announcer=announcer,
     )
 
 

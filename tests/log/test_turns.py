@@ -196,7 +196,7 @@ async def test_what_is_settled_or_closed_is_counted_no_more(world: World, reader
     stopped, done, delayed = [await world.create(tenant="a") for _ in range(3)]
     jobs = await reader.take(3)
     assert await world.redis.zcard(world.keys.running) == 3
-    await world.queue.close_open([stopped])
+    await world.queue.close_open([stopped], webhooks_of=[])
     await world.queue.settle(jobs[1], Settled.DONE)
     await world.queue.settle(jobs[2], Settled.AGAIN, delay_ms=1)
     assert [job.generation_id for job in jobs] == [stopped, done, delayed]

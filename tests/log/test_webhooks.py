@@ -52,7 +52,7 @@ async def finished(world: World, **wishes: Any) -> str:
 async def told_over(world: World, **wishes: Any) -> str:
     """The same, with its webhook due."""
     stream_id = await finished(world, **wishes)
-    await world.queue.close_open([stream_id])
+    await world.queue.close_open([stream_id], webhooks_of=[stream_id])
     return stream_id
 
 
@@ -82,7 +82,7 @@ async def test_a_promise_is_written_with_the_generation_and_asks_nothing_yet(wor
 async def test_a_settled_generation_has_its_webhook_due_at_once(world: World, outcome: Settled) -> None:
     stream_id = await finished(world)
     job = await only_job(world)
-    await world.queue.settle(job, outcome)
+    await world.queue.settle(job, outcome, has_webhook=True)
     assert (await promised(world), await due(world)) == ([], [stream_id])
     assert world.queue.webhook_due.is_set()
 
@@ -91,7 +91,7 @@ async def test_a_settled_generation_has_its_webhook_due_at_once(world: World, ou
 async def test_a_generation_that_goes_on_has_its_webhook_promised_still(world: World, outcome: Settled) -> None:
     stream_id = await world.create(webhook=HOOK)
     job = await only_job(world)
-    await world.queue.settle(job, outcome)
+    await world.queue.settle(job, outcome, has_webhook=True)
     assert (await promised(world), await due(world)) == ([stream_id], [])
     assert not world.queue.webhook_due.is_set()
 
@@ -158,7 +158,7 @@ async def test_a_webhook_twice_due_is_one_and_its_lease_is_not_cut_short(world: 
     stream_id = await told_over(world)
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     assert await world.webhooks.promise(stream_id)
-    await world.queue.close_open([stream_id])
+    await world.queue.close_open([stream_id], webhooks_of=[stream_id])
     assert await world.webhooks.take(1, lease_ms=LEASE_MS) == []
     assert await world.redis.zscore(world.keys.webhooks_due, stream_id) == taken.until_ms
 
@@ -330,7 +330,7 @@ async def test_a_redis_that_came_back_empty_owes_the_webhook_again(world: World)
         await world.redis.flushall()
         assert await keeper.restore(writer)
         await writer.end([Finish()], deadline_s=5)
-    await world.queue.settle(Job(world.keys.ready, "0-1", stream_id), Settled.DONE)
+    await world.queue.settle(Job(world.keys.ready, "0-1", stream_id), Settled.DONE, has_webhook=True)
     assert await due(world) == [stream_id]
     meta = await world.generations.get(stream_id, tenant=TENANT)
     assert meta.webhook is not None
@@ -342,7 +342,7 @@ async def test_an_end_on_a_full_redis_makes_the_webhook_due_all_the_same(world: 
     job = await only_job(world)
     await world.redis.config_set("maxmemory", 1)
     try:
-        await world.queue.settle(job, Settled.DONE)
+        await world.queue.settle(job, Settled.DONE, has_webhook=True)
     finally:
         await world.redis.config_set("maxmemory", 0)
     assert (await promised(world), await due(world)) == ([], [stream_id])
@@ -358,7 +358,7 @@ async def test_taking_answers_with_the_end_of_the_lease_also_when_nothing_is_due
 async def test_the_terminal_of_a_generation_that_nobody_ran_is_what_is_told(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     await world.claims.end(stream_id, terminals.QUEUE_TIMEOUT, may_take_over=True)
-    await world.queue.close_open([stream_id])
+    await world.queue.close_open([stream_id], webhooks_of=[stream_id])
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     meta = await world.generations.get(taken.generation_id, tenant=TENANT)
     assert (meta.status, meta.terminal) == ("failed", terminals.QUEUE_TIMEOUT)

@@ -9,6 +9,7 @@ from typing import Any
 
 from broadcaster.core.batching import Answer, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
+from broadcaster.log.announcer import Announcer
 from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
@@ -53,6 +54,7 @@ class World:
     attempt_backoff_ms: int = 0
     presence: Presence | None = None
     storage: TenantStorage | None = None
+    announcer: Announcer | None = None
     lease_ms: int = LEASE_MS
     create_id: Callable[[], str] = create_generation_id
 
@@ -81,6 +83,7 @@ class World:
             webhooks=self.webhooks,
             presence=self.presence,
             storage=self.storage,
+            announcer=self.announcer,
             create_id=self.create_id,
         )
 

@@ -52,7 +52,7 @@ class WebhookWorld:
         claim = await self.world.claim(stream_id)
         events = [encode_event(event) for event in (*ANSWER, ENDS[status])]
         await self.world.append(stream_id, claim.epoch, 1, events)
-        await self.world.queue.close_open([stream_id])
+        await self.world.queue.close_open([stream_id], webhooks_of=[stream_id])
         return stream_id
 
     async def step(self) -> int:

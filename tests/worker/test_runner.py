@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from broadcaster.core.batching import StopWish
-from broadcaster.core.events import Abort, Error, Event, decode_event
+from broadcaster.core.events import Abort, Error, Event, Finish, decode_event, encode_event
 from broadcaster.core.routing import Routes
 from broadcaster.errors import LogUnavailable, ProviderFailed
 from broadcaster.log.claims import Claim, Claims, Outcome, Why
@@ -195,3 +195,30 @@ async def test_another_attempt_is_asked_for_until_the_generations_time_is_up(con
         end = (await generation.ended())[-1]
         assert isinstance(end, Error)
         assert end.code == CUT.reason
+
+
+@pytest.mark.parametrize("when", ["before its job came again", "while it runs"])
+async def test_a_finished_answer_has_its_webhook_due_and_no_job_though_the_queue_lost_both(
+    connection: LogConnection, when: str
+) -> None:
+    world, provider = World(connection, lease_ms=10_000), HandProvider()
+    await world.queue.create_group()
+    stream_id = await world.create(webhook={"url": "https://hooks.example.com/h"})
+    if when == "before its job came again":
+        claim = await world.claim(stream_id)
+        await world.append(stream_id, claim.epoch, 1, [encode_event(Finish())])
+        await world.redis.delete(world.keys.webhooks_promised)
+    async with running(world, world.claims, provider) as (engine, slots):
+        if when == "while it runs":
+            await until(lambda: stream_id in engine.keeper.held)
+            await world.redis.delete(*await world.redis.keys("bc:{jobs}:*"))
+            await engine.keeper.renew()
+            await world.redis.delete(world.keys.webhooks_promised)
+            provider.given.put_nowait([Finish()])
+            provider.given.put_nowait(None)
+        async with asyncio.timeout(10):
+            while await world.redis.zrange(world.keys.webhooks_due, 0, -1) != [stream_id.encode()]:
+                await asyncio.sleep(0.01)
+        await until(lambda: slots.free == 1)
+    assert await world.redis.xlen(world.keys.ready) == 0
+    assert await world.queue.newest_open(10) == []

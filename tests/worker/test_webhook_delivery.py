@@ -188,7 +188,7 @@ async def test_what_was_told_is_not_told_again_however_often_it_is_promised(
     await hooks.step()
     for _ in range(3):
         await hooks.world.webhooks.promise(stream_id)
-        await hooks.world.queue.close_open([stream_id])
+        await hooks.world.queue.close_open([stream_id], webhooks_of=[stream_id])
         assert await hooks.step() == 1
     assert len(receiver.calls) == 1
     assert await hooks.due_in_s(stream_id) is None

@@ -174,5 +174,7 @@ async def test_a_settled_job_wakes_the_courier(hooks: WebhookWorld) -> None:
         await hooks.world.redis.zrem(hooks.world.keys.webhooks_due, stream_id)
         await hooks.world.webhooks.promise(stream_id)
         async with running(hooks.courier):
-            await hooks.world.queue.settle(Job(hooks.world.keys.ready, "0-1", stream_id), Settled.DONE)
+            await hooks.world.queue.settle(
+                Job(hooks.world.keys.ready, "0-1", stream_id), Settled.DONE, has_webhook=True
+            )
             await receiver.until_calls(1)

@@ -96,7 +96,7 @@ async def test_a_webhook_is_promised_and_due_when_its_generation_was_stopped(con
     world = World(connection)
     stream_id = await world.create(webhook=HOOK)
     await world.generations.stop(stream_id, tenant=TENANT)
-    await world.queue.close_open([stream_id])
+    await world.queue.close_open([stream_id], webhooks_of=[])
 
     (taken,) = await world.webhooks.take(10, lease_ms=1000)
     assert taken.generation_id == stream_id
