@@ -6,9 +6,10 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from broadcaster.core.routing import Routes
 from broadcaster.core.stream_ids import LOCAL_TENANT
@@ -33,7 +34,7 @@ from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.log.tenant_storage import TenantStorage
-from broadcaster.log.topology import create_topology
+from broadcaster.log.topology import Topology, create_topology
 from broadcaster.log.webhooks import PendingWebhooks
 from broadcaster.settings import Settings
 from broadcaster.web.background import kept_running
@@ -57,6 +58,15 @@ class OpenLog:
     connection: LogConnection
     streams: Streams
     feeds: Feeds
+
+
+class _Jobs(NamedTuple):
+    """What decides over generations: who runs them, and when they are over."""
+
+    queue: Queue
+    claims: Claims
+    streams: Streams
+    steadiness: Steadiness
 
 
 @asynccontextmanager
@@ -91,39 +101,14 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         announcer = Announcer(queue, streams)
         topology = create_topology(connection.address)
-        feed = await stack.enter_async_context(
-            Feed.open(
-                topology,
-                streams,
-                keys=connection.keys,
-                publish_probe=connection.redis.spublish,
-                lapses=lapses,
-                open_notice=announcer,
-            )
-        )
+        feed = await stack.enter_async_context(_open_feed(opened, topology, lapses=lapses, announcer=announcer))
         hub = Hub(feed, streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         storage = TenantStorage(connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes)
-        generations = _generations(
-            settings,
-            connection,
-            queue=queue,
-            claims=claims,
-            streams=streams,
-            steadiness=steadiness,
-            presence=presence,
-            storage=storage,
-            announcer=announcer,
-        )
-        sweeper = Sweeper(
-            _sweep_times(settings),
-            queue=queue,
-            claims=claims,
-            streams=streams,
-            steadiness=steadiness,
-            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
-        )
+        jobs = _Jobs(queue, claims, streams, steadiness)
+        generations = _generations(settings, connection, jobs, presence=presence, storage=storage, announcer=announcer)
+        sweeper = _sweeper(settings, connection, jobs)
         await stack.enter_async_context(
             kept_running(
                 {
@@ -139,6 +124,19 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         )
         feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
         yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
+
+
+def _open_feed(
+    log: OpenLog, topology: Topology, *, lapses: Lapses, announcer: Announcer
+) -> AbstractAsyncContextManager[Feed]:
+    return Feed.open(
+        topology,
+        log.streams,
+        keys=log.connection.keys,
+        publish_probe=log.connection.redis.spublish,
+        lapses=lapses,
+        open_notice=announcer,
+    )
 
 
 def _feeds(
@@ -186,14 +184,22 @@ def _services(
     )
 
 
+def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs) -> Sweeper:
+    return Sweeper(
+        _sweep_times(settings),
+        queue=jobs.queue,
+        claims=jobs.claims,
+        streams=jobs.streams,
+        steadiness=jobs.steadiness,
+        abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=jobs.steadiness),
+    )
+
+
 def _generations(
     settings: Settings,
     connection: LogConnection,
+    jobs: _Jobs,
     *,
-    queue: Queue,
-    claims: Claims,
-    streams: Streams,
-    steadiness: Steadiness,
     presence: Presence,
     storage: TenantStorage,
     announcer: Announcer,
@@ -201,10 +207,10 @@ def _generations(
     return Generations(
         connection,
         _lives(settings),
-        queue=queue,
-        claims=claims,
-        streams=streams,
-        steadiness=steadiness,
+        queue=jobs.queue,
+        claims=jobs.claims,
+        streams=jobs.streams,
+        steadiness=jobs.steadiness,
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
         max_metadata_bytes=settings.max_metadata_bytes,
         presence=presence,

@@ -96,7 +96,7 @@ async def test_a_job_that_the_queue_lost_is_its_workers_again_and_is_taken_over_
     assert await reader.take(1) == []  # it is no job for another worker while this one lives
     await reader.aclose()
     other = World(world.connection, worker="w2")
-    (taken,) = await other.queue.take_silent(silent_ms=0, count=10)
+    (taken,) = (await other.queue.take_silent(silent_ms=0, count=10)).jobs
     assert (taken.generation_id, taken.tenant) == (writer.stream_id, TENANT)
 
 
