@@ -83,12 +83,14 @@ class AnthropicFold(Fold):
 class ResponsesFold(Fold):
     """``openai-responses``: numbers rise, by one where the client resumes; the final object says what the deltas did.
 
-    Without a number to resume from, a late joiner receives a short opening that leaves numbers out.
+    Without a number to resume from, a late joiner receives a short opening that leaves numbers out. A new attempt's
+    numbers lie far above: what was open is closed under them, and ``response.in_progress`` comes before any text.
     """
 
     number: int = -1
     items: dict[int, str] = field(default_factory=dict)
     is_dense: bool = False
+    has_jumped: bool = False
 
     def begin(self) -> None:
         self.is_dense = self.number >= 0 and self.keeps
@@ -96,6 +98,7 @@ class ResponsesFold(Fold):
     def forget(self) -> None:
         super().forget()
         self.number = -1
+        self.has_jumped = False
         self.items.clear()
 
     def take(self, block: Block) -> Next:
@@ -103,12 +106,14 @@ class ResponsesFold(Fold):
         number, type = body["sequence_number"], body["type"]
         if type == "error":
             return self._error(body)
-        if number <= self.number or (self.is_dense and number != self.number + 1):
+        if number <= self.number or (self.has_jumped and type == "response.output_text.delta"):
             raise Wrong(f"number {number} ({type}) follows {self.number}")
+        self.has_jumped = self.is_dense and (self.has_jumped or number != self.number + 1)
         self.number = number
         match type:
             case "response.in_progress":
                 self.items.clear()
+                self.has_jumped = False
             case "response.output_item.added":
                 self.items[body["output_index"]] = ""
             case "response.output_text.delta":
