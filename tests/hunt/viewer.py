@@ -72,7 +72,7 @@ class Viewer:
             if follow is Next.DONE:
                 self.ended_at = time.monotonic()
                 return
-            if follow is Next.DISCARD:
+            if follow is Next.DISCARD or (self.fold.cursor is None and not isinstance(self.fold, ResponsesFold)):
                 self.fold.forget()
                 self.is_native_throughout = self.dialect == "native"
             self._maybe_switch()
