@@ -28,18 +28,55 @@ class Flushable(Protocol):
         """Give all viewers what came since the last time (``now`` on the loop's clock)."""
 
 
+class TurnGate:
+    """Lets at most ``most`` callers pass in one turn of the loop, in the order they came."""
+
+    __slots__ = ("_admitted", "_crowd", "_is_armed", "_most", "_passed")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._passed = 0  # in this turn
+        self._admitted = 0  # to the next one
+        self._is_armed = False
+        self._crowd: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Return in a turn in which fewer than ``most`` others have passed; at once when this turn is one."""
+        loop = asyncio.get_running_loop()
+        if not self._is_armed:
+            self._is_armed = True
+            loop.call_soon(self._begin_turn)
+        if self._crowd or self._passed >= self._most:
+            turn: asyncio.Future[None] = loop.create_future()
+            self._crowd.append(turn)
+            await turn
+        else:
+            self._passed += 1
+
+    def _begin_turn(self) -> None:
+        self._passed, self._admitted = self._admitted, 0
+        self._is_armed = bool(self._passed or self._crowd)
+        if self._is_armed:  # before those are woken that pass in the next turn, so that it begins with this call
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        while self._crowd and self._admitted < self._most:
+            turn = self._crowd.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._admitted += 1
+
+
 class Turns:
     """Long work in pieces: each turn of the loop does as many of them as fit ``TURN_S``, in the order they came.
 
     A piece is short: the frames of one segment, a few writes to one socket. Whatever else the loop has to do waits for
-    one turn at most, however many viewers there are.
+    one turn at most, however many viewers there are. ``arrivals``: a crowd that waited for one room does not come in
+    within one turn.
     """
 
-    __slots__ = ("_arrivals", "_crowd", "_handle", "_pieces")
+    __slots__ = ("_handle", "_pieces", "arrivals")
 
     def __init__(self) -> None:
-        self._arrivals = 0
-        self._crowd: deque[asyncio.Future[None]] = deque()
+        self.arrivals = TurnGate(ARRIVALS_A_TURN)
         self._pieces: deque[Callable[[], None]] = deque()
         self._handle: asyncio.Handle | None = None
 
@@ -49,33 +86,11 @@ class Turns:
         if self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._run)
 
-    async def arrive(self) -> None:
-        """Until one more viewer may come in: a crowd that waited for one room does not come within one turn."""
-        loop = asyncio.get_running_loop()
-        if self._arrivals >= ARRIVALS_A_TURN:
-            turn: asyncio.Future[None] = loop.create_future()
-            self._crowd.append(turn)
-            await turn
-            return
-        if not self._arrivals:
-            loop.call_soon(self._begin_turn)
-        self._arrivals += 1
-
     def close(self) -> None:
         """Do nothing more."""
         self._pieces.clear()
         if self._handle is not None:
             self._handle.cancel()
-
-    def _begin_turn(self) -> None:
-        self._arrivals = 0
-        while self._crowd and self._arrivals < ARRIVALS_A_TURN:
-            turn = self._crowd.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                self._arrivals += 1
-        if self._arrivals:
-            asyncio.get_running_loop().call_soon(self._begin_turn)
 
     def _run(self) -> None:
         until = time.perf_counter() + TURN_S

@@ -299,7 +299,7 @@ class Hub:
         opening = tenancy.opening
         if not opening.done():
             await asyncio.wait({opening}, timeout=timeout_s)
-        await self._flusher.turns.arrive()
+        await self._flusher.turns.arrivals.enter()
         if not opening.done():
             raise LogUnavailable("the log did not answer in time")
         if self._tenancies.get(tenancy.room.stream_id) is not tenancy:

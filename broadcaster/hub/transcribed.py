@@ -68,7 +68,7 @@ class TranscribedViewer(Viewer):
                 break
             if not await self.wait(max(0.0, deadline - self._loop.time())):
                 raise LogUnavailable(f"the log holds no event with the number {number} yet")
-            await self._room.turns.arrive()
+            await self._room.turns.arrivals.enter()
         if self.stop_reason not in (None, StopReason.GAP):
             raise LogUnavailable("the stream is not served here any more")
         self._is_woken = True

@@ -15,12 +15,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -42,7 +41,6 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # As many as the largest float has. Reading and writing a longer one takes time by the square of its length.
 _MAX_DIGITS: Final = 310
 _INFINITIES: Final = frozenset({math.inf, -math.inf})
-_LARGE_BYTES: Final = 64 * 2**10
 _METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -88,15 +86,22 @@ def check_head(headers: Headers, *, method: str, max_bytes: int) -> None:
         raise _too_large(max_bytes)
 
 
+class BodyHold(Protocol):
+    """What counts the body; see `broadcaster.web.json_ledger.JsonHold`."""
+
+    def receive(self, size: int) -> None:
+        """So many bytes more of the body have arrived. Raises Busy."""
+
+    async def take_turn(self, size: int) -> None:
+        """Return in a turn of the loop in which so many bytes of JSON may be read."""
+
+
 class StrictRequest(Request):
     """A request whose body is bounded, and read by `decode_body`."""
 
-    def __init__(
-        self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int, arrived: Callable[[int], None]
-    ) -> None:
-        """``arrived`` counts the bytes of each piece, and may raise Busy."""
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int, hold: BodyHold) -> None:
         super().__init__(scope, receive)
-        self._arrived = arrived
+        self._hold = hold
         self._max_bytes = max_bytes
         self._max_values = max_values
 
@@ -106,13 +111,13 @@ class StrictRequest(Request):
         FastAPI has an answer to json.JSONDecodeError, with the whole body in a cycle that only a collection frees.
         """
         body = await self.body()
+        await self._hold.take_turn(len(body))
         try:
-            return decode_body(body, max_values=self._max_values)
+            value = decode_body(body, max_values=self._max_values)
         except InvalidInput as error:
             raise BodyRefused(error) from error
-        finally:
-            if len(body) > _LARGE_BYTES:
-                await asyncio.sleep(0)  # the loop has its turn before the schema reads the value
+        await self._hold.take_turn(len(body))  # the schema reads the value in a turn of its own
+        return value
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises BodyRefused where the bound is crossed."""
@@ -122,7 +127,7 @@ class StrictRequest(Request):
             if received > self._max_bytes:
                 raise BodyRefused(_too_large(self._max_bytes))
             try:
-                self._arrived(len(chunk))
+                self._hold.receive(len(chunk))
             except Busy as refusal:
                 raise BodyRefused(refusal) from refusal
             yield chunk

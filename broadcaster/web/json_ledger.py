@@ -8,7 +8,9 @@ Rules
 2. A log of more than a few entries is read by a few requests at a time; the others wait for a place. So those that are
    admitted are served, instead of all being refused with a part each.
    A request that has created a generation is refused with AnswerUnsent: its repetition would create another.
-3. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
+3. Large JSON is read and made one piece in a turn of the loop: a body, a page of the log, a response. Requests whose
+   bodies or pages arrive in the same turn wait for one another; every other request waits for one piece at most.
+4. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
    read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
 """
 
@@ -24,11 +26,14 @@ from starlette.types import Receive, Scope, Send
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
+from broadcaster.hub.flusher import TurnGate
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
 from broadcaster.log.streams import Tail
 from broadcaster.web.sse import TRANSPORT_EXTENSION, Connection, ViewerCut
 
 SLICE_BYTES: Final = 64 * 2**10
+# Smaller bodies and responses wait for no turn: they take less than a millisecond.
+LARGE_BYTES: Final = 64 * 2**10
 # A page is some megabytes at most, and folding it takes some milliseconds.
 READS_AT_ONCE: Final = 4
 # What is read without a place: short answers wait for none.
@@ -54,7 +59,7 @@ class LogDoor(Protocol):
 
 
 class JsonLedger:
-    """One for a front-end. ``place_s``: longest wait for a place to read (rule 2); ``slow_s``: see rule 3."""
+    """One for a front-end. ``place_s``: longest wait for a place to read (rule 2); ``slow_s``: see rule 4."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class JsonLedger:
         self.slow_s = slow_s
         self.place_s = place_s
         self.places = asyncio.Semaphore(READS_AT_ONCE)
+        self.turns = TurnGate(1)
         self._max_bytes = max_bytes
         self._tenant_bytes = tenant_bytes
         self._of_tenants: dict[str, int] = {}
@@ -111,10 +117,20 @@ class JsonHold:
         self._ledger.move(self._tenant, size * BODY_COPIES)
         self._body_bytes += size * BODY_COPIES
 
+    async def take_turn(self, size: int) -> None:
+        """Return in a turn of the loop in which no other large JSON is read or made (rule 3), if this is large."""
+        if size > LARGE_BYTES:
+            await self._ledger.turns.enter()
+
     def drop_body(self) -> None:
         """The body is held no more: the request is answered."""
         self._ledger.move(self._tenant, -self._body_bytes)
         self._body_bytes = 0
+
+    @property
+    def response_bytes(self) -> int:
+        """What it holds of its response."""
+        return self._bytes
 
     def answer_with(self, generation_id: str) -> None:
         """The request has created this generation: from here on it is refused with AnswerUnsent alone."""
@@ -194,6 +210,7 @@ class MeteredStreams:
     async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
         entries = await self._door.read(stream_id, after=after, count=count) if count else []
         self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+        await self._hold.take_turn(self._hold.response_bytes)
         return entries
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
@@ -204,7 +221,7 @@ class MeteredStreams:
 
 
 class SlicedResponse(Response):
-    """A response whose body is held until its client has taken it (rule 3)."""
+    """A response whose body is held until its client has taken it (rule 4)."""
 
     def __init__(self, whole: Response, hold: JsonHold) -> None:
         self.status_code = whole.status_code

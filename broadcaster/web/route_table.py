@@ -231,7 +231,7 @@ def _strict(request: Request, services: Services, hold: JsonHold) -> StrictReque
         request.receive,
         max_bytes=services.max_body_bytes,
         max_values=services.max_body_values,
-        arrived=hold.receive,
+        hold=hold,
     )
 
 

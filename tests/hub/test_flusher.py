@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
 from broadcaster.hub import flusher
-from broadcaster.hub.flusher import LONGEST_PAUSE_S, Flusher
+from broadcaster.hub.flusher import LONGEST_PAUSE_S, Flusher, TurnGate
 from tests.hub.support import DEADLINE_S, turns
 
 
@@ -64,3 +66,48 @@ async def test_a_closed_one_flushes_nothing_more() -> None:
     flushing.close()
     await turns()
     assert not room.flushes
+
+
+async def test_a_gate_lets_no_more_pass_in_a_turn_also_when_the_others_came_later() -> None:
+    gate, passed = TurnGate(2), list[int]()
+
+    async def come(number: int) -> None:
+        await gate.enter()
+        passed.append(number)
+
+    coming = [asyncio.create_task(come(number)) for number in range(6)]
+    counts = list[int]()
+    while len(passed) < 20:
+        before = len(passed)
+        await turns(1)
+        counts.append(len(passed) - before)
+        if len(coming) < 20:  # three more each turn
+            coming += [asyncio.create_task(come(number)) for number in range(len(coming), min(20, len(coming) + 3))]
+    assert max(counts) == 2
+    assert passed == sorted(passed)
+
+
+async def test_an_idle_gate_lets_a_caller_pass_at_once() -> None:
+    gate = TurnGate(1)
+    for _ in range(2):
+        entering = gate.enter()
+        with pytest.raises(StopIteration):  # it returns without a turn of the loop
+            entering.send(None)
+        await turns(3)
+
+
+async def test_a_caller_that_waited_counts_in_the_turn_of_the_gate_in_which_it_passes() -> None:
+    gate, passed = TurnGate(1), 0
+
+    async def come_again_and_again() -> None:
+        nonlocal passed
+        for _ in range(5):
+            await gate.enter()
+            passed += 1
+
+    coming = asyncio.create_task(come_again_and_again())
+    while not coming.done():
+        before = passed
+        await turns(1)
+        assert passed - before <= 1
+    assert passed == 5

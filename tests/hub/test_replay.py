@@ -270,10 +270,10 @@ async def test_long_work_leaves_the_loop_to_others_after_a_while(monkeypatch) ->
 
 
 async def test_a_crowd_that_waited_for_one_room_comes_in_a_share_at_a_turn() -> None:
-    gate, came = Turns(), list[int]()
+    gate, came = Turns().arrivals, list[int]()
 
     async def come(number: int) -> None:
-        await gate.arrive()
+        await gate.enter()
         came.append(number)
 
     crowd = [asyncio.create_task(come(number)) for number in range(3 * flusher.ARRIVALS_A_TURN)]
