@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Match
 from starlette.testclient import TestClient
 
 from broadcaster.client import AsyncClient
@@ -306,3 +309,30 @@ def _references(tree: object):
     elif isinstance(tree, list):
         for branch in tree:
             yield from _references(branch)
+
+
+# --------------------------------------------------------------------------------------------------- what is made when
+
+
+async def test_no_request_has_to_wait_until_the_routes_are_made() -> None:
+    app = create_host(("/llm", Mounted().router))
+    async with app.router.lifespan_context(app):
+        first, second = _calls_to_match(app), _calls_to_match(app)
+    assert first < 2 * second
+
+
+def _calls_to_match(app: FastAPI) -> int:
+    """How many Python functions are called until the app knows that no route has this path."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    scope = {"type": "http", "method": "GET", "path": "/none", "root_path": "", "query_string": b"", "headers": []}
+    sys.setprofile(count)
+    try:
+        assert all(route.matches(dict(scope))[0] is Match.NONE for route in app.routes)
+    finally:
+        sys.setprofile(None)
+    return calls
