@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from broadcaster.settings import Settings
 from broadcaster.web.mount import create_router
@@ -20,6 +20,18 @@ app.include_router(create_router(partial(open_services, Settings()), **EVERYTHIN
 async def healthz() -> dict[str, str]:
     """Answers at once."""
     return {}
+
+
+@app.post("/control/read")
+async def read(request: Request) -> int:
+    """Read the body, and answer with its length: what the host's server costs for a body."""
+    return len(await request.body())
+
+
+@app.post("/control/refuse")
+async def refuse() -> Response:
+    """Answer without reading the body, which the host's server still receives."""
+    return Response(status_code=503)
 
 
 @app.post("/stand-still")

@@ -1,8 +1,20 @@
-"""What an attack costs a front-end: how long others wait for it, and how much its memory grows."""
+"""What an attack costs a front-end: how long others wait for it, and how much its memory grows.
+
+    python -m tests.attacks.measuring PORT
+
+is the other client: it asks for ``/healthz`` until its input ends, and prints its longest wait in seconds. It is a
+process of its own, because an attack that writes 800 MB blocks the loop of its own process. It is connected and has an
+answer before the attack begins: a server accepts one connection in a turn of its loop, so a new client waits for the
+connections before it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
@@ -13,6 +25,7 @@ from urllib.parse import urlsplit
 from tests.support.processes import Running, open_stack
 
 _EACH_S = 0.005
+_HEALTH = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 _ANSWER_S = 120.0
 
 
@@ -29,9 +42,10 @@ class Cost:
 @asynccontextmanager
 async def costs(running: Running, *, is_probed: bool = True) -> AsyncIterator[Cost]:
     """What happens to the process inside the block, which ``/healthz`` is asked for all the while."""
-    _forget_peak(running.pid)
-    cost, before, cpu_s = Cost(), _memory(running.pid, "VmRSS"), _cpu_s(running.pid)
+    cost = Cost()
     async with _probed(running, cost) if is_probed else nullcontext():
+        _forget_peak(running.pid)
+        before, cpu_s = _memory(running.pid, "VmRSS"), _cpu_s(running.pid)
         yield cost
         cost.cpu_s = _cpu_s(running.pid) - cpu_s
         cost.grown_bytes = _memory(running.pid, "VmHWM") - before
@@ -74,28 +88,47 @@ async def exchange(port: int, request: bytes) -> int:
 
 @asynccontextmanager
 async def _probed(running: Running, cost: Cost) -> AsyncIterator[None]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(running))
-    probe = asyncio.create_task(_probe(reader, writer, cost))
+    probe = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.attacks.measuring", str(port_of(running))),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert probe.stdout is not None
     try:
+        assert await probe.stdout.readline() == b"connected\n"
         yield
     finally:
-        probe.cancel()
-        with suppress(asyncio.CancelledError):
-            await probe
-        writer.close()
+        told, _ = await probe.communicate(b"")
+        cost.wait_s = float(told)
 
 
-async def _probe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cost: Cost) -> None:
-    while True:
-        asked = time.perf_counter()
-        writer.write(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        finally:  # also of a request that is not answered yet
-            cost.wait_s = max(cost.wait_s, time.perf_counter() - asked)
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(int(length.partition(b":")[2]))
-        await asyncio.sleep(_EACH_S)
+def _probe(port: int) -> None:
+    is_over = threading.Event()
+
+    def watch() -> None:
+        sys.stdin.read()
+        is_over.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    longest_s = 0.0
+    with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_S) as client:
+        _ask(client)
+        print("connected", flush=True)
+        while not is_over.wait(_EACH_S):
+            asked_s = time.perf_counter()
+            _ask(client)
+            longest_s = max(longest_s, time.perf_counter() - asked_s)
+    print(longest_s)
+
+
+def _ask(client: socket.socket) -> None:
+    """Ask, and read the answer, which is one JSON object."""
+    client.sendall(_HEALTH)
+    answer = b""
+    while not answer.endswith(b"}"):
+        piece = client.recv(65536)
+        assert piece, "the server has closed the connection"
+        answer += piece
 
 
 def _memory(pid: int, name: str) -> int:
@@ -110,3 +143,7 @@ def _cpu_s(pid: int) -> float:
 
 def _forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    _probe(int(sys.argv[1]))
