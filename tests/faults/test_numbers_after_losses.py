@@ -85,9 +85,8 @@ class LossyWorld:
         """Of the newest entry."""
         await self.connection.redis.connection_pool.disconnect()
         log = self.connection.keys.log(client.id.removeprefix("resp_"))
-        newest: Any
-        (newest,) = await self.connection.redis.xrevrange(log, count=1)
-        return int(newest[0].split(b"-")[0])
+        newest: Any = await self.connection.redis.xrevrange(log, count=1)
+        return int(newest[0][0].split(b"-")[0])
 
     async def front_end(self, clients: list[openai.AsyncOpenAI]) -> openai.AsyncOpenAI:
         running = await self.stack.front_end(**SETTINGS)
