@@ -21,9 +21,11 @@ The last id of the log is placed in the same way against the last id delivered:
     newer                fork        hole     fork
     older                hold        hold     hold
 
-**Hold**: the log is behind what was delivered (it lost its tail, or is empty). Its worker will send the tail again;
-only when the stream has ended will nobody: then what was delivered beyond the log is void, a fork. A stream that has
-ended and whose log is empty (expired, deleted) still has its terminal event in meta, to be read: a **hole**.
+**Hold**: the log is behind what was delivered (it lost its tail, or is empty), and its worker will send the tail again.
+It is a **fork** instead, and what was delivered beyond the log is void, where no worker will do that: the stream has
+ended, or the log's last id is foreign (it was never delivered). Such a log does not lag. It continues another history,
+as a feed does whose clock stepped back after it lost its tail. A stream that has ended and whose log is empty (expired,
+deleted) still has its terminal event in meta, to be read: a **hole**.
 """
 
 from __future__ import annotations
@@ -125,10 +127,11 @@ def judge_push(last: Cursor, push: Push) -> Judgement:
     return Judgement(Verdict.DELIVER, next_seq - first_seq)
 
 
-def judge_tail(last: Cursor, log_last: Cursor, *, has_ended: bool = False) -> TailVerdict:
+def judge_tail(last: Cursor, log_last: Cursor, *, has_ended: bool = False, is_foreign: bool = False) -> TailVerdict:
     """Place the log's last id (START when the log is empty or gone) against the last id delivered.
 
-    ``has_ended``: the stream's status says that no worker will append to it any more.
+    ``has_ended``: the stream's status says that no worker will append to it any more. ``is_foreign``: the log's last id
+    does not lie before what was delivered, and is none of it.
     """
     if has_ended and log_last == START:
         return TailVerdict.HOLE
@@ -136,7 +139,7 @@ def judge_tail(last: Cursor, log_last: Cursor, *, has_ended: bool = False) -> Ta
         return TailVerdict.FINE
     place = _Place.KNOWN if log_last.seq <= last.seq else _Place.NEXT
     verdict = _TAIL_RULES[_age(log_last.epoch, last.epoch), place]
-    if verdict is TailVerdict.HOLD and has_ended:
+    if verdict is TailVerdict.HOLD and (has_ended or is_foreign):
         return TailVerdict.FORK
     return verdict
 

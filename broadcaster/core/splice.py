@@ -3,14 +3,14 @@
 It decides and does no I/O. Its driver carries pushes in (``receive``), reads the log where it is told (``next_read``,
 ``take``) for as long as ``wants_read``, and does the steps it gets back, in order. Phases:
 
-    READING   the log is read after the last id delivered, page by page; pushes that arrive are parked
+    READING   the log is read from the last id delivered on, page by page; pushes that arrive are parked
     TRACING   a fork: the log's ids are read from their start, to find what was delivered and still stands
     LIVE      pushes are judged one by one and delivered
     OVER      the terminal was delivered; nothing follows
 
     start ──▶ READING ──end of log, parked pushes connect──▶ LIVE ──terminal──▶ OVER
-                ▲ │ └──page holds a newer epoch at a known seq──▶ TRACING
-                │ └─────────────────◀── keep found ◀────────────────┘
+                ▲ │ └──page does not begin with the last id──▶ TRACING
+                │ └───────────────◀── keep found ◀────────────────┘
                 └── push says hole or fork; ``reread``; parked pushes lost or not connected ── LIVE, READING
 
 Rules
@@ -19,10 +19,14 @@ Rules
    what it does not connect is void, and is dropped. What was parked after may be ahead of the page: then the log is
    read again.
 2. Parked pushes are bounded. Beyond the bound all are forgotten, and the log is read once more from where it stands.
-3. Of a page, only entries that continue the last id are delivered. The first one further on means that the log was
-   trimmed: the missing range is told, then delivery goes on behind it. A newer epoch at a known seq is a fork.
-4. After a fork, what was delivered is kept up to the last id that the log also holds; the rest is told as void.
-   An empty log proves nothing: it is not taken as a fork.
+3. A page is read from the last id on, that id included, and only the entries behind it are delivered. A page that
+   begins with another id shows that the log no longer holds the last one: it lost its tail, or it was trimmed. The
+   newer ids cannot tell which: a feed whose clock stepped back continues a lost tail under any epoch. So it is traced.
+4. A trace keeps what was delivered up to the last id that the log also holds; the rest is void. An empty log proves
+   nothing, nor does one whose first entry lies behind everything that was delivered, in seq and epoch: that one was
+   trimmed.
+5. The first entry of a page that lies further on than the next seq means that the log was trimmed: the missing range is
+   announced, and delivery continues behind it.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
-from broadcaster.core.continuity import Push, Verdict, judge_push
+from broadcaster.core.continuity import Push, TailVerdict, Verdict, judge_push, judge_tail
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import TERMINAL_PREFIXES, is_terminal
@@ -84,6 +88,7 @@ class Splice:
         self._parked_bytes = 0
         self._judged_by_next_page = 0  # how many of the parked were there when the last page was asked for (rule 1)
         self._must_reread = False  # something may have been missed since the last page was asked for
+        self._is_last_trimmed = False  # a trace has shown that the log was trimmed behind the last id (rule 4)
 
     @property
     def last(self) -> Cursor:
@@ -140,11 +145,23 @@ class Splice:
         if self._phase is _Phase.LIVE:
             self._begin_tracing()
 
+    def judge_tail(self, log_last: Cursor, *, has_ended: bool = False) -> TailVerdict:
+        """Place the log's last id against what was delivered; see ``continuity.judge_tail``."""
+        delivered = self._delivered
+        is_foreign = log_last.seq >= delivered.first_seq and not delivered.contains(log_last)
+        return judge_tail(delivered.last, log_last, has_ended=has_ended, is_foreign=is_foreign)
+
     def next_read(self) -> Cursor:
-        """The cursor to read the log after. Call it right before each read, a repeated one included."""
+        """The cursor to read the log after. Call it right before each read, a repeated one included.
+
+        The page begins with the last entry that was delivered (rule 3), so a driver must read at least two entries.
+        """
         self._judged_by_next_page = len(self._parked)
         self._must_reread = False
-        return self._traced.last if self._phase is _Phase.TRACING else self._delivered.last
+        if self._phase is _Phase.TRACING:
+            return self._traced.last
+        last = self._delivered.last
+        return last if last == START or self._is_last_trimmed else Cursor(last.epoch, last.seq - 1)
 
     def take(self, entries: Sequence[Entry], *, is_last: bool) -> list[Step]:
         """Take the page read after ``next_read()``; ``is_last`` when the log held no more. Answers what to do."""
@@ -164,7 +181,15 @@ class Splice:
         return self._phase is _Phase.READING
 
     def _take_read(self, entries: Sequence[Entry]) -> list[Step]:
-        """Hand on what continues the last id (rule 3)."""
+        """Hand on what continues the last id (rules 3 and 5)."""
+        last = self._delivered.last
+        must_begin_with_last = last != START and not self._is_last_trimmed
+        self._is_last_trimmed = False
+        if must_begin_with_last and entries:
+            if entries[0].cursor != last:
+                self._begin_tracing()
+                return []
+            entries = entries[1:]
         steps: list[Step] = []
         batch: list[Entry] = []
         for entry in entries:
@@ -221,7 +246,8 @@ class Splice:
 
     def _take_traced(self, entries: Sequence[Entry], *, is_last: bool) -> list[Step]:
         was_cut = False
-        for entry in entries:
+        is_trimmed = not self._traced and bool(entries) and self._lies_behind(entries[0])
+        for entry in () if is_trimmed else entries:
             last = self._traced.last
             if last != START and entry.seq <= last.seq:  # the log forked while it was traced: once more
                 self._begin_tracing()
@@ -232,15 +258,21 @@ class Splice:
             self._traced.append(entry.cursor)
         keep = self._delivered.common_prefix(self._traced)
         is_undecided = keep == self._traced.last and keep != self._delivered.last
-        if is_undecided and not is_last and not was_cut:
+        if is_undecided and not is_last and not was_cut and not is_trimmed:
             return []
         is_void = keep != self._delivered.last and len(self._traced) > 0
         self._phase = _Phase.READING
         self._traced = Lineage()
+        self._is_last_trimmed = is_trimmed
         if not is_void:
             return []
         self._delivered.keep_through(keep)
         return [Rewound(keep)]
+
+    def _lies_behind(self, entry: Entry) -> bool:
+        """Whether an entry may follow everything that was delivered."""
+        last = self._delivered.last
+        return entry.seq > last.seq and entry.epoch >= last.epoch
 
     def _park(self, push: Push) -> None:
         self._parked.append(push)

@@ -40,7 +40,7 @@ class FeedTimes:
 class FeedLimits:
     """Bounds; beyond each of them the feed reads the log instead of keeping more in memory."""
 
-    page: int = 1000  # entries of one read
+    page: int = 1000  # entries of one read, at least 2: the first is the last one that was delivered
     reads: int = 16  # reads at once, over all streams: after a reconnect every stream is read again
     tails: int = 500  # streams of one tail request
     parked_entries: int = 4096  # per stream, while its log is read

@@ -24,7 +24,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broadcaster.core.continuity import TailVerdict, judge_tail
+from broadcaster.core.continuity import TailVerdict
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
@@ -201,7 +201,7 @@ class StreamWatch:
 
     def judge(self, tail: Tail) -> TailVerdict:
         """Place what was delivered against the log's tail."""
-        return judge_tail(self.last, tail.last or START, has_ended=tail.status in OVER)
+        return self._splice.judge_tail(tail.last or START, has_ended=tail.status in OVER)
 
     def observe(self, tail: Tail) -> None:
         """Act on a tail check."""

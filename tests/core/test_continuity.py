@@ -97,6 +97,12 @@ def test_nobody_sends_the_lost_tail_of_an_ended_stream_again_so_it_is_a_fork() -
     assert judge_tail(LAST, LAST, has_ended=True) == TailVerdict.FINE
 
 
+def test_a_last_id_that_was_never_delivered_is_a_fork_and_no_lag() -> None:
+    assert judge_tail(LAST, Cursor(OLDER, 10), is_foreign=True) == TailVerdict.FORK
+    assert judge_tail(LAST, Cursor(OLDER, 12), is_foreign=True) == TailVerdict.FORK
+    assert judge_tail(LAST, Cursor(NEWER, 11), is_foreign=True) == TailVerdict.HOLE
+
+
 def test_of_an_ended_stream_whose_log_is_gone_the_terminal_is_still_to_be_read() -> None:
     assert judge_tail(LAST, START, has_ended=True) == TailVerdict.HOLE
     assert judge_tail(START, START, has_ended=True) == TailVerdict.HOLE

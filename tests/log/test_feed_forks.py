@@ -103,6 +103,34 @@ async def test_a_fork_whose_stem_was_trimmed_tells_the_rewind_and_then_the_gap(w
     assert room.told == [("rewound", START), gap]
 
 
+async def test_what_an_older_clock_wrote_over_a_lost_tail_is_delivered_by_the_tail_check(checked: FeedWorld) -> None:
+    room, _ = await checked.watch_live("s")
+    written = await checked.writer.append("s", 3) + await checked.writer.append("s", epoch=837)
+    await room.holds(written)
+    await checked.writer.lose_tail("s", 1)
+
+    older = await checked.writer.append("s", epoch=826, seq=4)
+    await room.holds(written[:3] + older)
+    older += await checked.writer.append("s", 2, epoch=826)
+
+    await room.holds(written[:3] + older)
+    assert room.told == [("rewound", Cursor(1, 3))]
+
+
+async def test_what_an_older_clock_wrote_is_found_when_the_log_is_read_behind_a_lost_entry(world: FeedWorld) -> None:
+    room, _ = await world.watch_live("s")
+    written = await world.writer.append("s", 3) + await world.writer.append("s", epoch=837)
+    await room.holds(written)
+    await world.writer.lose_tail("s", 1)
+
+    later = await world.writer.append("s", epoch=826, seq=4, push="none")
+    later += await world.writer.append("s", epoch=4955, push="none")
+    await world.kill_subscribers()
+
+    await room.holds(written[:3] + later)
+    assert room.told == [("rewound", Cursor(1, 3))]
+
+
 async def test_a_lost_tail_is_held_while_its_worker_may_send_it_again(checked: FeedWorld) -> None:
     room, _ = await checked.watch_live("s")
     await checked.writer.set_worker("s")

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from broadcaster.core.continuity import Push, TailVerdict, judge_tail
+from broadcaster.core.continuity import Push, TailVerdict
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap
@@ -16,6 +16,26 @@ from broadcaster.core.splice import Deliver, Rewound, Settled, Splice, Step
 
 DELTA = b'{"type":"text-delta","id":"t","delta":"x"}'
 FINISH = b'{"type":"finish"}'
+
+
+def entry(epoch: int, seq: int) -> Entry:
+    return Entry(epoch, seq, DELTA)
+
+
+def entries(epoch: int, first_seq: int, last_seq: int) -> list[Entry]:
+    return [entry(epoch, seq) for seq in range(first_seq, last_seq + 1)]
+
+
+def push(epoch: int, first_seq: int, count: int = 1) -> Push:
+    return Push(epoch, first_seq, count, (DELTA,) * count)
+
+
+def live_splice(log: list[Entry]) -> Splice:
+    splice = Splice()
+    splice.next_read()
+    splice.take(log, is_last=True)
+    assert splice.is_live
+    return splice
 
 
 @dataclass
@@ -63,12 +83,13 @@ class World:
     """``plan`` is what the writer does, in order.
 
     ``a`` append one, ``b`` append two at once, ``p`` append one and poke, ``q`` append one and push nothing, ``f<n>``
-    lose the last n entries and go on with a newer epoch, ``t<n>`` trim the first n, ``e`` a newer epoch, ``z`` append
+    lose the last n entries and go on with a newer epoch, ``o<n>`` lose the last n and go on under an older epoch than
+    theirs, where there is one (the clock stepped back), ``t<n>`` trim the first n, ``e`` a newer epoch, ``z`` append
     the terminal, ``l`` the subscriber connection is lost (all pushes under way with it) and comes back.
     """
 
     plan: tuple[str, ...]
-    page: int = 2
+    page: int = 3
     tells_prev_epoch: bool = True
     can_lose: bool = False
     can_double: bool = False
@@ -77,6 +98,7 @@ class World:
     log: list[Entry] = field(default_factory=list)
     trimmed: int = 0
     epoch: int = 1
+    newest_epoch: int = 1
     at: int = 0
     channel: tuple[Push, ...] = ()
     was_doubled: bool = False
@@ -109,10 +131,11 @@ class World:
         splice = self.splice
         receiver = self.receiver
         lineages = (splice._delivered.runs, splice._delivered.last, splice._traced.runs, splice._traced.last)
-        parked = (tuple(splice._parked), splice._judged_by_next_page, splice._must_reread, splice._phase)
+        parked = (tuple(splice._parked), splice._judged_by_next_page, splice._must_reread)
+        phase = (splice._phase, splice._is_last_trimmed)
         heard = (tuple(receiver.held), receiver.last_seq, tuple(receiver.gaps), receiver.settled > 0)
         under_way = (self.channel, self.was_doubled, self.asked, self.answer, self.trimmed, self.at)
-        return (lineages, parked, heard, under_way, tuple(self.log))
+        return (lineages, parked, phase, heard, under_way, tuple(self.log))
 
     def branch(self) -> World:
         """A copy that shares only what nobody changes in place."""
@@ -135,10 +158,10 @@ class World:
             self._push()
         self._read_all()
         for _ in range(4):
-            verdict = judge_tail(self.splice.last, self._log_last())
+            verdict = self.splice.judge_tail(self._log_last())
             if self.splice.is_over or verdict in (TailVerdict.FINE, TailVerdict.HOLD):
                 return
-            self.splice.reread()
+            self.splice.trace() if verdict is TailVerdict.FORK else self.splice.reread()
             self._read_all()
         raise AssertionError("the tail check does not come to rest")
 
@@ -172,12 +195,14 @@ class World:
         action = self.plan[self.at]
         self.at += 1
         kind, number = action[0], int(action[1:] or 0)
-        if kind == "f":
-            self.log = self.log[: len(self.log) - number]
-            self.epoch += 1
+        if kind in ("f", "o"):
+            kept, lost = self.log[: len(self.log) - number], self.log[len(self.log) - number :]
+            older = lost[0].epoch - 1 if kind == "o" else 0
+            self.log = kept
+            self.epoch = older if older >= (kept[-1].epoch if kept else 1) else self._newer_epoch()
             kind = "a"
         if kind == "e":
-            self.epoch += 1
+            self.epoch = self._newer_epoch()
             kind = "a"
         if kind == "t":
             self.trimmed += number
@@ -187,6 +212,11 @@ class World:
             self.splice.reread()
         else:
             self._append({"b": 2}.get(kind, 1), terminal=kind == "z", push={"q": "no", "p": "poke"}.get(kind, "yes"))
+
+    def _newer_epoch(self) -> int:
+        """No id is ever written twice: between two of these there is room for older ones."""
+        self.newest_epoch += 10
+        return self.newest_epoch
 
     def _append(self, count: int, *, terminal: bool, push: str) -> None:
         before = self._log_last() if self.log else Cursor(0, self.trimmed)
