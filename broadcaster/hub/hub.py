@@ -31,7 +31,7 @@ from broadcaster.hub.ports import Feed, LogReader, Watch
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.ring import Ledger, Unsent
 from broadcaster.hub.room import Room, Watcher
-from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.hub.viewer import Viewer
 
@@ -44,13 +44,6 @@ LATE_TICK_S: Final = 0.5
 FAREWELL_S: Final = 0.5  # for a viewer to take its "bye": a socket that drains at all takes it at once
 
 log: Final = logging.getLogger(__name__)
-
-
-class Refused(NamedTuple):
-    """The answer to a viewer that is not let in: one block that says why and when to come back (always HTTP 200)."""
-
-    reason: StopReason
-    block: bytes
 
 
 class HubStatistics(NamedTuple):
@@ -245,6 +238,12 @@ class Hub:
         """Keep ``hub_bytes`` (rule 4), by the turn after the next flush."""
         if self._ledger.bytes > self.limits.hub_bytes and self._shrinking is None:
             self._shrinking = asyncio.get_running_loop().call_soon(self._shrink)
+
+    def room_may_lag(self, room: Room) -> None:
+        """Have its log read again."""
+        tenancy = self._tenancies.get(room.stream_id)
+        if tenancy is not None and tenancy.room is room:
+            tenancy.watch.reread()
 
     def room_failed(self, room: Room) -> None:
         """Close a room whose feed cannot be believed any more, in the next turn."""

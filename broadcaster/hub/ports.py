@@ -38,6 +38,9 @@ class Watch(Protocol):
     async def synced(self) -> None:
         """Until the first ``live()``. Raises LogUnavailable when the feed gave up or was closed."""
 
+    def reread(self) -> None:
+        """Read the log to its end once more; ``live`` follows. Not within this call. No effect after the terminal."""
+
     def close(self) -> None:
         """Tell the sink nothing more. Closing again does nothing."""
 

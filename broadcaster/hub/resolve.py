@@ -6,8 +6,11 @@ Rules, in this order
 3. The cursor's entry is in the log: behind it. If it is the terminal, there is nothing left to say.
 4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry.
 5. The next seq is in the log under its epoch: behind it. A gap ends so, before the first entry of a newer epoch.
-6. It is ahead of an open log in the epoch that writes it: hold. The log lost its tail; its worker will send it again.
-7. Else its entry is void: replay from the log's first entry. ``reset`` if the log began after the cursor's epoch
+6. It is above the last id of an open log, in the epoch that writes it: hold. The log lost its tail; its worker will
+   send it again.
+7. It is above the last id of an open log under a newer epoch: hold until the log has been read to its end after the
+   viewer came. Another front-end may have received entries that this one has not; only the log can tell.
+8. Else its entry is void: replay from the log's first entry. ``reset`` if the log began after the cursor's epoch
    (re-created: nothing that was seen is in it), else ``rewound``.
 
 Whatever the viewer will not get, or got in vain, is told by a gap; its id is the cursor that delivery continues from.
@@ -23,11 +26,15 @@ from broadcaster.core.notices import Gap, GapReason
 
 
 class Extent(NamedTuple):
-    """What the log holds, as far as its feed has told: its ids, the gap before the first of them, whether it ended."""
+    """What the log holds, as far as its feed has told: its ids, the gap before the first of them, whether it ended.
+
+    ``was_read``: the log was read to its end after the viewer came (rule 7).
+    """
 
     lineage: Lineage
     floor: Gap | None
     is_over: bool
+    was_read: bool = False
 
 
 class Follow(NamedTuple):
@@ -38,9 +45,16 @@ class Follow(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Deliver nothing yet; place ``cursor`` again when the log has changed."""
+    """Deliver nothing yet; place ``cursor`` again when the log has changed, or was read."""
 
     cursor: Cursor
+
+
+class Held(NamedTuple):
+    """A cursor that is held, and how often the room had read its log to the end when the viewer came."""
+
+    cursor: Cursor
+    reads: int
 
 
 class Finished(NamedTuple):
@@ -54,19 +68,19 @@ Resolution: TypeAlias = Follow | Hold | Finished
 
 def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
     """Place a cursor in the log."""
-    lineage, floor, is_over = log
+    lineage, floor, is_over, was_read = log
     if cursor is None or cursor.seq == 0:
         return Follow(START) if floor is None else _from_floor(0, floor)
     if not lineage:
         return Hold(cursor) if floor is None or cursor.seq > floor.last_seq else _before_first(cursor, log)
     if lineage.contains(cursor):
         return Finished(cursor) if is_over and cursor == lineage.last else Follow(cursor)
+    if not is_over and cursor > lineage.last and (cursor.epoch == lineage.last.epoch or not was_read):
+        return Hold(cursor)
     if cursor.seq < lineage.first_seq:
         return _before_first(cursor, log)
     if lineage.contains(Cursor(cursor.epoch, cursor.seq + 1)):
         return Follow(cursor)
-    if not is_over and cursor.epoch == lineage.last.epoch and cursor.seq > lineage.last.seq:
-        return Hold(cursor)
     return _void(cursor, _before_log(log))
 
 

@@ -33,7 +33,7 @@ from broadcaster.hub.pages import PageAsker, Pages
 from broadcaster.hub.ports import LogReader
 from broadcaster.hub.replay import Replay
 from broadcaster.hub.replays import Replays
-from broadcaster.hub.resolve import Extent, Resolution, resolve
+from broadcaster.hub.resolve import Extent, Held, Resolution, resolve
 from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
 from broadcaster.hub.stop_reasons import StopReason
 
@@ -74,6 +74,9 @@ class RoomOwner(Protocol):
     def room_grew(self) -> None:
         """The room holds more than before, and is not due: see to the bound of all, but not within this call."""
 
+    def room_may_lag(self, room: Room) -> None:
+        """A viewer has seen entries that the room does not have: have the log read again, but not within this call."""
+
     def room_failed(self, room: Room) -> None:
         """The room's feed cannot be believed any more: close the room, but not within this call."""
 
@@ -92,6 +95,7 @@ class Room:
         "_live",
         "_owner",
         "_pages",
+        "_reads",
         "_ring",
         "behind",
         "empty_since",
@@ -146,6 +150,7 @@ class Room:
         self._live: dict[Encoder | Replay, LiveGroup] = {}
         self.replays = Replays(self)
         self._is_due = False
+        self._reads = 0  # how often the log was read to its end
 
     # -- what the feed tells
 
@@ -207,6 +212,7 @@ class Room:
 
     def live(self) -> None:
         """All that the log held has been delivered."""
+        self._reads += 1
         self._wake_soon()
 
     def stalled(self, reason: StallReason | None) -> None:
@@ -219,8 +225,18 @@ class Room:
     # -- what a viewer asks
 
     def place(self, cursor: Cursor | None) -> Resolution:
-        """Where a viewer with this cursor goes on."""
+        """Where a viewer with this cursor continues."""
         return resolve(cursor, Extent(self._lineage, self.floor, self.is_over))
+
+    def hold(self, cursor: Cursor) -> Held:
+        """Hold this viewer, and have the log read again: another front-end may have received what this one has not."""
+        self._owner.room_may_lag(self)
+        return Held(cursor, self._reads)
+
+    def place_held(self, held: Held) -> Resolution:
+        """Where a viewer that is held continues."""
+        was_read = self._reads > held.reads
+        return resolve(held.cursor, Extent(self._lineage, self.floor, self.is_over, was_read))
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one after it if ``seq`` is gone; None: not at hand."""

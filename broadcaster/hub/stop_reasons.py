@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 
 class StopReason(Enum):
@@ -21,3 +22,10 @@ class StopReason(Enum):
     def __init__(self, code: str, reconnect: bool) -> None:
         self.code = code
         self.reconnect = reconnect
+
+
+class Refused(NamedTuple):
+    """The response to a viewer that is not let in: one block says why and when to come back (always HTTP 200)."""
+
+    reason: StopReason
+    block: bytes

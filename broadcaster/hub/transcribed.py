@@ -88,7 +88,7 @@ class TranscribedViewer(Viewer):
 
     def _next(self) -> bytes | memoryview:
         if self.stop_reason is None and self._held is not None:
-            self._begin(self._room.place(self._held))
+            self._begin(self._room.place_held(self._held))
         if not self._is_late or self.stop_reason is not None:
             return super()._next()
         hello = self._notices()

@@ -30,7 +30,7 @@ from broadcaster.dialects import Encoder
 from broadcaster.hub.frames import Outlet
 from broadcaster.hub.live import LiveGroup
 from broadcaster.hub.ports import PushDriver
-from broadcaster.hub.resolve import Finished, Follow, Hold
+from broadcaster.hub.resolve import Finished, Follow, Held, Hold
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
@@ -74,7 +74,7 @@ class Viewer:
         self._room = room
         self._encoder = encoder
         self._heartbeat = encoder.heartbeat
-        self._held: Cursor | None = None
+        self._held: Held | None = None
         self._seq = 0
         self._gap: Gap | None = None
         self._begin(begin)
@@ -293,7 +293,7 @@ class Viewer:
             bye, self._bye = self._bye, b""
             return self._wire(bye)
         if self._held is not None:
-            self._begin(self._room.place(self._held))
+            self._begin(self._room.place_held(self._held))
         chunk: bytes | memoryview = self._notices()
         while not chunk and self._held is None and self._seq < self._room.last_seq:
             seq = self._seq
@@ -308,7 +308,7 @@ class Viewer:
     def _begin(self, begin: Follow | Hold | Finished) -> None:
         match begin:
             case Hold(cursor):
-                self._held = cursor
+                self._held = self._held or self._room.hold(cursor)
             case Follow(after, gap):
                 self._held = None
                 self._seq = after.seq

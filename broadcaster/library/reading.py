@@ -26,8 +26,8 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import StallReason
 from broadcaster.core.sse import SseDecoder
 from broadcaster.errors import Busy
-from broadcaster.hub.hub import Refused
 from broadcaster.hub.resolve import Finished
+from broadcaster.hub.stop_reasons import Refused
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.services import Services

@@ -128,6 +128,11 @@ class StreamWatch:
         if not self._was_live:
             raise LogUnavailable(f"the watch of {self.stream_id} was closed before its log was read")
 
+    def reread(self) -> None:
+        """Read the log to its end once more; ``live`` follows. No effect after the terminal."""
+        self._splice.reread()
+        self._start_repair()
+
     def close(self) -> None:
         """Tell the sink nothing more, unsubscribe. A read under way runs out unheeded."""
         if not self._is_closed:
@@ -185,8 +190,7 @@ class StreamWatch:
 
     def subscribed(self) -> None:
         """Messages come from now on: what came before is in the log."""
-        self._splice.reread()
-        self._start_repair()
+        self.reread()
 
     def lost(self) -> None:
         """The connection is gone; its node may be silent."""

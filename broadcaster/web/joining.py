@@ -19,10 +19,9 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.dialects import NATIVE, AnyDialect, Dialect, Encoder
 from broadcaster.errors import Busy, LogUnavailable, UnknownStream
-from broadcaster.hub.hub import Refused
 from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
-from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.streams import Meta
 from broadcaster.web.services import Services

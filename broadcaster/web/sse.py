@@ -17,8 +17,7 @@ from typing import Final, Protocol, cast
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from broadcaster.hub.hub import Refused
-from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.problems import GENERATION_ID_HEADER
 

@@ -10,18 +10,19 @@ from broadcaster.core.notices import Gap, GapReason
 from broadcaster.hub.resolve import Extent, Finished, Follow, Hold, resolve
 
 
-def log_of(*ids: str, is_over: bool = False, floor: Gap | None = None) -> Extent:
+def log_of(*ids: str, is_over: bool = False, floor: Gap | None = None, was_read: bool = False) -> Extent:
     lineage = Lineage()
     for each in ids:
         lineage.append(Cursor.parse(each))
     if floor is None and lineage.first_seq > 1:
         before = Cursor(lineage.epoch_at(lineage.first_seq), lineage.first_seq - 1)
         floor = Gap(GapReason.TRIMMED, before, 1, before.seq)
-    return Extent(lineage, floor, is_over)
+    return Extent(lineage, floor, is_over, was_read)
 
 
 WHOLE = log_of("5-1", "5-2", "7-3", "7-4")
 ENDED = log_of("5-1", "5-2", "7-3", "7-4", is_over=True)
+READ = log_of("5-1", "5-2", "7-3", "7-4", was_read=True)
 TRIMMED = log_of("7-4", "7-5", "8-6")
 EMPTY = log_of()
 EXPIRED = log_of("7-9", is_over=True, floor=Gap(GapReason.EXPIRED, Cursor(7, 8), 1, 8))
@@ -62,7 +63,12 @@ def follow(after: str, *gap: object) -> Follow:
         ),
         ("ahead of an open log, same epoch", "7-9", WHOLE, Hold(Cursor(7, 9))),
         ("ahead of an open log, older epoch", "5-9", WHOLE, follow("5-0", "rewound", "5-0", 1, 9)),
-        ("ahead of an open log, newer epoch", "9-9", WHOLE, follow("5-0", "rewound", "5-0", 1, 9)),
+        ("ahead of an open log, same epoch, which was read", "7-9", READ, Hold(Cursor(7, 9))),
+        ("ahead of an open log, newer epoch: another front-end may have it", "9-9", WHOLE, Hold(Cursor(9, 9))),
+        ("of a newer epoch than an open log's, at a known seq", "9-3", WHOLE, Hold(Cursor(9, 3))),
+        ("ahead of an open log, newer epoch, which was read", "9-9", READ, follow("5-0", "rewound", "5-0", 1, 9)),
+        ("of a newer epoch, at a known seq, which was read", "9-3", READ, follow("5-0", "rewound", "5-0", 1, 3)),
+        ("ahead of an ended log, newer epoch", "9-9", ENDED, follow("5-0", "rewound", "5-0", 1, 9)),
         ("ahead of an ended log", "7-9", ENDED, follow("5-0", "rewound", "5-0", 1, 9)),
         ("rewound: another attempt wrote its seq", "5-3", WHOLE, follow("5-0", "rewound", "5-0", 1, 3)),
         ("rewound in a trimmed log", "7-6", TRIMMED, follow("7-3", "rewound", "7-3", 4, 6)),
@@ -91,7 +97,7 @@ epochs = st.integers(1, 4)
 def logs(draw: st.DrawFn) -> Extent:
     first = draw(st.integers(1, 4))
     ids = [f"{epoch}-{first + at}" for at, epoch in enumerate(sorted(draw(st.lists(epochs, max_size=6))))]
-    return log_of(*ids, is_over=draw(st.booleans()) and bool(ids))
+    return log_of(*ids, is_over=draw(st.booleans()) and bool(ids), was_read=draw(st.booleans()))
 
 
 @given(cursor=st.builds(Cursor, epochs, st.integers(0, 12)), log=logs())
@@ -102,7 +108,8 @@ def test_every_cursor_is_answered_and_its_gap_leads_to_where_no_gap_is(cursor: C
         assert cursor == last
     elif isinstance(answer, Hold):
         assert not log.is_over
-        assert cursor.seq > last.seq
+        assert cursor > last
+        assert not log.was_read or cursor.epoch == last.epoch or not log.lineage
     elif answer.gap is None:
         is_before_epoch = log.lineage.contains(Cursor(cursor.epoch, cursor.seq + 1))
         assert log.lineage.contains(cursor) or cursor.seq in (0, first_seq - 1) or is_before_epoch

@@ -10,8 +10,8 @@ import pytest
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import StallReason
-from broadcaster.hub.hub import Hub, Refused
-from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
 from tests.hub.conftest import LIMITS
 from tests.hub.support import Reader, answer, finish, text, texts, turns

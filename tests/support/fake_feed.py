@@ -22,6 +22,7 @@ class FakeFeed:
         self.fault: Exception | None = None
         self.histories: list[str] = []
         self.pages: list[tuple[Cursor, int]] = []
+        self.rereads = 0
 
     def watch(self, stream_id: str, sink: StreamSink) -> "FakeWatch":
         assert stream_id not in self.sinks, "the hub keeps one watch per stream"
@@ -52,6 +53,18 @@ class FakeWatch:
         if self._feed.fault is not None:
             raise LogUnavailable("the feed gave up") from self._feed.fault
         tell_history(self._sink, self._feed.log[self._id])
+
+    def reread(self) -> None:
+        """What was only put into ``log`` is told now; while nothing is readable, never."""
+        self._feed.rereads += 1
+        asyncio.get_running_loop().call_soon(self._read_again)
+
+    def _read_again(self) -> None:
+        if self._feed.is_readable.is_set() and self._feed.sinks.get(self._id) is self._sink:
+            told = getattr(self._sink, "last_seq", 0)
+            if entries := [entry for entry in self._feed.log[self._id] if entry.seq > told]:
+                self._sink.deliver(entries)
+            self._sink.live()
 
     def close(self) -> None:
         if self._feed.sinks.get(self._id) is self._sink:

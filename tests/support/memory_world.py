@@ -70,6 +70,10 @@ class MemoryWatch:
     async def synced(self) -> None:
         await self._ready.wait()
 
+    def reread(self) -> None:
+        if self._stream is not None and self._stream.sink is not None:
+            asyncio.get_running_loop().call_soon(self._stream.sink.live)
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.sink = None
