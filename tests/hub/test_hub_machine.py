@@ -41,6 +41,7 @@ class Watching(RuleBasedStateMachine):
 
     async def begin(self) -> None:
         self.feed = FakeFeed()
+        self.feed.retell = lambda: self.tell_now(10**6)
         self.hub = Hub(self.feed, self.feed, limits=dataclasses.replace(LIMITS, room_bytes=ROOM_BYTES))
         self.told: list[Cursor] = []  # what the feed has told and not voided
         self.epoch = 5
@@ -90,6 +91,10 @@ class Watching(RuleBasedStateMachine):
         self.run(self.tell_some(count))
 
     async def tell_some(self, count: int) -> None:
+        self.tell_now(count)
+        await turns()
+
+    def tell_now(self, count: int) -> None:
         sink = self.feed.sinks["g"]
         held = {entry.cursor for entry in self.log}
         void = [cursor for cursor in self.told if cursor in self.void]
@@ -108,13 +113,14 @@ class Watching(RuleBasedStateMachine):
         if fresh:
             self.told += [entry.cursor for entry in fresh]
             sink.deliver(fresh)
-        await turns()
 
     # -- the viewers
 
     @rule(data=st.data())
     def join(self, data):
-        cursors = [None, *self.told, *sorted(self.void)]
+        """Also with the id of an entry that only another front-end has been told of yet."""
+        untold = [entry.cursor for entry in self.log if entry.cursor not in self.told]
+        cursors = [None, *self.told, *sorted(self.void), *untold]
         cursor = data.draw(st.sampled_from(cursors))
         self.run(self.join_after(cursor))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -23,6 +23,7 @@ class FakeFeed:
         self.histories: list[str] = []
         self.pages: list[tuple[Cursor, int]] = []
         self.rereads = 0
+        self.retell: Callable[[], None] = self._tell_unheard
 
     def watch(self, stream_id: str, sink: StreamSink) -> "FakeWatch":
         assert stream_id not in self.sinks, "the hub keeps one watch per stream"
@@ -35,6 +36,12 @@ class FakeFeed:
         if self.fault is not None:
             raise self.fault
         return [entry for entry in self.log[stream_id] if entry.cursor > after][:count]
+
+    def _tell_unheard(self) -> None:
+        for stream_id, sink in self.sinks.items():
+            told = getattr(sink, "last_seq", 0)
+            if entries := [entry for entry in self.log[stream_id] if entry.seq > told]:
+                sink.deliver(entries)
 
     def append(self, stream_id: str, *entries: Entry) -> None:
         """Into the log, and at once to who watches."""
@@ -55,15 +62,13 @@ class FakeWatch:
         tell_history(self._sink, self._feed.log[self._id])
 
     def reread(self) -> None:
-        """What was only put into ``log`` is told now; while nothing is readable, never."""
+        """``retell`` tells what is only in the log so far; while nothing is readable, it never does."""
         self._feed.rereads += 1
         asyncio.get_running_loop().call_soon(self._read_again)
 
     def _read_again(self) -> None:
         if self._feed.is_readable.is_set() and self._feed.sinks.get(self._id) is self._sink:
-            told = getattr(self._sink, "last_seq", 0)
-            if entries := [entry for entry in self._feed.log[self._id] if entry.seq > told]:
-                self._sink.deliver(entries)
+            self._feed.retell()
             self._sink.live()
 
     def close(self) -> None:
