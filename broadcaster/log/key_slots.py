@@ -21,7 +21,7 @@ _KEY_IS_FIRST: Final = frozenset((
     "ZRANGE", "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "ZREVRANGE", "ZSCORE",
 ))  # fmt: skip
 # redis-py writes a command and its subcommand as one word.
-_SUBCOMMANDS: Final = frozenset({"XGROUP CREATE", "XGROUP DELCONSUMER", "XINFO CONSUMERS", "XINFO GROUPS"})
+_SUBCOMMANDS: Final = frozenset({"XGROUP CREATE", "XINFO GROUPS"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
 # Each with where STREAMS can stand first: a group and a consumer may have that name.
 _READS: Final = {"XREAD": 1, "XREADGROUP": 4}

@@ -36,6 +36,7 @@ from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.scripts import (
     ANNOUNCE,
     CLOSE,
+    DROP_CONSUMERS,
     ENQUEUE,
     PROMOTE,
     PRUNE,
@@ -263,16 +264,10 @@ class Queue:
         return [member.decode() for member in rows]
 
     async def drop_silent_consumers(self, *, silent_ms: int) -> int:
-        """Remove consumers of dead workers that hold no job any more; how many."""
-        dropped = 0
-        for source in (self._keys.ready_hi, self._keys.ready):
-            with log_errors():
-                for consumer in await self._redis.xinfo_consumers(source, GROUP):
-                    name = consumer["name"].decode()
-                    if consumer["pending"] == 0 and consumer["idle"] > silent_ms and name != self._consumer:
-                        await self._redis.xgroup_delconsumer(source, GROUP, name)
-                        dropped += 1
-        return dropped
+        """Remove consumers that were silent for so long and hold no job; how many."""
+        with log_errors():
+            keys = [self._keys.ready_hi, self._keys.ready]
+            return int(await DROP_CONSUMERS.run(self._redis, keys, GROUP, silent_ms))
 
     async def promise_webhooks(self, generation_ids: Sequence[str]) -> None:
         """Owe the webhooks of these once more, where nobody has yet."""

@@ -15,6 +15,8 @@ that decide for themselves, so any number of sweepers may do the same thing at o
 | begun longer ago than a generation may take | ends it with ``error generation_timeout`` |
 | no job for two seconds | gives it one |
 
+Once a minute it removes the queue's consumers of workers that have ended.
+
 The ends wait until this process has seen Redis answer for one lease (see steadiness.py). On a cluster what one server
 does not tell keeps nothing from what the others hold: it is left as it is until the next round.
 """
@@ -41,17 +43,21 @@ from broadcaster.logs import get_logger
 _log = get_logger(__name__)
 
 JOBLESS_MS: Final = 2000
+CONSUMER_SILENT_MS: Final = 60_000
+CONSUMERS_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class SweepTimes:
     """Time-outs of the sweep, in milliseconds; ``unwritten_ms``: the longest that a create may take to write the meta
-    of what it has announced (each of its calls waits for its turn, and then for its answer)."""
+    of what it has announced (each of its calls waits for its turn, and then for its answer); ``consumer_silent_ms``:
+    a consumer without jobs that was silent for so long is of a worker that has ended."""
 
     queue_timeout_ms: int
     stall_timeout_ms: int
     generation_timeout_ms: int
     unwritten_ms: int = JOBLESS_MS
+    consumer_silent_ms: int = CONSUMER_SILENT_MS
 
     @classmethod
     def of_seconds(
@@ -111,10 +117,15 @@ class Sweeper:
 
     async def run(self, *, every_s: float) -> None:
         """Sweep until cancelled, jittered so that many sweepers do not meet."""
+        loop = asyncio.get_running_loop()
+        consumers_due_s = loop.time()
         while True:
             await asyncio.sleep(every_s * random.uniform(0.5, 1.5))
             try:
                 await self.turn()
+                if loop.time() >= consumers_due_s:
+                    await self._queue.drop_silent_consumers(silent_ms=self._times.consumer_silent_ms)
+                    consumers_due_s = loop.time() + CONSUMERS_EVERY_S
             except LogUnavailable:
                 _log.warning("sweep_later")
 

@@ -63,7 +63,9 @@ def rights() -> set[str]:
 def in_scripts() -> set[str]:
     """Every command that a script calls."""
     texts = (path.read_text() for path in LOG.rglob("*.lua"))
-    return {name.lower() for text in texts for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", text)}
+    calls = re.compile(r"redis\.p?call\(\s*'(\w+)'(?:,\s*'(\w+)')?")
+    named = {(name.lower(), word.lower()) for text in texts for name, word in calls.findall(text)}
+    return {COMMANDS.get(f"{name}_{word}", name) for name, word in named}
 
 
 def in_python() -> set[str]:

@@ -122,12 +122,12 @@ async def test_a_batch_over_the_bound_is_refused_whole_and_the_terminal_event_is
         assert (await world.append(stream_id, claim.epoch, 3, [FINISH])).code is Code.APPENDED
 
 
-@pytest.mark.parametrize("bounds", [{"max_events": 6}, {"max_bytes": 6 * len(delta("a"))}], ids=["events", "bytes"])
+@pytest.mark.parametrize("bounded", ["events", "bytes"])
 @pytest.mark.parametrize("begins", ["claim", "again", "rebase"])
 async def test_what_is_void_does_not_end_an_answer_that_fits(
-    connection: LogConnection, bounds: dict[str, int], begins: str
+    connection: LogConnection, bounded: str, begins: str
 ) -> None:
-    world = World(connection, **bounds)
+    world = world_of_six(connection, bounded)
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a")] * 5)
     newer = await begin_anew(world, stream_id, begins, epoch=claim.epoch)
@@ -135,11 +135,9 @@ async def test_what_is_void_does_not_end_an_answer_that_fits(
     assert (await world.append(stream_id, newer.epoch, 11, [delta("b")] * 2)).code is Code.FULL
 
 
-@pytest.mark.parametrize("bounds", [{"max_events": 6}, {"max_bytes": 6 * len(delta("a"))}], ids=["events", "bytes"])
-async def test_all_attempts_together_hold_four_times_what_one_may(
-    connection: LogConnection, bounds: dict[str, int]
-) -> None:
-    world = World(connection, max_attempts=100, **bounds)
+@pytest.mark.parametrize("bounded", ["events", "bytes"])
+async def test_all_attempts_together_hold_four_times_what_one_may(connection: LogConnection, bounded: str) -> None:
+    world = world_of_six(connection, bounded)
     stream_id, claim = await world.granted()
     last_seq = 0
     while (await world.append(stream_id, claim.epoch, last_seq + 1, [delta("a")] * 4)).code is Code.APPENDED:
@@ -148,9 +146,16 @@ async def test_all_attempts_together_hold_four_times_what_one_may(
         last_seq = claim.last_seq
     *held, announced = await world.texts(stream_id)
     assert decode_event(announced) == Attempt(attempt=claim.attempt)
-    amount, most = (len(held), 6) if "max_events" in bounds else (sum(map(len, held)), bounds["max_bytes"])
+    amount, most = (len(held), 6) if bounded == "events" else (sum(map(len, held)), world.max_bytes)
     assert 3 * most < amount <= 4 * most
     assert (await world.append(stream_id, claim.epoch, last_seq + 1, [FINISH])).code is Code.APPENDED
+
+
+def world_of_six(connection: LogConnection, bounded: str) -> World:
+    """One whose attempts have room for six deltas."""
+    if bounded == "events":
+        return World(connection, max_events=6, max_attempts=100)
+    return World(connection, max_bytes=6 * len(delta("a")), max_attempts=100)
 
 
 async def begin_anew(world: World, stream_id: str, begins: str, *, epoch: int) -> Claim:

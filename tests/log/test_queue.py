@@ -258,20 +258,6 @@ async def test_an_emptied_redis_gets_its_group_back(world: World) -> None:
     await reader.aclose()
 
 
-async def test_consumers_of_dead_workers_without_jobs_are_removed(world: World) -> None:
-    for source in (world.keys.ready, world.keys.ready_hi):
-        await world.redis.xgroup_createconsumer(source, GROUP, "dead")
-    await until_idle(world)
-    assert await world.queue.drop_silent_consumers(silent_ms=1) == 2  # in either priority
-
-
-async def until_idle(world: World) -> None:
-    async with asyncio.timeout(5):
-        for source in (world.keys.ready, world.keys.ready_hi):
-            while (await world.redis.xinfo_consumers(source, GROUP))[0]["idle"] <= 1:
-                await asyncio.sleep(0.005)
-
-
 async def test_every_key_has_a_ttl_or_a_bound(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [b'{"type":"text-delta","id":"0","delta":"a"}'])

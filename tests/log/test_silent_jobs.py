@@ -85,3 +85,50 @@ async def test_a_silent_job_that_was_closed_meanwhile_leaves_the_pending_list_an
     await pipeline.execute()
     assert [job for jobs in await walk(world, count=10) for job in jobs] == [alive]
     assert (await world.redis.xpending(world.keys.ready, GROUP))["pending"] == 1
+
+
+async def consumers(world: World) -> list[set[str]]:
+    """The names in the group of each stream."""
+    found = [await world.redis.xinfo_consumers(key, GROUP) for key in (world.keys.ready_hi, world.keys.ready)]
+    return [{row["name"].decode() for row in rows} for rows in found]
+
+
+async def until_silent(world: World, *, silent_ms: int) -> None:
+    """Until each consumer has asked for nothing for longer than that."""
+    async with asyncio.timeout(5):
+        for key in (world.keys.ready_hi, world.keys.ready):
+            while any(row["idle"] <= silent_ms for row in await world.redis.xinfo_consumers(key, GROUP)):
+                await asyncio.sleep(0.005)
+
+
+async def test_consumers_of_workers_that_have_ended_are_dropped_and_none_that_holds_a_job(world: World) -> None:
+    (job,) = await delivered(world, world.keys.ready, 1)
+    await silence(world, job)
+    for ended in ("first", "second"):
+        for key in (world.keys.ready_hi, world.keys.ready):
+            await world.redis.xgroup_createconsumer(key, GROUP, ended)
+    await until_silent(world, silent_ms=1)
+    assert await world.queue.drop_silent_consumers(silent_ms=60_000) == 0
+    assert await world.queue.drop_silent_consumers(silent_ms=1) == 4
+    assert await consumers(world) == [set(), {"victim"}]
+    assert (await world.queue.take_silent(silent_ms=SILENT_MS, count=1)).jobs == [job]
+    await until_silent(world, silent_ms=1)
+    assert await world.queue.drop_silent_consumers(silent_ms=1) == 1
+    assert await consumers(world) == [set(), {"survivor"}]
+
+
+async def test_a_worker_whose_consumer_was_dropped_takes_jobs_as_before(world: World) -> None:
+    reader = world.reader()
+    await reader.take(1)
+    await until_silent(world, silent_ms=1)
+    assert await world.queue.drop_silent_consumers(silent_ms=1) >= 1
+    stream_id = await world.create()
+    assert [job.generation_id for job in await reader.take(1)] == [stream_id]
+    await reader.aclose()
+
+
+async def test_there_is_nothing_to_drop_in_a_redis_that_has_lost_the_queue(world: World) -> None:
+    await world.redis.flushall()
+    assert await world.queue.drop_silent_consumers(silent_ms=1) == 0
+    await world.redis.xadd(world.keys.ready, {"id": "gen"})
+    assert await world.queue.drop_silent_consumers(silent_ms=1) == 0

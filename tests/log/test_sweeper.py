@@ -15,7 +15,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.claims import Claim, Claims, Outcome
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.queue import OPEN_PAGE
+from broadcaster.log.queue import GROUP, OPEN_PAGE
 from broadcaster.log.streams import Streams, Tail
 from broadcaster.log.sweeper import JOBLESS_MS, Sweeper, SweepTimes
 from broadcaster.log.writer import WriterEnd
@@ -301,3 +301,29 @@ async def test_a_generation_never_begun_ends_with_queue_timeout(world: World) ->
     await sweeper(world).sweep()
     assert await world.texts(stream_id) == [terminals.QUEUE_TIMEOUT]
     task.cancel()
+
+
+async def test_a_sweeper_removes_consumers_of_ended_workers_once_in_a_while(world: World) -> None:
+    times = SweepTimes(60_000, 60_000, 60_000, consumer_silent_ms=0)
+    own = Sweeper(times, queue=world.queue, claims=world.claims, streams=world.streams, steadiness=world.steadiness)
+    keys = (world.keys.ready, world.keys.ready_hi)
+    for key in keys:
+        await world.redis.xgroup_createconsumer(key, GROUP, "ended")
+        async with asyncio.timeout(5):
+            while (await world.redis.xinfo_consumers(key, GROUP))[0]["idle"] == 0:
+                await asyncio.sleep(0.001)
+    await world.redis.config_resetstat()
+    sweeping = asyncio.create_task(own.run(every_s=0.002))
+    async with asyncio.timeout(5):
+        while (await calls(world, "zrange")) < 5:  # pages of the open index: turns of the sweep
+            await asyncio.sleep(0.005)
+    sweeping.cancel()
+    await asyncio.wait({sweeping})
+    assert [await world.redis.xinfo_consumers(key, GROUP) for key in keys] == [[], []]
+    assert await calls(world, "xgroup|delconsumer") == 2
+    assert await calls(world, "xinfo|consumers") == 2 + 2  # one look at each stream, and this test's
+
+
+async def calls(world: World, command: str) -> int:
+    stats = await world.redis.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))

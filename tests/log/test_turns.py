@@ -153,8 +153,12 @@ async def test_a_tenant_may_have_nine_tenths_of_the_queue_and_the_last_tenth_is_
         await world.create(tenant="b")
 
 
-async def test_the_bounds_of_the_queue_count_what_waits_and_not_what_runs(connection: LogConnection) -> None:
-    world = World(connection, max_queue=1)
+@pytest.mark.parametrize("bounds", [(1, None), (10, 1)], ids=["of all", "of one tenant"])
+async def test_the_bounds_of_the_queue_count_what_waits_and_not_what_runs(
+    connection: LogConnection, bounds: tuple[int, int | None]
+) -> None:
+    max_queue, tenant_queued = bounds
+    world = World(connection, max_queue=max_queue, tenant_queued=tenant_queued)
     await world.queue.create_group()
     reader = world.reader()
     for _ in range(3):

@@ -33,8 +33,9 @@ async def test_a_generation_whose_claim_was_not_heard_runs_under_that_very_claim
         await seen.granted()  # the server knows the script from here on
         await seen.redis.delete(seen.keys.ready)
         provider = HandProvider()
-        for given in ([WHOLE], [Finish()], None):
-            provider.given.put_nowait(given)
+        provider.given.put_nowait([WHOLE])
+        provider.given.put_nowait([Finish()])
+        provider.given.put_nowait(None)
         async with running(world, world.claims, provider) as (_, slots):
             relay.lose_answer_to(lost)
             stream_id = await seen.create(on_worker_loss=on_worker_loss)
