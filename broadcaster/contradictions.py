@@ -101,8 +101,13 @@ CONTRADICTIONS: Final = (
 def check_worker(settings: Settings) -> None:
     """For processes that are workers, or start some. Raises SetupError.
 
-    A front-end admits webhooks by their hosts alone and need not know the secret.
+    A front-end admits webhooks by their hosts alone and need not know the secret, and it holds no lease.
     """
+    if settings.redis_timeout_s > settings.lease_ttl_s / 2:
+        raise SetupError(
+            "BROADCASTER_REDIS_TIMEOUT_S must not exceed half of BROADCASTER_LEASE_TTL_S: "
+            "else a worker cannot repeat a call that hangs before its lease is over"
+        )
     if settings.webhook_hosts and settings.webhook_secret is None:
         raise SetupError(
             "BROADCASTER_WEBHOOK_HOSTS needs a BROADCASTER_WEBHOOK_SECRET: receivers must be able to tell who calls"

@@ -90,7 +90,9 @@ class Settings(LimitSettings):
     key_prefix: str = Field("bc", pattern=r"^[A-Za-z0-9_.:-]{1,32}$", description="first part of every Redis key")
     data_dir: str = Field(".broadcaster", description="where the embedded server keeps its data and socket")
     redis_server: str | None = Field(None, description="program of the embedded server; none: the wheel's, or on PATH")
-    redis_timeout_s: float = Field(5.0, gt=0, description="longest wait for one answer of Redis")
+    redis_timeout_s: float = Field(
+        2.0, gt=0, description="longest wait for one answer of Redis; of a worker at most half of LEASE_TTL_S"
+    )
     redis_connections: int = Field(32, ge=1, description="most connections of one process to one Redis server")
     live_ttl_s: float = Field(3600, gt=0, description="how long an open log outlives its last renewal")
     retention_s: float = Field(3600, gt=0, description="how long a log is kept after its end")

@@ -122,6 +122,7 @@ class LogConnection:
         self.keys = Keys(prefix)
         self.timeout_s = timeout_s
         self._patience_s = timeout_s if patience_s is None else patience_s
+        self._clients: list[Redis] = []
         self._routes = None if self.address.kind is Kind.SINGLE else create_routes(self.address)
         self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
         self.impatient: Redis = self.redis.impatient() if isinstance(self.redis, RoutedRedis) else self.redis
@@ -147,12 +148,19 @@ class LogConnection:
             await connection.aclose()
 
     def create_client(self, *, timeout_s: float, max_connections: int, patience_s: float | None = 0.0) -> Redis:
-        """Another client, with connections of its own; whoever made it closes it. ``timeout_s`` bounds each answer."""
+        """Another client, with connections of its own, closed with this connection at the latest.
+
+        ``timeout_s`` bounds each answer.
+        """
         limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections)
+        client: Redis
         if self._routes is None:
-            return _create_single(self.url, limits, answers_s=timeout_s)
-        patience_s = self._patience_s if patience_s is None else patience_s
-        return RoutedRedis(self.address, self._routes, limits, patience_s=patience_s)
+            client = _create_single(self.url, limits, answers_s=timeout_s)
+        else:
+            patience_s = self._patience_s if patience_s is None else patience_s
+            client = RoutedRedis(self.address, self._routes, limits, patience_s=patience_s)
+        self._clients.append(client)
+        return client
 
     def create_blocking_client(self, *, block_s: float) -> Redis:
         """A client for reads that block up to ``block_s``: its time-out lies beyond, so that it never cuts a read."""
@@ -196,7 +204,8 @@ class LogConnection:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self.redis.aclose()
+        for client in self._clients:
+            await client.aclose()
         if self._routes is not None:
             await self._routes.aclose()
 

@@ -1,7 +1,10 @@
 """The lease keeper: renews the right to write for every generation of this worker, in one pipelined call a turn.
 
 Rules (protocol §4)
-1. Renewal every quarter of the lease. While Redis cannot answer nothing is lost: the next turn tries again.
+1. Renewal every quarter of the lease, over a connection of its own, on which no answer may take longer than that
+   quarter. A renewal that failed is repeated after ``RETRY_S``. So a lease outlives connections that hang (a NAT that
+   forgot them, a balancer, a primary that stands still): the renewal fails in time, and the next one is sent over a new
+   connection. While Redis cannot answer nothing is lost.
 2. Only another holder means lost: then the attempt's writer is over at once. A lapsed lease whose epoch is still ours
    is granted again by the script; missing meta is restored by the writer.
 3. Jobs are kept (XCLAIM) after and only for the streams whose renewal proved that they are still ours: a blind renewal
@@ -35,6 +38,7 @@ from broadcaster.logs import get_logger
 _log = get_logger(__name__)
 
 RENEWALS_PER_LEASE: Final = 4
+RETRY_S: Final = 0.1
 WORKERS_KEPT: Final = 1000
 LAPSED_WORKERS_KEPT_MS: Final = 3_600_000
 _RECOVERY_BACK_OFF_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -75,6 +79,7 @@ class LeaseKeeper:
         self._worker_id = worker_id
         self._lease_ms = int(lease_ttl_s * 1000)
         self._every_s = lease_ttl_s / RENEWALS_PER_LEASE
+        self._renewals = connection.create_client(timeout_s=self._every_s, max_connections=1)
         self._claims = claims
         self._queue = queue
         self._appender = appender
@@ -116,29 +121,40 @@ class LeaseKeeper:
         """Renew until cancelled."""
         loop = asyncio.get_running_loop()
         due = loop.time()
+        failures = 0
         while True:
             late_s = loop.time() - due
             if late_s > self._every_s:
                 _log.warning("renewal_late", late_s=round(late_s, 3), lease_s=self._lease_ms / 1000)
             try:
                 await self.renew()
+                failures = 0
             except LogUnavailable:
-                _log.warning("renewal_later", held=len(self._held))
+                failures += 1
+                if failures == 1:
+                    _log.warning("renewal_later", held=len(self._held))
             self._verify_tails(loop.time())
             await self._owe_again()
-            due = loop.time() + self._every_s
-            await asyncio.sleep(self._every_s)
+            pause_s = RETRY_S if failures else self._every_s
+            due = loop.time() + pause_s
+            await asyncio.sleep(pause_s)
 
     async def renew(self) -> None:
-        """One turn: leases, then the jobs of what is still ours, then the worker's heartbeat."""
+        """One turn: leases, then the jobs of what is still ours, then the worker's heartbeat.
+
+        Raises LogUnavailable when some of it could not be done now.
+        """
         held = list(self._held.values())
         calls = [self._renewal(each.writer) for each in held]
         with log_errors():
-            answers = await run_all(self._redis, calls) if calls else []
+            answers = await run_all(self._renewals, calls) if calls else []
         still_ours: list[Held] = []
+        failure: Exception | None = None
         for each, answer in zip(held, answers, strict=True):
             if isinstance(answer, Exception):
-                if not later(answer):
+                if later(answer):
+                    failure = answer
+                else:
                     each.writer.crashed(answer)
             elif self._renewed(each.writer, Renewal(*answer)):
                 still_ours.append(each)
@@ -146,12 +162,14 @@ class LeaseKeeper:
             await self._keep_jobs(still_ours)
         finally:
             await self.heartbeat()
+        if failure is not None:
+            raise LogUnavailable("some leases could not be renewed; try again") from failure
 
     async def heartbeat(self) -> None:
         """Say that this worker lives."""
         with log_errors():
             await HEARTBEAT.run(
-                self._redis,
+                self._renewals,
                 [self._keys.workers],
                 self._worker_id,
                 self._lease_ms,
@@ -200,13 +218,14 @@ class LeaseKeeper:
     # -- What the queue has lost
 
     async def _keep_jobs(self, held: Sequence[Held]) -> None:
-        lost = set(await self._queue.keep([each.job for each in held]))
+        lost = set(await self._queue.keep([each.job for each in held], over=self._renewals))
         # What was let go meanwhile is settled: its job is gone for good.
         missed = [each for each in held if each.job in lost and self._held_of(each.writer) is each]
         if missed:
             try:
-                await self._regain(missed)
-            except LogUnavailable:
+                async with asyncio.timeout(self._every_s):
+                    await self._regain(missed)
+            except (LogUnavailable, TimeoutError):
                 _log.warning("jobs_later", count=len(missed))
 
     async def _regain(self, held: Sequence[Held]) -> None:
@@ -221,8 +240,9 @@ class LeaseKeeper:
         """The webhooks of what ended shortly before a break are due once more: the queue may have lost every trace."""
         if self._owed:
             try:
-                await self._queue.make_due(self._owed)
-            except LogUnavailable:
+                async with asyncio.timeout(self._every_s):
+                    await self._queue.make_due(self._owed)
+            except (LogUnavailable, TimeoutError):
                 _log.warning("webhooks_later", count=len(self._owed))
             else:
                 self._owed.clear()

@@ -127,7 +127,7 @@ class Node:
             return error
 
     async def aclose(self) -> None:
-        """Close every connection; what is under way on one fails."""
+        """Close every connection; a call under way on one fails."""
         await self._pool.disconnect()
 
 

@@ -186,20 +186,20 @@ class Queue:
         if due and answers[0]:
             self.webhook_due.set()
 
-    async def keep(self, jobs: Sequence[Job]) -> list[Job]:
+    async def keep(self, jobs: Sequence[Job], *, over: Redis) -> list[Job]:
         """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis.
 
-        Returns those that the queue has lost; see ``regain``.
+        Returns those that the queue has lost; see ``regain``. ``over``: the client that sends it (see lease.py, rule 1).
         """
         if not jobs:
             return []
-        pipeline = self._connection.pipeline()
+        pipeline = over.pipeline(transaction=False)
         sources = {job.source for job in jobs}
         for source in sources:
             ids: list[Any] = [job.entry_id for job in jobs if job.source == source]
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
         with log_errors():
-            claimed = await with_group(pipeline.execute, self._redis, self._keys) or []
+            claimed = await with_group(pipeline.execute, over, self._keys) or []
         kept = {(source, raw.decode()) for source, raws in zip(sources, claimed, strict=False) for raw in raws}
         return [job for job in jobs if (job.source, job.entry_id) not in kept]
 

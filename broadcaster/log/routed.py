@@ -8,7 +8,9 @@ Rules
    is, until ``patience_s`` is over; with 0 the caller decides. A call whose answer was lost is never sent again here.
    What rests on what a server has said before is for the ``impatient`` client: it repeats nothing, and sends nothing
    to a server that it has just learned of in place of another.
-4. A command without a key is for a server that the caller names (``primaries``), not for one of ours by chance.
+4. A server that serves no more is hung up on as soon as the routes show it, by every client of the process: what
+   hangs there fails, and its caller comes again (rule 3 decides who repeats it).
+5. A command without a key is for a server that the caller names (``primaries``), not for one of ours by chance.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class RoutedRedis(Redis):
         self._is_wary = False
         self._nodes: dict[str, Node] = {}
         self._probe_numbers: dict[str, int] = {}
+        routes.listen(self)
 
     def impatient(self) -> RoutedRedis:
         """The same over the same connections, for calls that must not outlive a failover; see rule 3."""
@@ -115,7 +118,6 @@ class RoutedRedis(Redis):
     async def identities(self, *, probe_key: Callable[[int], str], look_within_s: float) -> dict[str, Identity]:
         """See ``connect.identities``. Raises ConnectionError when one has become a replica."""
         await self._routes.look(within_s=look_within_s)
-        await self._drop_others()
         asked = [Command(words, {}, b"") for words in (("CLIENT ID",), ("ROLE",), ("INFO", "server"))]
         keys = {name: await self._key_at(name, probe_key) for name in await self.primaries()}
         removals = {name: Command(("DEL", key), {}, b"") for name, key in keys.items()}
@@ -147,8 +149,14 @@ class RoutedRedis(Redis):
         """Who serves each key; looks once when nobody is known to. A key that nobody serves then stands for itself."""
         if any(self.server_of(key) is None for key in keys):
             await self._routes.look()
-            await self._drop_others()
         return [self.server_of(key) or key for key in keys]
+
+    async def drop_others(self) -> None:
+        """Close connections to servers that serve no more: what they still say is not the truth."""
+        serving = self._routes.primaries
+        # All at once: whoever comes while these are closed finds the table as it is to be.
+        stale = [self._nodes.pop(name) for name in list(self._nodes) if name not in serving]
+        await asyncio.gather(*(node.aclose() for node in stale))
 
     async def _key_at(self, name: str, key_of_number: Callable[[int], str]) -> str:
         """A key that this server serves: the one that was found before, for as long as it does.
@@ -171,7 +179,6 @@ class RoutedRedis(Redis):
     async def _all(self) -> tuple[str, ...]:
         if not self._routes.is_whole or any(self._routes.is_doubtful(each) for each in self._routes.primaries):
             await self._routes.look()
-            await self._drop_others()
         return self._routes.primaries
 
     async def _send_round(self, commands: Sequence[Command], left: Sequence[int], answers: list[Any]) -> None:
@@ -180,7 +187,6 @@ class RoutedRedis(Redis):
         before = {at: routes.node_of(commands[at].key) for at in left} if self._is_wary else {}
         if any(routes.is_doubtful(routes.node_of(commands[at].key)) for at in left):
             await routes.look()
-            await self._drop_others()
         parts: dict[tuple[str, bool], list[int]] = defaultdict(list)
         for at in left:
             name = routes.node_of(commands[at].key)
@@ -247,14 +253,6 @@ class RoutedRedis(Redis):
         if name not in self._nodes:
             self._nodes[name] = Node(name, self._url, self._limits, greet=self._routes.greet)
         return self._nodes[name]
-
-    async def _drop_others(self) -> None:
-        """Close connections to servers that serve no more: what they still say is not the truth."""
-        serving = self._routes.primaries
-        # All at once: whoever comes while these are closed finds the table as it is to be.
-        stale = [self._nodes.pop(name) for name in list(self._nodes) if name not in serving]
-        for node in stale:
-            await node.aclose()
 
 
 class RoutedPipeline(LogPipeline):

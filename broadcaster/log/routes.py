@@ -6,6 +6,10 @@ in doubt looks first, that is asks those who must know. One look at a time, and 
 many calls meet the same failure: a failover is no storm. Looking never raises; without an answer the route stays in
 doubt, and the servers themselves refuse what they may not do.
 
+When a look finds other primaries than the look before it, every client in the process closes its connections to the
+servers that serve no more, before the look returns. A call that hangs at such a server fails then, and not only at the
+end of its time limit.
+
 A look ends with the first answer that is good enough. Who is slower is left to answer in its own time, ``ASK_S`` at
 most, so that its connection is kept; until then it is asked nothing else, and what it says is said to nobody.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
@@ -46,8 +51,20 @@ _View: TypeAlias = tuple[SlotMap | None, bool]
 _Said = TypeVar("_Said")
 
 
+class RouteListener(Protocol):
+    """A client over the routes."""
+
+    async def drop_others(self) -> None:
+        """Close the connections to servers that serve no more."""
+        ...
+
+
 class Routes(Protocol):
     """What calls are routed by. The names of servers are ``host:port``."""
+
+    def listen(self, listener: RouteListener) -> None:
+        """Call the listener whenever other servers serve; it is held weakly."""
+        ...
 
     @property
     def primaries(self) -> tuple[str, ...]:
@@ -104,6 +121,8 @@ class _Asking(Generic[_Said]):
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._looked_at = float("-inf")
+        self._listeners: weakref.WeakSet[RouteListener] = weakref.WeakSet()
+        self._announced: tuple[str, ...] = ()  # the primaries that the listeners know
         self._asked: dict[str, Node] = {}
         self._asks: dict[str, asyncio.Task[_Said | None]] = {}  # to each server; what is done goes at the next look
 
@@ -116,6 +135,16 @@ class _Asking(Generic[_Said]):
             self._asks = {name: ask for name, ask in self._asks.items() if not ask.done()}
             await self._look()
             self._looked_at = loop.time()
+        if self.primaries != self._announced:
+            self._announced = self.primaries
+            await asyncio.gather(*(each.drop_others() for each in list(self._listeners)))
+
+    def listen(self, listener: RouteListener) -> None:
+        self._listeners.add(listener)
+
+    @property
+    @abstractmethod
+    def primaries(self) -> tuple[str, ...]: ...
 
     @abstractmethod
     async def _look(self) -> None: ...

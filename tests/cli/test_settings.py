@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from broadcaster.cli.main import create_app_for
+from broadcaster.contradictions import check_worker
 from broadcaster.settings import Settings, unknown_variables
 from worker.main import main as worker_main
 
@@ -137,6 +138,24 @@ def test_a_worker_refuses_the_same(name: str, monkeypatch: pytest.MonkeyPatch, c
     for each in named:
         assert f"BROADCASTER_{each}" in said
     assert SECRET not in said
+
+
+@pytest.mark.parametrize(("timeout_s", "is_refused"), [("2.5", False), ("2.6", True), ("5", True)])
+def test_a_worker_that_could_not_repeat_a_call_within_its_lease_does_not_start(
+    timeout_s: str, monkeypatch: pytest.MonkeyPatch, capsys: Any, *, is_refused: bool
+) -> None:
+    """The Redis that it would need is missing: a worker that is not refused for its times is refused for that."""
+    monkeypatch.delenv("BROADCASTER_REDIS_URL", raising=False)
+    monkeypatch.setenv("BROADCASTER_REDIS_TIMEOUT_S", timeout_s)
+    with pytest.raises(SystemExit) as ended:
+        worker_main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert ("BROADCASTER_REDIS_TIMEOUT_S" in said and "BROADCASTER_LEASE_TTL_S" in said) is is_refused
+
+
+def test_the_defaults_are_fine_for_a_worker() -> None:
+    check_worker(Settings())
 
 
 @pytest.mark.parametrize("name", FINE)

@@ -2,7 +2,8 @@
 
 Rules
 1. ``switch`` cuts every connection and sends the next ones to another server; ``cut`` sends them nowhere: they are
-   refused, as by a host without a server.
+   refused, as by a host without a server. ``hang`` leaves them open and carries nothing more on them, as a NAT does
+   that has forgotten them; new ones are well.
 2. ``hold_at`` lets the first write of a client that has these bytes wait: nothing more of this connection goes on until
    the connection is cut. So a fault is put exactly between two commands.
 3. ``lose_answer_to`` lets the next write of a client that has these bytes pass, and cuts its connection in the place
@@ -27,6 +28,7 @@ class RedisRelay:
         self._target: str | None = server_url
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
+        self._ways: set[asyncio.Event] = set()  # of each link: whether it carries anything
         self._hold: bytes | None = None
         self._lose: bytes | None = None
         self._lose_answer: bytes | None = None
@@ -44,6 +46,11 @@ class RedisRelay:
         """Break every connection, and refuse new ones."""
         self._target = None
         await self._break()
+
+    def hang(self) -> None:
+        """Carry nothing more on the connections of now."""
+        for way in self._ways:
+            way.clear()
 
     async def switch(self, server_url: str) -> None:
         """Break every connection; new ones reach this server."""
@@ -82,6 +89,9 @@ class RedisRelay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: asyncio.StreamWriter | None = None
+        way = asyncio.Event()
+        way.set()
+        self._ways.add(way)
         try:
             if self._target is None:
                 return
@@ -89,19 +99,25 @@ class RedisRelay:
             from_server, upstream = await asyncio.open_connection(parts.hostname, parts.port)
             async with asyncio.TaskGroup() as group:
                 is_doomed = asyncio.Event()
-                group.create_task(self._carry_out(reader, upstream, is_doomed))
-                group.create_task(self._carry_back(from_server, writer, is_doomed))
+                group.create_task(self._carry_out(reader, upstream, way, is_doomed))
+                group.create_task(self._carry_back(from_server, writer, way, is_doomed))
         except* (OSError, EOFError):
             pass  # one side is gone: so is the other
         finally:
+            self._ways.discard(way)
             writer.transport.abort()
             if upstream is not None:
                 upstream.transport.abort()
 
     async def _carry_out(
-        self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, is_doomed: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+        way: asyncio.Event,
+        is_doomed: asyncio.Event,
     ) -> None:
         while data := await reader.read(_READ_BYTES):
+            await way.wait()
             if self._hold is not None and self._hold in data:
                 self._hold = None
                 self.held.set()
@@ -114,9 +130,14 @@ class RedisRelay:
         raise EOFError
 
     async def _carry_back(
-        self, from_server: asyncio.StreamReader, writer: asyncio.StreamWriter, is_doomed: asyncio.Event
+        self,
+        from_server: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: asyncio.Event,
+        is_doomed: asyncio.Event,
     ) -> None:
         while data := await from_server.read(_READ_BYTES):
+            await way.wait()
             if is_doomed.is_set():
                 self.answers_lost += 1
                 break

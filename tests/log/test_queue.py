@@ -158,7 +158,7 @@ async def test_a_silent_workers_jobs_are_taken_and_kept_ones_are_not(world: Worl
     assert (await other.queue.take_silent(silent_ms=60_000, count=10)).jobs == []
     for job in jobs:
         await world.redis.xclaim(job.source, GROUP, "w1", 0, [job.entry_id], idle=90_000, justid=True)
-    await world.queue.keep(jobs[:2])
+    await world.queue.keep(jobs[:2], over=world.redis)
     assert (await other.queue.take_silent(silent_ms=60_000, count=10)).jobs == jobs[2:]
     await reader.aclose()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping
 
 from redis.asyncio.connection import AbstractConnection
 
 from broadcaster.log.key_slots import SLOTS, slot_of
+from broadcaster.log.routes import RouteListener
 
 
 class GivenRoutes:
@@ -17,6 +19,10 @@ class GivenRoutes:
         self.owners = [owner] * SLOTS
         self.doubted: set[str | None] = set()
         self.on_look: Callable[[], None] = lambda: None
+        self.listeners: weakref.WeakSet[RouteListener] = weakref.WeakSet()
+
+    def listen(self, listener: RouteListener) -> None:
+        self.listeners.add(listener)
 
     @property
     def primaries(self) -> tuple[str, ...]:
@@ -51,6 +57,7 @@ class GivenRoutes:
         await asyncio.sleep(0)
         self.on_look()
         self.doubted.clear()
+        await asyncio.gather(*(each.drop_others() for each in list(self.listeners)))
 
     async def greet(self, connection: AbstractConnection) -> None:
         return None

@@ -8,9 +8,12 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 import pytest
+from redis import exceptions as rex
 
 from broadcaster.log.key_slots import SLOTS
+from broadcaster.log.nodes import NodeLimits
 from broadcaster.log.redis_url import RedisUrl
+from broadcaster.log.routed import RoutedRedis
 from broadcaster.log.routes import ASK_S, Routes, create_routes
 from tests.support.feed_log import until
 from tests.support.telling_server import Answer, TellingServer, open_telling
@@ -40,6 +43,9 @@ def routes_by(kind: str, servers: list[TellingServer]) -> Routes:
 def asks_under_way() -> int:
     tasks = [task.get_coro() for task in asyncio.all_tasks()]
     return sum(getattr(each, "__qualname__", "").endswith(("Routes._ask", "._asked_anew")) for each in tasks)
+
+
+LIMITS: Final = NodeLimits(timeout_s=60, connect_timeout_s=2, max_connections=2)
 
 
 @pytest.fixture
@@ -109,3 +115,35 @@ async def test_what_a_slow_one_says_to_an_earlier_look_is_no_answer_to_a_later_o
 
     assert routes.primaries == (name(servers[1]),)
     await routes.aclose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_that_hangs_at_a_server_fails_as_soon_as_anybody_learns_that_another_serves(
+    kind: str, servers: list[TellingServer]
+) -> None:
+    """A frozen machine, a cut cable: its connections do not break, and the call alone would wait for its time limit."""
+    old, new = servers[:2]
+    for each in (old, new):
+        each.answers |= {**told(kind, old), "ROLE": [b"master", 0, []]}
+    routes = routes_by(kind, servers[:2])
+    url = RedisUrl.parse("redis+cluster://127.0.0.1:1")
+    client = RoutedRedis(url, routes, LIMITS, patience_s=0.0)
+    hanging = asyncio.ensure_future(client.get("k"))
+    await until(lambda: "GET k" in old.asked)
+
+    for each in (old, new):
+        each.answers |= told(kind, new)
+        if kind == "sentinel":
+            each.answers |= {"SENTINEL MASTER s": newer(new)}
+    await routes.look(within_s=0)
+
+    async with asyncio.timeout(5):
+        with pytest.raises(rex.ConnectionError):
+            await hanging
+    await client.aclose()
+    await routes.aclose()
+
+
+def newer(primary: TellingServer) -> Answer:
+    """What a Sentinel says of a primary that has replaced another."""
+    return [b"ip", b"127.0.0.1", b"port", b"%d" % primary.port, b"config-epoch", b"2"]

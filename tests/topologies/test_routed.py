@@ -75,6 +75,30 @@ async def test_callers_that_drop_the_same_servers_at_once_do_not_meet(servers: l
         assert [set(each) for each in found] == [{serving}] * 5
 
 
+async def test_a_call_that_a_server_does_not_even_read_ends_when_its_connection_is_closed() -> None:
+    """What was written stays in our buffer: a connection that waited for it would never be closed."""
+    reading = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"large" not in (data := await reader.read(4096)):
+            writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
+        reading.set()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # as a process that stands still
+        await asyncio.Event().wait()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=4096)
+    async with client_of(GivenRoutes(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")) as client:
+        call = asyncio.ensure_future(client.set("large", bytes(64 * 2**20)))
+        async with asyncio.timeout(5):
+            await reading.wait()
+        began = asyncio.get_running_loop().time()
+        await client.aclose()
+        with pytest.raises(rex.ConnectionError):
+            await call
+        assert asyncio.get_running_loop().time() - began < LIMITS.timeout_s / 2
+    server.close()
+
+
 async def test_a_server_that_lost_its_last_slot_is_asked_nothing_more(servers: list[TellingServer]) -> None:
     left, right = servers[:2]
     for server in (left, right):

@@ -42,7 +42,7 @@ async def test_generations_are_created_run_listed_and_deleted(connection: LogCon
     assert await world.streams.owners([*ids, "gen_none"]) == [TENANT] * STREAMS + [None]
     claims = {each: await world.claim(each) for each in ids}
     assert {claim.outcome for claim in claims.values()} == {Outcome.GRANTED}
-    await world.queue.keep(jobs)
+    await world.queue.keep(jobs, over=world.redis)
     for each, claim in claims.items():
         assert (await world.append(each, claim.epoch, 1, [delta("a"), delta("b")])).code is Code.APPENDED
         assert (await world.append(each, claim.epoch, 1, [delta("a"), delta("b")])).code is Code.DUPLICATE
