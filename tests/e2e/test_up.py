@@ -32,6 +32,7 @@ async def running_up(
             "BROADCASTER_DATA_DIR": str(folder / "data"),
             "BROADCASTER_DEFAULT_MODEL": "claude-scripted",
             "BROADCASTER_LEASE_TTL_S": "1",
+            "BROADCASTER_REDIS_TIMEOUT_S": "0.5",
             "ANTHROPIC_BASE_URL": scripted.base_url,
             "ANTHROPIC_API_KEY": "test-key",
             **(variables or {}),
