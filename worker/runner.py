@@ -7,8 +7,9 @@ Rules
 3. Draining: nothing new is taken, and what was taken and not begun is given back at once; what runs may finish within
    the grace; the rest is given back and starts elsewhere, never twice (the right to write is released, and the epoch
    raised, before the job is enqueued again). It ends within the grace and HAND_BACK_S, whether Redis answers or not.
-4. A take-over is decided by a second look: the lease was seen missing, and Redis has answered without a break since
-   before that. A claim that was under way while Redis stood still finds every lease lapsed.
+4. A take-over is decided by a second look: the lease was seen missing, a probe after that has found no break, and Redis
+   has answered for one lease before it. A claim that was under way while Redis stood still, or its clock stepped, finds
+   every lease lapsed.
 5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
    lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
 6. What a silent worker held goes before new jobs: a turn that looks for it waits for a free slot, and takes the first
@@ -229,17 +230,24 @@ class Runner:
         steadiness = self._engine.steadiness
 
         async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
-            answered_s = steadiness.answered_s
             return await self._engine.claims.claim(
-                job.generation_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage, nonce=nonce
+                job.generation_id,
+                may_take_over=may_take_over,
+                answered_s=steadiness.answered_s,
+                leapt_s=steadiness.leapt_s(self._engine.claims.queue_timeout_s),
+                usage=usage,
+                nonce=nonce,
             )
 
         await steadiness.confirm()
         claimed = await claim(may_take_over=False)
-        if claimed.outcome is Outcome.LAPSED and steadiness.is_steady:
-            claimed = await claim(may_take_over=True)
+        if claimed.outcome is Outcome.LAPSED:
+            await steadiness.confirm()
+            if steadiness.is_steady:
+                claimed = await claim(may_take_over=True)
         if claimed.outcome is Outcome.ENDING:
             usage = await self._endings.usage(job.generation_id)
+            await steadiness.confirm()
             claimed = await claim(may_take_over=steadiness.is_steady, usage=usage)
         return claimed
 

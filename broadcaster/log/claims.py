@@ -109,12 +109,18 @@ class Claims:
         self._policy = policy
         self._owner = owner
 
+    @property
+    def queue_timeout_s(self) -> float:
+        """How long a generation may wait for its first attempt."""
+        return self._policy.queue_timeout_ms / 1000
+
     async def claim(
         self,
         stream_id: str,
         *,
         may_take_over: bool,
         answered_s: float = math.inf,
+        leapt_s: float = 0.0,
         usage: bytes | None = b"",
         nonce: str = "",
     ) -> Claim:
@@ -129,6 +135,9 @@ class Claims:
         One that is said to wait is left alone (LAPSED) as well when it is older than ``answered_s``, the time for which
         Redis has answered since it broke: its grant may be what was lost.
 
+        One that has waited too long is ended only with ``may_take_over``, and otherwise left alone as well. ``leapt_s``
+        is how far Redis's clock has stepped forward meanwhile: it has waited for so much less.
+
         Where nobody may run it any more it is ended, after an event ``usage`` if there is one (see endings.py). None:
         what was written already is not ended before that is known (ENDING).
         """
@@ -137,6 +146,7 @@ class Claims:
             intent="run",
             may_take_over=may_take_over,
             answered_s=answered_s,
+            leapt_s=leapt_s,
             usage=_TO_BE_ASKED_FOR if usage is None else usage,
             nonce=nonce,
         )
@@ -195,6 +205,7 @@ class Claims:
         intent: str,
         may_take_over: bool,
         answered_s: float = math.inf,
+        leapt_s: float = 0.0,
         terminal: bytes = b"",
         usage: bytes = b"",
         nonce: str = "",
@@ -210,7 +221,7 @@ class Claims:
                 policy.lease_ttl_ms,
                 policy.max_attempts,
                 policy.live_ttl_ms,
-                policy.queue_timeout_ms,
+                policy.queue_timeout_ms + int(leapt_s * 1000),
                 FORMAT_VERSION,
                 int(may_take_over),
                 intent,

@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -27,7 +28,7 @@ from broadcaster.log.keys import Keys
 from broadcaster.log.nodes import NodeLimits
 from broadcaster.log.pipeline import LogPipeline
 from broadcaster.log.redis_url import Kind, RedisUrl
-from broadcaster.log.routed import Identity, RoutedPipeline, RoutedRedis
+from broadcaster.log.routed import Identity, RoutedPipeline, RoutedRedis, Sight
 from broadcaster.log.routes import create_routes
 
 _BLOCK_MARGIN_S: Final = 5.0
@@ -210,18 +211,21 @@ class LogConnection:
             await self._routes.aclose()
 
 
-async def identities(client: Redis, *, probe_key: Callable[[int], str], look_within_s: float) -> Mapping[str, Identity]:
-    """Every server that serves and takes writes, with its run and the client's connection to it.
+async def identities(client: Redis, *, probe_key: Callable[[int], str], look_within_s: float) -> Mapping[str, Sight]:
+    """Every server that serves and takes writes, with its run, the client's connection to it, and its clock.
 
-    Whoever finds the same twice has lost no server, no connection and no role between. Who serves is asked again when
-    that was asked longer ago than ``look_within_s``. What each is made to remove is one of the keys that ``probe_key``
-    numbers, which nobody ever writes. Raises what redis-py raises.
+    A caller that finds the same identities twice has lost no server, no connection and no role between. The routes are
+    looked at again when the last look is older than ``look_within_s``. Each server is made to remove one of the keys
+    that ``probe_key`` numbers, which are never written. Raises what redis-py raises.
     """
     if isinstance(client, RoutedRedis):
         return await client.identities(probe_key=probe_key, look_within_s=look_within_s)
     pipeline = client.pipeline(transaction=False)
     pipeline.client_id()
     pipeline.info("server")
+    pipeline.time()
     pipeline.delete(probe_key(0))
-    connection_id, server, _ = await pipeline.execute()
-    return {"": Identity(connection_id, server["run_id"])}
+    loop = asyncio.get_running_loop()
+    asked_at = loop.time()
+    connection_id, server, time, _ = await pipeline.execute()
+    return {"": Sight.of(Identity(connection_id, server["run_id"]), time, asked_at=asked_at, told_at=loop.time())}

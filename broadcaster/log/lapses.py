@@ -3,7 +3,8 @@
 Rules
 1. A feed without a lease is never ended for its writers; nothing here touches generations.
 2. Nobody ends a feed before this process has seen Redis answer for the feed's lease (see steadiness.py): after a pause
-   or a restart of Redis every lease looks lapsed although its writers live.
+   or a restart of Redis, or a step of its clock, every lease looks lapsed although its writers live. So the lease was
+   seen missing, and a probe after that has found no break.
 3. The script decides: the lease is missing in the very step that writes ``error writer_lost``, once.
 """
 
@@ -27,6 +28,10 @@ _FULL: Final = -1
 class Steady(Protocol):
     """Whether Redis has answered (``Steadiness`` is one)."""
 
+    async def confirm(self) -> None:
+        """Probe now: a break of the last moment is known after it."""
+        ...
+
     def has_answered_for(self, lease_s: float) -> bool:
         """Whether it has for a lease of this length, so that no writer was kept from renewing one."""
         ...
@@ -42,6 +47,7 @@ class Lapses:
 
     async def end(self, stream_id: str, *, lease_ms: int) -> bool:
         """End an open feed if its lease has lapsed; whether it was ended by this call. Raises LogUnavailable."""
+        await self._steadiness.confirm()
         if not self._steadiness.has_answered_for(lease_ms / 1000):
             return False
         name = self._keys

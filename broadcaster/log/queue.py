@@ -96,6 +96,24 @@ class SilentJobs(NamedTuple):
     is_last: bool
 
 
+class OpenJob(NamedTuple):
+    """A generation of the open index, and how long ago its newest job came, by the clock of the queue's server.
+
+    ``job_ms``: the milliseconds of that job's entry id.
+    """
+
+    id: str
+    job_ms: int
+    age_ms: int
+
+
+class OpenPage(NamedTuple):
+    """A page of the open index; after the last one it begins again."""
+
+    jobs: Sequence[OpenJob]
+    is_last: bool
+
+
 class Queue:
     """One process's view of the queue. Every method raises LogUnavailable while Redis cannot answer.
 
@@ -248,14 +266,18 @@ class Queue:
             looked = await PRUNE.run(self._redis, keys, self._running_at, PRUNED_AT_ONCE)
         self._running_at = self._running_at + PRUNED_AT_ONCE if looked == PRUNED_AT_ONCE else 0
 
-    async def open_page(self) -> list[tuple[str, int]]:
-        """The next page of the open index, as (generation, milliseconds of its newest job); goes round and round."""
+    async def open_page(self) -> OpenPage:
+        """The next page of the open index; goes round and round."""
+        pipeline = self._connection.pipeline()
+        pipeline.clock(self._keys.open)
+        pipeline.zrange(self._keys.open, self._open_at, self._open_at + OPEN_PAGE - 1, withscores=True)
         with log_errors():
-            rows: Any = await self._redis.zrange(
-                self._keys.open, self._open_at, self._open_at + OPEN_PAGE - 1, withscores=True
-            )
-        self._open_at = self._open_at + OPEN_PAGE if len(rows) == OPEN_PAGE else 0
-        return [(member.decode(), int(score)) for member, score in rows]
+            (rows,) = await pipeline.execute()
+            now_ms = pipeline.now_ms(self._keys.open)
+        is_last = len(rows) < OPEN_PAGE
+        self._open_at = 0 if is_last else self._open_at + OPEN_PAGE
+        jobs = [OpenJob(member.decode(), int(score), now_ms - int(score)) for member, score in rows]
+        return OpenPage(jobs, is_last)
 
     async def newest_open(self, limit: int) -> list[str]:
         """Open generations, newest job first."""

@@ -57,6 +57,30 @@ class Identity(NamedTuple):
     run_id: str
 
 
+class Sight(NamedTuple):
+    """What a probe saw of a server: who it is, and how far its clock is ahead of the loop's, give or take.
+
+    The clock was read at some moment between the question and the answer.
+    """
+
+    identity: Identity
+    ahead_s: float
+    give_s: float
+
+    @classmethod
+    def of(cls, identity: Identity, time: tuple[int, int], *, asked_at: float, told_at: float) -> Sight:
+        """``time``: what the server answered to TIME, as seconds and microseconds."""
+        seconds, micros = time
+        give_s = (told_at - asked_at) / 2
+        return cls(identity, seconds + micros / 1e6 - asked_at - give_s, give_s)
+
+    def step_s(self, before: Sight) -> float:
+        """How far the clock has stepped since then, for sure: forward, or (less than 0) back."""
+        moved_s = self.ahead_s - before.ahead_s
+        sure_s = max(0.0, abs(moved_s) - self.give_s - before.give_s)
+        return sure_s if moved_s > 0 else -sure_s
+
+
 class RoutedRedis(Redis):
     """A client of all primaries that ``routes`` knows, with connections of its own to each."""
 
@@ -115,24 +139,30 @@ class RoutedRedis(Redis):
             raise rex.ClusterDownError("nobody serves some of the keys")
         return {name: self._node(name).redis for name in names}
 
-    async def identities(self, *, probe_key: Callable[[int], str], look_within_s: float) -> dict[str, Identity]:
+    async def identities(self, *, probe_key: Callable[[int], str], look_within_s: float) -> dict[str, Sight]:
         """See ``connect.identities``. Raises ConnectionError when one has become a replica."""
         await self._routes.look(within_s=look_within_s)
-        asked = [Command(words, {}, b"") for words in (("CLIENT ID",), ("ROLE",), ("INFO", "server"))]
+        asked = [Command(words, {}, b"") for words in (("CLIENT ID",), ("ROLE",), ("INFO", "server"), ("TIME",))]
         keys = {name: await self._key_at(name, probe_key) for name in await self.primaries()}
         removals = {name: Command(("DEL", key), {}, b"") for name, key in keys.items()}
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         found = await self._send_each({name: [*asked, removal] for name, removal in removals.items()})
+        told_at = loop.time()
         for name, answers in found.items():
-            if isinstance(answers[3], rex.AskError):  # a slot on its way to another server says nothing of this one
+            if isinstance(answers[4], rex.AskError):  # a slot on its way to another server says nothing of this one
                 self._probe_numbers[name] += 1
-                del answers[3]
+                del answers[4]
             fault = next((each for each in answers if isinstance(each, Exception)), None)
             if fault is not None:
                 raise fault
             if answers[1][0] not in (b"master", "master"):
                 self._routes.doubt(name)
                 raise rex.ConnectionError(f"{name} has become a replica")
-        return {name: Identity(int(answers[0]), answers[2]["run_id"]) for name, answers in found.items()}
+        return {
+            name: Sight.of(Identity(int(number), server["run_id"]), time, asked_at=asked_at, told_at=told_at)
+            for name, (number, _, server, time, *_) in found.items()
+        }
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close every connection; the client may be used again."""

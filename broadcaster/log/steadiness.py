@@ -10,6 +10,11 @@ each. "Redis" are all of them: which leases a break may have cost is not asked. 
 Redis that answers reads alone (``CLIENT PAUSE WRITE``, a replica, too few replicas, a full disk) lets leases lapse. It
 removes a key that is never there, which a full Redis does as well.
 
+A clock of Redis that steps is a break as well: leases and idle times are measured by it, so a step forward lets all of
+them lapse at once. A probe asks for the time too. When it is further from what the monotonic clock of this process lets
+expect than a quarter of a lease, the clock has stepped. The steps are remembered, because times that were written
+before one are compared with the clock after it (``leapt_s``, ``has_fallen``).
+
 One probe at a time: who asks for one while one is under way waits for the next, with everybody else who does. However
 many ask, the wait is two probes long, and waiting is no break.
 
@@ -22,12 +27,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, identities, later
-from broadcaster.log.routed import Identity
+from broadcaster.log.routed import Identity, Sight
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
@@ -37,6 +43,14 @@ LOOK_EVERY_S: Final = 1.0
 """How often it is asked who serves: a primary that was replaced in a hurry may not know of it yet."""
 SHORTEST_LEASE_S: Final = 2.0
 """Of the leases that ``has_answered_for`` can judge: half of it must be longer than the time between two probes."""
+_STEPS_KEPT: Final = 16
+
+
+class _Step(NamedTuple):
+    """A step of a server's clock that this process saw: when, by its own clock, and how far."""
+
+    seen_at: float
+    size_s: float
 
 
 class Steadiness:
@@ -51,7 +65,8 @@ class Steadiness:
         self._since: float | None = None
         self._answered_at = 0.0
         self._silences: dict[int, float] = {}  # n → when a silence of 2**n to 2**(n + 1) seconds ended last
-        self._identities: Mapping[str, Identity] = {}
+        self._sights: Mapping[str, Sight] = {}
+        self._steps: deque[_Step] = deque(maxlen=_STEPS_KEPT)
         self._probe: asyncio.Task[bool] | None = None
         self._next_probe: asyncio.Task[bool] | None = None
         self.breaks = 0
@@ -74,6 +89,23 @@ class Steadiness:
         if self.breaks == 0:
             return math.inf
         return 0.0 if self._since is None else asyncio.get_running_loop().time() - self._since
+
+    def leapt_s(self, within_s: float) -> float:
+        """By how much an age that began within this time may look too large: the clock has stepped forward since."""
+        now = asyncio.get_running_loop().time()
+        leapt_s = most_s = 0.0
+        for step in reversed(self._steps):
+            if now - step.seen_at > within_s:
+                break
+            leapt_s += step.size_s
+            most_s = max(most_s, leapt_s)
+        return most_s
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether times that Redis has written may lie ahead of its clock: that has stepped back, not long ago."""
+        now = asyncio.get_running_loop().time()
+        return any(now - step.seen_at < -step.size_s + self._lease_ttl_s for step in self._steps if step.size_s < 0)
 
     async def confirm(self) -> None:
         """Probe now: whoever is about to claim must know of a break of the last moment."""
@@ -150,8 +182,26 @@ class Steadiness:
             await self._client.aclose()
             return False
         # redis-py reconnects without a word when it finds its connection closed: another id is another connection.
-        same, self._identities = found == self._identities, found
+        before, self._sights = self._sights, found
+        if self._has_stepped(before):
+            return False
+        same = _identities_of(found) == _identities_of(before)
         return same or self._since is None
+
+    def _has_stepped(self, before: Mapping[str, Sight]) -> bool:
+        """A server that has taken the place of another one goes on with its leases, and has a clock of its own."""
+        gone = [sight for name, sight in before.items() if name not in self._sights]
+        steps = [
+            sight.step_s(earlier)
+            for name, sight in self._sights.items()
+            for earlier in ([before[name]] if name in before else gone)
+        ]
+        step_s = max(steps, key=abs, default=0.0)
+        if abs(step_s) <= self._late_s:
+            return False
+        self._steps.append(_Step(asyncio.get_running_loop().time(), step_s))
+        _log.warning("redis_clock_stepped", step_s=round(step_s, 3))
+        return True
 
     def _probe_key(self, number: int) -> str:
         return self._keys.probe(f"steadiness-{number}")
@@ -162,3 +212,7 @@ class Steadiness:
             self._since = None
             self.breaks += 1
             _log.warning("redis_unsteady", breaks=self.breaks)
+
+
+def _identities_of(sights: Mapping[str, Sight]) -> dict[str, Identity]:
+    return {name: sight.identity for name, sight in sights.items()}

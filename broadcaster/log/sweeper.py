@@ -17,8 +17,10 @@ that decide for themselves, so any number of sweepers may do the same thing at o
 
 Once a minute it removes the queue's consumers of workers that have ended.
 
-The ends wait until this process has seen Redis answer for one lease (see steadiness.py). On a cluster what one server
-does not tell keeps nothing from what the others hold: it is left as it is until the next round.
+The ends wait until this process has seen Redis answer for one lease (see steadiness.py). It asks once more after it
+has read a page: leases seen missing, and ages, mean nothing when the clock has just stepped. Ages are measured
+by this process (see ages.py). On a cluster what one server does not tell keeps nothing from what the others hold: it is
+left as it is until the next round.
 """
 
 from __future__ import annotations
@@ -31,11 +33,12 @@ from typing import Final, NamedTuple
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
+from broadcaster.log.ages import Ages
 from broadcaster.log.claims import Claims, Outcome, Why
 from broadcaster.log.connect import is_silence
 from broadcaster.log.endings import Endings
 from broadcaster.log.presence import Abandonment
-from broadcaster.log.queue import Enqueued, Queue
+from broadcaster.log.queue import Enqueued, OpenPage, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams, Tail
 from broadcaster.logs import get_logger
@@ -73,10 +76,10 @@ class SweepTimes:
 
 
 class _Found(NamedTuple):
-    """One of the open index, as the log has it now."""
+    """One of the open index, as the log has it now, and for how long its newest job has been there."""
 
     id: str
-    job_ms: int
+    job_age_ms: int
     meta: Meta | None
     tail: Tail
 
@@ -113,7 +116,8 @@ class Sweeper:
         self._abandonment = abandonment
         self._streams = streams
         self._steadiness = steadiness
-        self._no_worker_since_ms: int | None = None
+        self._ages = Ages()
+        self._no_worker_since: float | None = None  # by the loop's clock
 
     async def run(self, *, every_s: float) -> None:
         """Sweep until cancelled, jittered so that many sweepers do not meet."""
@@ -143,30 +147,55 @@ class Sweeper:
         await self._queue.promote()
         await self._queue.prune()
         page = await self._queue.open_page()
-        if not page:
+        if page.is_last:
+            self._ages.begin_round()
+        if not page.jobs:
             return 0
         found = await self._look_at(page)
+        newest_worker = await self._streams.newest_worker_expiry_ms()
+        await self._steadiness.confirm()
         await self._close(found)
         abandoned = await self._look_for_viewers([each.meta for each in found])
-        sweep = _Sweep(abandoned, stalled=await self._is_stalled(), left=len(page) - len(found))
-        for _, job_ms, meta, tail in found:
-            if meta is not None and not meta.is_over and not tail.leased:
-                await self._see_to(meta, tail, sweep, job_ms=job_ms)
+        sweep = _Sweep(abandoned, stalled=self._is_stalled(*newest_worker), left=len(page.jobs) - len(found))
+        for _, job_age_ms, meta, tail in found:
+            if meta is not None and not meta.is_over:
+                too_old = self._timeout(meta, now_ms=tail.now_ms)
+                if not tail.leased:
+                    await self._see_to(meta, tail, sweep, job_age_ms=job_age_ms, too_old=too_old)
         await self._give_jobs(sweep.jobless)
         if sweep.left:
             _log.warning("sweep_partly", left=sweep.left)
         return sweep.ended
 
-    async def _look_at(self, page: Sequence[tuple[str, int]]) -> list[_Found]:
+    async def _look_at(self, page: OpenPage) -> list[_Found]:
         """What can be read of a page."""
-        metas = await self._streams.each_meta([generation_id for generation_id, _ in page])
-        told = [(*each, meta) for each, meta in zip(page, metas, strict=True) if not isinstance(meta, LogUnavailable)]
+        metas = await self._streams.each_meta([each.id for each in page.jobs])
+        told = [
+            (each.id, each.age_ms, meta)
+            for each, meta in zip(page.jobs, metas, strict=True)
+            if not isinstance(meta, LogUnavailable)
+        ]
         tails = await self._streams.each_tail([generation_id for generation_id, _, _ in told])
         return [
             _Found(*each, tail) for each, tail in zip(told, tails, strict=True) if not isinstance(tail, LogUnavailable)
         ]
 
-    async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_ms: int) -> None:
+    def _timeout(self, meta: Meta, *, now_ms: int) -> bytes | None:
+        """The terminal event of one that has waited or run for too long (None: it has not).
+
+        Asked of every open one, because its age is measured from the first time on.
+        """
+        since_ms, most_ms, terminal = meta.created_ms, self._times.queue_timeout_ms, terminals.QUEUE_TIMEOUT
+        if meta.started_ms is not None:
+            since_ms, most_ms = meta.started_ms, self._times.generation_timeout_ms
+            terminal = terminals.GENERATION_TIMEOUT
+        elif meta.status != "queued":
+            return None
+        leapt_ms = int(self._steadiness.leapt_s(most_ms / 1000) * 1000)
+        age_ms = self._ages.age_ms(meta.id, since_ms, now_ms=now_ms, leapt_ms=leapt_ms)
+        return terminal if age_ms > most_ms else None
+
+    async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_age_ms: int, too_old: bytes | None) -> None:
         """End one that nobody runs, or note that it waits for a job."""
         server = self._streams.server_of(meta.id)
         if server in sweep.silent:
@@ -176,7 +205,9 @@ class Sweeper:
         if self._steadiness.is_steady:
             is_to_stop = meta.stop is not None or meta.id in sweep.abandoned
             try:
-                outcome = await self._end(meta, tail, is_to_stop=is_to_stop, stalled=sweep.stalled)
+                terminal = too_old or (terminals.NO_WORKER if sweep.stalled else None)
+                if is_to_stop or terminal is not None:
+                    outcome = await self._end(meta, tail, None if is_to_stop else terminal)
             except LogUnavailable as error:
                 sweep.left += 1
                 if is_silence(error):
@@ -184,14 +215,14 @@ class Sweeper:
                 return
         if outcome is Outcome.ENDED:
             sweep.ended += 1
-        elif outcome is not Outcome.OVER and tail.now_ms - job_ms > JOBLESS_MS:
+        elif outcome is not Outcome.OVER and job_age_ms > JOBLESS_MS:
             sweep.jobless.append(meta)
 
     async def _close(self, found: Sequence[_Found]) -> None:
         over: list[str] = []
         webhooks_of: list[str] = []
-        for generation_id, job_ms, meta, tail in found:
-            is_being_written = meta is None and tail.now_ms - job_ms <= self._times.unwritten_ms
+        for generation_id, job_age_ms, meta, _ in found:
+            is_being_written = meta is None and job_age_ms <= self._times.unwritten_ms
             if meta is not None and meta.is_over and meta.dead is not None:
                 await self._queue.bury(generation_id, reason=meta.dead, has_webhook=meta.webhook is not None)
             elif not is_being_written and (meta is None or meta.is_over):
@@ -217,19 +248,8 @@ class Sweeper:
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])
 
-    async def _end(self, meta: Meta, tail: Tail, *, is_to_stop: bool, stalled: bool) -> Outcome | None:
-        """End it if its time has come (None: it has not). What turns out to be over leaves the open index."""
-        too_old = tail.now_ms - meta.created_ms > self._times.queue_timeout_ms
-        if is_to_stop:
-            terminal = None
-        elif meta.status == "queued" and meta.started_ms is None and too_old:
-            terminal = terminals.QUEUE_TIMEOUT
-        elif meta.started_ms is not None and tail.now_ms - meta.started_ms > self._times.generation_timeout_ms:
-            terminal = terminals.GENERATION_TIMEOUT
-        elif stalled:
-            terminal = terminals.NO_WORKER
-        else:
-            return None
+    async def _end(self, meta: Meta, tail: Tail, terminal: bytes | None) -> Outcome:
+        """End it, by its stop when ``terminal`` is None. What turns out to be over leaves the open index."""
         claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
@@ -239,13 +259,14 @@ class Sweeper:
             await self._queue.close_open([meta.id], webhooks_of=[meta.id] if meta.webhook is not None else [])
         return claim.outcome
 
-    async def _is_stalled(self) -> bool:
+    def _is_stalled(self, expiry_ms: int, now_ms: int) -> bool:
         """Whether no worker anywhere has lived for the stall time-out. A backlog is not a stall."""
-        expiry_ms, now_ms = await self._streams.newest_worker_expiry_ms()
         if expiry_ms > now_ms:
-            self._no_worker_since_ms = None
+            self._no_worker_since = None
             return False
-        if self._no_worker_since_ms is None:
-            self._no_worker_since_ms = now_ms
-        since_ms = min(expiry_ms, self._no_worker_since_ms) if expiry_ms else self._no_worker_since_ms
-        return now_ms - since_ms > self._times.stall_timeout_ms
+        now = asyncio.get_running_loop().time()
+        if self._no_worker_since is None:
+            stall_s = self._times.stall_timeout_ms / 1000
+            gone_s = (now_ms - expiry_ms) / 1000 - self._steadiness.leapt_s(stall_s) if expiry_ms else 0.0
+            self._no_worker_since = now - max(0.0, gone_s)
+        return (now - self._no_worker_since) * 1000 > self._times.stall_timeout_ms

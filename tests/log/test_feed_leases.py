@@ -24,9 +24,13 @@ LEASE_MS = 9000
 
 @dataclass
 class Steady:
-    """Says how Redis has answered."""
+    """Says how Redis has answered; ``is_broken``: it broke a moment ago, which the next probe finds."""
 
     is_steady: bool = True
+    is_broken: bool = False
+
+    async def confirm(self) -> None:
+        self.is_steady = self.is_steady and not self.is_broken
 
     def has_answered_for(self, lease_s: float) -> bool:
         assert lease_s == LEASE_MS / 1000
@@ -245,6 +249,16 @@ async def test_a_look_ends_a_lapsed_feed_that_nobody_watches(connection: LogConn
         await looking.get(ID, tenant="another")
     steady.is_steady = True
     assert (await looking.get(ID, tenant=TENANT)).terminal == terminals.WRITER_LOST
+
+
+async def test_a_feed_is_not_ended_when_a_probe_after_its_lease_was_seen_missing_finds_a_break(
+    connection: LogConnection,
+) -> None:
+    job = Job(connection)
+    await job.create(lease_s=9)
+    await lapse(job)
+    assert not await lapses(job, Steady(is_broken=True)).end(ID, lease_ms=LEASE_MS)
+    assert await lapses(job).end(ID, lease_ms=LEASE_MS)
 
 
 # -- what who watches is told

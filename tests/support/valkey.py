@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ class ValkeyServer:
     """One server process over one folder. ``port`` None: a unix socket; 0: a free port of the loopback; else that port.
 
     ``binary`` comes from the environment variable ``REDIS_BIN`` when that is set, so that one suite serves all servers.
-    ``config`` is a file that the server reads first, and rewrites when told to.
+    ``config`` is a file that the server reads first, and rewrites when told to. ``environment`` comes on top of ours.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class ValkeyServer:
         options: Sequence[str] = (),
         binary: Path | None = None,
         config: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = None if environment is None else {**os.environ, **environment}
         self._folder = folder
         self._port = _free_port() if port == 0 else port
         self._socket = folder / "s"
@@ -81,6 +83,7 @@ class ValkeyServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=self._environment,
             preexec_fn=die_with_parent,  # noqa: PLW1509  between fork and exec it makes one system call
         )
         deadline = time.monotonic() + _READY_S
@@ -135,10 +138,15 @@ class ValkeyServer:
 
 @contextmanager
 def start_valkey(
-    folder: Path, *, port: int | None = None, appendonly: bool = False, options: Sequence[str] = ()
+    folder: Path,
+    *,
+    port: int | None = None,
+    appendonly: bool = False,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[ValkeyServer]:
     """A running server, gone when the block ends. ``options`` are further words of its command line."""
-    server = ValkeyServer(folder, port=port, appendonly=appendonly, options=options)
+    server = ValkeyServer(folder, port=port, appendonly=appendonly, options=options, environment=environment)
     server.start()
     try:
         yield server

@@ -26,6 +26,12 @@ from tests.support.telling_server import Answer, TellingServer, open_telling
 
 LIMITS: Final = NodeLimits(timeout_s=2.0, connect_timeout_s=2.0, max_connections=4)
 ROLE: Final[Answer] = [b"master", 0, []]
+KNOWN: Final[dict[str, Answer]] = {
+    "CLIENT ID": 7,
+    "ROLE": ROLE,
+    "INFO server": b"run_id:abc\r\n",
+    "TIME": [b"1", b"0"],
+}
 LOADING: Final = rex.BusyLoadingError("LOADING Redis is loading the dataset in memory")
 AGAIN: Final = rex.ResponseError("TRYAGAIN Multiple keys request during rehashing of slot")
 
@@ -103,7 +109,7 @@ async def test_a_server_that_lost_its_last_slot_is_asked_nothing_more(servers: l
     left, right = servers[:2]
     for server in (left, right):
         server.answers |= cluster_answers((0, SLOTS - 2, left), (SLOTS - 1, SLOTS - 1, right))
-        server.answers |= {"CLIENT ID": 7, "ROLE": ROLE, "INFO server": b"run_id:abc\r\n", "DEL": 0}
+        server.answers |= {**KNOWN, "DEL": 0}
     url = f"redis+cluster://{name(left)}"
     async with LogConnection.open(url, timeout_s=2.0) as connection:
         probe_key = "bc:{{p-{}}}".format
@@ -121,7 +127,7 @@ async def test_a_server_that_lost_its_last_slot_is_asked_nothing_more(servers: l
 
 async def test_nobody_draws_for_ever_for_a_server_that_has_no_slot_any_more(servers: list[TellingServer]) -> None:
     for server in servers[:2]:
-        server.answers |= {"CLIENT ID": 7, "ROLE": ROLE, "INFO server": b"run_id:abc\r\n", "DEL": 0}
+        server.answers |= {**KNOWN, "DEL": 0}
     routes = GivenRoutes(name(servers[0]))
     async with client_of(routes) as client, asyncio.timeout(20):
         routes.owners[0] = name(servers[1])
@@ -222,6 +228,9 @@ async def test_who_knows_no_server_yet_looks_before_it_asks_for_clocks(servers: 
 
 class Always:
     """Implements ``Steady``."""
+
+    async def confirm(self) -> None:
+        return None
 
     def has_answered_for(self, lease_s: float) -> bool:
         return True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -83,11 +83,12 @@ class NotedClaims(Claims):
         *,
         may_take_over: bool,
         answered_s: float = math.inf,
+        leapt_s: float = 0.0,
         usage: bytes | None = b"",
         nonce: str = "",
     ) -> Claim:
         claim = await super().claim(
-            stream_id, may_take_over=may_take_over, answered_s=answered_s, usage=usage, nonce=nonce
+            stream_id, may_take_over=may_take_over, answered_s=answered_s, leapt_s=leapt_s, usage=usage, nonce=nonce
         )
         self.noted.append((may_take_over, claim.outcome))
         return claim
@@ -146,6 +147,37 @@ async def test_nothing_is_taken_over_before_redis_was_seen_steady_though_its_job
     claims = NotedClaims(connection, world.policy, owner=world.worker)
     claims.noted = []
     async with running(world, claims, HandProvider()) as (_, slots):
+        await until(lambda: bool(claims.noted) and slots.free == 1)
+    assert claims.noted == [(False, Outcome.LAPSED)]
+
+
+class BrokenClaims(NotedClaims):
+    """Redis breaks (its clock steps, say) between the last probe and the first claim, which finds the lease lapsed."""
+
+    lapse: Callable[[], Awaitable[None]]
+
+    async def claim(self, stream_id: str, **options: Any) -> Claim:
+        if not self.noted:
+            await self.lapse()
+        return await super().claim(stream_id, **options)
+
+
+async def test_a_lease_that_was_seen_missing_after_a_break_that_no_probe_had_met_is_not_taken_over(
+    connection: LogConnection,
+) -> None:
+    world = World(connection, lease_ms=600)
+    claims = BrokenClaims(connection, world.policy, owner=world.worker)
+    claims.noted = []
+
+    async def lapse() -> None:
+        assert world.steadiness.is_steady
+        await connection.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await world.lapse(stream_id)
+
+    claims.lapse = lapse
+    async with running(world, claims, HandProvider()) as (_, slots):
+        await until(lambda: world.steadiness.is_steady)
+        stream_id, _ = await World(connection, worker="w2").granted()
         await until(lambda: bool(claims.noted) and slots.free == 1)
     assert claims.noted == [(False, Outcome.LAPSED)]
 

@@ -9,7 +9,7 @@
 --      nonce ('' for none): what this claim and its repetitions are known by,
 --      usage JSON ('' for none, '?': to be asked for): what is known of an answer whose worker cannot say it any more
 -- Returns {code, epoch, last seq, attempt, why, wait_ms}: 1 granted, 2 ended here, 0 over already, -1 leased by another,
--- -2 its lease is missing, but not yet to be taken over, -3 unknown, -5 nothing to end (intent end without JSON and
+-- -2 its lease is missing or it has waited too long, but that may not be judged yet, -3 unknown, -5 nothing to end (intent end without JSON and
 -- without a stop), -6 it waits for its next attempt, for another wait_ms, -7 to be ended here: ask once more, with its usage.
 -- why it was ended: 1 stopped, 2 worker lost, 3 attempts spent (also of one that is over already: it is a dead letter),
 -- 4 queue timeout, 5 state lost, 6 asked for.
@@ -111,7 +111,10 @@ else
     if ARGV[15] == '' then return refuse(-5) end
     return finish(ARGV[15], 6)
   end
-  if not meta[11] and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then return finish(ARGV[13], 4) end
+  if not meta[11] and now_ms - tonumber(meta[7] or now_ms) > tonumber(ARGV[5]) then
+    if ARGV[7] ~= '1' then return refuse(-2) end -- the clock may have stepped
+    return finish(ARGV[13], 4)
+  end
   if losses >= tonumber(ARGV[3]) then return finish(ARGV[12], ATTEMPTS_SPENT) end
   if wrote and meta[5] == 'fail' then return finish(ARGV[11], 2) end
   local wait_ms = status == 'running' and left_to_wait(losses - tonumber(meta[12] or 0)) or 0

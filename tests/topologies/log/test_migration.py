@@ -42,7 +42,7 @@ async def test_a_generation_is_created_while_the_queues_slot_is_half_migrated(
         await held
         metas = await world.streams.metas([each.id for each in created])
         assert {meta.status for meta in metas if meta is not None} == {"queued"}
-        assert {each.id for each in created} <= {each for each, _ in await world.queue.open_page()}
+        assert {each.id for each in created} <= {each.id for each in (await world.queue.open_page()).jobs}
         assert await front_end.redis.xlen(front_end.keys.ready) == len(ids) + len(created)
 
 

@@ -1,0 +1,57 @@
+"""Redis's clock steps under answers that run and one that waits: no process takes one over or ends one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from broadcaster.client import AsyncClient
+from broadcaster.testing import Script
+from tests.faults.figures import Figures
+from tests.faults.redis_trouble import LEASE_S, begin, judge, mark, open_system, repaired, tellings, until
+from tests.faults.worker_moments import said
+from tests.support.stepping_clock import SteppingClock, start_stepping
+from tests.support.valkey import ValkeyServer
+
+RUNNING: Final = 4
+STEPS_S: Final = (1.2 * LEASE_S, 3600.0, -60.0, -600.0)
+
+
+@pytest.fixture
+def stepping() -> Iterator[tuple[ValkeyServer, SteppingClock]]:
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_stepping(Path(folder), port=0) as started:
+        yield started
+
+
+async def test_steps_of_redis_s_clock_cost_no_answer(
+    tmp_path: Path, stepping: tuple[ValkeyServer, SteppingClock], figures: Figures
+) -> None:
+    server, clock = stepping
+    async with open_system(tmp_path, server, concurrency=RUNNING // 2) as world:
+        answers = await begin(world, RUNNING)
+        async with AsyncClient(world.urls[0]) as client:
+            world.scripted.script("claude-waits", Script.of_text("well"))
+            waiting = (await client.start("hi", model="claude-waits")).id
+            world.streams.append(waiting)
+            began = time.monotonic()
+            await until(lambda: time.monotonic() - began > LEASE_S)  # all have seen Redis answer for a lease
+            for step_s in STEPS_S:
+                marks = mark(answers)
+                clock.step(step_s)
+                stepped = time.monotonic()
+                await until(lambda: time.monotonic() - stepped > 2.5 * LEASE_S)  # noqa: B023  # awaited in this round
+                await repaired(answers, since=marks)
+                assert [each.talk.starts for each in answers] == [1] * RUNNING, step_s
+                assert (await client.get(waiting)).status == "queued", step_s
+            assert said(world.workers, "lease_lost") == []
+            assert "hub.gap" not in tellings(answers)
+            answers[0].talk.finish()
+            (viewer,) = world.view(waiting)
+            await until(viewer.is_over.is_set, 10)
+            assert (await client.get(waiting)).status == "finished"
+        await judge(world, figures, answers)

@@ -1,0 +1,210 @@
+"""Redis's clock steps: nobody takes over for it, no age is too large for it, and none stands still for it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from broadcaster.log import terminals
+from broadcaster.log.claims import Outcome, Why
+from broadcaster.log.connect import LogConnection
+from broadcaster.log.streams import Streams, Tail
+from broadcaster.log.sweeper import Sweeper, SweepTimes
+from tests.support.log_world import World, until
+from tests.support.stepping_clock import SteppingClock, start_stepping
+from tests.support.valkey import ValkeyServer
+
+LEASE_MS: Final = 800
+LEASE_S: Final = LEASE_MS / 1000
+HOUR_S: Final = 3600
+TIMES: Final = SweepTimes(queue_timeout_ms=300_000, stall_timeout_ms=60_000, generation_timeout_ms=1_800_000)
+
+
+@pytest.fixture
+def stepping() -> Iterator[tuple[ValkeyServer, SteppingClock]]:
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_stepping(Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def clock(stepping: tuple[ValkeyServer, SteppingClock]) -> SteppingClock:
+    return stepping[1]
+
+
+@pytest.fixture
+async def world(stepping: tuple[ValkeyServer, SteppingClock]) -> AsyncIterator[World]:
+    """One process's view, which has seen Redis answer for a lease."""
+    async with LogConnection.open(stepping[0].url) as connection:
+        world = World(connection, lease_ms=LEASE_MS)
+        await world.queue.create_group()
+        task = asyncio.create_task(world.steadiness.run())
+        await until(lambda: world.steadiness.is_steady)
+        yield world
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def kept(world: World) -> AsyncIterator[str]:
+    """A generation that a healthy worker runs, beside this process."""
+    other = World(world.connection, worker="w2", lease_ms=LEASE_MS)
+    async with other.appender() as appender:
+        keeper = other.keeper(appender)
+        stream_id, claim = await other.granted()
+        await other.writer(stream_id, claim, appender, keeper)
+        task = asyncio.create_task(keeper.run())
+        yield stream_id
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def sweeper(world: World, streams: Streams | None = None, *, times: SweepTimes = TIMES) -> Sweeper:
+    return Sweeper(
+        times,
+        queue=world.queue,
+        claims=world.claims,
+        streams=streams or world.streams,
+        steadiness=world.steadiness,
+    )
+
+
+async def step(world: World, clock: SteppingClock, seconds: float) -> None:
+    """Step, until commands show it: a server may remember the time for a moment."""
+    began, before_s = time.monotonic(), await redis_time(world)
+    clock.step(seconds)
+    async with asyncio.timeout(2):
+        while abs(await redis_time(world) - before_s - seconds - (time.monotonic() - began)) > abs(seconds) / 2:
+            await asyncio.sleep(0.001)
+
+
+async def redis_time(world: World) -> float:
+    seconds, micros = await world.redis.time()
+    return float(seconds + micros / 1e6)
+
+
+async def steady_after(world: World) -> None:
+    """The step was noticed, and a lease has gone by since."""
+    await until(lambda: world.steadiness.breaks >= 1)
+    await until(lambda: world.steadiness.is_steady)
+
+
+@pytest.mark.parametrize("step_s", [LEASE_S, HOUR_S, -60, -600])
+async def test_a_step_of_redis_s_clock_is_a_break(world: World, clock: SteppingClock, step_s: float) -> None:
+    steadiness = world.steadiness
+    await step(world, clock, step_s)
+    await steadiness.confirm()
+    assert (steadiness.breaks, steadiness.is_steady, steadiness.has_fallen) == (1, False, step_s < 0)
+    assert steadiness.leapt_s(60) == pytest.approx(max(0, step_s), abs=0.3)
+    assert steadiness.leapt_s(0) == 0
+    await until(lambda: steadiness.is_steady)
+    assert steadiness.breaks == 1
+
+
+async def test_a_clock_that_is_corrected_a_little_breaks_nothing(world: World, clock: SteppingClock) -> None:
+    for _ in range(5):
+        await step(world, clock, LEASE_S / 16)
+        await world.steadiness.confirm()
+    assert (world.steadiness.breaks, world.steadiness.is_steady) == (0, True)
+
+
+async def test_an_age_that_began_between_two_steps_is_too_large_by_the_later_one(
+    world: World, clock: SteppingClock
+) -> None:
+    for step_s in (-600, HOUR_S):
+        await step(world, clock, step_s)
+        await world.steadiness.confirm()
+    assert world.steadiness.leapt_s(60) == pytest.approx(HOUR_S, abs=0.3)
+    await step(world, clock, -HOUR_S)
+    await world.steadiness.confirm()
+    assert world.steadiness.leapt_s(60) == 0
+
+
+class SteppingStreams(Streams):
+    """Reads; the clock steps before the next look at tails."""
+
+    step_s = 0.0
+    clock: SteppingClock
+
+    async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | Exception]:  # type: ignore[override]
+        self.clock.step(self.step_s)
+        self.step_s = 0.0
+        tails: list[Tail | Exception] = [*await super().each_tail(stream_ids)]
+        return tails
+
+
+@pytest.mark.parametrize("step_s", [LEASE_S, HOUR_S])
+async def test_what_a_sweep_reads_after_a_step_that_no_probe_has_met_ends_nothing(
+    world: World, clock: SteppingClock, step_s: float
+) -> None:
+    streams = SteppingStreams(world.connection)
+    streams.step_s, streams.clock = step_s, clock
+    times = SweepTimes(queue_timeout_ms=300_000, stall_timeout_ms=60_000, generation_timeout_ms=0)
+    async with kept(world) as stream_id:
+        assert world.steadiness.is_steady
+        assert await sweeper(world, streams, times=times).sweep() == 0
+        assert world.steadiness.breaks == 1
+        assert not (await world.generations.get(stream_id, tenant="local")).is_over
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen before", "seen only after the step"])
+async def test_what_waits_is_no_older_for_a_step_forward(world: World, clock: SteppingClock, *, is_seen: bool) -> None:
+    stream_id = await world.create()
+    sweep = sweeper(world)
+    if is_seen:
+        await sweep.sweep()
+    await step(world, clock, HOUR_S)
+    await steady_after(world)
+    assert await sweep.sweep() == 0
+    assert (await world.generations.get(stream_id, tenant="local")).status == "queued"
+
+
+@pytest.mark.parametrize("step_s", [-600, -600 - HOUR_S])
+async def test_what_waits_does_not_wait_longer_for_a_step_back(
+    world: World, clock: SteppingClock, step_s: float
+) -> None:
+    stream_id = await world.create()
+    times = SweepTimes(queue_timeout_ms=1500, stall_timeout_ms=60_000, generation_timeout_ms=60_000)
+    sweep = sweeper(world, times=times)
+    await sweep.sweep()
+    await step(world, clock, step_s)
+    await steady_after(world)
+    async with asyncio.timeout(5):
+        while not await sweep.sweep():
+            await asyncio.sleep(0.02)
+    assert await world.texts(stream_id) == [terminals.QUEUE_TIMEOUT]
+
+
+async def test_the_workers_are_not_gone_for_longer_than_they_are_for_a_step_forward(
+    world: World, clock: SteppingClock
+) -> None:
+    """The one worker ended a moment ago, and its successor is about to come."""
+    stream_id = await world.create()
+    async with world.appender() as appender:
+        await world.keeper(appender).heartbeat()
+    await step(world, clock, HOUR_S)
+    await steady_after(world)
+    assert await sweeper(world).sweep() == 0
+    assert (await world.generations.get(stream_id, tenant="local")).status == "queued"
+
+
+async def test_a_claim_ends_what_has_waited_too_long_only_for_who_may_judge_it(
+    world: World, clock: SteppingClock
+) -> None:
+    stream_id = await world.create()
+    await step(world, clock, HOUR_S)
+    claims = world.claims
+    assert (await claims.claim(stream_id, may_take_over=False)).outcome is Outcome.LAPSED
+    await world.steadiness.confirm()
+    leapt_s = world.steadiness.leapt_s(claims.queue_timeout_s)
+    granted = await claims.claim(stream_id, may_take_over=True, leapt_s=leapt_s)
+    assert granted.outcome is Outcome.GRANTED
+    late = await world.create()
+    await world.redis.hincrby(world.keys.meta(late), "created_ms", -HOUR_S * 1000 - world.queue_timeout_ms)
+    assert (await claims.claim(late, may_take_over=True, leapt_s=leapt_s)).why is Why.QUEUE_TIMEOUT
