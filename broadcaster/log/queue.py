@@ -207,7 +207,7 @@ class Queue:
     async def keep(self, jobs: Sequence[Job], *, over: Redis) -> list[Job]:
         """Say that these jobs are being worked on: resets how long they count as silent. Works on a full Redis.
 
-        Returns those that the queue has lost; see ``regain``. ``over``: the client that sends it (see lease.py, rule 1).
+        Returns those that the queue has lost; see ``regain``. ``over``: the client that sends it (lease.py, rule 1).
         """
         if not jobs:
             return []
