@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai_responses_encode import RESPONSES
+from broadcaster.dialects.openai_responses_encode import RESPONSES, ResponsesTranscript
 from broadcaster.errors import LogUnavailable
+from broadcaster.hub.checkpoints import INTERVAL_ENTRIES
 from broadcaster.hub.hub import Hub
+from broadcaster.hub.ring import SEGMENT_ENTRIES
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.transcribed import TranscribedViewer
 from tests.dialects.frames import blocks_of
@@ -93,6 +95,25 @@ async def test_who_resumes_after_any_number_is_sent_what_follows_it(hub, feed):
     near = (-1, 0, 1, 3, 255, 256, 257, 1_020, 1_024, 1_027, 1_028, 2_040, 2_051, 2_052, 2_053, newest - 300)
     for number in (*near, *range(newest - 8, newest + 1)):
         assert await read(await resume(hub, number)) == events[number + 1 :], number
+
+
+async def test_a_viewer_that_knows_a_number_begins_at_the_checkpoint_before_it(hub, feed, monkeypatch):
+    entries = ended()
+    feed.log["g"].extend(entries)
+    newest = numbered(entries)[-1]["sequence_number"]
+    encode, heard = ResponsesTranscript.encode, list[int]()
+
+    def counting(self: ResponsesTranscript, entries: Sequence[Entry]) -> bytes:
+        heard.append(len(entries))
+        return encode(self, entries)
+
+    monkeypatch.setattr(ResponsesTranscript, "encode", counting)
+    first = await resume(hub, newest)
+    heard.clear()
+    second = await resume(hub, newest - 300)
+    await read(second)
+    assert sum(heard) <= 300 + INTERVAL_ENTRIES + SEGMENT_ENTRIES
+    first.leave()
 
 
 async def test_many_who_resume_at_once_are_each_sent_their_own_rest(hub, feed):

@@ -10,7 +10,7 @@ import pytest
 
 from broadcaster.errors import SetupError
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.embedded import EmbeddedServer, socket_path
+from broadcaster.log.embedded import EmbeddedServer, find_server, socket_path
 from tests.conftest import server_binary
 
 MAX_BYTES = 64 * 2**20
@@ -87,14 +87,19 @@ async def test_it_has_a_maxmemory_and_nothing_of_our_settings_and_keys(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-secret")
     monkeypatch.setenv("BROADCASTER_API_KEYS", "{}")
     monkeypatch.setenv("MY_DATABASE_PASSWORD", "secret")
-    server = EmbeddedServer(tmp_path, binary=server_binary(), max_memory_bytes=MAX_BYTES)
+    # The server overwrites its own environment with its title, so /proc would show nothing in any case.
+    given, shown = tmp_path / "server", tmp_path / "environment"
+    given.write_text(f'#!/bin/sh\nenv > {shown}\nexec {server_binary() or find_server()} "$@"\n')
+    given.chmod(0o700)
+    server = EmbeddedServer(tmp_path / "data", binary=given, max_memory_bytes=MAX_BYTES)
     await server.start()
     try:
         async with LogConnection.open(server.url) as connection:
             told = await connection.redis.config_get("maxmemory*")
-        environment = Path(f"/proc/{server.pid}/environ").read_bytes()
     finally:
         await server.stop()
     assert (told["maxmemory"], told["maxmemory-policy"]) == (str(MAX_BYTES), "noeviction")
-    assert b"secret" not in environment
-    assert b"BROADCASTER" not in environment
+    environment = shown.read_text()
+    assert "PATH=" in environment
+    assert "secret" not in environment
+    assert "BROADCASTER" not in environment
