@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from redis.crc import key_slot
@@ -170,11 +171,10 @@ class Faults:
         async with self._redis(f"SIGKILL redis {LONGEST_S * step.much:.2f} s") as mine:
             if mine:
                 one = self._one()
-                one.server.kill()
-                await asyncio.sleep(LONGEST_S * step.much)
-                await asyncio.to_thread(one.start)
-                if self._world.setup.lossy:
-                    self._lost()
+                with self._loss() if self._world.setup.lossy else nullcontext():
+                    one.server.kill()
+                    await asyncio.sleep(LONGEST_S * step.much)
+                    await asyncio.to_thread(one.start)
 
     async def freeze_redis(self, step: Step) -> None:
         async with self._redis(f"SIGSTOP redis {LONGEST_S * step.much:.2f} s") as mine:
@@ -226,21 +226,28 @@ class Faults:
                 one = self._one()
                 await self._tell(one.server, "SAVE")
                 await asyncio.sleep(2 * step.much)
-                one.server.kill()
-                await asyncio.sleep(step.who)
-                await asyncio.to_thread(one.start)
-                self._lost()
+                with self._loss():
+                    one.server.kill()
+                    await asyncio.sleep(step.who)
+                    await asyncio.to_thread(one.start)
 
-    def _lost(self) -> None:
-        """From now on, and until now, what Redis acknowledged may be gone."""
+    @contextmanager
+    def _loss(self) -> Iterator[None]:
+        """What Redis acknowledged before or within the block may be gone after it."""
         self._world.servers.loses = True
-        self._world.lost_at = time.monotonic()
+        began = time.monotonic()
+        at = len(self._world.losses)
+        self._world.losses.append(Window("loss", began, math.inf))
+        try:
+            yield
+        finally:
+            self._world.losses[at] = Window("loss", began, time.monotonic())
 
     async def flush_all(self, step: Step) -> None:
         async with self._redis("FLUSHALL") as mine:
             if mine:
-                await self._tell(self._one().server, "FLUSHALL")
-                self._lost()
+                with self._loss():
+                    await self._tell(self._one().server, "FLUSHALL")
 
     async def delete_key(self, step: Step) -> None:
         """One key of one stream that is watched now."""
@@ -250,8 +257,8 @@ class Faults:
         key = f"bc:{{{streams[int(step.who * len(streams))]}}}:{('log', 'meta', 'lease')[int(step.much * 3)]}"
         async with self._redis(f"DEL {key}") as mine:
             if mine:
-                await self._tell(self._one().server, "DEL", key)
-                self._lost()
+                with self._loss():
+                    await self._tell(self._one().server, "DEL", key)
 
     # -- Sentinel and Cluster
 
@@ -263,9 +270,8 @@ class Faults:
     async def kill_primary(self, step: Step) -> None:
         async with self._redis("SIGKILL primary") as mine:
             if mine:
-                self._lost()
-                await self._away(await asyncio.to_thread(self._primary, step), 1 + 8 * step.much)
-                self._lost()
+                with self._loss():
+                    await self._away(await asyncio.to_thread(self._primary, step), 1 + 8 * step.much)
 
     async def _away(self, server: ValkeyServer, for_s: float) -> None:
         server.kill()
@@ -276,22 +282,21 @@ class Faults:
     async def freeze_primary(self, step: Step) -> None:
         async with self._redis("SIGSTOP primary") as mine:
             if mine:
-                self._lost()
-                await self._frozen(await asyncio.to_thread(self._primary, step), 1 + 6 * step.much)
-                await asyncio.to_thread(self._world.servers.heal)
-                self._lost()
+                with self._loss():
+                    await self._frozen(await asyncio.to_thread(self._primary, step), 1 + 6 * step.much)
+                    await asyncio.to_thread(self._world.servers.heal)
 
     async def fail_over(self, step: Step) -> None:
         servers = self._world.servers
         assert isinstance(servers, SentinelServers)
         async with self._redis("SENTINEL-FAILOVER") as mine:
             if mine:
-                self._lost()
-                with suppress(RedisError):
-                    await asyncio.to_thread(ask, servers.sentinels.sentinels[0].port, "SENTINEL", "FAILOVER", SERVICE)
-                await asyncio.sleep(2.0)
-                await asyncio.to_thread(servers.heal)
-                self._lost()
+                with self._loss():
+                    port = servers.sentinels.sentinels[0].port
+                    with suppress(RedisError):
+                        await asyncio.to_thread(ask, port, "SENTINEL", "FAILOVER", SERVICE)
+                    await asyncio.sleep(2.0)
+                    await asyncio.to_thread(servers.heal)
 
     async def hand_over(self, step: Step) -> None:
         cluster = self._cluster()

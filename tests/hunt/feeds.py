@@ -41,6 +41,7 @@ class HuntedFeed:
     writers: dict[str, Written] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     is_closed: bool = False
+    began: float = field(default_factory=time.monotonic)
     is_trimmed: bool = False
 
 

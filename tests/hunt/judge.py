@@ -47,7 +47,6 @@ class Answer:
     began: float = field(default_factory=time.monotonic)
     stop_asked: bool = False
     stop_acked: float | None = None
-    excuses: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Token(NamedTuple):
@@ -168,13 +167,15 @@ def is_abandonable(wish: Wish) -> bool:
     return wish.way in by_default or wish.fields.get("on_abandon") == "cancel"
 
 
-def judge_calls(answer: Answer, calls: Sequence[Call]) -> Iterator[Violation]:
-    """No call of the provider begins after a stop that was acknowledged; two lost steps are never run at once."""
+def judge_calls(
+    answer: Answer, calls: Sequence[Call], *, excused: Sequence[tuple[float, float]]
+) -> Iterator[Violation]:
+    """No call of the provider begins after a stop that was acknowledged."""
     stream = answer.id or answer.name
     for call in calls:
         if answer.stop_acked is None or call.began < answer.stop_acked + CALL_AFTER_STOP_S:
             continue
-        if any(began <= call.began <= ended for began, ended in answer.excuses):
+        if any(began <= call.began <= ended for began, ended in excused):
             continue
         after_s = call.began - answer.stop_acked
         yield Violation("stop", stream, f"call {call.number} began {after_s:.2f} s after the stop was taken")

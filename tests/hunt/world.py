@@ -27,6 +27,8 @@ from tests.hunt.wire import serve
 from tests.support.ports import draw_ports
 
 HOST: Final = "127.0.0.1"
+# What is older than this has long been on the replicas.
+REPLICATED_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class World:
     viewers: list[Viewer] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     worker_kills: list[float] = field(default_factory=list)
-    lost_at: float = 0.0  # when Redis last forgot something
+    losses: list[Window] = field(default_factory=list)  # when Redis may have forgotten something
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     found: list[Violation] = field(default_factory=list)
@@ -68,6 +70,19 @@ class World:
     def keeps(self) -> bool:
         """Whether Redis has kept all that it acknowledged until now."""
         return not self.servers.loses
+
+    def keeps_of(self, stream: str) -> bool:
+        """Whether Redis has kept all of this stream: no loss in its time, nor after it but a failover's."""
+        began = [each.began for each in self.answers if each.id == stream]
+        began += [feed.began for feed in self.feeds if feed.id == stream]
+        ends = [viewer.ended_at for viewer in self.viewers if viewer.stream == stream and viewer.ended_at is not None]
+        end = max(ends, default=time.monotonic()) + REPLICATED_S
+        is_forgetful = self.setup.lossy
+        return all(loss.ended < min(began) or (loss.began > end and not is_forgetful) for loss in self.losses)
+
+    def lost_at_of(self, stream: str) -> float:
+        """When Redis may last have forgotten something of this stream; 0: never."""
+        return 0.0 if self.keeps_of(stream) else max((loss.ended for loss in self.losses), default=0.0)
 
     @property
     def urls(self) -> list[str]:
