@@ -57,7 +57,8 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
             violations += await _judge_gets(world, answer, logs[answer.id])
     for feed in world.feeds:
         log = logs[feed.id]
-        violations += [*(judge_log(feed.id, log) if feed.is_closed and log else ())]
+        if feed.is_closed and world.keeps_of(feed.id):
+            violations += judge_log(feed.id, log)
         violations += [*judge_feed(feed, log, events_of(log), keeps=world.keeps_of(feed.id))]
     violations += [each for viewer in world.viewers for each in judge_viewer(viewer, _held(world, viewer, logs))]
     violations += [*_judge_tools(world)]
