@@ -43,7 +43,9 @@ from broadcaster.dialects.writing import Unannounced, block
 Cancel = Literal["incomplete", "completed"]
 
 NUMBERS_PER_MS: Final = 256
-"""More events than one stream is ever sent in a millisecond, so that an epoch cannot fill the numbers before the next.
+"""More events than a worker writes in a millisecond, so that an epoch cannot fill the numbers before the next.
+
+Measured: Redis takes about 100 entries of one stream in a millisecond, and a worker writes far fewer.
 
 Small, because a client may hold numbers as 32-bit integers (the .NET SDK): they last for an answer of 2 h 20 min.
 """
