@@ -112,6 +112,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
             streams=streams,
             steadiness=steadiness,
             abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
+            silent_ms=int(settings.lease_ttl_s * 1000),
         )
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)

@@ -241,6 +241,17 @@ class Queue:
         with log_errors():
             await with_group(call, self._redis, self._keys)
 
+    async def expose(self, open_job: OpenJob, *, silent_ms: int) -> None:
+        """Let a delivered job count as silent, whatever its idle time says: that stands still when the clock has
+        stepped back behind its last delivery."""
+        at: Any = str(open_job.job_ms)
+        for source in (self._keys.ready_hi, self._keys.ready):
+            with log_errors():
+                rows: Any = await self._redis.xrange(source, at, at)
+            for job in jobs_of(source, rows):
+                if job.generation_id == open_job.id:
+                    await self.look_again(job, silent_ms=silent_ms)
+
     async def take_silent(self, *, silent_ms: int, count: int) -> SilentJobs:
         """Take up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on behind them."""
         keys = [self._keys.ready_hi, self._keys.ready]

@@ -124,6 +124,7 @@ class Tail(NamedTuple):
     """The end of a stream as the log has it now; ``status`` as it is stored.
 
     ``lease_ms`` is what an open feed's writers asked for (None: no lease), ``lease_left_ms`` what is left of it.
+    ``is_overlong``: more is left of a generation's lease than it is long, because the clock has stepped back.
     """
 
     last: Cursor | None
@@ -133,6 +134,7 @@ class Tail(NamedTuple):
     is_feed: bool = False
     lease_ms: int | None = None
     lease_left_ms: int = 0
+    is_overlong: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -192,7 +194,7 @@ class Streams:
         for stream_id in stream_ids:
             pipeline.clock(self._keys.log(stream_id))
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms")
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms")
             pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
             answers = await pipeline.execute(raise_on_error=False)
@@ -308,7 +310,7 @@ def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
     for answer in told:
         if isinstance(answer, Exception):
             raise answer
-    rows, (status, kind, lease_ms), left_ms = told
+    rows, (status, kind, lease_ms, leased_ms), left_ms = told
     return Tail(
         _entry(*rows[0]).cursor if rows else None,
         status.decode() if status is not None else None,
@@ -317,6 +319,7 @@ def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
         kind == _FEED.encode(),
         int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
         max(0, left_ms),
+        leased_ms is not None and left_ms > int(leased_ms),
     )
 
 

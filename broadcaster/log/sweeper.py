@@ -14,6 +14,8 @@ that decide for themselves, so any number of sweepers may do the same thing at o
 | no worker alive for the stall time-out | ends it with ``error worker_lost`` |
 | begun longer ago than a generation may take | ends it with ``error generation_timeout`` |
 | no job for two seconds | gives it one |
+| with more left of its lease than the lease is long | cuts that: Redis's clock has stepped back |
+| delivered before the clock stepped back, and not renewed since | lets its job count as silent, where jobs are taken |
 
 Once a minute it removes the queue's consumers of workers that have ended.
 
@@ -38,7 +40,7 @@ from broadcaster.log.claims import Claims, Outcome, Why
 from broadcaster.log.connect import is_silence
 from broadcaster.log.endings import Endings
 from broadcaster.log.presence import Abandonment
-from broadcaster.log.queue import Enqueued, OpenPage, Queue
+from broadcaster.log.queue import Enqueued, OpenJob, OpenPage, Queue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams, Tail
 from broadcaster.logs import get_logger
@@ -76,10 +78,9 @@ class SweepTimes:
 
 
 class _Found(NamedTuple):
-    """One of the open index, as the log has it now, and for how long its newest job has been there."""
+    """One of the open index, as the log has it now."""
 
-    id: str
-    job_age_ms: int
+    job: OpenJob
     meta: Meta | None
     tail: Tail
 
@@ -108,9 +109,13 @@ class Sweeper:
         streams: Streams,
         steadiness: Steadiness,
         abandonment: Abandonment | None = None,
+        silent_ms: int | None = None,
     ) -> None:
-        """Without ``abandonment`` nothing is ended for want of viewers."""
+        """Without ``abandonment`` nothing is ended for want of viewers. ``silent_ms``: for how long a worker is not
+        heard of whose jobs this process takes; None: it takes none."""
         self._times = times
+        self._claims = claims
+        self._silent_ms = silent_ms
         self._queue = queue
         self._endings = Endings(claims, streams)
         self._abandonment = abandonment
@@ -157,11 +162,12 @@ class Sweeper:
         await self._close(found)
         abandoned = await self._look_for_viewers([each.meta for each in found])
         sweep = _Sweep(abandoned, stalled=self._is_stalled(*newest_worker), left=len(page.jobs) - len(found))
-        for _, job_age_ms, meta, tail in found:
+        for job, meta, tail in found:
             if meta is not None and not meta.is_over:
                 too_old = self._timeout(meta, now_ms=tail.now_ms)
+                await self._undo_fall(job, tail, sweep)
                 if not tail.leased:
-                    await self._see_to(meta, tail, sweep, job_age_ms=job_age_ms, too_old=too_old)
+                    await self._see_to(meta, tail, sweep, job_age_ms=job.age_ms, too_old=too_old)
         await self._give_jobs(sweep.jobless)
         if sweep.left:
             _log.warning("sweep_partly", left=sweep.left)
@@ -171,11 +177,9 @@ class Sweeper:
         """What can be read of a page."""
         metas = await self._streams.each_meta([each.id for each in page.jobs])
         told = [
-            (each.id, each.age_ms, meta)
-            for each, meta in zip(page.jobs, metas, strict=True)
-            if not isinstance(meta, LogUnavailable)
+            (each, meta) for each, meta in zip(page.jobs, metas, strict=True) if not isinstance(meta, LogUnavailable)
         ]
-        tails = await self._streams.each_tail([generation_id for generation_id, _, _ in told])
+        tails = await self._streams.each_tail([each.id for each, _ in told])
         return [
             _Found(*each, tail) for each, tail in zip(told, tails, strict=True) if not isinstance(tail, LogUnavailable)
         ]
@@ -194,6 +198,16 @@ class Sweeper:
         leapt_ms = int(self._steadiness.leapt_s(most_ms / 1000) * 1000)
         age_ms = self._ages.age_ms(meta.id, since_ms, now_ms=now_ms, leapt_ms=leapt_ms)
         return terminal if age_ms > most_ms else None
+
+    async def _undo_fall(self, job: OpenJob, tail: Tail, sweep: _Sweep) -> None:
+        """What a step back of the clock has made of the lease and the job of one that may have lost its worker."""
+        try:
+            if tail.is_overlong:
+                await self._claims.end(job.id, None, may_take_over=False)  # refused: it is leased; and the lease is cut
+            if self._silent_ms is not None and self._steadiness.has_fallen and (tail.is_overlong or not tail.leased):
+                await self._queue.expose(job, silent_ms=self._silent_ms)
+        except LogUnavailable:
+            sweep.left += 1
 
     async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_age_ms: int, too_old: bytes | None) -> None:
         """End one that nobody runs, or note that it waits for a job."""
@@ -221,7 +235,7 @@ class Sweeper:
     async def _close(self, found: Sequence[_Found]) -> None:
         over: list[str] = []
         webhooks_of: list[str] = []
-        for generation_id, job_age_ms, meta, _ in found:
+        for (generation_id, _, job_age_ms), meta, _ in found:
             is_being_written = meta is None and job_age_ms <= self._times.unwritten_ms
             if meta is not None and meta.is_over and meta.dead is not None:
                 await self._queue.bury(generation_id, reason=meta.dead, has_webhook=meta.webhook is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from broadcaster.client import AsyncClient
 from broadcaster.testing import Script
 from tests.faults.figures import Figures
 from tests.faults.redis_trouble import LEASE_S, begin, judge, mark, open_system, repaired, tellings, until
-from tests.faults.worker_moments import said
+from tests.faults.worker_moments import TAKE_OVER_S, attempts, said, torn_then_whole, when, worker_of
+from tests.faults.world import open_world
 from tests.support.stepping_clock import SteppingClock, start_stepping
 from tests.support.valkey import ValkeyServer
 
@@ -55,3 +57,28 @@ async def test_steps_of_redis_s_clock_cost_no_answer(
             await until(viewer.is_over.is_set, 10)
             assert (await client.get(waiting)).status == "finished"
         await judge(world, figures, answers)
+
+
+async def test_a_worker_that_dies_just_after_a_step_back_is_replaced_as_soon_as_any_other(
+    tmp_path: Path, stepping: tuple[ValkeyServer, SteppingClock], figures: Figures
+) -> None:
+    """Its lease and its job are dated ten minutes ahead then, and it does not renew them any more."""
+    server, clock = stepping
+    lease_s = 2.0
+    async with open_world(tmp_path, redis=server, lease_ttl_s=lease_s) as world:
+        await world.front_end()
+        await world.worker()
+        await world.worker()
+        stream, _ = await torn_then_whole(world)
+        (viewer,) = world.view(stream)
+        worker = await worker_of(world, stream)
+        worker.signal(signal.SIGSTOP)
+        clock.step(-600)
+        await worker.kill()
+        killed = time.monotonic()
+        over = await when(viewer, lambda viewer: viewer.is_over.is_set(), deadline_s=20)
+        figures.add("take-over after a step back", over - killed, "s")
+        assert over - killed < lease_s + TAKE_OVER_S
+        assert attempts(viewer) == 1
+        await world.settle()
+        await world.check()

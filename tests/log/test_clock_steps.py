@@ -208,3 +208,46 @@ async def test_a_claim_ends_what_has_waited_too_long_only_for_who_may_judge_it(
     late = await world.create()
     await world.redis.hincrby(world.keys.meta(late), "created_ms", -HOUR_S * 1000 - world.queue_timeout_ms)
     assert (await claims.claim(late, may_take_over=True, leapt_s=leapt_s)).why is Why.QUEUE_TIMEOUT
+
+
+@pytest.mark.parametrize("step_s", [-60, -600])
+async def test_a_lease_is_waited_for_no_longer_than_it_is_long(
+    world: World, clock: SteppingClock, step_s: float
+) -> None:
+    """Its worker died just before the step, or just after it."""
+    stream_id, _ = await World(world.connection, worker="w2", lease_ms=LEASE_MS).granted()
+    await step(world, clock, step_s)
+    other = World(world.connection, lease_ms=60_000)  # whose own lease is longer
+    assert (await other.claim(stream_id)).outcome is Outcome.LEASED
+    assert 0 < await world.redis.pttl(world.keys.lease(stream_id)) <= LEASE_MS
+
+
+async def test_a_lease_of_an_earlier_version_is_left_as_it_is(world: World) -> None:
+    """Nothing says how long it is: its worker may have a longer one than the process that looks."""
+    stream_id, _ = await World(world.connection, worker="w2", lease_ms=60_000).granted()
+    await world.redis.hdel(world.keys.meta(stream_id), "leased_ms")
+    assert (await world.claim(stream_id)).outcome is Outcome.LEASED
+    assert await world.redis.pttl(world.keys.lease(stream_id)) > LEASE_MS
+
+
+async def test_a_sweep_cuts_leases_and_finds_the_jobs_of_a_worker_that_died_at_a_step_back(
+    world: World, clock: SteppingClock
+) -> None:
+    dead = World(world.connection, worker="w2", lease_ms=LEASE_MS)
+    stream_id = await dead.create()
+    reader = dead.reader()
+    (job,) = await reader.take(1)
+    await reader.aclose()
+    assert (await dead.claim(stream_id)).outcome is Outcome.GRANTED
+    await step(world, clock, -600)
+    sweep = Sweeper(
+        TIMES,
+        queue=world.queue,
+        claims=world.claims,
+        streams=world.streams,
+        steadiness=world.steadiness,
+        silent_ms=LEASE_MS,
+    )
+    await sweep.sweep()
+    assert 0 < await world.redis.pttl(world.keys.lease(stream_id)) <= LEASE_MS
+    assert (await world.queue.take_silent(silent_ms=LEASE_MS, count=10)).jobs == [job]

@@ -17,6 +17,7 @@
 -- the loss, and nothing else changes: a worker that comes back in that time goes on (and renew takes retry_ms away). What
 -- was handed back is no loss; what a provider broke off (see again) counts as an attempt, but makes nobody wait.
 -- A claim to run whose answer was lost is repeated under its nonce, and is granted the same epoch once more (claimed_as).
+-- A lease with more left of it than its length (leased_ms) is cut to that length, whoever finds it.
 -- on_worker_loss fail is for an attempt that wrote something: one that wrote nothing may begin again anywhere.
 -- A rebase counts no attempt. Repeated for want of its answer (rebased_from), it is granted the same epoch once more.
 -- @include tail
@@ -29,7 +30,7 @@ local last_epoch, last_seq, bytes, closed, event = read_tail(KEYS[1])
 local wrote = event and not string.match(event, '^{"type":"attempt"')
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'attempts', 'status', 'stop', 'on_worker_loss', 'retention_ms',
-  'created_ms', 'retry_ms', 'handed_back', 'dead', 'started_ms', 'broken_off', 'rebased_from', 'claimed_as')
+  'created_ms', 'retry_ms', 'handed_back', 'dead', 'started_ms', 'broken_off', 'rebased_from', 'claimed_as', 'leased_ms')
 local status = meta[3]
 local attempts = tonumber(meta[2] or 0)
 local losses = attempts - tonumber(meta[9] or 0)
@@ -96,7 +97,12 @@ else
     redis.call('SET', KEYS[3], worker .. ':' .. granted, 'PX', lease_ms)
     return {1, tonumber(granted), last_seq, attempts, 0, 0}
   end
-  if held then return refuse(-1) end
+  if held then
+    -- More is left of it than it is long: the clock has stepped back since it was renewed.
+    local length_ms = tonumber(meta[15])
+    if length_ms and redis.call('PTTL', KEYS[3]) > length_ms then redis.call('PEXPIRE', KEYS[3], length_ms) end
+    return refuse(-1)
+  end
   if not status then
     if last_seq == 0 then return refuse(-3) end
     if ARGV[7] == '0' then return refuse(-2) end
@@ -124,7 +130,7 @@ end
 
 redis.call('SET', KEYS[3], worker .. ':' .. string.format('%.0f', epoch), 'PX', lease_ms)
 redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch), 'attempts', attempts, 'status', 'running',
-  'worker', worker)
+  'worker', worker, 'leased_ms', lease_ms)
 redis.call('HDEL', KEYS[2], 'retry_ms', 'broken', 'rebased_from')
 if nonce ~= '' then redis.call('HSET', KEYS[2], 'claimed_as', nonce .. ' ' .. string.format('%.0f', epoch)) end
 if intent == 'rebase' then redis.call('HSET', KEYS[2], 'rebased_from', ARGV[9]) end
