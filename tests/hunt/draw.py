@@ -52,7 +52,7 @@ def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: 
         "provider_timeout_s": 15,
         "provider_cooldown_s": 0.3,
         "provider_retries": 3,
-        "redis_timeout_s": rng.choice((2.0, 5.0)),
+        "redis_timeout_s": lease_s / rng.choice((2, 4)),
         "push_max_bytes": rng.choice((200, 65536)),
         "room_bytes": rng.choice((65_536, 16_777_216)),
         "concurrency": rng.choice((4, 100)),
