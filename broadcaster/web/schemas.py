@@ -115,7 +115,9 @@ class GenerationBody(ClosedModel):
         None, ge=1, le=1000, description="most provider calls when workers run tools; never more than the server's"
     )
     metadata: dict[str, Any] = Field(default_factory=dict, description="the caller's own; comes back untouched")
-    on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
+    on_worker_loss: Literal["retry", "fail"] = Field(
+        "retry", description="fail: never begin an answer again that has begun"
+    )
     on_provider_loss: Literal["fail", "retry"] = Field(
         "fail", description="retry: begin the answer again when the provider breaks it off"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -39,10 +40,12 @@ _CREATES_AT_ONCE: Final = 50
 
 @dataclass(frozen=True)
 class TakeOvers:
-    """Seconds after the kill: when each next attempt was granted, in order, and when the last one had written text."""
+    """Seconds after the kill: when each next attempt was granted, in order, and when the last one had written text;
+    and what the survivors computed meanwhile, which other work on the machine does not change."""
 
     granted_s: Sequence[float]
     answering_s: float
+    computed_s: float
 
     @property
     def latest_s(self) -> float:
@@ -55,7 +58,8 @@ class TakeOvers:
         return (
             f"{len(self.granted_s)} generations, lease {LEASE_S:g} s: taken over after {self.granted_s[0]:.1f} s, "
             f"the median after {middle:.1f} s, the latest after {self.latest_s:.1f} s "
-            f"(at most {LEASE_S + TAKE_OVER_S:g} s); all write again after {self.answering_s:.1f} s"
+            f"(at most {LEASE_S + TAKE_OVER_S:g} s); all write again after {self.answering_s:.1f} s, "
+            f"with {self.computed_s:.1f} s of CPU"
         )
 
 
@@ -69,17 +73,17 @@ async def take_overs(folder: Path, *, generations: int, survivors: int) -> TakeO
             victim = await world.worker()
             streams = await _create(world, generations)
             await _until(world, streams, attempt=1, deadline_s=_BEGIN_S)
-            await asyncio.gather(*(world.worker() for _ in range(survivors)))
+            pids = [each.pid for each in await asyncio.gather(*(world.worker() for _ in range(survivors)))]
             await asyncio.sleep(LEASE_S + 1)  # until each has seen Redis answer for one lease
-            killed_at, killed_ms = time.monotonic(), await _now_ms(world)
+            killed_at, killed_ms, computed_s = time.monotonic(), await _now_ms(world), sum(map(_cpu_s, pids))
             await victim.kill()
             await _until(world, streams, attempt=2, deadline_s=_LATEST_S)
-            answering_s = time.monotonic() - killed_at
+            answering_s, computed_s = time.monotonic() - killed_at, sum(map(_cpu_s, pids)) - computed_s
             granted = [
                 next(each.epoch for each in await _entries(world, stream) if _begins(each)) for stream in streams
             ]
             await asyncio.gather(*(worker.kill() for worker in world.workers))
-            return TakeOvers(sorted((epoch - killed_ms) / 1000 for epoch in granted), answering_s)
+            return TakeOvers(sorted((epoch - killed_ms) / 1000 for epoch in granted), answering_s, computed_s)
 
 
 async def _create(world: FaultWorld, count: int) -> list[str]:
@@ -118,6 +122,12 @@ async def _entries(world: FaultWorld, stream: str) -> list[Entry]:
 
 def _begins(entry: Entry) -> bool:
     return entry.event.startswith(b'{"type":"attempt"')
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _now_ms(world: FaultWorld) -> int:

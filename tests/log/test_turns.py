@@ -167,6 +167,18 @@ async def test_the_bounds_of_the_queue_count_what_waits_and_not_what_runs(
     await reader.aclose()
 
 
+async def test_what_waits_for_its_next_attempt_takes_a_place_of_the_queue(connection: LogConnection) -> None:
+    world = World(connection, max_queue=1)
+    await world.queue.create_group()
+    reader = world.reader()
+    await world.create()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.AGAIN, delay_ms=60_000)
+    with pytest.raises(QueueFull):
+        await world.create()
+    await reader.aclose()
+
+
 @pytest.mark.parametrize(
     ("limits", "tenant", "most"),
     [

@@ -77,7 +77,9 @@ class ChatBody(ClosedModel):
     )
     tool_choice: str | dict[str, Any] | None = Field(None, alias="toolChoice")
     metadata: dict[str, Any] = Field(default_factory=dict, description="the page's own; comes back untouched")
-    on_worker_loss: Literal["retry", "fail"] = Field("retry", description="fail: never begin the answer again")
+    on_worker_loss: Literal["retry", "fail"] = Field(
+        "retry", description="fail: never begin an answer again that has begun"
+    )
     on_provider_loss: Literal["fail", "retry"] = Field(
         "fail", description="retry: begin the answer again when the provider breaks it off"
     )
