@@ -208,6 +208,10 @@ class _Asking(Generic[_Said]):
 class SentinelRoutes(_Asking[_Named]):
     """One primary for every key. The Sentinel with the newest configuration is believed.
 
+    The first answers to a look may be those of Sentinels that have not heard of a failover yet. So an older
+    configuration than the known one counts only in two cases: all Sentinels were asked, none knows a newer one, and a
+    majority of all names the older primary; or the known primary says that it is a replica.
+
     A primary that was cut off or stood still, and comes back, still serves for seconds after it was replaced, and
     nothing in its answers tells. So a route grows old: whoever has something to send when nobody has asked for
     ``OLD_S`` asks first; while no Sentinel answers, less and less often, and the primary that we know goes on.
@@ -216,8 +220,10 @@ class SentinelRoutes(_Asking[_Named]):
     def __init__(self, url: RedisUrl) -> None:
         super().__init__()
         self._url = replace(url, username=url.sentinel_username, password=url.sentinel_password, db=0)
+        self._primary_url = url
         self._sentinels = [f"{host}:{port}" for host, port in url.hosts]
         self._primary: str | None = None
+        self._epoch = -1
         self._in_doubt = True
         self._is_silent = True
         self._old_s = OLD_S
@@ -260,20 +266,29 @@ class SentinelRoutes(_Asking[_Named]):
             self._old_s = min(2 * self._old_s, _OLDEST_S)
             return
         self._old_s = OLD_S
-        _, name = max(told)
-        if name != self._primary:
-            if self._primary is not None:
-                _log.warning("redis_failed_over", primary=name, before=self._primary)
-            self._primary = name
+        epoch, name = max(told)
+        if epoch >= self._epoch or await self._has_gone_back([each for _, each in told].count(name)):
+            if name != self._primary:
+                if self._primary is not None:
+                    _log.warning("redis_failed_over", primary=name, before=self._primary)
+                self._primary = name
+            self._epoch = epoch
         self._in_doubt = False
 
+    async def _has_gone_back(self, named_by: int) -> bool:
+        """Whether an older configuration, which so many Sentinels have, counts."""
+        if self._primary is None or named_by > len(self._sentinels) // 2:
+            return True
+        (role,) = await self._answers(self._primary, self._primary_url, ("ROLE",))
+        return role is not None and role[0] not in (b"master", "master")
+
     async def _ask_all(self) -> list[_Named]:
-        """All at once; a majority that answered is not kept waiting for the rest."""
+        """All at once; a majority that answered, and knows of nothing older, is not kept waiting for the rest."""
         told: list[_Named] = []
         async with aclosing(self._said(self._sentinels)) as said:
             async for named in said:
                 told.append(named)
-                if len(told) > len(self._sentinels) // 2:
+                if len(told) > len(self._sentinels) // 2 and max(told)[0] >= self._epoch:
                     break
         return told
 

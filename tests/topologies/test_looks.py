@@ -147,3 +147,60 @@ async def test_a_call_that_hangs_at_a_server_fails_as_soon_as_anybody_learns_tha
 def newer(primary: TellingServer) -> Answer:
     """What a Sentinel says of a primary that has replaced another."""
     return [b"ip", b"127.0.0.1", b"port", b"%d" % primary.port, b"config-epoch", b"2"]
+
+
+ASKED: Final = KINDS["sentinel"]
+
+
+async def failed_over(servers: list[TellingServer]) -> Routes:
+    """Routes that know of a failover from the second to the third server, as the first Sentinel has told them.
+
+    The other Sentinels have not heard of it yet.
+    """
+    leader, *others = servers
+    leader.answers[ASKED] = newer(others[1])
+    routes = routes_by("sentinel", servers)
+    await routes.look(within_s=0)
+    assert routes.primaries == (name(others[1]),)
+    del leader.answers[ASKED]
+    for each in others:
+        each.answers |= told("sentinel", others[0])
+    return routes
+
+
+async def test_a_primary_that_was_replaced_is_not_gone_back_to_while_the_leaders_word_is_on_its_way(
+    servers: list[TellingServer],
+) -> None:
+    routes = await failed_over(servers)
+    known = routes.primaries
+    questions = servers[0].asked.count(ASKED)
+    looking = asyncio.create_task(routes.look(within_s=0))
+    await until(lambda: servers[0].asked.count(ASKED) > questions)
+    await asyncio.wait({looking}, timeout=0.2)  # the others have answered
+    servers[0].say(newer(servers[2]))
+    await looking
+    assert routes.primaries == known
+    await routes.aclose()
+
+
+async def test_an_older_configuration_that_a_majority_of_all_sentinels_has_counts(
+    servers: list[TellingServer],
+) -> None:
+    """The one that led the failover is gone, and the others know nothing of it."""
+    routes = await failed_over(servers)
+    await routes.look(within_s=0)
+    assert routes.primaries == (name(servers[1]),)
+    await routes.aclose()
+
+
+@pytest.mark.parametrize("role", [b"master", b"slave"])
+async def test_a_minority_with_an_older_configuration_counts_when_the_known_primary_is_a_replica(
+    servers: list[TellingServer], role: bytes
+) -> None:
+    routes = await failed_over(servers)
+    known = routes.primaries
+    del servers[2].answers[ASKED]
+    servers[2].answers["ROLE"] = [role, 0, []]
+    await routes.look(within_s=0)
+    assert routes.primaries == (known if role == b"master" else (name(servers[1]),))
+    await routes.aclose()
