@@ -135,7 +135,7 @@ class ResponsesTranscript(Unannounced):
         return self.status not in ("queued", "in_progress")
 
     def response(self) -> Json:
-        """The Response as it stands."""
+        """The Response as it stands; before the first entry it is ``queued``."""
         status = self.status
         output = self.builder.shown()
         return self.facts.response(status, output, error=self.error, why=self.why)
@@ -252,11 +252,4 @@ _BUILT: Final[dict[type, Callable[[Builder, Any, Voice], None]]] = {
 }
 
 
-def response_of(entries: Sequence[Entry], stream_id: str, *, dialect: ResponsesDialect = RESPONSES) -> Json:
-    """The Response that these entries amount to; without any it is ``queued``."""
-    transcript = dialect.open(stream_id)
-    transcript.encode(entries)
-    return transcript.response()
-
-
-__all__ = ["RESPONSES", "ResponsesDialect", "ResponsesTranscript", "response_of"]
+__all__ = ["RESPONSES", "ResponsesDialect", "ResponsesTranscript"]

@@ -166,6 +166,11 @@ class Services:
         if self.hold is not None and key is None:
             self.hold.answer_with(generation_id)
 
+    async def take_turn(self) -> None:
+        """Return in a turn of the loop in which no other large response is made; see `JsonHold.take_turn`."""
+        if self.hold is not None:
+            await self.hold.take_turn(self.hold.response_bytes)
+
     async def _look(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)
         return replace(meta, request={})  # kept for as long as the stream is watched, and no viewer reads it

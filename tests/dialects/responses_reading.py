@@ -12,11 +12,19 @@ import openai
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_responses import OpenAIResponsesDecoder
+from broadcaster.dialects.openai_responses_encode import RESPONSES, ResponsesDialect
 from tests.dialects.decoding import read_all
 from tests.dialects.responses_wire import Json
 
 STREAM = "gen_1"
 CREATED_MS = 1_790_000_000_000
+
+
+def response_of(entries: Sequence[Entry], *, dialect: ResponsesDialect = RESPONSES) -> Json:
+    """The Response object that these entries amount to."""
+    transcript = dialect.open(STREAM)
+    transcript.encode(entries)
+    return transcript.response()
 
 
 @contextmanager

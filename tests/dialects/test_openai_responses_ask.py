@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import Ask, ask_of
-from broadcaster.dialects.openai_responses_encode import RESPONSES, response_of
 from broadcaster.dialects.openai_responses_input import answer_of, messages_of
 from broadcaster.dialects.openai_responses_request import responses_input, responses_options, responses_tools
-from tests.dialects.responses_reading import STREAM, heard
+from tests.dialects.responses_reading import heard, response_of
 from tests.dialects.responses_streams import STREAMS
 from tests.dialects.responses_wire import Json
 from tests.dialects.test_anthropic_laws import words
@@ -299,7 +298,7 @@ def test_a_thought_of_openai_is_kept_and_one_that_nobody_can_read_again_is_not()
 
 @pytest.mark.parametrize("name", ["text", "two calls", "custom tool", "refusal", "reasoning with summaries, then text"])
 def test_an_answer_that_is_sent_back_says_the_same_to_openai(name: str):
-    output = response_of(heard(STREAMS[name]), STREAM, dialect=RESPONSES)["output"]
+    output = response_of(heard(STREAMS[name]))["output"]
     back = responses_input(answer_of(output))
     assert [item["type"] for item in back] == [item["type"] for item in output]
     for item, sent_back in zip(output, back, strict=True):

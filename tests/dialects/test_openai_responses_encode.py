@@ -11,7 +11,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.dialects.anthropic import AnthropicDecoder
 from broadcaster.dialects.openai_chat import OpenAIChatDecoder
-from broadcaster.dialects.openai_responses_encode import RESPONSES, ResponsesDialect, response_of
+from broadcaster.dialects.openai_responses_encode import RESPONSES, ResponsesDialect
 from tests.dialects import anthropic_streams, chat_streams
 from tests.dialects.decoding import read_all
 from tests.dialects.responses_reading import (
@@ -22,6 +22,7 @@ from tests.dialects.responses_reading import (
     folded,
     heard,
     raw_events,
+    response_of,
     seen,
 )
 from tests.dialects.responses_streams import GOOD_ENDINGS, STREAMS
@@ -128,12 +129,12 @@ def test_what_was_asked_for_is_shown_as_the_surface_says():
 
 
 def test_before_its_first_entry_a_response_is_queued():
-    response = response_of([], STREAM, dialect=ResponsesDialect(shown='{"model":"m","created_at":7}'))
+    response = response_of([], dialect=ResponsesDialect(shown='{"model":"m","created_at":7}'))
     assert (response["status"], response["model"], response["created_at"]) == ("queued", "m", 7)
 
 
 def test_a_response_that_is_written_shows_what_there_is():
-    response = response_of(entries_of(HELLO), STREAM)
+    response = response_of(entries_of(HELLO))
     (message,) = response["output"]
     assert (response["status"], message["status"]) == ("in_progress", "in_progress")
     assert message["content"][0]["text"] == "Hello world"

@@ -17,6 +17,7 @@ from broadcaster.core.events import Finish, Start, TextDelta
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.json_ledger import LARGE_BYTES
+from broadcaster.web.views import READ_AT_ONCE
 from tests.support.front_end import DEADLINE_S, in_process
 from tests.support.memory_world import MemoryWorld, memory_services
 from tests.support.mounting import Mounted
@@ -125,6 +126,20 @@ async def test_large_responses_are_made_one_in_a_turn(served: Served, events: in
     served.world.append("gen_a", Start(), *[TextDelta(id="0", delta=LARGE)] * events, Finish())
     assert await _at_once(lambda: served.get("gen_a")) == {200}
     assert len(set(served.turns.answered)) == REQUESTS
+
+
+async def test_a_response_of_many_events_is_made_a_page_in_a_turn(served: Served) -> None:
+    pages = 12
+    served.world.add("gen_a")
+    events = [TextDelta(id="0", delta="x")] * (pages * READ_AT_ONCE - 2)
+    served.world.append("gen_a", Start(), *events, Finish())
+    async with asyncio.timeout(DEADLINE_S):
+        response = await served.client.get(f"{served.prefix}/v1/responses/resp_gen_a")
+    assert len(response.json()["output"][0]["content"][0]["text"]) == len(events)
+    assert served.turns.first is not None
+    turns = served.turns.answered[0] - served.turns.first
+    # A caller alone passes the gate every second turn: once for a page that is read, once for its part of the response.
+    assert turns >= 4 * pages - 4
 
 
 async def _at_once(call: Callable[[], Awaitable[httpx2.Response]]) -> set[int]:

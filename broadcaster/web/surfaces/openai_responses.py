@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import ask_of
-from broadcaster.dialects.openai_responses_encode import Cancel, response_of
+from broadcaster.dialects.openai_responses_encode import Cancel
 from broadcaster.dialects.openai_responses_object import response_id, stream_id_of
 from broadcaster.errors import Busy
 from broadcaster.hub.resolve import Finished
@@ -45,6 +45,7 @@ from broadcaster.web.surfaces.openai_responses_reading import (
     entries_of,
     input_items,
     is_background,
+    response_of,
     shown_response,
 )
 from broadcaster.web.waiting import wait_for_end
@@ -117,12 +118,13 @@ async def create_response(
         if stream_wanted:
             return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as), place=call.place)
         if background:
-            return shown_response(meta, await entries_of(services, meta))
+            return await shown_response(services, meta, await entries_of(services, meta))
         entries = await whole(services, request, call)
-    if is_refusal(end := ev.read_event(entries[-1].event)) and not response_of(entries, meta.id)["output"]:
+    end = ev.read_event(entries[-1].event)
+    if is_refusal(end) and not (await response_of(services, meta, entries))["output"]:
         # Nothing was said: an SDK raises for it as it does for what is refused at once.
         return _error(failure(end, is_repeatable=idempotency_key is None), {GENERATION_ID_HEADER: meta.id})
-    return shown_response(meta, entries)
+    return await shown_response(services, meta, entries)
 
 
 async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
@@ -164,7 +166,7 @@ async def get_response(
     """Status, output so far, usage; with `stream` its events, from any number on."""
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
     if not is_stream:
-        return shown_response(meta, await entries_of(services, meta))
+        return await shown_response(services, meta, await entries_of(services, meta))
     if starting_after is None:
         return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as))
     return await _resumed(services, meta, starting_after=starting_after, cancel=cancelled_as)
@@ -212,7 +214,7 @@ async def cancel_response(
         with suppress(Busy), services.hub.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S, place=place)
         meta = await services.generations.get(meta.id, tenant=tenant)
-    return shown_response(meta, await entries_of(services, meta))
+    return await shown_response(services, meta, await entries_of(services, meta))
 
 
 @routes.delete(

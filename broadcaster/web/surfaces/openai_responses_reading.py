@@ -13,7 +13,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import SURFACE, SURFACE_NAME
-from broadcaster.dialects.openai_responses_encode import Cancel, ResponsesDialect, response_of
+from broadcaster.dialects.openai_responses_encode import RESPONSES, Cancel, ResponsesDialect
 from broadcaster.dialects.openai_responses_input import answer_of
 from broadcaster.dialects.openai_responses_object import stream_id_of
 from broadcaster.dialects.openai_responses_request import responses_input
@@ -23,6 +23,7 @@ from broadcaster.log.streams import Meta
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import read_all
+from broadcaster.web.views import READ_AT_ONCE
 
 _json: Final = msgspec.json.Encoder(order="deterministic")
 _KNOWN_ENDS: Final = frozenset({"completed", "incomplete"})
@@ -64,9 +65,20 @@ def _check_kept(meta: Meta, first: Cursor | None) -> None:
         raise UnknownStream("the response is no longer stored")
 
 
-def shown_response(meta: Meta, entries: Sequence[Entry]) -> Response:
+async def response_of(
+    services: Services, meta: Meta, entries: Sequence[Entry], *, dialect: ResponsesDialect = RESPONSES
+) -> Json:
+    """The Response that these entries amount to, a page of them in a turn of the loop; without any it is ``queued``."""
+    transcript = dialect.open(meta.id)
+    for at in range(0, len(entries), READ_AT_ONCE):
+        await services.take_turn()
+        transcript.encode(entries[at : at + READ_AT_ONCE])
+    return transcript.response()
+
+
+async def shown_response(services: Services, meta: Meta, entries: Sequence[Entry]) -> Response:
     """The Response object, as it stands."""
-    response = response_of(entries, meta.id, dialect=dialect_of(meta))
+    response = await response_of(services, meta, entries, dialect=dialect_of(meta))
     if response["status"] == "queued" and meta.status != "queued":
         response["status"] = "in_progress"
     return answered(response, meta)
@@ -89,7 +101,7 @@ async def earlier_messages(services: Services, response_id: str, *, tenant: str)
         raise Refused(
             "previous_response_id", "no response has this id (or it was kept no longer)", word=_NOT_FOUND
         ) from None
-    response = response_of(entries, meta.id)
+    response = await response_of(services, meta, entries)
     if response["status"] not in _KNOWN_ENDS:
         raise Refused("previous_response_id", f"that response is {response['status']}", word="invalid_value")
     whole = [item for item in response["output"] if item.get("type") not in _CALLS or item.get("status") in _WHOLE]
