@@ -33,6 +33,11 @@ class Gap(NamedTuple):
     first_seq: int
     last_seq: int
 
+    @property
+    def voids(self) -> bool:
+        """Whether what a viewer received before is void; otherwise entries are missing and the rest stands."""
+        return self.reason in (GapReason.REWOUND, GapReason.RESET)
+
 
 class StallReason(StrEnum):
     """Why nothing new comes though the stream has not ended."""

@@ -108,6 +108,13 @@ class Transcript(Protocol):
         Otherwise what follows must be something its client can read: parts whose start is missing are opened.
         """
 
+    def discard(self, gap: Gap) -> bytes:
+        """What makes a client drop everything it was sent, because ``gap`` voids it; the prelude follows.
+
+        It is what the dialect says at a new attempt. Where the dialect has ids, the last block's id is empty, so that
+        an EventSource does not reconnect with an id that is void. ``b""`` where the prelude begins with such a message.
+        """
+
     def stalled(self, reason: StallReason | None) -> bytes:
         """Why nothing new comes; None: it moves again. ``b""`` where the dialect has no place for that."""
 

@@ -13,7 +13,9 @@ Rules
    first snapshot, for the second one to drop.
 5. A late joiner hears the messages again, each in one piece, and no snapshot: it would cost it the conversation.
 6. A gap and a stall are ``CUSTOM`` ``hub.gap`` and ``hub.stalled``. Where delivery must go back (rewound, reset) the
-   viewer is ended: what it holds may not be in the log.
+   viewer is ended: what it holds may not be in the log. A client that comes back with what is void receives an attempt
+   as in rule 3. The ids of its reasoning are not known, so the first snapshot has a message of reasoning itself, which
+   makes the client drop all others, and two more snapshots drop that one.
 
 Source: the schemas, the verifier and the reducer of ``@ag-ui/client`` 1.0.0.
 """
@@ -28,8 +30,8 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, GapReason, StallReason
-from broadcaster.core.sse import encode_comment
+from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects import ag_ui_words as words
 from broadcaster.dialects.ag_ui_run import Run
 from broadcaster.dialects.reading import Json
@@ -37,6 +39,7 @@ from broadcaster.dialects.writing import Unnumbered, block
 
 NEW_ATTEMPT: Final = "new_attempt"
 
+_json: Final = msgspec.json.Encoder()
 _ROLES: Final = msgspec.json.Decoder(list[dict[str, object]])
 
 
@@ -97,10 +100,19 @@ class AgUiTranscript(Unnumbered):
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript, and rule 6."""
-        if gap.reason in (GapReason.REWOUND, GapReason.RESET):
+        if gap.voids:
             return None
         told = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
         return self._frames([words.custom("hub.gap", told)], of=Entry(gap.at.epoch, gap.at.seq, b""))
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript, and rule 6."""
+        said = self._restarted(gap.reason.value)
+        if not self._remembers_reasoning():
+            torn = {"id": f"{self._stream_id}-void", "content": ""}
+            said += [self._snapshot(also=[{**torn, "role": role}]) for role in ("reasoning", "assistant")]
+        last = encode_frame(_json.encode(self._snapshot()), id="" if self._dialect.ids else None)
+        return b"".join(map(block, said)) + last
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript."""
@@ -133,13 +145,13 @@ class AgUiTranscript(Unnumbered):
         self._run = Run(f"{self._stream_id}-a{event.attempt}")
         if not has_said:
             return []
-        said = [
-            words.run_error(f"the answer begins again ({event.reason})", NEW_ATTEMPT),
-            self._run_started(),
-        ]
+        said = self._restarted(event.reason)
         if torn and not self._remembers_reasoning():
             said.append(self._snapshot(also=[{"id": id, "role": "assistant", "content": ""} for id in torn]))
         return [*said, self._snapshot()]
+
+    def _restarted(self, reason: str) -> list[Json]:
+        return [words.run_error(f"the answer begins again ({reason})", NEW_ATTEMPT), self._run_started()]
 
     def _end(self, event: ev.TerminalEvent) -> list[Json]:
         """Rule 2."""

@@ -12,7 +12,8 @@ Rules
    step, version 7 takes that step back; else it is an ``error``: who fetches the stream again finds the new attempt
    alone. What is said after that ``error`` is for those who came later.
 4. Notices are transient ``data-gap`` and ``data-stalled``, which become no part of the message. A log that was rewound
-   voids what a client shows, like an attempt, and cannot be gone on with.
+   voids what a client shows, like an attempt, and cannot be gone on with. A client that comes back with what is void
+   receives the ``error`` of rule 3 in both versions: it may show more than the step that version 7 can take back.
 5. Only ``finish`` and ``abort`` are followed by ``[DONE]``.
 """
 
@@ -27,7 +28,7 @@ import msgspec
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.ai_sdk_message import Message, error_chunk
 from broadcaster.dialects.ai_sdk_parts import Chunk
@@ -106,10 +107,15 @@ class AiSdkTranscript(Unnumbered):
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript. What comes next opens what it needs: nothing is remembered of the gap."""
-        if gap.reason in (GapReason.REWOUND, GapReason.RESET) and self._message.is_started:
+        if gap.voids and self._message.is_started:
             return None
         told = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
         return self._framed([_notice("gap", told)], at=gap.at)
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript, and rule 4."""
+        error = _json.encode(error_chunk(_BEGAN_AGAIN, code=ATTEMPT_CODE))
+        return encode_frame(error, id="" if self._dialect.ids else None)
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript."""

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap
 from broadcaster.dialects.anthropic_answer import Answer
 from broadcaster.dialects.anthropic_line import framed
 from broadcaster.dialects.anthropic_wire import PROVIDER
@@ -87,6 +88,10 @@ class AnthropicTranscript(Unannounced):
         other._answer, other._is_over = self._answer.fork(), self._is_over
         return other
 
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript.discard."""
+        return framed(_begins_anew())
+
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye. What another request may get is what the SDKs call an overload."""
         if reconnect:
@@ -96,7 +101,7 @@ class AnthropicTranscript(Unannounced):
     def _begin_again(self) -> list[Json]:
         was_heard = self._answer.has_begun
         self._answer = Answer(self._stream_id)
-        return [error("overloaded_error", f"the answer broke off and begins anew; {_AGAIN}")] if was_heard else []
+        return [_begins_anew()] if was_heard else []
 
     def _end(self, event: ev.TerminalEvent) -> list[Json]:
         if isinstance(event, ev.Error):
@@ -106,3 +111,7 @@ class AnthropicTranscript(Unannounced):
         if self._stop == "error":
             return [error("api_error", f"the answer was stopped ({event.reason or 'stopped'})")]
         return self._answer.stop()
+
+
+def _begins_anew() -> Json:
+    return error("overloaded_error", f"the answer broke off and begins anew; {_AGAIN}")

@@ -74,6 +74,10 @@ class NativeTranscript(Unnumbered):
         """``hub.gap``."""
         return NATIVE.gap(gap)
 
+    def discard(self, gap: Gap) -> bytes:
+        """``hub.gap``; its id, behind which nothing was seen, leads to another snapshot."""
+        return NATIVE.gap(gap)
+
     def stalled(self, reason: StallReason | None) -> bytes:
         """``hub.stalled``."""
         return NATIVE.stalled(reason)

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap
 from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai_chat_answer import Answer, Delta
 from broadcaster.dialects.openai_chat_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
@@ -113,6 +114,10 @@ class ChatTranscript(Unannounced):
         other._usage = self._usage
         other._ending = self._ending
         return other
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript.discard."""
+        return _failure(_BEGUN_ANEW, code=ATTEMPT)
 
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye (rule 5)."""

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap
 from broadcaster.dialects.openai_responses_builder import Builder
 from broadcaster.dialects.openai_responses_object import CANCELLED, Facts, ending, shown_of
 from broadcaster.dialects.openai_responses_shelf import Shelf
@@ -112,6 +113,10 @@ class ResponsesTranscript(Unannounced):
         forked.is_refused, forked._epoch = self.is_refused, self._epoch
         forked._is_opened, forked._is_told = self._is_opened, self._is_told
         return forked
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript.discard: nothing, ``response.created`` begins the Response anew."""
+        return b""
 
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye."""

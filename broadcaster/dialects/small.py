@@ -8,8 +8,10 @@ Rules
    follows belongs to the new attempt: a client stops at an error, and who asks again hears the new attempt alone. One
    that finds nothing said changes nothing.
 4. A hole is told. Where delivery must go back (rewound, reset) the viewer is ended: the log may not have what it holds.
+   A client that comes back with what is void receives what it would receive at a new attempt, and then the prelude.
 5. After an error there is no ``[DONE]``, and nothing ends without one of the shape's own endings. An error that only
    ends the connection says ``retry: true``: an EventSource that is left open then goes on by itself from its last id.
+   Where delivery must go back, only a shape with a word for dropping text says that. The others say ``new_attempt``.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import Unnumbered
 
 NEW_ATTEMPT: Final = "new_attempt"
+GAP: Final = "gap"  # the reason of a farewell when delivery must go back; see hub.stop_reasons
 
 _json: Final = msgspec.json.Encoder()
 
@@ -128,12 +131,13 @@ class _Stretch:
 class SmallTranscript(Unnumbered):
     """See Transcript."""
 
-    __slots__ = ("_at", "_is_over", "_model", "_parts", "_start", "_stream_id", "_usage", "_words")
+    __slots__ = ("_at", "_attempt", "_is_over", "_model", "_parts", "_start", "_stream_id", "_usage", "_words")
 
     def __init__(self, words: SmallDialect, stream_id: str) -> None:
         self._words = words
         self._stream_id = stream_id
         self._at: Entry | None = None
+        self._attempt = 1
         self._is_over = False
         self._begin()
 
@@ -161,7 +165,7 @@ class SmallTranscript(Unnumbered):
         """See Transcript."""
         fork = SmallTranscript(self._words, self._stream_id)
         fork._at, fork._is_over, fork._start = self._at, self._is_over, self._start
-        fork._model, fork._usage = self._model, self._usage
+        fork._attempt, fork._model, fork._usage = self._attempt, self._model, self._usage
         fork._parts = [part if isinstance(part, Said) else part.fork() for part in self._parts]
         return fork
 
@@ -171,17 +175,23 @@ class SmallTranscript(Unnumbered):
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript, and rule 4."""
-        if gap.reason in (GapReason.REWOUND, GapReason.RESET):
+        if gap.voids:
             return None
         told = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
         return self._frames(self._words.gap(told), of=Entry(gap.at.epoch, gap.at.seq, b""))
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript."""
+        return self._frames(self._dropped(self._attempt, gap.reason.value), clears_id=True)
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript."""
         return self._frames(self._words.stalled(None if reason is None else reason.value))
 
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
-        """See Transcript."""
+        """See Transcript, and rule 5."""
+        if reason == GAP and not self._words.retry(ev.Attempt(attempt=self._attempt, reason=reason)):
+            return self._frames(self._dropped(self._attempt, reason))
         return self._frames(self._words.error("the stream ended before the answer did", reason, retry=reconnect))
 
     # ---------------------------------------------------------------------------------------------------------- entries
@@ -247,13 +257,19 @@ class SmallTranscript(Unnumbered):
 
     def _begun_again(self, event: ev.Attempt) -> list[Said]:
         """Rule 3."""
-        has_said, taken_back = bool(self._parts), self._words.retry(event)
-        start = self._start
+        has_said, start = bool(self._parts), self._start
+        self._attempt = event.attempt
         self._begin()
         if not has_said:
             self._start = start
             return []
-        return taken_back or self._words.error(f"the answer begins again ({event.reason}): ask again", NEW_ATTEMPT)
+        return self._dropped(event.attempt, event.reason)
+
+    def _dropped(self, attempt: int, reason: str) -> list[Said]:
+        """What makes a client drop all that it was sent."""
+        words = self._words
+        taken_back = words.retry(ev.Attempt(attempt=attempt, reason=reason))
+        return taken_back or words.error(f"the answer begins again ({reason}): ask again", NEW_ATTEMPT)
 
     def _ended(self, event: ev.TerminalEvent) -> list[Said]:
         match event:
@@ -264,10 +280,11 @@ class SmallTranscript(Unnumbered):
             case ev.Error():
                 return self._words.error(event.error_text, event.code)
 
-    def _frames(self, blocks: Sequence[Said], *, of: Entry | None = None) -> bytes:
-        """The last one under the entry's id, where ids are wanted."""
+    def _frames(self, blocks: Sequence[Said], *, of: Entry | None = None, clears_id: bool = False) -> bytes:
+        """The last one under the entry's id, or an empty one, where ids are wanted."""
         last = len(blocks) - 1
-        id = f"{of.epoch}-{of.seq}" if of is not None and self._words.ids else None
+        id = None if of is None else f"{of.epoch}-{of.seq}"
+        id = ("" if clears_id else id) if self._words.ids else None
         return b"".join(
             encode_frame(data, event=event, id=id if at == last else None) for at, (data, event) in enumerate(blocks)
         )

@@ -9,8 +9,7 @@ Rules
    begins at the checkpoint before the first waiting viewer and serves all that it passes, again and again in the order
    of the stream. So the work grows with the rounds, and not with the viewers.
 4. Both go on by one segment in a turn's piece of work (``Turns``).
-5. A snapshot is made once for its place. A large one is also sent to viewers that come up to ``REUSED_ENTRIES`` later:
-   they read the rest as any other viewer.
+5. A snapshot is made once for its place. A large one also serves viewers that come up to ``REUSED_ENTRIES`` later.
 6. No transcript hears the terminal but a fork of the head: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers go on in a replay of their own, whose head
    begins there: the head of this one has heard what they miss.
@@ -166,6 +165,10 @@ class Replay:
         self._room.note_growth()
         return made
 
+    def discard(self, gap: Gap) -> bytes:
+        """What makes a client drop all that it was sent."""
+        return self._head.transcript.discard(gap)
+
     def reach_end(self, viewer: ReplayViewer) -> bool:
         """Whether the head stands at the room's end; else ``viewer`` is woken when it may. A crowd has one step."""
         if self._head.seq < self._end and not self._is_due and not self._head.is_waiting:
@@ -191,10 +194,8 @@ class Replay:
 
     def last_number_at(self, seq: int) -> int:
         """The number of the newest event up to here, as far as it is known."""
-        stretch = self._stretches.find(seq)
-        if self._head.seq == seq or stretch is None:
-            return self._head.transcript.last_number
-        return stretch.last_number
+        stretch = None if self._head.seq == seq else self._stretches.find(seq)
+        return (self._head.transcript if stretch is None else stretch).last_number
 
     # -- what the room tells
 
@@ -293,9 +294,7 @@ class Replay:
         nearest = self._nearest(goal)
         if sweep is None or nearest.seq > sweep.seq:
             sweep = self._sweep = _Walk(self, nearest)
-        if sweep.is_waiting:
-            return False
-        return self._step(sweep, is_kept=goal < sweep.seq + SEGMENT_ENTRIES) is not None
+        return not sweep.is_waiting and self._step(sweep, is_kept=goal < sweep.seq + SEGMENT_ENTRIES) is not None
 
     def _nearest(self, seq: int) -> Checkpoint:
         """Where the way to this seq begins."""

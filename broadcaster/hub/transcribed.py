@@ -2,18 +2,19 @@
 
 Rules
 1. Without a cursor it begins with a snapshot of the stream as it is now, and what follows comes as to every viewer. A
-   cursor that does not stand any more is none: its client begins anew.
+   viewer whose cursor is void begins so too, but its client holds text: the dialect's message that makes it drop that
+   text comes first.
 2. With a cursor it is sent what comes after; without one and without a snapshot, every event from the first, or, where
    events are numbered, from the first with a higher number than its client has (``begin_after``).
 3. What was sent cannot be taken back in these dialects. When that becomes void, or entries are missing and the dialect
-   has no word for it, the viewer is ended with the dialect's error; a client that asks again gets a new snapshot.
+   has no word for it, the viewer is ended with the dialect's error; a client that asks again is served by rule 1.
 4. While it is live its group is written to. One that falls behind is a cursor again.
 """
 
 from __future__ import annotations
 
 from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.notices import GapReason
+from broadcaster.core.notices import Gap, GapReason
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub.live import LiveGroup
@@ -27,11 +28,12 @@ from broadcaster.hub.viewer import Viewer
 class TranscribedViewer(Viewer):
     """See the module's rules; ``with_prelude`` False: every event (rule 2)."""
 
-    __slots__ = ("_is_late", "_last_number", "_leaves_out", "_replay", "_with_prelude")
+    __slots__ = ("_is_late", "_last_number", "_leaves_out", "_replay", "_void", "_with_prelude")
 
     def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_prelude: bool = True) -> None:
         self._with_prelude = with_prelude
         self._is_late = False
+        self._void: Gap | None = None  # what its client holds, and has not been made to drop yet
         self._leaves_out = False  # what it is sent has numbers up to ``_last_number`` yet, which its client has
         self._replay = room.replays.of(dialect)
         self._replay.users += 1
@@ -82,6 +84,7 @@ class TranscribedViewer(Viewer):
         if isinstance(begin, Follow):
             is_anew = begin.after == START and self._with_prelude and self._room.last_seq > 0
             self._is_late = begin.gap is not None or is_anew
+            self._void = begin.gap if begin.gap is not None and begin.gap.voids else None
             self._gap = None
             if self._is_late:
                 self._seq = 0
@@ -95,6 +98,10 @@ class TranscribedViewer(Viewer):
         snapshot = None if hello else self._replay.snapshot(self)
         if snapshot is None:
             return hello
+        if (void := self._void) is not None:
+            self._void = None
+            if dropped := self._replay.discard(void):
+                return self._wire(dropped)
         self._is_late = False
         self._seq, self._last_number = snapshot.seq, snapshot.last_number
         return self._outlet.share(snapshot, for_http=self._driver is not None) or super()._next()

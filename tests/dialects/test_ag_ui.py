@@ -309,3 +309,14 @@ def test_equal_options_make_equal_dialects():
     assert hash(AgUiDialect(run_id="r")) == hash(AgUiDialect(run_id="r"))
     assert AgUiDialect(run_id="r") != AgUiDialect(run_id="s")
     assert AgUiDialect(ids=True) == DIALECTS["ag-ui"]
+
+
+@on_every_history
+def test_a_client_that_comes_back_with_what_is_void_keeps_its_conversation_alone(history: list[Any]) -> None:
+    transcript = opened(history)
+    torn = AgUiClient(history).read(HELLO + transcript.encode(entries_of(STREAMS["agent loop"])[:-1])).messages
+    assert any(message["role"] == "reasoning" and message not in history for message in torn)
+
+    void = transcript.discard(Gap(GapReason.REWOUND, Cursor(1, 0), 1, 9))
+
+    assert AgUiClient(torn).read(HELLO + void).messages == history

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadcaster.core import events as ev
-from broadcaster.dialects.ag_ui import AgUiDialect
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.notices import Gap, GapReason
+from broadcaster.dialects.ag_ui import NEW_ATTEMPT, AgUiDialect
 from tests.dialects.ag_ui_client import AgUiClient
 from tests.dialects.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of, last_attempt
 from tests.dialects.test_ag_ui import BEFORE, HISTORIES
@@ -34,7 +36,12 @@ on_every_history = pytest.mark.parametrize("history", HISTORIES.values(), ids=HI
 
 def read_by_client(bodies: Sequence[bytes], history: Sequence[Any]) -> list[dict[str, Any]]:
     """What the client is left with after each of these responses."""
-    cases = "".join(json.dumps({"body": body.decode(), "messages": history}) + "\n" for body in bodies)
+    return read_by_clients([(body, history) for body in bodies])
+
+
+def read_by_clients(bodies: Sequence[tuple[bytes, Sequence[Any]]]) -> list[dict[str, Any]]:
+    """The same of clients with these messages each."""
+    cases = "".join(json.dumps({"body": body.decode(), "messages": held}) + "\n" for body, held in bodies)
     command = ["node", str(NODE / "ag_ui.mjs"), "--cases"]
     done = subprocess.run(command, input=cases.encode(), capture_output=True, timeout=DEADLINE_S, check=True)
     # Not splitlines: U+2028 is text.
@@ -79,6 +86,26 @@ def test_torn_attempts_leave_nothing_behind(history: list[Any]):
         kept = [event for event in events if isinstance(event, ev.Attempt)][-1:]
         alone = opening([*kept, *last_attempt(events)], k=0, history=history)
         assert read["messages"] == AgUiClient(history).read(alone).messages
+
+
+@on_every_history
+def test_who_comes_back_with_what_is_void_is_left_with_the_answer_alone(history: list[Any]):
+    gap = Gap(GapReason.REWOUND, Cursor(1, 0), 1, 9)
+    cases, alone = [], []
+    for events in STREAMS.values():
+        entries = entries_of(events)
+        dialect = AgUiDialect(history=json.dumps(list(history)).encode(), ids=True)
+        void, whole = dialect.open(STREAM_ID), dialect.open(STREAM_ID)
+        hello = void.hello(status="running", retry_ms=1000)
+        torn = AgUiClient(history).read(hello + void.encode(entries[:-1])).messages
+        whole.encode(entries[:-1])
+        rest = whole.prelude() + whole.fork().encode(entries[-1:])
+        cases.append((hello + whole.discard(gap) + rest, torn))
+        alone.append(AgUiClient(history).read(hello + rest).messages)
+    for (body, torn), read, expected in zip(cases, read_by_clients(cases), alone, strict=True):
+        assert read["messages"] == expected
+        assert read["messages"] == AgUiClient(torn).read(body).messages
+        assert (read["errors"][:1], read["warned"]) == ([NEW_ATTEMPT], [])
 
 
 def test_any_stream_joined_anywhere_is_read_without_complaint():

@@ -6,7 +6,7 @@ Nothing was lost, so no viewer hears of a loss, and no viewer receives anything 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,7 @@ class Front:
         assert response.status_code == 200, response.text
         return str(response.json()["last_id"])
 
-    async def follow(self, dialect: str, *, after: str | None = None) -> AsyncIterator[str]:
+    async def follow(self, dialect: str, *, after: str | None = None) -> AsyncGenerator[str, None]:
         """The lines of a response, first an empty one once it has begun."""
         headers = {} if after is None else {"Last-Event-ID": after}
         async with self.client.stream("GET", EVENTS, params={"dialect": dialect}, headers=headers) as response:

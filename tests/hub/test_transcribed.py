@@ -209,6 +209,26 @@ async def test_who_was_told_what_became_void_is_ended_by_the_dialects_error(hub,
     assert heard(behind).sums == {6: sums_of(feed.log["g"])[6]}
 
 
+async def test_who_still_waits_for_the_past_behind_its_cursor_is_ended_when_that_becomes_void(hub, feed):
+    feed.append("g", *texts(5, 1, 3_000, size=200))  # far more than the ring holds
+    await read(hub)
+    feed.is_readable.clear()
+    reader = await read(hub, after="5-2500")
+    await settle(reader)
+    assert heard(reader).sums == {}
+    feed.log["g"] = feed.log["g"][:2_000]
+    feed.sinks["g"].rewound(Cursor(5, 2_000))
+    feed.append("g", *texts(6, 2_001, 2_600))
+    feed.is_readable.set()
+    await settle(reader)
+    assert (heard(reader).bye, heard(reader).sums) == ("gap", {})
+
+    again = await read(hub, after="5-2500")
+    await settle(again)
+    assert (heard(again).discards, heard(again).preludes) == (1, 1)
+    assert heard(again).sums == {2_600: sums_of(feed.log["g"])[2_600]}
+
+
 async def test_who_has_not_come_so_far_does_not_notice_that_something_became_void(hub, feed):
     feed.append("g", *texts(5, 1, 5))
     reader = await read(hub)

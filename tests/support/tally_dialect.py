@@ -1,6 +1,7 @@
 """A dialect that says nothing but what it has heard, and a client that finds every mistake in that.
 
     data: ["prelude", seq, sum]      data: [seq, sum]      data: ["gap", first, last]      data: ["bye", reason]
+    data: ["discard", reason]
 
 ``sum`` is a checksum of all events heard so far: a transcript that missed one, heard one twice, or was shared with
 somebody who stands elsewhere, says a wrong one in every frame that follows.
@@ -62,6 +63,9 @@ class TallyTranscript(Unnumbered):
         self.seq = gap.last_seq
         return block(["gap", gap.first_seq, gap.last_seq]) if self.dialect.bears_gaps else None
 
+    def discard(self, gap: Gap) -> bytes:
+        return block(["discard", gap.reason])
+
     def stalled(self, reason: StallReason | None) -> bytes:
         return b""
 
@@ -77,6 +81,7 @@ class TallyWitness:
     last_seq: int = 0
     sums: dict[int, int] = field(default_factory=dict)
     preludes: int = 0
+    discards: int = 0  # how often it was made to drop all that it held
     gaps: list[tuple[int, int]] = field(default_factory=list)
     bye: str | None = None
     decoder: SseDecoder = field(default_factory=SseDecoder)
@@ -93,6 +98,11 @@ class TallyWitness:
                 assert not self.sums, "one prelude, and nothing before it"
                 self.preludes += 1
                 self.last_seq, self.sums[seq] = seq, sum
+            case ["discard", str()]:
+                assert not self.preludes, "what a prelude follows comes before it"
+                self.sums.clear()
+                self.last_seq = 0
+                self.discards += 1
             case ["gap", int(first), int(last)]:
                 self.gaps.append((first, last))
                 self.last_seq = max(self.last_seq, last)
