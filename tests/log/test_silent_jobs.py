@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from broadcaster.log.connect import LogConnection
-from broadcaster.log.queue import GROUP, Job
+from broadcaster.log.queue import GROUP, Job, Settled
 from tests.support.log_world import TENANT, World
 
 LIVE = 3000
@@ -118,10 +118,13 @@ async def test_consumers_of_workers_that_have_ended_are_dropped_and_none_that_ho
 
 
 async def test_a_worker_whose_consumer_was_dropped_takes_jobs_as_before(world: World) -> None:
+    await world.create()
     reader = world.reader()
-    await reader.take(1)
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.DONE)
     await until_silent(world, silent_ms=1)
     assert await world.queue.drop_silent_consumers(silent_ms=1) >= 1
+    assert await consumers(world) == [set(), set()]
     stream_id = await world.create()
     assert [job.generation_id for job in await reader.take(1)] == [stream_id]
     await reader.aclose()

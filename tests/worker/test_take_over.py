@@ -37,10 +37,14 @@ async def world(connection: LogConnection) -> World:
 
 
 class Steady:
-    """Redis has answered this process for as long as it knows."""
+    """Redis has answered this process for as long as it knows, and its clock made no step."""
 
     is_steady = True
     answered_s = math.inf
+
+    def leapt_s(self, within_s: float) -> float:
+        """By how much its clock leapt."""
+        return 0.0
 
     async def confirm(self) -> None:
         """It answers now as well."""
