@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from broadcaster.log.claims import ATTEMPT_BACKOFF_CAP_MS
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.keys import Keys
 from broadcaster.log.queue_limits import QueueLimits
@@ -267,7 +268,7 @@ class Queue:
         """Move what has waited out its back-off into the queue, ahead of what has not begun; how many."""
         keys = [self._keys.ready_hi, self._keys.open, self._keys.delayed]
         with log_errors():
-            return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE))
+            return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE, ATTEMPT_BACKOFF_CAP_MS))
 
     async def prune(self) -> None:
         """Look at the next page of what was delivered: what is no job any more is not counted any more."""

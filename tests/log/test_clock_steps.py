@@ -12,11 +12,15 @@ from typing import Final
 
 import pytest
 
+from broadcaster.errors import RateLimited
 from broadcaster.log import terminals
 from broadcaster.log.claims import Outcome, Why
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.presence import Abandonment, Presence
+from broadcaster.log.queue import Settled
 from broadcaster.log.streams import Streams, Tail
 from broadcaster.log.sweeper import Sweeper, SweepTimes
+from tests.support.feed_job import ID, Job, note
 from tests.support.log_world import World, until
 from tests.support.stepping_clock import SteppingClock, start_stepping
 from tests.support.valkey import ValkeyServer
@@ -251,3 +255,61 @@ async def test_a_sweep_cuts_leases_and_finds_the_jobs_of_a_worker_that_died_at_a
     await sweep.sweep()
     assert 0 < await world.redis.pttl(world.keys.lease(stream_id)) <= LEASE_MS
     assert (await world.queue.take_silent(silent_ms=LEASE_MS, count=10)).jobs == [job]
+
+
+async def test_a_back_off_is_not_longer_for_a_step_back(world: World, clock: SteppingClock) -> None:
+    patient = World(world.connection, lease_ms=LEASE_MS, attempt_backoff_ms=500, max_attempts=9)
+    stream_id = await patient.create()
+    reader = patient.reader()
+    (job,) = await reader.take(1)
+    await reader.aclose()
+    for _ in range(2):
+        assert (await patient.claim(stream_id)).outcome is Outcome.GRANTED
+        await patient.lapse(stream_id)
+    waits = await patient.claim(stream_id)
+    assert waits.outcome is Outcome.WAITING
+    await patient.queue.settle(job, Settled.AGAIN, delay_ms=waits.wait_ms)
+
+    await step(world, clock, -600)
+
+    assert await patient.queue.promote() == 1
+    assert (await patient.claim(stream_id)).wait_ms <= 500
+    async with asyncio.timeout(5):
+        while (await patient.claim(stream_id)).outcome is not Outcome.GRANTED:
+            await asyncio.sleep(0.02)
+
+
+class Always:
+    """Implements ``Steady`` of presence.py."""
+
+    def has_answered_for(self, lease_s: float) -> bool:
+        return True
+
+
+async def test_the_grace_of_what_is_not_watched_is_not_longer_for_a_step_back(
+    world: World, clock: SteppingClock
+) -> None:
+    presence = Presence(world.connection, front_end="f", ttl_s=60)
+    abandonment = Abandonment(world.connection, grace_s=0.3, steadiness=Always())
+    stream_id = await world.create(on_abandon="cancel")
+    for count in (1, 0):
+        await presence.tell_some({stream_id: count})
+    await step(world, clock, -600)
+    async with asyncio.timeout(5):
+        while await abandonment.look([stream_id]) != [stream_id]:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_feed_is_not_closed_to_appends_for_a_step_back(world: World, clock: SteppingClock) -> None:
+    job = Job(world.connection)
+    await job.create()
+    await job.append(note(1))
+    await world.redis.hset(world.keys.meta(ID), "tokens", "0.1")
+    await step(world, clock, -600)
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await job.append(note(2))
+                break
+            except RateLimited:
+                await asyncio.sleep(0.02)

@@ -165,14 +165,18 @@ class BrokenClaims(NotedClaims):
 async def test_a_lease_that_was_seen_missing_after_a_break_that_no_probe_had_met_is_not_taken_over(
     connection: LogConnection,
 ) -> None:
-    world = World(connection, lease_ms=600)
+    world = World(connection, lease_ms=1500)
     claims = BrokenClaims(connection, world.policy, owner=world.worker)
     claims.noted = []
 
     async def lapse() -> None:
-        assert world.steadiness.is_steady
-        await connection.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        probing: list[str] = []
+        while not probing:  # each probe ends with a removal
+            probing = [each["id"] for each in await connection.redis.client_list() if each["cmd"] == "del"]
+        await until(lambda: world.steadiness.is_steady)
         await world.lapse(stream_id)
+        for each in probing:
+            await connection.redis.client_kill_filter(_id=each)
 
     claims.lapse = lapse
     async with running(world, claims, HandProvider()) as (_, slots):

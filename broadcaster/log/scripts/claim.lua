@@ -52,9 +52,10 @@ end
 local function left_to_wait(losses)
   if losses < 2 or tonumber(ARGV[16]) == 0 then return 0 end
   local retry_ms = tonumber(meta[8])
-  if not retry_ms then
-    local wait_ms = math.min(tonumber(ARGV[17]), tonumber(ARGV[16]) * 2 ^ (losses - 2)) * tonumber(ARGV[18])
-    retry_ms = now_ms + math.ceil(wait_ms)
+  local most_ms = math.min(tonumber(ARGV[17]), tonumber(ARGV[16]) * 2 ^ (losses - 2))
+  -- One that lies further ahead than any wait is from before a step back of the clock.
+  if not retry_ms or retry_ms - now_ms > math.ceil(most_ms) then
+    retry_ms = now_ms + math.ceil(most_ms * tonumber(ARGV[18]))
     redis.call('HSET', KEYS[2], 'retry_ms', string.format('%.0f', retry_ms))
   end
   return math.max(0, retry_ms - now_ms)

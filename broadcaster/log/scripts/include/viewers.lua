@@ -29,7 +29,8 @@ local function mark_viewers(key, total, mark, now_ms)
     if mark ~= 'inf' then redis.call('ZADD', key, '+inf', WATCHED) end
     return nil
   end
-  if mark and mark ~= 'inf' then return tonumber(mark) end
+  -- A time ahead of the clock is from before a step back.
+  if mark and mark ~= 'inf' and tonumber(mark) <= now_ms then return tonumber(mark) end
   redis.call('ZADD', key, string.format('%.0f', now_ms), WATCHED)
   return now_ms
 end
