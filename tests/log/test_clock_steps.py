@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from broadcaster.log.claims import Outcome, Why
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.queue import Settled
+from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams, Tail
 from broadcaster.log.sweeper import Sweeper, SweepTimes
 from tests.support.feed_job import ID, Job, note
@@ -28,6 +29,7 @@ from tests.support.valkey import ValkeyServer
 LEASE_MS: Final = 800
 LEASE_S: Final = LEASE_MS / 1000
 HOUR_S: Final = 3600
+STEADY_S: Final = 20.0
 TIMES: Final = SweepTimes(queue_timeout_ms=300_000, stall_timeout_ms=60_000, generation_timeout_ms=1_800_000)
 
 
@@ -49,7 +51,7 @@ async def world(stepping: tuple[ValkeyServer, SteppingClock]) -> AsyncIterator[W
         world = World(connection, lease_ms=LEASE_MS)
         await world.queue.create_group()
         task = asyncio.create_task(world.steadiness.run())
-        await until(lambda: world.steadiness.is_steady)
+        await steady(world)
         yield world
         task.cancel()
         await asyncio.wait({task})
@@ -96,38 +98,58 @@ async def redis_time(world: World) -> float:
 async def steady_after(world: World) -> None:
     """The step was noticed, and a lease has gone by since."""
     await until(lambda: world.steadiness.breaks >= 1)
-    await until(lambda: world.steadiness.is_steady)
+    await steady(world)
+
+
+async def steady(world: World) -> None:
+    await until(lambda: world.steadiness.is_steady, STEADY_S)
+
+
+async def confirmed(steadiness: Steadiness, is_so: Callable[[], bool]) -> None:
+    """Probe until a probe has shown it: on a loaded machine one may come too late to show anything."""
+    async with asyncio.timeout(STEADY_S):
+        await steadiness.confirm()
+        while not is_so():
+            await steadiness.confirm()
 
 
 @pytest.mark.parametrize("step_s", [LEASE_S, HOUR_S, -60, -600])
 async def test_a_step_of_redis_s_clock_is_a_break(world: World, clock: SteppingClock, step_s: float) -> None:
     steadiness = world.steadiness
     await step(world, clock, step_s)
-    await steadiness.confirm()
-    assert (steadiness.breaks, steadiness.is_steady, steadiness.has_fallen) == (1, False, step_s < 0)
-    assert steadiness.leapt_s(60) == pytest.approx(max(0, step_s), abs=0.3)
+    await confirmed(steadiness, lambda: steadiness.has_fallen if step_s < 0 else steadiness.leapt_s(60) > 0)
+    assert steadiness.breaks >= 1
+    assert not steadiness.is_steady
+    assert steadiness.has_fallen is (step_s < 0)
+    assert steadiness.leapt_s(60) == pytest.approx(max(0, step_s), abs=LEASE_S / 2)
     assert steadiness.leapt_s(0) == 0
-    await until(lambda: steadiness.is_steady)
-    assert steadiness.breaks == 1
+    await steady(world)
 
 
 async def test_a_clock_that_is_corrected_a_little_breaks_nothing(world: World, clock: SteppingClock) -> None:
+    steadiness = Steadiness(world.connection, lease_ttl_s=60)
+    task = asyncio.create_task(steadiness.run())
+    await until(steadiness.answering.is_set)
     for _ in range(5):
-        await step(world, clock, LEASE_S / 16)
-        await world.steadiness.confirm()
-    assert (world.steadiness.breaks, world.steadiness.is_steady) == (0, True)
+        await step(world, clock, 2)
+        await steadiness.confirm()
+    assert steadiness.breaks == 0
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_an_age_that_began_between_two_steps_is_too_large_by_the_later_one(
     world: World, clock: SteppingClock
 ) -> None:
-    for step_s in (-600, HOUR_S):
-        await step(world, clock, step_s)
-        await world.steadiness.confirm()
-    assert world.steadiness.leapt_s(60) == pytest.approx(HOUR_S, abs=0.3)
-    await step(world, clock, -HOUR_S)
-    await world.steadiness.confirm()
-    assert world.steadiness.leapt_s(60) == 0
+    steadiness = world.steadiness
+    await step(world, clock, -600)
+    await confirmed(steadiness, lambda: steadiness.has_fallen)
+    assert steadiness.leapt_s(60) == 0
+    await step(world, clock, HOUR_S)
+    await confirmed(steadiness, lambda: steadiness.leapt_s(60) > 0)
+    assert steadiness.leapt_s(60) == pytest.approx(HOUR_S, abs=LEASE_S / 2)
+    await step(world, clock, -HOUR_S - 60)
+    await confirmed(steadiness, lambda: steadiness.leapt_s(60) == 0)
 
 
 class SteppingStreams(Streams):
@@ -151,9 +173,9 @@ async def test_what_a_sweep_reads_after_a_step_that_no_probe_has_met_ends_nothin
     streams.step_s, streams.clock = step_s, clock
     times = SweepTimes(queue_timeout_ms=300_000, stall_timeout_ms=60_000, generation_timeout_ms=0)
     async with kept(world) as stream_id:
-        assert world.steadiness.is_steady
+        await steady(world)
         assert await sweeper(world, streams, times=times).sweep() == 0
-        assert world.steadiness.breaks == 1
+        assert world.steadiness.breaks >= 1
         assert not (await world.generations.get(stream_id, tenant="local")).is_over
 
 
@@ -205,7 +227,7 @@ async def test_a_claim_ends_what_has_waited_too_long_only_for_who_may_judge_it(
     await step(world, clock, HOUR_S)
     claims = world.claims
     assert (await claims.claim(stream_id, may_take_over=False)).outcome is Outcome.LAPSED
-    await world.steadiness.confirm()
+    await confirmed(world.steadiness, lambda: world.steadiness.leapt_s(60) > 0)
     leapt_s = world.steadiness.leapt_s(claims.queue_timeout_s)
     granted = await claims.claim(stream_id, may_take_over=True, leapt_s=leapt_s)
     assert granted.outcome is Outcome.GRANTED
