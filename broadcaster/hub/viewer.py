@@ -122,6 +122,8 @@ class Viewer:
 
     def pull_chunk(self) -> bytes | memoryview:
         """The next slice of HTTP chunks, for a PushDriver; ``b""``: none now, the room writes or calls ``pump``."""
+        if self._group is not None:  # a wake-up that was on its way when it went live: the room writes what comes
+            return b""
         piece = self._pull(self._outlet.slice_bytes)
         if not piece:
             self._wait_until = self._loop.time() + self.heartbeat_s
