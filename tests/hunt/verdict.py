@@ -49,7 +49,8 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
     """Read every log and judge everything."""
     violations = [*world.found, *(Violation("webhook", "-", words) for words in world.receiver.wrong)]
     logs: dict[str, Log] = {}
-    for stream in [*(each.id for each in world.answers if each.id), *(feed.id for feed in world.feeds)]:
+    watched = (viewer.stream for viewer in world.viewers)  # a key that was lost begins a second answer
+    for stream in {*(each.id for each in world.answers if each.id), *(feed.id for feed in world.feeds), *watched}:
         logs[stream] = await read_log(world.servers, stream)
     for answer in world.answers:
         if answer.id is not None:
