@@ -24,7 +24,7 @@ PAUSE_S: Final = 0.15
 CUT_SHARE: Final = 0.5
 SLOW_S: Final = 0.4
 # What a surface answers for an answer that failed before anything was said.
-FAILED: Final = frozenset({500, 502, 504, 529})
+FAILED: Final = frozenset({500, 502, 504})
 # The shapes that hold nothing but a text: a client may resume in another one by the same id.
 SWITCHES: Final = ("native", "delta", "named", "parts")
 
@@ -139,7 +139,7 @@ class Viewer:
             return self.fold.end("error", code)
         if status == 204 and self.fold.ending is not None:
             return Next.DONE
-        is_later = status in (503, 429)
+        is_later = status in (503, 429, 529)
         if not is_later and self.keeps():
             raise Wrong(f"status {status} {code} for a stream that is there")
         if status in (204, 404, 400):
