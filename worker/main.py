@@ -79,13 +79,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 patience_s=0,  # what a worker cannot do now it does again; a call that waited would keep the rest
             )
         )
-        bounds = AppendBounds(
-            max_events=settings.max_events,
-            max_bytes=settings.max_bytes,
-            push_max_bytes=settings.push_max_bytes,
-            live_ttl_ms=int(settings.live_ttl_s * 1000),
-        )
-        appender = await stack.enter_async_context(Appender(connection, bounds))
+        appender = await stack.enter_async_context(Appender(connection, _append_bounds(settings)))
         queue = Queue(connection, consumer=worker_id, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
         claims = Claims(connection, _claim_policy(settings), owner=worker_id)
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
@@ -117,6 +111,15 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield replace(engine, agent=create_agent_setup(settings, streams)), sweeper, topology
+
+
+def _append_bounds(settings: Settings) -> AppendBounds:
+    return AppendBounds(
+        max_events=settings.max_events,
+        max_bytes=settings.max_bytes,
+        push_max_bytes=settings.push_max_bytes,
+        live_ttl_ms=int(settings.live_ttl_s * 1000),
+    )
 
 
 def _claim_policy(settings: Settings) -> ClaimPolicy:

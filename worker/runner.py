@@ -12,8 +12,8 @@ Rules
    every lease lapsed.
 5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
    lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
-6. What a silent worker held goes before new jobs: a turn that looks for it waits for a free slot, and takes the first
-   that there is. Each page is followed by the next one at once. A job that was taken is started, or stays silent.
+6. What a silent worker held goes before new jobs: a turn that looks for it takes the first free slot. Each page of it
+   is followed by the next one at once. A job that was taken is started, or stays silent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from broadcaster.log.control import ControlListener
 from broadcaster.log.endings import Endings
 from broadcaster.log.job_reader import JobReader
 from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.queue import Job, Queue, Settled
+from broadcaster.log.queue import SWEPT_AT_ONCE, Job, Queue, Settled
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.writer import StreamWriter
@@ -51,7 +51,6 @@ _log = structlog.get_logger(__name__)
 HAND_BACK_S: Final = 5.0
 _RETRY_S: Final = 0.25
 _READ_AT_ONCE: Final = 16
-_SILENT_AT_ONCE: Final = 100
 # A read that was cancelled may still be served for a moment: its jobs are ours, and nobody here knows of them.
 _LOOKS_AT_OWN: Final = 2
 
@@ -99,8 +98,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
         self._is_handing_back = False
-        self._silent_are_taken = asyncio.Event()
-        self._silent_are_taken.set()
+        self._silent_first = asyncio.Lock()
 
     @property
     def running(self) -> int:
@@ -117,8 +115,8 @@ class Runner:
         slots = self._slots
         while True:
             await slots.wait_free()
-            await self._silent_are_taken.wait()
-            count = min(slots.free, _READ_AT_ONCE)
+            async with self._silent_first:
+                count = min(slots.free, _READ_AT_ONCE)
             if count == 0:
                 continue
             slots.changed.clear()
@@ -141,16 +139,13 @@ class Runner:
 
     async def take_over(self) -> None:
         """Start every job that silent workers hold now, as slots become free. Raises LogUnavailable."""
-        self._silent_are_taken.clear()
-        try:
+        async with self._silent_first:
             while await self._take_silent_page():
                 pass
-        finally:
-            self._silent_are_taken.set()
 
     async def _take_silent_page(self) -> bool:
         """Take as many as may begin here, once some may; whether there may be others."""
-        count = min(await self._slots.wait_free(), _SILENT_AT_ONCE)
+        count = min(await self._slots.wait_free(), SWEPT_AT_ONCE)
         if not self._engine.steadiness.is_steady:
             return False
         silent_ms, queue = int(self._times.lease_ttl_s * 1000), self._engine.queue
@@ -211,8 +206,8 @@ class Runner:
         return None
 
     async def _claim(self, job: Job) -> tuple[Claim, tuple[Meta, dict[str, str]] | None]:
-        """Claim it and, once that is granted, read its meta, also when Redis cannot now; raises LogUnavailable after
-        one lease of trying. All tries have one nonce: a grant whose answer was lost is found again."""
+        """Claim it and read the meta of what is granted, for one lease of trying; then it raises LogUnavailable. All
+        tries have one nonce, so that a grant whose answer was lost is found again."""
         deadline, nonce = asyncio.get_running_loop().time() + self._times.lease_ttl_s, secrets.token_hex(8)
         while True:
             try:
