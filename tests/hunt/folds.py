@@ -54,6 +54,11 @@ class Fold:
         """One block that is no comment."""
         raise NotImplementedError
 
+    def note_id(self, block: Block) -> None:
+        """The id that a client resumes by; an empty one takes it away."""
+        if block.id is not None:
+            self.cursor = block.id or None
+
     def begin(self) -> None:
         """A new connection begins."""
 
@@ -146,8 +151,7 @@ class DeltaFold(Fold):
     """``delta``."""
 
     def take(self, block: Block) -> Next:
-        if block.id is not None:
-            self.cursor = block.id
+        self.note_id(block)
         if block.data == "[DONE]":
             return self.end("finish") if self.ending is None else Next.DONE
         body = json.loads(block.data)
@@ -167,8 +171,7 @@ class PartsFold(Fold):
     """``parts``."""
 
     def take(self, block: Block) -> Next:
-        if block.id is not None:
-            self.cursor = block.id
+        self.note_id(block)
         if block.data == "[DONE]":
             if self.ending is None:
                 raise Wrong("[DONE] before an end")
@@ -191,8 +194,7 @@ class NamedFold(Fold):
     """``named``."""
 
     def take(self, block: Block) -> Next:
-        if block.id is not None:
-            self.cursor = block.id
+        self.note_id(block)
         body = json.loads(block.data)
         match block.event:
             case "content":
@@ -223,8 +225,7 @@ class AiSdkFold(Fold):
         self.step_at = 0
 
     def take(self, block: Block) -> Next:
-        if block.id is not None:
-            self.cursor = block.id
+        self.note_id(block)
         if block.data == "[DONE]":
             if self.ending is None:
                 raise Wrong("[DONE] before an end")
@@ -272,8 +273,7 @@ class AgUiFold(Fold):
         self.is_running = False
 
     def take(self, block: Block) -> Next:
-        if block.id is not None:
-            self.cursor = block.id
+        self.note_id(block)
         body = json.loads(block.data)
         type = body["type"]
         if not self.is_running and type not in ("RUN_STARTED", "RUN_ERROR"):

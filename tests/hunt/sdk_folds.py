@@ -111,7 +111,7 @@ class ResponsesFold(Fold):
         self.has_jumped = self.is_dense and (self.has_jumped or number != self.number + 1)
         self.number = number
         match type:
-            case "response.in_progress":
+            case "response.created" | "response.in_progress":
                 self.items.clear()
                 self.has_jumped = False
             case "response.output_item.added":
