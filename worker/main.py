@@ -29,7 +29,9 @@ from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
 from broadcaster.log.control import ControlListener
+from broadcaster.log.endings import Endings
 from broadcaster.log.job_reader import JobReader
+from broadcaster.log.kept_ends import KeptEnds
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import Queue
@@ -99,14 +101,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(providers.aclose)
         topology = create_topology(connection.address)
         control = ControlListener(connection, topology)
-        sweeper = Sweeper(
-            _sweep_times(settings),
-            queue=queue,
-            claims=claims,
-            streams=streams,
-            steadiness=steadiness,
-            abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
-            silent_ms=int(settings.lease_ttl_s * 1000),
+        sweeper = _create_sweeper(
+            settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
         )
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
@@ -119,6 +115,34 @@ def _append_bounds(settings: Settings) -> AppendBounds:
         max_bytes=settings.max_bytes,
         push_max_bytes=settings.push_max_bytes,
         live_ttl_ms=int(settings.live_ttl_s * 1000),
+    )
+
+
+def _create_sweeper(
+    settings: Settings,
+    connection: LogConnection,
+    *,
+    queue: Queue,
+    claims: Claims,
+    streams: Streams,
+    steadiness: Steadiness,
+) -> Sweeper:
+    return Sweeper(
+        _sweep_times(settings),
+        queue=queue,
+        claims=claims,
+        streams=streams,
+        steadiness=steadiness,
+        abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
+        ends=KeptEnds(
+            connection,
+            queue=queue,
+            endings=Endings(claims, streams),
+            streams=streams,
+            steadiness=steadiness,
+            keep_s=settings.resend_keep_s,
+        ),
+        silent_ms=int(settings.lease_ttl_s * 1000),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.log.feed_ports import FeedLog, LapsedEnder, OpenNotice, StreamSink
+from broadcaster.log.feed_ports import FeedLog, LapsedEnder, LostEnder, OpenNotice, StreamSink
 from broadcaster.log.feed_probe import PublishProbe
 from broadcaster.log.feed_subscriptions import Subscriptions
 from broadcaster.log.feed_watch import StreamWatch, Supply
@@ -48,6 +48,7 @@ class Feed:
         rng: random.Random,
         lapses: LapsedEnder | None,
         open_notice: OpenNotice | None,
+        losses: LostEnder | None,
     ) -> None:
         self.stats = FeedStats()
         self._keys = keys
@@ -83,6 +84,7 @@ class Feed:
             heard=self._on_heard,
             lapses=lapses,
             open_notice=open_notice,
+            losses=losses,
         )
 
     @classmethod
@@ -99,11 +101,13 @@ class Feed:
         rng: random.Random | None = None,
         lapses: LapsedEnder | None = None,
         open_notice: OpenNotice | None = None,
+        losses: LostEnder | None = None,
     ) -> AsyncIterator[Feed]:
         """A running feed; leaving closes every watch and connection.
 
         ``topology`` is kept current by whoever made it; ``lapses`` ends the feeds that their writers have left (None:
-        this process ends none); ``open_notice`` learns of open generations without a lease (None: nobody does).
+        this process ends none); ``open_notice`` learns of open generations without a lease (None: nobody does);
+        ``losses`` ends the generations that Redis has lost (None: this process ends none).
         Opening does not fail while Redis is away: streams can be watched and are told ``log_unavailable``. Leaving
         raises what ended the feed's own tasks, if they ended.
         """
@@ -117,6 +121,7 @@ class Feed:
             rng=rng or random.Random(),
             lapses=lapses,
             open_notice=open_notice,
+            losses=losses,
         )
         feed._running = running = asyncio.ensure_future(feed._run())
         await feed._started.wait()

@@ -66,6 +66,6 @@ class FeedStats:
     reconnects: int = 0  # of them, those that replaced another
     probe_failures: int = 0  # probes that did not come back
     stalls: int = 0  # stalls told
-    lapses: int = 0  # feeds ended here because no writer was heard of any more
+    lapses: int = 0  # streams ended here: feeds without a writer, generations that Redis has lost
     watched: int = 0  # streams watched now
     connected: int = 0  # node connections up now

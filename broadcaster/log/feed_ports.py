@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -28,6 +28,25 @@ class LapsedEnder(Protocol):
 
     async def end(self, stream_id: str, *, lease_ms: int) -> bool:
         """End an open feed if its lease has lapsed and this process may; raises LogUnavailable."""
+        ...
+
+
+class KnownGeneration(NamedTuple):
+    """What a watch remembers of a generation, for the case that Redis loses it."""
+
+    tenant: str
+    model: str
+
+
+class LostEnder(Protocol):
+    """Ends generations that Redis has lost (``Losses`` is one)."""
+
+    def recall(self, stream_id: str) -> KnownGeneration | None:
+        """What is known of a generation that is watched from now on."""
+        ...
+
+    async def end(self, stream_id: str, known: KnownGeneration, *, last: Cursor, missing_s: float) -> bool:
+        """End a generation that has been missing for so long, if this process may; raises LogUnavailable."""
         ...
 
 

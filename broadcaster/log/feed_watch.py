@@ -12,7 +12,7 @@ Rules
    knows what the sink has kept, everything told is voided and told again.
 4. After the terminal entry nothing is left to do: the channel is unsubscribed, tail checks stop.
 5. A feed whose writers' lease is told as lost is ended by whoever watches it, as soon as that process may (lapses.py).
-   Its end comes as every entry does.
+   Its end comes as every entry does. So does the end of a generation that Redis has lost (losses.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from broadcaster.core.continuity import TailVerdict
@@ -31,7 +32,7 @@ from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.splice import Deliver, Rewound, Settled, Splice, Step
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_options import FeedLimits, FeedStats, FeedTimes
-from broadcaster.log.feed_ports import FeedLog, LapsedEnder, OpenNotice, StreamSink
+from broadcaster.log.feed_ports import FeedLog, KnownGeneration, LapsedEnder, LostEnder, OpenNotice, StreamSink
 from broadcaster.log.feed_push import parse_one, parse_push
 from broadcaster.log.feed_stall import Stall
 from broadcaster.log.streams import OVER, Tail
@@ -56,6 +57,7 @@ class Supply:
     heard: Callable[[str], None]  # the log answered for this stream
     lapses: LapsedEnder | None = None  # None: feeds that their writers have left are ended elsewhere
     open_notice: OpenNotice | None = None  # None: nobody announces what the queue has lost
+    losses: LostEnder | None = None  # None: generations that Redis has lost are ended elsewhere
 
 
 class StreamWatch:
@@ -82,7 +84,8 @@ class StreamWatch:
         self._is_closed = False
         self._is_repairing = False
         self._is_feed = False  # as its meta said when it was seen last
-        self._was_known = False  # its meta has been seen
+        self._known = None if supply.losses is None else supply.losses.recall(stream_id)  # None: its meta was not seen
+        self._missing_since: float | None = None  # a generation that Redis has lost
         self._is_ending = False
         self._lapses_at: float | None = None
         self._moved_at = -math.inf
@@ -107,13 +110,13 @@ class StreamWatch:
 
     @property
     def is_suspect(self) -> bool:
-        """Its worker may be gone: look again soon."""
-        return not self.is_over and self._stall.is_suspect
+        """Its worker may be gone, or it may be lost: look again soon."""
+        return not self.is_over and (self._stall.is_suspect or self._missing_since is not None)
 
     @property
     def is_fresh(self) -> bool:
         """It moved a moment ago, and nothing else is to be seen in a tail check than that: leave it out of this one."""
-        if self._lapses_at is not None or self._stall.is_suspect or not self._was_known or not self._splice.is_live:
+        if self._lapses_at is not None or self._stall.is_suspect or self._known is None or not self._splice.is_live:
             return False
         return self._loop.time() - self._moved_at < self._supply.times.fresh_s
 
@@ -221,15 +224,16 @@ class StreamWatch:
             self._stall.answered()
         if tail.status is not None:
             self._is_feed = tail.is_feed
-            self._was_known = True
+            self._known = KnownGeneration(tail.tenant, tail.model)
         # Redis came back empty: somebody must restore it. What only waited nobody can, but who watches it is told.
-        is_lost = tail.status is None and (self._was_known or self.last != START)
+        is_lost = tail.status is None and (self._known is not None or self.last != START)
         needs_lease = tail.status == _RUNNING or tail.lease_ms is not None
         loss = StallReason.STREAM_LOST if is_lost and self._is_feed else StallReason.WORKER_LOST
         self._stall.leased(tail.leased or not (needs_lease or is_lost), loss=loss)
         self._heed_lease(tail)
         if tail.is_open and not tail.leased and self._supply.open_notice is not None:
             self._supply.open_notice.notice(self.stream_id)
+        self._heed_loss(tail, is_lost=is_lost and not self._is_feed and not tail.leased)
 
     # -- the lease of a feed
 
@@ -240,14 +244,29 @@ class StreamWatch:
             return
         if self._supply.lapses is not None:
             self._is_ending = True
-            self._supply.spawn(self._end_lapsed(self._supply.lapses, lease_ms=tail.lease_ms))
+            self._supply.spawn(self._end(partial(self._supply.lapses.end, self.stream_id, lease_ms=tail.lease_ms)))
 
-    async def _end_lapsed(self, lapses: LapsedEnder, *, lease_ms: int) -> None:
+    # -- a generation that Redis has lost
+
+    def _heed_loss(self, tail: Tail, *, is_lost: bool) -> None:
+        losses, now = self._supply.losses, self._loop.time()
+        if not is_lost or self._known is None or losses is None:
+            self._missing_since = None
+            return
+        if self._missing_since is None:
+            self._missing_since = now
+        if not self._is_ending:
+            self._is_ending = True
+            missing_s = now - self._missing_since
+            end = partial(losses.end, self.stream_id, self._known, last=self.last, missing_s=missing_s)
+            self._supply.spawn(self._end(end))
+
+    async def _end(self, end: Callable[[], Awaitable[bool]]) -> None:
         """Without success it is tried again after the next look."""
         stats = self._supply.stats
         try:
             async with asyncio.timeout(self._supply.times.read_s):
-                stats.lapses += await lapses.end(self.stream_id, lease_ms=lease_ms)
+                stats.lapses += await end()
         except (LogUnavailable, TimeoutError):
             stats.read_failures += 1
         except Exception as error:

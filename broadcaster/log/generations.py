@@ -18,12 +18,10 @@ and the repeat starts over.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Final, Literal
 
 import msgspec
@@ -41,8 +39,8 @@ from broadcaster.errors import (
     UnknownStream,
     WebhookNotAllowed,
 )
-from broadcaster.log.announcer import Announcer
-from broadcaster.log.claims import Claims, Outcome
+from broadcaster.log.accepted import AcceptedGeneration, MetaFields
+from broadcaster.log.claims import Claims
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.deletion import Deletion
 from broadcaster.log.endings import Endings
@@ -52,8 +50,10 @@ from broadcaster.log.listing import Listed, Listing, Which
 from broadcaster.log.presence import NOBODY, Presence
 from broadcaster.log.queue import Enqueued, Queue
 from broadcaster.log.recents import Recents
-from broadcaster.log.scripts import CREATE, FORGET, KEEP, STOP
+from broadcaster.log.rescue import Rescue
+from broadcaster.log.scripts import CREATE, FORGET, KEEP
 from broadcaster.log.steadiness import Steadiness
+from broadcaster.log.stops import Stop, Stops
 from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.tenant_storage import TenantStorage
 from broadcaster.log.webhooks import PendingWebhooks
@@ -67,18 +67,10 @@ _FIRST_LOOK_S: Final = 0.02
 _LONGEST_LOOK_S: Final = 0.25
 # A waiting generation of the tenant must begin first.
 _TENANT_RETRY_S: Final = 5.0
+_NEW: Final = 0  # milliseconds of age
 _UNKNOWN: Final = "no generation has this id (or it was kept no longer)"
 
 _log = get_logger(__name__)
-
-
-class _Stop(IntEnum):
-    """What asking for the end came to; the numbers are the script's answers."""
-
-    UNKNOWN = 0
-    ASKED = 1
-    OVER = 2
-    NOT_WRITTEN = -1
 
 
 def create_generation_id() -> str:
@@ -157,13 +149,13 @@ class Generations:
         webhooks: PendingWebhooks | None = None,
         presence: Presence | None = None,
         storage: TenantStorage | None = None,
-        announcer: Announcer | None = None,
+        rescue: Rescue | None = None,
         max_metadata_bytes: int = MAX_METADATA_BYTES,
         create_id: Callable[[], str] = create_generation_id,
     ) -> None:
         """Without ``webhooks`` a request that asks for one is refused; without ``presence`` no creator ever watches;
-        without ``storage`` nothing is counted or refused for the bytes of a tenant; without ``announcer`` nothing that
-        the queue has lost is found by being asked for.
+        without ``storage`` nothing is counted or refused for the bytes of a tenant; without ``rescue`` what Redis loses
+        before a worker has it is lost.
         """
         self._redis = connection.redis
         self._keys = connection.keys
@@ -171,10 +163,17 @@ class Generations:
         self._queue = queue
         self._presence = presence
         self._storage = storage
-        self._announcer = announcer
+        self._rescue = rescue
         self._max_metadata_bytes = max_metadata_bytes
         self._create_id = create_id
-        self._endings = Endings(claims, streams)
+        self._stops = Stops(
+            connection,
+            queue=queue,
+            endings=Endings(claims, streams),
+            streams=streams,
+            steadiness=steadiness,
+            ends=None if rescue is None else rescue.ends,
+        )
         self._streams = streams
         self._steadiness = steadiness
         self._webhooks = webhooks
@@ -213,8 +212,8 @@ class Generations:
             await self._steadiness.check_unknown()
         if meta is None or meta.tenant != tenant or meta.kind != "generation" or meta.is_deleted:
             raise UnknownStream(_UNKNOWN)
-        if self._announcer is not None and not meta.is_over:
-            self._announcer.notice(meta.id)
+        if self._rescue is not None and not meta.is_over:
+            self._rescue.announcer.notice(meta.id)
         return meta
 
     async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
@@ -227,10 +226,10 @@ class Generations:
         A running generation's worker is told at once; one that nobody runs is ended here. Raises StopNotDurable when
         the worker was told but the wish could not be written down (Redis full).
         """
-        code = await self._ask_stop(await self.get(generation_id, tenant=tenant))
-        if code is _Stop.UNKNOWN:
+        code = await self._stop(await self.get(generation_id, tenant=tenant))
+        if code is Stop.UNKNOWN:
             raise UnknownStream(_UNKNOWN)
-        if code is _Stop.NOT_WRITTEN:
+        if code is Stop.NOT_WRITTEN:
             raise StopNotDurable("the worker was told, but Redis could not store the stop; repeat it")
 
     async def delete(self, generation_id: str, *, tenant: str, timeout_s: float) -> None:
@@ -243,7 +242,7 @@ class Generations:
             raise UnknownStream(_UNKNOWN)
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + timeout_s, _FIRST_LOOK_S
-        while await self._ask_stop(meta) in (_Stop.ASKED, _Stop.NOT_WRITTEN):
+        while await self._stop(meta) in (Stop.ASKED, Stop.NOT_WRITTEN):
             if loop.time() + pause_s > deadline:
                 raise StopPending("it is being stopped but has not ended yet; repeat the deletion")
             await asyncio.sleep(pause_s)
@@ -252,29 +251,10 @@ class Generations:
         if self._storage is not None:
             self._storage.ended(tenant, generation_id)
 
-    async def _ask_stop(self, meta: Meta) -> _Stop:
-        """Write the wish down, tell the worker, and end it here when nobody runs it."""
-        generation_id = meta.id
-        keys = [self._keys.meta(generation_id), self._keys.control(generation_id)]
-        with log_errors():
-            code = _Stop(await STOP.run(self._redis, keys, "stopped"))
-        if code is not _Stop.ASKED:
-            return code
-        (tail,) = await self._streams.tails([generation_id])
-        steadiness = self._steadiness
-        claim = await self._endings.end(
-            generation_id,
-            None,
-            tail=tail,
-            may_take_over=steadiness.is_steady,
-            answered_s=steadiness.answered_s,
-        )
-        if claim.outcome is Outcome.ENDED:
-            # No worker runs it: its place in the queue is free at once. The sweep closes it as well, but later.
-            with contextlib.suppress(LogUnavailable):
-                webhooks_of = [generation_id] if meta.webhook is not None else []
-                await self._queue.close_open([generation_id], webhooks_of=webhooks_of)
-        return _Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else _Stop.ASKED
+    async def _stop(self, meta: Meta) -> Stop:
+        if self._rescue is not None:
+            self._rescue.accepted.release(meta.id)
+        return await self._stops.ask(meta)
 
     async def _try_to_create(
         self, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
@@ -288,7 +268,9 @@ class Generations:
             is_first = generation_id == mine
         if is_first or await self._is_to_begin(generation_id):
             await self._queue.announce(generation_id)
-        written = await self._write_meta(generation_id, request, tenant=tenant, key=key, is_watched=is_watched)
+        fields = self._meta_fields(request, tenant=tenant, key=key)
+        is_abandonable = is_watched and request.on_abandon == "cancel"
+        written = await self._write_meta(generation_id, fields, tenant=tenant, is_abandonable=is_abandonable)
         if not written:
             meta = await self._streams.meta(generation_id)
             if meta is None or meta.is_deleted:
@@ -306,6 +288,11 @@ class Generations:
         if key is not None and (refusal is not None or not (is_first and written)):
             await self._idempotency.prolong(tenant, key, generation_id=generation_id)
         await self._record(generation_id, request, tenant=tenant)
+        if written and self._rescue is not None:
+            digest, at = request.digest() if key is not None else "", asyncio.get_running_loop().time()
+            self._rescue.accepted.hold(
+                AcceptedGeneration(generation_id, tenant, fields, self._meta_ttl_ms, at, key, digest)
+            )
         return Created(generation_id, created=written)
 
     async def _is_to_begin(self, generation_id: str) -> bool:
@@ -328,16 +315,17 @@ class Generations:
                 )
         return None
 
-    async def _write_meta(
-        self, generation_id: str, request: GenerationRequest, *, tenant: str, key: str | None, is_watched: bool
-    ) -> bool:
-        encoded = msgspec.json.encode(dict(request.request))
+    @property
+    def _meta_ttl_ms(self) -> int:
+        return self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
+
+    def _meta_fields(self, request: GenerationRequest, *, tenant: str, key: str | None) -> MetaFields:
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
             "tenant": tenant,
             "status": "queued",
             "model": request.model,
-            "request": encoded,
+            "request": msgspec.json.encode(dict(request.request)),
             "title": title_of(request.request),
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
@@ -349,17 +337,18 @@ class Generations:
             fields["asked_retention_ms"] = self._retention_ms(request)
         if key is not None:
             fields["idempotency_key"] = key
+        return fields
+
+    async def _write_meta(self, generation_id: str, fields: MetaFields, *, tenant: str, is_abandonable: bool) -> bool:
         flat = [part for pair in fields.items() for part in pair]
-        ttl_ms = self._lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         if self._storage is not None:
-            self._storage.created(tenant, generation_id, size=len(encoded))
+            self._storage.created(tenant, generation_id, size=len(fields["request"]))
         with log_errors():
             keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
-            can_leave = is_watched and request.on_abandon == "cancel"
-            if not can_leave or self._presence is None:
-                return bool(await CREATE.run(self._redis, keys, ttl_ms, *NOBODY, *flat))
+            if not is_abandonable or self._presence is None:
+                return bool(await CREATE.run(self._redis, keys, self._meta_ttl_ms, *NOBODY, _NEW, *flat))
             try:
-                return bool(await CREATE.run(self._redis, keys, ttl_ms, *self._presence.word, *flat))
+                return bool(await CREATE.run(self._redis, keys, self._meta_ttl_ms, *self._presence.word, _NEW, *flat))
             finally:  # whatever becomes of this call, the word may be said
                 self._presence.expect(generation_id)
 

@@ -135,6 +135,8 @@ class Tail(NamedTuple):
     lease_ms: int | None = None
     lease_left_ms: int = 0
     is_overlong: bool = False
+    tenant: str = ""
+    model: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -194,7 +196,9 @@ class Streams:
         for stream_id in stream_ids:
             pipeline.clock(self._keys.log(stream_id))
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms")
+            pipeline.hmget(
+                self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model"
+            )
             pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
             answers = await pipeline.execute(raise_on_error=False)
@@ -310,7 +314,7 @@ def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
     for answer in told:
         if isinstance(answer, Exception):
             raise answer
-    rows, (status, kind, lease_ms, leased_ms), left_ms = told
+    rows, (status, kind, lease_ms, leased_ms, tenant, model), left_ms = told
     return Tail(
         _entry(*rows[0]).cursor if rows else None,
         status.decode() if status is not None else None,
@@ -320,6 +324,8 @@ def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
         int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
         max(0, left_ms),
         leased_ms is not None and left_ms > int(leased_ms),
+        (tenant or b"").decode(),
+        (model or b"").decode(),
     )
 
 

@@ -33,12 +33,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from broadcaster.core.batching import StopWish
 from broadcaster.errors import LogUnavailable
 from broadcaster.log import terminals
 from broadcaster.log.ages import Ages
 from broadcaster.log.claims import Claims, Outcome, Why
 from broadcaster.log.connect import is_silence
 from broadcaster.log.endings import Endings
+from broadcaster.log.kept_ends import KeptEnds
 from broadcaster.log.presence import Abandonment
 from broadcaster.log.queue import Enqueued, OpenJob, OpenPage, Queue
 from broadcaster.log.steadiness import Steadiness
@@ -50,6 +52,7 @@ _log = get_logger(__name__)
 JOBLESS_MS: Final = 2000
 CONSUMER_SILENT_MS: Final = 60_000
 CONSUMERS_EVERY_S: Final = 60.0
+_ABANDONED: Final = StopWish.ABANDONED.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +113,30 @@ class Sweeper:
         steadiness: Steadiness,
         abandonment: Abandonment | None = None,
         silent_ms: int | None = None,
+        ends: KeptEnds | None = None,
     ) -> None:
-        """Without ``abandonment`` nothing is ended for want of viewers. ``silent_ms``: for how long a worker is not
-        heard of whose jobs this process takes; None: it takes none."""
+        """Without ``abandonment`` nothing is ended for want of viewers; without ``ends`` no end is kept. ``silent_ms``:
+        for how long a worker is not heard of whose jobs this process takes; None: it takes none."""
         self._times = times
         self._claims = claims
         self._silent_ms = silent_ms
         self._queue = queue
         self._endings = Endings(claims, streams)
         self._abandonment = abandonment
+        self._ends = ends
         self._streams = streams
         self._steadiness = steadiness
         self._ages = Ages()
         self._no_worker_since: float | None = None  # by the loop's clock
 
     async def run(self, *, every_s: float) -> None:
-        """Sweep until cancelled, jittered so that many sweepers do not meet."""
+        """Sweep until cancelled, jittered so that many sweepers do not meet; and keep the ends of this process."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._ends is not None:
+                tasks.create_task(self._ends.run())
+            await self._sweep_for_ever(every_s=every_s)
+
+    async def _sweep_for_ever(self, *, every_s: float) -> None:
         loop = asyncio.get_running_loop()
         consumers_due_s = loop.time()
         while True:
@@ -267,6 +278,8 @@ class Sweeper:
         claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
+            if self._ends is not None:
+                self._ends.keep(meta, terminal, reason=meta.stop or _ABANDONED, is_written=True)
         elif claim.outcome is Outcome.OVER and claim.why is Why.ATTEMPTS_SPENT:
             await self._queue.bury(meta.id, reason=claim.why.name.lower(), has_webhook=meta.webhook is not None)
         elif claim.outcome is Outcome.OVER:

@@ -76,6 +76,7 @@ async def join_stream(
     """
     if meta.is_over and (await services.streams.tails([meta.id]))[0].last is None:
         return _expired(services, meta, cursor=cursor, encoder=encoder)
+    services.remember(meta)
     # Nobody waits for a worker to take a feed.
     status = "queued" if meta.kind == "generation" else "running"
     with place or services.hub.reserve(meta.tenant) as held:

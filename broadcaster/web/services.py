@@ -106,6 +106,10 @@ class ChatDoor(Protocol):
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None: ...
 
 
+def _forget(meta: Meta) -> None:
+    """Where nothing ends what Redis loses."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything a route may touch.
@@ -113,7 +117,8 @@ class Services:
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
     providers, first match wins. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
-    farewells are spread over. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
+    farewells are spread over. ``remember`` takes what a viewer is about to watch, so that this front-end can end it if
+    Redis loses it. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
     ``awaited_streams`` are made of the rest: where viewers' streams are looked up, and waited for.
     """
 
@@ -138,6 +143,7 @@ class Services:
     json_ledger: JsonLedger = field(default_factory=JsonLedger)
     hold: JsonHold | None = None
     rates: TenantRates = field(default_factory=TenantRates)
+    remember: Callable[[Meta], None] = _forget
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 

@@ -18,18 +18,24 @@ from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
+from broadcaster.log.accepted import AcceptedGenerations
 from broadcaster.log.announcer import Announcer
 from broadcaster.log.chats import Chats
 from broadcaster.log.claims import ClaimPolicy, Claims
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.endings import Endings
 from broadcaster.log.feed import Feed
 from broadcaster.log.feed_bounds import FeedBounds
 from broadcaster.log.feeds import Feeds
 from broadcaster.log.generations import GenerationLives, Generations
+from broadcaster.log.idempotency import IdempotencyKeys
+from broadcaster.log.kept_ends import KeptEnds
 from broadcaster.log.lapses import Lapses
+from broadcaster.log.losses import Losses
 from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.queue_limits import QueueLimits
+from broadcaster.log.rescue import Rescue
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
 from broadcaster.log.sweeper import Sweeper, SweepTimes
@@ -69,6 +75,16 @@ class _Jobs(NamedTuple):
     steadiness: Steadiness
 
 
+class _Parts(NamedTuple):
+    """What routes use."""
+
+    generations: Generations
+    feeds: Feeds
+    hub: Hub
+    presence: Presence
+    losses: Losses
+
+
 @asynccontextmanager
 async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
     """The log, connected to at its first use. Raises SetupError without a Redis to connect to."""
@@ -95,20 +111,22 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         opened = log if log is not None else await stack.enter_async_context(open_log(settings))
         connection, streams = opened.connection, opened.streams
         steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
-        lapses = Lapses(connection, steadiness=steadiness)
+        lapses, losses = Lapses(connection, steadiness=steadiness), _losses(settings, connection, steadiness)
         queue = Queue(connection, consumer=front_end, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
         claims = Claims(connection, _claim_policy(settings), owner=front_end)
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
-        announcer = Announcer(queue, streams)
+        jobs = _Jobs(queue, claims, streams, steadiness)
+        rescue = _rescue(settings, connection, jobs)
         topology = create_topology(connection.address)
-        feed = await stack.enter_async_context(_open_feed(opened, topology, lapses=lapses, announcer=announcer))
+        feed = await stack.enter_async_context(
+            _open_feed(opened, topology, lapses=lapses, losses=losses, rescue=rescue)
+        )
         hub = Hub(feed, streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         storage = TenantStorage(connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes)
-        jobs = _Jobs(queue, claims, streams, steadiness)
-        generations = _generations(settings, connection, jobs, presence=presence, storage=storage, announcer=announcer)
-        sweeper = _sweeper(settings, connection, jobs)
+        generations = _generations(settings, connection, jobs, presence=presence, storage=storage, rescue=rescue)
+        sweeper = _sweeper(settings, connection, jobs, ends=rescue.ends)
         await stack.enter_async_context(
             kept_running(
                 {
@@ -116,18 +134,46 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                     "steadiness": steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
                     "feed": partial(_follow_feed, feed, hub),
-                    "announcer": announcer.run,
+                    "rescue": rescue.run,
                     "storage": storage.run,
                     "presence": partial(tell_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )
         feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
-        yield _services(settings, opened, generations=generations, feeds=feeds, hub=hub, presence=presence)
+        parts = _Parts(generations, feeds, hub, presence, losses)
+        yield _services(settings, opened, parts)
+
+
+def _rescue(settings: Settings, connection: LogConnection, jobs: _Jobs) -> Rescue:
+    queue, streams, steadiness = jobs.queue, jobs.streams, jobs.steadiness
+    idempotency = IdempotencyKeys(connection, ttl_ms=_ms(settings.idempotency_ttl_s))
+    return Rescue(
+        Announcer(queue, streams),
+        AcceptedGenerations(connection, queue=queue, streams=streams, steadiness=steadiness, idempotency=idempotency),
+        KeptEnds(
+            connection,
+            queue=queue,
+            endings=Endings(jobs.claims, streams),
+            streams=streams,
+            steadiness=steadiness,
+            keep_s=settings.resend_keep_s,
+        ),
+    )
+
+
+def _losses(settings: Settings, connection: LogConnection, steadiness: Steadiness) -> Losses:
+    return Losses(
+        connection,
+        steadiness=steadiness,
+        lease_ttl_s=settings.lease_ttl_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        retention_ms=_ms(settings.retention_s),
+    )
 
 
 def _open_feed(
-    log: OpenLog, topology: Topology, *, lapses: Lapses, announcer: Announcer
+    log: OpenLog, topology: Topology, *, lapses: Lapses, losses: Losses, rescue: Rescue
 ) -> AbstractAsyncContextManager[Feed]:
     return Feed.open(
         topology,
@@ -135,7 +181,8 @@ def _open_feed(
         keys=log.connection.keys,
         publish_probe=log.connection.redis.spublish,
         lapses=lapses,
-        open_notice=announcer,
+        open_notice=rescue.announcer,
+        losses=losses,
     )
 
 
@@ -152,15 +199,14 @@ def _feeds(
     )
 
 
-def _services(
-    settings: Settings, log: OpenLog, *, generations: Generations, feeds: Feeds, hub: Hub, presence: Presence
-) -> Services:
+def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
     return Services(
-        generations=generations,
-        feeds=feeds,
+        generations=parts.generations,
+        feeds=parts.feeds,
         streams=log.streams,
-        hub=hub,
-        presence=presence,
+        hub=parts.hub,
+        presence=parts.presence,
+        remember=parts.losses.remember,
         chats=Chats(log.connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
         ping_log=log.connection.ping,
         log_timeout_s=settings.redis_timeout_s,
@@ -184,7 +230,7 @@ def _services(
     )
 
 
-def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs) -> Sweeper:
+def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs, *, ends: KeptEnds) -> Sweeper:
     return Sweeper(
         _sweep_times(settings),
         queue=jobs.queue,
@@ -192,6 +238,7 @@ def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs) -> Swee
         streams=jobs.streams,
         steadiness=jobs.steadiness,
         abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=jobs.steadiness),
+        ends=ends,
     )
 
 
@@ -202,7 +249,7 @@ def _generations(
     *,
     presence: Presence,
     storage: TenantStorage,
-    announcer: Announcer,
+    rescue: Rescue,
 ) -> Generations:
     return Generations(
         connection,
@@ -215,7 +262,7 @@ def _generations(
         max_metadata_bytes=settings.max_metadata_bytes,
         presence=presence,
         storage=storage,
-        announcer=announcer,
+        rescue=rescue,
     )
 
 

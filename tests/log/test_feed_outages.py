@@ -193,7 +193,7 @@ async def test_a_stream_that_vanished_altogether_is_told_as_stalled(checked: Fee
 async def test_a_waiting_stream_that_vanished_is_told_as_stalled(checked: FeedWorld) -> None:
     room, _ = await checked.watch_live("s")
     await checked.writer.set_worker("s", status="queued", leased=False)
-    await until(lambda: checked.feed._watches["s"]._was_known)
+    await until(lambda: checked.feed._watches["s"]._known is not None)
 
     await checked.connection.redis.flushall()
 

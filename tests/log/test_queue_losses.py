@@ -197,8 +197,9 @@ async def test_the_webhook_of_an_answer_that_ended_shortly_before_the_failover_i
 async def test_an_accepted_answer_that_the_queue_lost_has_its_job_again_once_it_is_watched_or_asked_for(
     connection: LogConnection, state: str, by: str
 ) -> None:
-    announcer = create_announcer(connection)
-    world = World(connection, announcer=announcer)
+    world = World(connection, has_rescue=True)
+    assert world.rescue is not None
+    announcer = world.rescue.announcer
     stream_id = await world.create(webhook=HOOK)
     if state != "queued":
         await world.claim(stream_id)
@@ -225,8 +226,9 @@ async def test_an_accepted_answer_that_the_queue_lost_has_its_job_again_once_it_
 
 
 async def test_an_answer_that_is_listed_or_has_ended_meanwhile_is_not_announced(connection: LogConnection) -> None:
-    announcer = create_announcer(connection)
-    world = World(connection, announcer=announcer)
+    world = World(connection, has_rescue=True)
+    assert world.rescue is not None
+    announcer = world.rescue.announcer
     await world.queue.create_group()
     listed, over = await world.create(), await world.create()
     score = await world.redis.zscore(world.keys.open, listed)
@@ -266,11 +268,6 @@ async def test_the_ids_that_wait_to_be_looked_at_are_bounded(world: World) -> No
     announcer.notice(last)
     await announcer.look()
     assert await members(world, world.keys.open) == []
-
-
-def create_announcer(connection: LogConnection) -> Announcer:
-    world = World(connection)
-    return Announcer(world.queue, world.streams)
 
 
 @asynccontextmanager

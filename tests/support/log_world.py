@@ -9,16 +9,21 @@ from typing import Any
 
 from broadcaster.core.batching import Answer, Code, StopWish
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
+from broadcaster.log.accepted import AcceptedGenerations
 from broadcaster.log.announcer import Announcer
 from broadcaster.log.appender import AppendBounds, Appender
 from broadcaster.log.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.connect import LogConnection
+from broadcaster.log.endings import Endings
 from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations, create_generation_id
+from broadcaster.log.idempotency import IdempotencyKeys
 from broadcaster.log.job_reader import JobReader
+from broadcaster.log.kept_ends import KeptEnds
 from broadcaster.log.lease import LeaseKeeper
 from broadcaster.log.presence import Presence
 from broadcaster.log.queue import Job, Queue, Settled
 from broadcaster.log.queue_limits import QueueLimits
+from broadcaster.log.rescue import Rescue
 from broadcaster.log.scripts import APPEND
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams
@@ -54,7 +59,7 @@ class World:
     attempt_backoff_ms: int = 0
     presence: Presence | None = None
     storage: TenantStorage | None = None
-    announcer: Announcer | None = None
+    has_rescue: bool = False
     lease_ms: int = LEASE_MS
     create_id: Callable[[], str] = create_generation_id
 
@@ -70,6 +75,7 @@ class World:
         self.queue = Queue(self.connection, consumer=self.worker, limits=limits)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
         self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
+        self.rescue = self._rescue() if self.has_rescue else None
         lives = GenerationLives(
             live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS
         )
@@ -83,8 +89,18 @@ class World:
             webhooks=self.webhooks,
             presence=self.presence,
             storage=self.storage,
-            announcer=self.announcer,
+            rescue=self.rescue,
             create_id=self.create_id,
+        )
+
+    def _rescue(self) -> Rescue:
+        parts: dict[str, Any] = {"queue": self.queue, "streams": self.streams, "steadiness": self.steadiness}
+        idempotency = IdempotencyKeys(self.connection, ttl_ms=60_000)
+        endings = Endings(self.claims, self.streams)
+        return Rescue(
+            Announcer(self.queue, self.streams),
+            AcceptedGenerations(self.connection, **parts, idempotency=idempotency),
+            KeptEnds(self.connection, **parts, endings=endings, keep_s=30),
         )
 
     def reader(self) -> JobReader:

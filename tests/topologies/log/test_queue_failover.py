@@ -15,7 +15,7 @@ from typing import Final
 
 from broadcaster.core.events import Finish
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.announcer import Announcer
+from broadcaster.log import terminals
 from broadcaster.log.appender import Appender
 from broadcaster.log.connect import LogConnection, log_errors
 from broadcaster.log.feed import Feed
@@ -27,7 +27,7 @@ from broadcaster.log.sweeper import Sweeper, SweepTimes
 from broadcaster.log.topology import create_topology
 from broadcaster.log.writer import StreamWriter
 from tests.support.feed_log import Room
-from tests.support.log_world import World, until
+from tests.support.log_world import TENANT, World, until
 from tests.support.redis_cluster import ClusterNode, RedisCluster6
 from tests.topologies.log.appending import BACK_S
 
@@ -89,6 +89,25 @@ async def test_what_waits_runs_or_has_ended_on_other_nodes_survives_the_loss_of_
         assert {job.generation_id for job in await take(world, OF_EACH)} == set(waiting)
 
 
+async def test_a_stop_that_was_answered_survives_the_failover_that_lost_it(cluster: RedisCluster6) -> None:
+    async with opened(cluster, away_from=cluster.primary_of(Keys("bc").open)) as parts:
+        world = parts.world
+        stream_id = await world.create()
+        primary = cluster.primary_of(world.keys.meta(stream_id))
+        replica = cut_off(cluster, primary)
+        await world.generations.stop(stream_id, tenant=TENANT)
+
+        cluster.kill(primary)
+        replica.resume()
+
+        await until(lambda: world.steadiness.breaks > 0 and world.steadiness.answering.is_set(), BACK_S)
+        assert cluster.primary_of(world.keys.meta(stream_id)) is replica
+        async with asyncio.timeout(world.lease_ms / 1000):  # then a worker would take it
+            while not (meta := await world.streams.meta(stream_id)) or not meta.is_over:
+                await asyncio.sleep(0.05)
+        assert await world.texts(stream_id) == [terminals.STOPPED]
+
+
 def cut_off(cluster: RedisCluster6, primary: ClusterNode) -> ClusterNode:
     """The primary's replica, stopped and with nothing under way to it: it lacks whatever is written from now on."""
     replica = cluster.replica_of(primary)
@@ -110,8 +129,9 @@ async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIter
                 if connection.server_of(connection.keys.meta(stream_id)) != away_from.name:
                     return stream_id
 
-        world = World(connection, lease_ms=3000, create_id=create_id)
-        announcer = Announcer(world.queue, world.streams)
+        world = World(connection, lease_ms=3000, create_id=create_id, has_rescue=True)
+        assert world.rescue is not None
+        announcer = world.rescue.announcer
         topology = create_topology(connection.address)
         feed = await stack.enter_async_context(
             Feed.open(
@@ -130,6 +150,7 @@ async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIter
             claims=world.claims,
             streams=world.streams,
             steadiness=world.steadiness,
+            ends=world.rescue.ends,
         )
         runs = [world.steadiness.run(), topology.run(), announcer.run(), keeper.run(), sweeper.run(every_s=0.5)]
         tasks = [asyncio.create_task(run) for run in runs]
