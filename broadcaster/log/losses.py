@@ -85,7 +85,13 @@ class Losses:
         with log_errors():
             ended = bool(
                 await LOSE.run(
-                    self._redis, keys, terminals.LOG_LOST, FORMAT_VERSION, self._retention_ms, last.epoch, *fields
+                    self._redis,
+                    keys,
+                    terminals.GENERATION_LOST,
+                    FORMAT_VERSION,
+                    self._retention_ms,
+                    last.epoch,
+                    *fields,
                 )
             )
         if ended:

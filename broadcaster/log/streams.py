@@ -196,9 +196,7 @@ class Streams:
         for stream_id in stream_ids:
             pipeline.clock(self._keys.log(stream_id))
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hmget(
-                self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model"
-            )
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model")
             pipeline.pttl(self._keys.lease(stream_id))
         with log_errors():
             answers = await pipeline.execute(raise_on_error=False)

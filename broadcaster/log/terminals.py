@@ -13,6 +13,9 @@ QUEUE_TIMEOUT: Final = encode_event(Error(error_text="no worker took it in time"
 STATE_LOST: Final = encode_event(Error(error_text="the request was lost with Redis's data", code="state_lost"))
 STREAM_FULL: Final = encode_event(Error(error_text="the answer is longer than a stream may be", code="stream_full"))
 LOG_LOST: Final = encode_event(Error(error_text="Redis lost the answer again and again", code="log_lost"))
+GENERATION_LOST: Final = encode_event(
+    Error(error_text="Redis lost the answer, and no process could write it again", code="log_lost")
+)
 GENERATION_TIMEOUT: Final = encode_event(
     Error(error_text="the answer took longer than it may", code="generation_timeout")
 )

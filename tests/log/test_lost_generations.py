@@ -200,11 +200,11 @@ async def test_viewers_of_a_lost_generation_receive_a_gap_and_an_error_and_so_do
         feed.watch(stream_id, late)
         await late.until(lambda: bool(late.entries), within_s=5)
     for each in (room, late):
-        assert each.entries[-1].event == terminals.LOG_LOST
+        assert each.entries[-1].event == terminals.GENERATION_LOST
         assert GapReason.TRIMMED in [getattr(told, "reason", None) for told in each.told]
     assert (("rewound", START) in room.told) == bool(written)
     meta = await world.generations.get(stream_id, tenant=TENANT)
-    assert (meta.status, meta.model, meta.terminal) == ("failed", "m", terminals.LOG_LOST)
+    assert (meta.status, meta.model, meta.terminal) == ("failed", "m", terminals.GENERATION_LOST)
     assert 0 < await world.redis.pttl(world.keys.log(stream_id)) <= 30_000
     assert await world.redis.pttl(world.keys.meta(stream_id)) > 3_600_000
     probing.cancel()
@@ -220,7 +220,7 @@ async def test_a_lost_generation_ends_after_the_stall_time_out_though_redis_neve
         await until(lambda: watch._known is not None)
         await world.redis.flushall()
         await room.until(lambda: bool(room.entries), within_s=5)
-    assert room.entries[-1].event == terminals.LOG_LOST
+    assert room.entries[-1].event == terminals.GENERATION_LOST
 
 
 @pytest.mark.parametrize("missing_s", [0.0, LEASE_MS / 1000])
@@ -247,7 +247,7 @@ async def test_what_something_is_left_of_is_not_lost(world: World, left: str) ->
     await world.redis.delete(*[keys[name] for name in ("meta", "lease") if name != left])
     before = await world.texts(stream_id)
 
-    assert await LOSE.run(world.redis, [*keys.values()], terminals.LOG_LOST, 1, 1000, 0) == 0
+    assert await LOSE.run(world.redis, [*keys.values()], terminals.GENERATION_LOST, 1, 1000, 0) == 0
 
     assert await world.texts(stream_id) == before
 
@@ -258,7 +258,7 @@ async def test_the_end_of_a_lost_generation_fences_its_worker(world: World) -> N
     keys = [getattr(world.keys, name)(stream_id) for name in ("log", "meta", "lease", "live")]
     ahead = claim.epoch + 10**6
 
-    assert await LOSE.run(world.redis, keys, terminals.LOG_LOST, 1, 1000, ahead) == 1
+    assert await LOSE.run(world.redis, keys, terminals.GENERATION_LOST, 1, 1000, ahead) == 1
 
     answer = await world.append(stream_id, ahead, 3, [delta("late")])
     assert answer.code.name == "FENCED"
