@@ -11,7 +11,7 @@ the system: pure, in time linear in what was recorded.
 | ``acked_delivered_or_declared`` | an acknowledged event is not in the log; a whole viewer has not got it, untold |
 | ``one_terminal`` | the log has none, two, or one that is not its last entry; a viewer gets something after one |
 | ``no_torn_clean_end`` | a response ends properly without terminal and ``hub.bye``; or an EventSource would die of it |
-| ``log_is_dense`` | the log's seqs have a hole, or an epoch falls; it lost its head, and nobody trimmed it |
+| ``log_is_dense`` | the log's seqs have a hole, or an epoch falls; it lost its head, untrimmed, and is not all lost |
 | ``viewer_equals_log`` | a viewer holds what the log does not, or, unless it left, not all of it when all is over |
 
 What a rewind voids, delivery may write again: from the declared cursor on, the same ids or those of a newer epoch. A
@@ -206,7 +206,8 @@ class _LogView:
         return self.entries[0].seq if self.entries else 0
 
     def violations(self, *, has_its_head: bool) -> Iterable[tuple[Rule, str]]:
-        if has_its_head and self.first_seq > 1:
+        is_lost = len(self.entries) == 1 and b'"log_lost"' in self.entries[0].event
+        if has_its_head and self.first_seq > 1 and not is_lost:
             yield "log_is_dense", f"it begins at {self.entries[0].cursor}, and nobody trimmed it"
         for before, entry in zip(self.entries, self.entries[1:], strict=False):
             if entry.seq != before.seq + 1:

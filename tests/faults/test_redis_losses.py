@@ -56,6 +56,7 @@ async def test_viewers_of_an_answer_that_nothing_can_write_again_receive_a_gap_a
         creator, other = world.front_ends
         async with AsyncClient(creator.url) as client:
             stream = (await client.start("hi", model="claude-lost")).id
+        world.streams.append(stream)
         world.urls = [other.url]
         viewers = world.view(stream, 3)
         await is_watched(viewers)
@@ -74,6 +75,7 @@ async def test_viewers_of_an_answer_that_nothing_can_write_again_receive_a_gap_a
             assert "hub.gap" in viewer.notices
         assert took_s < LEASE_S + REPAIR_S + LOAD_S
         assert await answer_of(world, stream) == "failed"
+        await world.check(is_lossy=True)
 
 
 async def is_watched(viewers: list[RecordedViewer]) -> None:

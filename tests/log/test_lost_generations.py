@@ -85,6 +85,7 @@ async def test_a_generation_is_held_no_more_once(world: World, what: str) -> Non
     held = rescue_of(world).accepted
     if what == "a worker has begun it":
         await world.claim(stream_id)
+        await world.lapse(stream_id)
     elif what == "it was stopped here":
         await world.generations.stop(stream_id, tenant=TENANT)
     else:

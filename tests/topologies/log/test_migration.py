@@ -116,9 +116,9 @@ async def test_all_webhooks_become_due_in_a_half_migrated_slot(
     await redis.zadd(keys.webhooks_promised, {"gen_1": 1, "gen_2": 2})
     await redis.zadd(keys.webhooks_due, {"gen_0": 1})
     async with _begun(cluster, keys.webhooks_due):
-        script, names, args = due_call(keys, ["gen_1", "gen_2"])
-        assert await script.run(redis, names, *args) == 2
-        assert await redis.zrange(keys.webhooks_due, 0, -1) == [b"gen_0", b"gen_1", b"gen_2"]
+        script, names, args = due_call(keys, ["gen_1", "gen_2", "gen_3"])
+        assert await script.run(redis, names, *args) == 3
+        assert await redis.zrange(keys.webhooks_due, 0, -1) == [b"gen_0", b"gen_1", b"gen_2", b"gen_3"]
 
 
 @asynccontextmanager
