@@ -23,7 +23,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, TypeVar, Unpack
 
 import structlog
 
@@ -35,7 +35,7 @@ from broadcaster.log.control import ControlListener
 from broadcaster.log.endings import Endings
 from broadcaster.log.job_reader import JobReader
 from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.queue import SWEPT_AT_ONCE, Job, Queue, Settled
+from broadcaster.log.queue import SWEPT_AT_ONCE, Job, Queue, Settled, SettleDetails
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Meta, Streams
 from broadcaster.log.writer import StreamWriter
@@ -197,12 +197,9 @@ class Runner:
         else:
             _log.info("job_over", stream=job.generation_id, outcome=claim.outcome.name, why=claim.why.name)
             meta = await self._engine.streams.meta(job.generation_id)
-            await self._settle(
-                job,
-                Settled.DEAD if claim.why is Why.ATTEMPTS_SPENT else Settled.DONE,
-                reason=claim.why.name.lower(),
-                has_webhook=meta is not None and meta.webhook is not None,
-            )
+            has_webhook = meta is not None and meta.webhook is not None
+            outcome = Settled.DEAD if claim.why is Why.ATTEMPTS_SPENT else Settled.DONE
+            await self._settle(job, outcome, reason=claim.why.name.lower(), has_webhook=has_webhook)
         return None
 
     async def _claim(self, job: Job) -> tuple[Claim, tuple[Meta, dict[str, str]] | None]:
@@ -352,12 +349,9 @@ class Runner:
         finally:
             slot.free()
 
-    async def _settle(
-        self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "", has_webhook: bool = False
-    ) -> None:
-        # Not settled is not lost: the job comes again and its claim says what has become of the generation.
-        settle = self._engine.queue.settle
-        await self._persist(lambda: settle(job, outcome, delay_ms=delay_ms, reason=reason, has_webhook=has_webhook))
+    async def _settle(self, job: Job, outcome: Settled, **details: Unpack[SettleDetails]) -> None:
+        # Not settled is not lost: the job comes again, and its claim tells the rest.
+        await self._persist(lambda: self._engine.queue.settle(job, outcome, **details))
 
     async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call that is safe to repeat, again and again for one lease. Raises LogUnavailable after that."""

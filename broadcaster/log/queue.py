@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -88,6 +88,14 @@ class Job:
     entry_id: str
     generation_id: str
     tenant: str = ""
+
+
+class SettleDetails(TypedDict, total=False):
+    """What ``Queue.settle`` takes besides the job and its outcome."""
+
+    delay_ms: int
+    reason: str
+    has_webhook: bool
 
 
 class SilentJobs(NamedTuple):

@@ -206,8 +206,7 @@ class _LogView:
         return self.entries[0].seq if self.entries else 0
 
     def violations(self, *, has_its_head: bool) -> Iterable[tuple[Rule, str]]:
-        is_lost = len(self.entries) == 1 and b'"log_lost"' in self.entries[0].event
-        if has_its_head and self.first_seq > 1 and not is_lost:
+        if has_its_head and self.first_seq > 1 and b'"log_lost"' not in self.entries[0].event:
             yield "log_is_dense", f"it begins at {self.entries[0].cursor}, and nobody trimmed it"
         for before, entry in zip(self.entries, self.entries[1:], strict=False):
             if entry.seq != before.seq + 1:
