@@ -210,8 +210,7 @@ class Viewer:
         if self._driver is not None:
             self._driver.pump()
             return
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
+        if (waiter := self._waiter) is not None and not waiter.done():
             waiter.set_result(True)
 
     def check(self, now: float) -> None:
@@ -358,8 +357,7 @@ class Viewer:
     def _entries(self) -> bytes | memoryview:
         """The next entries up to the end of their segment, or the gap before them; moves on if there was either."""
         room = self._room
-        page = self._page
-        if page is not None and self._seq < page.last_seq:
+        if (page := self._page) is not None and self._seq < page.last_seq:
             segment: Segment | None = page
         else:
             self._page = None
