@@ -142,7 +142,6 @@ def _create_sweeper(
             steadiness=steadiness,
             keep_s=settings.resend_keep_s,
         ),
-        silent_ms=int(settings.lease_ttl_s * 1000),
     )
 
 
@@ -157,12 +156,13 @@ def _claim_policy(settings: Settings) -> ClaimPolicy:
 
 
 def _sweep_times(settings: Settings) -> SweepTimes:
-    return SweepTimes.of_seconds(
+    times = SweepTimes.of_seconds(
         queue_timeout_s=settings.queue_timeout_s,
         stall_timeout_s=settings.stall_timeout_s,
         generation_timeout_s=settings.generation_timeout_s,
         redis_timeout_s=settings.redis_timeout_s,
     )
+    return replace(times, silent_ms=int(settings.lease_ttl_s * 1000))
 
 
 def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:

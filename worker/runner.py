@@ -7,9 +7,8 @@ Rules
 3. Draining: nothing new is taken, and what was taken and not begun is given back at once; what runs may finish within
    the grace; the rest is given back and starts elsewhere, never twice (the right to write is released, and the epoch
    raised, before the job is enqueued again). It ends within the grace and HAND_BACK_S, whether Redis answers or not.
-4. A take-over is decided by a second look: the lease was seen missing, a probe after that has found no break, and Redis
-   has answered for one lease before it. A claim that was under way while Redis stood still, or its clock stepped, finds
-   every lease lapsed.
+4. A take-over needs a second look: the lease was seen missing, and a probe after that finds no break for a lease. A
+   claim that was under way while Redis stood still, or its clock stepped, finds every lease lapsed.
 5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
    lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
 6. What a silent worker held goes before new jobs: a turn that looks for it takes the first free slot. Each page of it
@@ -23,6 +22,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar, Unpack
 
 import structlog
@@ -221,15 +221,11 @@ class Runner:
         """Rule 4."""
         steadiness = self._engine.steadiness
 
+        ask = partial(self._engine.claims.claim, job.generation_id, nonce=nonce)
+
         async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
-            return await self._engine.claims.claim(
-                job.generation_id,
-                may_take_over=may_take_over,
-                answered_s=steadiness.answered_s,
-                leapt_s=steadiness.leapt_s(self._engine.claims.queue_timeout_s),
-                usage=usage,
-                nonce=nonce,
-            )
+            answered_s, leapt_s = steadiness.answered_s, steadiness.leapt_s(self._engine.claims.queue_timeout_s)
+            return await ask(may_take_over=may_take_over, answered_s=answered_s, leapt_s=leapt_s, usage=usage)
 
         await steadiness.confirm()
         claimed = await claim(may_take_over=False)

@@ -59,13 +59,15 @@ _ABANDONED: Final = StopWish.ABANDONED.reason
 class SweepTimes:
     """Time-outs of the sweep, in milliseconds; ``unwritten_ms``: the longest that a create may take to write the meta
     of what it has announced (each of its calls waits for its turn, and then for its answer); ``consumer_silent_ms``:
-    a consumer without jobs that was silent for so long is of a worker that has ended."""
+    a consumer without jobs that was silent for so long is of a worker that has ended; ``silent_ms``: for how long a
+    worker is not heard of whose jobs this process takes (None: it takes none)."""
 
     queue_timeout_ms: int
     stall_timeout_ms: int
     generation_timeout_ms: int
     unwritten_ms: int = JOBLESS_MS
     consumer_silent_ms: int = CONSUMER_SILENT_MS
+    silent_ms: int | None = None
 
     @classmethod
     def of_seconds(
@@ -112,14 +114,11 @@ class Sweeper:
         streams: Streams,
         steadiness: Steadiness,
         abandonment: Abandonment | None = None,
-        silent_ms: int | None = None,
         ends: KeptEnds | None = None,
     ) -> None:
-        """Without ``abandonment`` nothing is ended for want of viewers; without ``ends`` no end is kept. ``silent_ms``:
-        for how long a worker is not heard of whose jobs this process takes; None: it takes none."""
+        """Without ``abandonment`` nothing is ended for want of viewers; without ``ends`` no end is kept."""
         self._times = times
         self._claims = claims
-        self._silent_ms = silent_ms
         self._queue = queue
         self._endings = Endings(claims, streams)
         self._abandonment = abandonment
@@ -215,8 +214,9 @@ class Sweeper:
         try:
             if tail.is_overlong:
                 await self._claims.end(job.id, None, may_take_over=False)  # refused: it is leased; and the lease is cut
-            if self._silent_ms is not None and self._steadiness.has_fallen and (tail.is_overlong or not tail.leased):
-                await self._queue.expose(job, silent_ms=self._silent_ms)
+            silent_ms = self._times.silent_ms if self._steadiness.has_fallen else None
+            if silent_ms is not None and (tail.is_overlong or not tail.leased):
+                await self._queue.expose(job, silent_ms=silent_ms)
         except LogUnavailable:
             sweep.left += 1
 

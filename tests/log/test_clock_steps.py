@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -266,15 +267,7 @@ async def test_a_sweep_cuts_leases_and_finds_the_jobs_of_a_worker_that_died_at_a
     await reader.aclose()
     assert (await dead.claim(stream_id)).outcome is Outcome.GRANTED
     await step(world, clock, -600)
-    sweep = Sweeper(
-        TIMES,
-        queue=world.queue,
-        claims=world.claims,
-        streams=world.streams,
-        steadiness=world.steadiness,
-        silent_ms=LEASE_MS,
-    )
-    await sweep.sweep()
+    await sweeper(world, times=replace(TIMES, silent_ms=LEASE_MS)).sweep()
     assert 0 < await world.redis.pttl(world.keys.lease(stream_id)) <= LEASE_MS
     assert (await world.queue.take_silent(silent_ms=LEASE_MS, count=10)).jobs == [job]
 

@@ -25,6 +25,7 @@ from worker.providers.registry import Providers
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
 
+STEADY_S = 30.0
 CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
 
 
@@ -165,7 +166,7 @@ class BrokenClaims(NotedClaims):
 async def test_a_lease_that_was_seen_missing_after_a_break_that_no_probe_had_met_is_not_taken_over(
     connection: LogConnection,
 ) -> None:
-    world = World(connection, lease_ms=1500)
+    world = World(connection, lease_ms=3000)
     claims = BrokenClaims(connection, world.policy, owner=world.worker)
     claims.noted = []
 
@@ -173,16 +174,15 @@ async def test_a_lease_that_was_seen_missing_after_a_break_that_no_probe_had_met
         probing: list[str] = []
         while not probing:  # each probe ends with a removal
             probing = [each["id"] for each in await connection.redis.client_list() if each["cmd"] == "del"]
-        await until(lambda: world.steadiness.is_steady)
+        await until(lambda: world.steadiness.is_steady, STEADY_S)
         await world.lapse(stream_id)
         for each in probing:
             await connection.redis.client_kill_filter(_id=each)
 
     claims.lapse = lapse
+    stream_id, _ = await World(connection, worker="w2", lease_ms=60_000).granted()
     async with running(world, claims, HandProvider()) as (_, slots):
-        await until(lambda: world.steadiness.is_steady)
-        stream_id, _ = await World(connection, worker="w2").granted()
-        await until(lambda: bool(claims.noted) and slots.free == 1)
+        await until(lambda: bool(claims.noted) and slots.free == 1, STEADY_S)
     assert claims.noted == [(False, Outcome.LAPSED)]
 
 
