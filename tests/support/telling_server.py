@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import hiredis
 
-Answer: TypeAlias = bytes | int | Exception | Sequence["Answer"]
+Answer: TypeAlias = bytes | int | Exception | Sequence["Answer"] | Callable[[], "Answer"]
 
 
 class TellingServer:
     """Answers by the command's words, or its first; a command that is not in ``answers`` is never answered.
 
-    An exception is an error with its words.
+    An exception is an error with its words; a function gives another answer each time.
     """
 
     def __init__(self, port: int, answers: Mapping[str, Answer]) -> None:
@@ -64,6 +64,8 @@ async def open_telling(**answers: Answer) -> AsyncIterator[TellingServer]:
 
 
 def _encode(answer: Any) -> bytes:
+    if callable(answer):
+        return _encode(answer())
     if isinstance(answer, int):
         return b":%d\r\n" % answer
     if isinstance(answer, Exception):

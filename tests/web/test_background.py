@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -110,7 +111,7 @@ async def test_one_that_ran_for_long_before_it_failed_is_begun_again_as_after_a_
 
 async def test_the_probe_of_redis_goes_on_after_an_answer_that_nobody_expected() -> None:
     """Rights that were taken from us, and given back."""
-    async with open_telling(CLIENT=b"OK", INFO=b"run_id:abc\r\n", DEL=REFUSED) as server:
+    async with open_telling(CLIENT=b"OK", INFO=b"run_id:abc\r\n", TIME=clock, DEL=REFUSED) as server:
         server.answers["CLIENT ID"] = 7
         async with LogConnection.open(f"redis://127.0.0.1:{server.port}") as connection:
             steadiness = Steadiness(connection, lease_ttl_s=1.0)
@@ -119,6 +120,11 @@ async def test_the_probe_of_redis_goes_on_after_an_answer_that_nobody_expected()
                 server.answers["DEL"] = 0
                 await steadiness.answering.wait()
                 await until(lambda: steadiness.is_steady)
+
+
+def clock() -> list[bytes]:
+    """Redis's answer to TIME: seconds and microseconds."""
+    return [b"%d" % part for part in divmod(time.time_ns() // 1000, 10**6)]
 
 
 async def until(condition: Callable[[], bool]) -> None:
