@@ -32,7 +32,7 @@ def test_all_names_of_a_stream_share_its_hash_tag_and_all_of_the_queue_another()
 
 async def test_meta_is_read_back_as_it_was_created(redis: fakeredis.FakeAsyncRedis) -> None:
     fields = ("tenant", "t", "status", "queued", "model", "m", "request", '{"max_tokens":5}', "retention_ms", 7)
-    assert await CREATE.run(redis, ["m", "v"], 60_000, *NOBODY, *fields) == 1
+    assert await CREATE.run(redis, ["m", "v"], 60_000, *NOBODY, 0, *fields) == 1
     stored: Any = await redis.hgetall("m")
     meta = Meta.from_hash("gen_1", stored)
     assert (meta.tenant, meta.status, meta.model, meta.retention_ms) == ("t", "queued", "m", 7)
