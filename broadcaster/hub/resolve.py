@@ -26,7 +26,7 @@ from broadcaster.core.notices import Gap, GapReason
 
 
 class Extent(NamedTuple):
-    """What the log holds, as far as its feed has told: its ids, the gap before the first of them, whether it ended.
+    """What the feed has delivered of the log: its ids, the gap before the first of them, and whether it ended.
 
     ``was_read``: the log was read to its end after the viewer came (rule 7).
     """

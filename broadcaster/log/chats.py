@@ -19,7 +19,7 @@ from broadcaster.log.scripts import CHAT
 
 
 class Chat(msgspec.Struct, frozen=True, kw_only=True):
-    """``message_id``: the message of the page that the answer goes on with; None: it is one of its own.
+    """``message_id``: the message of the page that the answer goes on with; None: the answer is a message of its own.
 
     ``created_ms`` is the generation's; 0 in what earlier versions wrote.
     """

@@ -56,7 +56,7 @@ class Supply:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     heard: Callable[[str], None]  # the log answered for this stream
     lapses: LapsedEnder | None = None  # None: feeds that their writers have left are ended elsewhere
-    open_notice: OpenNotice | None = None  # None: nobody announces what the queue has lost
+    open_notice: OpenNotice | None = None  # None: this process announces nothing
     losses: LostEnder | None = None  # None: generations that Redis has lost are ended elsewhere
 
 

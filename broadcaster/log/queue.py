@@ -262,7 +262,7 @@ class Queue:
                     await self.look_again(job, silent_ms=silent_ms)
 
     async def take_silent(self, *, silent_ms: int, count: int) -> SilentJobs:
-        """Take up to ``count`` jobs not heard of for ``silent_ms``; the next call goes on behind them."""
+        """Take up to ``count`` jobs that were silent for ``silent_ms``; the next call continues behind them."""
         keys = [self._keys.ready_hi, self._keys.ready]
         call = partial(TAKE_SILENT.run, self._redis, keys, GROUP, self._consumer, silent_ms, count, *self._silent_at)
         with log_errors():

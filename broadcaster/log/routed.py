@@ -184,7 +184,7 @@ class RoutedRedis(Redis):
     async def drop_others(self) -> None:
         """Close connections to servers that serve no more: what they still say is not the truth."""
         serving = self._routes.primaries
-        # All at once: whoever comes while these are closed finds the table as it is to be.
+        # All at once: a call that comes while these are closed finds the new table.
         stale = [self._nodes.pop(name) for name in list(self._nodes) if name not in serving]
         await asyncio.gather(*(node.aclose() for node in stale))
 

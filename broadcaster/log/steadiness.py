@@ -189,7 +189,7 @@ class Steadiness:
         return same or self._since is None
 
     def _has_stepped(self, before: Mapping[str, Sight]) -> bool:
-        """A server that has taken the place of another one goes on with its leases, and has a clock of its own."""
+        """A server that replaces another one holds the same leases, and has a clock of its own."""
         gone = [sight for name, sight in before.items() if name not in self._sights]
         steps = [
             sight.step_s(earlier)

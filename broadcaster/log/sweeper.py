@@ -116,7 +116,7 @@ class Sweeper:
         abandonment: Abandonment | None = None,
         ends: KeptEnds | None = None,
     ) -> None:
-        """Without ``abandonment`` nothing is ended for want of viewers; without ``ends`` no end is kept."""
+        """Without ``abandonment`` answers without viewers run on; without ``ends`` no end is kept."""
         self._times = times
         self._claims = claims
         self._queue = queue

@@ -28,7 +28,7 @@ SETTINGS: Final[dict[str, Any]] = {"lease_ttl_s": 0.5, "stall_timeout_s": 30}
 
 @dataclass
 class Client:
-    """It joins the deltas of one Response, and goes on by the number of the last event when it is cut off."""
+    """It joins the deltas of one Response, and resumes by the number of the last event when it is cut off."""
 
     sdk: openai.AsyncOpenAI
     id: str
