@@ -38,7 +38,7 @@ from broadcaster.hub.writes import REFUSED
 
 
 class Viewer:
-    """One reader of a room. ``on_cut`` is called when the viewer is cut: the driver's transport must be torn down."""
+    """One reader of a room. A viewer that is cut aborts its PushDriver, or calls ``on_cut``: the transport must go."""
 
     __slots__ = (
         "_bye",
@@ -78,12 +78,11 @@ class Viewer:
         self._seq = 0
         self._gap: Gap | None = None
         self._begin(begin)
-        self._was_greeted = self._live_told = False
+        self._was_greeted = self._live_told = self._was_left = False
         self._stall_told: StallReason | None = None
         self._page: Segment | None = None
         self._outlet = Outlet(room.unsent)
         self._bye = b""
-        self._was_left = False
         self._driver: PushDriver | None = None
         self._group: LiveGroup | None = None
         self._loop = asyncio.get_running_loop()
@@ -199,10 +198,11 @@ class Viewer:
             return
         if self.stop_reason is None:
             self.stop_reason = reason
-        self.ends_cleanly = False
+        self.ends_cleanly, driver = False, self._driver
         self.leave()
-        if self.on_cut is not None:
-            self.on_cut()
+        abort = self.on_cut if driver is None else driver.abort
+        if abort is not None:
+            abort()
 
     def wake(self) -> None:
         """There may be something to pull."""

@@ -71,7 +71,6 @@ class SocketDriver(asyncio.Protocol):
         transport.set_protocol(self)
         self._registry.add(self)
         if viewer is not None:
-            viewer.on_cut = transport.abort
             viewer.push_through(self)
             self.pump()
 

@@ -16,7 +16,7 @@ local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count = #ARGV - EVENTS_FROM + 1
 local last = first + count - 1
 
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop', 'void_seq', 'void_bytes')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
 local granted = tonumber(meta[1] or 0)
 local stop = meta[2] == 'abandoned' and 2 or meta[2] and 1 or 0
 
@@ -38,10 +38,13 @@ local ends = ARGV[9] ~= ''
 local counted = ends and #ARGV - 1 or #ARGV
 local total = bytes
 for i = EVENTS_FROM + skip, counted do total = total + #ARGV[i] end
-local function exceeds(held, void, most) return held - tonumber(void or 0) > most or held > HELD_TIMES * most end
-local over = exceeds(first + counted - EVENTS_FROM, meta[3], tonumber(ARGV[3])) or exceeds(total, meta[4], tonumber(ARGV[4]))
-if over and counted >= EVENTS_FROM + skip then
-  return answer(-4, last_epoch, last_seq)
+local held, max_events, max_bytes = first + counted - EVENTS_FROM, tonumber(ARGV[3]), tonumber(ARGV[4])
+if counted >= EVENTS_FROM + skip and (held > max_events or total > max_bytes) then
+  local void = redis.call('HMGET', KEYS[2], 'void_seq', 'void_bytes')
+  local function exceeds(has, void_part, most) return has - tonumber(void_part or 0) > most or has > HELD_TIMES * most end
+  if exceeds(held, void[1], max_events) or exceeds(total, void[2], max_bytes) then
+    return answer(-4, last_epoch, last_seq)
+  end
 end
 
 for i = EVENTS_FROM + skip, #ARGV do
