@@ -194,7 +194,15 @@ class Settings(LimitSettings):
     api_key_envs: dict[str, tuple[Annotated[str, Field(pattern=_VARIABLE)], ...]] = Field(
         {}, description="several keys: `anthropic`, `openai` or `openai-responses` → names of variables (JSON)"
     )
-    default_max_tokens: int = Field(1024, ge=1, description="max_tokens of a request that names none")
+    default_max_tokens: int | None = Field(
+        None, ge=1, description="max_tokens of a request that names none; none: as long as the model makes it"
+    )
+    fallback_max_tokens: int = Field(
+        8192,
+        ge=1,
+        description="max_tokens that a worker sends with the wire `anthropic` when neither the request nor the "
+        "provider's list of models names a limit",
+    )
     local_model_preload: bool = Field(False, description="load the local model when the worker starts")
 
     # -- the front-end

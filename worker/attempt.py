@@ -39,7 +39,6 @@ from worker.tool_set import names_a_tool
 
 _log = structlog.get_logger(__name__)
 
-DEFAULT_MAX_TOKENS: Final = 1024
 DEFAULT_RETRY: Final = RetryBounds(retries=2, cap_s=20.0)
 _TOO_LATE: Final = "the answer took longer than it may"
 _OUTGROWN: Final = "the worker's memory ran short while this answer grew"
@@ -220,7 +219,7 @@ def provider_request(meta: Meta) -> ProviderRequest:
     return ProviderRequest(
         model=meta.model,
         messages=fields.pop("messages", []),
-        max_tokens=fields.pop("max_tokens", DEFAULT_MAX_TOKENS),
+        max_tokens=fields.pop("max_tokens", None),
         system=fields.pop("system", None),
         temperature=fields.pop("temperature", None),
         tools=fields.pop("tools", None) or (),

@@ -183,6 +183,7 @@ def create_providers(settings: Settings) -> Providers:
         read_timeout_s=settings.provider_timeout_s,
         error_bytes=settings.provider_error_bytes,
         error_timeout_s=settings.provider_error_timeout_s,
+        fallback_tokens=settings.fallback_max_tokens,
     )
     factories = default_factories(
         bounds,

@@ -76,8 +76,8 @@ class ChatAsk:
     hidden_tools: frozenset[str]
 
 
-def chat_ask(body: Mapping[str, Any], *, max_tokens: int) -> ChatAsk:
-    """What a body asks for; ``max_tokens`` is the bound of an answer for which it names none. Raises Refused."""
+def chat_ask(body: Mapping[str, Any], *, max_tokens: int | None = None) -> ChatAsk:
+    """What a body asks for; ``max_tokens`` bounds an answer for which it names no bound. Raises Refused."""
     given = {name: value for name, value in body.items() if value is not None}
     _check_names(given)
     asked = _Asked(given)

@@ -76,10 +76,15 @@ class Ask:
     previous_response_id: str | None
     shown: Json = field(default_factory=dict)
 
-    def wish(self, *, earlier: Sequence[Mapping[str, Any]] = (), max_tokens: int, model: str) -> Json:
-        """The request to store. Raises Refused when the input is malformed."""
+    def wish(self, *, earlier: Sequence[Mapping[str, Any]] = (), max_tokens: int | None = None, model: str) -> Json:
+        """The request to store; ``max_tokens`` bounds an answer for which it names no bound.
+
+        Raises Refused when the input is malformed.
+        """
         messages, heads = messages_of(self.items, earlier=earlier)
-        request = {**self.request, "messages": messages, "max_tokens": self.max_tokens or max_tokens}
+        request = {**self.request, "messages": messages}
+        if (bound := self.max_tokens or max_tokens) is not None:
+            request["max_tokens"] = bound
         if heads:
             system = request.get("system")
             request["system"] = [*([{"type": "text", "text": system}] if system else []), *heads]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from broadcaster.testing.chat_wire import CREATED
 from broadcaster.testing.wire import Json
@@ -18,6 +19,15 @@ def model_list(models: Sequence[str]) -> Json:
         "first_id": models[0],
         "last_id": models[-1],
     }
+
+
+MAX_TOKENS: Final = 64_000
+"""The largest ``max_tokens`` of a model for which a test names none."""
+
+
+def model_shown(model: str, *, max_tokens: int) -> Json:
+    """The answer to ``GET /v1/models/{id}``."""
+    return {**_model(model), "max_input_tokens": 200_000, "max_tokens": max_tokens, "lifecycle": "active"}
 
 
 def _model(model: str) -> Json:

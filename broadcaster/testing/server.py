@@ -6,7 +6,8 @@
         openai = AsyncOpenAI(base_url=provider.openai_base_url, api_key="any")
 
 The path says which wire: ``/v1/messages``, ``/v1/chat/completions``, ``/v1/responses`` (``wires``), all of them also
-without ``/v1``; ``GET /v1/models`` lists the models. A script serves whichever wire asks for its model.
+without ``/v1``; ``GET /v1/models`` lists the models, ``GET /v1/models/{id}`` shows one. A script serves whichever wire
+asks for its model.
 
 Patching the HTTP client tests the patch; a socket tests what a deployment does: packets, closes, silence.
 """
@@ -24,7 +25,7 @@ from broadcaster.testing import chat_wire, wire
 from broadcaster.testing.conversation import Conversation
 from broadcaster.testing.exchange import Exchange, WholeExchange
 from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, Connection, RecordedRequest
-from broadcaster.testing.models import model_list
+from broadcaster.testing.models import MAX_TOKENS, model_list, model_shown
 from broadcaster.testing.script import Script
 from broadcaster.testing.wires import MESSAGES, WIRES
 
@@ -50,6 +51,10 @@ class ScriptedProvider:
         api_key: str | None = None,
     ) -> None:
         self.requests: list[RecordedRequest] = []
+        self.lookups: list[RecordedRequest] = []
+        """The requests for what one model can do, which are not among ``requests``."""
+        self.output_limits: dict[str, int | None] = {}
+        """The ``max_tokens`` of models as a lookup shows them; None: 404."""
         self._default = default or Script.of_text("Hello ", "world", ".")
         self._host = host
         self._port = port
@@ -118,10 +123,11 @@ class ScriptedProvider:
         return connection
 
     async def _answer(self, connection: Connection, request: RecordedRequest) -> None:
-        self.requests.append(request)
+        path = request.path.partition("?")[0].removeprefix("/").removeprefix("v1/")
+        is_lookup = request.method == "GET" and path.startswith("models/")
+        (self.lookups if is_lookup else self.requests).append(request)
         self._arrived.set()
         self._arrived = asyncio.Event()
-        path = request.path.partition("?")[0].removeprefix("/").removeprefix("v1/")
         kind = Exchange if _is_streaming(request) else WholeExchange
         request_id = f"req_scripted_{len(self.requests)}"
         # The error body of the Messages wire has what OpenAI's SDK reads too: it serves where no wire is known.
@@ -130,6 +136,8 @@ class ScriptedProvider:
             await exchange.answer_error(401, "another API key than the one this provider was given")
         elif (request.method, path) == ("GET", "models"):
             await exchange.answer(200, json.dumps(model_list(self._models())).encode())
+        elif is_lookup and (limit := self.output_limits.get(model := path[7:], MAX_TOKENS)) is not None:
+            await exchange.answer(200, json.dumps(model_shown(model, max_tokens=limit)).encode())
         elif refusal := _refusal(request, path):
             await exchange.answer_error(*refusal)
         else:

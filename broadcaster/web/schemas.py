@@ -103,7 +103,7 @@ class GenerationBody(ClosedModel):
     prompt: str | None = Field(None, min_length=1, description="one user message, for short")
     messages: list[_Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     system: str | None = Field(None, description="the system prompt")
-    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: the server's default")
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: as long as the model makes it")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
     tools: list[dict[str, Any]] | None = Field(
         None,

@@ -133,7 +133,7 @@ class Services:
     long_poll_timeout_s: float
     delete_timeout_s: float
     default_model: str
-    default_max_tokens: int
+    default_max_tokens: int | None
     routes: Routes
     webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)

@@ -343,7 +343,7 @@ async def memory_services(
         long_poll_timeout_s=10.0,
         delete_timeout_s=10.0,
         default_model="local",
-        default_max_tokens=512,
+        default_max_tokens=None,
         routes=Routes({"claude*": "anthropic", "local": "local"}),
     )
     try:

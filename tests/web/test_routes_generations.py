@@ -49,7 +49,7 @@ async def test_a_prompt_becomes_a_waiting_generation(client: httpx2.AsyncClient,
     }
     (asked,) = world.requests
     messages = [{"role": "user", "content": "why is\n the sky blue?"}]
-    assert (asked.model, asked.request) == ("local", {"messages": messages, "max_tokens": 512})
+    assert (asked.model, asked.request) == ("local", {"messages": messages})
 
 
 async def test_everything_that_was_asked_reaches_the_log(client: httpx2.AsyncClient, world: MemoryWorld) -> None:

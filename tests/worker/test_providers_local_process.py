@@ -156,9 +156,13 @@ async def test_a_request_gets_the_models_sampling_unless_it_has_its_own():
             await model.start()
             assert text_of(await collect(model, request_for("local"))) == "Hello world."
             await collect(model, request_for("local", temperature=1.0, extra={"top_p": 0.5}))
+            await collect(model, request_for("local", max_tokens=None))
             await model.aclose()
         bodies = [request.body for request in scripted.requests]
-    assert [(body["temperature"], body["top_p"]) for body in bodies] == [(0.2, 0.9), (1.0, 0.5)]
+        assert not scripted.lookups
+    assert [(body["temperature"], body["top_p"]) for body in bodies] == [(0.2, 0.9), (1.0, 0.5), (0.2, 0.9)]
+    # Without a bound of the caller's, the answer is as long as the context.
+    assert [body["max_tokens"] for body in bodies] == [64, 64, local_process.SLOT_TOKENS]
 
 
 async def test_requests_beyond_the_slots_wait_without_a_deadline_of_the_provider():

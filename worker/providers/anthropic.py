@@ -10,8 +10,10 @@ a profile; read once, when the provider is made. A base URL given here is anothe
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import anthropic
@@ -24,6 +26,7 @@ from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 from worker.providers.bounds import CallBounds
 from worker.providers.errors import UNSENDABLE, Failures, Sdk, Told, bad_address
+from worker.providers.output_limits import OutputLimits
 from worker.providers.transport import (
     NO_KEY,
     bearer,
@@ -31,6 +34,7 @@ from worker.providers.transport import (
     client_options,
     connection_headers,
     header_names,
+    is_encoded,
 )
 from worker.providers.wire_stream import WireStream
 
@@ -109,6 +113,8 @@ class AnthropicProvider:
             raise bad_address(self._address_from) from None
         self._headers = {} if base_url is None else _only(str(api_key), self._client.base_url)
         self._create = self._client.messages.with_streaming_response.create
+        self._look_up = self._client.models.with_streaming_response.retrieve
+        self._limits = OutputLimits(bounds.fallback_tokens)
 
     async def start(self) -> None:
         """See Provider.start."""
@@ -125,6 +131,7 @@ class AnthropicProvider:
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
+        await self._limits.aclose()
         await self._client.close()
 
     async def _send(
@@ -134,13 +141,40 @@ class AnthropicProvider:
             raise ProviderFailed(_NO_CREDENTIALS, reason="provider_auth")
         try:
             headers = {**self._headers, **bearer(request.api_key)}
-            sending = self._create(**_arguments(request), stream=True, extra_headers=headers)
+            arguments = _arguments(request)
+            arguments["max_tokens"] = await self._max_tokens(request, headers)
+            sending = self._create(**arguments, stream=True, extra_headers=headers)
             async with asyncio.timeout(self._bounds.headers_timeout_s):
                 return await stack.enter_async_context(sending)
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
         # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.
         raise failure
+
+    async def _max_tokens(self, request: ProviderRequest, headers: Mapping[str, Any]) -> int:
+        """What the wire must be sent: the caller's bound, else the model's own limit."""
+        if request.max_tokens is not None:
+            return request.max_tokens
+        limit = await self._limits.of(request.model, partial(self._limit_of, request.model, headers))
+        # A budget for thinking counts within the limit, and must be below it.
+        match request.extra.get("thinking"):
+            case {"budget_tokens": int(budget)} if limit <= budget:
+                return budget + self._bounds.fallback_tokens
+        return limit
+
+    async def _limit_of(self, model: str, headers: Mapping[str, Any]) -> int | None:
+        """The limit that the provider's list of models names; None when it names none."""
+        async with self._look_up(model, extra_headers=headers) as response:
+            body = bytearray()
+            if not is_encoded(response.http_response):
+                async for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > self._bounds.error_bytes:
+                        return None
+        match json.loads(body):
+            case {"max_tokens": int(limit)} if limit >= 1 and limit is not True:
+                return limit
+        return None
 
     def _has_credentials(self) -> bool:
         headers = (name.lower() for name in self._client.default_headers)
@@ -158,7 +192,7 @@ def _only(api_key: str, url: httpx2.URL) -> Mapping[str, str | anthropic.Omit]:
 
 
 def _arguments(request: ProviderRequest) -> dict[str, Any]:
-    """The SDK's arguments. Sampling parameters have none any more and go into the body directly.
+    """The SDK's arguments but ``max_tokens``. Sampling parameters have none any more and go into the body directly.
 
     Raises ProviderFailed when what was asked for in OpenAI's words cannot be had here.
     """
@@ -167,7 +201,6 @@ def _arguments(request: ProviderRequest) -> dict[str, Any]:
         body["temperature"] = request.temperature
     arguments: dict[str, Any] = {
         "model": request.model,
-        "max_tokens": request.max_tokens,
         "messages": plain_messages(request.messages),
         "extra_body": body,
     }

@@ -28,12 +28,13 @@ class ProviderRequest:
     """One call: what to generate, in the words of the Messages API.
 
     ``extra`` goes into the request's body as it is (``top_p``, ``thinking``, ``stop_sequences``, …); it cannot replace
-    a field that has a place of its own here. ``api_key`` is the key of this call; None: the provider's own.
+    a field that has a place of its own here. ``max_tokens`` None: as many as the model can give. ``api_key`` is the
+    key of this call; None: the provider's own.
     """
 
     model: str
     messages: Sequence[Mapping[str, Any]]
-    max_tokens: int
+    max_tokens: int | None = None
     system: str | Sequence[Mapping[str, Any]] | None = None
     temperature: float | None = None
     tools: Sequence[Mapping[str, Any]] = ()

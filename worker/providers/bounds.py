@@ -8,6 +8,7 @@ from typing import Final
 CONNECT_TIMEOUT_S: Final = 5.0
 DEFAULT_ERROR_BYTES: Final = 64 * 2**10
 DEFAULT_ERROR_TIMEOUT_S: Final = 5.0
+DEFAULT_FALLBACK_TOKENS: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,13 +17,15 @@ class CallBounds:
 
     ``max_connections`` bounds the answers at once: a call beyond it waits CONNECT_TIMEOUT_S, then fails.
     ``read_timeout_s`` is the longest silence: until the headers, and then between two messages; each ping resets it.
-    Of the body of an error at most ``error_bytes`` are read, for at most ``error_timeout_s``.
+    Of the body of an error at most ``error_bytes`` are read, for at most ``error_timeout_s``. ``fallback_tokens`` is
+    the ``max_tokens`` on a wire that must be sent one, where neither the caller nor the provider names a limit.
     """
 
     max_connections: int
     read_timeout_s: float
     error_bytes: int = DEFAULT_ERROR_BYTES
     error_timeout_s: float = DEFAULT_ERROR_TIMEOUT_S
+    fallback_tokens: int = DEFAULT_FALLBACK_TOKENS
 
     @property
     def headers_timeout_s(self) -> float:

@@ -14,7 +14,7 @@ from typing import Final
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.bounds import CallBounds
-from worker.providers.local_process import SLOTS, LocalServer
+from worker.providers.local_process import SLOT_TOKENS, SLOTS, LocalServer
 
 # What this model writes its best English with; a greedy one loops.
 TEMPERATURE: Final = 0.2
@@ -71,4 +71,7 @@ class LocalModel:
 
 def _with_defaults(request: ProviderRequest) -> ProviderRequest:
     temperature = TEMPERATURE if request.temperature is None else request.temperature
-    return replace(request, temperature=temperature, extra={"top_p": TOP_P, **request.extra})
+    # No answer can have more tokens than its slot: without a bound of the caller's, the context alone is the limit.
+    max_tokens = SLOT_TOKENS if request.max_tokens is None else request.max_tokens
+    extra = {"top_p": TOP_P, **request.extra}
+    return replace(request, temperature=temperature, max_tokens=max_tokens, extra=extra)

@@ -17,6 +17,8 @@ from broadcaster.lifeline import PARENT_VARIABLE
 
 # Requests that the child works on at once; they share its one thread.
 SLOTS: Final = 4
+# The model was trained with 2048 tokens of context.
+SLOT_TOKENS: Final = 2048
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 2.0

@@ -17,10 +17,8 @@ from typing import Final
 import xllamacpp
 
 from broadcaster.lifeline import follow_parent
-from worker.providers.local_process import KEY_VARIABLE, SLOTS, WEIGHTS_PACKAGE
+from worker.providers.local_process import KEY_VARIABLE, SLOT_TOKENS, SLOTS, WEIGHTS_PACKAGE
 
-# The model was trained with 2048 tokens of context.
-SLOT_TOKENS: Final = 2048
 # More threads wait for each other at barriers, and on a shared machine cost 5 to 10 times the speed.
 _THREADS: Final = 1
 # A prompt may take longer than the caller's read timeout; comments keep the connection talking.

@@ -6,7 +6,8 @@ Rules
 2. Chat completions know two names for the bound of the output, and no server takes both: OpenAI refuses the pair, and
    for its reasoning models the old name; Ollama ignores the new one (the answer then has no bound), others refuse it.
    So OpenAI's own hosts get ``max_completion_tokens``, and so do its reasoning models behind a gateway; every other
-   server gets ``max_tokens``, which all of them know.
+   server gets ``max_tokens``, which all of them know. A request without a bound is sent without one: these APIs then
+   answer as long as the model has to say something.
 3. Responses are not stored at the provider unless the caller asks for it: ours is the log. They are never made in the
    background: closing the socket must stop them.
 """
@@ -39,10 +40,11 @@ def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": request.model,
         "messages": chat_messages(request.messages, system=request.system),
-        output_bound(request.model, host=host): request.max_tokens,
         "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
         "extra_body": body,
     }
+    if request.max_tokens is not None:
+        arguments[output_bound(request.model, host=host)] = request.max_tokens
     if request.tools:
         arguments["tools"] = chat_tools(request.tools)
     return arguments
@@ -53,12 +55,13 @@ def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any
     arguments: dict[str, Any] = {
         "model": request.model,
         "input": responses_input(request.messages),
-        "max_output_tokens": request.max_tokens,
         # Rule 3.
         "extra_body": {"store": False, **_options(request)},
     }
     if (instructions := _instructions(request.system)) is not None:
         arguments["instructions"] = instructions
+    if request.max_tokens is not None:
+        arguments["max_output_tokens"] = request.max_tokens
     if request.tools:
         arguments["tools"] = responses_tools(request.tools)
     return arguments

@@ -89,7 +89,8 @@ def _wish(run: Mapping[str, Any], services: Services) -> GenerationRequest:
     if not asked["messages"]:
         told = Fault("body", "#/messages", "no message is for a model")
         raise InvalidRequest(f"body #/messages: {told.detail}", faults=[told])
-    asked.setdefault("max_tokens", services.default_max_tokens)
+    if services.default_max_tokens is not None:
+        asked.setdefault("max_tokens", services.default_max_tokens)
     # Not the run's id: a client that asks again with its Idempotency-Key calls it another run.
     asked["metadata"] = {"threadId": run["threadId"]}
     return GenerationRequest(model=model_of(run) or services.default_model, request=asked, on_abandon="cancel")

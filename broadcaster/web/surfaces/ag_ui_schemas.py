@@ -124,7 +124,7 @@ class ForwardedProps(BaseModel):
     model_config = _OPEN
 
     model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
-    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: the server's default")
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: as long as the model makes it")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
 
 

@@ -78,7 +78,7 @@ async def test_a_message_is_answered_with_the_stream(live_client: httpx2.AsyncCl
     assert all(message.id == "" for message in heard.messages)
     (asked,) = world.requests
     messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
-    assert (asked.model, dict(asked.request)) == ("local", {"messages": messages, "max_tokens": 512})
+    assert (asked.model, dict(asked.request)) == ("local", {"messages": messages})
     assert asked.on_abandon == "cancel"
 
 

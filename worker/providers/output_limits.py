@@ -1,0 +1,80 @@
+"""The largest ``max_tokens`` of a model, for the wire that must be sent one although the caller named none.
+
+Rules
+1. The provider's list of models says it. What it said holds for ``KNOWN_S``, and for at most ``MAX_MODELS`` models.
+2. One lookup of a model runs at a time: callers that come meanwhile wait for the same one. Cancelling one caller does
+   not cancel it for the others.
+3. A lookup that fails, takes longer than ``LOOK_UP_S`` or names no limit costs no answer: the last limit that is known
+   holds, else the fallback. The provider is asked again after ``FAILED_S``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+KNOWN_S: Final = 3600.0
+FAILED_S: Final = 60.0
+LOOK_UP_S: Final = 3.0
+MAX_MODELS: Final = 256
+
+LookUp: TypeAlias = Callable[[], Awaitable[int | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    limit: int | None
+    until: float
+
+
+class OutputLimits:
+    """One for each provider. It belongs to one event loop."""
+
+    def __init__(self, fallback: int) -> None:
+        self._fallback = fallback
+        self._known: dict[str, _Known] = {}  # the model looked up longest ago first
+        self._running: dict[str, asyncio.Task[int | None]] = {}
+
+    async def of(self, model: str, look_up: LookUp) -> int:
+        """The limit of this model; ``look_up`` asks the provider, and may raise whatever it likes."""
+        known = self._known.get(model)
+        if known is None or known.until <= _now():
+            task = self._running.get(model)
+            if task is None:
+                task = self._running[model] = asyncio.create_task(self._renew(model, look_up))
+                task.add_done_callback(lambda _: self._running.pop(model, None))
+            return await asyncio.shield(task) or self._fallback
+        return known.limit or self._fallback
+
+    async def aclose(self) -> None:
+        """Cancel the lookups that run. Idempotent."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _renew(self, model: str, look_up: LookUp) -> int | None:
+        limit: int | None = None
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                limit = await look_up()
+        except Exception as error:  # rule 3: the answer itself says what is wrong with this provider
+            _log.info("model_limit_unknown", model=model, error=type(error).__name__)
+        last = self._known.pop(model, None)
+        held_s = KNOWN_S if limit is not None else FAILED_S
+        kept = limit if limit is not None or last is None else last.limit
+        while len(self._known) >= MAX_MODELS:
+            del self._known[next(iter(self._known))]
+        self._known[model] = _Known(kept, _now() + held_s)
+        return kept
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
