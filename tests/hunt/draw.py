@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from tests.hunt.provider import Plan, Trouble
-from tests.hunt.tools import ONCE, REPEATABLE
+from tests.hunt.system.provider import Plan, Trouble
+from tests.hunt.system.tools import ONCE, REPEATABLE
 
 TOPOLOGIES: Final = ("one", "one", "sentinel", "cluster")
 

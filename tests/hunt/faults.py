@@ -13,10 +13,10 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.hunt.draw import Step
-from tests.hunt.judge import Violation
-from tests.hunt.processes import Life
-from tests.hunt.relay import DOWN, UP
-from tests.hunt.servers import ClusterServers, OneServer, SentinelServers, port_of
+from tests.hunt.judging.answers import Violation
+from tests.hunt.system.processes import Life
+from tests.hunt.system.relay import DOWN, UP
+from tests.hunt.system.servers import ClusterServers, OneServer, SentinelServers, port_of
 from tests.hunt.world import Window, World
 from tests.support.redis_sentinel import SERVICE, ask
 from tests.support.valkey import ValkeyServer

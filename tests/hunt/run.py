@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from tests.hunt.clients.traffic import Traffic
 from tests.hunt.draw import Setup, Step, draw_setup, draw_step, weights_of
 from tests.hunt.faults import Faults
-from tests.hunt.judge import Violation, ending_of, events_of
-from tests.hunt.servers import find_faketime, insist, read_log
-from tests.hunt.traffic import Traffic
-from tests.hunt.verdict import Verdict, judge_all
-from tests.hunt.wire import Broken, call
+from tests.hunt.judging.answers import Violation, ending_of, events_of
+from tests.hunt.judging.verdict import Verdict, judge_all
+from tests.hunt.system.servers import find_faketime, insist, read_log
+from tests.hunt.system.wire import Broken, call
 from tests.hunt.world import World, open_world
 
 SETTLE_S: Final = 75.0

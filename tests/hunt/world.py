@@ -14,16 +14,16 @@ from typing import Any, Final
 
 from broadcaster import Broadcaster
 from broadcaster.sync import Publisher
+from tests.hunt.clients.feeds import FeedWriting, HuntedFeed
+from tests.hunt.clients.viewer import Viewer
 from tests.hunt.draw import Setup
-from tests.hunt.feeds import FeedWriting, HuntedFeed
-from tests.hunt.judge import Answer, Violation
-from tests.hunt.processes import Life
-from tests.hunt.provider import Provider
-from tests.hunt.receiver import SECRET, Receiver
-from tests.hunt.relay import Relay, open_relay
-from tests.hunt.servers import Servers, fake_clock, open_servers, port_of
-from tests.hunt.viewer import Viewer
-from tests.hunt.wire import serve
+from tests.hunt.judging.answers import Answer, Violation
+from tests.hunt.system.processes import Life
+from tests.hunt.system.provider import Provider
+from tests.hunt.system.receiver import SECRET, Receiver
+from tests.hunt.system.relay import Relay, open_relay
+from tests.hunt.system.servers import Servers, fake_clock, open_servers, port_of
+from tests.hunt.system.wire import serve
 from tests.support.ports import draw_ports
 
 HOST: Final = "127.0.0.1"
@@ -147,7 +147,7 @@ def _shared(provider_port: int, folder: Path) -> dict[str, str]:
         "ANTHROPIC_API_KEY": "hunt",
         "OPENAI_BASE_URL": f"http://{HOST}:{provider_port}/v1",
         "OPENAI_API_KEY": "hunt",
-        "BROADCASTER_TOOLS": "tests.hunt.tools:box",
+        "BROADCASTER_TOOLS": "tests.hunt.system.tools:box",
         "BROADCASTER_WEBHOOK_HOSTS": f"{HOST}:*",
         "BROADCASTER_WEBHOOK_SECRET": SECRET,
         "HUNT_TOOL_RUNS": str(folder / "tool-runs"),

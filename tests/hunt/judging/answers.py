@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from tests.hunt.clients.folds import Ending, NativeFold
+from tests.hunt.clients.viewer import Viewer
 from tests.hunt.draw import Wish
-from tests.hunt.folds import Ending, NativeFold
-from tests.hunt.provider import TEXT_STEP, TOOL_STEP, Call
-from tests.hunt.tools import ONCE
-from tests.hunt.viewer import Viewer
+from tests.hunt.system.provider import TEXT_STEP, TOOL_STEP, Call
+from tests.hunt.system.tools import ONCE
 
 Log = Sequence[tuple[str, bytes]]
 TERMINALS: Final = ("finish", "error", "abort")

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.hunt.wire import read_request
+from tests.hunt.system.wire import read_request
 
 KEY: Final = b"a key of the hunt that is long enough"
 SECRET: Final = "whsec_" + base64.b64encode(KEY).decode()

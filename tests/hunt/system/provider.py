@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
-from tests.hunt.wire import read_request
+from tests.hunt.system.provider_wires import Wire, wire_of
+from tests.hunt.system.wire import read_request
 
 TOOL_STEP: Final = "tool"
 TEXT_STEP: Final = "text"
@@ -75,7 +75,7 @@ class Provider:
         body = json.loads(raw)
         model = str(body["model"])
         plan = self.plans[model]
-        wire: Wire = AnthropicWire(model) if path.endswith("/messages") else ChatWire(model)
+        wire = wire_of(path, model)
         step = TEXT_STEP if plan.tool is None or wire.has_result(body) else TOOL_STEP
         calls = self.calls.setdefault(model, [])
         total = plan.deltas if step == TEXT_STEP else max(2, plan.deltas // 4)
@@ -122,7 +122,7 @@ class _Turn:
             return
         self._call.outcome = "whole"
         tool = self._plan.tool if self._call.step == TOOL_STEP else None
-        await self._send(self._wire.end(self._call, tool=tool))
+        await self._send(self._wire.end(number=self._call.number, total=self._call.total, tool=tool))
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
 
@@ -154,123 +154,3 @@ class _Turn:
 def token(call: Call, at: int, padding: int) -> str:
     """The delta at this position."""
     return f"<{call.answer}.{call.number}.{at}/{call.total}>" + "x" * padding
-
-
-class Wire:
-    """A wire's words: frames of events."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-
-    def has_result(self, body: Any) -> bool:
-        """Whether the request carries a tool's result."""
-        raise NotImplementedError
-
-    def start(self, *, thinks: bool) -> list[bytes]:
-        raise NotImplementedError
-
-    def text(self, text: str) -> list[bytes]:
-        raise NotImplementedError
-
-    def fault(self) -> list[bytes]:
-        raise NotImplementedError
-
-    def end(self, call: Call, *, tool: str | None) -> list[bytes]:
-        raise NotImplementedError
-
-
-class AnthropicWire(Wire):
-    """The Messages API."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__(model)
-        self._index = 0
-
-    def has_result(self, body: Any) -> bool:
-        return any(part.get("type") == "tool_result" for part in _parts(body))
-
-    def start(self, *, thinks: bool) -> list[bytes]:
-        message: dict[str, Any] = {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "model": self.model,
-            "content": [],
-        }
-        usage = {"input_tokens": 7, "output_tokens": 1}
-        message |= {"stop_reason": None, "stop_sequence": None, "usage": usage}
-        events = [self._frame("message_start", message=message)]
-        if thinks:
-            block = {"type": "thinking", "thinking": "", "signature": ""}
-            events.append(self._frame("content_block_start", index=0, content_block=block))
-            deltas = ({"type": "thinking_delta", "thinking": "hm"}, {"type": "signature_delta", "signature": "c2ln"})
-            events += [self._frame("content_block_delta", index=0, delta=delta) for delta in deltas]
-            events.append(self._frame("content_block_stop", index=0))
-            self._index = 1
-        text = {"type": "text", "text": ""}
-        return [*events, self._frame("content_block_start", index=self._index, content_block=text)]
-
-    def text(self, text: str) -> list[bytes]:
-        return [self._frame("content_block_delta", index=self._index, delta={"type": "text_delta", "text": text})]
-
-    def fault(self) -> list[bytes]:
-        return [self._frame("error", error={"type": "api_error", "message": "broken"})]
-
-    def end(self, call: Call, *, tool: str | None) -> list[bytes]:
-        events = [self._frame("content_block_stop", index=self._index)]
-        if tool is not None:
-            at = self._index + 1
-            block = {"type": "tool_use", "id": f"toolu_{call.answer}_{call.number}", "name": tool, "input": {}}
-            events.append(self._frame("content_block_start", index=at, content_block=block))
-            arguments = {"type": "input_json_delta", "partial_json": json.dumps({"answer": call.answer})}
-            events.append(self._frame("content_block_delta", index=at, delta=arguments))
-            events.append(self._frame("content_block_stop", index=at))
-        delta = {"stop_reason": "end_turn" if tool is None else "tool_use", "stop_sequence": None}
-        events.append(self._frame("message_delta", delta=delta, usage={"output_tokens": call.total}))
-        return [*events, self._frame("message_stop")]
-
-    def _frame(self, type: str, **fields: Any) -> bytes:
-        return f"event: {type}\ndata: {json.dumps({'type': type, **fields})}\n\n".encode()
-
-
-class ChatWire(Wire):
-    """Chat completions."""
-
-    def has_result(self, body: Any) -> bool:
-        return any(message.get("role") == "tool" for message in body["messages"])
-
-    def start(self, *, thinks: bool) -> list[bytes]:
-        return [self._chunk({"role": "assistant", "content": ""})]
-
-    def text(self, text: str) -> list[bytes]:
-        return [self._chunk({"content": text})]
-
-    def fault(self) -> list[bytes]:
-        return [_data({"error": {"message": "broken", "type": "server_error", "code": None}})]
-
-    def end(self, call: Call, *, tool: str | None) -> list[bytes]:
-        events = []
-        if tool is not None:
-            function = {"name": tool, "arguments": json.dumps({"answer": call.answer})}
-            called = {"index": 0, "id": f"call_{call.answer}_{call.number}", "type": "function", "function": function}
-            events.append(self._chunk({"tool_calls": [called]}))
-        events.append(self._chunk({}, reason="stop" if tool is None else "tool_calls"))
-        counted = {"prompt_tokens": 7, "completion_tokens": call.total, "total_tokens": 7 + call.total}
-        events.append(_data({**self._head(), "choices": [], "usage": counted}))
-        return [*events, b"data: [DONE]\n\n"]
-
-    def _head(self) -> dict[str, Any]:
-        return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": self.model}
-
-    def _chunk(self, delta: dict[str, Any], *, reason: str | None = None) -> bytes:
-        return _data({**self._head(), "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
-
-
-def _data(value: Any) -> bytes:
-    return f"data: {json.dumps(value)}\n\n".encode()
-
-
-def _parts(body: Any) -> Iterator[dict[str, Any]]:
-    for message in body["messages"]:
-        if isinstance(message["content"], list):
-            yield from message["content"]

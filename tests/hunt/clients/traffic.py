@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from tests.hunt.clients.feeds import HuntedFeed
 from tests.hunt.draw import Step, Wish, draw_wish
-from tests.hunt.feeds import HuntedFeed
-from tests.hunt.judge import Answer, Violation
-from tests.hunt.servers import port_of
-from tests.hunt.wire import Broken, open_request
+from tests.hunt.judging.answers import Answer, Violation
+from tests.hunt.system.servers import port_of
+from tests.hunt.system.wire import Broken, open_request
 from tests.hunt.world import World
 from tests.support.redis_sentinel import ask
 

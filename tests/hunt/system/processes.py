@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from broadcaster.lifeline import die_with_parent
-from tests.hunt.wire import Broken, call
+from tests.hunt.system.wire import Broken, call
 from tests.support.prepared import fork
 from tests.support.processes import Process, children
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 COMMAND: Final = Path(sys.executable).parent / "broadcaster"
 READY_S: Final = 150.0
 END_S: Final = 12.0

@@ -190,7 +190,7 @@ def find_faketime() -> Path | None:
     if "redis" in server_binary().name:
         return None
     found: Callable[[Path], list[Path]] = lambda folder: sorted(folder.glob("**/libfaketimeMT.so.1"))  # noqa: E731
-    folders = (Path(__file__).resolve().parents[2] / ".venv" / "faketime", Path("/usr/lib"))
+    folders = (Path(__file__).resolve().parents[3] / ".venv" / "faketime", Path("/usr/lib"))
     return next((path for folder in folders if folder.is_dir() for path in found(folder)), None)
 
 

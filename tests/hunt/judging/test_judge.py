@@ -9,15 +9,23 @@ from typing import Any
 
 import pytest
 
+from tests.hunt.clients.feeds import EVENT, HuntedFeed, Written
+from tests.hunt.clients.folds import Ending, NativeFold, Next, Wrong
+from tests.hunt.clients.sdk_folds import FOLDS
+from tests.hunt.clients.viewer import Viewer
 from tests.hunt.draw import Wish
-from tests.hunt.feeds import EVENT, HuntedFeed, Written
-from tests.hunt.folds import Ending, NativeFold, Next, Wrong
-from tests.hunt.judge import Answer, Judged, faults_of_text, judge_calls, judge_ending, judge_log, judge_viewer
-from tests.hunt.judge_feeds import judge_feed
-from tests.hunt.provider import TEXT_STEP, Call, Plan, token
-from tests.hunt.sdk_folds import FOLDS
-from tests.hunt.viewer import Viewer
-from tests.hunt.wire import Block
+from tests.hunt.judging.answers import (
+    Answer,
+    Judged,
+    faults_of_text,
+    judge_calls,
+    judge_ending,
+    judge_log,
+    judge_viewer,
+)
+from tests.hunt.judging.feeds import judge_feed
+from tests.hunt.system.provider import TEXT_STEP, Call, Plan, token
+from tests.hunt.system.wire import Block
 
 CALL = Call("a", 1, TEXT_STEP, 4, 0.0, outcome="whole")
 TEXTS = [token(CALL, at, 0) for at in range(4)]

@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from tests.hunt.judge import (
+from tests.hunt.clients.viewer import Viewer
+from tests.hunt.judging.answers import (
     Answer,
     Judged,
     Log,
@@ -24,11 +25,10 @@ from tests.hunt.judge import (
     judge_viewer,
     text_of,
 )
-from tests.hunt.judge_feeds import judge_feed
-from tests.hunt.servers import read_log
-from tests.hunt.tools import ONCE
-from tests.hunt.viewer import Viewer
-from tests.hunt.wire import Broken, call
+from tests.hunt.judging.feeds import judge_feed
+from tests.hunt.system.servers import read_log
+from tests.hunt.system.tools import ONCE
+from tests.hunt.system.wire import Broken, call
 from tests.hunt.world import World
 
 TAKEOVER_S: Final = 3.0

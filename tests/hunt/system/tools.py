@@ -1,4 +1,7 @@
-"""The workers' tools: ``BROADCASTER_TOOLS=tests.hunt.tools:box``. Each run is a line in the file HUNT_TOOL_RUNS."""
+"""The workers' tools: ``BROADCASTER_TOOLS=tests.hunt.system.tools:box``.
+
+Each run of a tool is a line in the file that the environment variable HUNT_TOOL_RUNS names.
+"""
 
 from __future__ import annotations
 

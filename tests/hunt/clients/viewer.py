@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.hunt.folds import Fold, NativeFold, Next, Wrong
-from tests.hunt.sdk_folds import FOLDS, ResponsesFold
-from tests.hunt.wire import Block, Broken, open_request
+from tests.hunt.clients.folds import Fold, NativeFold, Next, Wrong
+from tests.hunt.clients.sdk_folds import FOLDS, ResponsesFold
+from tests.hunt.system.wire import Block, Broken, open_request
 
 # Heartbeats come each second: a connection that is silent for longer is left, as a balancer or a client would.
 SILENCE_S: Final = 7.0
@@ -87,8 +87,7 @@ class Viewer:
         method, path, body, headers = self._request()
         self.connections += 1
         self.note(f"{method} {url}{path} {headers}")
-        self.fold.keeps = self.keeps()
-        self.fold.begin()
+        self.fold.begin(keeps=self.keeps())
         cut_after = self.rng.randint(1, 40) if self.rng.random() < CUT_SHARE else None
         async with (
             asyncio.timeout(SILENCE_S) as silence,

@@ -6,8 +6,19 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.hunt.folds import AgUiFold, AiSdkFold, DeltaFold, Ending, Fold, NamedFold, NativeFold, Next, PartsFold, Wrong
-from tests.hunt.wire import Block
+from tests.hunt.clients.folds import (
+    AgUiFold,
+    AiSdkFold,
+    DeltaFold,
+    Ending,
+    Fold,
+    NamedFold,
+    NativeFold,
+    Next,
+    PartsFold,
+    Wrong,
+)
+from tests.hunt.system.wire import Block
 
 _AGAIN: Final = "may be sent again"
 
@@ -92,7 +103,8 @@ class ResponsesFold(Fold):
     is_dense: bool = False
     has_jumped: bool = False
 
-    def begin(self) -> None:
+    def begin(self, *, keeps: bool) -> None:
+        super().begin(keeps=keeps)
         self.is_dense = self.number >= 0 and self.keeps
 
     def forget(self) -> None:

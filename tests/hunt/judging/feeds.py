@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tests.hunt.feeds import EVENT, HuntedFeed
-from tests.hunt.judge import Log, Violation
+from tests.hunt.clients.feeds import EVENT, HuntedFeed
+from tests.hunt.judging.answers import Log, Violation
 
 
 def judge_feed(feed: HuntedFeed, log: Log, events: Sequence[Any], *, keeps: bool) -> Iterator[Violation]:

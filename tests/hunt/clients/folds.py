@@ -6,11 +6,12 @@ A fold believes what it reads and repairs nothing. ``Fold.take`` returns what th
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-from tests.hunt.wire import Block
+from tests.hunt.system.wire import Block
 
 # Codes of a response that ends before its stream: the stream itself has not failed.
 CONNECTION_CODES: Final = frozenset(
@@ -40,7 +41,7 @@ class Wrong(Exception):
 
 
 @dataclass
-class Fold:
+class Fold(ABC):
     """What all dialects share. ``declared``: gaps and the like that the client was told of."""
 
     text: str = ""
@@ -50,17 +51,18 @@ class Fold:
     has_ids: bool = True
     keeps: bool = True  # Redis has forgotten nothing so far
 
+    @abstractmethod
     def take(self, block: Block) -> Next:
         """One block that is no comment."""
-        raise NotImplementedError
 
     def note_id(self, block: Block) -> None:
         """The id that a client resumes by; an empty one takes it away."""
         if block.id is not None:
             self.cursor = block.id or None
 
-    def begin(self) -> None:
-        """A new connection begins."""
+    def begin(self, *, keeps: bool) -> None:
+        """A new connection begins; ``keeps``: Redis has forgotten nothing until now."""
+        self.keeps = keeps
 
     def forget(self) -> None:
         """Everything is asked for anew."""
@@ -269,7 +271,8 @@ class AgUiFold(Fold):
         self.open.clear()
         self.is_running = False
 
-    def begin(self) -> None:
+    def begin(self, *, keeps: bool) -> None:
+        super().begin(keeps=keeps)
         self.is_running = False
 
     def take(self, block: Block) -> Next:

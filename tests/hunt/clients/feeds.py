@@ -15,7 +15,7 @@ from typing import Any, Final
 from broadcaster import Broadcaster
 from broadcaster.errors import BroadcasterError
 from broadcaster.sync import Publisher
-from tests.hunt.wire import Broken, Reply, call
+from tests.hunt.system.wire import Broken, Reply, call
 
 EVENT: Final = "data-hunt"
 HTTP_WRITERS: Final = 2

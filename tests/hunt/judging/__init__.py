@@ -1,0 +1,1 @@
+"""What must hold of all that was written down, the report of it, and the test of the judge."""
