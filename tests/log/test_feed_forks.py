@@ -1,36 +1,42 @@
 """A log that is trimmed, cut short, continued by another attempt or re-created is told, exactly and never silently.
 
 Every repair has its own means (the next push, the reconnect, the probe, the tail check); a test leaves on only the one
-that it is about, so that no other can hide its absence.
+that it is about, so that no other can hide its absence. Stalls are left out: these streams have no meta, and a loaded
+machine is slow.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Final
 
 import pytest
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.notices import Gap, GapReason
-from broadcaster.log.feed_options import FeedLimits
-from tests.support.feed_log import (
-    TAILS,
-    FeedWorld,
-    Push,
-    open_feed,
-)
+from broadcaster.log.feed_options import FeedLimits, FeedTimes
+from tests.support.feed_log import NEVER_S, PUSHES_ONLY, TAILS, FeedWorld, Push, open_feed
+
+
+def without_stalls(times: FeedTimes) -> FeedTimes:
+    return replace(times, silence_s=NEVER_S, stall_notice_s=NEVER_S)
+
+
+PUSHED: Final = without_stalls(PUSHES_ONLY)
+CHECKED: Final = without_stalls(TAILS)
 
 
 @pytest.fixture
 async def world(redis_url: str) -> AsyncIterator[FeedWorld]:
-    async with open_feed(redis_url) as opened:
+    async with open_feed(redis_url, times=PUSHED) as opened:
         yield opened
 
 
 @pytest.fixture
 async def checked(redis_url: str) -> AsyncIterator[FeedWorld]:
     """A feed with the tail check as its only means besides pushes and reconnects."""
-    async with open_feed(redis_url, times=TAILS) as opened:
+    async with open_feed(redis_url, times=CHECKED) as opened:
         yield opened
 
 
@@ -64,7 +70,7 @@ async def test_a_fork_voids_exactly_what_the_log_no_longer_holds(checked: FeedWo
 
 
 async def test_a_fork_in_a_long_log_is_traced_in_pages(redis_url: str) -> None:
-    async with open_feed(redis_url, limits=FeedLimits(page=4)) as world:
+    async with open_feed(redis_url, times=PUSHED, limits=FeedLimits(page=4)) as world:
         room, _ = await world.watch_live("s")
         written = await world.writer.append("s", 30)
         await room.holds(written)
