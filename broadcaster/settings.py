@@ -239,7 +239,7 @@ class Settings(LimitSettings):
         180,
         gt=0,
         description="a front-end that has reported nothing for this long is gone, and its viewers with it; longer than "
-        "its event loop may ever block",
+        "its event loop may ever block; set it for workers too",
     )
     abandon_grace_s: float = Field(
         30, ge=2, description="on_abandon cancel: zero viewers for this long end it; set it for workers too"

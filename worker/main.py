@@ -133,7 +133,12 @@ def _create_sweeper(
         claims=claims,
         streams=streams,
         steadiness=steadiness,
-        abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=steadiness),
+        abandonment=Abandonment(
+            connection,
+            grace_s=settings.abandon_grace_s,
+            presence_ttl_s=settings.presence_ttl_s,
+            steadiness=steadiness,
+        ),
         ends=KeptEnds(
             connection,
             queue=queue,

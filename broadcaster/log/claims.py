@@ -110,6 +110,11 @@ class Claims:
         self._owner = owner
 
     @property
+    def lease_ms(self) -> int:
+        """How long a worker's lease lasts."""
+        return self._policy.lease_ttl_ms
+
+    @property
     def queue_timeout_s(self) -> float:
         """How long a generation may wait for its first attempt."""
         return self._policy.queue_timeout_ms / 1000

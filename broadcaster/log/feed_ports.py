@@ -26,8 +26,11 @@ class FeedLog(Protocol):
 class LapsedEnder(Protocol):
     """Ends feeds that their writers have left (``Lapses`` is one)."""
 
-    async def end(self, stream_id: str, *, lease_ms: int) -> bool:
-        """End an open feed if its lease has lapsed and this process may; raises LogUnavailable."""
+    async def end(self, stream_id: str, *, lease_ms: int, is_overlong: bool = False) -> bool:
+        """End an open feed if its lease has lapsed and this process may; cut a lease that was seen overlong.
+
+        Raises LogUnavailable.
+        """
         ...
 
 

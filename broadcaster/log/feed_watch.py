@@ -240,11 +240,13 @@ class StreamWatch:
     def _heed_lease(self, tail: Tail) -> None:
         now = self._loop.time()
         self._lapses_at = None if tail.lease_ms is None or not tail.leased else now + tail.lease_left_ms / 1000
-        if tail.lease_ms is None or tail.leased or not self._stall.is_lost or self._is_ending:
+        is_due = tail.is_overlong or (not tail.leased and self._stall.is_lost)
+        lapses = self._supply.lapses
+        if tail.lease_ms is None or lapses is None or not is_due or self._is_ending:
             return
-        if self._supply.lapses is not None:
-            self._is_ending = True
-            self._supply.spawn(self._end(partial(self._supply.lapses.end, self.stream_id, lease_ms=tail.lease_ms)))
+        self._is_ending = True
+        end = partial(lapses.end, self.stream_id, lease_ms=tail.lease_ms, is_overlong=tail.is_overlong)
+        self._supply.spawn(self._end(end))
 
     # -- a generation that Redis has lost
 

@@ -37,7 +37,9 @@ class Keys:
         "turns",
         "waiting",
         "webhooks_due",
+        "webhooks_due_clock",
         "webhooks_promised",
+        "webhooks_promised_clock",
         "workers",
     )
 
@@ -58,6 +60,9 @@ class Keys:
         # Sorted sets: generation id → when its webhook is due (or its lease ends); when to look whether it is over.
         self.webhooks_due = f"{prefix}:{{jobs}}:webhooks"
         self.webhooks_promised = f"{prefix}:{{jobs}}:webhooks:promised"
+        # Strings with expiry: Redis's clock when members of these sets were taken last.
+        self.webhooks_due_clock = f"{prefix}:{{jobs}}:webhooks:clock"
+        self.webhooks_promised_clock = f"{prefix}:{{jobs}}:webhooks:promised:clock"
         self.workers = f"{prefix}:{{jobs}}:workers"
 
     def log(self, stream_id: str) -> str:

@@ -6,6 +6,8 @@ Rules
    or a restart of Redis, or a step of its clock, every lease looks lapsed although its writers live. So the lease was
    seen missing, and a probe after that has found no break.
 3. The script decides: the lease is missing in the very step that writes ``error writer_lost``, once.
+4. A lease with more left than its length is cut to that length: Redis's clock has stepped back. That needs no steady
+   Redis, because a living writer renews its lease several times before the end of it.
 """
 
 from __future__ import annotations
@@ -45,15 +47,19 @@ class Lapses:
         self._keys = connection.keys
         self._steadiness = steadiness
 
-    async def end(self, stream_id: str, *, lease_ms: int) -> bool:
-        """End an open feed if its lease has lapsed; whether it was ended by this call. Raises LogUnavailable."""
+    async def end(self, stream_id: str, *, lease_ms: int, is_overlong: bool = False) -> bool:
+        """End an open feed if its lease has lapsed; whether it was ended by this call. Raises LogUnavailable.
+
+        ``is_overlong``: more was seen left of the lease than it is long.
+        """
         await self._steadiness.confirm()
-        if not self._steadiness.has_answered_for(lease_ms / 1000):
+        may_end = self._steadiness.has_answered_for(lease_ms / 1000)
+        if not may_end and not is_overlong:
             return False
         name = self._keys
         keys = [name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id)]
         with log_errors():
-            code = await FEED_LAPSE.run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION)
+            code = await FEED_LAPSE.run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION, int(may_end))
         if code == _FULL:
             raise LogUnavailable("Redis is full: the end of a feed could not be written; try again")
         if code == _ENDED:

@@ -10,8 +10,10 @@ Rules (protocol §7)
    and zero can be observed. The moment of zero is written down in the same step that finds it, by a word or by a look.
 3. A generation with the policy ``cancel`` is abandoned when zero has stood for the grace, and the process that looks
    has seen Redis answer for all of it: after a pause or a restart every word looks lapsed although its viewers watch.
-4. A missing key is no zero: Redis was emptied, or nobody ever came. Nothing is abandoned until somebody says a word.
-5. A creator that stays to watch counts from the creation on (``expect``). If no viewer came of it, because the caller
+4. A report that counts for longer than ``ttl_s`` was written before Redis's clock stepped back. The next report or look
+   cuts it to ``ttl_s``: a dead front-end is gone by then, and a living one reports again.
+5. A missing key is no zero: Redis was emptied, or nobody ever came. Nothing is abandoned until somebody says a word.
+6. A creator that stays to watch counts from the creation on (``expect``). If no viewer came of it, because the caller
    or the request was gone meanwhile, the next report says so.
 """
 
@@ -52,7 +54,7 @@ class Presence:
         return self._front_end, self._ttl_ms, KEEP_MS
 
     def expect(self, stream_id: str) -> None:
-        """A creation says this front-end's ``word`` on a stream: one that does not come is reported gone (rule 5)."""
+        """A creation says this front-end's ``word`` on a stream: one that does not come is reported gone (rule 6)."""
         self._told.add(stream_id)
 
     async def tell(self, counts: Mapping[str, int]) -> None:
@@ -84,7 +86,10 @@ class Presence:
                 raise min(failures, key=later)
 
     async def count(self, stream_ids: Sequence[str]) -> list[int]:
-        """Viewers of each stream over all living front-ends. Raises LogUnavailable."""
+        """Viewers of each stream over all living front-ends; without the reports of before a step back of the clock.
+
+        Raises LogUnavailable.
+        """
         pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.clock(self._keys.viewers(stream_id))
@@ -93,7 +98,11 @@ class Presence:
             rows = await pipeline.execute()
             clocks_ms = [pipeline.now_ms(self._keys.viewers(each)) for each in stream_ids]
         return [
-            sum(int(member.rpartition(b":")[2]) for member, expiry_ms in members if expiry_ms > now_ms)
+            sum(
+                int(member.rpartition(b":")[2])
+                for member, expiry_ms in members
+                if now_ms < expiry_ms <= now_ms + self._ttl_ms
+            )
             for members, now_ms in zip(rows, clocks_ms, strict=True)
         ]
 
@@ -113,10 +122,11 @@ class Steady(Protocol):
 class Abandonment:
     """Looks for generations that nobody watches any more, on behalf of one process."""
 
-    def __init__(self, connection: LogConnection, *, grace_s: float, steadiness: Steady) -> None:
+    def __init__(self, connection: LogConnection, *, grace_s: float, presence_ttl_s: float, steadiness: Steady) -> None:
         self._redis = connection.impatient
         self._keys = connection.keys
         self._grace_s = grace_s
+        self._presence_ttl_ms = int(presence_ttl_s * 1000)
         self._steadiness = steadiness
 
     async def look(self, generation_ids: Sequence[str]) -> list[str]:
@@ -140,4 +150,4 @@ class Abandonment:
     def _call(self, stream_id: str, *, may_fire: bool) -> Call:
         name = self._keys
         keys = (name.viewers(stream_id), name.meta(stream_id), name.control(stream_id))
-        return Call(ABANDON, keys, (int(self._grace_s * 1000), KEEP_MS, int(may_fire)))
+        return Call(ABANDON, keys, (int(self._grace_s * 1000), KEEP_MS, int(may_fire), self._presence_ttl_ms))

@@ -39,6 +39,7 @@ from broadcaster.log.scripts import (
     CLOSE,
     DROP_CONSUMERS,
     ENQUEUE,
+    NEWEST_WORKER,
     PROMOTE,
     PRUNE,
     REGAIN,
@@ -304,6 +305,15 @@ class Queue:
         with log_errors():
             rows: Any = await self._redis.zrange(self._keys.open, 0, limit - 1, desc=True)
         return [member.decode() for member in rows]
+
+    async def newest_worker_expiry_ms(self, *, lease_ms: int) -> tuple[int, int]:
+        """When the newest heartbeat of a worker lapses (0: no worker is known), and Redis's clock, in milliseconds.
+
+        ``lease_ms``: no heartbeat counts for longer, also when the clock has stepped back since.
+        """
+        with log_errors():
+            expiry_ms, now_ms = await NEWEST_WORKER.run(self._redis, [self._keys.workers], lease_ms)
+        return expiry_ms, now_ms
 
     async def drop_silent_consumers(self, *, silent_ms: int) -> int:
         """Remove consumers that were silent for so long and hold no job; how many."""

@@ -124,7 +124,7 @@ class Tail(NamedTuple):
     """The end of a stream as the log has it now; ``status`` as it is stored.
 
     ``lease_ms`` is what an open feed's writers asked for (None: no lease), ``lease_left_ms`` what is left of it.
-    ``is_overlong``: more is left of a generation's lease than it is long, because the clock has stepped back.
+    ``is_overlong``: more is left of its lease than that is long, because the clock has stepped back.
     """
 
     last: Cursor | None
@@ -282,15 +282,6 @@ class Streams:
             raise LogUnavailable(f"the meta of {stream_id} was lost between its grant and its first read")
         return Meta.from_hash(stream_id, fields), {name.decode(): value.decode() for name, value in fields.items()}
 
-    async def newest_worker_expiry_ms(self) -> tuple[int, int]:
-        """When the last living worker's lease ends (0: no worker is known), and Redis's clock, both in milliseconds."""
-        pipeline = self._connection.pipeline()
-        pipeline.clock(self._keys.workers)
-        pipeline.zrange(self._keys.workers, 0, 0, desc=True, withscores=True)
-        with log_errors():
-            (newest,) = await pipeline.execute()
-            return (int(newest[0][1]) if newest else 0), pipeline.now_ms(self._keys.workers)
-
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     epoch, _, seq = entry_id.partition(b"-")
@@ -313,6 +304,7 @@ def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
         if isinstance(answer, Exception):
             raise answer
     rows, (status, kind, lease_ms, leased_ms, tenant, model), left_ms = told
+    length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
     return Tail(
         _entry(*rows[0]).cursor if rows else None,
         status.decode() if status is not None else None,
@@ -321,7 +313,7 @@ def _tail(told: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
         kind == _FEED.encode(),
         int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
         max(0, left_ms),
-        leased_ms is not None and left_ms > int(leased_ms),
+        length_ms is not None and left_ms > int(length_ms),
         (tenant or b"").decode(),
         (model or b"").decode(),
     )

@@ -167,7 +167,7 @@ class Sweeper:
         if not page.jobs:
             return 0
         found = await self._look_at(page)
-        newest_worker = await self._streams.newest_worker_expiry_ms()
+        newest_worker = await self._queue.newest_worker_expiry_ms(lease_ms=self._claims.lease_ms)
         await self._steadiness.confirm()
         await self._close(found)
         abandoned = await self._look_for_viewers([each.meta for each in found])

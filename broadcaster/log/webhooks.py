@@ -9,7 +9,8 @@ Rules
    taken again when the lease has lapsed. Only who took it may settle it.
 3. A promise twice made or twice due is harmless: what has been told is written in the generation's meta
    (``webhook_state``), and ``begin`` asks there first.
-4. Bounded: beyond ``max_pending`` no webhook is promised and the generation is refused. One of a generation that is
+4. When Redis's clock steps back, the next take sets the times of all that waits back by as much.
+5. Bounded: beyond ``max_pending`` no webhook is promised and the generation is refused. One of a generation that is
    known no more (kept no longer, deleted) is dropped and logged.
 """
 
@@ -83,7 +84,8 @@ class PendingWebhooks:
     async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
         """Up to ``count`` due webhooks, each followed by ``settle``."""
         with log_errors():
-            until_ms, *ids = await WEBHOOK_TAKE.run(self._redis, [self._keys.webhooks_due], count, lease_ms)
+            keys = [self._keys.webhooks_due, self._keys.webhooks_due_clock]
+            until_ms, *ids = await WEBHOOK_TAKE.run(self._redis, keys, count, lease_ms)
         return [TakenWebhook(each.decode(), until_ms) for each in ids]
 
     async def settle(self, taken: TakenWebhook, outcome: WebhookSettled, *, delay_ms: int = 0) -> bool:
@@ -110,7 +112,8 @@ class PendingWebhooks:
     async def look(self, streams: Streams) -> int:
         """Look at promises nobody has called due for a while: what is over becomes due; how many did."""
         with log_errors():
-            _, *raw_ids = await WEBHOOK_TAKE.run(self._redis, [self._keys.webhooks_promised], LOOKED_AT_ONCE, LOOK_MS)
+            taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
+            _, *raw_ids = await WEBHOOK_TAKE.run(self._redis, taken_from, LOOKED_AT_ONCE, LOOK_MS)
         ids = [each.decode() for each in raw_ids]
         statuses = [tail.status for tail in await streams.tails(ids)] if ids else []
         gone = [each for each, status in zip(ids, statuses, strict=True) if status is None]

@@ -237,7 +237,12 @@ def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs, *, ends
         claims=jobs.claims,
         streams=jobs.streams,
         steadiness=jobs.steadiness,
-        abandonment=Abandonment(connection, grace_s=settings.abandon_grace_s, steadiness=jobs.steadiness),
+        abandonment=Abandonment(
+            connection,
+            grace_s=settings.abandon_grace_s,
+            presence_ttl_s=settings.presence_ttl_s,
+            steadiness=jobs.steadiness,
+        ),
         ends=ends,
     )
 

@@ -26,6 +26,7 @@ from broadcaster.web.telling import tell_presence
 from tests.support.log_world import TENANT, World, delta, until
 
 TTL_S = 0.4
+PATIENT_TTL_S = 60.0
 GRACE_S = 0.5
 LATE_S = 5.0
 CLOCK_S = 0.005  # Redis's clock is read in whole milliseconds
@@ -48,7 +49,7 @@ class Scene:
     def __init__(self, connection: LogConnection) -> None:
         self.world = World(connection)
         self.steady = Steady()
-        self.looker = Abandonment(connection, grace_s=GRACE_S, steadiness=self.steady)
+        self.looker = Abandonment(connection, grace_s=GRACE_S, presence_ttl_s=PATIENT_TTL_S, steadiness=self.steady)
         self.here = Presence(connection, front_end="here", ttl_s=TTL_S)
         self.there = Presence(connection, front_end="there", ttl_s=TTL_S)
 
@@ -215,7 +216,7 @@ async def test_one_that_its_creator_watches_counts_as_watched_although_its_front
 async def test_a_creator_that_is_gone_before_it_watches_is_reported_gone_long_before_its_front_end_would_be(
     scene: Scene,
 ) -> None:
-    presence = Presence(scene.world.connection, front_end="patient", ttl_s=60)
+    presence = Presence(scene.world.connection, front_end="patient", ttl_s=PATIENT_TTL_S)
     world = World(scene.world.connection, presence=presence)
     request = GenerationRequest(model="m", request={"messages": []}, on_abandon="cancel")
     stream = (await world.generations.create(request, tenant=TENANT, is_watched=True)).id

@@ -3,59 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from broadcaster.errors import RateLimited
 from broadcaster.log import terminals
 from broadcaster.log.claims import Outcome, Why
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.presence import Abandonment, Presence
 from broadcaster.log.queue import Settled
 from broadcaster.log.steadiness import Steadiness
 from broadcaster.log.streams import Streams, Tail
 from broadcaster.log.sweeper import Sweeper, SweepTimes
-from tests.support.feed_job import ID, Job, note
+from tests.support.clock_world import LEASE_MS, LEASE_S, STEADY_S, open_clock_world, steady, steady_after, step
 from tests.support.log_world import World, until
-from tests.support.stepping_clock import SteppingClock, start_stepping
-from tests.support.valkey import ValkeyServer
+from tests.support.stepping_clock import SteppingClock
 
-LEASE_MS: Final = 800
-LEASE_S: Final = LEASE_MS / 1000
 HOUR_S: Final = 3600
-STEADY_S: Final = 20.0
 TIMES: Final = SweepTimes(queue_timeout_ms=300_000, stall_timeout_ms=60_000, generation_timeout_ms=1_800_000)
 
 
 @pytest.fixture
-def stepping() -> Iterator[tuple[ValkeyServer, SteppingClock]]:
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_stepping(Path(folder)) as started:
-        yield started
+async def stepping() -> AsyncIterator[tuple[World, SteppingClock]]:
+    async with open_clock_world() as opened:
+        yield opened
 
 
 @pytest.fixture
-def clock(stepping: tuple[ValkeyServer, SteppingClock]) -> SteppingClock:
+def world(stepping: tuple[World, SteppingClock]) -> World:
+    return stepping[0]
+
+
+@pytest.fixture
+def clock(stepping: tuple[World, SteppingClock]) -> SteppingClock:
     return stepping[1]
-
-
-@pytest.fixture
-async def world(stepping: tuple[ValkeyServer, SteppingClock]) -> AsyncIterator[World]:
-    """One process's view, which has seen Redis answer for a lease."""
-    async with LogConnection.open(stepping[0].url) as connection:
-        world = World(connection, lease_ms=LEASE_MS)
-        await world.queue.create_group()
-        task = asyncio.create_task(world.steadiness.run())
-        await steady(world)
-        yield world
-        task.cancel()
-        await asyncio.wait({task})
 
 
 @asynccontextmanager
@@ -80,30 +62,6 @@ def sweeper(world: World, streams: Streams | None = None, *, times: SweepTimes =
         streams=streams or world.streams,
         steadiness=world.steadiness,
     )
-
-
-async def step(world: World, clock: SteppingClock, seconds: float) -> None:
-    """Step, until commands show it: a server may remember the time for a moment."""
-    began, before_s = time.monotonic(), await redis_time(world)
-    clock.step(seconds)
-    async with asyncio.timeout(2):
-        while abs(await redis_time(world) - before_s - seconds - (time.monotonic() - began)) > abs(seconds) / 2:
-            await asyncio.sleep(0.001)
-
-
-async def redis_time(world: World) -> float:
-    seconds, micros = await world.redis.time()
-    return float(seconds + micros / 1e6)
-
-
-async def steady_after(world: World) -> None:
-    """The step was noticed, and a lease has gone by since."""
-    await until(lambda: world.steadiness.breaks >= 1)
-    await steady(world)
-
-
-async def steady(world: World) -> None:
-    await until(lambda: world.steadiness.is_steady, STEADY_S)
 
 
 async def confirmed(steadiness: Steadiness, is_so: Callable[[], bool]) -> None:
@@ -292,39 +250,3 @@ async def test_a_back_off_is_not_longer_for_a_step_back(world: World, clock: Ste
     async with asyncio.timeout(5):
         while (await patient.claim(stream_id)).outcome is not Outcome.GRANTED:
             await asyncio.sleep(0.02)
-
-
-class Always:
-    """Implements ``Steady`` of presence.py."""
-
-    def has_answered_for(self, lease_s: float) -> bool:
-        return True
-
-
-async def test_the_grace_of_what_is_not_watched_is_not_longer_for_a_step_back(
-    world: World, clock: SteppingClock
-) -> None:
-    presence = Presence(world.connection, front_end="f", ttl_s=60)
-    abandonment = Abandonment(world.connection, grace_s=0.3, steadiness=Always())
-    stream_id = await world.create(on_abandon="cancel")
-    for count in (1, 0):
-        await presence.tell_some({stream_id: count})
-    await step(world, clock, -600)
-    async with asyncio.timeout(5):
-        while await abandonment.look([stream_id]) != [stream_id]:
-            await asyncio.sleep(0.02)
-
-
-async def test_a_feed_is_not_closed_to_appends_for_a_step_back(world: World, clock: SteppingClock) -> None:
-    job = Job(world.connection)
-    await job.create()
-    await job.append(note(1))
-    await world.redis.hset(world.keys.meta(ID), "tokens", "0.1")
-    await step(world, clock, -600)
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                await job.append(note(2))
-                break
-            except RateLimited:
-                await asyncio.sleep(0.02)

@@ -257,7 +257,8 @@ async def test_a_feed_is_not_ended_when_a_probe_after_its_lease_was_seen_missing
     job = Job(connection)
     await job.create(lease_s=9)
     await lapse(job)
-    assert not await lapses(job, Steady(is_broken=True)).end(ID, lease_ms=LEASE_MS)
+    for is_overlong in (False, True):
+        assert not await lapses(job, Steady(is_broken=True)).end(ID, lease_ms=LEASE_MS, is_overlong=is_overlong)
     assert await lapses(job).end(ID, lease_ms=LEASE_MS)
 
 
@@ -304,6 +305,18 @@ async def test_a_writer_heard_after_its_loss_was_told_ends_the_stall_and_nothing
     (entry,) = await watched.job.append(note(1))
     await room.until(lambda: room.last_seq == entry.seq)
     assert not watch.is_over
+
+
+async def test_the_lease_of_a_watched_feed_is_cut_when_more_is_left_than_its_length(watched: Watched) -> None:
+    """Redis's clock has stepped back, and is not steady since."""
+    watched.steady.is_steady = False
+    await watched.job.create(lease_s=9)
+    await watched.world.watch_live(ID)
+    await watched.job.redis.pexpire(watched.job.keys.lease(ID), 600_000)
+    async with asyncio.timeout(5):
+        while await watched.job.ttl_ms("lease") > LEASE_MS:
+            await asyncio.sleep(0.02)
+    assert not (await watched.job.meta()).is_over
 
 
 async def test_a_lease_that_lapses_between_two_tail_checks_is_looked_at_then(redis_url: str) -> None:

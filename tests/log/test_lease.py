@@ -119,7 +119,7 @@ async def test_renewal_works_on_a_full_redis(world: World, appender: Appender, k
         await world.redis.pexpire(world.keys.lease(stream_id), LEASE_MS // 4)
         await keeper.renew()
         assert await world.redis.pttl(world.keys.lease(stream_id)) > LEASE_MS // 4
-        expiry_ms, now_ms = await world.streams.newest_worker_expiry_ms()
+        expiry_ms, now_ms = await world.queue.newest_worker_expiry_ms(lease_ms=world.lease_ms)
         assert expiry_ms > now_ms  # else what waits would be ended for want of a worker
         writer.write([text("a")])  # refused for now, kept
     finally:
@@ -299,12 +299,12 @@ async def test_appends_of_one_turn_leave_as_one_write(world: World, appender: Ap
 
 
 async def test_a_worker_is_known_to_live_from_its_heartbeat(world: World, keeper: LeaseKeeper) -> None:
-    assert (await world.streams.newest_worker_expiry_ms())[0] == 0
+    assert (await world.queue.newest_worker_expiry_ms(lease_ms=world.lease_ms))[0] == 0
     await keeper.heartbeat()
-    expiry_ms, now_ms = await world.streams.newest_worker_expiry_ms()
+    expiry_ms, now_ms = await world.queue.newest_worker_expiry_ms(lease_ms=world.lease_ms)
     assert now_ms < expiry_ms <= now_ms + LEASE_MS
     await keeper.say_goodbye()
-    assert (await world.streams.newest_worker_expiry_ms())[0] == 0
+    assert (await world.queue.newest_worker_expiry_ms(lease_ms=world.lease_ms))[0] == 0
 
 
 async def test_a_dropped_stream_is_renewed_no_more(world: World, appender: Appender, keeper: LeaseKeeper) -> None:

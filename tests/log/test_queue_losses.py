@@ -139,7 +139,7 @@ async def test_a_full_redis_that_cannot_take_the_job_again_keeps_the_worker_aliv
     await world.redis.config_set("maxmemory", 1)
     try:
         await keeper.renew()
-        expiry_ms, now_ms = await world.streams.newest_worker_expiry_ms()
+        expiry_ms, now_ms = await world.queue.newest_worker_expiry_ms(lease_ms=world.lease_ms)
         assert expiry_ms > now_ms
     finally:
         await world.redis.config_set("maxmemory", 0)

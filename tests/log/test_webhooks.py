@@ -349,7 +349,9 @@ async def test_an_end_on_a_full_redis_makes_the_webhook_due_all_the_same(world: 
 
 
 async def test_taking_answers_with_the_end_of_the_lease_also_when_nothing_is_due(world: World) -> None:
-    (until_ms,) = await WEBHOOK_TAKE.run(world.redis, [world.keys.webhooks_due], 10, 1000)
+    (until_ms,) = await WEBHOOK_TAKE.run(
+        world.redis, [world.keys.webhooks_due, world.keys.webhooks_due_clock], 10, 1000
+    )
     seconds, _ = await world.redis.time()
     assert abs(until_ms / 1000 - seconds - 1) < 2
     assert not await world.webhooks.settle(TakenWebhook("gen_x", until_ms), WebhookSettled.DONE)

@@ -247,7 +247,7 @@ async def test_what_rests_on_a_lapsed_lease_is_sent_once_and_never_repeated(serv
             await claims.end("g", terminals.NO_WORKER, may_take_over=True)
         with pytest.raises(LogUnavailable):
             await Lapses(connection, steadiness=Always()).end("f", lease_ms=1000)
-        assert await Abandonment(connection, grace_s=1, steadiness=Always()).look(["g"]) == []
+        assert await Abandonment(connection, grace_s=1, presence_ttl_s=60, steadiness=Always()).look(["g"]) == []
         assert sum(each.startswith("EVALSHA") for each in server.asked) == 4
 
         with pytest.raises(LogUnavailable):

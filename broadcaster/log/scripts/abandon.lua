@@ -1,7 +1,7 @@
 -- abandon: look whether anybody watches a generation that shall end when nobody does; when zero viewers have been
 -- observed for the grace, write the wish to stop down and tell the worker.
 -- KEYS viewers, meta, control channel
--- ARGV grace_ms, keep_ms, may_fire (0: this process has not seen Redis answer for so long)
+-- ARGV grace_ms, keep_ms, may_fire (0: this process has not seen Redis answer for so long), presence ttl_ms
 -- Returns 3 abandoned now, 2 nobody watches, 1 somebody does, 0 nothing is known of viewers (nobody ever came, or Redis
 -- lost the key: that is no zero), -1 not to be abandoned (over, stopped, another policy, gone).
 -- @include viewers
@@ -13,7 +13,7 @@ if meta[2] or meta[3] ~= 'cancel' then return -1 end
 if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 then return 0 end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local total, mark, gone = read_viewers(KEYS[1], now_ms)
+local total, mark, gone = read_viewers(KEYS[1], now_ms, ARGV[4])
 local since_ms = mark and mark_viewers(KEYS[1], total, mark, now_ms)
 drop_viewers(KEYS[1], gone)
 if not mark then return 0 end

@@ -3,9 +3,12 @@
 -- mark, `:0`: somebody has watched it; its score is inf while anybody does, else since when zero viewers have been observed.
 local WATCHED = ':0'
 -- A member is removed last of all: in a slot that is being migrated, a key that a script has emptied is elsewhere.
--- read_viewers(key, now_ms, front-end, its word) → viewers of all living front-ends (but this one), the mark's score as
--- text (nil: there is none), and the members that count no more (of this front-end: all but its word).
-local function read_viewers(key, now_ms, front_end, word)
+-- read_viewers(key, now_ms, ttl_ms, front-end, its word) → viewers of all living front-ends (but this one), the mark's
+-- score as text (nil: there is none), and the members that count no more (of this front-end: all but its word).
+-- A word that counts for longer than ttl_ms is from before a step back of the clock: it is cut to that. A full Redis takes
+-- the cut only behind another write of the same script.
+local function read_viewers(key, now_ms, ttl_ms, front_end, word)
+  local longest_ms = now_ms + tonumber(ttl_ms)
   local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   local total, mark, gone = 0, nil, {}
   for i = 1, #rows, 2 do
@@ -14,7 +17,12 @@ local function read_viewers(key, now_ms, front_end, word)
     if member == WATCHED then
       mark = score
     elseif member ~= word then
-      if of == front_end or tonumber(score) <= now_ms then gone[#gone + 1] = member else total = total + tonumber(count) end
+      if of == front_end or tonumber(score) <= now_ms then
+        gone[#gone + 1] = member
+      else
+        total = total + tonumber(count)
+        if tonumber(score) > longest_ms then redis.call('ZADD', key, string.format('%.0f', longest_ms), member) end
+      end
     end
   end
   return total, mark, gone
