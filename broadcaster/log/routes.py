@@ -29,8 +29,10 @@ from redis import exceptions as rex
 from redis.asyncio.connection import AbstractConnection
 
 from broadcaster.log.key_slots import SlotMap, slot_of
+from broadcaster.log.node_talk import Address, name_of
 from broadcaster.log.nodes import Command, Node, NodeLimits, greet_nobody
 from broadcaster.log.redis_url import Kind, RedisUrl
+from broadcaster.log.sentinel_views import KnownPrimary, Named
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
@@ -44,8 +46,6 @@ _WELL: Final = b"cluster_state:ok"
 _ASK_LIMITS: Final = NodeLimits(timeout_s=ASK_S, connect_timeout_s=ASK_S, max_connections=1)
 
 
-_Named: TypeAlias = tuple[int, str]
-"""The age of a Sentinel's configuration, and the primary it names."""
 _View: TypeAlias = tuple[SlotMap | None, bool]
 """Who serves what, as a node sees it, and whether it is one of a cluster that is well."""
 _Said = TypeVar("_Said")
@@ -205,12 +205,8 @@ class _Asking(Generic[_Said]):
             await node.aclose()
 
 
-class SentinelRoutes(_Asking[_Named]):
-    """One primary for every key. The Sentinel with the newest configuration is believed.
-
-    The first answers to a look may be those of Sentinels that have not heard of a failover yet. So an older
-    configuration than the known one counts only in two cases: all Sentinels were asked, none knows a newer one, and a
-    majority of all names the older primary; or the known primary says that it is a replica.
+class SentinelRoutes(_Asking[Named]):
+    """One primary for every key. The Sentinel with the newest configuration is believed (sentinel_views.py).
 
     A primary that was cut off or stood still, and comes back, still serves for seconds after it was replaced, and
     nothing in its answers tells. So a route grows old: whoever has something to send when nobody has asked for
@@ -222,15 +218,14 @@ class SentinelRoutes(_Asking[_Named]):
         self._url = replace(url, username=url.sentinel_username, password=url.sentinel_password, db=0)
         self._primary_url = url
         self._sentinels = [f"{host}:{port}" for host, port in url.hosts]
-        self._primary: str | None = None
-        self._epoch = -1
+        self._known = KnownPrimary(sentinels=len(self._sentinels))
         self._in_doubt = True
         self._is_silent = True
         self._old_s = OLD_S
 
     @property
     def primaries(self) -> tuple[str, ...]:
-        return () if self._primary is None else (self._primary,)
+        return () if self._known.named is None else (self._known.named.name,)
 
     @property
     def replicas(self) -> tuple[str, ...]:
@@ -238,16 +233,16 @@ class SentinelRoutes(_Asking[_Named]):
 
     @property
     def is_whole(self) -> bool:
-        return self._primary is not None
+        return self._known.named is not None
 
     def node_of(self, key: bytes) -> str | None:
-        return self._primary
+        return None if self._known.named is None else self._known.named.name
 
     def is_doubtful(self, node: str | None) -> bool:
         return self._in_doubt or asyncio.get_running_loop().time() - self._looked_at > self._old_s
 
     def doubt(self, node: str) -> None:
-        self._in_doubt = self._in_doubt or node == self._primary
+        self._in_doubt = self._in_doubt or node in self.primaries
 
     def move(self, slot: int, *, source: str, target: str) -> None:
         self.doubt(source)
@@ -255,7 +250,7 @@ class SentinelRoutes(_Asking[_Named]):
     async def greet(self, connection: AbstractConnection) -> None:
         """A server that was restarted takes connections before a Sentinel has told it that it was replaced."""
         await self.look()
-        if self._is_silent or f"{connection.host}:{connection.port}" != self._primary:  # type: ignore[attr-defined]  # only TCP is routed
+        if self._is_silent or f"{connection.host}:{connection.port}" not in self.primaries:  # type: ignore[attr-defined]  # only TCP is routed
             raise rex.ConnectionError("no Sentinel names this server the primary")
         await require_primary(connection)
 
@@ -266,39 +261,38 @@ class SentinelRoutes(_Asking[_Named]):
             self._old_s = min(2 * self._old_s, _OLDEST_S)
             return
         self._old_s = OLD_S
-        epoch, name = max(told)
-        if epoch >= self._epoch or await self._has_gone_back([each for _, each in told].count(name)):
-            if name != self._primary:
-                if self._primary is not None:
-                    _log.warning("redis_failed_over", primary=name, before=self._primary)
-                self._primary = name
-            self._epoch = epoch
+        named: Named | None = max(told)
+        if self._known.is_newer_than(max(told)):
+            named = await self._known.older(told, role_of=self._role, now=asyncio.get_running_loop().time())
+        if named is not None:
+            self._take(named)
         self._in_doubt = False
 
-    async def _has_gone_back(self, named_by: int) -> bool:
-        """Whether an older configuration, which so many Sentinels have, counts."""
-        if self._primary is None or named_by > len(self._sentinels) // 2:
-            return True
-        (role,) = await self._answers(self._primary, self._primary_url, ("ROLE",))
-        return role is not None and role[0] not in (b"master", "master")
+    def _take(self, named: Named) -> None:
+        before = self.primaries
+        self._known.take(named)
+        if before not in ((), self.primaries):
+            _log.warning("redis_failed_over", primary=named.name, before=before[0])
 
-    async def _ask_all(self) -> list[_Named]:
+    async def _role(self, address: Address) -> bytes | None:
+        """What a server says of itself; None: it does not answer."""
+        (role,) = await self._answers(name_of(address), self._primary_url, ("ROLE",))
+        return None if role is None else bytes(role[0])
+
+    async def _ask_all(self) -> list[Named]:
         """All at once; a majority that answered, and knows of nothing older, is not kept waiting for the rest."""
-        told: list[_Named] = []
+        told: list[Named] = []
         async with aclosing(self._said(self._sentinels)) as said:
             async for named in said:
                 told.append(named)
-                if len(told) > len(self._sentinels) // 2 and max(told)[0] >= self._epoch:
+                if len(told) > len(self._sentinels) // 2 and not self._known.is_newer_than(max(told)):
                     break
         return told
 
-    async def _ask(self, name: str) -> _Named | None:
-        """The age of its configuration and the primary it names; None: it does not say."""
+    async def _ask(self, name: str) -> Named | None:
+        """What this Sentinel tells; None: it does not answer."""
         (flat,) = await self._answers(name, self._url, ("SENTINEL", "MASTER", self._url.service or ""))
-        if flat is None:
-            return None
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return int(fields[b"config-epoch"]), f"{fields[b'ip'].decode()}:{int(fields[b'port'])}"
+        return None if flat is None else Named.read(flat)
 
 
 class ClusterRoutes(_Asking[_View]):

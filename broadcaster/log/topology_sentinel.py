@@ -3,8 +3,8 @@
 Rules
 1. All sentinels are asked at once and the first good answer counts, no majority: what it names must say itself that it
    is the primary (ROLE).
-2. A view of an older failover (a lower ``config-epoch``) is taken only when the primary we hold is none any more: a
-   sentinel that was away tells of the past, and the primary of that past may not know yet that it was replaced.
+2. A view of an older failover (a lower ``config-epoch``) is taken only as sentinel_views.py has it: a sentinel that was
+   away tells of the past, and the primary of that past may not know yet that it was replaced.
 3. What we hold and cannot verify we keep (who is connected finds out by himself) unless it says itself that it is a
    replica: then nobody is known to serve.
 4. One connection to a sentinel listens for ``+switch-master``; the looks in between are for what it does not hear.
@@ -15,28 +15,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.feed_address import Dialer, NodeAddress
 from broadcaster.log.node_talk import NODE_ERRORS, Address, NodeTalk, name_of, open_talk, told_fault
 from broadcaster.log.redis_url import RedisUrl
+from broadcaster.log.sentinel_views import PRIMARY, KnownPrimary, Named
 from broadcaster.log.topology_watch import Changes, TopologyTimes, TopologyWatch, cancel_all
 from broadcaster.logs import get_logger
 
 _log = get_logger(__name__)
 
 _SWITCHED: Final = "+switch-master"
-_PRIMARY: Final = b"master"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Named:
-    """What a sentinel says: the primary, and since which failover."""
-
-    epoch: int
-    address: Address
 
 
 class _Roles:
@@ -53,7 +44,7 @@ class _Roles:
             self._roles[address] = None
             try:
                 self._roles[address] = await self._ask(address)
-                if self._roles[address] != _PRIMARY:
+                if self._roles[address] != PRIMARY:
                     self.faults.append(f"{name_of(address)} is named and no primary")
             except LogUnavailable as error:
                 self.faults.append(error.detail)
@@ -67,22 +58,26 @@ class SentinelTopology:
         self._url = url
         self._times = times
         self._rng = rng
-        self._held: _Named | None = None
+        self._known = KnownPrimary(sentinels=len(url.hosts))
         self._changes = Changes()
         self._watch = TopologyWatch(self._look, times=times, rng=rng)
 
     @property
+    def _held(self) -> Named | None:
+        return self._known.named
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """The primary, once one is verified."""
-        return () if self._held is None else (name_of(self._held.address),)
+        return () if self._held is None else (self._held.name,)
 
     def node_of(self, key: str) -> str | None:
         """The primary serves everything."""
-        return None if self._held is None else name_of(self._held.address)
+        return None if self._held is None else self._held.name
 
     def dialer(self, node: str) -> Dialer:
         """See ``Topology``."""
-        if self._held is None or name_of(self._held.address) != node:
+        if self._held is None or self._held.name != node:
             raise KeyError(node)
         return self._url.node(*self._held.address)
 
@@ -106,7 +101,7 @@ class SentinelTopology:
         """Rules 1 to 3. Raises LogUnavailable when no primary could be verified."""
         questions = [asyncio.create_task(self._ask(address)) for address in self._url.hosts]
         roles = _Roles(self._role)
-        older: list[_Named] = []
+        older: list[Named] = []
         try:
             for question in asyncio.as_completed(questions):
                 try:
@@ -114,9 +109,9 @@ class SentinelTopology:
                 except LogUnavailable as error:
                     roles.faults.append(error.detail)
                     continue
-                if self._held is not None and named.epoch < self._held.epoch:
+                if self._known.is_newer_than(named):
                     older.append(named)
-                elif await roles.of(named.address) == _PRIMARY:
+                elif await roles.of(named.address) == PRIMARY:
                     self._take(named)
                     return
         finally:
@@ -124,28 +119,25 @@ class SentinelTopology:
         if not await self._has_settled(older, roles):
             raise LogUnavailable("; ".join(roles.faults))
 
-    async def _has_settled(self, older: list[_Named], roles: _Roles) -> bool:
+    async def _has_settled(self, older: list[Named], roles: _Roles) -> bool:
         """Rules 2 and 3, when no sentinel confirmed what we hold or named anything newer."""
-        held_role = None if self._held is None else await roles.of(self._held.address)
-        if held_role == _PRIMARY:
+        named = await self._known.older(older, role_of=roles.of, now=asyncio.get_running_loop().time())
+        if named is not None:
+            self._take(named)
             return True
-        for named in sorted(older, reverse=True):
-            if await roles.of(named.address) == _PRIMARY:
-                self._take(named)
-                return True
-        if held_role is not None:
+        held_role = None if self._held is None else await roles.of(self._held.address)
+        if held_role not in (None, PRIMARY):
             self._take(None)
-        return False
+        return held_role == PRIMARY
 
-    async def _ask(self, address: Address) -> _Named:
+    async def _ask(self, address: Address) -> Named:
         """What one sentinel says. Raises LogUnavailable."""
         within_s = self._times.ask_s
         service = self._url.service or ""
         try:
             async with asyncio.timeout(within_s), open_talk(self._sentinel(address), within_s=within_s) as talk:
                 flat = await talk.ask("SENTINEL", "MASTER", service, within_s=within_s)
-            told = dict(zip(flat[::2], flat[1::2], strict=True))
-            return _Named(int(told[b"config-epoch"]), (told[b"ip"].decode(), int(told[b"port"])))
+            return Named.read(flat)
         except (*NODE_ERRORS, ValueError, TypeError, LookupError) as error:
             raise LogUnavailable(told_fault(address, error)) from error
 
@@ -158,8 +150,9 @@ class SentinelTopology:
         except (*NODE_ERRORS, TypeError, LookupError) as error:
             raise LogUnavailable(told_fault(address, error)) from error
 
-    def _take(self, named: _Named | None) -> None:
-        before, self._held = self.nodes, named
+    def _take(self, named: Named | None) -> None:
+        before = self.nodes
+        self._known.take(named)
         if self.nodes != before:
             _log.info("topology_changed", nodes=self.nodes)
             self._changes.tell()

@@ -183,11 +183,27 @@ async def test_a_primary_that_was_replaced_is_not_gone_back_to_while_the_leaders
     await routes.aclose()
 
 
-async def test_an_older_configuration_that_a_majority_of_all_sentinels_has_counts(
-    servers: list[TellingServer],
+@pytest.mark.parametrize("role", [b"master", None])
+async def test_a_majority_with_an_older_configuration_does_not_count_while_the_leader_is_silent(
+    servers: list[TellingServer], role: bytes | None
 ) -> None:
-    """The one that led the failover is gone, and the others know nothing of it."""
+    """The primary of before says that it still is one, whether the known one answers or not."""
     routes = await failed_over(servers)
+    known = routes.primaries
+    servers[1].answers["ROLE"] = [b"master", 0, []]
+    if role is not None:
+        servers[2].answers["ROLE"] = [role, 0, []]
+    await routes.look(within_s=0)
+    assert routes.primaries == known
+    await routes.aclose()
+
+
+async def test_an_older_configuration_that_every_sentinel_has_counts(servers: list[TellingServer]) -> None:
+    """The epochs were reset, and the primary of before was left alone."""
+    routes = await failed_over(servers)
+    servers[0].answers |= told("sentinel", servers[1])
+    for each in servers[1:]:
+        each.answers["ROLE"] = [b"master", 0, []]
     await routes.look(within_s=0)
     assert routes.primaries == (name(servers[1]),)
     await routes.aclose()
@@ -200,6 +216,7 @@ async def test_a_minority_with_an_older_configuration_counts_when_the_known_prim
     routes = await failed_over(servers)
     known = routes.primaries
     del servers[2].answers[ASKED]
+    servers[1].answers["ROLE"] = [b"master", 0, []]
     servers[2].answers["ROLE"] = [role, 0, []]
     await routes.look(within_s=0)
     assert routes.primaries == (known if role == b"master" else (name(servers[1]),))

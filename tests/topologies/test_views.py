@@ -63,7 +63,7 @@ async def sentinels() -> AsyncIterator[list[TellingServer]]:
         yield [await stack.enter_async_context(open_telling()) for _ in range(3)]
 
 
-async def test_a_sentinel_that_tells_of_the_past_is_not_followed(
+async def test_sentinels_that_tell_of_the_past_are_not_followed_while_one_is_silent(
     nodes: tuple[TellingServer, TellingServer], sentinels: list[TellingServer]
 ) -> None:
     old, new = nodes
@@ -74,13 +74,32 @@ async def test_a_sentinel_that_tells_of_the_past_is_not_followed(
         changes: list[tuple[str, ...]] = []
         topology.on_change(lambda: changes.append(topology.nodes))
 
-        for sentinel in sentinels:
+        leader, *others = sentinels
+        del leader.answers[ASKED]
+        for sentinel in others:
             sentinel.answers[ASKED] = view(1, old)
-        await looks(new)
+        await looks(new, 2)
+        assert (topology.nodes, changes) == ((name(new),), [])
+
+        del new.answers["ROLE"]  # nor while the primary is silent, too
+        await looks(new, 2)
         assert (topology.nodes, changes) == ((name(new),), [])
 
         new.answers["ROLE"] = REPLICA  # then the past is the best that is known
         await until(lambda: topology.nodes == (name(old),))
+
+
+async def test_sentinels_whose_epochs_were_reset_are_followed(
+    nodes: tuple[TellingServer, TellingServer], sentinels: list[TellingServer]
+) -> None:
+    old, new = nodes
+    for sentinel in sentinels:
+        sentinel.answers[ASKED] = view(2, old)
+    async with following("sentinel", sentinels, "/s") as topology:
+        await until(lambda: topology.nodes == (name(old),))
+        for sentinel in sentinels:
+            sentinel.answers[ASKED] = view(0, new)
+        await until(lambda: topology.nodes == (name(new),))
 
 
 async def test_nobody_is_dialled_that_does_not_call_itself_the_primary(
