@@ -3,7 +3,7 @@
 Rules
 1. ``switch`` cuts every connection and sends the next ones to another server; ``cut`` sends them nowhere: they are
    refused, as by a host without a server. ``hang`` leaves them open and carries nothing more on them, as a NAT does
-   that has forgotten them; new ones are well.
+   that has forgotten them; new ones are well. ``hang_at`` does so when the next write that has these bytes arrives.
 2. ``hold_at`` lets the first write of a client that has these bytes wait: nothing more of this connection goes on until
    the connection is cut. So a fault is put exactly between two commands.
 3. ``lose_answer_to`` lets the next write of a client that has these bytes pass, and cuts its connection in the place
@@ -30,6 +30,8 @@ class RedisRelay:
         self._links: set[asyncio.Task[None]] = set()
         self._ways: set[asyncio.Event] = set()  # of each link: whether it carries anything
         self._hold: bytes | None = None
+        self._hang: bytes | None = None
+        self.hangs_left = 0
         self._lose: bytes | None = None
         self._lose_answer: bytes | None = None
         self.answers_lost = 0
@@ -51,6 +53,10 @@ class RedisRelay:
         """Carry nothing more on the connections of now."""
         for way in self._ways:
             way.clear()
+
+    def hang_at(self, words: bytes, *, times: int) -> None:
+        """Hang, so many times, when a write that has these bytes arrives: it is not carried either."""
+        self._hang, self.hangs_left = words, times
 
     async def switch(self, server_url: str) -> None:
         """Break every connection; new ones reach this server."""
@@ -117,6 +123,9 @@ class RedisRelay:
         is_doomed: asyncio.Event,
     ) -> None:
         while data := await reader.read(_READ_BYTES):
+            if self.hangs_left and self._hang is not None and self._hang in data:
+                self.hangs_left -= 1
+                self.hang()
             await way.wait()
             if self._hold is not None and self._hold in data:
                 self._hold = None
