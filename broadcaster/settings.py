@@ -20,6 +20,7 @@ from broadcaster.contradictions import CONTRADICTIONS
 from broadcaster.core.api_keys import Keyring
 from broadcaster.core.redis_address import RedisAddress
 from broadcaster.core.routing import BUILT_IN, Routes
+from broadcaster.core.web_origins import check_origin
 from broadcaster.core.webhook_signature import read_secrets
 from broadcaster.core.webhook_url import WebhookHosts
 from broadcaster.errors import SetupError
@@ -214,6 +215,11 @@ class Settings(LimitSettings):
     api_keys: SecretStr | None = Field(
         None, description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters (JSON)'
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="pages of other origins that may call from a browser: `https://app.example.com`, "
+        "`http://localhost:3000` (commas or JSON; docs/browsers.md); none: off",
+    )
     processes: int = Field(
         1,
         ge=0,
@@ -296,17 +302,26 @@ class Settings(LimitSettings):
         own = {name: spec.key_variables for name, spec in self.providers.items()}
         return {**found, **self.api_key_envs, **{name: each for name, each in own.items() if each}}
 
-    @field_validator("webhook_hosts", mode="before")
+    @field_validator("webhook_hosts", "cors_origins", mode="before")
     @classmethod
-    def _hosts_in_a_line(cls, value: Any) -> Any:
+    def _names_in_a_line(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return json.loads(value) if value.lstrip().startswith("[") else [each for each in value.split(",") if each]
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [name for each in value.split(",") if (name := each.strip())]
 
     @field_validator("webhook_hosts")
     @classmethod
     def _hosts_are_some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         WebhookHosts(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_of_browsers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            check_origin(origin)
         return value
 
     @field_validator("webhook_secret")

@@ -23,6 +23,7 @@ from broadcaster.settings import Settings
 from broadcaster.telemetry import set_up_logging
 from broadcaster.web.app import create_app
 from broadcaster.web.connections import ConnectionLimits
+from broadcaster.web.cors import unread_headers
 from broadcaster.web.runner import FrontEndServer
 from broadcaster.web.services import drain
 
@@ -47,6 +48,7 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
             body_timeout_s=settings.body_timeout_s,
             body_min_bytes_per_s=settings.body_min_bytes_per_s,
         ),
+        refusal_headers=unread_headers(settings.cors_origins),
     )
 
 

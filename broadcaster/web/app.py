@@ -3,8 +3,9 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-From outside in: a name for the request; the net for unexpected errors; who may call (key_guard.py, or without keys
-the loopback alone); routing; what holds for our routes wherever they are mounted (route_table.py).
+From outside in: a name for the request; pages of other origins, where some are listed (cors.py); the net for
+unexpected errors; who may call (key_guard.py, or without keys the loopback alone); routing; what holds for our routes
+wherever they are mounted (route_table.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from starlette.middleware import Middleware
 from broadcaster import __version__
 from broadcaster.core.api_keys import Keyring
 from broadcaster.settings import Settings
+from broadcaster.web.cors import CrossOrigin
 from broadcaster.web.guard import LoopbackGuard, RequestId
 from broadcaster.web.key_guard import KeyGuard, describe_keys
 from broadcaster.web.problem_shapes import ShapedProblems
@@ -107,7 +109,10 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
 
 def _layers(settings: Settings) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestId), Middleware(ShapedProblems, shapes=SHAPES), Middleware(UnexpectedErrors)]
+    layers = [Middleware(RequestId)]
+    if settings.cors_origins:
+        layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))
+    layers += [Middleware(ShapedProblems, shapes=SHAPES), Middleware(UnexpectedErrors)]
     if settings.api_keys is None:
         layers.append(Middleware(LoopbackGuard))
     else:

@@ -2,7 +2,8 @@
 
     RequestId      every answer carries ``x-request-id``: the caller's own when it is harmless, else a new one; and the
                    same under ``request-id``, where the Anthropic SDKs read it. No answer is for caches (caching.py)
-    LoopbackGuard  while AUTH is off: Host and Origin must be this machine, and foreign pages only link here
+    LoopbackGuard  while AUTH is off: Host and Origin must be this machine, and foreign pages only link here, except
+                   those that the operator listed (cors.py)
 
 Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
 a page may post a form to http://127.0.0.1 (CSRF, told by Origin), or have its own host name resolve to 127.0.0.1 and
@@ -21,6 +22,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.web.caching import keep_from_caches
+from broadcaster.web.cors import is_allowed_origin
 from broadcaster.web.problems import problem_response
 
 REQUEST_ID_HEADER: Final = "x-request-id"
@@ -59,8 +61,8 @@ class RequestId:
 
 
 class LoopbackGuard:
-    """Refuses (1) a Host that is not loopback, or none, or two, (2) an Origin that is there and not loopback, (3) what
-    a page of another site makes a browser fetch, but for a link that opens here in its own tab."""
+    """Refuses (1) a Host that is not loopback, or none, or two, (2) an Origin that is neither loopback nor listed,
+    (3) what a page of another site makes a browser fetch, but for a link that opens here in its own tab."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -73,8 +75,9 @@ class LoopbackGuard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not is_loopback_host(hosts[0]):
             code, detail = "forbidden_host", "without keys only the hosts 127.0.0.1, localhost and [::1] are served"
-        elif any(not is_loopback_origin(origin) for origin in origins):
-            code, detail = "forbidden_origin", "without keys only pages of this machine may call"
+        elif not is_allowed_origin(scope) and any(not is_loopback_origin(origin) for origin in origins):
+            code = "forbidden_origin"
+            detail = "without keys only pages of this machine may call, and those of BROADCASTER_CORS_ORIGINS"
         elif not origins and _is_fetched_by_another_site(headers, method=scope.get("method", "GET")):
             code, detail = "forbidden_origin", "without keys a page of another site may link here, and not fetch"
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
@@ -51,9 +52,10 @@ class ConnectionHandle:
 class FrontEndState(ServerState):
     """What the connections of one server share."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, *, refusal_headers: Mapping[str, str]) -> None:
         super().__init__()
         self.arrivals = arrivals
+        self.refusal_headers = refusal_headers
 
 
 class FrontEndProtocol(HttpToolsProtocol):
@@ -163,7 +165,8 @@ class FrontEndProtocol(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
             return
-        response = problem_response(code, detail or PROBLEMS[code].example)
+        headers = self.server_state.refusal_headers
+        response = problem_response(code, detail or PROBLEMS[code].example, headers=headers)
         fields = [*response.raw_headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
         self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[response.status_code], head, response.body))

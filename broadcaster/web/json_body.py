@@ -5,7 +5,8 @@
    2.3).
 2. It is named ``application/json``, and not compressed. ``text/plain`` and forms cross origins without a preflight and
    with the user's cookies; ``application/json`` does not (CSRF).
-3. A POST without a body and a media type crosses them too: a page of another origin must name ``application/json``.
+3. A POST without a body and a media type crosses them too: a page of another origin must name ``application/json``,
+   unless the operator listed its origin (cors.py).
 4. A body has a bound, also when its length is not announced.
 5. The values in it have one too: they are counted in the text, before any of them is built. 4 MB of empty objects
    would hold the loop for half a minute, and take 2 GB.
@@ -31,6 +32,7 @@ from broadcaster.core.json_values import count_values, is_deeper
 from broadcaster.core.nesting import MAX_LEVELS
 from broadcaster.core.publishing import UNWRITABLE
 from broadcaster.errors import Busy, InvalidInput, TooManyValues
+from broadcaster.web.cors import is_allowed_origin
 from broadcaster.web.problems import BodyRefused, BodyTooLarge, Fault, InvalidRequest, UnsupportedMediaType
 
 # A length with more digits never comes from a server that parses it; what is received is counted anyway.
@@ -77,9 +79,10 @@ def decode_body(body: bytes, *, max_values: int) -> Any:
     return value
 
 
-def check_head(headers: Headers, *, method: str, max_bytes: int) -> None:
+def check_head(request: Request, *, max_bytes: int) -> None:
     """What a request's head says of its body. Raises UnsupportedMediaType (rules 2, 3), BodyTooLarge (rule 4)."""
-    if method in _METHODS_WITH_BODY and not _is_json(headers, method=method):
+    headers = request.headers
+    if request.method in _METHODS_WITH_BODY and not _is_json(request):
         raise UnsupportedMediaType(_JSON_WANTED)
     announced = headers.get("content-length", "0")
     if _LENGTH.fullmatch(announced) and int(announced) > max_bytes:
@@ -133,7 +136,8 @@ class StrictRequest(Request):
             yield chunk
 
 
-def _is_json(headers: Headers, *, method: str) -> bool:
+def _is_json(request: Request) -> bool:
+    headers = request.headers
     if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
         return False
     kind = headers.get("content-type")
@@ -141,7 +145,7 @@ def _is_json(headers: Headers, *, method: str) -> bool:
         return kind.partition(";")[0].strip().lower() == "application/json"
     if "transfer-encoding" in headers or headers.get("content-length", "0").strip() != "0":
         return False
-    return method != "POST" or not _is_of_another_origin(headers)
+    return request.method != "POST" or is_allowed_origin(request.scope) or not _is_of_another_origin(headers)
 
 
 def _is_of_another_origin(headers: Headers) -> bool:

@@ -89,7 +89,7 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
     "unauthorized": ProblemType(401, "A key is needed", "no key was sent: authorization: Bearer <key>"),
     "forbidden": ProblemType(403, "This is not allowed", "can_generate does not grant this"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
-    "forbidden_origin": ProblemType(403, "The Origin is not this machine", "without keys only loopback pages may call"),
+    "forbidden_origin": ProblemType(403, "The Origin may not call", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),
     "unknown_stream": ProblemType(404, "The stream is unknown", "no generation has this id (or it was kept no longer)"),
     "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),

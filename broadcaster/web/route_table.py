@@ -186,7 +186,7 @@ class MountedRoute(APIRoute):
         async def answer(request: Request, hold: JsonHold | None) -> Response:
             try:
                 services = mount.opened()
-                check_head(request.headers, method=request.method, max_bytes=services.max_body_bytes)
+                check_head(request, max_bytes=services.max_body_bytes)
                 if rights is not None:
                     services = await rights.admit(request, self.operation, services)
                 if self.operation not in _UNCOUNTED:

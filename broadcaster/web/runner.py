@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -66,7 +66,8 @@ class FrontEndServer(uvicorn.Server):
     """Serves one app on one bound socket until a signal or ``request_stop``.
 
     ``on_drain`` takes readiness off and sends viewers away; whatever it does, after ``drain_timeout_s`` the server goes
-    on to its end, where ordinary requests have one more second.
+    on to its end, where ordinary requests have one more second. ``refusal_headers`` go with what is refused before
+    an app sees it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class FrontEndServer(uvicorn.Server):
         on_drain: Callable[[], Awaitable[None]],
         drain_timeout_s: float,
         limits: ConnectionLimits | None = None,
+        refusal_headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -96,7 +98,7 @@ class FrontEndServer(uvicorn.Server):
         )
         self._limits = limits or ConnectionLimits()
         self._arrivals = Arrivals(self._limits)
-        self.server_state = FrontEndState(self._arrivals)
+        self.server_state = FrontEndState(self._arrivals, refusal_headers=refusal_headers or {})
         self._listener = listener
         self._on_drain = on_drain
         self._drain_timeout_s = drain_timeout_s

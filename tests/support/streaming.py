@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -53,6 +53,7 @@ async def on_our_runner(
     on_drain: Callable[[], Awaitable[None]],
     drain_timeout_s: float = 1.0,
     limits: ConnectionLimits | None = None,
+    refusal_headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[int]:
     """The app on ``FrontEndServer``; gives the port."""
     server = FrontEndServer(
@@ -61,6 +62,7 @@ async def on_our_runner(
         on_drain=on_drain,
         drain_timeout_s=drain_timeout_s,
         limits=limits,
+        refusal_headers=refusal_headers,
     )
     serving = asyncio.create_task(server.serve())
     try:
