@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from broadcaster.dialects.answer_format import with_response_format
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.reading import Json
 
@@ -54,7 +55,8 @@ def chat_tools(tools: Sequence[Part]) -> list[Json]:
 
 def chat_options(fields: Part) -> Json:
     """What else is asked for, in the words of chat completions; what has no form there passes (rule 1)."""
-    options = {name: value for name, value in fields.items() if name not in (OPENAI, "stop_sequences", "tool_choice")}
+    turned = with_response_format(fields)
+    options = {name: value for name, value in turned.items() if name not in (OPENAI, "stop_sequences", "tool_choice")}
     if (stops := fields.get("stop_sequences")) is not None:
         options["stop"] = stops
     own = _own(fields)

@@ -23,6 +23,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from broadcaster.dialects.answer_format import with_response_format
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.reading import Json
 
@@ -45,6 +46,8 @@ RESPONSES_ONLY: Final = "responses"
 LOGPROBS: Final = "message.output_text.logprobs"
 """What Responses are asked to include for what chat completions call ``logprobs``."""
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
+_TURNED: Final = ("response_format", "reasoning_effort")
+"""What of ``output_config`` has a word of chat completions."""
 _PLAIN: Final = frozenset({None, "custom"})
 """The types of a tool that is the caller's own; ``function`` is in the shape of Responses."""
 _SCHEMAS: Final = frozenset({"input_schema", "parameters"})
@@ -69,8 +72,10 @@ def responses_options(fields: Mapping[str, Any]) -> Json:
     That holds what only OpenAI's wires know, in the words of chat completions where both know the matter. What is not
     known passes as it is.
     """
-    options = {name: value for name, value in fields.items() if name not in ("tool_choice", OPENAI)}
-    own = _own(fields)
+    options = {
+        name: value for name, value in with_response_format(fields).items() if name not in ("tool_choice", OPENAI)
+    }
+    own = {name: options.pop(name) for name in _TURNED if name in options} | _own(fields)
     responses = _own(own, RESPONSES_ONLY)
     own.pop(RESPONSES_ONLY, None)
     if (effort := own.pop("reasoning_effort", None)) is not None:

@@ -1,0 +1,98 @@
+"""The format of an answer: from ``output_config`` of Messages into ``response_format`` of chat, and back.
+
+Rules
+1. A schema is never changed: it is the caller's, and the provider says best what is wrong with it.
+2. Messages guarantees every schema, OpenAI only one that is ``strict``, which has rules of its own: every object is
+   closed and requires all of its properties. A schema that obeys them is sent as strict; any other one is not, because
+   OpenAI would refuse it.
+3. Messages has no word for "any JSON object" (``json_object``). The answer is then the input of a tool that the model
+   is made to call: the API itself writes that input as JSON, without prose and without a fence around it, which no
+   system prompt can promise. ``AnthropicDecoder`` turns the call into the text of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from broadcaster.dialects.reading import Json
+
+JSON_OBJECT: Final = "json_object"
+_NAME: Final = "answer"
+"""OpenAI wants a name for each schema, Messages has none."""
+_TOOL: Final = "json_answer"
+_DESCRIPTION: Final = (
+    "Gives your answer to the user. The input of this tool is the answer: a JSON object with the fields that the "
+    "conversation asks for."
+)
+_FORCED: Final = frozenset({"any", "tool"})
+
+
+def with_response_format(fields: Mapping[str, Any]) -> Json:
+    """The fields with ``output_config`` in the words of chat completions; what has no word there stays in it."""
+    config = fields.get("output_config")
+    if not isinstance(config, Mapping):
+        return dict(fields)
+    rest = dict(config)
+    turned: Json = {}
+    match rest.get("format"):
+        case {"type": "json_schema", "schema": Mapping() as schema, **more} if not more:
+            strict = {"strict": True} if _is_strict(schema) else {}
+            turned["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": _NAME, "schema": schema, **strict},
+            }
+            del rest["format"]
+    if isinstance(rest.get("effort"), str):
+        turned["reasoning_effort"] = rest.pop("effort")
+    kept = {name: value for name, value in fields.items() if name != "output_config"}
+    return {**kept, **turned, **({"output_config": rest} if rest else {})}
+
+
+def schema_of(shape: Any) -> Any:
+    """The JSON schema in a ``response_format``; None when it holds none."""
+    match shape:
+        case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
+            return schema
+        case _:
+            return None
+
+
+def is_json_object(shape: Any) -> bool:
+    """Whether a ``response_format`` asks for any JSON object."""
+    return isinstance(shape, Mapping) and shape.get("type") == JSON_OBJECT
+
+
+def json_answer_tool(tools: Iterable[Mapping[str, Any]]) -> Json:
+    """The tool of rule 3, under a name that none of the others has."""
+    taken = {tool.get("name") for tool in tools}
+    name = _TOOL
+    while name in taken:
+        name += "_"
+    return {"name": name, "description": _DESCRIPTION, "input_schema": {"type": "object"}}
+
+
+def json_answer_choice(choice: Any, *, name: str, has_tools: bool) -> Json | None:
+    """The choice that makes the model answer through the tool; None when the caller forces a tool of its own."""
+    match choice:
+        case {"type": str(type)} if type in _FORCED and has_tools:
+            return None
+        case {"type": "none"}:
+            has_tools = False
+    return {**({"type": "any"} if has_tools else {"type": "tool", "name": name}), "disable_parallel_tool_use": True}
+
+
+def _is_strict(schema: Any) -> bool:
+    """Rule 2."""
+    if isinstance(schema, list | tuple):
+        return all(map(_is_strict, schema))
+    if not isinstance(schema, Mapping):
+        return True
+    properties = schema.get("properties")
+    if schema.get("type") == "object" or isinstance(properties, Mapping):
+        names = set(properties) if isinstance(properties, Mapping) else set()
+        required = schema.get("required", [])
+        is_closed = schema.get("additionalProperties") is False
+        if not is_closed or not isinstance(required, list | tuple) or names != set(required):
+            return False
+    return all(map(_is_strict, schema.values()))
