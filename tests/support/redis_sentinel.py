@@ -94,13 +94,13 @@ class Sentinels:
 
     def wait_failover(self, deadline_s: float) -> DataNode:
         """Until all sentinels name another primary than when this was asked last, and it takes writes."""
-        _until(self._has_failed_over, deadline_s, "no failover")
+        wait_until(self._has_failed_over, deadline_s, "no failover")
         self._known = self.primary
         return self._known
 
     def wait_whole(self, deadline_s: float) -> None:
         """Until the primary of now has its replica beside it, with all that it holds itself."""
-        _until(self._is_whole, deadline_s, "the pair is not whole")
+        wait_until(self._is_whole, deadline_s, "the pair is not whole")
         self._known = self.primary
 
     def _has_failed_over(self) -> bool:
@@ -179,7 +179,8 @@ def start_sentinels(folder: Path, *, down_after_ms: int = 1000, binary: Path | N
         yield sentinels
 
 
-def _until(condition: Callable[[], bool], deadline_s: float, otherwise: str) -> None:
+def wait_until(condition: Callable[[], bool], deadline_s: float, otherwise: str) -> None:
+    """Until it holds; raises TimeoutError."""
     deadline = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > deadline:

@@ -1,9 +1,9 @@
-"""A primary is killed under appends: nothing acknowledged is lost, writing goes on, and nobody takes anything over."""
+"""A primary is killed or hangs under appends: nothing acknowledged is lost, and no other worker takes anything over."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -15,11 +15,17 @@ from broadcaster.log.keys import Keys
 from broadcaster.log.routes import OLD_S
 from broadcaster.log.steadiness import Steadiness
 from tests.support.log_world import TENANT, World, until
-from tests.support.redis_cluster import RedisCluster6
-from tests.support.redis_sentinel import Sentinels
+from tests.support.redis_cluster import ClusterNode, RedisCluster6
+from tests.support.redis_sentinel import DataNode, Sentinels, wait_until
 from tests.topologies.log.appending import BACK_S, Running, running
 
 STREAMS = 12
+FAILOVER_S = 20.0
+HANGS_S = 30.0
+"""What a call may take at a server that hangs: longer than anything here."""
+LONG_LEASE_MS = 60_000
+SOON_S = 5.0
+"""From a failover until all is written again: a look at who serves, every second, and a new connection."""
 REQUEST = GenerationRequest(model="m", request={"messages": []})
 
 
@@ -74,6 +80,36 @@ async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_
     assert healthy_s < back_s / 2, "streams of the other primaries waited for the one that was gone"
 
 
+async def test_behind_sentinels_a_primary_that_hangs_and_is_replaced_costs_no_answer(
+    sentinels: Sentinels, other: World
+) -> None:
+    async with LogConnection.open(sentinels.url, timeout_s=HANGS_S, patience_s=0) as connection:
+        ids = [await World(connection).create() for _ in range(STREAMS)]
+        old = sentinels.primary
+        await _outlives(connection, other, ids, hung=old, wait_failover=lambda: sentinels.wait_failover(FAILOVER_S))
+
+
+async def test_on_a_cluster_a_primary_that_hangs_and_is_replaced_costs_no_answer(cluster: RedisCluster6) -> None:
+    async with (
+        LogConnection.open(cluster.url, timeout_s=HANGS_S, patience_s=0) as connection,
+        LogConnection.open(cluster.url, timeout_s=2.0, patience_s=0) as beside,
+    ):
+        old = cluster.primaries[0]
+        new = cluster.replica_of(old)
+        ids: list[str] = []
+        while len(ids) < STREAMS / 3:  # where an id lies is chance
+            created = await World(connection).create()
+            if connection.server_of(Keys("bc").log(created)) == old.name:
+                ids.append(created)
+
+        def wait_failover() -> ClusterNode:
+            wait_until(lambda: cluster.primary_of(Keys("bc").log(ids[0])) is new, FAILOVER_S, "no failover")
+            return new
+
+        other = World(beside, worker="w2", lease_ms=3000)
+        await _outlives(connection, other, ids, hung=old, wait_failover=wait_failover)
+
+
 async def test_a_start_waits_for_the_failover_of_the_queues_primary(cluster: RedisCluster6) -> None:
     async with LogConnection.open(cluster.url, timeout_s=BACK_S) as connection:
         world = World(connection)
@@ -117,6 +153,52 @@ async def test_the_exchange_of_a_primary_is_a_break_though_every_server_answers(
         assert not steadiness.is_steady
         await until(lambda: steadiness.is_steady, BACK_S)
         task.cancel()
+
+
+async def _outlives(
+    connection: LogConnection,
+    other: World,
+    ids: list[str],
+    *,
+    hung: DataNode | ClusterNode,
+    wait_failover: Callable[[], DataNode | ClusterNode],
+) -> None:
+    """The primary stands still: its connections stay established, and what was sent there is never answered.
+
+    The first answer is another worker's, with a lease so long that one renewal hangs, or is waited for, all the time.
+    """
+    loop = asyncio.get_running_loop()
+    first, *rest = ids
+    seldom = World(connection, worker="seldom", lease_ms=LONG_LEASE_MS)
+    claim = await seldom.claim(first)
+    async with seldom.appender() as appender, running(connection, rest) as run, asyncio.TaskGroup() as group:
+        keeper = seldom.keeper(appender)
+        await seldom.writer(first, claim, appender, keeper)
+        tasks = [group.create_task(other.steadiness.run()), group.create_task(_take_over_what_may_be(other, ids))]
+        await until(lambda: other.steadiness.is_steady, BACK_S)
+        hung_at = loop.time()
+        hung.pause()
+        try:
+            tasks.append(group.create_task(keeper.run()))
+            new = await asyncio.to_thread(wait_failover)
+            switched_at = loop.time()
+            lease = seldom.keys.lease(first)
+            async with asyncio.timeout(SOON_S):
+                back_s = await run.appended(1)
+                while loop.time() - _renewed_s_ago(new, lease) < hung_at + 0.5:
+                    await asyncio.sleep(0.05)
+            renewed_s = loop.time() - switched_at
+            await until(lambda: other.steadiness.is_steady, BACK_S)
+        finally:
+            hung.resume()
+        await run.appended(10)
+        for task in tasks:
+            task.cancel()
+    print(f"after the failover: every stream appended again within {back_s:.2f} s, renewed within {renewed_s:.2f} s")
+
+
+def _renewed_s_ago(server: DataNode | ClusterNode, lease: str) -> float:
+    return (LONG_LEASE_MS - int(server.ask("PTTL", lease))) / 1000
 
 
 async def _take_over_what_may_be(world: World, ids: list[str]) -> None:
