@@ -4,7 +4,8 @@ Rules
 1. A stream is found by its meta, which tells whose it is, read once for all who come together (known_streams.py). One
    that is not there yet may be waited for (awaited_streams.py), and a log that cannot say whether it is there (away, or
    back a moment ago) is asked again until that time is over.
-2. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta.
+2. A log that has expired while its meta lives still ends honestly: one gap, then the terminal event out of meta. When
+   Redis broke a moment ago, the log may be lost instead, and its worker may write it again: the log is unavailable.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ async def join_stream(
     Raises UnknownStream when even the end is forgotten, and what `Hub.join` raises.
     """
     if meta.is_over and (await services.streams.tails([meta.id]))[0].last is None:
+        if cursor is None or cursor != meta.terminal_id:
+            await services.check_gone()
         return _expired(services, meta, cursor=cursor, encoder=encoder)
     services.remember(meta)
     # Nobody waits for a worker to take a feed.

@@ -83,6 +83,7 @@ class _Parts(NamedTuple):
     hub: Hub
     presence: Presence
     losses: Losses
+    steadiness: Steadiness
 
 
 @asynccontextmanager
@@ -141,7 +142,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
             )
         )
         feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
-        parts = _Parts(generations, feeds, hub, presence, losses)
+        parts = _Parts(generations, feeds, hub, presence, losses, steadiness)
         yield _services(settings, opened, parts)
 
 
@@ -207,6 +208,7 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         hub=parts.hub,
         presence=parts.presence,
         remember=parts.losses.remember,
+        check_gone=parts.steadiness.check_unknown,
         chats=Chats(log.connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
         ping_log=log.connection.ping,
         log_timeout_s=settings.redis_timeout_s,

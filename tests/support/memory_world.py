@@ -80,7 +80,8 @@ class MemoryWatch:
 
 
 class MemoryWorld:
-    """Feed, reader, generations, streams and presence in one; ``away`` makes every read fail as a lost Redis does."""
+    """Feed, reader, generations, streams and presence in one; ``away`` makes every read fail as a lost Redis does; not
+    ``is_steady``: Redis broke a moment ago, and what is missing may be written again."""
 
     def __init__(self) -> None:
         self.clear()
@@ -89,6 +90,7 @@ class MemoryWorld:
         """Begin anew: nothing was created, everything answers."""
         self.streams: dict[str, MemoryStream] = {}
         self.away = False
+        self.is_steady = True
         self.refusal: Exception | None = None
         self.now_ms: Callable[[], int] = lambda: NOW_MS
         self.viewers: dict[str, int] = {}
@@ -249,6 +251,10 @@ class MemoryWorld:
     async def ping(self) -> None:
         self._answer()
 
+    async def check_gone(self) -> None:
+        if not self.is_steady:
+            raise LogUnavailable("the log may have lost it a moment ago; try again")
+
     def _answer(self) -> None:
         if self.away:
             raise LogUnavailable("the log does not answer now; try again")
@@ -339,6 +345,7 @@ async def memory_services(
         presence=world,
         chats=MemoryChats(world),
         ping_log=world.ping,
+        check_gone=world.check_gone,
         log_timeout_s=2.0,
         long_poll_timeout_s=10.0,
         delete_timeout_s=10.0,

@@ -143,6 +143,18 @@ async def test_an_expired_log_has_no_more_for_who_saw_the_end(
     assert (await live_client.get(URL, headers={"last-event-id": answer[-1][0]})).status_code == 204
 
 
+async def test_a_log_that_may_be_written_again_sends_viewers_away_to_come_back(
+    live_client: httpx2.AsyncClient, world: MemoryWorld, answer: list[tuple[str, str]]
+) -> None:
+    world.expire("gen_a")
+    world.is_steady = False
+    heard = await listen(live_client, URL)
+    assert (heard.names[-1], heard.entries) == ("hub.bye", [])
+    bye = json.loads(heard.messages[-1].data)
+    assert (bye["reason"], bye["reconnect"]) == ("log_unavailable", True)
+    assert (await live_client.get(URL, headers={"last-event-id": answer[-1][0]})).status_code == 204
+
+
 async def test_a_log_that_does_not_answer_is_told_inside_a_200(
     live_client: httpx2.AsyncClient, world: MemoryWorld, answer: list[tuple[str, str]]
 ) -> None:

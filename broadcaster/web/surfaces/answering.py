@@ -133,6 +133,7 @@ async def whole(services: Services, request: Request, call: Call) -> Sequence[En
             if entries and entries[-1].is_terminal:
                 return entries
             if meta.is_over:
+                await services.check_gone()
                 raise UnknownStream("the answer is kept no longer")
             if services.draining.is_set() or await request.is_disconnected():
                 raise Busy("this front-end is draining; the generation goes on")

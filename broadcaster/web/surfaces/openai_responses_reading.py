@@ -49,19 +49,20 @@ def is_background(meta: Meta) -> bool:
 
 
 async def entries_of(services: Services, meta: Meta) -> list[Entry]:
-    """Everything it has said. Raises UnknownStream when the log has expired."""
+    """Everything it has said. Raises as ``check_kept`` does."""
     entries = await read_all(services, meta.id)
-    _check_kept(meta, entries[0].cursor if entries else None)
+    await _check_kept(services, meta, entries[0].cursor if entries else None)
     return entries
 
 
 async def check_kept(services: Services, meta: Meta) -> None:
-    """Raises UnknownStream when the log has expired."""
-    _check_kept(meta, await services.streams.first(meta.id))
+    """Raises UnknownStream when the log has expired, LogUnavailable while a lost one may be written again."""
+    await _check_kept(services, meta, await services.streams.first(meta.id))
 
 
-def _check_kept(meta: Meta, first: Cursor | None) -> None:
+async def _check_kept(services: Services, meta: Meta, first: Cursor | None) -> None:
     if meta.is_over and (first is None or first.seq > 1):
+        await services.check_gone()
         raise UnknownStream("the response is no longer stored")
 
 
