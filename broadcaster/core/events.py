@@ -273,6 +273,7 @@ Event: TypeAlias = KnownEvent | DataEvent | UnknownEvent
 TerminalEvent: TypeAlias = Finish | Error | Abort
 
 TERMINAL_TYPES: Final = frozenset({"finish", "error", "abort"})
+ATTEMPT_PREFIX: Final = b'{"type":"attempt"'
 TERMINAL_PREFIXES: Final = (b'{"type":"finish"', b'{"type":"error"', b'{"type":"abort"')
 
 UNREADABLE: Final = "unreadable"

@@ -87,6 +87,14 @@ class Transcript(Protocol):
         closed after them. Nothing is said of what follows it.
         """
 
+    @property
+    def breaks_off(self) -> bool:
+        """Whether the entry encoded last is a new attempt that ends the response of every client before it.
+
+        Such a dialect cannot take back what the attempt before has sent, and its frames of that entry are an error.
+        The transcript itself goes on: a client that comes later receives the new attempt alone.
+        """
+
     def prelude(self) -> bytes:
         """The opening for a client that has heard nothing: everything that was encoded so far, folded (rule 3).
 

@@ -35,9 +35,7 @@ from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects import ag_ui_words as words
 from broadcaster.dialects.ag_ui_run import Run
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Unnumbered, block
-
-NEW_ATTEMPT: Final = "new_attempt"
+from broadcaster.dialects.writing import NEW_ATTEMPT, Unnumbered, block
 
 _json: Final = msgspec.json.Encoder()
 _ROLES: Final = msgspec.json.Decoder(list[dict[str, object]])

@@ -5,8 +5,8 @@ Rules
 2. ``finish`` is ``message_delta`` and ``message_stop``; ``error`` is an ``error`` event of the matching type; ``abort``
    closes what is open and stops with a reason of ours, ``cancelled``, or is an ``error`` event where the dialect's
    option says so.
-3. An attempt that follows one of which something was said cannot take that back: who heard it is told by an ``error``
-   event that the same request may be sent again. Who comes then is told the new attempt alone, from its beginning.
+3. An attempt that follows one of which something was sent cannot take that back: an ``error`` event ends the response
+   of every client that has it. A client that comes later receives the new attempt alone, from its beginning.
 4. A gap, and a response that ends before its stream, are ``error`` events too: the message would not be whole.
 """
 
@@ -24,7 +24,7 @@ from broadcaster.dialects.anthropic_line import framed
 from broadcaster.dialects.anthropic_wire import PROVIDER
 from broadcaster.dialects.anthropic_words import error, error_of
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Unannounced
+from broadcaster.dialects.writing import Unannounced, loss_of
 
 _PING: Final = framed({"type": "ping"})
 _AGAIN: Final = "the same request may be sent again"
@@ -61,18 +61,25 @@ class AnthropicTranscript(Unannounced):
         self._stop = stop
         self._answer = Answer(stream_id)
         self._is_over = False
+        self._breaks_off = False
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """See Transcript.encode. What is no event of any version says nothing."""
         return b"".join(framed(event) for entry in entries for event in self.say(entry))
 
+    @property
+    def breaks_off(self) -> bool:
+        """See Transcript.breaks_off (rule 3)."""
+        return self._breaks_off
+
     def say(self, entry: Entry) -> list[Json]:
         """The wire events of the next entry."""
+        self._breaks_off = False
         if self._is_over:
             return []
         event = ev.read_event(entry.event)
         if isinstance(event, ev.Attempt):
-            return self._begin_again()
+            return self._begin_again(event)
         if not isinstance(event, ev.Finish | ev.Error | ev.Abort):
             return self._answer.take(event)
         self._is_over = True
@@ -90,7 +97,7 @@ class AnthropicTranscript(Unannounced):
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript.discard."""
-        return framed(_begins_anew())
+        return framed(error("overloaded_error", f"the answer broke off and begins anew; {_AGAIN}"))
 
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye. What another request may get is what the SDKs call an overload."""
@@ -98,10 +105,10 @@ class AnthropicTranscript(Unannounced):
             return framed(error("overloaded_error", f"this response was ended early ({reason}); {_AGAIN}"))
         return framed(error("api_error", f"this response was ended early ({reason})"))
 
-    def _begin_again(self) -> list[Json]:
-        was_heard = self._answer.has_begun
+    def _begin_again(self, attempt: ev.Attempt) -> list[Json]:
+        self._breaks_off = self._answer.has_begun
         self._answer = Answer(self._stream_id)
-        return [_begins_anew()] if was_heard else []
+        return [error("overloaded_error", loss_of(attempt))] if self._breaks_off else []
 
     def _end(self, event: ev.TerminalEvent) -> list[Json]:
         if isinstance(event, ev.Error):
@@ -111,7 +118,3 @@ class AnthropicTranscript(Unannounced):
         if self._stop == "error":
             return [error("api_error", f"the answer was stopped ({event.reason or 'stopped'})")]
         return self._answer.stop()
-
-
-def _begins_anew() -> Json:
-    return error("overloaded_error", f"the answer broke off and begins anew; {_AGAIN}")

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pydantic_core
 
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import ATTEMPT_PREFIX
 from broadcaster.dialects.anthropic_blocks import CALL_TYPES
 from broadcaster.dialects.anthropic_encode import AnthropicDialect
 from broadcaster.dialects.anthropic_words import error
@@ -55,7 +56,7 @@ _NOT_WHOLE: Final = error("api_error", "the answer did not end")
 def _last_attempt(entries: Sequence[Entry]) -> Sequence[Entry]:
     """What came before the last attempt is void."""
     for at in range(len(entries) - 1, -1, -1):
-        if entries[at].event.startswith(b'{"type":"attempt"'):
+        if entries[at].event.startswith(ATTEMPT_PREFIX):
             return entries[at + 1 :]
     return entries
 

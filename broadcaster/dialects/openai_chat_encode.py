@@ -11,8 +11,8 @@ Rules
 4. Who stops an answer gets what there is, with the reason ``stop``, and beside it ``broadcaster: {"status":
    "aborted"}``: the wire has no word for it.
 5. A failure is an object with ``error``, and the stream then ends without ``[DONE]``: every SDK raises it.
-6. A new attempt is a failure to whoever has heard of the old one: what was said cannot be taken back here. Who comes
-   later hears the new one alone.
+6. A new attempt is a failure that ends the response of every client that has text of the old one: text cannot be taken
+   back here, and some SDKs read on behind an error. A client that comes later receives the new attempt alone.
 7. A gap ends the viewer: a text with a hole in it would look whole.
 """
 
@@ -29,12 +29,11 @@ from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai_chat_answer import Answer, Delta
 from broadcaster.dialects.openai_chat_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import DONE, Unannounced, block
+from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, Unannounced, block, loss_of
 
 EXTENSION: Final = "broadcaster"
 """The one field of ours beside the wire's own."""
 
-ATTEMPT: Final = "new_attempt"
 _BEGUN_ANEW: Final = "the answer broke off and begins anew; what came until here is void, the request may be sent again"
 _RETRY: Final = "the stream ended before the answer did; the request may be sent again"
 _NO_RETRY: Final = "the stream ended before the answer did"
@@ -75,6 +74,7 @@ class ChatTranscript(Unannounced):
         self._stream_id = stream_id
         self._epoch: int | None = None
         self._is_over = False
+        self._breaks_off = False
         self._begin()
 
     def _begin(self) -> None:
@@ -91,9 +91,15 @@ class ChatTranscript(Unannounced):
         """See Transcript.encode."""
         blocks: list[bytes] = []
         for entry in entries:
+            self._breaks_off = False
             if not self._is_over:
                 self._read(entry, blocks)
         return b"".join(blocks)
+
+    @property
+    def breaks_off(self) -> bool:
+        """See Transcript.breaks_off (rule 6)."""
+        return self._breaks_off
 
     def prelude(self) -> bytes:
         """See Transcript.prelude."""
@@ -117,7 +123,7 @@ class ChatTranscript(Unannounced):
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript.discard."""
-        return _failure(_BEGUN_ANEW, code=ATTEMPT)
+        return _failure(_BEGUN_ANEW, code=NEW_ATTEMPT)
 
     def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
         """See Transcript.bye (rule 5)."""
@@ -152,7 +158,8 @@ class ChatTranscript(Unannounced):
             self._usage = event
         elif isinstance(event, ev.Attempt):
             if self._has_begun:
-                blocks.append(_failure(_BEGUN_ANEW, code=ATTEMPT))
+                self._breaks_off = True
+                blocks.append(_failure(loss_of(event), code=NEW_ATTEMPT))
             self._begin()
         elif isinstance(event, ev.Finish | ev.Error | ev.Abort):
             self._end(event, blocks)

@@ -232,10 +232,10 @@ class Builder:
         self._texts, self._reasonings = {}, {}
         self.shelf.close(self.shelf.items, voice, is_cut=is_cut)
 
-    def drop(self, voice: Voice) -> None:
-        """A new attempt: everything is void."""
+    def drop(self, voice: Voice) -> list[Json]:
+        """A new attempt: everything is void. Returns the items as they stood."""
         self._texts, self._reasonings, self._calls = {}, {}, {}
-        self.shelf.drop(voice)
+        return [item.shown() for item in self.shelf.drop(voice)]
 
 
 def _end_part(known: tuple[Written, Part] | None, voice: Voice) -> None:

@@ -9,7 +9,9 @@ Rules
    nothing of it is still to come: only then is known what its provider told last.
 3. A new attempt: what is open is closed as ``incomplete``, ``response.in_progress`` with an empty output says that all
    of it is void, and the new items stand at new output indexes under ids that were never used (the SDK's helper refuses
-   a repeated one). The final ``output`` is that of the newest attempt alone.
+   a repeated one). The final ``output`` is that of the newest attempt alone. Frameworks join all deltas of a stream, so
+   only a dialect with ``restarts`` does this. Without it, ``response.failed`` ends the stream of every client that has
+   items of the attempt before, and a client that comes later receives the new attempt alone.
 4. ``finish`` is ``response.completed``, or ``response.incomplete`` where a bound or a filter cut the answer; ``error``
    is ``response.failed``. A stop has no event on this wire: it is ``response.incomplete`` with status ``cancelled``,
    or, with ``cancel="completed"``, ``response.completed`` with that status: the SDK's helper returns a final response
@@ -39,7 +41,7 @@ from broadcaster.dialects.openai_responses_shelf import Shelf
 from broadcaster.dialects.openai_responses_voice import Voice, frames_after
 from broadcaster.dialects.openai_responses_words import PASSED_TYPE
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Unannounced, block
+from broadcaster.dialects.writing import NEW_ATTEMPT, Unannounced, block, loss_of
 
 Cancel = Literal["incomplete", "completed"]
 
@@ -54,10 +56,11 @@ Small, because a client may hold numbers as 32-bit integers (the .NET SDK): they
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsesDialect:
-    """``shown``: what the Response repeats of its request, as JSON. ``cancel``: see rule 4."""
+    """``shown``: what the Response repeats of its request, as JSON. ``cancel``: rule 4. ``restarts``: rule 3."""
 
     shown: str = ""
     cancel: Cancel = "incomplete"
+    restarts: bool = True
 
     @property
     def name(self) -> str:
@@ -90,6 +93,7 @@ class ResponsesTranscript(Unannounced):
     error: Json | None = None
     why: Json | None = None
     is_refused: bool = False
+    breaks_off: bool = False
     _epoch: int = 0
     _is_opened: bool = field(default=False)
     _is_told: bool = field(default=False)
@@ -156,6 +160,7 @@ class ResponsesTranscript(Unannounced):
         self._epoch = entry.epoch
 
     def _hear(self, raw: bytes) -> None:
+        self.breaks_off = False
         if self.is_over:
             return
         event = ev.read_event(raw)
@@ -163,7 +168,7 @@ class ResponsesTranscript(Unannounced):
         if kind is ev.UnknownEvent or (isinstance(event, ev.DataEvent) and event.type != PASSED_TYPE):
             return
         if isinstance(event, ev.Attempt):
-            self._begin_again()
+            self._begin_again(event)
             return
         if isinstance(event, ev.Start):
             self.facts.take(event.provider_metadata, event.message_metadata)
@@ -173,11 +178,16 @@ class ResponsesTranscript(Unannounced):
         elif (build := _BUILT.get(kind)) is not None:
             build(self.builder, event, self.voice)
 
-    def _begin_again(self) -> None:
+    def _begin_again(self, attempt: ev.Attempt) -> None:
         """Rule 3."""
         self.is_refused = False
+        lost = self.builder.drop(self.voice)
+        self.breaks_off = bool(lost) and not self.dialect.restarts
+        if self.breaks_off:
+            error = {"code": NEW_ATTEMPT, "message": loss_of(attempt)}
+            self.voice.say("response.failed", {"response": self.facts.response("failed", lost, error=error)})
+            self.voice.forget()
         self.facts.begin_again()
-        self.builder.drop(self.voice)
         self._is_told = False
 
     def _announce(self) -> None:

@@ -98,12 +98,13 @@ class Shelf:
                 is_torn = is_cut and (item is self.items[-1] or item.is_busy)
                 item.close(voice, status=status_of(item, is_cut=is_torn))
 
-    def drop(self, voice: Voice) -> None:
-        """A new attempt: everything is void."""
+    def drop(self, voice: Voice) -> list[Item]:
+        """A new attempt: everything is void. Returns the items, all closed."""
         for item in self.items:
             if not item.is_closed:
                 item.close(voice, status=INCOMPLETE)
-        self.items = []
+        dropped, self.items = self.items, []
+        return dropped
 
     def index(self) -> int:
         """The next output index."""

@@ -29,9 +29,8 @@ from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Unnumbered
+from broadcaster.dialects.writing import NEW_ATTEMPT, Unnumbered
 
-NEW_ATTEMPT: Final = "new_attempt"
 GAP: Final = "gap"  # the reason of a farewell when delivery must go back; see hub.stop_reasons
 
 _json: Final = msgspec.json.Encoder()

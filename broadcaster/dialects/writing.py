@@ -1,4 +1,4 @@
-"""What transcripts share: blocks of SSE, and text that grows and forks at no cost.
+"""What transcripts share: blocks of SSE, the error of a lost attempt, and text that grows and forks at no cost.
 
 Rules of every dialect (measured: each is what some client dies of)
 1. LF only; never an empty ``data``; never a block that holds ``retry`` or ``id`` alone.
@@ -12,13 +12,22 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import Attempt
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_frame
 
-__all__ = ["DONE", "Pieces", "Unannounced", "block"]
+__all__ = ["DONE", "NEW_ATTEMPT", "Pieces", "Unannounced", "block", "loss_of"]
 
 DONE: Final = b"data: [DONE]\n\n"
+
+NEW_ATTEMPT: Final = "new_attempt"
+"""The code of the error that a new attempt is, in a dialect that cannot take text back."""
+
+_LOST: Final = {
+    "worker_lost": "the worker that wrote this answer was lost",
+    "provider_lost": "the provider of this answer broke off",
+}
 
 _json: Final = msgspec.json.Encoder()
 
@@ -28,10 +37,21 @@ def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> by
     return encode_frame(_json.encode(data), event=event, id=None if of is None else f"{of.epoch}-{of.seq}")
 
 
+def loss_of(attempt: Attempt) -> str:
+    """Why a response ends at this attempt, and what its client can do."""
+    lost = _LOST.get(attempt.reason, _LOST["worker_lost"])
+    return f"{lost} before its end; the text so far is void, and the same request can be sent again"
+
+
 class Unnumbered:
-    """Of a Transcript whose events have no numbers."""
+    """Of a Transcript whose events have no numbers, and which goes on at a new attempt."""
 
     __slots__ = ()
+
+    @property
+    def breaks_off(self) -> bool:
+        """See Transcript.breaks_off."""
+        return False
 
     @property
     def last_number(self) -> int:

@@ -113,35 +113,36 @@ class Outlet:
 class Snapshot(SharedFrames):
     """What a viewer gets in place of everything up to ``seq``."""
 
-    __slots__ = ("last_number", "seq")
+    __slots__ = ("epoch", "last_number", "seq")
 
-    def __init__(self, frames: bytes, *, seq: int, last_number: int, ledger: Ledger) -> None:
+    def __init__(self, frames: bytes, *, epoch: int, seq: int, transcript: Transcript, ledger: Ledger) -> None:
         super().__init__(frames, ledger=ledger)
-        self.seq = seq
-        self.last_number = last_number
+        self.epoch, self.seq = epoch, seq
+        self.last_number = transcript.last_number
 
 
 class Stretch(SharedFrames):
     """The frames of dense entries in one dialect, for all viewers that stand in them.
 
     ``span``: seqs of the first and the last. ``ends``: where each entry's frames end; None: no viewer can stand within
-    them. ``last_number``: see Transcript.
+    them. ``last_number``, ``breaks_off``: as the transcript that made them says.
     """
 
-    __slots__ = ("_ends", "first_seq", "last_number", "last_seq")
+    __slots__ = ("_ends", "breaks_off", "first_seq", "last_number", "last_seq")
 
     def __init__(
         self,
         frames: bytes,
         *,
         span: tuple[int, int],
-        last_number: int,
+        transcript: Transcript,
         ends: Sequence[int] | None,
         ledger: Ledger,
     ) -> None:
         super().__init__(frames, ledger=ledger)
         self.first_seq, self.last_seq = span
-        self.last_number = last_number
+        self.last_number = transcript.last_number
+        self.breaks_off = transcript.breaks_off
         self._ends = ends
 
     def http_after(self, seq: int) -> bytes:

@@ -9,7 +9,7 @@ Rules
    begins at the checkpoint before the first waiting viewer and serves all that it passes, again and again in the order
    of the stream. So the work grows with the rounds, and not with the viewers.
 4. Both go on by one segment in a turn's piece of work (``Turns``).
-5. A snapshot is made once for its place. A large one also serves viewers that come up to ``REUSED_ENTRIES`` later.
+5. A snapshot is made once for its place. A large one also serves viewers up to ``REUSED_ENTRIES`` later in its attempt.
 6. No transcript hears the terminal but a fork of the head: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers go on in a replay of their own, whose head
    begins there: the head of this one has heard what they miss.
@@ -159,7 +159,7 @@ class Replay:
         self._forget_snapshot()
         transcript = self._head.transcript.fork()
         frames = transcript.prelude() + b"".join(told for _, told in self._told)
-        made = Snapshot(frames, seq=end, last_number=transcript.last_number, ledger=self._room.unsent)
+        made = Snapshot(frames, epoch=self._room.epoch, seq=end, transcript=transcript, ledger=self._room.unsent)
         made.hold()
         self._snapshot = made
         self._room.note_growth()
@@ -255,7 +255,8 @@ class Replay:
 
     def _is_reused(self, made: Snapshot, end: int) -> bool:
         """Rule 5."""
-        return len(made) > SLICE_BYTES and end - REUSED_ENTRIES <= made.seq <= end
+        is_near = made.epoch == self._room.epoch and end - REUSED_ENTRIES <= made.seq <= end
+        return is_near and len(made) > SLICE_BYTES
 
     def _go_on(self) -> None:
         """Rule 4."""
@@ -324,7 +325,7 @@ class Replay:
             entries = entries[:-1]
         frames, ends = walk.hear(entries, is_kept=is_kept)
         stretch = self._stretch(frames, walk.transcript, span=(entries[0].seq, walk.seq), ends=ends)
-        if is_kept:
+        if is_kept or stretch.breaks_off:
             self._keep(stretch)
         return stretch
 
@@ -363,7 +364,7 @@ class Replay:
     def _stretch(
         self, frames: bytes, transcript: Transcript, *, span: tuple[int, int], ends: array[int] | None = None
     ) -> Stretch:
-        return Stretch(frames, span=span, last_number=transcript.last_number, ends=ends, ledger=self._room.unsent)
+        return Stretch(frames, span=span, transcript=transcript, ends=ends, ledger=self._room.unsent)
 
     def _keep(self, stretch: Stretch) -> None:
         """Keep it, and wake the viewers that wait for it."""

@@ -17,6 +17,7 @@ from typing import Final
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import ATTEMPT_PREFIX
 from broadcaster.core.http_chunks import http_chunk
 from broadcaster.dialects import Encoder
 
@@ -130,8 +131,10 @@ class Segment:
         return self._encode(encoder, after_seq, for_http=True)
 
     def after(self, seq: int) -> list[Entry]:
-        """The entries after ``seq``."""
-        return self.entries[max(0, seq + 1 - self.first_seq) :]
+        """The entries after ``seq``, as far as they are of one attempt. The entry that begins another is by itself."""
+        entries = self.entries[max(0, seq + 1 - self.first_seq) :]
+        at = next((at for at, entry in enumerate(entries) if entry.event.startswith(ATTEMPT_PREFIX)), None)
+        return entries if at is None else entries[: at or 1]
 
     def _encode(self, encoder: Encoder, after_seq: int, *, for_http: bool) -> bytes:
         entries = self.entries

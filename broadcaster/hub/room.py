@@ -224,6 +224,11 @@ class Room:
 
     # -- what a viewer asks
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the newest entry."""
+        return self._lineage.last.epoch
+
     def place(self, cursor: Cursor | None) -> Resolution:
         """Where a viewer with this cursor continues."""
         return resolve(cursor, Extent(self._lineage, self.floor, self.is_over))
@@ -372,8 +377,8 @@ class Room:
             through_seq, source = segment.last_seq, group.source
             if isinstance(source, Replay):
                 stretch = source.read_live(group.seq, is_kept=bool(self.behind))
-                if stretch is None:
-                    break
+                if stretch is None or stretch.breaks_off:
+                    break  # each member reads its error and ends
                 through_seq, chunk = stretch.last_seq, stretch.http_after(group.seq)
                 if not chunk:
                     group.seq = through_seq

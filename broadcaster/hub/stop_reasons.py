@@ -16,6 +16,7 @@ class StopReason(Enum):
     LIMIT = "limit", True  # as many viewers or rooms as the settings allow
     LOG_UNAVAILABLE = "log_unavailable", True  # the log did not answer in time: the viewer was not let in
     GAP = "gap", True  # its dialect cannot say that entries are missing; who asks again is told what is left
+    NEW_ATTEMPT = "new_attempt", True  # its dialect cannot take back what a lost attempt sent; the new one runs on
     LOG_GONE = "log_gone", True  # the log no longer holds what it told this front-end; a new look at it will say why
     FEED_LOST = "feed_lost", True  # this front-end's supply ended without a word; the log itself may be well
 

@@ -7,7 +7,8 @@ Rules
 2. With a cursor it is sent what comes after; without one and without a snapshot, every event from the first, or, where
    events are numbered, from the first with a higher number than its client has (``begin_after``).
 3. What was sent cannot be taken back in these dialects. When that becomes void, or entries are missing and the dialect
-   has no word for it, the viewer is ended with the dialect's error; a client that asks again is served by rule 1.
+   has no word for it, the viewer is ended with the dialect's error; a client that asks again is served by rule 1. So is
+   a viewer whose attempt was lost, where the dialect ends its response there (``Transcript.breaks_off``).
 4. While it is live its group is written to. One that falls behind is a cursor again.
 """
 
@@ -130,6 +131,9 @@ class TranscribedViewer(Viewer):
             self._leaves_out = came.last_number < heard
             return b""
         self._last_number = came.last_number
+        if came.breaks_off:
+            # Not by `stop`, which wakes: it is being pulled.
+            self.stop_reason, self.ends_cleanly = StopReason.NEW_ATTEMPT, True
         if self._leaves_out:
             self._leaves_out = False
             return came.after_number(heard, self._replay.blank, for_http=self._driver is not None)

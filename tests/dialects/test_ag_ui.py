@@ -16,7 +16,8 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.fold import Fold
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.dialects import DIALECTS
-from broadcaster.dialects.ag_ui import NEW_ATTEMPT, AgUiDialect, AgUiTranscript
+from broadcaster.dialects.ag_ui import AgUiDialect, AgUiTranscript
+from broadcaster.dialects.writing import NEW_ATTEMPT
 from tests.dialects import ag_ui_streams as streams
 from tests.dialects.ag_ui_client import AgUiClient
 from tests.dialects.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of

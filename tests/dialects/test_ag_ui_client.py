@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import Gap, GapReason
-from broadcaster.dialects.ag_ui import NEW_ATTEMPT, AgUiDialect
+from broadcaster.dialects.ag_ui import AgUiDialect
+from broadcaster.dialects.writing import NEW_ATTEMPT
 from tests.dialects.ag_ui_client import AgUiClient
 from tests.dialects.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of, last_attempt
 from tests.dialects.test_ag_ui import BEFORE, HISTORIES

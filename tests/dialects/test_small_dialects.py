@@ -19,7 +19,8 @@ from broadcaster.dialects import DIALECTS, Dialect
 from broadcaster.dialects.delta import DeltaDialect
 from broadcaster.dialects.named import NamedDialect
 from broadcaster.dialects.parts import PartsDialect
-from broadcaster.dialects.small import NEW_ATTEMPT, SmallTranscript
+from broadcaster.dialects.small import SmallTranscript
+from broadcaster.dialects.writing import NEW_ATTEMPT
 from tests.dialects import ag_ui_streams as streams
 from tests.dialects.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of
 from tests.dialects.frames import Block, blocks_of

@@ -38,9 +38,12 @@ def shown_of(meta: Meta) -> Json:
 
 
 def dialect_of(meta: Meta, *, cancel: Cancel = "incomplete") -> ResponsesDialect:
-    """The dialect in which all front-ends tell this generation."""
+    """The dialect in which all front-ends send this generation.
+
+    The reader of a Response in the background asked to be able to resume: it reads a new attempt on the same stream.
+    """
     shown = _json.encode(shown_of(meta)).decode()
-    return ResponsesDialect(shown=shown, cancel=cancel)
+    return ResponsesDialect(shown=shown, cancel=cancel, restarts=is_background(meta))
 
 
 def is_background(meta: Meta) -> bool:
