@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class BroadcasterError(Exception):
@@ -229,11 +229,22 @@ class StopPending(Busy):
     code = "stop_pending"
 
 
+class ProviderRefusal(NamedTuple):
+    """A provider's error response: its HTTP status, and what its body says, without keys and without the request."""
+
+    status: int
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    message: str | None = None
+
+
 class ProviderFailed(BroadcasterError):
     """The provider did not finish the answer.
 
     ``reason`` is the stable code that the ``error`` event carries (``provider_overloaded``, ``provider_truncated``, …);
     ``retryable`` says whether another attempt could end otherwise; ``retry_after_s`` is the provider's wish, if any.
+    ``refusal`` is the error response, where the provider sent one in place of a stream.
     """
 
     code = "provider_failed"
@@ -246,9 +257,11 @@ class ProviderFailed(BroadcasterError):
         reason: str = "provider_failed",
         retryable: bool = False,
         retry_after_s: float | None = None,
+        refusal: ProviderRefusal | None = None,
     ) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.refusal = refusal
         self.retryable = retryable
         self.retry_after_s = retry_after_s
 

@@ -239,6 +239,13 @@ class Settings(LimitSettings):
         1.0, ge=0, description="a front-end that ends sends its viewers away spread over this"
     )
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay told to viewers; jitter doubles it")
+    head_wait_s: float = Field(
+        10,
+        ge=0,
+        le=10,
+        description="how long the head of a stream in the API of an SDK waits for the first content, so that a request "
+        "that the provider refuses gets the provider's status; then the head is sent as 200; 0: at once",
+    )
     long_poll_timeout_s: float = Field(60, gt=0, description="longest ?wait_s=")
     delete_timeout_s: float = Field(10, gt=0, description="longest wait of a deletion for the generation's end")
     presence_ttl_s: float = Field(

@@ -27,6 +27,7 @@ from typing import Any, Final
 import structlog
 
 from broadcaster.core.events import Abort, Error, Event, Usage
+from broadcaster.core.refusals import refusal_metadata
 from broadcaster.core.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed, ToolOutcomeUnknown, UnknownModel, UnknownTool
 from broadcaster.log.streams import Meta
@@ -187,7 +188,8 @@ class Attempt:
     def _failed(self, failure: ProviderFailed) -> Sequence[Event]:
         """The last events after the provider failed."""
         _log.warning("provider_failed", stream=self._meta.id, reason=failure.reason, detail=failure.detail)
-        return [*self._usage(), Error(error_text=failure.detail, code=failure.reason)]
+        metadata = refusal_metadata(failure)
+        return [*self._usage(), Error(error_text=failure.detail, code=failure.reason, provider_metadata=metadata)]
 
     def _cut_short(self) -> Sequence[Event]:
         """The last events of a provider stream that we closed."""

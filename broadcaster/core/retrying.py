@@ -107,5 +107,9 @@ class Course:
         if self.tries > 1:
             words.append(f"tried {self.tries} times")
         return ProviderFailed(
-            "; ".join(words), reason=failure.reason, retryable=failure.retryable, retry_after_s=failure.retry_after_s
+            "; ".join(words),
+            reason=failure.reason,
+            retryable=failure.retryable,
+            retry_after_s=failure.retry_after_s,
+            refusal=failure.refusal,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from broadcaster.errors import ProviderFailed
+from broadcaster.errors import ProviderFailed, ProviderRefusal
 
 
 class Fault(NamedTuple):
@@ -14,10 +14,14 @@ class Fault(NamedTuple):
     text: str
     retryable: bool
 
-    def failure(self, *, detail: str = "", retry_after_s: float | None = None) -> ProviderFailed:
-        """The error to raise; ``detail`` must be safe to show."""
+    def failure(
+        self, *, detail: str = "", retry_after_s: float | None = None, refusal: ProviderRefusal | None = None
+    ) -> ProviderFailed:
+        """The error to raise; ``detail`` and ``refusal`` must be safe to show."""
         text = f"{self.text} ({detail})" if detail else self.text
-        return ProviderFailed(text, reason=self.reason, retryable=self.retryable, retry_after_s=retry_after_s)
+        return ProviderFailed(
+            text, reason=self.reason, retryable=self.retryable, retry_after_s=retry_after_s, refusal=refusal
+        )
 
 
 OVERLOADED: Final = Fault("provider_overloaded", "the provider is overloaded", True)

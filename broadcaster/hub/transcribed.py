@@ -14,7 +14,11 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import LogUnavailable
@@ -24,6 +28,10 @@ from broadcaster.hub.resolve import Finished, Follow, Hold
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
+
+_UNSAID: Final = (b'{"type":"usage"', b'{"type":"attempt"', b'{"type":"error"')
+# Each attempt may leave a few; a stream with more is no refused request.
+_OPENING_ENTRIES: Final = 256
 
 
 class TranscribedViewer(Viewer):
@@ -77,6 +85,23 @@ class TranscribedViewer(Viewer):
         self._is_woken = True
         self._owes_since = self._loop.time()
         return number
+
+    def opening(self) -> Sequence[Entry] | None:
+        """The stream's entries while they hold nothing of an answer: counts, attempts, an error at their end.
+
+        None: there is content, or more entries than an opening has. Pulls nothing; ``wait`` returns when more came.
+        """
+        self._is_woken = False
+        found: list[Entry] = []
+        while len(found) < self._room.last_seq:
+            segment = self._room.find(len(found) + 1)
+            if segment is None or segment.first_seq > len(found) + 1 or len(found) > _OPENING_ENTRIES:
+                return None
+            entries = segment.after(len(found))
+            if not all(entry.event.startswith(_UNSAID) for entry in entries):
+                return None
+            found += entries
+        return found
 
     # -- the dialect's own
 

@@ -136,6 +136,7 @@ class Services:
     ping_log: Callable[[], Awaitable[None]]
     log_timeout_s: float
     long_poll_timeout_s: float
+    head_wait_s: float
     delete_timeout_s: float
     default_model: str
     default_max_tokens: int | None

@@ -213,6 +213,7 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         ping_log=log.connection.ping,
         log_timeout_s=settings.redis_timeout_s,
         long_poll_timeout_s=settings.long_poll_timeout_s,
+        head_wait_s=settings.head_wait_s,
         delete_timeout_s=settings.delete_timeout_s,
         default_model=settings.default_model,
         default_max_tokens=settings.default_max_tokens,

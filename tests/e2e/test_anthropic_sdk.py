@@ -66,8 +66,9 @@ async def test_a_stop_from_anywhere_ends_the_message_with_what_there_is(
     front_end_url: str, scripted: ScriptedProvider
 ) -> None:
     conversation = scripted.conversation(MODEL)
+    beginning = asyncio.create_task(conversation.send_text("half an ans"))  # the head of a stream waits for content
     async with open_sdk(front_end_url) as sdk, sdk.messages.stream(**ASKED) as stream:
-        await conversation.send_text("half an ans")
+        await beginning
         assert await anext(stream.text_stream) == "half an ans"
         async with AsyncClient(front_end_url) as client:
             await client.stop(stream.response.headers["broadcaster-generation-id"])
@@ -81,9 +82,10 @@ async def test_a_worker_that_is_killed_is_an_error_and_asking_again_gives_the_wh
     worker = await stack.worker()
     front_end = await stack.front_end()
     torn = scripted.conversation(MODEL)
+    beginning = asyncio.create_task(torn.send_text("torn "))
     async with open_sdk(front_end.url) as sdk:
         async with sdk.messages.stream(**ASKED, extra_headers=ONCE) as stream:
-            await torn.send_text("torn ")
+            await beginning
             assert await anext(stream.text_stream) == "torn "
             worker.signal(signal.SIGKILL)
             whole = scripted.conversation(MODEL)

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import openai
 import pytest
 
 from broadcaster.client import AsyncClient
@@ -171,3 +172,18 @@ async def test_a_route_that_leads_nowhere_is_refused_in_one_line_by_every_proces
     assert said.count("\n") == 1
     known = "anthropic, openai, openai-responses, local, mine"
     assert f"BROADCASTER_ROUTES: routes name unknown providers: nobody; there are: {known}" in said
+
+
+@on_every_wire
+async def test_a_stream_that_the_provider_refuses_raises_what_the_provider_answered(
+    openai_stack: Stack, scripted: ScriptedProvider, *, provider: str, path: str, key: str
+) -> None:
+    url = await started(openai_stack, routes={"gpt-*": provider, "claude*": "anthropic"}, provider_retries=0)
+    scripted.script(MODEL, Script(Answer(429, headers={"retry-after": "0"}, message="slow down, please")))
+    asked: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=1) as sdk:
+        with pytest.raises(openai.RateLimitError, match="slow down, please") as caught:
+            await sdk.chat.completions.create(**asked)
+    assert caught.value.response.headers["retry-after"] == "0"
+    assert len(scripted.requests) == 2  # the SDK has tried again
+    assert not any("max" in name for name in scripted.requests[0].body if provider != "anthropic")

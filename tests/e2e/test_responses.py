@@ -137,8 +137,9 @@ async def test_a_response_whose_worker_is_killed_for_good_has_failed(stack: Stac
     worker = await stack.worker(**settings)
     url = (await stack.front_end(**settings)).url
     async with sdk(url) as client:
+        beginning = asyncio.create_task(conversation.send_text("Hello "))
         stream = await client.responses.create(model="claude-scripted", input="Hi", stream=True)
-        await conversation.send_text("Hello ")
+        await beginning
         heard: list[Any] = []
         async for event in stream:
             heard.append(event)

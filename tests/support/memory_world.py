@@ -348,6 +348,7 @@ async def memory_services(
         check_gone=world.check_gone,
         log_timeout_s=2.0,
         long_poll_timeout_s=10.0,
+        head_wait_s=0.0,
         delete_timeout_s=10.0,
         default_model="local",
         default_max_tokens=None,

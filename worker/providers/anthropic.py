@@ -60,11 +60,11 @@ def _told(error: anthropic.APIStatusError) -> Told:
     fault = fault_of(error.type)
     # Gateways call everything an invalid request: then the status knows better.
     if fault is not None and (fault is not BAD_REQUEST or error.status_code in _OF_REQUESTS):
-        return Told(fault, str(error.type), error.api_message)
+        return Told(fault, str(error.type), error.api_message, type=error.type)
     default = "api_error" if error.status_code >= 500 else "invalid_request_error"
     fault = fault_of(_TYPE_OF_STATUS.get(error.status_code, default))
     assert fault is not None
-    return Told(fault, None, error.api_message)
+    return Told(fault, None, error.api_message, type=error.type)
 
 
 _SDK: Final = Sdk(

@@ -32,7 +32,7 @@ import aiohttp
 import httpx2
 
 from broadcaster.dialects.faults import Fault
-from broadcaster.errors import ProviderFailed
+from broadcaster.errors import ProviderFailed, ProviderRefusal
 from worker.providers.base import ProviderRequest
 
 UNSENDABLE: Final = (TypeError, ValueError)
@@ -66,21 +66,25 @@ _BY_CAUSE: Final[tuple[tuple[tuple[type[BaseException], ...], Fault], ...]] = (
 
 # Longer than any word or model name, shorter than a sentence.
 _REPEATED_CHARS: Final = 24
-_MAX_MESSAGE_CHARS: Final = 300
+_MAX_MESSAGE_CHARS: Final = 1000
 _KEY_LIKE: Final = re.compile(
     r"""\bsk-\S{6,} | \bbearer\s+\S{6,} | \b(?:api[-_ ]?key|token|secret|password)\b["':=\s]+\S{6,}""",
     re.IGNORECASE | re.VERBOSE,
 )
 _REDACTED: Final = "[redacted]"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,100}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Told(NamedTuple):
-    """What an error answer says: its meaning, the known word it uses (safe to show), the provider's own message."""
+    """What an error answer says: its meaning, the known word it uses (safe to show), the provider's own words."""
 
     fault: Fault
     word: str | None
     message: object
+    type: object = None
+    code: object = None
+    param: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,18 +129,21 @@ class Failures:
         return _DISCONNECTED.failure()
 
     def _of_status(self, error: Any) -> ProviderFailed:
-        fault, word, message = self._sdk.told(error)
+        said = self._sdk.told(error)
+        fault, word, message = said.fault, said.word, shown_message(said.message, self._request, self._secrets)
         details = [f"HTTP {error.status_code}", *([word] if word is not None else [])]
         if error.request_id and _REQUEST_ID.fullmatch(error.request_id):
             details.append(f"request {error.request_id}")
         # Who asked must learn what to change; in all other cases the reason says enough.
-        if fault.reason == "provider_bad_request" and (shown := shown_message(message, self._request, self._secrets)):
-            details.append(shown)
+        if fault.reason == "provider_bad_request" and message:
+            details.append(message)
         headers = error.response.headers
         should_retry = headers.get("x-should-retry")
         if should_retry in ("true", "false"):
             fault = fault._replace(retryable=should_retry == "true")
-        return fault.failure(detail=", ".join(details), retry_after_s=retry_after_s(headers))
+        type, code, param = (_shown_name(name, self._secrets) for name in (said.type, said.code, said.param))
+        refusal = ProviderRefusal(error.status_code, type=type, code=code, param=param, message=message or None)
+        return fault.failure(detail=", ".join(details), retry_after_s=retry_after_s(headers), refusal=refusal)
 
 
 def bad_address(address_from: str) -> ProviderFailed:
@@ -195,6 +202,12 @@ def shown_message(message: object, request: ProviderRequest, secrets: tuple[str,
     )
     windows = (line[at : at + _REPEATED_CHARS] for at in range(len(line) - _REPEATED_CHARS + 1))
     return "" if any(window in sent for window in windows) else line
+
+
+def _shown_name(name: object, secrets: tuple[str, ...]) -> str | None:
+    """A type, a code or a parameter as the provider names it; None where it is no name."""
+    is_name = isinstance(name, str) and _NAME.fullmatch(name) and not any(secret in name for secret in secrets)
+    return name if is_name and isinstance(name, str) and not _KEY_LIKE.search(name) else None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -55,7 +55,9 @@ def _told(error: openai.APIStatusError) -> Told:
     # Ollama and others: {"error": "a sentence"}. What is not JSON is a gateway's page.
     if isinstance(error.body, str) and error.response.headers.get("content-type", "").startswith("application/json"):
         message = error.body
-    return Told(fault_of(body, status=error.status_code), known_word(body), message)
+    said = body or {}
+    fault, word = fault_of(body, status=error.status_code), known_word(body)
+    return Told(fault, word, message, type=said.get("type"), code=said.get("code"), param=said.get("param"))
 
 
 _SDK: Final = Sdk(

@@ -14,7 +14,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, Final, NamedTuple
 
@@ -26,8 +27,10 @@ from broadcaster.dialects import Dialect
 from broadcaster.errors import BroadcasterError, Busy, UnknownModel, UnknownStream, naming
 from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
+from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
+from broadcaster.web.heads import end_without_content
 from broadcaster.web.joining import join_stream
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.services import Services
@@ -51,6 +54,11 @@ def whole_or_streamed(description: str) -> dict[str, Any]:
         },
         "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
     }
+
+
+def retry_after(wait_s: float | None) -> dict[str, str]:
+    """The header that says when to come again: whole seconds, and never early; none when that is not known."""
+    return {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
 
 
 class Call(NamedTuple):
@@ -107,15 +115,23 @@ async def stream(
     dialect: Dialect,
     headers: Mapping[str, str] | None = None,
     place: Place | None = None,
+    request: Request | None = None,
+    refused: Callable[[Sequence[Entry]], Response] | None = None,
 ) -> Response:
     """The generation in this dialect, whole, however late; ``place``: see `join_stream`.
 
+    With ``request`` and ``refused`` the head waits (web/heads.py), and ``refused`` makes the response to a request
+    whose generation failed before its first content.
     Raises Busy and LogUnavailable (rule 2), UnknownStream.
     """
     with naming(meta.id):
         viewer = await join_stream(services, meta, cursor=None, encoder=dialect, place=place)
         if isinstance(viewer, Finished):  # never without a cursor
             raise UnknownStream("the stream is kept no longer")
+        if request is not None and refused is not None and isinstance(viewer, TranscribedViewer):
+            entries = await end_without_content(viewer, request, wait_s=services.head_wait_s)
+            if entries is not None:
+                return refused(entries)
     return EventStreamResponse(viewer, generation_id=meta.id, headers=headers)
 
 

@@ -12,24 +12,28 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
+from broadcaster.core.entry import Entry
+from broadcaster.core.refusals import refusal_of
 from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
 from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
 from broadcaster.dialects.anthropic_request import read_request
 from broadcaster.dialects.anthropic_words import error
 from broadcaster.log.generations import GenerationRequest
+from broadcaster.log.streams import Meta
 from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problem_shapes import ShapedError
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import ServicesHere, Tenant
-from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, started, stream, whole, whole_or_streamed
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after, started, stream, whole, whole_or_streamed
 
 PATH: Final = "/v1/messages"
 
@@ -49,8 +53,12 @@ def shape_error(problem: Mapping[str, Any]) -> ShapedError:
     """A problem document as the API's error."""
     status, type = _SHAPES.get(problem["code"], (problem["status"], None))
     if type is None:
-        type = _TYPE_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
+        type = _type_of(status)
     return ShapedError(status, error(type, problem["detail"]), {} if problem["retry"] else _NO_RETRY)
+
+
+def _type_of(status: int) -> str:
+    return _TYPE_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 routes = RouteTable(prefix="/v1", tags=["messages"], errors=shape_error)
@@ -111,13 +119,28 @@ async def create_message(
     dialect = AnthropicDialect(stop=cancelled_as)
     async with started(services, wish, tenant=tenant, as_stream=asked.stream, idempotency_key=idempotency_key) as call:
         if asked.stream:
-            return await stream(services, call.meta, dialect=dialect, place=call.place)
+            refused = partial(_message, call.meta, dialect=dialect, is_repeatable=idempotency_key is None)
+            return await stream(
+                services, call.meta, dialect=dialect, place=call.place, request=request, refused=refused
+            )
         entries = await whole(services, request, call)
-    said = message_of(entries, stream_id=call.meta.id, dialect=dialect)
-    headers = {GENERATION_ID_HEADER: call.meta.id}
+    return _message(call.meta, entries, dialect=dialect, is_repeatable=idempotency_key is None)
+
+
+def _message(meta: Meta, entries: Sequence[Entry], *, dialect: AnthropicDialect, is_repeatable: bool) -> Response:
+    """The message, or the error that it ended with; ``is_repeatable``: see `failure` in openai_errors.py."""
+    said = message_of(entries, stream_id=meta.id, dialect=dialect)
+    headers = {GENERATION_ID_HEADER: meta.id}
     if said["type"] == "message":
         return JSONResponse(said, headers=headers)
     end = ev.read_event(entries[-1].event)
-    if idempotency_key is not None or (isinstance(end, ev.Error) and end.code in FAILED_FOR_GOOD):
-        headers |= _NO_RETRY  # the same key gives the same failure
-    return JSONResponse(said, status_code=STATUS_OF_TYPE[said["error"]["type"]], headers=headers)
+    status = STATUS_OF_TYPE[said["error"]["type"]]
+    can_succeed = not (isinstance(end, ev.Error) and end.code in FAILED_FOR_GOOD)
+    if (refusal := refusal_of(end)) is not None:
+        status, can_succeed = refusal.status, refusal.retryable
+        type = refusal.type if refusal.type in STATUS_OF_TYPE else _type_of(status)
+        said = error(type, refusal.message or said["error"]["message"])
+        headers |= retry_after(refusal.retry_after_s)
+    if not (is_repeatable and can_succeed):
+        headers |= _NO_RETRY
+    return JSONResponse(said, status_code=status, headers=headers)

@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Path, Request, Response
@@ -95,7 +96,10 @@ async def create_chat_completion(
     async with started(services, wish, tenant=tenant, as_stream=asked.stream, idempotency_key=idempotency_key) as call:
         if asked.stream:
             dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
-            return await stream(services, call.meta, dialect=dialect, place=call.place)
+            refused = partial(_completion, call.meta, asked=asked, is_repeatable=idempotency_key is None)
+            return await stream(
+                services, call.meta, dialect=dialect, place=call.place, request=request, refused=refused
+            )
         entries = await whole(services, request, call)
     return _completion(call.meta, entries, asked=asked, is_repeatable=idempotency_key is None)
 

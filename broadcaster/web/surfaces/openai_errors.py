@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.refusals import refusal_of
 from broadcaster.web.problem_shapes import ShapedError
-from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after
 
 SHOULD_RETRY_HEADER: Final = "x-should-retry"
 
@@ -62,19 +63,31 @@ def openai_error(problem: Mapping[str, Any]) -> ShapedError:
     param = problem.get("param") or _PARAMS.get(code) or _param_in(problem)
     told = {
         "message": problem.get("detail") or problem.get("title") or code,
-        "type": _TYPES.get(status, _SERVER if status >= 500 else _INVALID),
+        "type": problem.get("error_type") or _TYPES.get(status, _SERVER if status >= 500 else _INVALID),
         "param": param,
         "code": _WORDS.get(code, code),
     }
-    return ShapedError(status, {"error": told}, {SHOULD_RETRY_HEADER: "true" if problem.get("retry") else "false"})
+    headers = {SHOULD_RETRY_HEADER: "true" if problem.get("retry") else "false"}
+    return ShapedError(status, {"error": told}, {**headers, **retry_after(problem.get("retry_after_s"))})
 
 
 def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:
     """What a generation that failed is as a problem: ``status``, ``code``, ``detail``, ``param`` and ``retry``.
 
+    Where the provider refused the request, status and words are the provider's.
     ``is_repeatable``: the same request begins another generation; one with an Idempotency-Key does not.
     """
     code, detail = (end.code, end.error_text) if isinstance(end, ev.Error) else ("error", "")
+    if (refusal := refusal_of(end)) is not None:
+        return {
+            "status": refusal.status,
+            "code": refusal.code or code,
+            "detail": refusal.message or detail,
+            "param": refusal.param,
+            "error_type": refusal.type,
+            "retry": is_repeatable and refusal.retryable,
+            "retry_after_s": refusal.retry_after_s,
+        }
     return {
         "status": _STATUS_OF_FAILURE.get(code, _BAD_GATEWAY),
         "code": code,
@@ -86,7 +99,8 @@ def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:
 
 def is_refusal(end: ev.Event) -> bool:
     """Whether a generation ended because its request was refused, or could not be taken."""
-    return isinstance(end, ev.Error) and (end.code in _STATUS_OF_FAILURE or end.code in FAILED_FOR_GOOD)
+    is_known = isinstance(end, ev.Error) and (end.code in _STATUS_OF_FAILURE or end.code in FAILED_FOR_GOOD)
+    return is_known or refusal_of(end) is not None
 
 
 def param_of(pointer: str) -> str | None:

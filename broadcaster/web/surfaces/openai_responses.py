@@ -12,14 +12,16 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Body, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from broadcaster.core import events as ev
+from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_responses_ask import ask_of
 from broadcaster.dialects.openai_responses_encode import Cancel
@@ -116,15 +118,29 @@ async def create_response(
     ) as call:
         meta = call.meta
         if stream_wanted:
-            return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as), place=call.place)
+            refused = partial(_failed, meta, is_repeatable=idempotency_key is None)
+            return await stream(
+                services,
+                meta,
+                dialect=dialect_of(meta, cancel=cancelled_as),
+                place=call.place,
+                request=None if background else request,
+                refused=refused,
+            )
         if background:
             return await shown_response(services, meta, await entries_of(services, meta))
         entries = await whole(services, request, call)
     end = ev.read_event(entries[-1].event)
     if is_refusal(end) and not (await response_of(services, meta, entries))["output"]:
         # Nothing was said: an SDK raises for it as it does for what is refused at once.
-        return _error(failure(end, is_repeatable=idempotency_key is None), {GENERATION_ID_HEADER: meta.id})
+        return _failed(meta, entries, is_repeatable=idempotency_key is None)
     return await shown_response(services, meta, entries)
+
+
+def _failed(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
+    """The error of a generation that failed without output."""
+    end = ev.read_event(entries[-1].event)
+    return _error(failure(end, is_repeatable=is_repeatable), {GENERATION_ID_HEADER: meta.id})
 
 
 async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
