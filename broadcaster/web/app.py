@@ -29,7 +29,7 @@ from broadcaster.web.problems import UnexpectedErrors, install_problems, problem
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Mount, Services
-from broadcaster.web.surfaces.table import SHAPES, SURFACES
+from broadcaster.web.surfaces.table import SHAPES, SURFACES, shape_elsewhere
 from broadcaster.web.wiring import open_services
 
 _DESCRIPTION: Final = """
@@ -112,7 +112,7 @@ def _layers(settings: Settings) -> list[Middleware]:
     layers = [Middleware(RequestId)]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))
-    layers += [Middleware(ShapedProblems, shapes=SHAPES), Middleware(UnexpectedErrors)]
+    layers += [Middleware(ShapedProblems, shapes=SHAPES, elsewhere=shape_elsewhere), Middleware(UnexpectedErrors)]
     if settings.api_keys is None:
         layers.append(Middleware(LoopbackGuard))
     else:

@@ -69,10 +69,20 @@ def _documented(description: str) -> dict[str, Any]:
 class ShapedProblems:
     """Pure ASGI: problems below certain paths are answered in the shape that belongs there."""
 
-    def __init__(self, app: ASGIApp, *, shapes: Sequence[tuple[str, ErrorShape]]) -> None:
-        """``shapes``: path, and what it is answered in; a path holds for what is below it too, the first one counts."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        shapes: Sequence[tuple[str, ErrorShape]],
+        elsewhere: Callable[[str, Headers], ErrorShape | None],
+    ) -> None:
+        """``shapes``: path, and what it is answered in; a path holds for what is below it too, the first one counts.
+
+        ``elsewhere`` gives the shape for every other path, by the path and the request's headers.
+        """
         self._app = app
         self._shapes = shapes
+        self._elsewhere = elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         shape = self._shape_of(scope) if scope["type"] == "http" else None
@@ -84,7 +94,13 @@ class ShapedProblems:
 
     def _shape_of(self, scope: Scope) -> ErrorShape | None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return next((shape for at, shape in self._shapes if path == at or path.startswith(f"{at}/")), None)
+        found = next((shape for at, shape in self._shapes if is_below(path, at)), None)
+        return found or self._elsewhere(path, Headers(scope=scope))
+
+
+def is_below(path: str, at: str) -> bool:
+    """Whether it is this path, or one below it."""
+    return path == at or path.startswith(f"{at}/")
 
 
 class _Held:

@@ -41,7 +41,7 @@ def client() -> httpx2.AsyncClient:
             for name, each in (("own", busy), ("own/a", in_pieces), ("own/b", fine), ("owner", busy))
         ]
     )
-    shaped = ShapedProblems(app, shapes=[("/own", shape)])
+    shaped = ShapedProblems(app, shapes=[("/own", shape)], elsewhere=lambda path, headers: None)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=shaped), base_url="http://here")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from broadcaster.web.problem_shapes import ErrorShape
+from starlette.datastructures import Headers
+
+from broadcaster.web.problem_shapes import ErrorShape, is_below
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.surfaces import ag_ui, ai_sdk_chat, anthropic_messages, openai_chat, openai_responses
 from broadcaster.web.surfaces.openai_errors import openai_error
@@ -55,3 +57,18 @@ SURFACES: Final = (
 
 SHAPES: Final = tuple((path, surface.shape) for surface in SURFACES for path in surface.paths)
 """See ``ShapedProblems``."""
+
+_SDK_PREFIX: Final = "/v1"
+_OWN_PATHS: Final = ("/v1/generations", "/v1/streams")
+_ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
+
+
+def shape_elsewhere(path: str, headers: Headers) -> ErrorShape | None:
+    """The shape of errors where no surface is: an SDK that calls what its API has, and this server has not, reads it.
+
+    None: a path of our own, or of no API.
+    """
+    if not is_below(path, _SDK_PREFIX) or any(is_below(path, own) for own in _OWN_PATHS):
+        return None
+    is_anthropic = any(name in headers for name in _ANTHROPIC_HEADERS)
+    return anthropic_messages.shape_error if is_anthropic else openai_error
