@@ -245,11 +245,11 @@ class Hub:
         if tenancy is not None and tenancy.room is room:
             tenancy.watch.reread()
 
-    def room_failed(self, room: Room) -> None:
-        """Close a room whose feed cannot be believed any more, in the next turn."""
+    def room_failed(self, room: Room, reason: StopReason) -> None:
+        """Close a room whose supply has failed, in the next turn."""
         tenancy = self._tenancies.get(room.stream_id)
         if tenancy is not None and tenancy.room is room:
-            asyncio.get_running_loop().call_soon(self._close, tenancy, StopReason.FEED_LOST)
+            asyncio.get_running_loop().call_soon(self._close, tenancy, reason)
 
     def viewer_left(self, room: Room, viewer: Watcher) -> None:
         """Count it, and take back its place."""
@@ -369,7 +369,7 @@ class Hub:
 
     def _tick_s(self) -> float:
         limits = self.limits
-        shortest_s = min(limits.heartbeat_s, limits.slow_viewer_s, limits.linger_s)
+        shortest_s = min(limits.heartbeat_s, limits.lost_feed_s, limits.slow_viewer_s, limits.linger_s)
         return min(LONGEST_TICK_S, max(SHORTEST_TICK_S, shortest_s / TICKS_PER_DEADLINE))
 
     def _tick(self) -> None:

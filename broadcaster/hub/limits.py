@@ -36,8 +36,10 @@ class HubLimits:
     kept warm; the one that was left longest ago makes place, and if all are watched a new one is refused (Busy).
     ``room_bytes``, ``hub_bytes``: memory of one room and of all; the oldest entries fall out and are read from the log
     again by who needs them. ``heartbeat_s``: a viewer that had nothing for so long gets a heartbeat.
-    ``slow_viewer_s``: a viewer that took nothing for so long is cut. ``linger_s``: a room outlives its last viewer by
-    this much, so that who reconnects finds it warm. ``retry_ms``: shortest reconnect delay told to viewers; jitter up
+    ``lost_feed_s``: viewers of a feed that Redis has lost are sent away after so long; when they return they learn
+    whether a publisher has created it again. ``slow_viewer_s``: a viewer that took nothing for so long is cut.
+    ``linger_s``: a room outlives its last viewer by this much, so that a viewer that returns finds it warm.
+    ``retry_ms``: shortest reconnect delay that viewers are given; jitter up
     to the same again keeps those who fall together from coming back together. ``page_reads``: most reads of old
     entries at once; the others wait.
     """
@@ -49,6 +51,7 @@ class HubLimits:
     room_bytes: int = 16 * 2**20
     hub_bytes: int = 256 * 2**20
     heartbeat_s: float = 15.0
+    lost_feed_s: float = 60.0
     slow_viewer_s: float = 30.0
     linger_s: float = 5.0
     retry_ms: int = 1000

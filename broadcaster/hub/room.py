@@ -77,8 +77,8 @@ class RoomOwner(Protocol):
     def room_may_lag(self, room: Room) -> None:
         """A viewer has seen entries that the room does not have: have the log read again, but not within this call."""
 
-    def room_failed(self, room: Room) -> None:
-        """The room's feed cannot be believed any more: close the room, but not within this call."""
+    def room_failed(self, room: Room, reason: StopReason) -> None:
+        """The room's supply has failed for this reason: close the room, but not within this call."""
 
     def viewer_left(self, room: Room, viewer: Watcher) -> None:
         """The viewer is gone from the room."""
@@ -93,6 +93,7 @@ class Room:
         "_is_due",
         "_lineage",
         "_live",
+        "_lost_at",
         "_owner",
         "_pages",
         "_reads",
@@ -139,6 +140,7 @@ class Room:
         self.last_seq = 0
         self.floor: Gap | None = None
         self.stall: StallReason | None = None
+        self._lost_at: float | None = None  # Redis knows nothing of this feed
         self.is_over = False
         self.status = status
         self._owner = owner
@@ -220,6 +222,7 @@ class Room:
         if reason is not self.stall:
             self._recall_live()
         self.stall = reason
+        self._lost_at = self._now() if reason is StallReason.STREAM_LOST else None
         self._wake_soon()
 
     # -- what a viewer asks
@@ -327,6 +330,8 @@ class Room:
                 group.beat(now, heartbeat_s=self.limits.heartbeat_s)
         for viewer in tuple(self.behind):
             viewer.check(now)
+        if self._lost_at is not None and now - self._lost_at >= self.limits.lost_feed_s:
+            self._owner.room_failed(self, StopReason.LOG_GONE)
 
     def shed(self) -> None:
         """Forget what can be made again."""
@@ -352,7 +357,7 @@ class Room:
 
     def _fail(self, story: str) -> None:
         log.error("the feed of stream %s broke its promise: %s", self.stream_id, story)
-        self._owner.room_failed(self)
+        self._owner.room_failed(self, StopReason.FEED_LOST)
 
     def _keep_bounds(self) -> None:
         """Let go of what can be made again, then of the oldest; some more than needed, not to be back here at once."""

@@ -24,9 +24,24 @@ from broadcaster.hub.places import Place
 from broadcaster.hub.resolve import Finished
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.log.generations import Created
 from broadcaster.log.streams import Meta
 from broadcaster.web.services import Services
 from broadcaster.web.waiting import LOOK_UP_S, has_left, leaving
+
+
+async def created_meta(services: Services, created: Created, *, tenant: str) -> Meta:
+    """The meta of the generation that a request has created, or had created before with the same key.
+
+    Raises LogUnavailable if Redis lost the new generation in this moment: the same request may be sent again. Raises
+    UnknownStream if the key's generation is kept no longer.
+    """
+    try:
+        return await services.generations.get(created.id, tenant=tenant)
+    except UnknownStream:
+        if not created.created:
+            raise
+        raise LogUnavailable("Redis lost the new generation; send the request again") from None
 
 
 async def find_stream(

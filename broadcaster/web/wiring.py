@@ -322,6 +322,7 @@ def hub_limits(settings: Settings) -> HubLimits:
         room_bytes=settings.room_bytes,
         hub_bytes=settings.hub_bytes,
         heartbeat_s=settings.heartbeat_s,
+        lost_feed_s=settings.stall_timeout_s,
         slow_viewer_s=settings.slow_viewer_s,
         retry_ms=settings.retry_ms,
     )

@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.notices import StallReason
 from broadcaster.core.sse import SseDecoder
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.resolve import Finished
@@ -246,6 +247,20 @@ async def test_a_stuck_viewer_of_a_room_that_closed_is_still_cut(open_hub):
     await join(hub)
     hub.feed_lost()
     await until(lambda: hub.statistics().stopped == {StopReason.FEED_LOST: 1})
+
+
+async def test_viewers_of_a_feed_that_redis_has_lost_are_sent_away_after_the_time_for_that(open_hub, feed):
+    hub = open_hub(dataclasses.replace(LIMITS, lost_feed_s=0.1))
+    lost, restored = await join(hub, "lost"), await join(hub, "restored")
+    for stream_id in ("lost", "restored"):
+        feed.sinks[stream_id].stalled(StallReason.STREAM_LOST)
+    feed.sinks["restored"].stalled(None)
+    lost.pull_all(), restored.pull_all()
+    await until(lambda: lost.viewer.stop_reason is StopReason.LOG_GONE)
+    lost.pull_all()
+    assert lost.viewer.is_over
+    await until(lambda: hub.viewers() == {"restored": 1})
+    assert restored.viewer.stop_reason is None
 
 
 async def test_waiting_ends_without_news_when_the_time_is_up_and_with_news_before(open_hub, feed):

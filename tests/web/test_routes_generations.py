@@ -246,6 +246,20 @@ async def test_while_the_log_is_away_every_call_may_be_repeated(client: httpx2.A
     }
 
 
+@pytest.mark.parametrize("path", [URL, "/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_request_whose_new_generation_redis_loses_at_once_may_be_repeated(
+    client: httpx2.AsyncClient, world: MemoryWorld, path: str
+) -> None:
+    world.on_create = world.streams.__delitem__
+    asked = [{"role": "user", "content": "a"}]
+    body = {URL: {"prompt": "a"}, "/v1/responses": {"model": "local", "input": "a"}}.get(
+        path, {"model": "local", "max_tokens": 9, "messages": asked}
+    )
+    response = await client.post(path, json=body)
+    assert response.status_code in (503, 529)
+    assert "Redis lost the new generation" in response.text
+
+
 async def test_a_deleted_generation_is_gone_and_deleting_it_again_is_no_error(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:

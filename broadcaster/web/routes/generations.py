@@ -20,6 +20,7 @@ from broadcaster.hub.places import Place
 from broadcaster.log.listing import Which
 from broadcaster.log.streams import Meta
 from broadcaster.web import schemas
+from broadcaster.web.joining import created_meta
 from broadcaster.web.parameters import IdempotencyKey
 from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest, answer_error, problem_responses
 from broadcaster.web.route_table import RouteTable
@@ -103,7 +104,7 @@ async def create_generation(
         if not created.created:
             headers["Idempotent-Replayed"] = "true"
         try:
-            meta = await services.generations.get(created.id, tenant=tenant)
+            meta = await created_meta(services, created, tenant=tenant)
             if body.stream:
                 return await stream_events(services, meta, cursor=None, headers=headers, place=place)
             response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})

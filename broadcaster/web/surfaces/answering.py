@@ -31,7 +31,7 @@ from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
 from broadcaster.web.heads import end_without_content
-from broadcaster.web.joining import join_stream
+from broadcaster.web.joining import created_meta, join_stream
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.services import Services
 from broadcaster.web.sse import EventStreamResponse
@@ -94,7 +94,7 @@ async def started(
         services.answer_with(created.id, key=idempotency_key)
         try:
             with naming(created.id):
-                yield Call(await services.generations.get(created.id, tenant=tenant), place)
+                yield Call(await created_meta(services, created, tenant=tenant), place)
         except Busy as refusal:
             if as_stream and created.created and idempotency_key is None:
                 await _undo(services, created.id, refusal, tenant=tenant)
