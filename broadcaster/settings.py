@@ -38,6 +38,7 @@ _LONGEST_S: Final = 10 * 365 * 86_400
 _VARIABLE: Final = r"^[A-Z_][A-Z0-9_]*$"
 # The providers of ours that speak to a server with keys.
 _KEYED: Final = BUILT_IN[:-1]
+_OPENAI_HOSTS: Final = (".openai.com", ".openai.azure.com")
 
 
 class ProviderSpec(BaseModel):
@@ -59,6 +60,12 @@ class ProviderSpec(BaseModel):
         """The variables of all its keys, each once."""
         first = () if self.api_key_env is None else (self.api_key_env,)
         return tuple(dict.fromkeys((*first, *self.api_key_envs)))
+
+    @property
+    def takes_own_parameters(self) -> bool:
+        """Whether it is a server of the operator's own on the wire of chat completions: not OpenAI, nor Azure."""
+        host = urlsplit(self.base_url).hostname if self.base_url is not None else None
+        return self.wire == "openai" and host is not None and not f".{host}".endswith(_OPENAI_HOSTS)
 
     @field_validator("base_url")
     @classmethod

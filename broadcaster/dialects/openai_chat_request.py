@@ -5,7 +5,9 @@ Rules
    under the key ``openai``, in their words: no other provider is sent it.
 2. What cannot be kept is refused by its name: several choices, audio, completions stored at the provider, the functions
    of the older wire. Nothing is ignored but nulls and what says the default.
-3. Fields that the Messages API has and this one has not (``top_k``, ``thinking``) pass.
+3. Fields that the Messages API has and this one has not (``top_k``, ``thinking``) pass. With ``passes_unknown`` every
+   other field passes too, unread: the model's server is the operator's own and has parameters of its own. Refused are
+   then only the names under which other APIs send what has a field of its own here.
 4. A function without parameters takes none. A tool of which only the name is given is one of the worker's.
 
 The inverse is ``openai_request``. Source: the openai package's ``CompletionCreateParams``.
@@ -57,6 +59,13 @@ _DEFAULTS: Final[Mapping[str, tuple[Any, str]]] = {
     "modalities": (["text"], "answers are text here"),
 }
 """What is accepted at this value alone."""
+RESERVED: Final = frozenset(
+    {
+        *("system", "input", "instructions", "prompt", "max_output_tokens", "stop_sequences", "output_config"),
+        *("background", "previous_response_id", "conversation", "responses", OPENAI),
+    }
+)
+"""Names that never pass: they would replace what has a field of its own, or mean something of ours."""
 _CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 _FUNCTION: Final = ("name", "description", "parameters", "strict")
 _MAX_TEMPERATURE: Final = 2.0
@@ -76,10 +85,13 @@ class ChatAsk:
     hidden_tools: frozenset[str]
 
 
-def chat_ask(body: Mapping[str, Any], *, max_tokens: int | None = None) -> ChatAsk:
-    """What a body asks for; ``max_tokens`` bounds an answer for which it names no bound. Raises Refused."""
+def chat_ask(body: Mapping[str, Any], *, max_tokens: int | None = None, passes_unknown: bool = False) -> ChatAsk:
+    """What a body asks for; ``max_tokens`` bounds an answer for which it names no bound. Raises Refused.
+
+    ``passes_unknown``: see rule 3.
+    """
     given = {name: value for name, value in body.items() if value is not None}
-    _check_names(given)
+    _check_names(given, passes_unknown=passes_unknown)
     asked = _Asked(given)
     model = asked.get("model", str, "a text")
     if not model:
@@ -87,7 +99,7 @@ def chat_ask(body: Mapping[str, Any], *, max_tokens: int | None = None) -> ChatA
     messages, system = stored_messages(given.get("messages"))
     tools = asked.get("tools", list, "a list") or []
     stored_tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
-    own = {name: given[name] for name in given if name in _OWN}
+    own = {name: given[name] for name in given if name not in _READ and name not in _SHARED}
     choice = _tool_choice(given, own)
     if choice is not None and not tools:
         if choice["type"] not in ("auto", "none"):
@@ -137,14 +149,15 @@ class _Asked:
         return value
 
 
-def _check_names(given: Json) -> None:
-    """Rule 2."""
+def _check_names(given: Json, *, passes_unknown: bool) -> None:
+    """Rules 2 and 3."""
     for name, value in given.items():
         if name in _UNSUPPORTED:
             raise Refused(name, _UNSUPPORTED[name])
         if name in _DEFAULTS and (value != _DEFAULTS[name][0] or isinstance(value, bool) != (name == "store")):
             raise Refused(name, _DEFAULTS[name][1])
-        if name not in _READ and name not in _OWN and name not in _SHARED:
+        is_known = name in _READ or name in _OWN or name in _SHARED
+        if not is_known and (not passes_unknown or name in RESERVED):
             raise Refused(name, "this parameter is not known here", word=UNKNOWN)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
-from broadcaster.dialects.openai_chat_request import MAX_TOKENS
+from broadcaster.dialects.openai_chat_request import MAX_TOKENS, RESERVED
 from broadcaster.dialects.openai_responses_input import messages_of
 from broadcaster.dialects.openai_responses_request import LOGPROBS, RESPONSES_ONLY
 from broadcaster.dialects.reading import Json
@@ -58,6 +58,11 @@ _SHOWN: Final = frozenset(
         *("store", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user"),
     }
 )
+_NEVER_PASSED: Final = RESERVED | {
+    *("messages", "stop", "response_format", "reasoning_effort", "verbosity", "n", "functions", "function_call"),
+    *("max_tokens", "max_completion_tokens", "logprobs", "audio", "modalities"),
+}
+"""Besides, the names of chat completions for what has a field of its own here."""
 _CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 _FUNCTION: Final = frozenset({"type", "name", "description", "parameters", "strict"})
 
@@ -93,13 +98,16 @@ class Ask:
         return {**request, SURFACE: {"name": SURFACE_NAME, "shown": {"model": model, **self.shown}}}
 
 
-def ask_of(body: Mapping[str, Any]) -> Ask:
-    """What a body asks for. Raises Refused with the parameter that cannot be served."""
+def ask_of(body: Mapping[str, Any], *, passes_unknown: bool = False) -> Ask:
+    """What a body asks for. Raises Refused with the parameter that cannot be served.
+
+    ``passes_unknown``: as with ``chat_ask``.
+    """
     given = {name: value for name, value in body.items() if value is not None}
     for name in given:
         if name in _UNSUPPORTED:
             raise Refused(name, _UNSUPPORTED[name])
-        if name not in _READ:
+        if name not in _READ and (not passes_unknown or name in _NEVER_PASSED):
             raise Refused(name, "this parameter is not known here", word=UNKNOWN)
     asked = _Asked(given)
     request: Json = {}
@@ -255,7 +263,7 @@ def _allowed(tool: Any) -> Any:
 
 def _openai(asked: _Asked) -> Json:
     """What only OpenAI's wires know (rule 1)."""
-    own: Json = {name: asked.given[name] for name in asked.given if name in _VERBATIM}
+    own: Json = {name: value for name, value in asked.given.items() if name in _VERBATIM or name not in _READ}
     responses: Json = {name: asked.given[name] for name in asked.given if name in _OWN}
     if (truncation := asked.text("truncation")) not in (None, "disabled"):
         responses["truncation"] = truncation

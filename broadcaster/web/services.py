@@ -22,7 +22,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.routing import Routes
 from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.core.webhook_url import WebhookHosts
-from broadcaster.errors import SetupError
+from broadcaster.errors import SetupError, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.log.chats import Chat
 from broadcaster.log.feeds import Appended, FeedConfig
@@ -120,7 +120,8 @@ class Services:
 
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
-    providers, first match wins. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
+    providers, first match wins; ``own_servers`` are the providers that are the operator's own servers on the wire
+    of chat completions. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
     farewells are spread over. ``remember`` takes what a viewer is about to watch, so that this front-end can end it if
     Redis loses it. ``check_gone`` raises LogUnavailable while a log that is missing may be written again, because Redis
     broke a moment ago. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
@@ -141,6 +142,7 @@ class Services:
     default_model: str
     default_max_tokens: int | None
     routes: Routes
+    own_servers: frozenset[str] = frozenset()
     webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     max_body_bytes: int = MAX_BODY_BYTES
@@ -183,6 +185,14 @@ class Services:
         """Return in a turn of the loop in which no other large response is made; see `JsonHold.take_turn`."""
         if self.hold is not None:
             await self.hold.take_turn(self.hold.response_bytes)
+
+    def leads_to_own_servers(self, model: object) -> bool:
+        """Whether all targets of this model are own servers, which may be sent parameters that are unknown here."""
+        try:
+            targets = self.routes.targets_for(model) if isinstance(model, str) else ()
+        except UnknownModel:
+            return False
+        return bool(targets) and all(target.provider in self.own_servers for target in targets)
 
     async def _look(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)

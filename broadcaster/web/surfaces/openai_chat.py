@@ -138,7 +138,8 @@ def _model(services: Services, name: str) -> dict[str, Any]:
 
 def _read(body: dict[str, Any], services: Services) -> ChatAsk:
     """What the body asks for. Raises Refused, UnknownModel."""
-    asked = chat_ask(body, max_tokens=services.default_max_tokens)
+    passes_unknown = services.leads_to_own_servers(body.get("model"))
+    asked = chat_ask(body, max_tokens=services.default_max_tokens, passes_unknown=passes_unknown)
     if {target.provider for target in services.routes.targets_for(asked.model)} == {_ANTHROPIC}:
         name = unmet(asked.request.get(OPENAI, {}))
         if name is not None:

@@ -145,7 +145,8 @@ def _failed(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Res
 
 async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
     """What is asked for, whether as a stream, and whether in the background. Raises Refused."""
-    ask = ask_of(body)
+    passes_unknown = services.leads_to_own_servers(body.get("model") or services.default_model)
+    ask = ask_of(body, passes_unknown=passes_unknown)
     model = ask.model or services.default_model
     earlier = []
     if ask.previous_response_id is not None:

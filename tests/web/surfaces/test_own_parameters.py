@@ -1,0 +1,103 @@
+"""Parameters of a server of the operator's own: they reach it unread, and no other provider is sent any of them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from fastapi import FastAPI
+
+from broadcaster.core import events as ev
+from broadcaster.core.routing import Routes
+from broadcaster.dialects.openai_chat_refusal import Refused
+from broadcaster.dialects.openai_chat_request import chat_ask
+from broadcaster.dialects.openai_responses_ask import ask_of
+from broadcaster.settings import ProviderSpec, Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.services import Services
+from tests.support.memory_world import MemoryWorld, memory_services
+from tests.worker.provider_support import request_for
+from worker.providers.openai_arguments import chat_arguments
+
+OWN: dict[str, Any] = {
+    "min_p": 0.05,
+    "repetition_penalty": 1.1,
+    "chat_template_kwargs": {"enable_thinking": False},
+    "guided_json": {"type": "object", "properties": {"a": {"type": "null"}}},
+    "num_ctx": 8192,
+    "keep_alive": "5m",
+}
+ROUTES = Routes({"mine": "mine", "mixed": ["mine", "openai"], "gpt-x": "openai"})
+
+
+@pytest.fixture
+async def services(world: MemoryWorld) -> AsyncIterator[Services]:
+    async with memory_services(world, routes=ROUTES, own_servers=frozenset({"mine"}), default_model="mine") as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(services: Services) -> FastAPI:
+    return create_app(Settings(), services=services)
+
+
+def passed_on(world: MemoryWorld) -> Any:
+    """What the server is sent of the newest request, besides the words that every request has."""
+    extra = {name: value for name, value in world.requests[-1].request.items() if name == "openai"}
+    return chat_arguments(request_for("mine", extra=extra), host="127.0.0.1")["extra_body"]
+
+
+async def test_they_reach_it_unchanged_from_both_surfaces(sdk: openai.AsyncOpenAI, world: MemoryWorld):
+    world.on_create = lambda id: world.append(id, ev.TextDelta(id="0", delta="Hi"), ev.Finish(finish_reason="stop"))
+
+    own = {**OWN, "reasoning": {"max_tokens": 9}}
+    await sdk.chat.completions.create(model="mine", messages=[{"role": "user", "content": "?"}], extra_body=own)
+    assert passed_on(world) == own
+
+    await sdk.responses.create(input="?", extra_body=OWN)
+    assert passed_on(world) == OWN
+
+
+@pytest.mark.parametrize("model", ["mixed", "gpt-x"])
+async def test_a_model_that_can_lead_to_openai_refuses_them(sdk: openai.AsyncOpenAI, model: str):
+    asked: list[Any] = [
+        sdk.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "?"}], extra_body={"min_p": 0.1}
+        ),
+        sdk.responses.create(model=model, input="?", extra_body={"min_p": 0.1}),
+    ]
+    for asking in asked:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await asking
+        assert (caught.value.param, caught.value.code) == ("min_p", "unknown_parameter")
+
+
+@pytest.mark.parametrize("name", ["system", "input", "max_output_tokens", "openai", "responses", "background"])
+def test_a_name_that_is_ours_never_passes(name: str):
+    with pytest.raises(Refused, match="not known") as caught:
+        chat_ask({"model": "m", "messages": [{"role": "user", "content": "?"}], name: 1}, passes_unknown=True)
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize("name", ["messages", "stop", "max_tokens", "response_format", "n", "openai"])
+def test_a_name_of_chat_completions_never_passes_from_responses(name: str):
+    with pytest.raises(Refused, match="not known") as caught:
+        ask_of({"input": "?", name: 1}, passes_unknown=True)
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("wire", "base_url", "is_own"),
+    [
+        ("openai", "http://127.0.0.1:8000/v1", True),
+        ("openai", "https://openrouter.ai/api/v1", True),
+        ("openai", "https://notopenai.com/v1", True),
+        ("openai", "https://api.openai.com/v1", False),
+        ("openai", "https://mine.openai.azure.com/openai/v1", False),
+        ("openai", None, False),
+        ("openai-responses", "http://127.0.0.1:8000/v1", False),
+        ("anthropic", "http://127.0.0.1:8000", False),
+    ],
+)
+def test_a_server_is_the_operator_s_own_by_its_wire_and_its_address(wire: Any, base_url: str | None, *, is_own: bool):
+    assert ProviderSpec(wire=wire, base_url=base_url).takes_own_parameters is is_own
