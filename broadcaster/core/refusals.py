@@ -1,6 +1,6 @@
 """How a provider refused a request: stored in the ``error`` event that ends the generation, read back by the surfaces.
 
-It rides in ``providerMetadata.broadcaster.refusal``, so that a version that does not know it reads the event as before.
+It rides in ``providerMetadata.refusal``, so that a version that does not know it reads the event as before.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def refusal_metadata(failure: ProviderFailed) -> ev.ProviderMetadata | None:
     if refusal is None:
         return None
     stored = StoredRefusal(**refusal._asdict(), retryable=failure.retryable, retry_after_s=failure.retry_after_s)
-    return {ev.ANSWERED_BY: {_REFUSAL: msgspec.to_builtins(stored)}}
+    return {_REFUSAL: msgspec.to_builtins(stored)}
 
 
 def refusal_of(end: ev.Event) -> StoredRefusal | None:
     """How the provider refused; None: it did not, or the event says it in a way that this version cannot read."""
     metadata = end.provider_metadata if isinstance(end, ev.Error) else None
-    stored = ((metadata or {}).get(ev.ANSWERED_BY) or {}).get(_REFUSAL)
+    stored = (metadata or {}).get(_REFUSAL)
     try:
         refusal = msgspec.convert(stored, StoredRefusal)
     except msgspec.ValidationError:

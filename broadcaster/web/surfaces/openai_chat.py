@@ -5,7 +5,7 @@ Rules
 2. The API has no way to come back to a stream. So the generation stops when nobody watches it any more, and who sends
    the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
 3. A generation that was stopped is a completion that says so under ``broadcaster``; one that failed is an error: in a
-   stream its last block, else the status that belongs to its code.
+   stream its last block, else, and before the first content, the status that belongs to it.
 4. What the only provider of a model cannot do is refused at once, by the parameter's name.
 5. Models are known by their routes: those that a pattern serves cannot be listed, but every name can be looked up.
 """

@@ -152,6 +152,14 @@ async def test_the_providers_words_are_passed_on(sdks: Sdks, world: MemoryWorld)
     }
 
 
+async def test_a_refused_generation_can_be_looked_at(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    scripted(world, ending(world, refused(429)))
+    created = await client.post("/v1/generations", json={"messages": ASKED})
+    shown = await client.get(f"/v1/generations/{created.json()['id']}")
+    assert (shown.status_code, shown.json()["status"]) == (200, "failed")
+    assert (shown.json()["error"]["code"], shown.json()["answered_by"]) == ("provider_rate_limited", None)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_the_retries_of_an_sdk_ask_anew_until_there_is_an_answer(
     sdks: Sdks, world: MemoryWorld, way: str
