@@ -137,22 +137,18 @@ class Room:
         self.viewers: set[Watcher] = set()
         self.behind: set[Watcher] = set()  # all viewers but the live ones
         self.empty_since: float | None = None
-        self.last_seq = 0
+        self.last_seq = self._reads = 0  # the newest entry; how often the log was read to its end
         self.floor: Gap | None = None
         self.stall: StallReason | None = None
         self._lost_at: float | None = None  # Redis knows nothing of this feed
-        self.is_over = False
-        self.status = status
-        self._owner = owner
-        self._event_bytes = 0  # of all entries ever delivered here
-        self._events = 0
+        self.is_over = self._is_due = False
+        self.status, self._owner = status, owner
+        self._event_bytes = self._events = 0  # of all entries ever delivered here
         self._lineage = Lineage()
         self._ring = Ring(ledger)
         self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
         self._live: dict[Encoder | Replay, LiveGroup] = {}
         self.replays = Replays(self)
-        self._is_due = False
-        self._reads = 0  # how often the log was read to its end
 
     # -- what the feed tells
 
