@@ -11,7 +11,8 @@ Rules
 4. A snapshot replaces all that a client holds, so it must hold the conversation itself: the surface gives it as
    ``history``. It spares reasoning unless it has some of its own: torn reasoning is made a message like any other by a
    first snapshot, for the second one to drop.
-5. A late joiner hears the messages again, each in one piece, and no snapshot: it would cost it the conversation.
+5. A late joiner hears the messages again, each in one piece. One that holds the conversation gets no snapshot before
+   them: it would cost it the ids of its messages. One that joins with nothing (``is_joined``) gets ``history`` first.
 6. A gap and a stall are ``CUSTOM`` ``hub.gap`` and ``hub.stalled``. Where delivery must go back (rewound, reset) the
    viewer is ended: what it holds may not be in the log. A client that comes back with what is void receives an attempt
    as in rule 3. The ids of its reasoning are not known, so the first snapshot has a message of reasoning itself, which
@@ -46,13 +47,15 @@ class AgUiDialect:
     """AG-UI with its options.
 
     ``thread_id`` and ``run_id`` are the client's; empty: the stream's id. ``history`` is the JSON list of the messages
-    that the client had before the run (rule 4). ``ids``: entries' ids as SSE ids, for who reconnects by them.
+    that the client had before the run (rule 4). ``ids``: entries' ids as SSE ids, for clients that reconnect by them.
+    ``is_joined``: the client holds no conversation yet (rule 5).
     """
 
     thread_id: str = ""
     run_id: str = ""
     history: bytes = b"[]"
     ids: bool = False
+    is_joined: bool = False
 
     name: ClassVar[str] = "ag-ui"
     heartbeat: ClassVar[bytes] = encode_comment()
@@ -94,7 +97,7 @@ class AgUiTranscript(Unnumbered):
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """See Transcript, and rule 1. No ``retry``: an AG-UI client asks again when its user does."""
-        return block(self._run_started())
+        return block(self._run_started()) + (block(self._snapshot()) if self._dialect.is_joined else b"")
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript, and rule 6."""

@@ -52,6 +52,7 @@ RIGHTS: Final[Mapping[str, Sequence[Right]]] = {
     "get_response": (Right.WATCH,),
     "list_response_input_items": (Right.WATCH,),
     "ai_sdk_resume": (Right.WATCH,),
+    "join_run": (Right.WATCH,),
     "list_generations": (Right.LIST,),
     "create_generation": (Right.GENERATE,),
     "create_chat_completion": (Right.GENERATE,),

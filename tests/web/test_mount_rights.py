@@ -39,6 +39,7 @@ CALLS: Mapping[str, Call] = {
     "get_response": Call("GET", "/v1/responses/resp_{id}"),
     "list_response_input_items": Call("GET", "/v1/responses/{id}/input_items"),
     "ai_sdk_resume": Call("GET", "/api/chat/chat-{id}/stream?ended=true"),
+    "join_run": Call("GET", "/agui?runId=run-{id}&offset=-1"),
     "list_generations": Call("GET", "/v1/generations"),
     "create_generation": Call("POST", "/v1/generations", {"prompt": "why?", "stream": True}),
     "create_chat_completion": Call("POST", "/v1/chat/completions", {"model": "local", "messages": MESSAGES}),
@@ -246,12 +247,12 @@ async def test_a_caller_that_is_not_signed_in_is_answered_by_the_host_everywhere
     async with host.serve() as client:
         await host.begin()
         host.world.away = True  # a look at the log would be 503; chats are looked up by theirs
-        for name in CALLS.keys() - {"ai_sdk_resume", "ai_sdk_stop"}:
+        for name in CALLS.keys() - {"ai_sdk_resume", "ai_sdk_stop", "join_run"}:
             response = await call(client, name, id="gen_ada", user="")
             assert (response.status_code, response.json()) == (401, {"host": "sign in first"}), name
         host.world.away = False
         await call(client, "ai_sdk_send", id="gen_ada", user="ada")
-        for name in ("ai_sdk_resume", "ai_sdk_stop"):
+        for name in ("ai_sdk_resume", "ai_sdk_stop", "join_run"):
             for id in ("gen_ada", "gen_none"):
                 assert (await call(client, name, id=id, user="")).status_code == 401, (name, id)
 
@@ -299,7 +300,8 @@ async def test_another_users_chat_can_be_neither_resumed_stopped_nor_taken_over(
     host = Host(refuses_by_raising=refuses_by_raising)
     async with host.serve() as client:
         hers = (await call(client, "ai_sdk_send", id="x", user="ada")).headers["broadcaster-generation-id"]
-        for name in ("ai_sdk_resume", "ai_sdk_stop"):
+        await call(client, "run_agent", id="x", user="ada")
+        for name in ("ai_sdk_resume", "ai_sdk_stop", "join_run"):
             assert whole(await call(client, name, id="x")) == whole(await call(client, name, id="y")), name
         his = await call(client, "ai_sdk_send", id="x", user="bob")
         assert his.headers["broadcaster-generation-id"] != hers

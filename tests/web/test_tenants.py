@@ -87,6 +87,7 @@ OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health
     "list_models",
     "get_model",
     "run_agent",
+    "join_run",
     "create_message",
     "create_response",
     "get_response",

@@ -126,6 +126,10 @@ class ForwardedProps(BaseModel):
     model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: as long as the model makes it")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
+    on_abandon: Literal["continue", "cancel"] | None = Field(
+        None,
+        description="cancel (default): a run without viewers is stopped after a grace; continue: it is not",
+    )
 
 
 class RunAgentInput(BaseModel):

@@ -113,21 +113,24 @@ async def stream(
     meta: Meta,
     *,
     dialect: Dialect,
+    cursor: Cursor | None = None,
     headers: Mapping[str, str] | None = None,
     place: Place | None = None,
     request: Request | None = None,
     refused: Callable[[Sequence[Entry]], Response] | None = None,
 ) -> Response:
-    """The generation in this dialect, whole, however late; ``place``: see `join_stream`.
+    """The generation in this dialect, whole, however late, or what follows ``cursor``; ``place``: see `join_stream`.
+
+    204 when the cursor is the end's own.
 
     With ``request`` and ``refused`` the head waits (web/heads.py), and ``refused`` makes the response to a request
     whose generation failed before its first content.
     Raises Busy and LogUnavailable (rule 2), UnknownStream.
     """
     with naming(meta.id):
-        viewer = await join_stream(services, meta, cursor=None, encoder=dialect, place=place)
+        viewer = await join_stream(services, meta, cursor=cursor, encoder=dialect, place=place)
         if isinstance(viewer, Finished):  # never without a cursor
-            raise UnknownStream("the stream is kept no longer")
+            return Response(status_code=204, headers={GENERATION_ID_HEADER: meta.id})
         if request is not None and refused is not None and isinstance(viewer, TranscribedViewer):
             entries = await end_without_content(viewer, request, wait_s=services.head_wait_s)
             if entries is not None:

@@ -72,7 +72,6 @@ async def test_the_run_is_the_clients_own(live_client: httpx2.AsyncClient, world
     first = json.loads(response.text.split("\n\n")[0].removeprefix("data: "))
     assert first == {"type": "RUN_STARTED", "threadId": "thread-1", "runId": "run-1", "protocolVersion": "1.0"}
     assert response.headers["broadcaster-generation-id"] in world.streams
-    assert "\nid:" not in response.text
 
 
 async def test_what_is_asked_reaches_the_worker(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
@@ -134,6 +133,110 @@ async def test_who_comes_late_hears_in_short_what_was_said(live_client: httpx2.A
         whole = await first.aread()
     assert AgUiClient([ASKED]).read(short).text == AgUiClient([ASKED]).read(whole).text == "w" * 500
     assert short.count(b"TEXT_MESSAGE_CONTENT") < 10
+
+
+# ------------------------------------------------------------------------------------------------------- coming back
+
+TORN: Final = (streams.START, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="The sea "))
+REST: Final = (ev.TextDelta(id="0", delta="is salty."), ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
+
+
+async def torn_run(client: httpx2.AsyncClient, world: MemoryWorld) -> tuple[str, bytes, str]:
+    """A run whose connection is lost in mid-answer: its id here, what had come, and the last SSE id of that."""
+    answering(world, *TORN)
+    came = b""
+    async with asyncio.timeout(DEADLINE_S), client.stream("POST", "/agui", json=RUN) as response:
+        async for chunk in response.aiter_bytes():
+            came += chunk
+            if b"The sea " in came:
+                break
+    return response.headers["broadcaster-generation-id"], came, came.rpartition(b"id: ")[2].split(b"\n")[0].decode()
+
+
+async def test_the_same_post_with_the_last_id_continues_behind_it_and_starts_nothing(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    id, came, last = await torn_run(live_client, world)
+    world.append(id, *REST)
+    rest = await live_client.post("/agui", json=RUN, headers={"last-event-id": last})
+    assert rest.headers["broadcaster-generation-id"] == id
+    assert len(world.requests) == 1
+    assert [event["type"] for event in events_of(rest.text)] == [
+        "RUN_STARTED", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",
+    ]  # fmt: skip
+    _, _, behind = rest.content.partition(b"\n\n")
+    assert AgUiClient([ASKED]).read(came + behind).text == "The sea is salty."
+    last = rest.text.rpartition("id: ")[2].split("\n")[0]
+    over = await live_client.post("/agui", json=RUN, headers={"last-event-id": last})
+    assert (over.status_code, over.content) == (204, b"")
+
+
+@pytest.mark.parametrize("changes", [{"runId": "run-other"}, {"threadId": "thread-other"}])
+async def test_a_cursor_of_a_run_that_is_not_known_starts_nothing_either(
+    live_client: httpx2.AsyncClient, world: MemoryWorld, changes: dict[str, str]
+) -> None:
+    _, _, last = await torn_run(live_client, world)
+    lost = await live_client.post("/agui", json={**RUN, **changes}, headers={"last-event-id": last})
+    assert (lost.status_code, lost.json()["code"]) == (404, "unknown_stream")
+    bad = await live_client.post("/agui", json=RUN, headers={"last-event-id": "no cursor"})
+    assert (bad.status_code, bad.json()["code"]) == (400, "bad_cursor")
+    assert len(world.requests) == 1
+
+
+async def test_a_joiner_gets_the_conversation_then_what_was_written_then_the_rest(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    id, _, last = await torn_run(live_client, world)
+    join = live_client.stream("GET", "/agui", params={"runId": "run-1", "offset": "-1"})
+    async with asyncio.timeout(DEADLINE_S), join as late:
+        world.append(id, *REST)
+        received = await late.aread()
+    started, snapshot, *rest = events_of(received.decode())
+    assert (started["threadId"], started["runId"]) == ("thread-1", "run-1")
+    assert snapshot["type"] == "MESSAGES_SNAPSHOT"
+    assert [(each["role"], each["content"]) for each in snapshot["messages"]] == [("user", "Weather?")]
+    assert next(each for each in rest if each["type"] == "TEXT_MESSAGE_CONTENT")["delta"].startswith("The sea ")
+    joined = AgUiClient([]).read(received)
+    assert (joined.outcome, joined.text, joined.messages[0]["content"]) == ("success", "The sea is salty.", "Weather?")
+    cursors: tuple[tuple[str, dict[str, str]], ...] = ((last, {}), ("-1", {"last-event-id": last}))
+    for offset, headers in cursors:
+        behind = await live_client.get("/agui", params={"runId": "run-1", "offset": offset}, headers=headers)
+        assert "MESSAGES_SNAPSHOT" not in behind.text
+        assert "The sea " not in behind.text
+        assert "is salty." in behind.text
+    assert len(world.requests) == 1
+
+
+async def test_a_joiner_keeps_the_conversation_through_a_new_attempt(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    answering(world, *known(streams.STREAMS["new attempt"]))
+    await live_client.post("/agui", json=RUN)
+    joined = AgUiClient([]).read((await live_client.get("/agui", params={"runId": "run-1"})).content)
+    assert (joined.outcome, joined.messages[0]["content"]) == ("success", "Weather?")
+
+
+@pytest.mark.parametrize("query", [{}, {"runId": ""}, {"threadId": "thread-1"}])
+async def test_a_join_without_a_run_is_refused_by_name(live_client: httpx2.AsyncClient, query: dict[str, str]) -> None:
+    response = await live_client.get("/agui", params=query)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert "runId" in response.json()["error"]
+
+
+async def test_a_run_without_viewers_continues_where_its_caller_wants_that(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    answering(world, *known(streams.LOOP))
+    await run(live_client, forwardedProps={"on_abandon": "continue"})
+    await run(live_client, forwardedProps={"on_abandon": None})
+    assert [asked.on_abandon for asked in world.requests] == ["continue", "cancel"]
+    refused = await live_client.post("/agui", json={**RUN, "forwardedProps": {"on_abandon": "later"}})
+    assert (refused.status_code, "on_abandon" in refused.json()["error"]) == (400, True)
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    blocks = text.split("\n\n")
+    return [json.loads(line[6:]) for each in blocks for line in each.split("\n") if line.startswith("data: ")]
 
 
 # --------------------------------------------------------------------------------------------------------------- errors
