@@ -124,7 +124,10 @@ def draw_step(rng: random.Random, traffic: dict[str, int], faults: dict[str, int
 
 
 class Wish(NamedTuple):
-    """How an answer is asked for. ``way``: the surface; ``fields`` go into the body of ``/v1/generations``."""
+    """How an answer is asked for. ``way``: the surface; ``model_family``: the provider's wire.
+
+    ``fields`` go into the body of ``/v1/generations``.
+    """
 
     way: str
     model_family: str
@@ -132,6 +135,9 @@ class Wish(NamedTuple):
     fields: dict[str, Any]
     has_webhook: bool
 
+
+# Each is spoken to on a wire of its own: Messages, chat completions, Responses.
+FAMILIES: Final = ("claude", "gpt", "responses")
 
 WAYS: Final = (
     "generations",
@@ -168,4 +174,4 @@ def draw_wish(rng: random.Random) -> Wish:
     }
     if tool is not None:
         fields["tools"] = [{"name": tool}]
-    return Wish(way, rng.choice(("claude", "gpt")), plan, fields, rng.random() < 0.3)
+    return Wish(way, rng.choice(FAMILIES), plan, fields, rng.random() < 0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from tests.hunt.system.servers import Servers, fake_clock, open_servers, port_of
 from tests.hunt.system.wire import serve
 from tests.support.ports import draw_ports
 
+ROUTES: Final = {"claude*": "anthropic", "gpt*": "openai", "responses*": "openai-responses", "local": "local"}
 HOST: Final = "127.0.0.1"
 # What is older than this has long been on the replicas.
 REPLICATED_S: Final = 5.0
@@ -147,6 +149,7 @@ def _shared(provider_port: int, folder: Path) -> dict[str, str]:
         "ANTHROPIC_API_KEY": "hunt",
         "OPENAI_BASE_URL": f"http://{HOST}:{provider_port}/v1",
         "OPENAI_API_KEY": "hunt",
+        "BROADCASTER_ROUTES": json.dumps(ROUTES),
         "BROADCASTER_TOOLS": "tests.hunt.system.tools:box",
         "BROADCASTER_WEBHOOK_HOSTS": f"{HOST}:*",
         "BROADCASTER_WEBHOOK_SECRET": SECRET,
