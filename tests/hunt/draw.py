@@ -24,6 +24,7 @@ class Setup:
     processes: tuple[int, ...]
     skews: tuple[int, ...]
     settings: dict[str, Any]
+    seed: int = 0
 
     def __str__(self) -> str:
         words = [self.topology, f"processes {self.processes}", f"skews {self.skews}"]
@@ -40,6 +41,7 @@ def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: 
         "lease_ttl_s": lease_s,
         "heartbeat_s": 1,
         "slow_viewer_s": 3,
+        "delete_timeout_s": 5,
         "stall_timeout_s": 45,
         "max_attempts": 30,
         "attempt_backoff_s": 0.2,
@@ -62,7 +64,7 @@ def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: 
     return Setup(
         topology=kind,
         lossy=lossy,
-        has_relays=relays and kind == "one",
+        has_relays=relays,
         is_forked=rng.random() < 0.6,
         has_clock=clock and has_faketime and kind == "one",
         processes=rng.choice(((1, 1), (1, 2), (1, 1, 1))),
@@ -81,7 +83,17 @@ class Step(NamedTuple):
     seed: int
 
 
-TRAFFIC: Final = {"answer": 14, "feed": 4, "join": 18, "leave": 4, "stop": 3, "trim": 1}
+TRAFFIC: Final = {
+    "answer": 14,
+    "feed": 4,
+    "join": 18,
+    "leave": 4,
+    "stop": 3,
+    "trim": 1,
+    "lease": 3,
+    "delete": 2,
+    "delete_new": 3,
+}
 PROCESS_FAULTS: Final = {
     "kill_worker": 4,
     "freeze_worker": 3,
@@ -97,9 +109,10 @@ FAULTS: Final = {
     "sentinel": {"fail_over": 2, "kill_primary": 2, "freeze_primary": 1, "kill_replica": 1},
     "cluster": {"hand_over": 3, "kill_primary": 2, "freeze_primary": 1, "kill_replica": 1, "migrate": 3},
 }
-RELAY_FAULTS: Final = {"hang_relay": 4, "cut_relay": 3, "lag_relay": 3}
+RELAY_FAULTS: Final = {"hang_relay": 4, "cut_relay": 3, "lag_relay": 3, "forget_relay": 3, "lose_pushes": 4}
 CLOCK_FAULTS: Final = {"step_clock": 4}
-LOSSES: Final = {"rewind_redis": 3, "flush_all": 1, "delete_key": 3}
+LOSSES: Final = {"flush_all": 1, "delete_key": 3}
+REWINDS: Final = {"rewind_redis": 3}
 # A fault as often as a bit of traffic would leave nothing to be seen between two of them.
 FAULT_SHARE: Final = 0.25
 
@@ -111,8 +124,8 @@ def weights_of(setup: Setup) -> tuple[dict[str, int], dict[str, int]]:
         faults |= RELAY_FAULTS
     if setup.has_clock:
         faults |= CLOCK_FAULTS
-    if setup.lossy and setup.topology == "one":
-        faults |= LOSSES
+    if setup.lossy:
+        faults |= LOSSES | (REWINDS if setup.topology == "one" else {})
     return dict(TRAFFIC), faults
 
 

@@ -29,6 +29,8 @@ from tests.hunt.world import World, open_world
 
 SETTLE_S: Final = 75.0
 POLL_S: Final = 0.2
+# When the FLUSHALL comes that every lossy hunt has, unless one was drawn before.
+FLUSH_SHARES: Final = (0.3, 0.6)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ async def hunt(folder: Path, options: Options) -> Verdict:
     setup = draw_setup(rng, topology=options.topology, lossy=options.lossy, has_faketime=find_faketime() is not None)
     if options.is_forked is not None:
         setup = replace(setup, is_forked=options.is_forked, skews=(0, 0))
+    setup = replace(setup, seed=options.seed)
     print(f"hunt: {setup}", flush=True)
     async with open_world(folder, setup, rng) as world:
         world.say("the system runs")
@@ -74,14 +77,22 @@ class _Running:
 
     async def run(self, rng: random.Random, seconds: float) -> None:
         """Until the time is over."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        began = time.monotonic()
+        flush_at = began + seconds * random.Random(self._world.setup.seed).uniform(*FLUSH_SHARES)
+        while time.monotonic() < began + seconds:
             step = draw_step(rng, *self._weights)
             await asyncio.sleep(step.wait_s)
+            if self._owes_a_flush and time.monotonic() > flush_at:
+                step = step._replace(name="flush_all")
             source = self._traffic if step.name in self._weights[0] else self._faults
             deed: Callable[[Step], Coroutine[Any, Any, None]] = getattr(source, step.name)
             self._count += 1
             self._tasks.create_task(self._account(f"{step.name} {self._count}", deed(step)))
+
+    @property
+    def _owes_a_flush(self) -> bool:
+        """A hunt in which Redis forgets has at least one FLUSHALL, however short it is."""
+        return self._world.setup.lossy and not self._world.done["fault FLUSHALL"]
 
     async def _account(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """A deed that fails is a fault of the hunt, or a process that does not start: both end as a violation."""
@@ -137,6 +148,7 @@ async def _settle(world: World) -> float:
 
 async def _webhooks(world: World, *, until: float) -> None:
     owed = {answer.id for answer in world.answers if answer.id is not None and answer.wish.has_webhook}
+    owed -= world.forgotten
     owed = {answer.id for answer in world.answers if answer.id in owed and answer.wish.way in ("generations", "stream")}
     while owed - world.receiver.taken.keys() and time.monotonic() < until and world.keeps:
         await asyncio.sleep(POLL_S)
@@ -144,7 +156,8 @@ async def _webhooks(world: World, *, until: float) -> None:
 
 def _streams(world: World) -> list[str]:
     answers = [answer.id for answer in world.answers if answer.id is not None]
-    return [*answers, *(feed.id for feed in world.feeds if feed.is_closed)]
+    leased = [feed.id for feed in world.leased if feed.contacts]
+    return [*answers, *(feed.id for feed in world.feeds if feed.is_closed), *leased]
 
 
 async def _is_over(world: World, stream: str) -> bool:
@@ -153,7 +166,7 @@ async def _is_over(world: World, stream: str) -> bool:
     key = f"bc:{{{stream}}}:log"
     rows = await asyncio.to_thread(insist, world.servers, key, "XREVRANGE", key, "+", "-", "COUNT", "1")
     if not rows:
-        return not world.keeps
+        return not world.keeps or stream in world.forgotten
     fields = rows[0][1]
     event = dict(zip(fields[::2], fields[1::2], strict=True))[b"e"]
     if ending_of([json.loads(event)]) is None:

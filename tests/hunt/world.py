@@ -16,9 +16,11 @@ from typing import Any, Final
 from broadcaster import Broadcaster
 from broadcaster.sync import Publisher
 from tests.hunt.clients.feeds import FeedWriting, HuntedFeed
+from tests.hunt.clients.leases import LeasedFeed
 from tests.hunt.clients.viewer import Viewer
 from tests.hunt.draw import Setup
 from tests.hunt.judging.answers import Answer, Violation
+from tests.hunt.system.lag import Lag
 from tests.hunt.system.processes import Life
 from tests.hunt.system.provider import Provider
 from tests.hunt.system.receiver import SECRET, Receiver
@@ -59,10 +61,13 @@ class World:
     relays: list[Relay] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     feeds: list[HuntedFeed] = field(default_factory=list)
+    leased: list[LeasedFeed] = field(default_factory=list)
+    forgotten: set[str] = field(default_factory=set)  # streams whose deletion was asked for
     viewers: list[Viewer] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     worker_kills: list[float] = field(default_factory=list)
     losses: list[Window] = field(default_factory=list)  # when Redis may have forgotten something
+    lag: Lag = field(default_factory=Lag)
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     found: list[Violation] = field(default_factory=list)
@@ -77,6 +82,7 @@ class World:
         """Whether Redis has kept all of this stream: no loss in its time, nor after it but a failover's."""
         began = [each.began for each in self.answers if each.id == stream]
         began += [feed.began for feed in self.feeds if feed.id == stream]
+        began += [leased.began for leased in self.leased if leased.id == stream]
         ends = [viewer.ended_at for viewer in self.viewers if viewer.stream == stream and viewer.ended_at is not None]
         end = max(ends, default=time.monotonic()) + REPLICATED_S
         is_forgetful = self.setup.lossy
@@ -110,7 +116,7 @@ class World:
             dialect,
             self.urls,
             rng,
-            lambda: self.keeps,
+            lambda: self.keeps and stream not in self.forgotten,
             post=post,
             is_slow=rng.random() < 0.1,
         )
@@ -165,7 +171,20 @@ async def open_world(folder: Path, setup: Setup, rng: random.Random) -> AsyncIte
     if clock is not None:
         clock.write_text("+0\n")
     async with AsyncExitStack() as stack:
-        servers = stack.enter_context(open_servers(setup.topology, folder / "redis", lossy=setup.lossy, clock=clock))
+        relays: list[Relay] = []
+        loop = asyncio.get_running_loop()
+
+        def announce(port: int) -> int:
+            """In the thread that starts the servers: the port of a relay before this one, whose loop is ours."""
+            if not setup.has_relays:
+                return port
+            opening = asyncio.run_coroutine_threadsafe(stack.enter_async_context(open_relay(port)), loop)
+            relays.append(opening.result())
+            return relays[-1].port
+
+        opened = open_servers(setup.topology, folder / "redis", lossy=setup.lossy, clock=clock, announce=announce)
+        servers = await asyncio.to_thread(opened.__enter__)
+        stack.push(opened.__exit__)
         provider, receiver = Provider(), Receiver(random.Random(rng.getrandbits(32)))
         provider_port = await stack.enter_async_context(serve(provider.answer))
         hook_port = await stack.enter_async_context(serve(receiver.answer))
@@ -173,7 +192,9 @@ async def open_world(folder: Path, setup: Setup, rng: random.Random) -> AsyncIte
         publisher = Publisher.from_url(servers.url, feed_append_rate=2000)
         stack.callback(publisher.close)
         writing = FeedWriting([], library, publisher, random.Random(rng.getrandbits(32)), lambda: not servers.loses)
-        world = World(folder, setup, began, servers, provider, receiver, hook_port, writing)
+        world = World(folder, setup, began, servers, provider, receiver, hook_port, writing, relays=relays)
+        measuring = asyncio.create_task(world.lag.run())
+        stack.callback(measuring.cancel)
         stack.push_async_callback(world.stop_all)
         shared = _shared(provider_port, folder)
         await _start(world, shared, stack)
@@ -185,10 +206,10 @@ async def _start(world: World, shared: dict[str, str], stack: AsyncExitStack) ->
     setup = world.setup
     relays: list[Relay | None] = []
     for _ in range(len(setup.skews) + len(setup.processes)):
-        is_relayed = setup.has_relays
+        is_relayed = setup.has_relays and setup.topology == "one"  # else they are before the nodes
         relay = await stack.enter_async_context(open_relay(_port(world))) if is_relayed else None
         relays.append(relay)
-    world.relays = [relay for relay in relays if relay is not None]
+    world.relays += [relay for relay in relays if relay is not None]
     for n, skew_s in enumerate(setup.skews):
         environment = {**shared, **world.environment(relays[n], skew_s=skew_s)}
         life = Life(f"worker-{n}", ("worker",), environment, world.folder, "worker_ready")

@@ -26,15 +26,19 @@ _GIVEN_UP_S: Final = 6.0
 class ClusterNode(ValkeyServer):
     """One node; killed and started again it comes back as the cluster has it by then."""
 
-    def __init__(self, folder: Path, *, port: int, bus_port: int, node_timeout_ms: int, binary: Path) -> None:
+    def __init__(
+        self, folder: Path, *, port: int, announced: int, bus_port: int, node_timeout_ms: int, binary: Path
+    ) -> None:
         folder.mkdir()
         options = (
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(bus_port)),
             *("--cluster-node-timeout", str(node_timeout_ms), "--cluster-replica-validity-factor", "0"),
             *("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"),
+            *("--cluster-announce-port", str(announced)),
         )
         super().__init__(folder, port=port, binary=binary, options=options)
         self.port = port
+        self.announced = announced
         self.bus_port = bus_port
         self.is_away = True
         self.id = ""
@@ -42,7 +46,7 @@ class ClusterNode(ValkeyServer):
     @property
     def name(self) -> str:
         """``host:port``, as the cluster itself names it."""
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.announced}"
 
     def start(self) -> None:
         super().start()
@@ -106,7 +110,7 @@ class RedisCluster6:
         """A replica of that primary; LookupError when it has none."""
         for other in self.running:
             role = other.ask("ROLE")
-            if role[0] == b"slave" and role[2] == node.port:
+            if role[0] == b"slave" and role[2] == node.announced:
                 return other
         raise LookupError(f"{node.name} has no replica")
 
@@ -191,14 +195,23 @@ class RedisCluster6:
         raise RuntimeError(f"slot {slot} is not being migrated")
 
     def _at(self, port: int) -> ClusterNode:
-        return next(node for node in self.nodes if node.port == port)
+        return next(node for node in self.nodes if node.announced == port)
 
 
 @contextmanager
 def start_cluster(
-    folder: Path, *, primaries: int = 3, replicas: int = 1, node_timeout_ms: int = 2000, binary: Path | None = None
+    folder: Path,
+    *,
+    primaries: int = 3,
+    replicas: int = 1,
+    node_timeout_ms: int = 2000,
+    binary: Path | None = None,
+    announce: Callable[[int], int] = int,
 ) -> Iterator[RedisCluster6]:
-    """A running cluster with every slot served; gone when the block ends."""
+    """A running cluster with every slot served; gone when the block ends.
+
+    ``announce`` gives the port that a node at this port announces: that of a relay before it, or its own.
+    """
     count = primaries * (1 + replicas)
     ports = draw_ports(2 * count)
     with ExitStack() as stack:
@@ -207,6 +220,7 @@ def start_cluster(
             node = ClusterNode(
                 folder / f"node-{number}",
                 port=ports[number],
+                announced=announce(ports[number]),
                 bus_port=ports[count + number],
                 node_timeout_ms=node_timeout_ms,
                 binary=binary or server_binary(),

@@ -28,13 +28,17 @@ _UP_S: Final = 20.0
 class DataNode(ValkeyServer):
     """One server of the pair. Its role is kept in its own file, where a sentinel has it rewritten."""
 
-    def __init__(self, folder: Path, *, port: int, role: str, binary: Path | None) -> None:
+    def __init__(self, folder: Path, *, port: int, announced: int, role: str, binary: Path | None) -> None:
         folder.mkdir()
         config = folder / "node.conf"
         config.write_text(role)
-        options = ("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0")
+        options = (
+            *("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"),
+            *("--replica-announce-ip", "127.0.0.1", "--replica-announce-port", str(announced)),
+        )
         super().__init__(folder, port=port, binary=binary, config=config, options=options)
         self.port = port
+        self.announced = announced
 
     def ask(self, *words: str) -> Any:
         """One command's answer; raises RedisError when the node gives none in time."""
@@ -126,7 +130,7 @@ class Sentinels:
         fields = self._master(sentinel)
         if fields is None:
             return None
-        return next(server for server in self.servers if server.port == int(fields[b"port"]))
+        return next(server for server in self.servers if server.announced == int(fields[b"port"]))
 
     def _master(self, sentinel: _SentinelProcess) -> dict[bytes, bytes] | None:
         try:
@@ -152,20 +156,31 @@ def role_of(server: DataNode) -> bytes | None:
 
 
 @contextmanager
-def start_sentinels(folder: Path, *, down_after_ms: int = 1000, binary: Path | None = None) -> Iterator[Sentinels]:
-    """A running set-up in which all know all; gone when the block ends."""
+def start_sentinels(
+    folder: Path,
+    *,
+    down_after_ms: int = 1000,
+    binary: Path | None = None,
+    announce: Callable[[int], int] = int,
+) -> Iterator[Sentinels]:
+    """A running set-up in which all know all; gone when the block ends.
+
+    ``announce`` gives the port that a server at this port announces: that of a relay before it, or its own.
+    """
     ports = draw_ports(2 + _SENTINELS)
     binary = binary or server_binary()
     with ExitStack() as stack:
+        first, second = announce(ports[0]), announce(ports[1])
+        role = f"replicaof 127.0.0.1 {first}\n"
         servers = (
-            DataNode(folder / "a", port=ports[0], role="", binary=binary),
-            DataNode(folder / "b", port=ports[1], role=f"replicaof 127.0.0.1 {ports[0]}\n", binary=binary),
+            DataNode(folder / "a", port=ports[0], announced=first, role="", binary=binary),
+            DataNode(folder / "b", port=ports[1], announced=second, role=role, binary=binary),
         )
         for server in servers:
             stack.callback(server.stop)
             server.start()
         lines = (
-            f"sentinel monitor {SERVICE} 127.0.0.1 {ports[0]} {_QUORUM}\n"
+            f"sentinel monitor {SERVICE} 127.0.0.1 {first} {_QUORUM}\n"
             f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}\n"
             f"sentinel failover-timeout {SERVICE} {_FAILOVER_TIMEOUT_MS}\n"
         )

@@ -73,7 +73,7 @@ class FeedWriting:
             if self.is_quiet:
                 return
             key = {"idempotency-key": f"{writer}-{n}"}
-            body = _event(writer, n)
+            body = event_of(writer, n)
             reply = await self._insist(feed, "POST", "/events", body=body, headers=key)
             if reply is None:
                 written.unknown.add(n)
@@ -118,7 +118,7 @@ class FeedWriting:
                     if self.is_quiet:
                         return
                     written.unknown.add(n)
-                    (cursor,) = await writer.append(_event("library", n))
+                    (cursor,) = await writer.append(event_of("library", n))
                     written.unknown.discard(n)
                     written.acked[n] = str(cursor)
                     await asyncio.sleep(every_s)
@@ -133,7 +133,7 @@ class FeedWriting:
                 for n in range(count):
                     if self.is_quiet:
                         break
-                    writer.append(_event("sync", n))
+                    writer.append(event_of("sync", n))
                     written.unknown.add(n)
                     time.sleep(every_s)
                 until = time.monotonic() + INSIST_S
@@ -158,5 +158,6 @@ class FeedWriting:
         return True
 
 
-def _event(writer: str, n: int) -> dict[str, Any]:
+def event_of(writer: str, n: int) -> dict[str, Any]:
+    """Event ``n`` of a writer."""
     return {"type": EVENT, "data": {"w": writer, "n": n}}

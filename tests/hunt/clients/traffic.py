@@ -11,10 +11,11 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from tests.hunt.clients.feeds import HuntedFeed
+from tests.hunt.clients.leases import DELETES, FATES, LEASES_S, LeasedFeed, LeaseWriting
 from tests.hunt.draw import Step, Wish, draw_wish
 from tests.hunt.judging.answers import Answer, Violation
 from tests.hunt.system.servers import port_of
-from tests.hunt.system.wire import Broken, open_request
+from tests.hunt.system.wire import Broken, call, open_request
 from tests.hunt.world import World
 from tests.support.redis_sentinel import ask
 
@@ -43,6 +44,7 @@ class Traffic:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._leases = LeaseWriting(world.urls, random.Random(world.setup.seed))
 
     async def answer(self, step: Step) -> None:
         """Ask until it is taken; then somebody watches it."""
@@ -51,10 +53,7 @@ class Traffic:
             return
         rng = random.Random(step.seed)
         wish = draw_wish(rng)
-        answer = Answer(f"{wish.model_family}-hunt-{len(world.answers)}", wish)
-        world.answers.append(answer)
-        world.provider.plans[answer.name] = wish.plan
-        world.done[f"asked by {wish.way}"] += 1
+        answer = self._begin(wish)
         await self._ask(answer, rng)
         if answer.id is None:
             return
@@ -122,6 +121,7 @@ class Traffic:
         watching = [viewer for viewer in world.viewers if viewer.ended_at is None and not viewer.has_left]
         named = [answer.id for answer in world.answers[-12:] if answer.id is not None]
         written = [feed.id for feed in world.feeds[-4:] if feed.writers]
+        written += [feed.id for feed in world.leased[-4:] if feed.contacts]
         streams = [*named, *written]
         if not streams or len(watching) >= MOST_WATCHING:
             return
@@ -141,6 +141,76 @@ class Traffic:
             viewer.has_left = True
             assert viewer.task is not None
             viewer.task.cancel()
+
+    async def lease(self, step: Step) -> None:
+        """A feed with a lease whose writer dies, falls silent for a while, or deletes it."""
+        world, rng = self._world, random.Random(step.seed)
+        if len(world.open_streams()) >= MOST_OPEN:
+            return
+        feed = LeasedFeed(f"leased-{len(world.leased)}-{step.seed % 100000}", rng.choice(LEASES_S), rng.choice(FATES))
+        if feed.fate == DELETES:
+            world.forgotten.add(feed.id)
+        world.leased.append(feed)
+        world.done[f"lease {feed.fate}"] += 1
+        writing = asyncio.create_task(self._leases.write(feed, 4 + int(step.much * 20), 0.02 + 0.2 * step.who))
+        while not feed.contacts and not writing.done():
+            await asyncio.sleep(0.05)
+        if feed.contacts:
+            for dialect in ("native", rng.choice(FEED_DIALECTS)):
+                world.watch(feed.id, dialect, rng)
+        await writing
+
+    async def delete_new(self, step: Step) -> None:
+        """An answer that is deleted soon after it was asked for: it waits, or runs."""
+        world, rng = self._world, random.Random(step.seed)
+        if len(world.open_streams()) >= MOST_OPEN:
+            return
+        wish = draw_wish(rng)._replace(way="generations")
+        answer = self._begin(wish)
+        await self._ask(answer, rng)
+        if answer.id is not None:
+            world.watch(answer.id, rng.choice(DIALECTS), rng)
+            await asyncio.sleep(step.much * step.who * 4)
+            await self._delete(answer, rng)
+
+    async def delete(self, step: Step) -> None:
+        """An answer of a while ago is deleted: it runs or has ended, and may be watched."""
+        posted = {viewer.stream for viewer in self._world.viewers if viewer.post is not None}
+        named = [each for each in self._world.answers[-10:] if each.id and each.wish.way == "generations"]
+        deletable = [each for each in named if each.id not in self._world.forgotten | posted]
+        if deletable:
+            await self._delete(deletable[int(step.who * len(deletable))], random.Random(step.seed))
+
+    async def _delete(self, answer: Answer, rng: random.Random) -> None:
+        world = self._world
+        world.forgotten.add(str(answer.id))
+        world.done["deletions"] += 1
+        answer.stop_asked = True
+        until = time.monotonic() + INSIST_S
+        while time.monotonic() < until:
+            try:
+                reply = await call(rng.choice(world.urls), "DELETE", f"/v1/generations/{answer.id}")
+            except Broken:
+                await asyncio.sleep(0.1)
+                continue
+            if reply.status < 300:
+                answer.deleted_at = time.monotonic()
+                answer.stop_acked = answer.stop_acked or answer.deleted_at
+                return
+            world.refused[f"delete {reply.status} {reply.code}"] += 1
+            if reply.status not in LATER:
+                if world.keeps:
+                    world.found.append(Violation("deletion", str(answer.id), f"{reply.status} {reply.body[:200]!r}"))
+                return
+            await asyncio.sleep(0.1)
+
+    def _begin(self, wish: Wish) -> Answer:
+        world = self._world
+        answer = Answer(f"{wish.model_family}-hunt-{len(world.answers)}", wish)
+        world.answers.append(answer)
+        world.provider.plans[answer.name] = wish.plan
+        world.done[f"asked by {wish.way}"] += 1
+        return answer
 
     async def trim(self, step: Step) -> None:
         """The oldest entries of an open feed go."""

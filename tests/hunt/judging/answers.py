@@ -47,6 +47,7 @@ class Answer:
     began: float = field(default_factory=time.monotonic)
     stop_asked: bool = False
     stop_acked: float | None = None
+    deleted_at: float | None = None  # when the deletion was taken
 
 
 class Token(NamedTuple):

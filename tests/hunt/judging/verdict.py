@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from tests.hunt.clients.traffic import MOST_OPEN
 from tests.hunt.clients.viewer import Viewer
 from tests.hunt.judging.answers import (
     Answer,
@@ -26,12 +26,14 @@ from tests.hunt.judging.answers import (
     text_of,
 )
 from tests.hunt.judging.feeds import judge_feed
+from tests.hunt.judging.leases import LATE_S, Circumstances, judge_deleted, judge_leased, judge_viewer_of_deleted
+from tests.hunt.judging.takeovers import late_takeovers
+from tests.hunt.system.lag import MOST_LAG_S
 from tests.hunt.system.servers import read_log
 from tests.hunt.system.tools import ONCE
 from tests.hunt.system.wire import Broken, call
 from tests.hunt.world import World
 
-TAKEOVER_S: Final = 3.0
 GETS: Final = 3
 UNAWARE_S: Final = 2.0
 
@@ -50,10 +52,17 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
     violations = [*world.found, *(Violation("webhook", "-", words) for words in world.receiver.wrong)]
     logs: dict[str, Log] = {}
     watched = (viewer.stream for viewer in world.viewers)  # a key that was lost begins a second answer
-    for stream in {*(each.id for each in world.answers if each.id), *(feed.id for feed in world.feeds), *watched}:
+    for stream in {
+        *(each.id for each in world.answers if each.id),
+        *(feed.id for feed in world.feeds),
+        *(feed.id for feed in world.leased),
+        *watched,
+    }:
         logs[stream] = await read_log(world.servers, stream)
     for answer in world.answers:
-        if answer.id is not None:
+        if answer.id is not None and answer.id in world.forgotten:
+            violations += await _judge_deletion(world, answer, logs[answer.id])
+        elif answer.id is not None:
             violations += [*_judge_answer(world, answer, logs[answer.id])]
             violations += await _judge_gets(world, answer, logs[answer.id])
     for feed in world.feeds:
@@ -61,12 +70,31 @@ async def judge_all(world: World, settled_s: float) -> Verdict:
         if feed.is_closed and world.keeps_of(feed.id):
             violations += judge_log(feed.id, log)
         violations += [*judge_feed(feed, log, events_of(log), keeps=world.keeps_of(feed.id))]
-    violations += [each for viewer in world.viewers for each in judge_viewer(viewer, _held(world, viewer, logs))]
+    violations += [each for viewer in world.viewers for each in _judge_viewer(world, viewer, logs)]
     violations += [*_judge_tools(world)]
-    late = _late_takeovers(world)
-    lines = [*_counts(world, logs, settled_s), *late]
+    violations += [*_judge_leases(world, logs)]
+    late, too_late = _judge_takeovers(world)
+    violations += too_late
+    lines = [*_counts(world, logs, settled_s), *late, str(world.lag)]
     await _write_down(world, logs, violations)
     return Verdict(lines, violations, len(world.windows))
+
+
+def _judge_viewer(world: World, viewer: Viewer, logs: dict[str, Log]) -> Iterator[Violation]:
+    held = _held(world, viewer, logs)
+    if viewer.stream in world.forgotten:
+        yield from judge_viewer_of_deleted(viewer, held.answer, held.calls, stalled=_was_stalled(world))
+    else:
+        yield from judge_viewer(viewer, held)
+
+
+async def _judge_deletion(world: World, answer: Answer, log: Log) -> list[Violation]:
+    if answer.deleted_at is None or not world.keeps_of(str(answer.id)):
+        return []
+    statuses = [view["status"] for view in (await _gets(world, str(answer.id))).values()]
+    calls = world.provider.calls.get(answer.name, [])
+    found = judge_calls(answer, calls, excused=_excused(world))
+    return [*judge_deleted(answer, log, statuses), *found]
 
 
 def _held(world: World, viewer: Viewer, logs: dict[str, Log]) -> Judged:
@@ -176,20 +204,35 @@ def _judge_tools(world: World) -> Iterator[Violation]:
             yield Violation("tool", answer, f"{name} ran {count} times under {key}")
 
 
-def _late_takeovers(world: World) -> list[str]:
-    """How long after a worker's death the next call of its answers began, where nothing else was wrong meanwhile."""
-    lease_s = world.setup.settings["lease_ttl_s"]
-    lines = []
-    for killed in world.worker_kills:
-        for name, calls in world.provider.calls.items():
-            for before, after in pairwise(calls):
-                if before.outcome != "closed by the worker" or not killed - 1 < before.ended < killed + 2:
-                    continue
-                took_s = after.began - killed
-                others = [w for w in world.windows if w.began < after.began and w.ended > killed - lease_s]
-                if took_s > lease_s + TAKEOVER_S and len(others) < 2:
-                    lines.append(f"late: {name} went on {took_s:.1f} s after its worker's death (lease {lease_s} s)")
-    return lines
+def _judge_takeovers(world: World) -> tuple[list[str], list[Violation]]:
+    """Lines of those that came late, and violations where nothing else was the cause."""
+    settings = world.setup.settings
+    late = late_takeovers(
+        world.worker_kills,
+        world.provider.calls,
+        world.windows,
+        world.lag,
+        lease_s=settings["lease_ttl_s"],
+        has_room=settings["concurrency"] > MOST_OPEN,
+    )
+    lines, violations = [], []
+    for each in late:
+        lines.append(f"late: {each.answer}: {each}; the lease is {settings['lease_ttl_s']} s")
+        if not each.causes:
+            violations.append(Violation("take-over", each.answer, str(each)))
+    return lines, violations
+
+
+def _judge_leases(world: World, logs: dict[str, Log]) -> Iterator[Violation]:
+    is_steady = not any(window.name.startswith("clock") for window in world.windows)
+    for feed in world.leased:
+        viewers = [viewer for viewer in world.viewers if viewer.stream == feed.id]
+        since = feed.contacts[-1].answered if feed.contacts else feed.began
+        until = since + feed.lease_s + LATE_S
+        is_calm = not any(w.began < until and w.ended > since - feed.lease_s for w in world.windows)
+        is_calm &= world.lag.longest(since, until) < MOST_LAG_S
+        here = Circumstances(world.keeps_of(feed.id), is_steady, is_calm)
+        yield from judge_leased(feed, logs[feed.id], viewers, here)
 
 
 def _counts(world: World, logs: dict[str, Log], settled_s: float) -> list[str]:
@@ -201,6 +244,7 @@ def _counts(world: World, logs: dict[str, Log], settled_s: float) -> list[str]:
     acked = sum(len(written.acked) for feed in world.feeds for written in feed.writers.values())
     calls = sum(map(len, world.provider.calls.values()))
     faults = {name: count for name, count in world.done.items() if name.startswith("fault ")}
+    leases = {name.split()[1]: count for name, count in world.done.items() if name.startswith("lease ")}
     connections = sum(viewer.connections for viewer in world.viewers)
     deliveries = sum(viewer.blocks for viewer in world.viewers)
     return [
@@ -209,6 +253,7 @@ def _counts(world: World, logs: dict[str, Log], settled_s: float) -> list[str]:
         f"viewers {len(world.viewers)} ({_told(dialects)}), connections {connections}, deliveries {deliveries}",
         f"feeds {len(world.feeds)}, acknowledged events {acked}; webhooks {len(world.receiver.taken)} taken, "
         f"{world.receiver.refused} refused",
+        f"leases {_told(leases)}; deletions {world.done['deletions']}",
         f"faults {sum(faults.values())}: {_told(faults)}",
         f"refused: {_told(world.refused) or 'nothing'}",
         f"settled after {settled_s:.1f} s; nothing acknowledged was lost: {world.keeps}",

@@ -72,6 +72,9 @@ class Provider:
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request."""
         path, _, raw = await read_request(reader)
+        if not raw:
+            await self._refuse_look_up(writer)
+            return
         body = json.loads(raw)
         model = str(body["model"])
         plan = self.plans[model]
@@ -92,6 +95,13 @@ class Provider:
             raise
         finally:
             call.ended = time.monotonic()
+
+    async def _refuse_look_up(self, writer: asyncio.StreamWriter) -> None:
+        """A look-up of a model: this provider describes none."""
+        body = json.dumps({"type": "error", "error": {"type": "not_found_error", "message": "no models here"}}).encode()
+        head = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
 
 
 class _Turn:

@@ -165,15 +165,20 @@ def _keep(servers: Sequence[ValkeyServer]) -> None:
 
 
 @contextmanager
-def open_servers(kind: str, folder: Path, *, lossy: bool, clock: Path | None) -> Iterator[Servers]:
-    """A running Redis of this kind (``one``, ``sentinel``, ``cluster``); gone when the block ends."""
+def open_servers(
+    kind: str, folder: Path, *, lossy: bool, clock: Path | None, announce: Callable[[int], int]
+) -> Iterator[Servers]:
+    """A running Redis of this kind (``one``, ``sentinel``, ``cluster``); gone when the block ends.
+
+    ``announce`` gives the port that a node of the latter two announces.
+    """
     folder.mkdir()
     if kind == "sentinel":
-        with start_sentinels(folder) as sentinels:
+        with start_sentinels(folder, announce=announce) as sentinels:
             _keep(sentinels.servers)
             yield SentinelServers(sentinels)
     elif kind == "cluster":
-        with start_cluster(folder) as cluster:
+        with start_cluster(folder, announce=announce) as cluster:
             _keep(cluster.nodes)
             yield ClusterServers(cluster)
     else:
