@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -164,3 +165,17 @@ async def test_other_users_of_this_machine_cannot_use_it_without_its_key(place: 
         failure, _ = await failing(provider, request_for("local", messages=ASK))
     assert failure.reason == "provider_auth"
     assert len(key) >= 32
+
+
+async def test_json_comes_by_the_grammar_and_the_same_seed_gives_the_same_answer(model: LocalModel):
+    schema = {"type": "object", "properties": {"sea": {"enum": ["salt", "sweet"]}}, "required": ["sea"]}
+    shape = {"type": "json_schema", "json_schema": {"name": "sea", "schema": schema, "strict": True}}
+    extra = {"openai": {"response_format": shape}}
+    events = await collect(model, request_for("local", messages=ASK, max_tokens=24, extra=extra))
+    assert json.loads(text_of(events))["sea"] in ("salt", "sweet")
+
+    def seeded(seed: int) -> ProviderRequest:
+        return request_for("local", messages=ASK, max_tokens=8, temperature=2.0, extra={"openai": {"seed": seed}})
+
+    first, second, other = [text_of(await collect(model, seeded(seed))) for seed in (7, 7, 8)]
+    assert first == second != other

@@ -362,3 +362,19 @@ async def test_no_cause_hangs_on_a_failure_that_would_tell_more_in_a_traceback(o
         failure, _ = await fault(on, *steps)
         assert failure.__cause__ is None
         assert failure.__context__ is None or failure.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("image input is not supported - hint: you may need to provide the mmproj", "provider_bad_request"),
+        ("this model does not support image input", "provider_bad_request"),
+        ("this model is missing data required for image input", "provider_bad_request"),
+        ("image decoder crashed", "provider_error"),
+    ],
+)
+@on_every_wire
+async def test_a_500_for_an_input_that_the_model_cannot_read_is_the_requests_own(on: Wire, message: str, reason: str):
+    failure, _ = await fault(on, Answer(500, message=message))
+    assert (failure.reason, failure.retryable) == (reason, reason == "provider_error")
+    assert (message.split(" - ")[0] in failure.detail) is (reason == "provider_bad_request")

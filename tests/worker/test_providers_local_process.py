@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,3 +191,51 @@ async def test_the_child_gets_its_key_and_nothing_of_the_workers_secrets(monkeyp
         assert f"LOCAL_MODEL_KEY={server.key}" in environment
         assert "of-the-worker" not in environment
         assert server.key != other.key
+
+
+def asked(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": PNG}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"extra": {"tool_choice": {"type": "any"}}}, "tool_choice: .*send auto"),
+        ({"extra": {"tool_choice": {"type": "tool", "name": "f"}}}, "tool_choice: "),
+        ({"extra": {"thinking": {"type": "enabled", "budget_tokens": 1024}}}, "thinking: .*leave it out"),
+        ({"extra": {"openai": {"web_search_options": {}}}}, "web_search_options"),
+        (asked({"type": "image", "source": PNG}), "messages: .*no image"),
+        (asked({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}), "messages: .*no image"),
+        (asked({"type": "document", "source": PNG}), "messages: .*no file"),
+        (asked({"type": "input_audio", "input_audio": {}}), "messages: .*no input_audio"),
+        (asked(RESULT), "messages: .*no image"),
+    ],
+)
+async def test_what_the_local_model_cannot_do_is_refused_by_its_name_and_not_tried(fields: dict[str, Any], named: str):
+    async with child(DYING) as server:
+        model = LocalModel(read_timeout_s=5, server=server)
+        with pytest.raises(ProviderFailed, match=named) as caught:
+            await collect(model, request_for("local", **fields))
+        assert server.pid is None
+    assert (caught.value.reason, caught.value.retryable) == ("provider_bad_request", False)
+
+
+async def test_the_local_model_is_asked_for_json_by_its_grammar_and_with_the_seed():
+    shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True}}
+    config = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    async with ScriptedProvider() as scripted:
+        announced = f"import signal; print('listening on {scripted.base_url}', flush=True); signal.pause()"
+        async with child(announced) as server:
+            model = LocalModel(read_timeout_s=5, server=server)
+            own = {"response_format": shape, "seed": 7}
+            for extra in ({"openai": own}, {"output_config": config}, {"thinking": {"type": "disabled"}}):
+                await collect(model, request_for("local", extra=extra))
+            await collect(model, request_for("local", **asked({"type": "text", "text": "?"})))
+            await model.aclose()
+        first, second = (request.body for request in scripted.requests[:2])
+    assert (first["response_format"], first["seed"]) == (shape, 7)
+    assert second["response_format"]["json_schema"]["schema"] == {"type": "object"}

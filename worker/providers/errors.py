@@ -31,7 +31,7 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 import httpx2
 
-from broadcaster.dialects.faults import Fault
+from broadcaster.dialects.faults import BAD_REQUEST, Fault
 from broadcaster.errors import ProviderFailed, ProviderRefusal
 from worker.providers.base import ProviderRequest
 
@@ -69,6 +69,12 @@ _REPEATED_CHARS: Final = 24
 _MAX_MESSAGE_CHARS: Final = 1000
 _KEY_LIKE: Final = re.compile(
     r"""\bsk-\S{6,} | \bbearer\s+\S{6,} | \b(?:api[-_ ]?key|token|secret|password)\b["':=\s]+\S{6,}""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_UNSUPPORTED_INPUT: Final = re.compile(
+    r"""\b(?:image|audio|video|file|multimodal)s?\b .{0,40} \bnot\s+support | """
+    r"""\bnot\s+support\w*\b .{0,40} \b(?:image|audio|video|file|vision|multimodal) | """
+    r"""\bmissing\s+data\s+required\s+for\s+image\s+input\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _REDACTED: Final = "[redacted]"
@@ -131,6 +137,9 @@ class Failures:
     def _of_status(self, error: Any) -> ProviderFailed:
         said = self._sdk.told(error)
         fault, word, message = said.fault, said.word, shown_message(said.message, self._request, self._secrets)
+        # Some servers (llama.cpp, Ollama) answer an image for a model of text with 500: no retry would help.
+        if fault.reason == "provider_error" and isinstance(message, str) and _UNSUPPORTED_INPUT.search(message):
+            fault = BAD_REQUEST
         details = [f"HTTP {error.status_code}", *([word] if word is not None else [])]
         if error.request_id and _REQUEST_ID.fullmatch(error.request_id):
             details.append(f"request {error.request_id}")

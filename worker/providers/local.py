@@ -1,24 +1,32 @@
 """The local model: a real, small one on this machine, without a key, for a first run and for tests.
 
-It speaks the Messages wire, so everything but its process is the Anthropic provider's work.
+It speaks the wire of chat completions, where llama.cpp makes JSON by a grammar; on its Messages wire it makes none. So
+everything but its process is the OpenAI provider's work, and what the model cannot do is refused here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
-from worker.providers.anthropic import AnthropicProvider
+from broadcaster.dialects.faults import BAD_REQUEST
+from broadcaster.dialects.openai_chat_messages import OPENAI
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.bounds import CallBounds
 from worker.providers.local_process import SLOT_TOKENS, SLOTS, LocalServer
+from worker.providers.openai import OpenAIProvider
 
 # What this model writes its best English with; a greedy one loops.
 TEMPERATURE: Final = 0.2
 TOP_P: Final = 0.9
+
+_UNREADABLE: Final = frozenset({"image", "image_url", "audio", "input_audio", "video", "file"})
+"""Kinds of parts that llama.cpp answers with 500 for a model of text."""
+_FILES: Final = frozenset({"base64", "url", "file"})
+"""Sources of a document that are no text."""
 
 
 class LocalModel:
@@ -29,7 +37,7 @@ class LocalModel:
         self._server = server or LocalServer()
         self._slots = asyncio.Semaphore(SLOTS)
         self._url: str | None = None
-        self._provider: AnthropicProvider | None = None
+        self._provider: OpenAIProvider | None = None
 
     async def start(self) -> None:
         """See Provider.start: load the model. Raises ProviderFailed (see LocalServer.url)."""
@@ -39,8 +47,10 @@ class LocalModel:
     async def stream(self, request: ProviderRequest) -> AsyncIterator[ProviderStream]:
         """See Provider.stream. While every slot is taken it waits, as long as the caller likes.
 
-        Held by the server instead, a request would wait in silence and run into the read timeout.
+        Held by the server instead, a request would wait in silence and run into the read timeout. Raises ProviderFailed
+        (provider_bad_request) for what the model cannot do.
         """
+        _check(request)
         async with self._slots:
             provider = await self._provider_at(await self._server.url())
             async with provider.stream(_with_defaults(request)) as stream:
@@ -53,13 +63,14 @@ class LocalModel:
         if retired is not None:
             await retired.aclose()
 
-    async def _provider_at(self, url: str) -> AnthropicProvider:
+    async def _provider_at(self, url: str) -> OpenAIProvider:
         """The client of this child; a child that was started again has another port."""
         if self._provider is not None and url == self._url:
             return self._provider
-        provider = AnthropicProvider(
+        provider = OpenAIProvider(
+            "chat",
             CallBounds(max_connections=SLOTS, read_timeout_s=self._read_timeout_s),
-            base_url=url,
+            base_url=f"{url}/v1",
             api_key=self._server.key,
             is_local=True,
         )
@@ -67,6 +78,39 @@ class LocalModel:
         if retired is not None:
             await retired.aclose()
         return provider
+
+
+def _check(request: ProviderRequest) -> None:
+    """Refuse what llama.cpp would ignore, or answer with a failure of its own."""
+    for name, detail in _unmet(request):
+        raise BAD_REQUEST.failure(detail=f"{name}: the local model {detail}")
+
+
+def _unmet(request: ProviderRequest) -> Iterator[tuple[str, str]]:
+    """The parameters that ask for too much, each with the remedy."""
+    match request.extra.get("tool_choice"):
+        case {"type": "any" | "tool"}:
+            yield "tool_choice", "cannot be made to call a tool; send auto, or ask for a json_schema"
+    match request.extra.get("thinking"):
+        case {"type": "enabled"}:
+            yield "thinking", "does not think; leave it out"
+    own = request.extra.get(OPENAI)
+    if isinstance(own, Mapping) and own.get("web_search_options") is not None:
+        yield "web_search_options", "does not search"
+    for kind in _kinds(request.messages):
+        if kind in _UNREADABLE:
+            yield "messages", f"reads text alone, and no {kind}"
+
+
+def _kinds(parts: Any) -> Iterator[str]:
+    """The kinds of the parts of messages, down to those of tools' results."""
+    for part in parts if isinstance(parts, list | tuple) else ():
+        if isinstance(part, Mapping):
+            if isinstance(kind := part.get("type"), str):
+                yield kind
+            if isinstance(source := part.get("source"), Mapping) and source.get("type") in _FILES:
+                yield "file"
+            yield from _kinds(part.get("content"))
 
 
 def _with_defaults(request: ProviderRequest) -> ProviderRequest:

@@ -23,7 +23,7 @@ from worker.providers.local_process import KEY_VARIABLE, SLOT_TOKENS, SLOTS, WEI
 _THREADS: Final = 1
 # A prompt may take longer than the caller's read timeout; comments keep the connection talking.
 _PING_S: Final = 5
-# Without it a small model soon repeats itself; the Messages wire has no such parameter.
+# Without it a small model soon repeats itself.
 _REPEAT_PENALTY: Final = 1.1
 
 
