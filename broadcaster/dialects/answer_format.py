@@ -12,9 +12,10 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from broadcaster.dialects.faults import BAD_REQUEST
 from broadcaster.dialects.reading import Json
 
 JSON_OBJECT: Final = "json_object"
@@ -63,23 +64,30 @@ def is_json_object(shape: Any) -> bool:
     return isinstance(shape, Mapping) and shape.get("type") == JSON_OBJECT
 
 
-def json_answer_tool(tools: Iterable[Mapping[str, Any]]) -> Json:
-    """The tool of rule 3, under a name that none of the others has."""
+def with_json_answer(arguments: Json, options: Json) -> str | None:
+    """Add the tool of rule 3 to a request of the Messages wire, and the choice of it; returns the tool's name.
+
+    None when the caller forces a tool of its own: the answer then has no text. Raises ProviderFailed when the model is
+    to think first: the API forces no tool then.
+    """
+    thinking = options.get("thinking")
+    if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
+        raise BAD_REQUEST.failure(
+            detail="response_format: this model's API gives no json_object while it thinks; send a json_schema instead"
+        )
+    tools = list(arguments.get("tools", ()))
+    choice = options.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, Mapping) else None
+    if tools and kind in _FORCED:
+        return None
     taken = {tool.get("name") for tool in tools}
     name = _TOOL
     while name in taken:
         name += "_"
-    return {"name": name, "description": _DESCRIPTION, "input_schema": {"type": "object"}}
-
-
-def json_answer_choice(choice: Any, *, name: str, has_tools: bool) -> Json | None:
-    """The choice that makes the model answer through the tool; None when the caller forces a tool of its own."""
-    match choice:
-        case {"type": str(type)} if type in _FORCED and has_tools:
-            return None
-        case {"type": "none"}:
-            has_tools = False
-    return {**({"type": "any"} if has_tools else {"type": "tool", "name": name}), "disable_parallel_tool_use": True}
+    forced: Json = {"type": "tool", "name": name} if not tools or kind == "none" else {"type": "any"}
+    arguments["tools"] = [*tools, {"name": name, "description": _DESCRIPTION, "input_schema": {"type": "object"}}]
+    options["tool_choice"] = {**forced, "disable_parallel_tool_use": True}
+    return name
 
 
 def _is_strict(schema: Any) -> bool:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from broadcaster.core import events as ev
 from broadcaster.core.metering import OutputMeter
 from broadcaster.dialects.anthropic_wire import (
@@ -50,9 +52,16 @@ class Block(Protocol):
         """The block is whole; False when its stop must be passed on as it came."""
 
 
-def open_block(start: Json, id: str, *, output: Output, out: list[ev.Event]) -> Block | None:
-    """Open the block of a ``content_block_start``; None when our vocabulary has no word for it."""
+def open_block(
+    start: Json, id: str, *, output: Output, out: list[ev.Event], json_tool: str | None = None
+) -> Block | None:
+    """Open the block of a ``content_block_start``; None when our vocabulary has no word for it.
+
+    The input of a call of ``json_tool`` is the text of the answer (``answer_format``, rule 3).
+    """
     match start:
+        case {"type": "tool_use", "id": str(), "name": str(name)} if name == json_tool:
+            return _JsonAnswer(start, id, output=output, out=out)
         case {"type": "text"}:
             return _Text(start, id, output=output, out=out)
         case {"type": "thinking"}:
@@ -102,6 +111,31 @@ class _Text:
                 id = self._output.sources[url] = f"source-{len(self._output.sources)}"
                 title = citation.get("title")
                 out.append(ev.SourceUrl(source_id=id, url=url, title=title if isinstance(title, str) else None))
+
+
+class _JsonAnswer:
+    def __init__(self, start: Json, id: str, *, output: Output, out: list[ev.Event]) -> None:
+        self._id = id
+        self._output = output
+        self._input = start.get("input")
+        self._is_empty = True
+        out.append(ev.TextStart(id=id))
+
+    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+        if not isinstance(delta, InputJsonDelta):
+            return False
+        if delta.partial_json:
+            self._is_empty = False
+            self._output.meter.count(delta.partial_json)
+            out.append(ev.TextDelta(id=self._id, delta=delta.partial_json))
+        return True
+
+    def end(self, out: list[ev.Event]) -> bool:
+        if self._is_empty:  # rule 3
+            text = msgspec.json.encode(self._input if isinstance(self._input, dict) else {}).decode()
+            out.append(ev.TextDelta(id=self._id, delta=text))
+        out.append(ev.TextEnd(id=self._id))
+        return True
 
 
 class _Thinking:

@@ -54,8 +54,11 @@ class AnthropicDecoder:
     The answer is whole only if ``terminal_seen`` is true at the end: a clean end of the body proves nothing.
     """
 
-    def __init__(self, *, request_id: str | None = None) -> None:
+    def __init__(self, *, request_id: str | None = None, json_tool: str | None = None) -> None:
+        """The input of a call of ``json_tool`` is the text of the answer (``answer_format``, rule 3)."""
         self._request_id = request_id
+        self._json_tool = json_tool
+        self._has_called = False
         self.reading = Reading(self._read)
         self._is_started = False
         self._blocks: dict[int, Block | None] = {}
@@ -168,7 +171,11 @@ class AnthropicDecoder:
     def _on_block_start(self, event: BlockStart, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
         self._close(event.index, out)
-        block = open_block(event.content_block, str(self._parts), output=self._output, out=out)
+        block = open_block(
+            event.content_block, str(self._parts), output=self._output, out=out, json_tool=self._json_tool
+        )
+        start = event.content_block
+        self._has_called |= start.get("type") == "tool_use" and start.get("name") != self._json_tool
         self._parts += 1
         self._blocks[event.index] = block
         if block is None:
@@ -199,6 +206,8 @@ class AnthropicDecoder:
         self.reading.is_over = True
         told = dict(self._stop)
         raw = told.pop("stop_reason", None)
+        if raw == "tool_use" and self._json_tool is not None and not self._has_called:
+            raw = "end_turn"
         stop_sequence = told.pop("stop_sequence", None)
         extras = metadata(extras_of({"stopReason": raw, "stopSequence": stop_sequence, **told}))
         reason = FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else None

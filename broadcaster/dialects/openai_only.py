@@ -5,7 +5,7 @@ Such words stand under the key ``openai`` of the request, a message, a part or a
 Rules
 1. What a caller asks as a favour (a seed, an effort, a penalty, the detail of an image) is left out.
 2. What the answer would not be what was asked for without (its format, log probabilities, a search) is turned, or
-   refused.
+   refused. ``json_object`` is turned by the provider, since it needs a tool (``answer_format``, rule 3).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from broadcaster.dialects.answer_format import is_json_object, schema_of
 from broadcaster.dialects.faults import BAD_REQUEST
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.reading import Json
@@ -36,7 +37,7 @@ def messages_options(fields: Mapping[str, Any]) -> Json:
         return options
     if (name := unmet(own)) is not None:
         raise BAD_REQUEST.failure(detail=f"this model's API has no such {name}")
-    if (schema := _schema(own.get("response_format"))) is None:
+    if (schema := schema_of(own.get("response_format"))) is None:
         return options
     config = options.get("output_config")
     shape = {"format": {"type": "json_schema", "schema": schema}}
@@ -53,16 +54,13 @@ def unmet(own: Mapping[str, Any]) -> str | None:
         case None | {"type": "text"}:
             return None
         case shape:
-            return None if _schema(shape) is not None else "response_format"
+            return None if schema_of(shape) is not None or is_json_object(shape) else "response_format"
 
 
-def _schema(shape: Any) -> Any:
-    """The JSON schema that an answer is to follow; None when it is to follow none."""
-    match shape:
-        case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
-            return schema
-        case _:
-            return None
+def wants_json_object(fields: Mapping[str, Any]) -> bool:
+    """Whether the answer is to be any JSON object."""
+    own = fields.get(OPENAI)
+    return isinstance(own, Mapping) and is_json_object(own.get("response_format"))
 
 
 def _plain(holder: Mapping[str, Any]) -> Json:

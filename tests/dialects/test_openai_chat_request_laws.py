@@ -186,7 +186,7 @@ def test_a_json_schema_is_turned_for_anthropic_and_what_it_has_not_is_refused() 
     assert messages_options({"openai": {"response_format": schema}}) == {
         "output_config": {"format": {"type": "json_schema", "schema": OBJECT}}
     }
-    refused: list[Json] = [{"logprobs": True}, {"web_search_options": {}}, {"response_format": {"type": "json_object"}}]
+    refused: list[Json] = [{"logprobs": True}, {"web_search_options": {}}, {"response_format": {"type": "grammar"}}]
     for own in refused:
         with pytest.raises(ProviderFailed) as caught:
             messages_options({"openai": own})

@@ -14,14 +14,15 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anthropic
 import httpx2
 
+from broadcaster.dialects.answer_format import with_json_answer
 from broadcaster.dialects.anthropic import AnthropicDecoder, fault_of
 from broadcaster.dialects.faults import BAD_REQUEST, Fault
-from broadcaster.dialects.openai_only import messages_options, plain_messages, plain_tools
+from broadcaster.dialects.openai_only import messages_options, plain_messages, plain_tools, wants_json_object
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
 from worker.providers.bounds import CallBounds
@@ -37,6 +38,8 @@ from worker.providers.transport import (
     is_encoded,
 )
 from worker.providers.wire_stream import WireStream
+
+_Response: TypeAlias = anthropic.AsyncAPIResponse[anthropic.AsyncStream[anthropic.types.RawMessageStreamEvent]]
 
 _OWNED: Final = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key"})
@@ -124,9 +127,9 @@ class AnthropicProvider:
         """See Provider.stream."""
         failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets(request))
         async with AsyncExitStack() as stack:
-            response = await self._send(request, stack, failures=failures)
+            response, json_tool = await self._send(request, stack, failures=failures)
             check_stream(response.http_response)
-            decoder = AnthropicDecoder(request_id=response.headers.get("request-id"))
+            decoder = AnthropicDecoder(request_id=response.headers.get("request-id"), json_tool=json_tool)
             yield WireStream(response.iter_bytes(), decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
 
     async def aclose(self) -> None:
@@ -136,16 +139,17 @@ class AnthropicProvider:
 
     async def _send(
         self, request: ProviderRequest, stack: AsyncExitStack, *, failures: Failures
-    ) -> anthropic.AsyncAPIResponse[anthropic.AsyncStream[anthropic.types.RawMessageStreamEvent]]:
+    ) -> tuple[_Response, str | None]:
+        """The response, and the tool whose input is the answer, if there is one."""
         if not self._has_credentials():
             raise ProviderFailed(_NO_CREDENTIALS, reason="provider_auth")
         try:
             headers = {**self._headers, **bearer(request.api_key)}
-            arguments = _arguments(request)
+            arguments, json_tool = _arguments(request)
             arguments["max_tokens"] = await self._max_tokens(request, headers)
             sending = self._create(**arguments, stream=True, extra_headers=headers)
             async with asyncio.timeout(self._bounds.headers_timeout_s):
-                return await stack.enter_async_context(sending)
+                return await stack.enter_async_context(sending), json_tool
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
         # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.
@@ -191,8 +195,10 @@ def _only(api_key: str, url: httpx2.URL) -> Mapping[str, str | anthropic.Omit]:
     return {**omitted, **connection_headers(url), **bearer(api_key)}
 
 
-def _arguments(request: ProviderRequest) -> dict[str, Any]:
-    """The SDK's arguments but ``max_tokens``. Sampling parameters have none any more and go into the body directly.
+def _arguments(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
+    """The SDK's arguments but ``max_tokens``, and the tool whose input is the answer, if there is one.
+
+    Sampling parameters have no argument any more and go into the body directly.
 
     Raises ProviderFailed when what was asked for in OpenAI's words cannot be had here.
     """
@@ -208,4 +214,5 @@ def _arguments(request: ProviderRequest) -> dict[str, Any]:
         arguments["system"] = request.system
     if request.tools:
         arguments["tools"] = plain_tools(request.tools)
-    return arguments
+    json_tool = with_json_answer(arguments, body) if wants_json_object(request.extra) else None
+    return arguments, json_tool

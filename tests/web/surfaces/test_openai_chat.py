@@ -186,7 +186,7 @@ async def test_a_claude_generation_can_be_asked_for(sdk: openai.AsyncOpenAI, wor
         ({"messages": [{"role": "critic", "content": "?"}]}, "messages[0].role", "invalid_value"),
         ({"max_tokens": "many"}, "max_tokens", "invalid_type"),
         ({"model": "claude-x", "logprobs": True}, "logprobs", "unsupported_parameter"),
-        ({"model": "claude-x", "response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+        ({"model": "claude-x", "response_format": {"type": "grammar"}}, "response_format", "unsupported_parameter"),
     ],
     ids=str,
 )
