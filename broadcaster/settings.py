@@ -265,6 +265,12 @@ class Settings(LimitSettings):
         30, ge=2, description="on_abandon cancel: zero viewers for this long end it; set it for workers too"
     )
 
+    disconnect_grace_s: float = Field(
+        5,
+        ge=0,
+        description="a client of chat or Messages left: its answer is stopped after this, ABANDON_GRACE_S at most",
+    )
+
     # -- the CLI and the rest
     url: str = Field("http://127.0.0.1:8000", description="the front-end the CLI speaks to")
     api_key: str | None = Field(None, description="the key the CLI sends")

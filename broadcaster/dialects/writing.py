@@ -40,7 +40,7 @@ def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> by
 def loss_of(attempt: Attempt) -> str:
     """Why a response ends at this attempt, and what its client can do."""
     lost = _LOST.get(attempt.reason, _LOST["worker_lost"])
-    return f"{lost} before its end; the text so far is void, and the same request can be sent again"
+    return f"{lost} before its end; the text so far is void, and the same request may be sent again"
 
 
 class Unnumbered:

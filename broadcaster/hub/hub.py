@@ -253,8 +253,9 @@ class Hub:
 
     def viewer_left(self, room: Room, viewer: Watcher) -> None:
         """Count it, and take back its place."""
-        self._held.pop(viewer).release()
-        self._stopped[viewer.stop_reason or StopReason.CLIENT_GONE] += 1
+        reason = viewer.stop_reason or StopReason.CLIENT_GONE
+        self._held.pop(viewer).leave(is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
+        self._stopped[reason] += 1
         if not room.viewers:
             self._note_turn(room.stream_id)
             self._closed_rooms.discard(room)

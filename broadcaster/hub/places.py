@@ -10,6 +10,7 @@ Rules
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 from broadcaster.errors import Busy, TenantLimit
@@ -17,13 +18,17 @@ from broadcaster.hub.limits import HubLimits
 
 
 class Place:
-    """One viewer's place; enter it (``with``) at once, and as often as it has holders."""
+    """One viewer's place; enter it (``with``) at once, and as often as it has holders.
 
-    __slots__ = ("_holders", "_places", "tenant", "waits")
+    ``on_gone`` is called when its viewer's client disconnects; not when this front-end ends the response.
+    """
+
+    __slots__ = ("_holders", "_places", "on_gone", "tenant", "waits")
 
     def __init__(self, places: Places, tenant: str, *, waits: bool) -> None:
         self.tenant = tenant
         self.waits = waits
+        self.on_gone: Callable[[], object] | None = None
         self._places = places
         self._holders = 0
 
@@ -34,6 +39,12 @@ class Place:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def leave(self, *, is_gone: bool) -> None:
+        """Its viewer has left; ``is_gone``: because its client did."""
+        if is_gone and self.on_gone is not None:
+            self.on_gone()
         self.release()
 
     def release(self) -> None:

@@ -19,9 +19,11 @@ Rules (protocol §7)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.connect import LogConnection, later, log_errors
 from broadcaster.log.scripts import ABANDON, PRESENCE, Call, run_all
 from broadcaster.logs import get_logger
@@ -34,6 +36,11 @@ NOBODY: Final = ("", 0, 0)
 """The word on a generation that nobody watches when it is created."""
 REPORTED_AT_ONCE: Final = 500
 """Streams in one pipelined write: some milliseconds of the loop."""
+DEPARTED_AT_MOST: Final = 10_000
+"""Disconnected clients that one front-end keeps in mind."""
+LOOK_AGAIN_S: Final = 0.25
+LOOKED_AT_S: Final = 5.0
+"""Zero viewers are written down a moment after the disconnect, later while Redis is slow: looks go on for so long."""
 _ABANDONED: Final = 3
 
 
@@ -151,3 +158,53 @@ class Abandonment:
         name = self._keys
         keys = (name.viewers(stream_id), name.meta(stream_id), name.control(stream_id))
         return Call(ABANDON, keys, (int(self._grace_s * 1000), KEEP_MS, int(may_fire), self._presence_ttl_ms))
+
+
+class _Departure(NamedTuple):
+    """When a generation is looked at next, and until when it is."""
+
+    due: float
+    until: float
+
+
+class Departures:
+    """Clients that have disconnected from an API through which they cannot come back, as one front-end sees them.
+
+    Their generations are abandoned after the grace of ``abandonment``, which is shorter than the usual one. Another
+    viewer anywhere prevents that. Nothing is written before: if this front-end dies, the usual grace holds.
+    """
+
+    def __init__(self, abandonment: Abandonment, *, grace_s: float) -> None:
+        self._abandonment = abandonment
+        self._grace_s = grace_s
+        self._departed: dict[str, _Departure] = {}
+        self._has_any = asyncio.Event()
+
+    def note(self, generation_id: str) -> None:
+        """The client of this generation has disconnected. Beyond ``DEPARTED_AT_MOST`` the usual grace holds."""
+        if len(self._departed) < DEPARTED_AT_MOST:
+            due = asyncio.get_running_loop().time() + self._grace_s
+            self._departed[generation_id] = _Departure(due, due + LOOKED_AT_S)
+            self._has_any.set()
+
+    async def run(self) -> None:
+        """Look at each when its grace is over, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._has_any.wait()
+            await asyncio.sleep(max(0.0, min(each.due for each in self._departed.values()) - loop.time()))
+            now = loop.time()
+            due = {id: each for id, each in self._departed.items() if each.due <= now}
+            try:
+                abandoned = await self._abandonment.look(list(due))
+            except LogUnavailable:
+                abandoned = []
+            for id, seen in due.items():
+                if self._departed.get(id) is not seen:
+                    continue  # noted again meanwhile
+                if id in abandoned or now >= seen.until:
+                    del self._departed[id]
+                else:
+                    self._departed[id] = seen._replace(due=now + LOOK_AGAIN_S)
+            if not self._departed:
+                self._has_any.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Header
 
@@ -15,5 +15,14 @@ IdempotencyKey = Annotated[
         max_length=MAX_IDEMPOTENCY_KEY_CHARS,
         pattern=IDEMPOTENCY_KEY,
         description="the same key and body again give the same generation, for a day",
+    ),
+]
+
+OnDisconnect = Annotated[
+    Literal["stop", "wait"],
+    Header(
+        alias="Broadcaster-On-Disconnect",
+        description="stop: when this client disconnects and no other viewer watches, the answer is stopped after "
+        "`BROADCASTER_DISCONNECT_GRACE_S`; wait: after `BROADCASTER_ABANDON_GRACE_S`",
     ),
 ]

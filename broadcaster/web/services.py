@@ -110,6 +110,10 @@ def _forget(meta: Meta) -> None:
     """Where nothing ends what Redis loses."""
 
 
+def _ignore(generation_id: str) -> None:
+    """Where a disconnected client ends nothing."""
+
+
 async def _is_gone() -> None:
     """Where nothing that Redis has lost comes back."""
 
@@ -124,7 +128,8 @@ class Services:
     of chat completions. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
     farewells are spread over. ``remember`` takes what a viewer is about to watch, so that this front-end can end it if
     Redis loses it. ``check_gone`` raises LogUnavailable while a log that is missing may be written again, because Redis
-    broke a moment ago. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
+    broke a moment ago. ``departed`` takes a generation whose client has disconnected and cannot come back.
+    ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
     ``awaited_streams`` are made of the rest: where viewers' streams are looked up, and waited for.
     """
 
@@ -152,6 +157,7 @@ class Services:
     hold: JsonHold | None = None
     rates: TenantRates = field(default_factory=TenantRates)
     remember: Callable[[Meta], None] = _forget
+    departed: Callable[[str], None] = _ignore
     check_gone: Callable[[], Awaitable[None]] = _is_gone
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)

@@ -32,7 +32,7 @@ from broadcaster.log.idempotency import IdempotencyKeys
 from broadcaster.log.kept_ends import KeptEnds
 from broadcaster.log.lapses import Lapses
 from broadcaster.log.losses import Losses
-from broadcaster.log.presence import Abandonment, Presence
+from broadcaster.log.presence import Abandonment, Departures, Presence
 from broadcaster.log.queue import Queue
 from broadcaster.log.queue_limits import QueueLimits
 from broadcaster.log.rescue import Rescue
@@ -84,6 +84,7 @@ class _Parts(NamedTuple):
     presence: Presence
     losses: Losses
     steadiness: Steadiness
+    departures: Departures
 
 
 @asynccontextmanager
@@ -128,6 +129,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         storage = TenantStorage(connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes)
         generations = _generations(settings, connection, jobs, presence=presence, storage=storage, rescue=rescue)
         sweeper = _sweeper(settings, connection, jobs, ends=rescue.ends)
+        departures = _departures(settings, connection, steadiness)
         await stack.enter_async_context(
             kept_running(
                 {
@@ -137,12 +139,13 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                     "feed": partial(_follow_feed, feed, hub),
                     "rescue": rescue.run,
                     "storage": storage.run,
+                    "departures": departures.run,
                     "presence": partial(tell_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )
         feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
-        parts = _Parts(generations, feeds, hub, presence, losses, steadiness)
+        parts = _Parts(generations, feeds, hub, presence, losses, steadiness, departures)
         yield _services(settings, opened, parts)
 
 
@@ -208,6 +211,7 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         hub=parts.hub,
         presence=parts.presence,
         remember=parts.losses.remember,
+        departed=parts.departures.note,
         check_gone=parts.steadiness.check_unknown,
         chats=Chats(log.connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
         ping_log=log.connection.ping,
@@ -232,6 +236,14 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         ),
         rates=TenantRates(requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s),
     )
+
+
+def _departures(settings: Settings, connection: LogConnection, steadiness: Steadiness) -> Departures:
+    grace_s = min(settings.disconnect_grace_s, settings.abandon_grace_s)
+    abandonment = Abandonment(
+        connection, grace_s=grace_s, presence_ttl_s=settings.presence_ttl_s, steadiness=steadiness
+    )
+    return Departures(abandonment, grace_s=grace_s)
 
 
 def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs, *, ends: KeptEnds) -> Sweeper:

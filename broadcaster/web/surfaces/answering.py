@@ -9,7 +9,10 @@ Rules
    themselves. Once a stream has begun it is told inside, in the dialect's own words.
 3. Who waits without a stream waits for the end, however long it takes; its generation has a deadline of its own.
    Hanging up gives the place back.
-4. What goes wrong once the generation has begun names it in the header of every error.
+4. A client that disconnects from an API through which it cannot come back wants no more of the answer
+   (``stops_on_disconnect``): it is stopped after a short grace, unless another viewer watches. A response that this
+   front-end ends is no disconnect.
+5. What goes wrong once the generation has begun names it in the header of every error.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fastapi import Request, Response
@@ -66,6 +70,7 @@ class Call(NamedTuple):
 
     meta: Meta
     place: Place | None = None
+    stops_on_disconnect: bool = False
 
 
 @asynccontextmanager
@@ -76,6 +81,7 @@ async def started(
     tenant: str,
     as_stream: bool,
     in_background: bool = False,
+    stops_on_disconnect: bool = False,
     idempotency_key: str | None = None,
 ) -> AsyncIterator[Call]:
     """The generation that was asked for, or that the same key had asked for before, for the block that answers.
@@ -92,9 +98,12 @@ async def started(
             wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
         services.answer_with(created.id, key=idempotency_key)
+        if place is not None and as_stream and stops_on_disconnect:
+            place.on_gone = partial(services.departed, created.id)
         try:
             with naming(created.id):
-                yield Call(await created_meta(services, created, tenant=tenant), place)
+                meta = await created_meta(services, created, tenant=tenant)
+                yield Call(meta, place, stops_on_disconnect)
         except Busy as refusal:
             if as_stream and created.created and idempotency_key is None:
                 await _undo(services, created.id, refusal, tenant=tenant)
@@ -143,7 +152,7 @@ async def whole(services: Services, request: Request, call: Call) -> Sequence[En
 
     Raises Busy when this front-end drains; LogUnavailable; UnknownStream.
     """
-    meta, place = call
+    meta, place, stops_on_disconnect = call
     assert place is not None
     with naming(meta.id):
         while True:
@@ -154,8 +163,12 @@ async def whole(services: Services, request: Request, call: Call) -> Sequence[En
             if meta.is_over:
                 await services.check_gone()
                 raise UnknownStream("the answer is kept no longer")
-            if services.draining.is_set() or await request.is_disconnected():
+            if services.draining.is_set():
                 raise Busy("this front-end is draining; the generation goes on")
+            if await request.is_disconnected():
+                if stops_on_disconnect:
+                    services.departed(meta.id)
+                raise Busy("the client has disconnected")
             wait_s = services.long_poll_timeout_s
             await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s, place=place)
             meta = await services.generations.get(meta.id, tenant=meta.tenant)

@@ -2,8 +2,9 @@
 
 Rules
 1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
-2. The API has no way to come back to a stream. So the generation stops when nobody watches it any more, and who sends
-   the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
+2. The API has no way to come back to a stream. So the generation is stopped a few seconds after its client disconnects,
+   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` asks for the longer grace of other surfaces. A
+   client that sends the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
 3. A generation that was stopped is a message with the stop reason ``cancelled``, or with the header
    ``Broadcaster-Cancelled-As: error`` an error, for clients that know no other reasons than the API's; one that failed
    is an error: in a stream its last event, else the status that belongs to its type.
@@ -28,7 +29,7 @@ from broadcaster.dialects.anthropic_request import read_request
 from broadcaster.dialects.anthropic_words import error
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
-from broadcaster.web.parameters import IdempotencyKey
+from broadcaster.web.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.problem_shapes import ShapedError
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
@@ -109,6 +110,7 @@ async def create_message(
         ),
     ],
     idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = "stop",
     cancelled_as: Annotated[
         Stop, Header(alias="Broadcaster-Cancelled-As", description="how an answer ends that was stopped")
     ] = "cancelled",
@@ -117,7 +119,14 @@ async def create_message(
     asked = read_request(body)
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
     dialect = AnthropicDialect(stop=cancelled_as)
-    async with started(services, wish, tenant=tenant, as_stream=asked.stream, idempotency_key=idempotency_key) as call:
+    async with started(
+        services,
+        wish,
+        tenant=tenant,
+        as_stream=asked.stream,
+        stops_on_disconnect=on_disconnect == "stop",
+        idempotency_key=idempotency_key,
+    ) as call:
         if asked.stream:
             refused = partial(_message, call.meta, dialect=dialect, is_repeatable=idempotency_key is None)
             return await stream(

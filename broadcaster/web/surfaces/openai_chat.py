@@ -2,8 +2,9 @@
 
 Rules
 1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
-2. The API has no way to come back to a stream. So the generation stops when nobody watches it any more, and who sends
-   the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
+2. The API has no way to come back to a stream. So the generation is stopped a few seconds after its client disconnects,
+   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` asks for the longer grace of other surfaces. A
+   client that sends the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
 3. A generation that was stopped is a completion that says so under ``broadcaster``; one that failed is an error: in a
    stream its last block, else, and before the first content, the status that belongs to it.
 4. What the only provider of a model cannot do is refused at once, by the parameter's name.
@@ -28,7 +29,7 @@ from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
 from broadcaster.dialects.openai_only import unmet
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
-from broadcaster.web.parameters import IdempotencyKey
+from broadcaster.web.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.problems import GENERATION_ID_HEADER
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
@@ -86,6 +87,7 @@ async def create_chat_completion(
     tenant: Tenant,
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
     idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = "stop",
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
     try:
@@ -93,7 +95,14 @@ async def create_chat_completion(
     except Refused as refusal:
         return _error({"status": 400, "code": refusal.word, "detail": refusal.detail, "param": refusal.param})
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
-    async with started(services, wish, tenant=tenant, as_stream=asked.stream, idempotency_key=idempotency_key) as call:
+    async with started(
+        services,
+        wish,
+        tenant=tenant,
+        as_stream=asked.stream,
+        stops_on_disconnect=on_disconnect == "stop",
+        idempotency_key=idempotency_key,
+    ) as call:
         if asked.stream:
             dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
             refused = partial(_completion, call.meta, asked=asked, is_repeatable=idempotency_key is None)

@@ -2,7 +2,8 @@
 
 Rules
 1. A Response is a generation; its id is the generation's behind ``resp_``, and both are taken.
-2. ``background`` outlives its caller; without it the generation is stopped when nobody watches any more, as over there.
+2. ``background`` outlives its caller. Without it the generation is stopped when it has had no viewer for the grace of
+   abandonment, because ``GET`` can still read it; with ``store: false`` soon after its client disconnects, as on chat.
 3. A stream is resumed by number: ``starting_after`` gives exactly the events behind it. Without one, who comes late
    gets a short opening instead of everything. A number ahead of an open response is waited for, then answered with 503:
    Redis may have lost the event, and its worker sends it again. Once the response is complete, it is 400.
@@ -32,7 +33,7 @@ from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
 from broadcaster.web.joining import join_stream
-from broadcaster.web.parameters import IdempotencyKey
+from broadcaster.web.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
@@ -101,6 +102,7 @@ async def create_response(
     tenant: Tenant,
     body: Annotated[dict[str, Any], Body(description="`ResponseCreateParams` of the openai package")],
     idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = "stop",
     cancelled_as: CancelledAs = "incomplete",
 ) -> Response:
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
@@ -114,6 +116,7 @@ async def create_response(
         tenant=tenant,
         as_stream=stream_wanted,
         in_background=background,
+        stops_on_disconnect=on_disconnect == "stop" and not background and body.get("store") is False,
         idempotency_key=idempotency_key,
     ) as call:
         meta = call.meta
