@@ -22,3 +22,12 @@ class Refused(InvalidInput):
         super().__init__(f"{param}: {detail}")
         self.param = param
         self.word = word
+
+
+class ItemNotFound(Refused):
+    """``param`` names an item that is not kept, or not any more."""
+
+    status = 404
+
+    def __init__(self, param: str, detail: str) -> None:
+        super().__init__(param, detail, word="item_not_found")

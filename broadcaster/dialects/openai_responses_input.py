@@ -19,6 +19,7 @@ import msgspec
 
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import MISSING, WRONG_TYPE, WRONG_VALUE, Refused
+from broadcaster.dialects.openai_responses_ids import with_provider_ids
 from broadcaster.dialects.openai_responses_request import NATIVE_ITEMS
 from broadcaster.dialects.openai_responses_sealed import unseal
 from broadcaster.dialects.reading import Json
@@ -39,7 +40,7 @@ def messages_of(items: Sequence[Any], *, earlier: Sequence[Mapping[str, Any]] = 
         place = f"input[{at}]"
         if not isinstance(item, dict):
             raise Refused(place, "an item must be an object", word=WRONG_TYPE)
-        _take(item, turns, place=place)
+        _take(with_provider_ids(item), turns, place=place)
     return turns.done(), turns.heads
 
 
@@ -47,7 +48,7 @@ def answer_of(output: Sequence[Mapping[str, Any]]) -> list[Json]:
     """The messages that a response's output is: what a later request builds on."""
     turns = _Turns([])
     for at, item in enumerate(output):
-        _take(dict(item), turns, place=f"output[{at}]")
+        _take(with_provider_ids(item), turns, place=f"output[{at}]")
     return turns.done()
 
 
@@ -107,8 +108,6 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
         case {"type": "reasoning"}:
             if (thought := _thought(item)) is not None:
                 turns.join("assistant", [thought])
-        case {"type": "item_reference"}:
-            raise Refused(place, "items are not kept by their ids here; send the item itself")
         case {"type": str()} if type in NATIVE_ITEMS:
             if not (type == "mcp_call" and item.get("server_label") == _FOREIGN_LABEL):
                 turns.join("user" if type.endswith(_OUTPUTS) else "assistant", [item])

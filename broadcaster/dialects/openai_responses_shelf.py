@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from broadcaster.dialects.openai_responses_ids import kept_id, own_id, provider_id
 from broadcaster.dialects.openai_responses_output import (
     COMPLETED,
     INCOMPLETE,
@@ -26,15 +27,6 @@ from broadcaster.dialects.openai_responses_output import (
 from broadcaster.dialects.openai_responses_voice import Voice
 from broadcaster.dialects.reading import Json
 
-_PREFIXES: Final = {
-    "message": "msg",
-    "reasoning": "rs",
-    "function_call": "fc",
-    "function_call_output": "fco",
-    "custom_tool_call": "ctc",
-    "mcp_call": "mcp",
-    "image_generation_call": "ig",
-}
 _LOOKED_AT: Final = 64
 """How many of the newest items may still be open: interleaved ones are few."""
 
@@ -113,8 +105,9 @@ class Shelf:
         return index
 
     def id(self, type: str, own: str | None) -> str:
-        """The provider's id for an item, or one of ours; never one that was used (rule 2)."""
-        return self.unused(own or f"{_PREFIXES.get(type, 'item')}_{self.stream_id}_{self._next_index}", of="")
+        """The id of an item (``openai_responses_ids``); never one that was used (rule 2)."""
+        id = kept_id(own, self.stream_id) if own else own_id(type, self.stream_id, self._next_index)
+        return self.unused(id, of="")
 
     def unused(self, name: str, *, of: str) -> str:
         """The name, or the next like it, that no other of its kind had."""
@@ -147,6 +140,6 @@ def _names(item: Item) -> Iterable[str | None]:
         case Plain():
             return item.keys
         case Call():
-            return item.id, item.tool_call_id
+            return item.id, provider_id(item.id), item.tool_call_id
         case _:
             return item.id, item.key

@@ -13,6 +13,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_responses import OpenAIResponsesDecoder
 from broadcaster.dialects.openai_responses_encode import RESPONSES, ResponsesDialect
+from broadcaster.dialects.openai_responses_ids import provider_id
 from tests.dialects.decoding import read_all
 from tests.dialects.responses_wire import Json
 
@@ -101,9 +102,11 @@ def seen(response: Json) -> Json:
     """All that a client can see of a final response, but for what is ours, and what repeats the request.
 
     The wire says several things in two ways: nothing at all as null or by leaving it out, no log probabilities as an
-    empty list, no arguments as an empty text. A message without any content says nothing.
+    empty list, no arguments as an empty text. A message without any content says nothing. Items are compared under
+    their provider's ids: ours name the generation as well.
     """
     output = [item for item in response.get("output", []) if item["type"] != "message" or item.get("content")]
+    output = [{**item, "id": provider_id(item["id"])} if "id" in item else item for item in output]
     response = {**response, "output": output}
     told = {name: _plain(value) for name, value in response.items() if name not in (*_OURS, *_ASKED)}
     return {name: value for name, value in told.items() if value not in (None, [], False, True)}

@@ -235,7 +235,6 @@ def test_what_only_openai_knows_comes_back_in_its_words():
         ({"stream": 1}, "stream", "invalid_type"),
         ({"input": []}, "input", "missing_required_parameter"),
         ({"input": ["Hi"]}, "input[0]", "invalid_type"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]", "unsupported_parameter"),
         ({"input": [{"type": "hologram"}]}, "input[0]", "invalid_value"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role", "invalid_value"),
         (

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -50,6 +51,7 @@ from broadcaster.web.surfaces.openai_responses_reading import (
     is_background,
     response_of,
     shown_response,
+    with_referenced_items,
 )
 from broadcaster.web.waiting import wait_for_end
 
@@ -154,6 +156,7 @@ async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> 
     earlier = []
     if ask.previous_response_id is not None:
         earlier = await earlier_messages(services, ask.previous_response_id, tenant=tenant)
+    ask = replace(ask, items=await with_referenced_items(services, ask.items, tenant=tenant))
     wish = GenerationRequest(
         model=model,
         request=ask.wish(earlier=earlier, max_tokens=services.default_max_tokens, model=model),

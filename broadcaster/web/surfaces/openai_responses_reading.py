@@ -11,9 +11,10 @@ from starlette.responses import JSONResponse
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai_chat_refusal import Refused
+from broadcaster.dialects.openai_chat_refusal import ItemNotFound, Refused
 from broadcaster.dialects.openai_responses_ask import SURFACE, SURFACE_NAME
 from broadcaster.dialects.openai_responses_encode import RESPONSES, Cancel, ResponsesDialect
+from broadcaster.dialects.openai_responses_ids import generation_of, reference_of
 from broadcaster.dialects.openai_responses_input import answer_of
 from broadcaster.dialects.openai_responses_object import stream_id_of
 from broadcaster.dialects.openai_responses_request import responses_input
@@ -113,6 +114,56 @@ async def earlier_messages(services: Services, response_id: str, *, tenant: str)
 
 
 _NOT_FOUND: Final = "previous_response_not_found"
+MAX_REFERENCED: Final = 500
+"""Most earlier responses whose items one request may name: each is read from the log."""
+
+
+async def with_referenced_items(services: Services, items: Sequence[Any], *, tenant: str) -> list[Any]:
+    """The input items, with the items themselves in the place of references to them.
+
+    A second reference to an item is dropped: the AI SDK sends one for each part of a message. Raises ItemNotFound when
+    an item is not kept, Refused when it is half a call, or when the references name more than MAX_REFERENCED responses.
+    """
+    outputs: dict[str | None, dict[str, Json]] = {}
+    resolved: list[Any] = []
+    seen: set[str] = set()
+    for at, item in enumerate(items):
+        if (id := reference_of(item)) is None:
+            resolved.append(item)
+        elif id not in seen:
+            seen.add(id)
+            generation_id = generation_of(id)
+            if generation_id not in outputs:
+                if len(outputs) >= MAX_REFERENCED:
+                    detail = f"references name items of at most {MAX_REFERENCED} responses; send the items themselves"
+                    raise Refused("input", detail, word="invalid_value")
+                outputs[generation_id] = await _output(services, generation_id, tenant=tenant)
+            resolved.append(_referenced(outputs[generation_id], id, place=f"input[{at}]"))
+    return resolved
+
+
+async def _output(services: Services, generation_id: str | None, *, tenant: str) -> dict[str, Json]:
+    """The items of a response by their ids; none when the response is not kept, or belongs to another tenant."""
+    if generation_id is None:
+        return {}
+    try:
+        meta = await services.generations.get(generation_id, tenant=tenant)
+        entries = await entries_of(services, meta)
+    except UnknownStream:
+        return {}
+    response = await response_of(services, meta, entries)
+    return {id: item for item in response["output"] if isinstance(id := item.get("id"), str)}
+
+
+def _referenced(output: Mapping[str, Json], id: str, *, place: str) -> Json:
+    item = output.get(id)
+    if item is None:
+        raise ItemNotFound(place, f"no item with the id {id[:200]!r} is kept here; send the item itself")
+    if item.get("type") in _CALLS and item.get("status") not in _WHOLE:
+        raise Refused(place, f"the call {id!r} was cut off, and cannot be built on", word="invalid_value")
+    return item
+
+
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _WHOLE: Final = frozenset({"completed"})
 

@@ -304,7 +304,6 @@ async def test_a_model_that_nobody_serves_is_not_found(sdk: openai.AsyncOpenAI) 
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"extra_body": {"mood": "calm"}}, "mood", "unknown_parameter"),
         ({"temperature": 3}, "temperature", "invalid_value"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]", "unsupported_parameter"),
         ({"previous_response_id": "resp_gen_gone"}, "previous_response_id", "previous_response_not_found"),
     ],
 )

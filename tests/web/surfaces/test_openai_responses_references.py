@@ -1,0 +1,134 @@
+"""Items that a request names by their ids, as the AI SDK does by default: its requests, replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from broadcaster.core import events as ev
+from broadcaster.web.surfaces import openai_responses_reading
+from tests.support.memory_world import MemoryWorld
+
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+ASKED = {"role": "user", "content": [{"type": "input_text", "text": "Weather?"}]}
+AGAIN = {"role": "user", "content": [{"type": "input_text", "text": "Again?"}]}
+CALL = {"type": "function_call", "call_id": "call_a", "name": "weather", "arguments": '{"city":"Rome"}'}
+RESULT = {"type": "function_call_output", "call_id": "call_a", "output": "sun"}
+
+
+def own(**fields: Any) -> dict[str, dict[str, Any]]:
+    return {"openai": fields}
+
+
+TEXT_THEN_TOOL: list[Any] = [
+    ev.Start(message_metadata={"model": "o"}),
+    ev.StartStep(),
+    ev.ReasoningStart(id="r", provider_metadata=own(itemId="rs_a", summaryIndex=0)),
+    ev.ReasoningDelta(id="r", delta="Hm"),
+    ev.ReasoningEnd(id="r", provider_metadata=own(itemId="rs_a", encryptedContent="ZW5j")),
+    ev.TextStart(id="0", provider_metadata=own(itemId="msg_a")),
+    ev.TextDelta(id="0", delta="Let me look."),
+    ev.TextEnd(id="0", provider_metadata=own(itemId="msg_a")),
+    ev.ToolInputStart(tool_call_id="call_a", tool_name="weather", provider_metadata=own(itemId="fc_a")),
+    ev.ToolInputDelta(tool_call_id="call_a", input_text_delta='{"city":"Rome"}'),
+]
+CALL_ENDS: list[Any] = [
+    ev.ToolInputAvailable(
+        tool_call_id="call_a", tool_name="weather", input={"city": "Rome"}, provider_metadata=own(itemId="fc_a")
+    ),
+    ev.FinishStep(finish_reason="tool-calls"),
+    ev.Finish(finish_reason="tool-calls"),
+]
+SUNNY: list[Any] = [
+    ev.Start(message_metadata={"model": "o"}),
+    ev.StartStep(),
+    ev.TextStart(id="0"),
+    ev.TextDelta(id="0", delta="Sunny."),
+    ev.TextEnd(id="0"),
+    ev.FinishStep(finish_reason="stop"),
+    ev.Finish(finish_reason="stop"),
+]
+THOUGHT = {"id": "rs_a", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]}
+
+
+def ref(id: str) -> dict[str, str]:
+    return {"type": "item_reference", "id": id}
+
+
+async def ask(client: httpx2.AsyncClient, *items: Any) -> httpx2.Response:
+    return await client.post("/v1/responses", json={"model": "claude-x", "input": items, "tools": [WEATHER]})
+
+
+async def test_tools_after_text_and_a_second_turn_name_the_earlier_items(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    answers = iter(([*TEXT_THEN_TOOL, *CALL_ENDS], SUNNY, SUNNY))
+    world.on_create = lambda id: world.append(id, *next(answers))
+    output = (await ask(client, ASKED)).json()["output"]
+    thought, text, call = (item["id"] for item in output)
+    assert (thought, text, call) == ("rs_a_gen_0001", "msg_a_gen_0001", "fc_a_gen_0001")
+
+    # ai 6 and 7 name the thought and the text, and send the call; older ones name the call too.
+    told = await ask(client, ASKED, ref(thought), ref(text), CALL, RESULT)
+    (said,) = told.json()["output"]
+    await ask(client, ASKED, ref(thought), ref(text), ref(text), {"id": call}, RESULT, ref(said["id"]), AGAIN)
+
+    use = {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Rome"}}
+    loop = [
+        {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
+        {
+            "role": "assistant",
+            "content": [{**THOUGHT, "encrypted_content": "ZW5j"}, {"type": "text", "text": "Let me look."}, use],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_a", "content": "sun"}]},
+    ]
+    assert world.requests[1].request["messages"] == loop
+    assert world.requests[2].request["messages"] == [
+        *loop,
+        {"role": "assistant", "content": "Sunny."},
+        {"role": "user", "content": [{"type": "text", "text": "Again?"}]},
+    ]
+
+
+async def test_a_thought_that_is_sent_back_whole_has_the_id_that_its_provider_gave_it(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    world.on_create = lambda id: world.append(id, *SUNNY)
+    await ask(client, ASKED, {**THOUGHT, "id": "rs_a_gen_0009", "encrypted_content": "ZW5j"}, CALL, RESULT)
+    (thought, _) = world.requests[0].request["messages"][1]["content"]
+    assert thought["id"] == "rs_a"
+
+
+@pytest.mark.parametrize("id", ["msg_a", "msg_gen_0077_0", "msg_gen_0001_7", "rs_b_gen_0001", "msg_a_gen_0002"])
+async def test_an_item_that_is_not_kept_or_is_another_tenants_is_not_found(
+    client: httpx2.AsyncClient, world: MemoryWorld, id: str
+) -> None:
+    for tenant, generation_id in (("local", "gen_0001"), ("others", "gen_0002")):
+        world.add(generation_id, tenant=tenant)
+        world.append(generation_id, *TEXT_THEN_TOOL, *CALL_ENDS)
+    refused = await ask(client, ASKED, ref(id))
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (404, "item_not_found", "input[1]")
+    assert error["type"] == "invalid_request_error"
+    assert id in error["message"]
+    assert not world.requests
+
+
+async def test_half_a_call_cannot_be_built_on(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    world.add("gen_0001")
+    world.append("gen_0001", *TEXT_THEN_TOOL, ev.Abort(reason="stopped"))
+    refused = await ask(client, ASKED, ref("fc_a_gen_0001"), RESULT)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[1]")
+
+
+async def test_one_request_names_items_of_a_bounded_number_of_responses(
+    client: httpx2.AsyncClient, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_responses_reading, "MAX_REFERENCED", 1)
+    for generation_id in ("gen_0001", "gen_0002"):
+        world.add(generation_id)
+        world.append(generation_id, *SUNNY)
+    refused = await ask(client, ref("msg_gen_0001_0"), ref("msg_gen_0002_0"))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
