@@ -148,7 +148,7 @@ class ResponsesFold(Fold):
         status = response["status"]
         if status == "failed":
             self.text = "".join(self.items.values())
-            return self.end("error", str((response.get("error") or {}).get("code") or ""))
+            return self.failed(str((response.get("error") or {}).get("code") or ""), retry=False)
         messages = [item for item in response["output"] if item["type"] == "message"]
         said = "".join(part["text"] for item in messages for part in item["content"])
         self.text = "".join(self.items.values())
