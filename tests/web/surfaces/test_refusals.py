@@ -19,6 +19,7 @@ from broadcaster.errors import ProviderFailed, ProviderRefusal
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
+from broadcaster.web.waiting import LOOK_UP_S
 from tests.support.front_end import DEADLINE_S, served
 from tests.support.memory_world import MemoryWorld, memory_services
 from tests.web.surfaces.calls import ASKED, CALLS
@@ -237,7 +238,7 @@ async def test_a_client_that_disconnects_before_its_head_is_a_viewer_that_left(
 ) -> None:
     async with waiting_head(live_client, services, path, body) as asking:
         asking.cancel()
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(LOOK_UP_S / 2):  # noticed at once, and not by looking now and then
             while services.hub.statistics().viewers:
                 await asyncio.sleep(0.001)
     assert len(world.streams) == 1  # its end is the abandon policy's
