@@ -117,9 +117,10 @@ async def test_an_item_that_is_not_kept_or_is_another_tenants_is_not_found(
 
 
 async def test_half_a_call_cannot_be_built_on(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
-    world.add("gen_0001")
-    world.append("gen_0001", *TEXT_THEN_TOOL, ev.Abort(reason="stopped"))
-    refused = await ask(client, ASKED, ref("fc_a_gen_0001"), RESULT)
+    world.on_create = lambda id: world.append(id, *SUNNY)
+    world.add("gen_0009")
+    world.append("gen_0009", *TEXT_THEN_TOOL, ev.Abort(reason="stopped"))
+    refused = await ask(client, ASKED, ref("fc_a_gen_0009"), RESULT)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[1]")
 
 
@@ -127,8 +128,9 @@ async def test_one_request_names_items_of_a_bounded_number_of_responses(
     client: httpx2.AsyncClient, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_responses_reading, "MAX_REFERENCED", 1)
-    for generation_id in ("gen_0001", "gen_0002"):
+    world.on_create = lambda id: world.append(id, *SUNNY)
+    for generation_id in ("gen_0008", "gen_0009"):
         world.add(generation_id)
         world.append(generation_id, *SUNNY)
-    refused = await ask(client, ref("msg_gen_0001_0"), ref("msg_gen_0002_0"))
+    refused = await ask(client, ref("msg_gen_0008_0"), ref("msg_gen_0009_0"))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
