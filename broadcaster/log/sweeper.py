@@ -28,6 +28,7 @@ left as it is until the next round.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -127,6 +128,8 @@ class Sweeper:
         self._steadiness = steadiness
         self._ages = Ages()
         self._no_worker_since: float | None = None  # by the loop's clock
+        self._looked_at = -math.inf  # for workers, by the loop's clock
+        self._newest_expiry_ms = 0  # as it was then
 
     async def run(self, *, every_s: float) -> None:
         """Sweep until cancelled, jittered so that many sweepers do not meet; and keep the ends of this process."""
@@ -165,6 +168,7 @@ class Sweeper:
         if page.is_last:
             self._ages.begin_round()
         if not page.jobs:
+            self._no_worker_since = None  # this sweep does not look for workers
             return 0
         found = await self._look_at(page)
         newest_worker = await self._queue.newest_worker_expiry_ms(lease_ms=self._claims.lease_ms)
@@ -287,13 +291,19 @@ class Sweeper:
         return claim.outcome
 
     def _is_stalled(self, expiry_ms: int, now_ms: int) -> bool:
-        """Whether no worker anywhere has lived for the stall time-out. A backlog is not a stall."""
+        """Whether no worker anywhere has lived for the stall time-out. A backlog is not a stall.
+
+        A worker may have come and gone since the last look: a newer heartbeat shows that, and after a pause between two
+        looks the time begins anew.
+        """
+        now, stall_s = asyncio.get_running_loop().time(), self._times.stall_timeout_ms / 1000
+        pause_s = stall_s / 2 + self._claims.lease_ms / 1000
+        is_first = expiry_ms > self._newest_expiry_ms or now - self._looked_at > pause_s
+        self._newest_expiry_ms, self._looked_at = expiry_ms, now
         if expiry_ms > now_ms:
             self._no_worker_since = None
             return False
-        now = asyncio.get_running_loop().time()
-        if self._no_worker_since is None:
-            stall_s = self._times.stall_timeout_ms / 1000
+        if self._no_worker_since is None or is_first:
             gone_s = (now_ms - expiry_ms) / 1000 - self._steadiness.leapt_s(stall_s) if expiry_ms else 0.0
             self._no_worker_since = now - max(0.0, gone_s)
-        return (now - self._no_worker_since) * 1000 > self._times.stall_timeout_ms
+        return now - self._no_worker_since > stall_s

@@ -258,6 +258,28 @@ async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_i
     task.cancel()
 
 
+@pytest.mark.parametrize("has_work", [True, False], ids=["a heartbeat is newer", "nothing was open meanwhile"])
+async def test_a_worker_that_came_and_went_since_the_last_look_begins_the_stall_timeout_anew(
+    world: World, has_work: bool
+) -> None:
+    task, loop = await steady(world), asyncio.get_running_loop()
+    first = await world.create()
+    sweep, began = sweeper(world, stall_timeout_ms=3000), loop.time()
+    await sweep.sweep()
+    if not has_work:
+        await world.generations.delete(first, tenant=TENANT, timeout_s=5)
+    while loop.time() - began <= 3:
+        await sweep.sweep()
+        await asyncio.sleep(0.1)
+        if loop.time() - began > 2.5 and has_work:
+            await world.redis.zadd(world.keys.workers, {"elsewhere": (await world.redis.time())[0] * 1000})
+            has_work = False
+    stream_id = await world.create()
+    await sweep.sweep()
+    assert await world.seqs(stream_id) == []
+    task.cancel()
+
+
 async def test_a_living_worker_anywhere_means_a_backlog_and_not_a_stall(world: World) -> None:
     stream_id = await world.create()
     task = await steady(world)
