@@ -107,7 +107,7 @@ class Replay:
         base = Checkpoint(0 if behind is None else behind.last_seq, self.blank.fork())
         self.gap_frames: bytes | None = b""
         if behind is not None:
-            self.gap_frames = base.transcript.gap(behind)
+            self.gap_frames = room.replays.gap_frames(base.transcript, behind)
             self._told.append((behind.last_seq, self.gap_frames or b""))
         max_bytes = room.limits.room_bytes
         self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
@@ -341,7 +341,7 @@ class Replay:
         if walk is not self._head:
             self._leave_behind(gap)
             return None
-        told = walk.transcript.gap(gap)
+        told = self._room.replays.gap_frames(walk.transcript, gap)
         if told is None:
             # Not within this call: a viewer may be being pulled.
             asyncio.get_running_loop().call_soon(self.give_up, StopReason.GAP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from broadcaster.core.notices import Gap
-from broadcaster.dialects import Dialect
+from broadcaster.dialects import Dialect, Transcript
 from broadcaster.hub.replay import Replay
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class Replays:
         if replay is None:
             replay = self._by_dialect[dialect] = Replay(self._room, dialect)
         return replay
+
+    def gap_frames(self, transcript: Transcript, gap: Gap) -> bytes | None:
+        """What says that entries are missing; None: this dialect has no such message.
+
+        An error that is all that is left of a stream needs none: it says that there is no answer.
+        """
+        room, told = self._room, transcript.gap(gap)
+        is_error_left = room.is_over and room.status == "failed" and room.last_seq == gap.last_seq + 1
+        return b"" if told is None and gap.first_seq == 1 and is_error_left else told
 
     def branch(self, dialect: Dialect, seq: int) -> Replay | None:
         """Where viewers go on that wait for this seq, which is gone."""

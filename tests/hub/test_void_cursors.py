@@ -15,10 +15,12 @@ import pytest
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason
 from broadcaster.core.sse import SseDecoder, SseMessage
 from broadcaster.dialects import DIALECTS, NATIVE_SNAPSHOT, Dialect
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 from tests.hub.support import finish, turns
 from tests.support.fake_feed import FakeFeed
@@ -206,3 +208,26 @@ async def test_a_snapshot_comes_behind_the_gap_that_voids_what_the_client_holds(
     assert json.loads(messages[1].data) == {"reason": "reset", "from": 1, "to": 2}
     assert messages[1].id == "5-0"
     assert json.loads(messages[2].data)["text"] == "Once upon "
+
+
+@pytest.mark.parametrize("is_waiting", [False, True], ids=["late viewer", "waiting viewer"])
+@pytest.mark.parametrize("name", [name for name in DIALECTS if isinstance(DIALECTS[name], Dialect)])
+async def test_an_error_that_is_all_that_redis_kept_reaches_the_viewers_of_every_dialect(
+    hub: Hub, feed: FakeFeed, name: str, is_waiting: bool
+) -> None:
+    lost = Entry(5, 2, b'{"type":"error","errorText":"Redis lost it","code":"log_lost"}')
+    if not is_waiting:
+        feed.log["g"].append(lost)
+    viewer = await hub.join("g", cursor=None, timeout_s=5, encoder=DIALECTS[name])
+    if is_waiting:
+        feed.sinks["g"].gap(Gap(GapReason.TRIMMED, Cursor(5, 1), 1, 1))
+        feed.append("g", lost)
+    assert isinstance(viewer, Viewer)
+
+    sent = b""
+    for _ in range(10):
+        sent += viewer.pull(2**16)
+        await turns(1)
+
+    assert viewer.stop_reason is StopReason.TERMINAL
+    assert b"Redis lost it" in sent or b"log_lost" in sent
