@@ -3,7 +3,9 @@
 Rules
 1. What the API names passes as it is; the provider says best what is wrong inside. Checked are the fields that every
    provider needs, and the outline of the others.
-2. A field of another name is refused by it: what is not understood must not be ignored in silence.
+2. A field of another name is refused by it: what is not understood must not be ignored in silence. In a message, fields
+   besides ``role`` and ``content`` are left out, because frameworks keep their own there (``id``, ``metadata``), which
+   say nothing to the model. The fields in which chat completions hold calls are refused: they do say something.
 3. ``metadata`` is the caller's own: it is shown with the generation and sent to no provider.
 4. Thinking without a signature is another provider's: no API takes it back, so it is left out of the messages.
 """
@@ -23,6 +25,7 @@ MAX_TOKENS: Final = 10_000_000
 MAX_TEMPERATURE: Final = 2
 ROLES: Final = ("user", "assistant", "system")
 
+_CALLS_OF_CHAT: Final = ("tool_calls", "tool_call_id", "function_call")
 _MISSING: Final = "Field required"
 _UNKNOWN: Final = "Extra inputs are not permitted"
 
@@ -49,16 +52,16 @@ def read_request(body: object) -> Asked:
         if value is not None or name in _NEEDED:
             check(name, value)
     kept = {name: value for name, value in body.items() if value is not None and name not in ("model", "stream")}
-    kept["messages"] = [_without_unsigned(message) for message in body["messages"]]
+    kept["messages"] = [_kept(message) for message in body["messages"]]
     return Asked(body["model"], kept, body.get("stream") is True)
 
 
-def _without_unsigned(message: Json) -> Json:
-    """Rule 4."""
+def _kept(message: Json) -> Json:
+    """What is stored of a message (rules 2 and 4)."""
     content = message["content"]
-    if isinstance(content, str) or not any(map(_is_unsigned, content)):
-        return message
-    return {**message, "content": [part for part in content if not _is_unsigned(part)]}
+    if not isinstance(content, str):
+        content = [part for part in content if not _is_unsigned(part)]
+    return {"role": message["role"], "content": content}
 
 
 def _is_unsigned(part: Mapping[str, Any]) -> bool:
@@ -152,9 +155,9 @@ def _messages(place: str, value: object) -> None:
         for name in ("role", "content"):
             if name not in message:
                 raise _refuse(f"{here}.{name}", _MISSING)
-        for name in message:
-            if name not in ("role", "content"):
-                raise _refuse(f"{here}.{name[:64]}", _UNKNOWN)
+        for name in _CALLS_OF_CHAT:
+            if message.get(name):
+                raise _refuse(f"{here}.{name}", "Calls and results of tools are content blocks in this API")
         if message["role"] not in ROLES:
             raise _refuse(f"{here}.role", f"Input should be one of {', '.join(ROLES)}")
         _content(f"{here}.content", message["content"])

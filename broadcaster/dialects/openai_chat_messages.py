@@ -5,9 +5,9 @@ Rules
 2. Results of tools that follow each other become one message of the user, as the Messages API wants them.
 3. What has no word over there is kept under the key ``openai`` of the message or part it belongs to: a ``name``, the
    ``detail`` of an image, that a text is a refusal, arguments that are no JSON object. Only OpenAI providers read it.
-4. Left out is what an answer holds and no request needs, since clients send answers back as they got them: nulls,
-   ``annotations``, reasoning without a signature, what the SDK has parsed.
-5. Everything else that cannot be kept is refused by its place.
+4. Every other field of a message is left out, because it says nothing to the model: clients send answers back as they
+   got them, and frameworks leave fields of their own in messages (``provider_specific_fields``, ``metadata``).
+5. What says something to the model and cannot be kept is refused by its place: calls under a role that makes none, too.
 
 The inverse is ``openai_request``. Source: the openai package's ``ChatCompletionMessageParam``.
 """
@@ -20,23 +20,19 @@ from typing import Any, Final
 
 import msgspec
 
-from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
+from broadcaster.dialects.openai_chat_refusal import MISSING, WRONG_TYPE, WRONG_VALUE, Refused
 from broadcaster.dialects.reading import Json
 
 OPENAI: Final = "openai"
 """The key of what only OpenAI's wires know, in the words of chat completions (rule 3)."""
 
 _SYSTEM: Final = frozenset({"system", "developer"})
-_ANSWERED: Final = frozenset(
-    {"annotations", "reasoning_content", "reasoning", "parsed", "function_call", "audio", "refusal", "tool_calls"}
-)
-_KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    "system": frozenset({"name"}),
-    "developer": frozenset({"name"}),
-    "user": frozenset({"name"}),
-    "assistant": frozenset({"name"}) | _ANSWERED,
-    "tool": frozenset({"tool_call_id", "name"}),
+_ROLES: Final = ("system", "developer", "user", "assistant", "tool")
+_OF_ONE_ROLE: Final = {
+    **dict.fromkeys(("tool_calls", "function_call", "refusal", "audio"), "assistant"),
+    "tool_call_id": "tool",
 }
+"""What says something to the model, but under one role only (rule 5)."""
 _CALL: Final = frozenset({"id", "type", "index", "function", "custom"})
 _DATA_URL: Final = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
@@ -70,17 +66,17 @@ def _prompt(system: list[Json]) -> str | list[Json] | None:
 
 
 def _checked(message: Any, place: str) -> str:
-    """The role of a message in which nothing is unknown."""
+    """The role of a message that holds nothing of another role's (rule 5)."""
     if not isinstance(message, Mapping):
         raise Refused(place, "must be an object", word=WRONG_TYPE)
     role = message.get("role")
     if role is None:
         raise Refused(f"{place}.role", "is missing", word=MISSING)
-    if role not in _KNOWN:
-        raise Refused(f"{place}.role", "is none of system, developer, user, assistant, tool", word=WRONG_VALUE)
-    for name, value in message.items():
-        if value is not None and name not in ("role", "content") and name not in _KNOWN[role]:
-            raise Refused(f"{place}.{name}", "this parameter is not known here", word=UNKNOWN)
+    if role not in _ROLES:
+        raise Refused(f"{place}.role", f"is none of {', '.join(_ROLES)}", word=WRONG_VALUE)
+    for name, only in _OF_ONE_ROLE.items():
+        if message.get(name) and role != only:
+            raise Refused(f"{place}.{name}", f"belongs to a message of the role {only}", word=WRONG_VALUE)
     return str(role)
 
 

@@ -44,6 +44,12 @@ def test_thinking_of_another_provider_is_left_out_and_its_own_stays():
     assert len(content) == 4
 
 
+def test_what_frameworks_leave_in_a_message_is_left_out():
+    left = {"id": "msg_1", "name": "x", "metadata": {"a": 1}, "openai": {"role": "system"}, "tool_calls": []}
+    messages = [left | message for message in ASKED["messages"]]
+    assert read_request(ASKED | {"messages": messages}) == read_request(ASKED)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -59,7 +65,7 @@ def test_thinking_of_another_provider_is_left_out_and_its_own_stays():
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
         ({"messages": [{"content": "?"}]}, "messages.0.role: Field required"),
         ({"messages": [{"role": "tool", "content": "?"}]}, "messages.0.role: "),
-        ({"messages": [{"role": "user", "content": "?", "name": "x"}]}, "messages.0.name: Extra inputs"),
+        ({"messages": [{"role": "user", "content": "?", "tool_calls": [{}]}]}, "messages.0.tool_calls: Calls and"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}, "?"]}]}, "messages.0.content.1: "),
         ({"messages": [{"role": "user", "content": 3}]}, "messages.0.content: "),
         ({"system": 3}, "system: "),

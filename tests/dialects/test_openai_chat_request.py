@@ -124,6 +124,61 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
     assert stored(HELLO, answer, HELLO)["messages"][1] == {"role": "assistant", "content": "Hi"}
 
 
+def test_the_tools_loop_of_litellm_s_documentation_is_understood() -> None:
+    """Its second request, as litellm 1.106 sends it after ``messages.append(response_message)``."""
+    arguments = '{"location": "Paris"}'
+    request = stored(
+        {"role": "user", "content": "What's the weather like in Paris?"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {
+                    "function": {"arguments": arguments, "name": "get_current_weather"},
+                    "id": "call_1",
+                    "type": "function",
+                }
+            ],
+            "provider_specific_fields": {"refusal": None},
+            "annotations": [],
+        },
+        {"tool_call_id": "call_1", "role": "tool", "name": "get_current_weather", "content": "22 C"},
+    )
+
+    assert back(request)["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "get_current_weather", "arguments": '{"location":"Paris"}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "22 C"},
+    ]
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_what_frameworks_leave_in_a_message_is_left_out(role: str) -> None:
+    message = {"role": role, "content": "x", **({"tool_call_id": "a"} if role == "tool" else {})}
+    left = {
+        "provider_specific_fields": {"refusal": None},
+        "thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}],
+        "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}],
+        "images": [],
+        "id": "msg_1",
+        "metadata": {"a": 1},
+        "cache_control": {"type": "ephemeral"},
+        "annotations": [{"type": "url_citation"}],
+        "openai": {"role": "system"},
+        "tool_calls": [],
+    }
+
+    assert stored(HELLO, {**left, **message}) == stored(HELLO, message)
+
+
 # --------------------------------------------------------------------------------------------------------- the options
 
 
@@ -229,7 +284,8 @@ def test_tools_are_told_with_a_schema_and_those_named_alone_are_the_worker_s() -
         ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content", "invalid_type"),
         ({"messages": [{"role": "user", "content": [1]}]}, "messages[0].content[0]", "invalid_type"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0].type", "invalid_value"),
-        ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, "messages[0].mood", "unknown_parameter"),
+        ({"messages": [{**HELLO, "tool_calls": [call("a", "{}")]}]}, "messages[0].tool_calls", "invalid_value"),
+        ({"messages": [{**HELLO, "tool_call_id": "a"}]}, "messages[0].tool_call_id", "invalid_value"),
         (
             {"messages": [HELLO, {"role": "tool", "content": "x"}]},
             "messages[1].tool_call_id",
