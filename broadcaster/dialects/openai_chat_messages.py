@@ -1,7 +1,8 @@
 """The messages of a chat completions request → those of the Messages API, in which requests are stored.
 
 Rules
-1. Messages of ``system`` and ``developer`` before all others are the system prompt; later ones stay where they are.
+1. Messages of ``system`` and ``developer`` before all others are the system prompt; later ones stay where they are, and
+   so do those that no other message follows: the model answers them.
 2. Results of tools that follow each other become one message of the user, as the Messages API wants them.
 3. What has no word over there is kept under the key ``openai`` of the message or part it belongs to: a ``name``, the
    ``detail`` of an image, that a text is a refusal, arguments that are no JSON object. Only OpenAI providers read it.
@@ -52,9 +53,9 @@ def stored_messages(messages: Any) -> tuple[list[Json], str | list[Json] | None]
             _add_result(stored, message, place)
         else:
             stored.append(_said(message, role="system" if role in _SYSTEM else role, place=place))
-    if not stored:
-        raise Refused("messages", "holds no message but the system's", word=WRONG_VALUE)
-    return stored, _prompt(system)
+    if not stored and not system:
+        raise Refused("messages", "holds no message", word=WRONG_VALUE)
+    return (stored, _prompt(system)) if stored else (system, None)
 
 
 def _prompt(system: list[Json]) -> str | list[Json] | None:
@@ -167,6 +168,8 @@ def _part(part: Any, place: str) -> Json:
             return _refusal(text)
         case {"type": "image_url", "image_url": {"url": str(url)} as image}:
             return _image(url, {name: value for name, value in image.items() if name != "url" and value is not None})
+        case {"type": "image_url", "image_url": str(url)}:
+            return _image(url, {})
         case {"type": "file", "file": Mapping() as file}:
             return _file(file, place)
         case {"type": "input_audio", "input_audio": Mapping()}:

@@ -3,8 +3,8 @@
 Rules
 1. What has a word of its own over there gets it, so that any model can be asked. What only OpenAI's wires know goes
    under the key ``openai``, in their words: no other provider is sent it.
-2. What cannot be kept is refused by its name: several choices, audio, completions stored at the provider, the functions
-   of the older wire. Nothing is ignored but nulls and what says the default.
+2. What cannot be kept is refused by its name: several choices, audio, the functions of the older wire. Nothing is
+   ignored but nulls, what says the default, and ``store``, because this server keeps every answer.
 3. Fields that the Messages API has and this one has not (``top_k``, ``thinking``) pass. With ``passes_unknown`` every
    other field passes too, unread: the model's server is the operator's own and has parameters of its own. Refused are
    then only the names under which other APIs send what has a field of its own here.
@@ -55,7 +55,6 @@ _UNSUPPORTED: Final = {
 }
 _DEFAULTS: Final[Mapping[str, tuple[Any, str]]] = {
     "n": (1, "one request has one answer here"),
-    "store": (False, "completions are not stored for later here"),
     "modalities": (["text"], "answers are text here"),
 }
 """What is accepted at this value alone."""
@@ -72,6 +71,7 @@ _MAX_TEMPERATURE: Final = 2.0
 _MAX_STOPS: Final = 4
 # As for /v1/generations: more than any model writes.
 MAX_TOKENS: Final = 10_000_000
+NO_BOUND: Final = "leave it out for an answer without a bound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,7 @@ def chat_ask(body: Mapping[str, Any], *, max_tokens: int | None = None, passes_u
         OPENAI: own or None,
     }
     stream = asked.get("stream", bool, "true or false") is True
+    asked.get("store", bool, "true or false")
     return ChatAsk(
         model=model,
         request={name: value for name, value in request.items() if value is not None},
@@ -154,7 +155,7 @@ def _check_names(given: Json, *, passes_unknown: bool) -> None:
     for name, value in given.items():
         if name in _UNSUPPORTED:
             raise Refused(name, _UNSUPPORTED[name])
-        if name in _DEFAULTS and (value != _DEFAULTS[name][0] or isinstance(value, bool) != (name == "store")):
+        if name in _DEFAULTS and (value != _DEFAULTS[name][0] or isinstance(value, bool)):
             raise Refused(name, _DEFAULTS[name][1])
         is_known = name in _READ or name in _OWN or name in _SHARED
         if not is_known and (not passes_unknown or name in RESERVED):
@@ -180,7 +181,7 @@ def _bound(asked: _Asked) -> int | None:
     bounds = {name: bound for name in names if (bound := asked.get(name, int, "a whole number")) is not None}
     for name, bound in bounds.items():
         if not 1 <= bound <= MAX_TOKENS:
-            raise Refused(name, f"must be between 1 and {MAX_TOKENS}", word=WRONG_VALUE)
+            raise Refused(name, f"must be between 1 and {MAX_TOKENS}; {NO_BOUND}", word=WRONG_VALUE)
     if len(set(bounds.values())) > 1:
         raise Refused("max_tokens", "says otherwise than max_completion_tokens", word=WRONG_VALUE)
     return next(iter(bounds.values()), None)

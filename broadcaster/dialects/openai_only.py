@@ -6,11 +6,14 @@ Rules
 1. What a caller asks as a favour (a seed, an effort, a penalty, the detail of an image) is left out.
 2. What the answer would not be what was asked for without (its format, log probabilities, a search) is turned, or
    refused. ``json_object`` is turned by the provider, since it needs a tool (``answer_format``, rule 3).
+3. A conversation of that API begins with a turn of the user. Messages of the system become that turn where they begin a
+   conversation and no turn of the user follows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from broadcaster.dialects.answer_format import is_json_object, schema_of
@@ -21,7 +24,12 @@ from broadcaster.dialects.reading import Json
 
 def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
     """The messages without those words, down to the parts of tools' results; what is in a call's input stays."""
-    return [_plain(message) for message in messages]
+    plain = [_plain(message) for message in messages]
+    head = list(takewhile(_is_of_system, plain))
+    rest = plain[len(head) :]
+    if rest and rest[0].get("role") == "user":
+        return plain
+    return [{**message, "role": "user"} for message in head] + rest  # rule 3
 
 
 def plain_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:
@@ -61,6 +69,10 @@ def wants_json_object(fields: Mapping[str, Any]) -> bool:
     """Whether the answer is to be any JSON object."""
     own = fields.get(OPENAI)
     return isinstance(own, Mapping) and is_json_object(own.get("response_format"))
+
+
+def _is_of_system(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "system"
 
 
 def _plain(holder: Mapping[str, Any]) -> Json:

@@ -4,7 +4,8 @@ Rules
 1. What has a word of its own there gets it: any model can be asked so. What only OpenAI's wires know goes under the key
    ``openai``, in the words of chat completions where they know the matter (``openai_chat_request``), else under
    ``responses`` in it.
-2. What cannot be kept is refused by its name; nothing is ignored but what says the default.
+2. What cannot be kept is refused by its name; nothing is ignored but what says the default, and ``client_metadata``,
+   which a client (Codex) sends about itself.
 3. ``shown`` is what the Response repeats of its request; it is stored under ``surface`` and no provider sees it.
 4. ``input``, and the answer of an earlier response, become messages in ``openai_responses_input``.
 
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
-from broadcaster.dialects.openai_chat_request import MAX_TOKENS, RESERVED
+from broadcaster.dialects.openai_chat_request import MAX_TOKENS, NO_BOUND, RESERVED
 from broadcaster.dialects.openai_responses_input import messages_of
 from broadcaster.dialects.openai_responses_request import LOGPROBS, RESPONSES_ONLY
 from broadcaster.dialects.reading import Json
@@ -41,7 +42,7 @@ _READ: Final = frozenset(
     {
         *("model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens"),
         *("temperature", "top_p", "text", "reasoning", "truncation", "metadata", "previous_response_id"),
-        *("background", "stream", "store", "stream_options", "include"),
+        *("background", "stream", "store", "stream_options", "include", "client_metadata"),
         *_VERBATIM,
         *_OWN,
     }
@@ -64,7 +65,9 @@ _NEVER_PASSED: Final = RESERVED | {
 }
 """Besides, the names of chat completions for what has a field of its own here."""
 _CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
-_FUNCTION: Final = frozenset({"type", "name", "description", "parameters", "strict"})
+_DEFERRED: Final = "defer_loading"
+"""That a function is loaded when a search finds it: only this wire knows. Elsewhere the model sees it at once."""
+_FUNCTION: Final = frozenset({"type", "name", "description", "parameters", "strict", _DEFERRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +190,7 @@ class _Asked:
     def count(self, name: str) -> int | None:
         value = self._of(name, int, "a whole number")
         if value is not None and (isinstance(value, bool) or not 1 <= value <= MAX_TOKENS):
-            raise Refused(name, f"must be a whole number between 1 and {MAX_TOKENS}", word=WRONG_VALUE)
+            raise Refused(name, f"must be a whole number between 1 and {MAX_TOKENS}; {NO_BOUND}", word=WRONG_VALUE)
         return value
 
     def _of(self, name: str, type: type, what: str) -> Any:
@@ -215,7 +218,11 @@ def _tool(tool: Json, *, at: str) -> Json:
         told["description"] = description
     parameters = tool.get("parameters")
     told["input_schema"] = parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}}
-    return {**told, "strict": True} if tool.get("strict") is True else told
+    if tool.get("strict") is True:
+        told["strict"] = True
+    if tool.get(_DEFERRED) is True:
+        told[OPENAI] = {RESPONSES_ONLY: {_DEFERRED: True}}
+    return told
 
 
 def _custom(tool: Json, name: str) -> Json:

@@ -3,6 +3,7 @@
 Rules
 1. Neighbours of one turn are one message: what the model thought, said and called; or what its tools gave it.
 2. System and developer messages before all others are the head of the system prompt; later ones stay where they are.
+   Where no other item follows them, they are a message of the conversation, which the model answers.
 3. A thought that was Claude's becomes what it was, by what was sealed in it. OpenAI's is kept as it is. One that holds
    nothing that a provider could read again is left out, and so are calls that another provider ran by itself.
 4. Calls of custom tools, and the detail of images, keep under ``openai`` what no other wire knows. The other items of
@@ -41,6 +42,8 @@ def messages_of(items: Sequence[Any], *, earlier: Sequence[Mapping[str, Any]] = 
         if not isinstance(item, dict):
             raise Refused(place, "an item must be an object", word=WRONG_TYPE)
         _take(with_provider_ids(item), turns, place=place)
+    if turns.heads and not turns.is_begun:
+        return [{"role": "system", "content": turns.heads}], []
     return turns.done(), turns.heads
 
 

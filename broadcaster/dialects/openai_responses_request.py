@@ -298,7 +298,14 @@ def _url(source: Json) -> Any:
 
 
 def _tool(tool: Json) -> Json:
-    match _own(tool) or _without(tool):
+    own = _own(tool)
+    responses = _own(own, RESPONSES_ONLY)
+    own.pop(RESPONSES_ONLY, None)
+    return _told_tool(tool, own) | responses
+
+
+def _told_tool(tool: Json, own: Json) -> Json:
+    match own or _without(tool):
         case {"type": "function", "function": dict(function)}:
             return {"type": "function", "parameters": None, **function, "strict": function.get("strict") is True}
         case {"type": "custom", "custom": dict(custom)}:

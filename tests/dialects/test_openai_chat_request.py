@@ -8,7 +8,9 @@ import pytest
 
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
+from broadcaster.dialects.openai_only import plain_messages
 from broadcaster.dialects.openai_request import chat_messages, chat_options, chat_tools
+from broadcaster.dialects.openai_responses_request import responses_input
 from tests.dialects.chat_streams import Json
 
 HELLO: Json = {"role": "user", "content": "Hi"}
@@ -56,6 +58,45 @@ def test_the_first_messages_of_the_system_are_the_prompt_and_later_ones_stay() -
     assert request["system"] == [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]
     assert request["messages"] == [HELLO, {"role": "system", "content": "Now in French."}, HELLO]
     assert stored({"role": "developer", "content": "Be brief."}, HELLO)["system"] == "Be brief."
+
+
+def test_messages_of_the_system_alone_are_what_the_model_answers() -> None:
+    alone = [{"role": "developer", "content": "Tell a joke."}, {"role": "system", "content": "Briefly."}]
+    told = [{"role": "system", "content": "Tell a joke."}, {"role": "system", "content": "Briefly."}]
+    request = stored(*alone)
+
+    assert "system" not in request
+    assert back(request)["messages"] == told
+    assert [item["role"] for item in responses_input(request["messages"])] == ["system", "system"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        (["system"], ["user"]),
+        (["system", "system", "assistant", "user"], ["user", "user", "assistant", "user"]),
+        (["system", "user", "system"], ["system", "user", "system"]),
+        (["user", "system"], ["user", "system"]),
+        ([], []),
+    ],
+)
+def test_a_conversation_without_a_turn_of_the_user_begins_with_one_on_the_messages_wire(
+    roles: list[str], expected: list[str]
+) -> None:
+    messages = [{"role": role, "content": str(at)} for at, role in enumerate(roles)]
+
+    assert plain_messages(messages) == [
+        {**message, "role": role} for message, role in zip(messages, expected, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("url", ["https://a.example/b.png", "data:image/png;base64,eA=="])
+def test_the_url_of_an_image_may_stand_alone(url: str) -> None:
+    alone, wrapped = (
+        stored({"role": "user", "content": [{"type": "image_url", "image_url": image}]})
+        for image in (url, {"url": url})
+    )
+    assert alone == wrapped
 
 
 def test_parts_get_the_words_of_the_messages_api() -> None:
@@ -210,6 +251,16 @@ def test_options_get_the_words_of_the_messages_api_and_the_rest_is_openai_s() ->
     assert stored()["max_tokens"] == 64
 
 
+def test_store_is_understood_and_no_provider_is_sent_it() -> None:
+    assert stored(store=True) == stored(store=False) == stored()
+
+
+@pytest.mark.parametrize("bound", [0, -1])
+def test_a_bound_that_is_none_is_refused_with_the_remedy(bound: int) -> None:
+    with pytest.raises(Refused, match=r"max_tokens: must be between 1 and .*; leave it out"):
+        stored(max_tokens=bound)
+
+
 def test_stream_and_usage_are_read() -> None:
     asked = ask(stream=True, stream_options={"include_usage": True, "include_obfuscation": False})
 
@@ -253,7 +304,7 @@ def test_tools_are_told_with_a_schema_and_those_named_alone_are_the_worker_s() -
     [
         ({"n": 2}, "n", "unsupported_parameter"),
         ({"n": True}, "n", "unsupported_parameter"),
-        ({"store": True}, "store", "unsupported_parameter"),
+        ({"store": "yes"}, "store", "invalid_type"),
         ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
         ({"audio": {}}, "audio", "unsupported_parameter"),
         ({"functions": []}, "functions", "unsupported_parameter"),

@@ -178,7 +178,7 @@ async def test_a_claude_generation_can_be_asked_for(sdk: openai.AsyncOpenAI, wor
     ("changes", "param", "code"),
     [
         ({"n": 2}, "n", "unsupported_parameter"),
-        ({"store": True}, "store", "unsupported_parameter"),
+        ({"store": "yes"}, "store", "invalid_type"),
         ({"audio": {"voice": "x", "format": "wav"}}, "audio", "unsupported_parameter"),
         ({"top_q": 1}, "top_q", "unknown_parameter"),
         ({"messages": None}, "messages", "missing_required_parameter"),
