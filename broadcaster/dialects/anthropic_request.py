@@ -8,12 +8,14 @@ Rules
    say nothing to the model. The fields in which chat completions hold calls are refused: they do say something.
 3. ``metadata`` is the caller's own: it is shown with the generation and sent to no provider.
 4. Thinking without a signature is another provider's: no API takes it back, so it is left out of the messages.
+5. ``output_format``, the beta's name, is read as ``output_config.format``.
+6. This server keeps no threads. The SDKs continue without ``thread`` when the refusal says so in the API's own code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import InvalidInput
@@ -28,6 +30,12 @@ ROLES: Final = ("user", "assistant", "system")
 _CALLS_OF_CHAT: Final = ("tool_calls", "tool_call_id", "function_call")
 _MISSING: Final = "Field required"
 _UNKNOWN: Final = "Extra inputs are not permitted"
+
+
+class ThreadsUnsupported(InvalidInput):
+    """The request has ``thread`` (rule 6); ``details`` stand in the API's error beside the message."""
+
+    details: ClassVar[Json] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
 class Asked(NamedTuple):
@@ -45,6 +53,8 @@ def read_request(body: object) -> Asked:
     for name in ("model", "max_tokens", "messages"):
         if name not in body:
             raise InvalidInput(f"{name}: {_MISSING}")
+    if body.get("thread") is not None:
+        raise ThreadsUnsupported("thread: this server keeps no threads; send the whole conversation without `thread`")
     for name, value in body.items():
         check = _FIELDS.get(name)
         if check is None:
@@ -53,7 +63,16 @@ def read_request(body: object) -> Asked:
             check(name, value)
     kept = {name: value for name, value in body.items() if value is not None and name not in ("model", "stream")}
     kept["messages"] = [_kept(message) for message in body["messages"]]
+    if (format := kept.pop("output_format", None)) is not None:
+        kept["output_config"] = _with_format(kept.get("output_config", {}), format)
     return Asked(body["model"], kept, body.get("stream") is True)
+
+
+def _with_format(config: Json, format: Json) -> Json:
+    """Rule 5."""
+    if config.get("format") not in (None, format):
+        raise InvalidInput("output_format: it differs from output_config.format; send output_config.format alone")
+    return {**config, "format": format}
 
 
 def _kept(message: Json) -> Json:
@@ -199,6 +218,8 @@ _FIELDS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "cache_control": _object,
     "context_management": _object,
     "output_config": _object,
+    "output_format": _object,
+    "thread": _object,
     "diagnostics": _object,
     "mcp_servers": _list,
 }

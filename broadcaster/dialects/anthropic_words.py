@@ -54,9 +54,10 @@ def extras(metadata: ev.ProviderMetadata | None, provider: str = PROVIDER) -> Js
     return told if isinstance(told, dict) else {}
 
 
-def error(type: str, message: str) -> Json:
+def error(type: str, message: str, *, details: Json | None = None) -> Json:
     """An ``error`` event: as a whole it is also the body of a failed request."""
-    return {"type": "error", "error": {"type": type, "message": message}}
+    more = {} if details is None else {"details": details}
+    return {"type": "error", "error": {"type": type, "message": message, **more}}
 
 
 def error_of(event: ev.Error) -> Json:

@@ -50,6 +50,13 @@ def test_what_frameworks_leave_in_a_message_is_left_out():
     assert read_request(ASKED | {"messages": messages}) == read_request(ASKED)
 
 
+@pytest.mark.parametrize("config", [None, {"effort": "low"}, {"effort": "low", "format": {"type": "json_schema"}}])
+def test_the_betas_name_of_the_output_format_is_read_as_its_name_in_the_api(config: Any):
+    wished = {"output_format": {"type": "json_schema"}, "output_config": config}
+    stored = {"output_config": {**(config or {}), "format": {"type": "json_schema"}}}
+    assert read_request(ASKED | wished) == read_request(ASKED | stored)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -81,6 +88,9 @@ def test_what_frameworks_leave_in_a_message_is_left_out():
         ({"tool_choice": "auto"}, "tool_choice: "),
         ({"thinking": {"budget_tokens": 3}}, "thinking: "),
         ({"metadata": "x"}, "metadata: "),
+        ({"output_format": "json"}, "output_format: "),
+        ({"output_format": {"type": "a"}, "output_config": {"format": {"type": "b"}}}, "output_format: it differs"),
+        ({"thread": {"type": "create"}}, "thread: this server keeps no threads"),
         ({"n": 2}, "n: Extra inputs are not permitted"),
     ],
     ids=str,

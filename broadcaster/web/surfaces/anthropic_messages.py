@@ -25,7 +25,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.refusals import refusal_of
 from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
 from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
-from broadcaster.dialects.anthropic_request import read_request
+from broadcaster.dialects.anthropic_request import ThreadsUnsupported, read_request
 from broadcaster.dialects.anthropic_words import error
 from broadcaster.log.generations import GenerationRequest
 from broadcaster.log.streams import Meta
@@ -116,7 +116,11 @@ async def create_message(
     ] = "cancelled",
 ) -> Response:
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
-    asked = read_request(body)
+    try:
+        asked = read_request(body)
+    except ThreadsUnsupported as refusal:
+        refused = error("invalid_request_error", refusal.detail, details=refusal.details)
+        return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)
     wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
     dialect = AnthropicDialect(stop=cancelled_as)
     async with started(
@@ -128,9 +132,9 @@ async def create_message(
         idempotency_key=idempotency_key,
     ) as call:
         if asked.stream:
-            refused = partial(_message, call.meta, dialect=dialect, is_repeatable=idempotency_key is None)
+            unstreamed = partial(_message, call.meta, dialect=dialect, is_repeatable=idempotency_key is None)
             return await stream(
-                services, call.meta, dialect=dialect, place=call.place, request=request, refused=refused
+                services, call.meta, dialect=dialect, place=call.place, request=request, refused=unstreamed
             )
         entries = await whole(services, request, call)
     return _message(call.meta, entries, dialect=dialect, is_repeatable=idempotency_key is None)
