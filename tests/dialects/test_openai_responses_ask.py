@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcaster.dialects.openai_chat_refusal import Refused
-from broadcaster.dialects.openai_only import plain_tools
-from broadcaster.dialects.openai_request import chat_tools
 from broadcaster.dialects.openai_responses_ask import Ask, ask_of
 from broadcaster.dialects.openai_responses_input import answer_of, messages_of
 from broadcaster.dialects.openai_responses_request import responses_input, responses_options, responses_tools
@@ -91,32 +89,6 @@ def test_system_and_developer_messages_before_all_others_are_the_system_prompt()
     request = stored(instructions="Be brief.", input=items)
     assert [part["text"] for part in request["system"]] == ["Be brief.", "Speak French."]
     assert [message["role"] for message in request["messages"]] == ["user", "system"]
-
-
-def test_messages_of_the_system_alone_are_what_the_model_answers():
-    request = stored(instructions="Be brief.", input=[{"role": "developer", "content": "Tell a joke."}])
-    (message,) = request["messages"]
-    assert request["system"] == "Be brief."
-    assert message == {"role": "system", "content": [{"type": "text", "text": "Tell a joke."}]}
-    assert stored(earlier=[message], input="Another.")["messages"] == [message, {"role": "user", "content": "Another."}]
-
-
-def test_metadata_of_the_client_itself_is_left_out():
-    assert stored(extra_body={"client_metadata": {"installation": "1"}}) == stored()
-
-
-def test_a_deferred_function_is_one_on_this_wire_alone():
-    deferred: Any = {**WEATHER, "defer_loading": True}
-    plain, told = (stored(tools=[tool, {"type": "tool_search"}])["tools"] for tool in (WEATHER, deferred))
-    assert responses_tools(told) == [deferred, {"type": "tool_search"}]
-    assert plain_tools(told) == plain_tools(plain)
-    assert chat_tools(told) == chat_tools(plain)
-    assert stored(tools=[{**WEATHER, "defer_loading": False}])["tools"] == plain[:1]
-
-
-def test_a_bound_that_is_none_is_refused_with_the_remedy():
-    with pytest.raises(Refused, match=r"max_output_tokens: must be .*; leave it out"):
-        stored(max_output_tokens=0)
 
 
 def test_images_and_files_become_blocks():
