@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions`` and ``GET /v1/models``: this server as the ``base_url`` of the OpenAI SDKs.
+"""``POST /v1/chat/completions``: this server as the ``base_url`` of the OpenAI SDKs.
 
 Rules
 1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
@@ -8,7 +8,6 @@ Rules
 3. A generation that was stopped is a completion that says so under ``broadcaster``; one that failed is an error: in a
    stream its last block, else, and before the first content, the status that belongs to it.
 4. What the only provider of a model cannot do is refused at once, by the parameter's name.
-5. Models are known by their routes: those that a pattern serves cannot be listed, but every name can be looked up.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Path, Request, Response
+from fastapi import Body, Request, Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
@@ -36,8 +35,8 @@ from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.answering import started, stream, whole, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import failure, openai_error
 
-PATHS: Final = ("/v1/chat", "/v1/models")
-"""Below these, errors have this API's shape."""
+PATH: Final = "/v1/chat"
+"""Below it, errors have this API's shape."""
 
 _ANTHROPIC: Final = "anthropic"
 
@@ -111,38 +110,6 @@ async def create_chat_completion(
             )
         entries = await whole(services, request, call)
     return _completion(call.meta, entries, asked=asked, is_repeatable=idempotency_key is None)
-
-
-@routes.get(
-    "/models",
-    summary="The models that can be asked for by name",
-    operation_id="list_models",
-    response_class=JSONResponse,
-    responses={"default": _ERRORS},
-)
-async def list_models(services: ServicesHere) -> dict[str, Any]:
-    """The default model, and those that have a route of their own; patterns serve more."""
-    names = dict.fromkeys((services.default_model, *services.routes.names))
-    return {"object": "list", "data": [_model(services, name) for name in names]}
-
-
-@routes.get(
-    "/models/{model:path}",
-    summary="One model",
-    operation_id="get_model",
-    response_class=JSONResponse,
-    responses={"default": _ERRORS},
-)
-async def get_model(
-    services: ServicesHere, model: Annotated[str, Path(description="a name, with its slashes if it has some")]
-) -> dict[str, Any]:
-    """Whether some route serves a model of this name."""
-    return _model(services, model)
-
-
-def _model(services: Services, name: str) -> dict[str, Any]:
-    """Raises UnknownModel. When a model was made is not known here."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": services.routes.provider_for(name)}
 
 
 def _read(body: dict[str, Any], services: Services) -> ChatAsk:

@@ -9,12 +9,15 @@ from starlette.datastructures import Headers
 
 from broadcaster.web.problem_shapes import ErrorShape, is_below
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.surfaces import ag_ui, ai_sdk_chat, anthropic_messages, openai_chat, openai_responses
+from broadcaster.web.surfaces import ag_ui, ai_sdk_chat, anthropic_messages, models, openai_chat, openai_responses
 from broadcaster.web.surfaces.openai_errors import openai_error
 
 
 class Surface(NamedTuple):
-    """``paths``: what lies below them is answered in ``shape``, also what no route of the surface answers."""
+    """``paths``: what lies below them is answered in ``shape``, also what no route of the surface answers.
+
+    A surface without paths leaves the shape of what its routes do not answer to ``shape_elsewhere``.
+    """
 
     routes: RouteTable
     paths: Sequence[str]
@@ -33,7 +36,7 @@ SURFACES: Final = (
     ),
     Surface(
         openai_chat.routes,
-        openai_chat.PATHS,
+        (openai_chat.PATH,),
         openai_error,
         "chat completions",
         "This server as the `base_url` of the OpenAI SDKs.",
@@ -45,6 +48,7 @@ SURFACES: Final = (
         "messages",
         "The Anthropic Messages API: point its SDKs' `base_url` here.",
     ),
+    Surface(models.routes, (), openai_error, models.TAG, "The models, for the SDKs of OpenAI and of Anthropic."),
     Surface(ag_ui.routes, (ag_ui.PATH,), ag_ui.ag_ui_error, "ag-ui", "AG-UI: `HttpAgent` works with it as it is."),
     Surface(
         openai_responses.routes,
