@@ -243,7 +243,7 @@ def places() -> Iterator[Bad]:
             yield Bad(f"{route} of {id[:20]}", route, 404, "unknown_stream", method=method, path=path.format(id))
         slashed = path.format(f"a%2F{MARK}")
         yield Bad(f"{route} of an id with a slash", None, 404, "not_found", method=method, path=slashed)
-    for path in ("/v1", "/v2/generations", "/v1/generations/", f"/{MARK}", "/console/..%2fapp.py", "/%00"):
+    for path in ("/v1/streams/", "/v2/generations", "/v1/generations/", f"/{MARK}", "/console/..%2fapp.py", "/%00"):
         yield Bad(f"nothing at {path}", None, 404, "not_found", path=path)
     for method, path in (
         ("PUT", GENERATIONS), ("DELETE", GENERATIONS), ("PATCH", f"{GENERATIONS}/{KNOWN}"),
