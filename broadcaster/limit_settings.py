@@ -7,6 +7,8 @@ is alone. A bound that is set applies to every tenant.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
@@ -22,6 +24,11 @@ class LimitSettings(BaseSettings):
         le=10_000_000,
         description="most JSON values (objects, arrays, members, texts, numbers) in one request body; beyond it 413 "
         "too_many_values",
+    )
+    unknown_parameters: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="refuse: a request to the API of an SDK with a field that is not known here is answered with 400; "
+        "drop: the field is left out. Servers of your own receive such fields",
     )
     max_metadata_bytes: int = Field(
         16 * 2**10, ge=2, le=2**20, description="largest `metadata` of a generation or a feed, as JSON"

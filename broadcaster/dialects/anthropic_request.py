@@ -3,9 +3,10 @@
 Rules
 1. What the API names passes as it is; the provider says best what is wrong inside. Checked are the fields that every
    provider needs, and the outline of the others.
-2. A field of another name is refused by it: what is not understood must not be ignored in silence. In a message, fields
-   besides ``role`` and ``content`` are left out, because frameworks keep their own there (``id``, ``metadata``), which
-   say nothing to the model. The fields in which chat completions hold calls are refused: they do say something.
+2. A field of another name is refused by it: what is not understood must not be ignored in silence. With
+   ``drops_unknown`` it is left out, unless OpenAI's APIs give that name to what has another one here. In a message,
+   fields besides ``role`` and ``content`` are left out, because frameworks keep their own there (``id``, ``metadata``),
+   which say nothing to the model. The fields in which chat completions hold calls are refused: they do say something.
 3. ``metadata`` is the caller's own: it is shown with the generation and sent to no provider.
 4. Thinking without a signature is another provider's: no API takes it back, so it is left out of the messages.
 5. ``output_format``, the beta's name, is read as ``output_config.format``.
@@ -28,6 +29,12 @@ MAX_TEMPERATURE: Final = 2
 ROLES: Final = ("user", "assistant", "system")
 
 _CALLS_OF_CHAT: Final = ("tool_calls", "tool_call_id", "function_call")
+_OF_OPENAI: Final = frozenset(
+    {
+        *("max_completion_tokens", "max_output_tokens", "stop", "response_format", "reasoning_effort", "reasoning"),
+        *("input", "instructions", "prompt", "functions", "function_call", "parallel_tool_calls", "n", "openai"),
+    }
+)
 _MISSING: Final = "Field required"
 _UNKNOWN: Final = "Extra inputs are not permitted"
 
@@ -46,8 +53,11 @@ class Asked(NamedTuple):
     stream: bool
 
 
-def read_request(body: object) -> Asked:
-    """A request as it is stored. Raises InvalidInput, whose text begins with the place, as the API's does."""
+def read_request(body: object, *, drops_unknown: bool = False) -> Asked:
+    """A request as it is stored. Raises InvalidInput, whose text begins with the place, as the API's does.
+
+    ``drops_unknown``: see rule 2.
+    """
     if not isinstance(body, dict):
         raise InvalidInput("body: Input should be an object")
     for name in ("model", "max_tokens", "messages"):
@@ -57,11 +67,11 @@ def read_request(body: object) -> Asked:
         raise ThreadsUnsupported("thread: this server keeps no threads; send the whole conversation without `thread`")
     for name, value in body.items():
         check = _FIELDS.get(name)
-        if check is None:
+        if check is None and (not drops_unknown or name in _OF_OPENAI):
             raise InvalidInput(f"{name[:64]}: {_UNKNOWN}")
-        if value is not None or name in _NEEDED:
+        if check is not None and (value is not None or name in _NEEDED):
             check(name, value)
-    kept = {name: value for name, value in body.items() if value is not None and name not in ("model", "stream")}
+    kept = {name: value for name, value in body.items() if value is not None and name in _STORED}
     kept["messages"] = [_kept(message) for message in body["messages"]]
     if (format := kept.pop("output_format", None)) is not None:
         kept["output_config"] = _with_format(kept.get("output_config", {}), format)
@@ -224,3 +234,4 @@ _FIELDS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "mcp_servers": _list,
 }
 """The API's fields, those of its betas included that need no word of ours."""
+_STORED: Final = _FIELDS.keys() - {"model", "stream"}

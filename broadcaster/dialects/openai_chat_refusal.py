@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from broadcaster.errors import InvalidInput
+
+UnknownParameters: TypeAlias = Literal["refuse", "drop", "pass"]
+"""What becomes of a body's fields whose names are not known here: refused, left out, or sent to the model's server."""
 
 UNSUPPORTED: Final = "unsupported_parameter"
 UNKNOWN: Final = "unknown_parameter"

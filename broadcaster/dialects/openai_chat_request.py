@@ -5,9 +5,9 @@ Rules
    under the key ``openai``, in their words: no other provider is sent it.
 2. What cannot be kept is refused by its name: several choices, audio, the functions of the older wire. Nothing is
    ignored but nulls, what says the default, and ``store``, because this server keeps every answer.
-3. Fields that the Messages API has and this one has not (``top_k``, ``thinking``) pass. With ``passes_unknown`` every
-   other field passes too, unread: the model's server is the operator's own and has parameters of its own. Refused are
-   then only the names under which other APIs send what has a field of its own here.
+3. Fields that the Messages API has and this one has not (``top_k``, ``thinking``) pass. Every other field is refused,
+   unless ``unknown`` is ``drop``, or ``pass``: the field passes unread, because the model's server is the operator's
+   own and has parameters of its own. Only the names of other APIs for what has a field of its own here stay refused.
 4. A function without parameters takes none. A tool of which only the name is given is one of the worker's.
 
 The inverse is ``openai_request``. Source: the openai package's ``CompletionCreateParams``.
@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broadcaster.dialects.openai_chat_messages import OPENAI, stored_messages
-from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
+from broadcaster.dialects.openai_chat_refusal import (
+    MISSING,
+    UNKNOWN,
+    WRONG_TYPE,
+    WRONG_VALUE,
+    Refused,
+    UnknownParameters,
+)
 from broadcaster.dialects.reading import Json
 
 _OWN: Final = frozenset(
@@ -64,7 +71,7 @@ RESERVED: Final = frozenset(
         *("background", "previous_response_id", "conversation", "responses", OPENAI),
     }
 )
-"""Names that never pass: they would replace what has a field of its own, or mean something of ours."""
+"""Names that are always refused: they would replace what has a field of its own, or mean something of ours."""
 _CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 _FUNCTION: Final = ("name", "description", "parameters", "strict")
 _MAX_TEMPERATURE: Final = 2.0
@@ -85,13 +92,14 @@ class ChatAsk:
     hidden_tools: frozenset[str]
 
 
-def chat_ask(body: Mapping[str, Any], *, max_tokens: int | None = None, passes_unknown: bool = False) -> ChatAsk:
+def chat_ask(
+    body: Mapping[str, Any], *, max_tokens: int | None = None, unknown: UnknownParameters = "refuse"
+) -> ChatAsk:
     """What a body asks for; ``max_tokens`` bounds an answer for which it names no bound. Raises Refused.
 
-    ``passes_unknown``: see rule 3.
+    ``unknown``: see rule 3.
     """
-    given = {name: value for name, value in body.items() if value is not None}
-    _check_names(given, passes_unknown=passes_unknown)
+    given = _checked_names({name: value for name, value in body.items() if value is not None}, unknown=unknown)
     asked = _Asked(given)
     model = asked.get("model", str, "a text")
     if not model:
@@ -150,16 +158,20 @@ class _Asked:
         return value
 
 
-def _check_names(given: Json, *, passes_unknown: bool) -> None:
-    """Rules 2 and 3."""
+def _checked_names(given: Json, *, unknown: UnknownParameters) -> Json:
+    """The fields that are kept, by rules 2 and 3."""
+    kept: Json = {}
     for name, value in given.items():
         if name in _UNSUPPORTED:
             raise Refused(name, _UNSUPPORTED[name])
         if name in _DEFAULTS and (value != _DEFAULTS[name][0] or isinstance(value, bool)):
             raise Refused(name, _DEFAULTS[name][1])
         is_known = name in _READ or name in _OWN or name in _SHARED
-        if not is_known and (not passes_unknown or name in RESERVED):
+        if not is_known and (unknown == "refuse" or name in RESERVED):
             raise Refused(name, "this parameter is not known here", word=UNKNOWN)
+        if is_known or unknown == "pass":
+            kept[name] = value
+    return kept
 
 
 def _stream_options(asked: _Asked, *, stream: bool) -> Json:

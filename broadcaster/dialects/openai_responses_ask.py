@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broadcaster.dialects.openai_chat_messages import OPENAI
-from broadcaster.dialects.openai_chat_refusal import MISSING, UNKNOWN, WRONG_TYPE, WRONG_VALUE, Refused
+from broadcaster.dialects.openai_chat_refusal import (
+    MISSING,
+    UNKNOWN,
+    WRONG_TYPE,
+    WRONG_VALUE,
+    Refused,
+    UnknownParameters,
+)
 from broadcaster.dialects.openai_chat_request import MAX_TOKENS, NO_BOUND, RESERVED
 from broadcaster.dialects.openai_responses_input import messages_of
 from broadcaster.dialects.openai_responses_request import LOGPROBS, RESPONSES_ONLY
@@ -59,7 +66,7 @@ _SHOWN: Final = frozenset(
         *("store", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user"),
     }
 )
-_NEVER_PASSED: Final = RESERVED | {
+_RESERVED: Final = RESERVED | {
     *("messages", "stop", "response_format", "reasoning_effort", "verbosity", "n", "functions", "function_call"),
     *("max_tokens", "max_completion_tokens", "logprobs", "audio", "modalities"),
 }
@@ -101,17 +108,19 @@ class Ask:
         return {**request, SURFACE: {"name": SURFACE_NAME, "shown": {"model": model, **self.shown}}}
 
 
-def ask_of(body: Mapping[str, Any], *, passes_unknown: bool = False) -> Ask:
+def ask_of(body: Mapping[str, Any], *, unknown: UnknownParameters = "refuse") -> Ask:
     """What a body asks for. Raises Refused with the parameter that cannot be served.
 
-    ``passes_unknown``: as with ``chat_ask``.
+    ``unknown``: as with ``chat_ask``.
     """
     given = {name: value for name, value in body.items() if value is not None}
     for name in given:
         if name in _UNSUPPORTED:
             raise Refused(name, _UNSUPPORTED[name])
-        if name not in _READ and (not passes_unknown or name in _NEVER_PASSED):
+        if name not in _READ and (unknown == "refuse" or name in _RESERVED):
             raise Refused(name, "this parameter is not known here", word=UNKNOWN)
+    if unknown == "drop":
+        given = {name: value for name, value in given.items() if name in _READ}
     asked = _Asked(given)
     request: Json = {}
     if (instructions := asked.text("instructions")) is not None:

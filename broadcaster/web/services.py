@@ -12,7 +12,7 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, NamedTuple, Protocol, cast
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, cast
 
 from fastapi import Depends, Request
 from starlette.types import Scope
@@ -22,6 +22,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.routing import Routes
 from broadcaster.core.stream_ids import LOCAL_TENANT
 from broadcaster.core.webhook_url import WebhookHosts
+from broadcaster.dialects.openai_chat_refusal import UnknownParameters
 from broadcaster.errors import SetupError, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.log.chats import Chat
@@ -125,7 +126,8 @@ class Services:
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
     providers, first match wins; ``own_servers`` are the providers that are the operator's own servers on the wire
-    of chat completions. ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
+    of chat completions; ``unknown_parameters`` is what becomes of unknown fields of a request to other ones.
+    ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
     farewells are spread over. ``remember`` takes what a viewer is about to watch, so that this front-end can end it if
     Redis loses it. ``check_gone`` raises LogUnavailable while a log that is missing may be written again, because Redis
     broke a moment ago. ``departed`` takes a generation whose client has disconnected and cannot come back.
@@ -148,6 +150,7 @@ class Services:
     default_max_tokens: int | None
     routes: Routes
     own_servers: frozenset[str] = frozenset()
+    unknown_parameters: Literal["refuse", "drop"] = "refuse"
     webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     max_body_bytes: int = MAX_BODY_BYTES
@@ -192,13 +195,14 @@ class Services:
         if self.hold is not None:
             await self.hold.take_turn(self.hold.response_bytes)
 
-    def leads_to_own_servers(self, model: object) -> bool:
-        """Whether all targets of this model are own servers, which may be sent parameters that are unknown here."""
+    def unknown_parameters_for(self, model: object) -> UnknownParameters:
+        """``pass`` where all targets of this model are own servers, else what the operator has set."""
         try:
             targets = self.routes.targets_for(model) if isinstance(model, str) else ()
         except UnknownModel:
-            return False
-        return bool(targets) and all(target.provider in self.own_servers for target in targets)
+            targets = ()
+        leads_to_own = bool(targets) and all(target.provider in self.own_servers for target in targets)
+        return "pass" if leads_to_own else self.unknown_parameters
 
     async def _look(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)

@@ -223,6 +223,7 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         default_max_tokens=settings.default_max_tokens,
         routes=Routes(settings.routes),
         own_servers=frozenset(name for name, spec in settings.providers.items() if spec.takes_own_parameters),
+        unknown_parameters=settings.unknown_parameters,
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
         max_body_bytes=settings.max_body_bytes,
         max_body_values=settings.max_body_values,

@@ -117,7 +117,7 @@ async def create_message(
 ) -> Response:
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
     try:
-        asked = read_request(body)
+        asked = read_request(body, drops_unknown=services.unknown_parameters == "drop")
     except ThreadsUnsupported as refusal:
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
         return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)

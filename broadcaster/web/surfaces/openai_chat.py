@@ -114,8 +114,8 @@ async def create_chat_completion(
 
 def _read(body: dict[str, Any], services: Services) -> ChatAsk:
     """What the body asks for. Raises Refused, UnknownModel."""
-    passes_unknown = services.leads_to_own_servers(body.get("model"))
-    asked = chat_ask(body, max_tokens=services.default_max_tokens, passes_unknown=passes_unknown)
+    unknown = services.unknown_parameters_for(body.get("model"))
+    asked = chat_ask(body, max_tokens=services.default_max_tokens, unknown=unknown)
     if {target.provider for target in services.routes.targets_for(asked.model)} == {_ANTHROPIC}:
         name = unmet(asked.request.get(OPENAI, {}))
         if name is not None:

@@ -150,8 +150,7 @@ def _failed(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Res
 
 async def _wish(services: Services, body: Mapping[str, Any], *, tenant: str) -> tuple[GenerationRequest, bool, bool]:
     """What is asked for, whether as a stream, and whether in the background. Raises Refused."""
-    passes_unknown = services.leads_to_own_servers(body.get("model") or services.default_model)
-    ask = ask_of(body, passes_unknown=passes_unknown)
+    ask = ask_of(body, unknown=services.unknown_parameters_for(body.get("model") or services.default_model))
     model = ask.model or services.default_model
     earlier = []
     if ask.previous_response_id is not None:

@@ -3,18 +3,23 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from fastapi import FastAPI
 
 from broadcaster.core import events as ev
 from broadcaster.core.routing import Routes
+from broadcaster.dialects.anthropic_request import read_request
 from broadcaster.dialects.openai_chat_refusal import Refused
 from broadcaster.dialects.openai_chat_request import chat_ask
 from broadcaster.dialects.openai_responses_ask import ask_of
+from broadcaster.errors import InvalidInput
+from broadcaster.log.connect import LogConnection
 from broadcaster.settings import ProviderSpec, Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
+from broadcaster.web.wiring import open_services
 from tests.support.memory_world import MemoryWorld, memory_services
 from tests.worker.provider_support import request_for
 from worker.providers.openai_arguments import chat_arguments
@@ -31,8 +36,10 @@ ROUTES = Routes({"mine": "mine", "mixed": ["mine", "openai"], "gpt-x": "openai"}
 
 
 @pytest.fixture
-async def services(world: MemoryWorld) -> AsyncIterator[Services]:
-    async with memory_services(world, routes=ROUTES, own_servers=frozenset({"mine"}), default_model="mine") as opened:
+async def services(world: MemoryWorld, request: pytest.FixtureRequest) -> AsyncIterator[Services]:
+    options: Any = {"routes": ROUTES, "own_servers": frozenset({"mine"}), "default_model": "mine"}
+    unknown = getattr(request, "param", "refuse")
+    async with memory_services(world, **options, unknown_parameters=unknown) as opened:
         yield opened
 
 
@@ -72,17 +79,54 @@ async def test_a_model_that_can_lead_to_openai_refuses_them(sdk: openai.AsyncOpe
         assert (caught.value.param, caught.value.code) == ("min_p", "unknown_parameter")
 
 
+@pytest.mark.parametrize("services", ["drop"], indirect=True)
+async def test_where_the_operator_drops_them_only_other_providers_lack_them(
+    live_client: httpx2.AsyncClient, sdk: openai.AsyncOpenAI, world: MemoryWorld
+):
+    world.on_create = lambda id: world.append(id, ev.TextDelta(id="0", delta="Hi"), ev.Finish(finish_reason="stop"))
+    messages: Any = [{"role": "user", "content": "?"}]
+    bodies: dict[str, Any] = {
+        "chat/completions": {"messages": messages},
+        "responses": {"input": "?"},
+        "messages": {"messages": messages, "max_tokens": 9},
+    }
+    for path, body in bodies.items():
+        answer = await live_client.post(f"/v1/{path}", json={"model": "gpt-x", **body, **OWN})
+        assert answer.status_code == 200, answer.text
+        assert OWN.keys() & str(world.requests[-1].request).split("'") == set()
+
+    await sdk.chat.completions.create(model="mine", messages=messages, extra_body=OWN)
+    assert passed_on(world) == OWN
+
+
+@pytest.mark.parametrize(("given", "unknown"), [({}, "refuse"), ({"unknown_parameters": "drop"}, "drop")])
+async def test_the_setting_is_that_of_the_front_end(connection: LogConnection, given: dict[str, str], unknown: str):
+    settings = Settings.model_validate({"redis_url": connection.url, **given})
+    async with open_services(settings) as services:
+        assert services.unknown_parameters_for("gpt-4o") == unknown
+
+
+@pytest.mark.parametrize("name", ["stop", "max_completion_tokens", "response_format", "input", "openai"])
+def test_a_name_of_openai_s_is_always_refused_by_messages(name: str):
+    with pytest.raises(InvalidInput, match=f"{name}: Extra inputs"):
+        read_request(
+            {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}], name: 1}, drops_unknown=True
+        )
+
+
+@pytest.mark.parametrize("unknown", ["pass", "drop"])
 @pytest.mark.parametrize("name", ["system", "input", "max_output_tokens", "openai", "responses", "background"])
-def test_a_name_that_is_ours_never_passes(name: str):
+def test_a_name_that_is_ours_is_always_refused(name: str, unknown: Any):
     with pytest.raises(Refused, match="not known") as caught:
-        chat_ask({"model": "m", "messages": [{"role": "user", "content": "?"}], name: 1}, passes_unknown=True)
+        chat_ask({"model": "m", "messages": [{"role": "user", "content": "?"}], name: 1}, unknown=unknown)
     assert caught.value.param == name
 
 
+@pytest.mark.parametrize("unknown", ["pass", "drop"])
 @pytest.mark.parametrize("name", ["messages", "stop", "max_tokens", "response_format", "n", "openai"])
-def test_a_name_of_chat_completions_never_passes_from_responses(name: str):
+def test_a_name_of_chat_completions_is_always_refused_by_responses(name: str, unknown: Any):
     with pytest.raises(Refused, match="not known") as caught:
-        ask_of({"input": "?", name: 1}, passes_unknown=True)
+        ask_of({"input": "?", name: 1}, unknown=unknown)
     assert caught.value.param == name
 
 
