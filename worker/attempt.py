@@ -27,6 +27,7 @@ from typing import Any, Final
 import structlog
 
 from broadcaster.core.events import Abort, Error, Event, Usage
+from broadcaster.core.passed_headers import headers_of
 from broadcaster.core.refusals import refusal_metadata
 from broadcaster.core.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed, ToolOutcomeUnknown, UnknownModel, UnknownTool
@@ -226,6 +227,7 @@ def provider_request(meta: Meta) -> ProviderRequest:
         temperature=fields.pop("temperature", None),
         tools=fields.pop("tools", None) or (),
         extra=fields,
+        headers=headers_of(meta.request),
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from broadcaster.core.passed_headers import SURFACE
 from broadcaster.dialects.openai_chat_messages import OPENAI
 from broadcaster.dialects.openai_chat_refusal import (
     MISSING,
@@ -32,8 +33,6 @@ from broadcaster.dialects.openai_responses_input import messages_of
 from broadcaster.dialects.openai_responses_request import LOGPROBS, RESPONSES_ONLY
 from broadcaster.dialects.reading import Json
 
-SURFACE: Final = "surface"
-"""The key of what a surface stores for itself: ``{"name": …, "shown": …}``."""
 SURFACE_NAME: Final = "openai-responses"
 
 _VERBATIM: Final = frozenset(

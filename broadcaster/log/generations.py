@@ -28,6 +28,7 @@ import msgspec
 
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.core.metadata import MAX_METADATA_BYTES, check_metadata
+from broadcaster.core.passed_headers import without_headers
 from broadcaster.core.titles import title_of
 from broadcaster.errors import (
     Busy,
@@ -107,7 +108,7 @@ class GenerationRequest:
 
     def digest(self) -> str:
         """Hash by which an Idempotency-Key knows its body again."""
-        parts = [self.model, dict(self.request), self.on_worker_loss, self.on_abandon, self.retention_s]
+        parts = [self.model, without_headers(self.request), self.on_worker_loss, self.on_abandon, self.retention_s]
         # What is not asked for keeps the hash that earlier versions gave the body.
         if self.webhook is not None:
             parts.append(dict(self.webhook))

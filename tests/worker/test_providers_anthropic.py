@@ -1,5 +1,6 @@
 """The Anthropic provider: the real SDK against a scripted server, over real sockets."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from broadcaster.core import events as ev
+from broadcaster.core.passed_headers import with_headers
 from broadcaster.errors import ProviderFailed
+from broadcaster.log.streams import Meta
 from broadcaster.testing import ScriptedProvider
 from tests.worker.provider_support import KEY, PROMPT, collect, request_for, scripted
+from worker.attempt import provider_request
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.bounds import CallBounds
 from worker.providers.transport import NO_KEY
@@ -49,6 +53,21 @@ async def test_the_body_is_what_the_request_says_and_nothing_replaces_its_own_fi
         "top_k": 5,
         "stop_sequences": ["#"],
     }
+
+
+async def test_the_callers_version_and_betas_are_sent_and_no_other_header_that_is_stored():
+    stored = with_headers(
+        {"messages": [], "max_tokens": 9}, {"anthropic-version": "2024-01-01", "anthropic-beta": "a,b"}
+    )
+    stored["surface"]["headers"] |= {"authorization": "Bearer x", "x-other": "y"}
+    asked = provider_request(Meta.from_hash("gen_1", {b"model": b"claude-x", b"request": json.dumps(stored).encode()}))
+    async with scripted() as (server, provider):
+        await collect(provider, asked)
+        (request,) = server.requests
+    assert (request.headers["anthropic-version"], request.headers["anthropic-beta"]) == ("2024-01-01", "a,b")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert "x-other" not in request.headers
+    assert "surface" not in request.body
 
 
 async def test_what_only_openai_knows_is_not_sent():

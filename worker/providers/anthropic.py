@@ -147,7 +147,7 @@ class AnthropicProvider:
             headers = {**self._headers, **bearer(request.api_key)}
             arguments, json_tool = _arguments(request)
             arguments["max_tokens"] = await self._max_tokens(request, headers)
-            sending = self._create(**arguments, stream=True, extra_headers=headers)
+            sending = self._create(**arguments, stream=True, extra_headers={**headers, **request.headers})
             async with asyncio.timeout(self._bounds.headers_timeout_s):
                 return await stack.enter_async_context(sending), json_tool
         except (*failures.errors, *UNSENDABLE) as error:

@@ -29,7 +29,8 @@ class ProviderRequest:
 
     ``extra`` goes into the request's body as it is (``top_p``, ``thinking``, ``stop_sequences``, …); it cannot replace
     a field that has a place of its own here. ``max_tokens`` None: as many as the model can give. ``api_key`` is the
-    key of this call; None: the provider's own.
+    key of this call; None: the provider's own. ``headers`` are the caller's for a provider of the Messages wire
+    (``passed_headers``); other providers ignore them.
     """
 
     model: str
@@ -39,6 +40,7 @@ class ProviderRequest:
     temperature: float | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     api_key: str | None = field(default=None, repr=False)
 
 

@@ -8,7 +8,7 @@ Rules
 3. A generation that was stopped is a message with the stop reason ``cancelled``, or with the header
    ``Broadcaster-Cancelled-As: error`` an error, for clients that know no other reasons than the API's; one that failed
    is an error: in a stream its last event, else the status that belongs to its type.
-4. What a client asks of betas by ``anthropic-beta`` reaches no provider: fields of betas pass, headers do not.
+4. ``anthropic-version`` and ``anthropic-beta`` reach a provider of this wire; no other header reaches any provider.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
+from broadcaster.core.passed_headers import PASSED_HEADERS, with_headers
 from broadcaster.core.refusals import refusal_of
 from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
 from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
@@ -121,7 +122,8 @@ async def create_message(
     except ThreadsUnsupported as refusal:
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
         return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)
-    wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
+    stored = with_headers(asked.request, {name: ",".join(request.headers.getlist(name)) for name in PASSED_HEADERS})
+    wish = GenerationRequest(model=asked.model, request=stored, on_abandon="cancel")
     dialect = AnthropicDialect(stop=cancelled_as)
     async with started(
         services,

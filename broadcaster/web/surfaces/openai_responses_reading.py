@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.passed_headers import SURFACE
 from broadcaster.dialects.openai_chat_refusal import ItemNotFound, Refused
-from broadcaster.dialects.openai_responses_ask import SURFACE, SURFACE_NAME
+from broadcaster.dialects.openai_responses_ask import SURFACE_NAME
 from broadcaster.dialects.openai_responses_encode import RESPONSES, Cancel, ResponsesDialect
 from broadcaster.dialects.openai_responses_ids import generation_of, reference_of
 from broadcaster.dialects.openai_responses_input import answer_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -157,8 +158,24 @@ async def test_everything_that_was_asked_reaches_the_log(sdk: Any, world: Memory
     sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 4}
     await sdk.messages.create(model="claude-x", **wish, extra_body=sampling)
     (asked,) = world.requests
-    assert (asked.model, dict(asked.request)) == ("claude-x", wish | sampling)
+    version = {
+        "surface": {"name": "messages", "headers": {"anthropic-version": sdk.default_headers["anthropic-version"]}}
+    }
+    assert (asked.model, dict(asked.request)) == ("claude-x", wish | sampling | version)
     assert asked.on_abandon == "cancel"
+
+
+async def test_betas_and_an_unusual_version_are_stored_and_no_other_header(sdk: Any, world: MemoryWorld) -> None:
+    answer_with(world, *EVENTS)
+    told = {"anthropic-version": "2024-01-01", "anthropic-dangerous": "x", "x-other": "y"}
+    await sdk.beta.messages.create(**ASKED, betas=["a-2025-01-01", "b"], extra_headers=told)
+    headers = {"anthropic-version": "2024-01-01", "anthropic-beta": "a-2025-01-01,b"}
+    assert world.requests[0].request["surface"] == {"name": "messages", "headers": headers}
+    body = {name: value for name, value in ASKED.items() if name != "model"}
+    assert world.requests[0].digest() == replace(world.requests[0], request=body).digest()
+    for name, value in (("anthropic-beta", "x" * 4097), ("anthropic-beta", "a\tb"), ("anthropic-version", "1" * 65)):
+        with pytest.raises(anthropic.BadRequestError, match=name):
+            await sdk.messages.create(**ASKED, extra_headers={name: value})
 
 
 async def test_any_model_that_has_a_route_can_be_asked(sdk: Any, world: MemoryWorld) -> None:
