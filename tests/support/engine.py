@@ -1,8 +1,10 @@
 """Which test modules meet a Redis server: the only ones that can tell one engine from another.
 
-A module meets one when it, or a module of ``tests`` that it imports (through others too), or a ``conftest.py`` beside
-or above it says so in any way: the words are few and the rule is generous, for a module that is left out by mistake
-would never run on the second engine. The conftest of all tests is judged by its fixtures instead (``SERVER_FIXTURES``).
+A module meets one when its code, or that of a module of ``tests`` that it imports (through others too), or of a
+``conftest.py`` beside or above it, names one: an identifier, or a text that is an address, a setting or a command.
+Docstrings and comments do not count. The words are few and the rule is generous, for a module that is left out by
+mistake would never run on the second engine. The conftest of all tests is judged by its fixtures instead
+(``SERVER_FIXTURES``).
 """
 
 from __future__ import annotations
@@ -16,14 +18,40 @@ from typing import Final
 
 TESTS: Final = Path(__file__).resolve().parents[1]
 SERVER_FIXTURES: Final = frozenset({"redis_url", "connection"})
+NAMES_ONE: Final = re.compile(r"redis|valkey|embedded|doctor", re.IGNORECASE)
 # An application of its own ("up") and the commands that look for a server start one without naming it.
-SAYS_SO: Final = re.compile(r"redis|valkey|\"up\"|'up'|doctor", re.IGNORECASE)
+TEXT_OF_ONE: Final = re.compile(r"rediss?[:+]|unix://|BROADCASTER_REDIS|redis-server|valkey|^up$|doctor", re.IGNORECASE)
 
 
 @cache
 def meets_redis(module: Path) -> bool:
     """Whether something that this module runs may be a Redis server, or speak to one; its fixtures apart."""
-    return any(SAYS_SO.search(path.read_text("utf-8")) for path in _closure(module))
+    return any(_names_one(path) for path in _closure(module))
+
+
+@cache
+def _names_one(path: Path) -> bool:
+    tree = ast.parse(path.read_text("utf-8"))
+    docstrings = set(_docstrings(tree))
+    for node in ast.walk(tree):
+        if any(NAMES_ONE.search(name) for name in _identifiers(node)):
+            return True
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            if TEXT_OF_ONE.search(node.value):
+                return True
+    return False
+
+
+def _docstrings(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):  # a text that is no part of anything
+            yield id(node.value)
+
+
+def _identifiers(node: ast.AST) -> Iterator[str]:
+    for field in ("id", "attr", "arg", "name", "module"):
+        if isinstance(name := getattr(node, field, None), str):
+            yield name
 
 
 def _closure(module: Path) -> set[Path]:
