@@ -168,7 +168,6 @@ class Sweeper:
         if page.is_last:
             self._ages.begin_round()
         if not page.jobs:
-            self._no_worker_since = None  # this sweep does not look for workers
             return 0
         found = await self._look_at(page)
         newest_worker = await self._queue.newest_worker_expiry_ms(lease_ms=self._claims.lease_ms)
