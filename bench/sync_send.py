@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 
 from broadcaster import sync
-from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.log.redis.embedded import EmbeddedServer
 
 
 def main() -> None:

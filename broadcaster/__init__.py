@@ -3,7 +3,7 @@
     from broadcaster import Broadcaster, Cursor
     from broadcaster import sync
 
-Both names come when they are asked for: ``broadcaster.sync`` must stay light in a job, and a web framework is not.
+Both names are imported on first use: ``broadcaster.sync`` must not import a web framework into a job.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
     BroadcasterError
     ├── InvalidInput            the caller must change the request           (4xx, retry: no)
     │   ├── BadCursor           400 bad_cursor: the only way a cursor is refused
-    │   ├── BadFrame            400 bad_frame: CR, LF or NUL where SSE has no room for it
+    │   ├── BadFrame            400 bad_frame: CR, LF or NUL where SSE does not allow it
     │   ├── UnknownModel        400 unknown_model: no route serves this model
     │   ├── UnknownTool         400 unknown_tool: the worker has no tool of this name
     │   ├── InvalidEvent        400 invalid_event: not an event that may be published
     │   ├── EventTooLarge       413 event_too_large: one event over the bound
+    │   ├── BodyTooLarge        413 body_too_large: a body, or what is stored of it, over the bound
     │   ├── TooManyValues       413 too_many_values: a body of more JSON values than the settings allow
     │   ├── MetadataTooLarge    413 metadata_too_large: more metadata than the settings allow
     │   ├── StreamExists        409 stream_exists: the id is taken, or by another configuration
@@ -19,9 +20,9 @@
     │   └── IdempotencyMismatch 422 idempotency_mismatch: same key, another body
     ├── Busy                    come back later                              (503, retry: yes)
     │   ├── QueueFull           503 queue_full
-    │   ├── LogUnavailable      503 log_unavailable: Redis does not answer
-    │   ├── RateLimited         429 rate_limited: more often than the settings allow; says when again
-    │   │   └── TenantLimit     429 tenant_limit: the tenant has all that the settings allow it; says when again
+    │   ├── LogUnavailable      503 log_unavailable: Redis does not respond
+    │   ├── RateLimited         429 rate_limited: more often than the settings allow; has the time to retry after
+    │   │   └── TenantLimit     429 tenant_limit: the tenant has all that the settings allow it; has that time, too
     │   ├── StopNotDurable      503 stop_not_durable: sent, but not stored
     │   └── StopPending         503 stop_pending: it is being stopped, and not deleted yet
     ├── ProviderFailed          the LLM provider ended the answer badly      (502)
@@ -50,7 +51,7 @@ class BroadcasterError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.generation_id: str | None = None
-        """The generation that had begun when this went wrong: whoever asked for it has nothing else to find it by."""
+        """The generation that had begun when this failed: the caller has no other way to find it."""
 
 
 @contextmanager
@@ -89,7 +90,7 @@ class UnknownModel(InvalidInput):
 
 
 class UnknownTool(InvalidInput):
-    """A tool was asked for by its name alone, and the worker that took the generation has none of that name."""
+    """A tool was requested by its name alone, and the worker that took the generation has no tool of that name."""
 
     code = "unknown_tool"
 
@@ -101,7 +102,7 @@ class WebhookNotAllowed(InvalidInput):
 
 
 class UnknownStream(InvalidInput):
-    """Neither log nor meta exists under the id (or it belongs to another tenant)."""
+    """Neither a log nor a meta exists under the id (or it belongs to another tenant)."""
 
     code = "unknown_stream"
     status = 404
@@ -131,6 +132,13 @@ class EventTooLarge(InvalidInput):
     status = 413
 
 
+class BodyTooLarge(InvalidInput):
+    """A body has more bytes than ``MAX_BODY_BYTES``, or the request stored from it has more than its bound."""
+
+    code = "body_too_large"
+    status = 413
+
+
 class TooManyValues(InvalidInput):
     """A body holds more JSON values than ``MAX_BODY_VALUES``."""
 
@@ -146,35 +154,35 @@ class MetadataTooLarge(InvalidInput):
 
 
 class StreamExists(InvalidInput):
-    """A stream of this id is there already: a generation, or a feed of another configuration."""
+    """A stream of this id exists already: a generation, or a feed of another configuration."""
 
     code = "stream_exists"
     status = 409
 
 
 class StreamClosed(InvalidInput):
-    """The feed has its terminal event: nothing can follow it, and no other end replace it."""
+    """The feed has its terminal event: no event can follow it, and no other end can replace it."""
 
     code = "stream_closed"
     status = 409
 
 
 class StreamFull(InvalidInput):
-    """The feed holds as many events or bytes as it may; or one append alone has more than that."""
+    """The feed holds as many events or bytes as it may, or one append alone has more than that."""
 
     code = "stream_full"
     status = 409
 
 
 class IdempotencyMismatch(InvalidInput):
-    """An ``Idempotency-Key`` was used again with another body."""
+    """An ``Idempotency-Key`` was reused with another body."""
 
     code = "idempotency_mismatch"
     status = 422
 
 
 class Busy(BroadcasterError):
-    """A bound was met or a part is away; the same call may succeed later."""
+    """A bound was reached or a service is unavailable; the same call may succeed later."""
 
     code = "busy"
     status = 503
@@ -188,13 +196,13 @@ class QueueFull(Busy):
 
 
 class LogUnavailable(Busy):
-    """Redis does not answer, or answers that it cannot serve now (loading, read-only, out of memory, moving)."""
+    """Redis does not respond, or responds that it cannot serve now (loading, read-only, out of memory, moving)."""
 
     code = "log_unavailable"
 
 
 class RateLimited(Busy):
-    """The caller asks more often than the settings allow; in ``retry_after_s`` it may ask again."""
+    """The caller sends requests more often than the settings allow; it may retry after ``retry_after_s``."""
 
     code = "rate_limited"
     status = 429
@@ -211,26 +219,26 @@ class TenantLimit(RateLimited):
 
 
 class AnswerUnsent(BroadcasterError):
-    """The generation that was asked for exists, and its answer cannot be sent now: read it by its id."""
+    """The requested generation exists, but its answer cannot be sent now: read it by its id."""
 
     code = "answer_unsent"
     status = 503
 
 
 class StopNotDurable(Busy):
-    """The stop was sent to the worker but could not be written down; repeat it."""
+    """The stop was sent to the worker but could not be stored; repeat it."""
 
     code = "stop_not_durable"
 
 
 class StopPending(Busy):
-    """A deletion waits for the generation's end, which has not come in time; repeat it."""
+    """A deletion waits for the generation's end, which did not come in time; repeat it."""
 
     code = "stop_pending"
 
 
 class ProviderRefusal(NamedTuple):
-    """A provider's error response: its HTTP status, and what its body says, without keys and without the request."""
+    """A provider's error response: its HTTP status and the fields of its body, without keys and without the request."""
 
     status: int
     type: str | None = None
@@ -243,8 +251,9 @@ class ProviderFailed(BroadcasterError):
     """The provider did not finish the answer.
 
     ``reason`` is the stable code that the ``error`` event carries (``provider_overloaded``, ``provider_truncated``, …);
-    ``retryable`` says whether another attempt could end otherwise; ``retry_after_s`` is the provider's wish, if any.
-    ``refusal`` is the error response, where the provider sent one in place of a stream.
+    ``retryable`` tells whether another attempt may succeed; ``retry_after_s`` is the pause that the provider requests.
+    ``refusal`` is the error response, where the provider sent one in place of a stream. ``request_id`` is the id that
+    the provider gave to the request, where a response came.
     """
 
     code = "provider_failed"
@@ -262,12 +271,13 @@ class ProviderFailed(BroadcasterError):
         super().__init__(detail)
         self.reason = reason
         self.refusal = refusal
+        self.request_id: str | None = None
         self.retryable = retryable
         self.retry_after_s = retry_after_s
 
 
 class ToolOutcomeUnknown(BroadcasterError):
-    """A call was begun, its worker is gone, and the log has no result: it is not made again unless it may be."""
+    """A call was begun, its worker is gone, and the log has no result: it is repeated only if the tool allows that."""
 
     code = "tool_outcome_unknown"
 

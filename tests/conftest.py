@@ -15,14 +15,17 @@ import structlog
 from hypothesis import settings
 
 from broadcaster.hub import flusher
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.embedded import EmbeddedServer, find_server, server_banner
-from tests.support.engine import SERVER_FIXTURES, meets_redis
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.embedded import EmbeddedServer, find_server, server_banner
+from tests.support import engine
 
 # Other tests run beside: how long an example takes says nothing.
 settings.register_profile("beside-others", deadline=None)
 if "CI" not in os.environ:
     settings.load_profile("beside-others")
+
+# What they run takes gigabytes of packages: `python -m tests.frameworks` alone runs them, for `make compat`.
+collect_ignore = ["frameworks"]
 
 
 def server_binary() -> Path | None:
@@ -38,29 +41,26 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engine-only", action="store_true", help="leave out what never meets a Redis server")
+    parser.addoption("--engine-only", action="store_true", help="run what the second engine runs (support/engine.py)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The second engine imports no module of which it runs nothing."""
+    if config.getoption("--engine-only") and collection_path.name.startswith("test_"):
+        return None if engine.may_run(collection_path) else True
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A second engine can tell nothing about what runs on no engine (``support/engine.py``)."""
-    if not config.getoption("--engine-only"):
-        return
-    is_told = [bool(SERVER_FIXTURES & {*getattr(item, "fixturenames", ())}) or meets_redis(item.path) for item in items]
-    config.hook.pytest_deselected(items=[item for item, is_one in zip(items, is_told, strict=True) if not is_one])
-    items[:] = [item for item, is_one in zip(items, is_told, strict=True) if is_one]
+    """Leave out what the second engine does not run."""
+    if config.getoption("--engine-only"):
+        config.hook.pytest_deselected(items=[item for item in items if not engine.runs(item)])
+        items[:] = [item for item in items if engine.runs(item)]
 
 
 def pytest_report_header() -> str:
     """Which engine a run was on."""
     return f"redis: {server_banner(server_binary() or find_server())}"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_pauses_between_flushes() -> Iterator[None]:
-    """What counts turns of the loop must not meet the pauses of a loaded machine (tests/hub/test_flusher.py)."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(flusher, "BUSY_S", math.inf)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,3 +94,9 @@ async def connection(redis_url: str) -> AsyncIterator[LogConnection]:
     async with LogConnection.open(redis_url, max_connections=64) as opened:
         await opened.redis.flushall()
         yield opened
+
+
+@pytest.fixture
+def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count turns of the loop: rooms are flushed in the next turn, however loaded the machine is."""
+    monkeypatch.setattr(flusher, "BUSY_S", math.inf)

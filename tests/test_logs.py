@@ -9,7 +9,8 @@ import pytest
 
 # A fresh process: whether structlog is set up is a fact of the whole process.
 _BEGIN = (
-    "import logging, structlog; from broadcaster.logs import get_logger; log = get_logger('broadcaster.log.feed')\n"
+    "import logging, structlog; from broadcaster.observability.logs import get_logger; "
+    "log = get_logger('broadcaster.log.tail.tail')\n"
 )
 
 
@@ -27,13 +28,13 @@ def test_nothing_goes_to_the_stdout_of_a_program_that_has_set_up_nothing():
 
 def test_a_program_s_own_logging_gets_the_lines_under_our_names():
     told = run("logging.basicConfig(format='%(name)s %(levelname)s %(message)s', level=20); log.info('on', stream='s')")
-    assert (told.stdout, told.stderr) == ("", "broadcaster.log.feed INFO event='on' stream='s'\n")
+    assert (told.stdout, told.stderr) == ("", "broadcaster.log.tail.tail INFO event='on' stream='s'\n")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_structlog_gets_them_where_it_is_set_up_whenever_that_was(when: str):
     set_up = "structlog.configure(processors=[structlog.processors.JSONRenderer()])\n"
-    again = "log = get_logger('broadcaster.log.feed')\n" if when == "before" else ""
+    again = "log = get_logger('broadcaster.log.tail.tail')\n" if when == "before" else ""
     told = run(f"{set_up}{again}log.warning('redis_unsteady', breaks=3)")
     assert told.stdout == '{"breaks": 3, "event": "redis_unsteady"}\n'
 

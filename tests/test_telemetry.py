@@ -8,7 +8,7 @@ import sys
 import pytest
 import structlog
 
-from broadcaster.telemetry import set_up_logging
+from broadcaster.observability.telemetry import set_up_logging
 
 
 class Terminal(io.StringIO):

@@ -3,13 +3,13 @@
 | what comes first | how it ends |
 |---|---|
 | the provider's own terminal event | ``finish`` |
-| the provider fails before its first content | tried again, there or elsewhere (worker/retry.py); at last as below |
+| the provider fails before its first content | retried (worker/retry.py); at last as below |
 | the provider fails | ``usage`` (estimated), ``error`` with the stable reason |
 | the same after content, with ``on_provider_loss: retry`` | another attempt begins, in this worker |
-| somebody stops it, or all have left it | provider closed and tools let go at once, ``usage`` (estimated), ``abort`` |
-| the writer is over (fenced) | provider closed at once, nothing more is written: the stream has another owner |
+| a stop, or no viewer is left | provider closed and tools cancelled at once, ``usage`` (estimated), ``abort`` |
+| the writer is over (fenced) | provider closed at once, nothing more is written: another worker owns the stream |
 | the writer is over (full, log lost) | provider closed at once; the writer has written the error itself |
-| a tool's outcome is unknown after a take-over (worker/agent.py) | ``usage``, ``error tool_outcome_unknown`` |
+| a tool's outcome is unknown after a take-over (worker/tools/agent.py) | ``usage``, ``error tool_outcome_unknown`` |
 | the deadline of the generation, all attempts together | provider closed at once, ``error generation_timeout`` |
 | the worker's memory runs short, and this answer grows most | provider closed at once, ``error worker_out_of_memory`` |
 | the worker drains | provider closed at once, the right to write is given back |
@@ -24,25 +24,25 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
-import structlog
-
 from broadcaster.core.events import Abort, Error, Event, Usage
-from broadcaster.core.passed_headers import headers_of
-from broadcaster.core.refusals import refusal_metadata
-from broadcaster.core.retrying import RetryBounds
+from broadcaster.core.providers.refusals import refusal_metadata
+from broadcaster.core.providers.retrying import RetryBounds
+from broadcaster.core.requests.passed_calls import call_of
+from broadcaster.core.requests.passed_headers import headers_of
 from broadcaster.errors import ProviderFailed, ToolOutcomeUnknown, UnknownModel, UnknownTool
-from broadcaster.log.streams import Meta
-from broadcaster.log.writer import StreamWriter, WriterEnd
-from worker.agent import AgentLoop, AgentSetup
+from broadcaster.log.streams.reader import Meta
+from broadcaster.log.streams.writer import StreamWriter, WriterEnd
+from broadcaster.observability.logs import get_logger
 from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
-from worker.retry import Answer
-from worker.tool_set import names_a_tool
+from worker.retry import ModelAnswer
+from worker.tools.agent import AgentLoop, AgentSetup
+from worker.tools.tool_set import names_a_tool
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 DEFAULT_RETRY: Final = RetryBounds(retries=2, cap_s=20.0)
-_TOO_LATE: Final = "the answer took longer than it may"
+_TIMED_OUT: Final = "the answer took longer than it may"
 _OUTGROWN: Final = "the worker's memory ran short while this answer grew"
 
 
@@ -52,7 +52,7 @@ class AttemptEnd(Enum):
     OVER = "the terminal event is in the log"
     LOST = "another worker owns the stream now"
     HANDED_BACK = "the drain stopped it; nothing was ended"
-    AGAIN = "the provider broke off, and the caller wants another attempt"
+    RETRY = "the provider broke off, and the caller wants another attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,11 @@ class AttemptTimes:
     append_deadline_s: float
 
 
-class Attempt:
-    """Runs once; ``hand_back`` asks it to let go for a drain.
+class GenerationAttempt:
+    """Runs once. ``hand_back`` ends it for a drain.
 
-    After AGAIN either another attempt is created in its place, or ``fail`` must be called: it has written no end yet.
+    An attempt that ended with RETRY has written no end. The caller then creates another attempt in its place, or calls
+    ``fail``.
     """
 
     def __init__(
@@ -78,18 +79,16 @@ class Attempt:
         times: AttemptTimes,
         retry: RetryBounds = DEFAULT_RETRY,
         agent: AgentSetup | None = None,
-        after: Attempt | None = None,
+        after: GenerationAttempt | None = None,
     ) -> None:
-        """``agent`` runs the tools of requests that name some; ``after`` is the attempt that ended with AGAIN, when
-        this one takes its place.
-        """
+        """``agent`` runs the worker's tools; ``after`` is the attempt that ended with RETRY before this one."""
         self._meta = meta
         self._writer = writer
         self._times = times
         self._deadline = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
-        ask = partial(Answer, providers=providers, bounds=retry, deadline=self._deadline, name=meta.id)
-        self._answer = _answer_to(meta, writer, ask, agent=agent)
-        # One for all attempts in this worker: a drain may come between two of them.
+        create = partial(ModelAnswer, providers=providers, bounds=retry, deadline=self._deadline, name=meta.id)
+        self._answer = _create_run(meta, writer, create, agent=agent)
+        # Shared by all attempts of the generation in this worker: a drain may begin between two of them.
         self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
         self._outgrown = asyncio.Event()
         self._broke_off = None if after is None else after._failure
@@ -98,22 +97,22 @@ class Attempt:
 
     @property
     def meta(self) -> Meta:
-        """What it runs."""
+        """The generation that it runs."""
         return self._meta
 
     @property
     def writer(self) -> StreamWriter:
-        """Its way into the log."""
+        """The writer of its log."""
         return self._writer
 
     @property
     def deadline(self) -> float:
-        """When the generation's time is up (loop time)."""
+        """When the generation's time ends (loop time)."""
         return self._deadline
 
     @property
     def size_bytes(self) -> int:
-        """What it has received of its provider, and holds for its log."""
+        """The bytes that it has received from its provider and buffers for its log."""
         return self._answer.received_bytes + self._writer.size_bytes
 
     def fail_for_memory(self) -> None:
@@ -121,11 +120,11 @@ class Attempt:
         self._outgrown.set()
 
     def hand_back(self) -> None:
-        """Let go of the provider and write nothing more; the caller gives the stream back."""
+        """Close the provider and write nothing more; the caller gives the stream back."""
         self._handed_back.set()
 
     async def run(self) -> AttemptEnd:
-        """Run to one of the ends in the table. Raises TimeoutError when the log did not take the end in time."""
+        """Run to one of the ends in the table. Raises TimeoutError if the log does not accept the end in time."""
         loop = asyncio.get_running_loop()
         drive = asyncio.create_task(self._drive())
         signals = {
@@ -152,12 +151,12 @@ class Attempt:
         finished = not drive.cancelled()
         if self._handed_back.is_set() and not finished:
             return AttemptEnd.HANDED_BACK
-        if finished and self._wants_again(drive.exception()):
-            return AttemptEnd.AGAIN
+        if finished and self._should_retry(drive.exception()):
+            return AttemptEnd.RETRY
         return await self._write_end(self._outcome(drive) if finished else self._cut_short())
 
     async def fail(self) -> AttemptEnd:
-        """After AGAIN, when no other attempt may begin: end it with the stop that forbids it, or what broke it off."""
+        """End it after RETRY if no other may begin: with the stop that forbids it, or the provider's failure."""
         assert self._failure is not None
         is_stopped = self._writer.stop_requested.is_set()
         return await self._write_end(self._cut_short() if is_stopped else self._failed(self._failure))
@@ -167,15 +166,15 @@ class Attempt:
         is_lost = self._writer.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED)
         return AttemptEnd.LOST if is_lost else AttemptEnd.OVER
 
-    def _wants_again(self, error: BaseException | None) -> bool:
-        """Whether what the viewers saw is to be replaced by another attempt, as the caller chose."""
+    def _should_retry(self, error: BaseException | None) -> bool:
+        """Whether another attempt replaces what the viewers have seen, as the caller chose."""
         if not isinstance(error, ProviderFailed) or not self._answer.has_begun or not error.retryable:
             return False
         self._failure = error
         return self._meta.on_provider_loss == "retry" and not self._writer.over.is_set()
 
     def _outcome(self, drive: asyncio.Task[None]) -> Sequence[Event]:
-        """The last events after the provider's stream ended by itself, well or badly."""
+        """The last events after the provider's stream ended by itself, completely or with a failure."""
         error = drive.exception()
         if error is None:
             return self._last
@@ -193,30 +192,34 @@ class Attempt:
         return [*self._usage(), Error(error_text=failure.detail, code=failure.reason, provider_metadata=metadata)]
 
     def _cut_short(self) -> Sequence[Event]:
-        """The last events of a provider stream that we closed."""
+        """The last events of a provider stream that the worker closed."""
         if self._writer.stop_requested.is_set():
             return [*self._usage(), Abort(reason=self._writer.stop_reason)]
         if self._outgrown.is_set():
             return [*self._usage(), Error(error_text=_OUTGROWN, code="worker_out_of_memory")]
-        return [*self._usage(), Error(error_text=_TOO_LATE, code="generation_timeout")]
+        return [*self._usage(), Error(error_text=_TIMED_OUT, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:
         usage = self._answer.usage_so_far()
         return [usage] if usage is not None else []
 
     async def _drive(self) -> None:
-        """Provider → writer. Returns once the provider's own terminal was seen, kept back in ``_last``."""
+        """Provider → writer. Returns when the provider's terminal event has arrived, which stays in ``_last``."""
         if asyncio.get_running_loop().time() >= self._deadline:
-            raise ProviderFailed(_TOO_LATE, reason="generation_timeout")
+            raise ProviderFailed(_TIMED_OUT, reason="generation_timeout")
         if self._broke_off is not None:
             await self._answer.pause(self._broke_off)
         self._last = await self._answer.run(self._writer.write)
 
 
 def provider_request(meta: Meta) -> ProviderRequest:
-    """The stored request in the words of a provider; what has no word of its own goes along as ``extra``."""
+    """The stored request as a provider takes it; fields without a place of their own are in ``extra``."""
+    if (call := call_of(meta.request)) is not None:
+        return ProviderRequest(
+            model=meta.model, messages=(), extra=meta.request["body"], headers=headers_of(meta.request), call=call
+        )
     fields = dict(meta.request)
-    # The caller's own, what a front-end's surface shows again, the worker's own: not the provider's.
+    # Fields for the caller, for a front-end's surface and for the worker, not for the provider.
     for own in ("metadata", "surface", "max_steps"):
         fields.pop(own, None)
     return ProviderRequest(
@@ -231,18 +234,18 @@ def provider_request(meta: Meta) -> ProviderRequest:
     )
 
 
-def _answer_to(
-    meta: Meta, writer: StreamWriter, ask: Callable[[ProviderRequest], Answer], *, agent: AgentSetup | None
-) -> Answer | AgentLoop:
-    """A loop where a tool of the worker's is asked for, otherwise one call of the provider."""
+def _create_run(
+    meta: Meta, writer: StreamWriter, create: Callable[[ProviderRequest], ModelAnswer], *, agent: AgentSetup | None
+) -> ModelAnswer | AgentLoop:
+    """An agent loop if the request names a tool of the worker, otherwise one call of the provider."""
     request = provider_request(meta)
     if agent is None or not any(map(names_a_tool, request.tools)):
-        return ask(request)
-    return AgentLoop(request, agent, writer, meta=meta, ask=ask)
+        return create(request)
+    return AgentLoop(request, agent, writer, meta=meta, create_answer=create)
 
 
 def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:
-    """What is left of a generation's time, by the clock of Redis alone: a granted epoch is the moment of its grant."""
+    """What is left of a generation's time, by the clock of Redis alone: a granted epoch is the time of its grant."""
     begun_ms = epoch if meta.started_ms is None else meta.started_ms
     return times.generation_timeout_s - max(0, epoch - begun_ms) / 1000
 
@@ -252,14 +255,14 @@ async def _until(event: asyncio.Event) -> None:
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel and wait until its clean-up is done; its result stays in the task."""
+    """Cancel the task and wait for its clean-up; its result stays in the task."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})
 
 
 def start(coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
-    """Start a task, held in ``tasks`` while it runs."""
+    """Start a task, referenced by ``tasks`` while it runs."""
     task = asyncio.create_task(coroutine)
     tasks.add(task)
     task.add_done_callback(tasks.discard)

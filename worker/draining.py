@@ -1,4 +1,4 @@
-"""Draining: how long what runs may go on when a worker ends."""
+"""Draining: how long running tasks may continue when a worker ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 async def wait_within(
     tasks: Callable[[], Collection[asyncio.Task[Any]]], *, grace_s: float, hurried: asyncio.Event
 ) -> None:
-    """Until ``tasks`` answers none, or the grace is over, or ``hurried`` is set: somebody asked a second time."""
+    """Wait until ``tasks`` is empty, the grace is over, or a second signal has set ``hurried``."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_s
     hurry = asyncio.create_task(hurried.wait())

@@ -14,47 +14,50 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final, NoReturn
 
-import structlog
 import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from broadcaster.collector import settle_collector
-from broadcaster.contradictions import check_worker
-from broadcaster.core.retrying import RetryBounds
-from broadcaster.core.routing import Routes
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.providers.retrying import RetryBounds
+from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
-from broadcaster.lifeline import follow_parent
-from broadcaster.log.appender import AppendBounds, Appender
-from broadcaster.log.claims import ClaimPolicy, Claims
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.control import ControlListener
-from broadcaster.log.endings import Endings
-from broadcaster.log.job_reader import JobReader
-from broadcaster.log.kept_ends import KeptEnds
-from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.presence import Abandonment
-from broadcaster.log.queue import Queue
-from broadcaster.log.queue_limits import QueueLimits
-from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.streams import Streams
-from broadcaster.log.sweeper import Sweeper, SweepTimes
-from broadcaster.log.topology import Topology, create_topology
-from broadcaster.settings import Settings, told, unknown_variables
-from broadcaster.telemetry import set_up_logging
-from worker.agent import AgentSetup
+from broadcaster.log.jobs.claims import ClaimPolicy, Claims
+from broadcaster.log.jobs.endings import Endings
+from broadcaster.log.jobs.job_reader import JobReader
+from broadcaster.log.jobs.lease import LeaseKeeper
+from broadcaster.log.jobs.lists.model_lists import StoredModelLists
+from broadcaster.log.jobs.queue import Queue
+from broadcaster.log.jobs.queue_limits import QueueLimits
+from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
+from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.redis.topology.topology import Topology
+from broadcaster.log.streams.appender import AppendBounds, Appender
+from broadcaster.log.streams.control import ControlListener
+from broadcaster.log.streams.presence import Abandonment
+from broadcaster.log.streams.reader import Streams
+from broadcaster.observability.logs import get_logger
+from broadcaster.observability.telemetry import set_up_logging
+from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.lifeline import follow_parent
+from broadcaster.settings import Settings, describe_error, unknown_variables
+from broadcaster.settings.contradictions import check_worker
 from worker.attempt import AttemptTimes
 from worker.memory_guard import create_memory_guard
+from worker.model_lists import ModelListReader
 from worker.providers.bounds import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
-from worker.tool_runner import ToolBounds, ToolRunner
 from worker.tools import ToolBox, load_tools
+from worker.tools.agent import AgentSetup
+from worker.tools.tool_runner import ToolBounds, ToolRunner
 from worker.watchdog import LoopWatchdog
-from worker.webhook_wiring import open_courier
+from worker.webhooks.wiring import open_courier
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 EXIT_USAGE: Final = 2
 _BLOCK_S: Final = 2.0
@@ -62,13 +65,13 @@ _GOODBYE_S: Final = 1.0
 
 
 def create_worker_id() -> str:
-    """A name no other worker process has or had: host, process, random."""
+    """A name that no other worker process has or had: host, process, random."""
     return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
 @asynccontextmanager
 async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple[Engine, Sweeper, Topology]]:
-    """Everything the runner stands on, opened, and closed in reverse."""
+    """Everything that the runner needs, opened, and closed in reverse."""
     if settings.redis_url is None:
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
     async with AsyncExitStack() as stack:
@@ -78,7 +81,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 prefix=settings.key_prefix,
                 timeout_s=settings.redis_timeout_s,
                 max_connections=settings.redis_connections,
-                patience_s=0,  # what a worker cannot do now it does again; a call that waited would keep the rest
+                patience_s=0,  # a worker repeats a failed call itself; a call that waited would delay the others
             )
         )
         appender = await stack.enter_async_context(Appender(connection, _append_bounds(settings)))
@@ -99,7 +102,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
-        topology = create_topology(connection.address)
+        await stack.enter_async_context(_model_lists(settings, connection, providers))
+        topology = connection.topology
         control = ControlListener(connection, topology)
         sweeper = _create_sweeper(
             settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
@@ -107,6 +111,20 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield replace(engine, agent=create_agent_setup(settings, streams)), sweeper, topology
+
+
+@asynccontextmanager
+async def _model_lists(settings: Settings, connection: LogConnection, providers: Providers) -> AsyncIterator[None]:
+    """Read the model lists of the configured providers while the block runs. The local model has no list."""
+    names = [name for name in to_prepare(settings) if name != LOCAL]
+    if settings.model_list_s == 0 or not names:
+        yield
+        return
+    reader = ModelListReader(providers, names, StoredModelLists(connection), every_s=settings.model_list_s)
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(reader.run())
+        yield
+        reading.cancel()
 
 
 def _append_bounds(settings: Settings) -> AppendBounds:
@@ -171,7 +189,7 @@ def _sweep_times(settings: Settings) -> SweepTimes:
 
 
 def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
-    """The tools of this worker, and how they are run. Raises SetupError when they cannot be loaded."""
+    """The tools of this worker and their bounds. Raises SetupError if they cannot be loaded."""
     box = ToolBox() if settings.tools is None else load_tools(settings.tools)
     bounds = ToolBounds(
         concurrency=settings.tool_concurrency,
@@ -182,13 +200,14 @@ def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
 
 
 def create_providers(settings: Settings) -> Providers:
-    """The providers the settings route to; keys and base URLs of ours come from the SDKs' own variables."""
+    """The providers that the settings name. Built-in ones take keys and base URLs from their SDKs' variables."""
     bounds = CallBounds(
         max_connections=settings.concurrency,
         read_timeout_s=settings.provider_timeout_s,
         error_bytes=settings.provider_error_bytes,
         error_timeout_s=settings.provider_error_timeout_s,
         fallback_tokens=settings.fallback_max_tokens,
+        answer_bytes=settings.max_bytes,
     )
     factories = default_factories(
         bounds,
@@ -196,50 +215,51 @@ def create_providers(settings: Settings) -> Providers:
         key_variables=settings.key_variables,
     )
     return Providers(
-        Routes(settings.routes),
+        ModelRoutes(settings.routes),
         factories,
         key_variables=settings.key_variables,
         cooldown_s=settings.provider_cooldown_s,
+        calls=provider_calls(settings.providers),
     )
 
 
 async def prepare_providers(settings: Settings, providers: Providers) -> None:
-    """Make the providers that requests will want, so that the first one does not wait; see ``to_prepare``."""
+    """Create the providers that requests will use, so that the first request does not wait; see ``to_prepare``."""
     await asyncio.gather(*(_prepare(name, providers) for name in to_prepare(settings)))
 
 
 def to_prepare(settings: Settings) -> list[str]:
-    """The providers that some route leads to and that the operator has set up: in PROVIDERS, or by credentials."""
-    routed = sorted(Routes(settings.routes).providers)
+    """The routed providers that the operator has set up: in PROVIDERS, or by credentials."""
+    routed = sorted(ModelRoutes(settings.routes).providers)
     variables = settings.key_variables
-    wanted = [name for name in routed if name in settings.providers or has_credentials(name, variables.get(name, ()))]
-    return [LOCAL, *wanted] if settings.local_model_preload else wanted
+    names = [name for name in routed if name in settings.providers or has_credentials(name, variables.get(name, ()))]
+    return [LOCAL, *names] if settings.local_model_preload else names
 
 
 async def _prepare(name: str, providers: Providers) -> None:
-    """Without this provider the worker serves the other models, and says so now and to who asks for one of its."""
+    """If this provider cannot start, the worker logs it and serves the other models; its own requests will fail."""
     try:
         await (await providers.named(name)).start()
     except ProviderFailed as error:
         _log.warning("provider_not_ready", provider=name, reason=error.reason, detail=error.detail)
 
 
-def _ends_by_signal() -> tuple[asyncio.Event, asyncio.Event]:
-    """Set by the first SIGTERM or SIGINT (drain), and by the second (without the rest of the grace)."""
-    asked_to_end, hurried = asyncio.Event(), asyncio.Event()
+def _stop_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Two events: the first SIGTERM or SIGINT requests a drain, the second ends the drain's grace."""
+    stop_requested, hurried = asyncio.Event(), asyncio.Event()
 
-    def hear() -> None:
-        (hurried if asked_to_end.is_set() else asked_to_end).set()
+    def on_signal() -> None:
+        (hurried if stop_requested.is_set() else stop_requested).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, hear)
-    return asked_to_end, hurried
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop_requested, hurried
 
 
 async def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT, then drain it; a second one ends the drain's grace."""
     worker_id = create_worker_id()
-    asked_to_end, hurried = _ends_by_signal()
+    stop_requested, hurried = _stop_signals()
     async with (
         open_engine(settings, worker_id) as (engine, sweeper, topology),
         LoopWatchdog(lease_ttl_s=settings.lease_ttl_s),
@@ -247,7 +267,7 @@ async def run(settings: Settings) -> None:
         runner = create_runner(settings, engine)
         await prepare_providers(settings, engine.providers)
         async with asyncio.TaskGroup() as tasks:
-            kept_up = [
+            supporting = [
                 tasks.create_task(engine.steadiness.run()),
                 tasks.create_task(engine.keeper.run()),
                 tasks.create_task(topology.run()),
@@ -255,7 +275,7 @@ async def run(settings: Settings) -> None:
             ]
             guard = create_memory_guard(settings.worker_memory_bytes, lambda: runner.attempts)
             if guard is not None:
-                kept_up.append(tasks.create_task(guard.run()))
+                supporting.append(tasks.create_task(guard.run()))
             taking = [
                 tasks.create_task(runner.take_new()),
                 tasks.create_task(runner.take_silent()),
@@ -263,7 +283,7 @@ async def run(settings: Settings) -> None:
             ]
             if engine.courier is not None:
                 taking.append(tasks.create_task(engine.courier.run()))
-            settle_collector()
+            tune_collector()
             _log.info(
                 "worker_ready",
                 worker=worker_id,
@@ -271,18 +291,18 @@ async def run(settings: Settings) -> None:
                 webhooks=engine.courier is not None,
                 tools=len(engine.agent.runner.box) if engine.agent is not None else 0,
             )
-            await asked_to_end.wait()
+            await stop_requested.wait()
             for task in taking:
                 task.cancel()
             await asyncio.wait(taking)
             await _drain(engine, runner, grace_s=settings.drain_s, hurried=hurried)
-            for task in kept_up:
+            for task in supporting:
                 task.cancel()
-            await asyncio.wait(kept_up)  # a renewal after the goodbye would take it back
-            # Unsaid, the goodbye costs nothing but time: the worker's lease lapses by itself.
+            await asyncio.wait(supporting)  # a renewal after the goodbye would undo it
+            # Without the goodbye, the worker's lease lapses by itself later.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):
-                    await engine.keeper.say_goodbye()
+                    await engine.keeper.remove_heartbeat()
     _log.info("worker_ended", worker=worker_id)
 
 
@@ -327,12 +347,12 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
     except (ValidationError, SettingsError) as error:
-        _refuse(told(error))
+        _refuse(describe_error(error))
     except SetupError as error:
         _refuse(error.detail)
 
 
-def _refuse(words: str) -> NoReturn:
-    """The operator must change the set-up: one line says what, without a traceback."""
-    sys.stderr.write(f"error: {words}\n")
+def _refuse(detail: str) -> NoReturn:
+    """End with one line that names what the operator must change, without a traceback."""
+    sys.stderr.write(f"error: {detail}\n")
     raise SystemExit(EXIT_USAGE)

@@ -1,16 +1,16 @@
-"""The guard of the worker's memory: close to its limit, the worker fails the answer that grows, and lives on.
+"""The guard of the worker's memory: close to its limit, the worker fails the answer that grows, and keeps running.
 
-A worker that its system kills for its memory hands all its answers on, the one that grew among them, which then kills
-the next worker.
+If the system killed the worker for its memory, another worker would take over all its answers. The growing answer
+would then kill that worker too.
 
 Rules
-1. Every LOOK_S the guard reads the process's resident memory. At or above the limit it fails the answer that has grown
-   most since the look before. Where no answer has grown, it fails none: another one's end would free nothing.
-2. It fails the next one only when the memory has grown by a further STEP_SHARE of the limit: what an answer held
-   returns to the system late, or never, although the process uses it again.
+1. Every CHECK_S the guard reads the process's resident memory. At or above the limit it fails the answer that has grown
+   most since the last check. If no answer has grown, it fails none: ending one would free nothing.
+2. It fails the next one only after the memory has grown by a further STEP_SHARE of the limit: the process reuses the
+   memory of an ended answer, but returns it to the system late or never.
 
-Theory of operation. Python does not count memory by task. Nearly all that an answer holds grows with the bytes that its
-provider sends, and with what its writer keeps for sending again.
+Theory of operation. Python does not count memory by task. Nearly all memory of an answer grows with the bytes that its
+provider sends and with its writer's re-send buffer.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-import structlog
+from broadcaster.observability.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
-LOOK_S: Final = 0.1
+CHECK_S: Final = 0.1
 STEP_SHARE: Final = 0.01
 _SHARE: Final = 0.9
 _STATM: Final = Path("/proc/self/statm")
@@ -36,7 +36,7 @@ class Growing(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that it has received and holds: a measure, not its memory."""
+        """Bytes that it has received and buffers: a measure, not its memory."""
 
     def fail_for_memory(self) -> None:
         """End it with an error."""
@@ -48,7 +48,7 @@ class MemoryGuard:
     def __init__(
         self, limit_bytes: int, running: Callable[[], Mapping[str, Growing]], *, read_bytes: Callable[[], int]
     ) -> None:
-        """``running`` gives the answers under way by their streams' ids, ``read_bytes`` the resident memory."""
+        """``running`` returns the running answers by stream id, ``read_bytes`` the resident memory."""
         self._limit_bytes = limit_bytes
         self._running = running
         self._read_bytes = read_bytes
@@ -56,12 +56,12 @@ class MemoryGuard:
         self._fails_from_bytes = limit_bytes
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
-            self.look()
+            await asyncio.sleep(CHECK_S)
+            self.check()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Rules 1 and 2."""
         running = self._running()
         sizes = {name: answer.size_bytes for name, answer in running.items()}
@@ -85,7 +85,7 @@ class MemoryGuard:
 
 
 def create_memory_guard(limit_bytes: int | None, running: Callable[[], Mapping[str, Growing]]) -> MemoryGuard | None:
-    """The guard of this process; None where its memory cannot be read. ``limit_bytes`` None: see ``safe_bytes``."""
+    """The guard of this process; None if its memory cannot be read. ``limit_bytes`` None: ``safe_bytes``."""
     if not _STATM.exists():
         return None
     return MemoryGuard(limit_bytes or safe_bytes(), running, read_bytes=resident_bytes)
@@ -97,9 +97,9 @@ def resident_bytes() -> int:
 
 
 def safe_bytes(root: Path = Path("/")) -> int:
-    """Nine tenths of what this process may use: of the machine's memory, or of the least limit of its control groups.
+    """Nine tenths of what this process may use: the machine's memory, or the smallest limit of its control groups.
 
-    Both versions of control groups, and every group above: the least of their limits ends the process.
+    Both versions of control groups are read, and every parent group: the smallest limit ends the process.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     try:

@@ -1,12 +1,12 @@
-"""One answer, through retries and fallbacks: from the targets of a route to the first that answers.
+"""One answer, through retries and fallbacks: from the targets of a model to the first that answers.
 
 Rules
-1. Until the first content nothing is given on: what only opens an answer (``start``, ``start-step``, counts, a part
-   without text) is held back, so that a failed try leaves no trace. Whoever answers, answers as if it were alone.
-2. From the first content on there is one try only, this one: its failure is raised, and ``has_begun`` says so.
-3. When to try what is core/retrying.py's to say. Targets none of whose keys is ready are asked after the others.
-4. Whoever cancels ``run`` ends a try and a pause alike, at once.
-5. An answer that did not come at the first try says in its ``finish`` who gave it: ``providerMetadata.broadcaster``
+1. No event is passed on before the first content: events that only open an answer (``start``, ``start-step``, counts, a
+   part without text) are kept back, so that a failed try leaves no trace.
+2. After the first content there is no other try: a failure is raised, and ``has_begun`` is true.
+3. core/providers/retrying.py decides about retries, fallbacks and pauses. Targets without a ready key come last.
+4. Cancelling ``run`` ends a try or a pause at once.
+5. The ``finish`` of an answer that did not come at the first try names its origin: ``providerMetadata.broadcaster``
    has ``provider``, ``model`` and ``tries``.
 """
 
@@ -19,21 +19,21 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 import msgspec
-import structlog
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event, Finish, Usage
-from broadcaster.core.retrying import Course, GiveUp, RetryBounds, Step
-from broadcaster.core.routing import Target
+from broadcaster.core.providers.model_routing import ModelTarget
+from broadcaster.core.providers.retrying import Course, GiveUp, RetryBounds, RetryStep
 from broadcaster.errors import ProviderFailed
+from broadcaster.observability.logs import get_logger
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.keys import Key
 from worker.providers.registry import Providers
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
-HELD_MOST: Final = 256
-"""More than this opens no answer: it goes on to the viewers as if it were content."""
+MAX_PENDING_EVENTS: Final = 256
+"""No opening has more events: beyond this they are passed on as if they were content."""
 
 _TERMINALS: Final = (ev.Finish, ev.Error, ev.Abort)
 _OPENING: Final = (ev.Start, ev.StartStep, ev.Usage)
@@ -41,7 +41,7 @@ _OPENING: Final = (ev.Start, ev.StartStep, ev.Usage)
 Give: TypeAlias = Callable[[Iterable[Event]], None]
 
 
-class Answer:
+class ModelAnswer:
     """See the module's rules; ``run`` once."""
 
     def __init__(
@@ -58,29 +58,29 @@ class Answer:
         self.has_begun = False
 
     def usage_so_far(self) -> Usage | None:
-        """The counts of the newest try; None when no provider has been asked."""
+        """The counts of the newest try; None before the first one."""
         return self._stream.usage_so_far() if self._stream is not None else None
 
     @property
     def received_bytes(self) -> int:
-        """What the newest try has received of its provider."""
+        """The bytes that the newest try has received from its provider."""
         return self._stream.received_bytes if self._stream is not None else 0
 
     async def pause(self, failure: ProviderFailed) -> None:
-        """Before another answer in the place of one that broke off with this failure."""
+        """Wait before this answer replaces one that broke off with this failure."""
         luck, left_s = random.random(), self._left_s()
-        pause_s = self._bounds.pause_s(0, luck=luck, asked_s=failure.retry_after_s, left_s=left_s)
-        # Where it wants more than we wait, the next target is found by asking.
+        pause_s = self._bounds.pause_s(0, luck=luck, requested_s=failure.retry_after_s, left_s=left_s)
+        # If the provider wants a longer pause than we wait, trying finds the next target.
         await asyncio.sleep(0.0 if pause_s is None else pause_s)
 
     async def run(self, give: Give) -> Sequence[Event]:
-        """Give on what comes; returns the last events, the terminal one last, which are not given.
+        """Pass on the events as they come; returns the last ones, which are not passed on, the terminal event last.
 
-        Raises (1) UnknownModel when no route matches, (2) ProviderFailed as core/retrying.py says, or of a try that
-        had begun.
+        Raises (1) UnknownModel if no pattern matches the model, (2) ProviderFailed: a try failed after its first
+        content, or core/providers/retrying.py gave up.
         """
-        route = self._providers.targets_for(self._request.model)
-        targets = self._in_order(route)
+        routed = self._providers.targets_for(self._request.model, call=self._request.call)
+        targets = self._in_order(routed)
         course = Course(self._bounds, len(targets))
         while True:
             target = targets[course.target]
@@ -91,20 +91,20 @@ class Answer:
                     raise
                 step = self._after(failure, course, target=target)
             else:
-                return last if course.tries == 1 and target == route[0] else self._signed(last, target, course.tries)
+                return last if course.tries == 1 and target == routed[0] else self._signed(last, target, course.tries)
             if isinstance(step, GiveUp):
-                # Out here, so that no older failure hangs on it.
+                # Raised outside the ``except``, so that no older failure becomes its context.
                 raise step.failure
             if step.course.target != course.target:
                 self._tried = []
             course = step.course
             await asyncio.sleep(step.pause_s)
 
-    def _in_order(self, route: Sequence[Target]) -> Sequence[Target]:
+    def _in_order(self, routed: Sequence[ModelTarget]) -> Sequence[ModelTarget]:
         """Rule 3."""
-        return sorted(route, key=lambda target: not self._providers.keys_of(target.provider).has_ready())
+        return sorted(routed, key=lambda target: not self._providers.keys_of(target.provider).has_ready())
 
-    async def _try(self, target: Target, give: Give) -> Sequence[Event]:
+    async def _try(self, target: ModelTarget, give: Give) -> Sequence[Event]:
         self._stream = None
         keys = self._providers.keys_of(target.provider)
         with keys.taken(but=self._tried) as key:
@@ -121,41 +121,41 @@ class Answer:
 
     async def _relay(self, stream: ProviderStream, give: Give) -> Sequence[Event]:
         """Rules 1 and 2."""
-        held: list[Event] = []
+        pending: list[Event] = []
         async for events in stream:
             if not self.has_begun:
-                held += events
-                if len(held) <= HELD_MOST and not any(map(_is_content, events)):
+                pending += events
+                if len(pending) <= MAX_PENDING_EVENTS and not any(map(_is_content, events)):
                     continue
-                events, self.has_begun = held, True
+                events, self.has_begun = pending, True
             if isinstance(events[-1], _TERMINALS):
                 return events
             give(events)
         raise ProviderFailed("the provider's answer ended without its end", reason="provider_truncated", retryable=True)
 
-    def _after(self, failure: ProviderFailed, course: Course, *, target: Target) -> Step:
+    def _after(self, failure: ProviderFailed, course: Course, *, target: ModelTarget) -> RetryStep:
         step = course.after(
             failure,
             luck=random.random(),
             has_other_key=self._providers.keys_of(target.provider).has_ready(but=self._tried),
             left_s=self._left_s(),
         )
-        told = {"provider": target.provider, "reason": failure.reason, "tries": course.tries}
+        details = {"provider": target.provider, "reason": failure.reason, "tries": course.tries}
         if isinstance(step, GiveUp):
-            _log.warning("provider_given_up", stream=self._name, **told)
+            _log.warning("provider_given_up", stream=self._name, **details)
         elif step.course.target != course.target:
-            _log.warning("provider_fallback", stream=self._name, **told)
+            _log.warning("provider_fallback", stream=self._name, **details)
         else:
-            _log.info("provider_retry", stream=self._name, pause_s=round(step.pause_s, 3), **told)
+            _log.info("provider_retry", stream=self._name, pause_s=round(step.pause_s, 3), **details)
         return step
 
-    def _signed(self, last: Sequence[Event], target: Target, tries: int) -> Sequence[Event]:
+    def _signed(self, last: Sequence[Event], target: ModelTarget, tries: int) -> Sequence[Event]:
         """Rule 5."""
         *rest, end = last
         if not isinstance(end, Finish):
             return last
-        said = {"provider": target.provider, "model": target.model_for(self._request.model), "tries": tries}
-        metadata = {**(end.provider_metadata or {}), ev.ANSWERED_BY: said}
+        answered_by = {"provider": target.provider, "model": target.model_for(self._request.model), "tries": tries}
+        metadata = {**(end.provider_metadata or {}), ev.ANSWERED_BY: answered_by}
         return [*rest, msgspec.structs.replace(end, provider_metadata=metadata)]
 
     def _left_s(self) -> float:
@@ -163,11 +163,11 @@ class Answer:
 
 
 def _is_content(event: Event) -> bool:
-    """Whether a viewer could have seen something of the answer in this event."""
+    """Whether a viewer could see a part of the answer in this event."""
     if isinstance(event, _OPENING):
         return False
     if isinstance(event, ev.TextStart | ev.ReasoningStart):
-        return event.provider_metadata is not None  # a redacted thought has all it says in there
+        return event.provider_metadata is not None  # a redacted thought has all its content in there
     if isinstance(event, ev.TextDelta | ev.ReasoningDelta):
         return bool(event.delta) or event.provider_metadata is not None
     return True

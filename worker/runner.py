@@ -1,18 +1,18 @@
 """The runner: takes jobs, claims their streams, runs their attempts, settles them, and drains.
 
 Rules
-1. A slot is free before a job is read, and its tenant has room (slots.py); the claim decides whether a delivered job
-   is run (log/claims.py).
-2. A job is settled only when its generation is over. A fenced attempt settles nothing: the job is somebody else's.
-3. Draining: nothing new is taken, and what was taken and not begun is given back at once; what runs may finish within
-   the grace; the rest is given back and starts elsewhere, never twice (the right to write is released, and the epoch
-   raised, before the job is enqueued again). It ends within the grace and HAND_BACK_S, whether Redis answers or not.
-4. A take-over needs a second look: the lease was seen missing, and a probe after that finds no break for a lease. A
-   claim that was under way while Redis stood still, or its clock stepped, finds every lease lapsed.
-5. An attempt whose provider broke off may be followed by another one here, in the same slot and for the same job: the
-   lease is never let go, only its epoch rises. Where that is refused, the attempt ends as it would have.
-6. What a silent worker held goes before new jobs: a turn that looks for it takes the first free slot. Each page of it
-   is followed by the next one at once. A job that was taken is started, or stays silent.
+1. Before a job is read, a slot is free and its tenant has room (slots.py). The claim decides whether a delivered job
+   is run (log/jobs/claims.py).
+2. A job is settled only when its generation is over. A fenced attempt settles nothing: another worker has the job.
+3. Draining: the worker takes no new job and gives back at once the jobs that it has not begun. Running attempts may
+   finish within the grace. The rest is given back and starts elsewhere, never twice: the lease is released, and the
+   epoch raised, before the job is requeued. The drain ends within the grace and HAND_BACK_S, also without Redis.
+4. A take-over needs two checks: the lease was missing, and a probe after that finds no break for the time of a lease. A
+   claim that was in progress while Redis stood still, or its clock stepped, would find every lease lapsed.
+5. After an attempt whose provider broke off, another one may begin here, in the same slot and for the same job: the
+   worker keeps the lease, and only its epoch rises. If that is refused, the attempt ends as it would have.
+6. Jobs of silent workers go before new jobs: a turn that reads them takes the first free slot, and reads all pages
+   without a pause. A job that was taken is started, or stays silent.
 """
 
 from __future__ import annotations
@@ -25,41 +25,40 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar, Unpack
 
-import structlog
-
-from broadcaster.core.retrying import RetryBounds
+from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.appender import Appender
-from broadcaster.log.claims import Claim, Claims, Outcome, Why
-from broadcaster.log.control import ControlListener
-from broadcaster.log.endings import Endings
-from broadcaster.log.job_reader import JobReader
-from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.queue import SWEPT_AT_ONCE, Job, Queue, Settled, SettleDetails
-from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.streams import Meta, Streams
-from broadcaster.log.writer import StreamWriter
-from worker.agent import AgentSetup
-from worker.attempt import DEFAULT_RETRY, Attempt, AttemptEnd, AttemptTimes, start
+from broadcaster.log.jobs.claims import Claim, Claims, Outcome, Why
+from broadcaster.log.jobs.endings import Endings
+from broadcaster.log.jobs.job_reader import JobReader
+from broadcaster.log.jobs.lease import LeaseKeeper
+from broadcaster.log.jobs.queue import SWEPT_AT_ONCE, Job, Queue, Settled, SettleDetails
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.appender import Appender
+from broadcaster.log.streams.control import ControlListener
+from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.observability.logs import get_logger
+from worker.attempt import DEFAULT_RETRY, AttemptEnd, AttemptTimes, GenerationAttempt, start
 from worker.draining import wait_within
 from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
-from worker.webhooks import WebhookCourier
+from worker.tools.agent import AgentSetup
+from worker.webhooks.courier import WebhookCourier
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 HAND_BACK_S: Final = 5.0
 _RETRY_S: Final = 0.25
 _READ_AT_ONCE: Final = 16
-# A read that was cancelled may still be served for a moment: its jobs are ours, and nobody here knows of them.
-_LOOKS_AT_OWN: Final = 2
+# Redis may serve a cancelled read for a moment: its jobs belong to this worker, which does not know them.
+_OWN_READS: Final = 2
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What the runner stands on, built by worker/main.py."""
+    """What the runner works with, built by worker/main.py."""
 
     queue: Queue
     reader: JobReader
@@ -76,7 +75,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class RunnerTimes:
-    """Times of the runner, in seconds, and how its attempts try their providers again."""
+    """Times of the runner, in seconds, and how its attempts retry their providers."""
 
     lease_ttl_s: float
     resend_keep_s: float
@@ -93,7 +92,7 @@ class Runner:
         self._slots = slots
         self._times = times
         self._max_bytes = max_bytes
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, GenerationAttempt] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
@@ -106,7 +105,7 @@ class Runner:
         return len(self._attempts)
 
     @property
-    def attempts(self) -> Mapping[str, Attempt]:
+    def attempts(self) -> Mapping[str, GenerationAttempt]:
         """The attempts that run now, by the ids of their streams."""
         return self._attempts
 
@@ -138,13 +137,13 @@ class Runner:
                 _log.warning("take_over_later")
 
     async def take_over(self) -> None:
-        """Start every job that silent workers hold now, as slots become free. Raises LogUnavailable."""
+        """Start every job that silent workers have now, as slots become free. Raises LogUnavailable."""
         async with self._silent_first:
             while await self._take_silent_page():
                 pass
 
     async def _take_silent_page(self) -> bool:
-        """Take as many as may begin here, once some may; whether there may be others."""
+        """Take as many jobs as may begin here, once some may; returns whether there may be more."""
         count = min(await self._slots.wait_free(), SWEPT_AT_ONCE)
         if not self._engine.steadiness.is_steady:
             return False
@@ -152,7 +151,7 @@ class Runner:
         silent = await queue.take_silent(silent_ms=silent_ms, count=count)
         for job in silent.jobs:
             if job.generation_id in self._under_way:
-                await queue.look_again(job, silent_ms=silent_ms)
+                await queue.mark_silent(job, silent_ms=silent_ms)
             else:
                 self._start(job)
         return not silent.is_last
@@ -166,7 +165,7 @@ class Runner:
         try:
             writer = await self._take(job)
         except LogUnavailable:
-            # The job stays delivered to us, unsettled: it counts as silent after one lease and is taken again.
+            # The job stays delivered to this worker, unsettled: it counts as silent after one lease and is taken then.
             _log.warning("job_later", stream=job.generation_id)
         except Exception:
             _log.exception("job_crashed", stream=job.generation_id)
@@ -178,21 +177,21 @@ class Runner:
             await self._keep_buffer(writer, slot)
 
     async def _take(self, job: Job) -> StreamWriter | None:
-        """Claim it, and run it to one of its ends or say what becomes of the job; the writer of what was run."""
+        """Claim the job and run it to one of its ends, or settle it as the claim requires; the writer if it ran."""
         if self._draining.is_set():
-            await self._settle(job, Settled.AGAIN)
+            await self._settle(job, Settled.REQUEUE)
             return None
         claim, granted = await self._claim(job)
         if granted is not None:
             return await self._run_claimed(job, claim, granted)
         if claim.outcome is Outcome.WAITING:
             _log.info("attempt_waits", stream=job.generation_id, attempt=claim.attempt + 1, wait_ms=claim.wait_ms)
-            await self._settle(job, Settled.AGAIN, delay_ms=claim.wait_ms)
+            await self._settle(job, Settled.REQUEUE, delay_ms=claim.wait_ms)
         elif claim.outcome in (Outcome.LEASED, Outcome.LAPSED):
-            # Its worker lives, or its lease ends a moment after its job counted as silent: not another lease later.
-            await self._engine.queue.look_again(job, silent_ms=int(self._times.lease_ttl_s * 1000))
+            # Its worker is alive, or its lease ends just after its job became silent: check it before another lease.
+            await self._engine.queue.mark_silent(job, silent_ms=int(self._times.lease_ttl_s * 1000))
         elif claim.outcome is Outcome.UNKNOWN:
-            # Forgotten, or asked for again under the same id: only this job goes, the sweep does the rest.
+            # The generation expired, or was requested again under the same id: drop this job, the sweep does the rest.
             await self._settle(job, Settled.DROP)
         else:
             _log.info("job_over", stream=job.generation_id, outcome=claim.outcome.name, why=claim.why.name)
@@ -203,8 +202,10 @@ class Runner:
         return None
 
     async def _claim(self, job: Job) -> tuple[Claim, tuple[Meta, dict[str, str]] | None]:
-        """Claim it and read the meta of what is granted, for one lease of trying; then it raises LogUnavailable. All
-        tries have one nonce, so that a grant whose answer was lost is found again."""
+        """Claim it and read its meta, retrying for one lease. Raises LogUnavailable after that.
+
+        All tries have one nonce, so that a retry finds a grant whose reply was lost.
+        """
         deadline, nonce = asyncio.get_running_loop().time() + self._times.lease_ttl_s, secrets.token_hex(8)
         while True:
             try:
@@ -221,11 +222,11 @@ class Runner:
         """Rule 4."""
         steadiness = self._engine.steadiness
 
-        ask = partial(self._engine.claims.claim, job.generation_id, nonce=nonce)
+        claim_once = partial(self._engine.claims.claim, job.generation_id, nonce=nonce)
 
         async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
             answered_s, leapt_s = steadiness.answered_s, steadiness.leapt_s(self._engine.claims.queue_timeout_s)
-            return await ask(may_take_over=may_take_over, answered_s=answered_s, leapt_s=leapt_s, usage=usage)
+            return await claim_once(may_take_over=may_take_over, answered_s=answered_s, leapt_s=leapt_s, usage=usage)
 
         await steadiness.confirm()
         claimed = await claim(may_take_over=False)
@@ -245,14 +246,14 @@ class Runner:
         writer = attempt.writer
         try:
             end = await attempt.run()
-            while end is AttemptEnd.AGAIN:
-                again = await self._claim_again(attempt)
-                if again is None:
+            while end is AttemptEnd.RETRY:
+                renewed = await self._reclaim(attempt)
+                if renewed is None:
                     end = await attempt.fail()
-                elif again.outcome is not Outcome.GRANTED:
+                elif renewed.outcome is not Outcome.GRANTED:
                     end = AttemptEnd.LOST
                 else:
-                    attempt = self._begin_again(job, again, after=attempt)
+                    attempt = self._restart(job, renewed, after=attempt)
                     writer = attempt.writer
                     end = await attempt.run()
         except TimeoutError:
@@ -267,9 +268,9 @@ class Runner:
         return writer
 
     def _begin(
-        self, job: Job, claim: Claim, *, meta: Meta, raw: Mapping[str, str], after: Attempt | None = None
-    ) -> Attempt:
-        """An attempt that may run: its writer's lease is kept, and stops reach it."""
+        self, job: Job, claim: Claim, *, meta: Meta, raw: Mapping[str, str], after: GenerationAttempt | None = None
+    ) -> GenerationAttempt:
+        """An attempt that may run: its writer's lease is renewed, and stops reach it."""
         writer = StreamWriter(
             job.generation_id,
             epoch=claim.epoch,
@@ -281,7 +282,7 @@ class Runner:
             recovery=self._engine.keeper,
         )
         times = self._times
-        attempt = Attempt(
+        attempt = GenerationAttempt(
             meta,
             writer,
             providers=self._engine.providers,
@@ -294,12 +295,12 @@ class Runner:
         if self._is_handing_back:
             attempt.hand_back()
         self._engine.keeper.hold(writer, job)
-        self._engine.control.listen(job.generation_id, writer.ask_stop, on_subscribed=writer.verify)
+        self._engine.control.listen(job.generation_id, writer.request_stop, on_subscribed=writer.verify)
         _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
         return attempt
 
-    def _begin_again(self, job: Job, claim: Claim, *, after: Attempt) -> Attempt:
-        """Rule 5. What the broken attempt has not sent yet is void with it; a stop that it was told is not."""
+    def _restart(self, job: Job, claim: Claim, *, after: GenerationAttempt) -> GenerationAttempt:
+        """Rule 5. Unsent events of the broken attempt are void with it; a stop that it received is not."""
         old = after.writer
         old.lose()
         self._engine.control.forget(job.generation_id)
@@ -308,18 +309,18 @@ class Runner:
         broken_off = str(int(old.meta.get("broken_off", 0)) + 1)
         raw = {**old.meta, "attempts": str(claim.attempt), "broken_off": broken_off}
         attempt = self._begin(job, claim, meta=meta, raw=raw, after=after)
-        attempt.writer.ask_stop(old.stop_wish)
+        attempt.writer.request_stop(old.stop_request)
         return attempt
 
-    async def _claim_again(self, attempt: Attempt) -> Claim | None:
-        """See Claims.again; None as well once a stop was asked for, or the generation's time is up."""
+    async def _reclaim(self, attempt: GenerationAttempt) -> Claim | None:
+        """See ``Claims.next_attempt``; None also after a stop request, or when the generation's time is over."""
         loop, writer = asyncio.get_running_loop(), attempt.writer
-        may_be_granted = False  # a call whose answer was lost: then only Redis knows
+        may_be_granted = False  # after a call whose reply was lost, only Redis knows
         while loop.time() < attempt.deadline and (may_be_granted or not writer.stop_requested.is_set()):
             may_be_granted = True
             with contextlib.suppress(LogUnavailable):
-                claim = await self._engine.claims.again(writer.stream_id, epoch=writer.epoch)
-                # Lost meta is restored by the writer, unless the stream went to somebody else meanwhile.
+                claim = await self._engine.claims.next_attempt(writer.stream_id, epoch=writer.epoch)
+                # The writer restores lost meta, unless another worker has the stream by now.
                 if claim is None or claim.outcome is not Outcome.UNKNOWN or writer.over.is_set():
                     return claim
                 may_be_granted = False
@@ -330,15 +331,15 @@ class Runner:
         if end is AttemptEnd.OVER:
             await self._settle(job, Settled.DONE, has_webhook="webhook" in writer.meta)
         elif end is AttemptEnd.HANDED_BACK:
-            writer.lose()  # what it still holds is void with the attempt
+            writer.lose()  # its unsent events are void with the attempt
             if await self._persist(lambda: self._engine.claims.release(writer.stream_id, epoch=writer.epoch)):
-                await self._settle(job, Settled.AGAIN)
+                await self._settle(job, Settled.REQUEUE)
 
     async def _keep_buffer(self, writer: StreamWriter, slot: Slot) -> None:
-        """Hold the bytes of the re-send buffer for as long as the keeper holds the buffer itself."""
+        """Reserve the bytes of the re-send buffer while the keeper keeps the buffer."""
         slot.shrink(writer.size_bytes)
         try:
-            if writer.is_settled:
+            if writer.is_complete:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._times.resend_keep_s):
                         await self._draining.wait()
@@ -346,11 +347,11 @@ class Runner:
             slot.free()
 
     async def _settle(self, job: Job, outcome: Settled, **details: Unpack[SettleDetails]) -> None:
-        # Not settled is not lost: the job comes again, and its claim tells the rest.
+        # A job that is not settled is not lost: it is delivered once more, and its claim decides.
         await self._persist(lambda: self._engine.queue.settle(job, outcome, **details))
 
     async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call that is safe to repeat, again and again for one lease. Raises LogUnavailable after that."""
+        """Repeat an idempotent call for one lease. Raises LogUnavailable after that."""
         deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
         while True:
             try:
@@ -361,7 +362,7 @@ class Runner:
                 await asyncio.sleep(_RETRY_S)
 
     async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
-        """Rule 3; ``hurried`` ends the grace. Call it when ``take_new`` and ``take_silent`` have been cancelled."""
+        """Rule 3; ``hurried`` ends the grace. Cancel ``take_new`` and ``take_silent`` before."""
         self._draining.set()
         _log.info("worker_drains", running=len(self._under_way), grace_s=grace_s)
         start(self._give_back_unbegun(), self._tasks)
@@ -377,12 +378,12 @@ class Runner:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _give_back_unbegun(self) -> None:
-        """Jobs that were delivered to this worker and that it will not begin any more."""
+        """Give back the jobs that were delivered to this worker and that it has not begun."""
         try:
-            for _ in range(_LOOKS_AT_OWN):
+            for _ in range(_OWN_READS):
                 for job in await self._engine.reader.take_own():
                     if job.generation_id not in self._under_way:
-                        await self._engine.queue.settle(job, Settled.AGAIN)
+                        await self._engine.queue.settle(job, Settled.REQUEUE)
                 await asyncio.sleep(_RETRY_S)
         except LogUnavailable:
             _log.warning("drain_later")  # these jobs count as silent after one lease

@@ -1,13 +1,13 @@
-"""The watchdog: a thread that tells while it lasts that the event loop stands still, and where.
+"""The watchdog: a thread that logs when the event loop is blocked, and where, while it is blocked.
 
-Theory of operation. The loop beats; the thread looks at the beats. A loop that stands still renews no lease, and some
-other worker takes its generations over although it lives: that is told after half a lease without a beat, when renewal
-(every quarter) has been missed once and the lease still holds, with the stack of the loop's thread.
+Theory of operation. The loop updates a timestamp, the beat, and the thread checks it. A blocked loop renews no lease,
+so another worker takes over its generations although this one is alive. The watchdog logs the stack of the loop's
+thread after half a lease without a beat: one renewal (every quarter) is then missed, and the lease is still valid.
 
 Rules
-1. Once for each time it stands still, at once; and once when it moves again, with how long it took.
-2. A look that comes late itself says that the whole process stood still (SIGSTOP, a suspended machine, code that never
-   lets go of the interpreter): nothing is told of the loop then, whose stack would show somebody innocent.
+1. Each block is logged once, while it lasts, and once more when the loop runs again, with the duration.
+2. If a check itself comes late, the whole process stood still (SIGSTOP, a suspended machine, code that never releases
+   the interpreter). The watchdog then logs that, and not a blocked loop: the stack would show unrelated code.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import traceback
 from types import TracebackType
 from typing import Final
 
-import structlog
+from broadcaster.observability.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 BEATS_PER_LEASE: Final = 10
-_FRAMES_TOLD: Final = 12
+_MAX_FRAMES: Final = 12
 
 
 class LoopWatchdog:
-    """Watches the loop it is entered in, until it is left."""
+    """Watches the event loop while the block is entered."""
 
     def __init__(self, *, lease_ttl_s: float) -> None:
         self._lease_ttl_s = lease_ttl_s
@@ -42,7 +42,7 @@ class LoopWatchdog:
 
     async def __aenter__(self) -> LoopWatchdog:
         self._on_beat()
-        # A daemon: if the loop never moves again, its watchdog must not be what keeps the process.
+        # A daemon: if the loop stays blocked, the watchdog must not keep the process alive.
         self._thread = threading.Thread(
             target=self._watch, args=(threading.get_ident(),), name="loop-watchdog", daemon=True
         )
@@ -63,16 +63,16 @@ class LoopWatchdog:
         self._beat = asyncio.get_running_loop().call_later(self._every_s, self._on_beat)
 
     def _watch(self, loop_thread: int) -> None:
-        """The thread's own work. What it shares with the loop is one float."""
+        """The thread's work. It shares one float with the loop."""
         blocked_since: float | None = None
-        looked_at = time.monotonic()
-        not_before = looked_at
+        checked_at = time.monotonic()
+        not_before = checked_at
         while not self._left.wait(self._every_s):
             now, beat_at = time.monotonic(), self._beat_at
-            if now - looked_at > self._every_s + self._lease_ttl_s / 4:
-                _log.warning("process_stood_still", stood_s=round(now - looked_at, 3), lease_s=self._lease_ttl_s)
+            if now - checked_at > self._every_s + self._lease_ttl_s / 4:
+                _log.warning("process_stood_still", stood_s=round(now - checked_at, 3), lease_s=self._lease_ttl_s)
                 not_before = now
-            looked_at = now
+            checked_at = now
             if blocked_since is not None and beat_at > blocked_since:
                 _log.warning("event_loop_moves", blocked_s=round(beat_at - blocked_since, 3))
                 blocked_since = None
@@ -87,6 +87,6 @@ class LoopWatchdog:
 
 
 def _stack_of(thread: int) -> str:
-    """Where a thread is now, the innermost call last: files, lines and names, no values."""
+    """The stack of a thread now, the innermost call last: files, lines and names, no values."""
     frame = sys._current_frames().get(thread)
-    return "" if frame is None else "".join(traceback.format_stack(frame)[-_FRAMES_TOLD:])
+    return "" if frame is None else "".join(traceback.format_stack(frame)[-_MAX_FRAMES:])

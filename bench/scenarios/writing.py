@@ -19,10 +19,10 @@ from bench.plan import Outcome, Site, Step
 from bench.processes import Child, ProcessEnded, cpu_s, until_said
 from bench.servers import Ours
 from bench.streams import create_generation, open_generations
-from broadcaster.log.appender import HOLD_S
-from broadcaster.log.claims import ClaimPolicy, Claims
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
+from broadcaster.log.jobs.claims import ClaimPolicy, Claims
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.appender import HOLD_S
+from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 
 _RATE: Final = 50.0  # events a second of one generation

@@ -8,9 +8,9 @@ from typing import Annotated, Final, Protocol
 import typer
 
 from broadcaster import __version__
-from broadcaster.cli.failures import TellingGroup, told_exit_codes
+from broadcaster.cli.terminal.failures import ReportingGroup, describe_exit_codes
 
-_EXIT_CODES: Final = f"Exit codes: {told_exit_codes()}."
+_EXIT_CODES: Final = f"Exit codes: {describe_exit_codes()}."
 
 
 class CommandModule(Protocol):
@@ -24,7 +24,7 @@ def create_app(modules: Iterable[CommandModule]) -> typer.Typer:
     """The application with these modules' commands, in their order."""
     app = typer.Typer(
         name="broadcaster",
-        cls=TellingGroup,
+        cls=ReportingGroup,
         no_args_is_help=True,
         epilog=_EXIT_CODES,
         # Locals hold keys and prompts.
@@ -36,8 +36,8 @@ def create_app(modules: Iterable[CommandModule]) -> typer.Typer:
     return app
 
 
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"broadcaster {__version__}")
         raise typer.Exit
 

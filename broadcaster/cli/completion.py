@@ -1,6 +1,6 @@
 """What the shell offers after <Tab>: models from the routes, generations from the front-end.
 
-A shell waits for the answer with its prompt frozen: everything here has a second, and fails without a word.
+The shell's prompt is blocked meanwhile: every completion has one second, and fails silently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REGULAR: Final = "re:"
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """The default model, and of each route the name that it stands for or begins with."""
+    """The default model, and the name or the prefix of each pattern of the model routing."""
     try:
         settings = Settings()
     except ValidationError:
@@ -31,7 +31,7 @@ def complete_models(incomplete: str) -> list[str]:
 
 
 def complete_generations(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """The ids that ``ls`` shows, each with its status and title."""
+    """The ids that ``ls`` lists, each with its status and title."""
     try:
         settings = Settings()
         found = asyncio.run(_list(ctx.params.get("url") or settings.url, settings.api_key))

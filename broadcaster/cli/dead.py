@@ -1,4 +1,4 @@
-"""``broadcaster dead``: the generations whose every attempt was lost, and how to start them again. Speaks to Redis."""
+"""``broadcaster dead``: lists and requeues the generations that failed on every attempt. Connects to Redis."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from broadcaster.cli.failures import CommandFailed, ExitCode
-from broadcaster.cli.redis_side import DataDir, RedisUrl, open_dead_letters
-from broadcaster.cli.screen import Screen, harmless
+from broadcaster.cli.front_end_client import Json
+from broadcaster.cli.redis_access import DataDir, RedisUrl, open_dead_letters
 from broadcaster.cli.serve import with_options
-from broadcaster.cli.visit import Json
-from broadcaster.cli.words import age, as_json, number
+from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.formats import age, as_json, number
+from broadcaster.cli.terminal.screen import Screen, harmless
 from broadcaster.errors import BroadcasterError, Busy, IdempotencyMismatch, LogUnavailable, UnknownStream
-from broadcaster.log.dead_letters import DeadLetter, DeadLetters
-from broadcaster.log.queue import DEAD_LETTERS_KEPT
+from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetters
+from broadcaster.log.jobs.queue import DEAD_LETTERS_KEPT
 from broadcaster.settings import Settings
 
 # The stream is trimmed by whole nodes: it may hold a little more than it should.
 _ALL: Final = 2 * DEAD_LETTERS_KEPT
 
-_ASK_ONE_WAY: Final = "name generations to requeue, or --all; `broadcaster dead ls` lists them"
+_NOTHING_CHOSEN: Final = "name generations to requeue, or --all; `broadcaster dead ls` lists them"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(name="dead", no_args_is_help=True, help="Generations whose every attempt was lost.")
+    group = typer.Typer(name="dead", no_args_is_help=True, help="Generations that failed on every attempt.")
     group.command("ls")(ls)
     group.command("requeue")(requeue)
     app.add_typer(group)
@@ -59,14 +59,14 @@ def ls(
 
 def requeue(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="ids of dead generations")] = None,
-    is_all: Annotated[bool, typer.Option("--all", help="every dead letter whose request is still kept")] = False,
+    is_all: Annotated[bool, typer.Option("--all", help="every dead letter whose request has not expired")] = False,
     json: Json = False,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Start dead generations again, each as a new one with the same request; prints the old and the new id."""
+    """Requeue dead generations, each as a new one with the same request; prints the old and the new id."""
     if bool(ids) == is_all:
-        raise CommandFailed(_ASK_ONE_WAY, ExitCode.USAGE)
+        raise CommandFailed(_NOTHING_CHOSEN, ExitCode.USAGE)
     screen = Screen()
 
     async def work(letters: DeadLetters) -> None:
@@ -76,23 +76,23 @@ def requeue(
         for letter in chosen:
             await round.requeue(letters, letter)
         if is_all and (lost := len(found) - len(chosen)):
-            screen.note(f"{number(lost, 'letter')} left: what they asked for is kept no longer")
+            screen.note(f"{number(lost, 'letter')} left: their requests have expired")
         round.end()
 
     _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
 
 
 class _Round:
-    """One command's requeues: told as they happen, or together as JSON at the end."""
+    """The requeues of one command: reported as they happen, or together as JSON at the end."""
 
     def __init__(self, screen: Screen, *, as_json: bool) -> None:
         self._screen = screen
         self._as_json = as_json
-        self._told: list[dict[str, Any]] = []
+        self._results: list[dict[str, Any]] = []
         self._failed = 0
 
     async def requeue(self, letters: DeadLetters, letter: DeadLetter) -> None:
-        """Requeue one. Raises CommandFailed when there is no room (no other would have a place either)."""
+        """Requeue one. Raises CommandFailed if the queue is full, which ends the command."""
         try:
             created = await letters.requeue(letter)
         except LogUnavailable:
@@ -105,32 +105,32 @@ class _Round:
         except (UnknownStream, IdempotencyMismatch) as error:
             self._fail(letter, error)
             return
-        self._told.append({"id": letter.generation_id, "new_id": created.id, "created": created.created})
+        self._results.append({"id": letter.generation_id, "new_id": created.id, "created": created.created})
         if not self._as_json:
-            again = "" if created.created else " (requeued before)"
-            self._screen.line(f"{letter.generation_id} → {created.id}{again}")
+            note = "" if created.created else " (requeued before)"
+            self._screen.line(f"{letter.generation_id} → {created.id}{note}")
 
     def end(self) -> None:
-        """Say what is left to say. Raises CommandFailed when one could not be requeued."""
+        """Report the results. Raises CommandFailed if one could not be requeued."""
         self._print()
         if self._failed:
             raise CommandFailed(f"{number(self._failed, 'letter')} could not be requeued", ExitCode.FAILED)
-        if not self._told and not self._as_json:
+        if not self._results and not self._as_json:
             self._screen.note("nothing to requeue")
 
     @property
     def _done(self) -> int:
-        return len(self._told) - self._failed
+        return len(self._results) - self._failed
 
     def _fail(self, letter: DeadLetter, error: BroadcasterError) -> None:
         self._failed += 1
-        self._told.append({"id": letter.generation_id, "error": {"code": error.code, "message": error.detail}})
+        self._results.append({"id": letter.generation_id, "error": {"code": error.code, "message": error.detail}})
         if not self._as_json:
             self._screen.note(f"{letter.generation_id}: {error.detail}", style="yellow")
 
     def _print(self) -> None:
         if self._as_json:
-            self._screen.line(as_json(self._told))
+            self._screen.line(as_json(self._results))
 
 
 def _run(settings: Settings, work: Callable[[DeadLetters], Coroutine[Any, Any, None]]) -> None:
@@ -142,7 +142,7 @@ def _run(settings: Settings, work: Callable[[DeadLetters], Coroutine[Any, Any, N
 
 
 def _chosen(found: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:
-    """The letters of these generations. Raises CommandFailed, before anything is done, when one has none."""
+    """The letters of these generations. Raises CommandFailed, before any requeue, if one is missing."""
     by_id = {letter.generation_id: letter for letter in found}
     if unknown := [each for each in ids if each not in by_id]:
         text = f"no dead letter of {', '.join(unknown)}; see what there is with: broadcaster dead ls"
@@ -167,7 +167,7 @@ def _as_table(letters: Sequence[DeadLetter], *, now_s: float) -> Table:
     for heading in ("REASON", "MODEL", "REQUEUE"):
         table.add_column(heading)
     for letter in letters:
-        fate = "possible" if letter.can_requeue else "no: kept no longer"
+        fate = "possible" if letter.can_requeue else "no: expired"
         row = (letter.generation_id, age(now_s - letter.at_ms / 1000), letter.reason, letter.model or "–", fate)
         table.add_row(*(Text(harmless(cell)) for cell in row))
     return table

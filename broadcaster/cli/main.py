@@ -1,8 +1,8 @@
 """The ``broadcaster`` command.
 
 A command's module is imported when the command is called: ``broadcaster ls`` needs neither the front-end's packages nor
-Redis's, and they take longer to import than the call itself. ``--help``, the completion of a command's name and a name
-that is no command need all of them.
+Redis's, and they take longer to import than the call itself. ``--help``, the completion of a command's name and an
+unknown name need all of them.
 """
 
 from __future__ import annotations
@@ -31,37 +31,37 @@ MODULES: Final = {
     "show": "show",
     "publish": "publish",
     "dead": "dead",
-    "doctor": "doctor",
+    "doctor": "doctor.command",
 }
 """Command → its module here, in the order of ``--help``."""
 
 _COMPLETION: Final = "_BROADCASTER_COMPLETE"
-# The line that is to be completed: zsh, fish and PowerShell; bash.
-_LINES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
+# The variable with the line to complete: zsh, fish and PowerShell; bash.
+_LINE_VARIABLES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
 
 
 def create_app_for(arguments: Sequence[str]) -> typer.Typer:
-    """The application with what these arguments need; none of them is looked at but the first that is no option."""
+    """The application with the modules that these arguments need: the first one that is not an option decides."""
     command = next((each for each in arguments if not each.startswith("-")), None)
-    wanted = MODULES.get(command or "")
-    return create_app([_module(name) for name in ([wanted] if wanted else dict.fromkeys(MODULES.values()))])
+    needed = MODULES.get(command or "")
+    return create_app([_module(name) for name in ([needed] if needed else dict.fromkeys(MODULES.values()))])
 
 
 def main() -> None:
     """Run the command of this process's arguments; ends the process with an ``ExitCode``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # An answer in another alphabet must not end the command on a terminal that knows only its own.
+            # A character that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="backslashreplace")
     arguments = _typed_so_far() if _COMPLETION in os.environ else sys.argv[1:]
     create_app_for(arguments)(prog_name=PROGRAM)
 
 
 def _typed_so_far() -> Sequence[str]:
-    """The words of the line that a shell wants completed, but the last one: it may be half a command's name."""
-    line = next((line for name in _LINES if (line := os.environ.get(name)) is not None), "")
-    words = line.split()
-    return words[1:] if line[-1:].isspace() else words[1:-1]
+    """The arguments of the line to complete, without the last one: it may be half a command's name."""
+    line = next((line for name in _LINE_VARIABLES if (line := os.environ.get(name)) is not None), "")
+    arguments = line.split()
+    return arguments[1:] if line[-1:].isspace() else arguments[1:-1]
 
 
 def _module(name: str) -> CommandModule:

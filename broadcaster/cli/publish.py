@@ -1,10 +1,11 @@
 """``publish``: append events to a feed, from the command line or as lines of stdin.
 
-Lines leave in batches: what has come while one batch was under way is the next one, so a slow job's line goes at once
-and a fast one's do not queue up. A batch whose answer was lost is sent again under its own key: nothing comes twice.
+Lines are sent in batches: the lines that arrive during one call form the next batch, so a slow job's line is sent at
+once and a fast job's lines do not queue up. A batch whose reply was lost is sent once more under the same key, and
+stored once.
 
-With a lease the command says that it lives for as long as stdin is open: who watches a job that was killed with its
-pipe is told so, and a job that is only silent is not taken for dead.
+With a lease the command renews it while stdin is open: viewers learn that a job was killed with its pipe, and a job
+that is only silent does not count as dead.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 import msgspec
 import typer
 
-from broadcaster.cli.failures import CommandFailed, ExitCode
-from broadcaster.cli.stdin_lines import Line, LineTooLong, StdinLines
-from broadcaster.cli.visit import Json, Url, Visit
-from broadcaster.cli.words import as_json, number
+from broadcaster.cli.front_end_client import Json, Url, Visit
+from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.formats import as_json, number
+from broadcaster.cli.terminal.stdin_lines import LineTooLong, StdinLine, StdinLines
 from broadcaster.client import Appended, AsyncClient, ClientError
-from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 
 STDIN: Final = "-"
 BATCH_BYTES: Final = 2**20
-# A front-end that has answered before is expected back: a restart takes seconds.
+# A front-end that has responded before is expected back: a restart takes seconds.
 GIVE_UP_S: Final = 60.0
 RETRY_S: Final = 0.5
 RENEWALS_PER_LEASE: Final = 3
 
 _PLACE: Final = re.compile(r"#/(\d+)")
-_Answer = TypeVar("_Answer")
+_Reply = TypeVar("_Reply")
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +54,9 @@ def publish(
     close: Annotated[bool, typer.Option("--close", help="end the feed with finish when all is appended")] = False,
     lease: Annotated[
         float | None,
-        typer.Option(metavar="S", help="with --create: the feed ends when no writer was heard for so long; - is heard"),
+        typer.Option(
+            metavar="S", help="with --create: close the feed if no writer checks in for S seconds; - checks in itself"
+        ),
     ] = None,
     json: Json = False,
     url: Url = None,
@@ -77,10 +80,10 @@ def publish(
                 async with publisher.renewing():
                     await publisher.append_lines(StdinLines())
             elif events:
-                await publisher.append([_Said(each, 0) for each in events])
+                await publisher.append([_SourceEvent(each, 0) for each in events])
         finally:
-            # Also when a later line is refused: whoever mends it must know what not to send again.
-            publisher.tell()
+            # Also when a later line is refused: the user must know which lines need not be sent any more.
+            publisher.report()
         if close:
             await publisher.close()
         return ExitCode.OK
@@ -88,7 +91,7 @@ def publish(
     visit.run(work)
 
 
-class _Said(NamedTuple):
+class _SourceEvent(NamedTuple):
     """An event and the line it came from; 0: from the command line."""
 
     event: Any
@@ -106,7 +109,7 @@ class _Publisher:
         self._lease_s = lease_s
         self._count = 0
         self._last_id = ""
-        self._has_answered = False
+        self._has_replied = False
 
     async def create(self) -> None:
         state = await self._repeated(lambda: self._client.create_stream(self._id, lease_s=self._lease_s))
@@ -138,13 +141,13 @@ class _Publisher:
                     self._screen.note(f"the lease is not renewed any more: {error.code}: {error.detail}")
                     return
 
-    async def append(self, said: Sequence[_Said]) -> None:
-        """All of these, in as many appends as it takes."""
-        for begin in range(0, len(said), MAX_EVENTS_PER_APPEND):
-            await self._append_once(said[begin : begin + MAX_EVENTS_PER_APPEND])
+    async def append(self, sourced: Sequence[_SourceEvent]) -> None:
+        """Append all of these, in several appends if needed."""
+        for begin in range(0, len(sourced), MAX_EVENTS_PER_APPEND):
+            await self._append_once(sourced[begin : begin + MAX_EVENTS_PER_APPEND])
 
     async def append_lines(self, lines: StdinLines) -> None:
-        """Every line of stdin, until its end."""
+        """Append every line of stdin, until its end."""
         try:
             while batch := await lines.take(most_bytes=BATCH_BYTES):
                 await self._append_batch(batch)
@@ -160,14 +163,14 @@ class _Publisher:
         else:
             self._screen.note(f"{self._id} is closed: {state.status}")
 
-    def tell(self) -> None:
-        """What was appended, for people."""
+    def report(self) -> None:
+        """Report what was appended, unless as JSON."""
         if not self._as_json and self._count:
             self._screen.note(f"{number(self._count, 'event')} appended to {self._id}; the last is {self._last_id}")
 
-    async def _append_batch(self, batch: Sequence[Line]) -> None:
-        """What precedes a line that is no event is appended all the same."""
-        said: list[_Said] = []
+    async def _append_batch(self, batch: Sequence[StdinLine]) -> None:
+        """Append the lines of a batch; those before an invalid line are appended too."""
+        sourced: list[_SourceEvent] = []
         failure: CommandFailed | None = None
         for line in batch:
             if not line.text.strip():
@@ -177,14 +180,14 @@ class _Publisher:
             except CommandFailed as error:
                 failure = error
                 break
-            said += [_Said(event, line.number) for event in events]
-        await self.append(said)
+            sourced += [_SourceEvent(event, line.number) for event in events]
+        await self.append(sourced)
         if failure is not None:
             raise failure
 
-    async def _append_once(self, said: Sequence[_Said]) -> None:
+    async def _append_once(self, sourced: Sequence[_SourceEvent]) -> None:
         key = str(uuid.uuid4())
-        events = [event for event, _ in said]
+        events = [event for event, _ in sourced]
 
         async def send() -> Appended:
             return await self._client.append(self._id, events, idempotency_key=key)
@@ -195,34 +198,34 @@ class _Publisher:
             if error.code == "unknown_stream":
                 text = f"unknown_stream: {error.detail}; create it with --create"
                 raise CommandFailed(text, ExitCode.FAILED) from error
-            raise _placed(error, said) or error from error
+            raise _placed(error, sourced) or error from error
         self._count += len(taken.ids)
         self._last_id = taken.last_id
         if self._as_json:
             self._screen.line(as_json(taken))
 
-    async def _repeated(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Repeat a call that may succeed later, for so long; a front-end that never answered is not waited for."""
+    async def _repeated(self, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
+        """Repeat a call that may succeed later, for GIVE_UP_S; only if the front-end has responded before."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + GIVE_UP_S
-        is_told = False
+        is_noted = False
         while True:
             try:
-                answer = await call()
+                reply = await call()
             except ClientError as error:
-                if not error.retry or not self._has_answered or loop.time() >= give_up_at:
+                if not error.retry or not self._has_replied or loop.time() >= give_up_at:
                     raise
-                if not is_told:
-                    self._screen.note(f"trying again ({error.code})…")
-                is_told = True
+                if not is_noted:
+                    self._screen.note(f"retrying ({error.code})…")
+                is_noted = True
                 await asyncio.sleep(max(error.retry_after_s or 0.0, RETRY_S * random.uniform(0.5, 1)))
             else:
-                self._has_answered = True
-                return answer
+                self._has_replied = True
+                return reply
 
 
 def _events_in(text: str | bytes, *, place: str) -> list[Any]:
-    """The event, or the events of the array, that this JSON is."""
+    """The event, or the events of the array, in this JSON."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -230,9 +233,9 @@ def _events_in(text: str | bytes, *, place: str) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _placed(error: ClientError, said: Sequence[_Said]) -> CommandFailed | None:
-    """The refusal with the line that it is about; None when it is about none."""
+def _placed(error: ClientError, sourced: Sequence[_SourceEvent]) -> CommandFailed | None:
+    """The refusal with the number of its line; None if it concerns no line."""
     found = _PLACE.search(error.detail) if error.code == "invalid_event" else None
-    if found is None or int(found[1]) >= len(said) or said[int(found[1])].line == 0:
+    if found is None or int(found[1]) >= len(sourced) or sourced[int(found[1])].line == 0:
         return None
-    return CommandFailed(f"line {said[int(found[1])].line}: {error.code}: {error.detail}", ExitCode.FAILED)
+    return CommandFailed(f"line {sourced[int(found[1])].line}: {error.code}: {error.detail}", ExitCode.FAILED)

@@ -7,17 +7,18 @@ import os
 import socket
 from typing import Annotated
 
-import structlog
 import typer
 import uvloop
 
-from broadcaster.cli.serving import LOOPBACK_OF, bind, create_serving, has_started, url_of
-from broadcaster.collector import settle_collector
+from broadcaster.cli.processes.listening import LOOPBACK_OF, bind, url_of
+from broadcaster.cli.processes.serving import create_serving, has_started
 from broadcaster.errors import SetupError
+from broadcaster.observability.logs import get_logger
+from broadcaster.observability.telemetry import set_up_logging
+from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.settings import Settings, unknown_variables
-from broadcaster.telemetry import set_up_logging
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +48,7 @@ def with_options(**options: object) -> Settings:
 
 
 def start_logging(settings: Settings) -> None:
-    """Log as the settings say, and say first which variables look like settings and are none."""
+    """Set up logging, and first log the variables that look like settings but are not."""
     set_up_logging(settings.log_level)
     for name, nearest in unknown_variables(os.environ):
         _log.warning("unknown_setting", variable=name, nearest=nearest)
@@ -57,7 +58,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     server = create_serving(settings, listener)
     serving = asyncio.create_task(server.serve())
     if await has_started(server, serving):
-        settle_collector()
+        tune_collector()
         everywhere = f" (and on all addresses: {settings.host})" if settings.host in LOOPBACK_OF else ""
-        typer.echo(f"listening on {url_of(settings, server)}{everywhere}")
+        typer.echo(f"listening on {url_of(settings, server.port)}{everywhere}")
     await serving

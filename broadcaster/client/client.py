@@ -7,8 +7,8 @@
                 case EntryReceived(event=TextDelta(delta=delta)):
                     print(delta, end="")
 
-Every call has a deadline. Calls that a lost answer leaves in doubt are repeated: all of them are idempotent, ``start``
-and ``append`` by an ``Idempotency-Key`` that is made up when the caller gives none.
+Every call has a deadline. A call whose response was lost is repeated: all calls are idempotent, ``start`` and
+``append`` by an ``Idempotency-Key``, which the client generates unless the caller passes one.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from broadcaster.client.answers import error_of
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
 from broadcaster.client.feed import Appended, StreamState
 from broadcaster.client.generation import Generation, GenerationList
+from broadcaster.client.responses import error_of
 from broadcaster.client.stream import StreamEvent
 from broadcaster.client.subscription import Subscription
+from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
 
 CONNECT_TIMEOUT_S: Final = 5.0
 RETRIES: Final = 2
-RETRY_DELAY_S: Final = 0.2
-# Who is told to wait longer than this decides for themselves.
+_BACK_OFF: Final = BackOff(0.4, 0.8)
+# After a longer delay than this the caller decides whether to retry.
 LONGEST_RETRY_DELAY_S: Final = 5.0
 # Streams each hold one connection; beyond this many a further one waits, and fails after the timeout.
 MAX_CONNECTIONS: Final = 1000
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _JSON: Final = {"content-type": "application/json"}
-_Answer = TypeVar("_Answer")
+_Document = TypeVar("_Document")
 
 
 class AsyncClient:
     """A front-end's client; use it as an async context manager, or call ``aclose``.
 
     ``timeout_s`` bounds each call, its repetitions included. A stream's connection that brings nothing for
-    ``idle_timeout_s`` (it must exceed the server's heartbeat, 15 s) is taken for lost; a stream without progress for
+    ``idle_timeout_s`` (it must exceed the server's heartbeat, 15 s) counts as lost; a stream without progress for
     ``give_up_after_s`` ends with GaveUp, at most one ``idle_timeout_s`` later.
     """
 
@@ -72,7 +73,7 @@ class AsyncClient:
             headers=_headers(api_key),
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), read=idle_timeout_s),
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=10),
-            # No proxy can reach our loopback; one that is set for the world outside would answer in its place.
+            # No proxy can reach our loopback: a proxy from the environment would respond in the front-end's place.
             trust_env=url.host not in _LOOPBACK,
         )
 
@@ -97,7 +98,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Generation:
-        """Ask for a generation and return at once, usually with it ``queued``.
+        """Start a generation and return at once, usually with it ``queued``.
 
         Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
         (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``,
@@ -126,12 +127,12 @@ class AsyncClient:
 
         ``before`` is the ``next_before`` of the page before; None begins with the newest.
         """
-        asked = {"status": status, "limit": limit, "before": before}
-        params = {name: str(value) for name, value in asked.items() if value is not None}
+        query = {"status": status, "limit": limit, "before": before}
+        params = {name: str(value) for name, value in query.items() if value is not None}
         return _decoded(await self._call("GET", "/v1/generations", params=params), GenerationList)
 
     async def stop(self, generation_id: str) -> Generation:
-        """End the generation, whoever watches; idempotent. Returns it as it stood then, in short.
+        """End the generation, even if it has viewers; idempotent. Returns its state then, without text and parts.
 
         Raises ClientError, e.g. ``stop_not_durable``: repeat.
         """
@@ -140,10 +141,10 @@ class AsyncClient:
         )
 
     async def delete(self, generation_id: str) -> None:
-        """Stop the generation, wait for its end, and have request and answer forgotten.
+        """Stop the generation, wait for its end, and delete its request and its answer.
 
         Raises ClientError: ``stop_pending`` when it has not ended in time (repeat), ``unknown_stream`` when nothing is
-        known under the id (any more: an hour after its deletion).
+        known under the id, as is the case an hour after its deletion.
         """
         await self._call("DELETE", f"/v1/generations/{_in_path(generation_id)}")
 
@@ -151,8 +152,9 @@ class AsyncClient:
         """Create a feed, or find it as it was created with the same ``config``.
 
         ``config`` are the fields of ``PUT /v1/streams/{id}`` (``retention_s``, ``max_events``, ``max_bytes``,
-        ``on_full``, ``metadata``, ``lease_s``); with ``lease_s`` the same call again says that a writer lives, and is
-        due every third of it. Raises ClientError, among its codes ``stream_exists`` and ``invalid_request``.
+        ``on_full``, ``metadata``, ``lease_s``); with ``lease_s``, repeating the same call renews the
+        lease, and is due every third of it. Raises ClientError, among its codes ``stream_exists`` and
+        ``invalid_request``.
         """
         body = {name: value for name, value in config.items() if value is not None}
         return _decoded(await self._call("PUT", _stream_path(stream_id), json=body), StreamState)
@@ -164,61 +166,61 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
     ) -> Appended:
-        """Append one event or several (1 to 1000) to a feed: all in this order, or none.
+        """Append one event or several (1 to 1000) to a feed: all in this order, or not one.
 
         Raises ClientError, among its codes ``invalid_event``, ``stream_closed``, ``stream_full``, ``rate_limited``,
         ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be written as JSON.
         """
         headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())} | _JSON
-        answer = await self._call(
+        response = await self._call(
             "POST", f"{_stream_path(stream_id)}/events", content=_encoded(events), headers=headers
         )
-        return _decoded(answer, Appended)
+        return _decoded(response, Appended)
 
     async def close(self, stream_id: str, end: Mapping[str, Any] | TerminalEvent | None = None) -> StreamState:
-        """End a feed with a terminal event (None: ``finish``); the same end again changes nothing.
+        """End a feed with a terminal event (None: ``finish``); repeating the same end changes nothing.
 
         Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise) and ``unknown_stream``.
         """
         path = f"{_stream_path(stream_id)}/close"
-        answer = await self._call("POST", path, content=_encoded({} if end is None else end), headers=_JSON)
-        return _decoded(answer, StreamState)
+        response = await self._call("POST", path, content=_encoded({} if end is None else end), headers=_JSON)
+        return _decoded(response, StreamState)
 
     async def delete_stream(self, stream_id: str) -> None:
-        """End a feed (with ``abort``, unless it is over) and have it forgotten; its id is free again after an hour.
+        """End a feed (with ``abort``, unless it is over) and delete it; its id is free after an hour.
 
-        Raises ClientError ``unknown_stream`` when nothing is known under the id (any more), or a generation.
+        Raises ClientError ``unknown_stream`` when the id is unknown or deleted, or a generation's.
         """
         await self._call("DELETE", _stream_path(stream_id))
 
     async def stream(self, stream_id: str) -> StreamState:
-        """How a stream stands, of a feed or a generation. Raises ClientError ``unknown_stream``."""
+        """The state of a stream, a feed's or a generation's. Raises ClientError ``unknown_stream``."""
         return _decoded(await self._call("GET", _stream_path(stream_id)), StreamState)
 
     def events(self, stream_id: str, after: Cursor | None = None) -> AsyncGenerator[StreamEvent, None]:
-        """Everything that the stream holds after a cursor (None: from its beginning) and gets, until it ends.
+        """Everything in the stream after a cursor (None: from its beginning), then live, until it ends.
 
-        Connections that break are replaced; no entry is given twice, and none is missing unless a GapReceived says
-        so. Leave it early only inside ``contextlib.aclosing``, so that its connection is closed.
+        Connections that break are replaced. No entry is returned twice, and none is missing without a GapReceived.
+        Leave the iterator early only inside ``contextlib.aclosing``, so that its connection is closed.
 
         Raises (1) ClientError for a refusal (``unknown_stream``, ``bad_cursor``), (2) GaveUp without progress for
-        ``give_up_after_s``, (3) StreamClosed when the server closes it for good, (4) BadAnswer when it is no
-        front-end that answers. Must be called from a running event loop.
+        ``give_up_after_s``, (3) StreamClosed when the server closes it for good, (4) BadAnswer when the
+        server is not a front-end. Must be called from a running event loop.
         """
         path = f"{_stream_path(stream_id)}/events"
         return Subscription(self._http, path, after=after, give_up_after_s=self._give_up_after_s).run()
 
     async def _call(self, method: str, path: str, *, wait_s: float = 0.0, **request: Any) -> httpx2.Response:
-        """One idempotent call, repeated when it could not be answered; all within ``timeout_s`` plus ``wait_s``."""
+        """One idempotent call, repeated after a retryable failure; all within ``timeout_s`` plus ``wait_s``."""
         total_s = self._timeout_s + wait_s
         timeout = httpx2.Timeout(total_s, connect=min(CONNECT_TIMEOUT_S, total_s))
         try:
             async with asyncio.timeout(total_s):
-                return await self._answer(method, path, timeout=timeout, **request)
+                return await self._response(method, path, timeout=timeout, **request)
         except TimeoutError:
-            raise CannotConnect(f"no answer within {total_s:g} s") from None
+            raise CannotConnect(f"no response within {total_s:g} s") from None
 
-    async def _answer(self, method: str, path: str, **request: Any) -> httpx2.Response:
+    async def _response(self, method: str, path: str, **request: Any) -> httpx2.Response:
         failures = 0
         while True:
             error: ClientError
@@ -233,19 +235,19 @@ class AsyncClient:
                 if response.is_success:
                     return response
                 error = error_of(response)
-            told_s = error.retry_after_s or 0.0
-            if not error.retry or failures == RETRIES or told_s > LONGEST_RETRY_DELAY_S:
+            requested_s = error.retry_after_s or 0.0
+            if not error.retry or failures == RETRIES or requested_s > LONGEST_RETRY_DELAY_S:
                 raise error
             failures += 1
-            delay_s = RETRY_DELAY_S * 2**failures * random.uniform(0.5, 1)
-            await asyncio.sleep(max(delay_s, told_s))
+            delay_s = _BACK_OFF.pause_s(failures, luck=random.random())
+            await asyncio.sleep(max(delay_s, requested_s))
 
 
-def _decoded(response: httpx2.Response, kind: type[_Answer]) -> _Answer:
+def _decoded(response: httpx2.Response, kind: type[_Document]) -> _Document:
     try:
         return msgspec.json.decode(response.content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        detail = f"the answer is not what a front-end says: {error}"
+        detail = f"the response is not a front-end's: {error}"
         raise BadAnswer(detail, status=response.status_code) from error
 
 
@@ -279,5 +281,5 @@ def _stream_path(stream_id: str) -> str:
 
 
 def _in_path(id: str) -> str:
-    """One segment of a path, whatever the id holds; a dot segment would be taken for a way upwards."""
+    """The id as one segment of a path; an unescaped dot segment would lead upwards."""
     return quote(id, safe="").replace(".", "%2E") if id.strip(".") == "" else quote(id, safe="")

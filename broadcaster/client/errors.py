@@ -1,14 +1,14 @@
-"""What a call of the client can fail with, named by what the caller can do.
+"""The errors of the client, named by what the caller can do.
 
     ClientError             a problem document of the front-end, or one of:
-    ├── CannotConnect       nobody answers at the address: start a front-end, or correct the URL
-    ├── BadAnswer           something answers, but not a front-end: correct the URL, or look at the proxy between
+    ├── CannotConnect       no server responds at the address: start a front-end, or correct the URL
+    ├── BadAnswer           the server is not a front-end: correct the URL, or check the proxy in between
     ├── GaveUp              a stream made no progress for too long: come back later with ``cursor``
-    └── StreamClosed        the front-end ended the stream before its terminal event and does not want us back
+    └── StreamClosed        the front-end ended the stream before its terminal event and forbids reconnecting
 
-Every error has the stable ``code`` of the problem document, its HTTP ``status`` (None when there was no answer), its
+Every error has the stable ``code`` of the problem document, its HTTP ``status`` (None without a response), its
 ``detail`` for people, ``retry``: whether the same call may succeed later, unchanged, and ``retry_after_s``: how much
-later at the earliest, where the front-end says so.
+later at the earliest, where the front-end sends it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class ClientError(Exception):
 
 
 class CannotConnect(ClientError):
-    """No answer: refused, unreachable, timed out, or cut before the answer was whole."""
+    """No response: refused, unreachable, timed out, or cut before the response was complete."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("cannot_connect", status=None, detail=detail, retry=True)
 
 
 class BadAnswer(ClientError):
-    """An answer that no front-end gives."""
+    """A response that no front-end sends."""
 
     def __init__(self, detail: str, *, status: int | None = None) -> None:
         super().__init__("bad_answer", status=status, detail=detail, retry=False)
 
 
 class GaveUp(ClientError):
-    """No progress for ``give_up_after_s``; ``cursor`` is where to go on later (None: nothing was seen)."""
+    """No progress for ``give_up_after_s``; ``cursor`` is where to continue later (None: nothing was received)."""
 
     def __init__(self, detail: str, *, cursor: Cursor | None) -> None:
         super().__init__("gave_up", status=None, detail=detail, retry=True)

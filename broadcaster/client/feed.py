@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from broadcaster.client.generation import OVER
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.status import OVER
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """How a stream stands; ``kind`` is ``feed`` or ``generation``. Times are Unix seconds.
 
     ``status`` of a feed is ``running`` until it is closed, then ``finished``, ``failed`` or ``aborted``. ``first_seq``
-    is 0 when none of its events is held any more. A feed with ``lease_s`` ends (``error writer_lost``) when none of its
-    writers was heard for so long.
+    is 0 when the log holds no event of it. A feed with ``lease_s`` ends (``error writer_lost``) when no writer
+    has renewed its lease for that long.
     """
 
     id: str
@@ -47,5 +47,5 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cursors(self) -> Sequence[Cursor]:
-        """The ids as cursors. Raises BadCursor when the server's are none."""
+        """The ids as cursors. Raises BadCursor for a malformed one."""
         return [Cursor.parse(id) for id in self.ids]

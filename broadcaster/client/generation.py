@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from broadcaster.core.cursor import Cursor
-
-OVER: Final = frozenset({"finished", "failed", "aborted"})
+from broadcaster.core.status import OVER
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -20,7 +19,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class AnsweredBy(msgspec.Struct, frozen=True):
-    """Who gave an answer that did not come from the first who was asked, at once."""
+    """The provider and model of an answer that did not come from the first target at its first try."""
 
     provider: str
     model: str
@@ -28,7 +27,7 @@ class AnsweredBy(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """One generation. Times are Unix seconds; what an answer left out (lists have no texts) has its default here.
+    """One generation. Times are Unix seconds; a field that is missing (lists have no texts) has its default.
 
     ``status`` is ``queued``, ``running``, ``finished``, ``failed`` or ``aborted``; ``usage`` and ``parts`` are as
     ``core.fold.FoldState`` describes them; fields of a newer front-end are ignored.
@@ -50,12 +49,13 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     events_url: str = ""
     usage: dict[str, Any] | None = None
     answered_by: AnsweredBy | None = None
+    provider_request_id: str | None = None
     text: str = ""
     reasoning: str = ""
     parts: list[dict[str, Any]] = []
     error: Fault | None = None
     metadata: dict[str, Any] = {}
-    """The caller's own; lists leave it out."""
+    """The metadata that the caller stored; lists leave it out."""
 
     @property
     def is_over(self) -> bool:
@@ -64,7 +64,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cursor(self) -> Cursor | None:
-        """The cursor of the newest entry; None before the first one. Raises BadCursor when the server's is none."""
+        """The cursor of the newest entry; None before the first one. Raises BadCursor for a malformed one."""
         return None if self.last_id is None else Cursor.parse(self.last_id)
 
 

@@ -1,22 +1,24 @@
-"""When to try again, and when to give up. Pure: the time and the dice are the caller's.
+"""When to reconnect, and when to give up. Pure: the caller passes the time and the random number.
 
 Rules
 1. The first delay is the server's ``retry`` (or half a second), each further failure doubles it, up to ten seconds or
-   the server's own wish if that is longer. On top comes up to half of it by chance: clients that fail together must
-   not come back together.
+   the server's own delay if that is longer. Up to half of it is added at random: clients that fail together must not
+   reconnect together.
 2. Progress is an entry, a gap, or a byte on a connection that has held for a tenth of ``give_up_after_s``: the
-   heartbeats of a long queue count, a server that accepts and closes again and again does not.
-3. Without progress for ``give_up_after_s`` it is over; the last try happens at that moment, not before.
+   heartbeats of a long queue count, a server that accepts and closes each time does not.
+3. Without progress for ``give_up_after_s`` the reader gives up; the last try happens at that moment, not before.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from broadcaster.core.backoff import BackOff
+
 FIRST_DELAY_S: Final = 0.5
 MAX_DELAY_S: Final = 10.0
 JITTER: Final = 0.5
-SETTLED_SHARE: Final = 0.1
+STEADY_SHARE: Final = 0.1
 
 
 class Pace:
@@ -33,8 +35,8 @@ class Pace:
         self._opened_at = now
 
     def received(self, now: float) -> None:
-        """Bytes came: progress only if the connection has held."""
-        if now - self._opened_at >= self._give_up_after_s * SETTLED_SHARE:
+        """Bytes arrived: progress only if the connection has held (rule 2)."""
+        if now - self._opened_at >= self._give_up_after_s * STEADY_SHARE:
             self.progressed(now)
 
     def progressed(self, now: float) -> None:
@@ -42,13 +44,12 @@ class Pace:
         self._progress_at = now
         self._failures = 0
 
-    def next_delay(self, now: float, *, told_s: float | None, dice: float) -> float | None:
+    def next_delay(self, now: float, *, requested_s: float | None, dice: float) -> float | None:
         """Seconds until the next try after a connection ended, or None: give up. ``dice`` is in [0, 1)."""
         left_s = self._give_up_after_s - (now - self._progress_at)
         if left_s <= 0:
             return None
-        base_s = FIRST_DELAY_S if told_s is None else told_s
-        # The exponent is bounded: 2.0 ** 1024 would overflow.
-        delay_s = min(base_s * 2.0 ** min(self._failures, 32), max(MAX_DELAY_S, base_s))
+        base_s = FIRST_DELAY_S if requested_s is None else requested_s
         self._failures += 1
-        return min(delay_s * (1 + JITTER * dice), left_s)
+        back_off = BackOff(base_s, max(MAX_DELAY_S, base_s), least=1, most=1 + JITTER)
+        return min(back_off.pause_s(self._failures, luck=dice), left_s)

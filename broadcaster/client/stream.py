@@ -1,12 +1,12 @@
-"""What a reader of a stream is given, and the pure part of reading one: which message is new, which is lost.
+"""What a reader of a stream receives, and the pure part of reading one: which message is new, which is lost.
 
 Rules
-1. Entries are given in rising order, each once: what is at or below the last one given is a double and is dropped.
-2. The next entry has the next seq. Where it has not, something is missing that nobody told of: the connection is
-   worth nothing any more (``StreamTorn``), and the reader asks again from the last entry it was given.
-3. A gap that was told moves the reader to the gap's cursor, backwards too (``rewound``, ``reset``); the entry after
+1. Entries are returned in rising order, each once: an entry at or below the last one is a double and is dropped.
+2. The next entry has the next seq. If it has another one, entries are missing without a gap: the connection is useless
+   (``StreamTorn``), and the reader reconnects from the last entry that it returned.
+3. A gap moves the reader to the gap's cursor, backwards too (``rewound``, ``reset``); the entry after
    it may have any higher seq, for the range is not always known.
-4. The terminal entry is the end; so is the answer 204.
+4. The terminal entry is the end; so is the response 204.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class EntryReceived:
 
     @property
     def data(self) -> Any:
-        """What a ``data-<name>`` event carries; None for every other event."""
+        """The data of a ``data-<name>`` event; None for every other event."""
         return self.event.data if isinstance(self.event, DataEvent) else None
 
 
@@ -56,8 +56,8 @@ class EntryReceived:
 class GapReceived:
     """Entries that will not be delivered (any more).
 
-    ``reason`` is ``trimmed``, ``expired`` (first_seq to last_seq are gone), ``rewound`` or ``reset`` (what was given
-    after ``cursor`` is void). Delivery goes on after ``cursor``. The range is 0 to 0 when it is not known.
+    ``reason`` is ``trimmed``, ``expired`` (first_seq to last_seq are gone), ``rewound`` or ``reset`` (the
+    entries after ``cursor`` are void). Delivery continues after ``cursor``. The range is 0 to 0 when it is not known.
     """
 
     reason: str
@@ -68,7 +68,7 @@ class GapReceived:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the front-end says of itself (``hub.hello``, ``hub.live``, ``hub.stalled``, ``hub.bye``, newer ones)."""
+    """A notice of the front-end (``hub.hello``, ``hub.live``, ``hub.stalled``, ``hub.bye``, newer ones)."""
 
     name: str
     data: Any
@@ -86,10 +86,10 @@ StreamEvent: TypeAlias = EntryReceived | GapReceived | Notice | Reconnecting
 
 
 class StreamTorn(Exception):
-    """An entry is missing and no gap told of it: drop the connection, ask again."""
+    """An entry is missing without a gap: drop the connection and reconnect."""
 
 
-class _Range(msgspec.Struct):
+class _GapRange(msgspec.Struct):
     reason: str = "unknown"
     from_: int = msgspec.field(name="from", default=0)
     to: int = 0
@@ -100,10 +100,10 @@ class _Bye(msgspec.Struct):
     reconnect: bool = True
 
 
-class Reading:
+class StreamPosition:
     """Where a reader stands in a stream, over all its connections.
 
-    Give every message of every connection to ``take``. Send ``cursor`` as ``Last-Event-ID`` (None: none) with the
+    Pass every message of every connection to ``take``. Send ``cursor`` as ``Last-Event-ID`` (None: none) with the
     next connection, and stop when ``is_over``.
     """
 
@@ -113,10 +113,10 @@ class Reading:
         self._follows_gap = False
 
     def take(self, message: SseMessage) -> StreamEvent | None:
-        """What this message says, or None for a double.
+        """The event of this message, or None for a double.
 
-        Raises (1) StreamTorn on an untold hole or fork, (2) BadAnswer when it is none of our messages.
-        Show a Notice to ``refusal`` next.
+        Raises (1) StreamTorn on a hole or fork without a gap, (2) BadAnswer when it is not one of our messages.
+        Pass a Notice to ``refusal`` next.
         """
         try:
             if message.event == DEFAULT_EVENT:
@@ -128,7 +128,7 @@ class Reading:
             raise BadAnswer(f"not a message of a front-end: {error}") from error
 
     def refusal(self, notice: Notice) -> StreamClosed | None:
-        """The error that this notice announces, if it is a ``hub.bye`` that does not want us back."""
+        """The error that this notice announces, if it is a ``hub.bye`` that forbids reconnecting."""
         if notice.name != BYE:
             return None
         try:
@@ -152,7 +152,7 @@ class Reading:
 
     def _take_gap(self, message: SseMessage) -> GapReceived:
         cursor = Cursor.parse(message.id)
-        told = msgspec.json.decode(message.data, type=_Range)
+        gap = msgspec.json.decode(message.data, type=_GapRange)
         self.cursor = cursor
         self._follows_gap = True
-        return GapReceived(told.reason, cursor, told.from_, told.to)
+        return GapReceived(gap.reason, cursor, gap.from_, gap.to)

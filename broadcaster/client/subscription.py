@@ -1,7 +1,7 @@
 """A subscription: one stream read over as many connections as it takes.
 
-A connection that ends in any way but the terminal entry, 204, a refusal (4xx) or a ``hub.bye`` that does not want us
-back is followed by another one, from the last entry given.
+A connection that ends without the terminal entry, a 204, a refusal (4xx) or a ``hub.bye`` that forbids reconnecting is
+followed by another one, from the last entry that was returned.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import Final
 
 import httpx2
 
-from broadcaster.client.answers import error_of, is_busy, retry_after_s
 from broadcaster.client.errors import BadAnswer, GaveUp
 from broadcaster.client.pace import Pace
-from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reading, Reconnecting, StreamEvent, StreamTorn
+from broadcaster.client.responses import error_of, is_busy, retry_after_s
+from broadcaster.client.stream import (
+    EntryReceived,
+    GapReceived,
+    Notice,
+    Reconnecting,
+    StreamEvent,
+    StreamPosition,
+    StreamTorn,
+)
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.sse import SseDecoder
 from broadcaster.errors import BadFrame
@@ -27,7 +35,7 @@ ENDED_EARLY: Final = "the connection ended before the stream did"
 
 
 class _NotNow(Exception):
-    """The answer is not the stream, but it may be later."""
+    """The response is not the stream, but a later one may be."""
 
 
 class Subscription:
@@ -37,9 +45,9 @@ class Subscription:
         self._http = http
         self._path = path
         self._give_up_after_s = give_up_after_s
-        self._reading = Reading(after)
+        self._reading = StreamPosition(after)
         self._decoder = SseDecoder()
-        self._told_s: float | None = None
+        self._requested_s: float | None = None
         self._now = asyncio.get_running_loop().time
         self._pace = Pace(give_up_after_s=give_up_after_s, now=self._now())
 
@@ -52,7 +60,7 @@ class Subscription:
                     async for event in connection:
                         yield event
                         if isinstance(event, EntryReceived | GapReceived):
-                            # After the yield: the time that the caller took is not time without progress.
+                            # After the yield: the caller's own time does not count as time without progress.
                             self._pace.progressed(self._now())
             except (httpx2.TransportError, StreamTorn, _NotNow) as error:
                 reason = str(error) or type(error).__name__
@@ -60,7 +68,7 @@ class Subscription:
                 raise BadAnswer(f"not an event stream of a front-end: {error}") from error
             if self._reading.is_over:
                 return
-            delay_s = self._pace.next_delay(self._now(), told_s=self._told_s, dice=random.random())
+            delay_s = self._pace.next_delay(self._now(), requested_s=self._requested_s, dice=random.random())
             if delay_s is None:
                 detail = f"no progress for {self._give_up_after_s:g} s; last: {reason}"
                 raise GaveUp(detail, cursor=self._reading.cursor)
@@ -81,7 +89,7 @@ class Subscription:
             try:
                 async for chunk in response.aiter_bytes():
                     self._pace.received(self._now())
-                    # One at a time: what is taken must be given before the next one may prove the stream torn.
+                    # One at a time: each event must be yielded before the next message may raise StreamTorn.
                     for message in self._decoder.decode(chunk):
                         event = self._reading.take(message)
                         if event is not None:
@@ -93,10 +101,10 @@ class Subscription:
             finally:
                 self._decoder.flush()
                 if self._decoder.retry_ms is not None:
-                    self._told_s = self._decoder.retry_ms / 1000
+                    self._requested_s = self._decoder.retry_ms / 1000
 
     async def _check(self, response: httpx2.Response) -> None:
-        """Raises unless the answer is an event stream."""
+        """Raises unless the response is an event stream."""
         if response.status_code == httpx2.codes.OK:
             kind = response.headers.get("content-type", "")
             if kind.partition(";")[0].strip().lower() != MEDIA_TYPE:
@@ -106,5 +114,5 @@ class Subscription:
         error = error_of(response)
         if not is_busy(response.status_code):
             raise error
-        self._told_s = retry_after_s(response) or self._told_s
+        self._requested_s = retry_after_s(response) or self._requested_s
         raise _NotNow(error.detail)

@@ -1,16 +1,16 @@
 """The batcher: one attempt's events between the provider and the log.
 
-It numbers events, decides what the next append carries, keeps what was sent so that it can be sent again, and turns
-the log's answers into what has to happen next. No I/O: the appender sends what ``take`` gives and reports back.
+It numbers events, decides what the next append carries, keeps what was sent so that it can be resent, and turns
+the log's replies into what has to happen next. No I/O: the appender sends what ``take`` returns and reports back.
 
 Rules
 1. At most one append is in flight; whatever arrives meanwhile joins the next.
-2. An event's seq is its place: ``base_seq`` (the log's last seq when the right was granted) + 1, + 2, …
-3. Nothing is forgotten before the attempt is over: Redis may lose its tail, and then it is sent again, with the same
-   epoch, seq and bytes (protocol §3 "rewound").
-4. Answers decide, in the order of protocol §3; ``Next`` names the caller's next step. After ``failed`` the same batch
-   is offered again.
-5. If Redis loses the same tail more than ``MAX_RESENDS`` times without getting any further, the log is lost.
+2. An event's seq is its place: ``base_seq`` (the log's last seq when the lease was granted) + 1, + 2, …
+3. Every event is kept until the attempt is over: Redis may lose the log's tail, which is then resent with the same
+   epoch, seq and bytes (docs/protocol.md §3 "rewound").
+4. The reply decides, in the order of docs/protocol.md §3; ``Next`` names the caller's next step. After ``failed`` the
+   same batch is offered once more.
+5. If Redis loses the same tail more than ``MAX_RESENDS`` times without progress between the losses, the log is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_BATCH_BYTES: Final = 256 * 2**10
 
 
 class Code(IntEnum):
-    """First number of the append script's answer."""
+    """First number of the append script's reply."""
 
     APPENDED = 1
     DUPLICATE = 0
@@ -37,19 +37,19 @@ class Code(IntEnum):
 
 
 class Next(Enum):
-    """What an answer asks of the caller."""
+    """What the caller must do after a reply."""
 
-    GO_ON = "go on: take the next batch"
+    GO_ON = "take the next batch"
     LOST = "another worker holds a newer epoch (or the stream is over): write nothing more"
     RESTORE = "Redis came back empty: restore the meta, then go on"
-    REMIND = "Redis lost our grant: restore the meta, then the same batch again"
+    REMIND = "Redis lost our grant: restore the meta, then resend the same batch"
     REBASE = "the log lost entries of an earlier attempt: claim a new epoch, then rebase"
     FULL = "the stream is at its bound: the unsent events were dropped, end it with stream_full"
-    GIVE_UP = "the log loses the same tail again and again: end it with log_lost"
+    GIVE_UP = "the log has lost the same tail too often: end it with log_lost"
 
 
-class StopWish(IntEnum):
-    """Whether the stream's end is asked for, and why; the numbers are the scripts' answers. Only NONE is false."""
+class StopRequest(IntEnum):
+    """Whether the stream's end is requested, and why; the numbers are the scripts' replies. Only NONE is false."""
 
     NONE = 0
     STOPPED = 1
@@ -57,21 +57,21 @@ class StopWish(IntEnum):
 
     @property
     def reason(self) -> str:
-        """The reason that ``abort`` tells: ``stopped`` or ``abandoned``."""
+        """The reason in the ``abort`` event: ``stopped`` or ``abandoned``."""
         return self.name.lower()
 
 
-class Answer(NamedTuple):
+class AppendReply(NamedTuple):
     """The append script's reply."""
 
     code: Code
     last_epoch: int
     last_seq: int
-    stop_requested: StopWish
+    stop_requested: StopRequest
 
 
 class Batch(NamedTuple):
-    """Events for one append; ``events[0]`` has ``first_seq``. An empty one asks whether the log still has our tail."""
+    """Events for one append; ``events[0]`` has ``first_seq``. An empty batch checks that the log still has our tail."""
 
     first_seq: int
     events: list[bytes]
@@ -104,34 +104,29 @@ class Batcher:
 
     @property
     def last_seq(self) -> int:
-        """Last seq given out."""
+        """Seq of the last event that was pushed."""
         return self.base_seq + len(self._events)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes held for sending (again)."""
+        """Bytes kept for sending and for resending."""
         return self._bytes
 
     @property
-    def is_settled(self) -> bool:
+    def is_acknowledged(self) -> bool:
         """Whether everything pushed so far is confirmed."""
         return self._acked == self.last_seq and self._in_flight is None
 
-    @property
-    def in_flight(self) -> bool:
-        """Whether an append is under way."""
-        return self._in_flight is not None
-
     def push(self, events: Iterable[bytes]) -> None:
-        """Number these events and keep them. ``take`` gives them out."""
+        """Number these events and keep them for ``take``."""
         for event in events:
             self._events.append(event)
             self._bytes += len(event)
 
     def take(self, *, verify: bool = False) -> Batch | None:
-        """The next batch, then in flight until ``answered`` or ``failed``; None while one is, or nothing waits.
+        """The next batch, in flight until ``replied`` or ``failed``; None while one is, or when no event is pending.
 
-        ``verify`` asks for an empty batch when nothing waits.
+        With ``verify``, an empty batch is returned when no event is pending.
         """
         if self._in_flight is not None:
             return None
@@ -146,40 +141,40 @@ class Batcher:
         return self._in_flight
 
     def failed(self) -> None:
-        """Nothing is known about the batch in flight: it is offered again (a duplicate is harmless)."""
+        """The outcome of the batch in flight is unknown: it is offered once more (a duplicate is harmless)."""
         self._in_flight = None
 
-    def answered(self, answer: Answer) -> Next:
-        """The log's answer to the batch in flight."""
+    def replied(self, reply: AppendReply) -> Next:
+        """Take the log's reply to the batch in flight."""
         batch, self._in_flight = self._in_flight, None
         if batch is None:
-            raise RuntimeError("an answer without an append in flight")
-        if answer.code in (Code.APPENDED, Code.DUPLICATE):
+            raise RuntimeError("a reply without an append in flight")
+        if reply.code in (Code.APPENDED, Code.DUPLICATE):
             self._acked = batch.last_seq
             if self._acked > self._high:
                 self._high, self._resends = self._acked, 0
             return Next.GO_ON
-        if answer.code is Code.REWOUND:
-            return self._rewound(answer)
-        if answer.code is Code.FORGOTTEN:
+        if reply.code is Code.REWOUND:
+            return self._rewound(reply)
+        if reply.code is Code.FORGOTTEN:
             return Next.REMIND
-        if answer.code is Code.FULL:
-            self._drop_after(answer.last_seq)
+        if reply.code is Code.FULL:
+            self._drop_after(reply.last_seq)
             return Next.FULL
         return Next.LOST
 
-    def _rewound(self, answer: Answer) -> Next:
+    def _rewound(self, reply: AppendReply) -> Next:
         self._resends += 1
         if self._resends > MAX_RESENDS:
-            self._drop_after(max(answer.last_seq, self.base_seq))
+            self._drop_after(max(reply.last_seq, self.base_seq))
             return Next.GIVE_UP
-        if answer.last_epoch == self.epoch and answer.last_seq >= self.base_seq:
-            self._acked = answer.last_seq
+        if reply.last_epoch == self.epoch and reply.last_seq >= self.base_seq:
+            self._acked = reply.last_seq
             return Next.GO_ON
         self._acked = self.base_seq
-        if answer.last_seq == 0:
+        if reply.last_seq == 0:
             return Next.RESTORE
-        return Next.GO_ON if answer.last_seq == self.base_seq else Next.REBASE
+        return Next.GO_ON if reply.last_seq == self.base_seq else Next.REBASE
 
     def _drop_after(self, seq: int) -> None:
         keep = max(0, seq - self.base_seq)
@@ -187,13 +182,7 @@ class Batcher:
         del self._events[keep:]
         self._acked = min(self._acked, self.last_seq)
 
-    def drop_unsent(self) -> None:
-        """Forget what the log has not confirmed (the caller ends the stream with an error instead)."""
-        if self._in_flight is not None:
-            raise RuntimeError("an append is in flight: its events may be in the log")
-        self._drop_after(self._acked)
-
     def rebase(self, *, epoch: int, base_seq: int) -> None:
-        """Put all of this attempt's events behind ``base_seq`` under a newer epoch; they are sent again."""
+        """Put all of this attempt's events behind ``base_seq`` under a newer epoch; they are resent."""
         self.epoch = epoch
         self.base_seq = self._acked = self._high = base_seq

@@ -1,4 +1,4 @@
-"""Continuity: may this be delivered next? The acceptance rules of a feed, as tables (protocol §5).
+"""Continuity: may this be delivered next? The acceptance rules of a feed, as tables (docs/protocol.md §5).
 
 Pushes are only an accelerator and may be lost; the log is the truth. A push is placed by two facts: how old its epoch
 is next to that of the last entry delivered, and where its seqs lie next to the last seq delivered.
@@ -9,10 +9,10 @@ is next to that of the last entry delivered, and where its seqs lie next to the 
     older           drop         drop            drop        drop
 
 - A **hole** is read from the log before anything is delivered.
-- A **fork** means that entries already delivered are void: another attempt wrote under their seqs.
-- An older epoch is dropped: its writer is fenced, the log has refused the entry or will never show it.
+- A **fork** means that entries already delivered are void: another attempt wrote other entries under their seqs.
+- An older epoch is dropped: its writer is fenced, and the log has refused the entry or has lost it.
 - A newer epoch that names, as ``prev_epoch``, another epoch before it than the one delivered does not continue what
-  was delivered, though its seq is the next one: entries in between were replaced unseen. It is a hole.
+  was delivered, although its seq is the next one: entries in between were replaced. It is a hole.
 
 The last id of the log is placed in the same way against the last id delivered:
 
@@ -21,8 +21,8 @@ The last id of the log is placed in the same way against the last id delivered:
     newer                fork        hole     fork
     older                hold        hold     hold
 
-**Hold**: the log is behind what was delivered (it lost its tail, or is empty), and its worker will send the tail again.
-It is a **fork** instead, and what was delivered beyond the log is void, where no worker will do that: the stream has
+**Hold**: the log is behind what was delivered (it lost its tail, or is empty), and its worker will resend the tail.
+Where no worker will do that, it is a **fork** instead, and what was delivered beyond the log is void: the stream has
 ended, or the log's last id is foreign (it was never delivered). Such a log does not lag. It continues another history,
 as a feed does whose clock stepped back after it lost its tail. A stream that has ended and whose log is empty (expired,
 deleted) still has its terminal event in meta, to be read: a **hole**.
@@ -40,8 +40,9 @@ from broadcaster.core.cursor import START, Cursor
 class Push(NamedTuple):
     """A batch of entries as the log announced it.
 
-    ``events`` are the JSON bytes of its ``length`` entries in order, or empty: a poke, which tells and does not carry.
-    ``prev_epoch`` is the epoch of the entry before ``first_seq`` when the writer told it.
+    ``events`` are the JSON bytes of its ``length`` entries in order. A poke announces entries without carrying
+    them: its ``events`` are empty. ``prev_epoch`` is the epoch of the entry before ``first_seq``, where the writer sent
+    it.
     """
 
     epoch: int
@@ -51,7 +52,7 @@ class Push(NamedTuple):
     prev_epoch: int | None = None
 
 
-class Verdict(IntEnum):
+class PushVerdict(IntEnum):
     """What a push means for the next delivery."""
 
     DELIVER = 1
@@ -72,7 +73,7 @@ class TailVerdict(IntEnum):
 class Judgement(NamedTuple):
     """The verdict, and how many of the push's first entries were delivered before (only with DELIVER)."""
 
-    verdict: Verdict
+    verdict: PushVerdict
     skip: int = 0
 
 
@@ -89,19 +90,19 @@ class _Place(IntEnum):
     FURTHER_ON = 4
 
 
-_PUSH_RULES: Final[dict[tuple[_Age, _Place], Verdict]] = {
-    (_Age.SAME, _Place.KNOWN): Verdict.DROP,
-    (_Age.SAME, _Place.PARTLY_KNOWN): Verdict.DELIVER,
-    (_Age.SAME, _Place.NEXT): Verdict.DELIVER,
-    (_Age.SAME, _Place.FURTHER_ON): Verdict.HOLE,
-    (_Age.NEWER, _Place.KNOWN): Verdict.FORK,
-    (_Age.NEWER, _Place.PARTLY_KNOWN): Verdict.FORK,
-    (_Age.NEWER, _Place.NEXT): Verdict.DELIVER,
-    (_Age.NEWER, _Place.FURTHER_ON): Verdict.HOLE,
-    (_Age.OLDER, _Place.KNOWN): Verdict.DROP,
-    (_Age.OLDER, _Place.PARTLY_KNOWN): Verdict.DROP,
-    (_Age.OLDER, _Place.NEXT): Verdict.DROP,
-    (_Age.OLDER, _Place.FURTHER_ON): Verdict.DROP,
+_PUSH_RULES: Final[dict[tuple[_Age, _Place], PushVerdict]] = {
+    (_Age.SAME, _Place.KNOWN): PushVerdict.DROP,
+    (_Age.SAME, _Place.PARTLY_KNOWN): PushVerdict.DELIVER,
+    (_Age.SAME, _Place.NEXT): PushVerdict.DELIVER,
+    (_Age.SAME, _Place.FURTHER_ON): PushVerdict.HOLE,
+    (_Age.NEWER, _Place.KNOWN): PushVerdict.FORK,
+    (_Age.NEWER, _Place.PARTLY_KNOWN): PushVerdict.FORK,
+    (_Age.NEWER, _Place.NEXT): PushVerdict.DELIVER,
+    (_Age.NEWER, _Place.FURTHER_ON): PushVerdict.HOLE,
+    (_Age.OLDER, _Place.KNOWN): PushVerdict.DROP,
+    (_Age.OLDER, _Place.PARTLY_KNOWN): PushVerdict.DROP,
+    (_Age.OLDER, _Place.NEXT): PushVerdict.DROP,
+    (_Age.OLDER, _Place.FURTHER_ON): PushVerdict.DROP,
 }
 
 _TAIL_RULES: Final[dict[tuple[_Age, _Place], TailVerdict]] = {
@@ -120,18 +121,18 @@ def judge_push(last: Cursor, push: Push) -> Judgement:
     next_seq = last.seq + 1
     age = _age(epoch, last.epoch)
     verdict = _PUSH_RULES[age, _place(first_seq, length, next_seq)]
-    if verdict is not Verdict.DELIVER:
+    if verdict is not PushVerdict.DELIVER:
         return Judgement(verdict)
     if age is _Age.NEWER and prev_epoch not in (None, last.epoch):
-        return Judgement(Verdict.HOLE)
-    return Judgement(Verdict.DELIVER, next_seq - first_seq)
+        return Judgement(PushVerdict.HOLE)
+    return Judgement(PushVerdict.DELIVER, next_seq - first_seq)
 
 
 def judge_tail(last: Cursor, log_last: Cursor, *, has_ended: bool = False, is_foreign: bool = False) -> TailVerdict:
     """Place the log's last id (START when the log is empty or gone) against the last id delivered.
 
-    ``has_ended``: the stream's status says that no worker will append to it any more. ``is_foreign``: the log's last id
-    does not lie before what was delivered, and is none of it.
+    ``has_ended``: the stream's status is terminal, so no worker will append to it. ``is_foreign``: the log's last id
+    does not lie before what was delivered, and was not delivered.
     """
     if has_ended and log_last == START:
         return TailVerdict.HOLE

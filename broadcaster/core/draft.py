@@ -1,12 +1,12 @@
-"""The draft: what one attempt has said so far, part by part. ``core/fold.py`` keeps one and shows it.
+"""The draft: what one attempt has written so far, part by part. ``core/fold.py`` keeps one and renders it.
 
 Rules
 1. A delta without its start opens its part: a log whose head was trimmed still folds. A start under an id that is
    open opens a new part (providers number their parts from 0 in every step).
-2. Metadata merge per provider, key by key, the later value wins: a signature on a delta must not cost the redacted
-   block that came with the start, nor the citations on the end the signature.
-3. A tool call moves ``input-streaming`` → ``input-available`` → ``output-available`` or ``output-error``; a step that
-   never came is left out, not invented.
+2. Metadata merge per provider, key by key, the later value wins: a signature on a delta must not
+   overwrite the redacted block of the start, nor the citations of the end the signature.
+3. A tool call moves ``input-streaming`` → ``input-available`` → ``output-available`` or ``output-error``; a step
+   without an event is left out.
 4. ``data-*`` with an id replaces the part of the same type and id in place; a transient one leaves no part.
 """
 
@@ -24,18 +24,18 @@ from broadcaster.core.pieces import Pieces
 Json: TypeAlias = dict[str, Any]
 
 
-class Part(Protocol):
-    """Something that is shown in ``parts``."""
+class DraftPart(Protocol):
+    """One entry of ``FoldState.parts``."""
 
     def render(self) -> Json:
         """The part as a new JSON-able dict."""
 
-    def fork(self) -> Part:
-        """Another one that stands where this one stands."""
+    def fork(self) -> DraftPart:
+        """An independent copy."""
 
 
 @dataclass(slots=True)
-class _Written:
+class _TextPart:
     """A text or reasoning part."""
 
     kind: Literal["text", "reasoning"]
@@ -47,12 +47,12 @@ class _Written:
         state = "done" if self.is_whole else "streaming"
         return _with_metadata({"type": self.kind, "text": self.pieces.text, "state": state}, self.provider_metadata)
 
-    def fork(self) -> _Written:
-        return _Written(self.kind, self.pieces.fork(), self.is_whole, copied(self.provider_metadata))
+    def fork(self) -> _TextPart:
+        return _TextPart(self.kind, self.pieces.fork(), self.is_whole, copied(self.provider_metadata))
 
 
 @dataclass(slots=True)
-class _Tool:
+class _ToolPart:
     """A tool call; ``outcome`` holds what its state adds (input, output, errorText, …)."""
 
     tool_call_id: str
@@ -71,7 +71,7 @@ class _Tool:
             part["inputText"] = self.input_text.text
         return _with_metadata(part | self.outcome, self.provider_metadata)
 
-    def fork(self) -> _Tool:
+    def fork(self) -> _ToolPart:
         return replace(
             self,
             input_text=self.input_text.fork(),
@@ -81,16 +81,16 @@ class _Tool:
 
 
 @dataclass(slots=True)
-class _Stored:
-    """A part that is shown as it was stored: source, file, data, border of a step."""
+class _StoredPart:
+    """A part that is rendered as it was stored: source, file, data, border of a step."""
 
-    shown: Json
+    content: Json
 
     def render(self) -> Json:
-        return dict(self.shown)
+        return dict(self.content)
 
-    def fork(self) -> _Stored:
-        return _Stored(self.shown)
+    def fork(self) -> _StoredPart:
+        return _StoredPart(self.content)
 
 
 def _with_metadata(part: Json, metadata: ev.ProviderMetadata) -> Json:
@@ -100,7 +100,7 @@ def _with_metadata(part: Json, metadata: ev.ProviderMetadata) -> Json:
 
 
 def copied(metadata: ev.ProviderMetadata) -> ev.ProviderMetadata:
-    """The metadata as the caller's own, down to the single extras."""
+    """A copy of the metadata and of each provider's extras."""
     return {provider: dict(extras) for provider, extras in metadata.items()}
 
 
@@ -110,22 +110,22 @@ def _merge(into: ev.ProviderMetadata, metadata: ev.ProviderMetadata | None) -> N
 
 
 class Draft:
-    """All that one attempt has said so far."""
+    """Everything that one attempt has written so far."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[DraftPart] = []
         self.usage: Json | None = None
         self.finish_reason: ev.FinishReason | None = None
         self.message_id: str | None = None
         self.metadata: Json = {}
         self.provider_metadata: ev.ProviderMetadata = {}
-        self._written: list[_Written] = []
-        self._open: dict[tuple[str, str], _Written] = {}
-        self._tools: dict[str, _Tool] = {}
-        self._data: dict[tuple[str, str], _Stored] = {}
+        self._written: list[_TextPart] = []
+        self._open: dict[tuple[str, str], _TextPart] = {}
+        self._tools: dict[str, _ToolPart] = {}
+        self._data: dict[tuple[str, str], _StoredPart] = {}
 
     def fork(self) -> Draft:
-        """Another one that stands where this one stands; from here on they know nothing of each other."""
+        """An independent copy."""
         forks = {id(part): part.fork() for part in self.parts}
         other = Draft()
         other.parts = list(forks.values())
@@ -134,10 +134,10 @@ class Draft:
         other.message_id = self.message_id
         other.metadata = dict(self.metadata)
         other.provider_metadata = copied(self.provider_metadata)
-        other._written = [cast(_Written, forks[id(part)]) for part in self._written]
-        other._open = {key: cast(_Written, forks[id(part)]) for key, part in self._open.items()}
-        other._tools = {key: cast(_Tool, forks[id(part)]) for key, part in self._tools.items()}
-        other._data = {key: cast(_Stored, forks[id(part)]) for key, part in self._data.items()}
+        other._written = [cast(_TextPart, forks[id(part)]) for part in self._written]
+        other._open = {key: cast(_TextPart, forks[id(part)]) for key, part in self._open.items()}
+        other._tools = {key: cast(_ToolPart, forks[id(part)]) for key, part in self._tools.items()}
+        other._data = {key: cast(_StoredPart, forks[id(part)]) for key, part in self._data.items()}
         return other
 
     def joined(self, kind: Literal["text", "reasoning"]) -> str:
@@ -145,13 +145,13 @@ class Draft:
         return "".join(part.pieces.text for part in self._written if part.kind == kind)
 
     def add(self, event: ev.Event) -> None:
-        """Take any event but ``attempt`` and the terminal ones; a newer version's changes nothing."""
+        """Take any event but ``attempt`` and the terminal ones; an event of a newer version changes nothing."""
         apply = _APPLY.get(type(event))
         if apply is not None:
             apply(self, event)
 
     def end(self, event: ev.TerminalEvent) -> None:
-        """Take what the terminal event says of the whole answer."""
+        """Take what the terminal event states about the whole answer."""
         if isinstance(event, ev.Finish):
             self.finish_reason = event.finish_reason or self.finish_reason
             self.metadata |= event.message_metadata or {}
@@ -165,7 +165,7 @@ class Draft:
 
     def _start_step(self, event: ev.StartStep) -> None:
         _merge(self.provider_metadata, event.provider_metadata)
-        self.parts.append(_Stored({"type": "step-start"}))
+        self.parts.append(_StoredPart({"type": "step-start"}))
 
     def _finish_step(self, event: ev.FinishStep) -> None:
         self.finish_reason = event.finish_reason or self.finish_reason
@@ -189,17 +189,17 @@ class Draft:
     def _close_reasoning(self, event: ev.ReasoningEnd) -> None:
         self._close(self._open.pop(("reasoning", event.id), None), event)
 
-    def _opened(self, kind: Literal["text", "reasoning"], id: str) -> _Written:
-        part = self._open[kind, id] = _Written(kind)
+    def _opened(self, kind: Literal["text", "reasoning"], id: str) -> _TextPart:
+        part = self._open[kind, id] = _TextPart(kind)
         self._written.append(part)
         self.parts.append(part)
         return part
 
-    def _grow(self, part: _Written, event: ev.TextDelta | ev.ReasoningDelta) -> None:
+    def _grow(self, part: _TextPart, event: ev.TextDelta | ev.ReasoningDelta) -> None:
         part.pieces.append(event.delta)
         _merge(part.provider_metadata, event.provider_metadata)
 
-    def _close(self, part: _Written | None, event: ev.TextEnd | ev.ReasoningEnd) -> None:
+    def _close(self, part: _TextPart | None, event: ev.TextEnd | ev.ReasoningEnd) -> None:
         if part is not None:
             part.is_whole = True
             _merge(part.provider_metadata, event.provider_metadata)
@@ -239,7 +239,7 @@ class Draft:
         tool.outcome.pop("preliminary", None)
         tool.outcome["errorText"] = event.error_text
 
-    def _tool(self, event: _ToolEvent) -> _Tool:
+    def _tool(self, event: _ToolEvent) -> _ToolPart:
         tool = self._tools.get(event.tool_call_id) or self._new_tool(event.tool_call_id)
         if event.provider_executed is not None:
             tool.outcome["providerExecuted"] = event.provider_executed
@@ -248,22 +248,22 @@ class Draft:
         _merge(tool.provider_metadata, event.provider_metadata)
         return tool
 
-    def _new_tool(self, tool_call_id: str) -> _Tool:
-        tool = self._tools[tool_call_id] = _Tool(tool_call_id)
+    def _new_tool(self, tool_call_id: str) -> _ToolPart:
+        tool = self._tools[tool_call_id] = _ToolPart(tool_call_id)
         self.parts.append(tool)
         return tool
 
-    def _show(self, event: ev.SourceUrl | ev.SourceDocument | ev.File) -> None:
-        self.parts.append(_Stored(msgspec.to_builtins(event)))
+    def _add_stored(self, event: ev.SourceUrl | ev.SourceDocument | ev.File) -> None:
+        self.parts.append(_StoredPart(msgspec.to_builtins(event)))
 
-    def _show_data(self, event: ev.DataEvent) -> None:
+    def _add_data(self, event: ev.DataEvent) -> None:
         if event.transient:
             return
-        shown: Json = msgspec.to_builtins(event)
+        content: Json = msgspec.to_builtins(event)
         if event.id is not None and (known := self._data.get((event.type, event.id))) is not None:
-            known.shown = shown
+            known.content = content
             return
-        part = _Stored(shown)
+        part = _StoredPart(content)
         if event.id is not None:
             self._data[event.type, event.id] = part
         self.parts.append(part)
@@ -271,7 +271,7 @@ class Draft:
     def _count(self, event: ev.Usage) -> None:
         counts: Json = msgspec.to_builtins(event)
         del counts["type"]
-        # `estimated` speaks of the latest counts only: its absence takes an earlier one back.
+        # `estimated` concerns the latest counts only: its absence takes an earlier one back.
         self.usage = {name: value for name, value in (self.usage or {}).items() if name != "estimated"} | counts
 
 
@@ -295,9 +295,9 @@ _APPLY: Final[dict[type, Callable[[Draft, Any], None]]] = {
     ev.ToolInputError: Draft._refuse_tool_input,
     ev.ToolOutputAvailable: Draft._set_tool_output,
     ev.ToolOutputError: Draft._fail_tool,
-    ev.SourceUrl: Draft._show,
-    ev.SourceDocument: Draft._show,
-    ev.File: Draft._show,
-    ev.DataEvent: Draft._show_data,
+    ev.SourceUrl: Draft._add_stored,
+    ev.SourceDocument: Draft._add_stored,
+    ev.File: Draft._add_stored,
+    ev.DataEvent: Draft._add_data,
     ev.Usage: Draft._count,
 }

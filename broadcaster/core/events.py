@@ -1,7 +1,7 @@
-"""The one vocabulary inside: what a generation or a job says, as immutable facts.
+"""The events of a generation or a feed, as immutable facts: the one vocabulary inside broadcaster.
 
 Part names and camelCase fields are those of the Vercel AI SDK's UI message stream wherever one exists; ours are
-``attempt`` and ``usage``. Provider extras (signatures, citations, cache counts, request id) ride in
+``attempt`` and ``usage``. Provider extras (signatures, citations, cache counts, request id) are in
 ``providerMetadata``, keyed by provider, so that decode → encode back to the same provider loses nothing.
 
 An event is stored once, as the compact JSON ``encode_event`` returns: ``type`` comes first (the log's scripts
@@ -20,8 +20,8 @@ import msgspec
 FORMAT_VERSION: Final = 1
 
 ANSWERED_BY: Final = "broadcaster"
-"""The provider under which a ``finish`` holds what we say ourselves: ``provider``, ``model`` and ``tries`` of an answer
-that did not come from the first who was asked, at once."""
+"""The key under which a ``finish`` holds our own metadata: ``provider``, ``model`` and ``tries`` of an answer that did
+not come from the first target at its first try."""
 
 ProviderMetadata: TypeAlias = dict[str, dict[str, Any]]
 
@@ -139,7 +139,7 @@ class ToolInputError(_Event, frozen=True, tag="tool-input-error"):
 
 
 class ToolOutputAvailable(_Event, frozen=True, tag="tool-output-available"):
-    """A tool answered."""
+    """A tool returned a result."""
 
     tool_call_id: str
     output: Any
@@ -160,7 +160,7 @@ class ToolOutputError(_Event, frozen=True, tag="tool-output-error"):
 
 
 class SourceUrl(_Event, frozen=True, tag="source-url"):
-    """The answer leans on a web page."""
+    """The answer cites a web page."""
 
     source_id: str
     url: str
@@ -169,7 +169,7 @@ class SourceUrl(_Event, frozen=True, tag="source-url"):
 
 
 class SourceDocument(_Event, frozen=True, tag="source-document"):
-    """The answer leans on a document."""
+    """The answer cites a document."""
 
     source_id: str
     media_type: str
@@ -222,13 +222,13 @@ class Error(_Event, frozen=True, tag="error"):
 
 
 class Abort(_Event, frozen=True, tag="abort"):
-    """Terminal: somebody stopped the answer (``stopped``) or nobody watched it any more (``abandoned``)."""
+    """Terminal: a caller stopped the answer (``stopped``), or it had no viewers left (``abandoned``)."""
 
     reason: str | None = None
 
 
 class DataEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """``data-<name>``: what a job or an application says of itself; ``type`` is the whole name."""
+    """``data-<name>``: an event of a job or an application, with any data; ``type`` is the whole name."""
 
     type: str
     data: Any
@@ -299,8 +299,8 @@ def encode_event(event: Event) -> bytes:
 def decode_event(raw: bytes) -> Event:
     """Read an event back from the log.
 
-    An event type of another version becomes UnknownEvent (protocol §8). Raises msgspec.DecodeError when the bytes
-    are not a JSON object with a string ``type``, or a known type lacks its fields.
+    An event type of another version becomes UnknownEvent (docs/protocol.md §8). Raises msgspec.DecodeError when the
+    bytes are not a JSON object with a string ``type``, or a known type lacks its fields.
     """
     try:
         kind = _tag_decoder.decode(raw).type
@@ -314,10 +314,10 @@ def decode_event(raw: bytes) -> Event:
 
 
 def read_event(raw: bytes) -> Event:
-    """Read an event back from the log, whichever version wrote it, as those must who tell the answer to somebody.
+    """Read an event back from the log, whichever version wrote it; for all code that delivers an answer.
 
-    A known type in a shape that this version cannot read is an UnknownEvent. But what ends the stream ends it here
-    too, and never cleanly, for nobody knows whether the answer is whole: it is an Error of the code ``UNREADABLE``.
+    A known type in a shape that this version cannot read becomes an UnknownEvent. An unreadable terminal event still
+    ends the stream: it becomes an Error of the code ``UNREADABLE``, because the answer may not be complete.
     """
     try:
         return decode_event(raw)

@@ -1,37 +1,26 @@
 """The fold: events in their order → what they amount to (text, reasoning, parts, usage, status).
 
-It is what a late joiner is shown instead of thousands of deltas, what ``GET /v1/generations/{id}`` answers, and what
-the command line prints at the end.
+A late joiner receives it instead of thousands of deltas, ``GET /v1/generations/{id}`` returns it, and the command line
+prints it at the end.
 
 Rules
-1. ``status`` is queued before the first event, running after it, and what the terminal event says from then on.
-   Whatever comes after a terminal event is ignored.
+1. ``status`` is queued before the first event, running after it, and set by the terminal event. Events after a
+   terminal event are ignored.
 2. ``attempt`` drops everything built so far, metadata and usage included; only the number of the attempt is kept.
 3. ``text`` and ``reasoning`` are the parts' texts in the order of the parts; how parts grow is in ``core/draft.py``.
-4. A part torn by ``error`` or ``abort`` stays ``streaming``: it never became whole.
+4. A part that ``error`` or ``abort`` cuts off stays ``streaming``: it was never completed.
 5. Events of a newer version change nothing.
 
-Applying costs O(delta): pieces are kept apart and joined when somebody looks.
+Applying costs O(delta): pieces are kept apart and joined when ``state`` is read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.draft import Draft, Json, copied
-
-
-class Status(StrEnum):
-    """Where a generation stands, as far as its events say."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    ABORTED = "aborted"
+from broadcaster.core.status import STATUS_OF_TYPE, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +79,7 @@ class Fold:
             self._draft.add(event)
 
     def fork(self) -> Fold:
-        """Another one that stands where this one stands; from here on they know nothing of each other."""
+        """An independent copy."""
         other = Fold()
         other._attempt = self._attempt
         other._is_empty = self._is_empty
@@ -100,7 +89,7 @@ class Fold:
 
     @property
     def state(self) -> FoldState:
-        """What the events applied so far amount to; costs O(text), so read it when asked, not per event."""
+        """What the events applied so far amount to; costs O(text), so read it on request, not per event."""
         draft, terminal = self._draft, self._terminal
         return FoldState(
             status=self._status(),
@@ -119,12 +108,5 @@ class Fold:
 
     def _status(self) -> Status:
         if self._terminal is not None:
-            return _ENDINGS[type(self._terminal)]
+            return STATUS_OF_TYPE[str(self._terminal.__struct_config__.tag)]
         return Status.QUEUED if self._is_empty else Status.RUNNING
-
-
-_ENDINGS: Final[dict[type, Status]] = {
-    ev.Finish: Status.FINISHED,
-    ev.Error: Status.FAILED,
-    ev.Abort: Status.ABORTED,
-}

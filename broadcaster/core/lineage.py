@@ -10,7 +10,7 @@ Rules
    ``<epoch>-<seq>`` are the same in every log that holds it. Two lineages therefore agree up to some seq, and
    nowhere after it.
 3. It is bounded: beyond twice ``kept_runs`` runs only the newest ``kept_runs`` are kept. No log holds more entries with
-   an epoch of their own (a feed's ``max_events`` is at most ``KEPT_RUNS``), so what is forgotten has been trimmed.
+   an epoch of their own (a feed's ``max_events`` is at most ``KEPT_RUNS``), so a dropped run was trimmed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 from broadcaster.core.cursor import START, Cursor
 
 KEPT_RUNS: Final = 65_536
-"""At most 2 MiB of a lineage's runs; a room and its feed have one each."""
+"""At most 2 MiB of a lineage's runs; a room and its tail have one each."""
 
 _UNSIGNED_64: Final = "Q"
 
@@ -61,11 +61,11 @@ class Lineage:
         return Cursor(self._epochs[-1], self._last_seq) if self._epochs else START
 
     def is_continued_by(self, epoch: int, first_seq: int) -> bool:
-        """Whether this is the next id of the very epoch that was last: the hot path asks so, without a Cursor."""
+        """Whether this is the next id of the last epoch; for the hot path, without a Cursor."""
         return first_seq == self._last_seq + 1 and bool(self._epochs) and epoch == self._epochs[-1]
 
     def advance(self, epoch: int, seq: int) -> bool:
-        """Add the next id of the very epoch that was last; False: it is another one, for ``append`` to judge."""
+        """Add the next id of the last epoch; False: it is a different id, for ``append`` to judge."""
         if seq != self._last_seq + 1 or not self._epochs or epoch != self._epochs[-1]:
             return False
         self._last_seq = seq
@@ -97,7 +97,7 @@ class Lineage:
         return self._epochs[bisect_right(self._first_seqs, seq) - 1]
 
     def contains(self, cursor: Cursor) -> bool:
-        """Whether this very id is held (START never is)."""
+        """Whether exactly this id is held (START never is)."""
         if not self._epochs or not self.first_seq <= cursor.seq <= self._last_seq:
             return False
         return self.epoch_at(cursor.seq) == cursor.epoch
@@ -117,7 +117,7 @@ class Lineage:
     def common_prefix(self, other: Lineage) -> Cursor:
         """The last id that both hold (rule 2: everything before it is the same); START when there is none.
 
-        Where one of the two was trimmed, the ids that only the other holds prove nothing and are not looked at.
+        Where one of the two was trimmed, the ids that only the other holds prove nothing and are ignored.
         """
         for begin, end in reversed(self._spans()):
             epoch = self.epoch_at(begin)

@@ -1,4 +1,4 @@
-"""A text that grows piece by piece, is joined when it is read, and forks at no cost."""
+"""A text that grows piece by piece, is joined when it is read, and is cheap to fork."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Pieces:
         self._pieces = [text] if text else []
 
     def append(self, piece: str) -> None:
-        """Add to its end."""
+        """Add a piece at the end."""
         self._pieces.append(piece)
 
     @property
     def text(self) -> str:
-        """The whole."""
+        """The whole text."""
         if self._shared is not None or len(self._pieces) > 1:
             pieces, chain = self._pieces[::-1], self._shared
             while chain is not None:
@@ -36,7 +36,7 @@ class Pieces:
         return self._pieces[0] if self._pieces else ""
 
     def fork(self) -> Pieces:
-        """Another one of the same text."""
+        """An independent copy of the text."""
         if self._pieces:
             self._shared, self._pieces = (self._shared, "".join(self._pieces)), []
         fork = Pieces()

@@ -1,27 +1,27 @@
 """The splice: one stream's order of delivery, from replay to live and back, with no gap and no double.
 
-It decides and does no I/O. Its driver carries pushes in (``receive``), reads the log where it is told (``next_read``,
-``take``) for as long as ``wants_read``, and does the steps it gets back, in order. Phases:
+It decides and does no I/O. Its driver passes pushes in (``receive``), reads the log as long as ``wants_read``
+(``next_read``, then ``take``), and does the steps that it gets back, in order. Phases:
 
     READING   the log is read from the last id delivered on, page by page; pushes that arrive are parked
-    TRACING   a fork: the log's ids are read from their start, to find what was delivered and still stands
+    TRACING   a fork: the log's ids are read from their start, to find the delivered entries that are still valid
     LIVE      pushes are judged one by one and delivered
     OVER      the terminal was delivered; nothing follows
 
     start ──▶ READING ──end of log, parked pushes connect──▶ LIVE ──terminal──▶ OVER
                 ▲ │ └──page does not begin with the last id──▶ TRACING
                 │ └───────────────◀── keep found ◀────────────────┘
-                └── push says hole or fork; ``reread``; parked pushes lost or not connected ── LIVE, READING
+                └── a push is a hole or a fork; ``reread``; parked pushes lost or not connected ── LIVE, READING
 
 Rules
-1. A push of batch and log entry are one atomic step, so a push that was parked before a page was asked for is in that
+1. A push of batch and log entry are one atomic step, so a push that was parked before a page was requested is in that
    page's log, or the log has lost it since. The last page is therefore the judge of all that was parked before it:
    what it does not connect is void, and is dropped. What was parked after may be ahead of the page: then the log is
    read again.
-2. Parked pushes are bounded. Beyond the bound all are forgotten, and the log is read once more from where it stands.
+2. Parked pushes are bounded. Beyond the bound all of them are dropped, and the log is read once more.
 3. A page is read from the last id on, that id included, and only the entries behind it are delivered. A page that
    begins with another id shows that the log no longer holds the last one: it lost its tail, or it was trimmed. The
-   newer ids cannot tell which: a feed whose clock stepped back continues a lost tail under any epoch. So it is traced.
+   newer ids do not show which: a feed whose clock stepped back continues a lost tail under any epoch. So it is traced.
 4. A trace keeps what was delivered up to the last id that the log also holds; the rest is void. An empty log proves
    nothing, nor does one whose first entry lies behind everything that was delivered, in seq and epoch: that one was
    trimmed.
@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
-from broadcaster.core.continuity import Push, TailVerdict, Verdict, judge_push, judge_tail
+from broadcaster.core.continuity import Push, PushVerdict, TailVerdict, judge_push, judge_tail
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import TERMINAL_PREFIXES, is_terminal
@@ -47,7 +47,7 @@ MAX_PARKED_BYTES: Final = 2**20
 
 
 class Deliver(NamedTuple):
-    """Hand on these entries; they follow the last ones densely."""
+    """Deliver these entries; they follow the last ones densely."""
 
     entries: Sequence[Entry]
 
@@ -58,11 +58,11 @@ class Rewound(NamedTuple):
     keep: Cursor
 
 
-class Settled(NamedTuple):
-    """All that the log held when it was asked has been handed on."""
+class CaughtUp(NamedTuple):
+    """Everything that the log held when it was read has been delivered."""
 
 
-Step: TypeAlias = Deliver | Gap | Rewound | Settled
+SpliceStep: TypeAlias = Deliver | Gap | Rewound | CaughtUp
 
 
 class _Phase(Enum):
@@ -86,39 +86,39 @@ class Splice:
         self._parked: list[Push] = []
         self._parked_entries = 0
         self._parked_bytes = 0
-        self._judged_by_next_page = 0  # how many of the parked were there when the last page was asked for (rule 1)
-        self._must_reread = False  # something may have been missed since the last page was asked for
+        self._judged_by_next_page = 0  # how many were parked when the last page was requested (rule 1)
+        self._must_reread = False  # something may have been missed since the last page was requested
         self._is_last_trimmed = False  # a trace has shown that the log was trimmed behind the last id (rule 4)
 
     @property
     def last(self) -> Cursor:
-        """The last id handed on; START when none."""
+        """The last id delivered; START when none was."""
         return self._delivered.last
 
     @property
     def is_live(self) -> bool:
-        """Pushes are delivered as they come."""
+        """Whether pushes are delivered as they come."""
         return self._phase is _Phase.LIVE
 
     @property
     def is_over(self) -> bool:
-        """The terminal was handed on."""
+        """Whether the terminal event was delivered."""
         return self._phase is _Phase.OVER
 
     @property
     def wants_read(self) -> bool:
-        """The driver must read: ``next_read``, then ``take``."""
+        """Whether the driver must read: ``next_read``, then ``take``."""
         return self._phase in (_Phase.READING, _Phase.TRACING)
 
     def receive(self, push: Push) -> Sequence[Entry]:
-        """Take a push; answers the entries to hand on now. Look at ``wants_read`` afterwards."""
+        """Take a push; returns the entries to deliver now. Check ``wants_read`` afterwards."""
         if self._phase is _Phase.LIVE:
             if push.events and self._delivered.is_continued_by(push.epoch, push.first_seq):  # nearly always
                 return self._accept(push, 0)
             verdict, skip = judge_push(self._delivered.last, push)
-            if verdict is Verdict.DELIVER and push.events:
+            if verdict is PushVerdict.DELIVER and push.events:
                 return self._accept(push, skip)
-            if verdict is Verdict.DROP:
+            if verdict is PushVerdict.DROP:
                 return ()
             self._phase = _Phase.READING
         if self.wants_read:
@@ -126,16 +126,16 @@ class Splice:
         return ()
 
     def receive_one(self, epoch: int, seq: int, event: bytes) -> Entry | None:
-        """Take a push of a single event that simply comes next: its entry is handed on now. None: ``receive`` it.
+        """Take a push of a single event that comes next and return its entry to deliver now; None: use ``receive``.
 
-        The hot path: it knows no terminal, and makes no Push.
+        The hot path: it refuses terminal events, and makes no Push.
         """
         if self._phase is not _Phase.LIVE or event.startswith(TERMINAL_PREFIXES):
             return None
         return Entry(epoch, seq, event) if self._delivered.advance(epoch, seq) else None
 
     def reread(self) -> None:
-        """Pushes may have been lost: whatever is read from now on has them. No effect once over."""
+        """Pushes may have been lost: read the log again, which has them. No effect once over."""
         self._must_reread = True
         if self._phase is _Phase.LIVE:
             self._phase = _Phase.READING
@@ -163,8 +163,8 @@ class Splice:
         last = self._delivered.last
         return last if last == START or self._is_last_trimmed else Cursor(last.epoch, last.seq - 1)
 
-    def take(self, entries: Sequence[Entry], *, is_last: bool) -> list[Step]:
-        """Take the page read after ``next_read()``; ``is_last`` when the log held no more. Answers what to do."""
+    def take(self, entries: Sequence[Entry], *, is_last: bool) -> list[SpliceStep]:
+        """Take the page read after ``next_read()``; ``is_last``: the log held no more. Returns the steps to do."""
         if self._phase is _Phase.TRACING:
             return self._take_traced(entries, is_last=is_last)
         if not self._is_reading:
@@ -173,15 +173,15 @@ class Splice:
         if self._is_reading and is_last:
             self._connect_parked(steps)
         if not self.wants_read:
-            steps.append(Settled())
+            steps.append(CaughtUp())
         return steps
 
     @property
     def _is_reading(self) -> bool:
         return self._phase is _Phase.READING
 
-    def _take_read(self, entries: Sequence[Entry]) -> list[Step]:
-        """Hand on what continues the last id (rules 3 and 5)."""
+    def _take_read(self, entries: Sequence[Entry]) -> list[SpliceStep]:
+        """Deliver what continues the last id (rules 3 and 5)."""
         last = self._delivered.last
         must_begin_with_last = last != START and not self._is_last_trimmed
         self._is_last_trimmed = False
@@ -190,7 +190,7 @@ class Splice:
                 self._begin_tracing()
                 return []
             entries = entries[1:]
-        steps: list[Step] = []
+        steps: list[SpliceStep] = []
         batch: list[Entry] = []
         for entry in entries:
             last = self._delivered.last
@@ -224,17 +224,17 @@ class Splice:
             self._phase = _Phase.OVER
             self._unpark()
 
-    def _connect_parked(self, steps: list[Step]) -> None:
-        """The log has been read to its end: hand on what the parked pushes have beyond it, or read again (rule 1)."""
+    def _connect_parked(self, steps: list[SpliceStep]) -> None:
+        """The log has been read to its end: deliver what the parked pushes have beyond it, or reread (rule 1)."""
         if self._must_reread:
             return
         for at, push in enumerate(self._parked):
             verdict, skip = judge_push(self._delivered.last, push)
-            if verdict is Verdict.DELIVER and push.events:
+            if verdict is PushVerdict.DELIVER and push.events:
                 steps.append(Deliver(self._accept(push, skip)))
                 if self._phase is _Phase.OVER:
                     return
-            elif verdict is not Verdict.DROP and at >= self._judged_by_next_page:
+            elif verdict is not PushVerdict.DROP and at >= self._judged_by_next_page:
                 self._unpark(at)
                 return
         self._unpark()
@@ -244,7 +244,7 @@ class Splice:
         self._phase = _Phase.TRACING
         self._traced = Lineage()
 
-    def _take_traced(self, entries: Sequence[Entry], *, is_last: bool) -> list[Step]:
+    def _take_traced(self, entries: Sequence[Entry], *, is_last: bool) -> list[SpliceStep]:
         was_cut = False
         is_trimmed = not self._traced and bool(entries) and self._lies_behind(entries[0])
         for entry in () if is_trimmed else entries:
@@ -283,7 +283,7 @@ class Splice:
             self._must_reread = True
 
     def _unpark(self, before: int | None = None) -> None:
-        """Forget the pushes parked before index ``before``; without it, all."""
+        """Drop the pushes parked before index ``before``; without it, all."""
         self._parked = [] if before is None else self._parked[before:]
         self._parked_entries = sum(max(1, len(push.events)) for push in self._parked)
         self._parked_bytes = sum(len(event) for push in self._parked for event in push.events)

@@ -4,7 +4,7 @@ Source: WHATWG HTML, "Server-sent events", 9.2.5 "Parsing an event stream" and 9
 
 Rules
 1. A line ends with LF, CRLF or CR, and with nothing else: U+2028, U+0085 and VT are text (``str.splitlines`` would
-   tear them, and with them the JSON that carries them).
+   split there, in the middle of JSON).
 2. The encoder writes LF only. CR, LF or NUL in an ``id`` or ``event`` would forge a field or a frame: refused.
 3. A blank line dispatches a block. A block without ``data`` dispatches nothing, yet its ``id`` and ``retry`` count.
 4. ``id`` stays in force for the blocks that follow, until another one comes.
@@ -13,7 +13,7 @@ Rules
 
 Theory of operation. Line ends are single ASCII bytes that never occur inside a multi-byte UTF-8 character, so the
 decoder cuts bytes into lines first and turns whole values into text last: a character torn by a chunk's border needs
-no care. CRs are rewritten to LFs chunk by chunk; a CR at a chunk's end ends its line at once (the peer may say nothing
+no care. CRs are rewritten to LFs chunk by chunk; a CR at a chunk's end ends its line at once (the peer may send nothing
 more for a minute), and only a flag remembers to drop an LF that follows.
 """
 
@@ -27,17 +27,20 @@ from broadcaster.errors import BadFrame
 DEFAULT_MAX_EVENT_BYTES: Final = 16 * 2**20
 DEFAULT_EVENT: Final = "message"
 
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""What follows the last ``http_chunk``."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _FORGING: Final = re.compile("[\r\n\0]")
-# 10^18 ms are 30 million years; and int() refuses numbers of more than 4300 digits with a ValueError.
+# 10^18 ms are 30 million years. int() refuses numbers of more than 4300 digits with a ValueError.
 _MAX_RETRY_DIGITS: Final = 18
 
 
 def encode_frame(data: bytes, *, id: str | None = None, event: str | None = None, retry_ms: int | None = None) -> bytes:
     """One frame: ``event``, ``id``, ``retry``, then ``data``, split at its line breaks into several ``data`` lines.
 
-    ``data`` is UTF-8 and goes out untouched. Its line breaks arrive as LF whichever kind they were.
+    ``data`` is UTF-8 and goes out untouched. Its line breaks arrive as LF, whichever kind they were.
 
     Raises BadFrame when (1) ``id`` or ``event`` holds CR, LF, NUL or a lone surrogate, (2) ``retry_ms`` is negative.
     """
@@ -58,6 +61,11 @@ def encode_comment(text: str = "") -> bytes:
     if "\n" in text or "\r" in text:
         raise BadFrame("a comment is one line")
     return _utf8(f":{text}\n\n", "comment")
+
+
+def http_chunk(body: bytes) -> bytes:
+    """One chunk of HTTP/1.1 (RFC 9112, section 7.1) around frames, which must not be empty: that ends the response."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
 
 
 def _field(value: str, name: str) -> bytes:
@@ -97,16 +105,16 @@ class SseDecoder:
 
     @property
     def last_event_id(self) -> str:
-        """What to send as ``Last-Event-ID``: the id of the last whole block that had or inherited one; empty: none."""
+        """What to send as ``Last-Event-ID``: the id of the last whole block that had or inherited one; else empty."""
         return self._last_event_id
 
     @property
     def retry_ms(self) -> int | None:
-        """The reconnect delay last told by the server, in milliseconds."""
+        """The reconnect delay that the server sent last, in milliseconds."""
         return self._retry_ms
 
     @property
-    def held_bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         """Bytes kept of a block that is not complete yet; comments and other fields are not kept."""
         return len(self._data) + self._pending_bytes
 
@@ -114,7 +122,7 @@ class SseDecoder:
         """The messages that this chunk completes, in order.
 
         Raises BadFrame when a block exceeds ``max_event_bytes``; messages completed earlier in the same chunk are lost
-        with it, so a resuming caller goes on from the last message it was given, not from ``last_event_id``.
+        with it, so a resuming caller continues from the last message it received, not from ``last_event_id``.
         """
         if self._at_start:
             chunk = self._strip_bom(chunk)
@@ -155,7 +163,7 @@ class SseDecoder:
         self._block_retry_ms: int | None = None
 
     def _strip_bom(self, chunk: bytes) -> bytes:
-        """Drop one byte order mark at the start; until it can be told apart, its first bytes are held back."""
+        """Drop one byte order mark at the start; its first bytes are held back until it is complete."""
         chunk = b"".join((*self._pending, chunk))
         self._pending.clear()
         self._pending_bytes = 0

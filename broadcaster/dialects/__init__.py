@@ -1,67 +1,40 @@
-"""Dialects: the stream shapes that providers and clients speak, one file each, pure.
+"""Dialects: the stream shapes of providers and clients, one folder each, pure.
 
 Decoders turn a provider's bytes into our events; a ``Dialect`` turns a stream of ours into a client's frames.
 
 Rules
-1. ``native`` needs nothing but the entry to make its frame (``Encoder``): any piece of a stream is encoded alone.
-2. All others must know what came before: a ``Transcript`` reads a stream from its first entry on and says each in turn.
-   What it says depends on the entries and the dialect's options alone, so that all front-ends and all viewers of
-   equal dialects are told the same, byte for byte.
-3. A late joiner need not hear it all: ``prelude`` is the shortest opening after which a client stands where it would
-   stand had it heard everything.
-4. ``DIALECTS`` is the table of what a viewer may ask for by name.
+1. ``native`` is stateless: an entry alone makes its frame, so any piece of a stream is encoded alone, and nothing that
+   was sent prevents a stateless viewer from being moved back.
+2. Every other dialect depends on the entries before: a ``Transcript`` encodes a stream from its first entry on. Its
+   frames depend on the entries and the dialect's options alone, so that all front-ends send all viewers of equal
+   dialects the same bytes.
+3. A late joiner receives a snapshot instead of the past: the shortest frames after which its client holds the same
+   state as a client that received everything.
+4. ``DIALECTS`` is the table of the dialects that a viewer may request by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol
 
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.dialects.ag_ui import AgUiDialect
-from broadcaster.dialects.ai_sdk import AiSdkDialect
-from broadcaster.dialects.anthropic_encode import AnthropicDialect
-from broadcaster.dialects.delta import DeltaDialect
-from broadcaster.dialects.named import NamedDialect
-from broadcaster.dialects.native import NATIVE, NativeEncoder
-from broadcaster.dialects.native_snapshot import NATIVE_SNAPSHOT
-from broadcaster.dialects.openai_chat_encode import ChatDialect
-from broadcaster.dialects.openai_responses_encode import RESPONSES
-from broadcaster.dialects.parts import PartsDialect
+from broadcaster.dialects.ag_ui.encode import AgUiDialect
+from broadcaster.dialects.ai_sdk.encode import AiSdkDialect
+from broadcaster.dialects.anthropic.encode import AnthropicDialect
+from broadcaster.dialects.native.encode import NATIVE, NativeEncoder
+from broadcaster.dialects.native.snapshot import NATIVE_SNAPSHOT
+from broadcaster.dialects.openai_chat.encode import ChatDialect
+from broadcaster.dialects.openai_responses.encode import RESPONSES
+from broadcaster.dialects.tutorial.delta import DeltaDialect
+from broadcaster.dialects.tutorial.named import NamedDialect
+from broadcaster.dialects.tutorial.parts import PartsDialect
 
-__all__ = ["DIALECTS", "NATIVE", "NATIVE_SNAPSHOT", "AnyDialect", "Dialect", "Encoder", "NativeEncoder", "Transcript"]
-
-
-class Encoder(Protocol):
-    """Entries and the hub's notices → frames that need nothing of what came before (rule 1): ``native``.
-
-    Frames are shared by all viewers whose encoders are equal. A notice that it cannot say is ``b""``.
-    """
-
-    @property
-    def name(self) -> str:
-        """The dialect's name in ``DIALECTS``."""
-
-    @property
-    def heartbeat(self) -> bytes:
-        """What keeps a quiet connection open."""
-
-    def frame(self, entry: Entry) -> bytes: ...
-
-    def hello(self, stream_id: str, *, status: str, retry_ms: int) -> bytes: ...
-
-    def live(self) -> bytes: ...
-
-    def gap(self, gap: Gap) -> bytes: ...
-
-    def stalled(self, reason: StallReason | None) -> bytes: ...
-
-    def bye(self, reason: str, *, reconnect: bool, retry_ms: int) -> bytes: ...
+__all__ = ["DIALECTS", "NATIVE", "NATIVE_SNAPSHOT", "Dialect", "NativeEncoder", "Transcript"]
 
 
-@runtime_checkable
 class Dialect(Protocol):
     """A dialect with its options. Hashes and equals by them: frames are shared by all viewers of equal ones."""
 
@@ -71,21 +44,25 @@ class Dialect(Protocol):
 
     @property
     def heartbeat(self) -> bytes:
-        """A whole block that keeps a quiet connection open and that no client takes for anything."""
+        """A whole block that keeps a quiet connection open and that every client ignores."""
 
     def open(self, stream_id: str) -> Transcript:
-        """A transcript of this stream that has heard nothing yet."""
+        """A transcript of this stream that has encoded nothing yet."""
 
 
 class Transcript(Protocol):
-    """One stream in one dialect, heard from its first entry on (rule 2)."""
+    """One stream in one dialect, encoded from its first entry on (rule 2)."""
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
-        """The frames of the next entries, dense and in order; ``b""`` when the dialect says nothing of them.
+        """The frames of the next entries, dense and in order; ``b""`` where the dialect has no frames for them.
 
         A terminal entry's frames end with whatever the dialect ends with (``data: [DONE]``, …): the connection is
-        closed after them. Nothing is said of what follows it.
+        closed after them. Later entries have no frames.
         """
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether an entry's frames depend on the entry alone (rule 1). Such a transcript needs no fork."""
 
     @property
     def breaks_off(self) -> bool:
@@ -95,36 +72,39 @@ class Transcript(Protocol):
         The transcript itself goes on: a client that comes later receives the new attempt alone.
         """
 
-    def prelude(self) -> bytes:
-        """The opening for a client that has heard nothing: everything that was encoded so far, folded (rule 3).
+    def snapshot(self) -> bytes:
+        """The frames for a client that has received nothing: everything encoded so far, folded (rule 3).
 
-        ``b""`` when there is nothing to say yet. Not asked for once the terminal entry was encoded.
+        ``b""`` while there is no content. Never called after the terminal entry was encoded.
         """
 
     def fork(self) -> Transcript:
-        """Another one that stands where this one stands; from here on they know nothing of each other."""
+        """An independent copy at the same place."""
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """The first bytes of every response, before anything else; ``b""`` where the dialect has none.
 
-        ``status``: how the stream stands (queued, running, …).
+        ``status``: of the stream (queued, running, …).
         """
 
     def gap(self, gap: Gap) -> bytes | None:
-        """Entries are missing before the next one. None: the dialect cannot go on after that, its viewer is ended.
+        """Entries are missing before the next one. None: the dialect cannot continue after that, its viewer is ended.
 
-        Otherwise what follows must be something its client can read: parts whose start is missing are opened.
+        Otherwise the client must be able to read what follows: parts whose start is missing are opened.
         """
 
     def discard(self, gap: Gap) -> bytes:
-        """What makes a client drop everything it was sent, because ``gap`` voids it; the prelude follows.
+        """What makes a client drop everything it was sent, because ``gap`` voids it; the snapshot follows.
 
-        It is what the dialect says at a new attempt. Where the dialect has ids, the last block's id is empty, so that
-        an EventSource does not reconnect with an id that is void. ``b""`` where the prelude begins with such a message.
+        It is the dialect's message of a new attempt. Where the dialect has ids, the last block's id is empty: a client
+        does not reconnect with an id that is void. ``b""`` where the snapshot begins with such a message.
         """
 
     def stalled(self, reason: StallReason | None) -> bytes:
-        """Why nothing new comes; None: it moves again. ``b""`` where the dialect has no place for that."""
+        """Why no entries come; None: they come again. ``b""`` where the dialect has no place for that."""
+
+    def live(self) -> bytes:
+        """All that the log held was sent, and what follows is new; ``b""`` where the dialect has no place for that."""
 
     @property
     def last_number(self) -> int:
@@ -133,17 +113,16 @@ class Transcript(Protocol):
     def frames_after(self, frames: bytes, number: int) -> bytes:
         """Of frames of this dialect, those of the events with higher numbers; all where events have no numbers."""
 
-    def bye(self, reason: str, *, reconnect: bool, last_number: int | None = None) -> bytes:
+    def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """The last block of a response that ends before its stream does: the dialect's error, never a clean end.
 
-        ``reason`` is a code of ``hub.stop_reasons``, or ``expired``; with ``reconnect`` the same request may be sent
+        ``retry_ms`` is the viewer's own pause before it reconnects, where the dialect has a place for that. ``reason``
+        is a code of ``hub.stop_reasons``, or ``expired``; with ``reconnect`` the same request may be sent
         again. ``last_number`` is the newest event's that the client was sent; None: the one of the newest encoded here.
         """
 
 
-AnyDialect: TypeAlias = Encoder | Dialect
-
-_SERVED: Final[tuple[AnyDialect, ...]] = (
+_SERVED: Final[tuple[Dialect, ...]] = (
     NATIVE,
     AiSdkDialect(ids=True),
     AiSdkDialect(version=7, ids=True),
@@ -156,5 +135,5 @@ _SERVED: Final[tuple[AnyDialect, ...]] = (
     PartsDialect(ids=True),
 )
 
-DIALECTS: Final[Mapping[str, AnyDialect]] = MappingProxyType({each.name: each for each in _SERVED})
+DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({each.name: each for each in _SERVED})
 """Name → the dialect as ``GET /v1/streams/{id}/events?dialect=`` serves it."""

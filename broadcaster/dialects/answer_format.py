@@ -1,13 +1,13 @@
-"""The format of an answer: from ``output_config`` of Messages into ``response_format`` of chat, and back.
+"""The format of an answer: ``output_config`` of Messages into ``response_format`` of chat completions, and back.
 
 Rules
-1. A schema is never changed: it is the caller's, and the provider says best what is wrong with it.
-2. Messages guarantees every schema, OpenAI only one that is ``strict``, which has rules of its own: every object is
-   closed and requires all of its properties. A schema that obeys them is sent as strict; any other one is not, because
+1. A schema is never changed: it belongs to the caller, and the provider reports best what is wrong with it.
+2. Messages guarantees every schema, OpenAI only a ``strict`` one, which has rules of its own: every object is closed
+   and requires all of its properties. A schema that obeys these rules is sent as strict; any other one is not, because
    OpenAI would refuse it.
-3. Messages has no word for "any JSON object" (``json_object``). The answer is then the input of a tool that the model
-   is made to call: the API itself writes that input as JSON, without prose and without a fence around it, which no
-   system prompt can promise. ``AnthropicDecoder`` turns the call into the text of the answer.
+3. Messages has no counterpart of ``json_object`` (any JSON object). The answer is then the input of a tool that the
+   model must call: the API itself writes that input as JSON, without prose or a fence around it, which no system prompt
+   can promise. ``AnthropicDecoder`` turns the call into the text of the answer.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from broadcaster.dialects.faults import BAD_REQUEST
+from broadcaster.dialects.errors import BAD_REQUEST
 from broadcaster.dialects.reading import Json
 
 JSON_OBJECT: Final = "json_object"
 _NAME: Final = "answer"
-"""OpenAI wants a name for each schema, Messages has none."""
+"""OpenAI requires a name for each schema; Messages has no such field."""
 _TOOL: Final = "json_answer"
 _DESCRIPTION: Final = (
     "Gives your answer to the user. The input of this tool is the answer: a JSON object with the fields that the "
@@ -30,7 +30,7 @@ _FORCED: Final = frozenset({"any", "tool"})
 
 
 def with_response_format(fields: Mapping[str, Any]) -> Json:
-    """The fields with ``output_config`` in the words of chat completions; what has no word there stays in it."""
+    """The fields with ``output_config`` as chat completions name it; what they do not have stays in it."""
     config = fields.get("output_config")
     if not isinstance(config, Mapping):
         return dict(fields)
@@ -51,7 +51,7 @@ def with_response_format(fields: Mapping[str, Any]) -> Json:
 
 
 def schema_of(shape: Any) -> Any:
-    """The JSON schema in a ``response_format``; None when it holds none."""
+    """The JSON schema in a ``response_format``; None when it has no schema."""
     match shape:
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
             return schema
@@ -60,23 +60,23 @@ def schema_of(shape: Any) -> Any:
 
 
 def is_json_object(shape: Any) -> bool:
-    """Whether a ``response_format`` asks for any JSON object."""
+    """Whether a ``response_format`` requests any JSON object."""
     return isinstance(shape, Mapping) and shape.get("type") == JSON_OBJECT
 
 
-def with_json_answer(arguments: Json, options: Json) -> str | None:
+def with_json_answer(body: Json) -> str | None:
     """Add the tool of rule 3 to a request of the Messages wire, and the choice of it; returns the tool's name.
 
     None when the caller forces a tool of its own: the answer then has no text. Raises ProviderFailed when the model is
     to think first: the API forces no tool then.
     """
-    thinking = options.get("thinking")
+    thinking = body.get("thinking")
     if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
         raise BAD_REQUEST.failure(
             detail="response_format: this model's API gives no json_object while it thinks; send a json_schema instead"
         )
-    tools = list(arguments.get("tools", ()))
-    choice = options.get("tool_choice")
+    tools = list(body.get("tools", ()))
+    choice = body.get("tool_choice")
     kind = choice.get("type") if isinstance(choice, Mapping) else None
     if tools and kind in _FORCED:
         return None
@@ -85,8 +85,8 @@ def with_json_answer(arguments: Json, options: Json) -> str | None:
     while name in taken:
         name += "_"
     forced: Json = {"type": "tool", "name": name} if not tools or kind == "none" else {"type": "any"}
-    arguments["tools"] = [*tools, {"name": name, "description": _DESCRIPTION, "input_schema": {"type": "object"}}]
-    options["tool_choice"] = {**forced, "disable_parallel_tool_use": True}
+    body["tools"] = [*tools, {"name": name, "description": _DESCRIPTION, "input_schema": {"type": "object"}}]
+    body["tool_choice"] = {**forced, "disable_parallel_tool_use": True}
     return name
 
 

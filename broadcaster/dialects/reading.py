@@ -1,6 +1,6 @@
 """What the decoders of all provider wires share: the walk from bytes to SSE messages to JSON, and the counting.
 
-A decoder of a wire says what one message means; ``Reading`` does the rest by these rules:
+A decoder of a wire decides what one message means; ``EventStreamDecoder`` does the rest by these rules:
 
 1. After the terminal event of the wire nothing more is read.
 2. A failure ends the stream too: what came before it in the same chunk is still returned, the next call raises it.
@@ -12,15 +12,15 @@ A decoder of a wire says what one message means; ``Reading`` does the rest by th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
-from broadcaster.core.nesting import is_too_deep
+from broadcaster.core.requests.nesting import is_too_deep
 from broadcaster.core.sse import DEFAULT_EVENT, DEFAULT_MAX_EVENT_BYTES, SseDecoder, SseMessage
-from broadcaster.dialects.faults import BAD_DATA
+from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.errors import BadFrame, ProviderFailed
 
 Json: TypeAlias = dict[str, Any]
@@ -32,69 +32,41 @@ MAX_MESSAGE_VALUES: Final = 1_000_000
 _COUNTED_FROM_CHARS: Final = 2**19
 
 _any_decoder: Final = msgspec.json.Decoder()
+_any_encoder: Final = msgspec.json.Encoder()
 
 
-class ProviderDecoder(Protocol):
+class ProviderDecoder(ABC):
     """One provider call: ``decode`` every chunk, ``flush`` at the end of the body.
 
     The answer is whole only if ``terminal_seen`` is true after ``flush``: a clean end of the body proves nothing.
     """
 
-    @property
-    def reading(self) -> Reading:
-        """How far the body has been read."""
-
-    @property
-    def terminal_seen(self) -> bool:
-        """Whether the terminal event has been given: the wire's own terminal has come, or ``flush`` took its place."""
+    def __init__(self) -> None:
+        self.terminal_seen = False
+        """Whether the terminal event was returned: the wire's own terminal came, or ``flush`` took its place."""
+        self.failure: ProviderFailed | None = None
+        """What the next call will raise; None while the stream is good."""
+        self.has_advanced = False
+        """Whether the newest chunk had a message or a part of one; comments do not count."""
 
     @property
     def is_whole(self) -> bool:
         """Whether the last content has come, and only its counts may be missing.
 
-        A cut from here on costs the counts and not the answer: ``flush`` then gives the closing events.
+        A cut from here on costs the counts and not the answer: ``flush`` then returns the closing events.
         """
-
-    @property
-    def failure(self) -> ProviderFailed | None:
-        """What the next call will raise; None while the stream is good."""
+        return self.terminal_seen
 
     def decode(self, chunk: bytes) -> list[Event]:
         """The events that this chunk completes.
 
-        Raises ProviderFailed (1) with the reason of an error told in the stream, (2) ``provider_bad_data``; if events
-        came before it in the chunk, these are returned and the next call raises.
+        Raises ProviderFailed (1) with the reason of an error in the stream, (2) ``provider_bad_data``; if events came
+        before it in the chunk, these are returned and the next call raises.
         """
-
-    def flush(self) -> list[Event]:
-        """The body has ended, or broke: what was held back until then.
-
-        If the answer is whole and its terminal has not come, these are the closing events, ``terminal_seen`` is true
-        from then on. Raises ProviderFailed when ``decode`` held one back.
-        """
-
-    def usage_so_far(self) -> Usage:
-        """The counts known now; the output is ``estimated`` until the provider has reported it."""
-
-
-class Reading:
-    """Chunks → messages, each handed to ``read`` with the list its events go into; see the module's rules."""
-
-    def __init__(self, read: Callable[[SseMessage, list[Event]], None]) -> None:
-        self._read = read
-        self._sse = SseDecoder()
-        self._idle_bytes = 0
-        self.is_over = False
-        self.failure: ProviderFailed | None = None
-        self.has_advanced = False
-        """Whether the newest chunk had a message or a part of one; comments are none."""
-
-    def decode(self, chunk: bytes) -> list[Event]:
-        """See ProviderDecoder.decode. ``read`` sets ``is_over`` with the terminal, and raises ProviderFailed."""
         out: list[Event] = []
         if self.failure is None:
             try:
-                self._decode(chunk, out)
+                self._take(chunk, out)
             except BadFrame as error:
                 self.failure = BAD_DATA.failure(detail=error.detail)
             except ProviderFailed as failure:
@@ -103,25 +75,54 @@ class Reading:
             raise self.failure
         return out
 
-    def _decode(self, chunk: bytes, out: list[Event]) -> None:
-        held_bytes = self._sse.held_bytes
+    def flush(self) -> list[Event]:
+        """The body has ended, or broke: the events that were withheld until then.
+
+        If the answer is whole and its terminal has not come, these are the closing events, and ``terminal_seen`` is
+        true from then on. Of any other answer the open parts stay open. Raises the failure that ``decode`` withheld.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return []
+
+    @abstractmethod
+    def usage_so_far(self) -> Usage:
+        """The counts known now, also for an answer that was stopped or failed.
+
+        The output is ``estimated`` until the provider has reported it: one token for every BYTES_PER_TOKEN UTF-8 bytes
+        of text, reasoning and tool input received, rounded up.
+        """
+
+    @abstractmethod
+    def _take(self, chunk: bytes, out: list[Event]) -> None:
+        """Append the chunk's events. Sets ``terminal_seen`` and ``has_advanced``. Raises ProviderFailed, BadFrame."""
+
+
+class EventStreamDecoder(ProviderDecoder):
+    """The decoder of a body of SSE messages; see the module's rules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sse = SseDecoder()
+        self._idle_bytes = 0
+
+    @abstractmethod
+    def _read(self, message: SseMessage, out: list[Event]) -> None:
+        """Append the message's events; the terminal sets ``terminal_seen``. Raises ProviderFailed."""
+
+    def _take(self, chunk: bytes, out: list[Event]) -> None:
+        before_bytes = self._sse.buffered_bytes
         messages = self._sse.decode(chunk)
-        grown_bytes = self._sse.held_bytes - held_bytes
+        grown_bytes = self._sse.buffered_bytes - before_bytes
         self.has_advanced = bool(messages) or grown_bytes > 0
         for message in messages:
-            if not self.is_over:
+            if not self.terminal_seen:
                 _check_values(message.data)
                 self._read(message, out)
         # Rule 4; the bytes of an incomplete message count when it is complete.
         self._idle_bytes = 0 if out else self._idle_bytes + len(chunk) - grown_bytes
         if self._idle_bytes > MAX_IDLE_BYTES:
             raise BAD_DATA.failure(detail=f"more than {MAX_IDLE_BYTES} bytes without an event")
-
-    def flush(self) -> None:
-        """The body has ended. Raises the failure that ``decode`` held back."""
-        if self.failure is not None:
-            raise self.failure
-        self._sse.flush()
 
 
 def _check_values(data: str) -> None:
@@ -131,7 +132,7 @@ def _check_values(data: str) -> None:
 
 
 def parse(message: SseMessage) -> tuple[Json, str]:
-    """The object in the data, and its text, mended. Raises ProviderFailed when there is none.
+    """The object in the data, and its text, mended. Raises ProviderFailed when the data is not an object.
 
     (1) Servers that cut text by UTF-16 units send halves of a surrogate pair, which have no UTF-8 form: they become
     "?". (2) Some gateways leave the type to the event's name, as in an empty ``event: ping``.
@@ -159,18 +160,28 @@ def tool_input(call: Json, text: str, *, empty: Any) -> ToolInputAvailable | Too
     try:
         parsed = _any_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        told = f"the tool's arguments are not valid JSON: {error}"
-        return ToolInputError(**call, input=text, error_text=told)
+        detail = f"the tool's arguments are not valid JSON: {error}"
+        return ToolInputError(**call, input=text, error_text=detail)
     if is_too_deep(parsed):
         return ToolInputError(**call, input=text, error_text="the tool's arguments are nested too deeply")
     return ToolInputAvailable(**call, input=parsed)
 
 
 def token_count(value: object) -> int | None:
-    """A token count, or None for anything that is not one."""
+    """A token count; None for any other value."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def count_in(details: object, name: str) -> int | None:
+    """A token count among the details of a usage."""
+    return token_count(details.get(name)) if isinstance(details, dict) else None
 
 
 def extras_of(whole: Json, *known: str) -> Json:
     """The fields of an object that have no place of their own in our events, without the empty ones."""
     return {name: value for name, value in whole.items() if name not in known and value not in (None, [], "")}
+
+
+def as_text(value: Any) -> str:
+    """Text as it is, any other value as JSON."""
+    return value if isinstance(value, str) else _any_encoder.encode(value).decode()

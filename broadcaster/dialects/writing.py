@@ -1,8 +1,8 @@
-"""What transcripts share: blocks of SSE, the error of a lost attempt, and text that grows and forks at no cost.
+"""What transcripts share: blocks of SSE, the error of a lost attempt, and defaults of the protocol.
 
-Rules of every dialect (measured: each is what some client dies of)
+Rules of every dialect (measured: some client fails on each violation)
 1. LF only; never an empty ``data``; never a block that holds ``retry`` or ``id`` alone.
-2. An id, where a dialect has ids, stands on the last block that an entry yields: who has seen it has seen all of it.
+2. An id, where a dialect has ids, stands on the last block of an entry: a client that has the id has the whole entry.
 """
 
 from __future__ import annotations
@@ -44,9 +44,14 @@ def loss_of(attempt: Attempt) -> str:
 
 
 class Unnumbered:
-    """Of a Transcript whose events have no numbers, and which goes on at a new attempt."""
+    """Shared by the transcripts that do not number their events and continue after a new attempt."""
 
     __slots__ = ()
+
+    @property
+    def is_stateless(self) -> bool:
+        """See Transcript.is_stateless."""
+        return False
 
     @property
     def breaks_off(self) -> bool:
@@ -58,22 +63,26 @@ class Unnumbered:
         """See Transcript.last_number."""
         return -1
 
+    def live(self) -> bytes:
+        """See Transcript.live: nothing."""
+        return b""
+
     def frames_after(self, frames: bytes, number: int) -> bytes:
         """See Transcript.frames_after."""
         return frames
 
 
 class Unannounced(Unnumbered):
-    """Of a Transcript: a wire of somebody's API, which has no place for what the hub alone knows."""
+    """Shared by the transcripts of a provider's API, whose wire has no place for the hub's notices."""
 
     __slots__ = ()
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
-        """See Transcript.hello: none, the first block is the answer's."""
+        """See Transcript.hello: none."""
         return b""
 
     def gap(self, gap: Gap) -> bytes | None:
-        """See Transcript.gap: the answer would not be whole, its viewer is ended."""
+        """See Transcript.gap: an incomplete answer cannot be marked, so its viewer is ended."""
         return None
 
     def stalled(self, reason: StallReason | None) -> bytes:

@@ -1,6 +1,6 @@
 """When rooms wake their viewers: once in a turn of the loop, however much came, and less often under load.
 
-A room that was delivered something is flushed in the next turn: an idle hub adds nothing to a delivery's way. When a
+A room with new entries is flushed in the next turn: an idle hub does not delay a delivery. When a
 flush itself takes longer than ``BUSY_S``, the next one waits for as long (at most ``LONGEST_PAUSE_S``): what comes
 meanwhile shares its writes, and a hub that is offered more than it can write grows slower by milliseconds instead of
 falling behind (at 2000 events/s to 1000 viewers 20 events share a write).
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 BUSY_S: Final = 0.001
 LONGEST_PAUSE_S: Final = 0.002
 TURN_S: Final = 0.01
-# A viewer that comes in costs 0.3 ms: its request's answer, its head, its first bytes.
+# A viewer that enters costs 0.3 ms: its request's response, its head, its first bytes.
 ARRIVALS_A_TURN: Final = 50
 
 
@@ -25,7 +25,7 @@ class Flushable(Protocol):
     """A room."""
 
     def flush(self, now: float) -> None:
-        """Give all viewers what came since the last time (``now`` on the loop's clock)."""
+        """Send all viewers what came since the last flush (``now`` on the loop's clock)."""
 
 
 class TurnGate:
@@ -41,7 +41,7 @@ class TurnGate:
         self._crowd: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
-        """Return in a turn in which fewer than ``most`` others have passed; at once when this turn is one."""
+        """Return in a turn in which fewer than ``most`` others have passed; at once if this is such a turn."""
         loop = asyncio.get_running_loop()
         if not self._is_armed:
             self._is_armed = True
@@ -56,7 +56,7 @@ class TurnGate:
     def _begin_turn(self) -> None:
         self._passed, self._admitted = self._admitted, 0
         self._is_armed = bool(self._passed or self._crowd)
-        if self._is_armed:  # before those are woken that pass in the next turn, so that it begins with this call
+        if self._is_armed:  # before the crowd is woken that passes in the next turn, which so begins with this call
             asyncio.get_running_loop().call_soon(self._begin_turn)
         while self._crowd and self._admitted < self._most:
             turn = self._crowd.popleft()
@@ -68,9 +68,9 @@ class TurnGate:
 class Turns:
     """Long work in pieces: each turn of the loop does as many of them as fit ``TURN_S``, in the order they came.
 
-    A piece is short: the frames of one segment, a few writes to one socket. Whatever else the loop has to do waits for
-    one turn at most, however many viewers there are. ``arrivals``: a crowd that waited for one room does not come in
-    within one turn.
+    A piece is short: the frames of one segment, a few writes to one socket. All other work of the loop waits for one
+    turn at most, however many viewers there are. ``arrivals``: a crowd that waited for one room does not enter within
+    one turn.
     """
 
     __slots__ = ("_handle", "_pieces", "arrivals")
@@ -121,7 +121,7 @@ class Flusher:
         return self._handle is not None
 
     def add(self, room: Flushable) -> None:
-        """Flush it soon; the room asks once until it is."""
+        """Flush it soon; the room calls this once per flush."""
         self._due.append(room)
         if self._handle is None:
             loop = asyncio.get_running_loop()

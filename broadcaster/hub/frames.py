@@ -1,4 +1,4 @@
-"""Frames that viewers share: encoded once, counted once, and given to each transport a slice at a time."""
+"""Frames that viewers share: encoded once, counted once, and given to each transport in slices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from typing import Final
 
-from broadcaster.core.http_chunks import http_chunk
+from broadcaster.core.sse import http_chunk
 from broadcaster.dialects import Transcript
 from broadcaster.hub.ring import Ledger, Unsent
 
@@ -50,7 +50,7 @@ class SharedFrames:
 
 
 class Outlet:
-    """What one viewer's driver takes: a slice at a time of frames that others may be reading too."""
+    """The frames that one viewer's driver takes in slices; other viewers may be reading them too."""
 
     __slots__ = ("_rest", "_shared", "_unsent", "_unsent_bytes")
 
@@ -61,7 +61,7 @@ class Outlet:
         self._shared: SharedFrames | None = None
 
     def __bool__(self) -> bool:
-        """Whether a part of the frames is not given away yet."""
+        """Whether a part of the frames is still to be taken."""
         return bool(self._rest)
 
     @property
@@ -70,11 +70,11 @@ class Outlet:
         return self._unsent.slice_bytes
 
     def put(self, frames: bytes | memoryview) -> None:
-        """Give these away next; nothing else is left."""
+        """These are next; nothing else is left."""
         self._rest = memoryview(frames)
 
     def begin(self, frames: bytes | memoryview, max_bytes: int) -> memoryview:
-        """Begin these, and give their first bytes away."""
+        """Begin these, and return their first bytes."""
         self.put(frames)
         return self.slice(max_bytes)
 
@@ -92,7 +92,7 @@ class Outlet:
         return frames.read(for_http=for_http)
 
     def let_go(self) -> None:
-        """What was shared has been given away."""
+        """What was shared has been taken."""
         if self._shared is not None:
             self._shared.release()
             self._shared = None
@@ -104,7 +104,7 @@ class Outlet:
             self._unsent_bytes = count
 
     def close(self) -> None:
-        """Nothing is given away any more."""
+        """Nothing is taken any more."""
         self._rest = _NOTHING
         self.let_go()
         self.note_unsent(0)
@@ -125,7 +125,7 @@ class Stretch(SharedFrames):
     """The frames of dense entries in one dialect, for all viewers that stand in them.
 
     ``span``: seqs of the first and the last. ``ends``: where each entry's frames end; None: no viewer can stand within
-    them. ``last_number``, ``breaks_off``: as the transcript that made them says.
+    them. ``last_number``, ``breaks_off``: those of the transcript that made them.
     """
 
     __slots__ = ("_ends", "breaks_off", "first_seq", "last_number", "last_seq")

@@ -1,19 +1,18 @@
 """The hub: fan-out inside one process. One room per watched stream, many viewers.
 
 Rules
-1. The first to join a stream opens its room; all who join meanwhile wait for the same opening. A room outlives its last
-   viewer by ``linger_s``: who reconnects finds it warm.
-2. Where a viewer begins is decided, and the viewer let in, with no await in between.
-3. One timer for all (the tick) looks after heartbeats, stuck viewers and rooms that nobody watches.
-4. All rooms and transports hold at most ``hub_bytes``: beyond it unwatched rooms close, then the others forget most.
-5. In a drain nobody new comes in, and those who are in are sent away one by one over the window, so that the other
-   front-ends meet a slope and not a wall.
+1. The first viewer of a stream opens its room; viewers that join meanwhile wait for the same opening. A room outlives
+   its last viewer by ``linger_s``, so that a client that reconnects finds it warm.
+2. The hub decides where a viewer begins and admits the viewer with no await in between.
+3. One timer for all rooms (the tick) checks heartbeats, stuck viewers and unwatched rooms.
+4. All rooms and transports hold at most ``hub_bytes``. Beyond it unwatched rooms close, then the others forget most.
+5. A draining hub admits no viewer, and stops its viewers one by one over the window: they reach the other front-ends
+   spread over time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,28 +21,28 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.dialects import NATIVE, AnyDialect, Dialect
+from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.places import Place, Places
-from broadcaster.hub.ports import Feed, LogReader, Watch
-from broadcaster.hub.resolve import Finished
+from broadcaster.hub.ports import LogReader, StreamSource, Watch
+from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.ring import Ledger, Unsent
 from broadcaster.hub.room import Room, Watcher
 from broadcaster.hub.stop_reasons import Refused, StopReason
-from broadcaster.hub.transcribed import TranscribedViewer
 from broadcaster.hub.viewer import Viewer
+from broadcaster.observability.logs import get_logger
 
-# Deadlines are met within an eighth of the shortest of them; never worth more than twenty looks a second.
+# Deadlines are met within an eighth of the shortest of them; never worth more than twenty checks a second.
 TICKS_PER_DEADLINE: Final = 8
 SHORTEST_TICK_S: Final = 0.05
 LONGEST_TICK_S: Final = 1.0
-# A tick that comes later than this was held up by the loop.
+# The loop was blocked before a tick that is later than this.
 LATE_TICK_S: Final = 0.5
-FAREWELL_S: Final = 0.5  # for a viewer to take its "bye": a socket that drains at all takes it at once
+FAREWELL_S: Final = 0.5  # for a socket to take the "bye": one that drains at all takes it at once
 
-log: Final = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class HubStatistics(NamedTuple):
@@ -56,7 +55,7 @@ class HubStatistics(NamedTuple):
 
 
 class _Tenancy:
-    """A room in use: its watch, its opening, and how many are about to come in."""
+    """A room in use: its watch, its opening, and how many viewers are about to enter."""
 
     __slots__ = ("arriving", "opening", "room", "watch")
 
@@ -70,8 +69,8 @@ class _Tenancy:
 class Hub:
     """All rooms of one front-end. Lives on one event loop; end it with ``aclose``."""
 
-    def __init__(self, feed: Feed, reader: LogReader, *, limits: HubLimits | None = None) -> None:
-        self._feed = feed
+    def __init__(self, tail: StreamSource, reader: LogReader, *, limits: HubLimits | None = None) -> None:
+        self._tail = tail
         self._reader = reader
         self.limits = HubLimits() if limits is None else limits
         self._tenancies: dict[str, _Tenancy] = {}
@@ -80,7 +79,7 @@ class Hub:
         self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
         self._admission = Places(self.limits)
-        self._held: dict[Watcher, Place] = {}  # by whom
+        self._places_of: dict[Watcher, Place] = {}
         self._stopped: Counter[StopReason] = Counter()
         self._is_draining = False
         self._all_left = asyncio.Event()
@@ -95,7 +94,7 @@ class Hub:
         self._ending: set[asyncio.Task[None]] = set()
 
     def reserve(self, tenant: str, *, waits: bool = False) -> Place:
-        """A viewer's place, to be entered at once; ``waits``: for a request that reads nothing, a long poll.
+        """A viewer's place, to be entered at once; ``waits``: for a long poll, which reads nothing.
 
         Raises Busy when the hub drains or ``max_viewers`` is met, TenantLimit at a bound of the tenant.
         """
@@ -105,7 +104,7 @@ class Hub:
 
     @property
     def is_draining(self) -> bool:
-        """Nobody new is let in."""
+        """Whether new viewers are refused."""
         return self._is_draining
 
     async def join(
@@ -114,24 +113,24 @@ class Hub:
         *,
         cursor: Cursor | None,
         timeout_s: float,
-        encoder: AnyDialect = NATIVE,
+        dialect: Dialect = NATIVE,
         status: str = "queued",
-        with_prelude: bool = True,
+        with_snapshot: bool = True,
         place: Place | None = None,
     ) -> Viewer | Finished:
         """Watch a stream after ``cursor`` (None: from its beginning). The viewer must be driven at once.
 
-        ``place``: what ``reserve`` gave, which the viewer holds too from here on; None: one of no tenant.
+        ``place``: the result of ``reserve``, which the viewer shares from here on; None: a place of no tenant.
 
-        Without a cursor, a dialect that has a prelude begins with it, unless ``with_prelude`` is False. ``status`` is
-        how a stream stands that has no entry yet; entries know better.
-        Finished: the cursor is the terminal's own id. Raises LogUnavailable when (1) the room could not be filled
-        within ``timeout_s``, (2) the feed gave up; Busy when (3) ``max_rooms`` is met, (4) the hub drains, and what
-        ``reserve`` raises. ``refuse`` makes the answer of any of them.
+        Without a cursor, a dialect that has a snapshot begins with it, unless ``with_snapshot`` is False. ``status`` is
+        the status of a stream that has no entry yet.
+        Finished: the cursor is the id of the terminal event. Raises LogUnavailable when (1) the room could not be
+        filled within ``timeout_s``, (2) the tail gave up; Busy when (3) ``max_rooms`` is met, (4) the hub drains; and
+        what ``reserve`` raises. ``refuse`` makes the response to each of them.
         """
         if self._is_draining:
             raise Busy("this front-end is draining")
-        with place or self.reserve("") as held:
+        with place or self.reserve("") as taken_place:
             tenancy = self._tenancies.get(stream_id) or self._open(stream_id, status=status)
             with self._arrival(tenancy):
                 await self._until_open(tenancy, timeout_s)
@@ -140,42 +139,37 @@ class Hub:
                 begin = tenancy.room.place(cursor)
                 if isinstance(begin, Finished):
                     return begin
-                viewer = (
-                    TranscribedViewer(tenancy.room, encoder, begin=begin, with_prelude=with_prelude)
-                    if isinstance(encoder, Dialect)
-                    else Viewer(tenancy.room, encoder, begin=begin)
-                )
-                self._held[viewer] = held.__enter__()
+                viewer = Viewer(tenancy.room, dialect, begin=begin, with_snapshot=with_snapshot)
+                self._places_of[viewer] = taken_place.__enter__()
                 self._all_left.clear()
                 if len(tenancy.room.viewers) == 1:
                     self._note_turn(stream_id)
                 return viewer
 
     def is_open(self, stream_id: str) -> bool:
-        """Whether the stream is watched here, or was a moment ago, and has not ended: its feed tells all changes."""
+        """Whether this hub follows the stream and it has not ended: the hub learns of every change."""
         tenancy = self._tenancies.get(stream_id)
         return tenancy is not None and tenancy.opening.done() and not tenancy.room.is_over
 
-    def refuse(self, error: Busy, *, encoder: AnyDialect = NATIVE) -> Refused:
-        """The answer to a viewer whose ``join`` failed, for clients that die for good on anything but HTTP 200."""
+    def refuse(self, error: Busy, *, dialect: Dialect = NATIVE) -> Refused:
+        """The response to a failed ``join``, for clients that never reconnect after a status other than 200."""
         reason = StopReason.LIMIT
         if self._is_draining:
             reason = StopReason.DRAIN
         elif isinstance(error, LogUnavailable):
             reason = StopReason.LOG_UNAVAILABLE
-        if isinstance(encoder, Dialect):
-            return Refused(reason, encoder.open("").bye(reason.code, reconnect=True))
-        return Refused(reason, encoder.bye(reason.code, reconnect=True, retry_ms=self.limits.draw_retry_ms()))
+        bye = dialect.open("").bye(reason.code, reconnect=True, retry_ms=self.limits.draw_retry_ms())
+        return Refused(reason, bye)
 
     def viewers(self) -> Mapping[str, int]:
-        """How many watch each stream; streams that nobody watches are not named."""
+        """The number of viewers of each stream that has any."""
         counts = ((stream_id, len(tenancy.room.viewers)) for stream_id, tenancy in self._tenancies.items())
         return {stream_id: count for stream_id, count in counts if count}
 
     async def turns(self, timeout_s: float) -> Mapping[str, int]:
-        """Streams that got their first viewer or lost their last since the last call, and how many each has now.
+        """Streams that got their first viewer or lost their last since the previous call, with their viewers now.
 
-        Waits for one; empty when ``timeout_s`` went by.
+        Waits for one such stream; empty after ``timeout_s``.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -187,22 +181,22 @@ class Hub:
 
     def statistics(self) -> HubStatistics:
         """Numbers for metrics."""
-        return HubStatistics(len(self._held), len(self._tenancies), self._ledger.bytes, dict(self._stopped))
+        return HubStatistics(len(self._places_of), len(self._tenancies), self._ledger.bytes, dict(self._stopped))
 
-    def feed_lost(self) -> None:
-        """The feed died without a word: every viewer is sent away, resumably, and new ones open new rooms."""
+    def tail_lost(self) -> None:
+        """The tail ended without a reason: every viewer is stopped, resumably, and new ones open new rooms."""
         for tenancy in tuple(self._tenancies.values()):
             self._close(tenancy, StopReason.FEED_LOST)
 
     async def drain(self, *, window_s: float) -> None:
-        """Let nobody in, and send all viewers away, spread over ``window_s``; who is stuck is cut at the end.
+        """Admit no viewer, and stop all viewers, spread over ``window_s``; stuck ones are cut at the end.
 
-        Those whose clients cannot go on elsewhere from where they were go last: their answers may end until then.
+        Viewers that cannot resume elsewhere exactly where they were go last: their answers may end until then.
         """
         self._is_draining = True
         viewers = [viewer for room in self._rooms() for viewer in room.viewers]
         random.shuffle(viewers)
-        viewers.sort(key=lambda viewer: isinstance(viewer, TranscribedViewer))
+        viewers.sort(key=lambda viewer: not viewer.resumes_anywhere)
         loop = asyncio.get_running_loop()
         begin = loop.time()
         for place, viewer in enumerate(viewers):
@@ -217,7 +211,7 @@ class Hub:
             self._cut_all(StopReason.DRAIN)
 
     async def aclose(self) -> None:
-        """Cut whoever is left, close all rooms and the hub's own tasks. The hub lets nobody in afterwards."""
+        """Cut the remaining viewers, close all rooms, and end the hub's tasks. It admits no viewer afterwards."""
         self._is_draining = True
         self._cut_all(StopReason.DRAIN)
         for tenancy in tuple(self._tenancies.values()):
@@ -228,7 +222,7 @@ class Hub:
                 handle.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    # -- what rooms tell
+    # -- called by rooms
 
     def room_is_due(self, room: Room) -> None:
         """Flush it with the others that are due."""
@@ -240,7 +234,7 @@ class Hub:
             self._shrinking = asyncio.get_running_loop().call_soon(self._shrink)
 
     def room_may_lag(self, room: Room) -> None:
-        """Have its log read again."""
+        """Have its log read once more."""
         tenancy = self._tenancies.get(room.stream_id)
         if tenancy is not None and tenancy.room is room:
             tenancy.watch.reread()
@@ -252,9 +246,9 @@ class Hub:
             asyncio.get_running_loop().call_soon(self._close, tenancy, reason)
 
     def viewer_left(self, room: Room, viewer: Watcher) -> None:
-        """Count it, and take back its place."""
+        """Count the viewer, and release its place."""
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
-        self._held.pop(viewer).leave(is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
+        self._places_of.pop(viewer).leave(is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
         self._stopped[reason] += 1
         if not room.viewers:
             self._note_turn(room.stream_id)
@@ -262,7 +256,7 @@ class Hub:
             tenancy = self._tenancies.get(room.stream_id)
             if tenancy is not None and tenancy.room is room:
                 self._note_if_empty(tenancy)
-        if not self._held:
+        if not self._places_of:
             self._all_left.set()
 
     # -- rooms
@@ -288,7 +282,7 @@ class Hub:
             turns=self._flusher.turns,
             places=self._places,
         )
-        tenancy = _Tenancy(room, self._feed.watch(stream_id, room))
+        tenancy = _Tenancy(room, self._tail.watch(stream_id, room))
         tenancy.opening.add_done_callback(partial(self._opened, tenancy))
         self._tenancies[stream_id] = tenancy
         if self._timer is None:
@@ -306,13 +300,13 @@ class Hub:
             raise LogUnavailable("the stream's room was closed before it was filled")
 
     def _opened(self, tenancy: _Tenancy, opening: asyncio.Task[None]) -> None:
-        """Runs before those who wait for the opening do."""
+        """Runs before the viewers that wait for the opening."""
         if not opening.cancelled() and (error := opening.exception()) is not None:
-            log.warning("the room of stream %s could not be filled: %s", tenancy.room.stream_id, error)
+            _log.warning("room_not_filled", stream=tenancy.room.stream_id, error=str(error))
             self._close(tenancy, StopReason.FEED_LOST)
 
     def _close(self, tenancy: _Tenancy, reason: StopReason) -> None:
-        """Send the room's viewers away and forget it. Closing again does nothing."""
+        """Stop the room's viewers and forget the room. A second call does nothing."""
         room = tenancy.room
         if self._tenancies.get(room.stream_id) is not tenancy:
             return
@@ -326,7 +320,7 @@ class Hub:
             task.add_done_callback(self._ending.discard)
 
     def _shrink(self) -> None:
-        """Forget somewhat more than needed: the next entries shall not have to ask again."""
+        """Forget somewhat more than needed, so that the next entries need no further call."""
         self._shrinking = None
         goal = self.limits.hub_bytes - self.limits.hub_bytes // 16
         for tenancy in self._unwatched():
@@ -343,7 +337,7 @@ class Hub:
         return [*(tenancy.room for tenancy in self._tenancies.values()), *self._closed_rooms]
 
     def _unwatched(self) -> list[_Tenancy]:
-        """Rooms that nobody watches or waits for, the one left longest ago first."""
+        """Rooms without a viewer, present or arriving; the one left longest ago first."""
         unwatched = [
             (tenancy.room.empty_since, at, tenancy)
             for at, tenancy in enumerate(self._tenancies.values())
@@ -353,7 +347,7 @@ class Hub:
 
     @contextmanager
     def _arrival(self, tenancy: _Tenancy) -> Iterator[None]:
-        """Somebody is about to come in: the room does not close under them."""
+        """A viewer is about to enter: the room stays open."""
         tenancy.arriving += 1
         tenancy.room.empty_since = None
         try:
@@ -376,7 +370,7 @@ class Hub:
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        # After a loop that stood still, what sockets owe is our own delay: they get one tick to take it.
+        # After a blocked loop the delay of sockets is our own: they get one tick to take their bytes.
         self._is_late = now - self._tick_due > LATE_TICK_S and not self._is_late
         if not self._is_late:
             for room in self._rooms():

@@ -33,14 +33,14 @@ class HubLimits:
 
     ``max_viewers``: most viewers at once; one more is refused (Busy). ``tenant_viewers``, ``tenant_long_polls``: most
     viewers of one tenant, and of those that wait without reading (TenantLimit). ``max_rooms``: most streams watched or
-    kept warm; the one that was left longest ago makes place, and if all are watched a new one is refused (Busy).
+    kept warm; the room left longest ago closes for a new one, and if all are watched the new one is refused (Busy).
     ``room_bytes``, ``hub_bytes``: memory of one room and of all; the oldest entries fall out and are read from the log
-    again by who needs them. ``heartbeat_s``: a viewer that had nothing for so long gets a heartbeat.
-    ``lost_feed_s``: viewers of a feed that Redis has lost are sent away after so long; when they return they learn
-    whether a publisher has created it again. ``slow_viewer_s``: a viewer that took nothing for so long is cut.
+    again for viewers that need them. ``heartbeat_s``: a viewer that was sent nothing for so long gets a heartbeat.
+    ``lost_feed_s``: viewers of a feed that Redis has lost are stopped after so long; at their return they learn
+    whether a publisher has recreated it. ``slow_viewer_s``: a viewer that took nothing for so long is cut.
     ``linger_s``: a room outlives its last viewer by this much, so that a viewer that returns finds it warm.
     ``retry_ms``: shortest reconnect delay that viewers are given; jitter up
-    to the same again keeps those who fall together from coming back together. ``page_reads``: most reads of old
+    to the same again keeps viewers that disconnect together from returning together. ``page_reads``: most reads of old
     entries at once; the others wait.
     """
 

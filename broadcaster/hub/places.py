@@ -1,9 +1,9 @@
 """Places: how many viewers a front-end may have, in all and of each tenant.
 
 Rules
-1. A place is taken before anything is done for a viewer (before its generation is created): a refusal costs nothing.
-2. It is held by all that enter it: the request that took it, and the viewer that came of that. It is free again when
-   the last of them has left, whatever happened.
+1. A place is taken before any work is done for a viewer (before its generation is created): a refusal costs nothing.
+2. The request that took a place and the viewer of that request both enter it. The place is free when the last of them
+   has left, whatever happened.
 3. A request that waits without reading a stream counts as a viewer, and among its tenant's long polls too.
 """
 
@@ -42,13 +42,13 @@ class Place:
         self.release()
 
     def leave(self, *, is_gone: bool) -> None:
-        """Its viewer has left; ``is_gone``: because its client did."""
+        """Its viewer has left; ``is_gone``: because its client disconnected."""
         if is_gone and self.on_gone is not None:
             self.on_gone()
         self.release()
 
     def release(self) -> None:
-        """What leaving the block does."""
+        """The same as leaving the block."""
         self._holders -= 1
         if not self._holders:
             self._places.give_back(self)
@@ -93,7 +93,7 @@ class Places:
 
 
 def _count_down(counts: Counter[str], tenant: str) -> None:
-    """Tenants without any are forgotten."""
+    """Count down, and forget a tenant that has none left."""
     counts[tenant] -= 1
     if not counts[tenant]:
         del counts[tenant]

@@ -6,7 +6,7 @@ Rules
 2. A chunk is the joined frames from one place in a segment to its end, in one dialect, as they are or as one HTTP
    chunk. All viewers at the same place get the same bytes object; a segment remembers the last few chunks only.
 3. Segments of a ring rise by seq. Where two do not touch, the entries between them are gone from the log.
-4. Whatever is held is counted in a ledger, which the room and the hub compare with their bounds.
+4. A ledger counts all bytes held; the room and the hub compare it with their bounds.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Final
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import ATTEMPT_PREFIX
-from broadcaster.core.http_chunks import http_chunk
-from broadcaster.dialects import Encoder
+from broadcaster.core.sse import http_chunk
+from broadcaster.dialects import Transcript
 
 SEGMENT_ENTRIES: Final = 256
 SEGMENT_BYTES: Final = 64 * 2**10
@@ -40,7 +40,7 @@ def _cost(entry: Entry) -> int:
 
 
 class Ledger:
-    """Bytes held, told on to the ledger above."""
+    """Bytes held, counted in the ledger above too."""
 
     __slots__ = ("_above", "bytes")
 
@@ -57,7 +57,7 @@ class Ledger:
 
 
 class Unsent(Ledger):
-    """What is on its way to clients: bytes in their transports, snapshots that they still read.
+    """Bytes on their way to clients: in their transports, and in snapshots that they still read.
 
     ``viewers`` share half of ``max_bytes``: the more there are, the smaller the slices that their transports are given.
     """
@@ -83,7 +83,7 @@ class Segment:
     def __init__(self, first: Entry, *, ledger: Ledger) -> None:
         self.entries = [first]
         self.first_seq = self.last_seq = first.seq
-        self._chunks: dict[tuple[Encoder, int, int, bool], bytes] = {}
+        self._chunks: dict[tuple[Transcript, int, int, bool], bytes] = {}
         self._ledger: Ledger | None = ledger
         self._entry_bytes = 0
         self._chunk_bytes = 0
@@ -91,7 +91,7 @@ class Segment:
 
     @property
     def before(self) -> Cursor:
-        """The cursor of one who has seen everything up to this segment."""
+        """The cursor of a viewer that has seen everything up to this segment."""
         return Cursor(self.entries[0].epoch, self.first_seq - 1)
 
     def take(self, entry: Entry) -> bool:
@@ -114,21 +114,21 @@ class Segment:
         self.last_seq = entry.seq
         self._count_entries(_cost(entry))
 
-    def chunk(self, encoder: Encoder, *, after_seq: int, for_http: bool = False) -> bytes:
-        """The frames after ``after_seq`` to the segment's end: the same object for all who ask at the same place."""
-        key = (encoder, after_seq, self.last_seq, for_http)
+    def chunk(self, transcript: Transcript, *, after_seq: int, for_http: bool = False) -> bytes:
+        """The frames after ``after_seq`` to the segment's end: one object for all viewers at the same place."""
+        key = (transcript, after_seq, self.last_seq, for_http)
         chunk = self._chunks.get(key)
         if chunk is None:
-            chunk = self._encode(encoder, after_seq, for_http=for_http)
+            chunk = self._encode(transcript, after_seq, for_http=for_http)
             if len(self._chunks) >= REMEMBERED_CHUNKS:
                 self._count_chunks(-len(self._chunks.pop(next(iter(self._chunks)))))
             self._chunks[key] = chunk
             self._count_chunks(len(chunk))
         return chunk
 
-    def passing_chunk(self, encoder: Encoder, *, after_seq: int) -> bytes:
-        """The same as one HTTP chunk, for who shares it and nobody after: it is not remembered."""
-        return self._encode(encoder, after_seq, for_http=True)
+    def passing_chunk(self, transcript: Transcript, *, after_seq: int) -> bytes:
+        """The same as one HTTP chunk, for the current viewers only: the segment does not remember it."""
+        return self._encode(transcript, after_seq, for_http=True)
 
     def after(self, seq: int) -> list[Entry]:
         """The entries after ``seq``, as far as they are of one attempt. The entry that begins another is by itself."""
@@ -136,12 +136,8 @@ class Segment:
         at = next((at for at, entry in enumerate(entries) if entry.event.startswith(ATTEMPT_PREFIX)), None)
         return entries if at is None else entries[: at or 1]
 
-    def _encode(self, encoder: Encoder, after_seq: int, *, for_http: bool) -> bytes:
-        entries = self.entries
-        if after_seq + 1 == self.last_seq:  # nearly always
-            frames = encoder.frame(entries[-1])
-        else:
-            frames = b"".join(map(encoder.frame, entries[after_seq + 1 - self.first_seq :]))
+    def _encode(self, transcript: Transcript, after_seq: int, *, for_http: bool) -> bytes:
+        frames = transcript.encode(self.entries[after_seq + 1 - self.first_seq :])
         return http_chunk(frames) if for_http and frames else frames
 
     def keep_through(self, seq: int) -> None:
@@ -153,12 +149,12 @@ class Segment:
         self.forget_chunks()
 
     def forget_chunks(self) -> None:
-        """They can be made again."""
+        """Release all chunks, which can be made again."""
         self._chunks.clear()
         self._count_chunks(-self._chunk_bytes)
 
     def release(self) -> None:
-        """The holder lets go: whoever still reads from it does so at no charge."""
+        """The holder lets go: viewers may still read the segment, which the ledger counts no more."""
         if self._ledger is not None:
             self._ledger.add(-self._entry_bytes - self._chunk_bytes)
             self._ledger = None
@@ -175,7 +171,7 @@ class Segment:
 
 
 class Ring:
-    """Segments, oldest first; the oldest fall out. It has no bound of its own: the room asks it to drop."""
+    """Segments, oldest first; the oldest fall out. It has no bound of its own: the room makes it drop."""
 
     __slots__ = ("_ledger", "_segments")
 
@@ -193,7 +189,7 @@ class Ring:
         return self._segments[0].first_seq if self._segments else 0
 
     def append(self, entry: Entry) -> None:
-        """Add the newest entry. Its seq is above all that are held; a jump says that those between are gone."""
+        """Add the newest entry. Its seq is above all others; where it jumps, the entries between are gone."""
         segments = self._segments
         if not segments or not segments[-1].take(entry):
             segments.append(Segment(entry, ledger=self._ledger))

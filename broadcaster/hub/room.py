@@ -1,65 +1,60 @@
-"""A room: one watched stream inside a hub, what is held of it, and who watches.
+"""A room: one watched stream inside a hub, its recent entries, and its viewers.
 
 Rules
-1. The feed tells a room the whole stream once, however many viewers come: the newest entries stay in the ring, all ids
-   in the lineage. What fell out of the ring is read back in pages by those who need it.
-2. A room decides nothing for a viewer but what voids its past: after ``rewound`` every viewer is told at once. All else
-   a viewer finds out from where it stands: the next entry is in the ring, in a page, still to come, or gone.
-3. However much is delivered within one turn of the loop, viewers are woken once (flusher.py). Who is live is not even
-   woken: its group is written to (live.py). Whatever is no entry is told to each by itself, so it makes all cursors.
-4. Entries up to the floor are gone from the log. The ring may still hold some of them; they serve who is on the way.
-5. A feed that breaks its promises (``StreamSink``) loses the room: its viewers are sent away, resumably, and the next
-   one opens a new room. What the feed calls, returns before the room is closed: a feed need not be re-entrant.
+1. The room receives the whole stream once, however many viewers enter: the newest entries stay in the ring, all ids in
+   the lineage. A viewer that needs what fell out of the ring has it read back in pages.
+2. A room decides nothing for a viewer but that its past is void: ``rewound`` reaches every viewer at once. Everything
+   else a viewer derives from its position: the next entry is in the ring, in a page, still to come, or gone.
+3. However much is delivered within one turn of the loop, viewers are woken once (flusher.py). Live viewers are not even
+   woken: their group is written to (live/group.py). A notice goes to each viewer by itself, so it ends all groups.
+4. Entries up to the floor are gone from the log. The ring may still hold some of them, for viewers on their way.
+5. A tail that breaks the contract of ``StreamSink`` loses the room: its viewers are stopped, resumably, and the next
+   viewer opens a new room. The tail's call returns before the room is closed: a tail need not be re-entrant.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import TERMINAL_PREFIXES
 from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import Gap, GapReason, StallReason
-from broadcaster.core.stream_ids import public_id
-from broadcaster.dialects import Encoder
+from broadcaster.core.requests.stream_ids import public_id
+from broadcaster.core.status import status_after
+from broadcaster.dialects import Transcript
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.live import LiveGroup, Member
-from broadcaster.hub.pages import PageAsker, Pages
+from broadcaster.hub.live.group import LiveGroup, Member
+from broadcaster.hub.pages import PageReader, Pages
 from broadcaster.hub.ports import LogReader
-from broadcaster.hub.replay import Replay
-from broadcaster.hub.replays import Replays
-from broadcaster.hub.resolve import Extent, Held, Resolution, resolve
+from broadcaster.hub.replay.replays import Replays
+from broadcaster.hub.replay.resolve import Extent, ParkedCursor, Resolution, resolve
+from broadcaster.hub.replay.sources import FrameSource
 from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.observability.logs import get_logger
 
-_STATUSES: Final = (
-    (b'{"type":"finish"', "finished"),
-    (b'{"type":"error"', "failed"),
-    (b'{"type":"abort"', "aborted"),
-)
-
-log: Final = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
-def _status_after(terminal: bytes) -> str:
-    return next(status for prefix, status in _STATUSES if terminal.startswith(prefix))
-
-
-class Watcher(PageAsker, Member, Protocol):
+class Watcher(PageReader, Member, Protocol):
     """A viewer, as its room sees it."""
 
     stop_reason: StopReason | None
+
+    @property
+    def resumes_anywhere(self) -> bool:
+        """Whether another front-end continues exactly where this one stopped."""
 
     def rewind(self, keep: Cursor, reason: GapReason) -> None:
         """What was delivered after ``keep`` is void."""
 
     def check(self, now: float) -> None:
-        """See whether a deadline has passed (``now`` on the loop's clock)."""
+        """Check deadlines (``now`` on the loop's clock)."""
 
     def cut(self, reason: StopReason) -> None:
         """End at once, by tearing down the transport."""
@@ -69,19 +64,19 @@ class RoomOwner(Protocol):
     """The hub, as its rooms see it."""
 
     def room_is_due(self, room: Room) -> None:
-        """Flush it soon, but not within this call."""
+        """Flush the room soon, but not within this call."""
 
     def room_grew(self) -> None:
-        """The room holds more than before, and is not due: see to the bound of all, but not within this call."""
+        """The room holds more than before, and is not due: check the bound of all rooms, but not within this call."""
 
     def room_may_lag(self, room: Room) -> None:
-        """A viewer has seen entries that the room does not have: have the log read again, but not within this call."""
+        """A viewer has seen entries that the room does not have: have the log reread, but not within this call."""
 
     def room_failed(self, room: Room, reason: StopReason) -> None:
         """The room's supply has failed for this reason: close the room, but not within this call."""
 
     def viewer_left(self, room: Room, viewer: Watcher) -> None:
-        """The viewer is gone from the room."""
+        """The viewer has left the room."""
 
 
 class Room:
@@ -137,20 +132,20 @@ class Room:
         self.viewers: set[Watcher] = set()
         self.behind: set[Watcher] = set()  # all viewers but the live ones
         self.empty_since: float | None = None
-        self.last_seq = self._reads = 0  # the newest entry; how often the log was read to its end
+        self.last_seq = self._reads = 0  # of the newest entry; how often the log was read to its end
         self.floor: Gap | None = None
         self.stall: StallReason | None = None
-        self._lost_at: float | None = None  # Redis knows nothing of this feed
+        self._lost_at: float | None = None  # since when Redis does not know this feed
         self.is_over = self._is_due = False
         self.status, self._owner = status, owner
         self._event_bytes = self._events = 0  # of all entries ever delivered here
         self._lineage = Lineage()
         self._ring = Ring(ledger)
         self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
-        self._live: dict[Encoder | Replay, LiveGroup] = {}
+        self._live: dict[FrameSource, LiveGroup] = {}
         self.replays = Replays(self)
 
-    # -- what the feed tells
+    # -- called by the tail
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """The next entries, dense."""
@@ -168,17 +163,15 @@ class Room:
         if entries:
             self._events += len(entries)
             self.is_over = event.startswith(TERMINAL_PREFIXES)
-            self.status = _status_after(event) if self.is_over else "running"
+            self.status = status_after(event) if self.is_over else "running"
             if self.ledger.bytes > self.limits.room_bytes:
-                self._keep_bounds()
-            if not self._is_due:
-                self._is_due = True
-                self._owner.room_is_due(self)
+                self.keep_bounds()
+            self._wake_soon()
 
     def gap(self, gap: Gap) -> None:
-        """Entries up to ``gap.last_seq`` are gone; the ring keeps what it has for who is on the way (rule 4)."""
+        """Entries up to ``gap.last_seq`` are gone; the ring keeps those it has (rule 4)."""
         if gap.last_seq < self.last_seq or gap.at.seq != gap.last_seq:
-            self._fail(f"told a gap up to {gap.last_seq} at {gap.at} after seq {self.last_seq}")
+            self._fail(f"reported a gap up to {gap.last_seq} at {gap.at} after seq {self.last_seq}")
             return
         self._recall_live()
         self.floor = gap
@@ -189,7 +182,7 @@ class Room:
         self._wake_soon()
 
     def rewound(self, keep: Cursor) -> None:
-        """What was delivered after ``keep`` is void; who is past it is told, nobody else notices."""
+        """What was delivered after ``keep`` is void; only viewers past it receive a notice."""
         if keep != START and not self._lineage.contains(keep):
             self._fail(f"rewound to {keep}, which was not delivered")
             return
@@ -221,7 +214,7 @@ class Room:
         self._lost_at = self._now() if reason is StallReason.STREAM_LOST else None
         self._wake_soon()
 
-    # -- what a viewer asks
+    # -- called by viewers
 
     @property
     def epoch(self) -> int:
@@ -232,15 +225,15 @@ class Room:
         """Where a viewer with this cursor continues."""
         return resolve(cursor, Extent(self._lineage, self.floor, self.is_over))
 
-    def hold(self, cursor: Cursor) -> Held:
-        """Hold this viewer, and have the log read again: another front-end may have received what this one has not."""
+    def hold(self, cursor: Cursor) -> ParkedCursor:
+        """Park this cursor, and have the log reread: another front-end may have received what this one has not."""
         self._owner.room_may_lag(self)
-        return Held(cursor, self._reads)
+        return ParkedCursor(cursor, self._reads)
 
-    def place_held(self, held: Held) -> Resolution:
-        """Where a viewer that is held continues."""
-        was_read = self._reads > held.reads
-        return resolve(held.cursor, Extent(self._lineage, self.floor, self.is_over, was_read))
+    def place_parked(self, parked: ParkedCursor) -> Resolution:
+        """Where a viewer with a parked cursor continues."""
+        was_read = self._reads > parked.reads
+        return resolve(parked.cursor, Extent(self._lineage, self.floor, self.is_over, was_read))
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one after it if ``seq`` is gone; None: not at hand."""
@@ -248,36 +241,42 @@ class Room:
             return None
         return self._ring.find(seq) or self._pages.find(seq)
 
-    def chunk(self, segment: Segment, encoder: Encoder, *, after_seq: int, for_http: bool = False) -> bytes:
-        """The segment's frames after ``after_seq``, shared by all who stand there."""
-        held = self.ledger.bytes
-        chunk = segment.chunk(encoder, after_seq=after_seq, for_http=for_http)
-        if self.ledger.bytes != held:
-            self._keep_bounds()
+    def find_or_request(self, reader: PageReader, seq: int) -> Segment | Gap | None:
+        """The segment that holds ``seq``, or the gap in which it lies; None: a page must be read first."""
+        page = reader.page
+        if page is not None and seq <= page.last_seq:
+            segment: Segment | None = page
+        else:
+            reader.page = None
+            segment = self.find(seq)
+        if segment is not None:
+            return segment if segment.first_seq <= seq else self._gap_before(segment.before, first_seq=seq)
+        if self.floor is not None and seq <= self.floor.last_seq:
+            return self._gap_before(self.floor.at, first_seq=seq)
+        if seq <= self.last_seq:
+            self._pages.request(seq, reader, mean_bytes=self._event_bytes // max(1, self._events))
+        return None
+
+    def chunk(self, segment: Segment, transcript: Transcript, *, after_seq: int, for_http: bool) -> bytes:
+        """The segment's frames after ``after_seq`` in a stateless dialect, shared by all viewers at that place."""
+        before_bytes = self.ledger.bytes
+        chunk = segment.chunk(transcript, after_seq=after_seq, for_http=for_http)
+        if self.ledger.bytes != before_bytes:
+            self.keep_bounds()
         return chunk
 
-    def gap_before(self, at: Cursor, *, first_seq: int) -> Gap:
-        """The gap from ``first_seq`` up to ``at``."""
-        is_floor = self.floor is not None and self.floor.at == at
-        reason = self.floor.reason if self.floor is not None and is_floor else GapReason.TRIMMED
-        return Gap(reason, at, first_seq, at.seq)
-
-    def ask_page(self, asker: PageAsker, seq: int) -> None:
-        """Have the page that holds ``seq`` read; the asker is told."""
-        self._pages.ask(seq, asker, mean_bytes=self._event_bytes // max(1, self._events))
-
     def enter(self, viewer: Watcher) -> None:
-        """A viewer comes."""
+        """A viewer enters."""
         self.viewers.add(viewer)
         self.behind.add(viewer)
         self.unsent.viewers += 1
         self.empty_since = None
 
-    def go_live(self, viewer: Watcher, fd: int, source: Encoder | Replay) -> LiveGroup | None:
-        """Write to this socket from here on: its viewer has pulled everything. None: not before the next flush."""
+    def go_live(self, viewer: Watcher, fd: int, source: FrameSource) -> LiveGroup | None:
+        """Write to the socket of this viewer, which has pulled everything. None: not before the next flush."""
         group = self._live.get(source)
         if group is None or not group.members:
-            if isinstance(source, Replay) and not source.reach_end(viewer):
+            if not source.reach_end(viewer):
                 return None
             group = self._live[source] = LiveGroup(source, self.last_seq, now=self._now())
         elif group.seq != self.last_seq:
@@ -287,11 +286,11 @@ class Room:
         return group
 
     def fall_behind(self, viewer: Watcher) -> None:
-        """It is live no more."""
+        """The viewer is not live any more."""
         self.behind.add(viewer)
 
     def exit(self, viewer: Watcher) -> None:
-        """A viewer goes. Going again does nothing."""
+        """A viewer leaves. A second call does nothing."""
         if viewer in self.viewers:
             self.viewers.remove(viewer)
             self.unsent.viewers -= 1
@@ -303,14 +302,19 @@ class Room:
         self._owner.room_grew()
 
     def keep_bounds(self) -> None:
-        """Let go of something if more is held than may be."""
-        if self.ledger.bytes > self.limits.room_bytes:
-            self._keep_bounds()
+        """Beyond ``room_bytes``, forget what can be made again, then the oldest, and a little more than needed."""
+        limit = self.limits.room_bytes
+        if self.ledger.bytes > limit:
+            self._pages.clear()
+            self._ring.forget_chunks()
+            while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
+                self._ring.drop_oldest()
+        self._owner.room_grew()
 
-    # -- what the hub does
+    # -- called by the hub
 
     def flush(self, now: float) -> None:
-        """Give all viewers what came since the last time: bytes to the live ones, a wake-up to the others."""
+        """Pass on what came since the last flush: bytes to the live viewers, a wake-up to the others."""
         self._is_due = False
         for group in self._live.values():
             if group.members:
@@ -320,7 +324,7 @@ class Room:
                 viewer.wake()
 
     def check(self, now: float) -> None:
-        """See to heartbeats and deadlines."""
+        """Write due heartbeats, and check deadlines."""
         for group in self._live.values():
             if group.members:
                 group.beat(now, heartbeat_s=self.limits.heartbeat_s)
@@ -333,9 +337,10 @@ class Room:
         """Forget what can be made again."""
         self._pages.clear()
         self.replays.shed()
+        self._live = {source: group for source, group in self._live.items() if group.members}
 
     def drop_oldest(self) -> bool:
-        """Forget the oldest part of what is held; False: nothing was left."""
+        """Forget the oldest segment; False: there was none."""
         self._pages.clear()
         if not len(self._ring):
             return False
@@ -343,7 +348,7 @@ class Room:
         return True
 
     def close(self, reason: StopReason) -> list[asyncio.Task[None]]:
-        """Send all viewers away and let go of everything. Answers cancelled reads, to be awaited."""
+        """Stop all viewers and release everything. Returns cancelled reads, to be awaited."""
         for viewer in tuple(self.viewers):
             viewer.stop(reason)
         reads = self._pages.close()
@@ -352,18 +357,8 @@ class Room:
         return reads
 
     def _fail(self, story: str) -> None:
-        log.error("the feed of stream %s broke its promise: %s", self.stream_id, story)
+        _log.error("tail_contract_broken", stream=self.stream_id, detail=story)
         self._owner.room_failed(self, StopReason.FEED_LOST)
-
-    def _keep_bounds(self) -> None:
-        """Let go of what can be made again, then of the oldest; some more than needed, not to be back here at once."""
-        limit = self.limits.room_bytes
-        if self.ledger.bytes > limit:
-            self._pages.clear()
-            self._ring.forget_chunks()
-            while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
-                self._ring.drop_oldest()
-        self._owner.room_grew()
 
     def _wake_soon(self) -> None:
         if not self._is_due:
@@ -375,22 +370,18 @@ class Room:
             segment = self._ring.find(group.seq + 1)
             if segment is None or segment.first_seq > group.seq + 1:
                 break
-            through_seq, source = segment.last_seq, group.source
-            if isinstance(source, Replay):
-                stretch = source.read_live(group.seq, is_kept=bool(self.behind))
-                if stretch is None or stretch.breaks_off:
-                    break  # each member reads its error and ends
-                through_seq, chunk = stretch.last_seq, stretch.http_after(group.seq)
-                if not chunk:
-                    group.seq = through_seq
-                    continue
-            elif self.behind or len(self._live) > 1:  # others may come to stand where this group stands
-                chunk = self.chunk(segment, source, after_seq=group.seq, for_http=True)
-            else:
-                chunk = segment.passing_chunk(source, after_seq=group.seq)
-            group.write(chunk, through_seq=through_seq, now=now)
+            chunk = group.source.read_live(segment, group.seq, is_kept=bool(self.behind))
+            if chunk is None:
+                break  # each member reads the error of its attempt and ends
+            frames, last_seq = chunk
+            group.write(frames, through_seq=last_seq, now=now)
         if group.seq < self.last_seq or self.is_over:
             group.dissolve()
+
+    def _gap_before(self, at: Cursor, *, first_seq: int) -> Gap:
+        """The gap from ``first_seq`` up to ``at``."""
+        reason = self.floor.reason if self.floor is not None and self.floor.at == at else GapReason.TRIMMED
+        return Gap(reason, at, first_seq, at.seq)
 
     def _recall_live(self) -> None:
         for group in self._live.values():

@@ -5,15 +5,15 @@
     async with broadcaster.feed("job-42") as feed:              # in the job
         await feed.progress(1, 3, "rendering")
 
-    async for event in broadcaster.events("job-42"):            # wherever somebody wants to know; after=cursor resumes
+    async for event in broadcaster.events("job-42"):            # in any process; after=cursor resumes
         print(event)
 
 Rules
-1. Nothing is opened before its first use: publishing opens connections and no task; reading, asking and the router
-   open a front-end's parts (hub, feed, sweeper), once for all of them.
-2. One Broadcaster, one event loop at a time, one tenant. ``aclose`` ends everything; it may be used again afterwards.
+1. Nothing is opened before its first use: publishing opens connections and no task; reading, generations and the
+   router open a front-end's parts (hub, tail, sweeper), once for all of them.
+2. One Broadcaster, one event loop at a time, one tenant. ``aclose`` ends everything; it may be used anew.
    ``async with`` may be nested: the outermost end closes.
-3. Whoever reads, writes or asks elsewhere, in this way or over HTTP, sees the same streams.
+3. Other programs on the same Redis, with this library or over HTTP, see the same streams.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ from pydantic_settings import SettingsError
 
 from broadcaster.client.generation import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
-from broadcaster.core.api_keys import check_tenant
+from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.stream_ids import LOCAL_TENANT
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError, StreamClosed
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
 from broadcaster.library.feed import CANCELLED_S, OpenFeed
-from broadcaster.library.held import Held
+from broadcaster.library.lazy import LazyResource
 from broadcaster.library.publishing import Piece, publish
 from broadcaster.library.reading import StreamReader
 from broadcaster.library.writer import WriterLimits
-from broadcaster.log.feeds import Feeds
-from broadcaster.logs import get_logger
-from broadcaster.settings import Settings, told
-from broadcaster.web.host_guards import GuardFunction
+from broadcaster.log.feeds.feeds import Feeds
+from broadcaster.observability.logs import get_logger
+from broadcaster.settings import Settings, describe_error
+from broadcaster.web.documents.generation_requests import generation_request
+from broadcaster.web.documents.schemas import GenerationBody
+from broadcaster.web.documents.views import read_folded, show_view
+from broadcaster.web.guards.host_guards import GuardFunction
 from broadcaster.web.mount import create_router, refuse_former_form
 from broadcaster.web.routes.generations import count_viewers
-from broadcaster.web.schemas import GenerationBody
 from broadcaster.web.services import Services
-from broadcaster.web.views import read_whole, show_view
 from broadcaster.web.wiring import OpenLog, open_log, open_services
-from broadcaster.web.wishes import wish_of
 
 GIVE_UP_AFTER_S: Final = 60.0
 TIMEOUT_S: Final = 30.0
 LEASE_S: Final = 15.0
-# What a published iterator has to close itself when it is cancelled; one that hangs there is left behind, and logged.
+# The time that a published iterator has to close when it is cancelled; one that hangs is abandoned and logged.
 SOURCE_CLOSES_S: Final = 3.0
 
 _log = get_logger(__name__)
 
 
 class FeedOptions(TypedDict, total=False):
-    """How a feed is kept. What is left out, or None, is the default of the settings; of ``lease_s`` 15, None for none.
+    """The options of a feed. An option left out, or None, is that of the settings; ``lease_s`` is 15, None: none.
 
     ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
-    "refuse" (StreamFull) or "trim" (the oldest go, and who is behind is told). ``metadata``: the caller's own.
-    ``lease_s``: when no writer has been heard of for so many seconds, the feed ends with ``error`` (``writer_lost``);
-    while its block runs it is renewed by itself.
+    "refuse" (StreamFull) or "trim" (the oldest are removed, and viewers that are behind get a gap). ``metadata``: any
+    JSON object. ``lease_s``: when no writer renews the lease for so many seconds, the feed ends with ``error``
+    (``writer_lost``); its block renews it automatically.
     """
 
     retention_s: float | None
@@ -80,7 +80,7 @@ class FeedOptions(TypedDict, total=False):
 
 
 class BroadcasterStatistics(NamedTuple):
-    """What a Broadcaster has open now: blocks of ``feed``, running ``publish_nowait``s, and viewers of its hub."""
+    """What a Broadcaster has open now: blocks of ``feed``, running ``publish_nowait`` tasks, viewers of its hub."""
 
     feeds: int
     publishing: int
@@ -88,20 +88,20 @@ class BroadcasterStatistics(NamedTuple):
 
 
 class Broadcaster:
-    """Publish, read and ask, over one Redis; see the rules above. Errors are those of `broadcaster.errors`."""
+    """Publish, read and generate, over one Redis; see the rules above. Errors are those of `broadcaster.errors`."""
 
     def __init__(self, settings: Settings, tenant: str = LOCAL_TENANT) -> None:
         """Opens nothing. ``tenant`` owns what is published here and sees nothing else.
 
-        "local" is whom a front-end without keys serves. Raises SetupError when (1) the settings name no Redis, (2) no
-        tenant can have that name.
+        "local" is the tenant of a front-end without keys. Raises SetupError when (1) the settings name no Redis,
+        (2) the name is not valid for a tenant.
         """
         if settings.redis_url is None:
             raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Broadcaster.from_url(url)")
         self.tenant = check_tenant(tenant)
         self._settings = settings
-        self._log: Held[OpenLog] = Held(self._open_log)
-        self._services: Held[Services] = Held(self._open_services)
+        self._log: LazyResource[OpenLog] = LazyResource(self._open_log)
+        self._services: LazyResource[Services] = LazyResource(self._open_services)
         self._publishing: set[asyncio.Task[Cursor]] = set()
         self._feeds: set[OpenFeed] = set()
         self._entered = 0
@@ -119,7 +119,7 @@ class Broadcaster:
         try:
             return cls(Settings(redis_url=url, **settings), tenant)
         except (ValidationError, SettingsError) as error:
-            raise SetupError(told(error)) from None
+            raise SetupError(describe_error(error)) from None
 
     async def __aenter__(self) -> Self:
         self._entered += 1
@@ -135,7 +135,7 @@ class Broadcaster:
     async def aclose(self, *, drain_s: float | None = None) -> None:
         """End everything; idempotent.
 
-        What ``publish_nowait`` started has ``drain_s`` (None: the setting) to end by itself, then it is cancelled.
+        Tasks of ``publish_nowait`` have ``drain_s`` (None: the setting) to end, then they are cancelled.
         Feeds still open end with ``abort``, readers with GaveUp.
         """
         try:
@@ -145,7 +145,7 @@ class Broadcaster:
             await self._log.aclose()
 
     def statistics(self) -> BroadcasterStatistics:
-        """Numbers for metrics, and for who wonders why it does not end."""
+        """Numbers for metrics, and to see what keeps ``aclose`` waiting."""
         services = self._services.value
         viewers = 0 if services is None else services.hub.statistics().viewers
         return BroadcasterStatistics(len(self._feeds), len(self._publishing), viewers)
@@ -172,16 +172,16 @@ class Broadcaster:
             open_feeds=self._open_feeds,
             closes=close,
             limits=WriterLimits(timeout_s=timeout_s),
-            held_by=self._feeds,
+            registry=self._feeds,
         )
 
     async def publish(self, stream_id: str, source: AsyncIterable[Piece], **options: Unpack[FeedOptions]) -> Cursor:
-        """Publish what an async iterator yields, and end the feed as it ends; answers the cursor of the end.
+        """Publish what an async iterator yields, and end the feed as it ends; returns the cursor of the end.
 
         A str is text (parts are opened and closed by themselves), a mapping or Event goes as it is, a terminal one is
         the end. A failing iterator becomes ``error`` (``publisher_failed``) and is raised; cancelled, the feed ends
-        with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and asked no faster
-        than the log takes. Raises TypeError when it is none, and what ``feed`` raises.
+        with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and read no faster
+        than the log accepts. Raises TypeError for another object, and what ``feed`` raises.
         """
         return await publish(lambda: self.feed(stream_id, **options), _checked_source(source))
 
@@ -231,11 +231,11 @@ class Broadcaster:
     ) -> AsyncGenerator[StreamEvent, None]:
         """Everything a stream (feed or generation) holds after a cursor (None: from its beginning), then live.
 
-        It ends with the stream. No entry comes twice, and none is missing unless a GapReceived says so. Redis trouble
-        is waited out. Take as long over an event as you like; leave whenever you like. ``wait_s``: seconds to wait for
-        a stream not created yet. ``notices``: also what the hub says of itself.
+        It ends with the stream. No entry comes twice, and none is missing without a GapReceived. It waits while
+        Redis is unavailable. The caller may take any time over an event, and may leave at any time. ``wait_s``: seconds
+        to wait for a stream not created yet. ``notices``: also the hub's notices.
 
-        Raises BadCursor, UnknownStream, or GaveUp (``client.errors``; with the cursor to go on from) without progress
+        Raises BadCursor, UnknownStream, or GaveUp (``client.errors``; with the cursor to resume from) without progress
         for ``give_up_after_s``, and when this Broadcaster is closed.
         """
         cursor = Cursor.parse(after) if isinstance(after, str) else after
@@ -263,7 +263,7 @@ class Broadcaster:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> str:
-        """Ask a worker for an answer; returns its id at once. Read it with ``events``.
+        """Start a generation; returns its id at once. Read it with ``events``.
 
         Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
         (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``,
@@ -271,14 +271,14 @@ class Broadcaster:
         WebhookNotAllowed, IdempotencyMismatch, QueueFull, LogUnavailable.
         """
         if "stream" in options:
-            raise TypeError("a generation is read with events(); stream is a word of HTTP")
+            raise TypeError("a generation is read with events(); stream is an option of HTTP")
         if idempotency_key is not None:
             check_idempotency_key(idempotency_key)
         conversation = None if messages is None else [dict(message) for message in messages]
         body = checked(GenerationBody, {"prompt": prompt, "messages": conversation, "model": model, **options})
         services = await self._services.get()
-        wish = wish_of(body, services)
-        created = await services.generations.create(wish, tenant=self.tenant, idempotency_key=idempotency_key)
+        request = generation_request(body, services)
+        created = await services.generations.create(request, tenant=self.tenant, idempotency_key=idempotency_key)
         return created.id
 
     async def get(self, generation_id: str) -> Generation:
@@ -286,11 +286,11 @@ class Broadcaster:
         services = await self._services.get()
         meta = await services.generations.get(generation_id, tenant=self.tenant)
         (viewers,) = await count_viewers(services, [meta.id])
-        view = show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers)
+        view = show_view(meta, await read_folded(services.streams, meta.id), viewers=viewers)
         return msgspec.convert(view.model_dump(mode="json"), Generation)
 
     async def stop(self, generation_id: str) -> None:
-        """End a generation, whoever watches; idempotent. Raises UnknownStream, StopNotDurable, LogUnavailable."""
+        """End a generation, viewers or not; idempotent. Raises UnknownStream, StopNotDurable, LogUnavailable."""
         services = await self._services.get()
         await services.generations.stop(generation_id, tenant=self.tenant)
 
@@ -312,14 +312,14 @@ class Broadcaster:
         """The routes of a front-end for a FastAPI app: ``app.include_router(...)``. It only reads.
 
         Each ``can_…`` is a guard of the app: a function that FastAPI calls as a dependency, that takes ``stream_id``
-        (``can_list`` and ``can_generate`` do not) and returns True or False. What has no guard is not served:
+        (``can_list`` and ``can_generate`` do not) and returns True or False. A route without a guard is not served:
         ``can_list`` all generations of the tenant, ``can_generate`` new ones and the surfaces of the SDKs, ``can_stop``
         their end, ``can_write`` creating feeds and appending to them, ``can_delete`` either. A guard decides before the
         body is read. ``on_generate`` learns the ``stream_id`` of a generation before its caller does.
 
         The router shares this Broadcaster's parts, opens them with the app's lifespan and closes the Broadcaster at its
-        end, unless an ``async with`` still holds it. ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT,
-        so that they do not hold up the server's end. Raises TypeError for what is no guard.
+        end, unless an ``async with`` still holds it. ``drain_on_signal``: viewers are disconnected at SIGTERM and
+        SIGINT, so that they do not delay the server's end. Raises TypeError for a function that cannot be a guard.
         """
         return create_router(
             self._serving,
@@ -350,7 +350,7 @@ class Broadcaster:
             try:
                 yield log
             finally:
-                await self._services.aclose()  # they stand on it; at the loop's end nobody else sees to the order
+                await self._services.aclose()  # they use the log; at the loop's end nothing else keeps this order
 
     @asynccontextmanager
     async def _open_services(self) -> AsyncIterator[Services]:
@@ -360,7 +360,7 @@ class Broadcaster:
     def _published(self, task: asyncio.Task[Cursor]) -> None:
         self._publishing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, StreamClosed):  # somebody else ended it: a stop, and no defect
+            if isinstance(error, StreamClosed):  # another program ended it: a stop, not a defect
                 _log.warning("publish_stopped", task=task.get_name())
             else:
                 _log.error("publish_failed", task=task.get_name(), exc_info=error)

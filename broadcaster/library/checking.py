@@ -1,4 +1,4 @@
-"""What a caller gives, held to the schemas of the HTTP routes: one set of rules, whichever way it comes in."""
+"""A caller's arguments, checked by the schemas of the HTTP routes: the library and HTTP have the same rules."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from broadcaster.core.publishing import check_writable
+from broadcaster.core.requests.publishing import check_writable
 from broadcaster.errors import InvalidInput
-from broadcaster.log.feeds import FeedConfig
-from broadcaster.web.feed_schemas import FeedBody
-from broadcaster.web.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
+from broadcaster.log.feeds.feeds import FeedConfig
+from broadcaster.web.documents.feed_schemas import FeedBody
+from broadcaster.web.documents.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
-    """The fields as their schema has them; None is what was not given. Raises InvalidInput, which names the fields."""
+    """The fields checked by their schema; None means not given. Raises InvalidInput, which names the fields."""
     given = {name: value for name, value in fields.items() if value is not None}
     try:
         check_writable(given)
@@ -28,16 +28,18 @@ def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
         return schema.model_validate(given)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        told = (".".join(map(str, fault["loc"])) + f": {fault['msg']}".replace("Value error, ", "") for fault in faults)
-        raise InvalidInput("; ".join(each.removeprefix(": ") for each in told)) from None
+        messages = (
+            ".".join(map(str, fault["loc"])) + f": {fault['msg']}".replace("Value error, ", "") for fault in faults
+        )
+        raise InvalidInput("; ".join(each.removeprefix(": ") for each in messages)) from None
 
 
 def feed_config(fields: Mapping[str, Any]) -> FeedConfig:
-    """How a feed is kept. Raises InvalidInput."""
+    """The configuration of a feed. Raises InvalidInput."""
     return FeedConfig(**checked(FeedBody, fields).model_dump())
 
 
 def check_idempotency_key(key: str) -> None:
-    """Raises InvalidInput when HTTP could not carry it: nobody could ask again that way."""
+    """Raises InvalidInput when an HTTP header cannot hold the key: then HTTP could not repeat the call."""
     if len(key) > MAX_IDEMPOTENCY_KEY_CHARS or re.fullmatch(IDEMPOTENCY_KEY, key) is None:
         raise InvalidInput(f"idempotency_key: 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters of printable ASCII")

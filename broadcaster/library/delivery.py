@@ -1,13 +1,13 @@
-"""One writer's calls to the log, each repeated until it is taken once, refused, or nobody waits for it any more.
+"""One writer's calls to the log, each repeated until it is accepted, refused, or its caller no longer waits.
 
 Rules
-1. An append keeps its Idempotency-Key through all its repeats: one whose answer was lost is taken once.
-2. RateLimited is waited out as told; LogUnavailable is answered by a back-off that doubles, is capped and jittered.
-3. An append about which nothing is known for UNKNOWN_S is given up: the log forgets its key soon after, and would then
-   take it a second time. (It forgets sooner only when others have appended KEYS_KEPT times to this feed meanwhile.)
-4. After one was given up the log must answer before the next is sent: an outage, however long, puts in doubt only
-   the one append that it met. Creating, renewing and closing are safe to repeat without end.
-5. A feed that this writer opened and that is gone (Redis came back empty) is created again, once for each call.
+1. An append keeps its Idempotency-Key through all its repeats: if a reply is lost, the log still accepts it only once.
+2. After RateLimited the call waits for its ``retry_after_s``; after LogUnavailable for a back-off (core/backoff.py).
+3. An append without a reply for UNKNOWN_S is given up: the log forgets its key soon after, and would then accept it a
+   second time. (It forgets sooner only when others have appended KEYS_KEPT times to this feed meanwhile.)
+4. After an append was given up, the log must respond before the next one is sent: an outage, however long, leaves
+   only one append in doubt. Creating, renewing and closing are safe to repeat without limit.
+5. A feed that this writer opened and that is gone (Redis came back empty) is recreated, once for each call.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
+from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import LogUnavailable, RateLimited, UnknownStream
-from broadcaster.log.feeds import KEY_KEPT_MS, Appended, FeedConfig
-from broadcaster.logs import get_logger
+from broadcaster.log.feeds.feeds import KEY_KEPT_MS, AppendResult, FeedConfig
+from broadcaster.observability.logs import get_logger
 
-# A minute before the key is forgotten: the last try may wait for its answer, and clocks drift.
+# A minute before the key is forgotten: the last try may wait for its reply, and clocks drift.
 UNKNOWN_S: Final = KEY_KEPT_MS / 1000 - 60
-_FIRST_S: Final = 0.05
-_CAP_S: Final = 2.0
+_BACK_OFF: Final = BackOff(0.05, 2.0)
 
-_Answer = TypeVar("_Answer")
+_Reply = TypeVar("_Reply")
 _log = get_logger(__name__)
 
 
-class FeedDoor(Protocol):
-    """What a writer needs of the log; ``log.feeds.Feeds`` is one."""
+class FeedOperations(Protocol):
+    """The calls of the log that a writer uses; ``log.feeds.Feeds`` has them."""
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
 
     async def append(
         self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
-    ) -> Appended: ...
+    ) -> AppendResult: ...
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended: ...
+    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult: ...
 
     async def renew(self, stream_id: str, *, tenant: str) -> bool: ...
 
 
 class Outage:
-    """Whether the log is away, as the writers that share this know it: told once, however many they are."""
+    """Whether the log is unavailable; shared by writers, so that it is logged once for all of them."""
 
     def __init__(self) -> None:
         self.is_on = False
 
     def met(self, error: LogUnavailable) -> None:
-        """The log did not answer."""
+        """The log did not respond."""
         if not self.is_on:
             self.is_on = True
             _log.warning("log_is_away", code=error.code)
 
     def over(self) -> None:
-        """The log answered."""
+        """The log responded."""
         if self.is_on:
             self.is_on = False
             _log.warning("log_is_back")
@@ -68,11 +68,11 @@ class Outage:
 class Delivery:
     """The calls of one writer to one feed, one append at a time; see the rules above.
 
-    ``is_wanted`` is asked before each repeat. Every method raises what the log refuses with, and LogUnavailable or
-    RateLimited once it is given up.
+    ``is_wanted`` is checked before each repeat. Every method raises the log's refusal, or LogUnavailable or RateLimited
+    once it gives up.
     """
 
-    def __init__(self, feeds: FeedDoor, stream_id: str, *, tenant: str, outage: Outage) -> None:
+    def __init__(self, feeds: FeedOperations, stream_id: str, *, tenant: str, outage: Outage) -> None:
         self.stream_id = stream_id
         self.appends = 0
         self.retries = 0
@@ -90,14 +90,14 @@ class Delivery:
         return created
 
     async def append(self, events: Sequence[bytes], *, is_wanted: Callable[[], bool]) -> list[Cursor]:
-        """Where the entries stand."""
+        """Append the events; returns the cursors of their entries."""
         if self._is_doubtful:
             await self._repeated(self.renew, is_wanted)
             self._is_doubtful = False
         key = uuid.uuid4().hex
         give_up_at = asyncio.get_running_loop().time() + UNKNOWN_S
 
-        async def append() -> Appended:
+        async def append() -> AppendResult:
             return await self._feeds.append(self.stream_id, events, tenant=self._tenant, idempotency_key=key)
 
         try:
@@ -111,23 +111,23 @@ class Delivery:
     async def close(self, end: bytes) -> Cursor:
         """Append the terminal event, however long that takes."""
 
-        async def close() -> Appended:
+        async def close() -> AppendResult:
             return await self._feeds.close(self.stream_id, end, tenant=self._tenant)
 
         return (await self._repeated(self._recreating(close))).last
 
     async def renew(self) -> bool:
-        """Say once that the writer lives; False when the feed is over, or gone and not opened by this writer."""
+        """Renew the lease once; False when the feed is over, or gone and not opened by this writer."""
         try:
             return await self._recreating(lambda: self._feeds.renew(self.stream_id, tenant=self._tenant))()
         except UnknownStream:
             return False
 
-    def _recreating(self, call: Callable[[], Awaitable[_Answer]]) -> Callable[[], Awaitable[_Answer]]:
-        """The call, and rule 5."""
+    def _recreating(self, call: Callable[[], Awaitable[_Reply]]) -> Callable[[], Awaitable[_Reply]]:
+        """The call with rule 5 applied."""
         was_recreated = False
 
-        async def recreating() -> _Answer:
+        async def recreating() -> _Reply:
             nonlocal was_recreated
             try:
                 return await call()
@@ -143,34 +143,30 @@ class Delivery:
 
     async def _repeated(
         self,
-        call: Callable[[], Awaitable[_Answer]],
+        call: Callable[[], Awaitable[_Reply]],
         is_wanted: Callable[[], bool] = lambda: True,
         *,
         give_up_at: float = float("inf"),
-    ) -> _Answer:
+    ) -> _Reply:
         failures = 0
         while True:
             trouble: LogUnavailable | RateLimited
             try:
-                answer = await call()
+                reply = await call()
             except LogUnavailable as error:
                 self._outage.met(error)
                 failures += 1
-                trouble, wait_s = error, _backoff_s(failures)
+                trouble, wait_s = error, _BACK_OFF.pause_s(failures, luck=random.random())
             except RateLimited as error:
                 trouble, wait_s = error, error.retry_after_s
             else:
                 self._outage.over()
-                return answer
+                return reply
             if asyncio.get_running_loop().time() + wait_s > give_up_at:
                 raise trouble
             if is_wanted():
                 await asyncio.sleep(wait_s)
-            # Its caller may have gone meanwhile, and was told that the log is away.
+            # Its caller may have left meanwhile, with LogUnavailable.
             if not is_wanted():
                 raise trouble
             self.retries += 1
-
-
-def _backoff_s(failures: int) -> float:
-    return min(_CAP_S, _FIRST_S * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0)

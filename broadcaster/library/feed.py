@@ -1,19 +1,19 @@
-"""A feed for as long as its block runs: created at the beginning, ended as the block ends.
+"""A feed that lives as long as its block: created at the beginning, ended as the block ends.
 
     async with broadcaster.feed("job-42") as feed:
         await feed.progress(1, 3, "rendering")
 
 Rules
-1. The block's end is the feed's: left in good order, ``finish``; by an exception, ``error`` (``publisher_failed``,
-   ``stream_full``; without the exception's text, which viewers have no right to); cancelled, ``abort``. With ``close``
-   False the feed goes on: another writer ends it.
-2. Leaving in good order raises what the feed could not be told. Leaving by an exception raises that one; what could
-   not be told besides is logged.
-3. The end is told by a task of its own, bounded in time: some cancel not once but at every ``await`` (anyio, and with
-   it Starlette when a client leaves), and a writer that is not ended would renew its lease for ever.
-4. Where Redis does not answer, nothing can be ended: viewers learn of the lost writer when its lease has lapsed.
+1. The block's end is the feed's: without an exception ``finish``; by an exception ``error`` (``publisher_failed``,
+   ``stream_full``; without the exception's text, which viewers must not see); by cancellation ``abort``. With
+   ``close`` False the feed stays open: another writer ends it.
+2. Leaving without an exception raises the feed's error, if it has one. Leaving by an exception raises that exception;
+   the feed's error is logged.
+3. A task of its own, bounded in time, sends the end: some frameworks cancel at every ``await`` (anyio, and with it
+   Starlette when a client leaves), and a writer that is not ended would renew its lease for ever.
+4. While Redis does not respond, no feed can be ended: viewers learn of the lost writer when its lease has lapsed.
 5. A block that is cancelled while it opens may have created its feed. The creation is not cancelled with the block: its
-   result is waited for, bounded in time, and a feed that was created is ended by rule 1.
+   result is awaited, bounded in time, and a feed that was created is ended by rule 1.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
-from broadcaster.log.feeds import FeedConfig, Feeds
-from broadcaster.logs import get_logger
+from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.observability.logs import get_logger
 
 PUBLISHER_FAILED: Final = "publisher_failed"
-# What is left of a cancelled task's time: whoever cancels waits for it.
+# The time of a cancelled task: the caller that cancels waits for it.
 CANCELLED_S: Final = 2.0
 
 _log = get_logger(__name__)
@@ -40,8 +40,8 @@ _log = get_logger(__name__)
 class OpenFeed:
     """A feed and its writer. Made by ``Broadcaster.feed``; use it as an async context manager, once.
 
-    What is given is in the log, in its order, when an ``await`` here returns; Redis trouble is waited out for
-    ``timeout_s`` (LogUnavailable then). An append that may have arrived is repeated under its key: it comes once.
+    When an ``await`` here returns, its events are in the log, in order. While Redis is unavailable a call waits for
+    ``timeout_s``, then raises LogUnavailable. An append is repeated under one key, so that it is in the log once.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class OpenFeed:
         open_feeds: Callable[[], Awaitable[Feeds]],
         closes: bool,
         limits: WriterLimits,
-        held_by: set[OpenFeed],
+        registry: set[OpenFeed],
     ) -> None:
         self.id = stream_id
         self.end: Cursor | None = None
@@ -62,7 +62,7 @@ class OpenFeed:
         self._open_feeds = open_feeds
         self._closes = closes
         self._limits = limits
-        self._held_by = held_by
+        self._registry = registry
         self._writer: FeedWriter | None = None
         self._was_ended_from_outside = False
         self._ending: asyncio.Task[None] | None = None
@@ -71,20 +71,20 @@ class OpenFeed:
     async def __aenter__(self) -> Self:
         """Create the feed. Raises InvalidInput, StreamExists, LogUnavailable."""
         if self._writer is not None:
-            raise RuntimeError("a feed's block runs once: ask for the feed again")
+            raise RuntimeError("a feed's block runs once: create another feed object")
         feeds = await self._open_feeds()
         self._writer = FeedWriter(feeds, self.id, tenant=self._tenant, limits=self._limits)
         opening = asyncio.create_task(self._writer.open(self._config))
         try:
             await asyncio.shield(opening)
         except asyncio.CancelledError as error:
-            self._held_by.add(self)
+            self._registry.add(self)
             await self._end_by(self._leave_opening(opening, error))
             raise
         except BaseException:
             await self._writer.aclose()
             raise
-        self._held_by.add(self)
+        self._registry.add(self)
         return self
 
     async def __aexit__(
@@ -108,7 +108,7 @@ class OpenFeed:
         return self._writer
 
     async def append(self, *events: Mapping[str, Any] | Event) -> list[Cursor]:
-        """Append all of these (at most 1000) or none; answers where they stand.
+        """Append all of these (at most 1000) or none; returns their cursors.
 
         Raises InvalidEvent, EventTooLarge, StreamFull, StreamClosed, LogUnavailable, or Busy when too much waits.
         """
@@ -119,26 +119,26 @@ class OpenFeed:
         return await self._here.send(name, data)
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> Cursor:
-        """Append a ``data-progress``, which page and command line draw as a bar. Raises as ``append``."""
-        told = {"done": done, "total": total, "message": message}
-        return await self.send("progress", {name: value for name, value in told.items() if value is not None})
+        """Append a ``data-progress``, which the console and the command line draw as a bar. Raises as ``append``."""
+        fields = {"done": done, "total": total, "message": message}
+        return await self.send("progress", {name: value for name, value in fields.items() if value is not None})
 
     def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
-        """Let these be appended soon; what they are refused with is raised by ``flush``, or at the block's end.
+        """Append these soon; ``flush``, or the block's end, raises the error of a refusal.
 
         Raises InvalidEvent, StreamClosed, or Busy when the writer's buffer is full: ``flush`` first.
         """
         self._here.append_nowait(*events)
 
     async def flush(self) -> None:
-        """Wait until all that was given is in the log. Raises as ``append``."""
+        """Wait until all events are in the log. Raises as ``append``."""
         await self._here.flush()
 
     async def put(self, event: Mapping[str, Any] | Event) -> None:
         """As ``append_nowait``, and as fast as the log takes it: waits while the buffer is full. Raises as ``append``.
 
-        Events of ``put`` share their appends: for the many small ones of an answer, where ``append`` would wait for
-        Redis each time. That one was refused is raised by one of the next.
+        Events of ``put`` share their appends: use it for the many small events of an answer, where ``append`` would
+        wait for Redis each time. A later call raises the error of a refusal.
         """
         writer = self._here
         if writer.statistics().dropped > self._dropped_before:
@@ -159,13 +159,13 @@ class OpenFeed:
         return self.end
 
     def statistics(self) -> WriterStatistics:
-        """What waits to be appended, and what was appended so far."""
+        """Events that wait to be appended, and counters of those appended so far."""
         return self._here.statistics()
 
     async def end_from_outside(self) -> None:
         """End it as a cancellation would, while its block still runs (there, StreamClosed follows).
 
-        A block that is being left has a little time to tell its end.
+        A block that is being left has a little time to send its end.
         """
         if self._ending is not None:
             await asyncio.wait({self._ending}, timeout=CANCELLED_S)
@@ -188,7 +188,7 @@ class OpenFeed:
             return
         if self._closes and isinstance(created, asyncio.CancelledError):
             _log.warning("feed_end_not_told", stream=self.id, code=LogUnavailable.code)
-        self._held_by.discard(self)
+        self._registry.discard(self)
         await self._here.aclose()
 
     async def _leave(self, error: BaseException | None) -> None:
@@ -201,11 +201,11 @@ class OpenFeed:
             elif self.end is None:
                 await self._end_in_good_order()
         finally:
-            self._held_by.discard(self)
+            self._registry.discard(self)
             await self._here.aclose()
 
     def _log_late_failure(self, ending: asyncio.Task[None]) -> None:
-        """Of an end that nobody waits for any more."""
+        """Log the failure of an end whose caller no longer waits."""
         if not ending.cancelled() and (failure := ending.exception()) is not None:
             _log.warning("feed_end_not_told", stream=self.id, error=type(failure).__name__)
 
@@ -214,7 +214,7 @@ class OpenFeed:
             await self._end()
         except (LogUnavailable, StreamClosed):
             raise
-        except BroadcasterError as refusal:  # of an earlier event: what is there is not all that was said
+        except BroadcasterError as refusal:  # of an earlier event: the feed is not complete
             await self._end_after(refusal)
             raise
 
@@ -225,7 +225,7 @@ class OpenFeed:
             await self._here.flush()
 
     async def _end_after(self, error: BaseException) -> None:
-        """End the feed as ``error`` ends its block. Never raises but for a second cancellation."""
+        """End the feed as ``error`` ends its block. Raises only at a second cancellation."""
         if self.end is not None:
             return
         limit_s = self._limits.timeout_s if isinstance(error, Exception) else CANCELLED_S
@@ -237,7 +237,7 @@ class OpenFeed:
             _log.warning("feed_end_not_told", stream=self.id, code=getattr(failure, "code", LogUnavailable.code))
 
     async def _flush_before(self, error: BaseException) -> None:
-        """What an earlier event was refused with is told here, and does not keep the end out."""
+        """Log why an earlier event was refused: that refusal does not prevent the end."""
         try:
             await self._here.flush()
         except LogUnavailable:

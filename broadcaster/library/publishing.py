@@ -1,13 +1,13 @@
-"""What an iterator yields → a feed that ends as the iterator does.
+"""The items of an iterator → a feed that ends as the iterator does.
 
 Rules
-1. A text opens a text part, or goes on in the open one; every other event, and the end, closes it first. Parts are
+1. A text opens a text part, or continues the open one; every other event, and the end, closes it first. Parts are
    numbered from "0".
-2. A terminal event from the iterator is the end: nothing after it is asked for. Otherwise the iterator's end is
-   ``finish``, its failure ``error``, the cancellation of who runs it ``abort`` (`library.feed`).
-3. The iterator is asked for the next piece when there is room for it: a fast one waits for the log.
-4. The iterator is closed before the end is told, however it comes: what it holds (a connection to a provider, paid by
-   the token) is let go first, also when the log is away.
+2. A terminal event from the iterator is the end: no further item is requested. Otherwise the iterator's end becomes
+   ``finish``, its failure ``error``, a cancellation of the publishing task ``abort`` (`library.feed`).
+3. The next item is requested when there is room for it: a fast iterator waits for the log.
+4. The iterator is closed before the feed ends, in every case: its resources (a connection to a provider, paid by the
+   token) are released first, even when the log is unavailable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from broadcaster.core.events import (
     TextStart,
 )
 from broadcaster.library.feed import OpenFeed
-from broadcaster.logs import get_logger
+from broadcaster.observability.logs import get_logger
 
 Piece: TypeAlias = str | Mapping[str, Any] | Event
 
@@ -55,7 +55,7 @@ class TextParts:
         return [*begun, TextDelta(id=str(self._opened - 1), delta=piece)]
 
     def close(self) -> list[Event]:
-        """What to append before anything that is no text."""
+        """What to append before any item that is not text."""
         if not self._is_open:
             return []
         self._is_open = False
@@ -63,9 +63,9 @@ class TextParts:
 
 
 async def publish(create_feed: Callable[[], OpenFeed], source: AsyncIterable[Piece]) -> Cursor:
-    """Append what ``source`` yields; answers the cursor of the end. Raises what ``source`` and the feed raise."""
+    """Append what ``source`` yields; returns the cursor of the end. Raises what ``source`` and the feed raise."""
     async with _closing(source) as pieces, create_feed() as feed:
-        # Closed twice: here before the feed's end is told, and outside in case there is no feed, or it does not open.
+        # Closed twice: here before the feed ends, and outside in case there is no feed or it does not open.
         async with _closing(pieces):
             end = await _append_all(feed, pieces)
         return await feed.close(end)
@@ -94,7 +94,7 @@ def is_end(piece: Piece) -> TypeGuard[TerminalEvent | Mapping[str, Any]]:
 
 @asynccontextmanager
 async def _closing(source: AsyncIterable[Piece]) -> AsyncIterator[AsyncIterator[Piece]]:
-    """Its iterator, closed at the end; a failure of that hides no other."""
+    """Its iterator, closed at the end; a failure to close hides no earlier error."""
     iterator = aiter(source)
     try:
         yield iterator

@@ -1,14 +1,14 @@
-"""A reader inside this process: one stream, read through the hub, over as many visits as it takes.
+"""A reader inside this process: one stream, read through the hub, in as many visits as necessary.
 
 Rules
 1. A reader is a viewer of the stream's room: it shares the history and the live tail with all others here, and counts
-   against ``max_viewers``. Its bytes are the native dialect's, read as a client reads them (``client.stream``).
-2. It pulls when it is asked and only then. Who holds an event for an hour is not cut, and loses nothing: what comes
-   meanwhile lies in the room, or in the log.
-3. A visit that ends before the stream does (a bound, a lost feed, a log that does not answer) is followed by another,
-   from the last entry given. Without progress for ``give_up_after_s`` it is over: GaveUp, with the cursor to go on
-   from. A stream that says nothing while its log answers makes progress.
-4. When this process ends (a drain, ``aclose``) nothing here can go on: GaveUp at once.
+   against ``max_viewers``. Its bytes are the native dialect's, decoded as in the client (``client.stream``).
+2. It pulls only when its caller requests an event. A caller that takes an hour over one event is not cut and loses
+   nothing: later entries are in the room, or in the log.
+3. A visit that ends before the stream does (a bound, a lost tail, an unavailable log) is followed by another one, from
+   the last entry returned. Without progress for ``give_up_after_s`` it raises GaveUp, with the cursor to resume from.
+   A quiet stream whose log responds makes progress.
+4. When this process ends (a drain, ``aclose``) reading cannot continue here: GaveUp at once.
 """
 
 from __future__ import annotations
@@ -21,20 +21,28 @@ from typing import Final
 
 from broadcaster.client.errors import GaveUp
 from broadcaster.client.pace import Pace
-from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reading, Reconnecting, StreamEvent, StreamTorn
+from broadcaster.client.stream import (
+    EntryReceived,
+    GapReceived,
+    Notice,
+    Reconnecting,
+    StreamEvent,
+    StreamPosition,
+    StreamTorn,
+)
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import StallReason
 from broadcaster.core.sse import SseDecoder
 from broadcaster.errors import Busy
-from broadcaster.hub.resolve import Finished
+from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import Refused
 from broadcaster.hub.viewer import Viewer
-from broadcaster.web.joining import find_stream, join_stream
 from broadcaster.web.services import Services
+from broadcaster.web.viewing.joining import find_stream, join_stream
 
-# What is decoded at once before the caller gets the first of it.
+# Decoded at once, before the caller gets the first event of it.
 PULLED_AT_ONCE: Final = 64 * 2**10
-# The first delay before another visit: nobody has to be connected to, and no other process is met there.
+# The first delay before another visit: short, because no connection and no other process is involved.
 FIRST_DELAY_S: Final = 0.1
 STALLED: Final = "hub.stalled"
 ENDED_EARLY: Final = "the visit ended before the stream did"
@@ -59,10 +67,10 @@ class StreamReader:
         self._now = asyncio.get_running_loop().time
         self._found_by = self._now() + wait_s
         self._give_up_after_s = give_up_after_s
-        self._reading = Reading(after)
+        self._reading = StreamPosition(after)
         self._decoder = SseDecoder(max_event_bytes=max(services.hub.limits.hub_bytes, PULLED_AT_ONCE))
         self._pace = Pace(give_up_after_s=give_up_after_s, now=self._now())
-        self._away_since: float | None = None  # the room says that its log does not answer
+        self._away_since: float | None = None  # since when the room reports that its log is unavailable
 
     async def run(self) -> AsyncGenerator[StreamEvent, None]:
         """Everything until the stream's end. Raises GaveUp, UnknownStream."""
@@ -72,22 +80,22 @@ class StreamReader:
                 async with aclosing(self._visit()) as visit:
                     async for event in visit:
                         yield event
-                        # After the yield: the time that the caller took is not time without progress.
+                        # After the yield: the caller's own time does not count as time without progress.
                         self._note(event)
             except (Busy, StreamTorn) as error:
                 reason = str(error)
             if self._reading.is_over:
                 return
             if self._services.hub.is_draining:
-                raise GaveUp("this process is ending; go on elsewhere", cursor=self._reading.cursor)
-            delay_s = self._pace.next_delay(self._now(), told_s=FIRST_DELAY_S, dice=random.random())
+                raise GaveUp("this process is ending; resume elsewhere", cursor=self._reading.cursor)
+            delay_s = self._pace.next_delay(self._now(), requested_s=FIRST_DELAY_S, dice=random.random())
             if delay_s is None:
                 raise self._gave_up(reason)
             yield Reconnecting(reason, delay_s)
             await asyncio.sleep(delay_s)
 
     async def _visit(self) -> AsyncGenerator[StreamEvent, None]:
-        """One stay in the stream's room, until it ends or the stream does."""
+        """One visit to the stream's room, until it ends or the stream does."""
         wait_s = max(0.0, self._found_by - self._now())
         meta = await find_stream(self._services, self._stream_id, tenant=self._tenant, wait_s=wait_s)
         viewer = await join_stream(self._services, meta, cursor=self._reading.cursor)
@@ -119,18 +127,18 @@ class StreamReader:
             self._decoder.flush()
 
     async def _wait(self, viewer: Viewer) -> None:
-        """Until there may be more. Raises GaveUp when the log has been away for too long."""
+        """Wait for more. Raises GaveUp when the log has been unavailable for too long."""
         if self._away_since is None:
             if not await viewer.wait(viewer.heartbeat_s):
                 self._pace.progressed(self._now())
             return
         left_s = self._away_since + self._give_up_after_s - self._now()
         if left_s <= 0:
-            raise self._gave_up("the log does not answer")
+            raise self._gave_up("the log does not respond")
         await viewer.wait(min(left_s, viewer.heartbeat_s))
 
     def _events_in(self, chunk: bytes) -> Iterator[StreamEvent]:
-        """One at a time: what is taken must be given before the next one may prove the stream torn."""
+        """One at a time: each event must be yielded before the next message may raise StreamTorn."""
         for message in self._decoder.decode(chunk):
             event = self._reading.take(message)
             if event is not None:

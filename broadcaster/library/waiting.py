@@ -1,4 +1,4 @@
-"""What one call gave a feed's writer, until it is in the log or refused."""
+"""The events of one call to a feed's writer, until they are in the log or refused."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from collections.abc import Sequence
 from broadcaster.core.cursor import Cursor
 
 
-class Waiting:
-    """What one call gave; ``answer`` is None for append_nowait, ``raws`` empty for flush."""
+class PendingAppend:
+    """The events of one call; ``result`` is None for append_nowait, ``raws`` is empty for flush."""
 
-    __slots__ = ("answer", "is_sent", "is_settled", "raws", "size")
+    __slots__ = ("is_done", "is_sent", "raws", "result", "size")
 
-    def __init__(self, raws: Sequence[bytes], answer: asyncio.Future[list[Cursor]] | None) -> None:
+    def __init__(self, raws: Sequence[bytes], result: asyncio.Future[list[Cursor]] | None) -> None:
         self.raws = raws
         self.size = sum(map(len, raws))
-        self.answer = answer
+        self.result = result
         self.is_sent = False
-        self.is_settled = False
+        self.is_done = False
 
     @classmethod
-    def for_an_answer(cls, raws: Sequence[bytes]) -> Waiting:
-        """One whose caller awaits it, on the running loop."""
+    def awaited(cls, raws: Sequence[bytes]) -> PendingAppend:
+        """One whose caller awaits its result, on the running loop."""
         return cls(raws, asyncio.get_running_loop().create_future())
 
     async def wait(self) -> list[Cursor]:
-        """Where its events stand, or what they are refused with."""
-        assert self.answer is not None
-        return await self.answer
+        """The cursors of its entries; raises the error that refused them."""
+        assert self.result is not None
+        return await self.result
 
-    def tell(self, outcome: list[Cursor] | Exception) -> None:
-        """Answer its caller, if there is one who still waits."""
-        if self.answer is None or self.answer.done():
+    def resolve(self, outcome: list[Cursor] | Exception) -> None:
+        """Give its caller the outcome, if the caller still waits."""
+        if self.result is None or self.result.done():
             return
         if isinstance(outcome, Exception):
-            self.answer.set_exception(outcome)
+            self.result.set_exception(outcome)
         else:
-            self.answer.set_result(outcome)
+            self.result.set_result(outcome)
 
 
-def is_wanted(batch: Sequence[Waiting]) -> bool:
-    """Whether anybody waits for it, or nobody ever did."""
-    return any(waiting.answer is None or not waiting.answer.done() for waiting in batch if waiting.raws)
+def is_wanted(batch: Sequence[PendingAppend]) -> bool:
+    """Whether a caller still waits for a part of the batch, or append_nowait gave it."""
+    return any(waiting.result is None or not waiting.result.done() for waiting in batch if waiting.raws)

@@ -1,17 +1,17 @@
-"""A feed's writer in this process: appends are joined, repeated through trouble, and each is in the log once.
+"""A feed's writer in this process: appends are joined, repeated after failures, and each is in the log once.
 
 Rules
-1. One append is under way; what comes meanwhile waits and joins the next one, in the order in which it came. Between
-   two appends lies at least ``pace_s``.
-2. An event is checked and encoded before it waits: what no feed takes is refused at its caller.
-3. What waits is bounded in events and bytes; beyond, Busy at once.
-4. ``append`` is told within ``timeout_s``: where its events stand, why they are refused, or LogUnavailable. After
-   LogUnavailable an append that was never sent is withdrawn; of one that was sent it is not known whether it is there.
-5. ``append_nowait`` has no ``timeout_s``: its events are sent when Redis is back. What was under way when Redis went is
-   given up after nine minutes, for its key is known for ten (`delivery.UNKNOWN_S`). The first error is told by the next
-   ``flush`` or ``close``, once; until then nothing else of append_nowait is appended, so that no hole comes to be.
-6. A joined append that is refused for its size is sent again one by one, so that each gets its own answer.
-7. Once the feed is known to be closed, everything is refused at once with StreamClosed.
+1. One append is under way; events that arrive meanwhile wait and join the next one, in the order of arrival. At least
+   ``pace_s`` passes between two appends.
+2. An event is checked and encoded before it waits: an event that no feed accepts raises in the caller.
+3. Waiting events are bounded in number and bytes; beyond the bounds the call raises Busy at once.
+4. ``append`` returns within ``timeout_s``: with the cursors, the refusal, or LogUnavailable. After LogUnavailable an
+   append that was never sent is withdrawn; one that was sent may or may not be in the log.
+5. ``append_nowait`` has no ``timeout_s``: its events are sent when Redis is back. The append under way when Redis went
+   away is given up after nine minutes, because its key is known for ten (`delivery.UNKNOWN_S`). The next ``flush`` or
+   ``close`` raises the first error, once; until then no other event of append_nowait is appended, to avoid a hole.
+6. A joined append that is refused for its size is resent call by call, so that each call has its own outcome.
+7. Once the feed is known to be closed, every call raises StreamClosed at once.
 8. While the feed is open the writer renews its lease three times as often as needed.
 """
 
@@ -28,7 +28,7 @@ import msgspec
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
-from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
 from broadcaster.errors import (
     Busy,
     EventTooLarge,
@@ -37,13 +37,13 @@ from broadcaster.errors import (
     StreamClosed,
     StreamFull,
 )
-from broadcaster.library.delivery import Delivery, FeedDoor, Outage
-from broadcaster.library.waiting import Waiting, is_wanted
-from broadcaster.log.feeds import FeedConfig
-from broadcaster.logs import get_logger
+from broadcaster.library.delivery import Delivery, FeedOperations, Outage
+from broadcaster.library.waiting import PendingAppend, is_wanted
+from broadcaster.log.feeds.feeds import FeedConfig
+from broadcaster.observability.logs import get_logger
 
 RENEWALS_PER_LEASE: Final = 3
-_RENEW_AGAIN_S: Final = 1.0
+_RENEW_RETRY_S: Final = 1.0
 
 _log = get_logger(__name__)
 
@@ -52,17 +52,17 @@ _log = get_logger(__name__)
 class WriterLimits:
     """Every wait and every buffer of a writer."""
 
-    timeout_s: float = 30.0  # an append is repeated through Redis trouble for so long before its caller is told
+    timeout_s: float = 30.0  # how long an append is repeated before it raises
     buffer_events: int = 10_000  # most events waiting or under way
     buffer_bytes: int = 8 * 2**20
     batch_events: int = MAX_EVENTS_PER_APPEND  # most of one append
     batch_bytes: int = 512 * 2**10
-    pace_s: float = 0.005  # from one append to the next: 200 a second, what the settings allow one feed by default
+    pace_s: float = 0.005  # from one append to the next: 200 a second, what one feed allows by default
 
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
-    """What waits now, and counters since the writer began."""
+    """What waits now, and counters since the writer was created."""
 
     buffered_events: int
     buffered_bytes: int
@@ -77,7 +77,7 @@ class FeedWriter:
 
     def __init__(
         self,
-        feeds: FeedDoor,
+        feeds: FeedOperations,
         stream_id: str,
         *,
         tenant: str,
@@ -87,8 +87,8 @@ class FeedWriter:
         """``outage``: shared by writers of one log, so that its absence is logged once for all of them."""
         self._delivery = Delivery(feeds, stream_id, tenant=tenant, outage=outage or Outage())
         self._limits = limits or WriterLimits()
-        self._waiting: deque[Waiting] = deque()
-        self._under_way: list[Waiting] = []
+        self._waiting: deque[PendingAppend] = deque()
+        self._under_way: list[PendingAppend] = []
         self._events = 0
         self._bytes = 0
         self._appended = 0
@@ -118,7 +118,7 @@ class FeedWriter:
         return created
 
     async def append(self, *events: Mapping[str, Any] | Event) -> list[Cursor]:
-        """Append all of these or none; they are in the log when it returns. Answers where they stand.
+        """Append all of these or none; they are in the log when it returns. Returns their cursors.
 
         Raises InvalidEvent, InvalidInput (too many for one append), Busy (buffer), UnknownStream, StreamClosed,
         StreamFull, EventTooLarge, or LogUnavailable after ``timeout_s``.
@@ -129,7 +129,7 @@ class FeedWriter:
         """As ``append``, of what ``encoded`` returned."""
         if not raws:
             return []
-        waiting = self._put(Waiting.for_an_answer(raws))
+        waiting = self._put(PendingAppend.awaited(raws))
         try:
             async with self._in_time(waiting):
                 return await waiting.wait()
@@ -142,18 +142,18 @@ class FeedWriter:
         return cursor
 
     def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
-        """Let these be appended, all or none, when their turn comes. Needs a running loop.
+        """Append these later, all or none. Needs a running loop.
 
-        Raises InvalidEvent, InvalidInput, Busy (buffer), StreamClosed; what happens later is told by ``flush``.
+        Raises InvalidEvent, InvalidInput, Busy (buffer), StreamClosed; ``flush`` raises later errors.
         """
         if events:
-            self._put(Waiting([encoded(event) for event in events], None))
+            self._put(PendingAppend([encoded(event) for event in events], None))
 
     async def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until all that was given before is in the log.
+        """Wait until all earlier events are in the log.
 
-        Raises (1) what an earlier ``append_nowait`` was refused with, (2) LogUnavailable when ``timeout_s`` (None: the
-        limits') did not suffice: it is still being sent.
+        Raises (1) what an earlier ``append_nowait`` was refused with, (2) LogUnavailable after ``timeout_s`` (None: the
+        limits'): the events are still being sent.
         """
         async with self._in_time(timeout_s=timeout_s):
             await self._all_given()
@@ -179,17 +179,17 @@ class FeedWriter:
         return cursor
 
     async def aclose(self) -> None:
-        """End the writer's own tasks; in the log nothing is closed. Who still waits is told LogUnavailable."""
+        """End the writer's own tasks without closing the feed. Callers that still wait get LogUnavailable."""
         self._is_closing = True
-        # Everything before the first await: who is cancelled may be cancelled again at that one (anyio does).
+        # Everything before the first await: a cancelled task may be cancelled once more there (anyio does that).
         tasks = [task for task in (self._sender, self._renewer) if task is not None]
         for task in tasks:
             task.cancel()
         for waiting in (*self._under_way, *self._waiting):
-            if not waiting.is_settled:
-                self._settled(waiting)
-                self._dropped += 0 if waiting.answer else len(waiting.raws)
-                waiting.tell(LogUnavailable("the writer was ended before the log had answered"))
+            if not waiting.is_done:
+                self._release(waiting)
+                self._dropped += 0 if waiting.result else len(waiting.raws)
+                waiting.resolve(LogUnavailable("the writer was ended before Redis had replied"))
         self._under_way = []
         self._waiting.clear()
         if tasks:
@@ -208,7 +208,7 @@ class FeedWriter:
 
     # -- giving
 
-    def _put(self, waiting: Waiting) -> Waiting:
+    def _put(self, waiting: PendingAppend) -> PendingAppend:
         if self._over is not None:
             raise StreamClosed(self._over)
         if self._is_closing:
@@ -222,23 +222,23 @@ class FeedWriter:
         self._enqueue(waiting)
         return waiting
 
-    def _enqueue(self, waiting: Waiting) -> None:
+    def _enqueue(self, waiting: PendingAppend) -> None:
         self._waiting.append(waiting)
         self._wake.set()
         if self._sender is None:
             self._sender = asyncio.get_running_loop().create_task(self._send_all())
             self._sender.add_done_callback(_log_failure)
 
-    def _withdraw(self, waiting: Waiting) -> None:
-        """Nobody waits for it any more; what was sent cannot be taken back."""
+    def _withdraw(self, waiting: PendingAppend) -> None:
+        """Its caller no longer waits; what was sent cannot be withdrawn."""
         if not waiting.is_sent and waiting in self._waiting:
             self._waiting.remove(waiting)
-            self._settled(waiting)
+            self._release(waiting)
 
     async def _all_given(self) -> None:
-        """Wait until everything given before now is settled; tell the error of append_nowait, once."""
+        """Wait until everything given before now is appended or refused; raise the error of append_nowait, once."""
         if self._waiting or self._under_way:
-            marker = Waiting.for_an_answer(())
+            marker = PendingAppend.awaited(())
             self._enqueue(marker)
             try:
                 await marker.wait()
@@ -249,14 +249,16 @@ class FeedWriter:
             raise error
 
     @asynccontextmanager
-    async def _in_time(self, waiting: Waiting | None = None, timeout_s: float | None = None) -> AsyncIterator[None]:
+    async def _in_time(
+        self, waiting: PendingAppend | None = None, timeout_s: float | None = None
+    ) -> AsyncIterator[None]:
         limit_s = self._limits.timeout_s if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 yield
         except TimeoutError:
             sure = "" if waiting is None or waiting.is_sent else "; nothing was appended"
-            raise LogUnavailable(f"the log has not answered within {limit_s:g} s{sure}") from None
+            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s{sure}") from None
 
     # -- sending
 
@@ -274,8 +276,8 @@ class FeedWriter:
             await self._deliver_joined(self._without_holes(self._under_way))
             self._under_way = []
 
-    def _take(self) -> list[Waiting]:
-        batch: list[Waiting] = []
+    def _take(self) -> list[PendingAppend]:
+        batch: list[PendingAppend] = []
         events = size = 0
         while self._waiting:
             events, size = events + len(self._waiting[0].raws), size + self._waiting[0].size
@@ -284,16 +286,16 @@ class FeedWriter:
             batch.append(self._waiting.popleft())
         return batch
 
-    def _without_holes(self, batch: Sequence[Waiting]) -> list[Waiting]:
-        """The batch without what rule 5 holds back."""
+    def _without_holes(self, batch: Sequence[PendingAppend]) -> list[PendingAppend]:
+        """The batch without the events that rule 5 refuses."""
         if self._error is None:
             return list(batch)
         for waiting in batch:
-            if waiting.answer is None:
+            if waiting.result is None:
                 self._refuse(waiting, self._error)
-        return [waiting for waiting in batch if waiting.answer is not None]
+        return [waiting for waiting in batch if waiting.result is not None]
 
-    async def _deliver_joined(self, batch: Sequence[Waiting]) -> None:
+    async def _deliver_joined(self, batch: Sequence[PendingAppend]) -> None:
         error = await self._deliver(batch)
         if isinstance(error, StreamFull | EventTooLarge) and len(batch) > 1:
             for waiting in batch:
@@ -303,8 +305,8 @@ class FeedWriter:
             for waiting in batch:
                 self._refuse(waiting, error)
 
-    async def _deliver(self, batch: Sequence[Waiting]) -> Exception | None:
-        """Append these in one call and answer them; an error is returned, and nobody told yet."""
+    async def _deliver(self, batch: Sequence[PendingAppend]) -> Exception | None:
+        """Append these in one call and resolve them; an error is returned, and not yet given to the callers."""
         raws = [raw for waiting in batch for raw in waiting.raws]
         if raws and self._over is not None:
             return StreamClosed(self._over)
@@ -319,23 +321,23 @@ class FeedWriter:
         self._appended += len(ids)
         rest = iter(ids)
         for waiting in batch:
-            self._settled(waiting)
-            waiting.tell([next(rest) for _ in waiting.raws])
+            self._release(waiting)
+            waiting.resolve([next(rest) for _ in waiting.raws])
         return None
 
-    def _refuse(self, waiting: Waiting, error: Exception) -> None:
-        self._settled(waiting)
-        if waiting.answer is None:
+    def _refuse(self, waiting: PendingAppend, error: Exception) -> None:
+        self._release(waiting)
+        if waiting.result is None:
             self._error = self._error or error
             self._dropped += len(waiting.raws)
         else:
-            # What was refused before a flush is told by the flush, through its own error.
-            waiting.tell(error if waiting.raws else [])
+            # A flush raises the earlier refusals itself, through ``_error``.
+            waiting.resolve(error if waiting.raws else [])
 
-    def _settled(self, waiting: Waiting) -> None:
+    def _release(self, waiting: PendingAppend) -> None:
         self._events -= len(waiting.raws)
         self._bytes -= waiting.size
-        waiting.is_settled = True
+        waiting.is_done = True
 
     # -- the lease
 
@@ -348,7 +350,7 @@ class FeedWriter:
                 if not await self._delivery.renew():
                     return
             except LogUnavailable:
-                wait_s = min(every_s, _RENEW_AGAIN_S)
+                wait_s = min(every_s, _RENEW_RETRY_S)
             except Exception as error:
                 _log.warning("feed_not_renewed", stream=self.stream_id, error=type(error).__name__)
 
@@ -359,7 +361,7 @@ def encoded(event: Mapping[str, Any] | Event) -> bytes:
 
 
 def as_mapping(event: Mapping[str, Any] | Event) -> Any:
-    """An event as JSON would say it."""
+    """The event as a JSON object."""
     return msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event
 
 

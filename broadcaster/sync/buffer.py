@@ -1,12 +1,12 @@
-"""What a feed was given by the program's threads and the log does not have yet: the hand-over to the loop's thread.
+"""A feed's events between the program's threads and the log: the queue to the loop's thread.
 
 Rules
-1. It is bounded in events and bytes, what is under way included. Beyond: refused, or dropped (the newest). What is
-   dropped in one place is counted there, and goes to the log as one ``data-dropped`` in that place.
-2. The loop is woken once for all that is given until it looks: a call is a lock and an append to a list.
-3. An error of the feed is told to one caller, the next one; what was lost through it counts as dropped. An error after
-   which nothing can be appended any more is told to every caller.
-4. Nobody waits here without a deadline.
+1. It is bounded in events and bytes, events under way included. Beyond the bounds the newest events are refused or
+   dropped. Consecutive dropped events are counted, and become one ``data-dropped`` in their place.
+2. The loop is woken once for all events put until it takes them: a call is a lock and an append to a list.
+3. An error of the feed is raised to one caller, the next one; the events it lost count as dropped. An error after which
+   nothing can be appended is raised to every caller.
+4. Every wait here has a deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DROPPED_TYPE: Final = "data-dropped"
 
 
 class Put(Enum):
-    """What became of events that were given."""
+    """What happened to events that were put."""
 
     TAKEN = "they wait for the log"
     DROPPED = "there was no room"
@@ -43,12 +43,12 @@ class Given(NamedTuple):
 
     @classmethod
     def dropped(cls, events: int) -> Given:
-        """What the stream is told of so many dropped events."""
+        """The event that reports so many dropped events."""
         return cls(encode_event(DataEvent(type=DROPPED_TYPE, data={"events": events})), 0, events)
 
 
-class Batch(NamedTuple):
-    """What is under way, and how many bytes are free again once it is settled."""
+class BufferedBatch(NamedTuple):
+    """Events under way, and the bytes they free once they are in the log or refused."""
 
     given: list[Given]
     size: int
@@ -62,17 +62,17 @@ class Ending:
 
 
 class _Dropped:
-    """So many events were dropped at this place."""
+    """The count of consecutive dropped events at this place."""
 
     def __init__(self) -> None:
         self.events = 0
 
 
 class Buffer:
-    """Between the threads that give and the loop that takes; see the rules above."""
+    """Between the threads that put and the loop that takes; see the rules above."""
 
     def __init__(self, *, max_events: int, max_bytes: int, wake: Callable[[], None]) -> None:
-        self.dropped = 0  # events that the log does not have, as far as is known
+        self.dropped = 0  # events that are not in the log, as far as is known
         self.ending: Ending | None = None
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -81,18 +81,18 @@ class Buffer:
         self._waiting: deque[bytes | _Dropped] = deque()
         self._bytes = 0  # waiting or under way
         self._given = 0  # events and _Dropped that were ever put here
-        self._settled = 0  # of them, those in the log or refused
+        self._processed = 0  # of them, those in the log or refused
         self._is_awake = False
         self._is_dropping = False
         self._error: Exception | None = None
         self._over: Exception | None = None
-        self._over_is_told = False
+        self._is_over_raised = False
         self._has_ended = False
 
     @property
     def waiting(self) -> tuple[int, int]:
         """Events and bytes that wait or are under way."""
-        return self._given - self._settled, self._bytes
+        return self._given - self._processed, self._bytes
 
     # -- the program's threads
 
@@ -103,7 +103,7 @@ class Buffer:
             self._raise_error()
             if self.ending is not None:
                 raise StreamClosed("this feed was closed here")
-            events = self._given - self._settled
+            events = self._given - self._processed
             # One that alone is more than the bound has room when nothing else waits.
             if events and (events + len(raws) > self._max_events or self._bytes + size > self._max_bytes):
                 if not drops:
@@ -118,17 +118,17 @@ class Buffer:
         return Put.TAKEN
 
     def finish(self, ending: Ending) -> None:
-        """Nothing is given any more. The first ending counts."""
+        """No further events are put. The first ending counts."""
         with self._changed:
             self.ending = self.ending or ending
             self._is_awake = True
         self._wake()
 
-    def wait_settled(self, deadline: float) -> bool:
-        """Whether all that was given before is in the log or refused by ``deadline`` (monotonic)."""
+    def wait_processed(self, deadline: float) -> bool:
+        """Whether all earlier events are in the log or refused by ``deadline`` (monotonic)."""
         with self._changed:
             upto = self._given
-            return self._wait(lambda: self._settled >= upto, deadline)
+            return self._wait(lambda: self._processed >= upto, deadline)
 
     def wait_ended(self, deadline: float) -> bool:
         """Whether the feed is left, and ended if it was to, by ``deadline`` (monotonic)."""
@@ -136,15 +136,15 @@ class Buffer:
             return self._wait(lambda: self._has_ended, deadline)
 
     def raise_error(self) -> None:
-        """Tell the feed's error, if there is one that nobody was told."""
+        """Raise the feed's error, if it was not raised before."""
         with self._changed:
-            if self._error is not None or not self._over_is_told:
+            if self._error is not None or not self._is_over_raised:
                 self._raise_error()
 
     # -- the loop
 
-    def take(self, *, most_events: int, most_bytes: int) -> Batch:
-        """The next events; an empty batch: nothing waits, and who gives next wakes the loop."""
+    def take(self, *, most_events: int, most_bytes: int) -> BufferedBatch:
+        """The next events; an empty batch: nothing waits, and the next ``put`` wakes the loop."""
         with self._changed:
             given: list[Given] = []
             size = 0
@@ -160,20 +160,20 @@ class Buffer:
                 self._waiting.popleft()
             self._is_awake = bool(given)
             self._is_dropping = self._is_dropping and bool(given)
-            return Batch(given, size)
+            return BufferedBatch(given, size)
 
-    def settle(self, batch: Batch) -> None:
+    def settle(self, batch: BufferedBatch) -> None:
         """These are in the log, or refused."""
         with self._changed:
             self._free(len(batch.given), batch.size)
 
     def lose(self, given: Sequence[Given]) -> int:
-        """These are not in the log, or nobody knows. Answers for how many events they stand."""
+        """These are not in the log, or may not be. Returns how many events they stand for."""
         with self._changed:
             return self._lose(given)
 
     def fail(self, error: Exception, *, is_over: bool = False) -> int:
-        """Refuse all that waits, and tell the error. Answers how many events were lost with it."""
+        """Refuse all waiting events, and keep the error to raise. Returns how many events were lost."""
         with self._changed:
             waiting = [Given(part) if isinstance(part, bytes) else Given.dropped(part.events) for part in self._waiting]
             self._waiting.clear()
@@ -186,7 +186,7 @@ class Buffer:
 
     @property
     def has_error(self) -> bool:
-        """Whether an error waits to be told."""
+        """Whether an error waits to be raised."""
         return self._error is not None or self._over is not None
 
     @property
@@ -195,7 +195,7 @@ class Buffer:
         return self._has_ended
 
     def ended(self) -> None:
-        """The feed is left; nothing is taken any more."""
+        """The feed is left; no more events are taken."""
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
@@ -214,12 +214,12 @@ class Buffer:
         return Put.DROPPED if was_dropping else Put.FIRST_DROPPED
 
     def _free(self, parts: int, size: int) -> None:
-        self._settled += parts
+        self._processed += parts
         self._bytes -= size
         self._changed.notify_all()
 
     def _lose(self, given: Sequence[Given]) -> int:
-        # What was dropped at its place is counted already.
+        # Dropped events are counted already.
         self.dropped += sum(each.own for each in given)
         return sum(each.events for each in given)
 
@@ -228,7 +228,7 @@ class Buffer:
             error, self._error = self._error, None
             raise error
         if self._over is not None:
-            self._over_is_told = True
+            self._is_over_raised = True
             # A new one for each caller: a raised exception collects the frames that it went through.
             raise copy.copy(self._over)
 

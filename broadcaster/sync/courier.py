@@ -1,14 +1,14 @@
-"""The loop's side of a feed: carries what was given into the log, in order, and ends the feed.
+"""The loop's side of a feed: appends its events to the log, in order, and ends the feed.
 
 Rules
-1. One batch is under way; what is given meanwhile is the next one.
-2. While Redis is away nothing new is sent: the feed is opened again first, for as long as that takes. Only the batch
-   that met the outage is in doubt; if that lasts longer than the log remembers an append, it counts as dropped.
-3. Whatever was dropped or refused is told in the stream: one ``data-dropped`` before what follows.
-4. A batch that does not fit is sent in halves: what fits is appended, the first that does not and all after it is
-   refused, and the caller told.
-5. A feed that lost events through an error nobody was told of, or that it could not tell, ends with ``error``, not
-   with ``finish``.
+1. One batch is under way; events put meanwhile form the next one.
+2. While Redis is unavailable nothing new is sent: the feed is reopened first, however long that takes. Only the batch
+   under way is in doubt; if the outage lasts longer than the log remembers an append, it counts as dropped.
+3. Dropped and refused events are reported in the stream: one ``data-dropped`` before the next event.
+4. A batch that does not fit is sent in halves: the events that fit are appended; the first one that does not and all
+   after it are refused, and the caller gets the error.
+5. A feed ends with ``error``, not with ``finish``, if an error that lost events was never raised, or if the stream
+   could not report lost events.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from broadcaster.core.events import Error
 from broadcaster.errors import BroadcasterError, EventTooLarge, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.delivery import UNKNOWN_S
 from broadcaster.library.writer import FeedWriter, WriterLimits
-from broadcaster.log.feeds import FeedConfig
-from broadcaster.logs import get_logger
-from broadcaster.sync.buffer import Batch, Buffer, Ending, Given
+from broadcaster.log.feeds.feeds import FeedConfig
+from broadcaster.observability.logs import get_logger
+from broadcaster.sync.buffer import Buffer, BufferedBatch, Ending, Given
 
 PUBLISHER_FAILED: Final = "publisher_failed"
 EVENTS_LOST: Final = Error(error_text="events of this stream were refused", code=PUBLISHER_FAILED)
-# Beyond it a call is given up by the delivery itself: nobody waits for one append.
+# Longer than the delivery repeats an append: the delivery gives up first.
 LIMITS: Final = WriterLimits(timeout_s=UNKNOWN_S + 60)
 
 _log = get_logger(__name__)
 
 
 class Courier:
-    """Of one feed, on the loop; ``check`` raises SetupError when Redis refuses us."""
+    """For one feed, on the loop; ``check`` raises SetupError when Redis refuses us."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Courier:
         self._writer = writer
         self._config = config
         self._check = check
-        self._untold = 0  # events that are lost, and of which the stream knows nothing yet
+        self._unreported = 0  # lost events that are not yet reported in the stream
 
     async def run(self) -> None:
         """Until the feed is left or refused, or this is cancelled."""
@@ -82,9 +82,9 @@ class Courier:
 
     async def _carry(self) -> Ending:
         while True:
-            # Looked at before the take: what is given between the two is then taken by the next one.
+            # Read before the take: events put between the two are taken by the next one.
             ending = self._buffer.ending
-            # Room for what was lost before.
+            # One less: room for the ``data-dropped`` of earlier events.
             batch = self._buffer.take(most_events=LIMITS.batch_events - 1, most_bytes=LIMITS.batch_bytes)
             if batch.given:
                 await self._deliver(batch)
@@ -94,24 +94,24 @@ class Courier:
                 await self._wake.wait()
                 self._wake.clear()
 
-    async def _deliver(self, batch: Batch) -> None:
+    async def _deliver(self, batch: BufferedBatch) -> None:
         given = batch.given
-        if self._untold:
-            given = [Given.dropped(self._untold), *given]
-            self._untold = 0
+        if self._unreported:
+            given = [Given.dropped(self._unreported), *given]
+            self._unreported = 0
         error, rest = await self._append(given)
-        self._untold += self._buffer.lose(rest)
+        self._unreported += self._buffer.lose(rest)
         if error is not None and not isinstance(error, LogUnavailable | StreamClosed):
-            self._untold += self._buffer.fail(error)
+            self._unreported += self._buffer.fail(error)
         self._buffer.settle(batch)
         if isinstance(error, StreamClosed):
             raise error
         if isinstance(error, LogUnavailable):
-            _log.warning("feed_events_in_doubt", stream=self._writer.stream_id, events=self._untold)
+            _log.warning("feed_events_in_doubt", stream=self._writer.stream_id, events=self._unreported)
             await self._open()
 
     async def _append(self, given: Sequence[Given]) -> tuple[Exception | None, Sequence[Given]]:
-        """What kept the rest out of the log, and the rest."""
+        """The error that stopped the append, and the events not appended."""
         begin, step = 0, len(given)
         while begin < len(given):
             try:
@@ -126,8 +126,8 @@ class Courier:
         return None, ()
 
     async def _end(self, end: Any) -> None:
-        while self._untold:
-            error, _ = await self._append([Given.dropped(self._untold)])
+        while self._unreported:
+            error, _ = await self._append([Given.dropped(self._unreported)])
             if isinstance(error, LogUnavailable):
                 await self._open()
             elif isinstance(error, StreamFull):
@@ -135,8 +135,8 @@ class Courier:
             elif error is not None:
                 raise error
             else:
-                self._untold = 0
-        if end.get("type", "finish") == "finish" and (self._untold or self._buffer.has_error):
+                self._unreported = 0
+        if end.get("type", "finish") == "finish" and (self._unreported or self._buffer.has_error):
             end = EVENTS_LOST
         while True:
             try:

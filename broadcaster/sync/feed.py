@@ -1,17 +1,17 @@
-"""A feed as a thread of the program sees it: calls return at once, a thread of ours carries the events to Redis.
+"""A feed for a thread of the program: calls return at once, a thread of ours sends the events to Redis.
 
 Rules
-1. ``send``, ``progress`` and ``append`` wait for nothing. ``flush``, ``close`` and the block's end wait for Redis, each
+1. ``send``, ``progress`` and ``append`` never wait. ``flush``, ``close`` and the block's end wait for Redis, each
    at most the publisher's ``timeout_s``.
-2. The block's end is the feed's: left in good order, ``finish``; by an exception, ``error`` (``publisher_failed``,
-   without the exception's text, which viewers have no right to); by KeyboardInterrupt, SystemExit and their like,
-   ``abort``. With ``close=False`` the feed goes on: another writer ends it.
+2. The block's end is the feed's: without an exception ``finish``; by an exception ``error`` (``publisher_failed``,
+   without the exception's text, which viewers must not see); by KeyboardInterrupt, SystemExit and other exceptions that
+   are not an Exception ``abort``. With ``close=False`` the feed stays open: another writer ends it.
 3. An error of the feed (closed, full, another's id) is raised by the next call, or at the block's end. When the block
    is left by an exception, that one is raised and the feed's is logged.
-4. Redis away: while there is room events wait. Then, and for an end that cannot be told in time, the publisher's
-   ``on_full_buffer`` decides: "drop" logs it and lets the job go on, "raise" raises Busy or LogUnavailable. What waits
-   is delivered when Redis is back, for as long as the process lives.
-5. A forked child writes through a buffer and a connection of its own; a feed that its parent had opened it only leaves.
+4. While Redis is unavailable, events wait as long as there is room. Then, and for an end that cannot be sent in time,
+   the publisher's ``on_full_buffer`` decides: "drop" logs it and lets the job continue, "raise" raises Busy or
+   LogUnavailable. Waiting events are sent when Redis is back, as long as the process lives.
+5. A forked child writes through a buffer and a connection of its own; it leaves a feed of its parent without ending it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
-from broadcaster.core.publishing import encode_end
+from broadcaster.core.requests.publishing import encode_end
 from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
 from broadcaster.library.writer import as_mapping, encoded
-from broadcaster.logs import get_logger
+from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending, Put
 from broadcaster.sync.courier import LIMITS, PUBLISHER_FAILED
 
@@ -97,12 +97,12 @@ class Feed:
         self.append({"type": f"data-{name}", "data": data})
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Append a ``data-progress``, which page and command line draw as a bar. Raises as ``append``."""
-        told = {"done": done, "total": total, "message": message}
-        self.send("progress", {name: value for name, value in told.items() if value is not None})
+        """Append a ``data-progress``, which the console and the command line draw as a bar. Raises as ``append``."""
+        fields = {"done": done, "total": total, "message": message}
+        self.send("progress", {name: value for name, value in fields.items() if value is not None})
 
     def append(self, *events: Mapping[str, Any] | Event) -> None:
-        """Give these (at most 999), all or none, to the log; returns at once.
+        """Append these (at most 999), all or none; returns at once.
 
         Raises InvalidEvent, EventTooLarge; StreamClosed after the feed's end; what an earlier event was refused with;
         Busy when too much waits and the publisher does not drop.
@@ -119,17 +119,17 @@ class Feed:
             _log.warning("feed_events_dropped", stream=self.id, buffered_events=self.statistics().buffered_events)
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until all that was given is in the log, at most ``timeout_s`` (None: the publisher's).
+        """Wait until all events are in the log, at most ``timeout_s`` (None: the publisher's).
 
-        Raises what an event was refused with, or LogUnavailable: it is still being sent.
+        Raises what an event was refused with, or LogUnavailable: the events are still being sent.
         """
         if self._buffer is None:
             return
         limit_s = self._limits.timeout_s if timeout_s is None else timeout_s
-        is_in_time = self._buffer.wait_settled(time.monotonic() + limit_s)
+        is_in_time = self._buffer.wait_processed(time.monotonic() + limit_s)
         self._buffer.raise_error()
         if not is_in_time:
-            raise LogUnavailable(f"the log has not answered within {limit_s:g} s; it is still being sent to")
+            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s; the events are still being sent")
 
     def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> None:
         """End the feed now, with this event (None: ``finish``); the end of its block does nothing more.
@@ -148,7 +148,7 @@ class Feed:
     # -- for the publisher
 
     def begin_to_leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool) -> Buffer | None:
-        """Give nothing more, and have the feed ended; the buffer to wait for, None when it was left before."""
+        """Accept no more events and end the feed; returns the buffer to wait for, None when it was left before."""
         with self._lock:
             was_left, self._is_left = self._is_left, True
         if was_left:
@@ -160,7 +160,7 @@ class Feed:
 
     @property
     def is_left(self) -> bool:
-        """Whether nothing more is given to it here."""
+        """Whether it accepts no more events here."""
         return self._is_left
 
     @property
@@ -194,5 +194,7 @@ class Feed:
         if is_in_time:
             return
         if not self._limits.drops:
-            raise LogUnavailable(f"the log has not answered within {self._limits.timeout_s:g} s; it is still sent to")
+            raise LogUnavailable(
+                f"Redis has not replied within {self._limits.timeout_s:g} s; the events are still being sent"
+            )
         _log.warning("feed_end_waits", stream=self.id, buffered_events=self.statistics().buffered_events)

@@ -1,13 +1,13 @@
 """The one thread of a process on which its publishers' event loop runs.
 
 Rules
-1. It starts at its first use, is a daemon and never ends: a process must be able to end whatever Redis does.
-2. At a fork the thread stands between two steps: a module that it was importing would stay half imported in the child,
-   a lock that it held stay locked. A fork waits at most STAND_S for that.
+1. It starts at its first use, is a daemon and never ends: a process must be able to end whatever state Redis is in.
+2. At a fork the thread is stopped between two steps: a module that it was importing would stay half imported in the
+   child, and a lock that it had taken would stay locked. A fork waits at most STAND_S for that.
 3. A forked child has the object and not the thread: it gets a thread of its own at its next use. The parent's loop is
    kept and never touched: its selector and sockets are shared with the parent, and closing them would reach into it.
-4. Names are looked up on the thread itself, not in an executor: at the interpreter's end executors take nothing more,
-   and that is when a short script's first connection is made. Nobody but publishers waits for this loop.
+4. Host names are resolved on the thread itself, not in an executor: at the interpreter's end executors accept nothing,
+   and that is when a short script's first connection is made. Only publishers wait for this loop.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LoopThread:
         self._loop.call_soon_threadsafe(call)
 
     def stand_still(self) -> threading.Event:
-        """Return when the loop stands between two steps, at most STAND_S later; it goes on when the answer is set."""
+        """Stop the loop between two steps, within STAND_S; it continues when the returned event is set."""
         stands, goes_on = threading.Event(), threading.Event()
 
         def stand() -> None:
@@ -67,8 +67,8 @@ class LoopThread:
         self._loop.run_forever()
 
 
-class _Process:
-    """What this process has; reset in a forked child."""
+class _ProcessLoop:
+    """The thread of this process; reset in a forked child."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class _Process:
             self._thread = None
 
 
-_process = _Process()
+_process = _ProcessLoop()
 os.register_at_fork(
     before=_process.before_fork,
     after_in_parent=_process.after_fork_in_parent,

@@ -6,14 +6,14 @@
         feed.progress(3, 10, "rendering")
 
 Rules
-1. Nothing is opened before the first event; then one thread of this process carries the events of all its publishers.
-   A forked child (Celery's prefork, multiprocessing) begins anew with a thread and connections of its own.
-2. No call waits longer than ``timeout_s`` in all, whatever Redis does; nor does the end of the process.
+1. Nothing is opened before the first event; then one thread of this process sends the events of all its publishers.
+   A forked child (Celery's prefork, multiprocessing) starts with a thread and connections of its own.
+2. No call waits longer than ``timeout_s`` in all, whatever state Redis is in; nor does the end of the process.
 3. At ``close``, and at the end of the process, feeds that are still open are flushed and end with ``abort`` (reason
-   ``publisher_closed``): nobody has said that they are whole. A killed process ends nothing: viewers learn of it by
-   the lease (``error``, ``writer_lost``). A child of ``multiprocessing`` ends without a word: leave its blocks.
-4. A feed that was left while Redis was away is waited for like an open one, and ends as its block said. What the time
-   limit does not suffice for is lost, and logged as ``feed_events_lost``.
+   ``publisher_closed``): no block has declared them complete. A killed process ends nothing: viewers learn of it by
+   the lease (``error``, ``writer_lost``). A child of ``multiprocessing`` runs no exit handlers: leave its blocks.
+4. A feed that was left while Redis was unavailable is waited for like an open one, and ends as its block ended. Events
+   not appended within the time limit are lost, and logged as ``feed_events_lost``.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from typing import Any, Final, Literal, Self
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from broadcaster.core.api_keys import check_tenant
+from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.events import Abort
-from broadcaster.core.metadata import check_metadata
-from broadcaster.core.publishing import check_writable
-from broadcaster.core.stream_ids import LOCAL_TENANT
+from broadcaster.core.requests.metadata import check_metadata
+from broadcaster.core.requests.publishing import check_writable
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
-from broadcaster.log.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
-from broadcaster.logs import get_logger
-from broadcaster.settings import Settings, told
+from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
+from broadcaster.observability.logs import get_logger
+from broadcaster.settings import Settings, describe_error
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
-from broadcaster.sync.session import Session
+from broadcaster.sync.session import PublisherSession
 
 TIMEOUT_S: Final = 2.0
-# Twice the library's: a job may hold the interpreter for long, and a false alarm ends its feed for good.
+# Twice the library's: a job may block the interpreter for long, and a lapsed lease ends its feed for good.
 LEASE_S: Final = 30.0
 BUFFER_EVENTS: Final = 10_000
 BUFFER_BYTES: Final = 8 * 2**20
-UNSAID: Final = Abort(reason="publisher_closed")
+PUBLISHER_CLOSED: Final = Abort(reason="publisher_closed")
 
 _log = get_logger(__name__)
 
@@ -77,8 +77,8 @@ class Publisher:
             max_event_bytes=settings.max_event_bytes,
         )
         self._lock = threading.Lock()
-        self._session: Session | None = None
-        self._of_parents: list[Session] = []
+        self._session: PublisherSession | None = None
+        self._of_parents: list[PublisherSession] = []
         self._made: weakref.WeakSet[Feed] = weakref.WeakSet()
         self._carried: dict[Feed, Buffer] = {}  # until a feed is left and has ended
         self._is_closed = False
@@ -106,7 +106,7 @@ class Publisher:
         try:
             read = Settings(redis_url=url, **settings)
         except (ValidationError, SettingsError) as error:
-            raise SetupError(told(error)) from None
+            raise SetupError(describe_error(error)) from None
         return cls(
             read,
             tenant=tenant,
@@ -130,7 +130,7 @@ class Publisher:
     ) -> Feed:
         """The feed of this id, created at its first event or at the beginning of its block. Waits for nothing.
 
-        ``close``: whether its block's end ends it. ``lease_s``: after so many seconds without a word of any writer it
+        ``close``: whether its block's end ends it. ``lease_s``: after so many seconds without a renewal it
         ends with ``error`` (``writer_lost``); None: never. The rest as with ``PUT /v1/streams/{id}``: None is the
         default of the settings. Raises InvalidInput; StreamClosed after ``close``.
         """
@@ -159,7 +159,7 @@ class Publisher:
     def close(self) -> None:
         """End every open feed (rule 3) and the connections, within ``timeout_s``. Idempotent.
 
-        Raises the first error of a feed that nobody was told of; LogUnavailable when events were left and the
+        Raises the first error of a feed that was not raised before; LogUnavailable when events were left and the
         publisher does not drop.
         """
         deadline = time.monotonic() + self._limits.timeout_s
@@ -179,12 +179,12 @@ class Publisher:
             _log.warning("publisher_failed_too", error=str(failure))
 
     def begin_to_end(self) -> Sequence[tuple[Feed, Buffer]]:
-        """Have every open feed ended; what to wait for, those that were left before included."""
+        """End every open feed; returns what to wait for, feeds that were left before included."""
         with self._lock:
             self._is_closed = True
             carried = tuple(self._carried.items())
         for feed, _ in carried:
-            feed.begin_to_leave(UNSAID, closes=feed.closes)
+            feed.begin_to_leave(PUBLISHER_CLOSED, closes=feed.closes)
         return carried
 
     def end_in_time(self, leaving: Iterable[tuple[Feed, Buffer]], deadline: float) -> None:
@@ -199,7 +199,7 @@ class Publisher:
             if not is_in_time:
                 _log.warning("feed_events_lost", stream=feed.id, events=buffer.waiting[0])
                 if not self._limits.drops:
-                    failures.append(LogUnavailable("the log has not answered in time: events are lost"))
+                    failures.append(LogUnavailable("Redis has not replied in time: events are lost"))
         with self._lock:
             session, self._session = self._session, None
             self._carried.clear()
@@ -225,7 +225,7 @@ class Publisher:
         return self._limits.timeout_s
 
     def _forget(self, feed: Feed) -> None:
-        """Told when it is left and when it has ended: whichever comes last."""
+        """Called when it is left and when it has ended; the second call removes it."""
         with self._lock:
             buffer = self._carried.get(feed)
             if buffer is not None and buffer.has_ended and feed.is_left:
@@ -236,7 +236,7 @@ class Publisher:
             if self._is_closed:
                 raise StreamClosed("this publisher was closed")
             if self._session is None:
-                self._session = Session(self._settings, tenant=self._tenant)
+                self._session = PublisherSession(self._settings, tenant=self._tenant)
                 _process.remember(self)
             buffer = self._session.carry(
                 feed.id,
@@ -249,8 +249,8 @@ class Publisher:
             return buffer
 
 
-class _Process:
-    """The publishers of this process: what a fork begins anew, and what its end must end."""
+class _ProcessPublishers:
+    """The publishers of this process: a fork resets them, and the end of the process ends their feeds."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakSet[Publisher] = weakref.WeakSet()
@@ -271,7 +271,7 @@ class _Process:
         self._opened.clear()
 
     def end(self) -> None:
-        """Side by side, so that the process waits for one time limit and not for their sum."""
+        """All at once, so that the process waits for one time limit and not for their sum."""
         ending = [(publisher, publisher.begin_to_end()) for publisher in tuple(self._opened)]
         deadline = time.monotonic() + max((publisher.timeout_s for publisher, _ in ending), default=0.0)
         for publisher, leaving in ending:
@@ -281,7 +281,7 @@ class _Process:
                 _log.warning("feed_failed_untold", error=str(error))
 
 
-_process = _Process()
+_process = _ProcessPublishers()
 os.register_at_fork(after_in_child=_process.begin_anew)
 atexit.register(_process.end)
 

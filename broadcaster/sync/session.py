@@ -1,6 +1,6 @@
-"""What a publisher has in one process: its connections to Redis and the couriers of its feeds, on the loop's thread.
+"""A publisher's part of one process: its connections to Redis and the couriers of its feeds, on the loop's thread.
 
-A forked child makes a session of its own; its parent's, which it holds too, it never touches.
+A forked child makes a session of its own and never touches the one that it inherits from its parent.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 from broadcaster.errors import SetupError
 from broadcaster.library.delivery import Outage
 from broadcaster.library.writer import FeedWriter
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.feed_bounds import FeedBounds
-from broadcaster.log.feeds import FeedConfig, Feeds
-from broadcaster.log.streams import Streams
+from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.courier import LIMITS, Courier
 from broadcaster.sync.loop_thread import loop_thread
 
 
-class Session:
+class PublisherSession:
     """Made without I/O; ``carry`` and ``close`` are for the program's threads."""
 
     def __init__(self, settings: Settings, *, tenant: str) -> None:
@@ -55,7 +55,7 @@ class Session:
         return buffer
 
     def close(self, deadline: float) -> None:
-        """End all of it, and wait for that until ``deadline`` (monotonic): it goes on by itself."""
+        """End all of it, and wait until ``deadline`` (monotonic) at most; the rest ends in the background."""
         closed = threading.Event()
         self._thread.call_soon(lambda: self._start(self._aclose(closed), lambda: None))
         closed.wait(max(0.0, deadline - time.monotonic()))

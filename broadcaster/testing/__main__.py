@@ -13,7 +13,7 @@ from broadcaster.testing.server import ScriptedProvider
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; the first line of stdout says where."""
+    """Serve until SIGINT or SIGTERM; the first line of stdout has the address."""
     parser = argparse.ArgumentParser(prog="python -m broadcaster.testing", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one")

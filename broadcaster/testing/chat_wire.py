@@ -3,12 +3,11 @@
     answer(reasoning("Let me see."), text("Hello ", "world"), tool_call("get_weather", '{"city":', '"Paris"}'))
 
 gives every chunk from the one with the role to ``[DONE]``, with the counts: what a request with
-``stream_options.include_usage`` gets. The scripted provider takes the counts out for other requests (``as_asked``).
+``stream_options.include_usage`` gets. The scripted provider takes the counts out for other requests (``for_request``).
 The single builders below are for streams that are wrong on purpose. All of them return new dicts, which a test may
 change.
 
-Source: ``openai.types.chat.ChatCompletionChunk``. ``reasoning_content`` is no field of OpenAI's: compatible servers
-send it.
+Source: ``openai.types.chat.ChatCompletionChunk``. ``reasoning_content`` is a field of compatible servers only.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ def error(
     return {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 
-def as_asked(event: WireEvent, body: Any) -> WireEvent | None:
-    """The event as a request with this body gets it: the counts only go to who asked for them. None: not at all."""
+def for_request(event: WireEvent, body: Any) -> WireEvent | None:
+    """The event as a request with this body gets it: counts only if the request includes them. None: not sent."""
     options = body.get("stream_options") if isinstance(body, dict) else None
     if isinstance(options, dict) and options.get("include_usage"):
         return event
@@ -80,32 +79,35 @@ def as_asked(event: WireEvent, body: Any) -> WireEvent | None:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Deltas that belong together. Those of a tool call are entries of ``tool_calls``, yet without their index."""
+class ChatPart:
+    """Deltas that belong together. Those of a tool call are entries of ``tool_calls`` without their index."""
 
     deltas: Sequence[Json]
     is_tool_call: bool = False
 
 
-def text(*pieces: str) -> Part:
+Part: TypeAlias = ChatPart
+
+
+def text(*pieces: str) -> ChatPart:
     """Text; every piece is a delta."""
-    return Part([{"content": piece} for piece in pieces])
+    return ChatPart([{"content": piece} for piece in pieces])
 
 
-def refusal(*pieces: str) -> Part:
+def refusal(*pieces: str) -> ChatPart:
     """A refusal; every piece is a delta."""
-    return Part([{"refusal": piece} for piece in pieces])
+    return ChatPart([{"refusal": piece} for piece in pieces])
 
 
-def reasoning(*pieces: str, field: str = "reasoning_content") -> Part:
+def reasoning(*pieces: str, field: str = "reasoning_content") -> ChatPart:
     """Reasoning as compatible servers send it; some call the field ``reasoning``."""
-    return Part([{field: piece} for piece in pieces])
+    return ChatPart([{field: piece} for piece in pieces])
 
 
-def tool_call(name: str, *fragments: str, id: str | None = None) -> Part:
+def tool_call(name: str, *fragments: str, id: str | None = None) -> ChatPart:
     """A function call; the fragments are pieces of its JSON arguments. Without an id, ``call_01`` and so on."""
     start = {"id": id, "type": "function", "function": {"name": name, "arguments": ""}}
-    return Part([start, *({"function": {"arguments": fragment}} for fragment in fragments)], is_tool_call=True)
+    return ChatPart([start, *({"function": {"arguments": fragment}} for fragment in fragments)], is_tool_call=True)
 
 
 def counts(
@@ -139,14 +141,14 @@ def counts(
 
 
 def answer(
-    *parts: Part,
+    *parts: ChatPart,
     finish_reason: str | None = None,
     usage: Json | None = None,
     model: str = DEFAULT_MODEL,
     id: str = "chatcmpl-scripted",
 ) -> list[WireEvent]:
     """A whole answer. Without a finish reason: ``tool_calls`` if there is a tool call, else ``stop``."""
-    composer = Composer(model, id=id)
+    composer = ChatComposer(model, id=id)
     events = [event for part in parts for event in composer.part(part)]
     return events + composer.finish(finish_reason, usage=usage or counts())
 
@@ -228,7 +230,7 @@ def _chunk_of(choices: list[Json], *, model: str, id: str, **extras: Any) -> Wir
 # ------------------------------------------------------------------------------------------------------ piece by piece
 
 
-class Composer:
+class ChatComposer:
     """An answer written piece by piece: each call gives the chunks to send now, the role's first."""
 
     def __init__(self, model: str = DEFAULT_MODEL, *, id: str = "chatcmpl-scripted") -> None:
@@ -251,7 +253,7 @@ class Composer:
 
     def part(self, part: Any) -> list[WireEvent]:
         """A whole part. Raises TypeError for a part of another wire."""
-        if not isinstance(part, Part):
+        if not isinstance(part, ChatPart):
             raise TypeError(f"not a part of the chat completions wire: {part!r}")
         start = self.start(content=None if part.is_tool_call else "")
         if not part.is_tool_call:
@@ -271,3 +273,6 @@ class Composer:
     def fail(self, type: str, message: str) -> list[WireEvent]:
         """An error object in the stream."""
         return [error(type, message)]
+
+
+Composer = ChatComposer

@@ -1,4 +1,4 @@
-"""A conversation: one live request that the test answers by hand, step by step, in the wire of that request."""
+"""A conversation: one live request that the test answers step by step, in the wire of that request."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from broadcaster.testing.exchange import Exchange
 from broadcaster.testing.http1 import ClientGone, RecordedRequest
 from broadcaster.testing.script import Step
 from broadcaster.testing.wire import WireEvent
-from broadcaster.testing.wires import Composer
+from broadcaster.testing.wires import WireComposer
 
-# What asks may be a process that has just been started on a busy machine: importing an SDK alone takes it seconds.
+# The client may be a process that has just started on a busy machine: importing an SDK alone takes seconds.
 REQUEST_TIMEOUT_S: Final = 20.0
 
 
 class Conversation:
-    """The next request for a model, in the hands of the test.
+    """The next request for a model, which the test answers.
 
     Every call first waits for the request (TimeoutError after ``timeout_s``) and returns when its bytes are written;
     a request without ``stream`` gets them all at the end. Raises ClientGone when the client has left.
 
-    The request ends with exactly one of ``finish``, ``fail``, ``truncate``, ``cut`` and ``reset``; leaving it unended
-    holds the request until the server closes.
+    The request ends with exactly one of ``finish``, ``fail``, ``truncate``, ``cut`` and ``reset``. Without one it stays
+    open until the server closes.
     """
 
     def __init__(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
@@ -31,7 +31,7 @@ class Conversation:
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._exchange: Exchange | None = None
-        self._composer: Composer | None = None
+        self._composer: WireComposer | None = None
         self._calls = 0
 
     async def request(self) -> RecordedRequest:
@@ -39,7 +39,7 @@ class Conversation:
         return (await self._live()).request
 
     async def send(self, *events: WireEvent) -> None:
-        """Send wire events as they are; starts, ends and numbers are then the caller's own care."""
+        """Send wire events as they are; the caller provides starts, ends and numbers."""
         await (await self._live()).send_events(*events)
 
     async def send_raw(self, data: bytes) -> None:
@@ -47,7 +47,7 @@ class Conversation:
         await (await self._live()).send(data)
 
     async def send_text(self, piece: str) -> None:
-        """Send a text delta, and before it whatever start is missing."""
+        """Send a text delta, and before it the missing starts."""
         await self.send(*(await self._composing()).text(piece))
 
     async def send_tool(self, name: str, *fragments: str, id: str | None = None) -> None:
@@ -74,8 +74,8 @@ class Conversation:
     async def finish(self, reason: str | None = None) -> None:
         """End the answer well: what is open closes, the terminal event, end of the body.
 
-        ``reason`` is the wire's own word (``max_tokens``, ``length``, ``max_output_tokens``); without one, the wire's
-        word for what was sent.
+        ``reason`` is the wire's own name (``max_tokens``, ``length``, ``max_output_tokens``); without it, the one that
+        fits the events.
         """
         await self.send(*(await self._composing()).finish(reason))
         with contextlib.suppress(ClientGone):  # with the terminal event it has the whole answer, and may leave
@@ -83,13 +83,13 @@ class Conversation:
         self._ended.set()
 
     async def fail(self, type: str | None = None, message: str = "Overloaded") -> None:
-        """End the answer with the wire's error event; without a type, the wire's word for an overload."""
+        """End the answer with the wire's error event; without a type, the one for an overload."""
         composer = await self._composing()
         await self.send(*composer.fail(type or (await self._live()).wire.overloaded, message))
         await self.truncate()
 
     async def truncate(self) -> None:
-        """End the body properly, whatever was sent in it."""
+        """End the body properly, after any events."""
         await (await self._live()).finish()
         self._ended.set()
 
@@ -104,7 +104,7 @@ class Conversation:
         self._ended.set()
 
     def as_step(self) -> Step:
-        """The step by which a script hands its request over to this conversation."""
+        """The step that hands the request of a script over to this conversation."""
         return _HandOver(self)
 
     async def hold(self, exchange: Exchange) -> None:
@@ -122,7 +122,7 @@ class Conversation:
         assert self._exchange is not None
         return self._exchange
 
-    async def _composing(self) -> Composer:
+    async def _composing(self) -> WireComposer:
         if self._composer is None:
             exchange = await self._live()
             self._composer = exchange.wire.compose(exchange.model)

@@ -1,8 +1,8 @@
 """What a step gets: one request and the answer being written to it, in the wire of its path.
 
-A request with ``stream: true`` gets its events as they come. Any other gets one JSON object at the end: the same
-steps run, their bytes are kept back, and the wire folds them. So one script serves both, its waits and faults
-included; what a truncated stream or one with bad JSON folds to is a body that stops in the middle of its JSON.
+A request with ``stream: true`` gets its events as they come. Any other gets one JSON object at the end: the same steps
+run, and the wire folds their bytes. So one script serves both, its waits and faults included. A truncated stream, or
+one with bad JSON, folds to a body that ends in the middle of its JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from broadcaster.core.sse import SseDecoder
 from broadcaster.testing import chat_wire
-from broadcaster.testing.http1 import Connection, HttpExchange, RecordedRequest
+from broadcaster.testing.http1 import HttpExchange, RecordedRequest, ScriptedConnection
 from broadcaster.testing.wire import Json, WireEvent
 from broadcaster.testing.wires import Wire
 
@@ -23,21 +23,23 @@ class Exchange(HttpExchange):
     Everything that writes raises ClientGone once the client has left.
     """
 
-    def __init__(self, connection: Connection, request: RecordedRequest, *, wire: Wire, request_id: str) -> None:
+    def __init__(
+        self, connection: ScriptedConnection, request: RecordedRequest, *, wire: Wire, request_id: str
+    ) -> None:
         super().__init__(connection, request, headers={wire.request_id_header: request_id})
         self.wire = wire
 
     @property
     def model(self) -> str:
-        """The model asked for."""
+        """The model in the request."""
         return str(self.request.body["model"])
 
     async def send_events(self, *events: WireEvent) -> None:
-        """Send events of the wire, each in a chunk of its own, as this request asked for them."""
+        """Send events of the wire, each in its own chunk, as this request gets them."""
         for event in events:
-            asked = self.wire.as_asked(event, self.request.body)
-            if asked is not None:
-                await self.send(self.wire.frame(asked))
+            fitted = self.wire.for_request(event, self.request.body)
+            if fitted is not None:
+                await self.send(self.wire.frame(fitted))
 
     async def answer_error(self, status: int, message: str) -> None:
         """A status answer with the wire's own error body."""
@@ -45,11 +47,13 @@ class Exchange(HttpExchange):
 
 
 class WholeExchange(Exchange):
-    """The same for a request without ``stream``: nothing but a head goes out before the end."""
+    """The same for a request without ``stream``: at most the head is sent before the end."""
 
     content_type = "application/json"
 
-    def __init__(self, connection: Connection, request: RecordedRequest, *, wire: Wire, request_id: str) -> None:
+    def __init__(
+        self, connection: ScriptedConnection, request: RecordedRequest, *, wire: Wire, request_id: str
+    ) -> None:
         super().__init__(connection, request, wire=wire, request_id=request_id)
         self._stream = b""
 

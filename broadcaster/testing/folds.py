@@ -1,7 +1,7 @@
 """What a request without ``stream`` gets: the whole object of an answer, folded from the events of its stream.
 
-An error in the stream becomes a status answer. What has no terminal event, or no JSON somewhere, is not whole: its
-object is only as far as the events came.
+An error in the stream becomes a status answer. A stream without a terminal event, or with bad JSON, is incomplete: its
+object contains only the events that came.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _extend(block: Json, delta: Json) -> None:
 
 
 def _parsed(text: str) -> Any:
-    """The arguments of a tool call; empty when the answer was cut inside them."""
+    """The arguments of a tool call; empty if the answer was cut inside them."""
     try:
         return json.loads(text)
     except ValueError:
@@ -94,7 +94,7 @@ def completion_of(events: Sequence[WireEvent]) -> Whole:
     choices: dict[int, _Choice] = {}
     for event in events:
         if "error" in event:
-            return _openai_failure(event)
+            return openai_failure(event)
         if event == chat_wire.DONE:
             continue
         known = {name: value for name, value in event.items() if name != "choices" and value is not None}
@@ -113,7 +113,7 @@ class _Choice:
         self._calls: dict[int, Json] = {}
 
     def extend(self, chunk: Json) -> None:
-        """Add what one chunk says of this choice: strings are pieces, everything else replaces."""
+        """Add the chunk of this choice: strings are appended, everything else replaces."""
         self.finish_reason = chunk.get("finish_reason") or self.finish_reason
         self._logprobs = chunk.get("logprobs") or self._logprobs
         for name, value in (chunk.get("delta") or {}).items():
@@ -126,7 +126,7 @@ class _Choice:
                 self._message[name] = deepcopy(value)
 
     def as_json(self) -> Json:
-        """The choice without its index; a message of nothing but calls or a refusal has no content."""
+        """The choice without its index; a message of only calls or a refusal has no content."""
         message = dict(self._message)
         if self._calls:
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
@@ -149,18 +149,19 @@ def response_of(events: Sequence[WireEvent]) -> Whole:
     """The ``response``: the terminal event carries it whole, a failed one too."""
     response: Json = {}
     for event in events:
-        if "error" in event:  # as compatible servers tell it, and gateways
-            return _openai_failure(event)
+        if "error" in event:  # the form of compatible servers and gateways
+            return openai_failure(event)
         if event.get("type") == "error":
             code = event.get("code")
-            return _openai_failure(chat_wire.error(code or "server_error", event.get("message", ""), code=code))
+            return openai_failure(chat_wire.error(code or "server_error", event.get("message", ""), code=code))
         response = event.get("response", response)
         if event.get("type") in _TERMINALS:
             return Whole(_OK, response, True)
     return Whole(_OK, response, False)
 
 
-def _openai_failure(body: Json) -> Whole:
+def openai_failure(body: Json) -> Whole:
+    """An error object as a status answer."""
     names = (body["error"].get("code"), body["error"].get("type")) if isinstance(body["error"], dict) else ()
     statuses = (_OPENAI_STATUSES[name] for name in names if name in _OPENAI_STATUSES)
     return Whole(next(statuses, 500), body, True)

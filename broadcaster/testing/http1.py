@@ -1,13 +1,14 @@
 """The HTTP/1.1 of the scripted provider: a connection as an ``asyncio.Protocol``, an exchange on it, its record.
 
-Why not asyncio's streams: the moment a client closes must be known at once, also while an answer is being written or
-waits at a gate; a protocol is called back in the very loop turn in which the socket became readable.
+h11 parses the requests. Responses are written by hand, because scripts must be able to break them anywhere. A protocol
+and not asyncio's streams: the server must notice a client's close at once, also while it writes an answer or waits at a
+gate, and the loop calls a protocol in the turn in which the socket became readable.
 
 Rules
 1. Connections are kept alive; requests on one are answered in their order.
-2. Answers have chunked bodies; the head goes out with the first piece, or alone when a script says so.
-3. A close that the client began while its answer was not over is a disconnect, and has a time. A close that we began
-   (cut, reset, end of the server) is not.
+2. Answers have chunked bodies. The head is sent with the first piece, or alone when a script says so.
+3. A close that the client began before its answer was over is a disconnect, and its time is recorded. A close by the
+   server (cut, reset, end of the server) is not a disconnect.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, cast
 
+import h11
+
 MAX_HEAD_BYTES: Final = 64 * 2**10
 MAX_BODY_BYTES: Final = 64 * 2**20
 DEFAULT_TIMEOUT_S: Final = 5.0
 
-_HEAD_END: Final = b"\r\n\r\n"
 # With this much announced and never sent, every client knows that the body was cut.
 _CUT_CHUNK: Final = b"400\r\ndata: {"
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
@@ -39,8 +41,8 @@ class ClientGone(ConnectionError):
 class RecordedRequest:
     """One request as it came; times are those of the event loop's clock, in seconds.
 
-    ``body`` is the parsed JSON, or None when the body is none; header names are in lower case; ``connection`` counts
-    the connections from 1. ``disconnected_at`` is None unless the client left before the end.
+    ``body`` is the parsed JSON, or None if it is not JSON; header names are in lower case; ``connection`` counts the
+    connections from 1. ``disconnected_at`` is None unless the client left before the end.
     """
 
     method: str
@@ -55,7 +57,7 @@ class RecordedRequest:
     _gone: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     async def wait_disconnected(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> float:
-        """When the client's close was seen. Raises TimeoutError when it stays."""
+        """The time of the client's close. Raises TimeoutError if it stays."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._gone.wait()
@@ -79,7 +81,7 @@ class HttpExchange:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, connection: Connection, request: RecordedRequest, *, headers: Mapping[str, str]) -> None:
+    def __init__(self, connection: ScriptedConnection, request: RecordedRequest, *, headers: Mapping[str, str]) -> None:
         self.request = request
         self.is_head_sent = False
         self._connection = connection
@@ -111,7 +113,7 @@ class HttpExchange:
             await self._write(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def finish(self) -> None:
-        """The proper end of the chunked body, whatever was sent in it."""
+        """End the chunked body properly, after any content."""
         if not self.is_head_sent:
             await self.send_head()
         await self._write(b"0\r\n\r\n")
@@ -140,7 +142,7 @@ class HttpExchange:
         self._connection.transport.abort()
 
     async def wait_gone(self) -> None:
-        """Say nothing until the client leaves."""
+        """Send nothing until the client leaves."""
         await self._connection.lost.wait()
         raise ClientGone("the client closed")
 
@@ -154,60 +156,63 @@ class HttpExchange:
         self.request.ended_at = asyncio.get_running_loop().time()
 
 
-Answering: TypeAlias = Callable[["Connection", RecordedRequest], Awaitable[None]]
+Answering: TypeAlias = Callable[["ScriptedConnection", RecordedRequest], Awaitable[None]]
 
 
-class Connection(asyncio.Protocol):
-    """One client connection: bytes in → requests in order → ``on_request`` answers each."""
+class ScriptedConnection(asyncio.Protocol):
+    """One client connection: bytes in → requests, one at a time → ``on_request`` answers each."""
 
     transport: asyncio.Transport
 
-    def __init__(self, number: int, *, on_request: Answering, on_lost: Callable[[Connection], None]) -> None:
+    def __init__(self, number: int, *, on_request: Answering, on_lost: Callable[[ScriptedConnection], None]) -> None:
         self.lost = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
         self._number = number
         self._on_request = on_request
         self._on_lost = on_lost
-        self._buffer = b""
-        self._head: _Head | None = None
-        self._requests: asyncio.Queue[RecordedRequest] = asyncio.Queue()
-        self._answered: RecordedRequest | None = None
+        self._parser = _create_parser()
+        self._head: h11.Request | None = None
+        self._body = bytearray()
+        self._request: RecordedRequest | None = None
         self._loop = asyncio.get_running_loop()
-        self._serving: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[None] | None = None
 
     def check_client(self) -> None:
-        """Raises ClientGone when the connection is no more."""
+        """Raises ClientGone if the connection has ended."""
         if self.lost.is_set():
             raise ClientGone("the client closed")
 
     async def aclose(self) -> None:
-        """End the connection and whatever is being answered on it."""
-        if self._answered is not None and self._answered.ended_at is None:
-            self._answered.ended_at = self._loop.time()
+        """End the connection and the answer that is being written on it."""
+        if self._request is not None and self._request.ended_at is None:
+            self._request.ended_at = self._loop.time()
         self.transport.abort()
-        if self._serving is not None:
-            self._serving.cancel()
-            await asyncio.wait([self._serving])
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.wait([self._answering])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._serving = self._loop.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (request := self._next_request()) is not None:
-            self._requests.put_nowait(request)
+        """Parse; a whole request is answered, and bytes that follow it stay in the parser until then."""
+        try:
+            self._parser.receive_data(data)
+            while isinstance(event := self._parser.next_event(), h11.Event):
+                self._apply(event)
+        except h11.RemoteProtocolError:
+            self.transport.abort()
 
     def eof_received(self) -> bool:
-        self._see_client_leave()
+        self._note_loss()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._see_client_leave()
+        self._note_loss()
         self.writable.set()
-        if self._serving is not None:
-            self._serving.cancel()
+        if self._answering is not None:
+            self._answering.cancel()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -216,39 +221,39 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.writable.set()
 
-    def _see_client_leave(self) -> None:
-        if self._answered is not None:
-            self._answered.mark_disconnected(self._loop.time())
+    def _note_loss(self) -> None:
+        if self._request is not None:
+            self._request.mark_disconnected(self._loop.time())
         self.lost.set()
 
-    async def _serve(self) -> None:
-        while True:
-            self._answered = await self._requests.get()
-            try:
-                await self._on_request(self, self._answered)
-            except ClientGone:
-                return
+    def _apply(self, event: h11.Event) -> None:
+        match event:
+            case h11.Request():
+                self._head, self._body = event, bytearray()
+            case h11.Data(data=data):
+                self._body += data
+                if len(self._body) > MAX_BODY_BYTES:
+                    raise h11.RemoteProtocolError("the body is too large")
+            case h11.EndOfMessage() if self._head is not None:
+                self._request = self._record(self._head, bytes(self._body))
+                self._answering = self._loop.create_task(self._answer(self._request))
 
-    def _next_request(self) -> RecordedRequest | None:
-        if self._head is None:
-            end = self._buffer.find(_HEAD_END)
-            if end < 0:
-                if len(self._buffer) > MAX_HEAD_BYTES:
-                    self.transport.abort()
-                return None
-            self._head = _parse_head(self._buffer[:end])
-            self._buffer = self._buffer[end + len(_HEAD_END) :]
-        if self._head is None or self._head.body_bytes > MAX_BODY_BYTES:
-            self.transport.abort()
-            return None
-        if len(self._buffer) < self._head.body_bytes:
-            return None
-        head, self._head = self._head, None
-        raw_body, self._buffer = self._buffer[: head.body_bytes], self._buffer[head.body_bytes :]
+    async def _answer(self, request: RecordedRequest) -> None:
+        try:
+            await self._on_request(self, request)
+        except ClientGone:
+            return
+        # h11 has not seen the response, which scripts may break: its parser serves one request.
+        following, _ = self._parser.trailing_data
+        self._parser = _create_parser()
+        if following:
+            self.data_received(following)
+
+    def _record(self, head: h11.Request, raw_body: bytes) -> RecordedRequest:
         return RecordedRequest(
-            method=head.method,
-            path=head.path,
-            headers=head.headers,
+            method=head.method.decode(),
+            path=head.target.decode("latin-1"),
+            headers={name.decode(): value.decode("latin-1") for name, value in head.headers},
             raw_body=raw_body,
             body=_parse_json(raw_body),
             connection=self._number,
@@ -256,26 +261,8 @@ class Connection(asyncio.Protocol):
         )
 
 
-@dataclass(frozen=True)
-class _Head:
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body_bytes: int
-
-
-def _parse_head(raw: bytes) -> _Head | None:
-    """Request line and headers; None when they are not HTTP/1.1 or the body has no length."""
-    first, *lines = raw.decode("latin-1").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        return None
-    pairs = (line.partition(":") for line in lines)
-    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    length = headers.get("content-length", "0")
-    if "transfer-encoding" in headers or not length.isdecimal():
-        return None
-    return _Head(words[0], words[1], headers, int(length))
+def _create_parser() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
 
 def _parse_json(raw: bytes) -> Any:

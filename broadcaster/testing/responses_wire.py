@@ -11,8 +11,8 @@ Source: ``openai.types.responses.ResponseStreamEvent``.
 
 from __future__ import annotations
 
-from broadcaster.testing.responses_composer import Composer
-from broadcaster.testing.responses_events import (
+from broadcaster.testing.responses.composer import ResponsesComposer as Composer
+from broadcaster.testing.responses.events import (
     COMPLETED,
     CREATED_AT,
     DEFAULT_MODEL,
@@ -32,7 +32,7 @@ from broadcaster.testing.responses_events import (
     response,
     text_delta,
 )
-from broadcaster.testing.responses_parts import (
+from broadcaster.testing.responses.parts import (
     Content,
     Item,
     Json,

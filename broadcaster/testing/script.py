@@ -1,8 +1,8 @@
 """Scripts: what the scripted provider does with a request, step by step, without a clock.
 
-    Script.of_text("Hello ", "world")                           a good answer on whichever wire asks
+    Script.of_text("Hello ", "world")                           a good answer on any wire
     Script(Send(*wire.message(wire.text("Hello"))))             the same in events of the Messages wire
-    Script(Send(wire.message_start()), Wait(gate), Cut())       a cut when the test says so
+    Script(Send(wire.message_start()), Wait(gate), Cut())       a cut when the test opens the gate
     Script(Answer(429, headers={"retry-after": "2"}))           a refusal
     Script(Hang())                                              no headers, ever
 
@@ -40,7 +40,7 @@ class Script:
 
     @classmethod
     def of_text(cls, *pieces: str) -> Script:
-        """A whole answer with one text, a delta for each piece, on whichever wire asks."""
+        """A whole answer with one text, a delta for each piece, on any wire."""
         return cls(_WholeText(pieces))
 
     async def play(self, exchange: Exchange) -> None:
@@ -52,23 +52,23 @@ class Script:
 
 
 class Gate:
-    """Where scripts stand until the test opens: order without sleeps."""
+    """Where scripts wait until the test opens the gate: order without sleeps."""
 
     def __init__(self) -> None:
         self._opened = asyncio.Event()
         self._reached = asyncio.Event()
 
     def open(self) -> None:
-        """Let pass whoever stands here or comes later."""
+        """Let all scripts pass, now and later."""
         self._opened.set()
 
     async def wait_reached(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        """Until a script stands here: everything before the gate has been written. Raises TimeoutError."""
+        """Wait until a script waits here: everything before the gate has been written. Raises TimeoutError."""
         async with asyncio.timeout(timeout_s):
             await self._reached.wait()
 
     async def wait_opened(self) -> None:
-        """Stand here until the test opens."""
+        """Wait here until the test opens the gate."""
         self._reached.set()
         await self._opened.wait()
 
@@ -87,7 +87,7 @@ class Headers:
 
 
 class Send:
-    """Send events of the request's wire, each in a chunk of its own."""
+    """Send events of the request's wire, each in its own chunk."""
 
     def __init__(self, *events: WireEvent) -> None:
         self.events = events
@@ -108,9 +108,9 @@ class SendRaw:
 
 @dataclass(frozen=True)
 class SendCut:
-    """Send bytes in pieces that end at the given offsets, each in a chunk and a write of its own.
+    """Send bytes in pieces that end at the given offsets, each in its own chunk and write.
 
-    The client may still read several at once: TCP keeps no borders.
+    The client may still read several at once: TCP does not preserve them.
     """
 
     data: bytes
@@ -120,7 +120,7 @@ class SendCut:
         borders = [0, *self.at, len(self.data)]
         for begin, end in pairwise(borders):
             await exchange.send(self.data[begin:end])
-            # One loop turn, so that a client in this loop gets its chance between two pieces.
+            # One loop turn, so that a client in this loop can read between two pieces.
             await asyncio.sleep(0)
 
 
@@ -138,7 +138,7 @@ class Wait:
 class PacedText:
     """A whole answer of ``word0 word1 …`` at ``rate`` events per second: for demonstrations and load, not for tests.
 
-    Every word has its own due time, so a busy moment is caught up and the rate holds over the whole answer.
+    Every word has its own due time, so the rate holds over the whole answer after a busy moment.
     """
 
     tokens: int = 200
@@ -186,7 +186,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Hang:
-    """Say nothing more, until the client leaves. As the first step: no headers, ever."""
+    """Send nothing more until the client leaves. As the first step: no headers, ever."""
 
     async def run(self, exchange: Exchange) -> None:
         await exchange.wait_gone()
@@ -210,7 +210,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class BadJson:
-    """Send an event whose data is no JSON."""
+    """Send an event whose data is not JSON."""
 
     async def run(self, exchange: Exchange) -> None:
         await exchange.send(exchange.wire.bad_json)

@@ -49,7 +49,7 @@ def frame(event: WireEvent) -> bytes:
 class Block:
     """A content block: what ``content_block_start`` carries, and the deltas that follow.
 
-    ``stop_reason`` is why a message stops after it, when nobody says otherwise.
+    ``stop_reason`` is why a message stops after it, unless the test sets another reason.
     """
 
     start: Json
@@ -200,7 +200,7 @@ def message_stop() -> WireEvent:
 
 
 def ping() -> WireEvent:
-    """``ping``: may come anywhere, says nothing."""
+    """``ping``: may come anywhere, has no content."""
     return {"type": "ping"}
 
 
@@ -212,8 +212,8 @@ def error(type: str = "overloaded_error", message: str = "Overloaded") -> WireEv
 # ------------------------------------------------------------------------------------------------------ piece by piece
 
 
-class Composer:
-    """An answer written piece by piece: each call gives the events to send now, and before them whatever is missing."""
+class MessageComposer:
+    """An answer written piece by piece: each call gives the events to send now, after the missing ones."""
 
     def __init__(self, model: str = DEFAULT_MODEL) -> None:
         self._model = model
@@ -262,3 +262,6 @@ class Composer:
         self._is_text_open = False
         self._blocks += 1
         return [block_stop(self._blocks - 1)]
+
+
+Composer = MessageComposer

@@ -1,7 +1,7 @@
-"""The three wires of the scripted provider, as a table by path: everything in which they differ is one row.
+"""The wires of the scripted provider, as a table by path: a row contains everything in which a wire differs.
 
-Steps and conversations are written once; they ask the row of the request that they serve. A new wire is a module of
-builders, a fold, and a row.
+Steps and conversations are written once and use the row of their request. A new wire is a module of builders, a fold,
+and a row.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from broadcaster.testing import chat_wire, folds, responses_wire, wire
+from broadcaster.testing import chat_wire, completion_wire, folds, responses_wire, wire
 from broadcaster.testing.wire import Json, WireEvent
 
 
-class Composer(Protocol):
-    """An answer written piece by piece: each call gives the events to send now, and before them whatever is missing."""
+class WireComposer(Protocol):
+    """An answer written piece by piece: each call gives the events to send now, after the missing ones."""
 
     def start(self) -> list[WireEvent]:
-        """What comes before all content; nothing the second time."""
+        """The events before all content; empty the second time."""
 
     def text(self, piece: str) -> list[WireEvent]:
         """A piece of text."""
@@ -27,10 +27,10 @@ class Composer(Protocol):
         """A whole part, built with the wire's module. Raises TypeError for a part of another wire."""
 
     def finish(self, reason: str | None = None) -> list[WireEvent]:
-        """The good end; without a reason the one that fits what was sent."""
+        """The good end; without a reason, the one that fits the events."""
 
     def fail(self, type: str, message: str) -> list[WireEvent]:
-        """The error that the wire tells in the middle of a stream."""
+        """The wire's error in the middle of a stream."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Wire:
     """One wire.
 
     ``request_id_header`` names the request in every answer; ``bad_json`` is a frame whose data does not parse;
-    ``overloaded`` is the type of the error that a conversation fails with when the test names none;
-    ``as_asked`` gives an event as the request with this body gets it, None when it does not;
-    ``fold`` makes the whole object of an answer out of its events, for requests without ``stream``.
+    ``overloaded`` is the default type of the error with which a conversation fails;
+    ``for_request`` gives an event as the request with this body gets it, None if it is not sent;
+    ``fold`` makes the whole object of an answer from its events, for requests without ``stream``.
     """
 
     request_id_header: str
@@ -48,12 +48,12 @@ class Wire:
     overloaded: str
     frame: Callable[[WireEvent], bytes]
     error_body: Callable[[int, str], Json]
-    compose: Callable[[str], Composer]
+    compose: Callable[[str], WireComposer]
     tool_call: Callable[..., Any]
     reasoning: Callable[..., Any]
     refusal: Callable[..., Any]
     fold: Callable[[Sequence[WireEvent]], folds.Whole]
-    as_asked: Callable[[WireEvent, Any], WireEvent | None] = lambda event, body: event
+    for_request: Callable[[WireEvent, Any], WireEvent | None] = lambda event, body: event
 
 
 def _anthropic_error(status: int, message: str) -> Json:
@@ -71,7 +71,7 @@ MESSAGES: Final = Wire(
     overloaded="overloaded_error",
     frame=wire.frame,
     error_body=_anthropic_error,
-    compose=wire.Composer,
+    compose=wire.MessageComposer,
     tool_call=wire.tool_use,
     reasoning=wire.thinking,
     refusal=wire.refusal,
@@ -83,12 +83,12 @@ CHAT: Final = Wire(
     overloaded="server_overloaded",
     frame=chat_wire.frame,
     error_body=_openai_error,
-    compose=chat_wire.Composer,
+    compose=chat_wire.ChatComposer,
     tool_call=chat_wire.tool_call,
     reasoning=chat_wire.reasoning,
     refusal=chat_wire.refusal,
     fold=folds.completion_of,
-    as_asked=chat_wire.as_asked,
+    for_request=chat_wire.for_request,
 )
 RESPONSES: Final = Wire(
     request_id_header="x-request-id",
@@ -102,6 +102,24 @@ RESPONSES: Final = Wire(
     refusal=responses_wire.refusal,
     fold=folds.response_of,
 )
+COMPLETIONS: Final = Wire(
+    request_id_header="x-request-id",
+    bad_json=b'data: {"id":"cmpl-scripted","object":"text_completion","cho\n\n',
+    overloaded="server_overloaded",
+    frame=chat_wire.frame,
+    error_body=_openai_error,
+    compose=completion_wire.CompletionComposer,
+    tool_call=completion_wire.part,
+    reasoning=completion_wire.part,
+    refusal=completion_wire.part,
+    fold=completion_wire.completion_of,
+    for_request=chat_wire.for_request,
+)
 
-WIRES: Final[Mapping[str, Wire]] = {"messages": MESSAGES, "chat/completions": CHAT, "responses": RESPONSES}
+WIRES: Final[Mapping[str, Wire]] = {
+    "messages": MESSAGES,
+    "chat/completions": CHAT,
+    "responses": RESPONSES,
+    "completions": COMPLETIONS,
+}
 """By path, without ``/v1/`` or ``/``."""

@@ -3,9 +3,9 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-From outside in: a name for the request; pages of other origins, where some are listed (cors.py); the net for
-unexpected errors; who may call (key_guard.py, or without keys the loopback alone); routing; what holds for our routes
-wherever they are mounted (route_table.py).
+The layers, from outside in: a name for the request; pages of other origins, where some are listed (cors.py); the shapes
+of errors and the net for unexpected ones; no WebSocket; the keys (key_guard.py), or without keys the loopback guard;
+routing; the rules of our routes wherever they are mounted (route_table.py).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware import Middleware
 
 from broadcaster import __version__
-from broadcaster.core.api_keys import Keyring
+from broadcaster.core.access.api_keys import Keyring
 from broadcaster.settings import Settings
-from broadcaster.web.cors import CrossOrigin
-from broadcaster.web.guard import LoopbackGuard, RequestId
-from broadcaster.web.key_guard import KeyGuard, describe_keys
-from broadcaster.web.problem_shapes import ShapedProblems
-from broadcaster.web.problems import UnexpectedErrors, install_problems, problem_schema
+from broadcaster.web.documents.problem_shapes import ShapedProblems
+from broadcaster.web.documents.problems import UnexpectedErrors, install_problems, problem_schema
+from broadcaster.web.guards.cors import CrossOrigin
+from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
+from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Mount, Services
@@ -36,20 +36,20 @@ _DESCRIPTION: Final = """
 Answers of language models that outlive the request: a worker runs the generation and appends numbered events to a log;
 any number of viewers replay it from any point and follow it live over plain server-sent events.
 
-* **Ask**: `POST /v1/generations` answers at once with an id. Nobody has to stay connected.
+* **Ask**: `POST /v1/generations` returns an id at once. The client need not stay connected.
 * **Watch**: `GET /v1/streams/{id}/events`, as often, as late and from as many places as you like. An `EventSource`
-  resumes by itself with `Last-Event-ID`: nothing is lost, nothing comes twice.
-* **Wait**: ask with `stream: false`, or `GET /v1/generations/{id}?wait_s=30`, for who does not want a stream.
+  resumes by itself with `Last-Event-ID`: nothing is lost, nothing is repeated.
+* **Wait**: `stream: false`, or `GET /v1/generations/{id}?wait_s=30`, for clients without a stream.
 * **Publish**: `PUT /v1/streams/{id}`, then `POST /v1/streams/{id}/events`: a stream for a background job, or for
-  several writers at once, watched in the same way.
+  several writers at once, with the same viewers' interface.
 * **Stop**: `POST /v1/generations/{id}/stop`. Closing a connection stops nothing.
-* **Delete**: `DELETE /v1/generations/{id}` stops it and forgets request and answer.
+* **Delete**: `DELETE /v1/generations/{id}` stops it, and deletes request and answer.
 
 Every error is an RFC 9457 problem document; its `code` is stable (see the schema *Problem*).
 """
 
 _TAGS: Final = [
-    {"name": "generations", "description": "Ask for answers, look at them, wait for them, stop and delete them."},
+    {"name": "generations", "description": "Start answers, read them, wait for them, stop and delete them."},
     {
         "name": "streams",
         "description": "The events of a generation or a feed, from any point, live; feeds to append to.",
@@ -62,8 +62,8 @@ _TAGS: Final = [
 def create_app(settings: Settings, *, services: Services | None = None) -> FastAPI:
     """The front-end for these settings.
 
-    With ``services`` they are used as they are, and left open at the end; without, the app's lifespan opens the log,
-    the feed and the hub, and closes them.
+    Given ``services`` are used as they are and stay open at the end. Without them the app's lifespan opens the log, the
+    tail and the hub, and closes them.
     """
 
     mount = Mount(services=services)
@@ -112,7 +112,11 @@ def _layers(settings: Settings) -> list[Middleware]:
     layers = [Middleware(RequestId)]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))
-    layers += [Middleware(ShapedProblems, shapes=SHAPES, elsewhere=shape_elsewhere), Middleware(UnexpectedErrors)]
+    layers += [
+        Middleware(ShapedProblems, shapes=SHAPES, elsewhere=shape_elsewhere),
+        Middleware(UnexpectedErrors),
+        Middleware(NoWebSocket),
+    ]
     if settings.api_keys is None:
         layers.append(Middleware(LoopbackGuard))
     else:

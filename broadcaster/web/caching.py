@@ -1,7 +1,7 @@
-"""What caches between a front-end and its clients may keep: the files of the page, which say so themselves.
+"""What caches between a front-end and its clients may store: only files of the page, which carry their own header.
 
-RFC 9111 keeps a shared cache from storing the response to a request with ``Authorization``; it knows nothing of
-``x-api-key``, and a cache with a default lifetime would give one tenant's list to another.
+RFC 9111 keeps a shared cache from storing the response to a request with ``Authorization``. It does not mention
+``x-api-key``: a cache with a default lifetime would give one tenant's list to another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def keep_from_caches(headers: MutableHeaders) -> None:
 
 
 def uncached(send: Send) -> Send:
-    """``send`` for an app that is not ours: every response that begins is kept from caches."""
+    """``send`` for an app that is not ours: it marks each response as not to be cached."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

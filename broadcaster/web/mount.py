@@ -1,23 +1,23 @@
-"""Viewing, feeds, generations and the surfaces of SDKs as a router, for somebody else's FastAPI app.
+"""Viewing, feeds, generations and the surfaces of SDKs as a router, for a host's FastAPI app.
 
     app = FastAPI()
     app.include_router(create_router(partial(open_services, settings), can_watch=owns), prefix="/llm")
 
 Rules
-1. Nothing of the host is touched: not its state, its middleware, its exception handlers, its OpenAPI method.
-2. The router only reads, and asks ``can_watch`` for every stream. Listing, generating, stopping, writing and deleting
-   exist where the host gives a guard for them, and nowhere else (rights.py).
-3. A guard decides by the head of a request, before its body is read and before any look at the log, and is left before
-   the route runs (host_guards.py). A parameter of a guard that is missing is a fault of the request: our 400.
+1. The router leaves the host's state, middleware, exception handlers and OpenAPI method alone.
+2. The router only reads, and calls ``can_watch`` for every stream. Listing, generating, stopping, writing and deleting
+   exist only where the host gives a guard for them (rights.py).
+3. A guard decides by the head of a request, before its body and the log are read, and is left before the route runs
+   (host_guards.py). A missing parameter of a guard is a fault of the request: our 400.
 4. Our errors are problems, or in a surface's own shape, wherever the router is mounted (route_table.py); 404 and 405 of
    a path are the host's.
-5. Links in bodies and headers carry what stands before our own paths: the prefixes and root_path.
+5. Links in bodies and headers begin with what stands before our own paths: the prefixes and root_path.
 6. One router may be included several times: it is opened once, on one event loop. Two routers share nothing.
    FastAPI makes included routes at the first request, which takes 0.1 s: the router has them made when it is opened.
-7. What goes over the wire is ours, whatever the host's default response class makes of its own answers.
+7. Our responses do not depend on the host's default response class.
 
-What the host has to know: BROADCASTER_HOST, PORT and AUTH are not for it, and neither is the guard of our own app
-against foreign Hosts and Origins.
+BROADCASTER_HOST, PORT and AUTH do not apply to a host, and neither does our own app's guard against foreign Hosts and
+Origins.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.responses import JSONResponse
 
-from broadcaster.core.api_keys import check_tenant
-from broadcaster.core.stream_ids import LOCAL_TENANT
+from broadcaster.core.access.api_keys import check_tenant
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
-from broadcaster.web.draining import draining_on_signals
-from broadcaster.web.host_guards import GuardFunction, HostGuard
-from broadcaster.web.problems import embedded_problems
-from broadcaster.web.rights import OF_NO_STREAM, Right, Rights
+from broadcaster.web.documents.problems import embedded_problems
+from broadcaster.web.guards.host_guards import GuardFunction, HostGuard
+from broadcaster.web.guards.rights import OF_NO_STREAM, Right, Rights
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import feeds, generations, streams
+from broadcaster.web.server.draining import draining_on_signals
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES
 
@@ -62,7 +62,7 @@ can_stop, can_write, can_delete (docs/library.md)."""
 
 
 def refuse_former_form(create: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Refuse the arguments that ``create`` took once, with a TypeError that says what to write instead."""
+    """Refuse former arguments of ``create`` with a TypeError that names their replacement."""
 
     @wraps(create)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -90,7 +90,7 @@ def create_router(
     """The router of one log. ``open_services`` is entered with the host's lifespan and left with it.
 
     The guards: see `Broadcaster.router`, rights.py and host_guards.py. ``tenant``: whose streams are served.
-    ``drain_on_signal``: viewers are sent away at SIGTERM and SIGINT (draining.py).
+    ``drain_on_signal``: viewers are disconnected at SIGTERM and SIGINT (draining.py).
 
     Raises TypeError for a function that cannot be the guard it is given as.
     """
@@ -125,7 +125,7 @@ def create_router(
 
 
 def _rights(functions: Mapping[Right, Any], on_generate: GuardFunction | None) -> Rights:
-    """Raises TypeError for what is no guard, and for ``on_generate`` where nothing can be generated."""
+    """Raises TypeError for a function that is not a guard, and for ``on_generate`` without ``can_generate``."""
     guards = {
         right: HostGuard(right.value, function, takes_stream=right not in OF_NO_STREAM)
         for right, function in functions.items()
@@ -150,7 +150,7 @@ def _lifespan(
         if mount.services is not None:
             if loop is not asyncio.get_running_loop():
                 raise SetupError("this router is open on another event loop; create one for each")
-            yield  # included twice: who came first keeps it open longer
+            yield  # included twice: the first lifespan is the last to end
             return
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:

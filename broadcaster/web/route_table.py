@@ -1,4 +1,4 @@
-"""Routes, written down once and mounted wherever they are served: in our own app, in somebody else's, several times.
+"""Routes, written once and mounted in our own app and in hosts' apps, several times.
 
     routes = RouteTable(prefix="/v1/generations", tags=["generations"])
 
@@ -8,16 +8,16 @@
     for row in routes:
         row.add_to(router)          # a router whose route_class is MountedRoute.of(mount)
 
-What holds for a request of such a route, in this order, whatever app it is mounted in:
+The steps of a request to such a route, in this order, in every app:
 
 1. Its mount is open, else 500 ``setup_error``.
-2. Its head says that the body is JSON and within the bound (json_body.py), else 415 or 413.
-3. The guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant may call again
-   (tenant_rates.py), else 429. Up to here no byte of the body is read.
+2. Its head announces a JSON body within the bound (json_body.py), else 415 or 413.
+3. The guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is within its
+   rate (tenant_rates.py), else 429. Up to here no byte of the body is read.
 4. The body is JSON, else 400. Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
 5. Its parameters fit, else 400; then the route itself.
-6. Our own errors and FastAPI's validation errors are answered here, as problems or in the table's own shape. Whatever
-   else is raised is the host's: the HTTPException of its guard, and an unexpected error, which its own error tracker
+6. Our own errors and FastAPI's validation errors become responses here, as problems or in the table's own shape. Any
+   other error is the host's: the HTTPException of its guard, and an unexpected error, which its own error tracker
    must see.
 7. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
    most of them (a database session) open for as long as the viewer watches. What one raises then is the host's, and the
@@ -42,29 +42,29 @@ from starlette.types import Receive, Scope, Send
 
 from broadcaster.errors import AnswerUnsent, Busy
 from broadcaster.web.caching import uncached
-from broadcaster.web.host_guards import DEPENDENCY_STACKS
-from broadcaster.web.json_body import StrictRequest, check_head
-from broadcaster.web.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
-from broadcaster.web.problem_shapes import ErrorShape, reshape, shaped_responses
-from broadcaster.web.problems import answer_error, answer_failure
-from broadcaster.web.rights import Rights
+from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
+from broadcaster.web.documents.problems import error_response, failure_response
+from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
+from broadcaster.web.guards.json_body import StrictRequest, check_head
+from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
+from broadcaster.web.guards.rights import Rights
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
-from broadcaster.web.sse import EventStreamResponse
+from broadcaster.web.viewing.sse import EventStreamResponse
 
-# Health is no tenant's; and an EventSource gives up for good on 429, so its route says "later" in its own way.
+# Health belongs to no tenant. An EventSource gives up for good on 429, so its route sends the refusal in a 200.
 _UNCOUNTED: Final = frozenset({"health", "readiness", "stream_events"})
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
 class Shortcut(Protocol):
-    """Answers the plainest requests of a route in its place."""
+    """Responds to the plainest requests in place of their route."""
 
     def fits(self, scope: Scope) -> bool:
         """Whether this is one of them; the path has matched the route's."""
 
     async def answer(self, services: Services, scope: Scope) -> Response:
-        """What the route would answer, or raise."""
+        """The response of the route, or its error."""
 
 
 class Row(NamedTuple):
@@ -104,7 +104,7 @@ class Row(NamedTuple):
 class RouteTable:
     """Rows in the order in which they were written. The verbs are decorators, as those of a router.
 
-    ``errors``: what its problems are answered in; None: as they are.
+    ``errors``: the shape of its problems; None: as they are.
     """
 
     def __init__(self, *, prefix: str = "", tags: Sequence[str] = (), errors: ErrorShape | None = None) -> None:
@@ -140,8 +140,8 @@ class RouteTable:
         self, method: str, path: str, options: Mapping[str, Any], *, shortcut: Shortcut | None = None
     ) -> Callable[[_Endpoint], _Endpoint]:
         def add(endpoint: _Endpoint) -> _Endpoint:
-            told = {"tags": self._tags, **options}
-            self._rows.append(Row(method, self._prefix + path, endpoint, told, shortcut, self._errors))
+            merged = {"tags": self._tags, **options}
+            self._rows.append(Row(method, self._prefix + path, endpoint, merged, shortcut, self._errors))
             return endpoint
 
         return add
@@ -172,7 +172,7 @@ class MountedRoute(APIRoute):
         try:
             response = await shortcut.answer(self.mount.opened(), scope)
         except Exception as error:
-            problem = answer_failure(error)
+            problem = failure_response(error)
             if problem is None:
                 raise
             response = problem
@@ -196,7 +196,7 @@ class MountedRoute(APIRoute):
                 arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
                 return await handle(_strict(request, services, hold))
             except Exception as error:
-                problem = answer_failure(error if rights is None else rights.veil(error))
+                problem = failure_response(error if rights is None else rights.veil(error))
                 if problem is None:
                     raise
                 return problem
@@ -218,7 +218,7 @@ class MountedRoute(APIRoute):
             if response is None:
                 raise FastAPIError("a dependency with yield caught an exception, and has to raise it again")
             if hold is not None:
-                response = _held(response, hold)
+                response = _with_hold(response, hold)
             return response if self.errors is None else reshape(response, self.errors)
 
         return handle_mounted
@@ -235,8 +235,8 @@ def _strict(request: Request, services: Services, hold: JsonHold) -> StrictReque
     )
 
 
-def _held(response: Response, hold: JsonHold) -> Response:
-    """The response; a large one is counted until it is sent (json_ledger.py), and refused where it cannot be held."""
+def _with_hold(response: Response, hold: JsonHold) -> Response:
+    """The response; a large one is counted until it is sent (json_ledger.py), or refused without room for it."""
     if isinstance(response, EventStreamResponse) or len(response.body) <= SLICE_BYTES:
         hold.close()
         return response
@@ -246,7 +246,7 @@ def _held(response: Response, hold: JsonHold) -> Response:
         hold.set(len(response.body))
     except (AnswerUnsent, Busy) as refusal:
         hold.close()
-        return answer_error(refusal)
+        return error_response(refusal)
     return SlicedResponse(response, hold)
 
 

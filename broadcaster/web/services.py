@@ -1,8 +1,6 @@
-"""What the routes need: the rooms below as narrow doors, and a handful of plain values.
+"""What the routes need: the interfaces of the rooms below (ports.py), and a handful of plain values.
 
-The doors are Protocols so that a test can hand in doubles; the classes of `broadcaster.log` fit them as they are.
-
-Routes are written down once and mounted in our own app and in other people's. Where a request arrived (`Arrival`) is
+Routes are written once and mounted in our own app and in hosts' apps. Where a request arrived (`Arrival`) is
 put into its scope by the route class, under a key of our own: ``app.state`` and ``request.state`` are the host's.
 """
 
@@ -10,30 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, Literal, NamedTuple, Protocol, cast
+from typing import Annotated, Final, Literal, NamedTuple, cast
 
 from fastapi import Depends, Request
 from starlette.types import Scope
 
-from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.entry import Entry
-from broadcaster.core.routing import Routes
-from broadcaster.core.stream_ids import LOCAL_TENANT
-from broadcaster.core.webhook_url import WebhookHosts
-from broadcaster.dialects.openai_chat_refusal import UnknownParameters
+from broadcaster.core.providers.listed_models import ModelLists
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
+from broadcaster.dialects.openai.parameters import UnknownParameters
 from broadcaster.errors import SetupError, UnknownModel
 from broadcaster.hub.hub import Hub
-from broadcaster.log.chats import Chat
-from broadcaster.log.feeds import Appended, FeedConfig
-from broadcaster.log.generations import Created, GenerationRequest
-from broadcaster.log.listing import Listed, Which
-from broadcaster.log.streams import Meta, Tail
-from broadcaster.web.awaited_streams import AwaitedStreams
-from broadcaster.web.json_ledger import JsonHold, JsonLedger, MeteredStreams
-from broadcaster.web.known_streams import KnownStreams
-from broadcaster.web.tenant_rates import TenantRates
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredStreams
+from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.known_models import no_lists
+from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
+from broadcaster.web.viewing.awaited_streams import AwaitedStreams
+from broadcaster.web.viewing.known_streams import KnownStreams
+from broadcaster.webhooks.url import WebhookHosts
 
 # Where no settings say otherwise.
 MAX_BODY_BYTES: Final = 4 * 2**20
@@ -47,76 +43,16 @@ _NOT_OPENED: Final = (
 )
 
 
-class GenerationDoor(Protocol):
-    """Create, look up, list, stop, delete; see `broadcaster.log.generations.Generations`."""
-
-    async def create(
-        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
-    ) -> Created: ...
-
-    async def get(self, generation_id: str, *, tenant: str) -> Meta: ...
-
-    async def list(
-        self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None
-    ) -> Listed: ...
-
-    async def stop(self, generation_id: str, *, tenant: str) -> None: ...
-
-    async def delete(self, generation_id: str, *, tenant: str, timeout_s: float) -> None: ...
-
-
-class FeedDoor(Protocol):
-    """Create, look up (any stream), append, close, delete; see `broadcaster.log.feeds.Feeds`."""
-
-    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
-
-    async def get(self, stream_id: str, *, tenant: str) -> Meta: ...
-
-    async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
-    ) -> Appended: ...
-
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> Appended: ...
-
-    async def delete(self, stream_id: str, *, tenant: str) -> None: ...
-
-
-class StreamDoor(Protocol):
-    """Read entries, tails and owners; see `broadcaster.log.streams.Streams`."""
-
-    async def first(self, stream_id: str) -> Cursor | None: ...
-
-    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
-
-    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
-
-    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]: ...
-
-
-class PresenceDoor(Protocol):
-    """Viewers over all front-ends; see `broadcaster.log.presence.Presence`."""
-
-    async def count(self, stream_ids: Sequence[str]) -> list[int]: ...
-
-
-class ChatDoor(Protocol):
-    """Which generation is a chat's latest; see `broadcaster.log.chats.Chats`."""
-
-    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None: ...
-
-    async def latest(self, chat_id: str, *, tenant: str) -> Chat | None: ...
-
-
 def _forget(meta: Meta) -> None:
-    """Where nothing ends what Redis loses."""
+    """The default: no stream is ended when Redis loses it."""
 
 
 def _ignore(generation_id: str) -> None:
-    """Where a disconnected client ends nothing."""
+    """The default: a disconnect ends no generation."""
 
 
 async def _is_gone() -> None:
-    """Where nothing that Redis has lost comes back."""
+    """The default: a lost log is never written again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,32 +60,35 @@ class Services:
     """Everything a route may touch.
 
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
-    go away: it is not ready any more, and viewers that come are sent elsewhere. ``routes`` maps model patterns to
-    providers, first match wins; ``own_servers`` are the providers that are the operator's own servers on the wire
-    of chat completions; ``unknown_parameters`` is what becomes of unknown fields of a request to other ones.
-    ``webhook_hosts`` says where webhooks may go. ``drain_window_s`` is what a drain's
-    farewells are spread over. ``remember`` takes what a viewer is about to watch, so that this front-end can end it if
-    Redis loses it. ``check_gone`` raises LogUnavailable while a log that is missing may be written again, because Redis
-    broke a moment ago. ``departed`` takes a generation whose client has disconnected and cannot come back.
-    ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
-    ``awaited_streams`` are made of the rest: where viewers' streams are looked up, and waited for.
+    drain: it is not ready any more, and new viewers are sent elsewhere. ``routes`` maps model patterns to providers,
+    first match wins; ``own_servers`` are the providers that are the operator's own servers on the wire of chat
+    completions; ``unknown_parameters`` decides about unknown fields of a request to other providers. ``provider_calls``
+    are the calls that each provider answers (core/requests/passed_calls.py). ``webhook_hosts`` says where webhooks may
+    go. ``drain_window_s`` is the time over which a drain disconnects viewers. ``remember`` takes the stream that a
+    viewer is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable
+    while a log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation
+    whose client has disconnected and cannot come back. ``model_lists`` gives the providers' lists of models, as last
+    read. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and ``awaited_streams`` are derived
+    from the rest: the look-up of streams, and the wait for new ones.
     """
 
-    generations: GenerationDoor
-    feeds: FeedDoor
-    streams: StreamDoor
+    generations: GenerationsPort
+    feeds: FeedsPort
+    streams: StreamsPort
     hub: Hub
-    presence: PresenceDoor
-    chats: ChatDoor
+    presence: PresencePort
+    chats: ChatsPort
     ping_log: Callable[[], Awaitable[None]]
     log_timeout_s: float
     long_poll_timeout_s: float
     head_wait_s: float
+    count_wait_s: float
     delete_timeout_s: float
     default_model: str
     default_max_tokens: int | None
-    routes: Routes
+    routes: ModelRoutes
     own_servers: frozenset[str] = frozenset()
+    provider_calls: ProviderCalls = field(default_factory=lambda: BUILT_IN_CALLS)
     unknown_parameters: Literal["refuse", "drop"] = "refuse"
     webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -162,16 +101,17 @@ class Services:
     remember: Callable[[Meta], None] = _forget
     departed: Callable[[str], None] = _ignore
     check_gone: Callable[[], Awaitable[None]] = _is_gone
+    model_lists: Callable[[], Awaitable[ModelLists]] = no_lists
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 
     def __post_init__(self) -> None:
-        known = KnownStreams(self._look, is_open=self.hub.is_open, max_streams=self.hub.limits.max_rooms)
+        known = KnownStreams(self._find_meta, is_open=self.hub.is_open, max_streams=self.hub.limits.max_rooms)
         object.__setattr__(self, "known_streams", known)
         awaited = AwaitedStreams(self.streams.owners, draining=self.draining)
         object.__setattr__(self, "awaited_streams", awaited)
 
-    def through(self, *, generations: GenerationDoor, chats: ChatDoor) -> Services:
+    def through(self, *, generations: GenerationsPort, chats: ChatsPort) -> Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
         changed = copy.copy(self)
         object.__setattr__(changed, "generations", generations)
@@ -185,10 +125,10 @@ class Services:
         object.__setattr__(changed, "hold", hold)
         return changed
 
-    def answer_with(self, generation_id: str, *, key: str | None) -> None:
+    def note_created(self, generation_id: str, *, key: str | None) -> None:
         """The request has created this generation; without an Idempotency-Key a repetition would create another."""
         if self.hold is not None and key is None:
-            self.hold.answer_with(generation_id)
+            self.hold.note_created(generation_id)
 
     async def take_turn(self) -> None:
         """Return in a turn of the loop in which no other large response is made; see `JsonHold.take_turn`."""
@@ -204,13 +144,13 @@ class Services:
         leads_to_own = bool(targets) and all(target.provider in self.own_servers for target in targets)
         return "pass" if leads_to_own else self.unknown_parameters
 
-    async def _look(self, stream_id: str, tenant: str) -> Meta:
+    async def _find_meta(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)
-        return replace(meta, request={})  # kept for as long as the stream is watched, and no viewer reads it
+        return replace(meta, request={})  # stored while the stream has viewers, which do not read the request
 
 
 async def drain(services: Services) -> None:
-    """Take readiness off, and send all viewers away over the window; they resume elsewhere."""
+    """Turn readiness off, and disconnect all viewers over the window; they resume elsewhere."""
     services.draining.set()
     await services.hub.drain(window_s=services.drain_window_s)
 
@@ -219,7 +159,7 @@ async def drain(services: Services) -> None:
 class Mount:
     """One place where the routes are served. ``services`` is None before its lifespan has opened them, and after.
 
-    ``tenant``: whose streams are served here; None: the caller's own, as our own app's keys say.
+    ``tenant``: the tenant whose streams are served; None: the caller's own, by the keys of our own app.
     """
 
     services: Services | None = None
@@ -232,12 +172,12 @@ class Mount:
         return self.services
 
     def close(self) -> None:
-        """Forget the services: they are about to be closed."""
+        """Forget the services, which are about to be closed."""
         self.services = None
 
 
 class Arrival(NamedTuple):
-    """Where a request arrived: what is served there, whose, and the path that stands before ``/v1``."""
+    """The mount at which a request arrived: its services, its tenant, and the path before ``/v1``."""
 
     services: Services
     tenant: str | None
@@ -245,7 +185,7 @@ class Arrival(NamedTuple):
 
 
 def arrive(scope: Scope, arrival: Arrival) -> None:
-    """Note it for the route's parameters."""
+    """Record it for the route's parameters."""
     scope[_ARRIVAL] = arrival
 
 
@@ -253,7 +193,7 @@ def _arrival(request: Request) -> Arrival:
     return cast(Arrival, request.scope[_ARRIVAL])
 
 
-# Coroutines although they wait for nothing: FastAPI sends a plain function to a thread.
+# Coroutines although they await nothing: FastAPI runs plain functions in a thread.
 
 
 async def _services(request: Request) -> Services:
@@ -261,9 +201,9 @@ async def _services(request: Request) -> Services:
 
 
 def tenant_of(scope: Scope, mounted: str | None) -> str:
-    """Whose request it is.
+    """The tenant of a request.
 
-    The mount's tenant wins: in somebody else's app ``request.state.tenant`` means what the host wants it to.
+    The mount's tenant wins: in a host's app ``request.state.tenant`` belongs to the host.
     """
     return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
 

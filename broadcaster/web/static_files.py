@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from fastapi import HTTPException, Request, Response
 
-# Named here, not asked of the system: a wrong registry entry would make a browser refuse the modules.
+# Not from the system: a wrong registry entry would make a browser refuse the modules.
 _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -41,7 +41,7 @@ class StaticFiles:
         if file is None:
             raise HTTPException(404)
         headers = {
-            # Ask again each time (304 when nothing changed): a new server never meets an old page.
+            # Revalidate each time (304 without a change): a new server never serves an old page.
             "cache-control": "no-cache",
             "etag": file.etag,
             "content-security-policy": self._policy,

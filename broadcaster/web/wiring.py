@@ -1,53 +1,58 @@
-"""What a front-end stands on, opened from the settings: the part of the composition root below the app."""
+"""The services of a front-end, opened from the settings: the part of the composition root below the app."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from broadcaster.core.routing import Routes
-from broadcaster.core.stream_ids import LOCAL_TENANT
-from broadcaster.core.webhook_schedule import longest_s
-from broadcaster.core.webhook_url import WebhookHosts
+from broadcaster.core.providers.listed_models import ModelLists
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.requests.passed_calls import provider_calls
+from broadcaster.core.requests.stored_requests import most_stored_bytes
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
-from broadcaster.log.accepted import AcceptedGenerations
-from broadcaster.log.announcer import Announcer
-from broadcaster.log.chats import Chats
-from broadcaster.log.claims import ClaimPolicy, Claims
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.endings import Endings
-from broadcaster.log.feed import Feed
-from broadcaster.log.feed_bounds import FeedBounds
-from broadcaster.log.feeds import Feeds
-from broadcaster.log.generations import GenerationLives, Generations
-from broadcaster.log.idempotency import IdempotencyKeys
-from broadcaster.log.kept_ends import KeptEnds
-from broadcaster.log.lapses import Lapses
-from broadcaster.log.losses import Losses
-from broadcaster.log.presence import Abandonment, Departures, Presence
-from broadcaster.log.queue import Queue
-from broadcaster.log.queue_limits import QueueLimits
-from broadcaster.log.rescue import Rescue
-from broadcaster.log.steadiness import Steadiness
-from broadcaster.log.streams import Streams
-from broadcaster.log.sweeper import Sweeper, SweepTimes
-from broadcaster.log.tenant_storage import TenantStorage
-from broadcaster.log.topology import Topology, create_topology
-from broadcaster.log.webhooks import PendingWebhooks
+from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.feeds import Feeds
+from broadcaster.log.feeds.lapses import Lapses
+from broadcaster.log.jobs.claims import ClaimPolicy, Claims
+from broadcaster.log.jobs.endings import Endings
+from broadcaster.log.jobs.generations import GenerationLives, Generations
+from broadcaster.log.jobs.idempotency import IdempotencyKeys
+from broadcaster.log.jobs.lists.chats import Chats
+from broadcaster.log.jobs.lists.model_lists import StoredModelLists
+from broadcaster.log.jobs.queue import Queue
+from broadcaster.log.jobs.queue_limits import QueueLimits
+from broadcaster.log.jobs.rescue.accepted import AcceptedGenerations
+from broadcaster.log.jobs.rescue.announcer import Announcer
+from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
+from broadcaster.log.jobs.rescue.losses import Losses
+from broadcaster.log.jobs.rescue.rescue import Rescue
+from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.redis.topology.topology import Topology
+from broadcaster.log.streams.presence import Abandonment, Departures, Presence
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tenant_storage import TenantStorage
+from broadcaster.log.tail.tail import LiveTail
 from broadcaster.settings import Settings
-from broadcaster.web.background import kept_running
-from broadcaster.web.json_ledger import JsonLedger
+from broadcaster.web.guards.json_ledger import JsonLedger
+from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.known_models import KnownModels, no_lists
+from broadcaster.web.server.background import kept_running
 from broadcaster.web.services import Services
-from broadcaster.web.telling import report_no_viewers, tell_presence
-from broadcaster.web.tenant_rates import TenantRates
+from broadcaster.web.viewing.presence_reports import report_no_viewers, report_presence
+from broadcaster.webhooks.schedule import longest_s
+from broadcaster.webhooks.url import WebhookHosts
 
 _SWEEPS_PER_STALL = 12
 _SWEEPS_PER_LEASE = 2
@@ -59,7 +64,7 @@ def _ms(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OpenLog:
-    """What publishing needs, and nothing more: no task runs behind it."""
+    """The part that publishing needs: no task runs behind it."""
 
     connection: LogConnection
     streams: Streams
@@ -67,7 +72,7 @@ class OpenLog:
 
 
 class _Jobs(NamedTuple):
-    """What decides over generations: who runs them, and when they are over."""
+    """The parts that decide over generations: their workers, and their end."""
 
     queue: Queue
     claims: Claims
@@ -75,8 +80,8 @@ class _Jobs(NamedTuple):
     steadiness: Steadiness
 
 
-class _Parts(NamedTuple):
-    """What routes use."""
+class _RouteParts(NamedTuple):
+    """The parts that routes use."""
 
     generations: Generations
     feeds: Feeds
@@ -104,7 +109,7 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
 
 @asynccontextmanager
 async def open_services(settings: Settings, *, log: OpenLog | None = None) -> AsyncIterator[Services]:
-    """Everything the routes need, and the tasks behind it; over ``log`` when that is open already, and left open.
+    """Everything the routes need, and the tasks behind it; over ``log`` if that is open already, which then stays open.
 
     Raises SetupError without a Redis to connect to.
     """
@@ -119,11 +124,11 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         jobs = _Jobs(queue, claims, streams, steadiness)
         rescue = _rescue(settings, connection, jobs)
-        topology = create_topology(connection.address)
-        feed = await stack.enter_async_context(
-            _open_feed(opened, topology, lapses=lapses, losses=losses, rescue=rescue)
+        topology = connection.topology
+        tail = await stack.enter_async_context(
+            _open_tail(opened, topology, lapses=lapses, losses=losses, rescue=rescue)
         )
-        hub = Hub(feed, streams, limits=hub_limits(settings))
+        hub = Hub(tail, streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         storage = TenantStorage(connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes)
@@ -136,16 +141,16 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                     "topology": topology.run,
                     "steadiness": steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
-                    "feed": partial(_follow_feed, feed, hub),
+                    "tail": partial(_follow_tail, tail, hub),
                     "rescue": rescue.run,
                     "storage": storage.run,
                     "departures": departures.run,
-                    "presence": partial(tell_presence, hub, presence, every_s=settings.presence_every_s),
+                    "presence": partial(report_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )
         feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
-        parts = _Parts(generations, feeds, hub, presence, losses, steadiness, departures)
+        parts = _RouteParts(generations, feeds, hub, presence, losses, steadiness, departures)
         yield _services(settings, opened, parts)
 
 
@@ -176,10 +181,10 @@ def _losses(settings: Settings, connection: LogConnection, steadiness: Steadines
     )
 
 
-def _open_feed(
+def _open_tail(
     log: OpenLog, topology: Topology, *, lapses: Lapses, losses: Losses, rescue: Rescue
-) -> AbstractAsyncContextManager[Feed]:
-    return Feed.open(
+) -> AbstractAsyncContextManager[LiveTail]:
+    return LiveTail.open(
         topology,
         log.streams,
         keys=log.connection.keys,
@@ -203,7 +208,7 @@ def _feeds(
     )
 
 
-def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
+def _services(settings: Settings, log: OpenLog, parts: _RouteParts) -> Services:
     return Services(
         generations=parts.generations,
         feeds=parts.feeds,
@@ -214,15 +219,18 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         departed=parts.departures.note,
         check_gone=parts.steadiness.check_unknown,
         chats=Chats(log.connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
+        model_lists=_model_lists(settings, log.connection),
         ping_log=log.connection.ping,
         log_timeout_s=settings.redis_timeout_s,
         long_poll_timeout_s=settings.long_poll_timeout_s,
         head_wait_s=settings.head_wait_s,
+        count_wait_s=settings.count_wait_s,
         delete_timeout_s=settings.delete_timeout_s,
         default_model=settings.default_model,
         default_max_tokens=settings.default_max_tokens,
-        routes=Routes(settings.routes),
+        routes=ModelRoutes(settings.routes),
         own_servers=frozenset(name for name, spec in settings.providers.items() if spec.takes_own_parameters),
+        provider_calls=provider_calls(settings.providers),
         unknown_parameters=settings.unknown_parameters,
         webhook_hosts=WebhookHosts(settings.webhook_hosts),
         max_body_bytes=settings.max_body_bytes,
@@ -237,6 +245,13 @@ def _services(settings: Settings, log: OpenLog, parts: _Parts) -> Services:
         ),
         rates=TenantRates(requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s),
     )
+
+
+def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], Awaitable[ModelLists]]:
+    if settings.model_list_s == 0:
+        return no_lists
+    providers = sorted(ModelRoutes(settings.routes).providers)
+    return KnownModels(partial(StoredModelLists(connection).read, providers))
 
 
 def _departures(settings: Settings, connection: LogConnection, steadiness: Steadiness) -> Departures:
@@ -282,6 +297,7 @@ def _generations(
         steadiness=jobs.steadiness,
         webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
         max_metadata_bytes=settings.max_metadata_bytes,
+        max_stored_bytes=most_stored_bytes(settings.max_body_bytes),
         presence=presence,
         storage=storage,
         rescue=rescue,
@@ -316,11 +332,12 @@ def _lives(settings: Settings) -> GenerationLives:
         retention_ms=_ms(settings.retention_s),
         idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
         webhook_ms=_ms(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s)),
+        resend_ms=_ms(settings.resend_keep_s),
     )
 
 
 def _sole(settings: Settings) -> str | None:
-    """On a server without keys ``local`` is alone, and leaves nothing to others."""
+    """On a server without keys ``local`` is the only tenant, and gets every bound whole."""
     return LOCAL_TENANT if settings.auth == "off" else None
 
 
@@ -342,7 +359,7 @@ def hub_limits(settings: Settings) -> HubLimits:
     )
 
 
-async def _follow_feed(feed: Feed, hub: Hub) -> None:
-    """A feed that ended delivers nothing any more: viewers are sent away, resumably, and no new room opens."""
-    await feed.until_ended()
-    hub.feed_lost()
+async def _follow_tail(tail: LiveTail, hub: Hub) -> None:
+    """A tail that ended delivers nothing any more: viewers are sent away, resumably, and no new room opens."""
+    await tail.until_ended()
+    hub.tail_lost()

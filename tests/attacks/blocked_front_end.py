@@ -19,12 +19,12 @@ from pathlib import Path
 import httpx2
 
 from broadcaster.core.events import Abort, encode_event
-from broadcaster.log.streams import Streams
+from broadcaster.log.streams.reader import Streams
 from broadcaster.testing.conversation import Conversation
 from broadcaster.testing.http1 import ClientGone
 from tests.faults.world import FaultWorld, open_world
-from tests.support.processes import Running
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
+from tests.support.servers.processes import Running
 
 SEEN_S = 20.0
 TALK_EVERY_S = 5.0

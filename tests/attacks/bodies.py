@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from broadcaster.web.services import MAX_BODY_BYTES, MAX_BODY_VALUES
 from tests.attacks.measuring import costs, exchange, opened, port_of
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
 
 _BYTES = MAX_BODY_BYTES - 512
 _VALUES = MAX_BODY_VALUES - 64

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from broadcaster.settings import Settings
 from broadcaster.web.mount import create_router
 from broadcaster.web.wiring import open_services
-from tests.support.mounting import EVERYTHING
+from tests.support.apps.mounting import EVERYTHING
 
 app = FastAPI()
 app.include_router(create_router(partial(open_services, Settings()), **EVERYTHING), prefix="/llm")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.processes import Running, open_stack
+from tests.support.servers.processes import Running, open_stack
 
 _EACH_S = 0.005
 _HEALTH = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.attacks.world import DEADLINE_S, DIALECTS, Target, open_target, write_feed, write_generation
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
 
 CPU_BOUND_S: Final = 10.0
 HOLD_BOUND_S: Final = 0.25

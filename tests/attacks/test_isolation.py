@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.wiring import open_services
-from tests.support.front_end import served
+from tests.support.servers.front_end import served
 
 MINE = {"authorization": "Bearer the-key-of-mine-0"}
 # One request id for all: it is the only thing in a header that differs by itself, beside the date.

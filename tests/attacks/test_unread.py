@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from tests.attacks.unread import DELTA, FEED, growth_bytes
 from tests.attacks.world import Target, open_target, write_feed
 

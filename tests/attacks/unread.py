@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.attacks.world import DIALECTS, Target, ask, open_target, until_answered, write_feed
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
 
 BYTES_PER_CONNECTION: Final = 2**19
 HUB_BYTES: Final = 256 * 2**20

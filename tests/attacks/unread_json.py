@@ -16,7 +16,7 @@ from typing import Final
 from tests.attacks.measuring import costs, opened
 from tests.attacks.unread import BYTES_PER_CONNECTION, growth_bytes
 from tests.attacks.world import Target, kilobyte, write_generation
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
 
 MAX_JSON_BYTES: Final = 256 * 2**20
 SETTINGS: Final = {"queue_timeout_s": 1800}

@@ -22,7 +22,7 @@ from typing import Final
 
 from tests.attacks.measuring import Cost, costs, opened, port_of
 from tests.attacks.unread import BYTES_PER_CONNECTION
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
 
 MAX_JSON_BYTES: Final = 256 * 2**20
 BODY: Final = b'{"prompt": "%s"}' % (b"x" * (4 * 2**20 - 64))

@@ -16,7 +16,7 @@ import httpx2
 from redis.asyncio import Redis
 
 from broadcaster.core.events import TextDelta, encode_event
-from tests.support.processes import Running, Stack
+from tests.support.servers.processes import Running, Stack
 
 DIALECTS: Final = (
     "native",
@@ -80,7 +80,7 @@ async def open_target(
     stack = Stack(folder, {"BROADCASTER_REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1", **environment})
     try:
         if is_stock:
-            running = await stack.start("uvicorn", "tests.support.host_app:app", "--port", "0", "--no-access-log")
+            running = await stack.start("uvicorn", "tests.support.apps.host_app:app", "--port", "0", "--no-access-log")
             line = await running.said("Uvicorn running on http")
             yield Target(running, line.partition("running on ")[2].split()[0], "/llm")
         else:

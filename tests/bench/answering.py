@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.programs import CannotRun, Programs, find_compiler
-from tests.support.programs import lacking
+from tests.support.servers.programs import lacking
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 DEADLINE_S: Final = 10.0

@@ -13,8 +13,8 @@ import pytest
 from bench import streams
 from bench.programs import build
 from broadcaster.core.entry import Entry
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Meta, Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Meta, Streams
 from tests.bench.answering import needs_a_compiler
 
 

@@ -16,7 +16,7 @@ from broadcaster.cli import show, watch
 from broadcaster.cli.application import create_app
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, Start, TextDelta, TextEnd, TextStart, encode_event
-from tests.support.sse_server import Exchange, SseServer
+from tests.support.servers.sse_server import Exchange, SseServer
 
 DEADLINE_S = 20.0
 ID = "gen_1"
@@ -62,13 +62,13 @@ class Started:
     process: asyncio.subprocess.Process
 
     async def read_until(self, text: str) -> str:
-        """What stdout says up to and including this text."""
+        """The output of stdout up to and including this text."""
         assert self.process.stdout is not None
         async with asyncio.timeout(DEADLINE_S):
             return (await self.process.stdout.readuntil(text.encode())).decode()
 
     async def read_notes_until(self, text: str) -> str:
-        """What stderr says up to and including this text."""
+        """The output of stderr up to and including this text."""
         assert self.process.stderr is not None
         async with asyncio.timeout(DEADLINE_S):
             return (await self.process.stderr.readuntil(text.encode())).decode()

@@ -1,4 +1,4 @@
-"""Shell completion, asked for as a shell does."""
+"""Shell completion, called as a shell does."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import typer
 
 from broadcaster.cli import completion
 from broadcaster.cli.main import create_app_for
-from tests.support.sse_server import Exchange, SseServer
+from tests.support.servers.sse_server import Exchange, SseServer
 
 ROUTES = '{"claude*": "anthropic", "gpt-[45]*": "openai", "re:o\\\\d.*": "openai", "local": "local"}'
 
 
-async def complete(*words: str, environment: dict[str, str] | None = None) -> list[str]:
-    """What bash offers for the last word."""
+async def complete(*arguments: str, environment: dict[str, str] | None = None) -> list[str]:
+    """The completions that bash offers for the last argument."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "broadcaster"),
         env={
             **os.environ,
             "_BROADCASTER_COMPLETE": "complete_bash",
-            "COMP_WORDS": " ".join(["broadcaster", *words]),
-            "COMP_CWORD": str(len(words)),
+            "COMP_WORDS": " ".join(["broadcaster", *arguments]),
+            "COMP_CWORD": str(len(arguments)),
             "BROADCASTER_ROUTES": ROUTES,
             **(environment or {}),
         },
@@ -61,7 +61,7 @@ async def test_generations_are_completed_from_the_front_end(command):
         assert await complete(command, "--url", server.url, "gen_b") == ["gen_b"]
 
 
-async def test_without_an_answer_nothing_is_offered_and_nothing_said():
+async def test_without_a_response_nothing_is_offered_and_nothing_printed():
     async with SseServer() as server:
         url = server.url
     assert await complete("tail", "", environment={"BROADCASTER_URL": url}) == []

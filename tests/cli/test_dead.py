@@ -11,12 +11,12 @@ from typer.testing import CliRunner, Result
 
 from broadcaster.cli import dead
 from broadcaster.cli.application import create_app
-from broadcaster.cli.words import masked
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.embedded import EmbeddedServer
+from broadcaster.cli.terminal.formats import masked
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.embedded import EmbeddedServer
 from tests.conftest import server_binary
-from tests.support.log_world import World
-from tests.support.valkey import start_valkey
+from tests.support.log.log_world import World
+from tests.support.log.valkey import start_valkey
 
 app = create_app([dead])
 
@@ -41,7 +41,7 @@ async def test_ls_shows_a_row_for_each_letter(world: World) -> None:
     assert rows == [
         ["ID", "AGE", "REASON", "MODEL", "REQUEUE"],
         [kept, "0s", "attempts_spent", "m", "possible"],
-        [lost, "0s", "attempts_spent", "–", "no:", "kept", "no", "longer"],
+        [lost, "0s", "attempts_spent", "–", "no:", "expired"],
     ]
 
 
@@ -53,7 +53,7 @@ async def test_ls_can_be_read_by_programs_and_be_short(world: World) -> None:
     assert letter == {"id": newest, "reason": "attempts_spent", "model": "m", "can_requeue": True}
 
 
-async def test_ls_of_nothing_says_so(world: World) -> None:
+async def test_ls_of_an_empty_list_prints_a_note(world: World) -> None:
     result = await run("ls")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no dead letters\n")
     assert (await run("ls", "--json")).stdout == "[]\n"
@@ -82,9 +82,9 @@ async def test_requeue_can_be_read_by_programs(world: World) -> None:
     await world.redis.delete(world.keys.meta(lost))
     result = await run("requeue", lost, kept, "--json")
     assert result.exit_code == 1
-    told = {each.pop("id"): each for each in json.loads(result.stdout)}
-    assert told[kept]["created"] is True
-    assert told[lost]["error"]["code"] == "unknown_stream"
+    report = {each.pop("id"): each for each in json.loads(result.stdout)}
+    assert report[kept]["created"] is True
+    assert report[lost]["error"]["code"] == "unknown_stream"
 
 
 async def test_requeue_of_what_is_not_dead_does_nothing_and_ends_with_1(world: World) -> None:
@@ -107,7 +107,7 @@ async def test_a_full_queue_ends_the_requeue_and_keeps_the_rest(world: World, mo
     assert len(json.loads((await run("ls", "--json")).stdout)) == 1
 
 
-async def test_as_many_webhooks_as_may_be_owed_end_the_requeue_and_what_was_done_is_told(
+async def test_as_many_webhooks_as_may_be_pending_end_the_requeue_with_a_report_of_what_was_done(
     world: World, monkeypatch
 ) -> None:
     monkeypatch.setenv("BROADCASTER_MAX_WEBHOOKS", "1")
@@ -130,7 +130,7 @@ async def test_a_wrong_command_ends_with_2(world: World, arguments: tuple[str, .
 # ----------------------------------------------------------------------------------------------------- which Redis
 
 
-async def test_without_a_redis_one_line_says_what_to_set(tmp_path: Path, monkeypatch) -> None:
+async def test_without_a_redis_one_line_names_the_setting(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("BROADCASTER_REDIS_URL", raising=False)
     result = await run("ls", "--data-dir", str(tmp_path / "nothing"))
     assert result.exit_code == 2
@@ -170,7 +170,7 @@ async def test_a_redis_that_refuses_us_ends_with_2_in_one_line(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "printed"),
     [
         ("redis://h:1/0", "redis://h:1/0"),
         ("redis://:pw@h:1/0", "redis://***@h:1/0"),
@@ -178,5 +178,5 @@ async def test_a_redis_that_refuses_us_ends_with_2_in_one_line(tmp_path: Path) -
         ("unix:///run/s?password=x", "unix:///run/s?password=***"),
     ],
 )
-def test_secrets_of_a_url_are_masked(url: str, shown: str) -> None:
-    assert masked(url) == shown
+def test_secrets_of_a_url_are_masked(url: str, printed: str) -> None:
+    assert masked(url) == printed

@@ -14,20 +14,18 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broadcaster import __version__
-from broadcaster.cli import doctor
-from broadcaster.cli import doctor_machine as machine
-from broadcaster.cli import doctor_network as network
 from broadcaster.cli.application import create_app
-from broadcaster.cli.doctor import examine
-from broadcaster.cli.doctor_table import Finding, Verdict
-from broadcaster.cli.screen import Screen
-from broadcaster.log.connect import LogConnection
+from broadcaster.cli.doctor import command, machine, network
+from broadcaster.cli.doctor.command import examine
+from broadcaster.cli.doctor.table import Finding, Grade
+from broadcaster.cli.terminal.screen import Screen
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from tests.support.sse_server import Exchange, SseServer
+from tests.support.servers.sse_server import Exchange, SseServer
 
 SECRET = "sk-very-secret"
 
-app = create_app([doctor])
+app = create_app([command])
 
 
 async def run(*arguments: str) -> Result:
@@ -99,26 +97,26 @@ async def test_a_front_end_that_is_named_must_be_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "document", "check", "verdict", "said"),
+    ("path", "status", "document", "check", "verdict", "detail"),
     [
         ("/healthz", 200, {"hello": 1}, "answer", "fail", "is no front-end"),
         ("/healthz", 500, {"status": "ok"}, "answer", "fail", "is no front-end"),
         ("/readyz", 503, {"checks": {"log": "Redis does not answer"}}, "answer", "fail", "log: Redis does not answer"),
         ("/readyz", 503, [], "answer", "fail", "HTTP 503"),
         ("/readyz", 503, {"checks": ["log"]}, "answer", "fail", "HTTP 503"),
-        ("/openapi.json", 200, {"info": ["x"]}, "version", "warn", "not told"),
+        ("/openapi.json", 200, {"info": ["x"]}, "version", "warn", "unknown"),
         ("/openapi.json", 200, {"info": {"version": "0.0.1"}}, "version", "warn", "0.0.1"),
-        ("/openapi.json", 404, {}, "version", "warn", "not told"),
+        ("/openapi.json", 404, {}, "version", "warn", "unknown"),
     ],
 )
-async def test_what_a_front_end_answers_is_judged(front_end, path, status, document, check, verdict, said) -> None:
+async def test_what_a_front_end_answers_is_judged(front_end, path, status, document, check, verdict, detail) -> None:
     front_end.routes["GET", path] = answers(status, document)
     found = (await report())[f"front-end: {check}"]
     assert found["verdict"] == verdict
-    assert said in found["said"]
+    assert detail in found["said"]
 
 
-async def test_the_front_end_is_asked_with_the_key(front_end: SseServer, monkeypatch) -> None:
+async def test_the_front_end_is_called_with_the_key(front_end: SseServer, monkeypatch) -> None:
     monkeypatch.setenv("BROADCASTER_API_KEY", SECRET)
     result = await run()
     assert SECRET not in result.output
@@ -126,7 +124,7 @@ async def test_the_front_end_is_asked_with_the_key(front_end: SseServer, monkeyp
 
 
 @pytest.mark.parametrize(("key", "verdict"), [(SECRET, "fail"), ("", "warn")])
-async def test_a_front_end_that_refuses_our_calls_is_told(front_end: SseServer, monkeypatch, key, verdict) -> None:
+async def test_a_front_end_that_refuses_our_calls_is_reported(front_end: SseServer, monkeypatch, key, verdict) -> None:
     monkeypatch.setenv("BROADCASTER_API_KEY", key)
     front_end.routes["GET", "/v1/generations"] = answers(401, {"code": "unauthorized"})
     found = (await report())["front-end: key"]
@@ -134,12 +132,12 @@ async def test_a_front_end_that_refuses_our_calls_is_told(front_end: SseServer, 
     assert "BROADCASTER_API_KEY" in found["said"] + found["remedy"]
 
 
-async def test_the_keys_of_callers_are_counted_and_never_shown(monkeypatch) -> None:
-    assert "everybody on this machine" in (await report())["machine: callers"]["said"]
+async def test_the_keys_of_callers_are_counted_and_never_printed(monkeypatch) -> None:
+    assert "every process on this machine" in (await report())["machine: callers"]["said"]
     monkeypatch.setenv("BROADCASTER_AUTH", "keys")
     keys = {"web": [f"{SECRET}-one", f"{SECRET}-two"], "jobs": [f"{SECRET}-three"]}
     monkeypatch.setenv("BROADCASTER_API_KEYS", json.dumps(keys))
-    assert (await report())["machine: callers"]["said"] == "who has one of 3 keys of 2 tenants"
+    assert (await report())["machine: callers"]["said"] == "callers with one of 3 keys of 2 tenants"
     for options in ((), ("--json",), ("--settings",), ("--settings", "--json")):
         result = await run(*options)
         assert "BROADCASTER_API_KEYS" in result.stdout
@@ -155,7 +153,7 @@ async def test_settings_that_are_wrong_are_a_finding(monkeypatch, options) -> No
     assert "many" not in result.stdout
 
 
-async def test_a_misspelt_setting_is_told_with_the_nearest_name(monkeypatch) -> None:
+async def test_a_misspelt_setting_is_reported_with_the_nearest_name(monkeypatch) -> None:
     monkeypatch.setenv("BROADCASTER_MAX_VIEWRS", "3")
     found = (await report())["machine: unknown settings"]
     assert found["said"] == "BROADCASTER_MAX_VIEWRS (is BROADCASTER_MAX_VIEWERS meant?)"
@@ -178,7 +176,7 @@ async def test_the_settings_are_listed_with_what_is_set(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "shown"),
+    ("name", "value", "printed"),
     [
         ("api_key", "x", "***"),
         ("webhook_secret", "x", "***"),
@@ -190,28 +188,28 @@ async def test_the_settings_are_listed_with_what_is_set(monkeypatch) -> None:
         ("hosts", ("a", "b"), ["a", "b"]),
     ],
 )  # fmt: skip
-def test_secrets_are_masked_by_the_name_of_their_setting(name, value, shown) -> None:
-    assert machine.shown_value(name, value) == shown
+def test_secrets_are_masked_by_the_name_of_their_setting(name, value, printed) -> None:
+    assert machine.masked_value(name, value) == printed
 
 
-async def test_checks_that_do_not_end_are_cut_and_the_others_told() -> None:
+async def test_checks_that_do_not_end_are_cut_and_the_others_reported() -> None:
     async def hang() -> list[Finding]:
         await asyncio.Event().wait()
         return []
 
     async def answer() -> list[Finding]:
-        return [Finding("answer", Verdict.OK, "here")]
+        return [Finding("answer", Grade.OK, "here")]
 
     found = await examine(Screen(), {"slow": hang, "quick": answer}, deadline_s=0.05)
-    assert [finding.verdict for finding in found["slow"]] == [Verdict.FAIL]
-    assert found["quick"][0].said == "here"
+    assert [finding.grade for finding in found["slow"]] == [Grade.FAIL]
+    assert found["quick"][0].detail == "here"
 
 
 # --------------------------------------------------------------------------------------------------------- providers
 
 
-def targets(*, environment: dict[str, str] | None = None, **settings: Any) -> dict[str, network.Target]:
-    found = network.targets(Settings(**settings), are_routes_named="routes" in settings, environment=environment or {})
+def targets(*, environment: dict[str, str] | None = None, **settings: Any) -> dict[str, network.ProviderEndpoint]:
+    found = network.targets(Settings(**settings), is_routing_set="routes" in settings, environment=environment or {})
     return {target.name: target for target in found}
 
 
@@ -241,7 +239,7 @@ def test_a_key_goes_to_its_own_server_alone() -> None:
     }
 
 
-def test_each_of_several_keys_is_told_by_its_variable_and_whether_it_is_set() -> None:
+def test_each_of_several_keys_is_reported_by_its_variable_and_whether_it_is_set() -> None:
     spec = {**own("openai", "http://h/v1"), "api_key_envs": ["M_1", "M_2"]}
     found = targets(
         providers={"mine": spec},
@@ -279,7 +277,7 @@ def test_a_provider_is_needed_when_a_route_of_the_operator_or_the_default_model_
     assert targets(providers={"mine": own("openai", "http://h/v1")})["mine"].is_needed
 
 
-async def test_a_provider_whose_key_is_missing_is_not_asked_and_one_that_needs_none_is() -> None:
+async def test_a_provider_whose_key_is_missing_is_not_called_and_one_that_needs_none_is() -> None:
     async with SseServer() as server:
         server.routes["GET", "/v1/models"] = answers(200, {})
         named = {
@@ -287,18 +285,18 @@ async def test_a_provider_whose_key_is_missing_is_not_asked_and_one_that_needs_n
             "open": own("openai", f"{server.url}/v1"),
         }
         found = targets(providers=named, environment={"OPENAI_API_KEY": SECRET, "ANTHROPIC_BASE_URL": server.url})
-        asked = {
-            name: (await network.ask_provider(target)).status for name, target in found.items() if name != "openai"
+        statuses = {
+            name: (await network.probe_provider(target)).status for name, target in found.items() if name != "openai"
         }
-    assert asked == {"anthropic": None, "keyed": None, "open": 200}
+    assert statuses == {"anthropic": None, "keyed": None, "open": 200}
     assert [request.headers.get("authorization") for request in server.requests] == [None]
 
 
-async def test_a_provider_is_asked_for_its_models_with_its_key() -> None:
+async def test_the_models_of_a_provider_are_requested_with_its_key() -> None:
     async with SseServer() as server:
         server.routes["GET", "/v1/models"] = answers(200, {"data": [{"id": "a"}, {"id": "b"}]})
         environment = {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": server.url}
-        answer = await network.ask_provider(targets(environment=environment)["anthropic"])
+        answer = await network.probe_provider(targets(environment=environment)["anthropic"])
         assert (answer.status, answer.models) == (200, 2)
         assert server.requests[0].headers["x-api-key"] == SECRET
         assert server.requests[0].headers["anthropic-version"]
@@ -312,7 +310,7 @@ async def test_a_redirect_carries_no_key_away() -> None:
 
         server.routes["GET", "/v1/models"] = elsewhere
         environment = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": f"{server.url}/v1"}
-        answer = await network.ask_provider(targets(environment=environment)["openai"])
+        answer = await network.probe_provider(targets(environment=environment)["openai"])
         assert answer.status == 307
         assert len(server.requests) == 1
 
@@ -330,11 +328,11 @@ async def test_the_answer_of_a_provider_is_in_the_report(monkeypatch, status, ve
 
 
 @pytest.mark.parametrize("key", ["k\u00e9y\n", "k" * 10])
-async def test_a_provider_that_cannot_be_asked_is_unreachable_and_its_key_not_told(key: str) -> None:
+async def test_a_provider_that_cannot_be_called_is_unreachable_and_its_key_not_printed(key: str) -> None:
     async with SseServer() as server:
         url = server.url
     environment = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key}
-    answer = await network.ask_provider(targets(environment=environment)["openai"])
+    answer = await network.probe_provider(targets(environment=environment)["openai"])
     assert answer.fault is not None
     assert key not in answer.fault
 
@@ -355,7 +353,7 @@ async def test_a_list_of_models_without_end_is_left_after_its_bound() -> None:
 
     server = await asyncio.start_server(pour, "127.0.0.1", 0)
     base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    answer = await network.ask_provider(targets(providers={"own": own("anthropic", base_url)})["own"])
+    answer = await network.probe_provider(targets(providers={"own": own("anthropic", base_url)})["own"])
     assert (answer.status, answer.models) == (200, None)
     assert sent < 4 * network.LIST_BYTES
     server.close()

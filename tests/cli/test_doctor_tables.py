@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 
 from broadcaster import __version__
-from broadcaster.cli import doctor_machine as machine
-from broadcaster.cli import doctor_network as network
-from broadcaster.cli import doctor_redis as redis
-from broadcaster.cli.doctor_table import Check, Rule, Verdict, judge_all
-from broadcaster.log.inspection import RedisFacts
-from broadcaster.log.inspection_worst import BufferLimit
-from broadcaster.log.redis_url import Kind
+from broadcaster.cli.doctor import machine, network, redis
+from broadcaster.cli.doctor.table import Check, Grade, Rule, judge_all
+from broadcaster.log.inspection.redis_facts import RedisFacts
+from broadcaster.log.inspection.worst import BufferLimit
+from broadcaster.log.redis.url import RedisKind
 
-OK, WARN, FAIL, SKIP = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.SKIP
+OK, WARN, FAIL, SKIP = Grade.OK, Grade.WARN, Grade.FAIL, Grade.SKIP
 MIB = 2**20
 
 FACTS = RedisFacts(
@@ -63,7 +61,7 @@ MACHINE = machine.Machine(
 
 FRONT_END = network.FrontEnd(url="http://h", is_named=True, is_one=True, version=__version__)
 
-TARGET = network.Target(
+TARGET = network.ProviderEndpoint(
     name="anthropic",
     wire="anthropic",
     base_url="https://h",
@@ -71,7 +69,7 @@ TARGET = network.Target(
     headers={"x-api-key": "k"},
     is_needed=False,
 )
-ANSWER = network.Answer(target=TARGET, status=200, models=3)
+ANSWER = network.ProviderReply(target=TARGET, status=200, models=3)
 PROVIDER_CHECK = network.provider_check(TARGET)
 
 
@@ -87,7 +85,7 @@ def seen_front_end(**changes: Any) -> network.FrontEnd:
     return replace(FRONT_END, **changes)
 
 
-Row = tuple[str, dict[str, Any], Verdict, str]
+Row = tuple[str, dict[str, Any], Grade, str]
 
 REDIS_ROWS: list[Row] = [
     ("connection", {"round_trip_ms": 51.0}, WARN, "near"),
@@ -95,7 +93,7 @@ REDIS_ROWS: list[Row] = [
     ("version", {"engine": "redis", "version": (6, 2, 14)}, FAIL, "update"),
     ("version", {"engine": "valkey", "version": (7, 2, 5)}, FAIL, "update"),
     ("version", {"engine": "dragonfly", "version": (1, 2, 3)}, WARN, "tested"),
-    ("topology", {"kind": Kind.CLUSTER, "primaries": ("a:1", "b:1"), "replicas": 0}, WARN, "replica"),
+    ("topology", {"kind": RedisKind.CLUSTER, "primaries": ("a:1", "b:1"), "replicas": 0}, WARN, "replica"),
     ("role", {"role": "slave"}, FAIL, "primary"),
     ("scripts", {"script_fault": "unknown command"}, FAIL, "EVALSHA"),
     ("sharded pub/sub", {"push_fault": "nothing came"}, FAIL, "SSUBSCRIBE"),
@@ -112,14 +110,14 @@ REDIS_ROWS: list[Row] = [
     ("disk", {"write_fault": "the last snapshot failed"}, FAIL, "disk"),
     ("pub/sub buffer", {"pubsub_limit": None}, WARN, "allow CONFIG"),
     ("pub/sub buffer", {"pubsub_limit": BufferLimit(0, 0, 0)}, WARN, "set a bound"),
-    ("pub/sub buffer", {"workers": 10}, WARN, "read again"),
+    ("pub/sub buffer", {"workers": 10}, WARN, "reads all its streams"),
     ("idle connections", {"idle_timeout_s": None}, WARN, "allow CONFIG"),
     ("idle connections", {"idle_timeout_s": 60}, WARN, "timeout 0"),
     ("keep-alive", {"keepalive_s": None}, WARN, "allow CONFIG"),
     ("keep-alive", {"keepalive_s": 0}, WARN, "tcp-keepalive"),
     ("clock", {"clock_ahead_ms": 1001.0}, WARN, "NTP"),
     ("clock", {"clock_ahead_ms": -1001.0}, WARN, "NTP"),
-    ("workers", {"workers": 0}, FAIL, "nobody runs them"),
+    ("workers", {"workers": 0}, FAIL, "without a worker"),
     ("workers", {"workers": 0, "open_generations": 0}, WARN, "broadcaster worker"),
     ("queue", {"waiting": 100}, FAIL, "refused"),
     ("queue", {"waiting": 81}, WARN, "more workers"),
@@ -170,35 +168,35 @@ def test_a_healthy_set_up_is_ok_everywhere() -> None:
         *judge_all(network.FRONT_END_CHECKS, FRONT_END),
         PROVIDER_CHECK.judge(ANSWER),
     ]
-    assert [finding for finding in findings if finding.verdict is not OK] == []
-    assert all(finding.said and not finding.remedy for finding in findings)
+    assert [finding for finding in findings if finding.grade is not OK] == []
+    assert all(finding.detail and not finding.remedy for finding in findings)
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "remedy"), REDIS_ROWS)
 def test_what_is_thought_of_a_redis(name, changes, verdict, remedy) -> None:
     finding = row_of(redis.CHECKS, name).judge(seen_redis(**changes))
-    assert finding.verdict is verdict
+    assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "remedy"), MACHINE_ROWS)
 def test_what_is_thought_of_a_machine(name, changes, verdict, remedy) -> None:
     finding = row_of(machine.CHECKS, name).judge(seen_machine(**changes))
-    assert finding.verdict is verdict
+    assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "remedy"), FRONT_END_ROWS)
 def test_what_is_thought_of_a_front_end(name, changes, verdict, remedy) -> None:
     finding = row_of(network.FRONT_END_CHECKS, name).judge(seen_front_end(**changes))
-    assert finding.verdict is verdict
+    assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("answer", "verdict", "remedy"), PROVIDER_ROWS)
 def test_what_is_thought_of_a_provider(answer, verdict, remedy) -> None:
     finding = network.provider_check(answer.target).judge(answer)
-    assert finding.verdict is verdict
+    assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
@@ -219,21 +217,21 @@ def test_every_rule_has_a_row_here() -> None:
 
 def test_the_first_rule_that_applies_gives_the_verdict() -> None:
     check: Check[int] = Check("n", str, (Rule(FAIL, lambda n: n > 2, "a"), Rule(WARN, lambda n: n > 1, "b")))
-    assert [(check.judge(n).verdict, check.judge(n).remedy) for n in (1, 2, 3)] == [(OK, ""), (WARN, "b"), (FAIL, "a")]
+    assert [(check.judge(n).grade, check.judge(n).remedy) for n in (1, 2, 3)] == [(OK, ""), (WARN, "b"), (FAIL, "a")]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "detail"),
     [
         ({"max_bytes": 64 * MIB}, "1 MiB used, maxmemory 64 MiB"),
         ({"streams": 1, "streams_are_all": False}, "at least 1 stream under bc:"),
         ({"clock_ahead_ms": 12.4}, "Redis is 12 ms ahead of this machine"),
         ({"has_append_file": False, "has_snapshots": True}, _SNAPSHOTS),
         ({"pubsub_limit": BufferLimit(0, 8 * MIB, 60)}, "8 MiB for 60 s"),
-        ({"engine": None}, "cannot be seen (CONFIG and INFO are not allowed here)"),
+        ({"engine": None}, "unknown (CONFIG and INFO are not allowed here)"),
         ({"keepalive_s": 0}, "off"),
         ({"idle_timeout_s": 5}, "closed after 5 s"),
     ],
 )  # fmt: skip
-def test_what_is_seen_is_said_in_a_line(changes, said) -> None:
-    assert said in [finding.said for finding in judge_all(redis.CHECKS, seen_redis(**changes))]
+def test_the_facts_are_described_in_a_line(changes, detail) -> None:
+    assert detail in [finding.detail for finding in judge_all(redis.CHECKS, seen_redis(**changes))]

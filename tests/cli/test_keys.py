@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from broadcaster.cli.main import create_app_for
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import ScriptedProvider
-from tests.support.processes import Stack, open_stack
+from tests.support.servers.processes import Stack, open_stack
 
 MODEL = "claude-scripted"
 MINE, OTHERS, WRONG = "key-of-mine-4f1c9a", "key-of-others-77e2b0", "key-of-nobody-0d93c5"
@@ -25,17 +25,17 @@ DEADLINE_S = 30.0
 
 @dataclass
 class Keyed:
-    """A worker, and a front-end on all addresses that wants a key; and all that anybody has said so far."""
+    """A worker, a front-end on all addresses that requires a key, and the output of all processes so far."""
 
     stack: Stack
     url: str
-    said: str = ""
+    output: str = ""
 
     async def run(self, *command: str, key: str | None = MINE) -> tuple[int, str, str]:
         """A command to its end, with this key in its environment."""
         arguments, environment = [*command, "--url", self.url], {"BROADCASTER_API_KEY": key}
         result = await asyncio.to_thread(CliRunner().invoke, create_app_for(arguments), arguments, env=environment)
-        self.said += result.output
+        self.output += result.output
         return result.exit_code, result.stdout, result.stderr
 
 
@@ -52,7 +52,9 @@ async def keyed(tmp_path: Path, connection: LogConnection) -> AsyncIterator[Keye
         yield Keyed(stack, front_end.url)
 
 
-async def test_commands_work_with_a_key_and_say_what_to_do_without_and_nobody_writes_a_key_down(keyed: Keyed) -> None:
+async def test_commands_work_with_a_key_and_name_the_remedy_without_and_no_key_is_written_anywhere(
+    keyed: Keyed,
+) -> None:
     assert keyed.url.startswith("http://127.0.0.1:")
     commands = {
         "generate": ("generate", "hi"),
@@ -81,15 +83,15 @@ async def test_commands_work_with_a_key_and_say_what_to_do_without_and_nobody_wr
     code, _, err = await keyed.run("tail", generation_id, key=OTHERS)
     assert (code, "unknown_stream" in err) == (1, True)
     assert generation_id not in (await keyed.run("ls", "--all", key=OTHERS))[1]
-    assert "it takes our calls" in (await keyed.run("doctor", "--json"))[1]
-    assert "it does not take our key" in (await keyed.run("doctor", "--json", key=WRONG))[1]
+    assert "it accepts our calls" in (await keyed.run("doctor", "--json"))[1]
+    assert "it refuses our key" in (await keyed.run("doctor", "--json", key=WRONG))[1]
 
     await _misbehave(keyed.url)
     await keyed.stack.aclose()
     logs = "".join(running.log.read_text() for running in keyed.stack.started)
     assert "listening on" in logs
     for key in (MINE, OTHERS, WRONG):
-        assert key not in logs + keyed.said
+        assert key not in logs + keyed.output
 
 
 async def _misbehave(url: str) -> None:

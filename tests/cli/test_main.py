@@ -63,7 +63,7 @@ def test_the_parent_of_several_front_ends_imports_none() -> None:
     assert answer.stdout == "[]\n"
 
 
-def test_without_a_command_the_help_is_shown():
+def test_without_a_command_the_help_is_printed():
     result = CliRunner().invoke(app, [])
     assert "generate" in result.output
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""``publish`` against a real server: what is sent, in which batches, and what is said when it fails."""
+"""``publish`` against a real server: what is sent, in which batches, and the message of a failure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from broadcaster.cli import publish
 from broadcaster.cli.application import create_app
-from broadcaster.cli.stdin_lines import LONGEST_LINE_BYTES, LineTooLong, StdinLines
-from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND
+from broadcaster.cli.terminal.stdin_lines import LONGEST_LINE_BYTES, LineTooLong, StdinLines
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from tests.cli.conftest import DEADLINE_S
-from tests.support.sse_server import Exchange, SseServer
+from tests.support.servers.sse_server import Exchange, SseServer
 
 PATH = "/v1/streams/job"
 STATE = {"id": "job", "kind": "feed", "status": "running"}
@@ -87,7 +87,7 @@ async def piped(server: SseServer, text: bytes, *arguments: str) -> tuple[int | 
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_an_event_or_an_array_is_appended_and_told_beside_stdout(server, taker):
+async def test_an_event_or_an_array_is_appended_and_reported_beside_stdout(server, taker):
     result = await run(json.dumps(NOTE))
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "1 event appended to job; the last is 7-1\n"
@@ -128,12 +128,12 @@ async def test_json_prints_every_answer_as_a_line(server, taker):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [((), "nothing to do"), (("{",), "the event is not JSON"), (("\udcff",), "not JSON")]
+    ("arguments", "message"), [((), "nothing to do"), (("{",), "the event is not JSON"), (("\udcff",), "not JSON")]
 )
-async def test_what_cannot_be_published_is_a_wrong_command(server, taker, arguments, words):
+async def test_what_cannot_be_published_is_a_wrong_command(server, taker, arguments, message):
     result = await run(*arguments)
     assert result.exit_code == 2
-    assert words in result.stderr
+    assert message in result.stderr
     assert taker.batches == []
 
 
@@ -175,7 +175,7 @@ async def test_a_line_that_is_no_json_ends_it_and_what_came_before_is_appended(s
     assert [each["data"] for each in taker.taken] == [1]
 
 
-async def test_a_refused_event_is_told_by_its_line(server):
+async def test_a_refused_event_is_reported_with_its_line(server):
     async def refuse(exchange: Exchange) -> None:
         document = {"code": "invalid_event", "detail": "body #/2/type: not a type", "title": "t", "retry": False}
         await exchange.answer(400, json.dumps(document).encode())
@@ -186,7 +186,7 @@ async def test_a_refused_event_is_told_by_its_line(server):
     assert "line 3: invalid_event" in err
 
 
-async def test_a_feed_that_is_not_there_is_told_with_its_remedy(server):
+async def test_a_missing_feed_is_reported_with_its_remedy(server):
     async def unknown(exchange: Exchange) -> None:
         await exchange.problem(404, "unknown_stream")
 
@@ -196,7 +196,7 @@ async def test_a_feed_that_is_not_there_is_told_with_its_remedy(server):
     assert "--create" in result.stderr
 
 
-async def test_a_front_end_that_was_away_gets_the_batch_again_under_its_key(server, taker):
+async def test_a_front_end_that_was_away_gets_the_batch_once_more_under_its_key(server, taker):
     plans = iter([taker, *[_busy] * 4, taker])
     server.routes["POST", f"{PATH}/events"] = lambda exchange: next(plans)(exchange)
     process = await start(server, "-")
@@ -206,7 +206,7 @@ async def test_a_front_end_that_was_away_gets_the_batch_again_under_its_key(serv
     async with asyncio.timeout(DEADLINE_S):
         _, err = await process.communicate(json.dumps(NOTE).encode())
     assert process.returncode == 0
-    assert err.decode().count("trying again (log_unavailable)") == 1
+    assert err.decode().count("retrying (log_unavailable)") == 1
     keys = [request.headers["idempotency-key"] for request in server.requests]
     assert (len(keys), len(set(keys)), len(set(keys[1:]))) == (6, 2, 1)
 
@@ -253,7 +253,7 @@ async def test_a_line_without_an_end_is_refused_beyond_its_bound():
     assert taken == [b"ok"]
 
 
-async def test_stdin_that_cannot_be_read_is_told():
+async def test_stdin_that_cannot_be_read_is_reported():
     def read() -> bytes:
         raise OSError("bad descriptor")
 

@@ -12,15 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from broadcaster.cli.main import create_app_for
-from broadcaster.contradictions import check_worker
 from broadcaster.settings import Settings, unknown_variables
+from broadcaster.settings.contradictions import check_worker
 from worker.main import main as worker_main
 
 REDIS = {"REDIS_URL": "redis://127.0.0.1:1"}
 SECRET = "do-not-show-me"
 
 WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
-    # what it says, and the variables that must be named
+    # the value, and the variables that the message must name
     "a stall before the lease lapses": (
         {"STALL_TIMEOUT_S": "5", "LEASE_TTL_S": "5"}, ["STALL_TIMEOUT_S", "LEASE_TTL_S"],
     ),
@@ -133,11 +133,11 @@ def test_a_worker_refuses_the_same(name: str, monkeypatch: pytest.MonkeyPatch, c
         monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit) as ended:
         worker_main()
-    said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (2, 1)
+    message = capsys.readouterr().err
+    assert (ended.value.code, message.count("\n")) == (2, 1)
     for each in named:
-        assert f"BROADCASTER_{each}" in said
-    assert SECRET not in said
+        assert f"BROADCASTER_{each}" in message
+    assert SECRET not in message
 
 
 @pytest.mark.parametrize(("timeout_s", "is_refused"), [("2.5", False), ("2.6", True), ("5", True)])
@@ -149,9 +149,9 @@ def test_a_worker_that_could_not_repeat_a_call_within_its_lease_does_not_start(
     monkeypatch.setenv("BROADCASTER_REDIS_TIMEOUT_S", timeout_s)
     with pytest.raises(SystemExit) as ended:
         worker_main()
-    said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (2, 1)
-    assert ("BROADCASTER_REDIS_TIMEOUT_S" in said and "BROADCASTER_LEASE_TTL_S" in said) is is_refused
+    message = capsys.readouterr().err
+    assert (ended.value.code, message.count("\n")) == (2, 1)
+    assert ("BROADCASTER_REDIS_TIMEOUT_S" in message and "BROADCASTER_LEASE_TTL_S" in message) is is_refused
 
 
 def test_the_defaults_are_fine_for_a_worker() -> None:
@@ -183,15 +183,15 @@ def test_a_variable_that_is_no_setting_is_found_with_the_one_that_may_be_meant()
 
 
 @pytest.mark.parametrize("module", [("broadcaster", "serve"), ("worker",)])
-async def test_a_typo_is_told_in_the_log_and_stops_nothing(module: tuple[str, ...]) -> None:
+async def test_a_typo_is_logged_and_stops_nothing(module: tuple[str, ...]) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *module,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "BROADCASTER_STALL_TIMEOUT": SECRET},
     )  # fmt: skip
     async with asyncio.timeout(60):
-        _, said = await process.communicate()
-    typo, refusal = said.decode().strip().split("\n")
+        _, message = await process.communicate()
+    typo, refusal = message.decode().strip().split("\n")
     line = json.loads(typo)
     assert (line["event"], line["level"]) == ("unknown_setting", "warning")
     assert (line["variable"], line["nearest"]) == ("BROADCASTER_STALL_TIMEOUT", "BROADCASTER_STALL_TIMEOUT_S")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import ID, run
-from tests.support.sse_server import Exchange
+from tests.support.servers.sse_server import Exchange
 
 NOW = time.time()
 WHOLE: dict[str, Any] = {
@@ -50,7 +50,7 @@ WHOLE: dict[str, Any] = {
 
 
 @pytest.fixture
-def shown(server):
+def printed(server):
     """Show the generation that this document describes; its stdout."""
 
     async def show(document: dict[str, Any], *options: str) -> str:
@@ -87,21 +87,21 @@ def shown(server):
         ("progress", '{"done":1}'),
     ],
 )
-async def test_show_has_a_line_for_every_fact(shown, name, value):
-    lines = (await shown(WHOLE)).split("\n")
+async def test_show_has_a_line_for_every_fact(printed, name, value):
+    lines = (await printed(WHOLE)).split("\n")
     assert any(line.startswith(f"{name} ") and value in line for line in lines), lines
 
 
-async def test_show_ends_with_the_reasoning_and_the_answer(shown):
-    assert (await shown(WHOLE)).endswith("\nreasoning:\nhm\n\nanswer:\nBecause.\x1b[2J\n")
+async def test_show_ends_with_the_reasoning_and_the_answer(printed):
+    assert (await printed(WHOLE)).endswith("\nreasoning:\nhm\n\nanswer:\nBecause.\x1b[2J\n")
 
 
-async def test_a_generation_that_waits_has_few_facts(shown):
-    out = await shown({"id": ID, "status": "queued", "model": "local", "stop_requested": True})
+async def test_a_generation_that_waits_has_few_facts(printed):
+    out = await printed({"id": ID, "status": "queued", "model": "local", "stop_requested": True})
     rows = [line.split(maxsplit=1) for line in out.strip().split("\n")]
     assert [[name, value.rstrip()] for name, value in rows] == [
         ["id", ID],
-        ["status", "queued, a stop is asked for"],
+        ["status", "queued, stop requested"],
         ["model", "local"],
         ["attempt", "none yet"],
         ["events", "none yet"],
@@ -109,22 +109,22 @@ async def test_a_generation_that_waits_has_few_facts(shown):
     ]
 
 
-async def test_what_a_server_says_cannot_steer_the_terminal(shown):
-    assert "\x1b" not in await shown({"id": ID, "status": "queued", "model": "x\x1b[2J", "metadata": {"\x1b": 1}})
+async def test_the_text_of_a_server_cannot_control_the_terminal(printed):
+    assert "\x1b" not in await printed({"id": ID, "status": "queued", "model": "x\x1b[2J", "metadata": {"\x1b": 1}})
 
 
-async def test_a_long_prompt_is_cut_and_its_length_told(shown):
-    out = await shown({"id": ID, "status": "queued", "prompt": "x" * 9000})
+async def test_a_long_prompt_is_cut_and_its_length_printed(printed):
+    out = await printed({"id": ID, "status": "queued", "prompt": "x" * 9000})
     assert "… (9000 characters)" in out
     assert len(out) < 4000
 
 
-async def test_programs_get_the_whole_of_it(shown):
-    document = json.loads(await shown(WHOLE, "--json"))
+async def test_programs_get_the_whole_of_it(printed):
+    document = json.loads(await printed(WHOLE, "--json"))
     assert {name: document[name] for name in WHOLE} == WHOLE
 
 
-async def test_an_unknown_id_ends_with_1_and_says_where_to_look(server):
+async def test_an_unknown_id_ends_with_1_and_the_command_that_lists_ids(server):
     async def unknown(exchange: Exchange) -> None:
         await exchange.problem(404, "unknown_stream")
 
@@ -134,7 +134,7 @@ async def test_an_unknown_id_ends_with_1_and_says_where_to_look(server):
     assert "broadcaster ls" in result.stderr
 
 
-async def test_a_feed_is_shown_by_its_id_too(server):
+async def test_a_feed_is_printed_by_its_id_too(server):
     async def unknown(exchange: Exchange) -> None:
         await exchange.problem(404, "unknown_stream")
 

@@ -10,10 +10,10 @@ import pytest
 
 from broadcaster.core.events import Abort, Attempt, Error, TextDelta
 from tests.cli.conftest import ID, STORY, as_log, run
-from tests.support.sse_server import Exchange, SseServer
+from tests.support.servers.sse_server import Exchange, SseServer
 
 
-async def test_generate_prints_the_answer_and_tells_the_id_beside_it(server):
+async def test_generate_prints_the_answer_and_the_id_beside_it(server):
     result = await run("generate", "Why?", "--model", "local", "--max-tokens", "5")
     assert (result.exit_code, result.stdout) == (0, "Héllo\n")
     assert ID in result.stderr
@@ -46,15 +46,15 @@ async def test_json_is_one_object_a_line_with_the_stored_event(server):
 
 
 @pytest.mark.parametrize(
-    ("terminal", "said"),
+    ("terminal", "message"),
     [(Error(code="worker_lost", error_text="gone"), "worker_lost"), (Abort(reason="stopped"), "stopped")],
 )
 @pytest.mark.parametrize("options", [(), ("--json",)])
-async def test_an_answer_that_is_not_whole_ends_with_1_and_says_why(server, terminal, said, options):
+async def test_an_incomplete_answer_ends_with_1_and_the_reason(server, terminal, message, options):
     server.entries[:] = as_log(*STORY[:-1], terminal)
     result = await run("tail", ID, *options)
     assert result.exit_code == 1
-    assert said in result.output
+    assert message in result.output
 
 
 async def test_connections_that_break_show_in_no_letter_of_the_answer(server):
@@ -63,27 +63,27 @@ async def test_connections_that_break_show_in_no_letter_of_the_answer(server):
     assert (result.exit_code, result.stdout) == (0, "Héllo\n")
 
 
-async def test_a_new_attempt_says_that_what_was_printed_is_void(server):
+async def test_a_new_attempt_prints_that_the_text_before_is_void(server):
     server.entries[:] = as_log(TextDelta(id="0", delta="half"), Attempt(attempt=2), *STORY)
     result = await run("tail", ID)
     assert "attempt 2 (worker_lost)" in result.stderr
     assert result.stdout.endswith("Héllo\n")
 
 
-async def test_stop_asks_the_front_end(server):
+async def test_stop_calls_the_front_end(server):
     result = await run("stop", ID)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"stop of {ID} is asked for\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"stop of {ID} requested\n")
     assert [(request.method, request.path) for request in server.requests] == [("POST", f"/v1/generations/{ID}/stop")]
 
 
-async def test_stop_of_what_is_over_says_so_and_programs_read_it_as_json(server):
+async def test_stop_of_a_generation_that_is_over_prints_that_and_programs_read_it_as_json(server):
     async def over(exchange: Exchange) -> None:
         await exchange.answer(202, json.dumps({"id": ID, "status": "finished"}).encode())
 
     server.routes["POST", f"/v1/generations/{ID}/stop"] = over
     assert (await run("stop", ID)).stderr == f"{ID} is over: finished\n"
-    shown = json.loads((await run("stop", ID, "--json")).stdout)
-    assert (shown["id"], shown["status"], "text" in shown) == (ID, "finished", False)
+    printed = json.loads((await run("stop", ID, "--json")).stdout)
+    assert (printed["id"], printed["status"], "text" in printed) == (ID, "finished", False)
 
 
 def listing(*generations: dict):
@@ -132,7 +132,7 @@ async def test_ls_lists_open_ones_or_all_of_them_to_the_last_page(server, option
     assert {request.query["status"] for request in server.requests} == {status}
 
 
-async def test_ls_of_nothing_says_how_to_begin(server):
+async def test_ls_of_an_empty_list_prints_how_to_begin(server):
     server.routes["GET", "/v1/generations"] = listing()
     result = await run("ls")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -210,7 +210,7 @@ async def test_text_is_printed_as_it_comes_and_ctrl_c_leaves_the_generation_runn
     assert not [request for request in server.requests if request.path.endswith("/stop")]
 
 
-async def test_a_restart_of_the_front_end_is_told_once_and_costs_no_letter(server, start):
+async def test_a_restart_of_the_front_end_is_printed_once_and_costs_no_letter(server, start):
     *begun, rest, end, terminal = as_log(*STORY)
     server.entries[:] = begun
     command = await start("tail", ID)

@@ -11,7 +11,7 @@ import pytest
 from broadcaster.client import AsyncClient, EntryReceived, StreamEvent
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, Start, TextDelta, TextEnd, TextStart, encode_event
-from tests.support.sse_server import SseServer
+from tests.support.servers.sse_server import SseServer
 
 EPOCH = 7
 STORY = (

@@ -10,7 +10,7 @@ import pytest
 from broadcaster.client import AsyncClient, BadAnswer, CannotConnect, ClientError, Fault, Generation
 from broadcaster.client.client import RETRIES
 from broadcaster.core.cursor import Cursor
-from tests.support.sse_server import Exchange, Plan, SseServer
+from tests.support.servers.sse_server import Exchange, Plan, SseServer
 
 RUNNING = {
     "id": "gen_1", "status": "running", "model": "local", "attempt": 1,
@@ -43,7 +43,7 @@ async def be_silent(exchange: Exchange) -> None:
     await asyncio.Event().wait()
 
 
-async def test_start_sends_what_was_asked_for_and_nothing_else(server, client):
+async def test_start_sends_the_requested_fields_and_nothing_else(server, client):
     server.routes["POST", "/v1/generations"] = answering({"id": "gen_1", "status": "queued"}, 202)
     generation = await client.start("Hé?", model="local", max_tokens=5, system=None)
     assert generation == Generation(id="gen_1", status="queued")
@@ -130,7 +130,7 @@ async def test_a_deletion_whose_answer_was_lost_is_repeated(server, client):
     assert len(server.requests) == 3
 
 
-async def test_stop_asks_once_and_tells_how_it_stood(server, client):
+async def test_stop_sends_one_request_and_returns_the_state(server, client):
     server.routes["POST", "/v1/generations/gen_1/stop"] = answering({"id": "gen_1", "status": "running"}, 202)
     assert (await client.stop("gen_1")).status == "running"
     assert [request.method for request in server.requests] == ["POST"]
@@ -161,7 +161,7 @@ async def test_a_problem_document_becomes_an_error_with_its_code(server, client)
     assert len(server.requests) == 1
 
 
-async def test_what_may_be_retried_is_retried_a_few_times_and_then_told(server, client):
+async def test_a_retryable_failure_is_retried_a_few_times_and_then_raised(server, client):
     server.routes["POST", "/v1/generations"] = failing(503, "queue_full", retry=True)
     with pytest.raises(ClientError, match="queue_full") as raised:
         await client.start("x")
@@ -187,7 +187,7 @@ async def test_a_redirect_is_not_followed_with_our_key(server):
             await client.list()
 
 
-async def test_nobody_at_the_address_is_told_as_such():
+async def test_an_address_without_a_server_raises_cannot_connect():
     async with SseServer() as server:
         url = server.url
     async with AsyncClient(url) as client:

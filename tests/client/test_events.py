@@ -24,7 +24,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.core.sse import encode_comment, encode_frame
 from tests.client.conftest import EPOCH, STORY, as_log, entries_of, read
-from tests.support.sse_server import Exchange, Plan, SseServer, frame
+from tests.support.servers.sse_server import Exchange, Plan, SseServer, frame
 
 LOG = as_log(*STORY)
 HELLO = encode_frame(b'{"id":"s","status":"running"}', event="hub.hello", retry_ms=1)
@@ -94,13 +94,13 @@ async def test_a_server_that_forgets_the_cursor_doubles_nothing(server, client):
 
 
 @pytest.mark.parametrize("missing", range(len(LOG) - 1))
-async def test_an_entry_that_is_missing_without_a_word_is_asked_for_again(server, client, missing):
+async def test_an_entry_that_is_missing_without_a_gap_is_requested_by_reconnecting(server, client, missing):
     server.plans.append(server.raw(HELLO + b"".join(map(frame, LOG[:missing] + LOG[missing + 1 :]))))
     assert entries_of(await read(client)) == LOG
     assert server.resumed_after[1:] == [LOG[missing - 1].cursor if missing else START]
 
 
-async def test_another_answer_under_the_same_numbers_is_never_mixed_in_without_a_word(server, client):
+async def test_another_answer_under_the_same_numbers_is_never_mixed_in_without_a_gap(server, client):
     fork = as_log(*STORY[1:], epoch=EPOCH + 1, first_seq=2)
     rewound = encode_frame(b'{"reason":"rewound","from":2,"to":3}', id=f"{EPOCH}-1", event="hub.gap")
     server.plans.append(server.raw(b"".join(map(frame, LOG[:3] + fork))))
@@ -173,7 +173,7 @@ async def test_a_refusal_is_raised_at_once_with_its_code(server, client, status,
 @pytest.mark.parametrize(
     "body", [b"<html>", b"data: hello\n\n", b"id: 7-1\ndata: [DONE]\n\n"], ids=["html", "no id", "another dialect"]
 )
-async def test_a_stream_that_is_none_of_ours_is_refused_and_not_tried_again(server, client, body):
+async def test_a_stream_that_is_not_ours_is_refused_and_not_retried(server, client, body):
     content_type = "text/html" if body == b"<html>" else "text/event-stream"
     server.plans.append(server.raw(body, content_type=content_type))
     with pytest.raises(BadAnswer):
@@ -185,7 +185,7 @@ async def test_a_stream_that_is_none_of_ours_is_refused_and_not_tried_again(serv
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-async def test_a_server_that_is_busy_is_asked_again(server, client, status):
+async def test_a_call_to_a_busy_server_is_retried(server, client, status):
     async def busy(exchange: Exchange) -> None:
         await exchange.problem(status, "log_unavailable", retry=True, **{"retry-after": "0"})
 
@@ -239,7 +239,7 @@ async def test_the_servers_retry_is_the_least_delay(server, client):
 
 
 @pytest.mark.parametrize("kind", ["refused", "unavailable", "accepted and closed"])
-async def test_without_progress_it_gives_up_in_time_and_says_where_to_go_on(server, kind):
+async def test_without_progress_it_gives_up_in_time_with_the_cursor_to_resume_from(server, kind):
     async def unavailable(exchange: Exchange) -> None:
         await exchange.problem(503, "log_unavailable", retry=True)
 
@@ -283,7 +283,7 @@ async def test_the_time_that_the_caller_takes_is_not_time_without_progress(serve
     assert entries_of(received) == LOG
 
 
-async def test_who_leaves_early_leaves_no_connection_behind(server, client):
+async def test_a_reader_that_leaves_early_leaves_no_connection_behind(server, client):
     server.entries.pop()
     async with aclosing(client.events("s")) as events:
         async for event in events:

@@ -51,7 +51,7 @@ async def test_an_append_whose_answer_was_lost_is_repeated_under_the_same_key(se
     assert [request.headers["idempotency-key"] for request in server.requests] == ["mine"] * 3
 
 
-async def test_who_is_told_to_wait_waits_at_least_so_long_and_not_for_minutes(server, client):
+async def test_a_client_waits_at_least_the_requested_time_and_not_for_minutes(server, client):
     async def later(exchange):
         await exchange.problem(429, "rate_limited", retry=True, **{"retry-after": "60"})
 

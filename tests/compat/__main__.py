@@ -1,12 +1,10 @@
-"""``make compat``: run every cell of the matrix and print it; ``--write`` keeps it in docs/compat.md and README.md.
+"""``make compat``: run every cell of the matrix and print it; ``--write`` keeps it in docs/compat.md.
 
 A cell is what was really run just now: ``ok`` with the number of streams that were compared, ``failed``, or ``–``.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,8 +14,8 @@ from typing import Final
 import pytest
 from rich.console import Console
 
-from tests.compat.matrix import Matrix
-from tests.compat.node_clients import FOLDER
+from tests.compat.matrix import Matrix, replace_between
+from tests.compat.node_clients import FOLDER, pinned_modules
 from tests.compat.python_clients import find_curl
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -27,8 +25,6 @@ BEGIN, END = "<!-- compat: begin -->", "<!-- compat: end -->"
 WIDTH: Final = 150
 
 ABOUT: Final = """\
-# Clients that were run
-
 `make compat` writes this table: every row is a released client, unchanged but for its address, and every cell was run
 against the real thing. `ok (n)` counts the streams that were compared.
 
@@ -47,21 +43,14 @@ Versions: {versions}.
 
 def versions() -> str:
     """What was run."""
-    modules = json.loads((FOLDER / "package.json").read_text())["dependencies"]
-    # An alias (ai6) stands for "npm:ai@6.…".
-    pinned = [each if each.startswith("npm:") else f"{name}@{each}" for name, each in sorted(modules.items())]
-    under_node = [" ".join(each.removeprefix("npm:").rsplit("@", 1)) for each in pinned]
     curl = subprocess.run([find_curl(), "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     python = [f"{name} {version(name)}" for name in ("openai", "anthropic")]
-    return f"Python {', '.join(python)}; Node {', '.join(under_node)}; curl {curl}"
+    return f"Python {', '.join(python)}; Node {', '.join(pinned_modules(FOLDER))}; curl {curl}"
 
 
 def write(matrix: Matrix) -> None:
-    """The document, and the table in the README."""
-    DOCUMENT.write_text(ABOUT.format(table=matrix.markdown(), versions=versions()))
-    readme = README.read_text()
-    between = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.DOTALL)
-    README.write_text(between.sub(lambda _: matrix.markdown(), readme))
+    """The section of the document."""
+    replace_between(DOCUMENT, BEGIN, END, text=ABOUT.format(table=matrix.markdown(), versions=versions()))
 
 
 def main(arguments: list[str]) -> int:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.dialects.anthropic_decode import AnthropicDecoder
-from broadcaster.dialects.openai_chat_decode import OpenAIChatDecoder
-from broadcaster.dialects.openai_responses_decode import OpenAIResponsesDecoder
+from broadcaster.dialects.anthropic.decode import AnthropicDecoder
+from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
+from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
 from broadcaster.dialects.reading import ProviderDecoder
 from broadcaster.testing import chat_wire, responses_wire, wire
 

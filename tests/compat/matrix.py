@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -21,6 +22,7 @@ THINKING: Final = "thinking"
 CASES: Final = (FRESH, OPENED, LATE, STOP, LOST, TOOLS, THINKING)
 
 MARKER: Final = "compat"
+CLIENT_NAMES: Final = tuple(client.name for client in CLIENTS)
 
 
 def clients(case: str, *chosen: Client) -> pytest.MarkDecorator:
@@ -31,25 +33,43 @@ def clients(case: str, *chosen: Client) -> pytest.MarkDecorator:
 
 @dataclass
 class Cell:
-    """What the tests of one cell came to; ``points`` is how many streams they compared."""
+    """What the tests of one cell came to; ``points`` is how many streams they compared.
+
+    ``reason`` is why no server can satisfy the cell, where a test has shown that none can.
+    """
 
     outcomes: list[str] = field(default_factory=list)
     points: int = 0
+    reason: str = ""
 
     @property
     def shown(self) -> str:
-        """Failed, if any test did; ok, if some ran; else nothing was run."""
+        """Failed, if any test did; ok or the reason, if some ran; else nothing was run."""
         if "failed" in self.outcomes:
             return "failed"
         if "passed" not in self.outcomes:
             return "–"
+        if self.reason:
+            return self.reason
         return f"ok ({self.points})" if self.points else "ok"
 
 
 class Matrix:
-    """Cells by client and case; a pytest plugin that fills them from what was really run."""
+    """Cells by name and case; a pytest plugin that fills them from what was really run.
 
-    def __init__(self) -> None:
+    ``left_out`` says of a cell why no test runs it. It is shown until a test does.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = CLIENT_NAMES,
+        *,
+        cases: Sequence[str] = CASES,
+        left_out: Mapping[tuple[str, str], str] | None = None,
+    ) -> None:
+        self.names = names
+        self.cases = cases
+        self.left_out = left_out or {}
         self.cells: dict[tuple[str, str], Cell] = {}
         self.failures: list[str] = []
 
@@ -62,29 +82,51 @@ class Matrix:
         cell = self.cells.setdefault((key[0], key[1]), Cell())
         cell.outcomes.append(report.outcome)
         cell.points += told.get("points", 0)
+        cell.reason = told.get("reason", cell.reason)
         if report.failed:
             self.failures.append(report.nodeid)
 
     def rows(self) -> list[list[str]]:
-        """A row for each client, the first column its name."""
-        return [[client.name, *(self.shown(client.name, case) for case in CASES)] for client in CLIENTS]
+        """A row for each name, which is its first column."""
+        return [[name, *(self.shown(name, case) for case in self.cases)] for name in self.names]
 
-    def shown(self, client: str, case: str) -> str:
+    def shown(self, name: str, case: str) -> str:
         """One cell."""
-        return self.cells.get((client, case), Cell()).shown
+        cell = self.cells.get((name, case))
+        return cell.shown if cell else self.left_out.get((name, case), "–")
 
     def table(self) -> Table:
         """For a terminal."""
-        table = Table("client", *CASES)
-        styles = {"failed": "red", "–": "dim"}
+        table = Table("client", *self.cases)
         for name, *shown in self.rows():
-            table.add_row(name, *(f"[{styles.get(cell, 'green')}]{cell}" for cell in shown))
+            table.add_row(name, *(f"[{_style(cell)}]{cell}" for cell in shown))
         return table
 
     def markdown(self) -> str:
         """For a document."""
-        return "\n".join(map(_line, (["client", *CASES], ["---"] * (len(CASES) + 1), *self.rows()))) + "\n"
+        return "\n".join(map(_line, (["client", *self.cases], ["---"] * (len(self.cases) + 1), *self.rows()))) + "\n"
+
+
+def _style(shown: str) -> str:
+    if shown == "failed":
+        return "red"
+    return "green" if shown.startswith("ok") else "dim"
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def split_at_marks(document: Path, begin: str, end: str) -> tuple[str, str]:
+    """The text of a document before and after two lines that mark a place. Raises SystemExit where they are missing."""
+    before, has_begin, rest = document.read_text("utf-8").partition(f"{begin}\n")
+    _, has_end, after = rest.partition(f"{end}\n")
+    if not (has_begin and has_end):
+        raise SystemExit(f"{document}: the lines `{begin}` and `{end}` are missing; add them where the table belongs")
+    return before, after
+
+
+def replace_between(document: Path, begin: str, end: str, *, text: str) -> None:
+    """Replace what stands between two such lines."""
+    before, after = split_at_marks(document, begin, end)
+    document.write_text(f"{before}{begin}\n{text}{end}\n{after}", "utf-8")

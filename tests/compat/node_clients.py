@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from broadcaster.lifeline import die_with_parent
-from tests.support.programs import find_program, lacking
+from broadcaster.process.lifeline import die_with_parent
+from tests.support.servers.programs import find_program, lacking
 
 Json = dict[str, Any]
 
@@ -29,10 +29,11 @@ class JobFailed(Exception):
 
 
 class Driver:
-    """A running driver."""
+    """A running driver, whose jobs take so long at most."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, job_timeout_s: float = JOB_TIMEOUT_S) -> None:
         self._process = process
+        self._job_timeout_s = job_timeout_s
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Json]] = {}
         self._reading = asyncio.create_task(self._read())
@@ -43,7 +44,7 @@ class Driver:
         answered = self._waiting[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"id": number, "action": action, **job}).encode() + b"\n")
-        async with asyncio.timeout(JOB_TIMEOUT_S):
+        async with asyncio.timeout(self._job_timeout_s):
             told = await answered
         if "failure" in told:
             raise JobFailed(told["failure"])
@@ -67,6 +68,16 @@ class Driver:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionError("the driver ended: its error is in the captured output"))
+
+
+def pinned_modules(folder: Path) -> Iterator[str]:
+    """The packages that the ``package.json`` of a folder names, with their versions."""
+    package: Json = json.loads((folder / "package.json").read_text("utf-8"))
+    modules: dict[str, str] = package["dependencies"] | package.get("optionalDependencies", {})
+    for name, version in sorted(modules.items()):
+        # An alias (ai6) stands for "npm:ai@6.…".
+        pinned = version.removeprefix("npm:") if version.startswith("npm:") else f"{name}@{version}"
+        yield " ".join(pinned.rsplit("@", 1))
 
 
 def require_modules() -> str:

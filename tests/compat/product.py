@@ -14,14 +14,14 @@ import httpx2
 
 from broadcaster.client import AsyncClient
 from broadcaster.core.entry import Entry
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 from broadcaster.testing import Conversation, ScriptedProvider
 from tests.compat.clients import Client, Show
 from tests.compat.python_clients import MODEL, QUESTION
 from tests.compat.readings import Shown
 from tests.compat.round_robin import RoundRobin, open_round_robin
-from tests.support.processes import Running, Stack, open_stack
+from tests.support.servers.processes import Running, Stack, open_stack
 
 FRONT_ENDS: Final = 3
 # A worker that is gone is noticed after the lease; its generation has no second attempt and fails.

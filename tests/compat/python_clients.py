@@ -13,7 +13,7 @@ from openai import AsyncOpenAI, OpenAIError
 from broadcaster.core.sse import DEFAULT_EVENT, SseDecoder
 from tests.compat.readings import Json, Shown
 from tests.compat.response_events import of_events
-from tests.support.programs import find_program
+from tests.support.servers.programs import find_program
 
 MODEL: Final = "claude-scripted"
 QUESTION: Final = "What is the weather in Paris?"

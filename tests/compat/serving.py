@@ -1,7 +1,7 @@
 """A real HTTP server that shows fixtures in any dialect, opened after any entry.
 
 The path is ``/DIALECT/STREAM/K/…``; whatever follows, and the method, are the client's own. A ``Transcript`` is opened
-by the prelude of the first K entries and goes on with the frames of the others, one write each. For ``native``, which
+by the snapshot of the first K entries and goes on with the frames of the others, one write each. For ``native``, which
 clients resume themselves, the connection is cut after K entries, and a request with ``Last-Event-ID`` gets the rest.
 """
 
@@ -12,12 +12,12 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.dialects import DIALECTS, AnyDialect, Dialect, NativeEncoder
-from broadcaster.dialects.openai_responses_voice import frames_after
+from broadcaster.dialects import DIALECTS, Dialect, NativeEncoder
+from broadcaster.dialects.openai_responses.encoding.event_log import frames_after
 from tests.compat.fixtures import FIXTURES, Fixture
 
 RETRY_MS: Final = 1
@@ -35,7 +35,7 @@ class FixtureServer:
     """The running server; ``requests`` are the request lines that came."""
 
     url: str
-    dialects: Mapping[str, AnyDialect]
+    dialects: Mapping[str, Dialect]
     requests: list[str]
 
     def opened(self, dialect: str, fixture: Fixture, k: int = 0) -> str:
@@ -62,10 +62,10 @@ class FixtureServer:
         await reader.readexactly(int(headers.get("content-length", 0)))
         return urlsplit(first.split(" ")[1]), headers
 
-    def _pieces(self, fixture: Fixture, dialect: AnyDialect, k: int, headers: Mapping[str, str]) -> Iterator[bytes]:
+    def _pieces(self, fixture: Fixture, dialect: Dialect, k: int, headers: Mapping[str, str]) -> Iterator[bytes]:
         if isinstance(dialect, NativeEncoder):
             return native_pieces(fixture, dialect, k, headers.get("last-event-id"))
-        return pieces(fixture, cast(Dialect, dialect), k)
+        return pieces(fixture, dialect, k)
 
     async def _answer(self, writer: asyncio.StreamWriter, body: Iterator[bytes]) -> None:
         head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
@@ -89,14 +89,14 @@ def pieces(fixture: Fixture, dialect: Dialect, k: int) -> Iterator[bytes]:
     yield transcript.hello(status="running", retry_ms=RETRY_MS)
     if k:
         transcript.encode(fixture.entries[:k])
-        yield transcript.prelude()
+        yield transcript.snapshot()
     for entry in fixture.entries[k:]:
         yield transcript.encode([entry])
 
 
 def native_pieces(fixture: Fixture, dialect: NativeEncoder, k: int, last_event_id: str | None) -> Iterator[bytes]:
     """The first ``k`` entries for who comes first, and the others for who comes back."""
-    yield dialect.hello(fixture.stream_id, status="running", retry_ms=RETRY_MS)
+    yield dialect.open(fixture.stream_id).hello(status="running", retry_ms=RETRY_MS)
     after = Cursor.parse(last_event_id) if last_event_id else None
     shown = fixture.entries[:k] if after is None else (each for each in fixture.entries if each.cursor > after)
     for entry in shown:
@@ -104,7 +104,7 @@ def native_pieces(fixture: Fixture, dialect: NativeEncoder, k: int, last_event_i
 
 
 @asynccontextmanager
-async def open_fixture_server(**dialects: AnyDialect) -> AsyncIterator[FixtureServer]:
+async def open_fixture_server(**dialects: Dialect) -> AsyncIterator[FixtureServer]:
     """The server on a free port; the dialects given by name stand beside those of ``DIALECTS``."""
     opened = FixtureServer("", {**DIALECTS, **dialects}, [])
     server = await asyncio.start_server(opened.serve, "127.0.0.1", 0)

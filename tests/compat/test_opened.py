@@ -17,7 +17,8 @@ from tests.compat.readings import Shown, of_entries
 from tests.compat.serving import FixtureServer
 from tests.compat.tellings import is_told_a_stop, is_told_an_error
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# `make test` leaves these to `make compat`: the laws in tests/dialects hold every dialect at every entry.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.thorough]
 
 Record = Callable[[str, object], None]
 AT_ONCE = 16

@@ -25,6 +25,7 @@ async def product(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> A
         yield running
 
 
+@pytest.mark.thorough
 @clients(FRESH, *CLIENTS)
 async def test_a_fresh_run_ends_with_what_the_log_holds(product: Product, opened: Opened, client: Client) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
@@ -38,6 +39,7 @@ async def test_a_fresh_run_ends_with_what_the_log_holds(product: Product, opened
         assert client.read(shown.final) == Read("Hello wörld 🌊", "", ())
 
 
+@pytest.mark.thorough
 @clients(TOOLS, *CLIENTS)
 async def test_a_fresh_tool_call_comes_with_its_arguments(product: Product, opened: Opened, client: Client) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
@@ -49,6 +51,7 @@ async def test_a_fresh_tool_call_comes_with_its_arguments(product: Product, open
         assert client.read(shown.final) == Read("I look.", "", (("get_weather", ARGUMENTS),))
 
 
+@pytest.mark.thorough
 @clients(THINKING, *CLIENTS)
 async def test_fresh_thinking_is_shown_as_thinking(product: Product, opened: Opened, client: Client) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
@@ -60,6 +63,7 @@ async def test_fresh_thinking_is_shown_as_thinking(product: Product, opened: Ope
         assert client.read(shown.final) == Read("Yes.", "They ask for it.", ())
 
 
+@pytest.mark.second_engine
 @clients(LATE, *CLIENTS)
 async def test_who_joins_late_at_another_front_end_ends_with_the_same(
     product: Product, opened: Opened, client: Client
@@ -77,6 +81,7 @@ async def test_who_joins_late_at_another_front_end_ends_with_the_same(
         assert second.final == first.final
 
 
+@pytest.mark.thorough
 @clients(STOP, *CLIENTS)
 async def test_a_stop_ends_the_stream_as_a_stop(product: Product, opened: Opened, client: Client) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
@@ -88,6 +93,7 @@ async def test_a_stop_ends_the_stream_as_a_stop(product: Product, opened: Opened
         assert client.read(shown.final).text == "Half an ans"
 
 
+@pytest.mark.thorough
 @clients(LOST, *CLIENTS)
 async def test_a_worker_killed_in_mid_answer_is_an_error_and_never_a_clean_end(
     product: Product, opened: Opened, client: Client

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.core.batching import MAX_RESENDS, Answer, Batch, Batcher, Code, Next, StopWish
+from broadcaster.core.batching import MAX_RESENDS, AppendReply, Batch, Batcher, Code, Next, StopRequest
 
 
 class ModelLog:
@@ -15,16 +15,16 @@ class ModelLog:
         self.entries: list[tuple[int, bytes]] = [(1, b"before")] * before
         self.granted = 0
 
-    def append(self, epoch: int, batch: Batch) -> Answer:
+    def append(self, epoch: int, batch: Batch) -> AppendReply:
         last_epoch, last_seq = (self.entries[-1][0] if self.entries else 0), len(self.entries)
         if epoch < max(self.granted, last_epoch):
-            return Answer(Code.FENCED, last_epoch, last_seq, StopWish.NONE)
+            return AppendReply(Code.FENCED, last_epoch, last_seq, StopRequest.NONE)
         if epoch == last_epoch and batch.last_seq <= last_seq:
-            return Answer(Code.DUPLICATE, last_epoch, last_seq, StopWish.NONE)
+            return AppendReply(Code.DUPLICATE, last_epoch, last_seq, StopRequest.NONE)
         if batch.first_seq > last_seq + 1 or (epoch != last_epoch and batch.first_seq <= last_seq):
-            return Answer(Code.REWOUND, last_epoch, last_seq, StopWish.NONE)
+            return AppendReply(Code.REWOUND, last_epoch, last_seq, StopRequest.NONE)
         self.entries += [(epoch, event) for event in batch.events[last_seq - batch.first_seq + 1 :]]
-        return Answer(Code.APPENDED, epoch, len(self.entries), StopWish.NONE)
+        return AppendReply(Code.APPENDED, epoch, len(self.entries), StopRequest.NONE)
 
 
 def recover(batcher: Batcher, log: ModelLog, step: Next) -> None:
@@ -54,22 +54,22 @@ def test_whatever_is_lost_the_log_ends_dense_and_holds_every_event_once_in_order
             if fault != "lose call":
                 answer = log.append(batcher.epoch, batch)
             if fault == "send":
-                recover(batcher, log, batcher.answered(answer))
+                recover(batcher, log, batcher.replied(answer))
             else:
                 batcher.failed()
         batcher._resends = 0  # the bound has a test of its own
-    while (batch := batcher.take(verify=not batcher.is_settled)) is not None:
-        recover(batcher, log, batcher.answered(log.append(batcher.epoch, batch)))
+    while (batch := batcher.take(verify=not batcher.is_acknowledged)) is not None:
+        recover(batcher, log, batcher.replied(log.append(batcher.epoch, batch)))
         batcher._resends = 0
     verify = batcher.take(verify=True)
     assert verify is not None
-    step = batcher.answered(log.append(batcher.epoch, verify))
-    while step is not Next.GO_ON or not batcher.is_settled:
+    step = batcher.replied(log.append(batcher.epoch, verify))
+    while step is not Next.GO_ON or not batcher.is_acknowledged:
         recover(batcher, log, step)
         batcher._resends = 0
         batch = batcher.take(verify=True)
         assert batch is not None
-        step = batcher.answered(log.append(batcher.epoch, batch))
+        step = batcher.replied(log.append(batcher.epoch, batch))
     mine = [event for epoch, event in log.entries if event not in (b"before", b"attempt")]
     assert mine == [b"%d" % n for n in range(said)]
 
@@ -81,11 +81,11 @@ def test_while_an_append_is_in_flight_events_join_the_next() -> None:
     batcher.push([b"b"])
     batcher.push([b"c"])
     assert batcher.take() is None
-    assert batcher.answered(Answer(Code.APPENDED, 1, 1, StopWish.NONE)) is Next.GO_ON
+    assert batcher.replied(AppendReply(Code.APPENDED, 1, 1, StopRequest.NONE)) is Next.GO_ON
     assert batcher.take() == (2, [b"b", b"c"])
 
 
-def test_a_failed_append_is_offered_again_unchanged() -> None:
+def test_a_failed_append_is_offered_once_more_unchanged() -> None:
     batcher = Batcher(epoch=1, base_seq=0)
     batcher.push([b"a"])
     batcher.take()
@@ -94,26 +94,26 @@ def test_a_failed_append_is_offered_again_unchanged() -> None:
     assert batcher.take() == (1, [b"a", b"b"])
 
 
-def test_a_forgotten_grant_is_restored_and_the_same_batch_offered_again() -> None:
+def test_a_forgotten_grant_is_restored_and_the_same_batch_offered_once_more() -> None:
     batcher = Batcher(epoch=1, base_seq=3)
     batcher.push([b"a"])
     for _ in range(2 * MAX_RESENDS):  # it costs no re-send
         assert batcher.take() == (4, [b"a"])
-        assert batcher.answered(Answer(Code.FORGOTTEN, 1, 3, StopWish.NONE)) is Next.REMIND
+        assert batcher.replied(AppendReply(Code.FORGOTTEN, 1, 3, StopRequest.NONE)) is Next.REMIND
 
 
-def test_a_log_that_loses_the_same_tail_again_and_again_is_given_up() -> None:
+def test_a_log_that_loses_the_same_tail_too_often_is_given_up() -> None:
     batcher = Batcher(epoch=1, base_seq=0)
     batcher.push([b"a", b"b"])
     batcher.take()
-    batcher.answered(Answer(Code.APPENDED, 1, 2, StopWish.NONE))
+    batcher.replied(AppendReply(Code.APPENDED, 1, 2, StopRequest.NONE))
     steps = []
     for _ in range(MAX_RESENDS + 1):
         batcher.take(verify=True)
-        steps.append(batcher.answered(Answer(Code.REWOUND, 1, 1, StopWish.NONE)))
+        steps.append(batcher.replied(AppendReply(Code.REWOUND, 1, 1, StopRequest.NONE)))
         if steps[-1] is Next.GO_ON:
             batcher.take()
-            batcher.answered(Answer(Code.APPENDED, 1, 2, StopWish.NONE))
+            batcher.replied(AppendReply(Code.APPENDED, 1, 2, StopRequest.NONE))
     assert steps == [Next.GO_ON] * MAX_RESENDS + [Next.GIVE_UP]
 
 
@@ -122,18 +122,18 @@ def test_progress_beyond_the_lost_tail_forgives_earlier_losses() -> None:
     for seq in range(1, 3 * MAX_RESENDS):
         batcher.push([b"x"])
         batcher.take()
-        assert batcher.answered(Answer(Code.APPENDED, 1, seq, StopWish.NONE)) is Next.GO_ON
+        assert batcher.replied(AppendReply(Code.APPENDED, 1, seq, StopRequest.NONE)) is Next.GO_ON
         batcher.take(verify=True)
-        assert batcher.answered(Answer(Code.REWOUND, 1, seq - 1, StopWish.NONE)) in (Next.GO_ON, Next.RESTORE)
+        assert batcher.replied(AppendReply(Code.REWOUND, 1, seq - 1, StopRequest.NONE)) in (Next.GO_ON, Next.RESTORE)
         batcher.take()
-        batcher.answered(Answer(Code.APPENDED, 1, seq, StopWish.NONE))
+        batcher.replied(AppendReply(Code.APPENDED, 1, seq, StopRequest.NONE))
 
 
 def test_a_full_stream_drops_what_was_refused_and_numbers_the_error_behind_the_last_entry() -> None:
     batcher = Batcher(epoch=1, base_seq=5)
     batcher.push([b"a", b"b"])
     batcher.take()
-    assert batcher.answered(Answer(Code.FULL, 1, 5, StopWish.NONE)) is Next.FULL
+    assert batcher.replied(AppendReply(Code.FULL, 1, 5, StopRequest.NONE)) is Next.FULL
     batcher.push([b"error"])
     assert batcher.take() == (6, [b"error"])
 
@@ -143,4 +143,4 @@ def test_what_is_fenced_or_closed_is_lost() -> None:
         batcher = Batcher(epoch=1, base_seq=0)
         batcher.push([b"a"])
         batcher.take()
-        assert batcher.answered(Answer(code, 2, 1, StopWish.NONE)) is Next.LOST
+        assert batcher.replied(AppendReply(code, 2, 1, StopRequest.NONE)) is Next.LOST

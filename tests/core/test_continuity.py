@@ -1,4 +1,4 @@
-"""The acceptance rules of protocol §5, cell by cell."""
+"""The acceptance rules of docs/protocol.md §5, cell by cell."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcaster.core.continuity import Judgement, Push, TailVerdict, Verdict, judge_push, judge_tail
+from broadcaster.core.continuity import Judgement, Push, PushVerdict, TailVerdict, judge_push, judge_tail
 from broadcaster.core.cursor import START, Cursor
 
 LAST = Cursor(5, 10)
 SAME, NEWER, OLDER = 5, 6, 4
 
-DELIVER, DROP, HOLE, FORK = Verdict.DELIVER, Verdict.DROP, Verdict.HOLE, Verdict.FORK
+DELIVER, DROP, HOLE, FORK = PushVerdict.DELIVER, PushVerdict.DROP, PushVerdict.HOLE, PushVerdict.FORK
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_stream_without_a_log_is_fine_as_long_as_nothing_was_delivered() -> No
     assert judge_tail(START, Cursor(1, 1)) == TailVerdict.HOLE
 
 
-def test_nobody_sends_the_lost_tail_of_an_ended_stream_again_so_it_is_a_fork() -> None:
+def test_no_worker_resends_the_lost_tail_of_an_ended_stream_so_it_is_a_fork() -> None:
     assert judge_tail(LAST, Cursor(SAME, 9), has_ended=True) == TailVerdict.FORK
     assert judge_tail(LAST, Cursor(OLDER, 12), has_ended=True) == TailVerdict.FORK
     assert judge_tail(LAST, LAST, has_ended=True) == TailVerdict.FINE

@@ -19,7 +19,7 @@ def as_redis_compares(cursor: Cursor) -> bytes:
 
 
 @given(cursors)
-def test_a_cursor_that_is_written_is_read_again(cursor):
+def test_a_cursor_survives_formatting_and_parsing(cursor):
     assert Cursor.parse(str(cursor)) == cursor
 
 

@@ -114,7 +114,7 @@ def test_the_end_of_a_step_is_not_the_end_of_the_stream():
     assert not is_terminal(encode_event(DataEvent(type="data-finish", data={"type": "finish"})))
 
 
-def test_a_text_that_looks_like_an_end_does_not_end_a_stream():
+def test_a_text_that_resembles_an_end_does_not_end_a_stream():
     assert not is_terminal(encode_event(TextDelta(id="0", delta='{"type":"finish"')))
 
 

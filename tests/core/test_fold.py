@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import encode_event
-from broadcaster.core.fold import Fold, FoldState, Status
+from broadcaster.core.fold import Fold, FoldState
+from broadcaster.core.status import Status
 
 
 def folded(*events: Any) -> FoldState:
@@ -55,14 +56,14 @@ def test_the_terminal_event_decides_and_nothing_after_it_counts(terminal, status
     assert folded(text, terminal, text, ev.Attempt(attempt=2), ev.Finish()) == state
 
 
-def test_the_end_of_a_step_leaves_it_running_and_tells_why_the_step_ended():
+def test_the_end_of_a_step_leaves_it_running_and_has_the_reason():
     state = folded(ev.StartStep(), ev.FinishStep(finish_reason="tool-calls"))
     assert (state.status, state.finish_reason) == (Status.RUNNING, "tool-calls")
     assert folded(ev.FinishStep(finish_reason="tool-calls"), ev.Finish()).finish_reason == "tool-calls"
     assert folded(ev.FinishStep(finish_reason="tool-calls"), ev.Finish(finish_reason="stop")).finish_reason == "stop"
 
 
-def test_an_error_keeps_its_code_and_its_words():
+def test_an_error_keeps_its_code_and_its_text():
     assert folded(ev.Error(code="worker_lost", error_text="gone")).error == {"code": "worker_lost", "message": "gone"}
     assert folded(ev.Abort(reason="abandoned")).abort_reason == "abandoned"
 
@@ -77,7 +78,7 @@ def test_text_is_streaming_until_its_end_and_done_after_it():
 
 
 @pytest.mark.parametrize("terminal", [ev.Error(error_text="x"), ev.Abort()])
-def test_a_part_that_was_torn_never_looks_whole(terminal):
+def test_a_part_that_was_cut_off_stays_streaming(terminal):
     assert part_of(ev.TextDelta(id="0", delta="Hel"), terminal)["state"] == "streaming"
 
 
@@ -90,7 +91,7 @@ def test_text_and_reasoning_do_not_mix_even_under_one_id():
     assert [part["type"] for part in state.parts] == ["reasoning", "text"]
 
 
-def test_an_id_used_again_in_the_next_step_is_another_part():
+def test_an_id_reused_in_the_next_step_is_another_part():
     step = (ev.StartStep(), ev.TextStart(id="0"), ev.TextDelta(id="0", delta="a"), ev.TextEnd(id="0"), ev.FinishStep())
     state = folded(*step, *step)
     assert [part["type"] for part in state.parts] == ["step-start", "text", "step-start", "text"]
@@ -148,7 +149,7 @@ def test_a_tool_call_goes_from_streaming_arguments_to_its_output():
     ]
 
 
-def test_a_tool_that_fails_says_why():
+def test_a_tool_that_fails_has_its_error_text():
     failed = part_of(
         ev.ToolInputAvailable(**_CALL, input={}, provider_executed=True),
         ev.ToolOutputError(tool_call_id="call_1", error_text="no network"),
@@ -212,7 +213,7 @@ def test_metadata_of_start_steps_and_end_are_one():
     assert state.provider_metadata == {"p": {"requestId": "r", "stop": "end_turn"}}
 
 
-def test_a_new_attempt_drops_all_that_the_last_one_said():
+def test_a_new_attempt_drops_everything_of_the_last_one():
     first = (
         ev.Start(message_id="m", message_metadata={"a": 1}, provider_metadata={"p": {"q": 1}}),
         ev.ReasoningDelta(id="0", delta="hm"), ev.TextDelta(id="0", delta="half an ans"), ev.ToolInputStart(**_CALL),
@@ -306,7 +307,7 @@ def test_reading_half_way_changes_nothing_of_the_end(stream, data):
 
 
 @given(_streams)
-def test_the_state_is_json_and_a_part_says_what_the_text_says(stream):
+def test_the_state_is_json_and_its_parts_have_the_same_text(stream):
     state = folded(*stream)
     assert json.loads(json.dumps(state.parts)) == state.parts
     for kind, text in (("text", state.text), ("reasoning", state.reasoning)):
@@ -314,7 +315,7 @@ def test_the_state_is_json_and_a_part_says_what_the_text_says(stream):
 
 
 @given(st.lists(st.builds(ev.TextDelta, id=st.just("0"), delta=_texts) | st.builds(ev.Attempt, attempt=st.just(2))))
-def test_the_text_is_what_the_last_attempt_said(stream):
+def test_the_text_is_that_of_the_last_attempt(stream):
     deltas: list[str] = []
     for event in stream:
         if isinstance(event, ev.Attempt):

@@ -13,8 +13,8 @@ from broadcaster.core.continuity import Push
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
-from broadcaster.core.splice import Deliver, Rewound, Settled, Splice
-from tests.support.splice_world import DELTA, FINISH, World, entries, entry, every_end, live_splice, push
+from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice
+from tests.support.log.splice_world import DELTA, FINISH, World, entries, entry, every_end, live_splice, push
 
 # ------------------------------------------------------------------------------------------------ every order of events
 
@@ -122,7 +122,7 @@ def test_what_was_parked_during_the_read_follows_it_without_a_double() -> None:
 
     steps = splice.take(entries(1, 1, 3), is_last=True)
 
-    assert steps == [Deliver(entries(1, 1, 3)), Deliver([entry(1, 4)]), Settled()]
+    assert steps == [Deliver(entries(1, 1, 3)), Deliver([entry(1, 4)]), CaughtUp()]
     assert splice.receive(push(1, 5)) == [entry(1, 5)]
 
 
@@ -132,7 +132,7 @@ def test_a_push_over_a_hole_waits_for_the_log() -> None:
     assert splice.receive(push(1, 4)) == ()
     assert splice.wants_read
     assert splice.next_read() == Cursor(1, 1)
-    assert splice.take(entries(1, 2, 4), is_last=True) == [Deliver(entries(1, 3, 4)), Settled()]
+    assert splice.take(entries(1, 2, 4), is_last=True) == [Deliver(entries(1, 3, 4)), CaughtUp()]
 
 
 def test_a_poke_is_read_from_the_log() -> None:
@@ -155,11 +155,11 @@ def test_a_push_that_the_log_has_lost_is_read_for_once_and_then_void() -> None:
 
     splice.next_read()
 
-    assert splice.take([], is_last=True) == [Settled()]
+    assert splice.take([], is_last=True) == [CaughtUp()]
     assert splice.receive(push(1, 3)) == [entry(1, 3)]
 
 
-def test_a_push_ahead_that_came_after_the_page_was_asked_for_asks_for_another_page() -> None:
+def test_a_push_ahead_that_came_after_the_page_was_requested_requires_another_page() -> None:
     splice = live_splice(entries(1, 1, 2))
     splice.reread()
     splice.next_read()
@@ -169,7 +169,7 @@ def test_a_push_ahead_that_came_after_the_page_was_asked_for_asks_for_another_pa
     assert splice.wants_read
 
 
-def test_a_connection_that_broke_during_a_read_asks_for_another_read() -> None:
+def test_a_connection_that_broke_during_a_read_requires_another_read() -> None:
     splice = Splice()
     splice.next_read()
     splice.reread()
@@ -187,7 +187,7 @@ def test_more_pushes_than_may_be_parked_are_forgotten_and_read_instead() -> None
     assert splice.take([], is_last=True) == []
     assert splice.next_read() == START
     steps = splice.take(entries(1, 1, 5), is_last=True)
-    assert steps == [Deliver(entries(1, 1, 5)), Settled()]
+    assert steps == [Deliver(entries(1, 1, 5)), CaughtUp()]
 
 
 def test_parked_pushes_are_bounded_in_bytes_too() -> None:
@@ -199,7 +199,7 @@ def test_parked_pushes_are_bounded_in_bytes_too() -> None:
     assert splice.wants_read
 
 
-def test_a_trimmed_log_tells_the_exact_range_that_is_missing() -> None:
+def test_a_trimmed_log_gives_the_exact_range_that_is_missing() -> None:
     splice = live_splice(entries(1, 1, 3))
     splice.reread()
     splice.next_read()
@@ -211,17 +211,17 @@ def test_a_trimmed_log_tells_the_exact_range_that_is_missing() -> None:
     steps = splice.take(entries(2, 9, 10), is_last=True)
 
     gap = Gap(GapReason.TRIMMED, at=Cursor(2, 8), first_seq=4, last_seq=8)
-    assert steps == [gap, Deliver(entries(2, 9, 10)), Settled()]
+    assert steps == [gap, Deliver(entries(2, 9, 10)), CaughtUp()]
 
 
-def test_a_log_trimmed_between_two_pages_tells_the_gap_where_it_is() -> None:
+def test_a_log_trimmed_between_two_pages_gives_the_gap_in_its_place() -> None:
     splice = Splice()
     splice.next_read()
 
     steps = splice.take([*entries(1, 1, 2), *entries(1, 6, 6)], is_last=True)
 
     gap = Gap(GapReason.TRIMMED, at=Cursor(1, 5), first_seq=3, last_seq=5)
-    assert steps == [Deliver(entries(1, 1, 2)), gap, Deliver([entry(1, 6)]), Settled()]
+    assert steps == [Deliver(entries(1, 1, 2)), gap, Deliver([entry(1, 6)]), CaughtUp()]
 
 
 def test_a_fork_keeps_what_the_log_still_holds_and_voids_the_rest() -> None:
@@ -234,7 +234,7 @@ def test_a_fork_keeps_what_the_log_still_holds_and_voids_the_rest() -> None:
     steps = splice.take([*entries(1, 1, 3), *entries(2, 4, 4), *entries(3, 5, 5)], is_last=True)
     assert steps == [Rewound(Cursor(2, 4))]
     assert splice.next_read() == Cursor(2, 3)
-    assert splice.take([entry(2, 4), entry(3, 5)], is_last=True) == [Deliver([entry(3, 5)]), Settled()]
+    assert splice.take([entry(2, 4), entry(3, 5)], is_last=True) == [Deliver([entry(3, 5)]), CaughtUp()]
 
 
 def test_a_log_re_created_from_nothing_voids_everything() -> None:
@@ -246,10 +246,10 @@ def test_a_log_re_created_from_nothing_voids_everything() -> None:
 
     assert splice.take(entries(2, 1, 2), is_last=True) == [Rewound(START)]
     assert splice.next_read() == START
-    assert splice.take(entries(2, 1, 2), is_last=True) == [Deliver(entries(2, 1, 2)), Settled()]
+    assert splice.take(entries(2, 1, 2), is_last=True) == [Deliver(entries(2, 1, 2)), CaughtUp()]
 
 
-def test_a_fork_whose_first_entries_are_trimmed_tells_the_rewind_and_then_the_gap() -> None:
+def test_a_fork_whose_first_entries_are_trimmed_gives_the_rewind_and_then_the_gap() -> None:
     splice = live_splice(entries(1, 1, 5))
     splice.reread()
     splice.next_read()
@@ -269,7 +269,7 @@ def test_a_doubt_that_proves_unfounded_voids_nothing() -> None:
 
     assert splice.take(entries(1, 1, 5), is_last=True) == []
     splice.next_read()
-    assert splice.take([], is_last=True) == [Settled()]
+    assert splice.take([], is_last=True) == [CaughtUp()]
 
 
 def test_tracing_stops_at_the_page_where_the_logs_part() -> None:
@@ -321,7 +321,7 @@ def test_the_terminal_among_the_parked_ends_it() -> None:
 
     steps = splice.take([entry(1, 1)], is_last=True)
 
-    assert steps == [Deliver([entry(1, 1)]), Deliver([Entry(1, 2, FINISH)]), Settled()]
+    assert steps == [Deliver([entry(1, 1)]), Deliver([Entry(1, 2, FINISH)]), CaughtUp()]
     assert splice.is_over
 
 

@@ -6,8 +6,8 @@ from broadcaster.core.continuity import Push, TailVerdict
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
-from broadcaster.core.splice import Deliver, Rewound, Settled
-from tests.support.splice_world import DELTA, FINISH, entries, entry, live_splice
+from broadcaster.core.splice import CaughtUp, Deliver, Rewound
+from tests.support.log.splice_world import DELTA, FINISH, entries, entry, live_splice
 
 
 def test_a_log_that_is_empty_when_it_is_traced_voids_nothing() -> None:
@@ -17,7 +17,7 @@ def test_a_log_that_is_empty_when_it_is_traced_voids_nothing() -> None:
 
     assert splice.take([], is_last=True) == []
     splice.next_read()
-    assert splice.take([], is_last=True) == [Settled()]
+    assert splice.take([], is_last=True) == [CaughtUp()]
     assert splice.last == Cursor(1, 5)
 
 
@@ -29,7 +29,7 @@ def test_the_tail_that_an_ended_log_has_lost_is_void() -> None:
     end = Entry(1, 4, FINISH)
     assert splice.take([*entries(1, 1, 3), end], is_last=True) == [Rewound(Cursor(1, 3))]
     splice.next_read()
-    assert splice.take([entry(1, 3), end], is_last=True) == [Deliver([end]), Settled()]
+    assert splice.take([entry(1, 3), end], is_last=True) == [Deliver([end]), CaughtUp()]
     assert splice.is_over
 
 
@@ -43,7 +43,7 @@ def test_a_lost_tail_that_an_older_clock_continued_is_void_though_what_follows_i
 
     assert splice.take(log, is_last=True) == [Rewound(Cursor(826, 3))]
     splice.next_read()
-    assert splice.take(log[2:], is_last=True) == [Deliver(log[3:]), Settled()]
+    assert splice.take(log[2:], is_last=True) == [Deliver(log[3:]), CaughtUp()]
 
 
 def test_a_log_that_was_trimmed_right_behind_the_last_entry_voids_nothing() -> None:
@@ -55,7 +55,7 @@ def test_a_log_that_was_trimmed_right_behind_the_last_entry_voids_nothing() -> N
     assert splice.take(entries(1, 4, 5), is_last=True) == []
     splice.next_read()
 
-    assert splice.take(entries(1, 4, 5), is_last=True) == [Deliver(entries(1, 4, 5)), Settled()]
+    assert splice.take(entries(1, 4, 5), is_last=True) == [Deliver(entries(1, 4, 5)), CaughtUp()]
 
 
 def test_a_log_that_was_trimmed_and_then_re_created_is_traced_once_more() -> None:
@@ -80,7 +80,7 @@ def test_a_trimmed_log_that_begins_under_an_older_epoch_voids_what_it_cannot_fol
     assert splice.take([entry(10, 4)], is_last=True) == [Rewound(START)]
     splice.next_read()
     gap = Gap(GapReason.TRIMMED, at=Cursor(10, 3), first_seq=1, last_seq=3)
-    assert splice.take([entry(10, 4)], is_last=True) == [gap, Deliver([entry(10, 4)]), Settled()]
+    assert splice.take([entry(10, 4)], is_last=True) == [gap, Deliver([entry(10, 4)]), CaughtUp()]
 
 
 def test_a_log_that_lags_voids_nothing_until_it_holds_what_was_never_delivered() -> None:

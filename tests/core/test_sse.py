@@ -163,7 +163,7 @@ def test_a_comment_of_two_lines_is_refused(forged):
 @example(("", None, None, None))
 @example(("\n", "", "", 0))
 @example(("\ufeff\u2028\x85\x0b", " 7-1 ", " named ", 1))
-def test_what_is_encoded_is_decoded_again(frame):
+def test_an_encoded_frame_decodes_to_the_same_message(frame):
     data, id, event, retry_ms = frame
     raw = encode_frame(data.encode(), id=id, event=event, retry_ms=retry_ms)
     decoder = SseDecoder()
@@ -214,7 +214,7 @@ def test_the_decoder_agrees_with_the_specification_however_the_bytes_are_cut(raw
 # -------------------------------------------------------------------------------------------------------------- decoder
 
 
-def test_the_examples_of_the_specification_are_read_as_it_says():
+def test_the_examples_of_the_specification_are_decoded_as_specified():
     raw = b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n"
     assert decode_all(raw) == [
         SseMessage("message", "first event", "1", None),

@@ -13,7 +13,7 @@ import httpx2
 
 from tests.deploy.files import DEPLOY
 from tests.deploy.test_files import CADDY
-from tests.support.programs import find_program
+from tests.support.servers.programs import find_program
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tests.deploy.files import ROOT, compose_environment, instructions
-from tests.support.processes import Running
+from tests.support.servers.processes import Running
 
 # Several start at once, beside the tests of other rooms.
 START_TIMEOUT_S: Final = 60.0

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.support.programs import find_program
+from tests.support.servers.programs import find_program
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"

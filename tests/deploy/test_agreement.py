@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from broadcaster.log.embedded import find_server, server_version
+from broadcaster.log.redis.embedded import find_server, server_version
 from broadcaster.settings import Settings
 from tests.deploy.files import DEPLOY, ROOT, instructions, of_kind, unit
 

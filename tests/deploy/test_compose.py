@@ -16,13 +16,13 @@ import pytest
 
 from broadcaster.client import AsyncClient
 from broadcaster.core.sse import SseDecoder
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Script, ScriptedProvider
 from tests.deploy.caddy import caddy
 from tests.deploy.containers import Containers
 from tests.deploy.files import FILLED_IN, compose_environment, seconds
 from tests.deploy.valkey import ADMIN, DeployedValkey, start_deployed
-from tests.support.processes import Running
+from tests.support.servers.processes import Running
 
 MODEL = "claude-sonnet-4-5"
 KEY = {"authorization": f"Bearer {FILLED_IN}"}

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from tests.deploy.files import DEPLOY, PLACEHOLDER, ROOT, of_kind, unit
-from tests.support.nginx import create_certificate, find_nginx
-from tests.support.programs import find_program
+from tests.support.servers.nginx import create_certificate, find_nginx
+from tests.support.servers.programs import find_program
 
 PAGE: Final = ROOT / "docs" / "deployment.md"
 DOUBLES: Final = ("docker", "systemctl", "apt-get", "python3")

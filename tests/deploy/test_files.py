@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 
 from tests.deploy.files import DEPLOY, ROOT, kubernetes, kustomized
-from tests.support.programs import find_program
+from tests.support.servers.programs import find_program
 
 INSTALL = "it is in .venv after `make install`"
 CADDY = "get it with `make deploytools`, or install it, e.g. apt install caddy"

@@ -100,5 +100,5 @@ def test_the_steps_of_the_dockerfile_make_an_environment_whose_commands_start(tm
         assert (refused.returncode, "BROADCASTER_REDIS_URL" in refused.stderr) == (2, True), refused.stderr
     assert not (shipped / "bin" / "pip").exists()
     (package,) = shipped.glob("lib/*/site-packages/broadcaster")
-    assert (package / "log/scripts/append.lua").exists()
-    assert (package / "hub/_writes.abi3.so").exists()
+    assert (package / "log/redis/scripts/streams/append.lua").exists()
+    assert (package / "hub/live/_writes.abi3.so").exists()

@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from broadcaster.cli.front_end import DRAIN_MARGIN_S
+from broadcaster.cli.processes.front_end import DRAIN_MARGIN_S
 from broadcaster.settings import PREFIX, Settings, unknown_variables
-from broadcaster.web.runner import LAST_RESORT_S
+from broadcaster.web.server.runner import LAST_RESORT_S
 from tests.deploy.files import (
     DEPLOY,
     ROOT,

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from broadcaster.cli.doctor_redis import CHECKS, Seen
-from broadcaster.cli.doctor_table import Verdict
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.inspection import inspect
+from broadcaster.cli.doctor.redis import CHECKS, Seen
+from broadcaster.cli.doctor.table import Grade
+from broadcaster.log.inspection.redis_facts import inspect
+from broadcaster.log.redis.connect import LogConnection
 from tests.deploy.files import DEPLOY, FILLED_IN, ROOT
 from tests.deploy.valkey import ADMIN, DeployedValkey, start_deployed
+
+pytestmark = pytest.mark.second_engine
 
 LOG = ROOT / "broadcaster" / "log"
 ENVIRONMENT = {"VALKEY_PASSWORD": FILLED_IN, "VALKEY_ADMIN_PASSWORD": ADMIN}
@@ -33,11 +35,11 @@ COMMANDS = {
 DOCTORS = {"config|get", "scan"}
 NOT_COMMANDS = {
     *("aclose", "clock", "connection_pool", "execute", "identities", "now_ms", "parse_response", "pipeline"),
-    *("impatient", "primaries", "response_callbacks", "send_all", "server_of", "servers_of"),
+    *("impatient", "primaries", "pubsub", "response_callbacks", "send_all", "server_of", "servers_of"),
 }
 # Workers of the version before send it: while a deployment is rolled they run beside the new ones.
 EARLIER = {"xautoclaim"}
-# Behind Sentinels and on a cluster these are sent as they are (routes.py, routed.py, nodes.py).
+# Behind Sentinels and on a cluster these are sent as they are (log/redis/topology).
 ROUTED = {"asking", "cluster|info", "cluster|slots", "role"}
 
 
@@ -72,17 +74,17 @@ def in_python() -> set[str]:
     """Every method of a client or pipeline that this room names, as the command it sends."""
     named = {
         node.attr
-        for path in LOG.glob("*.py")
+        for path in LOG.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and re.search(r"(^|[._])(redis|client|pipeline)$", ast.unparse(node.value))
     }
     # redis-py sends ZREVRANGE for it.
-    backwards = {"zrevrange" for path in LOG.glob("*.py") if re.search(r"\.zrange\([^\n]*desc=True", path.read_text())}
+    backwards = {"zrevrange" for path in LOG.rglob("*.py") if re.search(r"\.zrange\([^\n]*desc=True", path.read_text())}
     return backwards | {COMMANDS.get(name, name) for name in named - NOT_COMMANDS}
 
 
 def test_every_command_that_is_sent_is_allowed_and_none_that_is_not() -> None:
-    subscribing = set(re.findall(r'"(s(?:un)?subscribe)"', (LOG / "feed_session.py").read_text().lower()))
+    subscribing = set(re.findall(r'"(s(?:un)?subscribe)"', (LOG / "pubsub" / "session.py").read_text().lower()))
     assert len(subscribing) == 2
     needed = (in_scripts() | in_python() | subscribing | ROUTED | {"ping", "eval", "evalsha"}) - DOCTORS
     needed |= EARLIER
@@ -153,7 +155,7 @@ async def test_the_doctor_has_nothing_to_say_against_it(valkey: DeployedValkey) 
         facts = await inspect(connection)
     seen = Seen(facts=facts, url="", prefix="bc", concurrency=100, max_queue=10_000)
     findings = [check.judge(seen) for check in CHECKS]
-    assert [each for each in findings if each.verdict is not Verdict.OK and each.check != "workers"] == []
+    assert [each for each in findings if each.grade is not Grade.OK and each.check != "workers"] == []
 
 
 async def test_the_doctor_works_with_the_rights_of_a_worker_and_says_what_it_cannot_see(valkey: DeployedValkey) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from broadcaster.lifeline import die_with_parent
-from broadcaster.log.embedded import find_server
+from broadcaster.log.redis.embedded import find_server
+from broadcaster.process.lifeline import die_with_parent
 from tests.deploy.files import DEPLOY, FILLED_IN
 
 ADMIN: Final = "admin-" + FILLED_IN

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from broadcaster.dialects.anthropic_request import read_request
-from broadcaster.dialects.openai_chat_request import chat_ask
-from broadcaster.dialects.openai_only import messages_options
-from broadcaster.dialects.openai_request import chat_options
-from broadcaster.dialects.openai_responses_ask import ask_of
-from broadcaster.dialects.openai_responses_request import responses_options
+from broadcaster.dialects.anthropic.request import read_request
+from broadcaster.dialects.openai.own_fields import messages_options
+from broadcaster.dialects.openai_chat.provider_request import chat_options
+from broadcaster.dialects.openai_chat.request import parse_chat_request
+from broadcaster.dialects.openai_responses.provider_request import responses_options
+from broadcaster.dialects.openai_responses.request import parse_responses_request
 from broadcaster.dialects.reading import Json
 
 
@@ -48,7 +48,7 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 @pytest.mark.parametrize(("schema", "is_strict"), SCHEMAS)
-def test_a_schema_asked_for_through_messages_reaches_both_wires_of_openai_unchanged(schema: Json, is_strict: bool):
+def test_a_schema_requested_through_messages_reaches_both_wires_of_openai_unchanged(schema: Json, is_strict: bool):
     config = {"format": {"type": "json_schema", "schema": schema}}
     body = {"model": "m", "max_tokens": 9, "messages": MESSAGES, "output_config": copy.deepcopy(config)}
     fields = read_request(body).request
@@ -63,22 +63,22 @@ def test_a_schema_asked_for_through_messages_reaches_both_wires_of_openai_unchan
 
 
 @pytest.mark.parametrize("schema", [schema for schema, _ in SCHEMAS])
-def test_a_schema_asked_for_through_either_surface_of_openai_reaches_every_wire_unchanged(schema: Json):
+def test_a_schema_requested_through_either_surface_of_openai_reaches_every_wire_unchanged(schema: Json):
     named = {"name": "Trip", "description": "a trip", "schema": schema, "strict": True}
     shape = {"type": "json_schema", "json_schema": copy.deepcopy(named)}
     text = {"format": {"type": "json_schema", **copy.deepcopy(named)}}
-    asked: list[Any] = [
-        chat_ask({"model": "m", "messages": MESSAGES, "response_format": shape}).request,
-        ask_of({"model": "m", "input": "hi", "text": text}).request,
+    parsed: list[Any] = [
+        parse_chat_request({"model": "m", "messages": MESSAGES, "response_format": shape}).request,
+        parse_responses_request({"model": "m", "input": "hi", "text": text}).request,
     ]
 
-    for fields in asked:
+    for fields in parsed:
         assert chat_options(fields)["response_format"] == {"type": "json_schema", "json_schema": named}
         assert responses_options(fields)["text"] == {"format": {"type": "json_schema", **named}}
         assert messages_options(fields)["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
 
 
-def test_an_effort_asked_for_through_messages_is_openai_s_and_what_has_no_word_there_stays_for_the_provider_to_refuse():
+def test_an_effort_of_messages_is_openais_and_what_has_no_form_there_stays_for_the_provider_to_refuse():
     fields = {"output_config": {"effort": "low", "format": {"type": "grammar"}}}
 
     assert chat_options(fields) == {"reasoning_effort": "low", "output_config": {"format": {"type": "grammar"}}}

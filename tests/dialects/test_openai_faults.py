@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from broadcaster.dialects.faults import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, Fault
-from broadcaster.dialects.openai_faults import fault_of, known_word, told_fault
+from broadcaster.dialects.errors import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, ProviderFault
+from broadcaster.dialects.openai.errors import fault_of, known_code, reported_failure
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from broadcaster.dialects.openai_faults import fault_of, known_word, told_fault
         (529, OVERLOADED),
     ],
 )
-def test_a_status_alone_has_its_meaning(status: int, fault: Fault):
+def test_a_status_alone_has_its_meaning(status: int, fault: ProviderFault):
     assert fault_of(None, status=status) == fault
     assert fault_of({"message": "no words that we know", "type": "mood", "code": None}, status=status) == fault
 
@@ -48,7 +48,7 @@ def test_a_status_alone_has_its_meaning(status: int, fault: Fault):
         ({"code": "a new one", "type": "permission_error"}, 400, AUTH),
     ],
 )
-def test_the_code_decides_then_the_type_then_the_status(error: dict[str, Any], status: int, fault: Fault):
+def test_the_code_decides_then_the_type_then_the_status(error: dict[str, Any], status: int, fault: ProviderFault):
     assert fault_of(error, status=status) == fault
 
 
@@ -70,11 +70,11 @@ def test_the_code_decides_then_the_type_then_the_status(error: dict[str, Any], s
         (None, ERROR),
     ],
 )
-def test_in_a_stream_the_error_must_speak_for_itself(error: dict[str, Any] | None, fault: Fault):
+def test_in_a_stream_the_error_must_speak_for_itself(error: dict[str, Any] | None, fault: ProviderFault):
     assert fault_of(error) == fault
     # The stream's own status says that the request was taken, and nothing of what came later.
     assert fault_of(error, status=200) == fault
-    failure = told_fault(error)
+    failure = reported_failure(error)
     assert (failure.reason, failure.retryable) == (fault.reason, fault.retryable)
 
 
@@ -89,15 +89,15 @@ def test_in_a_stream_the_error_must_speak_for_itself(error: dict[str, Any] | Non
         None,
     ],
 )
-def test_a_failure_repeats_nothing_but_words_that_are_known(error: object):
-    assert "secret" not in told_fault(error).detail
+def test_a_failure_repeats_nothing_but_known_codes(error: object):
+    assert "secret" not in reported_failure(error).detail
 
 
-def test_a_failure_names_the_word_that_decided():
-    assert told_fault({"code": "rate_limit_exceeded", "type": "tokens"}).detail == (
+def test_a_failure_names_the_code_that_decided():
+    assert reported_failure({"code": "rate_limit_exceeded", "type": "tokens"}).detail == (
         "the provider's rate limit is reached (rate_limit_exceeded)"
     )
-    assert told_fault({"code": 503}).detail == "the provider is overloaded (code 503)"
-    assert told_fault("what is this").detail == "the provider reported an error of its own"
-    assert known_word({"code": "x", "type": "server_error"}) == "server_error"
-    assert known_word("server_error") is None
+    assert reported_failure({"code": 503}).detail == "the provider is overloaded (code 503)"
+    assert reported_failure("what is this").detail == "the provider reported an error of its own"
+    assert known_code({"code": "x", "type": "server_error"}) == "server_error"
+    assert known_code("server_error") is None

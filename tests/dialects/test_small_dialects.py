@@ -16,13 +16,13 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.fold import Fold
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.dialects import DIALECTS, Dialect
-from broadcaster.dialects.delta import DeltaDialect
-from broadcaster.dialects.named import NamedDialect
-from broadcaster.dialects.parts import PartsDialect
-from broadcaster.dialects.small import SmallTranscript
+from broadcaster.dialects.tutorial.delta import DeltaDialect
+from broadcaster.dialects.tutorial.named import NamedDialect
+from broadcaster.dialects.tutorial.parts import PartsDialect
+from broadcaster.dialects.tutorial.transcript import SmallTranscript
 from broadcaster.dialects.writing import NEW_ATTEMPT
-from tests.dialects import ag_ui_streams as streams
-from tests.dialects.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of
+from tests.dialects.ag_ui import ag_ui_streams as streams
+from tests.dialects.ag_ui.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of
 from tests.dialects.frames import Block, blocks_of
 
 Shape = DeltaDialect | NamedDialect | PartsDialect
@@ -99,12 +99,12 @@ class Reader:
         self.rest.append((kind, data if delta is None else delta))
 
 
-def heard(shape: Dialect, entries: Sequence[Entry], *, k: int = 0) -> Reader:
+def reader_after(shape: Dialect, entries: Sequence[Entry], *, k: int = 0) -> Reader:
     """A reader that joins after k entries."""
     transcript = shape.open(STREAM_ID)
     transcript.encode(entries[:k])
     hello = transcript.hello(status="running", retry_ms=1000)
-    return Reader().read(hello + transcript.prelude() + transcript.encode(entries[k:]))
+    return Reader().read(hello + transcript.snapshot() + transcript.encode(entries[k:]))
 
 
 def from_its_attempt_on(entries: Sequence[Entry], k: int) -> Sequence[Entry]:
@@ -121,31 +121,31 @@ def from_its_attempt_on(entries: Sequence[Entry], k: int) -> Sequence[Entry]:
 def test_who_joins_at_any_entry_is_left_with_the_newest_attempt(shape: Shape, events: list[ev.Event]):
     entries = entries_of(events)
     for k in range(len(entries)):
-        alone = heard(shape, from_its_attempt_on(entries, k))
-        assert heard(shape, entries, k=k).left_with == alone.left_with, f"joined after {k}"
+        alone = reader_after(shape, from_its_attempt_on(entries, k))
+        assert reader_after(shape, entries, k=k).left_with == alone.left_with, f"joined after {k}"
 
 
 @on_every_stream
 def test_named_leaves_every_reader_with_the_same(events: list[ev.Event]):
     entries = entries_of(events)
     for k in range(len(entries)):
-        assert heard(SHAPES["named"], entries, k=k).left_with == heard(SHAPES["named"], entries).left_with
+        assert reader_after(SHAPES["named"], entries, k=k).left_with == reader_after(SHAPES["named"], entries).left_with
 
 
 @given(any_shape, any_stream(), st.data())
 def test_any_stream_joined_anywhere_leaves_the_same(shape: Shape, events: list[ev.Event], data: st.DataObject):
     entries = entries_of(events)
     k = data.draw(st.integers(0, len(entries) - 1))
-    alone = heard(shape, from_its_attempt_on(entries, k)).left_with
-    joined = heard(shape, entries, k=k).left_with
+    alone = reader_after(shape, from_its_attempt_on(entries, k)).left_with
+    joined = reader_after(shape, entries, k=k).left_with
     # What the first words of an attempt say of its model stands, whichever attempt's it was.
     assert {**joined, "started": None} == {**alone, "started": None}
 
 
 @given(any_shape, any_stream(max_attempts=1))
-def test_the_text_is_told_as_it_came(shape: Shape, events: list[ev.Event]):
-    told = "".join(event.delta for event in events if isinstance(event, ev.TextDelta))
-    assert heard(shape, entries_of(events)).text == told
+def test_the_text_is_sent_as_it_came(shape: Shape, events: list[ev.Event]):
+    notice = "".join(event.delta for event in events if isinstance(event, ev.TextDelta))
+    assert reader_after(shape, entries_of(events)).text == notice
 
 
 @given(any_shape, any_stream(), st.data())
@@ -156,45 +156,45 @@ def test_what_is_encoded_in_portions_is_what_is_encoded_at_once(
     k = data.draw(st.integers(0, len(entries)))
     at_once, in_portions = shape.open(STREAM_ID), shape.open(STREAM_ID)
     first = in_portions.encode(entries[:k])
-    prelude = in_portions.prelude()
+    snapshot = in_portions.snapshot()
     fork = in_portions.fork()
-    assert fork.prelude() == prelude
+    assert fork.snapshot() == snapshot
     rest = in_portions.encode(entries[k:])
     assert first + rest == at_once.encode(entries)
-    assert fork.prelude() == prelude
+    assert fork.snapshot() == snapshot
     assert fork.encode(entries[k:]) == rest
 
 
 @on_every_shape
-def test_a_prelude_is_short(shape: Shape):
+def test_a_snapshot_is_short(shape: Shape):
     deltas = [ev.TextDelta(id="0", delta="w") for _ in range(10_000)]
     transcript = shape.open(STREAM_ID)
     whole = transcript.encode(entries_of([streams.START, ev.TextStart(id="0"), *deltas]))
     # The shortest frame of all holds 20 bytes around its delta.
-    assert len(transcript.prelude()) <= (0.05 if isinstance(shape, DeltaDialect) else 0.03) * len(whole)
+    assert len(transcript.snapshot()) <= (0.05 if isinstance(shape, DeltaDialect) else 0.03) * len(whole)
 
 
 # ---------------------------------------------------------------------------------------------------------- the shapes
 
 
-def told_by(shape: Dialect, *events: ev.Event) -> str:
+def encoded(shape: Dialect, *events: ev.Event) -> str:
     return shape.open(STREAM_ID).encode(entries_of(events)).decode()
 
 
 def test_delta_is_what_people_write_first():
-    events = [streams.START, *streams.thought("Hm."), *streams.said("Hel", "lo"), ev.Finish(finish_reason="stop")]
-    assert told_by(SHAPES["delta"], *events) == 'data: {"delta":"Hel"}\n\ndata: {"delta":"lo"}\n\ndata: [DONE]\n\n'
+    events = [streams.START, *streams.thought("Hm."), *streams.wrote("Hel", "lo"), ev.Finish(finish_reason="stop")]
+    assert encoded(SHAPES["delta"], *events) == 'data: {"delta":"Hel"}\n\ndata: {"delta":"lo"}\n\ndata: [DONE]\n\n'
 
 
 def test_parts_are_typed():
-    events = [*streams.thought("Hm."), *streams.said("Hi"), *streams.called("a", value={"x": 1})]
+    events = [*streams.thought("Hm."), *streams.wrote("Hi"), *streams.called("a", value={"x": 1})]
     results: list[ev.Event] = [
         ev.ToolOutputAvailable(tool_call_id="a", output=None, preliminary=True),
         ev.ToolOutputAvailable(tool_call_id="a", output=[18]),
         ev.ToolOutputError(tool_call_id="b", error_text="no"),
     ]
     end: list[ev.Event] = [streams.USAGE, ev.Finish(finish_reason="stop")]
-    assert told_by(SHAPES["parts"], *events, *results, *end).split("\n\n") == [
+    assert encoded(SHAPES["parts"], *events, *results, *end).split("\n\n") == [
         'data: {"type":"reasoning","textDelta":"Hm."}',
         'data: {"type":"text-delta","textDelta":"Hi"}',
         'data: {"type":"tool-call","toolCallId":"a","toolName":"weather","args":{"x":1}}',
@@ -207,10 +207,10 @@ def test_parts_are_typed():
     ]
 
 
-def test_named_says_what_every_block_is():
-    events = [streams.START, *streams.thought("Hm."), *streams.said("Hi"), *streams.called("a")]
+def test_named_gives_the_type_of_every_block():
+    events = [streams.START, *streams.thought("Hm."), *streams.wrote("Hi"), *streams.called("a")]
     end: list[ev.Event] = [ev.ToolOutputAvailable(tool_call_id="a", output="18"), ev.Finish(finish_reason="stop")]
-    assert told_by(SHAPES["named"], *events, *end).split("\n\n") == [
+    assert encoded(SHAPES["named"], *events, *end).split("\n\n") == [
         'event: start\ndata: {"id":"gen_01","model":"claude-x"}',
         'event: reasoning\ndata: {"delta":"Hm."}',
         'event: content\ndata: {"delta":"Hi"}',
@@ -226,18 +226,18 @@ def test_named_says_what_every_block_is():
 
 @on_every_shape
 def test_a_failure_is_an_error_without_done(shape: Shape):
-    raw = told_by(shape, *STREAMS["failed"])
+    raw = encoded(shape, *STREAMS["failed"])
     assert "the worker died" in raw.split("\n\n")[-2]
     assert "worker_lost" in raw.split("\n\n")[-2]
     assert "[DONE]" not in raw
 
 
-def test_a_stop_is_said_and_is_no_error():
-    assert told_by(SHAPES["delta"], ev.Abort(reason="stopped")) == (
+def test_a_stop_is_sent_and_is_no_error():
+    assert encoded(SHAPES["delta"], ev.Abort(reason="stopped")) == (
         'data: {"aborted":true,"reason":"stopped"}\n\ndata: [DONE]\n\n'
     )
-    assert told_by(SHAPES["parts"], ev.Abort()) == 'data: {"type":"abort","reason":"stopped"}\n\ndata: [DONE]\n\n'
-    assert told_by(SHAPES["named"], ev.Abort(reason="abandoned")).endswith(
+    assert encoded(SHAPES["parts"], ev.Abort()) == 'data: {"type":"abort","reason":"stopped"}\n\ndata: [DONE]\n\n'
+    assert encoded(SHAPES["named"], ev.Abort(reason="abandoned")).endswith(
         'event: aborted\ndata: {"reason":"abandoned"}\n\n'
     )
 
@@ -248,23 +248,23 @@ def test_the_last_block_is_an_ending_and_nothing_follows_it(shape: Shape, events
     entries = entries_of(events)
     late = entries_of([*events, ev.TextDelta(id="0", delta="late"), ev.Finish()])
     assert shape.open(STREAM_ID).encode(late) == shape.open(STREAM_ID).encode(entries)
-    assert heard(shape, entries).ending
+    assert reader_after(shape, entries).ending
 
 
 @pytest.mark.parametrize("name", ["delta", "parts"])
 def test_a_new_attempt_is_an_error_where_nothing_can_be_taken_back(name: str):
-    reader = heard(SHAPES[name], entries_of(STREAMS["new attempt"]))
+    reader = reader_after(SHAPES[name], entries_of(STREAMS["new attempt"]))
     assert reader.text == "Hi, I "
     assert reader.ending[2] == NEW_ATTEMPT
-    raw = told_by(SHAPES[name], *STREAMS["new attempt before anything was said"])
+    raw = encoded(SHAPES[name], *STREAMS["new attempt before anything was said"])
     assert "error" not in raw
 
 
-def test_a_new_attempt_is_a_retry_where_the_shape_has_the_word():
-    raw = told_by(SHAPES["named"], *STREAMS["new attempt"])
+def test_a_new_attempt_is_a_retry_where_the_shape_has_an_event():
+    raw = encoded(SHAPES["named"], *STREAMS["new attempt"])
     assert 'event: retry\ndata: {"attempt":2,"reason":"worker_lost"}\n\nevent: start\n' in raw
-    assert heard(SHAPES["named"], entries_of(STREAMS["new attempt"])).text == "I ask two.Paris 18, Rome 22."
-    assert "retry" not in told_by(SHAPES["named"], *STREAMS["new attempt before anything was said"])
+    assert reader_after(SHAPES["named"], entries_of(STREAMS["new attempt"])).text == "I ask two.Paris 18, Rome 22."
+    assert "retry" not in encoded(SHAPES["named"], *STREAMS["new attempt before anything was said"])
 
 
 @on_every_stream
@@ -272,7 +272,7 @@ def test_named_ends_with_the_text_of_the_fold(events: list[ev.Event]):
     fold = Fold()
     for entry in entries_of(events):
         fold.apply(entry.event)
-    assert heard(SHAPES["named"], entries_of(events)).text == fold.state.text
+    assert reader_after(SHAPES["named"], entries_of(events)).text == fold.state.text
 
 
 # ------------------------------------------------------------------------------------------------------ ids and notices
@@ -280,12 +280,11 @@ def test_named_ends_with_the_text_of_the_fold(events: list[ev.Event]):
 
 @pytest.mark.parametrize("name", SHAPES)
 @on_every_stream
-def test_an_id_stands_on_the_last_block_of_an_entry_that_says_something(name: str, events: list[ev.Event]):
+def test_an_id_stands_on_the_last_block_of_an_entry_that_has_one(name: str, events: list[ev.Event]):
     dialect = DIALECTS[name]
-    assert isinstance(dialect, Dialect)
     transcript = dialect.open(STREAM_ID)
     for entry in entries_of(events):
-        for raw in (transcript.encode([entry]), transcript.prelude()):
+        for raw in (transcript.encode([entry]), transcript.snapshot()):
             *others, last = [block.id for block in blocks_of(raw)] or [str(entry.cursor)]
             assert others == [None] * len(others)
             assert last == str(entry.cursor)
@@ -293,20 +292,20 @@ def test_an_id_stands_on_the_last_block_of_an_entry_that_says_something(name: st
 
 @on_every_shape
 def test_without_ids_there_are_none(shape: Shape):
-    assert "\nid:" not in "\n" + told_by(shape, *streams.LOOP)
+    assert "\nid:" not in "\n" + encoded(shape, *streams.LOOP)
 
 
 @on_every_shape
-def test_a_gap_is_told_or_ends_the_viewer(shape: Shape):
+def test_a_gap_is_sent_or_ends_the_viewer(shape: Shape):
     transcript = shape.open(STREAM_ID)
-    told = transcript.gap(Gap(GapReason.TRIMMED, Cursor(1, 2), 1, 2))
-    assert told is not None
-    assert Reader().read(told).gaps == [{"reason": "trimmed", "from": 1, "to": 2}]
+    notice = transcript.gap(Gap(GapReason.TRIMMED, Cursor(1, 2), 1, 2))
+    assert notice is not None
+    assert Reader().read(notice).gaps == [{"reason": "trimmed", "from": 1, "to": 2}]
     assert transcript.gap(Gap(GapReason.REWOUND, Cursor(1, 1), 2, 2)) is None
     assert transcript.gap(Gap(GapReason.RESET, Cursor(1, 1), 0, 0)) is None
 
 
-def test_a_stall_is_told_where_it_disturbs_nobody():
+def test_a_stall_is_sent_where_it_disturbs_no_client():
     transcripts: dict[str, SmallTranscript] = {name: shape.open(STREAM_ID) for name, shape in SHAPES.items()}
     assert transcripts["named"].stalled(StallReason.WORKER_LOST) == (
         b'event: stalled\ndata: {"reason":"worker_lost"}\n\n'
@@ -318,17 +317,17 @@ def test_a_stall_is_told_where_it_disturbs_nobody():
 
 @on_every_shape
 def test_a_connection_that_ends_early_ends_with_an_error(shape: Shape):
-    raw = shape.open(STREAM_ID).bye("drain", reconnect=True)
+    raw = shape.open(STREAM_ID).bye("drain", reconnect=True, retry_ms=1000)
     assert Reader().read(raw).is_closed
     assert b'"code":"drain","retry":true' in raw
     assert b"[DONE]" not in raw
-    assert b"retry" not in shape.open(STREAM_ID).bye("expired", reconnect=False)
+    assert b"retry" not in shape.open(STREAM_ID).bye("expired", reconnect=False, retry_ms=1000)
 
 
 @on_every_shape
-def test_nothing_is_said_before_the_first_entry(shape: Shape):
+def test_nothing_is_sent_before_the_first_entry(shape: Shape):
     transcript = shape.open(STREAM_ID)
-    assert transcript.hello(status="queued", retry_ms=1000) + transcript.prelude() + transcript.encode([]) == b""
+    assert transcript.hello(status="queued", retry_ms=1000) + transcript.snapshot() + transcript.encode([]) == b""
     assert shape.heartbeat == b":\n\n"
 
 
@@ -340,7 +339,7 @@ def test_an_event_of_a_newer_version_is_left_out(shape: Shape):
 
 
 @pytest.mark.parametrize("shape", [NamedDialect(), PartsDialect()], ids=lambda shape: shape.name)
-def test_what_was_estimated_is_said_to_be_so_until_the_provider_counts(shape: Shape) -> None:
+def test_what_was_estimated_is_marked_until_the_provider_counts(shape: Shape) -> None:
     guessed = ev.Usage(output_tokens=9, estimated=True)
     for counts, expected in (
         ([guessed], {"outputTokens": 9, "estimated": True}),
@@ -348,5 +347,5 @@ def test_what_was_estimated_is_said_to_be_so_until_the_provider_counts(shape: Sh
     ):
         events: list[ev.Event] = [ev.Start(), *counts, ev.Finish(finish_reason="stop")]
         raw = shape.open(STREAM_ID).encode(entries_of(events))
-        told = [json.loads(block.data) for block in blocks_of(raw) if "usage" in block.data]
-        assert [each["usage"] for each in told] == [expected]
+        notice = [json.loads(block.data) for block in blocks_of(raw) if "usage" in block.data]
+        assert [each["usage"] for each in notice] == [expected]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import ScriptedProvider
-from tests.support.processes import Stack, open_stack
+from tests.support.servers.processes import Stack, open_stack
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from playwright.async_api import Page, Request, expect
 
 from broadcaster.client import AsyncClient
 from broadcaster.testing import ClientGone, ScriptedProvider
-from tests.support.browser import Tab, Tabs, open_tabs
-from tests.support.processes import Stack
+from tests.support.servers.browser import Tab, Tabs, open_tabs
+from tests.support.servers.processes import Stack
 
 MODEL = "claude-scripted"
 DEADLINE_S = 15.0
@@ -146,6 +146,26 @@ async def test_the_list_shows_what_runs_and_opens_it(
     await expect(second.part("generations")).to_contain_text("finished")
 
 
+async def test_a_colleague_watches_an_agents_answer_grow_by_the_id_in_its_head(
+    tabs: Tabs, front_end_url: str, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    ask = {"model": MODEL, "input": [{"role": "user", "content": "Make it"}], "stream": True, "store": False}
+    async with httpx2.AsyncClient(timeout=DEADLINE_S) as agent:
+        beginning = asyncio.create_task(conversation.send_text("Looking "))  # the head waits for content
+        async with agent.stream("POST", f"{front_end_url}/v1/responses", json=ask) as answer:
+            await beginning
+            colleague = await tabs.open(f"{front_end_url}/#{answer.headers['broadcaster-generation-id']}")
+            await colleague.shows("Looking ")
+            await colleague.is_connected()
+            await conversation.send_text("at the files.")
+            await colleague.shows("Looking at the files.")
+            await colleague.has_status("running")
+            await conversation.finish()
+            assert b"response.completed" in await answer.aread()
+    await colleague.has_status("finished")
+
+
 async def test_what_a_model_writes_stays_text(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     tab = await tabs.open(front_end_url)
@@ -232,11 +252,11 @@ async def test_a_page_asks_for_a_key_tries_it_and_resumes_with_it_after_reloads_
     await stack.worker()
     front_end = await stack.front_end(**KEYED)
     tab = await tabs.open(front_end.url)
-    await expect(tab.part("door")).to_be_visible()
+    await expect(tab.part("key-dialog")).to_be_visible()
     await give_key(tab, "key-of-nobody-00000")
-    await expect(tab.part("door-fault")).to_contain_text("no key of this server")
+    await expect(tab.part("key-dialog-fault")).to_contain_text("does not accept this key")
     await give_key(tab, KEY)
-    await expect(tab.part("door")).to_be_hidden()
+    await expect(tab.part("key-dialog")).to_be_hidden()
     link = await tab.ask("count, please")
     await conversation.send_text("one ")
     await tab.shows("one ")
@@ -263,7 +283,7 @@ async def test_a_page_asks_for_a_key_tries_it_and_resumes_with_it_after_reloads_
 
     other = await tabs.open(link)
     await give_key(other, OTHER_KEY)
-    await expect(other.part("ending")).to_contain_text("Nothing is known under this link")
+    await expect(other.part("ending")).to_contain_text("Nothing was found under this link")
 
 
 async def test_a_link_opened_without_a_key_shows_the_answer_once_there_is_one(
@@ -285,7 +305,7 @@ async def test_a_link_opened_without_a_key_shows_the_answer_once_there_is_one(
     await conversation.send_text(", and on")
     keys = {"auth": "keys", "api_keys": f'{{"page": ["{KEY}-next"]}}'}
     await stack.front_end(port=urlsplit(front_end.url).port, **keys)
-    await expect(tab.part("door")).to_be_visible()
+    await expect(tab.part("key-dialog")).to_be_visible()
     await give_key(tab, f"{KEY}-next")
     await tab.shows("behind the door, and on")
     await conversation.finish()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from broadcaster.testing import ScriptedProvider
-from tests.support.processes import Stack
+from tests.support.servers.processes import Stack
 
 MODEL = "claude-scripted"
 
@@ -152,6 +152,7 @@ async def test_a_generation_whose_attempts_are_spent_is_requeued_and_answered(
     assert (await run_cli(stack, "dead", "ls", "--json"))[1] == "[]\n"
 
 
+@pytest.mark.second_engine
 async def test_the_doctor_finds_a_running_stack_well_and_sees_its_worker_die(
     stack: Stack, scripted: ScriptedProvider
 ) -> None:

@@ -13,8 +13,8 @@ from playwright.async_api import expect
 from broadcaster.client import AsyncClient
 from broadcaster.core.events import DataEvent, Error, TextDelta
 from tests.e2e.test_cli import free_port, start_cli
-from tests.support.browser import Tabs, open_tabs
-from tests.support.processes import Stack
+from tests.support.servers.browser import Tabs, open_tabs
+from tests.support.servers.processes import Stack
 from tests.support.watching import ids, watch
 
 ID = "build-42"
@@ -61,6 +61,7 @@ async def until_held(client: AsyncClient, seq: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.second_engine
 async def test_writers_on_two_front_ends_are_one_order_for_viewers_of_both(stack: Stack) -> None:
     first, second = await stack.front_end(), await stack.front_end()
     async with AsyncClient(first.url) as one, AsyncClient(second.url) as two:

@@ -9,7 +9,7 @@ import pytest
 
 from broadcaster.testing import Script, ScriptedProvider
 from tests.e2e.openapi_contract import Contract
-from tests.support.processes import Stack
+from tests.support.servers.processes import Stack
 
 EXAMPLES = 5
 

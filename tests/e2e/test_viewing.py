@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from broadcaster.client import AsyncClient
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 from broadcaster.testing import Script, ScriptedProvider, wire
-from tests.support.log_world import until
-from tests.support.processes import Stack
+from tests.support.log.log_world import until
+from tests.support.servers.processes import Stack
 from tests.support.watching import Seen, ids, watch
 
 MODEL = "claude-scripted"
@@ -59,6 +61,7 @@ async def test_a_viewer_cut_while_the_answer_is_live_resumes_on_the_other_front_
     assert got == (await whole).entries
 
 
+@pytest.mark.second_engine
 async def test_200_late_joiners_cost_one_history_read(
     stack: Stack, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:

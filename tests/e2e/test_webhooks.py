@@ -11,10 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Script, ScriptedProvider
-from tests.support.processes import Running, Stack, open_stack
-from tests.support.webhook_receiver import SECRET, Receiver, Reply, open_receiver
+from tests.support.servers.processes import Running, Stack, open_stack
+from tests.support.servers.webhook_receiver import SECRET, Receiver, Reply, open_receiver
 
 MODEL = "claude-scripted"
 
@@ -64,6 +64,7 @@ class Caller:
             await client.post(f"{self._url}/{generation_id}/stop")
 
 
+@pytest.mark.second_engine
 async def test_who_does_not_watch_is_called_with_the_whole_answer_and_soon(
     hooked: Stack, scripted: ScriptedProvider, receiver: Receiver
 ) -> None:

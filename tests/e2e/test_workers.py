@@ -8,16 +8,18 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from broadcaster.client import AsyncClient, ClientError
 from broadcaster.core.fold import Fold
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.embedded import EmbeddedServer
-from broadcaster.log.queue import Queue
-from broadcaster.log.queue_limits import QueueLimits
-from broadcaster.log.streams import Streams
+from broadcaster.log.jobs.queue import Queue
+from broadcaster.log.jobs.queue_limits import QueueLimits
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.embedded import EmbeddedServer
+from broadcaster.log.streams.reader import Streams
 from broadcaster.testing import Conversation, Script, ScriptedProvider
 from tests.conftest import server_binary
-from tests.support.processes import Stack, open_stack
+from tests.support.servers.processes import Stack, open_stack
 from tests.support.watching import watch
 
 MODEL = "claude-scripted"
@@ -48,6 +50,7 @@ async def until_text(connection: LogConnection, stream_id: str, text: str, timeo
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.second_engine
 async def test_a_stop_usually_reaches_the_provider_in_under_100_ms_and_keeps_the_partial_answer(
     stack: Stack, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:
@@ -105,6 +108,7 @@ async def test_a_job_of_a_generation_that_is_forgotten_goes_and_leaves_the_open_
     assert await queue.newest_open(1) == ["gen_forgotten"]
 
 
+@pytest.mark.second_engine
 async def test_redis_killed_in_mid_answer_and_restarted_the_answer_is_whole(
     tmp_path: Path, scripted: ScriptedProvider
 ) -> None:

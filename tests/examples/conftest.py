@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.valkey import ValkeyServer, start_valkey
+from tests.support.log.valkey import ValkeyServer, start_valkey
 
 
 @pytest.fixture

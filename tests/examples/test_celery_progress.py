@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 
 from tests.support.documents import REDIS_URL, marked_blocks, started
-from tests.support.processes import Running, children, until_dead
-from tests.support.valkey import ValkeyServer, start_valkey
+from tests.support.log.valkey import ValkeyServer, start_valkey
+from tests.support.servers.processes import Running, children, until_dead
 
 README = "examples/celery_progress/README.md"
 FRAMES = 30

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.support.documents import ROOT, Block, run_to_its_end
-from tests.support.valkey import ValkeyServer
+from tests.support.log.valkey import ValkeyServer
 
 SCRIPT = "examples/plain_script.py"
 MOST_LINES = 60

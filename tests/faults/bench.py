@@ -1,8 +1,9 @@
 """A small system in one process over a real server, for the state machine: workers, a front-end, viewers, one stream.
 
-The parts are the product's own: Claims, Appender, StreamWriter, LeaseKeeper, Steadiness; Feed and Hub. Only what drives
-them is of the test: a worker here does what worker/runner.py does, without a provider; a viewer pulls from the hub what
-a response would. Each worker has a valve in its way to the server: held, it stands still as a stopped process does.
+The parts are the product's own: Claims, Appender, StreamWriter, LeaseKeeper, Steadiness; LiveTail and Hub. Only what
+drives them is of the test: a worker here does what worker/runner.py does, without a provider; a viewer pulls from the
+hub what a response would. Each worker has a valve in its way to the server: held, it stands still as a stopped process
+does.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from broadcaster.core.sse import SseDecoder
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.resolve import Finished
-from broadcaster.log.claims import Outcome
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.queue import Job
-from broadcaster.log.streams import Streams
+from broadcaster.hub.replay.resolve import Finished
+from broadcaster.log.jobs.claims import Outcome
+from broadcaster.log.jobs.queue import Job
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 from tests.faults.history import Acked, Closed, Got, History, Noticed, Opened, ViewerTrace
-from tests.faults.recorded_worker import RecordedWriter
-from tests.faults.valve import Valve, open_valve
-from tests.support.feed_log import PROBES, FeedWorld, open_feed
-from tests.support.log_world import LEASE_MS, World
-from tests.support.valkey import ValkeyServer
+from tests.faults.workers.recorded_worker import RecordedWriter
+from tests.support.log.log_world import LEASE_MS, World
+from tests.support.log.tail_world import PROBES, TAILS, TailWorld, open_tail
+from tests.support.log.valkey import ValkeyServer
+from tests.support.servers.redis_relay import RedisRelay, open_redis_relay
 
 LEASE_S: Final = LEASE_MS / 1000
 ANSWER_S: Final = 1.0
@@ -40,9 +41,7 @@ KEEP_S: Final = 0.6
 END_S: Final = 15.0
 _JOIN_S: Final = 0.5
 _RETRY_S: Final = 0.05
-_TIMES: Final = replace(
-    PROBES, tail_check_min_s=0.1, tail_check_max_s=0.2, push_grace_s=0.02, stall_notice_s=0.2, read_s=0.5
-)
+_TIMES: Final = replace(TAILS, tail_check_min_s=0.1, tail_check_max_s=0.2, stall_notice_s=0.2, read_s=0.5)
 _LIMITS: Final = HubLimits(heartbeat_s=60, slow_viewer_s=60, linger_s=0.2, retry_ms=100)
 
 
@@ -61,7 +60,7 @@ class BenchWorker:
     """What a worker process is: its connection, its keeper, its appender, and at most one stream."""
 
     world: World
-    valve: Valve
+    valve: RedisRelay
     stack: AsyncExitStack
     journal: Notes
     writer: RecordedWriter | None = None
@@ -77,7 +76,7 @@ class BenchWorker:
     @property
     def is_writing(self) -> bool:
         """Whether it believes that it may write, and has not ended the stream."""
-        return self.writer is not None and not self.writer.over.is_set() and not self.writer.is_settled
+        return self.writer is not None and not self.writer.over.is_set() and not self.writer.is_complete
 
     async def take(self, stream: str, *, may_take_over: bool | None = None) -> Outcome | None:
         """Claim the stream and be its writer if that is granted. None: the log did not answer."""
@@ -213,7 +212,7 @@ class Bench:
     folder: Path
     server: ValkeyServer
     world: World  # the front-end's and the test's own look at the log, through no valve
-    feed: FeedWorld
+    tail: TailWorld
     hub: Hub
     workers: list[BenchWorker]
     stream: str
@@ -274,7 +273,7 @@ class Bench:
     async def finish(self) -> None:
         """Whatever happened: the stream gets its end, and everybody who watches has it. AssertionError otherwise."""
         for worker in self.workers:
-            worker.valve.release()
+            worker.valve.reopen()
         try:
             async with asyncio.timeout(END_S):
                 while not await self._is_over():
@@ -296,7 +295,7 @@ class Bench:
     async def _standing(self) -> str:
         """How things stand, for who must find out why."""
         writers = [
-            (writer.epoch, writer.acked_seq, writer.last_seq, writer.is_settled, writer.end_reason)
+            (writer.epoch, writer.acked_seq, writer.last_seq, writer.is_complete, writer.end_reason)
             for worker in self.workers
             if (writer := worker.writer) is not None
         ]
@@ -327,19 +326,21 @@ async def _end(task: asyncio.Task[Any]) -> None:
 async def open_bench(folder: Path, server: ValkeyServer, *, workers: int = 2) -> AsyncIterator[Bench]:
     """A bench over a running server, which is emptied; one generation is queued."""
     async with AsyncExitStack() as stack:
-        feed = await stack.enter_async_context(open_feed(server.url, times=_TIMES, timeout_s=ANSWER_S))
-        hub = Hub(feed.feed, Streams(feed.connection), limits=_LIMITS)
+        tail = await stack.enter_async_context(
+            open_tail(server.url, times=_TIMES, subscriber=PROBES, timeout_s=ANSWER_S)
+        )
+        hub = Hub(tail.tail, Streams(tail.connection), limits=_LIMITS)
         stack.push_async_callback(hub.aclose)
-        world = World(feed.connection, worker="front-end")
+        world = World(tail.connection, worker="front-end")
         journal = Notes()
         opened = []
         for number in range(workers):
-            valve = await stack.enter_async_context(open_valve(server.url))
+            valve = await stack.enter_async_context(open_redis_relay(server.url))
             connection = await stack.enter_async_context(LogConnection.open(valve.url, timeout_s=ANSWER_S))
             worker = BenchWorker(World(connection, worker=f"w{number}", max_attempts=10_000), valve, stack, journal)
             await worker.open()
             opened.append(worker)
-        bench = Bench(folder, server, world, feed, hub, opened, await world.create(), journal)
+        bench = Bench(folder, server, world, tail, hub, opened, await world.create(), journal)
         try:
             yield bench
         finally:

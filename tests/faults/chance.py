@@ -14,7 +14,8 @@ from typing import Final
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import is_terminal
-from tests.faults.corruptions import (
+from tests.faults.history import Acked, Closed, Got, History, Noticed, Opened, ViewerTrace
+from tests.faults.redis.corruptions import (
     Spot,
     acked_ids,
     is_end,
@@ -24,7 +25,6 @@ from tests.faults.corruptions import (
     log_of,
     spots,
 )
-from tests.faults.history import Acked, Closed, Got, History, Noticed, Opened, ViewerTrace
 
 _OTHER: Final = b'{"type":"text-delta","id":"0","delta":"never said"}'
 _OTHER_END: Final = b'{"type":"abort","reason":"never said"}'

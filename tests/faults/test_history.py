@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from tests.faults.chance import change_by_chance
-from tests.faults.corruptions import NAMED, copied
 from tests.faults.history import Acked, Closed, Got, Happening, History, Noticed, Opened, Rule, ViewerTrace, check, lost
 from tests.faults.model import STREAM, good_history
+from tests.faults.redis.corruptions import NAMED, copied
 
 SEEDS = st.integers(0, 2**32)
 END = b'{"type":"finish"}'

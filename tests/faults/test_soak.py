@@ -12,6 +12,7 @@ SEED = 20
 SECONDS = 20.0
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 async def test_twenty_seconds_of_everything_at_once_break_no_promise(tmp_path: Path) -> None:
     verdict = await hunt(tmp_path, Options(seed=SEED, seconds=SECONDS, topology="one", is_forked=True))

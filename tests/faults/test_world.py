@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.faults.history import Closed, Got, Opened
 from tests.faults.world import open_world
-from tests.support.valkey import ValkeyServer
+from tests.support.log.valkey import ValkeyServer
 
 WORDS = [f"word{n} " for n in range(20)]
 

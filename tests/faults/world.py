@@ -27,13 +27,13 @@ from broadcaster.client import AsyncClient
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 from broadcaster.testing import Conversation, Exchange, Script, ScriptedProvider
+from tests.faults.front_ends.viewers import RecordedViewer
 from tests.faults.history import Acked, History, check
-from tests.faults.recorded_worker import JOURNAL_VARIABLE, read_journal
-from tests.faults.viewers import RecordedViewer
-from tests.support.processes import Running, Stack, open_stack
+from tests.faults.workers.recorded_worker import JOURNAL_VARIABLE, read_journal
+from tests.support.servers.processes import Running, Stack, open_stack
 
 PAGE: Final = 1000
 RETRY_MS: Final = 100
@@ -86,7 +86,7 @@ class FaultWorld:
     async def worker(self, **settings: object) -> Running:
         """A recorded worker that is ready; settings as ``lease_ttl_s=1``."""
         environment = {f"BROADCASTER_{name.upper()}": str(value) for name, value in settings.items()}
-        running = await self.stack.start("tests.faults.recorded_worker", environment=environment)
+        running = await self.stack.start("tests.faults.workers.recorded_worker", environment=environment)
         await running.said("worker_ready")
         self.workers.append(running)
         return running

@@ -1,4 +1,4 @@
-"""The project's files as the guards see them: parsed once, and named so that a failure can be clicked."""
+"""The project's files as the guards see them: read and parsed once, and named so that a failure can be clicked."""
 
 import ast
 import gc
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,15 @@ class Module:
 
     path: str
     text: str
-    tree: ast.Module
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        # Python 3.11's parser fails with SystemError when a collection runs finalizers in the middle of it.
+        gc.disable()
+        try:
+            return ast.parse(self.text)
+        finally:
+            gc.enable()
 
     @property
     def lines(self) -> list[str]:
@@ -32,20 +40,18 @@ class Module:
         return f"{self.path}:{node.lineno}"
 
 
-def parse(text: str, path: str = "example.py") -> Module:
-    # Python 3.11's parser fails with SystemError when a collection runs finalizers in the middle of it.
-    gc.disable()
-    try:
-        return Module(path, text, ast.parse(text))
-    finally:
-        gc.enable()
-
-
 @cache
-def modules(*folders: str) -> tuple[Module, ...]:
+def read(path: Path) -> Module:
+    return Module(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+
+
+def parse(text: str, path: str = "example.py") -> Module:
+    return Module(path, text)
+
+
+def modules(*folders: str) -> list[Module]:
     """Every Python file under the folders, tracked or not yet."""
-    paths = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
-    return tuple(parse(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))) for path in paths)
+    return [read(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def functions(module: Module) -> Iterator[tuple[Function, bool]]:

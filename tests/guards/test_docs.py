@@ -35,25 +35,33 @@ def test_every_setting_named_in_a_document_exists() -> None:
         assert set(re.findall(r"BROADCASTER_[A-Z_]*[A-Z]", document.read_text("utf-8"))) <= known, document.name
 
 
-def test_every_make_target_in_the_readme_exists() -> None:
+def test_every_make_target_in_a_document_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text("utf-8"))) <= targets
+    for document in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        assert set(re.findall(r"`(?:[A-Z_]+=\S+ )?make ([a-z]+)\b", document.read_text("utf-8"))) <= targets, document
 
 
-def test_every_command_is_in_the_readme_and_none_that_does_not_exist() -> None:
+def test_docs_commands_md_lists_every_command_and_none_that_does_not_exist() -> None:
     commands = set(getattr(get_command(create_app_for([])), "commands"))  # noqa: B009 - typer's group, whatever its class
-    named = set(re.findall(r"`broadcaster ([a-z]+)", (ROOT / "README.md").read_text("utf-8")))
-    assert named == commands
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        named = set(re.findall(r"`broadcaster ([a-z]+)", document.read_text("utf-8")))
+        assert named <= commands if document.name != "commands.md" else named == commands, document.name
+
+
+def test_docs_index_md_lists_every_document() -> None:
+    named = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "index.md").read_text("utf-8")))
+    assert {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"} <= named
+    assert {f"../{path.name}" for path in ROOT.glob("*.md")} <= named
 
 
 def test_every_relative_link_in_a_document_leads_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "README.md"]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
 def test_every_test_file_named_in_a_document_exists() -> None:
-    for document in ROOT.glob("*.md"):
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests" / "README.md"]:
         for path in re.findall(r"`(tests/[\w/.]+)`", document.read_text("utf-8")):
             assert (ROOT / path).exists(), f"{document.name}: {path}"
 

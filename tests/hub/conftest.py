@@ -9,23 +9,23 @@ import pytest
 
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
-from tests.support.fake_feed import FakeFeed
+from tests.support.memory.fake_tail import FakeTail
 
 LIMITS = HubLimits(heartbeat_s=60, slow_viewer_s=60, linger_s=60)
 
 
 @pytest.fixture
-def feed() -> FakeFeed:
-    return FakeFeed()
+def tail() -> FakeTail:
+    return FakeTail()
 
 
 @pytest.fixture
-async def open_hub(feed: FakeFeed) -> AsyncIterator[Callable[..., Hub]]:
-    """Opens hubs over the feed; closes them, and sees that they leave no task behind."""
+async def open_hub(tail: FakeTail) -> AsyncIterator[Callable[..., Hub]]:
+    """Opens hubs over the tail; closes them, and sees that they leave no task behind."""
     hubs: list[Hub] = []
 
     def open_one(limits: HubLimits = LIMITS) -> Hub:
-        hubs.append(Hub(feed, feed, limits=limits))
+        hubs.append(Hub(tail, tail, limits=limits))
         return hubs[-1]
 
     yield open_one

@@ -66,7 +66,7 @@ async def join(hub: Hub, stream_id: str = "g", *, after: str | None = None) -> R
     return Reader(viewer, cursor=cursor)
 
 
-def shown(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+def seen_by_client(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """What a client that saw these entries holds."""
     return [(str(entry.cursor), entry.event.decode()) for entry in entries]
 

@@ -12,7 +12,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import StallReason
 from broadcaster.core.sse import SseDecoder
 from broadcaster.errors import Busy, LogUnavailable
-from broadcaster.hub.resolve import Finished
+from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import StopReason
 from tests.hub.conftest import LIMITS
 from tests.hub.support import DEADLINE_S, answer, join, text, texts, turns
@@ -29,68 +29,68 @@ def bye(reason: str) -> tuple[str, dict]:
     return ("hub.bye", {"reason": reason, "reconnect": True})
 
 
-async def test_all_who_join_at_once_share_one_room_and_wait_for_one_opening(hub, feed):
-    feed.is_readable.clear()
+async def test_viewers_that_join_at_once_share_one_room_and_wait_for_one_opening(hub, tail):
+    tail.is_readable.clear()
     joining = [asyncio.create_task(join(hub)) for _ in range(50)]
     await turns()
     assert not any(task.done() for task in joining)
-    feed.is_readable.set()
+    tail.is_readable.set()
     await asyncio.gather(*joining)
-    assert feed.histories == ["g"]
+    assert tail.histories == ["g"]
     assert hub.viewers() == {"g": 50}
 
 
-async def test_a_log_that_does_not_answer_in_time_is_told(hub, feed):
-    feed.is_readable.clear()
+async def test_a_log_that_does_not_respond_in_time_is_reported(hub, tail):
+    tail.is_readable.clear()
     with pytest.raises(LogUnavailable):
         await hub.join("g", cursor=None, timeout_s=0.01)
     assert hub.viewers() == {}
 
 
-async def test_one_who_gives_up_does_not_take_the_opening_from_the_others(hub, feed):
-    feed.is_readable.clear()
+async def test_a_viewer_that_gives_up_does_not_take_the_opening_from_the_others(hub, tail):
+    tail.is_readable.clear()
     patient, hasty = asyncio.create_task(join(hub)), asyncio.create_task(join(hub))
     await turns()
     hasty.cancel()
     await turns()
-    feed.is_readable.set()
+    tail.is_readable.set()
     await patient
-    assert feed.histories == ["g"]
+    assert tail.histories == ["g"]
 
 
-async def test_a_feed_that_gives_up_is_told_and_the_next_to_come_tries_again(hub, feed):
-    feed.fault = OSError("no route")
+async def test_a_tail_that_gives_up_is_reported_and_the_next_viewer_retries(hub, tail):
+    tail.fault = OSError("no route")
     with pytest.raises(LogUnavailable):
         await join(hub)
-    feed.fault = None
+    tail.fault = None
     await join(hub)
-    assert feed.histories == ["g", "g"]
+    assert tail.histories == ["g", "g"]
 
 
-async def test_a_warm_room_serves_who_comes_back_without_a_read_and_then_closes(open_hub, feed):
+async def test_a_warm_room_serves_a_returning_viewer_without_a_read_and_then_closes(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, linger_s=0.2))
-    feed.log["g"] = texts(5, 1, 3)
+    tail.log["g"] = texts(5, 1, 3)
     (await join(hub)).viewer.leave()
     again = await join(hub, after="5-2")
     again.pull_all()
     assert list(again.witness.entries) == [3]
-    assert feed.histories == ["g"]
+    assert tail.histories == ["g"]
     again.viewer.leave()
-    await until(lambda: not feed.sinks)
+    await until(lambda: not tail.sinks)
     assert hub.statistics()[:3] == (0, 0, 0)
 
 
-async def test_nobody_is_joined_to_a_finished_stream_at_its_end_and_its_room_still_closes(open_hub, feed):
+async def test_no_viewer_joins_a_finished_stream_at_its_end_and_its_room_still_closes(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, linger_s=0.1))
-    feed.log["g"] = answer(2)
+    tail.log["g"] = answer(2)
     assert isinstance(await hub.join("g", cursor=Cursor(5, 2), timeout_s=1), Finished)
-    await until(lambda: not feed.sinks)
+    await until(lambda: not tail.sinks)
 
 
-async def test_one_viewer_too_many_is_refused_and_told_to_come_back(open_hub, feed):
+async def test_one_viewer_too_many_is_refused_resumably(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, max_viewers=2))
     first = await join(hub)
-    feed.is_readable.clear()
+    tail.is_readable.clear()
     arriving = asyncio.create_task(join(hub, "other"))  # counts before it is in
     await turns()
     with pytest.raises(Busy) as caught:
@@ -100,37 +100,37 @@ async def test_one_viewer_too_many_is_refused_and_told_to_come_back(open_hub, fe
     assert refused.reason is StopReason.LIMIT
     assert message.event == "hub.bye"
     assert hub.limits.retry_ms <= (message.retry_ms or 0) <= 2 * hub.limits.retry_ms
-    feed.is_readable.set()
+    tail.is_readable.set()
     await arriving
     first.viewer.leave()
     await join(hub)
 
 
-async def test_the_room_left_longest_ago_makes_place_and_watched_ones_do_not(open_hub, feed):
+async def test_the_room_left_longest_ago_makes_place_and_watched_ones_do_not(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, max_rooms=2))
     for name in "ab":
         (await join(hub, name)).viewer.leave()
     await join(hub, "c")
-    assert sorted(feed.sinks) == ["b", "c"]
+    assert sorted(tail.sinks) == ["b", "c"]
     await join(hub, "b")
     with pytest.raises(Busy):
         await join(hub, "d")
 
 
-async def test_the_refusal_of_a_log_that_is_away_says_so(hub):
+async def test_the_refusal_for_an_unavailable_log_has_its_reason(hub):
     assert hub.refuse(LogUnavailable("away")).reason is StopReason.LOG_UNAVAILABLE
 
 
-async def test_a_lost_feed_sends_everybody_away_resumably_and_new_rooms_open(hub, feed):
+async def test_a_lost_feed_sends_everybody_away_resumably_and_new_rooms_open(hub, tail):
     readers = [await join(hub), await join(hub, "other")]
-    hub.feed_lost()
+    hub.tail_lost()
     for reader in readers:
         await reader.until_over()
         assert reader.witness.notices[-1] == bye("feed_lost")
         assert reader.viewer.ends_cleanly
         reader.viewer.leave()
     await join(hub)
-    assert feed.histories == ["g", "other", "g"]
+    assert tail.histories == ["g", "other", "g"]
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ async def test_a_lost_feed_sends_everybody_away_resumably_and_new_rooms_open(hub
     ],
     ids=["a hole", "an older epoch", "a rewind to what was not delivered"],
 )
-async def test_a_feed_that_breaks_its_promise_costs_the_room_and_delivers_nothing_wrong(hub, feed, broken, caplog):
-    feed.log["g"] = texts(5, 1, 3)
+async def test_a_feed_that_breaks_its_promise_costs_the_room_and_delivers_nothing_wrong(hub, tail, broken, caplog):
+    tail.log["g"] = texts(5, 1, 3)
     reader = await join(hub)
-    broken(feed.sinks["g"])
+    broken(tail.sinks["g"])
     await turns()
     await reader.until_over()
     assert reader.witness.notices[-1] == bye("feed_lost")
     assert reader.witness.last_seq in (0, 3)
-    assert "broke its promise" in caplog.text
-    assert not feed.sinks
+    assert "tail_contract_broken" in caplog.text
+    assert not tail.sinks
 
 
 async def test_a_drain_spreads_the_farewells_over_the_window_each_with_its_own_retry(hub):
@@ -173,7 +173,7 @@ async def test_a_drain_spreads_the_farewells_over_the_window_each_with_its_own_r
     assert len({reader.witness.retries_ms[-1] for reader in readers}) > 10
 
 
-async def test_who_is_stuck_during_a_drain_is_cut_at_its_end(hub):
+async def test_a_viewer_that_is_stuck_during_a_drain_is_cut_at_its_end(hub):
     stuck, cut = await join(hub), asyncio.Event()
     stuck.viewer.on_cut = cut.set
     await hub.drain(window_s=0)
@@ -182,19 +182,19 @@ async def test_who_is_stuck_during_a_drain_is_cut_at_its_end(hub):
     assert hub.statistics().stopped == {StopReason.DRAIN: 1}
 
 
-async def test_nobody_comes_in_during_a_drain_not_even_who_was_on_the_way(hub, feed):
-    feed.is_readable.clear()
+async def test_no_viewer_enters_during_a_drain_not_even_one_on_its_way(hub, tail):
+    tail.is_readable.clear()
     on_the_way = asyncio.create_task(join(hub))
     await turns()
     await hub.drain(window_s=0)
-    feed.is_readable.set()
+    tail.is_readable.set()
     for attempt in (on_the_way, join(hub)):
         with pytest.raises(Busy) as caught:
             await attempt
         assert hub.refuse(caught.value).reason is StopReason.DRAIN
 
 
-async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hub, feed):
+async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.2))
     stuck, waiting, cut = await join(hub), await join(hub), asyncio.Event()
     stuck.viewer.on_cut = cut.set
@@ -207,15 +207,15 @@ async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hu
     assert stuck.viewer.is_over
     assert not stuck.viewer.ends_cleanly
     assert hub.viewers() == {"g": 1}
-    feed.append("g", text(5, 1))
+    tail.append("g", text(5, 1))
     await following
 
 
-async def test_what_a_viewer_could_not_take_while_the_loop_stood_still_does_not_cut_it(open_hub, feed):
+async def test_what_a_viewer_could_not_take_while_the_loop_stood_still_does_not_cut_it(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.4))
     reader = await join(hub)
     reader.pull_all()
-    feed.append("g", text(5, 1))
+    tail.append("g", text(5, 1))
     assert reader.viewer.pull(2**16)
     time.sleep(1)  # noqa: ASYNC251 - the loop stands still
     await turns()
@@ -230,7 +230,7 @@ async def test_a_viewer_that_was_never_driven_is_cut_too(open_hub):
     await until(lambda: not hub.viewers())
 
 
-async def test_who_has_taken_what_it_pulled_may_be_as_slow_as_it_likes(open_hub):
+async def test_a_viewer_that_has_taken_what_it_pulled_may_be_as_slow_as_it_likes(open_hub):
     hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.1))
     slow, stuck, cut = await join(hub), await join(hub), asyncio.Event()
     stuck.viewer.on_cut = cut.set
@@ -245,16 +245,16 @@ async def test_who_has_taken_what_it_pulled_may_be_as_slow_as_it_likes(open_hub)
 async def test_a_stuck_viewer_of_a_room_that_closed_is_still_cut(open_hub):
     hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.1))
     await join(hub)
-    hub.feed_lost()
+    hub.tail_lost()
     await until(lambda: hub.statistics().stopped == {StopReason.FEED_LOST: 1})
 
 
-async def test_viewers_of_a_feed_that_redis_has_lost_are_sent_away_after_the_time_for_that(open_hub, feed):
+async def test_viewers_of_a_feed_that_redis_has_lost_are_sent_away_after_the_time_for_that(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, lost_feed_s=0.1))
     lost, restored = await join(hub, "lost"), await join(hub, "restored")
     for stream_id in ("lost", "restored"):
-        feed.sinks[stream_id].stalled(StallReason.STREAM_LOST)
-    feed.sinks["restored"].stalled(None)
+        tail.sinks[stream_id].stalled(StallReason.STREAM_LOST)
+    tail.sinks["restored"].stalled(None)
     lost.pull_all(), restored.pull_all()
     await until(lambda: lost.viewer.stop_reason is StopReason.LOG_GONE)
     lost.pull_all()
@@ -263,7 +263,7 @@ async def test_viewers_of_a_feed_that_redis_has_lost_are_sent_away_after_the_tim
     assert restored.viewer.stop_reason is None
 
 
-async def test_waiting_ends_without_news_when_the_time_is_up_and_with_news_before(open_hub, feed):
+async def test_waiting_ends_without_news_when_the_time_is_up_and_with_news_before(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, heartbeat_s=0.1))
     reader = await join(hub)
     reader.pull_all()
@@ -272,7 +272,7 @@ async def test_waiting_ends_without_news_when_the_time_is_up_and_with_news_befor
     assert not await reader.viewer.wait(reader.viewer.heartbeat_s)
     assert loop.time() - begin >= 0.1
     assert reader.viewer.heartbeat() == b":\n\n"
-    feed.append("g", text(5, 1))
+    tail.append("g", text(5, 1))
     assert await reader.viewer.wait(60)
 
 
@@ -285,16 +285,16 @@ async def test_a_wait_shorter_than_a_heartbeat_is_not_stretched_to_the_tick(hub)
     assert 0.05 <= loop.time() - begin < 0.9
 
 
-async def test_news_between_a_pull_and_the_wait_is_not_slept_over(hub, feed):
+async def test_news_between_a_pull_and_the_wait_is_not_slept_over(hub, tail):
     reader = await join(hub)
     reader.pull_all()
-    feed.append("g", text(5, 1))
+    tail.append("g", text(5, 1))
     await turns()
     async with asyncio.timeout(DEADLINE_S):
         assert await reader.viewer.wait(60)
 
 
-async def test_cancelling_one_who_waits_wakes_nobody_else(hub):
+async def test_cancelling_one_waiting_viewer_wakes_no_other(hub):
     one, other = await join(hub), await join(hub)
     waits = []
     for reader in (one, other):
@@ -317,18 +317,18 @@ async def test_leaving_twice_counts_once(hub):
     assert hub.statistics().stopped == {StopReason.CLIENT_GONE: 1}
 
 
-async def test_closing_the_hub_cuts_who_is_left_and_lets_nobody_in(hub, feed):
+async def test_closing_the_hub_cuts_the_remaining_viewers_and_admits_none(hub, tail):
     reader, cut = await join(hub), asyncio.Event()
     reader.viewer.on_cut = cut.set
     await hub.aclose()
     assert cut.is_set()
-    assert not feed.sinks
+    assert not tail.sinks
     with pytest.raises(Busy):
         await join(hub)
 
 
-async def test_a_viewer_is_small(hub, feed):
-    feed.log["g"] = texts(5, 1, 50)
+async def test_a_viewer_is_small(hub, tail):
+    tail.log["g"] = texts(5, 1, 50)
     await join(hub)
     gc.collect()
     tracemalloc.start()

@@ -1,6 +1,6 @@
 """Any history of appends, trims, forks, joins, pulls and leaves: every viewer's stream keeps the promises.
 
-The world: a log that grows, is trimmed and forks; a feed that tells it late, in batches; viewers that join anywhere,
+The world: a log that grows, is trimmed and forks; a tail that tells it late, in batches; viewers that join anywhere,
 pull when they like and in pieces of any size. Each viewer is watched by a Witness, which checks every message; at the
 end all pull to the end, and what each holds must be what the log holds, but for what a gap named.
 """
@@ -20,12 +20,12 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.hub.hub import Hub
-from broadcaster.hub.resolve import Finished
+from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.ring import REMEMBERED_CHUNKS, SEGMENT_BYTES
 from broadcaster.hub.stop_reasons import StopReason
 from tests.hub.conftest import LIMITS
 from tests.hub.support import Reader, text, turns
-from tests.support.fake_feed import FakeFeed
+from tests.support.memory.fake_tail import FakeTail
 
 ROOM_BYTES = 2**17
 SLACK_BYTES = (1 + REMEMBERED_CHUNKS) * SEGMENT_BYTES  # the newest segment and its chunks are always held
@@ -40,10 +40,10 @@ class Watching(RuleBasedStateMachine):
         self.run(self.begin())
 
     async def begin(self) -> None:
-        self.feed = FakeFeed()
-        self.feed.retell = lambda: self.tell_now(10**6)
-        self.hub = Hub(self.feed, self.feed, limits=dataclasses.replace(LIMITS, room_bytes=ROOM_BYTES))
-        self.told: list[Cursor] = []  # what the feed has told and not voided
+        self.tail = FakeTail()
+        self.tail.redeliver = lambda: self.tell_now(10**6)
+        self.hub = Hub(self.tail, self.tail, limits=dataclasses.replace(LIMITS, room_bytes=ROOM_BYTES))
+        self.told: list[Cursor] = []  # what the tail has delivered and not voided
         self.epoch = 5
         self.readers: list[Any] = []
         self.void: set[Cursor] = set()
@@ -51,7 +51,7 @@ class Watching(RuleBasedStateMachine):
 
     @property
     def log(self) -> list[Entry]:
-        return self.feed.log["g"]
+        return self.tail.log["g"]
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(coroutine)
@@ -84,23 +84,23 @@ class Watching(RuleBasedStateMachine):
         self.epoch += 1
         self.log.append(text(self.epoch, self.last_seq() + 1))
 
-    # -- the feed
+    # -- the tail
 
     @rule(count=st.integers(1, 200))
     def tell(self, count):
-        self.run(self.tell_some(count))
+        self.run(self.report_some(count))
 
-    async def tell_some(self, count: int) -> None:
+    async def report_some(self, count: int) -> None:
         self.tell_now(count)
         await turns()
 
     def tell_now(self, count: int) -> None:
-        sink = self.feed.sinks["g"]
+        sink = self.tail.sinks["g"]
         held = {entry.cursor for entry in self.log}
         void = [cursor for cursor in self.told if cursor in self.void]
         if void:
             standing = [cursor for cursor in self.told if cursor < void[0]]
-            # As a feed does: what the trimmed log cannot prove any more is void too.
+            # As a tail does: what the trimmed log cannot prove any more is void too.
             keep = max((cursor for cursor in standing if cursor in held), default=START)
             self.told = [cursor for cursor in self.told if cursor <= keep]
             sink.rewound(keep)
@@ -170,7 +170,7 @@ class Watching(RuleBasedStateMachine):
             self.loop.close()
 
     async def finish(self) -> None:
-        await self.tell_some(10**6)
+        await self.report_some(10**6)
         for reader in self.readers:
             await self.read_to_end(reader)
             self.check_end(reader)
@@ -185,7 +185,7 @@ class Watching(RuleBasedStateMachine):
     def check_end(self, reader: Reader) -> None:
         viewer, witness = reader.viewer, reader.witness
         if viewer.stop_reason is not None:
-            # Only a read of a log that had changed before its feed said so ends a viewer here.
+            # Only a read of a log that had changed before its tail said so ends a viewer here.
             assert viewer.stop_reason is StopReason.LOG_GONE
             assert witness.names[-1] == "hub.bye"
             return

@@ -7,6 +7,8 @@ from broadcaster.core.entry import Entry
 from broadcaster.dialects import NATIVE
 from broadcaster.hub.ring import ENTRY_OVERHEAD_BYTES, SEGMENT_BYTES, SEGMENT_ENTRIES, Ledger, Ring, Segment
 
+TRANSCRIPT = NATIVE.open("g")
+
 
 def entry(seq: int, *, size: int = 20, epoch: int = 5) -> Entry:
     return Entry(epoch, seq, b'{"type":"text-delta","id":"t","delta":"%b"}' % (b"x" * size))
@@ -37,7 +39,7 @@ def test_segments_are_cut_by_bytes_so_that_their_frames_fit_one_write() -> None:
     ring, _ = ring_of(40, size=5000)
     seq = 1
     while segment := ring.find(seq):
-        assert len(segment.chunk(NATIVE, after_seq=seq - 1)) <= SEGMENT_BYTES
+        assert len(segment.chunk(TRANSCRIPT, after_seq=seq - 1)) <= SEGMENT_BYTES
         assert len(segment.entries) > 1
         seq = segment.last_seq + 1
     assert seq == 41
@@ -48,14 +50,14 @@ def test_an_entry_larger_than_a_segment_stands_alone() -> None:
     assert len(ring) == 3
 
 
-def test_what_all_ask_for_is_one_object_and_what_is_new_makes_another() -> None:
+def test_a_chunk_is_one_object_for_all_and_a_new_entry_makes_another() -> None:
     ring, _ = ring_of(3)
     segment = ring.find(2)
     assert segment is not None
-    chunk = segment.chunk(NATIVE, after_seq=1)
-    assert segment.chunk(NATIVE, after_seq=1) is chunk
+    chunk = segment.chunk(TRANSCRIPT, after_seq=1)
+    assert segment.chunk(TRANSCRIPT, after_seq=1) is chunk
     ring.append(entry(4))
-    assert segment.chunk(NATIVE, after_seq=1) == chunk + NATIVE.frame(entry(4))
+    assert segment.chunk(TRANSCRIPT, after_seq=1) == chunk + NATIVE.frame(entry(4))
 
 
 def test_only_the_latest_chunks_are_remembered_and_counted() -> None:
@@ -64,8 +66,8 @@ def test_only_the_latest_chunks_are_remembered_and_counted() -> None:
     segment = ring.find(1)
     assert segment is not None
     for after_seq in range(100):
-        segment.chunk(NATIVE, after_seq=after_seq)
-    remembered = sum(len(segment.chunk(NATIVE, after_seq=after_seq)) for after_seq in range(96, 100))
+        segment.chunk(TRANSCRIPT, after_seq=after_seq)
+    remembered = sum(len(segment.chunk(TRANSCRIPT, after_seq=after_seq)) for after_seq in range(96, 100))
     assert ledger.bytes == before + remembered
 
 
@@ -90,7 +92,7 @@ def test_before_and_after_the_ring_nothing_is_found() -> None:
     sizes=st.lists(st.integers(0, 40_000), min_size=1, max_size=60),
     steps=st.lists(st.one_of(st.just("drop"), st.integers(1, 70)), max_size=20),
 )
-def test_whatever_happens_the_ledger_counts_what_is_held_and_finds_are_right(sizes, steps) -> None:
+def test_whatever_happens_the_ledger_counts_all_bytes_and_finds_are_right(sizes, steps) -> None:
     hub_ledger = Ledger()
     ledger = Ledger(hub_ledger)
     ring = Ring(ledger)
@@ -119,9 +121,9 @@ def test_whatever_happens_the_ledger_counts_what_is_held_and_finds_are_right(siz
     assert ledger.bytes == hub_ledger.bytes == 0
 
 
-def test_a_segment_let_go_still_serves_who_holds_it_at_no_charge() -> None:
+def test_a_released_segment_still_serves_its_readers_uncounted() -> None:
     ledger = Ledger()
     segment = Segment(entry(1), ledger=ledger)
     segment.release()
-    assert segment.chunk(NATIVE, after_seq=0) == NATIVE.frame(entry(1))
+    assert segment.chunk(TRANSCRIPT, after_seq=0) == NATIVE.frame(entry(1))
     assert ledger.bytes == 0

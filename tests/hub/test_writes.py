@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcaster.hub import writes
-from broadcaster.hub.writes import REFUSED, WriteAll, write_all_in_python
-from tests.support.programs import lacking
+from broadcaster.hub.live import writes
+from broadcaster.hub.live.writes import REFUSED, WriteAll, write_all_in_python
+from tests.support.servers.programs import lacking
 
 NOT_COMPILED = "no C compiler was here when the package was installed: get one, then `make compiled`"
 
@@ -63,12 +63,12 @@ def test_every_socket_gets_the_whole_chunk(write_all: WriteAll) -> None:
 
 
 @LOOPS
-def test_nobody_is_written_to_when_there_is_nobody(write_all: WriteAll) -> None:
+def test_nothing_is_written_without_sockets(write_all: WriteAll) -> None:
     assert write_all(array("i"), CHUNK) == []
 
 
 @LOOPS
-def test_who_takes_nothing_a_part_or_never_again_is_told_and_all_others_get_it(write_all: WriteAll) -> None:
+def test_sockets_that_take_a_part_or_nothing_are_returned_and_all_others_get_it(write_all: WriteAll) -> None:
     chunk = b"x" * 2**20
     with pairs(5) as opened:
         full, part, gone, closed, _ = (ours for ours, _ in opened)
@@ -126,7 +126,7 @@ def test_what_is_neither_numbers_nor_bytes_is_refused_by_the_loop_in_c(arguments
 
 
 @given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=6), size=st.integers(1, 300_000))
-def test_both_loops_say_the_same_of_the_same_sockets(sizes: list[int], size: int) -> None:
+def test_both_loops_return_the_same_for_the_same_sockets(sizes: list[int], size: int) -> None:
     """Sockets that hold back more and more: what each loop was told of them is the same."""
 
     def run(write_all: WriteAll) -> list[list[tuple[int, int]]]:

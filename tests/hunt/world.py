@@ -24,10 +24,10 @@ from tests.hunt.system.lag import Lag
 from tests.hunt.system.processes import Life
 from tests.hunt.system.provider import Provider
 from tests.hunt.system.receiver import SECRET, Receiver
-from tests.hunt.system.relay import Relay, open_relay
+from tests.hunt.system.relay import HuntRelay, open_relay
 from tests.hunt.system.servers import Servers, fake_clock, open_servers, port_of
 from tests.hunt.system.wire import serve
-from tests.support.ports import draw_ports
+from tests.support.servers.ports import draw_ports
 
 ROUTES: Final = {"claude*": "anthropic", "gpt*": "openai", "responses*": "openai-responses", "local": "local"}
 HOST: Final = "127.0.0.1"
@@ -58,7 +58,7 @@ class World:
     writing: FeedWriting
     workers: list[Life] = field(default_factory=list)
     front_ends: list[Life] = field(default_factory=list)
-    relays: list[Relay] = field(default_factory=list)
+    relays: list[HuntRelay] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     feeds: list[HuntedFeed] = field(default_factory=list)
     leased: list[LeasedFeed] = field(default_factory=list)
@@ -128,7 +128,7 @@ class World:
         """Streams of which a viewer that stays has not had the end."""
         return sorted({viewer.stream for viewer in self.viewers if viewer.ended_at is None and not viewer.has_left})
 
-    def environment(self, relay: Relay | None, *, skew_s: int = 0, **more: object) -> dict[str, str]:
+    def environment(self, relay: HuntRelay | None, *, skew_s: int = 0, **more: object) -> dict[str, str]:
         """What a process of ours is started with."""
         url = self.servers.url if relay is None else f"redis://{HOST}:{relay.port}"
         settings = {**self.setup.settings, "redis_url": url, **more}
@@ -171,7 +171,7 @@ async def open_world(folder: Path, setup: Setup, rng: random.Random) -> AsyncIte
     if clock is not None:
         clock.write_text("+0\n")
     async with AsyncExitStack() as stack:
-        relays: list[Relay] = []
+        relays: list[HuntRelay] = []
         loop = asyncio.get_running_loop()
 
         def announce(port: int) -> int:
@@ -204,7 +204,7 @@ async def open_world(folder: Path, setup: Setup, rng: random.Random) -> AsyncIte
 
 async def _start(world: World, shared: dict[str, str], stack: AsyncExitStack) -> None:
     setup = world.setup
-    relays: list[Relay | None] = []
+    relays: list[HuntRelay | None] = []
     for _ in range(len(setup.skews) + len(setup.processes)):
         is_relayed = setup.has_relays and setup.topology == "one"  # else they are before the nodes
         relay = await stack.enter_async_context(open_relay(_port(world))) if is_relayed else None

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broadcaster import Broadcaster
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 
 DEADLINE_S = 10.0
 

@@ -15,9 +15,9 @@ from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Stream
 from broadcaster.errors import BadCursor, UnknownStream
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import DEADLINE_S, until_in_the_log
-from tests.support.log_world import until
+from tests.support.log.log_world import until
 
 
 async def fill(broadcaster: Broadcaster, count: int, *, name: str = "job", close: bool = False) -> None:
@@ -87,7 +87,7 @@ async def test_a_stream_that_is_not_there_is_unknown_or_waited_for(broadcaster: 
         await anext(broadcaster.events("other", wait_s=0.05))
 
 
-async def test_notices_are_given_to_who_asks(broadcaster: Broadcaster):
+async def test_notices_are_returned_on_request(broadcaster: Broadcaster):
     await fill(broadcaster, 1)
     async with aclosing(broadcaster.events("job", notices=True)) as events:
         hello, entry, live = await take(events, 3)
@@ -97,7 +97,7 @@ async def test_notices_are_given_to_who_asks(broadcaster: Broadcaster):
     assert live == Notice("hub.live", {})
 
 
-async def test_who_leaves_in_the_middle_leaves_nothing_behind(broadcaster: Broadcaster):
+async def test_a_reader_that_leaves_in_the_middle_leaves_nothing_behind(broadcaster: Broadcaster):
     await fill(broadcaster, 3)
     async for _ in broadcaster.events("job"):
         break  # and nobody closes the generator: its end does
@@ -117,7 +117,7 @@ async def test_who_leaves_in_the_middle_leaves_nothing_behind(broadcaster: Broad
     assert broadcaster.statistics().viewers == 0
 
 
-async def test_who_is_slower_than_any_viewer_may_be_loses_nothing(connection: LogConnection):
+async def test_a_reader_slower_than_any_viewer_may_be_loses_nothing(connection: LogConnection):
     async with Broadcaster.from_url(connection.url, slow_viewer_s=0.1) as broadcaster:
         await fill(broadcaster, 1000)
         services = await broadcaster._services.get()
@@ -131,12 +131,12 @@ async def test_who_is_slower_than_any_viewer_may_be_loses_nothing(connection: Lo
             assert numbers(held + await take(slow, 999)) == list(range(1000))
 
 
-async def test_who_was_sent_away_comes_back_without_a_word(broadcaster: Broadcaster):
+async def test_a_reader_that_was_disconnected_returns_unnoticed(broadcaster: Broadcaster):
     await fill(broadcaster, 2)
     async with aclosing(broadcaster.events("job")) as events:
         before = await take(events, 1)
         services = await broadcaster._services.get()
-        services.hub.feed_lost()
+        services.hub.tail_lost()
         await fill(broadcaster, 3, close=True)
         after = [event async for event in events]
     assert numbers(before) + numbers(after) == [0, 1, 0, 1, 2]
@@ -153,7 +153,7 @@ async def test_as_many_read_as_the_settings_allow_and_the_next_gives_up(connecti
         assert len(await take(broadcaster.events("job"), 1)) == 1
 
 
-async def test_readers_hear_of_the_end_of_their_broadcaster(connection: LogConnection):
+async def test_readers_give_up_when_their_broadcaster_closes(connection: LogConnection):
     broadcaster = Broadcaster.from_url(connection.url)
     await fill(broadcaster, 2)
     events = broadcaster.events("job")
@@ -178,7 +178,7 @@ async def test_a_tenant_reads_its_own_streams_only(broadcaster: Broadcaster, con
         await anext(broadcaster.events("theirs"))
 
 
-async def test_what_was_trimmed_is_told_as_a_gap(broadcaster: Broadcaster):
+async def test_trimmed_entries_are_returned_as_a_gap(broadcaster: Broadcaster):
     async with broadcaster.feed("job", max_events=2, on_full="trim") as feed:
         for number in range(5):
             await feed.append({"type": "data-n", "data": number})

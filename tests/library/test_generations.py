@@ -8,13 +8,13 @@ import pytest
 
 from broadcaster import Broadcaster
 from broadcaster.errors import IdempotencyMismatch, InvalidInput, UnknownModel, UnknownStream, WebhookNotAllowed
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 
 MESSAGES = ({"role": "user", "content": "Why?"},)
 
 
-async def test_an_answer_is_asked_for_looked_at_stopped_and_read(broadcaster: Broadcaster, connection: LogConnection):
+async def test_a_generation_is_started_fetched_stopped_and_read(broadcaster: Broadcaster, connection: LogConnection):
     generation_id = await broadcaster.start("Why?", system="Be brief.", max_tokens=9, metadata={"chat": 1})
     generation = await broadcaster.get(generation_id)
     assert (generation.status, generation.prompt, generation.metadata) == ("queued", "Why?", {"chat": 1})
@@ -33,7 +33,7 @@ async def test_an_answer_is_asked_for_looked_at_stopped_and_read(broadcaster: Br
     assert end.type == "abort"  # type: ignore[union-attr]
 
 
-async def test_the_same_key_asks_once(broadcaster: Broadcaster):
+async def test_the_same_key_starts_one_generation(broadcaster: Broadcaster):
     one = await broadcaster.start(messages=MESSAGES, idempotency_key="k")
     assert await broadcaster.start(messages=MESSAGES, idempotency_key="k") == one
     with pytest.raises(IdempotencyMismatch):

@@ -10,24 +10,24 @@ import pytest
 
 from broadcaster import Broadcaster
 from broadcaster.library.feed import CANCELLED_S
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.scripts import FEED_CREATE
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.scripts import FEED_CREATE
 from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
-from tests.support.cutting_relay import CuttingRelay, open_cutting_relay
+from tests.support.servers.redis_relay import RedisRelay, open_redis_relay
 
 ABORT = b'{"type":"abort","reason":"cancelled"}'
 
 
 @pytest.fixture
-async def relay(connection: LogConnection) -> AsyncIterator[CuttingRelay]:
+async def relay(connection: LogConnection) -> AsyncIterator[RedisRelay]:
     """Every server knows the script that creates a feed, so that a call has its hash."""
     await connection.redis.script_load(FEED_CREATE.text)
-    async with open_cutting_relay(connection.url) as opened:
+    async with open_redis_relay(connection.url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def broadcaster(relay: CuttingRelay) -> AsyncIterator[Broadcaster]:
+async def broadcaster(relay: RedisRelay) -> AsyncIterator[Broadcaster]:
     async with Broadcaster.from_url(relay.url, drain_s=0) as opened:
         relay.hold_at(FEED_CREATE.sha.encode())
         yield opened
@@ -49,12 +49,12 @@ async def publish(broadcaster: Broadcaster) -> None:
 
 @pytest.mark.parametrize("opening", [open_block, publish])
 async def test_a_block_that_is_cancelled_while_its_feed_is_created_ends_it_with_abort(
-    broadcaster: Broadcaster, connection: LogConnection, relay: CuttingRelay, opening
+    broadcaster: Broadcaster, connection: LogConnection, relay: RedisRelay, opening
 ) -> None:
     task = asyncio.create_task(opening(broadcaster))
     await relay.held.wait()
     task.cancel()
-    relay.go_on()
+    relay.resume()
     async with asyncio.timeout(DEADLINE_S):
         await asyncio.wait({task})
     assert task.cancelled()
@@ -63,19 +63,19 @@ async def test_a_block_that_is_cancelled_while_its_feed_is_created_ends_it_with_
 
 
 async def test_one_that_is_cancelled_at_every_await_ends_it_too(
-    broadcaster: Broadcaster, connection: LogConnection, relay: CuttingRelay
+    broadcaster: Broadcaster, connection: LogConnection, relay: RedisRelay
 ) -> None:
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
             group.start_soon(open_block, broadcaster)
             await relay.held.wait()
             scope.cancel()
-    relay.go_on()
+    relay.resume()
     assert await until_in_the_log(connection, "job", 1) == [ABORT]
 
 
 async def test_closing_waits_for_the_end_of_a_block_that_was_cancelled_while_it_opened(
-    connection: LogConnection, relay: CuttingRelay
+    connection: LogConnection, relay: RedisRelay
 ) -> None:
     async with Broadcaster.from_url(relay.url, drain_s=0) as broadcaster:
         relay.hold_at(FEED_CREATE.sha.encode())
@@ -84,18 +84,18 @@ async def test_closing_waits_for_the_end_of_a_block_that_was_cancelled_while_it_
                 group.start_soon(open_block, broadcaster)
                 await relay.held.wait()
                 scope.cancel()
-        relay.go_on()
+        relay.resume()
     assert await raw_events(connection, "job") == [ABORT]
 
 
 async def test_a_feed_that_others_end_is_left_open(
-    broadcaster: Broadcaster, connection: LogConnection, relay: CuttingRelay
+    broadcaster: Broadcaster, connection: LogConnection, relay: RedisRelay
 ) -> None:
     task = asyncio.create_task(open_block(broadcaster, closes=False))
     await relay.held.wait()
     task.cancel()
     await asyncio.wait({task})
-    relay.go_on()
+    relay.resume()
     async with asyncio.timeout(DEADLINE_S):
         while not await connection.redis.exists(connection.keys.meta("job")):
             await asyncio.sleep(0.01)
@@ -103,7 +103,7 @@ async def test_a_feed_that_others_end_is_left_open(
 
 
 async def test_a_redis_that_does_not_answer_holds_the_cancelled_block_no_longer_than_its_time(
-    broadcaster: Broadcaster, relay: CuttingRelay
+    broadcaster: Broadcaster, relay: RedisRelay
 ) -> None:
     task = asyncio.create_task(open_block(broadcaster))
     await relay.held.wait()

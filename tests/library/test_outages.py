@@ -16,10 +16,10 @@ from broadcaster.client.errors import GaveUp
 from broadcaster.client.stream import EntryReceived, GapReceived
 from broadcaster.errors import LogUnavailable
 from broadcaster.library.feed import CANCELLED_S
-from broadcaster.log.connect import LogConnection
-from tests.support.cutting_relay import Moment, open_cutting_relay
-from tests.support.log_world import until
-from tests.support.valkey import ValkeyServer, start_valkey
+from broadcaster.log.redis.connect import LogConnection
+from tests.support.log.log_world import until
+from tests.support.log.valkey import ValkeyServer, start_valkey
+from tests.support.servers.redis_relay import Moment, open_redis_relay
 
 COUNT = 40
 DEADLINE_S = 30.0
@@ -97,7 +97,8 @@ async def is_whole(watched: Watched, writing: Writing) -> None:
     assert watched.end == "finish"
 
 
-async def test_redis_killed_and_started_again_under_writer_and_reader(
+@pytest.mark.second_engine
+async def test_redis_killed_and_restarted_under_writer_and_reader(
     broadcaster: Broadcaster, server: ValkeyServer
 ) -> None:
     watched, writing = Watched(broadcaster), Writing(broadcaster, gates=(5, 20))
@@ -132,7 +133,7 @@ async def test_a_connection_that_breaks_under_an_append_doubles_nothing(
     connection: LogConnection, moment: Moment
 ) -> None:
     async with (
-        open_cutting_relay(connection.url) as relay,
+        open_redis_relay(connection.url) as relay,
         Broadcaster.from_url(relay.url, redis_timeout_s=1) as broadcaster,
     ):
         watched, writing = Watched(broadcaster), Writing(broadcaster, gates=(3, 10, 20))
@@ -163,7 +164,7 @@ async def test_a_reader_holds_its_cursor_while_redis_is_away_and_gives_up_in_the
     assert [event.data for event in rest if isinstance(event, EntryReceived)] == [1, None]
 
 
-async def test_a_writer_is_told_within_its_time_and_its_block_ends(
+async def test_a_writer_raises_within_its_time_and_its_block_ends(
     broadcaster: Broadcaster, server: ValkeyServer
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -203,7 +204,7 @@ async def test_a_cancelled_writer_ends_soon_though_redis_is_away(
 async def test_what_one_process_publishes_another_reads(broadcaster: Broadcaster, server: ValkeyServer) -> None:
     watched = Watched(broadcaster)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.library_writer", server.url, "job", str(COUNT))
+        *(sys.executable, "-m", "tests.support.apps.library_writer", server.url, "job", str(COUNT))
     )
     async with asyncio.timeout(DEADLINE_S):
         assert await process.wait() == 0
@@ -212,10 +213,10 @@ async def test_what_one_process_publishes_another_reads(broadcaster: Broadcaster
     assert watched.end == "finish"
 
 
-async def test_a_killed_process_leaves_a_feed_that_tells_of_it(broadcaster: Broadcaster, server: ValkeyServer) -> None:
+async def test_the_feed_of_a_killed_process_ends_with_an_error(broadcaster: Broadcaster, server: ValkeyServer) -> None:
     watched = Watched(broadcaster)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.library_writer", server.url, "job", "1000000")
+        *(sys.executable, "-m", "tests.support.apps.library_writer", server.url, "job", "1000000")
     )
     await watched.until(COUNT)
     process.kill()

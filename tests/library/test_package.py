@@ -15,7 +15,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.library.broadcaster import Broadcaster
 
 
-def test_its_names_come_when_they_are_asked_for():
+def test_its_names_are_imported_on_first_use():
     assert (broadcaster.Broadcaster, broadcaster.Cursor) == (Broadcaster, Cursor)
     assert {"Broadcaster", "Cursor", "__version__"} <= set(dir(broadcaster))
     with pytest.raises(AttributeError, match="Brodcaster"):
@@ -30,7 +30,7 @@ def test_the_package_alone_brings_no_web_framework():
     assert ran.stdout.strip() == "[]"
 
 
-def test_a_program_that_forgets_to_close_it_may_use_it_again_on_another_loop(redis_url: str):
+def test_a_program_that_forgets_to_close_it_may_reuse_it_on_another_loop(redis_url: str):
     async def use(one: Broadcaster, name: str) -> None:
         async with one.feed(name) as feed:
             await feed.send("x", 1)

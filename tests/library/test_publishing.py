@@ -12,9 +12,9 @@ from broadcaster import Broadcaster
 from broadcaster.core.events import Abort, Finish, TextDelta, TextEnd, TextStart
 from broadcaster.errors import InvalidEvent, InvalidInput, StreamExists, StreamFull
 from broadcaster.library.publishing import TextParts
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
-from tests.support.log_world import until
+from tests.support.log.log_world import until
 
 
 class Source:
@@ -171,7 +171,7 @@ async def test_a_fast_iterator_waits_for_the_log(broadcaster: Broadcaster, conne
     assert events[:-1] == [b'{"type":"data-n","data":%d}' % number for number in range(count)]
 
 
-async def test_a_task_goes_on_without_anybody_who_holds_it(broadcaster: Broadcaster, connection: LogConnection):
+async def test_a_task_continues_without_a_reference_to_it(broadcaster: Broadcaster, connection: LogConnection):
     broadcaster.publish_nowait("answer", Source("a"))
     assert (await until_in_the_log(connection, "answer", 4))[-1] == b'{"type":"finish"}'
     await until(lambda: broadcaster.statistics().publishing == 0)
@@ -218,7 +218,7 @@ async def test_closing_waits_for_what_ends_by_itself_and_aborts_the_rest(connect
     assert broadcaster.statistics() == (0, 0, 0)
 
 
-async def test_who_watches_and_leaves_changes_nothing(broadcaster: Broadcaster, connection: LogConnection):
+async def test_a_viewer_that_watches_and_leaves_changes_nothing(broadcaster: Broadcaster, connection: LogConnection):
     more = asyncio.Event()
 
     async def answer() -> AsyncIterator[str]:

@@ -14,11 +14,11 @@ import pytest
 from fastapi import Cookie, FastAPI
 
 from broadcaster import Broadcaster
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import raw_events, until_in_the_log
-from tests.support.front_end import listen, read_stream
-from tests.support.mounting import every_stream
-from tests.support.processes import Running, Stack
+from tests.support.apps.mounting import every_stream
+from tests.support.servers.front_end import listen, read_stream
+from tests.support.servers.processes import Running, Stack
 
 DEADLINE_S = 30.0
 ATTACKS: Sequence[tuple[str, str, Any]] = [
@@ -45,7 +45,7 @@ async def app(tmp_path: Path, connection: LogConnection) -> AsyncIterator[Runnin
     }
     stack = Stack(tmp_path, environment)
     try:
-        running = await stack.start("uvicorn", "tests.support.library_app:app", "--port", "0")
+        running = await stack.start("uvicorn", "tests.support.apps.library_app:app", "--port", "0")
         line = await running.said("Uvicorn running on http")
         running.url = line.partition("running on ")[2].split()[0]
         yield running
@@ -76,7 +76,7 @@ async def test_what_the_app_publishes_is_watched_through_its_router_and_its_end_
     assert app.process.returncode in (0, -signal.SIGTERM)
 
 
-async def test_an_apps_life_closes_its_broadcaster_and_the_next_opens_it_again(connection: LogConnection):
+async def test_an_apps_lifespan_closes_its_broadcaster_and_the_next_reopens_it(connection: LogConnection):
     broadcaster = Broadcaster.from_url(connection.url)
     app = FastAPI()
     app.include_router(broadcaster.router(can_watch=every_stream))
@@ -92,7 +92,7 @@ async def test_an_apps_life_closes_its_broadcaster_and_the_next_opens_it_again(c
         assert asyncio.all_tasks() == before
 
 
-async def test_who_entered_the_broadcaster_keeps_it_open_behind_the_app(connection: LogConnection):
+async def test_a_program_that_entered_the_broadcaster_keeps_it_open_after_the_app(connection: LogConnection):
     async with Broadcaster.from_url(connection.url) as broadcaster:
         app = FastAPI()
         app.include_router(broadcaster.router(can_watch=every_stream))

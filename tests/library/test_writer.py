@@ -24,9 +24,9 @@ from broadcaster.errors import (
     UnknownStream,
 )
 from broadcaster.library.writer import FeedWriter, WriterLimits
-from broadcaster.log.feeds import FeedConfig
-from tests.support.log_world import until
-from tests.support.memory_feeds import MemoryFeeds
+from broadcaster.log.feeds.feeds import FeedConfig
+from tests.support.log.log_world import until
+from tests.support.memory.memory_feeds import MemoryFeeds
 
 ID = "job-1"
 AWAY = LogUnavailable("the log does not answer now; try again")
@@ -123,7 +123,7 @@ async def test_too_many_appends_a_second_are_waited_out() -> None:
     assert said(feeds) == [1]
 
 
-async def test_an_append_is_told_in_time_that_the_log_is_away_and_one_never_sent_is_withdrawn() -> None:
+async def test_an_append_raises_in_time_during_an_outage_and_one_never_sent_is_withdrawn() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds, timeout_s=0.2) as writer:
         feeds.go_on.clear()
@@ -144,7 +144,7 @@ async def _later(feeds: MemoryFeeds, append: Any) -> Any:
     return await append
 
 
-async def test_what_nobody_waits_for_is_sent_when_the_log_is_back() -> None:
+async def test_events_without_a_waiting_caller_are_sent_when_the_log_is_back() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds, timeout_s=0.1) as writer:
         feeds.is_away = AWAY
@@ -176,7 +176,7 @@ async def test_after_one_was_given_up_nothing_is_sent_before_the_log_has_answere
         assert feeds.renewals == 1
 
 
-async def test_a_full_buffer_is_told_at_once() -> None:
+async def test_a_full_buffer_raises_at_once() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds, buffer_events=3) as writer:
         feeds.go_on.clear()
@@ -210,7 +210,7 @@ async def test_joined_appends_that_do_not_all_fit_get_each_its_own_answer() -> N
     assert said(feeds) == [0, 1, 5]
 
 
-async def test_after_a_refused_event_nothing_given_without_waiting_follows_until_it_is_told() -> None:
+async def test_after_a_refused_event_nothing_given_without_waiting_follows_until_it_is_raised() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         feeds.faults = [EventTooLarge("too large"), EventTooLarge("too large")]
@@ -253,7 +253,7 @@ async def test_the_end_comes_after_all_that_was_given_and_nothing_after_it() -> 
     assert said(feeds) == list(range(5))
 
 
-async def test_a_feed_stays_open_while_something_of_it_was_refused_untold() -> None:
+async def test_a_feed_stays_open_until_a_refusal_was_raised() -> None:
     feeds = MemoryFeeds(max_events=1)
     async with opened(feeds) as writer:
         writer.append_nowait(note(1))
@@ -265,7 +265,7 @@ async def test_a_feed_stays_open_while_something_of_it_was_refused_untold() -> N
         assert feeds.end is not None
 
 
-async def test_a_feed_that_is_gone_is_created_again_by_who_opened_it() -> None:
+async def test_a_feed_that_is_gone_is_recreated_by_the_writer_that_opened_it() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         feeds.config = None
@@ -292,7 +292,7 @@ async def test_opening_waits_for_a_log_that_is_away_but_not_for_ever() -> None:
     assert await opening
 
 
-async def test_who_still_waits_when_the_writer_ends_is_told() -> None:
+async def test_a_caller_that_still_waits_when_the_writer_ends_gets_an_error() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         feeds.go_on.clear()

@@ -12,11 +12,11 @@ import pytest
 from playwright.async_api import Page
 
 from broadcaster.client import AsyncClient
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Streams
-from tests.support.browser import Tabs, open_tabs
-from tests.support.nginx import Nginx, open_nginx
-from tests.support.processes import Running, Stack
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
+from tests.support.servers.browser import Tabs, open_tabs
+from tests.support.servers.nginx import Nginx, open_nginx
+from tests.support.servers.processes import Running, Stack
 
 STREAMS = [f"job-{n}" for n in range(10)]
 OPEN, CLOSED = 1, 2  # EventSource.readyState

@@ -12,9 +12,10 @@ import httpx2
 import pytest
 
 from broadcaster.settings import Settings
-from broadcaster.web.problems import PROBLEMS, problem_response
-from broadcaster.web.runner import KEEP_ALIVE_S
-from tests.support.nginx import DEPLOY, command, create_certificate, free_port, lay_out, run_nginx
+from broadcaster.web.documents.problem_table import PROBLEMS
+from broadcaster.web.documents.problems import problem_response
+from broadcaster.web.server.runner import KEEP_ALIVE_S
+from tests.support.servers.nginx import DEPLOY, command, create_certificate, free_port, lay_out, run_nginx
 
 UPSTREAM = "server 127.0.0.1:9;\n"
 LISTEN = re.compile(r"listen (\[::\]:)?\d+")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +13,9 @@ import httpx2
 from broadcaster.client import AsyncClient
 from broadcaster.testing import ScriptedProvider
 from tests.support.event_source import EventSource, events_of, watching
-from tests.support.nginx import Nginx, open_nginx
-from tests.support.processes import Stack
+from tests.support.servers.nginx import Nginx, open_nginx
+from tests.support.servers.processes import Stack
+from tests.support.servers.relay import Link, Relay, opened
 
 ID = "build-42"
 MODEL = "claude-scripted"
@@ -98,16 +97,16 @@ async def test_a_post_whose_answer_was_lost_is_not_repeated_and_its_key_finds_wh
 ) -> None:
     front_end, other = await stack.front_end(), await stack.front_end()
     async with (
-        open_losing_relay(front_end.url) as relay,
+        opened(LosingRelay(front_end.url)) as relay,
         open_nginx(tmp_path / "nginx", [relay.url, other.url]) as nginx,
         AsyncClient(other.url) as client,
         httpx2.AsyncClient(base_url=nginx.url, trust_env=False) as http,
     ):
         started: list[str] = []
-        while not relay.lost:
+        while not relay.responses_lost:
             click = {"idempotency-key": f"click {len(started)}"}
             answer = await http.post("/v1/generations", json={"prompt": "hi"}, headers=click)
-            if not relay.lost:
+            if not relay.responses_lost:
                 started.append(answer.json()["id"])
         assert (answer.status_code, answer.json()["code"]) == (502, "no_front_end")
         # The one whose answer was lost was done, and done once.
@@ -123,46 +122,26 @@ async def test_a_viewer_whose_front_end_breaks_before_it_answers_is_given_to_ano
     tmp_path: Path, stack: Stack
 ) -> None:
     front_end, other = await stack.front_end(), await stack.front_end(retry_ms=100)
-    async with open_losing_relay(front_end.url) as relay, AsyncClient(other.url) as client:
+    async with opened(LosingRelay(front_end.url)) as relay, AsyncClient(other.url) as client:
         await client.create_stream(ID)
         await client.close(ID)
         async with open_nginx(tmp_path / "nginx", [relay.url, other.url]) as nginx:
             viewers = [EventSource(nginx.url, events_of(ID)) for _ in range(4)]
             async with watching(viewers) as audience:
                 await audience.until_over()
-    assert relay.lost >= 1
+    assert relay.responses_lost >= 1
     assert [viewer.connections for viewer in viewers] == [2] * 4  # the stream, and the 204
     assert [viewer.terminals for viewer in viewers] == [1] * 4
 
 
-@dataclass
-class LosingRelay:
-    """Between nginx and a front-end: takes a request there, and breaks when its answer comes."""
+class LosingRelay(Relay):
+    """Between nginx and a front-end: the front-end takes each request, and its response is lost with the connection."""
 
-    front_end_url: str
-    url: str = ""
-    lost: int = 0
+    scheme = "http"
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parts = urlsplit(self.front_end_url)
-        from_front_end, to_front_end = await asyncio.open_connection(parts.hostname, parts.port)
-        try:
-            if request := await reader.read(65536):
-                to_front_end.write(request)
-                await from_front_end.read(65536)
-                self.lost += 1
-        finally:
-            writer.transport.abort()
-            to_front_end.close()
-
-
-@contextlib.asynccontextmanager
-async def open_losing_relay(front_end_url: str) -> AsyncIterator[LosingRelay]:
-    relay = LosingRelay(front_end_url)
-    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
-    relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
-        yield relay
+    async def on_request(self, link: Link, data: bytes) -> bytes:
+        link.loses_response = True
+        return data
 
 
 async def test_without_any_front_end_viewers_are_told_to_come_again_and_everybody_else_what_happened(

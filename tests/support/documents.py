@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tests.support.processes import Running
+from tests.support.servers.processes import Running
 
 ROOT: Final = Path(__file__).parents[2]
 # What the documents call the reader's own servers.

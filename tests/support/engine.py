@@ -1,6 +1,10 @@
-"""Which test modules meet a Redis server: the only ones that can tell one engine from another.
+"""Which tests the second engine runs: those whose outcome depends on the Redis server.
 
-A module meets one when its code, or that of a module of ``tests`` that it imports (through others too), or of a
+1. Of ``tests/log`` and ``tests/topologies`` every module that meets a server: scripts, streams, Sentinels, clusters.
+2. Of every other folder the tests marked ``second_engine`` alone: persistence, replication, limits and users of a
+   server, and one test of each surface and each process (``tests/README.md`` has the rule).
+
+A module meets a server when its code, or that of a module of ``tests`` that it imports (through others too), or of a
 ``conftest.py`` beside or above it, names one: an identifier, or a text that is an address, a setting or a command.
 Docstrings and comments do not count. The words are few and the rule is generous, for a module that is left out by
 mistake would never run on the second engine. The conftest of all tests is judged by its fixtures instead
@@ -16,11 +20,32 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 TESTS: Final = Path(__file__).resolve().parents[1]
+WHOLE_ROOMS: Final = ("log", "topologies")
+MARK: Final = "second_engine"
 SERVER_FIXTURES: Final = frozenset({"redis_url", "connection"})
 NAMES_ONE: Final = re.compile(r"redis|valkey|embedded|doctor", re.IGNORECASE)
 # An application of its own ("up") and the commands that look for a server start one without naming it.
 TEXT_OF_ONE: Final = re.compile(r"rediss?[:+]|unix://|BROADCASTER_REDIS|redis-server|valkey|^up$|doctor", re.IGNORECASE)
+
+
+def may_run(module: Path) -> bool:
+    """Whether the second engine may run any test of this module, judged by its text alone."""
+    return is_in_whole_room(module) or f"mark.{MARK}" in module.read_text("utf-8")
+
+
+def runs(item: pytest.Item) -> bool:
+    """Whether the second engine runs this test."""
+    if not is_in_whole_room(item.path):
+        return item.get_closest_marker(MARK) is not None
+    return bool(SERVER_FIXTURES & {*getattr(item, "fixturenames", ())}) or meets_redis(item.path)
+
+
+def is_in_whole_room(module: Path) -> bool:
+    """Whether it lies in a folder of which the second engine runs all that meets a server."""
+    return module.is_relative_to(TESTS) and module.relative_to(TESTS).parts[0] in WHOLE_ROOMS
 
 
 @cache

@@ -7,7 +7,7 @@ import socket
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.hub.viewer import Viewer
-from broadcaster.web.socket_driver import SocketDriver
+from broadcaster.web.server.socket_driver import SocketDriver
 from tests.support.witness import Witness
 
 SMALL_BYTES = 4096

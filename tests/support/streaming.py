@@ -15,20 +15,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.dialects import NATIVE, Encoder
+from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import Busy
 from broadcaster.hub.hub import Hub
-from broadcaster.hub.resolve import Finished
-from broadcaster.web.connections import ConnectionLimits
-from broadcaster.web.listener import open_listener
-from broadcaster.web.runner import FrontEndServer
-from broadcaster.web.sse import EventStreamResponse
+from broadcaster.hub.replay.resolve import Finished
+from broadcaster.web.server.connections import ConnectionLimits
+from broadcaster.web.server.listener import open_listener
+from broadcaster.web.server.runner import FrontEndServer
+from broadcaster.web.viewing.sse import EventStreamResponse
 from tests.support.witness import Witness
 
 DEADLINE_S = 10.0
 
 
-def stream_app(hub: Hub, *, encoder: Encoder = NATIVE) -> Starlette:
+def stream_app(hub: Hub, *, dialect: Dialect = NATIVE) -> Starlette:
     """``/{id}`` streams; the id is also told in the header."""
 
     async def stream(request: Request) -> Response:
@@ -36,9 +36,9 @@ def stream_app(hub: Hub, *, encoder: Encoder = NATIVE) -> Starlette:
         cursor = Cursor.parse(given) if given else None
         stream_id = request.path_params["id"]
         try:
-            viewer = await hub.join(stream_id, cursor=cursor, timeout_s=DEADLINE_S, encoder=encoder)
+            viewer = await hub.join(stream_id, cursor=cursor, timeout_s=DEADLINE_S, dialect=dialect)
         except Busy as error:
-            return EventStreamResponse(hub.refuse(error, encoder=encoder), generation_id=stream_id)
+            return EventStreamResponse(hub.refuse(error, dialect=dialect), generation_id=stream_id)
         if isinstance(viewer, Finished):
             return Response(status_code=204)
         return EventStreamResponse(viewer, generation_id=stream_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broadcaster.sync import Publisher
-from tests.support.valkey import ValkeyServer, start_valkey
+from tests.support.log.valkey import ValkeyServer, start_valkey
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from broadcaster.library.writer import FeedWriter
-from broadcaster.log.feeds import FeedConfig
-from broadcaster.sync.buffer import Batch, Buffer, Ending
+from broadcaster.log.feeds.feeds import FeedConfig
+from broadcaster.sync.buffer import Buffer, BufferedBatch, Ending
 from broadcaster.sync.courier import LIMITS, Courier
-from tests.support.memory_feeds import MemoryFeeds
+from tests.support.memory.memory_feeds import MemoryFeeds
 
 LAST = b'{"type":"data-n","data":1}'
 
@@ -18,7 +18,7 @@ LAST = b'{"type":"data-n","data":1}'
 class LeftAfterATake(Buffer):
     """Given its last event, and left, as soon as a take has found nothing."""
 
-    def take(self, **most: Any) -> Batch:
+    def take(self, **most: Any) -> BufferedBatch:
         batch = super().take(**most)
         if not batch.given and self.ending is None:
             self.put([LAST], drops=False)

@@ -20,8 +20,8 @@ from broadcaster.errors import (
     StreamFull,
 )
 from broadcaster.sync import Publisher
-from tests.support.held_log import calls_of_scripts, held, numbers
-from tests.support.valkey import ValkeyServer
+from tests.support.log.held_log import calls_of_scripts, held, numbers
+from tests.support.log.valkey import ValkeyServer
 
 FAILED = {"type": "error", "errorText": "the publisher of this stream failed", "code": "publisher_failed"}
 
@@ -92,7 +92,7 @@ def test_all_publishers_of_a_process_share_one_thread(redis_url: str, stream_id:
         (SystemExit(1), {"type": "abort", "reason": "cancelled"}),
     ],
 )
-def test_a_block_left_by_an_exception_ends_its_feed_as_that_says(
+def test_a_block_left_by_an_exception_ends_its_feed_accordingly(
     publisher: Publisher, redis_url: str, stream_id: str, error: BaseException, end: dict[str, Any]
 ) -> None:
     with pytest.raises(type(error)):
@@ -102,7 +102,7 @@ def test_a_block_left_by_an_exception_ends_its_feed_as_that_says(
     assert held(redis_url, stream_id) == [{"type": "data-n", "data": 1}, end]
 
 
-def test_a_feed_is_ended_as_asked_and_only_once(publisher: Publisher, redis_url: str, stream_id: str) -> None:
+def test_a_feed_is_ended_as_requested_and_only_once(publisher: Publisher, redis_url: str, stream_id: str) -> None:
     with publisher.feed(stream_id) as feed:
         with pytest.raises(InvalidEvent):
             feed.close({"type": "data-n", "data": 1})
@@ -163,7 +163,7 @@ def test_an_event_or_an_append_over_its_bound_is_refused_at_its_caller(redis_url
             feed.append()
 
 
-def test_a_full_feed_keeps_what_fits_tells_the_caller_and_does_not_end_as_finished(
+def test_a_full_feed_keeps_what_fits_raises_in_the_caller_and_does_not_end_as_finished(
     publisher: Publisher, redis_url: str, stream_id: str
 ) -> None:
     feed = publisher.feed(stream_id, max_events=100)
@@ -188,7 +188,7 @@ def test_the_refusal_of_an_earlier_event_is_raised_by_the_next_call_and_ends_the
     assert len(held(redis_url, stream_id)) == 11
 
 
-def test_a_feed_that_somebody_else_has_ended_refuses_every_call_but_is_told_once_at_its_end(
+def test_a_feed_that_another_writer_has_ended_refuses_every_call_and_raises_once_at_its_end(
     publisher: Publisher, redis_url: str, stream_id: str
 ) -> None:
     publisher.feed(stream_id).close()
@@ -204,7 +204,7 @@ def test_a_feed_that_somebody_else_has_ended_refuses_every_call_but_is_told_once
     assert held(redis_url, stream_id) == [{"type": "finish"}]
 
 
-def test_an_id_that_is_taken_is_told_and_the_jobs_own_exception_wins(
+def test_an_id_that_is_taken_raises_and_the_jobs_own_exception_wins(
     publisher: Publisher, stream_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     publisher.feed(stream_id, max_events=5).close()
@@ -235,7 +235,7 @@ def test_settings_come_by_keyword_and_no_error_shows_the_password() -> None:
         Publisher.from_url("redis://localhost", retention=1)
 
 
-def test_a_redis_that_refuses_us_is_told_without_the_password(
+def test_the_error_of_a_redis_that_refuses_us_has_no_password(
     server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Publisher.from_url(server.url.replace("redis://", "redis://nobody:hunter2@"), timeout_s=20.0) as publisher:

@@ -13,9 +13,9 @@ from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.library import delivery
 from broadcaster.library.writer import WriterLimits
 from broadcaster.sync import Publisher
-from tests.support.cutting_relay import Moment, open_cutting_relay
-from tests.support.held_log import held, numbers, until_so
-from tests.support.valkey import ValkeyServer
+from tests.support.log.held_log import held, numbers, until_so
+from tests.support.log.valkey import ValkeyServer
+from tests.support.servers.redis_relay import Moment, open_redis_relay
 
 TIMEOUT_S = 0.4
 # A call ends by itself after TIMEOUT_S; the rest is what a busy machine may add.
@@ -34,6 +34,7 @@ def is_finished(server: ValkeyServer, stream_id: str) -> bool:
     return held(server.url, stream_id)[-1:] == [FINISH]
 
 
+@pytest.mark.second_engine
 def test_while_redis_is_killed_the_job_goes_on_and_all_of_it_comes_when_redis_is_back(
     server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_redis_that_answers_nothing_holds_no_call(server: ValkeyServer) -> Non
     assert numbers(held(server.url, "job-1")) == list(range(20))
 
 
-def test_a_publisher_that_is_told_to_raises_instead_of_dropping(server: ValkeyServer) -> None:
+def test_a_publisher_raises_instead_of_dropping_when_it_is_set_to(server: ValkeyServer) -> None:
     server.kill()
     publisher = Publisher.from_url(server.url, timeout_s=TIMEOUT_S, on_full_buffer="raise", buffer_events=10)
     feed = publisher.feed("job-1")
@@ -125,7 +126,9 @@ def test_a_publisher_that_is_told_to_raises_instead_of_dropping(server: ValkeySe
         publisher.close()
 
 
-def test_what_a_full_buffer_drops_is_told_in_its_place(server: ValkeyServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_full_buffer_drops_is_reported_in_its_place(
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server.kill()
     with Publisher.from_url(server.url, timeout_s=20.0, buffer_events=10) as publisher:
         with publisher.feed("job-1") as feed:
@@ -156,7 +159,7 @@ def test_a_feed_goes_on_when_redis_came_back_empty(server: ValkeyServer) -> None
 
 @pytest.mark.parametrize("moment", Moment)
 async def test_an_append_that_is_cut_off_comes_once(redis_url: str, stream_id: str, moment: Moment) -> None:
-    async with open_cutting_relay(redis_url) as relay:
+    async with open_redis_relay(redis_url) as relay:
 
         def work() -> None:
             with Publisher.from_url(relay.url, timeout_s=20.0) as publisher:

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.support.held_log import held, numbers
-from tests.support.valkey import ValkeyServer
+from tests.support.log.held_log import held, numbers
+from tests.support.log.valkey import ValkeyServer
 
 FINISH = {"type": "finish"}
 # Start of an interpreter on a busy machine, and the time limit of the publisher.
@@ -16,11 +16,11 @@ JOB_S = 60.0
 
 
 def run(name: str, url: str, stream_id: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.support.sync_jobs", name, url, stream_id]
+    command = [sys.executable, "-m", "tests.support.apps.sync_jobs", name, url, stream_id]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=JOB_S)
 
 
-def test_a_script_that_just_ends_has_told_everything_and_its_feed_says_that_it_is_not_whole(
+def test_a_script_that_just_ends_has_sent_everything_and_its_feed_ends_with_abort(
     server: ValkeyServer,
 ) -> None:
     # By name, so that the end of the interpreter meets a name that must be looked up.
@@ -31,7 +31,7 @@ def test_a_script_that_just_ends_has_told_everything_and_its_feed_says_that_it_i
     assert events[-1] == {"type": "abort", "reason": "publisher_closed"}
 
 
-def test_a_job_that_fails_says_so_and_fails_with_its_own_exception(redis_url: str, stream_id: str) -> None:
+def test_a_job_that_fails_ends_its_feed_with_error_and_raises_its_own_exception(redis_url: str, stream_id: str) -> None:
     job = run("fails", redis_url, stream_id)
     assert job.returncode == 1
     assert "RuntimeError: the job failed" in job.stderr
@@ -47,7 +47,7 @@ def test_a_process_ends_in_time_and_well_while_redis_is_away(server: ValkeyServe
 
 
 def test_a_killed_process_has_doubled_nothing_and_left_no_hole(redis_url: str, stream_id: str) -> None:
-    command = [sys.executable, "-m", "tests.support.sync_jobs", "goes_on", redis_url, stream_id]
+    command = [sys.executable, "-m", "tests.support.apps.sync_jobs", "goes_on", redis_url, stream_id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
         assert job.stdout is not None
         flushed = [int(job.stdout.readline()) for _ in range(4)][-1]

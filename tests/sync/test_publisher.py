@@ -7,15 +7,15 @@ from typing import Any
 
 from broadcaster.settings import Settings
 from broadcaster.sync import Publisher
-from broadcaster.sync.publisher import _Process
-from tests.support.held_log import held, until_so
-from tests.support.valkey import ValkeyServer
+from broadcaster.sync.publisher import _ProcessPublishers
+from tests.support.log.held_log import held, until_so
+from tests.support.log.valkey import ValkeyServer
 
 ABORT = {"type": "abort", "reason": "publisher_closed"}
 FINISH = {"type": "finish"}
 
 
-def test_a_feed_that_was_left_during_an_outage_is_waited_for_and_ends_as_its_block_said(server: ValkeyServer) -> None:
+def test_a_feed_that_was_left_during_an_outage_is_waited_for_and_ends_as_its_block_did(server: ValkeyServer) -> None:
     publisher = Publisher.from_url(server.url, timeout_s=20.0)
     feed = publisher.feed("job-1")
     feed.send("n", 0)
@@ -66,7 +66,7 @@ def test_a_feed_that_is_opened_while_its_publisher_closes_is_ended_too(redis_url
 
 
 def test_publishers_may_be_closed_while_the_process_ends() -> None:
-    process = _Process()
+    process = _ProcessPublishers()
     ended = []
 
     class ClosedMeanwhile(Publisher):

@@ -16,7 +16,7 @@ MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 
 @dataclass
 class Sdks:
-    """Both clients and their server; every call asks for the model ``m`` unless told otherwise."""
+    """Both clients and their server; every call requests the model ``m`` unless the test names another."""
 
     server: ScriptedProvider
     claude: anthropic.AsyncAnthropic

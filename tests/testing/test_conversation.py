@@ -80,7 +80,7 @@ async def test_each_conversation_takes_one_request_and_then_the_scripts_go_on():
         assert len(await two.chunks()) == 8
 
 
-async def test_writing_to_a_client_that_left_says_so():
+async def test_writing_to_a_client_that_left_raises():
     async with ScriptedProvider() as provider, connected(provider) as client:
         conversation = provider.conversation("m")
         client.post("m")
@@ -91,7 +91,7 @@ async def test_writing_to_a_client_that_left_says_so():
             await conversation.send_text("too late")
 
 
-async def test_a_conversation_whose_request_never_comes_says_so():
+async def test_a_conversation_whose_request_never_comes_raises():
     with pytest.raises(TimeoutError, match="no request came"):
         await Conversation(timeout_s=0.01).send_text("to nobody")
 

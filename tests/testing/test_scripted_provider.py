@@ -59,6 +59,20 @@ async def test_one_connection_serves_request_after_request_even_when_they_come_a
         assert [request.connection for request in provider.requests] == [1, 1]
 
 
+async def test_a_request_may_have_a_chunked_body_and_arrive_byte_by_byte():
+    async with ScriptedProvider() as provider, connected(provider) as client:
+        request = (
+            b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b'e\r\n{"model": "m",\r\n10\r\n "stream": true}\r\n0\r\n\r\n'
+        )
+        for at in range(len(request)):
+            client.send(request[at : at + 1])
+            await asyncio.sleep(0)
+        assert b" 200 " in await client.head()
+        await client.chunks()
+        assert [sent.body for sent in provider.requests] == [{"model": "m", "stream": True}]
+
+
 async def test_requests_of_a_model_take_its_scripts_in_order_and_the_last_one_stays():
     async with ScriptedProvider() as provider, connected(provider) as client:
         provider.script(
@@ -104,7 +118,7 @@ async def test_a_disconnect_is_seen_at_once_also_at_a_gate():
         assert request.ended_at is None
 
 
-async def test_a_client_that_stays_is_told_apart_from_one_that_left():
+async def test_a_client_that_stays_is_distinguished_from_one_that_left():
     async with ScriptedProvider() as provider, connected(provider) as client:
         provider.script("m", Script(Hang()))
         client.post("m")
@@ -113,7 +127,7 @@ async def test_a_client_that_stays_is_told_apart_from_one_that_left():
             await request.wait_disconnected(timeout_s=0.01)
 
 
-async def test_waiting_for_requests_that_do_not_come_says_how_many_came():
+async def test_waiting_for_requests_that_do_not_come_reports_how_many_came():
     async with ScriptedProvider() as provider:
         with pytest.raises(TimeoutError, match="0 of 1 requests"):
             await provider.wait_requests(1, timeout_s=0.01)
@@ -190,7 +204,7 @@ async def test_headers_can_go_out_alone():
         assert b"x-extra: 1" in await client.head()
 
 
-async def test_paced_text_names_the_model_and_counts_its_words():
+async def test_paced_text_names_the_model_and_counts_its_pieces():
     async with ScriptedProvider() as provider, connected(provider) as client:
         provider.script("m", Script(PacedText(tokens=3, rate=1000)))
         client.post("m")
@@ -208,12 +222,12 @@ async def test_paced_text_names_the_model_and_counts_its_words():
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (b"GET /v1/messages HTTP/1.1\r\n\r\n", 404),
-        (b"POST /v1/models HTTP/1.1\r\n\r\n", 404),
-        (b"POST /v1messages HTTP/1.1\r\n\r\n", 404),
-        (b"POST /v1/messages HTTP/1.1\r\nContent-Length: 1\r\n\r\n{", 400),
-        (b"POST /v1/responses HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400),
-        (b'POST /v1/messages HTTP/1.1\r\nContent-Length: 26\r\n\r\n{"model":"m","stream":"no"}', 400),
+        (b"GET /v1/messages HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /v1messages HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{", 400),
+        (b"POST /v1/responses HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b'POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\n{"model":"m","stream":"no"}', 400),
     ],
 )
 async def test_what_no_script_can_serve_is_refused_in_the_shape_of_the_api(request_bytes: bytes, status: int):
@@ -225,7 +239,7 @@ async def test_what_no_script_can_serve_is_refused_in_the_shape_of_the_api(reque
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"nonsense\r\n\r\n", b"x" * 70_000, b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"]
+    "nonsense", [b"nonsense\r\n\r\n", b"x" * 70_000, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"]
 )
 async def test_what_is_not_http_is_hung_up_on(nonsense: bytes):
     async with ScriptedProvider() as provider, connected(provider) as client:

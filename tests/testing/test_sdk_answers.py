@@ -98,8 +98,8 @@ async def test_a_completion_is_the_same_streamed_and_whole(name: str):
     usage = chat_wire.counts(prompt_tokens=40, completion_tokens=7, cached_tokens=30, reasoning_tokens=2)
     async with scripted() as sdks:
         sdks.server.script("m", Script(Send(*chat_wire.answer(*parts, usage=usage))))
-        asking = {"model": "m", "messages": MESSAGES, "stream_options": {"include_usage": True}}
-        async with sdks.openai.chat.completions.stream(**asking) as stream:
+        including = {"model": "m", "messages": MESSAGES, "stream_options": {"include_usage": True}}
+        async with sdks.openai.chat.completions.stream(**including) as stream:
             streamed = await stream.get_final_completion()
         whole = await sdks.completion()
     for completion in (streamed, whole):
@@ -116,7 +116,7 @@ async def test_a_completion_is_the_same_streamed_and_whole(name: str):
         assert message == content
 
 
-async def test_the_counts_of_a_streamed_completion_go_to_who_asks_for_them():
+async def test_the_counts_of_a_streamed_completion_go_to_requests_that_include_them():
     async with scripted() as sdks:
         chunks = await collect(await sdks.completion(stream=True))
         assert all("usage" not in chunk.model_fields_set and chunk.choices for chunk in chunks)
@@ -212,7 +212,7 @@ def without_ids(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-async def test_an_answer_cut_by_its_length_is_told_by_every_wire_in_its_own_word():
+async def test_an_answer_cut_by_its_length_has_the_reason_of_each_wire():
     async with scripted() as sdks:
         sdks.server.script("claude", Script(Send(*wire.message(wire.text("a"), stop_reason="max_tokens"))))
         sdks.server.script("chat", Script(Send(*chat_wire.answer(chat_wire.text("a"), finish_reason="length"))))

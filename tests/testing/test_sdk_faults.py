@@ -189,7 +189,7 @@ async def test_an_error_in_a_stream_of_a_response_is_an_event_and_the_helper_has
         ("responses", {"type": "error", **chat_wire.error("rate_limit_exceeded")}, 429),
     ],
 )
-async def test_an_error_in_the_stream_is_a_status_for_who_asked_for_the_whole(
+async def test_an_error_in_the_stream_is_a_status_for_a_request_without_stream(
     name: str, failure: wire.WireEvent, status: int
 ):
     sdk: Any = anthropic if name == "messages" else openai
@@ -198,7 +198,7 @@ async def test_an_error_in_the_stream_is_a_status_for_who_asked_for_the_whole(
     assert caught.value.status_code == status
 
 
-async def test_a_failed_response_is_told_whole_with_its_error():
+async def test_a_failed_response_is_complete_with_its_error():
     response = await whole("responses", Send(*responses_wire.failed_answer(responses_wire.text("a"), code="x")))
     assert (response.status, response.error.code) == ("failed", "x")
 
@@ -207,7 +207,7 @@ async def test_a_failed_response_is_told_whole_with_its_error():
 
 
 @every_wire
-async def test_a_clean_truncation_is_no_error_to_who_streams(name: str):
+async def test_a_clean_truncation_is_no_error_for_a_streaming_client(name: str):
     assert text_of(await streamed(name, half(name))) == "half an answer"
 
 
@@ -231,7 +231,7 @@ async def test_the_helper_for_chat_refuses_an_answer_that_its_length_cut():
 
 @pytest.mark.parametrize("break_off", [Cut(), Reset()], ids=["cut", "reset"])
 @every_wire
-async def test_a_broken_connection_is_an_error_to_everybody(name: str, break_off: Step):
+async def test_a_broken_connection_is_an_error_for_every_sdk(name: str, break_off: Step):
     for steps in ((break_off,), (Headers(), break_off), (half(name), break_off)):
         for call in (streamed, whole):
             with pytest.raises((openai.APIConnectionError, anthropic.APIConnectionError, *NO_ANTHROPIC_ERROR)):
@@ -270,7 +270,7 @@ async def test_what_is_no_whole_stream_is_a_body_that_stops_within_its_json(name
 
 @pytest.mark.parametrize("how", ["comments", "CRLF", "cut at every byte", "comment alone first"])
 @every_wire
-async def test_bytes_that_only_look_odd_change_nothing(name: str, how: str):
+async def test_unusual_but_valid_bytes_change_nothing(name: str, how: str):
     stream = b"".join(FRAMES[name](event) for event in EVENTS[name])
     steps: dict[str, tuple[Step, ...]] = {
         "comments": (SendRaw(stream.replace(b"data:", b": quiet\ndata:")),),

@@ -63,7 +63,7 @@ async def test_without_stream_the_head_can_still_go_out_alone_and_the_object_fol
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_answer_names_the_model_that_was_asked_for(path: str):
+async def test_an_answer_names_the_requested_model(path: str):
     async with ScriptedProvider() as provider, connected(provider) as client:
         client.post("any-model", path=path, stream=False)
         _, body = await body_of(client)
@@ -71,7 +71,7 @@ async def test_an_answer_names_the_model_that_was_asked_for(path: str):
 
 
 @pytest.mark.parametrize("name", ["messages", "completions", "responses"])
-async def test_paced_text_counts_its_words_on_every_wire(name: str):
+async def test_paced_text_counts_its_pieces_on_every_wire(name: str):
     async with scripted() as sdks:
         sdks.server.script("m", Script(PacedText(tokens=3, rate=1000)))
         answer = await sdks.answer(name)
@@ -81,7 +81,7 @@ async def test_paced_text_counts_its_words_on_every_wire(name: str):
         assert len(await collect(await sdks.answer(name, stream=True))) >= 5
 
 
-async def test_the_beginning_of_paced_text_does_not_wait_for_the_first_word():
+async def test_the_beginning_of_paced_text_does_not_wait_for_the_first_piece():
     async with ScriptedProvider() as provider:
         provider.script("m", Script(PacedText(tokens=1, rate=0.01)))
         for path, first in FIRST.items():
@@ -111,9 +111,9 @@ async def test_a_provider_with_a_key_refuses_every_other_one_in_the_shape_of_the
                     await call()
                 assert refused.value.type == "authentication_error"
             for stream in (True, False):
-                for ask in (sdks.completion, sdks.response):
+                for request in (sdks.completion, sdks.response):
                     with pytest.raises(openai.AuthenticationError) as unknown:
-                        await ask(stream=stream)
+                        await request(stream=stream)
                     assert unknown.value.code == "invalid_api_key"
                     assert "wrong" not in unknown.value.message
         async with opened(server, api_key="right") as sdks:
@@ -125,7 +125,7 @@ async def test_a_provider_with_a_key_refuses_every_other_one_in_the_shape_of_the
 @pytest.mark.parametrize("header", ["x-api-key: right", "X-Api-Key: right", "authorization: Bearer right"])
 async def test_a_key_may_come_in_either_header(header: str):
     async with ScriptedProvider(api_key="right") as server, connected(server) as client:
-        client.send(f"GET /v1/models HTTP/1.1\r\n{header}\r\n\r\n".encode())
+        client.send(f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
         assert (await client.head()).startswith(b"HTTP/1.1 200")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_cluster import RedisCluster6, start_cluster
-from tests.support.redis_sentinel import Sentinels, start_sentinels
+from tests.support.log.redis_cluster import RedisCluster6, start_cluster
+from tests.support.log.redis_sentinel import Sentinels, start_sentinels
 
 
 @pytest.fixture(scope="module")

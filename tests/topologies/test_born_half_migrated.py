@@ -8,37 +8,37 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from broadcaster.core.events import Event, Finish, TextDelta, Usage, decode_event
-from broadcaster.core.routing import Routes
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.control import ControlListener
-from broadcaster.log.sweeper import Sweeper, SweepTimes
-from tests.support.feed_log import PROMISED_S, Room, until
-from tests.support.log_world import World
-from tests.support.redis_cluster import RedisCluster6
-from tests.support.topology_world import TopologyWorld, open_topology_world
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.control import ControlListener
+from tests.support.log.log_world import World
+from tests.support.log.redis_cluster import RedisCluster6
+from tests.support.log.tail_world import PROMISED_S, Room, until
+from tests.support.log.topology_world import TopologyWorld, open_topology_world
 from worker.attempt import AttemptTimes
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.registry import Providers
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
 
-HELD_S: Final = 3.0
+MIGRATING_S: Final = 3.0
 WELL_S: Final = 20.0
 LEASE_S: Final = 10.0
 SWEEP_S: Final = 0.3
-WORDS: Final = [f"{number} " for number in range(30)]
+TEXTS: Final = [f"{number} " for number in range(30)]
 
 
 class Reciting:
-    """A provider, and each of its streams: some words, one by one, and the end."""
+    """A provider, and each of its streams: some text, delta by delta, and the end."""
 
     @asynccontextmanager
     async def stream(self, request: ProviderRequest) -> AsyncIterator[ProviderStream]:
         yield self
 
     async def __aiter__(self) -> AsyncIterator[list[Event]]:
-        for word in WORDS:
-            yield [TextDelta(id="0", delta=word)]
+        for text in TEXTS:
+            yield [TextDelta(id="0", delta=text)]
             await asyncio.sleep(0.01)
         yield [Finish(finish_reason="stop")]
 
@@ -68,7 +68,7 @@ async def test_a_generation_born_in_a_half_migrated_slot_is_run_and_seen_whole(c
             begun = asyncio.get_running_loop().time()
             born = asyncio.create_task(create(world, front_end))
             async with worker(world):
-                await until(lambda: asyncio.get_running_loop().time() > begun + HELD_S)
+                await until(lambda: asyncio.get_running_loop().time() > begun + MIGRATING_S)
                 assert not born.done()  # what is created is written with several keys at once
                 await asyncio.to_thread(cluster.finish_migration, slot)
                 moved_id, watching_the_other = await born
@@ -84,7 +84,7 @@ async def create(world: TopologyWorld, front_end: World) -> tuple[str, Room]:
     """A generation, and a room that watches it."""
     stream_id = await front_end.create()
     room = Room()
-    world.feed.watch(stream_id, room)
+    world.tail.watch(stream_id, room)
     return stream_id, room
 
 
@@ -100,7 +100,7 @@ async def is_seen_whole(front_end: World, stream_id: str, room: Room) -> None:
     await room.holds(log, within_s=PROMISED_S)
     events = [decode_event(entry.event) for entry in log]
     assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
-    assert "".join(each.delta for each in events if isinstance(each, TextDelta)) == "".join(WORDS)
+    assert "".join(each.delta for each in events if isinstance(each, TextDelta)) == "".join(TEXTS)
     assert isinstance(events[-1], Finish)
     meta = await front_end.streams.meta(stream_id)
     assert meta is not None
@@ -141,7 +141,7 @@ async def worker(world: TopologyWorld) -> AsyncIterator[None]:
     async with own.appender() as appender:
         keeper = own.keeper(appender)
         control = ControlListener(connection, world.topology)
-        providers = Providers(Routes({"m": "reciting"}), {"reciting": Reciting})
+        providers = Providers(ModelRoutes({"m": "reciting"}), {"reciting": Reciting})
         engine = Engine(
             own.queue, reader, own.claims, own.streams, appender, keeper, own.steadiness, control, providers
         )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.log.key_slots import SLOTS, SlotMap, slot_of
-from tests.support.redis_cluster import RedisCluster6
+from broadcaster.log.redis.topology.key_slots import SLOTS, SlotMap, slot_of
+from tests.support.log.redis_cluster import RedisCluster6
 
 
 @st.composite
@@ -23,13 +23,13 @@ def cuts(draw: st.DrawFn) -> list[tuple[int, int, int | None]]:
 
 @settings(max_examples=60, deadline=None)
 @given(cuts(), st.randoms(use_true_random=False))
-def test_every_slot_has_exactly_the_owner_that_was_told_or_none(
+def test_every_slot_has_exactly_the_owner_of_the_reply_or_none(
     ranges: list[tuple[int, int, int | None]], rng: Any
 ) -> None:
     reply = [[first, last, [b"h", port, b"id"], [b"h", port + 100, b"id"]] for first, last, port in ranges if port]
     rng.shuffle(reply)
 
-    seen = SlotMap.read(reply, asked="x:1")
+    seen = SlotMap.read(reply, source="x:1")
 
     assert len(seen.owners) == SLOTS
     for first, last, port in ranges:
@@ -44,20 +44,20 @@ def test_every_slot_has_exactly_the_owner_that_was_told_or_none(
         ([b"10.0.0.1", 7000, b"id"], "10.0.0.1:7000"),
         ([b"::1", 7000, b"id", []], "::1:7000"),
         ([b"redis-0.example.test", 7000, b"id", [b"ip", b"10.0.0.1"]], "redis-0.example.test:7000"),
-        ([b"", 7000, b"id"], "asked:7000"),
-        ([None, 7000, b"id"], "asked:7000"),
+        ([b"", 7000, b"id"], "source:7000"),
+        ([None, 7000, b"id"], "source:7000"),
         ([b"?", 7000, b"id", [b"ip", b"10.0.0.1"]], "10.0.0.1:7000"),
-        ([b"?", 7000, b"id"], "asked:7000"),
+        ([b"?", 7000, b"id"], "source:7000"),
     ],
 )
-def test_a_node_is_where_it_says_or_where_it_was_asked(node: list[Any], name: str) -> None:
-    assert SlotMap.read([[0, 1, node]], asked="asked:1").primaries == (name,)
+def test_a_node_without_a_host_is_the_source_of_the_reply(node: list[Any], name: str) -> None:
+    assert SlotMap.read([[0, 1, node]], source="source:1").primaries == (name,)
 
 
 @pytest.mark.parametrize("reply", [[[5, 4, [b"h", 1, b"id"]]], [[0, SLOTS, [b"h", 1, b"id"]]], [[0, 1]], [7], [["a"]]])
-def test_an_answer_that_makes_no_sense_is_refused(reply: Any) -> None:
+def test_a_malformed_reply_is_refused(reply: Any) -> None:
     with pytest.raises((ValueError, TypeError, LookupError)):
-        SlotMap.read(reply, asked="asked:1")
+        SlotMap.read(reply, source="source:1")
 
 
 def test_we_and_the_server_put_a_key_into_the_same_slot(cluster: RedisCluster6) -> None:
@@ -75,4 +75,4 @@ def test_we_and_the_server_put_a_key_into_the_same_slot(cluster: RedisCluster6) 
         "ü{ß}",
         "bc:{jobs}:ready",
     ):
-        assert slot_of(key.encode()) == node.ask("CLUSTER", "KEYSLOT", key), key
+        assert slot_of(key.encode()) == node.execute("CLUSTER", "KEYSLOT", key), key

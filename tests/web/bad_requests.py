@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broadcaster.errors import QueueFull, StopNotDurable, StopPending, TenantLimit
-from tests.support.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld
 
 MARK = "mark-7f3a9e51"
 """Stands in every request: in its keys, its URL, and in the body's values wherever there is one."""
@@ -20,7 +20,7 @@ JSON = {"content-type": "application/json"}
 GENERATIONS = "/v1/generations"
 CREATE = "POST /v1/generations"
 LIST = "GET /v1/generations"
-LOOK = "GET /v1/generations/{generation_id}"
+READ_ONE = "GET /v1/generations/{generation_id}"
 DELETE = "DELETE /v1/generations/{generation_id}"
 STOP = "POST /v1/generations/{generation_id}/stop"
 FOLLOW = "GET /v1/streams/{stream_id}/events"
@@ -59,7 +59,7 @@ def _body(name: str, place: str, **fields: Any) -> Bad:
     return _create(name, json.dumps({"metadata": {"m": MARK}, **fields}).encode(), place)
 
 
-def _said(name: str, place: str, *messages: Any) -> Bad:
+def _bad(name: str, place: str, *messages: Any) -> Bad:
     return _body(name, place, messages=list(messages))
 
 
@@ -75,18 +75,18 @@ def bodies() -> Iterator[Bad]:
     yield _body("no message", "#/messages", messages=[])
     yield _body("messages that are no list", "#/messages", messages=user)
     yield _body("too many messages", "#/messages", messages=[{"role": "user", "content": ""}] * 10_001)
-    yield _said("a message that is null", "#/messages/0", None)
-    yield _said("a message that is text", "#/messages/1", user, MARK)
-    yield _said("a wrong role", "#/messages/0/role", {"role": MARK, "content": "a"})
-    yield _said("no role", "#/messages/0/role", {"content": MARK})
-    yield _said("no content", "#/messages/0/content", {"role": "user"})
-    yield _said("content that is a number", "#/messages/0/content", {"role": "user", "content": 5})
-    yield _said("content that is null", "#/messages/0/content", {"role": "user", "content": None})
-    yield _said("content that is an object", "#/messages/0/content", {"role": "user", "content": {"type": "text"}})
-    yield _said("a part without a type", "#/messages/0/content/0/type", {"role": "user", "content": [{"text": MARK}]})
-    yield _said("a part that is null", "#/messages/0/content/0", {"role": "user", "content": [None]})
-    yield _said("a part of an empty type", "#/messages/0/content/0/type", {"role": "user", "content": [{"type": ""}]})
-    yield _said("an unknown field of a message", "#/messages/0/name", {**user, "name": MARK})
+    yield _bad("a message that is null", "#/messages/0", None)
+    yield _bad("a message that is text", "#/messages/1", user, MARK)
+    yield _bad("a wrong role", "#/messages/0/role", {"role": MARK, "content": "a"})
+    yield _bad("no role", "#/messages/0/role", {"content": MARK})
+    yield _bad("no content", "#/messages/0/content", {"role": "user"})
+    yield _bad("content that is a number", "#/messages/0/content", {"role": "user", "content": 5})
+    yield _bad("content that is null", "#/messages/0/content", {"role": "user", "content": None})
+    yield _bad("content that is an object", "#/messages/0/content", {"role": "user", "content": {"type": "text"}})
+    yield _bad("a part without a type", "#/messages/0/content/0/type", {"role": "user", "content": [{"text": MARK}]})
+    yield _bad("a part that is null", "#/messages/0/content/0", {"role": "user", "content": [None]})
+    yield _bad("a part of an empty type", "#/messages/0/content/0/type", {"role": "user", "content": [{"type": ""}]})
+    yield _bad("an unknown field of a message", "#/messages/0/name", {**user, "name": MARK})
     for name, value in {"text": "5", "zero": 0, "a fraction": 1.5, "true": True, "a bomb": 10**30}.items():
         yield _body(f"max_tokens that is {name}", "#/max_tokens", prompt=MARK, max_tokens=value)
     yield _body("a temperature beyond all models", "#/temperature", prompt=MARK, temperature=2.1)
@@ -163,8 +163,8 @@ def headers() -> Iterator[Bad]:
     key = "idempotency-key"
     for name, value in {"empty": "", "too long": "k" * 300, "not ASCII": "schlüssel".encode()}.items():
         yield _create(f"a key that is {name}", good, key, headers={**JSON, key: value})
-    again = {**JSON, key: "once"}
-    yield _create("a key with another body", good, None, headers=again, before={"prompt": "first"},
+    repeated = {**JSON, key: "once"}
+    yield _create("a key with another body", good, None, headers=repeated, before={"prompt": "first"},
                   status=422, code="idempotency_mismatch")  # fmt: skip
     for name, cursor in {
         "letters": "abc", "one number": "5", "negative": "-1-5", "a negative seq": "1--5", "two dashes": "1-2-3",
@@ -184,7 +184,7 @@ def queries() -> Iterator[Bad]:
     """Query values that mean nothing."""
     for value in ("abc", "-1", "inf", "nan", "1e999", "", "1,5", "0x10"):
         for route, method, path in (
-            (LOOK, "GET", f"{GENERATIONS}/{KNOWN}"),
+            (READ_ONE, "GET", f"{GENERATIONS}/{KNOWN}"),
             (FOLLOW, "GET", f"/v1/streams/{KNOWN}/events"),
         ):
             yield Bad(
@@ -196,8 +196,8 @@ def queries() -> Iterator[Bad]:
     known = f"{GENERATIONS}/{KNOWN}"
     events = f"/v1/streams/{KNOWN}/events"
     for route, place, path in (
-        (LOOK, "parts", f"{known}?parts=maybe"),
-        (LOOK, "parts", f"{known}?parts={MARK}"),
+        (READ_ONE, "parts", f"{known}?parts=maybe"),
+        (READ_ONE, "parts", f"{known}?parts={MARK}"),
         (FOLLOW, "replay", f"{events}?replay=all"),
         (FOLLOW, "replay", f"{events}?replay={MARK}"),
         (FOLLOW, "replay", f"{events}?replay="),
@@ -221,7 +221,7 @@ def queries() -> Iterator[Bad]:
 def places() -> Iterator[Bad]:
     """Ids and paths under which there is nothing."""
     routes = (
-        (LOOK, "GET", "/v1/generations/{}"),
+        (READ_ONE, "GET", "/v1/generations/{}"),
         (DELETE, "DELETE", "/v1/generations/{}"),
         (STOP, "POST", "/v1/generations/{}/stop"),
         (FOLLOW, "GET", "/v1/streams/{}/events"),
@@ -281,8 +281,8 @@ def troubles() -> Iterator[Bad]:
     away: dict[str, Any] = {"status": 503, "code": "log_unavailable", "prepare": _away}
     yield _create("a create without Redis", good, None, **away)
     yield Bad("a list without Redis", LIST, **away)
-    yield Bad("a look without Redis", LOOK, path=f"{GENERATIONS}/{KNOWN}", **away)
-    yield Bad("a wait without Redis", LOOK, path=f"{GENERATIONS}/{KNOWN}?wait_s=1", **away)
+    yield Bad("a look without Redis", READ_ONE, path=f"{GENERATIONS}/{KNOWN}", **away)
+    yield Bad("a wait without Redis", READ_ONE, path=f"{GENERATIONS}/{KNOWN}?wait_s=1", **away)
     yield Bad("a stop without Redis", STOP, method="POST", path=f"{GENERATIONS}/{KNOWN}/stop", **away)
     yield Bad("a deletion without Redis", DELETE, method="DELETE", path=f"{GENERATIONS}/{KNOWN}", **away)
     yield Bad("a stop at a full Redis", STOP, 503, "stop_not_durable", method="POST",

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from tests.support.front_end import in_process, served
-from tests.support.memory_world import MemoryWorld, memory_services
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import in_process, served
 
 MAX_BODY_BYTES = 4096
 

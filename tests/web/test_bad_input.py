@@ -14,9 +14,10 @@ import pytest_asyncio
 from broadcaster.core.events import Finish
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
-from broadcaster.web.problems import MEDIA_TYPE, PROBLEMS
-from tests.support.front_end import DEADLINE_S, served
-from tests.support.memory_world import MemoryWorld, memory_services
+from broadcaster.web.documents.problem_table import PROBLEMS
+from broadcaster.web.documents.problems import MEDIA_TYPE
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import DEADLINE_S, served
 from tests.web.bad_requests import JSON, KNOWN, MARK, MAX_BODY_BYTES, TABLE, Bad
 
 KEYS = {"authorization": f"Bearer {MARK}", "x-api-key": MARK, "cookie": f"key={MARK}"}
@@ -84,7 +85,7 @@ async def test_each_bad_request_is_refused_with_its_code_and_its_place(
 async def test_each_refusal_is_documented_repeats_nothing_of_the_request_and_changes_nothing(
     bad_client: httpx2.AsyncClient, world: MemoryWorld, row: Bad
 ) -> None:
-    asked = 0 if row.before is None else 1
+    requested = 0 if row.before is None else 1
     response = await send(bad_client, world, row)
     assert problem_of(response)["code"] in PROBLEMS
     if row.route is not None:
@@ -94,8 +95,8 @@ async def test_each_refusal_is_documented_repeats_nothing_of_the_request_and_cha
     assert MARK not in response.text
     assert MARK not in str(response.headers)
     assert (await bad_client.get("/healthz")).status_code == 200
-    assert len(world.requests) == asked
-    assert len(world.streams) == 1 + asked
+    assert len(world.requests) == requested
+    assert len(world.streams) == 1 + requested
     assert not world.deleted
 
 
@@ -161,8 +162,8 @@ async def answer_to(client: httpx2.AsyncClient, words: bytes) -> tuple[int, dict
 async def test_what_is_hardly_http_is_answered_with_a_problem_and_harms_nobody(
     bad_client: httpx2.AsyncClient, world: MemoryWorld, name: str
 ) -> None:
-    words, status, code = GARBAGE[name]
-    answered, problem = await answer_to(bad_client, words)
+    texts, status, code = GARBAGE[name]
+    answered, problem = await answer_to(bad_client, texts)
     assert (answered, problem["status"], problem["code"]) == (status, status, code)
     assert (await bad_client.get("/healthz")).status_code == 200
     assert world.requests == []

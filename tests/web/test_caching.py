@@ -5,11 +5,11 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.support.front_end import listen
-from tests.support.mounting import Mounted, create_host, serve_host
+from tests.support.apps.mounting import Mounted, create_host, serve_host
+from tests.support.servers.front_end import listen
 
 CREDENTIALS = {"authorization", "x-api-key"}
-ASKED = [
+REQUEST = [
     ("GET", "/v1/generations"),
     ("POST", "/v1/generations"),
     ("GET", "/v1/generations/none"),
@@ -28,7 +28,7 @@ def assert_not_kept(answer: httpx2.Response) -> None:
         assert {each.strip() for each in answer.headers["vary"].split(",")} == CREDENTIALS
 
 
-@pytest.mark.parametrize(("method", "path"), [*ASKED, *OF_OUR_OWN_APP])
+@pytest.mark.parametrize(("method", "path"), [*REQUEST, *OF_OUR_OWN_APP])
 async def test_every_answer_of_our_own_app_says_that_it_is_not_to_be_stored(
     client: httpx2.AsyncClient, method: str, path: str
 ) -> None:
@@ -37,7 +37,7 @@ async def test_every_answer_of_our_own_app_says_that_it_is_not_to_be_stored(
 
 async def test_a_mounted_router_says_it_too_and_the_hosts_own_answers_stay_as_they_are() -> None:
     async with serve_host(create_host(("/llm", Mounted().router))) as host:
-        for method, path in ASKED:
+        for method, path in REQUEST:
             assert_not_kept(await host.request(method, f"/llm{path}", json={} if method != "GET" else None))
         assert "cache-control" not in (await host.get("/hello/1")).headers
 
@@ -45,8 +45,8 @@ async def test_a_mounted_router_says_it_too_and_the_hosts_own_answers_stay_as_th
 async def test_a_stream_says_besides_that_it_is_not_to_be_transformed(live_client: httpx2.AsyncClient) -> None:
     await live_client.put("/v1/streams/job", json={})
     await live_client.post("/v1/streams/job/close")
-    heard = await listen(live_client, "/v1/streams/job/events")
-    assert heard.headers["cache-control"] == "no-store, no-transform"
+    received = await listen(live_client, "/v1/streams/job/events")
+    assert received.headers["cache-control"] == "no-store, no-transform"
 
 
 async def test_the_pages_files_may_be_kept_and_are_asked_for_again(client: httpx2.AsyncClient) -> None:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.cli.progress import step_of
+from broadcaster.cli.terminal.progress import progress_of
 from broadcaster.core.events import DataEvent
 from broadcaster.core.fold import Fold
 from broadcaster.core.sse import SseDecoder
-from tests.support.console_modules import CONSOLE, ConsoleModules, console_modules
+from tests.support.servers.console_modules import CONSOLE, ConsoleModules, console_modules
 
 FILES = sorted(path.name for path in CONSOLE.iterdir() if path.is_file())
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -41,8 +41,8 @@ async def test_every_file_is_served_with_its_type_and_asked_for_again_each_time(
     assert response.content == (CONSOLE / name).read_bytes()
     assert response.headers["content-type"].partition(";")[0] == TYPES["." + name.rpartition(".")[2]]
     assert response.headers["cache-control"] == "no-cache"
-    again = await client.get(f"/console/{name}", headers={"if-none-match": response.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
+    repeated = await client.get(f"/console/{name}", headers={"if-none-match": response.headers["etag"]})
+    assert (repeated.status_code, repeated.content) == (304, b"")
 
 
 async def test_the_page_is_the_root_under_a_strict_policy(client: httpx2.AsyncClient) -> None:
@@ -165,7 +165,7 @@ def ours(events: list[dict[str, Any]]) -> dict[str, Any]:
 def test_the_browsers_fold_is_ours(
     modules: ConsoleModules, events: list[dict[str, Any]], end: list[dict[str, Any]]
 ) -> None:
-    assert modules.ask("fold", events + end) == ours(events + end)
+    assert modules.run("fold", events + end) == ours(events + end)
 
 
 # --------------------------------------------------------------------------------------------------- the event stream
@@ -186,16 +186,16 @@ def test_the_pages_own_decoder_reads_a_stream_as_ours_does_however_it_is_cut(
         decoder.flush()
         for portion in portions:
             messages += decoder.decode(portion.encode())
-    told = modules.ask("sse", connections)
-    assert [(each["type"], each["data"], each["lastEventId"]) for each in told["messages"]] == [
+    result = modules.run("sse", connections)
+    assert [(each["type"], each["data"], each["lastEventId"]) for each in result["messages"]] == [
         (each.event, each.data, each.id) for each in messages
     ]
-    assert told["lastEventId"] == decoder.last_event_id
+    assert result["lastEventId"] == decoder.last_event_id
 
 
 def test_the_pages_own_decoder_keeps_what_the_server_said_of_reconnecting(modules: ConsoleModules) -> None:
-    told = modules.ask("sse", [["retry: 40\ndata: a\n\nretry: soon\nid: 5-1\n", "\nid: 5-2\n"]])
-    assert (told["retryMs"], told["lastEventId"]) == (40, "5-1")
+    result = modules.run("sse", [["retry: 40\ndata: a\n\nretry: soon\nid: 5-1\n", "\nid: 5-2\n"]])
+    assert (result["retryMs"], result["lastEventId"]) == (40, "5-1")
 
 
 # ------------------------------------------------------------------------------------------------------ the transcript
@@ -228,17 +228,17 @@ def test_after_any_rewinds_and_repeats_the_transcript_is_the_fold_of_what_remain
                 gap = {"reason": "rewound", "from": keep + 1, "to": len(log)}
                 log, ids, epoch = log[:keep], ids[:keep], epoch + 1
                 steps.append(["gap", ids[-1] if ids else "0-0", gap])
-    told = modules.ask("transcript", steps)
-    assert told["state"] == ours(log)
-    assert told["seq"] == len(log)
-    assert all(notice["kind"] == "rewound" for notice in told["notices"])
+    result = modules.run("transcript", steps)
+    assert result["state"] == ours(log)
+    assert result["seq"] == len(log)
+    assert all(notice["kind"] == "rewound" for notice in result["notices"])
 
 
 def test_a_trimmed_beginning_is_told_and_the_rest_is_shown(modules: ConsoleModules) -> None:
     gap = ["gap", "5-7", {"reason": "trimmed", "from": 1, "to": 7}]
-    told = modules.ask("transcript", [gap, ["enter", "5-8", delta("late")]])
-    assert told["state"]["text"] == "late"
-    assert told["notices"] == [{"kind": "trimmed", "from": 1, "to": 7, "after": 0}]
+    result = modules.run("transcript", [gap, ["enter", "5-8", delta("late")]])
+    assert result["state"]["text"] == "late"
+    assert result["notices"] == [{"kind": "trimmed", "from": 1, "to": 7, "after": 0}]
 
 
 def test_a_stream_begun_anew_drops_all_that_was_seen(modules: ConsoleModules) -> None:
@@ -248,48 +248,48 @@ def test_a_stream_begun_anew_drops_all_that_was_seen(modules: ConsoleModules) ->
         ["gap", "9-0", {"reason": "reset", "from": 0, "to": 0}],
         ["enter", "9-1", delta("new")],
     ]
-    assert modules.ask("transcript", steps)["state"]["text"] == "new"
+    assert modules.run("transcript", steps)["state"]["text"] == "new"
 
 
 def test_an_expired_log_shows_how_it_ended(modules: ConsoleModules) -> None:
     steps = [["gap", "5-7", {"reason": "expired", "from": 1, "to": 7}], ["enter", "5-8", {"type": "finish"}]]
-    told = modules.ask("transcript", steps)
-    assert (told["state"]["status"], told["isOver"], told["lastId"]) == ("finished", True, "5-8")
+    result = modules.run("transcript", steps)
+    assert (result["state"]["status"], result["isOver"], result["lastId"]) == ("finished", True, "5-8")
 
 
 def test_a_hole_that_nobody_spoke_of_is_shown_all_the_same(modules: ConsoleModules) -> None:
-    told = modules.ask("transcript", [["enter", "5-1", delta("a")], ["enter", "5-4", delta("b")]])
-    assert told["notices"] == [{"kind": "missing", "from": 2, "to": 3, "after": 1}]
-    assert told["state"]["text"] == "ab"
+    result = modules.run("transcript", [["enter", "5-1", delta("a")], ["enter", "5-4", delta("b")]])
+    assert result["notices"] == [{"kind": "missing", "from": 2, "to": 3, "after": 1}]
+    assert result["state"]["text"] == "ab"
 
 
-# ----------------------------------------------------------------------------------------------------------- the words
+# ----------------------------------------------------------------------------------------------------------- the texts
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("state", "text"),
     [
         ({"name": "live"}, "live"),
         ({"name": "catching-up"}, "catching up…"),
         ({"name": "reconnecting", "since": 1000}, "reconnecting… 4 s"),
         ({"name": "waiting", "until": 7200}, "reconnecting in 3 s…"),
-        ({"name": "stalled", "reason": "log_unavailable"}, "stalled: the log does not answer"),
+        ({"name": "stalled", "reason": "log_unavailable"}, "stalled: Redis does not respond"),
         ({"name": "stalled", "reason": "newer"}, "stalled: newer"),
         ({"name": "ended"}, "stopped"),
         ({"name": "locked"}, "needs a key"),
     ],
 )
-def test_the_connection_is_told_in_words(modules: ConsoleModules, state: dict[str, Any], words: str) -> None:
-    assert modules.ask("words", ["connectionWord", state, "aborted", 5000]) == words
+def test_each_state_of_the_connection_has_its_text(modules: ConsoleModules, state: dict[str, Any], text: str) -> None:
+    assert modules.run("texts", ["connectionText", state, "aborted", 5000]) == text
 
 
 def test_a_gap_names_its_range_only_where_it_is_known(modules: ConsoleModules) -> None:
     def sentence(kind: str, first: int, last: int) -> str:
-        return modules.ask("words", ["noticeSentence", {"kind": kind, "from": first, "to": last}])
+        return modules.run("texts", ["noticeSentence", {"kind": kind, "from": first, "to": last}])
 
-    assert sentence("trimmed", 1, 7) == "An earlier part (events 1–7) is no longer kept."
-    assert sentence("missing", 3, 3) == "Something (event 3) did not arrive."
-    assert sentence("reset", 0, 0) == "The stream was begun anew on the server."
+    assert sentence("trimmed", 1, 7) == "An earlier part (events 1–7) has expired."
+    assert sentence("missing", 3, 3) == "A part (event 3) is missing."
+    assert sentence("reset", 0, 0) == "The server restarted the stream."
 
 
 @pytest.mark.parametrize(
@@ -307,8 +307,8 @@ def test_a_gap_names_its_range_only_where_it_is_known(modules: ConsoleModules) -
     ],
 )
 def test_how_far_a_job_is_reads_as_it_does_in_the_terminal(modules: ConsoleModules, data: Any, step: Any) -> None:
-    assert modules.ask("words", ["stepOf", data]) == step
-    ours = step_of(DataEvent(type="data-progress", data=data))
+    assert modules.run("texts", ["stepOf", data]) == step
+    ours = progress_of(DataEvent(type="data-progress", data=data))
     assert (ours is None) is (step is None)
     if ours is not None:
         assert {"done": ours.done, "total": ours.total, "percent": ours.percent, "message": ours.message} == step

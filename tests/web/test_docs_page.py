@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 from playwright.async_api import ConsoleMessage, Request, expect
 
-from tests.support.browser import open_tabs
-from tests.support.console_modules import CONSOLE
+from tests.support.servers.browser import open_tabs
+from tests.support.servers.console_modules import CONSOLE
 
 DOCS = CONSOLE.parent / "docs"
 # The npm package swagger-ui-dist, 5.35.0: the files as they are in it.
@@ -26,9 +26,9 @@ OURS = {"index.html", "docs.js"}
 
 
 def test_swagger_ui_is_the_pinned_release_with_its_licences() -> None:
-    held = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in DOCS.iterdir()}
-    assert {name: digest for name, digest in held.items() if name not in OURS} == RELEASE
-    assert held.keys() >= OURS
+    taken = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in DOCS.iterdir()}
+    assert {name: digest for name, digest in taken.items() if name not in OURS} == RELEASE
+    assert taken.keys() >= OURS
 
 
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{name}" for name in sorted({*RELEASE, "docs.js"}))])
@@ -50,16 +50,16 @@ async def test_a_browser_shows_every_operation_and_asks_no_other_host(
     app: FastAPI, live_client: httpx2.AsyncClient
 ) -> None:
     own = live_client.base_url.netloc.decode()
-    asked: list[str] = []
-    said: list[str] = []
+    response: list[str] = []
+    content: list[str] = []
 
     def note_request(request: Request) -> None:
         if urlsplit(request.url).scheme != "data":
-            asked.append(urlsplit(request.url).netloc)
+            response.append(urlsplit(request.url).netloc)
 
     def note_console(message: ConsoleMessage) -> None:
         if message.type == "error":
-            said.append(message.text)
+            content.append(message.text)
 
     operations = sum(len(each) for each in app.openapi()["paths"].values())
     async with open_tabs() as tabs:
@@ -72,5 +72,5 @@ async def test_a_browser_shows_every_operation_and_asks_no_other_host(
         # An operation opens, with its schema.
         await tab.page.locator("#operations-health-health .opblock-summary-control").click()
         await expect(tab.page.locator("#operations-health-health .responses-wrapper")).to_be_visible()
-    assert set(asked) == {own}
-    assert said == []
+    assert set(response) == {own}
+    assert content == []

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from tests.support.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld
 
 ODD = [
     "..", ".", "%00", "\x00", "\n", "a\r\nb: c", "a b", "a/b", "a\\b", "{jobs}", "{a}b", "*", "?", "#", "jobs", "a:b",

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from broadcaster.errors import QueueFull, UnknownModel
-from broadcaster.web.problem_shapes import ShapedError, ShapedProblems, reshape
-from broadcaster.web.problems import MEDIA_TYPE, answer_error
+from broadcaster.web.documents.problem_shapes import ShapedError, ShapedProblems, reshape
+from broadcaster.web.documents.problems import MEDIA_TYPE, error_response
 
 
 def shape(problem: Any) -> ShapedError:
@@ -21,11 +21,11 @@ def shape(problem: Any) -> ShapedError:
 
 
 async def busy(_: Request) -> Response:
-    return answer_error(QueueFull("full"))
+    return error_response(QueueFull("full"))
 
 
 async def in_pieces(_: Request) -> Response:
-    body = bytes(answer_error(UnknownModel("none")).body)
+    body = bytes(error_response(UnknownModel("none")).body)
     return StreamingResponse(iter([body[:5], body[5:]]), status_code=400, media_type=MEDIA_TYPE)
 
 
@@ -65,4 +65,4 @@ async def test_what_is_no_problem_or_lies_elsewhere_stays_as_it_is(client, path,
 def test_a_response_is_reshaped_only_if_it_is_a_problem() -> None:
     plain = JSONResponse({"a": 1})
     assert reshape(plain, shape) is plain
-    assert reshape(answer_error(QueueFull("full")), shape).status_code == 418
+    assert reshape(error_response(QueueFull("full")), shape).status_code == 418

@@ -14,8 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from broadcaster import errors
-from broadcaster.web.problems import MEDIA_TYPE, PROBLEMS, UnexpectedErrors, answer_error
-from tests.support.memory_world import MemoryWorld
+from broadcaster.web.documents.problem_table import PROBLEMS
+from broadcaster.web.documents.problems import MEDIA_TYPE, UnexpectedErrors, error_response
+from tests.support.memory.memory_world import MemoryWorld
 from tests.web.conftest import MAX_BODY_BYTES
 
 GOOD = {"prompt": "why?"}
@@ -43,7 +44,7 @@ OF_WORKERS = (errors.UnknownTool, errors.ToolOutcomeUnknown)
 
 def leaves(tree: type[errors.BroadcasterError]) -> Iterator[type[errors.BroadcasterError]]:
     """The errors that a front-end may meet; the command line and the client have some of their own."""
-    if tree.__module__ in ("broadcaster.errors", "broadcaster.web.problems") and tree not in OF_WORKERS:
+    if tree.__module__ in ("broadcaster.errors", "broadcaster.web.documents.problems") and tree not in OF_WORKERS:
         yield tree
     for branch in tree.__subclasses__():
         yield from leaves(branch)
@@ -53,7 +54,7 @@ def leaves(tree: type[errors.BroadcasterError]) -> Iterator[type[errors.Broadcas
 def test_every_error_of_the_tree_has_its_row_in_the_table(error: type[errors.BroadcasterError]) -> None:
     row = PROBLEMS[error.code]
     assert (row.status, row.retry) == (error.status, error.retry)
-    assert answer_error(error("what happened")).status_code == error.status
+    assert error_response(error("what happened")).status_code == error.status
 
 
 @pytest.mark.parametrize(
@@ -166,9 +167,10 @@ async def test_a_bad_parameter_is_named_with_the_part_it_is_in(client: httpx2.As
 
 
 async def test_a_model_that_no_route_serves_is_unknown(client: httpx2.AsyncClient) -> None:
-    document = problem(await client.post("/v1/generations", json=GOOD | {"model": "gpt-0"}))
+    document = problem(await client.post("/v1/generations", json=GOOD | {"model": "no-such-model"}))
     assert document["code"] == "unknown_model"
-    assert "gpt-0" not in document["detail"]
+    assert "no-such-model" not in document["detail"]
+    assert "GET /v1/models" in document["detail"]
 
 
 async def test_an_announced_body_over_the_limit_is_refused_unread(client: httpx2.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Several scripted providers behind one route, and an answer that is asked for through its tries."""
+"""Several scripted providers behind one route, and an answer that is requested through its tries."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from broadcaster.core import events as ev
-from broadcaster.core.retrying import RetryBounds
-from broadcaster.core.routing import Routes
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed
 from broadcaster.settings import ProviderSpec
 from broadcaster.testing import Script, ScriptedProvider
-from tests.worker.provider_support import CHAT, Wire, request_for
+from tests.worker.providers.provider_support import CHAT, Wire, request_for
 from worker.providers.bounds import CallBounds
 from worker.providers.registry import Providers, default_factories
-from worker.retry import Answer
+from worker.retry import ModelAnswer
 
 MODEL = "claude-x"
 QUICK = RetryBounds(retries=2, cap_s=0.01)
@@ -27,20 +27,20 @@ GOOD = Script.of_text("Hello ", "world")
 
 
 class World:
-    """Providers ``one``, ``two``, … on a wire, each a server of its own; the route asks them in this order."""
+    """Providers ``one``, ``two``, … on a wire, each with its own server; the route tries them in this order."""
 
     def __init__(self, on: Wire, servers: list[ScriptedProvider], providers: Providers) -> None:
         self.on, self.servers, self.providers = on, servers, providers
         self.given: list[ev.Event] = []
 
     @property
-    def asked(self) -> list[int]:
+    def requested(self) -> list[int]:
         """How often each server was."""
         return [len(server.requests) for server in self.servers]
 
-    def answer(self, *, bounds: RetryBounds = QUICK, left_s: float = 60, model: str = MODEL) -> Answer:
+    def answer(self, *, bounds: RetryBounds = QUICK, left_s: float = 60, model: str = MODEL) -> ModelAnswer:
         deadline = asyncio.get_running_loop().time() + left_s
-        return Answer(request_for(model), self.providers, bounds=bounds, deadline=deadline, name="gen_1")
+        return ModelAnswer(request_for(model), self.providers, bounds=bounds, deadline=deadline, name="gen_1")
 
     async def run(self, **how: Any) -> list[ev.Event]:
         """All events of one answer."""
@@ -72,7 +72,7 @@ async def opened(
             for name, server in zip(names, servers, strict=True)
         }
         providers = Providers(
-            Routes({"claude*": targets or list(names)}),
+            ModelRoutes({"claude*": targets or list(names)}),
             default_factories(CallBounds(**{"max_connections": 10, "read_timeout_s": 5.0, **settings}), specs=specs),
             key_variables={name: spec.key_variables for name, spec in specs.items() if spec.key_variables},
         )

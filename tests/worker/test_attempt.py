@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from broadcaster.core.events import Abort, Error, Event, Finish, TextDelta, Usage, decode_event
-from broadcaster.core.routing import Routes
+from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Meta
-from broadcaster.log.writer import StreamWriter
-from tests.support.log_world import World, until
-from worker.attempt import Attempt, AttemptEnd, AttemptTimes, provider_request
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Meta
+from broadcaster.log.streams.writer import StreamWriter
+from tests.support.log.log_world import World, until
+from worker.attempt import AttemptEnd, AttemptTimes, GenerationAttempt, provider_request
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.registry import Providers
 
@@ -28,12 +28,12 @@ class HandProvider:
     def __init__(self) -> None:
         self.given: asyncio.Queue[list[Event] | Exception | None] = asyncio.Queue()
         self.closed = asyncio.Event()
-        self.asked = 0
+        self.requested = 0
         self.refusal: ProviderFailed | None = None
 
     @asynccontextmanager
     async def stream(self, request: ProviderRequest) -> AsyncIterator[ProviderStream]:
-        self.asked += 1
+        self.requested += 1
         if self.refusal is not None:
             raise self.refusal
         try:
@@ -67,7 +67,7 @@ def provider() -> HandProvider:
 class Running:
     """One attempt under way."""
 
-    def __init__(self, world: World, attempt: Attempt, providers: Providers) -> None:
+    def __init__(self, world: World, attempt: GenerationAttempt, providers: Providers) -> None:
         self.world, self.attempt, self.providers = world, attempt, providers
         self.task = asyncio.create_task(attempt.run())
 
@@ -98,9 +98,9 @@ async def _running(
         writer: StreamWriter = await world.writer(stream_id, claim, appender, world.keeper(appender))
         meta = replace(await world.generations.get(stream_id, tenant="local"), **policy)
         meta = replace(meta, started_ms=claim.epoch - int(begun_s * 1000))
-        providers = Providers(Routes({model: "hand"}), {"hand": lambda: provider})
+        providers = Providers(ModelRoutes({model: "hand"}), {"hand": lambda: provider})
         times = AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=5)
-        yield Running(world, Attempt(meta, writer, providers=providers, times=times), providers)
+        yield Running(world, GenerationAttempt(meta, writer, providers=providers, times=times), providers)
 
 
 HALF: list[Event] = [TextDelta(id="0", delta="half")]
@@ -134,7 +134,7 @@ async def test_a_failing_provider_ends_with_its_reason_and_an_estimated_usage(
     assert last == Error(error_text="overloaded", code="provider_overloaded")
 
 
-async def test_an_unexpected_error_is_told_without_its_words(running: Running, provider: HandProvider) -> None:
+async def test_an_unexpected_error_is_reported_without_its_text(running: Running, provider: HandProvider) -> None:
     provider.given.put_nowait(RuntimeError("secret-key-123"))
     await running.task
     last = (await running.events())[-1]
@@ -190,10 +190,10 @@ async def test_the_deadline_is_for_all_attempts_together(connection: LogConnecti
         last = (await running.events())[-1]
         assert isinstance(last, Error)
         assert last.code == "generation_timeout"
-        assert provider.asked == 1
+        assert provider.requested == 1
 
 
-async def test_a_generation_taken_over_after_its_deadline_asks_no_provider_any_more(
+async def test_a_generation_taken_over_after_its_deadline_calls_no_provider_any_more(
     connection: LogConnection, provider: HandProvider
 ) -> None:
     async with _running(connection, provider, model="m", timeout_s=60, begun_s=61) as running:
@@ -201,7 +201,7 @@ async def test_a_generation_taken_over_after_its_deadline_asks_no_provider_any_m
         (last,) = await running.events()
         assert isinstance(last, Error)
         assert last.code == "generation_timeout"
-        assert provider.asked == 0
+        assert provider.requested == 0
 
 
 PAUSED = ProviderFailed("no", reason="provider_rate_limited", retryable=True, retry_after_s=15)
@@ -209,7 +209,7 @@ PAUSED = ProviderFailed("no", reason="provider_rate_limited", retryable=True, re
 
 async def in_pause(running: Running, provider: HandProvider) -> None:
     """Until the attempt waits for its next try."""
-    await until(lambda: provider.asked == 1)
+    await until(lambda: provider.requested == 1)
     assert not running.task.done()
 
 
@@ -222,7 +222,7 @@ async def test_a_stop_ends_a_pause_at_once(running: Running, provider: HandProvi
     assert await running.events() == [Abort(reason="stopped")]
 
 
-async def test_a_drain_ends_a_pause_and_gives_back_what_nobody_has_seen(
+async def test_a_drain_ends_a_pause_and_gives_back_what_no_viewer_has_seen(
     running: Running, provider: HandProvider
 ) -> None:
     provider.refusal = PAUSED
@@ -239,7 +239,7 @@ async def test_a_fence_ends_a_pause(running: Running, provider: HandProvider) ->
     running.attempt.writer.lose()
     async with asyncio.timeout(5):
         assert await running.task is AttemptEnd.LOST
-    assert (provider.asked, await running.events()) == (1, [])
+    assert (provider.requested, await running.events()) == (1, [])
 
 
 async def test_the_deadline_ends_a_pause(connection: LogConnection, provider: HandProvider) -> None:
@@ -252,7 +252,7 @@ async def test_the_deadline_ends_a_pause(connection: LogConnection, provider: Ha
         assert last.code in ("generation_timeout", "provider_overloaded")  # its tries may be over sooner
 
 
-# Over at once: it asks for more than a retry may wait.
+# Over at once: it requests a longer pause than a retry may wait.
 LATE = ProviderFailed("no", reason="provider_rate_limited", retryable=True, retry_after_s=60)
 CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
 
@@ -260,14 +260,14 @@ CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
 @pytest.mark.parametrize(
     ("policy", "first", "failure", "end"),
     [
-        ("retry", HALF, CUT, AttemptEnd.AGAIN),
+        ("retry", HALF, CUT, AttemptEnd.RETRY),
         ("fail", HALF, CUT, AttemptEnd.OVER),
         ("retry", HALF, ProviderFailed("no", reason="provider_bad_request"), AttemptEnd.OVER),
         ("retry", [], LATE, AttemptEnd.OVER),
     ],
     ids=["wanted", "not wanted", "for good", "nothing seen"],
 )
-async def test_a_broken_answer_asks_for_another_attempt_where_the_caller_wants_it_and_it_could_help(
+async def test_a_broken_answer_leads_to_another_attempt_if_the_caller_chose_it_and_it_could_help(
     connection: LogConnection,
     provider: HandProvider,
     policy: str,
@@ -281,7 +281,7 @@ async def test_a_broken_answer_asks_for_another_attempt_where_the_caller_wants_i
     provider.given.put_nowait(failure)
     async with _running(connection, provider, model="m", timeout_s=5, on_provider_loss=policy) as running:
         assert await running.task is end
-        if end is AttemptEnd.AGAIN:
+        if end is AttemptEnd.RETRY:
             assert await running.attempt.fail() is AttemptEnd.OVER
         last = (await running.events())[-1]
         assert isinstance(last, Error)
@@ -294,13 +294,15 @@ async def test_an_attempt_in_the_place_of_a_broken_one_is_handed_back_with_it_an
     provider.given.put_nowait(HALF)
     provider.given.put_nowait(PAUSED)
     async with _running(connection, provider, model="m", timeout_s=60, on_provider_loss="retry") as running:
-        assert await running.task is AttemptEnd.AGAIN
+        assert await running.task is AttemptEnd.RETRY
         first = running.attempt
         running.attempt.hand_back()
-        second = Attempt(first.meta, first.writer, providers=running.providers, times=AttemptTimes(60, 5), after=first)
+        second = GenerationAttempt(
+            first.meta, first.writer, providers=running.providers, times=AttemptTimes(60, 5), after=first
+        )
         async with asyncio.timeout(5):
             assert await second.run() is AttemptEnd.HANDED_BACK
-        assert provider.asked == 1
+        assert provider.requested == 1
 
 
 async def test_a_model_without_a_route_ends_with_unknown_model(
@@ -313,14 +315,14 @@ async def test_a_model_without_a_route_ends_with_unknown_model(
         assert last.code == "unknown_model"
 
 
-def test_the_provider_is_asked_in_its_own_words_and_never_sees_the_callers_metadata() -> None:
+def test_the_provider_gets_its_own_fields_and_never_the_callers_metadata() -> None:
     stored = b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":7,"top_p":0.5,"metadata":{"user":"u1"}}'
     request = provider_request(Meta.from_hash("gen_1", {b"model": b"m", b"request": stored}))
     assert (request.model, request.max_tokens, request.extra) == ("m", 7, {"top_p": 0.5})
     assert list(request.messages) == [{"role": "user", "content": "hi"}]
 
 
-def test_what_a_surface_stores_for_itself_is_shown_to_no_provider():
+def test_what_a_surface_stores_for_itself_is_sent_to_no_provider():
     stored = b'{"messages":[],"max_tokens":7,"metadata":{"a":1},"surface":{"name":"x","shown":{"instructions":"y"}}}'
     request = provider_request(Meta.from_hash("gen_1", {b"model": b"m", b"request": stored}))
     assert request.extra == {}

@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 
 from broadcaster.core.events import Attempt, Error, Finish, TextDelta, decode_event
-from broadcaster.log.connect import LogConnection
-from tests.faults.redis_relay import open_relay
-from tests.support.log_world import World, until
-from tests.support.valkey import start_valkey
+from broadcaster.log.redis.connect import LogConnection
+from tests.support.log.log_world import World, until
+from tests.support.log.valkey import start_valkey
+from tests.support.servers.redis_relay import Moment, open_redis_relay
 from tests.worker.test_attempt import HandProvider
 from tests.worker.test_runner import running
 
 WHOLE = TextDelta(id="0", delta="whole")
-CLAIM = b"\r\nrun\r\n"
+CLAIM = b"\r\nmax_attempts\r\n"
 READ_OF_META = b"HGETALL"
 
 
 @pytest.mark.parametrize("on_worker_loss", ["retry", "fail"])
 @pytest.mark.parametrize("lost", [CLAIM, READ_OF_META], ids=["the claim's answer", "the answer of what follows it"])
-async def test_a_generation_whose_claim_was_not_heard_runs_under_that_very_claim(
+async def test_a_generation_whose_claims_reply_was_lost_runs_under_that_very_claim(
     tmp_path: Path, lost: bytes, on_worker_loss: str
 ) -> None:
     async with AsyncExitStack() as stack:
         server = stack.enter_context(start_valkey(tmp_path, port=0))
-        relay = await stack.enter_async_context(open_relay(server.url))
+        relay = await stack.enter_async_context(open_redis_relay(server.url))
         seen = World(await stack.enter_async_context(LogConnection.open(server.url)))
         world = World(await stack.enter_async_context(LogConnection.open(relay.url, patience_s=0)), lease_ms=10_000)
         await seen.granted()  # the server knows the script from here on
@@ -37,10 +37,10 @@ async def test_a_generation_whose_claim_was_not_heard_runs_under_that_very_claim
         provider.given.put_nowait([Finish()])
         provider.given.put_nowait(None)
         async with running(world, world.claims, provider) as (_, slots):
-            relay.lose_answer_to(lost)
+            relay.cut_at(lost, Moment.AFTER)
             stream_id = await seen.create(on_worker_loss=on_worker_loss)
-            await until(lambda: provider.asked == 1 and slots.free == 1)
-        assert relay.answers_lost == 1
+            await until(lambda: provider.requested == 1 and slots.free == 1)
+        assert relay.responses_lost == 1
         events = [decode_event(raw) for raw in await seen.texts(stream_id)]
         assert [event for event in events if isinstance(event, Attempt | TextDelta | Error)] == [WHOLE]
         meta = await seen.generations.get(stream_id, tenant="local")

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from broadcaster.client import AsyncClient
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.streams import Meta, Streams
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.testing import ScriptedProvider
-from tests.attacks.hostile_provider import hostile_provider
-from tests.support.processes import open_stack
+from tests.attacks.floods.hostile_provider import hostile_provider
+from tests.support.servers.processes import open_stack
 from worker.memory_guard import MemoryGuard, safe_bytes
 
 MB = 2**20
 LIMIT = 1000 * MB
 
 
-class Held:
-    """An answer that holds what the test says."""
+class GrowingAnswer:
+    """An answer with the size that the test sets."""
 
     def __init__(self, size_bytes: int = 0) -> None:
         self.size_bytes = size_bytes
@@ -36,17 +36,17 @@ class Process:
 
     def __init__(self) -> None:
         self.used_bytes = 0
-        self.answers = {name: Held() for name in ("slow", "fast", "large")}
+        self.answers = {name: GrowingAnswer() for name in ("slow", "fast", "large")}
         self.answers["large"].size_bytes = 900 * MB
         self._guard = MemoryGuard(LIMIT, lambda: self.answers, read_bytes=lambda: self.used_bytes)
-        self._guard.look()
+        self._guard.check()
 
-    def look(self, *, used_bytes: int, **grown_bytes: int) -> list[str]:
-        """Answers grow, the guard looks; those that have been failed so far."""
+    def check(self, *, used_bytes: int, **grown_bytes: int) -> list[str]:
+        """Let answers grow and the guard check; returns those that have been failed so far."""
         self.used_bytes = used_bytes
         for name, bytes in grown_bytes.items():
             self.answers[name].size_bytes += bytes
-        self._guard.look()
+        self._guard.check()
         return [name for name, answer in self.answers.items() if answer.is_failed]
 
 
@@ -56,30 +56,30 @@ def process() -> Process:
 
 
 def test_below_the_limit_no_answer_is_failed(process: Process) -> None:
-    assert process.look(used_bytes=LIMIT - 1, fast=500 * MB) == []
+    assert process.check(used_bytes=LIMIT - 1, fast=500 * MB) == []
 
 
 def test_at_the_limit_the_answer_that_grew_most_is_failed_and_not_the_largest(process: Process) -> None:
-    assert process.look(used_bytes=LIMIT, slow=1, fast=2) == ["fast"]
+    assert process.check(used_bytes=LIMIT, slow=1, fast=2) == ["fast"]
 
 
 def test_when_no_answer_grows_none_is_failed(process: Process) -> None:
-    assert process.look(used_bytes=2 * LIMIT) == []
+    assert process.check(used_bytes=2 * LIMIT) == []
     process.answers.clear()
-    assert process.look(used_bytes=2 * LIMIT) == []
+    assert process.check(used_bytes=2 * LIMIT) == []
 
 
 def test_another_one_is_failed_only_when_the_memory_has_grown_further(process: Process) -> None:
-    assert process.look(used_bytes=LIMIT, fast=2) == ["fast"]
+    assert process.check(used_bytes=LIMIT, fast=2) == ["fast"]
     del process.answers["fast"]
-    assert process.look(used_bytes=LIMIT, slow=1) == []
-    assert process.look(used_bytes=LIMIT + LIMIT // 50, slow=1) == ["slow"]
+    assert process.check(used_bytes=LIMIT, slow=1) == []
+    assert process.check(used_bytes=LIMIT + LIMIT // 50, slow=1) == ["slow"]
 
 
 def test_memory_that_came_back_is_guarded_as_at_first(process: Process) -> None:
-    assert process.look(used_bytes=2 * LIMIT, fast=2) == ["fast"]
-    assert process.look(used_bytes=LIMIT // 2) == ["fast"]
-    assert process.look(used_bytes=LIMIT, slow=1) == ["slow", "fast"]
+    assert process.check(used_bytes=2 * LIMIT, fast=2) == ["fast"]
+    assert process.check(used_bytes=LIMIT // 2) == ["fast"]
+    assert process.check(used_bytes=LIMIT, slow=1) == ["slow", "fast"]
 
 
 @pytest.mark.parametrize(

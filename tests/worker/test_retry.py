@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from broadcaster.core import events as ev
-from broadcaster.core.retrying import RetryBounds
+from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import UnknownModel
 from broadcaster.testing import Answer as Refuse
 from broadcaster.testing import (
@@ -24,9 +24,9 @@ from broadcaster.testing import (
     Wait,
     wire,
 )
-from tests.worker.provider_support import CHAT, WIRES, Wire, on_every_wire, text_of
+from tests.worker.providers.provider_support import CHAT, WIRES, Wire, on_every_wire, text_of
 from tests.worker.retry_support import GOOD, MODEL, opened, signature
-from worker.retry import HELD_MOST
+from worker.retry import MAX_PENDING_EVENTS
 
 
 def count_of(events: list[ev.Event], kind: type) -> int:
@@ -57,7 +57,7 @@ async def test_trouble_before_the_first_content_leaves_no_trace(on: Wire, steps:
         world.servers[0].script(MODEL, Script(*steps), Script(*steps), GOOD)
         events = await world.run()
         assert (text_of(events), count_of(events, ev.Start), count_of(events, ev.Finish)) == ("Hello world", 1, 1)
-        assert world.asked == [3]
+        assert world.requested == [3]
 
 
 def opening(on: Wire) -> Send:
@@ -75,11 +75,11 @@ async def test_an_answer_that_only_opened_is_no_answer_yet(on: Wire, how: str):
         world.servers[0].script(MODEL, Script(opening(on), end), GOOD)
         events = await world.run()
         assert (text_of(events), count_of(events, ev.Start), count_of(events, ev.StartStep)) == ("Hello world", 1, 1)
-        assert (count_of(events, ev.TextStart), world.asked) == (1, [2])
+        assert (count_of(events, ev.TextStart), world.requested) == (1, [2])
 
 
 @on_every_wire
-async def test_silence_is_cut_short_by_the_read_timeout_and_tried_again(on: Wire):
+async def test_silence_is_cut_short_by_the_read_timeout_and_retried(on: Wire):
     async with opened(on, 1, read_timeout_s=0.1) as world:
         world.servers[0].script(MODEL, Script(Hang()), Script(Headers(), Hang()), GOOD)
         assert text_of(await world.run()) == "Hello world"
@@ -93,11 +93,11 @@ async def test_a_refused_connection_leads_to_the_next_provider():
 
 
 @on_every_wire
-async def test_when_its_tries_are_spent_the_next_target_answers_and_says_so(on: Wire):
+async def test_when_its_tries_are_used_up_the_next_target_answers_and_signs(on: Wire):
     async with opened(on) as world:
         world.servers[0].script(MODEL, Script(Refuse(529)))
         events = await world.run()
-        assert (text_of(events), world.asked) == ("Hello world", [3, 1])
+        assert (text_of(events), world.requested) == ("Hello world", [3, 1])
         assert signature(events) == {"provider": "two", "model": MODEL, "tries": 4}
 
 
@@ -109,24 +109,24 @@ async def test_a_target_may_name_the_model_and_a_models_name_may_hold_slashes():
         assert signature(events) == {"provider": "two", "model": "meta/llama-4", "tries": 4}
 
 
-async def test_an_answer_at_the_first_try_is_signed_by_nobody():
+async def test_an_answer_at_the_first_try_is_not_signed():
     async with opened() as world:
         assert signature(await world.run()) is None
-        assert world.asked == [1, 0]
+        assert world.requested == [1, 0]
 
 
-async def test_a_retry_is_told_in_the_answer_too():
+async def test_a_retry_is_recorded_in_the_answer_too():
     async with opened() as world:
         world.servers[0].script(MODEL, Script(Refuse(500)), GOOD)
         assert signature(await world.run()) == {"provider": "one", "model": MODEL, "tries": 2}
 
 
-async def test_when_nobody_answers_the_last_failure_is_the_end_and_says_how_often_it_was_tried():
+async def test_when_no_target_answers_the_last_failure_is_the_end_with_the_number_of_tries():
     async with opened() as world:
         world.servers[0].script(MODEL, Script(Refuse(529)))
         world.servers[1].script(MODEL, Script(Refuse(500)))
         failure = await world.fail()
-        assert (failure.reason, world.asked, world.given) == ("provider_error", [3, 3], [])
+        assert (failure.reason, world.requested, world.given) == ("provider_error", [3, 3], [])
         assert failure.detail.endswith("; tried 6 times")
         assert failure.__context__ is None
 
@@ -135,14 +135,14 @@ async def test_a_bad_request_is_tried_nowhere_else():
     async with opened() as world:
         world.servers[0].script(MODEL, Script(Refuse(400)))
         assert (await world.fail()).reason == "provider_bad_request"
-        assert world.asked == [1, 0]
+        assert world.requested == [1, 0]
 
 
-async def test_refused_credentials_are_not_tried_again_there():
+async def test_refused_credentials_are_not_retried_there():
     async with opened() as world:
         world.servers[0].script(MODEL, Script(Refuse(401)))
         assert text_of(await world.run()) == "Hello world"
-        assert world.asked == [1, 1]
+        assert world.requested == [1, 1]
 
 
 async def test_the_providers_own_delay_is_waited_for():
@@ -157,7 +157,7 @@ async def test_a_delay_beyond_the_cap_is_not_waited_for():
     async with opened() as world:
         world.servers[0].script(MODEL, Script(Refuse(429, headers={"retry-after": "21"})))
         assert text_of(await world.run(bounds=RetryBounds(retries=2, cap_s=20))) == "Hello world"
-        assert world.asked == [1, 1]
+        assert world.requested == [1, 1]
 
 
 async def test_a_delay_beyond_the_answers_own_time_is_not_waited_for():
@@ -166,15 +166,15 @@ async def test_a_delay_beyond_the_answers_own_time_is_not_waited_for():
         assert text_of(await world.run(bounds=RetryBounds(retries=2, cap_s=20), left_s=8)) == "Hello world"
 
 
-async def test_where_nobody_else_could_answer_the_long_delay_is_told():
+async def test_if_no_other_target_could_answer_the_long_delay_is_reported():
     async with opened(count=1) as world:
         world.servers[0].script(MODEL, Script(Refuse(429, headers={"retry-after": "3600"})))
         failure = await world.fail(bounds=RetryBounds(retries=2, cap_s=20))
-        assert "it wants to be left alone for 3600 s" in failure.detail
-        assert world.asked == [1]
+        assert "it asks for a pause of 3600 s" in failure.detail
+        assert world.requested == [1]
 
 
-async def test_a_model_without_a_route_is_asked_nowhere():
+async def test_a_model_without_a_route_is_requested_nowhere():
     async with opened() as world:
         with pytest.raises(UnknownModel):
             await world.run(model="gpt-x")
@@ -186,7 +186,7 @@ async def test_a_provider_whose_key_is_missing_leads_to_the_next(monkeypatch: py
         failure = await world.fail()
         assert failure.reason == "provider_auth"
         assert "set KEY_A" in failure.detail
-        assert world.asked == [0, 0]
+        assert world.requested == [0, 0]
 
 
 # ------------------------------------------------------------------------------------------------ after first content
@@ -194,7 +194,7 @@ async def test_a_provider_whose_key_is_missing_leads_to_the_next(monkeypatch: py
 
 @on_every_wire
 @pytest.mark.parametrize("how", ["cut", "reset", "end", "error", "bad JSON"])
-async def test_after_the_first_content_nothing_is_tried_again(on: Wire, how: str):
+async def test_after_the_first_content_nothing_is_retried(on: Wire, how: str):
     ends: dict[str, tuple[Step, ...]] = {
         "cut": (Cut(),),
         "reset": (Reset(),),
@@ -212,7 +212,7 @@ async def test_after_the_first_content_nothing_is_tried_again(on: Wire, how: str
         gate.open()
         failure = await failing
         assert failure.retryable
-        assert world.asked == [1, 0]
+        assert world.requested == [1, 0]
 
 
 async def test_an_empty_answer_is_an_answer():
@@ -220,7 +220,7 @@ async def test_an_empty_answer_is_an_answer():
         composer = CHAT.scripted.compose(MODEL)
         world.servers[0].script(MODEL, Script(Send(*composer.start(), *composer.finish())))
         events = await world.run()
-        assert (text_of(events), world.asked) == ("", [1, 0])
+        assert (text_of(events), world.requested) == ("", [1, 0])
 
 
 async def test_content_comes_at_once_and_brings_its_opening_along():
@@ -236,8 +236,8 @@ async def test_content_comes_at_once_and_brings_its_opening_along():
         await running
 
 
-async def test_no_more_is_held_back_than_an_opening_can_be():
-    blocks = [wire.block_start(number, {"type": "text", "text": ""}) for number in range(HELD_MOST)]
+async def test_no_more_is_kept_back_than_an_opening_can_be():
+    blocks = [wire.block_start(number, {"type": "text", "text": ""}) for number in range(MAX_PENDING_EVENTS)]
     frames = [wire.message_start(), *blocks]
     async with opened(WIRES[0], 1) as world:
         world.servers[0].script(MODEL, Script(Send(*frames), Hang()))
@@ -265,7 +265,7 @@ async def test_cancelling_ends_a_pause_at_once():
         await asyncio.wait([running])
         assert running.cancelled()
         assert asyncio.get_running_loop().time() - stopped_at < 0.1
-        assert world.asked == [1, 0]
+        assert world.requested == [1, 0]
 
 
 async def test_every_try_is_in_the_log():

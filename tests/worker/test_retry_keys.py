@@ -1,4 +1,4 @@
-"""Several keys of one provider: what one key meets is that key's alone, and no key is ever told."""
+"""Several keys of one provider: a failure concerns one key alone, and no key is ever published."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from broadcaster.core.retrying import RetryBounds
+from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.testing import Answer as Refuse
 from broadcaster.testing import Hang, Script, ScriptedProvider
-from tests.worker.provider_support import Wire, on_every_wire, text_of
+from tests.worker.providers.provider_support import Wire, on_every_wire, text_of
 from tests.worker.retry_support import GOOD, MODEL, QUICK, opened, signature
 
 KEYS = {"KEY_A": "of-mine-a-0123", "KEY_B": "of-mine-b-0123", "KEY_C": "of-mine-c-0123"}
@@ -50,33 +50,33 @@ async def test_trouble_with_a_key_is_trouble_with_that_key_alone(on: Wire, statu
         assert keys_seen(world.servers[0]) == ["KEY_A", "KEY_B", "KEY_C"]
         await world.run()  # and the next answer knows
         assert keys_seen(world.servers[0])[3:] == ["KEY_C"]
-        assert world.asked == [4, 0]
+        assert world.requested == [4, 0]
 
 
-async def test_when_every_key_rests_another_target_is_asked_first_as_long_as_there_is_one(
+async def test_when_every_key_rests_another_target_comes_first_as_long_as_there_is_one(
     three_keys: tuple[str, ...],
 ):
     async with opened(keys=three_keys) as world:
         world.servers[0].script(MODEL, Script(Refuse(429, headers={"retry-after": "600"})))
         first = await world.run(bounds=RetryBounds(retries=2, cap_s=20))
-        assert world.asked == [3, 1]
+        assert world.requested == [3, 1]
         world.given.clear()
         second = await world.run()
-        assert world.asked == [3, 2]
+        assert world.requested == [3, 2]
         assert [signature(each) for each in (first, second)] == [
             {"provider": "two", "model": MODEL, "tries": 4},
             {"provider": "two", "model": MODEL, "tries": 1},
         ]
 
 
-async def test_keys_that_rest_for_no_time_are_not_asked_for_ever(three_keys: tuple[str, ...]):
+async def test_keys_that_rest_for_no_time_are_not_tried_for_ever(three_keys: tuple[str, ...]):
     async with opened(keys=three_keys) as world:
         world.servers[0].script(MODEL, Script(Refuse(429, headers={"retry-after": "0"})))
         assert text_of(await world.run()) == "Hello world"
-        assert world.asked == [1 + QUICK.retries + len(three_keys) - 1, 1]
+        assert world.requested == [1 + QUICK.retries + len(three_keys) - 1, 1]
 
 
-async def test_a_provider_with_one_key_is_asked_with_it_whatever_happened():
+async def test_a_provider_with_one_key_is_always_called_with_it():
     async with opened(count=1) as world:
         world.servers[0].script(MODEL, Script(Refuse(401)), GOOD)
         assert (await world.fail()).reason == "provider_auth"
@@ -86,9 +86,9 @@ async def test_a_provider_with_one_key_is_asked_with_it_whatever_happened():
 @on_every_wire
 async def test_no_key_is_in_a_log_an_error_or_an_event(on: Wire, three_keys: tuple[str, ...]):
     async with opened(on, keys=three_keys) as world:
-        told = f"bad key {KEYS['KEY_A']}"
-        world.servers[0].script(MODEL, Script(Refuse(401, message=told)), Script(Refuse(429, message=told)))
-        world.servers[1].script(MODEL, Script(Refuse(400, message=told)))
+        message = f"bad key {KEYS['KEY_A']}"
+        world.servers[0].script(MODEL, Script(Refuse(401, message=message)), Script(Refuse(429, message=message)))
+        world.servers[1].script(MODEL, Script(Refuse(400, message=message)))
         with capture_logs() as logs:
             failure = await world.fail()
         assert [each["event"] for each in logs if each["event"].startswith("provider_")]
@@ -97,7 +97,7 @@ async def test_no_key_is_in_a_log_an_error_or_an_event(on: Wire, three_keys: tup
 
 
 @on_every_wire
-async def test_a_provider_that_repeats_the_key_of_the_call_repeats_it_to_nobody(on: Wire, three_keys: tuple[str, ...]):
+async def test_a_key_that_a_provider_quotes_reaches_no_viewer(on: Wire, three_keys: tuple[str, ...]):
     async with opened(on, 1, keys=three_keys) as world:
         world.servers[0].script(MODEL, GOOD, Script(Refuse(400, message=f"bad key {KEYS['KEY_B']} here")))
         await world.run()

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from broadcaster.core.batching import StopWish
+from broadcaster.core.batching import StopRequest
 from broadcaster.core.events import Abort, Error, Event, Finish, decode_event, encode_event
-from broadcaster.core.routing import Routes
+from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import LogUnavailable, ProviderFailed
-from broadcaster.log.claims import Claim, Claims, Outcome, Why
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.control import ControlListener
-from broadcaster.log.queue import GROUP
-from tests.support.log_world import World, until
+from broadcaster.log.jobs.claims import Claim, Claims, Outcome, Why
+from broadcaster.log.jobs.queue import GROUP
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.control import ControlListener
+from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HALF, HandProvider
 from worker.attempt import AttemptTimes
 from worker.providers.registry import Providers
@@ -33,25 +33,27 @@ class Control:
     """Who listens for a stop, in the test's hands."""
 
     def __init__(self) -> None:
-        self.stop: Callable[[StopWish], None] = lambda wish: None
+        self.stop: Callable[[StopRequest], None] = lambda request: None
 
-    def listen(self, stream_id: str, on_stop: Callable[[StopWish], None], *, on_subscribed: Callable[[], None]) -> None:
+    def listen(
+        self, stream_id: str, on_stop: Callable[[StopRequest], None], *, on_subscribed: Callable[[], None]
+    ) -> None:
         self.stop = on_stop
 
     def forget(self, stream_id: str) -> None:
-        self.stop = lambda wish: None
+        self.stop = lambda request: None
 
 
 class HeldClaims(Claims):
-    """Another attempt is asked for, and the test decides what is answered: by default what the log says."""
+    """Another attempt is claimed, and the test decides the reply: by default that of the log."""
 
-    asked: asyncio.Event
+    requested: asyncio.Event
     go_on: asyncio.Event
     answer: Claim | LogUnavailable | None = None
 
-    async def again(self, stream_id: str, *, epoch: int) -> Claim | None:
-        claim = self.answer or await super().again(stream_id, epoch=epoch)
-        self.asked.set()
+    async def next_attempt(self, stream_id: str, *, epoch: int) -> Claim | None:
+        claim = self.answer or await super().next_attempt(stream_id, epoch=epoch)
+        self.requested.set()
         await self.go_on.wait()
         if isinstance(claim, LogUnavailable):
             raise claim
@@ -112,7 +114,7 @@ async def running(
             world.keeper(appender),
             world.steadiness,
             cast("ControlListener", Control()),
-            Providers(Routes({"m": "hand"}), {"hand": lambda: provider}),
+            Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
         )
         times = RunnerTimes(10, 0.0, AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=60))
         slots = Slots(concurrency=1, buffer_bytes=world.max_bytes, max_bytes=world.max_bytes)
@@ -131,7 +133,7 @@ async def running(
 async def broken(connection: LogConnection, *, timeout_s: float = 60) -> AsyncIterator[Broken]:
     world, provider = World(connection, lease_ms=10_000), HandProvider()
     claims = HeldClaims(connection, world.policy, owner=world.worker)
-    claims.asked, claims.go_on = asyncio.Event(), asyncio.Event()
+    claims.requested, claims.go_on = asyncio.Event(), asyncio.Event()
     async with running(world, claims, provider, timeout_s=timeout_s) as (engine, slots):
         stream_id = await world.create(on_provider_loss="retry")
         provider.given.put_nowait(HALF)
@@ -153,7 +155,7 @@ async def test_nothing_is_taken_over_before_redis_was_seen_steady_though_its_job
 
 
 class BrokenClaims(NotedClaims):
-    """Redis breaks (its clock steps, say) between the last probe and the first claim, which finds the lease lapsed."""
+    """Redis breaks (its clock steps) between the last probe and the first claim, which finds the lease lapsed."""
 
     lapse: Callable[[], Awaitable[None]]
 
@@ -188,35 +190,35 @@ async def test_a_lease_that_was_seen_missing_after_a_break_that_no_probe_had_met
 
 async def test_a_stop_that_comes_between_two_attempts_ends_the_second(connection: LogConnection) -> None:
     async with broken(connection) as generation:
-        await until(generation.claims.asked.is_set)
-        generation.control.stop(StopWish.ABANDONED)  # told, and not in the log: Redis may be full
+        await until(generation.claims.requested.is_set)
+        generation.control.stop(StopRequest.ABANDONED)  # received, and not in the log: Redis may be full
         generation.claims.go_on.set()
         assert (await generation.ended())[-1] == Abort(reason="abandoned")
 
 
 @pytest.mark.parametrize("is_granted", [False, True], ids=["nothing was granted", "the answer was lost"])
-async def test_a_stop_ends_the_asking_for_another_attempt_unless_it_may_be_granted_already(
+async def test_a_stop_ends_the_claim_of_another_attempt_unless_it_may_be_granted_already(
     connection: LogConnection, *, is_granted: bool
 ) -> None:
     async with broken(connection) as generation:
         unknown = Claim(Outcome.UNKNOWN, 0, 0, 0, Why.NOT)
         generation.claims.answer = LogUnavailable("away") if is_granted else unknown
         generation.claims.go_on.set()
-        await until(generation.claims.asked.is_set)
+        await until(generation.claims.requested.is_set)
         if is_granted:
             meta = await generation.world.generations.get(generation.stream_id, tenant="local")
-            await Claims.again(generation.claims, generation.stream_id, epoch=meta.epoch)
-        generation.control.stop(StopWish.STOPPED)
+            await Claims.next_attempt(generation.claims, generation.stream_id, epoch=meta.epoch)
+        generation.control.stop(StopRequest.STOPPED)
         if is_granted:
             generation.claims.answer = None
         assert (await generation.ended())[-1] == Abort(reason="stopped")
 
 
-async def test_a_fenced_attempt_leaves_its_job_to_whoever_has_the_stream_now(connection: LogConnection) -> None:
+async def test_a_fenced_attempt_leaves_its_job_to_the_worker_that_has_the_stream_now(connection: LogConnection) -> None:
     async with broken(connection) as generation:
         world, stream_id = generation.world, generation.stream_id
         generation.claims.answer = Claim(Outcome.LEASED, 0, 0, 0, Why.NOT)
-        await until(generation.claims.asked.is_set)
+        await until(generation.claims.requested.is_set)
         generation.claims.go_on.set()
         await until(lambda: generation.slots.free == 1)
         pending = await world.redis.xpending(world.keys.ready, GROUP)
@@ -224,7 +226,7 @@ async def test_a_fenced_attempt_leaves_its_job_to_whoever_has_the_stream_now(con
         assert await world.queue.newest_open(10) == [stream_id]
 
 
-async def test_another_attempt_is_asked_for_until_the_generations_time_is_up(connection: LogConnection) -> None:
+async def test_another_attempt_is_claimed_until_the_generations_time_is_up(connection: LogConnection) -> None:
     async with broken(connection, timeout_s=1) as generation:
         generation.claims.answer = LogUnavailable("away")
         generation.claims.go_on.set()
@@ -246,7 +248,7 @@ async def test_a_finished_answer_has_its_webhook_due_and_no_job_though_the_queue
         await world.redis.delete(world.keys.webhooks_promised)
     async with running(world, world.claims, provider) as (engine, slots):
         if when == "while it runs":
-            await until(lambda: stream_id in engine.keeper.held)
+            await until(lambda: stream_id in engine.keeper.leased)
             await world.redis.delete(*await world.redis.keys("bc:{jobs}:*"))
             await engine.keeper.renew()
             await world.redis.delete(world.keys.webhooks_promised)

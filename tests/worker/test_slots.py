@@ -31,7 +31,7 @@ def test_an_ended_generation_holds_only_what_its_buffer_really_holds() -> None:
     assert slots.free == 2
 
 
-async def test_who_waits_for_a_slot_gets_it_when_one_is_freed() -> None:
+async def test_a_waiting_caller_gets_a_slot_when_one_is_freed() -> None:
     slots = Slots(concurrency=1, buffer_bytes=100, max_bytes=100)
     slot = slots.take_nowait("a")
     waiting = asyncio.create_task(slots.wait_free())

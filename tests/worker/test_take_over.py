@@ -1,4 +1,4 @@
-"""The runner and what silent workers held: all of it in one turn, before new jobs, and no job claimed for nobody."""
+"""The runner and the jobs of silent workers: all in one turn, before new jobs, and no job claimed in vain."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import cast
 
 import pytest
 
-from broadcaster.core.routing import Routes
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.control import ControlListener
-from broadcaster.log.queue import GROUP
-from broadcaster.log.steadiness import Steadiness
-from tests.support.log_world import World, until
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.log.jobs.queue import GROUP
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.control import ControlListener
+from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HandProvider
 from tests.worker.test_runner import Control
 from worker.attempt import AttemptTimes
@@ -65,7 +65,7 @@ async def running(world: World, *, concurrency: int) -> AsyncIterator[Runner]:
             world.keeper(appender),
             cast("Steadiness", Steady()),
             cast("ControlListener", Control()),
-            Providers(Routes({"m": "hand"}), {"hand": lambda: provider}),
+            Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
         )
         times = RunnerTimes(LEASE_S, 0.0, AttemptTimes(generation_timeout_s=60, append_deadline_s=60))
         slots = Slots(concurrency=concurrency, buffer_bytes=10**9, max_bytes=world.max_bytes, tenant_share=0.9)
@@ -101,7 +101,7 @@ async def test_hundreds_of_generations_of_one_tenant_are_taken_over_in_one_turn(
         await until(lambda: set(runner.attempts) == set(ids))
 
 
-async def test_a_full_worker_gives_its_next_free_slot_to_what_a_silent_one_held_and_not_to_what_waits(
+async def test_a_full_worker_gives_its_next_free_slot_to_a_job_of_a_silent_worker_and_not_to_a_new_one(
     world: World,
 ) -> None:
     first = await world.create()
@@ -119,7 +119,7 @@ async def test_a_full_worker_gives_its_next_free_slot_to_what_a_silent_one_held_
         await asyncio.wait({taking, turn})
 
 
-async def test_a_second_job_of_what_runs_here_is_not_claimed_for_nobody(world: World) -> None:
+async def test_a_second_job_of_a_generation_that_runs_here_is_not_claimed(world: World) -> None:
     stream_id = await world.create()
     async with running(world, concurrency=2) as runner:
         taking = asyncio.create_task(runner.take_new())

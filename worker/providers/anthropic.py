@@ -1,41 +1,46 @@
 """The Anthropic provider: the SDK for the request, the credentials and the errors; raw bytes for the answer.
 
-Why not the SDK's own stream: it costs 4 to 8 times as much for each token, raises no error when an answer is
-truncated, and lets errors of two other libraries pass. Its retries are off: they wait as long as a provider likes.
+The SDK's own stream costs 4 to 8 times as much for each token, raises no error for a truncated answer, and passes on
+errors of two other libraries. The SDK's retries are off: the provider alone would decide how long they wait.
 
-Where to and by which key is the SDK's own business: ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, or
-a profile; read once, when the provider is made. A base URL given here is another server, see ``transport``.
+The SDK reads the server and the key when the provider is created: ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY,
+ANTHROPIC_AUTH_TOKEN, or a profile. A base URL given here is another server, see ``transport``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 import anthropic
 import httpx2
 
+from broadcaster.core.providers.listed_models import ListedModel, read_page
 from broadcaster.dialects.answer_format import with_json_answer
-from broadcaster.dialects.anthropic import AnthropicDecoder, fault_of
-from broadcaster.dialects.faults import BAD_REQUEST, Fault
-from broadcaster.dialects.openai_only import messages_options, plain_messages, plain_tools, wants_json_object
+from broadcaster.dialects.anthropic.decode import AnthropicDecoder
+from broadcaster.dialects.anthropic.wire import fault_of
+from broadcaster.dialects.errors import BAD_REQUEST, ProviderFault
+from broadcaster.dialects.openai.own_fields import messages_options, plain_messages, plain_tools, wants_json_object
+from broadcaster.dialects.reading import ProviderDecoder
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import ProviderRequest
-from worker.providers.bounds import CallBounds
-from worker.providers.errors import UNSENDABLE, Failures, Sdk, Told, bad_address
+from worker.providers.bounds import LIST_BYTES, LIST_PAGES, CallBounds
+from worker.providers.errors import UNSENDABLE, Failures, ParsedError, Sdk, bad_address
 from worker.providers.output_limits import OutputLimits
+from worker.providers.passed import create_decoder, passed_body
 from worker.providers.transport import (
     NO_KEY,
     bearer,
+    bounded_body,
     check_stream,
     client_options,
     connection_headers,
     header_names,
-    is_encoded,
+    sent_as_bytes,
 )
 from worker.providers.wire_stream import WireStream
 
@@ -46,6 +51,8 @@ _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key"})
 _NO_CREDENTIALS: Final = (
     "no credentials for the Anthropic API: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the worker's environment"
 )
+_PAGE_MODELS: Final = 1000
+"""The most that the API lists on one page."""
 _OF_REQUESTS: Final = frozenset({400, 404, 413, 422})
 _TYPE_OF_STATUS: Final = {
     401: "authentication_error",
@@ -59,30 +66,30 @@ _TYPE_OF_STATUS: Final = {
 }
 
 
-def _told(error: anthropic.APIStatusError) -> Told:
+def _parse_error(error: anthropic.APIStatusError) -> ParsedError:
     fault = fault_of(error.type)
-    # Gateways call everything an invalid request: then the status knows better.
+    # Gateways call every error an invalid request: then the status is more exact.
     if fault is not None and (fault is not BAD_REQUEST or error.status_code in _OF_REQUESTS):
-        return Told(fault, str(error.type), error.api_message, type=error.type)
+        return ParsedError(fault, str(error.type), error.api_message, type=error.type)
     default = "api_error" if error.status_code >= 500 else "invalid_request_error"
     fault = fault_of(_TYPE_OF_STATUS.get(error.status_code, default))
     assert fault is not None
-    return Told(fault, None, error.api_message, type=error.type)
+    return ParsedError(fault, None, error.api_message, type=error.type)
 
 
 _SDK: Final = Sdk(
     root=anthropic.AnthropicError,
     status_error=anthropic.APIStatusError,
-    told=_told,
+    parse=_parse_error,
     credentials=(anthropic.CredentialsError,),
-    no_credentials=Fault(
+    no_credentials=ProviderFault(
         "provider_auth", "the Anthropic credentials cannot be loaded; set ANTHROPIC_API_KEY or mend the profile", False
     ),
 )
 
 
 class AnthropicProvider:
-    """The Claude API, or whatever speaks its wire. Belongs to one event loop; close it in that loop."""
+    """The Claude API, or another server that speaks its wire. Belongs to one event loop; close it in that loop."""
 
     def __init__(
         self,
@@ -92,10 +99,10 @@ class AnthropicProvider:
         api_key: str | None = None,
         is_local: bool = False,
     ) -> None:
-        """``is_local`` says that the server is a child of ours: no proxy stands between.
+        """``is_local``: the server is a child process of the worker and is reached without a proxy.
 
         Raises ProviderFailed: (1) provider_auth, a credentials profile is broken; (2) provider_unreachable, the base
-        URL is none.
+        URL is not a URL.
         """
         self._bounds = bounds
         options = client_options(bounds, is_local=is_local)
@@ -115,8 +122,8 @@ class AnthropicProvider:
         except httpx2.InvalidURL:
             raise bad_address(self._address_from) from None
         self._headers = {} if base_url is None else _only(str(api_key), self._client.base_url)
-        self._create = self._client.messages.with_streaming_response.create
-        self._look_up = self._client.models.with_streaming_response.retrieve
+        self._retrieve = self._client.models.with_streaming_response.retrieve
+        self._list = self._client.models.with_streaming_response.list
         self._limits = OutputLimits(bounds.fallback_tokens)
 
     async def start(self) -> None:
@@ -128,9 +135,30 @@ class AnthropicProvider:
         failures = Failures(_SDK, request, address_from=self._address_from, secrets=self._secrets(request))
         async with AsyncExitStack() as stack:
             response, json_tool = await self._send(request, stack, failures=failures)
-            check_stream(response.http_response)
-            decoder = AnthropicDecoder(request_id=response.headers.get("request-id"), json_tool=json_tool)
+            request_id = failures.safe_id(response.headers.get("request-id"))
+            stack.enter_context(failures.naming(request_id))
+            decoder: ProviderDecoder
+            if request.call is None:
+                check_stream(response.http_response)
+                decoder = AnthropicDecoder(request_id=request_id, json_tool=json_tool)
+            else:
+                bound = self._bounds.answer_bytes
+                decoder = create_decoder(request, response.http_response, request_id=request_id, max_bytes=bound)
             yield WireStream(response.iter_bytes(), decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
+
+    async def models(self, *, api_key: str | None) -> Sequence[ListedModel]:
+        """See ListsModels; at most LIST_PAGES pages."""
+        found: list[ListedModel] = []
+        page: dict[str, Any] = {"limit": _PAGE_MODELS}
+        for _ in range(LIST_PAGES):
+            async with self._list(**page, extra_headers={**self._headers, **bearer(api_key)}) as response:
+                body = await bounded_body(response.http_response, response.iter_bytes(), max_bytes=LIST_BYTES)
+            read = read_page(body)
+            found += read.models
+            if read.after is None:
+                break
+            page["after_id"] = read.after
+        return found
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
@@ -140,23 +168,31 @@ class AnthropicProvider:
     async def _send(
         self, request: ProviderRequest, stack: AsyncExitStack, *, failures: Failures
     ) -> tuple[_Response, str | None]:
-        """The response, and the tool whose input is the answer, if there is one."""
+        """The response, and the tool whose input is the answer, if any."""
         if not self._has_credentials():
             raise ProviderFailed(_NO_CREDENTIALS, reason="provider_auth")
         try:
             headers = {**self._headers, **bearer(request.api_key)}
-            arguments, json_tool = _arguments(request)
-            arguments["max_tokens"] = await self._max_tokens(request, headers)
-            sending = self._create(**arguments, stream=True, extra_headers={**headers, **request.headers})
+            sending, json_tool = await self._sending(request, headers)
             async with asyncio.timeout(self._bounds.headers_timeout_s):
                 return await stack.enter_async_context(sending), json_tool
         except (*failures.errors, *UNSENDABLE) as error:
             failure = failures.of(error)
-        # Raised out here, so that no traceback shows the SDK's error, whose text repeats the provider's answer.
+        # Raised outside the ``except``: no traceback shows the SDK's error, whose text quotes the provider's response.
         raise failure
 
+    async def _sending(
+        self, request: ProviderRequest, headers: Mapping[str, Any]
+    ) -> tuple[AbstractAsyncContextManager[_Response], str | None]:
+        sent = {**headers, **request.headers}
+        if request.call is not None:
+            return sent_as_bytes(self._client.post, f"/v1/{request.call}", passed_body(request), headers=sent), None
+        body, json_tool = _body(request)
+        body["max_tokens"] = await self._max_tokens(request, headers)
+        return sent_as_bytes(self._client.post, "/v1/messages", body, headers=sent), json_tool
+
     async def _max_tokens(self, request: ProviderRequest, headers: Mapping[str, Any]) -> int:
-        """What the wire must be sent: the caller's bound, else the model's own limit."""
+        """The ``max_tokens`` that the wire requires: the caller's bound, else the model's limit."""
         if request.max_tokens is not None:
             return request.max_tokens
         limit = await self._limits.of(request.model, partial(self._limit_of, request.model, headers))
@@ -167,14 +203,9 @@ class AnthropicProvider:
         return limit
 
     async def _limit_of(self, model: str, headers: Mapping[str, Any]) -> int | None:
-        """The limit that the provider's list of models names; None when it names none."""
-        async with self._look_up(model, extra_headers=headers) as response:
-            body = bytearray()
-            if not is_encoded(response.http_response):
-                async for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > self._bounds.error_bytes:
-                        return None
+        """The limit of the model in the provider's list; None if the list has no limit."""
+        async with self._retrieve(model, extra_headers=headers) as response:
+            body = await bounded_body(response.http_response, response.iter_bytes(), max_bytes=self._bounds.error_bytes)
         match json.loads(body):
             case {"max_tokens": int(limit)} if limit >= 1 and limit is not True:
                 return limit
@@ -190,29 +221,23 @@ class AnthropicProvider:
 
 
 def _only(api_key: str, url: httpx2.URL) -> Mapping[str, str | anthropic.Omit]:
-    """The headers by which a server of its own gets its key and nothing of the SDK's environment."""
+    """The headers for a server with its own base URL: its key, and nothing of the SDK's environment."""
     omitted = {name: anthropic.Omit() for name in header_names("ANTHROPIC_CUSTOM_HEADERS")}
     return {**omitted, **connection_headers(url), **bearer(api_key)}
 
 
-def _arguments(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
-    """The SDK's arguments but ``max_tokens``, and the tool whose input is the answer, if there is one.
+def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
+    """The request's body without ``max_tokens``, and the tool whose input is the answer, if any.
 
-    Sampling parameters have no argument any more and go into the body directly.
-
-    Raises ProviderFailed when what was asked for in OpenAI's words cannot be had here.
+    Raises ProviderFailed if the request has an OpenAI option that this API does not offer.
     """
     body = {name: value for name, value in messages_options(request.extra).items() if name not in _OWNED}
     if request.temperature is not None:
         body["temperature"] = request.temperature
-    arguments: dict[str, Any] = {
-        "model": request.model,
-        "messages": plain_messages(request.messages),
-        "extra_body": body,
-    }
+    body |= {"model": request.model, "messages": plain_messages(request.messages), "stream": True}
     if request.system is not None:
-        arguments["system"] = request.system
-    if request.tools:
-        arguments["tools"] = plain_tools(request.tools)
-    json_tool = with_json_answer(arguments, body) if wants_json_object(request.extra) else None
-    return arguments, json_tool
+        body["system"] = request.system
+    if tools := plain_tools(request.tools):
+        body["tools"] = tools
+    json_tool = with_json_answer(body) if wants_json_object(request.extra) else None
+    return body, json_tool

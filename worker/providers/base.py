@@ -1,16 +1,16 @@
-"""What an attempt needs of a provider.
+"""What an attempt needs from a provider.
 
     async with provider.stream(request) as stream:
         async for events in stream:      # one list per network read, never empty
             ...
-        # the answer is whole: its last list ended with a Finish
+        # the answer is complete: its last list ended with a Finish
 
 Rules
-1. Leaving the block, by whatever way (end, break, error, cancellation), closes the provider's socket at once: that is
-   what stops the generation there. A connection is used again only after a whole answer.
+1. Leaving the block in any way (end, break, error, cancellation) closes the provider's socket at once, which stops the
+   generation there. A connection is reused only after a complete answer.
 2. The iteration ends normally only after the provider's own terminal event. Every other end raises ProviderFailed with
-   a stable ``reason``; its text holds no key and nothing of the request.
-3. There are no retries in here: whether and when to try again is decided above.
+   a stable ``reason``; its text contains no key and no part of the request.
+3. A provider does not retry: its caller does.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from broadcaster.core.events import Event, Usage
+from broadcaster.core.providers.listed_models import ListedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """One call: what to generate, in the words of the Messages API.
+    """One call: what to generate, as the Messages API expresses it.
 
-    ``extra`` goes into the request's body as it is (``top_p``, ``thinking``, ``stop_sequences``, …); it cannot replace
-    a field that has a place of its own here. ``max_tokens`` None: as many as the model can give. ``api_key`` is the
-    key of this call; None: the provider's own. ``headers`` are the caller's for a provider of the Messages wire
-    (``passed_headers``); other providers ignore them.
+    ``extra`` goes into the request's body as it is (``top_p``, ``thinking``, ``stop_sequences``, …). It cannot replace
+    a field of this class. ``max_tokens`` None: as many as the model can give. ``api_key`` is the key of this call;
+    None: the provider's own. ``headers`` are the caller's for a provider of the Messages wire (``passed_headers``);
+    other providers ignore them. ``call``: the request is passed to the provider unchanged, with ``extra`` as its body
+    (core/requests/passed_calls.py); None: the request is for an answer.
     """
 
     model: str
@@ -41,6 +43,7 @@ class ProviderRequest:
     tools: Sequence[Mapping[str, Any]] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    call: str | None = None
     api_key: str | None = field(default=None, repr=False)
 
 
@@ -52,20 +55,28 @@ class ProviderStream(Protocol):
 
     @property
     def received_bytes(self) -> int:
-        """Bytes of the answer's body so far: what it holds grows with them."""
+        """Bytes of the answer's body so far, a measure of its memory."""
 
     def usage_so_far(self) -> Usage:
         """Token counts known now, also after a stop or a failure; ``estimated`` if the output was never reported."""
 
 
+@runtime_checkable
+class ListsModels(Protocol):
+    """A provider that has a list of its models."""
+
+    async def models(self, *, api_key: str | None) -> Sequence[ListedModel]:
+        """The provider's own list, bounded. Raises any error of a call; the caller sets the deadline."""
+
+
 class Provider(Protocol):
-    """A place that generates."""
+    """An API that generates answers."""
 
     def stream(self, request: ProviderRequest) -> AbstractAsyncContextManager[ProviderStream]:
-        """Send the request; entering returns when the provider has answered with headers, or raises ProviderFailed."""
+        """Send the request. Entering returns when the response's headers have arrived, or raises ProviderFailed."""
 
     async def start(self) -> None:
-        """Make ready now what the first request would otherwise wait for. Raises ProviderFailed when it cannot."""
+        """Prepare now what the first request would otherwise wait for. Raises ProviderFailed if that fails."""
 
     async def aclose(self) -> None:
-        """Close what is kept open between answers. Idempotent."""
+        """Close the connections that stay open between answers. Idempotent."""

@@ -1,16 +1,16 @@
-"""The keys of a provider: which one the next call takes, and which are let alone for a while.
+"""The keys of a provider: which key the next call takes, and which keys rest for a while.
 
 Rules
-1. A call takes a key that is ready; of several the one with the fewest calls under way, then the one that has rested
+1. A call takes a key that is ready; of several the one with the fewest running calls, then the one that has rested
    longest.
-2. A key that met the provider's rate limit cools down: for as long as the provider asked, else ``cooldown_s``, never
-   longer than LONGEST_S. A key that was refused (401, 402, 403, a spent quota) is set aside for LONGEST_S.
-3. A key that is not ready is only worse than one that is: where none is ready, the one that will be soonest is taken.
-   A provider with a single key is asked with it whatever happened before.
-4. A key is told by the name of its variable. Its value goes into the call, and nowhere else.
+2. A key that met the provider's rate limit cools down: for as long as the provider requested, else ``cooldown_s``,
+   never longer than LONGEST_S. A key that was refused (401, 402, 403, an exhausted quota) rests for LONGEST_S.
+3. If no key is ready, the call takes the one that will be ready first. A provider with a single key is therefore always
+   called with it.
+4. Logs name a key by its variable. Its value goes into the call and nowhere else.
 
-A provider without keys of ours (the SDK's own credentials, or a server that needs none) has one nameless key, so that
-the same rules hold for it.
+A provider without keys of ours (the SDK's own credentials, or a server that needs no key) has one nameless key, so that
+the same rules apply to it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
-
 from broadcaster.errors import ProviderFailed
+from broadcaster.observability.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 LONGEST_S: Final = 900.0
 OWN: Final = "its own credentials"
@@ -42,8 +41,8 @@ class Key:
     taken: int = 0
 
 
-class Keys:
-    """See the module's rules. Belongs to one event loop: its clock says when a key is ready."""
+class ProviderKeys:
+    """See the module's rules. Belongs to one event loop, whose clock decides when a key is ready."""
 
     def __init__(self, values: Mapping[str, str] | None = None, *, cooldown_s: float) -> None:
         """``values`` are the keys by the names of their variables."""
@@ -56,14 +55,15 @@ class Keys:
         return len(self._keys)
 
     def has_ready(self, *, but: Collection[Key] = ()) -> bool:
-        """Whether a key, and none of these, is neither cooling nor set aside."""
+        """Whether a key other than these is ready."""
         now = asyncio.get_running_loop().time()
         return any(key.ready_at <= now for key in self._keys if key not in but)
 
     @contextmanager
     def taken(self, *, but: Collection[Key] = ()) -> Iterator[Key]:
-        """The key of the next call, counted as long as the call is under way; one of ``but`` only where no other is
-        ready. See rules 1 and 3.
+        """The key of the next call, counted while the call runs; one of ``but`` only if no other is ready.
+
+        See rules 1 and 3.
         """
         now = asyncio.get_running_loop().time()
         key = min(self._keys, key=lambda each: (max(each.ready_at, now), each in but, each.running, each.taken))
@@ -76,11 +76,13 @@ class Keys:
             key.running -= 1
 
     def failed(self, key: Key, failure: ProviderFailed, *, provider: str) -> None:
-        """A call by this key failed; see rule 2. Other failures say nothing about the key."""
+        """A call with this key failed; see rule 2. Other failures do not concern the key."""
         if failure.reason == "provider_rate_limited":
-            asked_s = self._cooldown_s if failure.retry_after_s is None else failure.retry_after_s
-            self._rest(key, min(asked_s, LONGEST_S))
-            _log.info("provider_key_cools_down", provider=provider, key=key.variable, asked_s=failure.retry_after_s)
+            rest_s = self._cooldown_s if failure.retry_after_s is None else failure.retry_after_s
+            self._rest(key, min(rest_s, LONGEST_S))
+            _log.info(
+                "provider_key_cools_down", provider=provider, key=key.variable, retry_after_s=failure.retry_after_s
+            )
         elif failure.reason == "provider_auth":
             self._rest(key, LONGEST_S)
             _log.warning("provider_key_refused", provider=provider, key=key.variable, aside_s=LONGEST_S)

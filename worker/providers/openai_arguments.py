@@ -1,14 +1,14 @@
-"""A request in the words of the OpenAI wires: the SDK's arguments for chat completions and for Responses.
+"""A request as the OpenAI wires express it: the SDK's arguments for chat completions and for Responses.
 
 Rules
-1. What has a place of its own in a ``ProviderRequest`` cannot be replaced by ``extra``, under whatever name a wire has
-   for it; everything else of ``extra`` goes into the body as it is.
-2. Chat completions know two names for the bound of the output, and no server takes both: OpenAI refuses the pair, and
+1. ``extra`` cannot replace a field of ``ProviderRequest``, under any name that a wire has for it; everything else of
+   ``extra`` goes into the body as it is.
+2. Chat completions have two names for the bound of the output, and no server accepts both: OpenAI refuses the pair, and
    for its reasoning models the old name; Ollama ignores the new one (the answer then has no bound), others refuse it.
-   So OpenAI's own hosts get ``max_completion_tokens``, and so do its reasoning models behind a gateway; every other
-   server gets ``max_tokens``, which all of them know. A request without a bound is sent without one: these APIs then
-   answer as long as the model has to say something.
-3. Responses are not stored at the provider unless the caller asks for it: ours is the log. They are never made in the
+   OpenAI's own hosts therefore get ``max_completion_tokens``, and so do its reasoning models behind a gateway; every
+   other server gets ``max_tokens``. A request without a bound is sent without one: the answer is then as long as the
+   model makes it.
+3. The provider stores no Response unless the caller requests it: broadcaster has the log. Responses never run in the
    background: closing the socket must stop them.
 """
 
@@ -18,8 +18,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from broadcaster.dialects.openai_request import chat_messages, chat_options, chat_tools
-from broadcaster.dialects.openai_responses_request import responses_input, responses_options, responses_tools
+from broadcaster.core.requests.passed_calls import is_openai_host
+from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_options, chat_tools
+from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_options, responses_tools
 from worker.providers.base import ProviderRequest
 
 _OWNED: Final = frozenset(
@@ -28,13 +29,12 @@ _OWNED: Final = frozenset(
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "background"),
     }
 )
-_OPENAI_HOSTS: Final = (".openai.com", ".openai.azure.com")
 # o1, o3-mini, gpt-5, openai/gpt-5-mini (a gateway's name); not gpt-4o, and not gpt-oss, which others serve.
 _REASONING_MODEL: Final = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))")
 
 
 def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
-    """The arguments of ``chat.completions.create``, without ``stream``. Counts come in the last chunk, if asked for."""
+    """The arguments of ``chat.completions.create``, without ``stream``. They request the counts in the last chunk."""
     body = {name: value for name, value in chat_options(_body(request)).items() if name not in _OWNED}
     options = body.pop("stream_options", None)
     arguments: dict[str, Any] = {
@@ -45,13 +45,13 @@ def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
     }
     if request.max_tokens is not None:
         arguments[output_bound(request.model, host=host)] = request.max_tokens
-    if request.tools:
-        arguments["tools"] = chat_tools(request.tools)
+    if tools := chat_tools(request.tools):
+        arguments["tools"] = tools
     return arguments
 
 
 def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
-    """The arguments of ``responses.create``, without ``stream``; ``host`` makes no difference here."""
+    """The arguments of ``responses.create``, without ``stream``; ``host`` is not used."""
     arguments: dict[str, Any] = {
         "model": request.model,
         "input": responses_input(request.messages),
@@ -72,9 +72,8 @@ def _options(request: ProviderRequest) -> dict[str, Any]:
 
 
 def output_bound(model: str, *, host: str) -> str:
-    """What this server calls the bound of this model's output (rule 2)."""
-    is_openai = f".{host}".endswith(_OPENAI_HOSTS)
-    return "max_completion_tokens" if is_openai or _REASONING_MODEL.match(model) else "max_tokens"
+    """The name of the bound of this model's output at this server (rule 2)."""
+    return "max_completion_tokens" if is_openai_host(host) or _REASONING_MODEL.match(model) else "max_tokens"
 
 
 def _body(request: ProviderRequest) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def _body(request: ProviderRequest) -> dict[str, Any]:
 
 
 def _instructions(system: str | Sequence[Mapping[str, Any]] | None) -> str | None:
-    """The system prompt as one text: Responses know no parts here."""
+    """The system prompt as one text: Responses accept no parts here."""
     if system is None or isinstance(system, str):
         return system
     return "\n\n".join(text for part in system if isinstance(text := part.get("text"), str))

@@ -1,11 +1,11 @@
-"""The largest ``max_tokens`` of a model, for the wire that must be sent one although the caller named none.
+"""The largest ``max_tokens`` of a model, for a wire that requires one when the caller sets none.
 
 Rules
-1. The provider's list of models says it. What it said holds for ``KNOWN_S``, and for at most ``MAX_MODELS`` models.
-2. One lookup of a model runs at a time: callers that come meanwhile wait for the same one. Cancelling one caller does
-   not cancel it for the others.
-3. A lookup that fails, takes longer than ``LOOK_UP_S`` or names no limit costs no answer: the last limit that is known
-   holds, else the fallback. The provider is asked again after ``FAILED_S``.
+1. The provider's list of models has the limit. It is valid for ``KNOWN_S``, and at most ``MAX_MODELS`` are stored.
+2. One lookup of a model runs at a time: concurrent callers share it. Cancelling one caller does not cancel it for the
+   others.
+3. If a lookup fails, takes longer than ``LOOKUP_S`` or returns no limit, the answer still runs: with the last known
+   limit, else the fallback. The next lookup follows after ``FAILED_S``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-import structlog
+from broadcaster.observability.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 KNOWN_S: Final = 3600.0
 FAILED_S: Final = 60.0
-LOOK_UP_S: Final = 3.0
+LOOKUP_S: Final = 3.0
 MAX_MODELS: Final = 256
 
-LookUp: TypeAlias = Callable[[], Awaitable[int | None]]
+Lookup: TypeAlias = Callable[[], Awaitable[int | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class OutputLimits:
         self._known: dict[str, _Known] = {}  # the model looked up longest ago first
         self._running: dict[str, asyncio.Task[int | None]] = {}
 
-    async def of(self, model: str, look_up: LookUp) -> int:
-        """The limit of this model; ``look_up`` asks the provider, and may raise whatever it likes."""
+    async def of(self, model: str, fetch_limit: Lookup) -> int:
+        """The limit of this model; ``fetch_limit`` calls the provider, and may raise anything."""
         known = self._known.get(model)
         if known is None or known.until <= _now():
             task = self._running.get(model)
             if task is None:
-                task = self._running[model] = asyncio.create_task(self._renew(model, look_up))
+                task = self._running[model] = asyncio.create_task(self._renew(model, fetch_limit))
                 task.add_done_callback(lambda _: self._running.pop(model, None))
             return await asyncio.shield(task) or self._fallback
         return known.limit or self._fallback
@@ -60,19 +60,19 @@ class OutputLimits:
         if running:
             await asyncio.wait(running)
 
-    async def _renew(self, model: str, look_up: LookUp) -> int | None:
+    async def _renew(self, model: str, fetch_limit: Lookup) -> int | None:
         limit: int | None = None
         try:
-            async with asyncio.timeout(LOOK_UP_S):
-                limit = await look_up()
-        except Exception as error:  # rule 3: the answer itself says what is wrong with this provider
+            async with asyncio.timeout(LOOKUP_S):
+                limit = await fetch_limit()
+        except Exception as error:  # rule 3: the answer itself will report what is wrong with this provider
             _log.info("model_limit_unknown", model=model, error=type(error).__name__)
         last = self._known.pop(model, None)
-        held_s = KNOWN_S if limit is not None else FAILED_S
+        valid_s = KNOWN_S if limit is not None else FAILED_S
         kept = limit if limit is not None or last is None else last.limit
         while len(self._known) >= MAX_MODELS:
             del self._known[next(iter(self._known))]
-        self._known[model] = _Known(kept, _now() + held_s)
+        self._known[model] = _Known(kept, _now() + valid_s)
         return kept
 
 

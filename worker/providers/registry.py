@@ -1,7 +1,7 @@
-"""Which provider serves a model: the routes, and one provider for each name, made when first wanted.
+"""Which provider serves a model: the model routing, and one provider for each name, created at its first use.
 
-A provider's module is imported when it is made, in a thread: the SDKs cost one to three seconds of CPU, which a worker
-pays only for the providers it uses, and never with its event loop standing still.
+A provider's module is imported when the provider is created, in a thread: an SDK costs one to three seconds of CPU. A
+worker pays this only for the providers that it uses, and without blocking its event loop.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-import structlog
-
-from broadcaster.core.routing import BUILT_IN, Routes, Target
+from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes, ModelTarget
+from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls, targets_answering
 from broadcaster.errors import ProviderFailed, SetupError
+from broadcaster.observability.logs import get_logger
 from broadcaster.settings import ProviderSpec
 from worker.providers.base import Provider
 from worker.providers.bounds import CallBounds
-from worker.providers.keys import Keys
+from worker.providers.keys import ProviderKeys
 
 if TYPE_CHECKING:
     from worker.providers.anthropic import AnthropicProvider
-    from worker.providers.local import LocalModel
+    from worker.providers.local.model import LocalModel
     from worker.providers.openai import OpenAIProvider
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 ANTHROPIC, OPENAI, OPENAI_RESPONSES, LOCAL = BUILT_IN
 
@@ -37,7 +37,7 @@ Factories = Mapping[str, Callable[[], Provider]]
 
 DEFAULT_COOLDOWN_S: Final = 10.0
 
-# Any of them says that the operator means to use the provider. Credentials may lie elsewhere too (a profile).
+# Each of them means that the operator uses the provider. Credentials may be elsewhere too (a profile).
 _CREDENTIALS: Final = {
     ANTHROPIC: ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "ANTHROPIC_CUSTOM_HEADERS"),
     OPENAI: ("OPENAI_API_KEY",),
@@ -47,31 +47,31 @@ _CREDENTIALS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factory:
-    """Makes the providers that exist, and those of the operator."""
+    """Creates the built-in providers and those of the operator."""
 
     bounds: CallBounds
 
     def anthropic(self, *, base_url: str | None = None, api_key: str | None = None) -> Provider:
-        """The Claude API, or a server that speaks its wire."""
+        """The Claude API, or another server that speaks its wire."""
         kind: type[AnthropicProvider] = importlib.import_module("worker.providers.anthropic").AnthropicProvider
         return kind(self.bounds, base_url=base_url, api_key=api_key)
 
     def openai(
         self, wire: Literal["chat", "responses"], *, base_url: str | None = None, api_key: str | None = None
     ) -> Provider:
-        """The OpenAI API, or a server that speaks one of its wires."""
+        """The OpenAI API, or another server that speaks one of its wires."""
         kind: type[OpenAIProvider] = importlib.import_module("worker.providers.openai").OpenAIProvider
         return kind(wire, self.bounds, base_url=base_url, api_key=api_key)
 
     def local(self) -> Provider:
         """The small model on this machine."""
-        kind: type[LocalModel] = importlib.import_module("worker.providers.local").LocalModel
+        kind: type[LocalModel] = importlib.import_module("worker.providers.local.model").LocalModel
         return kind(read_timeout_s=self.bounds.read_timeout_s)
 
     def of_wire(self, name: str, wire: str, *, base_url: str | None, variables: Sequence[str]) -> Provider:
-        """A provider whose keys are in these variables; none named: it needs none, or the SDK knows its own.
+        """A provider whose keys are in these variables; without variables it needs no key, or the SDK has its own.
 
-        Raises ProviderFailed (provider_auth) when variables are named and none of them holds a key.
+        Raises ProviderFailed (provider_auth) if variables are named and all of them are empty.
         """
         found = read_keys(variables)
         if variables and not found:
@@ -79,7 +79,7 @@ class Factory:
                 f"no key for the provider {name!r}: set {' or '.join(variables)} in the worker's environment",
                 reason="provider_auth",
             )
-        # The first key stands for all: a call that brings another one wins over it.
+        # The first key is the default: the key of a call takes precedence.
         api_key = next(iter(found.values()), None)
         if wire == ANTHROPIC:
             return self.anthropic(base_url=base_url, api_key=api_key)
@@ -92,9 +92,9 @@ def default_factories(
     specs: Mapping[str, ProviderSpec] | None = None,
     key_variables: Mapping[str, Sequence[str]] | None = None,
 ) -> Factories:
-    """The providers that exist and those of the operator, by the names that routes use.
+    """The built-in providers and those of the operator, by the names that the model routing uses.
 
-    ``key_variables`` names the variables of each provider's keys, where they are not the SDK's own business.
+    ``key_variables`` names the variables of each provider's keys, if the SDK does not read them itself.
     """
     factory = Factory(bounds=bounds)
     variables = key_variables or {name: spec.key_variables for name, spec in (specs or {}).items()}
@@ -107,12 +107,12 @@ def default_factories(
 
 
 def read_keys(variables: Iterable[str]) -> dict[str, str]:
-    """The keys that the environment holds, by their variables."""
+    """The keys in the environment, by their variables."""
     return {variable: value for variable in variables if (value := os.environ.get(variable))}
 
 
 def has_credentials(name: str, variables: Iterable[str] = ()) -> bool:
-    """Whether the environment holds credentials for this provider of ours: in these variables, or in the SDK's own."""
+    """Whether the environment has credentials for this provider: in these variables, or in the SDK's own."""
     return any(os.environ.get(variable) for variable in (*variables, *_CREDENTIALS.get(name, ())))
 
 
@@ -121,36 +121,47 @@ class Providers:
 
     def __init__(
         self,
-        routes: Routes,
+        routes: ModelRoutes,
         factories: Factories,
         *,
         key_variables: Mapping[str, Sequence[str]] | None = None,
         cooldown_s: float = DEFAULT_COOLDOWN_S,
+        calls: ProviderCalls = BUILT_IN_CALLS,
     ) -> None:
-        """``key_variables`` are those of the providers whose keys we choose; ``cooldown_s``: see Keys.
+        """``key_variables`` are those of the providers whose keys we choose. ``cooldown_s``: see ProviderKeys.
+        ``calls`` are the calls that each provider serves beside requests for an answer.
 
-        Raises SetupError when a route names a provider that does not exist.
+        Raises SetupError if the model routing names a provider that does not exist.
         """
         routes.check(factories)
         self._keys = _create_keys(key_variables or {}, cooldown_s=cooldown_s)
         self._cooldown_s = cooldown_s
+        self._calls = calls
         self._routes = routes
         self._factories = factories
         self._made: dict[str, Provider] = {}
         self._making = asyncio.Lock()
 
-    def targets_for(self, model: str) -> Sequence[Target]:
-        """Where this model's answer is asked for, in order. Raises UnknownModel when no route matches."""
-        return self._routes.targets_for(model)
+    def targets_for(self, model: str, *, call: str | None = None) -> Sequence[ModelTarget]:
+        """The targets that serve this model's answer, or this call, in order.
 
-    def keys_of(self, name: str) -> Keys:
+        Raises UnknownModel if no pattern matches, ProviderFailed if no target serves the call.
+        """
+        targets = self._routes.targets_for(model)
+        if call is None:
+            return targets
+        if not (answering := targets_answering(call, targets, self._calls)):
+            raise ProviderFailed(f"no provider of this model answers /v1/{call}", reason="provider_bad_request")
+        return answering
+
+    def keys_of(self, name: str) -> ProviderKeys:
         """The keys of this provider."""
         if name not in self._keys:
-            self._keys[name] = Keys(cooldown_s=self._cooldown_s)
+            self._keys[name] = ProviderKeys(cooldown_s=self._cooldown_s)
         return self._keys[name]
 
     async def named(self, name: str) -> Provider:
-        """The provider of this name. Raises SetupError when there is none, ProviderFailed when it cannot be made."""
+        """The provider of this name. Raises SetupError if it does not exist, ProviderFailed if it cannot be created."""
         if name not in self._factories:
             raise SetupError(f"there is no provider {name!r}")
         if name not in self._made:
@@ -160,19 +171,19 @@ class Providers:
         return self._made[name]
 
     async def aclose(self) -> None:
-        """Close every provider that was made, also if closing one of them fails. Idempotent."""
+        """Close every provider that was created, also if closing one of them fails. Idempotent."""
         async with AsyncExitStack() as stack:
             for provider in self._made.values():
                 stack.push_async_callback(provider.aclose)
             self._made = {}
 
 
-def _create_keys(key_variables: Mapping[str, Sequence[str]], *, cooldown_s: float) -> dict[str, Keys]:
-    """The keys of each provider. OpenAI's two wires share theirs, with loads and rests: it is one server."""
+def _create_keys(key_variables: Mapping[str, Sequence[str]], *, cooldown_s: float) -> dict[str, ProviderKeys]:
+    """The keys of each provider. OpenAI's two wires share theirs, with their loads and rests: it is one server."""
     named = {variable for variables in key_variables.values() for variable in variables}
     for variable in sorted(named - read_keys(named).keys()):
         _log.warning("provider_key_missing", variable=variable)
-    made = {name: Keys(read_keys(each), cooldown_s=cooldown_s) for name, each in key_variables.items()}
+    made = {name: ProviderKeys(read_keys(each), cooldown_s=cooldown_s) for name, each in key_variables.items()}
     if OPENAI in made and key_variables.get(OPENAI_RESPONSES) == key_variables[OPENAI]:
         made[OPENAI_RESPONSES] = made[OPENAI]
     return made

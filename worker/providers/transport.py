@@ -1,13 +1,14 @@
-"""What the providers' HTTP clients have in common, and what of the environment goes to which server.
+"""What the providers' HTTP clients have in common, and which server gets what from the environment.
 
-An SDK's own variables (key, base URL, organisation, headers) are meant for the SDK's own server. A server that is told
-by its base URL gets nothing of them: it has a key of its own, or none.
+An SDK's own variables (key, base URL, organisation, headers) are meant for the SDK's own server. A server with its own
+base URL gets none of them: it has its own key, or no key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, TypedDict, cast
@@ -18,7 +19,10 @@ from worker.providers.bounds import CONNECT_TIMEOUT_S, CallBounds
 from worker.providers.errors import ENCODED, NO_STREAM
 
 NO_KEY: Final = "no-key"
-"""Sent to a server that needs no key: the SDKs refuse to send none."""
+"""Sent to a server that needs no key: the SDKs require one."""
+
+_AS_BYTES: Final = {"X-Stainless-Raw-Response": "stream"}
+"""With this header the SDKs return the response unread; ``with_streaming_response`` sets it too."""
 
 
 class ClientOptions(TypedDict):
@@ -32,13 +36,13 @@ class ClientOptions(TypedDict):
 
 
 def client_options(bounds: CallBounds, *, is_local: bool) -> ClientOptions:
-    """See CallBounds. The number of connections must be named: aiohttp's default is 100."""
+    """See CallBounds. The number of connections must be set: aiohttp's default is 100."""
 
-    async def ask_for_plain_bytes(request: httpx2.Request) -> None:
+    async def request_plain_bytes(request: httpx2.Request) -> None:
         request.headers["accept-encoding"] = "identity"
 
     async def bound_error(response: httpx2.Response) -> None:
-        """The SDKs read the body of an error whole, and unpack it."""
+        """The SDKs read the whole body of an error and decompress it."""
         if not response.is_success:
             stream = cast(httpx2.AsyncByteStream, response.stream)
             is_plain = not is_encoded(response)
@@ -46,22 +50,51 @@ def client_options(bounds: CallBounds, *, is_local: bool) -> ClientOptions:
             response.stream = _ErrorBody(stream, bounds.error_bytes if is_plain else 0, bounds.error_timeout_s)
 
     return {
-        "event_hooks": {"request": [ask_for_plain_bytes], "response": [bound_error]},
+        "event_hooks": {"request": [request_plain_bytes], "response": [bound_error]},
         "limits": httpx2.Limits(max_connections=bounds.max_connections),
         "timeout": httpx2.Timeout(bounds.read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
         "trust_env": not is_local,
-        # A redirect would carry the prompt, and headers of the SDK's environment, to a server that nobody named.
+        # A redirect would carry the prompt, and headers of the SDK's environment, to a server that no setting names.
         "follow_redirects": False,
     }
 
 
+@contextlib.asynccontextmanager
+async def sent_as_bytes(
+    post: Callable[..., Awaitable[Any]], path: str, body: Mapping[str, Any], *, headers: Mapping[str, Any]
+) -> AsyncIterator[Any]:
+    """The SDK's unread response to this body; closed on leaving.
+
+    The SDK gets the finished JSON, and adds its transport, credentials and errors. It would copy a body of values one
+    by one, which blocks the event loop for seconds if the request has thousands of messages.
+    """
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    response = await post(path, cast_to=object, content=content, options={"headers": {**headers, **_AS_BYTES}})
+    try:
+        yield response
+    finally:
+        await response.close()
+
+
 def is_encoded(response: httpx2.Response) -> bool:
-    """Whether the body has a content coding although the request allows none: a few bytes could become gigabytes."""
+    """Whether the body has a content coding, which no request allows: a few bytes could become gigabytes."""
     return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
+async def bounded_body(response: httpx2.Response, chunks: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
+    """The body of a response that is read whole. Raises ValueError if it is encoded or longer."""
+    if is_encoded(response):
+        raise ValueError("the body has a content coding")
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
+            raise ValueError("the body is too long")
+    return bytes(body)
+
+
 def check_stream(response: httpx2.Response) -> None:
-    """Raises ProviderFailed (provider_bad_data) when the body is not one that a decoder can read."""
+    """Raises ProviderFailed (provider_bad_data) if no decoder can read the body."""
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         raise NO_STREAM.failure()
     if is_encoded(response):
@@ -69,7 +102,7 @@ def check_stream(response: httpx2.Response) -> None:
 
 
 class _ErrorBody(httpx2.AsyncByteStream):
-    """The first bytes of the body of an error, as far as they come in time; none with ``max_bytes`` 0."""
+    """The first bytes of an error's body that arrive in time; empty with ``max_bytes`` 0."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, max_bytes: int, timeout_s: float) -> None:
         self._stream = stream
@@ -79,7 +112,7 @@ class _ErrorBody(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         read = bytearray()
         if self._max_bytes:
-            # What came before the time was up says what the error is; a body that breaks off is no other failure.
+            # The bytes that came in time describe the error; a body that breaks off is not another failure.
             with contextlib.suppress(TimeoutError, httpx2.TransportError):
                 async with asyncio.timeout(self._timeout_s):
                     await self._read_into(read)
@@ -97,21 +130,21 @@ class _ErrorBody(httpx2.AsyncByteStream):
 
 
 def connection_headers(url: httpx2.URL) -> dict[str, str]:
-    """A server without TLS is one of the operator's, and among those are some (llama.cpp) that promise to keep the
-    connection and close it all the same: the next request would run into that. A new one costs them a round trip.
+    """A server without TLS is the operator's own. Some (llama.cpp) close a connection that they promised to keep, and
+    the next request on it would fail. A new connection costs one round trip.
     """
     return {"Connection": "close"} if url.scheme == "http" else {}
 
 
 def bearer(api_key: str | None) -> dict[str, str]:
-    """The header by which a call brings this key, which wins over the SDK's own; nothing without a key.
+    """The header with the key of a call, which takes precedence over the SDK's own; empty without a key.
 
-    One client serves all keys: a client for each would cost a pool of connections and a TLS set-up for each.
+    One client serves all keys: a client per key would need its own connections and TLS set-up.
     """
     return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
 def header_names(variable: str) -> list[str]:
-    """The headers that an SDK would add to every request because of this variable (``Name: value``, one a line)."""
+    """The headers that an SDK adds to every request because of this variable (``Name: value``, one per line)."""
     lines = os.environ.get(variable, "").split("\n")
     return [name.strip() for name, colon, _ in (line.partition(":") for line in lines) if colon]

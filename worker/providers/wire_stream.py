@@ -1,13 +1,13 @@
 """One answer as it comes: the chunks of a response body through the decoder of its wire. The same for every provider.
 
 Rules
-1. Only the decoder says that the answer is whole: with the wire's own terminal, or, when the body ends or breaks after
-   the last content, by what ``flush`` then closes it with. Every other end raises.
-2. An answer that is whole, but whose end dawdles (counts, terminal), is waited for at most WHOLE_TIMEOUT_S.
-3. After the terminal the rest of the body is read for at most DRAIN_TIMEOUT_S, so that the connection serves the next
-   request; a failure in there costs the connection and nothing else.
-4. Silence is the absence of messages for ``silence_s``, whatever comments come meanwhile. (The transport's own timeout
-   ends the absence of bytes.)
+1. Only the decoder decides that the answer is complete: with the wire's own terminal, or, if the body ends or breaks
+   after the last content, with the events of ``flush``. Every other end raises.
+2. If a complete answer lacks only its end (counts, terminal), the stream waits for it at most WHOLE_TIMEOUT_S.
+3. After the terminal the rest of the body is read for at most DRAIN_TIMEOUT_S, so that the next request can use the
+   connection. A failure here costs only the connection.
+4. Silence means no message for ``silence_s``, even if comments arrive. (The transport's own timeout ends the absence of
+   bytes.)
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from broadcaster.dialects.reading import ProviderDecoder
 from broadcaster.errors import ProviderFailed
 from worker.providers.errors import SILENT, TRUNCATED, Failures
 
-# Counts follow the last content at once, or a slow gateway has lost them; viewers wait for nothing else by then.
+# Counts follow the last content at once, or a slow gateway has lost them; viewers wait only for the end.
 WHOLE_TIMEOUT_S: Final = 2.0
-# The end of the body comes with the terminal event or right after it; a connection that dawdles is not worth keeping.
+# The body ends with the terminal event or right after it; a slower connection is not worth keeping.
 DRAIN_TIMEOUT_S: Final = 0.25
 
 
@@ -40,7 +40,7 @@ class WireStream:
         self._silence_s = silence_s
         self.received_bytes = 0
         self._silent_until: float | None = None
-        self._heard_at = asyncio.get_running_loop().time()
+        self._advanced_at = asyncio.get_running_loop().time()
         self._whole_until: float | None = None
         self._cut: ProviderFailed | None = None
         self._failure: ProviderFailed | None = None
@@ -64,7 +64,7 @@ class WireStream:
         return self._decoder.usage_so_far()
 
     async def _next_chunk(self) -> bytes | None:
-        """The next piece of the body; None at its end, with ``_cut`` for what that end means to a torn answer."""
+        """The next piece of the body; None at its end, with the failure for an incomplete answer in ``_cut``."""
         try:
             if self._decoder.is_whole:
                 return await self._next_in_time()
@@ -83,13 +83,13 @@ class WireStream:
             return await anext(self._chunks, None)
 
     def _decode(self, chunk: bytes) -> list[Event]:
-        """Rule 4: a chunk without a part of a message sets a deadline, a later one with some lifts it."""
+        """Rule 4: a chunk without a part of a message sets a deadline, a later one with a part removes it."""
         self.received_bytes += len(chunk)
         events = self._decoder.decode(chunk)
-        if self._decoder.reading.has_advanced:
-            self._heard_at, self._silent_until = asyncio.get_running_loop().time(), None
+        if self._decoder.has_advanced:
+            self._advanced_at, self._silent_until = asyncio.get_running_loop().time(), None
         else:
-            self._silent_until = self._heard_at + self._silence_s
+            self._silent_until = self._advanced_at + self._silence_s
         return events
 
     async def _next_unless_silent(self, until: float) -> bytes | None:
@@ -100,7 +100,7 @@ class WireStream:
             return await anext(self._chunks, None)
 
     def _end(self) -> list[Event]:
-        """Rule 1: the last events. An answer that is not whole fails, after them if there are any."""
+        """Rule 1: the last events. An incomplete answer fails, after its last events."""
         events = self._decoder.flush()
         if not self._decoder.terminal_seen:
             self._failure = self._cut or TRUNCATED.failure()

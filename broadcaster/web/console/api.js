@@ -1,4 +1,4 @@
-/** The HTTP API as this page uses it. Every failure is a Problem with a sentence that people can read. */
+/** The HTTP API as this page uses it. Every failure is a Problem with a readable sentence. */
 
 import { keyHeaders, noteRefusal } from "./key.js";
 
@@ -11,23 +11,23 @@ export class Problem extends Error {
   }
 }
 
-/** `key`: sent again with the same body, it gives the generation that the first call made. */
+/** A second call with the same `key` and body returns the generation that the first call created. */
 export const startGeneration = (body, key) => call("POST", "/v1/generations", body, { "idempotency-key": key });
 export const listGenerations = (limit) => call("GET", `/v1/generations?limit=${limit}`);
-/** Whether the server takes this key: resolves when it does, else fails with a Problem. */
+/** Resolves when the server accepts this key, else fails with a Problem. */
 export const tryKey = (key) => call("GET", "/v1/generations?limit=1", undefined, keyHeaders(key));
 export const stopGeneration = (id) => call("POST", `${generationUrl(id)}/stop`);
 
 /** The whole generation, prompt and answer included. */
 export const getGeneration = (id) => call("GET", generationUrl(id));
 
-/** Without the answer: cheap enough to ask again and again. */
+/** Without the answer: cheap enough for polling. */
 export const getGenerationState = (id) => call("GET", `${generationUrl(id)}?parts=false`);
 
-/** How any stream stands, of a generation or a feed. */
+/** The state of any stream, of a generation or a feed. */
 export const getStream = (id) => call("GET", `/v1/streams/${encodeURIComponent(id)}`);
 
-/** Where the events of a generation are; `after` is the cursor of the last one already here. */
+/** The URL of a generation's events; `after` is the cursor of the last one received. */
 export function eventsUrl(id, after) {
   const url = `/v1/streams/${encodeURIComponent(id)}/events`;
   return after === null ? url : `${url}?after=${encodeURIComponent(after)}`;
@@ -47,17 +47,17 @@ async function call(method, url, body, given = {}) {
     throw new Problem("The server cannot be reached.", { code: "unreachable", retry: true });
   }
   if (response.status === 401) noteRefusal(headers);
-  const answer = await response.json().catch(() => null);
-  if (response.ok && answer !== null) return answer;
-  throw new Problem(sentence(answer, response), {
-    code: answer?.code ?? `http_${response.status}`,
+  const document = await response.json().catch(() => null);
+  if (response.ok && document !== null) return document;
+  throw new Problem(sentence(document, response), {
+    code: document?.code ?? `http_${response.status}`,
     status: response.status,
-    retry: answer?.retry ?? response.status >= 500,
+    retry: document?.retry ?? response.status >= 500,
   });
 }
 
 function sentence(problem, response) {
-  const title = problem?.title ?? `The server answered ${response.status}`;
+  const title = problem?.title ?? `The server responded with ${response.status}`;
   const detail = problem?.detail;
   return detail && detail !== title ? `${title}: ${detail}.` : `${title}.`;
 }

@@ -1,18 +1,17 @@
 /**
  * The page: which generation is open lives in `location.hash`, so a reload or a second tab shows the same one.
- * Everything shown of it is either folded from its events (transcript.js) or asked of the API every two seconds.
+ * Its contents are folded from its events (transcript.js) or polled from the API every two seconds.
  */
 
 import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
-import { Door } from "./door.js";
-import { GenerationList } from "./list.js";
+import { GenerationList, KeyDialog } from "./panels.js";
 import { forget, forgetAll, refresh, remember } from "./recents.js";
 import { Stream } from "./stream.js";
 import { Sheet, drawFacts, show } from "./view.js";
-import { isOver } from "./words.js";
+import { isOver } from "./texts.js";
 
 const POLL_MS = 2000;
-// Browsers allow six connections to one HTTP/1.1 server: a tab that nobody looks at must not hold one for long.
+// Browsers allow six connections to one HTTP/1.1 server: a hidden tab must not hold one for long.
 const HIDDEN_GRACE_MS = 30000;
 const COPIED_MS = 2000;
 const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
@@ -20,15 +19,15 @@ const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 const byId = (id) => document.getElementById(id);
 const sheet = new Sheet();
 const list = new GenerationList();
-const door = new Door(enter);
+const keyDialog = new KeyDialog(enter);
 
-/** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's last word. */
+/** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's newest response. */
 let open = null;
-/** What the server has listed; null before its first answer: "nothing" must not be said of what is not known. */
+/** The server's list; null before its first response, so that the page does not claim an empty list. */
 let generations = null;
 let isDrawPlanned = false;
-/** What was asked and not answered yet: asking the same again must not begin a second generation. */
-let unsettled = null;
+/** The pending request: repeating it must not start a second generation. */
+let pending = null;
 
 const idInHash = () => (/^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})$/.exec(location.hash)?.[1] ?? null);
 
@@ -43,8 +42,8 @@ function planDraw() {
   });
 }
 
-/** What is known of the open generation, from its events first and from the API where no event has spoken. */
-function known({ stream, state, isFeed, isStopping }) {
+/** The facts of the open generation, from its events first and else from the API. */
+function factsOf({ stream, state, isFeed, isStopping }) {
   const { fold, seq } = stream.transcript;
   let status = state?.status;
   if (!fold.isEmpty && !isOver(status)) status = fold.status;
@@ -75,7 +74,7 @@ function draw() {
     document.title = "Broadcaster";
     return;
   }
-  const facts = known(open);
+  const facts = factsOf(open);
   drawFacts(facts);
   show(byId("viewers-fact"), !isOver(facts.status));
   show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost && !facts.isFeed);
@@ -92,7 +91,7 @@ function select() {
   if (id === (open?.id ?? null)) return;
   open?.stream.close();
   open = null;
-  tell(null);
+  report(null);
   sheet.begin();
   if (id !== null) begin(id);
   closeSide();
@@ -105,20 +104,20 @@ function begin(id) {
     onChange: planDraw,
     onState: (state) => {
       if (open !== opened) return;
-      if (state.name === "live" || state.name === "ended") ask(opened);
+      if (state.name === "live" || state.name === "ended") refreshState(opened);
       if (state.name === "gone") forget(id);
       planDraw();
     },
   });
   open = opened;
   opened.stream.open();
-  ask(opened, { whole: true });
+  refreshState(opened, { whole: true });
 }
 
-/** Ask the API what it knows; the whole answer only once, for its prompt. */
-async function ask(opened, { whole = false } = {}) {
+/** Fetch the state from the API; the whole answer only once, for its prompt. */
+async function refreshState(opened, { whole = false } = {}) {
   try {
-    const state = await look(opened, whole);
+    const state = await fetchState(opened, whole);
     opened.state = state;
     if (!opened.isFeed) generations = remember(state);
     if (open !== opened) return;
@@ -127,12 +126,12 @@ async function ask(opened, { whole = false } = {}) {
   } catch (problem) {
     if (open !== opened) return;
     if (problem.status === 404) opened.stream.end({ name: "gone" });
-    else if (whole && !door.asksFor(problem)) tell(problem);
+    else if (whole && !keyDialog.handles(problem)) report(problem);
   }
 }
 
-/** What is no generation may be a feed: it has a stream, and nobody to stop it. */
-async function look(opened, whole) {
+/** An id without a generation may be a feed: it has a stream, and no stop. */
+async function fetchState(opened, whole) {
   if (opened.isFeed) return getStream(opened.id);
   try {
     return await (whole ? getGeneration(opened.id) : getGenerationState(opened.id));
@@ -144,7 +143,7 @@ async function look(opened, whole) {
   }
 }
 
-/** A name for one wish. Not randomUUID: over plain HTTP beyond loopback browsers do not have it. */
+/** A key for one request. Not randomUUID: over plain HTTP beyond loopback browsers do not have it. */
 function createKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -153,31 +152,31 @@ async function start() {
   const prompt = byId("prompt").value.trim();
   if (prompt === "" || byId("start").disabled) return;
   const body = { prompt };
-  const model = byId("model-wish").value.trim();
-  const tokens = byId("tokens-wish").valueAsNumber;
+  const model = byId("model-choice").value.trim();
+  const tokens = byId("max-tokens").valueAsNumber;
   if (model !== "") body.model = model;
   if (Number.isFinite(tokens)) body.max_tokens = tokens;
-  const wish = JSON.stringify(body);
-  if (unsettled?.wish !== wish) unsettled = { wish, key: createKey() };
+  const request = JSON.stringify(body);
+  if (pending?.request !== request) pending = { request, key: createKey() };
   byId("start").disabled = true;
   try {
-    const state = await startGeneration(body, unsettled.key);
-    unsettled = null;
-    tell(null);
+    const state = await startGeneration(body, pending.key);
+    pending = null;
+    report(null);
     generations = remember(state);
     byId("prompt").value = "";
     location.hash = state.id;
   } catch (problem) {
-    if (!door.asksFor(problem)) tell(problem);
+    if (!keyDialog.handles(problem)) report(problem);
   } finally {
     byId("start").disabled = false;
-    if (!door.isOpen) byId("prompt").focus();
+    if (!keyDialog.isOpen) byId("prompt").focus();
   }
 }
 
 async function stop(click) {
   const stopped = open;
-  // The button goes away: who works by keyboard (no click count) goes on at the prompt.
+  // The button disappears: for keyboard users (no click count) the focus moves to the prompt.
   if (click.detail === 0) byId("prompt").focus();
   stopped.isStopping = true;
   planDraw();
@@ -185,7 +184,7 @@ async function stop(click) {
     await stopGeneration(stopped.id);
   } catch (problem) {
     stopped.isStopping = false;
-    if (!door.asksFor(problem)) tell(problem);
+    if (!keyDialog.handles(problem)) report(problem);
   }
   planDraw();
 }
@@ -196,13 +195,13 @@ async function copyLink() {
     await navigator.clipboard.writeText(location.href);
     label.textContent = "Copied";
   } catch {
-    label.textContent = "Copy it from the address bar";
+    label.textContent = "Copy the link from the address bar";
   }
   setTimeout(() => (label.textContent = "Copy link"), COPIED_MS);
 }
 
-/** A failed call as a sentence with its code; null takes it back. */
-function tell(problem) {
+/** Show a failed call as a sentence with its code; null removes it. */
+function report(problem) {
   const fault = byId("fault");
   show(fault, problem !== null);
   if (problem === null) return;
@@ -212,18 +211,18 @@ function tell(problem) {
   fault.replaceChildren(`${problem.message} `, code);
 }
 
-/** The server takes the key that was just given: begin again with it. */
+/** The server has accepted a key: load everything with it. */
 function enter() {
   forgetAll();
   generations = null;
-  tell(null);
+  report(null);
   open?.stream.unlock();
-  if (open !== null) ask(open, { whole: true });
+  if (open !== null) refreshState(open, { whole: true });
   poll();
   byId("prompt").focus();
 }
 
-// ---------------------------------------------------------------- asking again
+// ---------------------------------------------------------------- polling
 
 let pollTimer = null;
 
@@ -232,12 +231,12 @@ async function poll() {
   if (document.hidden) return;
   try {
     const isRunning = open !== null && open.stream.source !== null;
-    const [known] = await Promise.all([refresh(), isRunning ? ask(open) : null]);
-    generations = known;
+    const [listed] = await Promise.all([refresh(), isRunning ? refreshState(open) : null]);
+    generations = listed;
     document.body.classList.remove("offline");
   } catch (problem) {
-    if (door.asksFor(problem)) return; // a key begins it anew
-    // The connection's own state tells it where it matters; the list just stays as it was.
+    if (keyDialog.handles(problem)) return; // entering a key restarts the polling
+    // The connection's own state shows the failure where it matters; the list stays as it was.
     document.body.classList.add("offline");
   }
   planDraw();

@@ -1,12 +1,12 @@
 /**
- * An EventSource that brings a key: the browser's own sends no header. The same names, the same rules (WHATWG HTML,
+ * An EventSource that sends a key: the browser's own sends no header. The same names, the same rules (WHATWG HTML,
  * 9.2), so that stream.js cannot tell them apart.
  *
  * Rules
  * 1. A connection that is lost, or could not be made, is made again after `retry`, with `Last-Event-ID`; each loss is an
  *    `error` while `readyState` is CONNECTING.
- * 2. An answer that is no 200 of an event stream (a 204 too) ends it: `error`, and `readyState` is CLOSED.
- * 3. After `close` nothing is told any more.
+ * 2. A response other than a 200 with an event stream (a 204 too) ends it: `error`, and `readyState` is CLOSED.
+ * 3. After `close` no event is dispatched.
  */
 
 import { hasKey, keyHeaders, noteRefusal } from "./key.js";
@@ -15,10 +15,10 @@ import { SseDecoder } from "./sse.js";
 const CONNECTING = 0;
 const OPEN = 1;
 const CLOSED = 2;
-// What Chromium waits when the server has told nothing.
+// The pause of Chromium when the server has sent no `retry`.
 const RETRY_MS = 3000;
 
-/** The events at a URL: by the browser's own EventSource, unless a key must be brought. */
+/** The events at a URL: by the browser's own EventSource, unless a key must be sent. */
 export const openEvents = (url) => (hasKey() ? new KeyedEventSource(url) : new EventSource(url));
 
 export class KeyedEventSource extends EventTarget {
@@ -36,7 +36,7 @@ export class KeyedEventSource extends EventTarget {
     for (const name of ["open", "message", "error"]) {
       this.addEventListener(name, (event) => this[`on${name}`]?.(event));
     }
-    // Not before the caller has said what is to be called.
+    // Only after the caller has set its listeners.
     queueMicrotask(() => this.connect());
   }
 
@@ -55,7 +55,7 @@ export class KeyedEventSource extends EventTarget {
     if (this.readyState === CONNECTING) this.timer = setTimeout(() => this.connect(), this.retryMs);
   }
 
-  /** One connection to its end. True when it was answered, and not with an event stream. */
+  /** One connection to its end. True when the response was not an event stream. */
   async follow() {
     const headers = { accept: "text/event-stream", ...keyHeaders() };
     if (this.lastEventId !== "") headers["last-event-id"] = this.lastEventId;
@@ -68,7 +68,7 @@ export class KeyedEventSource extends EventTarget {
       this.dispatchEvent(new Event("open"));
       await this.read(response.body.pipeThrough(new TextDecoderStream()).getReader());
     } catch {
-      // Lost, which is told by whoever called; or closed by our side, which is not.
+      // Lost: `connect` dispatches the error. Or closed by our side: no event is due.
     }
     return false;
   }

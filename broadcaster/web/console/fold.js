@@ -1,9 +1,9 @@
 /**
  * The fold: events in their order → what they amount to. The browser's twin of core/fold.py and core/draft.py:
- * same rules, same shapes (a test holds the two against each other). Pure: no DOM, no clock, no network.
+ * same rules, same shapes (a test compares the two). Pure: no DOM, no clock, no network.
  *
  * Rules
- * 1. `status` is queued before the first event, running after it, then what the terminal event says; later events
+ * 1. `status` is queued before the first event, running after it, then what the terminal event gives; later events
  *    are ignored.
  * 2. `attempt` drops everything built so far; only the number of the attempt is kept.
  * 3. A delta without its start opens its part: a log whose head was trimmed still folds.
@@ -74,7 +74,7 @@ function joined(parts, kind) {
   return text;
 }
 
-/** All that one attempt has said so far. */
+/** All contents of one attempt so far. */
 class Draft {
   constructor() {
     this.parts = [];
@@ -141,8 +141,8 @@ class Draft {
     return part;
   }
 
-  /** The tool's part with what every tool event but the input delta may say of it. */
-  toolSaid(event) {
+  /** The tool's part, updated with the fields of every tool event but the input delta. */
+  describeTool(event) {
     const part = this.tool(event);
     if (event.toolName != null) part.toolName = event.toolName;
     if (event.providerExecuted != null) part.providerExecuted = event.providerExecuted;
@@ -151,28 +151,28 @@ class Draft {
     return part;
   }
 
-  toolMoved(event, state) {
-    const part = this.toolSaid(event);
+  moveTool(event, state) {
+    const part = this.describeTool(event);
     part.state = state;
     delete part.inputText;
     return part;
   }
 
-  show(event, names) {
+  append(event, names) {
     this.parts.push(present(event, ["type", ...names, "providerMetadata"]));
   }
 
   addData(event) {
     if (event.transient === true) return;
-    const shown = { ...present(event, ["type", "id", "transient"]), data: event.data };
+    const dataPart = { ...present(event, ["type", "id", "transient"]), data: event.data };
     const key = event.id == null ? null : JSON.stringify([event.type, event.id]);
-    const known = key === null ? undefined : this.dataParts.get(key);
-    if (known !== undefined) {
-      this.parts[known] = shown;
+    const place = key === null ? undefined : this.dataParts.get(key);
+    if (place !== undefined) {
+      this.parts[place] = dataPart;
       return;
     }
     if (key !== null) this.dataParts.set(key, this.parts.length);
-    this.parts.push(shown);
+    this.parts.push(dataPart);
   }
 
   count(event) {
@@ -211,34 +211,34 @@ const STEPS = {
   "reasoning-start": (draft, event) => draft.start("reasoning", event),
   "reasoning-delta": (draft, event) => draft.grow("reasoning", event),
   "reasoning-end": (draft, event) => draft.close("reasoning", event),
-  "tool-input-start": (draft, event) => void draft.toolSaid(event),
+  "tool-input-start": (draft, event) => void draft.describeTool(event),
   "tool-input-delta"(draft, event) {
     const part = draft.tool(event);
     if (part.state === "input-streaming") part.inputText += event.inputTextDelta;
     annotate(part, event);
   },
   "tool-input-available"(draft, event) {
-    draft.toolMoved(event, "input-available").input = event.input;
+    draft.moveTool(event, "input-available").input = event.input;
   },
   "tool-input-error"(draft, event) {
-    const part = draft.toolMoved(event, "output-error");
+    const part = draft.moveTool(event, "output-error");
     part.rawInput = event.input;
     part.errorText = event.errorText;
   },
   "tool-output-available"(draft, event) {
-    const part = draft.toolMoved(event, "output-available");
+    const part = draft.moveTool(event, "output-available");
     part.output = event.output;
     delete part.preliminary;
     if (event.preliminary === true) part.preliminary = true;
   },
   "tool-output-error"(draft, event) {
-    const part = draft.toolMoved(event, "output-error");
+    const part = draft.moveTool(event, "output-error");
     part.errorText = event.errorText;
     delete part.preliminary;
   },
-  "source-url": (draft, event) => draft.show(event, ["sourceId", "url", "title"]),
-  "source-document": (draft, event) => draft.show(event, ["sourceId", "mediaType", "title", "filename"]),
-  file: (draft, event) => draft.show(event, ["url", "mediaType"]),
+  "source-url": (draft, event) => draft.append(event, ["sourceId", "url", "title"]),
+  "source-document": (draft, event) => draft.append(event, ["sourceId", "mediaType", "title", "filename"]),
+  file: (draft, event) => draft.append(event, ["url", "mediaType"]),
   usage: (draft, event) => draft.count(event),
 };
 

@@ -1,10 +1,10 @@
 /**
- * The key that this page calls with, where the server wants one: in this tab's sessionStorage alone, and in no URL, no
- * cookie and nothing that outlives the tab. It leaves in a header, to the server that the page came from.
+ * The key that this page sends where the server requires one. It is stored in this tab's sessionStorage alone: in no URL,
+ * no cookie and nothing that outlives the tab. It is sent in a header, only to the server that the page came from.
  */
 
 const NAME = "broadcaster.key";
-/** What can be one: printable ASCII without spaces; anything else could not be sent in a header. */
+/** A key is printable ASCII without spaces; anything else could not be sent in a header. */
 const SHAPE = /^[\x21-\x7e]+$/;
 
 let key = read();
@@ -14,14 +14,14 @@ function read() {
   try {
     return sessionStorage.getItem(NAME);
   } catch {
-    return null; // Storage is forbidden: the key is held until the page is left.
+    return null; // Storage is forbidden: the key lasts until the page is left.
   }
 }
 
 export const isKey = (text) => SHAPE.test(text);
 export const hasKey = () => key !== null;
 
-/** The header that brings a key: this one, or the one that is held. */
+/** The header with a key: the given one, or the stored one. */
 export const keyHeaders = (given = key) => (given === null ? {} : { authorization: `Bearer ${given}` });
 
 export function keepKey(given) {
@@ -34,12 +34,12 @@ export function keepKey(given) {
   }
 }
 
-/** `listener` is called whenever the server has refused what this page holds: no key, or one that it takes no more. */
+/** `listener` is called whenever the server requires a key, or no longer accepts the stored one. */
 export function onRefused(listener) {
   whenRefused = listener;
 }
 
-/** A call was answered with 401; `headers` are its own. What was sent with a key of before says nothing of today's. */
+/** A call with these headers got a 401. A call that was sent with an earlier key proves nothing about the stored one. */
 export function noteRefusal(headers) {
   if (headers.authorization !== keyHeaders().authorization) return;
   keepKey(null);

@@ -1,12 +1,12 @@
 /**
  * The generations that this browser knows: the newest that the server lists, and those it has seen before.
- * The memory is localStorage, shared by all tabs; without it (a private window) the list is what the server says. What
- * a key lets this page see is remembered where the key is, and with another key forgotten.
+ * They are stored in localStorage, shared by all tabs; without it (a private window) only the server's list is shown.
+ * With a key they are stored where the key is, and another key clears them.
  */
 
 import { getGenerationState, listGenerations } from "./api.js";
 import { hasKey } from "./key.js";
-import { isOver } from "./words.js";
+import { isOver } from "./texts.js";
 
 const KEY = "broadcaster.recents";
 const KEPT = 40;
@@ -26,13 +26,13 @@ function write(known) {
   try {
     memory().setItem(KEY, JSON.stringify(known));
   } catch {
-    // Storage is full or forbidden: the list is shorter then, nothing else.
+    // Storage is full or forbidden: the list is shorter, and everything else works.
   }
 }
 
 const essence = ({ id, status, title, model, created_at, viewers }) => ({ id, status, title, model, created_at, viewers });
 
-/** Keep what is known of one generation; answers the list as it is then. */
+/** Store the facts of one generation; returns the new list. */
 export function remember(generation) {
   return store(new Map(read().map((known) => [known.id, known])).set(generation.id, essence(generation)));
 }
@@ -52,8 +52,8 @@ function store(byId) {
 }
 
 /**
- * What to list, newest first. What ran when last seen and is listed no more is asked about once; what is over and not in
- * a complete list is kept no longer, or deleted.
+ * The list, newest first. A generation that was running and is not listed any more is fetched once; one that is over and
+ * missing from a complete list has expired or was deleted.
  */
 export async function refresh() {
   const { generations, next_before: rest } = await listGenerations(KEPT);

@@ -1,6 +1,6 @@
 /**
  * Text of one event stream, in any portions → its messages (WHATWG HTML, 9.2.6). The browser's twin of core/sse.py:
- * a test holds the two against each other. Pure: no DOM, no clock, no network.
+ * a test compares the two. Pure: no DOM, no clock, no network.
  *
  * Rules
  * 1. A line ends with LF, CRLF or CR; a CR at a portion's end ends its line at once.
@@ -9,7 +9,7 @@
  */
 
 export class SseDecoder {
-  /** `lastEventId`: what the connection before this one ended with. */
+  /** `lastEventId`: the last id of the connection before this one. */
   constructor(lastEventId = "") {
     this.lastEventId = lastEventId;
     this.retryMs = null;

@@ -1,22 +1,22 @@
 /**
  * One stream as this browser receives it: a native EventSource, whose own `Last-Event-ID` resumes after a break; where
- * the server wants a key, our own one, which follows the same rules (event_source.js).
+ * the server requires a key, our own, which follows the same rules (event_source.js).
  *
- * The browser reconnects by itself after a lost connection, as soon as the server's `retry` says. It gives up for good
- * on an answer that is no event stream (a proxy's 502, say): then we look why, and open a new one after the last cursor.
+ * The browser reconnects by itself after a lost connection, after the server's `retry`. It gives up for good on a
+ * response that is not an event stream (a proxy's 502, say): then we check why, and open a new one after the last cursor.
  *
- * States told to `onState`, with what they carry:
- *   connecting               no answer yet
- *   catching-up              answered; the past is arriving
- *   live                     all there was has arrived
- *   stalled {reason}         connected, but the server says that nothing can come now
- *   reconnecting {since}     the browser is at it; `since` is when the connection was lost (ms, performance.now)
- *   waiting {until}          we try again then
+ * States passed to `onState`, with their fields:
+ *   connecting               no response yet
+ *   catching-up              connected; past events are arriving
+ *   live                     all past events have arrived
+ *   stalled {reason}         connected, but the server reports that no event can arrive now
+ *   reconnecting {since}     the browser reconnects; `since` is when the connection was lost (ms, performance.now)
+ *   waiting {until}          the page reconnects then
  *   gone                     there is no such stream
- *   locked                   the server wants a key first
- *   closed {reason}          the server asked not to come back
- *   ended                    the terminal event is here
- *   paused                   nobody looks at this page
+ *   locked                   the server requires a key first
+ *   closed {reason}          the server ended it for good
+ *   ended                    the terminal event has arrived
+ *   paused                   the page is hidden
  */
 
 import { eventsUrl, getStream } from "./api.js";
@@ -72,7 +72,7 @@ export class Stream {
     this.become({ name: "live" });
   }
 
-  /** The connection broke: the browser comes back by itself, unless it has given up. */
+  /** The connection broke: the browser reconnects by itself, unless it has given up. */
   lose(source) {
     if (source !== this.source) return;
     if (source.readyState !== EventSource.CLOSED) {
@@ -81,10 +81,10 @@ export class Stream {
       return;
     }
     this.source = null;
-    this.tryAgain();
+    this.retry();
   }
 
-  async tryAgain() {
+  async retry() {
     const waitMs = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.failures) * (1 + Math.random() / 2);
     this.failures += 1;
     this.become({ name: "waiting", until: performance.now() + waitMs });
@@ -95,7 +95,7 @@ export class Stream {
     if (problem?.status === 401) this.end({ name: "locked" });
   }
 
-  /** Let go of the connection while nobody looks; `resume` goes on after the last cursor. */
+  /** Close the connection while the page is hidden; `resume` continues after the last cursor. */
   pause() {
     if (this.source !== null || this.timer !== null) this.end({ name: "paused" });
   }
@@ -104,7 +104,7 @@ export class Stream {
     if (this.state.name === "paused") this.open();
   }
 
-  /** There is a key now. */
+  /** A key has been entered. */
   unlock() {
     if (this.state.name === "locked") this.open();
   }

@@ -3,10 +3,10 @@
  *
  * Rules
  * 1. Entries are kept as they came: when the server says that the tail after a cursor is void (`rewound`), the fold is
- *    built again from what remains.
+ *    rebuilt from what remains.
  * 2. An entry that is already there changes nothing; an entry that skips numbers without a gap notice is shown as a
- *    gap all the same. Both would be faults of the server, and a page that hides them is no witness.
- * 3. A gap is for ever and is shown where it stands; it never fills itself quietly.
+ *    gap all the same. Both would be faults of the server, which this page must not hide.
+ * 3. A gap is permanent and is shown in its place; nothing fills it later.
  *
  * Pure, like the fold.
  */
@@ -24,7 +24,7 @@ export class Transcript {
     this.entries = []; // {epoch, seq, event}, seq rising
     this.fold = new Fold();
     this.notices = []; // {kind, from, to, after}: after = how many entries stood before it
-    this.revision = 0; // rises when what was shown before is void: a view must draw anew
+    this.revision = 0; // rises when earlier contents are void: a view must redraw
     this.seq = 0; // of the last entry or gap: what comes next is seq + 1
     this.lastId = null; // the cursor to resume from, as text
   }
@@ -33,7 +33,7 @@ export class Transcript {
     return this.fold.terminal !== null;
   }
 
-  /** An entry. True when it was news. */
+  /** Add an entry. True when it is new. */
   enter(id, event) {
     const cursor = parseCursor(id);
     if (cursor === null || cursor.seq <= this.seq) return false;
@@ -45,7 +45,7 @@ export class Transcript {
     return true;
   }
 
-  /** A gap notice: `reason` as told, `id` the cursor that delivery continues from. */
+  /** A gap notice: `reason` as sent, `id` the cursor that delivery continues from. */
   gap(id, { reason, from, to }) {
     const at = parseCursor(id) ?? { seq: reason === "reset" ? 0 : this.seq };
     if (reason === "rewound" || reason === "reset") this.keepUpTo(reason === "reset" ? 0 : at.seq);

@@ -1,19 +1,19 @@
 /**
- * The answer on the page. Everything is text nodes: what a model or a user wrote can never become markup.
+ * The answer on the page. Everything is text nodes: text of a model or a user can never become markup.
  *
  * A part of the fold only grows, as long as its draft is the same: its node is extended by what is new. A new attempt
- * or a rewound log makes a new draft, and the sheet is drawn anew.
+ * or a rewound log makes a new draft, and the sheet is redrawn.
  */
 
 import {
   LOST,
-  connectionWord,
+  connectionText,
   endingSentence,
   noticeSentence,
   progressSentence,
-  statusWord,
+  statusText,
   stepOf,
-} from "./words.js";
+} from "./texts.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -25,11 +25,11 @@ export function element(tag, { text, ...attributes } = {}, ...children) {
   return node;
 }
 
-export function show(node, isShown) {
-  node.hidden = !isShown;
+export function show(node, isVisible) {
+  node.hidden = !isVisible;
 }
 
-function say(node, text) {
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
@@ -41,8 +41,8 @@ class Growing {
   }
 
   grow(text) {
-    const shown = this.node.length;
-    if (text.length > shown) this.node.appendData(text.slice(shown));
+    const drawn = this.node.length;
+    if (text.length > drawn) this.node.appendData(text.slice(drawn));
   }
 }
 
@@ -61,7 +61,7 @@ class TextPart {
 const TOOL_STATES = {
   "input-streaming": "preparing…",
   "input-available": "called",
-  "output-available": "answered",
+  "output-available": "done",
   "output-error": "failed",
 };
 
@@ -77,15 +77,15 @@ class ToolPart {
   }
 
   update(part) {
-    // A call that was answered folds away, once: whoever opens it again keeps it open.
+    // A call with a result folds once: a user who reopens it keeps it open.
     if (part.state === "output-available" && this.root.dataset.state !== part.state) this.root.open = false;
     this.root.dataset.state = part.state;
-    say(this.name, part.toolName ?? "tool");
-    say(this.state, part.preliminary ? "answering…" : TOOL_STATES[part.state]);
-    say(this.input, part.inputText ?? pretty(part.input ?? part.rawInput));
-    say(this.brief, part.input === undefined ? "" : JSON.stringify(part.input));
+    setText(this.name, part.toolName ?? "tool");
+    setText(this.state, part.preliminary ? "running…" : TOOL_STATES[part.state]);
+    setText(this.input, part.inputText ?? pretty(part.input ?? part.rawInput));
+    setText(this.brief, part.input === undefined ? "" : JSON.stringify(part.input));
     const output = part.errorText ?? (part.output === undefined ? "" : pretty(part.output));
-    say(this.output, output);
+    setText(this.output, output);
     show(this.output, output !== "");
   }
 }
@@ -111,30 +111,30 @@ class DataPart {
   }
 
   update(part) {
-    say(this.name, part.type.slice("data-".length));
-    say(this.value, pretty(part.data));
+    setText(this.name, part.type.slice("data-".length));
+    setText(this.value, pretty(part.data));
   }
 }
 
 class StepPart {
   constructor() {
-    this.words = element("span", { class: "step-words" });
+    this.label = element("span", { class: "step-label" });
     this.count = element("span", { class: "step-count" });
     this.bar = element("progress", { class: "step-bar" });
-    this.root = element("div", { class: "step", "data-testid": "step" }, this.words, this.count, this.bar);
+    this.root = element("div", { class: "step", "data-testid": "step" }, this.label, this.count, this.bar);
   }
 
   update(part) {
     const step = stepOf(part.data);
     show(this.bar, step !== null);
     show(this.count, step !== null);
-    const words = step === null ? pretty(part.data) : step.message || part.id || "Progress";
-    say(this.words, words);
+    const label = step === null ? pretty(part.data) : step.message || part.id || "Progress";
+    setText(this.label, label);
     if (step === null) return;
-    say(this.count, `${step.percent}% (${step.done}/${step.total})`);
+    setText(this.count, `${step.percent}% (${step.done}/${step.total})`);
     this.bar.max = step.total;
     this.bar.value = Math.min(step.done, step.total);
-    this.bar.setAttribute("aria-label", words);
+    this.bar.setAttribute("aria-label", label);
   }
 }
 
@@ -158,7 +158,7 @@ function pretty(value) {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
-/** http and https only: a `javascript:` link is a script, and a `data:` page is anybody's. */
+/** http and https only: a `javascript:` link is a script, and the contents of a `data:` page are not ours. */
 function safeUrl(url) {
   if (!URL.canParse(url ?? "")) return null;
   const { protocol, href } = new URL(url);
@@ -193,20 +193,20 @@ export class Sheet {
     show(byId("ending"), false);
   }
 
-  /** Begin with another generation. */
+  /** Clear the sheet for another generation. */
   begin() {
     this.clear();
-    say(byId("prompt-shown"), "");
+    setText(byId("prompt-shown"), "");
     show(byId("prompt-shown"), false);
     this.follow();
   }
 
   setPrompt(prompt) {
-    say(byId("prompt-shown"), prompt);
+    setText(byId("prompt-shown"), prompt);
     show(byId("prompt-shown"), prompt !== "");
   }
 
-  /** Draw what the transcript has now; `status` and `stopRequested` also know what no event has said yet. */
+  /** Draw what the transcript has now; `status` and `stopRequested` may be newer than the events. */
   draw(transcript, { status, attempt, stopRequested, isLost }) {
     const { fold } = transcript;
     const drawn = fold.draft;
@@ -216,7 +216,7 @@ export class Sheet {
     this.drawNotices(transcript);
     const { parts } = fold.draft;
     const progress = isLost ? null : progressSentence({ status, parts, attempt, stopRequested });
-    say(byId("progress"), progress ?? "");
+    setText(byId("progress"), progress ?? "");
     show(byId("progress"), progress !== null);
     this.answer.setAttribute("aria-busy", String(fold.terminal === null));
     if (isLost) this.drawEnding(LOST);
@@ -239,11 +239,11 @@ export class Sheet {
     }
     this.foldSteps(parts);
     const isThinking = isOpen && parts.at(-1)?.type === "reasoning" && parts.at(-1).state === "streaming";
-    say(byId("reasoning-label"), isThinking ? "Reasoning…" : "Reasoning");
+    setText(byId("reasoning-label"), isThinking ? "Reasoning…" : "Reasoning");
     this.reasoning.classList.toggle("streaming", isThinking);
   }
 
-  /** A job that gives its steps no id says the same thing anew with each: only the last word of it counts. */
+  /** Steps without an id replace each other: only the last one is visible. */
   foldSteps(parts) {
     const isNameless = ({ type, id }) => type === STEP && id === undefined;
     const last = parts.findLastIndex(isNameless);
@@ -255,7 +255,7 @@ export class Sheet {
     return view;
   }
 
-  /** Reasoning stands apart, above the answer: open until the answer itself begins, then folded away. */
+  /** Reasoning stands apart, above the answer: open until the answer itself begins, then folded. */
   drawReasoning(index, part) {
     if (this.reasonings[index] === undefined) {
       const paragraph = element("p");
@@ -271,7 +271,7 @@ export class Sheet {
 
   drawNotices({ notices, fold }) {
     const sentences = notices.map(noticeSentence);
-    if (fold.attempt > 1) sentences.push(`Attempt ${fold.attempt}: a worker was lost, so the answer was begun again.`);
+    if (fold.attempt > 1) sentences.push(`Attempt ${fold.attempt}: the worker was lost, so the answer was restarted.`);
     const key = sentences.join("\n");
     if (key === this.noticesDrawn) return;
     this.noticesDrawn = key;
@@ -287,14 +287,14 @@ export class Sheet {
     show(ending, true);
   }
 
-  /** Stay at the newest line from now on. */
+  /** Keep the newest text in view. */
   follow() {
     this.follows = true;
     this.scroll.scrollTop = this.scroll.scrollHeight;
     show(this.latest, false);
   }
 
-  /** Whoever scrolls up wants to read there; whoever comes back to the end follows again. */
+  /** Scrolling up stops the following; scrolling back to the end resumes it. */
   noteScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroll;
     this.follows = scrollHeight - scrollTop - clientHeight < 48;
@@ -302,20 +302,20 @@ export class Sheet {
   }
 }
 
-/** The line of facts: status, connection, model, attempt, events, viewers. */
+/** The row of facts: status, connection, model, attempt, events, viewers. */
 export function drawFacts(facts) {
   const { status, connection, model, attempt, events, viewers, stopRequested, isFeed } = facts;
   const isStopping = stopRequested && (status === "queued" || status === "running");
-  say(byId("status"), isStopping ? "stopping…" : statusWord(status ?? "…"));
+  setText(byId("status"), isStopping ? "stopping…" : statusText(status ?? "…"));
   byId("status-fact").dataset.status = status ?? "";
   byId("status").dataset.status = status ?? "";
-  say(byId("connection"), connectionWord(connection, status, performance.now()));
+  setText(byId("connection"), connectionText(connection, status, performance.now()));
   byId("connection-fact").dataset.state = connection.name;
   byId("connection").dataset.state = connection.name;
-  say(byId("model"), model ?? "…");
+  setText(byId("model"), model ?? "…");
   show(byId("model-fact"), !isFeed);
-  say(byId("attempt"), String(attempt));
+  setText(byId("attempt"), String(attempt));
   show(byId("attempt-fact"), attempt > 1);
-  say(byId("events"), String(events));
-  say(byId("viewers"), viewers === null ? "…" : String(viewers));
+  setText(byId("events"), String(events));
+  setText(byId("viewers"), viewers === null ? "…" : String(viewers));
 }

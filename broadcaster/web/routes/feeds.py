@@ -1,10 +1,10 @@
-"""``/v1/streams/{id}``: feeds for background jobs (create, append, close, delete), and how any stream stands.
+"""``/v1/streams/{id}``: feeds for background jobs (create, append, close, delete), and the state of any stream.
 
 Rules
 1. An append is taken whole or not at all, and each refusal has its own code.
-2. Everything may be sent again: creation and end by what they say, an append by its ``Idempotency-Key``. A creation
-   sent again renews the lease of a feed that was given one.
-3. An event is checked before it is in the log: what a viewer's client throws on must not come from us.
+2. Every request may be repeated: creation and end because they are the same, an append by its ``Idempotency-Key``. A
+   repeated creation renews the lease of a feed that has one.
+3. An event is checked before it is in the log: viewers' clients throw on malformed events.
 """
 
 from __future__ import annotations
@@ -15,21 +15,27 @@ from typing import Annotated, Any, Final, cast
 from fastapi import Body, Header, Path, Response
 from pydantic import WithJsonSchema
 
-from broadcaster.core.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
-from broadcaster.core.stream_ids import GENERATION_PREFIX
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
+from broadcaster.core.requests.stream_ids import GENERATION_PREFIX
 from broadcaster.errors import InvalidEvent, InvalidInput
-from broadcaster.log.feeds import FeedConfig
-from broadcaster.log.streams import Meta
-from broadcaster.web import feed_schemas as schemas
-from broadcaster.web.problems import MAX_LISTED_FAULTS, Fault, InvalidEvents, InvalidRequest, problem_responses
+from broadcaster.log.feeds.feeds import FeedConfig
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents import feed_schemas as schemas
+from broadcaster.web.documents.problems import (
+    MAX_LISTED_FAULTS,
+    InvalidEvents,
+    InvalidRequest,
+    RequestFault,
+    problem_responses,
+)
+from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import count_viewers
-from broadcaster.web.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
 from broadcaster.web.services import Base, Services, ServicesHere, Tenant
 
 REPLAYED: Final = "Idempotent-Replayed"
 
-StreamId = Annotated[str, Path(description="the feed's id, chosen by who creates it")]
+StreamId = Annotated[str, Path(description="the feed's id, chosen by its creator")]
 
 routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 
@@ -37,12 +43,12 @@ routes = RouteTable(prefix="/v1/streams", tags=["streams"])
 @routes.put(
     "/{stream_id}",
     status_code=201,
-    response_model=schemas.StreamState,
+    response_model=schemas.StreamView,
     summary="Create a feed",
     operation_id="create_stream",
     responses={
         201: {"description": "It is open", "headers": {"Location": {"schema": {"type": "string"}}}},
-        200: {"description": "It was there, with this configuration", "model": schemas.StreamState},
+        200: {"description": "It exists already, with this configuration", "model": schemas.StreamView},
         **problem_responses(
             "invalid_request", "stream_exists", "metadata_too_large", "unsupported_media_type", "log_unavailable"
         ),
@@ -56,17 +62,17 @@ async def create_stream(
     base: Base,
     stream_id: Annotated[str, Path(description=f"any id that does not begin with {GENERATION_PREFIX}")],
     body: Annotated[schemas.FeedBody | None, Body()] = None,
-) -> schemas.StreamState:
-    """Opens a stream that anybody who knows its id appends to. Creating it again in the same way changes nothing, but
-    says that a writer lives (`lease_s`)."""
-    wish = body or schemas.FeedBody()
+) -> schemas.StreamView:
+    """Opens a stream for all writers of the tenant that know its id. Repeating the same creation only renews the lease
+    (`lease_s`)."""
+    options = body or schemas.FeedBody()
     config = FeedConfig(
-        retention_s=wish.retention_s,
-        max_events=wish.max_events,
-        max_bytes=wish.max_bytes,
-        on_full=wish.on_full,
-        metadata=wish.metadata,
-        lease_s=wish.lease_s,
+        retention_s=options.retention_s,
+        max_events=options.max_events,
+        max_bytes=options.max_bytes,
+        on_full=options.on_full,
+        metadata=options.metadata,
+        lease_s=options.lease_s,
     )
     try:
         is_new = await services.feeds.create(stream_id, config, tenant=tenant)
@@ -74,9 +80,8 @@ async def create_stream(
         if error.code != InvalidInput.code:
             raise
         field = error.detail.partition(" ")[0]
-        is_of_body = field in schemas.FeedBody.model_fields
-        place = Fault("body", f"#/{field}", error.detail) if is_of_body else Fault("path", "stream_id", error.detail)
-        raise InvalidRequest(error.detail, faults=[place]) from error
+        place = ("body", f"#/{field}") if field in schemas.FeedBody.model_fields else ("path", "stream_id")
+        raise InvalidRequest(error.detail, faults=[RequestFault(*place, error.detail)]) from error
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
     return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
@@ -84,7 +89,7 @@ async def create_stream(
 
 @routes.get(
     "/{stream_id}",
-    summary="How a stream stands",
+    summary="The state of a stream",
     operation_id="get_stream",
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
@@ -93,8 +98,8 @@ async def get_stream(
     tenant: Tenant,
     base: Base,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
-) -> schemas.StreamState:
-    """Kind, status, what is held, and who watches. A feed whose lease has lapsed is ended by this look."""
+) -> schemas.StreamView:
+    """Kind, status, bounds, and the count of viewers. This request ends a feed whose lease has lapsed."""
     return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
 
 
@@ -132,11 +137,11 @@ async def append_events(
         Header(
             min_length=1,
             max_length=MAX_IDEMPOTENCY_KEY_CHARS,
-            description="the same key and body again give the same ids, for ten minutes (on a crowded feed 90 s)",
+            description="the same key and body return the same ids, for ten minutes (on a crowded feed 90 s)",
         ),
     ] = None,
 ) -> schemas.AppendedView:
-    """One event or an array of them, all or none. Each gets the next number, whoever else appends."""
+    """One event or an array of events, all or nothing. Each gets the next number, also with other writers."""
     events = _checked_events(body)
     services.rates.admit_append(tenant, len(events))
     taken = await services.feeds.append(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
@@ -168,10 +173,10 @@ async def close_stream(
     base: Base,
     stream_id: StreamId,
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
-) -> schemas.StreamState:
-    """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end again is fine."""
+) -> schemas.StreamView:
+    """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated."""
     end = _checked({} if body is None else body, encode_end, place="#")
-    if isinstance(end, Fault):
+    if isinstance(end, RequestFault):
         raise _refusal([end])
     await services.feeds.close(stream_id, end, tenant=tenant)
     return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
@@ -186,9 +191,9 @@ async def close_stream(
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
 async def delete_stream(services: ServicesHere, tenant: Tenant, stream_id: StreamId) -> Response:
-    """Ends it with `abort` unless it is over, and forgets it; its tenant may use the id again after an hour.
+    """Ends it with `abort` unless it is over, and deletes it; its tenant may reuse the id after an hour.
 
-    Who watches it gets the end; who comes later gets 404. Deleting again is 204 for an hour, then 404.
+    Its viewers get the end; later ones get 404. Repeating the deletion is 204 for an hour, then 404.
     """
     await services.feeds.delete(stream_id, tenant=tenant)
     return Response(status_code=204)
@@ -201,31 +206,31 @@ def _checked_events(body: Any) -> list[bytes]:
     elif 1 <= len(body) <= MAX_EVENTS_PER_APPEND:
         outcomes = [_checked(each, encode_published, place=f"#/{at}") for at, each in enumerate(body)]
     else:
-        outcomes = [Fault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events")]
-    faults = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
+        outcomes = [RequestFault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events")]
+    faults = [outcome for outcome in outcomes if isinstance(outcome, RequestFault)]
     if faults:
         raise _refusal(faults)
     return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
 
 
-def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes | Fault:
+def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes | RequestFault:
     try:
         return encode(value, is_writable=True)  # it comes from a body
     except InvalidEvent as error:
-        return Fault("body", place + error.pointer, error.detail)
+        return RequestFault("body", place + error.pointer, error.detail)
 
 
-def _refusal(faults: list[Fault]) -> InvalidEvents:
+def _refusal(faults: list[RequestFault]) -> InvalidEvents:
     first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InvalidEvents(f"{first.part} {first.place}: {first.detail}{more}", faults=faults[:MAX_LISTED_FAULTS])
 
 
-async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamState:
+async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamView:
     (tail,) = await services.streams.tails([meta.id])
     first = await services.streams.first(meta.id)
     (viewers,) = await count_viewers(services, [meta.id])
     newest = tail.last or meta.terminal_id
-    return schemas.StreamState(
+    return schemas.StreamView(
         id=meta.public_id,
         kind=meta.kind,
         status=cast(Status, meta.status),

@@ -1,9 +1,9 @@
-"""``/v1/generations``: ask for an answer, look at it, wait for it, stop it, delete it.
+"""``/v1/generations``: start an answer, read it, wait for it, stop it, delete it.
 
-How an answer may be waited for without a stream: ``stream: false``, ``?wait_s=`` and ``Prefer: wait=`` when it is asked
-for, ``?wait_s=`` when it is looked at. Whatever ends the waiting early (time, drain), the generation continues, and the
-answer then is its state. A caller that stays, to stream or to wait, takes a viewer's place before its generation is
-created: without one it is refused, and nothing was created.
+A caller can wait for the end without a stream: by ``stream: false``, ``?wait_s=`` and ``Prefer: wait=`` at the
+creation, and by ``?wait_s=`` at a read. If time or a drain ends the waiting early, the generation continues, and the
+response is its state. A caller that stays, to stream or to wait, takes a viewer's place before its generation is
+created: without a place it is refused, and nothing is created.
 """
 
 from __future__ import annotations
@@ -17,25 +17,32 @@ from fastapi import Body, Header, Path, Query, Request, Response
 
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.places import Place
-from broadcaster.log.listing import Which
-from broadcaster.log.streams import Meta
-from broadcaster.web import schemas
-from broadcaster.web.joining import created_meta
-from broadcaster.web.parameters import IdempotencyKey
-from broadcaster.web.problems import GENERATION_ID_HEADER, Fault, InvalidRequest, answer_error, problem_responses
+from broadcaster.log.jobs.lists.listing import Which
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents import schemas
+from broadcaster.web.documents.generation_requests import generation_request
+from broadcaster.web.documents.parameters import IdempotencyKey
+from broadcaster.web.documents.problems import (
+    CREATION_CODES,
+    GENERATION_ID_HEADER,
+    InvalidRequest,
+    RequestFault,
+    error_response,
+    problem_responses,
+)
+from broadcaster.web.documents.views import read_folded, show_listed, show_state, show_view
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Base, Services, ServicesHere, Tenant
-from broadcaster.web.views import read_whole, show_listed, show_state, show_view
-from broadcaster.web.waiting import preferred_wait_s, wait_for_end
-from broadcaster.web.wishes import wish_of
+from broadcaster.web.viewing.joining import created_meta
+from broadcaster.web.viewing.waiting import preferred_wait_s, wait_for_end
 
 LISTED_AT_MOST: Final = 100
 LISTED: Final = 50
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
 
-_Shown = TypeVar("_Shown", bound=schemas.ListedGeneration)
+_View = TypeVar("_View", bound=schemas.ListedGeneration)
 
 routes = RouteTable(prefix="/v1/generations", tags=["generations"])
 
@@ -44,13 +51,13 @@ routes = RouteTable(prefix="/v1/generations", tags=["generations"])
     "",
     status_code=202,
     response_model=schemas.GenerationView | schemas.GenerationState,
-    summary="Ask for an answer",
+    summary="Start an answer",
     operation_id="create_generation",
     responses={
         202: {
             "model": schemas.GenerationState,
-            "description": "A worker takes it within moments; or it was waited for and is not over yet. A repeated "
-            "Idempotency-Key gives the same generation.",
+            "description": "A worker takes it within moments; or the wait is over before it is. A repeated "
+            "Idempotency-Key returns the same generation.",
             "headers": {
                 "Location": {"schema": {"type": "string"}},
                 GENERATION_ID_HEADER: {"schema": {"type": "string"}},
@@ -63,18 +70,7 @@ routes = RouteTable(prefix="/v1/generations", tags=["generations"])
             "description": "With `stream: false`: it is over, this is the result. With `stream: true`: the stream",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **problem_responses(
-            "invalid_request",
-            "unknown_model",
-            "webhook_not_allowed",
-            "metadata_too_large",
-            "unsupported_media_type",
-            "idempotency_mismatch",
-            "tenant_limit",
-            "queue_full",
-            "busy",
-            "log_unavailable",
-        ),
+        **problem_responses(*CREATION_CODES, "webhook_not_allowed", "metadata_too_large"),
     },
 )
 async def create_generation(
@@ -87,19 +83,19 @@ async def create_generation(
     body: Annotated[schemas.GenerationBody, Body()],
     idempotency_key: IdempotencyKey = None,
     wait_s: Annotated[
-        float | None, Query(ge=0, allow_inf_nan=False, description="wait so long for the result, then answer 202")
+        float | None, Query(ge=0, allow_inf_nan=False, description="wait so long for the result, then return 202")
     ] = None,
     prefer: Annotated[str, Header(description="`wait=10`: the same as `wait_s` (RFC 7240)")] = "",
 ) -> schemas.GenerationState | Response:
-    """Starts a generation that outlives this request: nobody has to stay connected for it to go on."""
+    """Starts a generation that outlives this request: it continues without a connected client."""
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    wish = wish_of(body, services)
+    generation = generation_request(body, services)
     stays = bool(body.stream) or wait.seconds > 0
     with services.hub.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
         created = await services.generations.create(
-            wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
+            generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
-        services.answer_with(created.id, key=idempotency_key)
+        services.note_created(created.id, key=idempotency_key)
         headers = {"Location": f"{base}/v1/generations/{created.id}"}
         if not created.created:
             headers["Idempotent-Replayed"] = "true"
@@ -110,21 +106,21 @@ async def create_generation(
             response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
             if place is not None:
                 meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds, place=place)
-            if wait.is_asked_for and meta.is_over:
+            if wait.is_requested and meta.is_over:
                 response.status_code = 200
                 return await _show_view(services, meta, base=base)
             return await _show_state(services, meta, base=base)
         except LogUnavailable as error:
-            # It was started: without its id, the caller could only start another.
-            refusal = answer_error(error)
+            # It was started: without its id, the caller could only start another one.
+            refusal = error_response(error)
             refusal.headers.update({**headers, GENERATION_ID_HEADER: created.id})
             return refusal
 
 
 class _Wait(NamedTuple):
-    """Whether the caller wants to wait for the result, how long, and what it is told of that."""
+    """Whether the caller waits for the result, how long, and the response headers about it."""
 
-    is_asked_for: bool
+    is_requested: bool
     seconds: float
     headers: Mapping[str, str]
 
@@ -132,7 +128,7 @@ class _Wait(NamedTuple):
     def of(cls, body: schemas.GenerationBody, *, wait_s: float | None, prefer: str, services: Services) -> _Wait:
         """The query wins over the preference, and both over the longest wait of ``stream: false``."""
         if body.stream and wait_s is not None:
-            fault = Fault("query", "wait_s", "a stream is not waited for: leave out wait_s, or stream: true")
+            fault = RequestFault("query", "wait_s", "wait_s and stream: true exclude each other: leave out one of them")
             raise InvalidRequest(fault.detail, faults=[fault])
         longest_s = services.long_poll_timeout_s
         preferred_s = preferred_wait_s(prefer)
@@ -141,12 +137,12 @@ class _Wait(NamedTuple):
         if preferred_s is not None and not body.stream:
             applied_s = min(preferred_s, longest_s)
             return cls(True, applied_s, {"Preference-Applied": f"wait={applied_s:.0f}"})
-        is_asked_for = body.stream is False
-        return cls(is_asked_for, longest_s if is_asked_for else 0, {})
+        is_requested = body.stream is False
+        return cls(is_requested, longest_s if is_requested else 0, {})
 
 
 async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_s: float, place: Place) -> Meta:
-    """The meta once it is over, or as it is when there was no more time to wait, or a drain began."""
+    """The meta once the generation is over, or as it is at the end of the time or at a drain."""
     if meta.is_over:
         return meta
     try:
@@ -154,7 +150,7 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
     except LogUnavailable:
         raise
     except Busy:
-        return meta  # it was started all the same: the caller must learn its id
+        return meta  # it was started: the caller must learn its id
     return await services.generations.get(meta.id, tenant=meta.tenant)
 
 
@@ -173,12 +169,12 @@ async def list_generations(
     before: Annotated[
         str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
     ] = None,
-) -> schemas.GenerationList:
-    """The caller's newest generations without their answers. A thousand are listed, for as long as they are kept."""
+) -> schemas.GenerationPage:
+    """The caller's newest generations without their answers: a thousand at most, as long as they are stored."""
     listed = await services.generations.list(
         tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
     )
-    return schemas.GenerationList(
+    return schemas.GenerationPage(
         generations=await _show_each(services, listed.metas, show=partial(show_listed, base=base)),
         next_before=None if listed.next_before is None else str(listed.next_before),
     )
@@ -199,7 +195,7 @@ async def get_generation(
     base: Base,
     generation_id: GenerationId,
     wait_s: Annotated[
-        float, Query(ge=0, allow_inf_nan=False, description="answer when it is over, or after so many seconds")
+        float, Query(ge=0, allow_inf_nan=False, description="respond once it is over, or after so many seconds")
     ] = 0,
     parts: Annotated[bool, Query(description="false: without the answer, prompt and usage; much cheaper")] = True,
 ) -> schemas.GenerationState:
@@ -207,7 +203,7 @@ async def get_generation(
     meta = await services.generations.get(generation_id, tenant=tenant)
     if wait_s > 0 and not meta.is_over:
         wait_s = min(wait_s, services.long_poll_timeout_s)
-        del meta  # its request may be large, and the wait long
+        del meta  # its request may be large, and the wait may be long
         with services.hub.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s, place=place)
         meta = await services.generations.get(generation_id, tenant=tenant)
@@ -225,9 +221,9 @@ async def get_generation(
     responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
 )
 async def delete_generation(services: ServicesHere, tenant: Tenant, generation_id: GenerationId) -> Response:
-    """Stops it, waits for its end, and forgets request and answer; its Idempotency-Key starts a new one from then on.
+    """Stops it, waits for its end, and deletes request and answer; its Idempotency-Key then starts a new generation.
 
-    Who watches it gets the end; who comes later gets 404. Deleting again is 204 for an hour, then 404.
+    Its viewers get the end; later ones get 404. Repeating the deletion is 204 for an hour, then 404.
     """
     await services.generations.delete(generation_id, tenant=tenant, timeout_s=services.delete_timeout_s)
     return Response(status_code=204)
@@ -243,7 +239,7 @@ async def delete_generation(services: ServicesHere, tenant: Tenant, generation_i
 async def stop_generation(
     services: ServicesHere, tenant: Tenant, base: Base, generation_id: GenerationId
 ) -> schemas.GenerationState:
-    """Asks for the end; the stream then ends with `abort`. Stopping again, or what is over, changes nothing."""
+    """Requests the end; the stream then ends with `abort`. A repeated stop, or one after the end, changes nothing."""
     await services.generations.stop(generation_id, tenant=tenant)
     meta = await services.generations.get(generation_id, tenant=tenant)
     return await _show_state(services, meta, base=base)
@@ -253,7 +249,7 @@ async def _show_state(services: Services, meta: Meta, *, base: str) -> schemas.G
     return (await _show_each(services, [meta], show=partial(show_state, base=base)))[0]
 
 
-async def _show_each(services: Services, metas: Sequence[Meta], *, show: Callable[..., _Shown]) -> list[_Shown]:
+async def _show_each(services: Services, metas: Sequence[Meta], *, show: Callable[..., _View]) -> list[_View]:
     if not metas:
         return []
     ids = [meta.id for meta in metas]
@@ -264,11 +260,11 @@ async def _show_each(services: Services, metas: Sequence[Meta], *, show: Callabl
 
 async def _show_view(services: Services, meta: Meta, *, base: str) -> schemas.GenerationView:
     (viewers,) = await count_viewers(services, [meta.id])
-    return show_view(meta, await read_whole(services.streams, meta.id), viewers=viewers, base=base)
+    return show_view(meta, await read_folded(services.streams, meta.id), viewers=viewers, base=base)
 
 
 async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:
-    """Viewers over all front-ends; those here are known at once, while presence is told every few seconds."""
+    """Viewers over all front-ends; the hub counts its own at once, while presence is reported every few seconds."""
     here = services.hub.viewers()
     counts = await services.presence.count(ids)
     return [max(count, here.get(each, 0)) for each, count in zip(ids, counts, strict=True)]

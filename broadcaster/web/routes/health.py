@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it wants work: two questions, two answers."""
+"""Whether the process is alive, and whether it should get requests: two different checks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from fastapi import Response
 
 from broadcaster.errors import LogUnavailable
-from broadcaster.web.problems import problem_responses
+from broadcaster.web.documents.problems import problem_responses
+from broadcaster.web.documents.schemas import Health, Readiness
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.schemas import Health, Readiness
 from broadcaster.web.services import Services, ServicesHere
 
-# A balancer asks every second or so, and a slow answer is an answer.
+# A balancer checks every second or so, and a slow response counts as a failure.
 CHECK_TIMEOUT_S: Final = 2.0
 
 routes = RouteTable(tags=["health"])
@@ -22,7 +22,7 @@ routes = RouteTable(tags=["health"])
 @routes.head("/healthz", include_in_schema=False)
 @routes.get("/healthz", summary="Is the process alive?", operation_id="health", responses=problem_responses())
 async def healthz() -> Health:
-    """Always 200 while the process can answer: restart it only when this fails."""
+    """Always 200 while the process can respond: restart it only when this fails."""
     return Health(status="ok")
 
 
@@ -32,7 +32,7 @@ async def healthz() -> Health:
     summary="Should requests be sent here?",
     operation_id="readiness",
     responses={
-        503: {"model": Readiness, "description": "Not now: the log does not answer, or this process is leaving"},
+        503: {"model": Readiness, "description": "Not now: Redis does not respond, or this process drains"},
         **problem_responses(),
     },
 )
@@ -42,7 +42,7 @@ async def readyz(services: ServicesHere, response: Response) -> Readiness:
         "log": await _check_log(services),
         "drain": "draining" if services.draining.is_set() or services.hub.is_draining else "ok",
     }
-    is_ready = all(answer == "ok" for answer in checks.values())
+    is_ready = all(result == "ok" for result in checks.values())
     response.status_code = 200 if is_ready else 503
     return Readiness(ready=is_ready, checks=checks)
 

@@ -1,9 +1,9 @@
 """``/v1/streams/{id}/events``: the events of a stream, from any point, live.
 
 Rules
-1. Only a request that can never succeed gets an error status (400, 404). Whatever passes (overload, drain, a log that
-   does not answer) is told inside a 200 with ``retry``: an EventSource that meets another status never comes back.
-2. Nothing more to come is a 204, on which an EventSource stops.
+1. Only a request that can never succeed gets an error status (400, 404). A temporary failure (overload, drain, a Redis
+   that does not respond) is sent inside a 200 with ``retry``: an EventSource never reconnects after another status.
+2. A stream with no more events is a 204, on which an EventSource stops.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from fastapi import Header, Path, Query, Request, Response
 from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT, AnyDialect
+from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT, Dialect
 from broadcaster.errors import Busy
 from broadcaster.hub.places import Place
-from broadcaster.hub.resolve import Finished
-from broadcaster.log.streams import Meta
-from broadcaster.web.joining import find_stream, join_stream
-from broadcaster.web.problems import UnknownDialect, problem_responses
+from broadcaster.hub.replay.resolve import Finished
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents.problem_table import UnknownDialect
+from broadcaster.web.documents.problems import problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant, tenant_of
-from broadcaster.web.sse import EventStreamResponse
+from broadcaster.web.viewing.joining import find_stream, join_stream
+from broadcaster.web.viewing.sse import EventStreamResponse
 
 _CURSOR_HEADER: Final = b"last-event-id"
 # The grammar of `Cursor.parse`, for the OpenAPI document.
@@ -74,7 +75,7 @@ routes = RouteTable(prefix="/v1/streams", tags=["streams"])
                 }
             },
         },
-        204: {"description": "The cursor is the terminal event's own: no more to come"},
+        204: {"description": "The cursor is the terminal event's own: there are no more events"},
         **problem_responses("invalid_request", "bad_cursor", "unknown_dialect", "unknown_stream"),
     },
 )
@@ -85,15 +86,17 @@ async def follow(
     tenant: Tenant,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
     last_event_id: Annotated[
-        str, Header(description="what has been seen; wins over `after`, empty is none", json_schema_extra=_CURSOR)
+        str, Header(description="the last event seen; wins over `after`; empty: no cursor", json_schema_extra=_CURSOR)
     ] = "",
     after: Annotated[
         str, Query(description="the same cursor, for clients that cannot send headers", json_schema_extra=_CURSOR)
     ] = "",
     dialect: Annotated[
-        str, Query(description="what the stream is encoded as", json_schema_extra={"enum": [*DIALECTS]})
+        str, Query(description="the encoding of the stream", json_schema_extra={"enum": [*DIALECTS]})
     ] = NATIVE.name,
-    wait_s: Annotated[float, Query(ge=0, allow_inf_nan=False, description="hold for a stream not created yet")] = 0,
+    wait_s: Annotated[
+        float, Query(ge=0, allow_inf_nan=False, description="wait for a stream that is not created yet")
+    ] = 0,
     replay: Annotated[
         Literal["events", "snapshot"] | None,
         Query(
@@ -109,18 +112,18 @@ async def follow(
     """
     given = last_event_id or after
     cursor = Cursor.parse(given) if given else None
-    encoder = DIALECTS.get(dialect)
-    if encoder is None:
+    chosen = DIALECTS.get(dialect)
+    if chosen is None:
         raise UnknownDialect(f"no such dialect; served: {', '.join(DIALECTS)}")
-    if encoder is NATIVE and replay == "snapshot":
-        encoder = NATIVE_SNAPSHOT
+    if chosen is NATIVE and replay == "snapshot":
+        chosen = NATIVE_SNAPSHOT
     try:
         services.rates.admit_request(tenant)
         wait_s = min(wait_s, services.long_poll_timeout_s)
         meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s, request=request)
-        return await stream_events(services, meta, cursor=cursor, encoder=encoder, with_prelude=replay != "events")
+        return await stream_events(services, meta, cursor=cursor, dialect=chosen, with_snapshot=replay != "events")
     except Busy as error:
-        return EventStreamResponse(services.hub.refuse(error, encoder=encoder))
+        return EventStreamResponse(services.hub.refuse(error, dialect=chosen))
 
 
 async def stream_events(
@@ -128,19 +131,19 @@ async def stream_events(
     meta: Meta,
     *,
     cursor: Cursor | None,
-    encoder: AnyDialect = NATIVE,
+    dialect: Dialect = NATIVE,
     headers: Mapping[str, str] | None = None,
-    with_prelude: bool = True,
+    with_snapshot: bool = True,
     place: Place | None = None,
 ) -> Response:
-    """The response that streams a generation or feed after ``cursor``. Raises nothing that passes (rule 1)."""
+    """The response that streams a generation or feed after ``cursor``. Temporary failures raise nothing (rule 1)."""
     generation_id = meta.id if meta.kind == "generation" else None
     try:
         viewer = await join_stream(
-            services, meta, cursor=cursor, encoder=encoder, with_prelude=with_prelude, place=place
+            services, meta, cursor=cursor, dialect=dialect, with_snapshot=with_snapshot, place=place
         )
     except Busy as error:
-        viewer = services.hub.refuse(error, encoder=encoder)
+        viewer = services.hub.refuse(error, dialect=dialect)
     if isinstance(viewer, Finished):
         return Response(status_code=204, headers=headers)
     return EventStreamResponse(viewer, generation_id=generation_id, headers=headers)

@@ -1,1 +1,1 @@
-"""The APIs of others, as their own SDKs speak them: one file for each."""
+"""The providers' and SDKs' own APIs, one module each."""

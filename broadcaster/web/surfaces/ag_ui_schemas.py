@@ -1,7 +1,7 @@
 """The JSON of ``/agui``: ``RunAgentInput`` of AG-UI 1.0.
 
-Strict in the types of what is read. Fields that are not read may be there, and null is taken for a field that is
-absent: clients of other versions send both.
+Strict in the types of the fields that are read. Other fields may be present, and null counts as absent: clients of
+other versions send both.
 
 Source: the schemas of ``@ag-ui/core`` 1.0.
 """
@@ -13,7 +13,14 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from broadcaster.web.schemas import MAX_MESSAGES, MAX_MODEL_CHARS, MAX_TEMPERATURE, MAX_TOOLS, ContentPart
+from broadcaster.web.documents.schemas import (
+    MAX_MESSAGES,
+    MAX_MODEL_CHARS,
+    MAX_TEMPERATURE,
+    MAX_TOOLS,
+    ContentPart,
+    documented_as,
+)
 
 MAX_ID_CHARS: Final = 256
 
@@ -30,8 +37,9 @@ class FunctionCall(TypedDict):
     arguments: str
 
 
+@documented_as("ToolCall")
 @with_config(_OPEN)
-class ToolCall(TypedDict):
+class AgUiToolCall(TypedDict):
     """A call that the assistant made."""
 
     id: Id
@@ -40,7 +48,7 @@ class ToolCall(TypedDict):
 
 @with_config(_OPEN)
 class Instruction(TypedDict):
-    """What the application or the system says to the model."""
+    """A message of the application or the system to the model."""
 
     id: Id
     role: Literal["system", "developer"]
@@ -49,7 +57,7 @@ class Instruction(TypedDict):
 
 @with_config(_OPEN)
 class UserMessage(TypedDict):
-    """What the user says."""
+    """A message of the user."""
 
     id: Id
     role: Literal["user"]
@@ -58,17 +66,17 @@ class UserMessage(TypedDict):
 
 @with_config(_OPEN)
 class AssistantMessage(TypedDict):
-    """What the model said."""
+    """A message of the model."""
 
     id: Id
     role: Literal["assistant"]
     content: NotRequired[str | None]
-    toolCalls: NotRequired[Annotated[list[ToolCall], Field(fail_fast=True)] | None]
+    toolCalls: NotRequired[Annotated[list[AgUiToolCall], Field(fail_fast=True)] | None]
 
 
 @with_config(_OPEN)
 class ToolMessage(TypedDict):
-    """What a tool returned."""
+    """The result of a tool."""
 
     id: Id
     role: Literal["tool"]
@@ -79,7 +87,7 @@ class ToolMessage(TypedDict):
 
 @with_config(_OPEN)
 class ReasoningMessage(TypedDict):
-    """What the model thought; ``encryptedValue`` as it was given."""
+    """Reasoning of the model; ``encryptedValue`` is passed on unchanged."""
 
     id: Id
     role: Literal["reasoning"]
@@ -101,8 +109,9 @@ Message = Annotated[
 ]
 
 
+@documented_as("Tool")
 @with_config(_OPEN)
-class Tool(TypedDict):
+class AgUiTool(TypedDict):
     """A tool that the application runs; ``parameters`` is a JSON schema."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -112,7 +121,7 @@ class Tool(TypedDict):
 
 @with_config(_OPEN)
 class Context(TypedDict):
-    """Something that the model should know, beside the conversation."""
+    """Context for the model, beside the conversation."""
 
     description: str
     value: str
@@ -123,8 +132,8 @@ class ForwardedProps(BaseModel):
 
     model_config = _OPEN
 
-    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
-    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="none: as long as the model makes it")
+    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="null: the server's default")
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="null: the model decides")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
     on_abandon: Literal["continue", "cancel"] | None = Field(
         None,
@@ -140,7 +149,7 @@ class RunAgentInput(BaseModel):
     threadId: Id
     runId: Id
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS, fail_fast=True)
+    tools: list[AgUiTool] | None = Field(None, max_length=MAX_TOOLS, fail_fast=True)
     context: list[Context] | None = Field(None, fail_fast=True)
     forwardedProps: ForwardedProps | None = None
     resume: list[Any] | None = None

@@ -1,7 +1,7 @@
-"""What the chat transport of the AI SDK posts, and what it asks of a worker.
+"""The body of the AI SDK's chat transport, and the request for a worker in it.
 
-Strict and closed like ``/v1/generations``: a field that we do not know is refused by its name, not silently ignored.
-What a page wants to keep with its chat goes into ``metadata``.
+Strict and closed like ``/v1/generations``: an unknown field is refused by its name, not ignored silently.
+A page stores its own values in ``metadata``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final, Literal, NoReturn, NotRequired
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from broadcaster.dialects.ai_sdk_request import BadUiMessage, conversation_of, tool_choice_of, tools_of
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.web.problems import Fault, InvalidRequest
-from broadcaster.web.schemas import (
+from broadcaster.dialects.ai_sdk.request import BadUiMessage, conversation_of, tool_choice_of, tools_of
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.web.documents.problems import InvalidRequest, RequestFault
+from broadcaster.web.documents.schemas import (
     MAX_MESSAGES,
     MAX_MODEL_CHARS,
     MAX_RETENTION_S,
@@ -59,13 +59,13 @@ class ChatBody(ClosedModel):
     id: str = Field(
         min_length=1,
         max_length=MAX_CHAT_ID_CHARS,
-        pattern=r"^[^\x00-\x1f\x7f]+$",  # no path holds the others
+        pattern=r"^[^\x00-\x1f\x7f]+$",  # other characters have no place in a path
         description="the chat; not a credential",
     )
     messages: list[UiMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    message_id: str | None = Field(None, alias="messageId", description="what was edited or is made anew")
-    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="none: the server's default")
+    message_id: str | None = Field(None, alias="messageId", description="the edited or regenerated message")
+    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="null: the server's default")
     system: str | None = Field(None, description="the system prompt")
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, alias="maxOutputTokens")
     temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
@@ -76,17 +76,17 @@ class ChatBody(ClosedModel):
         None, max_length=MAX_TOOLS
     )
     tool_choice: str | dict[str, Any] | None = Field(None, alias="toolChoice")
-    metadata: dict[str, Any] = Field(default_factory=dict, description="the page's own; comes back untouched")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="the page's own; returned unchanged")
     on_worker_loss: Literal["retry", "fail"] = Field(
-        "retry", description="fail: never begin an answer again that has begun"
+        "retry", description="fail: never restart an answer that has begun"
     )
     on_provider_loss: Literal["fail", "retry"] = Field(
-        "fail", description="retry: begin the answer again when the provider breaks it off"
+        "fail", description="retry: restart the answer when the provider breaks it off"
     )
     on_abandon: Literal["continue", "cancel"] = Field(
-        "cancel", description="continue: go on when nobody watches any more, for a page that comes back late"
+        "cancel", description="continue: keep going without viewers, for a page that comes back late"
     )
-    retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is kept")
+    retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is stored")
 
     @property
     def ui_messages(self) -> Sequence[Mapping[str, Any]]:
@@ -94,19 +94,19 @@ class ChatBody(ClosedModel):
         return self.messages
 
 
-def wish_of_chat(body: ChatBody, services: Services) -> GenerationRequest:
+def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
     """The request with this server's defaults. Raises InvalidRequest, which names the part that cannot be read."""
     try:
         conversation = conversation_of(body.ui_messages)
     except BadUiMessage as error:
         _refuse(f"#/messages{error.pointer}", error.detail)
     if not conversation.messages:
-        _refuse("#/messages", "nothing is said in these messages")
+        _refuse("#/messages", "the messages have no content")
     try:
         tool_choice = None if body.tool_choice is None else tool_choice_of(body.tool_choice)
     except BadUiMessage as error:
         _refuse("#/toolChoice", error.detail)
-    wish = {
+    fields = {
         "messages": conversation.messages,
         "system": "\n\n".join(filter(None, (body.system, conversation.system))) or None,
         "max_tokens": body.max_tokens or services.default_max_tokens,
@@ -120,7 +120,7 @@ def wish_of_chat(body: ChatBody, services: Services) -> GenerationRequest:
     }
     return GenerationRequest(
         model=body.model or services.default_model,
-        request={name: value for name, value in wish.items() if value is not None},
+        request={name: value for name, value in fields.items() if value is not None},
         on_worker_loss=body.on_worker_loss,
         on_abandon=body.on_abandon,
         on_provider_loss=body.on_provider_loss,
@@ -129,4 +129,4 @@ def wish_of_chat(body: ChatBody, services: Services) -> GenerationRequest:
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
-    raise InvalidRequest(f"body {pointer}: {detail}", faults=[Fault("body", pointer, detail)])
+    raise InvalidRequest(f"body {pointer}: {detail}", faults=[RequestFault("body", pointer, detail)])

@@ -1,16 +1,16 @@
 """``/api/chat``: the chat transport of the Vercel AI SDK (``DefaultChatTransport``, ``useChat``), versions 6 and 7.
 
 Rules
-1. A chat's latest answer is what its page resumes and stops. The page knows its chat's id and nothing else of ours;
-   the id is no credential: it says which chat of the caller's tenant is meant.
-2. ``?version=7`` in the transport's ``api`` (it keeps the query when it resumes) lets a new attempt take back a torn
-   step within the stream; without it the stream is one that versions 6 and 7 can read.
-3. Nothing that runs is a 204, on which the page is ready: also where the answer has ended meanwhile. A page whose
-   stream broke off would then keep the torn message: with ``?ended=true`` it is told the whole of what has ended too,
-   under the same message id, which takes the torn one's place.
-4. An error's body is what the page shows as its message: ``{"error": …, "code": …}``.
-5. Pages stop by closing their connection, and come back by their chat: an answer that nobody watches any more is
-   stopped, but not at once. ``on_abandon: continue`` in the body lets it go on.
+1. A page resumes and stops its chat's latest answer. The page knows its chat's id and no id of ours. The chat's id is
+   not a credential: it selects a chat of the caller's tenant.
+2. ``?version=7`` in the transport's ``api`` (it keeps the query when it resumes) lets a new attempt take back an
+   unfinished step within the stream; without it versions 6 and 7 can both read the stream.
+3. A chat without a running answer is a 204, on which the page is ready; also when the answer has ended meanwhile. A
+   page whose stream broke would then keep the partial message: with ``?ended=true`` it also gets a whole answer that
+   has ended, under the same message id, which replaces the partial one.
+4. The page shows an error's body as its message: ``{"error": …, "code": …}``.
+5. Pages stop by closing their connection, and come back by their chat: an answer without viewers is stopped, but not at
+   once. ``on_abandon: continue`` in the body lets it continue.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Body, Path, Query, Response
 from starlette.responses import JSONResponse
 
-from broadcaster.dialects.ai_sdk import HEADERS, AiSdkDialect, Version
-from broadcaster.dialects.ai_sdk_request import continued_message
+from broadcaster.dialects.ai_sdk.encode import HEADERS, AiSdkDialect, Version
+from broadcaster.dialects.ai_sdk.request import continued_message
 from broadcaster.errors import UnknownStream
 from broadcaster.hub.places import Place
-from broadcaster.log.chats import Chat
-from broadcaster.log.streams import Meta
-from broadcaster.web.parameters import IdempotencyKey
-from broadcaster.web.problem_shapes import ShapedError
-from broadcaster.web.problems import GENERATION_ID_HEADER, problem_responses
+from broadcaster.log.jobs.lists.chats import Chat
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents.parameters import IdempotencyKey
+from broadcaster.web.documents.problem_shapes import ShapedError
+from broadcaster.web.documents.problems import CREATION_CODES, GENERATION_ID_HEADER, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.surfaces.ai_sdk_body import ChatBody, wish_of_chat
-from broadcaster.web.surfaces.answering import started, stream
+from broadcaster.web.surfaces.ai_sdk_body import ChatBody, chat_request
+from broadcaster.web.surfaces.answering import NAMING_HEADERS, started, stream
 
 PREFIX: Final = "/api/chat"
 
@@ -43,17 +43,17 @@ _STREAM: Final[dict[str, Any]] = {
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
     "headers": {
         "x-vercel-ai-ui-message-stream": {"schema": {"const": "v1"}},
-        GENERATION_ID_HEADER: {"schema": {"type": "string"}},
+        **NAMING_HEADERS,
     },
 }
 
 ChatId = Annotated[str, Path(description="the chat's id, percent-encoded")]
-Ended = Annotated[bool, Query(description="true: tell an answer that has ended too, whole")]
-StreamVersion = Annotated[Literal["6", "7"], Query(description="7: new attempts may be said as `reset-step`")]
+Ended = Annotated[bool, Query(description="true: send an answer that has ended too, whole")]
+StreamVersion = Annotated[Literal["6", "7"], Query(description="7: new attempts may be sent as `reset-step`")]
 
 
 def shape_error(problem: Mapping[str, Any]) -> ShapedError:
-    """Rule 4; the transport never tries again by itself."""
+    """Rule 4; the transport never retries by itself."""
     return ShapedError(problem["status"], {"error": problem["detail"], "code": problem["code"]})
 
 
@@ -67,17 +67,7 @@ routes = RouteTable(prefix=PREFIX, tags=["ai sdk"], errors=shape_error)
     response_class=Response,
     responses={
         200: _STREAM,
-        **problem_responses(
-            "invalid_request",
-            "unknown_model",
-            "metadata_too_large",
-            "unsupported_media_type",
-            "idempotency_mismatch",
-            "tenant_limit",
-            "queue_full",
-            "busy",
-            "log_unavailable",
-        ),
+        **problem_responses(*CREATION_CODES, "metadata_too_large"),
     },
 )
 async def send_message(
@@ -87,10 +77,10 @@ async def send_message(
     version: StreamVersion = "6",
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Answers with the stream at once. `regenerate-message` asks for another answer to what is left of the messages."""
+    """Responds with the stream at once. `regenerate-message` requests another answer to the remaining messages."""
     continued = continued_message(body.ui_messages)
-    wish = wish_of_chat(body, services)
-    async with started(services, wish, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
+    generation = chat_request(body, services)
+    async with started(services, generation, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
         await services.chats.remember(body.id, chat, tenant=tenant)
         return await _stream(services, call.meta, chat, version=version, place=call.place)
@@ -110,7 +100,7 @@ async def send_message(
 async def resume_stream(
     services: ServicesHere, tenant: Tenant, chat_id: ChatId, version: StreamVersion = "6", ended: Ended = False
 ) -> Response:
-    """The answer that is being written, from its beginning, folded; then live."""
+    """The running answer: a snapshot, then live events."""
     chat = await services.chats.latest(chat_id, tenant=tenant)
     meta = await _answer_of(services, chat, tenant=tenant)
     if chat is None or meta is None or (meta.is_over and not ended):
@@ -125,13 +115,13 @@ async def resume_stream(
     operation_id="ai_sdk_stop",
     response_class=Response,
     responses={
-        202: {"description": "It is asked to end, or was over: `{id, status}`. Its stream ends with `abort`"},
+        202: {"description": "Its end is requested, or it was over: `{id, status}`. Its stream ends with `abort`"},
         200: {"description": "There is no answer in this chat: `{id: null, status: ready}`"},
         **problem_responses("log_unavailable", "stop_not_durable", "unsupported_media_type"),
     },
 )
 async def stop_answer(services: ServicesHere, tenant: Tenant, chat_id: ChatId) -> Response:
-    """Stops the chat's latest answer; whatever the body says. Stopping again, or what is over, changes nothing."""
+    """Stops the chat's latest answer; the body is ignored. A repeated stop, or one after the end, changes nothing."""
     meta = await _answer_of(services, await services.chats.latest(chat_id, tenant=tenant), tenant=tenant)
     if meta is None:
         return JSONResponse({"id": None, "status": "ready"})
@@ -142,7 +132,7 @@ async def stop_answer(services: ServicesHere, tenant: Tenant, chat_id: ChatId) -
 
 
 async def _answer_of(services: Services, chat: Chat | None, *, tenant: str) -> Meta | None:
-    """The chat's latest answer; None: there is none, or it was deleted, or kept no longer."""
+    """The chat's latest answer; None: there is no answer, or it was deleted, or has expired."""
     if chat is None:
         return None
     try:

@@ -1,72 +1,89 @@
-"""What the surfaces share: a generation is asked for, and streamed or waited for.
+"""The common path of the surfaces: a generation is started, and streamed or waited for.
 
 Rules
-0. A refused call costs nothing: the caller's place is taken before its generation is created, and what could not be
-   streamed after all is deleted. SDKs repeat a refused call by themselves, and would pay for each of them.
-1. A surface's stream begins with a prelude: who asks again with the same Idempotency-Key, or comes late in any other
-   way, gets a short valid opening instead of everything that was sent before.
-2. What passes (overload, drain, a log that does not answer) is an error status here: the SDKs come again by
-   themselves. Once a stream has begun it is told inside, in the dialect's own words.
-3. Who waits without a stream waits for the end, however long it takes; its generation has a deadline of its own.
-   Hanging up gives the place back.
-4. A client that disconnects from an API through which it cannot come back wants no more of the answer
-   (``stops_on_disconnect``): it is stopped after a short grace, unless another viewer watches. A response that this
-   front-end ends is no disconnect.
-5. What goes wrong once the generation has begun names it in the header of every error.
+0. A refused call costs nothing: the caller's place is taken before its generation is created, and a generation that
+   cannot be streamed after all is deleted. SDKs repeat a refused call by themselves, and would pay for each repetition.
+1. A surface's stream begins with a snapshot: a client that repeats its Idempotency-Key, or joins late in any other way,
+   gets a short valid opening instead of everything that was sent before.
+2. A temporary failure (overload, drain, a Redis that does not respond) is an error status here: the SDKs retry by
+   themselves. Within a stream that has begun, it is sent in the dialect's own terms.
+3. A caller without a stream waits for the end, however long it takes; its generation has a deadline of its own.
+   A caller that disconnects gives its place back.
+4. A client that disconnects from an API without a way to resume does not want the rest of the answer
+   (``stops_on_disconnect``): the generation is stopped after a short grace, unless another viewer watches. A response
+   that this front-end ends is not a disconnect.
+5. Errors after the start of a generation name it in their header.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fastapi import Request, Response
 
-from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.providers.request_ids import request_id_of
 from broadcaster.dialects import Dialect
-from broadcaster.errors import BroadcasterError, Busy, UnknownModel, UnknownStream, naming
+from broadcaster.errors import BroadcasterError, Busy, UnknownStream, naming
 from broadcaster.hub.places import Place
-from broadcaster.hub.resolve import Finished
-from broadcaster.hub.transcribed import TranscribedViewer
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.log.streams import Meta
-from broadcaster.web.heads import end_without_content
-from broadcaster.web.joining import created_meta, join_stream
-from broadcaster.web.problems import GENERATION_ID_HEADER
+from broadcaster.hub.replay.resolve import Finished
+from broadcaster.hub.stop_reasons import Refused
+from broadcaster.hub.viewer import Viewer
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.streams.pages import read_pages
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER
 from broadcaster.web.services import Services
-from broadcaster.web.sse import EventStreamResponse
-from broadcaster.web.views import READ_AT_ONCE
-from broadcaster.web.waiting import wait_for_end
+from broadcaster.web.viewing.joining import created_meta, join_stream
+from broadcaster.web.viewing.response_heads import end_without_content
+from broadcaster.web.viewing.sse import EventStreamResponse
+from broadcaster.web.viewing.waiting import wait_for_end
 
 FAILED_FOR_GOOD: Final = frozenset({"provider_bad_request", "provider_auth", "unknown_tool", "tool_outcome_unknown"})
-"""Codes of failed generations that the same request would meet again, or must not be sent again for."""
+"""Codes of failed generations whose request would fail again, or must not be repeated."""
+NAMING_HEADERS: Final[dict[str, Any]] = {
+    GENERATION_ID_HEADER: {"schema": {"type": "string"}},
+    PROVIDER_REQUEST_ID_HEADER: {
+        "description": "the provider's own id of its request, as far as it is known when the head is sent",
+        "schema": {"type": "string"},
+    },
+}
+"""The OpenAPI of ``naming_headers``."""
 UNDO_S: Final = 2.0
 """Longest wait of a refused caller for the end of what is deleted."""
 
 
 def whole_or_streamed(description: str) -> dict[str, Any]:
-    """The OpenAPI of an answer that comes as one object, or as events where the body asks for them."""
+    """The OpenAPI of an answer as one object, or as events if the body requests them."""
     return {
         "description": description,
         "content": {
             "application/json": {"schema": {"type": "object"}},
             "text/event-stream": {"schema": {"type": "string"}},
         },
-        "headers": {GENERATION_ID_HEADER: {"schema": {"type": "string"}}},
+        "headers": NAMING_HEADERS,
     }
 
 
+def naming_headers(meta: Meta, entries: Iterable[Entry]) -> dict[str, str]:
+    """The headers that name the generation, and the request to its provider where the entries hold its id."""
+    request_id = request_id_of(entries)
+    named = {} if request_id is None else {PROVIDER_REQUEST_ID_HEADER: request_id}
+    return {GENERATION_ID_HEADER: meta.id, **named}
+
+
 def retry_after(wait_s: float | None) -> dict[str, str]:
-    """The header that says when to come again: whole seconds, and never early; none when that is not known."""
+    """The header with the time of the next try: whole seconds, never early; no header if the time is unknown."""
     return {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
 
 
-class Call(NamedTuple):
-    """A generation that was asked for, and its caller's place (None: it does not stay)."""
+class StartedGeneration(NamedTuple):
+    """A generation, and its caller's place (None: the caller does not stay)."""
 
     meta: Meta
     place: Place | None = None
@@ -76,42 +93,73 @@ class Call(NamedTuple):
 @asynccontextmanager
 async def started(
     services: Services,
-    wish: GenerationRequest,
+    generation: GenerationRequest,
     *,
     tenant: str,
     as_stream: bool,
     in_background: bool = False,
     stops_on_disconnect: bool = False,
     idempotency_key: str | None = None,
-) -> AsyncIterator[Call]:
-    """The generation that was asked for, or that the same key had asked for before, for the block that answers.
+) -> AsyncIterator[StartedGeneration]:
+    """The new generation, or that of an earlier request with the same key, for the block that responds.
 
     Raises UnknownModel, and what ``Hub.reserve`` and ``Generations.create`` raise.
     """
-    try:
-        services.routes.provider_for(wish.model)
-    except UnknownModel:
-        raise UnknownModel("no route of this server serves the model that was asked for") from None
+    services.routes.provider_for(generation.model)  # raises UnknownModel
     stays = as_stream or not in_background
     with services.hub.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
         created = await services.generations.create(
-            wish, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
+            generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
-        services.answer_with(created.id, key=idempotency_key)
+        services.note_created(created.id, key=idempotency_key)
         if place is not None and as_stream and stops_on_disconnect:
             place.on_gone = partial(services.departed, created.id)
         try:
             with naming(created.id):
                 meta = await created_meta(services, created, tenant=tenant)
-                yield Call(meta, place, stops_on_disconnect)
+                yield StartedGeneration(meta, place, stops_on_disconnect)
         except Busy as refusal:
             if as_stream and created.created and idempotency_key is None:
-                await _undo(services, created.id, refusal, tenant=tenant)
+                await undo(services, created.id, refusal, tenant=tenant)
             raise
 
 
-async def _undo(services: Services, generation_id: str, refusal: Busy, *, tenant: str) -> None:
-    """The caller is refused after all (a drain began, Redis went away), and may come again: delete what was created."""
+async def answer(
+    services: Services,
+    request: Request,
+    generation: GenerationRequest,
+    *,
+    tenant: str,
+    dialect: Dialect,
+    as_stream: bool,
+    stops_on_disconnect: bool,
+    idempotency_key: str | None,
+    respond: Callable[[Meta, Sequence[Entry]], Response],
+) -> Response:
+    """The response to a request in an API that cannot resume: the stream in ``dialect``, or one whole answer.
+
+    ``respond`` makes the whole answer from all entries, or the error with which the generation ended. Raises what
+    ``started``, ``stream`` and ``whole`` raise.
+    """
+    async with started(
+        services,
+        generation,
+        tenant=tenant,
+        as_stream=as_stream,
+        stops_on_disconnect=stops_on_disconnect,
+        idempotency_key=idempotency_key,
+    ) as call:
+        responding = partial(respond, call.meta)
+        if as_stream:
+            return await stream(
+                services, call.meta, dialect=dialect, place=call.place, request=request, refused=responding
+            )
+        entries = await whole(services, request, call)
+    return responding(entries)
+
+
+async def undo(services: Services, generation_id: str, refusal: Busy, *, tenant: str) -> None:
+    """Delete the generation of a caller that is refused after all (a drain, a lost Redis), and may retry."""
     with suppress(BroadcasterError):  # at worst it ends as abandoned
         await services.generations.delete(generation_id, tenant=tenant, timeout_s=UNDO_S)
         refusal.generation_id = None
@@ -128,26 +176,32 @@ async def stream(
     request: Request | None = None,
     refused: Callable[[Sequence[Entry]], Response] | None = None,
 ) -> Response:
-    """The generation in this dialect, whole, however late, or what follows ``cursor``; ``place``: see `join_stream`.
+    """The generation in this dialect, from its beginning or after ``cursor``; ``place``: see `join_stream`.
 
-    204 when the cursor is the end's own.
+    204 when the cursor is the terminal event's own.
 
-    With ``request`` and ``refused`` the head waits (web/heads.py), and ``refused`` makes the response to a request
-    whose generation failed before its first content.
+    With ``request`` and ``refused`` the head waits (web/viewing/response_heads.py), and ``refused`` makes the
+    response to a request whose generation failed before its first content.
     Raises Busy and LogUnavailable (rule 2), UnknownStream.
     """
     with naming(meta.id):
-        viewer = await join_stream(services, meta, cursor=cursor, encoder=dialect, place=place)
+        viewer = await join_stream(services, meta, cursor=cursor, dialect=dialect, place=place)
         if isinstance(viewer, Finished):  # never without a cursor
             return Response(status_code=204, headers={GENERATION_ID_HEADER: meta.id})
-        if request is not None and refused is not None and isinstance(viewer, TranscribedViewer):
+        if request is not None and refused is not None and isinstance(viewer, Viewer):
             entries = await end_without_content(viewer, request, wait_s=services.head_wait_s)
             if entries is not None:
                 return refused(entries)
-    return EventStreamResponse(viewer, generation_id=meta.id, headers=headers)
+    return streamed(viewer, meta, headers=headers)
 
 
-async def whole(services: Services, request: Request, call: Call) -> Sequence[Entry]:
+def streamed(viewer: Viewer | Refused, meta: Meta, *, headers: Mapping[str, str] | None = None) -> Response:
+    """This viewer's response, with the headers that name what it streams."""
+    opening = viewer.first_entries() if isinstance(viewer, Viewer) else ()
+    return EventStreamResponse(viewer, headers={**(headers or {}), **naming_headers(meta, opening)})
+
+
+async def whole(services: Services, request: Request, call: StartedGeneration) -> Sequence[Entry]:
     """All entries of the generation, once it is over (rule 3).
 
     Raises Busy when this front-end drains; LogUnavailable; UnknownStream.
@@ -156,15 +210,15 @@ async def whole(services: Services, request: Request, call: Call) -> Sequence[En
     assert place is not None
     with naming(meta.id):
         while True:
-            # Its end is in the log before it is in meta: who is over by a meta that was read first has a whole log.
+            # The end is in the log before it is in meta: if the meta read first is over, the log is complete.
             entries = await read_all(services, meta.id)
             if entries and entries[-1].is_terminal:
                 return entries
             if meta.is_over:
                 await services.check_gone()
-                raise UnknownStream("the answer is kept no longer")
+                raise UnknownStream("the answer has expired")
             if services.draining.is_set():
-                raise Busy("this front-end is draining; the generation goes on")
+                raise Busy("this front-end is draining; the generation continues")
             if await request.is_disconnected():
                 if stops_on_disconnect:
                     services.departed(meta.id)
@@ -175,12 +229,5 @@ async def whole(services: Services, request: Request, call: Call) -> Sequence[En
 
 
 async def read_all(services: Services, stream_id: str) -> list[Entry]:
-    """Everything that the log holds; its terminal alone when it has expired."""
-    entries: list[Entry] = []
-    last: Cursor = START
-    while page := await services.streams.read(stream_id, after=last, count=READ_AT_ONCE):
-        entries += page
-        last = page[-1].cursor
-        if len(page) < READ_AT_ONCE:
-            break
-    return entries
+    """All entries that the log has; its terminal alone when it has expired."""
+    return [entry async for page in read_pages(services.streams, stream_id) for entry in page]

@@ -1,13 +1,13 @@
 """``POST /v1/messages``: this server as the ``base_url`` of the Anthropic SDKs.
 
 Rules
-1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
-2. The API has no way to come back to a stream. So the generation is stopped a few seconds after its client disconnects,
-   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` asks for the longer grace of other surfaces. A
-   client that sends the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
-3. A generation that was stopped is a message with the stop reason ``cancelled``, or with the header
-   ``Broadcaster-Cancelled-As: error`` an error, for clients that know no other reasons than the API's; one that failed
-   is an error: in a stream its last event, else the status that belongs to its type.
+1. Every model with a route here is available; the answer has the shape of this API, whichever provider gave it.
+2. The API has no way to resume a stream. So the generation is stopped a few seconds after its client disconnects,
+   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` selects the longer grace of other surfaces. A
+   client that repeats its ``Idempotency-Key`` gets the same answer: a snapshot, then live events.
+3. A stopped generation is a message with the stop reason ``cancelled``, or with the header
+   ``Broadcaster-Cancelled-As: error`` an error, for clients that know only the API's own reasons. A failed one is an
+   error: in a stream its last event, else the status of its type.
 4. ``anthropic-version`` and ``anthropic-beta`` reach a provider of this wire; no other header reaches any provider.
 """
 
@@ -22,25 +22,24 @@ from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.core.passed_headers import PASSED_HEADERS, with_headers
-from broadcaster.core.refusals import refusal_of
-from broadcaster.dialects.anthropic_encode import AnthropicDialect, Stop
-from broadcaster.dialects.anthropic_message import STATUS_OF_TYPE, message_of
-from broadcaster.dialects.anthropic_request import ThreadsUnsupported, read_request
-from broadcaster.dialects.anthropic_words import error
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.log.streams import Meta
-from broadcaster.web.parameters import IdempotencyKey, OnDisconnect
-from broadcaster.web.problem_shapes import ShapedError
-from broadcaster.web.problems import GENERATION_ID_HEADER
+from broadcaster.core.providers.refusals import TOO_LONG, StoredRefusal, refusal_of
+from broadcaster.core.requests.passed_headers import PASSED_HEADERS, with_headers
+from broadcaster.dialects.anthropic.answer import STATUS_OF_TYPE, message_of
+from broadcaster.dialects.anthropic.encode import AnthropicDialect, Stop
+from broadcaster.dialects.anthropic.encode_tables import error
+from broadcaster.dialects.anthropic.request import ThreadsUnsupported, read_request
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
+from broadcaster.web.documents.problem_shapes import ShapedError
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import ServicesHere, Tenant
-from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after, started, stream, whole, whole_or_streamed
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, answer, naming_headers, retry_after, whole_or_streamed
 
 PATH: Final = "/v1/messages"
 
 _NO_RETRY: Final[Mapping[str, str]] = {"x-should-retry": "false"}
-"""The SDKs come again by themselves after 408, 409, 429 and 5xx, unless they are told that it is of no use."""
+"""The SDKs retry by themselves after 408, 409, 429 and 5xx, unless this header forbids it."""
 
 _TYPE_OF_STATUS: Final = {status: type for type, status in STATUS_OF_TYPE.items()}
 _SHAPES: Final[Mapping[str, tuple[int, str]]] = {
@@ -48,7 +47,7 @@ _SHAPES: Final[Mapping[str, tuple[int, str]]] = {
     "busy": (529, "overloaded_error"),
     "queue_full": (529, "overloaded_error"),
 }
-"""Problems whose status here is another than their own."""
+"""Problems whose status differs here from their own."""
 
 
 def shape_error(problem: Mapping[str, Any]) -> ShapedError:
@@ -61,6 +60,21 @@ def shape_error(problem: Mapping[str, Any]) -> ShapedError:
 
 def _type_of(status: int) -> str:
     return _TYPE_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+_TOO_LONG_HERE: Final = ("prompt is too long", "exceed context limit")
+"""The API's own texts for a request that is too long: clients recognize it only by them (LangChain, litellm)."""
+_GENERIC: Final = frozenset({"invalid_request_error", "api_error"})
+"""Types that OpenAI gives to refusals of many statuses: here the status decides."""
+
+
+def _refused(refusal: StoredRefusal, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A provider's refusal as the API's error; ``document`` is the error without it."""
+    own = refusal.type if refusal.type in STATUS_OF_TYPE and refusal.type not in _GENERIC else None
+    message = refusal.message or document["message"]
+    if refusal.code == TOO_LONG and not any(text in message for text in _TOO_LONG_HERE):
+        message = f"{_TOO_LONG_HERE[0]}: {message}"
+    return error(own or _TYPE_OF_STATUS.get(refusal.status, document["type"]), message)
 
 
 routes = RouteTable(prefix="/v1", tags=["messages"], errors=shape_error)
@@ -81,7 +95,7 @@ _ERROR_SCHEMA: Final = {
 
 @routes.post(
     "/messages",
-    summary="Ask for an answer in the words of the Anthropic Messages API",
+    summary="Start an answer by the Anthropic Messages API",
     operation_id="create_message",
     response_class=JSONResponse,
     responses={
@@ -113,49 +127,46 @@ async def create_message(
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = "stop",
     cancelled_as: Annotated[
-        Stop, Header(alias="Broadcaster-Cancelled-As", description="how an answer ends that was stopped")
+        Stop, Header(alias="Broadcaster-Cancelled-As", description="the ending of an answer that was stopped")
     ] = "cancelled",
 ) -> Response:
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
     try:
-        asked = read_request(body, drops_unknown=services.unknown_parameters == "drop")
+        parsed = read_request(body, drops_unknown=services.unknown_parameters == "drop")
     except ThreadsUnsupported as refusal:
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
         return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)
-    stored = with_headers(asked.request, {name: ",".join(request.headers.getlist(name)) for name in PASSED_HEADERS})
-    wish = GenerationRequest(model=asked.model, request=stored, on_abandon="cancel")
+    stored = with_headers(parsed.request, {name: ",".join(request.headers.getlist(name)) for name in PASSED_HEADERS})
+    generation = GenerationRequest(model=parsed.model, request=stored, on_abandon="cancel")
     dialect = AnthropicDialect(stop=cancelled_as)
-    async with started(
+    return await answer(
         services,
-        wish,
+        request,
+        generation,
         tenant=tenant,
-        as_stream=asked.stream,
+        dialect=dialect,
+        as_stream=parsed.stream,
         stops_on_disconnect=on_disconnect == "stop",
         idempotency_key=idempotency_key,
-    ) as call:
-        if asked.stream:
-            unstreamed = partial(_message, call.meta, dialect=dialect, is_repeatable=idempotency_key is None)
-            return await stream(
-                services, call.meta, dialect=dialect, place=call.place, request=request, refused=unstreamed
-            )
-        entries = await whole(services, request, call)
-    return _message(call.meta, entries, dialect=dialect, is_repeatable=idempotency_key is None)
+        respond=partial(message_response, dialect=dialect, is_repeatable=idempotency_key is None),
+    )
 
 
-def _message(meta: Meta, entries: Sequence[Entry], *, dialect: AnthropicDialect, is_repeatable: bool) -> Response:
+def message_response(
+    meta: Meta, entries: Sequence[Entry], *, dialect: AnthropicDialect, is_repeatable: bool
+) -> Response:
     """The message, or the error that it ended with; ``is_repeatable``: see `failure` in openai_errors.py."""
-    said = message_of(entries, stream_id=meta.id, dialect=dialect)
-    headers = {GENERATION_ID_HEADER: meta.id}
-    if said["type"] == "message":
-        return JSONResponse(said, headers=headers)
+    document: Mapping[str, Any] = message_of(entries, stream_id=meta.id, dialect=dialect)
+    headers = naming_headers(meta, entries)
+    if document["type"] == "message":
+        return JSONResponse(document, headers=headers)
     end = ev.read_event(entries[-1].event)
-    status = STATUS_OF_TYPE[said["error"]["type"]]
+    status = STATUS_OF_TYPE[document["error"]["type"]]
     can_succeed = not (isinstance(end, ev.Error) and end.code in FAILED_FOR_GOOD)
     if (refusal := refusal_of(end)) is not None:
         status, can_succeed = refusal.status, refusal.retryable
-        type = refusal.type if refusal.type in STATUS_OF_TYPE else _type_of(status)
-        said = error(type, refusal.message or said["error"]["message"])
+        document = _refused(refusal, document["error"])
         headers |= retry_after(refusal.retry_after_s)
     if not (is_repeatable and can_succeed):
         headers |= _NO_RETRY
-    return JSONResponse(said, status_code=status, headers=headers)
+    return JSONResponse(document, status_code=status, headers=headers)

@@ -1,30 +1,35 @@
 """``GET /v1/models``: the models, for the SDKs of OpenAI and of Anthropic.
 
 Rules
-1. Models are known by their routes: those that a pattern serves cannot be listed, but every name can be looked up.
-2. A request with the header ``anthropic-version`` is answered in the words of Anthropic's API, any other in OpenAI's.
-3. All models are on the first page, whatever the limit that the client sends.
-4. HEAD answers as GET does; the server sends no body.
+1. The default model and the names of the routes are listed. So is each name of a provider's own list that a route leads
+   to that provider (core/providers/listed_models.py). A worker reads these lists. Without a list, or without
+   Redis, the names and patterns of the routes remain. Every name that a route serves can be looked up, listed or
+   not.
+2. The response to a request with the header ``anthropic-version`` has the shape of Anthropic's API, any other OpenAI's.
+3. All models are on the first page, also with a lower limit in the request.
+4. HEAD responds as GET does, without a body.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Header, Path, Response
 from fastapi.responses import JSONResponse
 
+from broadcaster.core.providers.listed_models import RequestableModel, requestable, requestable_as
 from broadcaster.errors import UnknownModel
-from broadcaster.web.problem_shapes import reshape
-from broadcaster.web.problems import answer_error
+from broadcaster.web.documents.problem_shapes import reshape
+from broadcaster.web.documents.problems import error_response
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere
+from broadcaster.web.services import ServicesHere
 from broadcaster.web.surfaces import anthropic_messages
 from broadcaster.web.surfaces.openai_errors import openai_error
 
 TAG: Final = "models"
 _UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
-"""What Anthropic's API names where the date of a release is not known."""
+"""The date in Anthropic's API for a model without a known release date."""
 
 routes = RouteTable(prefix="/v1", tags=[TAG], errors=openai_error)
 
@@ -40,7 +45,8 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 AnthropicVersion: TypeAlias = Annotated[
-    str | None, Header(alias="anthropic-version", description="any value: the answer has the shape of Anthropic's API")
+    str | None,
+    Header(alias="anthropic-version", description="any value: the response has the shape of Anthropic's API"),
 ]
 Name: TypeAlias = Annotated[str, Path(description="a name, with its slashes if it has some")]
 
@@ -48,18 +54,18 @@ Name: TypeAlias = Annotated[str, Path(description="a name, with its slashes if i
 @routes.head("/models", operation_id="list_models", responses=_RESPONSES, include_in_schema=False)
 @routes.get(
     "/models",
-    summary="The models that can be asked for by name",
+    summary="The models that can be requested by name",
     operation_id="list_models",
     response_class=JSONResponse,
     responses=_RESPONSES,
 )
 async def list_models(services: ServicesHere, anthropic_version: AnthropicVersion = None) -> dict[str, Any]:
-    """The default model, and those that have a route of their own; patterns serve more."""
-    names = list(dict.fromkeys((services.default_model, *services.routes.names)))
+    """The default model, those with a route of their own, and what the providers list; a pattern may serve more."""
+    models = requestable(services.routes, await services.model_lists(), default=services.default_model)
     if anthropic_version is None:
-        return {"object": "list", "data": [_openai_model(services, name) for name in names]}
-    models = [_anthropic_model(services, name) for name in names]
-    return {"data": models, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+        return {"object": "list", "data": list(map(_openai_model, models))}
+    ends = {"first_id": models[0].name, "last_id": models[-1].name}
+    return {"data": list(map(_anthropic_model, models)), "has_more": False, **ends}
 
 
 @routes.head("/models/{model:path}", operation_id="get_model", responses=_RESPONSES, include_in_schema=False)
@@ -71,21 +77,26 @@ async def list_models(services: ServicesHere, anthropic_version: AnthropicVersio
     responses=_RESPONSES,
 )
 async def get_model(services: ServicesHere, model: Name, anthropic_version: AnthropicVersion = None) -> Response:
-    """Whether some route serves a model of this name."""
-    if anthropic_version is None:
-        return JSONResponse(_openai_model(services, model))
+    """The facts of the model of this name, if a route serves it."""
+    shape = _openai_model if anthropic_version is None else _anthropic_model
     try:
-        return JSONResponse(_anthropic_model(services, model))
+        return JSONResponse(shape(requestable_as(services.routes, await services.model_lists(), model)))
     except UnknownModel as unknown:
-        return reshape(answer_error(unknown), anthropic_messages.shape_error)
+        if anthropic_version is None:
+            raise
+        return reshape(error_response(unknown), anthropic_messages.shape_error)
 
 
-def _openai_model(services: Services, name: str) -> dict[str, Any]:
-    """Raises UnknownModel. When a model was made is not known here."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": services.routes.provider_for(name)}
+def _openai_model(model: RequestableModel) -> dict[str, Any]:
+    """``created`` 0: the provider names no date. ``owned_by`` is then our name of the provider."""
+    listed = model.listed
+    owner = listed.owner or model.provider
+    return {"id": model.name, "object": "model", "created": listed.created or 0, "owned_by": owner}
 
 
-def _anthropic_model(services: Services, name: str) -> dict[str, Any]:
-    """Raises UnknownModel."""
-    services.routes.provider_for(name)
-    return {"type": "model", "id": name, "display_name": name, "created_at": _UNKNOWN_DATE}
+def _anthropic_model(model: RequestableModel) -> dict[str, Any]:
+    listed = model.listed
+    created = (
+        _UNKNOWN_DATE if listed.created is None else f"{datetime.fromtimestamp(listed.created, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    )
+    return {"type": "model", "id": model.name, "display_name": listed.name or model.name, "created_at": created}

@@ -1,18 +1,18 @@
 """``POST /v1/chat/completions``: this server as the ``base_url`` of the OpenAI SDKs.
 
 Rules
-1. Every model that has a route here can be asked; the answer comes in the API's words, whoever gave it.
-2. The API has no way to come back to a stream. So the generation is stopped a few seconds after its client disconnects,
-   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` asks for the longer grace of other surfaces. A
-   client that sends the same ``Idempotency-Key`` again gets the same answer from its beginning, in short, then live.
-3. A generation that was stopped is a completion that says so under ``broadcaster``; one that failed is an error: in a
-   stream its last block, else, and before the first content, the status that belongs to it.
-4. What the only provider of a model cannot do is refused at once, by the parameter's name.
+1. Every model with a route here is available; the answer has the shape of this API, whichever provider gave it.
+2. The API has no way to resume a stream. So the generation is stopped a few seconds after its client disconnects,
+   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` selects the longer grace of other surfaces. A
+   client that repeats its ``Idempotency-Key`` gets the same answer: a snapshot, then live events.
+3. A stopped generation is a completion that reports the stop under ``broadcaster``. A failed one is an error: in a
+   stream its last block, else, and before the first content, its status.
+4. A request that the only provider of a model cannot fulfil is refused at once, by the parameter's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -21,19 +21,17 @@ from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai_chat import ChatDialect, whole_completion
-from broadcaster.dialects.openai_chat_messages import OPENAI
-from broadcaster.dialects.openai_chat_refusal import Refused
-from broadcaster.dialects.openai_chat_request import ChatAsk, chat_ask
-from broadcaster.dialects.openai_only import unmet
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.log.streams import Meta
-from broadcaster.web.parameters import IdempotencyKey, OnDisconnect
-from broadcaster.web.problems import GENERATION_ID_HEADER
+from broadcaster.dialects.openai.own_fields import OPENAI, unmet
+from broadcaster.dialects.openai.parameters import BadParameter
+from broadcaster.dialects.openai_chat.encode import ChatDialect, whole_completion
+from broadcaster.dialects.openai_chat.request import ChatRequest, parse_chat_request
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.surfaces.answering import started, stream, whole, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import failure, openai_error
+from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
+from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
 
 PATH: Final = "/v1/chat"
 """Below it, errors have this API's shape."""
@@ -71,7 +69,7 @@ _EXAMPLE: Final = {
 
 @routes.post(
     "/chat/completions",
-    summary="Ask for an answer in the words of the OpenAI chat completions API",
+    summary="Start an answer by the OpenAI chat completions API",
     operation_id="create_chat_completion",
     response_class=JSONResponse,
     responses={
@@ -90,49 +88,39 @@ async def create_chat_completion(
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
     try:
-        asked = _read(body, services)
-    except Refused as refusal:
-        return _error({"status": 400, "code": refusal.word, "detail": refusal.detail, "param": refusal.param})
-    wish = GenerationRequest(model=asked.model, request=asked.request, on_abandon="cancel")
-    async with started(
+        parsed = _read(body, services)
+    except BadParameter as refusal:
+        return parameter_response(refusal)
+    generation = GenerationRequest(model=parsed.model, request=parsed.request, on_abandon="cancel")
+    return await answer(
         services,
-        wish,
+        request,
+        generation,
         tenant=tenant,
-        as_stream=asked.stream,
+        dialect=ChatDialect(include_usage=parsed.include_usage, hidden_tools=parsed.hidden_tools),
+        as_stream=parsed.stream,
         stops_on_disconnect=on_disconnect == "stop",
         idempotency_key=idempotency_key,
-    ) as call:
-        if asked.stream:
-            dialect = ChatDialect(include_usage=asked.include_usage, hidden_tools=asked.hidden_tools)
-            refused = partial(_completion, call.meta, asked=asked, is_repeatable=idempotency_key is None)
-            return await stream(
-                services, call.meta, dialect=dialect, place=call.place, request=request, refused=refused
-            )
-        entries = await whole(services, request, call)
-    return _completion(call.meta, entries, asked=asked, is_repeatable=idempotency_key is None)
+        respond=partial(_completion, parsed=parsed, is_repeatable=idempotency_key is None),
+    )
 
 
-def _read(body: dict[str, Any], services: Services) -> ChatAsk:
-    """What the body asks for. Raises Refused, UnknownModel."""
+def _read(body: dict[str, Any], services: Services) -> ChatRequest:
+    """The parsed request. Raises BadParameter, UnknownModel."""
     unknown = services.unknown_parameters_for(body.get("model"))
-    asked = chat_ask(body, max_tokens=services.default_max_tokens, unknown=unknown)
-    if {target.provider for target in services.routes.targets_for(asked.model)} == {_ANTHROPIC}:
-        name = unmet(asked.request.get(OPENAI, {}))
+    parsed = parse_chat_request(body, max_tokens=services.default_max_tokens, unknown=unknown)
+    if {target.provider for target in services.routes.targets_for(parsed.model)} == {_ANTHROPIC}:
+        name = unmet(parsed.request.get(OPENAI, {}))
         if name is not None:
-            raise Refused(name, "the provider of this model cannot do that")
-    return asked
+            raise BadParameter(name, "the provider of this model cannot do that")
+    return parsed
 
 
-def _completion(meta: Meta, entries: Sequence[Entry], *, asked: ChatAsk, is_repeatable: bool) -> Response:
+def _completion(meta: Meta, entries: Sequence[Entry], *, parsed: ChatRequest, is_repeatable: bool) -> Response:
     """The completion, or the error that it ended with."""
-    headers = {GENERATION_ID_HEADER: meta.id}
-    completion = whole_completion(meta.id, entries, hidden_tools=asked.hidden_tools)
+    headers = naming_headers(meta, entries)
+    completion = whole_completion(meta.id, entries, hidden_tools=parsed.hidden_tools)
     if completion is not None:
         return JSONResponse(completion, headers=headers)
     problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
-    return _error(problem, headers=headers)
-
-
-def _error(problem: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Response:
-    shaped = openai_error(problem)
-    return JSONResponse(shaped.body, status_code=shaped.status, headers={**shaped.headers, **(headers or {})})
+    return openai_error_response(problem, headers=headers)

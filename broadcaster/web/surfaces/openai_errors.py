@@ -3,8 +3,8 @@
     {"error": {"message": "…", "type": "invalid_request_error", "param": "messages[0].role", "code": "invalid_request"}}
 
 Rules
-1. The status decides which class of the SDK is raised. It is ours, but for a model that nobody serves: 404 over there.
-2. ``code`` is the API's own word where it has one (programs written for it branch on that), else our stable code.
+1. The status decides which class of the SDK is raised. It is ours, except for a model without a route: 404 in this API.
+2. ``code`` is the API's own code where it has one (programs for that API branch on it), else our stable code.
 3. ``param`` names the first part of the request that is at fault, in the API's way: ``messages[0].role``.
 4. ``x-should-retry`` says whether the same request may succeed later. Without it the SDKs repeat every 408, 409, 429
    and 5xx twice, however useless that is.
@@ -17,9 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
 from broadcaster.core import events as ev
-from broadcaster.core.refusals import refusal_of
-from broadcaster.web.problem_shapes import ShapedError
+from broadcaster.core.providers.refusals import TOO_LONG, refusal_of
+from broadcaster.dialects.openai.parameters import BadParameter
+from broadcaster.web.documents.problem_shapes import ShapedError
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after
 
 SHOULD_RETRY_HEADER: Final = "x-should-retry"
@@ -27,7 +31,7 @@ SHOULD_RETRY_HEADER: Final = "x-should-retry"
 _INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
 
-_WORDS: Final = {
+_API_CODES: Final = {
     "unauthorized": "invalid_api_key",
     "unknown_model": "model_not_found",
     "rate_limited": "rate_limit_exceeded",
@@ -54,27 +58,41 @@ _PARAMS: Final = {"unknown_model": "model"}
 
 
 def openai_error(problem: Mapping[str, Any]) -> ShapedError:
-    """The answer to a problem document (web/problems.py): ``status``, ``code``, ``detail``, ``retry`` and ``errors``.
+    """The response to a problem document (web/documents/problems.py): ``status``, ``code``, ``detail``, ``retry`` and
+    ``errors``.
 
     ``param`` of the document wins over its ``errors``; ``code`` may be one of the API's own.
     """
     code = str(problem["code"])
     status = _STATUSES.get(code, int(problem["status"]))
     param = problem.get("param") or _PARAMS.get(code) or _param_in(problem)
-    told = {
+    error = {
         "message": problem.get("detail") or problem.get("title") or code,
         "type": problem.get("error_type") or _TYPES.get(status, _SERVER if status >= 500 else _INVALID),
         "param": param,
-        "code": _WORDS.get(code, code),
+        "code": _API_CODES.get(code, code),
     }
     headers = {SHOULD_RETRY_HEADER: "true" if problem.get("retry") else "false"}
-    return ShapedError(status, {"error": told}, {**headers, **retry_after(problem.get("retry_after_s"))})
+    return ShapedError(status, {"error": error}, {**headers, **retry_after(problem.get("retry_after_s"))})
+
+
+def openai_error_response(problem: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as a response, with these headers beside those of the error."""
+    status, body, own = openai_error(problem)
+    return JSONResponse(body, status_code=status, headers={**own, **(headers or {})})
+
+
+def parameter_response(refusal: BadParameter) -> Response:
+    """The response to a request with a parameter that is refused."""
+    problem = {"status": refusal.status, "code": refusal.api_code, "detail": refusal.detail, "param": refusal.param}
+    return openai_error_response(problem)
 
 
 def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:
-    """What a generation that failed is as a problem: ``status``, ``code``, ``detail``, ``param`` and ``retry``.
+    """A failed generation as a problem: ``status``, ``code``, ``detail``, ``param`` and ``retry``.
 
-    Where the provider refused the request, status and words are the provider's.
+    Where the provider refused the request, status and text are the provider's; only the Messages API's text for a
+    request that is too long follows OpenAI's, by which clients recognize it (litellm).
     ``is_repeatable``: the same request begins another generation; one with an Idempotency-Key does not.
     """
     code, detail = (end.code, end.error_text) if isinstance(end, ev.Error) else ("error", "")
@@ -82,7 +100,7 @@ def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:
         return {
             "status": refusal.status,
             "code": refusal.code or code,
-            "detail": refusal.message or detail,
+            "detail": _worded(refusal.message or detail, refusal.code),
             "param": refusal.param,
             "error_type": refusal.type,
             "retry": is_repeatable and refusal.retryable,
@@ -97,10 +115,16 @@ def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:
     }
 
 
+def _worded(message: str, code: str | None) -> str:
+    if code == TOO_LONG and "prompt is too long" in message:
+        return f"This model's maximum context length is exceeded: {message}"
+    return message
+
+
 def is_refusal(end: ev.Event) -> bool:
-    """Whether a generation ended because its request was refused, or could not be taken."""
-    is_known = isinstance(end, ev.Error) and (end.code in _STATUS_OF_FAILURE or end.code in FAILED_FOR_GOOD)
-    return is_known or refusal_of(end) is not None
+    """Whether a generation ended because its request was refused, or could not be accepted."""
+    is_listed = isinstance(end, ev.Error) and (end.code in _STATUS_OF_FAILURE or end.code in FAILED_FOR_GOOD)
+    return is_listed or refusal_of(end) is not None
 
 
 def param_of(pointer: str) -> str | None:

@@ -7,16 +7,25 @@ from typing import Final, NamedTuple
 
 from starlette.datastructures import Headers
 
-from broadcaster.web.problem_shapes import ErrorShape, is_below
+from broadcaster.web.documents.problem_shapes import ErrorShape, is_below
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.surfaces import ag_ui, ai_sdk_chat, anthropic_messages, models, openai_chat, openai_responses
+from broadcaster.web.surfaces import (
+    ag_ui,
+    ai_sdk_chat,
+    anthropic_messages,
+    models,
+    openai_chat,
+    openai_responses,
+    passed_calls,
+    token_counts,
+)
 from broadcaster.web.surfaces.openai_errors import openai_error
 
 
 class Surface(NamedTuple):
-    """``paths``: what lies below them is answered in ``shape``, also what no route of the surface answers.
+    """``paths``: errors below them have this ``shape``, also where no route of the surface matches.
 
-    A surface without paths leaves the shape of what its routes do not answer to ``shape_elsewhere``.
+    A surface without paths leaves unmatched requests to ``shape_elsewhere``.
     """
 
     routes: RouteTable
@@ -32,7 +41,7 @@ SURFACES: Final = (
         (ai_sdk_chat.PREFIX,),
         ai_sdk_chat.shape_error,
         "ai sdk",
-        "The chat transport of the Vercel AI SDK: `useChat` works with it as it is.",
+        "The chat transport of the Vercel AI SDK: `useChat` works unchanged.",
     ),
     Surface(
         openai_chat.routes,
@@ -48,8 +57,29 @@ SURFACES: Final = (
         "messages",
         "The Anthropic Messages API: point its SDKs' `base_url` here.",
     ),
+    Surface(
+        passed_calls.routes,
+        (),
+        openai_error,
+        passed_calls.TAG,
+        "Embeddings and legacy completions, passed to the provider of the model unchanged.",
+    ),
+    Surface(
+        token_counts.messages_routes,
+        (),
+        anthropic_messages.shape_error,
+        token_counts.MESSAGES_TAG,
+        "The tokens of a Messages request: counted by its provider, or estimated.",
+    ),
+    Surface(
+        token_counts.responses_routes,
+        (),
+        openai_error,
+        token_counts.RESPONSES_TAG,
+        "The tokens of a Response's input: counted by its provider, or estimated.",
+    ),
     Surface(models.routes, (), openai_error, models.TAG, "The models, for the SDKs of OpenAI and of Anthropic."),
-    Surface(ag_ui.routes, (ag_ui.PATH,), ag_ui.ag_ui_error, "ag-ui", "AG-UI: `HttpAgent` works with it as it is."),
+    Surface(ag_ui.routes, (ag_ui.PATH,), ag_ui.ag_ui_error, "ag-ui", "AG-UI: `HttpAgent` works unchanged."),
     Surface(
         openai_responses.routes,
         (openai_responses.PATH,),
@@ -68,9 +98,9 @@ _ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
 
 
 def shape_elsewhere(path: str, headers: Headers) -> ErrorShape | None:
-    """The shape of errors where no surface is: an SDK that calls what its API has, and this server has not, reads it.
+    """The shape of errors outside the surfaces, for SDKs that call routes of their API that this server does not have.
 
-    None: a path of our own, or of no API.
+    None: a path of our own, or outside every API.
     """
     if not is_below(path, _SDK_PREFIX) or any(is_below(path, own) for own in _OWN_PATHS):
         return None

@@ -2,26 +2,10 @@
 
 import * as v6 from "ai6";
 import * as v7 from "ai7";
+import { chatOf } from "./ai_sdk_state.mjs";
 import { serve, told } from "./jobs.mjs";
 
 const VERSIONS = { 6: v6, 7: v7 };
-
-class State {
-  status = "ready";
-  error = undefined;
-  messages = [];
-
-  pushMessage = (message) => {
-    this.messages = [...this.messages, message];
-  };
-  popMessage = () => {
-    this.messages = this.messages.slice(0, -1);
-  };
-  replaceMessage = (index, message) => {
-    this.messages = this.messages.with(index, structuredClone(message));
-  };
-  snapshot = (value) => structuredClone(value);
-}
 
 /** A fetch that notes the types of the chunks it brings: a chat does not tell that its answer was stopped. */
 const noting = (types) => async (...request) => {
@@ -43,12 +27,10 @@ const noting = (types) => async (...request) => {
 
 function open(job) {
   const { AbstractChat, DefaultChatTransport } = VERSIONS[job.version];
-  class Chat extends AbstractChat {}
   const errors = [];
   const types = [];
-  const chat = new Chat({
+  const chat = chatOf(AbstractChat, {
     id: job.chat_id ?? "chat",
-    state: new State(),
     transport: new DefaultChatTransport({
       api: job.url,
       fetch: noting(types),

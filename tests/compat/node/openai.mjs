@@ -17,11 +17,16 @@ async function chat(job) {
     },
     { headers: job.headers ?? {} },
   );
-  // The package keeps the last piece of a field that it does not know: whoever shows reasoning joins the pieces.
-  let reasoning = "";
-  stream.on("chunk", (chunk) => (reasoning += chunk.choices[0]?.delta?.reasoning_content ?? ""));
+  // The package keeps the last piece of a field that it does not know: a program that shows reasoning joins the pieces.
+  const reasoning = {};
+  stream.on("chunk", (chunk) => {
+    for (const name of ["reasoning_content", "reasoning"]) {
+      const piece = chunk.choices[0]?.delta?.[name];
+      if (piece) reasoning[name] = (reasoning[name] ?? "") + piece;
+    }
+  });
   const whole = (final) => {
-    if (reasoning && final) final.choices[0].message.reasoning_content = reasoning;
+    if (final) Object.assign(final.choices[0].message, reasoning);
     return final ?? null;
   };
   try {

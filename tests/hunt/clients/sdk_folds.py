@@ -142,7 +142,11 @@ class ResponsesFold(Fold):
         if code in ("gap", "log_gone"):
             self.declared.append(code)
             return Next.DISCARD
-        return Next.RESUME
+        if body["sequence_number"] <= self.number:
+            return Next.RESUME
+        # An event of its own, before `response.failed`.
+        self.number = body["sequence_number"]
+        return Next.READ_ON
 
     def _ended(self, response: Any) -> Next:
         status = response["status"]

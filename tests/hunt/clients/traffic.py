@@ -17,7 +17,7 @@ from tests.hunt.judging.answers import Answer, Violation
 from tests.hunt.system.servers import port_of
 from tests.hunt.system.wire import Broken, call, open_request
 from tests.hunt.world import World
-from tests.support.redis_sentinel import ask
+from tests.support.log.redis_sentinel import execute_at
 
 INSIST_S: Final = 60.0
 MOST_OPEN: Final = 8
@@ -223,7 +223,7 @@ class Traffic:
         key = f"bc:{{{feed.id}}}:log"
         with suppress(RedisError, LookupError, RuntimeError):
             port = port_of(await asyncio.to_thread(world.servers.node_of, key))
-            await asyncio.to_thread(ask, port, "XTRIM", key, "MAXLEN", str(1 + int(20 * step.much)))
+            await asyncio.to_thread(execute_at, port, "XTRIM", key, "MAXLEN", str(1 + int(20 * step.much)))
 
     async def stop(self, step: Step) -> None:
         """Stop an answer, and insist."""

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from tests.hunt.draw import Step
 from tests.hunt.system.servers import OneServer, port_of
 from tests.hunt.world import Window, World
-from tests.support.redis_sentinel import ask
-from tests.support.valkey import ValkeyServer
+from tests.support.log.redis_sentinel import execute_at
+from tests.support.log.valkey import ValkeyServer
 
 LONGEST_S: Final = 3.0
 
@@ -53,7 +53,7 @@ class FaultBase:
 
     async def _tell(self, server: ValkeyServer, *words: str) -> Any:
         with suppress(RedisError):
-            return await asyncio.to_thread(ask, port_of(server), *words)
+            return await asyncio.to_thread(execute_at, port_of(server), *words)
 
     def _any(self, step: Step) -> ValkeyServer:
         servers = self._world.servers.all()

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from tests.hunt.draw import Step
 from tests.hunt.faults.base import LONGEST_S, FaultBase
 from tests.hunt.system.servers import ClusterServers, SentinelServers
-from tests.support.redis_sentinel import SERVICE, ask
-from tests.support.valkey import ValkeyServer
+from tests.support.log.redis_sentinel import SERVICE, execute_at
+from tests.support.log.valkey import ValkeyServer
 
 FAILOVER_S: Final = 40.0
 
@@ -53,7 +53,7 @@ class NodeFaults(FaultBase):
                 with self._loss():
                     port = servers.sentinels.sentinels[0].port
                     with suppress(RedisError):
-                        await asyncio.to_thread(ask, port, "SENTINEL", "FAILOVER", SERVICE)
+                        await asyncio.to_thread(execute_at, port, "SENTINEL", "FAILOVER", SERVICE)
                     await asyncio.sleep(2.0)
                     await asyncio.to_thread(servers.heal)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.hunt.draw import Step
 from tests.hunt.faults.base import FaultBase
-from tests.hunt.system.relay import DOWN, UP, Relay
+from tests.hunt.system.relay import DOWN, UP, HuntRelay
 from tests.hunt.system.servers import SentinelServers
 
 LAG_S: Final = 4.0
@@ -21,7 +21,7 @@ class RelayFaults(FaultBase):
     """Before one server each process has a relay of its own; else each node has one, for all that connect to it."""
 
     @asynccontextmanager
-    async def _relayed(self, step: Step, words: str, *, fails_over: bool = False) -> AsyncIterator[Relay | None]:
+    async def _relayed(self, step: Step, words: str, *, fails_over: bool = False) -> AsyncIterator[HuntRelay | None]:
         """The relay of this step, healed at the end; None: another fault of the nodes is under way."""
         at = int(step.who * len(self._world.relays))
         relay = self._world.relays[at]

@@ -183,7 +183,8 @@ def judge_calls(
 
 
 class Judged(NamedTuple):
-    """What a viewer is held against. ``answer`` and its calls: None of a feed. ``lost_at``: Redis forgot until then."""
+    """What a viewer is held against. ``answer`` and its calls: None of a feed. ``lost_at``: Redis forgot until then.
+    ``has_lease``: somebody ends the stream although its last writer is gone."""
 
     events: Sequence[Any]
     log: Log
@@ -192,6 +193,7 @@ class Judged(NamedTuple):
     keeps: bool
     lost_at: float
     is_trimmed: bool
+    has_lease: bool = True
 
 
 def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
@@ -200,7 +202,9 @@ def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
     for words in viewer.wrong:
         yield Violation("viewer", viewer.stream, f"{name} received {words}")
     is_forgotten = not held.keeps and held.answer is None and not held.log
-    if viewer.wrong or viewer.has_left or is_forgotten:
+    # Redis lost the closing of a feed whose writers are gone: without a lease no process ends it again.
+    is_left_open = not held.keeps and not held.has_lease and ending_of(held.events) is None
+    if viewer.wrong or viewer.has_left or is_forgotten or is_left_open:
         return
     if viewer.ended_at is None or viewer.fold.ending is None:
         yield Violation("viewer", viewer.stream, f"{name} never had an end; the log: {ending_of(held.events)}")

@@ -119,7 +119,7 @@ def judge_viewer_of_deleted(
         return
     is_gone = ending.kind == "error" and (ending.code in GONE_CODES or "404" in viewer.fold.declared)
     if answer is None or is_gone or viewer.fold.declared:
-        return  # a viewer that came too late for the text was told of the gap
+        return  # a viewer that joined after the text was trimmed received a gap in its place
     is_whole = ending.kind == "finish"
     for words in faults_of_text(answer, viewer.fold.text, calls, is_whole=is_whole):
         yield Violation("viewer", viewer.stream, f"{name} {words}")

@@ -132,6 +132,23 @@ def test_a_gap_is_no_excuse_where_nothing_was_lost() -> None:
     assert not list(judge_viewer(viewer, _judged(log)._replace(keeps=False)))
 
 
+@pytest.mark.parametrize(
+    ("keeps", "has_lease", "ended", "is_right"),
+    [
+        (False, False, False, True),
+        (False, True, False, False),
+        (True, False, False, False),
+        (False, False, True, False),
+    ],
+)
+def test_only_a_feed_without_a_lease_may_stay_open_and_only_after_a_loss(
+    keeps: bool, has_lease: bool, ended: bool, is_right: bool
+) -> None:
+    log = _log(_delta(TEXTS[0]), *([{"type": "finish"}] if ended else []))
+    held = _judged(log)._replace(answer=None, calls=[], keeps=keeps, has_lease=has_lease)
+    assert (not list(judge_viewer(_viewer("native", _entry(1, _delta(TEXTS[0]))), held))) is is_right
+
+
 def test_the_native_fold_refuses_a_hole_and_a_double() -> None:
     for seq in (1, 3):
         fold = NativeFold()

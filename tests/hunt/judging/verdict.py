@@ -108,6 +108,7 @@ def _held(world: World, viewer: Viewer, logs: dict[str, Log]) -> Judged:
         keeps=world.keeps_of(viewer.stream),
         lost_at=world.lost_at_of(viewer.stream),
         is_trimmed=any(feed.id == viewer.stream and feed.is_trimmed for feed in world.feeds),
+        has_lease=all(feed.id != viewer.stream for feed in world.feeds),
     )
 
 

@@ -1,7 +1,7 @@
 """The product's own processes: the installed commands, started, killed, frozen, ended and started again.
 
-Some seeds fork them from a process that has imported everything (tests/support/prepared.py): there a life begins at
-once, and more faults fit into the time. A front-end keeps its port over its lives. One with several processes is one
+Some seeds fork them from a process that has imported everything (tests/support/apps/prepared.py): there a life begins
+at once, and more faults fit into the time. A front-end keeps its port over its lives. One with several processes is one
 command whose children serve.
 """
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from broadcaster.lifeline import die_with_parent
+from broadcaster.process.lifeline import die_with_parent
 from tests.hunt.system.wire import Broken, call
-from tests.support.prepared import fork
-from tests.support.processes import Process, children
+from tests.support.apps.prepared import fork
+from tests.support.servers.processes import Process, children
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 COMMAND: Final = Path(sys.executable).parent / "broadcaster"

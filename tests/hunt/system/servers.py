@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError
 
-from tests.support.redis_cluster import RedisCluster6, start_cluster
-from tests.support.redis_sentinel import Sentinels, ask, start_sentinels
-from tests.support.valkey import ValkeyServer, server_binary
+from tests.support.log.redis_cluster import RedisCluster6, start_cluster
+from tests.support.log.redis_sentinel import Sentinels, execute_at, start_sentinels
+from tests.support.log.valkey import ValkeyServer, server_binary
 
 ANSWER_S: Final = 40.0
 _DEBUG: Final = ("--enable-debug-command", "local")
@@ -53,7 +53,7 @@ def insist(servers: Servers, key: str, *words: str) -> Any:
     until = time.monotonic() + ANSWER_S
     while True:
         try:
-            return ask(port_of(servers.node_of(key)), *words)
+            return execute_at(port_of(servers.node_of(key)), *words)
         except (RedisError, LookupError, RuntimeError):
             if time.monotonic() > until:
                 raise
@@ -160,7 +160,7 @@ def _keep(servers: Sequence[ValkeyServer]) -> None:
     """From now on, over restarts too, they keep what they acknowledged."""
     for server in servers:
         for words in (("CONFIG", "SET", "appendfsync", "always"), ("CONFIG", "SET", "appendonly", "yes")):
-            ask(port_of(server), *words)
+            execute_at(port_of(server), *words)
         server._appendonly = True
 
 

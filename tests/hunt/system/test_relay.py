@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.hunt.system.relay import Relay, open_relay, reply_end
+from tests.hunt.system.relay import HuntRelay, open_relay, reply_end
 from tests.hunt.system.servers import port_of
-from tests.support.valkey import start_valkey
+from tests.support.log.valkey import start_valkey
 
 LIMIT_S = 10.0
 
 
 @pytest.fixture
-async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
+async def relay(tmp_path: Path) -> AsyncIterator[HuntRelay]:
     with start_valkey(tmp_path, port=0) as server:
         async with asyncio.timeout(LIMIT_S), open_relay(port_of(server)) as relay:
             yield relay
 
 
 @asynccontextmanager
-async def _open(relay: Relay) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _open(relay: HuntRelay) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
     writer.write(b"PING\r\n")
     assert await reader.readexactly(7) == b"+PONG\r\n"
@@ -36,7 +36,7 @@ async def _open(relay: Relay) -> AsyncIterator[tuple[asyncio.StreamReader, async
             await writer.wait_closed()
 
 
-async def test_a_forgotten_connection_stays_open_and_silent_until_the_relay_is_healed(relay: Relay) -> None:
+async def test_a_forgotten_connection_stays_open_and_silent_until_the_relay_is_healed(relay: HuntRelay) -> None:
     async with _open(relay) as (reader, writer):
         relay.forget(1.0, seed=0)
         writer.write(b"PING\r\n")
@@ -48,7 +48,7 @@ async def test_a_forgotten_connection_stays_open_and_silent_until_the_relay_is_h
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-async def test_pushes_of_live_channels_are_lost_whole_and_the_rest_passes(relay: Relay, share: float) -> None:
+async def test_pushes_of_live_channels_are_lost_whole_and_the_rest_passes(relay: HuntRelay, share: float) -> None:
     async with _open(relay) as (reader, writer), _open(relay) as (_, sender):
         for channel, answer in ((b"bc:{a}:live", b":1\r\n"), (b"probe", b":2\r\n")):
             writer.write(b"SSUBSCRIBE %s\r\n" % channel)

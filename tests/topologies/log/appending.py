@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core.events import Finish, TextDelta
-from broadcaster.log.claims import Outcome
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.writer import StreamWriter
-from tests.support.log_world import World
+from broadcaster.log.jobs.claims import Outcome
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.writer import StreamWriter
+from tests.support.log.log_world import World
 
 EVERY_S: Final = 0.02
 BACK_S: Final = 15.0
@@ -40,7 +40,7 @@ class Running:
         return loop.time() - began
 
     async def produce(self, writer: StreamWriter) -> None:
-        """Write a word every few milliseconds, and note how long none of them is confirmed."""
+        """Write an event every few milliseconds, and note how long no event is confirmed."""
         loop = asyncio.get_running_loop()
         texts = self.written.setdefault(writer.stream_id, [])
         acked_seq, acked_at = 0, loop.time()

@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from broadcaster.log.connect import LogConnection
-from tests.support.redis_cluster import RedisCluster6, start_cluster
-from tests.support.redis_sentinel import Sentinels, role_of, start_sentinels
+from broadcaster.log.redis.connect import LogConnection
+from tests.support.log.redis_cluster import RedisCluster6, start_cluster
+from tests.support.log.redis_sentinel import Sentinels, role_of, start_sentinels
 
 WHOLE_S: Final = 30.0
 

@@ -8,24 +8,24 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.claims import Outcome
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.log.keys import Keys
-from broadcaster.log.routes import OLD_S
-from broadcaster.log.steadiness import Steadiness
-from tests.support.log_world import TENANT, World, until
-from tests.support.redis_cluster import ClusterNode, RedisCluster6
-from tests.support.redis_sentinel import DataNode, Sentinels, wait_until
+from broadcaster.log.jobs.claims import Outcome
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.redis.topology.sentinel import STALE_S
+from tests.support.log.log_world import TENANT, World, until
+from tests.support.log.redis_cluster import ClusterNode, RedisCluster6
+from tests.support.log.redis_sentinel import DataNode, Sentinels, wait_until
 from tests.topologies.log.appending import BACK_S, Running, running
 
 STREAMS = 12
-FAILOVER_S = 20.0
+FAILOVER_S = 60.0
 HANGS_S = 30.0
 """What a call may take at a server that hangs: longer than anything here."""
 LONG_LEASE_MS = 60_000
 SOON_S = 5.0
-"""From a failover until all is written again: a look at who serves, every second, and a new connection."""
+"""From a failover until every stream is written again: a refresh, every second, and a new connection."""
 REQUEST = GenerationRequest(model="m", request={"messages": []})
 
 
@@ -54,7 +54,7 @@ async def test_behind_sentinels_nothing_is_lost_or_taken_over_when_the_primary_i
         await run.appended(10)
         watching.cancel()
         taking.cancel()
-    _tell("sentinel", back_s, run)
+    _report("sentinel", back_s, run)
 
 
 async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_killed(
@@ -75,7 +75,7 @@ async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_
         back_s = await run.appended(1)
 
         await run.appended(10)
-    _tell("cluster", back_s, run)
+    _report("cluster", back_s, run)
     healthy_s = max(run.longest_s[each] for each in ids if servers[each] != killed.name)
     assert healthy_s < back_s / 2, "streams of the other primaries waited for the one that was gone"
 
@@ -99,11 +99,11 @@ async def test_on_a_cluster_a_primary_that_hangs_and_is_replaced_costs_no_answer
         ids: list[str] = []
         while len(ids) < STREAMS / 3:  # where an id lies is chance
             created = await World(connection).create()
-            if connection.server_of(Keys("bc").log(created)) == old.name:
+            if connection.server_of(KeyNames("bc").log(created)) == old.name:
                 ids.append(created)
 
         def wait_failover() -> ClusterNode:
-            wait_until(lambda: cluster.primary_of(Keys("bc").log(ids[0])) is new, FAILOVER_S, "no failover")
+            wait_until(lambda: cluster.primary_of(KeyNames("bc").log(ids[0])) is new, FAILOVER_S, "no failover")
             return new
 
         other = World(beside, worker="w2", lease_ms=3000)
@@ -115,7 +115,7 @@ async def test_a_start_waits_for_the_failover_of_the_queues_primary(cluster: Red
         world = World(connection)
         await world.create()
 
-        cluster.kill(cluster.primary_of(Keys("bc").ready))
+        cluster.kill(cluster.primary_of(KeyNames("bc").ready))
         created = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
 
         meta = await world.generations.get(created.id, tenant=TENANT)
@@ -132,13 +132,13 @@ async def test_a_paused_primary_is_left_for_the_one_that_replaced_it(
     old.pause()
     paused_at = asyncio.get_running_loop().time()
     sentinels.wait_failover(BACK_S)
-    await until(lambda: asyncio.get_running_loop().time() - paused_at > OLD_S)
-    old.resume()  # for seconds it takes writes as ever, until a Sentinel has told it
+    await until(lambda: asyncio.get_running_loop().time() - paused_at > STALE_S)
+    old.resume()  # for seconds it accepts writes, until a Sentinel has reconfigured it
     stream_id = await world.create()
 
     assert at_sentinels.server_of("any").endswith(f":{sentinels.primary.port}")
     assert sentinels.primary is not old
-    assert sentinels.primary.ask("EXISTS", world.keys.meta(stream_id)) == 1
+    assert sentinels.primary.execute("EXISTS", world.keys.meta(stream_id)) == 1
 
 
 async def test_the_exchange_of_a_primary_is_a_break_though_every_server_answers(cluster: RedisCluster6) -> None:
@@ -198,11 +198,11 @@ async def _outlives(
 
 
 def _renewed_s_ago(server: DataNode | ClusterNode, lease: str) -> float:
-    return (LONG_LEASE_MS - int(server.ask("PTTL", lease))) / 1000
+    return (LONG_LEASE_MS - int(server.execute("PTTL", lease))) / 1000
 
 
 async def _take_over_what_may_be(world: World, ids: list[str]) -> None:
-    """What a worker does with jobs that look left: claim them, if it has seen Redis answer for a lease."""
+    """What a worker does with jobs that seem abandoned: claim them, if it has seen Redis answer for a lease."""
     while True:
         for each in ids:
             try:
@@ -214,6 +214,6 @@ async def _take_over_what_may_be(world: World, ids: list[str]) -> None:
         await asyncio.sleep(0.05)
 
 
-def _tell(kind: str, back_s: float, run: Running) -> None:
+def _report(kind: str, back_s: float, run: Running) -> None:
     longest_s = max(run.longest_s.values())
     print(f"{kind}: every stream appended again {back_s:.2f} s after the kill; longest {longest_s:.2f} s")

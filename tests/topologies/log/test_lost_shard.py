@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.keys import Keys
-from broadcaster.log.sweeper import Sweeper, SweepTimes
-from tests.support.log_world import TENANT, World
-from tests.support.redis_cluster import ClusterNode, RedisCluster6
+from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.keys import KeyNames
+from tests.support.log.log_world import TENANT, World
+from tests.support.log.redis_cluster import ClusterNode, RedisCluster6
 
 STREAMS: Final = 12
 KEPT_UP: Final = "cluster-require-full-coverage"
@@ -21,10 +21,10 @@ KEPT_UP: Final = "cluster-require-full-coverage"
 def partial_cluster(cluster: RedisCluster6) -> Iterator[RedisCluster6]:
     """One that serves the slots that it can, as an operator may have it."""
     for node in cluster.nodes:
-        node.ask("CONFIG", "SET", KEPT_UP, "no")
+        node.execute("CONFIG", "SET", KEPT_UP, "no")
     yield cluster
     for node in cluster.running:
-        node.ask("CONFIG", "SET", KEPT_UP, "yes")
+        node.execute("CONFIG", "SET", KEPT_UP, "yes")
 
 
 async def test_the_sweep_goes_on_with_the_shards_that_answer(
@@ -61,4 +61,4 @@ async def test_the_sweep_goes_on_with_the_shards_that_answer(
 
 
 def _primary_of_queue(cluster: RedisCluster6) -> ClusterNode:
-    return cluster.primary_of(Keys("bc").open)
+    return cluster.primary_of(KeyNames("bc").open)

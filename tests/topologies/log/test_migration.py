@@ -11,18 +11,18 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from broadcaster.log.connect import LogConnection, later
-from broadcaster.log.feeds import FeedConfig, Feeds
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.log.keys import Keys
-from broadcaster.log.presence import Presence
-from broadcaster.log.webhooks import due_call
-from tests.support.feed_writers import BOUNDS
-from tests.support.log_world import TENANT, World, delta
-from tests.support.redis_cluster import RedisCluster6
+from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.jobs.webhooks import due_call
+from broadcaster.log.redis.connect import LogConnection, later
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.streams.presence import Presence
+from tests.support.log.feed_writers import BOUNDS
+from tests.support.log.log_world import TENANT, World, delta
+from tests.support.log.redis_cluster import RedisCluster6
 from tests.topologies.log.appending import running
 
-HELD_S: Final = 3.0
+MIGRATING_S: Final = 3.0
 WELL_S: Final = 20.0
 REQUEST: Final = GenerationRequest(model="m", request={"messages": []})
 
@@ -33,7 +33,7 @@ async def test_a_generation_is_created_while_the_queues_slot_is_half_migrated(
     ids = [await World(at_cluster).create() for _ in range(12)]
     async with LogConnection.open(cluster.url, timeout_s=10.0) as front_end, running(at_cluster, ids) as run:
         world = World(front_end)
-        held = asyncio.create_task(_hold(cluster, Keys("bc").ready))
+        held = asyncio.create_task(_hold(cluster, KeyNames("bc").ready))
         await asyncio.sleep(0)
 
         created = await asyncio.gather(*(world.generations.create(REQUEST, tenant=TENANT) for _ in range(20)))
@@ -75,7 +75,7 @@ async def _hold(cluster: RedisCluster6, key: str) -> None:
     target = next(node for node in cluster.primaries if node is not cluster.primary_of_slot(slot))
     cluster.begin_migration(slot, target)
     await asyncio.to_thread(cluster.migrate_keys, slot, 1)
-    await asyncio.sleep(HELD_S)
+    await asyncio.sleep(MIGRATING_S)
     await asyncio.to_thread(cluster.finish_migration, slot)
     await asyncio.to_thread(cluster.wait_ok, WELL_S)
 
@@ -84,13 +84,13 @@ async def _hold(cluster: RedisCluster6, key: str) -> None:
 async def test_the_last_viewer_leaves_a_half_migrated_slot(
     cluster: RedisCluster6, at_cluster: LogConnection, on_abandon: str
 ) -> None:
-    """The word that is removed was all that its key held."""
+    """The member that is removed is the only one of its key."""
     world = World(at_cluster)
     stream = await world.create(on_abandon=on_abandon)
     presence = Presence(at_cluster, front_end="here", ttl_s=60.0)
-    await presence.tell({stream: 1})
+    await presence.report({stream: 1})
     async with _begun(cluster, at_cluster.keys.meta(stream)):
-        await presence.tell({})
+        await presence.report({})
         assert await at_cluster.redis.zrange(at_cluster.keys.viewers(stream), 0, -1) == (
             [b":0"] if on_abandon == "cancel" else []
         )

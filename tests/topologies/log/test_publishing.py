@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.sync import Publisher
-from tests.support.log_world import World
+from tests.support.log.log_world import World
 
 FEEDS = 6
 FORK_S = 30.0

@@ -15,26 +15,25 @@ from typing import Final
 
 from broadcaster.core.events import Finish
 from broadcaster.errors import LogUnavailable
-from broadcaster.log import terminals
-from broadcaster.log.appender import Appender
-from broadcaster.log.connect import LogConnection, log_errors
-from broadcaster.log.feed import Feed
-from broadcaster.log.generations import create_generation_id
-from broadcaster.log.keys import Keys
-from broadcaster.log.lease import LeaseKeeper
-from broadcaster.log.queue import Job, Settled
-from broadcaster.log.sweeper import Sweeper, SweepTimes
-from broadcaster.log.topology import create_topology
-from broadcaster.log.writer import StreamWriter
-from tests.support.feed_log import Room
-from tests.support.log_world import TENANT, World, until
-from tests.support.redis_cluster import ClusterNode, RedisCluster6
+from broadcaster.log.jobs.generations import create_generation_id
+from broadcaster.log.jobs.lease import LeaseKeeper
+from broadcaster.log.jobs.queue import Job, Settled
+from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.streams import terminals
+from broadcaster.log.streams.appender import Appender
+from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.log.tail.tail import LiveTail
+from tests.support.log.log_world import TENANT, World, until
+from tests.support.log.redis_cluster import ClusterNode, RedisCluster6
+from tests.support.log.tail_world import Room
 from tests.topologies.log.appending import BACK_S
 
 HOOK: Final = {"url": "https://hooks.example.com/h"}
 OF_EACH: Final = 3
 REPAIR_S: Final = 20.0
-"""From the failover until a waiting answer has a job: a tail check, a look, and a sweep that finds it without one."""
+"""From the failover until a waiting generation has a job: a tail check, a refresh, and a sweep that finds it."""
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Parts:
     world: World
     appender: Appender
     keeper: LeaseKeeper
-    feed: Feed
+    tail: LiveTail
 
     async def begin(self, job: Job) -> StreamWriter:
         claim = await self.world.claim(job.generation_id)
@@ -62,7 +61,7 @@ class Parts:
 async def test_what_waits_runs_or_has_ended_on_other_nodes_survives_the_loss_of_the_queues_newest_entries(
     cluster: RedisCluster6,
 ) -> None:
-    primary = cluster.primary_of(Keys("bc").open)
+    primary = cluster.primary_of(KeyNames("bc").open)
     async with opened(cluster, away_from=primary) as parts:
         world, name = parts.world, parts.world.keys
         replica = cut_off(cluster, primary)
@@ -75,7 +74,7 @@ async def test_what_waits_runs_or_has_ended_on_other_nodes_survives_the_loss_of_
             await parts.finish(job)
         waiting = [each for each in ids if each not in {job.generation_id for job in jobs}]
         for stream_id in waiting:
-            parts.feed.watch(stream_id, Room())
+            parts.tail.watch(stream_id, Room())
 
         cluster.kill(primary)
         replica.resume()
@@ -90,7 +89,7 @@ async def test_what_waits_runs_or_has_ended_on_other_nodes_survives_the_loss_of_
 
 
 async def test_a_stop_that_was_answered_survives_the_failover_that_lost_it(cluster: RedisCluster6) -> None:
-    async with opened(cluster, away_from=cluster.primary_of(Keys("bc").open)) as parts:
+    async with opened(cluster, away_from=cluster.primary_of(KeyNames("bc").open)) as parts:
         world = parts.world
         stream_id = await world.create()
         primary = cluster.primary_of(world.keys.meta(stream_id))
@@ -112,7 +111,7 @@ def cut_off(cluster: RedisCluster6, primary: ClusterNode) -> ClusterNode:
     """The primary's replica, stopped and with nothing under way to it: it lacks whatever is written from now on."""
     replica = cluster.replica_of(primary)
     replica.pause()
-    primary.ask("CLIENT", "KILL", "TYPE", "replica")
+    primary.execute("CLIENT", "KILL", "TYPE", "replica")
     return replica
 
 
@@ -132,9 +131,9 @@ async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIter
         world = World(connection, lease_ms=3000, create_id=create_id, has_rescue=True)
         assert world.rescue is not None
         announcer = world.rescue.announcer
-        topology = create_topology(connection.address)
-        feed = await stack.enter_async_context(
-            Feed.open(
+        topology = connection.topology
+        tail = await stack.enter_async_context(
+            LiveTail.open(
                 topology,
                 world.streams,
                 keys=connection.keys,
@@ -156,7 +155,7 @@ async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIter
         tasks = [asyncio.create_task(run) for run in runs]
         await until(lambda: world.steadiness.is_steady, BACK_S)
         try:
-            yield Parts(world, appender, keeper, feed)
+            yield Parts(world, appender, keeper, tail)
         finally:
             for task in tasks:
                 task.cancel()

@@ -10,20 +10,20 @@ import pytest
 from broadcaster.core.batching import Code
 from broadcaster.core.events import Finish, encode_event
 from broadcaster.errors import TenantLimit
-from broadcaster.log.claims import Outcome
-from broadcaster.log.connect import LogConnection
-from broadcaster.log.dead_letters import DeadLetters
-from broadcaster.log.feeds import FeedConfig, Feeds
-from broadcaster.log.generations import GenerationRequest
-from broadcaster.log.inspection import inspect
-from broadcaster.log.presence import Presence
-from broadcaster.log.queue import Settled
-from broadcaster.log.redis_url import Kind
-from broadcaster.log.streams import Streams
-from broadcaster.log.sweeper import Sweeper, SweepTimes
-from broadcaster.log.tenant_storage import TenantStorage
-from tests.support.feed_writers import BOUNDS
-from tests.support.log_world import TENANT, World, delta
+from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.inspection.redis_facts import inspect
+from broadcaster.log.jobs.claims import Outcome
+from broadcaster.log.jobs.dead_letters import DeadLetters
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.jobs.queue import Settled
+from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.url import RedisKind
+from broadcaster.log.streams.presence import Presence
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tenant_storage import TenantStorage
+from tests.support.log.feed_writers import BOUNDS
+from tests.support.log.log_world import TENANT, World, delta
 from tests.topologies.log.appending import running
 
 STREAMS = 30
@@ -68,7 +68,7 @@ async def test_appends_of_many_streams_leave_together_and_leases_are_kept(connec
         assert all([await connection.redis.exists(key) for key in keys])
 
 
-async def test_scripts_that_no_server_knows_any_more_are_loaded_again(connection: LogConnection) -> None:
+async def test_scripts_that_no_server_knows_any_more_are_reloaded(connection: LogConnection) -> None:
     world = World(connection)
     ids = [await world.create() for _ in range(6)]
 
@@ -102,7 +102,7 @@ async def test_a_webhook_is_promised_and_due_when_its_generation_was_stopped(con
     assert taken.generation_id == stream_id
 
 
-async def test_a_dead_letter_is_listed_and_started_again(connection: LogConnection) -> None:
+async def test_a_dead_letter_is_listed_and_requeued(connection: LogConnection) -> None:
     world = World(connection, max_attempts=1)
     await world.queue.create_group()
     stream_id = await world.die()
@@ -147,8 +147,8 @@ async def test_viewers_are_counted_over_front_ends(connection: LogConnection) ->
     ids = [f"gen_{number}" for number in range(STREAMS)]
     here, there = (Presence(connection, front_end=name, ttl_s=30) for name in ("a", "b"))
 
-    await here.tell(dict.fromkeys(ids, 2))
-    await there.tell(dict.fromkeys(ids, 1))
+    await here.report(dict.fromkeys(ids, 2))
+    await there.report(dict.fromkeys(ids, 1))
 
     assert await here.count(ids) == [3] * STREAMS
 
@@ -171,12 +171,12 @@ async def test_the_sweep_gives_a_job_to_what_waits_without_one(connection: LogCo
     assert await connection.redis.xlen(connection.keys.ready) == STREAMS
 
 
-async def test_the_doctor_finds_every_primary_and_hears_a_push_through_each(connection: LogConnection) -> None:
+async def test_the_doctor_finds_every_primary_and_receives_a_push_through_each(connection: LogConnection) -> None:
     await World(connection).create()
     facts = await inspect(connection)
 
     assert facts.kind is connection.address.kind
-    assert len(facts.primaries) == (3 if facts.kind is Kind.CLUSTER else 1)
+    assert len(facts.primaries) == (3 if facts.kind is RedisKind.CLUSTER else 1)
     assert (facts.role, facts.replicas) == ("master", 1)
     assert (facts.script_fault, facts.push_fault) == (None, None)
     assert (facts.streams, facts.streams_are_all, facts.open_generations) == (1, True, 1)

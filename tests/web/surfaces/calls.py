@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-ASKED = [{"role": "user", "content": "Hi"}]
+REQUEST = [{"role": "user", "content": "Hi"}]
 PARTS = [{"type": "text", "text": "Hi"}]
 RUN = {
-    "threadId": "t", "runId": "r", "messages": [{"id": "m", **ASKED[0]}], "tools": [], "context": [], "state": {},
+    "threadId": "t", "runId": "r", "messages": [{"id": "m", **REQUEST[0]}], "tools": [], "context": [], "state": {},
     "forwardedProps": {},
 }  # fmt: skip
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "generations": ("/v1/generations", {"messages": ASKED}),
-    "a streamed generation": ("/v1/generations", {"messages": ASKED, "stream": True}),
-    "chat completions": ("/v1/chat/completions", {"model": "local", "messages": ASKED}),
-    "streamed chat completions": ("/v1/chat/completions", {"model": "local", "messages": ASKED, "stream": True}),
+    "generations": ("/v1/generations", {"messages": REQUEST}),
+    "a streamed generation": ("/v1/generations", {"messages": REQUEST, "stream": True}),
+    "chat completions": ("/v1/chat/completions", {"model": "local", "messages": REQUEST}),
+    "streamed chat completions": ("/v1/chat/completions", {"model": "local", "messages": REQUEST, "stream": True}),
     "responses": ("/v1/responses", {"model": "local", "input": "Hi"}),
     "responses in the background": ("/v1/responses", {"model": "local", "input": "Hi", "background": True}),
     "streamed responses": ("/v1/responses", {"model": "local", "input": "Hi", "stream": True}),
-    "messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED}),
-    "streamed messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED, "stream": True}),
+    "messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": REQUEST}),
+    "streamed messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": REQUEST, "stream": True}),
     "ai sdk": ("/api/chat", {"id": "c", "messages": [{"id": "m", "role": "user", "parts": PARTS}]}),
     "ag-ui": ("/agui", RUN),
 }

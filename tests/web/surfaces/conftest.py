@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.support.front_end import DEADLINE_S
+from tests.support.servers.front_end import DEADLINE_S
 
 
 @pytest.fixture

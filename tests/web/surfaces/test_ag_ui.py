@@ -18,18 +18,18 @@ from broadcaster.errors import QueueFull
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from tests.dialects import ag_ui_streams as streams
-from tests.dialects.ag_ui_client import AgUiClient
-from tests.support.front_end import DEADLINE_S
-from tests.support.memory_world import MemoryWorld
+from tests.dialects.ag_ui import ag_ui_streams as streams
+from tests.dialects.ag_ui.ag_ui_client import AgUiClient
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S
 
 NODE: Final = Path(__file__).parents[2] / "compat" / "node"
-ASKED: Final = {"id": "u1", "role": "user", "content": "Weather?"}
+REQUEST: Final = {"id": "u1", "role": "user", "content": "Weather?"}
 RUN: Final[dict[str, Any]] = {
     "threadId": "thread-1",
     "runId": "run-1",
     "protocolVersion": "1.0",
-    "messages": [ASKED],
+    "messages": [REQUEST],
     "tools": [],
     "context": [],
     "state": {},
@@ -56,7 +56,7 @@ async def run(client: httpx2.AsyncClient, **changes: Any) -> AgUiClient:
         response = await client.post("/agui", json={**RUN, **changes}, headers={"accept": "text/event-stream"})
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
-    return AgUiClient([ASKED]).read(response.content)
+    return AgUiClient([REQUEST]).read(response.content)
 
 
 async def test_a_run_is_streamed_whole(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
@@ -69,7 +69,7 @@ async def test_a_run_is_streamed_whole(live_client: httpx2.AsyncClient, world: M
 async def test_the_run_is_the_clients_own(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answering(world, *known(streams.LOOP))
     response = await live_client.post("/agui", json=RUN)
-    first = json.loads(response.text.split("\n\n")[0].removeprefix("data: "))
+    first = events_of(response.text)[0]
     assert first == {"type": "RUN_STARTED", "threadId": "thread-1", "runId": "run-1", "protocolVersion": "1.0"}
     assert response.headers["broadcaster-generation-id"] in world.streams
 
@@ -83,9 +83,9 @@ async def test_what_is_asked_reaches_the_worker(live_client: httpx2.AsyncClient,
         context=[{"description": "The user's city", "value": "Paris"}],
         forwardedProps={"model": "claude-x", "max_tokens": 7, "temperature": 0.5, "theme": "dark"},
     )
-    (asked,) = world.requests
-    assert (asked.model, asked.on_abandon) == ("claude-x", "cancel")
-    assert asked.request == {
+    (response,) = world.requests
+    assert (response.model, response.on_abandon) == ("claude-x", "cancel")
+    assert response.request == {
         "messages": [{"role": "user", "content": "Weather?"}],
         "system": "The user's city:\nParis",
         "tools": [{"name": "weather", "description": "Says it", "input_schema": {"type": "object"}}],
@@ -98,8 +98,8 @@ async def test_what_is_asked_reaches_the_worker(live_client: httpx2.AsyncClient,
 async def test_without_a_model_the_servers_own_is_asked(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answering(world, *known(streams.LOOP))
     await run(live_client, forwardedProps=None)
-    (asked,) = world.requests
-    assert asked.model == "local"
+    (response,) = world.requests
+    assert response.model == "local"
 
 
 async def test_a_new_attempt_goes_back_to_the_conversation_that_was_sent(
@@ -108,22 +108,22 @@ async def test_a_new_attempt_goes_back_to_the_conversation_that_was_sent(
     answering(world, *known(streams.STREAMS["new attempt"]))
     client = await run(live_client)
     assert (client.outcome, client.text) == ("success", "I ask two.Paris 18, Rome 22.")
-    assert client.messages[0] == ASKED
+    assert client.messages[0] == REQUEST
 
 
 async def test_the_same_key_gives_the_same_run(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answering(world, *known(streams.LOOP))
     key = {"idempotency-key": "once"}
     first = await live_client.post("/agui", json=RUN, headers=key)
-    again = await live_client.post("/agui", json={**RUN, "runId": "run-2"}, headers=key)
+    repeated = await live_client.post("/agui", json={**RUN, "runId": "run-2"}, headers=key)
     header = "broadcaster-generation-id"
-    assert again.headers[header] == first.headers[header]
-    assert AgUiClient([ASKED]).read(again.content).left_with == AgUiClient([ASKED]).read(first.content).left_with
+    assert repeated.headers[header] == first.headers[header]
+    assert AgUiClient([REQUEST]).read(repeated.content).left_with == AgUiClient([REQUEST]).read(first.content).left_with
 
 
 async def test_who_comes_late_hears_in_short_what_was_said(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
-    words = [ev.TextDelta(id="0", delta="w") for _ in range(500)]
-    answering(world, streams.START, ev.TextStart(id="0"), *words)
+    texts = [ev.TextDelta(id="0", delta="w") for _ in range(500)]
+    answering(world, streams.START, ev.TextStart(id="0"), *texts)
     key = {"idempotency-key": "once"}
     async with asyncio.timeout(DEADLINE_S), live_client.stream("POST", "/agui", json=RUN, headers=key) as first:
         id = first.headers["broadcaster-generation-id"]
@@ -131,7 +131,7 @@ async def test_who_comes_late_hears_in_short_what_was_said(live_client: httpx2.A
             world.append(id, ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
             short = await late.aread()
         whole = await first.aread()
-    assert AgUiClient([ASKED]).read(short).text == AgUiClient([ASKED]).read(whole).text == "w" * 500
+    assert AgUiClient([REQUEST]).read(short).text == AgUiClient([REQUEST]).read(whole).text == "w" * 500
     assert short.count(b"TEXT_MESSAGE_CONTENT") < 10
 
 
@@ -165,7 +165,7 @@ async def test_the_same_post_with_the_last_id_continues_behind_it_and_starts_not
         "RUN_STARTED", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",
     ]  # fmt: skip
     _, _, behind = rest.content.partition(b"\n\n")
-    assert AgUiClient([ASKED]).read(came + behind).text == "The sea is salty."
+    assert AgUiClient([REQUEST]).read(came + behind).text == "The sea is salty."
     last = rest.text.rpartition("id: ")[2].split("\n")[0]
     over = await live_client.post("/agui", json=RUN, headers={"last-event-id": last})
     assert (over.status_code, over.content) == (204, b"")
@@ -191,7 +191,7 @@ async def test_a_joiner_gets_the_conversation_then_what_was_written_then_the_res
     async with asyncio.timeout(DEADLINE_S), join as late:
         world.append(id, *REST)
         received = await late.aread()
-    started, snapshot, *rest = events_of(received.decode())
+    started, _, _, snapshot, *rest = events_of(received.decode())
     assert (started["threadId"], started["runId"]) == ("thread-1", "run-1")
     assert snapshot["type"] == "MESSAGES_SNAPSHOT"
     assert [(each["role"], each["content"]) for each in snapshot["messages"]] == [("user", "Weather?")]
@@ -207,6 +207,45 @@ async def test_a_joiner_gets_the_conversation_then_what_was_written_then_the_res
     assert len(world.requests) == 1
 
 
+@pytest.mark.parametrize("last", ["7-99", "6-3", "9-3"], ids=["beyond the end", "another attempt", "another run"])
+async def test_an_id_that_the_run_never_gave_is_answered_by_the_whole_run_behind_its_conversation(
+    live_client: httpx2.AsyncClient, world: MemoryWorld, last: str
+) -> None:
+    id, came, _ = await torn_run(live_client, world)
+    world.append(id, *REST)
+    torn = AgUiClient([REQUEST]).read(came).messages
+    post = live_client.post("/agui", json=RUN, headers={"last-event-id": last})
+    for response in (await post, await live_client.get("/agui", params={"runId": "run-1", "offset": last})):
+        assert response.status_code == 200
+        client = AgUiClient(torn).read(response.content)
+        assert (client.errors, client.outcome, client.text) == (["new_attempt"], "success", "The sea is salty.")
+    assert len(world.requests) == 1
+
+
+async def test_a_thread_names_and_joins_its_newest_run_for_as_long_as_that_is_kept(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    async def named() -> Any:
+        response = await live_client.get("/agui", params={"threadId": "thread-1"})
+        assert response.json().keys() == {"messages", "activeRun", "interrupts"}
+        return response.json()["activeRun"]
+
+    async def joined() -> httpx2.Response:
+        headers = {"accept": "text/event-stream"}
+        return await live_client.get("/agui", params={"threadId": "thread-1"}, headers=headers)
+
+    assert (await named(), (await joined()).status_code) == (None, 404)
+    answering(world, *known(streams.LOOP))
+    for run_id in ("run-1", "run-2"):
+        await run(live_client, runId=run_id)
+        await run(live_client, runId="elsewhere", threadId="thread-2")
+        assert await named() == {"runId": run_id}
+    client = AgUiClient([]).read((await joined()).content)
+    assert (client.outcome, client.messages[0]["content"]) == ("success", "Weather?")
+    world.streams[list(world.streams)[-2]].entries.clear()
+    assert await named() is None
+
+
 async def test_a_joiner_keeps_the_conversation_through_a_new_attempt(
     live_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
@@ -216,7 +255,7 @@ async def test_a_joiner_keeps_the_conversation_through_a_new_attempt(
     assert (joined.outcome, joined.messages[0]["content"]) == ("success", "Weather?")
 
 
-@pytest.mark.parametrize("query", [{}, {"runId": ""}, {"threadId": "thread-1"}])
+@pytest.mark.parametrize("query", [{}, {"runId": ""}, {"offset": "-1"}])
 async def test_a_join_without_a_run_is_refused_by_name(live_client: httpx2.AsyncClient, query: dict[str, str]) -> None:
     response = await live_client.get("/agui", params=query)
     assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
@@ -229,7 +268,7 @@ async def test_a_run_without_viewers_continues_where_its_caller_wants_that(
     answering(world, *known(streams.LOOP))
     await run(live_client, forwardedProps={"on_abandon": "continue"})
     await run(live_client, forwardedProps={"on_abandon": None})
-    assert [asked.on_abandon for asked in world.requests] == ["continue", "cancel"]
+    assert [response.on_abandon for response in world.requests] == ["continue", "cancel"]
     refused = await live_client.post("/agui", json={**RUN, "forwardedProps": {"on_abandon": "later"}})
     assert (refused.status_code, "on_abandon" in refused.json()["error"]) == (400, True)
 
@@ -250,9 +289,9 @@ def events_of(text: str) -> list[dict[str, Any]]:
         ({"messages": []}, 400, "invalid_request", "#/messages"),
         ({"messages": [{"id": "s", "role": "system", "content": "x"}]}, 400, "invalid_request", "for a model"),
         ({"messages": [{"id": "x", "role": "robot"}]}, 400, "invalid_request", "role"),
-        ({"messages": [{**ASKED, "content": [{"type": "audio"}]}]}, 400, "invalid_request", "audio"),
+        ({"messages": [{**REQUEST, "content": [{"type": "audio"}]}]}, 400, "invalid_request", "audio"),
         ({"forwardedProps": {"temperature": "hot"}}, 400, "invalid_request", "temperature"),
-        ({"forwardedProps": {"model": "gpt-nobody"}}, 400, "unknown_model", "no route"),
+        ({"forwardedProps": {"model": "nobodys-model"}}, 400, "unknown_model", "no route"),
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, 400, "invalid_request", "#/resume"),
     ],
 )
@@ -272,7 +311,7 @@ async def test_another_body_under_the_same_key_is_refused(live_client: httpx2.As
     answering(world, *known(streams.LOOP))
     key = {"idempotency-key": "once"}
     await live_client.post("/agui", json=RUN, headers=key)
-    other = {**RUN, "messages": [{**ASKED, "content": "Else?"}]}
+    other = {**RUN, "messages": [{**REQUEST, "content": "Else?"}]}
     response = await live_client.post("/agui", json=other, headers=key)
     assert (response.status_code, response.json()["code"]) == (422, "idempotency_mismatch")
 
@@ -309,18 +348,18 @@ async def run_by_client(base_url: object, **input: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["agent loop", "new attempt", "stopped", "failed", "calls that nobody answers"])
 async def test_the_client_is_left_with_the_run(live_client: httpx2.AsyncClient, world: MemoryWorld, name: str) -> None:
     answering(world, *known(streams.STREAMS[name]))
-    read = await run_by_client(live_client.base_url, messages=[ASKED])
+    read = await run_by_client(live_client.base_url, messages=[REQUEST])
     expected = await run(live_client)
     (first, second) = world.streams
-    told = json.loads(json.dumps(expected.left_with).replace(second, first))
-    assert {field: read[field] for field in told} == told
+    result = json.loads(json.dumps(expected.left_with).replace(second, first))
+    assert {field: read[field] for field in result} == result
     assert read["warned"] == []
 
 
 @with_the_client
 async def test_the_client_goes_on_with_the_answer_it_got(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answering(world, *known(streams.LOOP))
-    read = await run_by_client(live_client.base_url, messages=[ASKED])
+    read = await run_by_client(live_client.base_url, messages=[REQUEST])
     follow_up = {"id": "u2", "role": "user", "content": "And tomorrow?"}
     await run_by_client(live_client.base_url, messages=[*read["messages"], follow_up])
     turns = world.requests[-1].request["messages"]
@@ -330,5 +369,5 @@ async def test_the_client_goes_on_with_the_answer_it_got(live_client: httpx2.Asy
 
 @with_the_client
 async def test_the_client_raises_our_errors(live_client: httpx2.AsyncClient) -> None:
-    read = await run_by_client(live_client.base_url, forwardedProps={"model": "gpt-nobody"})
+    read = await run_by_client(live_client.base_url, forwardedProps={"model": "nobodys-model"})
     assert (read["outcome"], read["status"], read["payload"]["code"]) == ("failed", 400, "unknown_model")

@@ -11,14 +11,14 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish, KnownEvent, Start, StartStep, TextDelta, TextEnd, TextStart
-from broadcaster.core.stream_ids import LOCAL_TENANT
-from broadcaster.dialects.ai_sdk import Version
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
+from broadcaster.dialects.ai_sdk.encode import Version
 from broadcaster.errors import QueueFull
 from broadcaster.web.services import Services
-from tests.dialects.ai_sdk_client import Client
-from tests.dialects.ai_sdk_packages import run_driver
-from tests.support.front_end import DEADLINE_S, Heard, listen
-from tests.support.memory_world import MemoryWorld
+from tests.dialects.ai_sdk.ai_sdk_client import Client
+from tests.dialects.ai_sdk.ai_sdk_packages import run_driver
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S, Heard, listen
 
 URL = "/api/chat"
 STREAM_HEADERS = {
@@ -66,20 +66,20 @@ async def until_watched(services: Services, viewers: int, *, chat_id: str = "c")
 
 async def test_a_message_is_answered_with_the_stream(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answer_at_once(world, *BEGUN, *REST)
-    heard = await listen(live_client, URL, method="POST", json=body())
-    assert heard.status == 200
-    assert {name: heard.headers[name].partition(";")[0] for name in STREAM_HEADERS} == STREAM_HEADERS
-    assert heard.headers["broadcaster-generation-id"] == GENERATION
-    assert "connection" not in heard.headers
-    client = shown(heard)
+    received = await listen(live_client, URL, method="POST", json=body())
+    assert received.status == 200
+    assert {name: received.headers[name].partition(";")[0] for name in STREAM_HEADERS} == STREAM_HEADERS
+    assert received.headers["broadcaster-generation-id"] == GENERATION
+    assert "connection" not in received.headers
+    client = shown(received)
     assert client.id == f"msg_{GENERATION}"
     assert [part.get("text") for part in client.parts] == [None, "Hello world"]
     assert (client.finish_reason, client.is_done) == ("stop", True)
-    assert all(message.id == "" for message in heard.messages)
-    (asked,) = world.requests
+    assert all(message.id == "" for message in received.messages)
+    (response,) = world.requests
     messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
-    assert (asked.model, dict(asked.request)) == ("local", {"messages": messages})
-    assert asked.on_abandon == "cancel"
+    assert (response.model, dict(response.request)) == ("local", {"messages": messages})
+    assert response.on_abandon == "cancel"
 
 
 async def test_settings_have_the_names_of_the_sdk_or_of_the_messages_api(
@@ -100,9 +100,9 @@ async def test_settings_have_the_names_of_the_sdk_or_of_the_messages_api(
     policies = {"on_worker_loss": "fail", "on_provider_loss": "retry", "on_abandon": "continue", "retention_s": 90}
     system = {"id": "s", "role": "system", "parts": [{"type": "text", "text": "you are a poet"}]}
     await listen(live_client, URL, method="POST", json=body(system, said("Hi"), **settings, **policies))
-    (asked,) = world.requests
-    assert asked.model == "claude-x"
-    assert {name: value for name, value in asked.request.items() if name != "messages"} == {
+    (response,) = world.requests
+    assert response.model == "claude-x"
+    assert {name: value for name, value in response.request.items() if name != "messages"} == {
         "system": "be brief\n\nyou are a poet",
         "max_tokens": 7,
         "temperature": 0,
@@ -112,7 +112,7 @@ async def test_settings_have_the_names_of_the_sdk_or_of_the_messages_api(
         "tool_choice": {"type": "any"},
         "metadata": {"page": 1},
     }
-    assert (asked.on_worker_loss, asked.on_provider_loss, asked.on_abandon, asked.retention_s) == (
+    assert (response.on_worker_loss, response.on_provider_loss, response.on_abandon, response.retention_s) == (
         "fail",
         "retry",
         "continue",
@@ -156,9 +156,9 @@ async def test_an_answer_that_goes_on_with_a_message_has_its_id_wherever_it_is_r
         second = group.create_task(listen(live_client, f"{URL}/c/stream"))
         await until_watched(services, 2)
         world.append(GENERATION, *REST)
-    assert {shown(heard.result()).id for heard in (first, second)} == {"msg_page"}
-    (asked,) = world.requests
-    assert asked.request["messages"][1:] == [
+    assert {shown(received.result()).id for received in (first, second)} == {"msg_page"}
+    (response,) = world.requests
+    assert response.request["messages"][1:] == [
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "now", "input": {}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "noon"}]},
     ]
@@ -169,9 +169,9 @@ async def test_another_answer_is_a_message_of_its_own_and_the_one_that_is_resume
 ) -> None:
     answer_at_once(world, *BEGUN, *REST)
     await listen(live_client, URL, method="POST", json=body())
-    again = body(trigger="regenerate-message", messageId="msg_gen_0001")
-    heard = await listen(live_client, URL, method="POST", json=again)
-    assert shown(heard).id == "msg_gen_0002"
+    repeated = body(trigger="regenerate-message", messageId="msg_gen_0001")
+    received = await listen(live_client, URL, method="POST", json=repeated)
+    assert shown(received).id == "msg_gen_0002"
 
 
 async def test_a_stop_ends_the_answer_of_the_chat(
@@ -184,8 +184,8 @@ async def test_a_stop_ends_the_answer_of_the_chat(
         assert (await live_client.post(f"{URL}/c/stop")).status_code == 202
     client = shown(watched.result())
     assert (client.is_aborted, client.is_done, client.error) == (True, True, None)
-    again = await live_client.post(f"{URL}/c/stop", json={"activeStreamId": "x", "message": {}})
-    assert (again.status_code, again.json()) == (202, {"id": GENERATION, "status": "aborted"})
+    repeated = await live_client.post(f"{URL}/c/stop", json={"activeStreamId": "x", "message": {}})
+    assert (repeated.status_code, repeated.json()) == (202, {"id": GENERATION, "status": "aborted"})
 
 
 @pytest.mark.parametrize("version", [6, 7])
@@ -201,7 +201,7 @@ async def test_a_new_attempt_is_told_to_who_watches_and_is_all_that_who_comes_se
         second = group.create_task(listen(live_client, f"{URL}/c/stream?version={version}"))
         await until_watched(services, 2)
         world.append(GENERATION, *BEGUN, *REST)
-    watched, joined = (shown(heard.result(), version) for heard in (first, second))
+    watched, joined = (shown(received.result(), version) for received in (first, second))
     whole = [None, "Hello world"]
     assert [part.get("text") for part in joined.parts] == whole
     assert (joined.error, joined.is_done) == (None, True)
@@ -222,9 +222,9 @@ async def test_an_answer_that_has_ended_is_told_to_a_page_that_asks_for_it(
     answer_at_once(world, *BEGUN, *REST)
     sent = await listen(live_client, URL, method="POST", json=body())
     assert (await live_client.get(f"{URL}/c/stream")).status_code == 204
-    again = await listen(live_client, f"{URL}/c/stream?ended=true")
-    assert shown(again).message == shown(sent).message
-    assert shown(again).is_done
+    repeated = await listen(live_client, f"{URL}/c/stream?ended=true")
+    assert shown(repeated).message == shown(sent).message
+    assert shown(repeated).is_done
     assert (await live_client.get(f"{URL}/nobody/stream?ended=true")).status_code == 204
 
 
@@ -242,7 +242,7 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
         ({"temprature": 1}, "invalid_request", "temprature"),
         ({"messages": []}, "invalid_request", "messages"),
         ({"messages": [{"role": "user", "parts": [{"type": "file", "url": 1}]}]}, "invalid_request", "/0/parts/0"),
-        ({"messages": [{"role": "user", "parts": []}]}, "invalid_request", "nothing is said"),
+        ({"messages": [{"role": "user", "parts": []}]}, "invalid_request", "no content"),
         ({"id": ""}, "invalid_request", "#/id"),
         ({"id": "a\nb"}, "invalid_request", "#/id"),
         ({"trigger": "resume-stream"}, "invalid_request", "trigger"),
@@ -287,8 +287,8 @@ async def test_what_is_refused_around_the_routes_has_the_same_shape(client: http
 async def test_the_same_key_gives_the_same_answer(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answer_at_once(world, *BEGUN, *REST)
     key = {"idempotency-key": "once"}
-    first, again = [await listen(live_client, URL, method="POST", json=body(), headers=key) for _ in range(2)]
-    assert shown(first).message == shown(again).message
+    first, repeated = [await listen(live_client, URL, method="POST", json=body(), headers=key) for _ in range(2)]
+    assert shown(first).message == shown(repeated).message
     assert len(world.requests) == 1
     other = await live_client.post(URL, json=body(said("other")), headers=key)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")

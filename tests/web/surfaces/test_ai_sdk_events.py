@@ -5,9 +5,9 @@ from __future__ import annotations
 import httpx2
 
 from broadcaster.core.events import Finish, KnownEvent, Start, StartStep, TextDelta, TextEnd, TextStart
-from tests.dialects.ai_sdk_client import Client
-from tests.support.front_end import Heard, listen
-from tests.support.memory_world import EPOCH, MemoryWorld
+from tests.dialects.ai_sdk.ai_sdk_client import Client
+from tests.support.memory.memory_world import EPOCH, MemoryWorld
+from tests.support.servers.front_end import Heard, listen
 
 URL = "/v1/streams/g/events?dialect=ai-sdk"
 ANSWER: list[KnownEvent] = [

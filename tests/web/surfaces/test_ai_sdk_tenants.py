@@ -10,13 +10,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.dialects.ai_sdk_client import Client
-from tests.support.front_end import DEADLINE_S, Heard, listen, served
+from tests.dialects.ai_sdk.ai_sdk_client import Client
+from tests.support.servers.front_end import DEADLINE_S, Heard, listen, served
 
 MINE = {"authorization": "Bearer the-key-of-mine-0"}
 OTHERS = {"authorization": "Bearer the-key-of-others"}
@@ -41,13 +41,13 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 
 @pytest.fixture
-async def door(settings: Settings, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+async def front_end(settings: Settings, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
     async with served(create_app(settings, services=services), services) as client:
         yield client
 
 
 @pytest.fixture
-async def other_door(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+async def other_front_end(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
     """Another front-end of the same log."""
     async with open_services(settings) as opened, served(create_app(settings, services=opened), opened) as client:
         yield client
@@ -58,43 +58,43 @@ def ended(heard: Heard) -> Client:
 
 
 async def test_a_chat_is_resumed_and_stopped_at_any_front_end_by_its_own_tenant_alone(
-    door: httpx2.AsyncClient, other_door: httpx2.AsyncClient, services: Services
+    front_end: httpx2.AsyncClient, other_front_end: httpx2.AsyncClient, services: Services
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        sent = group.create_task(listen(door, URL, method="POST", json=BODY, headers=MINE))
+        sent = group.create_task(listen(front_end, URL, method="POST", json=BODY, headers=MINE))
         async with asyncio.timeout(DEADLINE_S):
             while await services.chats.latest("c", tenant="mine") is None:
                 await asyncio.sleep(0)
-        assert (await other_door.get(f"{URL}/c/stream", headers=OTHERS)).status_code == 204
-        refused = await other_door.post(f"{URL}/c/stop", headers=OTHERS)
+        assert (await other_front_end.get(f"{URL}/c/stream", headers=OTHERS)).status_code == 204
+        refused = await other_front_end.post(f"{URL}/c/stop", headers=OTHERS)
         assert (refused.status_code, refused.json()["id"]) == (200, None)
-        resumed = group.create_task(listen(other_door, f"{URL}/c/stream", headers=MINE))
-        stopped = await other_door.post(f"{URL}/c/stop", headers=MINE)
+        resumed = group.create_task(listen(other_front_end, f"{URL}/c/stream", headers=MINE))
+        stopped = await other_front_end.post(f"{URL}/c/stop", headers=MINE)
         assert stopped.status_code == 202
     assert resumed.result().status in (200, 204)  # it may have ended before
     client = ended(sent.result())
     assert (client.is_aborted, client.is_done) == (True, True)
     assert sent.result().headers["broadcaster-generation-id"] == stopped.json()["id"]
-    assert (await door.get(f"{URL}/c/stream", headers=MINE)).status_code == 204
+    assert (await front_end.get(f"{URL}/c/stream", headers=MINE)).status_code == 204
 
 
-async def test_a_missing_key_is_told_in_the_shape_of_the_surface(door: httpx2.AsyncClient) -> None:
-    response = await door.post(URL, json=BODY)
+async def test_a_missing_key_is_told_in_the_shape_of_the_surface(front_end: httpx2.AsyncClient) -> None:
+    response = await front_end.post(URL, json=BODY)
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
     assert response.json().keys() == {"error", "code"}
 
 
 async def test_a_repeated_request_leaves_the_chat_its_newer_answer(
-    door: httpx2.AsyncClient, other_door: httpx2.AsyncClient, services: Services
+    front_end: httpx2.AsyncClient, other_front_end: httpx2.AsyncClient, services: Services
 ) -> None:
     async def ask(at: httpx2.AsyncClient, key: str) -> str:
         async with at.stream("POST", URL, json=BODY, headers={**MINE, "idempotency-key": key}) as response:
             return response.headers["broadcaster-generation-id"]
 
-    first, second = await ask(door, "one"), await ask(other_door, "two")
-    assert await ask(door, "one") == first
+    first, second = await ask(front_end, "one"), await ask(other_front_end, "two")
+    assert await ask(front_end, "one") == first
     chat = await services.chats.latest("c", tenant="mine")
     assert chat is not None
     assert chat.generation_id == second
-    stopped = await door.post(f"{URL}/c/stop", headers=MINE)
+    stopped = await front_end.post(f"{URL}/c/stop", headers=MINE)
     assert stopped.json()["id"] == second

@@ -13,16 +13,16 @@ import httpx2
 import pytest
 
 from broadcaster.core import events as ev
-from broadcaster.dialects.anthropic import AnthropicDecoder
+from broadcaster.dialects.anthropic.decode import AnthropicDecoder
 from broadcaster.errors import Busy, LogUnavailable, QueueFull, RateLimited
 from broadcaster.settings import Settings
 from broadcaster.testing import wire
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from tests.support.front_end import DEADLINE_S, served
-from tests.support.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S, served
 
-ASKED: dict[str, Any] = {
+REQUEST: dict[str, Any] = {
     "model": "claude-x",
     "max_tokens": 64,
     "messages": [{"role": "user", "content": "why?"}],
@@ -62,7 +62,7 @@ def answer_with(world: MemoryWorld, *events: Any) -> None:
 
 async def test_a_streamed_answer_is_the_providers_own_message(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
-    async with sdk.messages.stream(**ASKED) as stream:
+    async with sdk.messages.stream(**REQUEST) as stream:
         message = await stream.get_final_message()
         assert stream.response.headers["broadcaster-generation-id"] == "gen_0001"
         assert stream.request_id == stream.response.headers["request-id"]
@@ -78,17 +78,17 @@ async def test_a_streamed_answer_is_the_providers_own_message(sdk: Any, world: M
 
 async def test_a_message_waited_for_equals_the_streamed_one(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
-    whole = await sdk.messages.create(**ASKED)
-    async with sdk.messages.stream(**ASKED) as stream:
+    whole = await sdk.messages.create(**REQUEST)
+    async with sdk.messages.stream(**REQUEST) as stream:
         streamed = await stream.get_final_message()
     assert isinstance(whole, anthropic.types.Message)
-    told = [each.model_dump(exclude={"content": {"__all__": {"parsed_output"}}}) for each in (whole, streamed)]
-    assert told[0] == told[1]
+    result = [each.model_dump(exclude={"content": {"__all__": {"parsed_output"}}}) for each in (whole, streamed)]
+    assert result[0] == result[1]
     assert whole._request_id is not None
 
 
 async def test_the_answer_streams_as_it_comes(sdk: Any, world: MemoryWorld, services: Services) -> None:
-    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**ASKED) as stream:
+    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**REQUEST) as stream:
         texts = stream.text_stream
         world.append("gen_0001", ev.Start(message_id="msg_1"), ev.TextDelta(id="0", delta="Hello"))
         assert await anext(texts) == "Hello"
@@ -100,24 +100,24 @@ async def test_the_answer_streams_as_it_comes(sdk: Any, world: MemoryWorld, serv
 
 async def test_the_same_key_gives_the_same_answer_in_short(sdk: Any, world: MemoryWorld) -> None:
     once = {"extra_headers": {"idempotency-key": "once"}}
-    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**ASKED, **once) as first:
+    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**REQUEST, **once) as first:
         world.append("gen_0001", ev.Start(message_id="msg_1"), ev.TextDelta(id="0", delta="a"))
         world.append("gen_0001", ev.TextDelta(id="0", delta="b"))
-        async with sdk.messages.stream(**ASKED, **once) as again:
-            async for event in again:
+        async with sdk.messages.stream(**REQUEST, **once) as repeated:
+            async for event in repeated:
                 if event.type == "text":
                     assert event.text == "ab"
                     break
             world.append("gen_0001", ev.TextDelta(id="0", delta="c"), ev.TextEnd(id="0"), ev.Finish())
-            assert (await again.get_final_message()).content == (await first.get_final_message()).content
+            assert (await repeated.get_final_message()).content == (await first.get_final_message()).content
     assert len(world.requests) == 1
 
 
 async def test_a_generation_that_was_stopped_says_so(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
-    async with sdk.messages.stream(**ASKED) as stream:
+    async with sdk.messages.stream(**REQUEST) as stream:
         message = await stream.get_final_message()
-    whole = await sdk.messages.create(**ASKED)
+    whole = await sdk.messages.create(**REQUEST)
     for each in (message, whole):
         assert ([block.text for block in each.content], each.stop_reason) == (["half"], "cancelled")
 
@@ -126,10 +126,10 @@ async def test_a_stop_is_an_error_for_who_knows_no_other_reasons_than_the_apis(s
     answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
     headers = {"extra_headers": {"broadcaster-cancelled-as": "error"}}
     with pytest.raises(anthropic.APIStatusError, match="stopped"):
-        async with sdk.messages.stream(**ASKED, **headers) as stream:
+        async with sdk.messages.stream(**REQUEST, **headers) as stream:
             await stream.get_final_message()
     with pytest.raises(anthropic.InternalServerError, match="stopped"):
-        await sdk.messages.create(**ASKED, **headers)
+        await sdk.messages.create(**REQUEST, **headers)
 
 
 # --------------------------------------------------------------------------------------------------------- the request
@@ -137,7 +137,7 @@ async def test_a_stop_is_an_error_for_who_knows_no_other_reasons_than_the_apis(s
 
 async def test_everything_that_was_asked_reaches_the_log(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
-    wish: dict[str, Any] = {
+    request_body: dict[str, Any] = {
         "max_tokens": 7,
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "look", "cache_control": {"type": "ephemeral"}}]},
@@ -156,26 +156,26 @@ async def test_everything_that_was_asked_reaches_the_log(sdk: Any, world: Memory
         "service_tier": "auto",
     }
     sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 4}
-    await sdk.messages.create(model="claude-x", **wish, extra_body=sampling)
-    (asked,) = world.requests
+    await sdk.messages.create(model="claude-x", **request_body, extra_body=sampling)
+    (response,) = world.requests
     version = {
         "surface": {"name": "messages", "headers": {"anthropic-version": sdk.default_headers["anthropic-version"]}}
     }
-    assert (asked.model, dict(asked.request)) == ("claude-x", wish | sampling | version)
-    assert asked.on_abandon == "cancel"
+    assert (response.model, dict(response.request)) == ("claude-x", request_body | sampling | version)
+    assert response.on_abandon == "cancel"
 
 
 async def test_betas_and_an_unusual_version_are_stored_and_no_other_header(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
-    told = {"anthropic-version": "2024-01-01", "anthropic-dangerous": "x", "x-other": "y"}
-    await sdk.beta.messages.create(**ASKED, betas=["a-2025-01-01", "b"], extra_headers=told)
+    result = {"anthropic-version": "2024-01-01", "anthropic-dangerous": "x", "x-other": "y"}
+    await sdk.beta.messages.create(**REQUEST, betas=["a-2025-01-01", "b"], extra_headers=result)
     headers = {"anthropic-version": "2024-01-01", "anthropic-beta": "a-2025-01-01,b"}
     assert world.requests[0].request["surface"] == {"name": "messages", "headers": headers}
-    body = {name: value for name, value in ASKED.items() if name != "model"}
+    body = {name: value for name, value in REQUEST.items() if name != "model"}
     assert world.requests[0].digest() == replace(world.requests[0], request=body).digest()
     for name, value in (("anthropic-beta", "x" * 4097), ("anthropic-beta", "a\tb"), ("anthropic-version", "1" * 65)):
         with pytest.raises(anthropic.BadRequestError, match=name):
-            await sdk.messages.create(**ASKED, extra_headers={name: value})
+            await sdk.messages.create(**REQUEST, extra_headers={name: value})
 
 
 async def test_any_model_that_has_a_route_can_be_asked(sdk: Any, world: MemoryWorld) -> None:
@@ -185,7 +185,7 @@ async def test_any_model_that_has_a_route_can_be_asked(sdk: Any, world: MemoryWo
         ev.TextDelta(id="0", delta="Hi"),
         ev.Finish(finish_reason="length"),
     )
-    message = await sdk.messages.create(**ASKED | {"model": "local"})
+    message = await sdk.messages.create(**REQUEST | {"model": "local"})
     assert (message.id, message.model, message.stop_reason) == ("msg_gen_0001", "m", "max_tokens")
 
 
@@ -207,7 +207,7 @@ async def test_any_model_that_has_a_route_can_be_asked(sdk: Any, world: MemoryWo
 )
 async def test_what_is_wrong_with_a_request_is_named(sdk: Any, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
-        await sdk.messages.create(**ASKED, extra_body=changes)
+        await sdk.messages.create(**REQUEST, extra_body=changes)
     assert caught.value.type == "invalid_request_error"
     assert named in caught.value.message
     assert caught.value.request_id is not None
@@ -215,14 +215,14 @@ async def test_what_is_wrong_with_a_request_is_named(sdk: Any, changes: dict[str
 
 async def test_an_unknown_model_is_not_found(sdk: Any) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
-        await sdk.messages.create(**ASKED | {"model": "nobody"})
+        await sdk.messages.create(**REQUEST | {"model": "nobody"})
     assert caught.value.type == "not_found_error"
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
 async def test_a_body_that_is_too_large_is_refused_in_the_apis_words(sdk: Any) -> None:
     with pytest.raises(anthropic.RequestTooLargeError) as caught:
-        await sdk.messages.create(**ASKED | {"system": "x" * 10_000})
+        await sdk.messages.create(**REQUEST | {"system": "x" * 10_000})
     assert str(caught.value.type) == "request_too_large"
 
 
@@ -231,9 +231,9 @@ async def test_the_same_key_with_another_body_is_refused_for_good(
 ) -> None:
     answer_with(world, *EVENTS)
     async with open_sdk(live_client, max_retries=2, default_headers={"idempotency-key": "once"}) as sdk:
-        await sdk.messages.create(**ASKED)
+        await sdk.messages.create(**REQUEST)
         with pytest.raises(anthropic.UnprocessableEntityError):
-            await sdk.messages.create(**ASKED | {"max_tokens": 3})
+            await sdk.messages.create(**REQUEST | {"max_tokens": 3})
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ async def test_what_passes_is_an_error_that_the_sdk_retries(
 ) -> None:
     world.refusal = refusal
     async with open_sdk(live_client) as sdk:
-        for asking in (sdk.messages.create(**ASKED), sdk.messages.create(**ASKED, stream=True)):
+        for pending in (sdk.messages.create(**REQUEST), sdk.messages.create(**REQUEST, stream=True)):
             with pytest.raises(kind) as caught:
-                await asking
+                await pending
             assert caught.value.type == type
             assert "x-should-retry" not in caught.value.response.headers
             assert caught.value.response.headers["retry-after"] == "1"
@@ -269,10 +269,10 @@ async def test_a_missing_key_is_an_authentication_error(services: Services, worl
     async with served(app, services) as live:
         async with open_sdk(live, api_key="nobody-has-this-key") as sdk:
             with pytest.raises(anthropic.AuthenticationError) as caught:
-                await sdk.messages.create(**ASKED)
+                await sdk.messages.create(**REQUEST)
         assert caught.value.type == "authentication_error"
         async with open_sdk(live, api_key=KEY) as sdk:
-            await sdk.messages.create(**ASKED)
+            await sdk.messages.create(**REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -293,11 +293,11 @@ async def test_a_generation_that_failed_is_the_error_of_its_kind(
 ) -> None:
     answer_with(world, ev.TextDelta(id="0", delta="half"), ev.Error(error_text="it broke", code=code))
     with pytest.raises(kind) as caught:
-        await sdk.messages.create(**ASKED)
+        await sdk.messages.create(**REQUEST)
     assert caught.value.type == type
     is_final = code in ("provider_bad_request", "unknown_tool", "provider_auth", "tool_outcome_unknown")
     assert caught.value.response.headers.get("x-should-retry") == ("false" if is_final else None)
-    async with sdk.messages.stream(**ASKED) as stream:
+    async with sdk.messages.stream(**REQUEST) as stream:
         with pytest.raises(anthropic.APIStatusError) as in_stream:
             await stream.get_final_message()
     assert in_stream.value.type == type
@@ -306,7 +306,7 @@ async def test_a_generation_that_failed_is_the_error_of_its_kind(
 
 async def test_an_answer_that_begins_anew_is_an_error_for_who_has_heard_of_it(sdk: Any, world: MemoryWorld) -> None:
     once = {"extra_headers": {"idempotency-key": "once"}}
-    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**ASKED, **once) as stream:
+    async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**REQUEST, **once) as stream:
         world.append("gen_0001", ev.TextDelta(id="0", delta="torn"))
         assert await anext(stream.text_stream) == "torn"
         world.take_over("gen_0001", 2)
@@ -314,11 +314,11 @@ async def test_an_answer_that_begins_anew_is_an_error_for_who_has_heard_of_it(sd
             await stream.get_final_message()
     assert caught.value.type == "overloaded_error"
     world.append("gen_0001", ev.TextDelta(id="0", delta="whole"), ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
-    async with sdk.messages.stream(**ASKED, **once) as stream:
+    async with sdk.messages.stream(**REQUEST, **once) as stream:
         assert await stream.get_final_text() == "whole"
 
 
 async def test_a_path_below_that_is_not_served_answers_in_the_shape_too(sdk: Any) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
-        await sdk.messages.count_tokens(model="claude-x", messages=ASKED["messages"])
+        await sdk.messages.batches.list()
     assert caught.value.type == "not_found_error"

@@ -8,12 +8,12 @@ import anthropic
 import httpx2
 import pytest
 
-from broadcaster.dialects.anthropic import AnthropicDecoder
+from broadcaster.dialects.anthropic.decode import AnthropicDecoder
 from broadcaster.testing import wire
-from tests.support.front_end import DEADLINE_S
-from tests.support.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S
 
-ASKED: dict[str, Any] = {"model": "claude-x", "max_tokens": 64, "messages": [{"role": "user", "content": "Weather?"}]}
+REQUEST: dict[str, Any] = {"model": "claude-x", "max_tokens": 64, "messages": [{"role": "user", "content": "Weather?"}]}
 TURNS: list[Any] = [
     AnthropicDecoder().decode(b"".join(map(wire.frame, message)))
     for message in (
@@ -36,10 +36,10 @@ async def test_the_tool_runner_continues_without_a_thread(
     world.on_create = lambda id: world.append(id, *next(turns))
     options: Any = {"api_key": "any", "max_retries": 0, "timeout": DEADLINE_S}
     async with anthropic.AsyncAnthropic(base_url=str(live_client.base_url), **options) as sdk:
-        runner = sdk.beta.messages.tool_runner(**ASKED, tools=[get_weather], stream=is_streamed)
+        runner = sdk.beta.messages.tool_runner(**REQUEST, tools=[get_weather], stream=is_streamed)
         message: Any = await runner.until_done()
         with pytest.raises(anthropic.BadRequestError) as caught:
-            await sdk.beta.messages.create(**ASKED, extra_body={"thread": {"type": "create"}})
+            await sdk.beta.messages.create(**REQUEST, extra_body={"thread": {"type": "create"}})
     assert [block.text for block in message.content] == ["Sunny."]
     result = world.requests[1].request["messages"][2]["content"][0]
     assert (result["type"], result["content"]) == ("tool_result", "sunny in Paris")

@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from broadcaster.log.streams import Meta
+from broadcaster.log.streams.reader import Meta
 from broadcaster.web.services import Services
-from tests.support.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld
 from tests.web.surfaces.calls import CALLS
 
 HEADER = "broadcaster-generation-id"

@@ -9,8 +9,8 @@ import pytest
 from broadcaster.core.events import Finish, Start, TextDelta
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
-from tests.support.front_end import in_process
-from tests.support.memory_world import MemoryWorld, memory_services
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import in_process
 from tests.web.surfaces.calls import CALLS
 
 UNBOUNDED = {name: call for name, call in CALLS.items() if "max_tokens" not in call[1]}
@@ -27,6 +27,6 @@ async def test_an_answer_asked_for_without_a_bound_has_the_operators_or_none(
         in_process(create_app(Settings(), services=services)) as client,
     ):
         assert (await client.post(path, json=body)).is_success
-    (asked,) = world.requests
+    (response,) = world.requests
     # Workers of earlier versions bound a request without the field by themselves, and cannot read null.
-    assert asked.request.get("max_tokens", "left out") == (bound or "left out")
+    assert response.request.get("max_tokens", "left out") == (bound or "left out")

@@ -12,13 +12,13 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.web.services import Services
-from tests.support.front_end import DEADLINE_S
-from tests.support.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S
 
-ASKED: Final[list[Any]] = [{"role": "user", "content": "why?"}]
+REQUEST: Final[list[Any]] = [{"role": "user", "content": "why?"}]
 CALLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "chat": ("/v1/chat/completions", {"model": "local", "messages": ASKED}),
-    "messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": ASKED}),
+    "chat": ("/v1/chat/completions", {"model": "local", "messages": REQUEST}),
+    "messages": ("/v1/messages", {"model": "local", "max_tokens": 9, "messages": REQUEST}),
     "responses": ("/v1/responses", {"model": "local", "input": "Hi"}),
 }
 TORN: Final = ev.TextDelta(id="0", delta="torn")
@@ -54,14 +54,14 @@ async def test_the_response_ends_with_its_error_and_every_later_reader_gets_the_
     assert ("torn" in body, "whole" in body, "[DONE]" in body) == (True, False, False)
     assert "the worker that wrote this answer was lost" in last
     assert "the same request may be sent again" in last
-    path, asked = CALLS[name]
+    path, response = CALLS[name]
     for fields in ({}, {"stream": True}):
         if name == "responses" and fields:
-            again = await live_client.get("/v1/responses/gen_0001", params={"stream": True})
+            repeated = await live_client.get("/v1/responses/gen_0001", params={"stream": True})
         else:
-            again = await live_client.post(path, json={**asked, **fields}, headers={"idempotency-key": "k"})
-        assert again.status_code == 200
-        assert ("torn" in again.text, "whole" in again.text, "was lost" in again.text) == (False, True, False)
+            repeated = await live_client.post(path, json={**response, **fields}, headers={"idempotency-key": "k"})
+        assert repeated.status_code == 200
+        assert ("torn" in repeated.text, "whole" in repeated.text, "was lost" in repeated.text) == (False, True, False)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -89,20 +89,21 @@ async def test_a_response_in_the_background_restarts_on_the_same_stream(
 OPTIONS: Final[dict[str, Any]] = {"api_key": "none", "max_retries": 0, "timeout": 6 * DEADLINE_S}
 
 
-async def test_the_openai_sdk_reads_a_failed_response_and_then_the_whole_one(
+async def test_the_openai_sdk_raises_for_a_lost_worker_and_then_reads_the_whole_response(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld
 ) -> None:
     base = str(live_client.base_url).rstrip("/") + "/v1"
     async with asyncio.timeout(6 * DEADLINE_S), openai.AsyncOpenAI(base_url=base, **OPTIONS) as sdk:
         losing = asyncio.create_task(lose_a_worker(services, world, TORN))
-        events = [each async for each in await sdk.responses.create(model="local", input="Hi", stream=True)]
+        events = await sdk.responses.create(model="local", input="Hi", stream=True)
+        read = []
+        with pytest.raises(openai.APIError, match="was lost"):
+            async for event in events:
+                read.append(event)  # noqa: PERF401 - an extension would lose them at the error
         await losing
-        failed = events[-1]
-        assert isinstance(failed, openai.types.responses.ResponseFailedEvent)
-        assert failed.response.error is not None
-        assert "was lost" in failed.response.error.message
-        assert (failed.response.status, failed.response.output_text) == ("failed", "torn")
-        assert (await sdk.responses.retrieve(failed.response.id)).output_text == "whole"
+        assert [event.delta for event in read if event.type == "response.output_text.delta"] == ["torn"]
+        assert read[0].type == "response.created"
+        assert (await sdk.responses.retrieve(read[0].response.id)).output_text == "whole"
 
 
 async def test_the_anthropic_sdk_raises_for_a_lost_worker(
@@ -112,7 +113,7 @@ async def test_the_anthropic_sdk_raises_for_a_lost_worker(
     async with asyncio.timeout(6 * DEADLINE_S), anthropic.AsyncAnthropic(base_url=base, **OPTIONS) as claude:
         losing = asyncio.create_task(lose_a_worker(services, world, TORN))
         with pytest.raises(anthropic.APIStatusError, match="was lost"):
-            async with claude.messages.stream(model="local", max_tokens=9, messages=ASKED) as stream:
+            async with claude.messages.stream(model="local", max_tokens=9, messages=REQUEST) as stream:
                 received = [text async for text in stream.text_stream if text != "torn"]
                 pytest.fail(f"read on: {received}")
         await losing

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
 import anthropic
 import httpx2
 import pytest
 
-from tests.support.front_end import DEADLINE_S
+from broadcaster.core.providers.listed_models import ListedModel, ModelLists
+from broadcaster.errors import LogUnavailable
+from broadcaster.settings import Settings
+from broadcaster.web import known_models
+from broadcaster.web.app import create_app
+from broadcaster.web.known_models import KnownModels
+from broadcaster.web.services import Services
+from tests.support.servers.front_end import DEADLINE_S, in_process
 
 
 async def test_the_anthropic_sdk_lists_and_looks_up_models(
@@ -34,3 +45,85 @@ async def test_head_answers_without_a_body(live_client: httpx2.AsyncClient, *, p
     answer = await live_client.head(path)
     assert (answer.status_code, answer.content) == (status, b"")
     assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+LISTS: ModelLists = {
+    "anthropic": {
+        "claude-new": ListedModel(id="claude-new", name="Claude New", created=1739923200, owner="anthropic"),
+        "elsewhere": ListedModel(id="elsewhere"),
+    }
+}
+
+
+UNLISTED = ("gpt-*", "resp-*")
+"""Patterns of the routes to providers that have no list."""
+
+
+class StoredLists:
+    """The lists as Redis gives them, or what it fails with."""
+
+    def __init__(self) -> None:
+        self.lists = LISTS
+        self.fault: Exception | None = None
+        self.reads = 0
+
+    async def read(self) -> ModelLists:
+        self.reads += 1
+        if self.fault is not None:
+            raise self.fault
+        return self.lists
+
+
+@pytest.fixture
+async def stored_lists() -> StoredLists:
+    return StoredLists()
+
+
+@pytest.fixture
+async def listing_client(services: Services, stored_lists: StoredLists) -> AsyncIterator[httpx2.AsyncClient]:
+    services = replace(services, model_lists=KnownModels(stored_lists.read))
+    async with in_process(create_app(Settings(), services=services)) as client:
+        yield client
+
+
+async def test_what_a_provider_lists_is_described_in_the_words_of_either_api(
+    listing_client: httpx2.AsyncClient,
+) -> None:
+    ours = (await listing_client.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in ours] == ["local", "claude-new", *UNLISTED]
+    described = {"id": "claude-new", "object": "model", "created": 1739923200, "owned_by": "anthropic"}
+    assert ours[1] == (await listing_client.get("/v1/models/claude-new")).json() == described
+    texts = {"anthropic-version": "2023-06-01"}
+    theirs = (await listing_client.get("/v1/models", headers=texts)).json()
+    described = {
+        "type": "model", "id": "claude-new", "display_name": "Claude New", "created_at": "2025-02-19T00:00:00Z",
+    }  # fmt: skip
+    assert theirs["data"][1] == (await listing_client.get("/v1/models/claude-new", headers=texts)).json() == described
+    assert (theirs["first_id"], theirs["last_id"], theirs["has_more"]) == ("local", UNLISTED[-1], False)
+    assert (await listing_client.get("/v1/models/elsewhere")).status_code == 404
+
+
+@pytest.mark.parametrize("fault", [LogUnavailable("away"), TimeoutError()], ids=["away", "silent"])
+async def test_without_redis_the_names_and_patterns_of_the_routes_are_listed(
+    listing_client: httpx2.AsyncClient, stored_lists: StoredLists, fault: Exception
+) -> None:
+    stored_lists.fault = fault
+    for _ in range(3):
+        answer = await listing_client.get("/v1/models")
+        listed = [model["id"] for model in answer.json()["data"]]
+        assert (answer.status_code, listed) == (200, ["local", "claude*", *UNLISTED])
+    assert stored_lists.reads == 1  # the others do not wait for it again
+
+
+async def test_lists_are_read_once_for_all_callers_and_the_last_ones_stay_while_redis_is_away(
+    stored_lists: StoredLists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = KnownModels(stored_lists.read)
+    assert [await each for each in [asyncio.create_task(known()) for _ in range(5)]] == [LISTS] * 5
+    assert stored_lists.reads == 1
+    monkeypatch.setattr(known_models, "FRESH_S", 0.0)
+    known = KnownModels(stored_lists.read)
+    assert await known() == LISTS
+    stored_lists.fault = LogUnavailable("away")
+    assert await known() == LISTS
+    assert stored_lists.reads == 3

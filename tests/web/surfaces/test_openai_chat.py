@@ -12,20 +12,20 @@ import openai
 import pytest
 
 from broadcaster.core import events as ev
-from broadcaster.dialects.openai_chat import OpenAIChatDecoder
+from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.errors import Busy, LogUnavailable, QueueFull, RateLimited
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from tests.dialects.chat_streams import answer, delta, fragment, said
-from tests.support.front_end import DEADLINE_S, served
-from tests.support.memory_world import MemoryWorld
+from tests.dialects.openai_chat.chat_streams import answer, delta, fragment, wrote
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S, served
 
-ASKED: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "why?"}]}
+REQUEST: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "why?"}]}
 ANSWER = answer(
     delta(reasoning_content="Let me see."),
-    said("It "),
-    said("is."),
+    wrote("It "),
+    wrote("is."),
     delta(tool_calls=[fragment("", index=0, id="call_a", type="function", name="get_weather")]),
     delta(tool_calls=[fragment('{"city": "Paris"}', index=0)]),
     finish_reason="tool_calls",
@@ -59,7 +59,7 @@ def answer_with(world: MemoryWorld, *events: Any) -> None:
 
 async def test_a_streamed_answer_is_the_provider_s_own_completion(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
-    async with sdk.chat.completions.stream(**ASKED, stream_options={"include_usage": True}) as stream:
+    async with sdk.chat.completions.stream(**REQUEST, stream_options={"include_usage": True}) as stream:
         completion = await stream.get_final_completion()
         assert stream._response.headers["broadcaster-generation-id"] == "gen_0001"
     (choice,) = completion.choices
@@ -77,9 +77,9 @@ async def test_a_completion_waited_for_says_what_the_streamed_one_says(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
     answer_with(world, *EVENTS)
-    raw = await sdk.chat.completions.with_raw_response.create(**ASKED)
+    raw = await sdk.chat.completions.with_raw_response.create(**REQUEST)
     whole = raw.parse()
-    async with sdk.chat.completions.stream(**ASKED, stream_options={"include_usage": True}) as stream:
+    async with sdk.chat.completions.stream(**REQUEST, stream_options={"include_usage": True}) as stream:
         streamed = await stream.get_final_completion()
     assert raw.headers["broadcaster-generation-id"] == "gen_0001"
     assert whole.object == "chat.completion"
@@ -93,7 +93,7 @@ async def test_a_completion_waited_for_says_what_the_streamed_one_says(
 
 
 async def test_the_answer_streams_as_it_comes(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
-    async with asyncio.timeout(DEADLINE_S), await sdk.chat.completions.create(**ASKED, stream=True) as stream:
+    async with asyncio.timeout(DEADLINE_S), await sdk.chat.completions.create(**REQUEST, stream=True) as stream:
         texts = (chunk.choices[0].delta.content async for chunk in stream if chunk.choices[0].delta.content)
         world.append("gen_0001", ev.Start(), ev.TextDelta(id="0", delta="Hello"))
         assert await anext(texts) == "Hello"
@@ -105,16 +105,16 @@ async def test_the_answer_streams_as_it_comes(sdk: openai.AsyncOpenAI, world: Me
 
 async def test_usage_comes_only_if_it_is_asked_for(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
-    chunks = [chunk async for chunk in await sdk.chat.completions.create(**ASKED, stream=True)]
+    chunks = [chunk async for chunk in await sdk.chat.completions.create(**REQUEST, stream=True)]
     assert all(chunk.choices and "usage" not in chunk.to_dict() for chunk in chunks)
 
 
 async def test_the_same_key_gives_the_same_answer_in_short(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
-    once: dict[str, Any] = {**ASKED, "stream": True, "extra_headers": {"idempotency-key": "once"}}
+    once: dict[str, Any] = {**REQUEST, "stream": True, "extra_headers": {"idempotency-key": "once"}}
     async with asyncio.timeout(DEADLINE_S), await sdk.chat.completions.create(**once) as first:
         world.append("gen_0001", ev.Start(), ev.TextDelta(id="0", delta="a"), ev.TextDelta(id="0", delta="b"))
-        async with await sdk.chat.completions.create(**once) as again:
-            late = (chunk.choices[0].delta.content async for chunk in again)
+        async with await sdk.chat.completions.create(**once) as repeated:
+            late = (chunk.choices[0].delta.content async for chunk in repeated)
             assert [await anext(late), await anext(late)] == ["", "ab"]
             world.append("gen_0001", ev.TextDelta(id="0", delta="c"), ev.Finish(finish_reason="stop"))
             assert "".join([text or "" async for text in late]) == "c"
@@ -124,8 +124,8 @@ async def test_the_same_key_gives_the_same_answer_in_short(sdk: openai.AsyncOpen
 
 async def test_a_generation_that_was_stopped_says_so(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answer_with(world, ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
-    whole = await sdk.chat.completions.create(**ASKED)
-    last = [chunk async for chunk in await sdk.chat.completions.create(**ASKED, stream=True)][-1]
+    whole = await sdk.chat.completions.create(**REQUEST)
+    last = [chunk async for chunk in await sdk.chat.completions.create(**REQUEST, stream=True)][-1]
     assert whole.choices[0].message.content == "half"
     for each in (whole, last):
         assert each.choices[0].finish_reason == "stop"
@@ -139,7 +139,7 @@ async def test_what_was_asked_reaches_the_log_in_the_words_of_the_messages_api(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
     answer_with(world, *EVENTS)
-    wish: dict[str, Any] = {
+    request_body: dict[str, Any] = {
         "model": "local",
         "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why?"}],
         "max_completion_tokens": 7,
@@ -149,10 +149,10 @@ async def test_what_was_asked_reaches_the_log_in_the_words_of_the_messages_api(
         "parallel_tool_calls": False,
         "seed": 3,
     }
-    await sdk.chat.completions.create(**wish)
-    (asked,) = world.requests
-    assert (asked.model, asked.on_abandon) == ("local", "cancel")
-    assert dict(asked.request) == {
+    await sdk.chat.completions.create(**request_body)
+    (response,) = world.requests
+    assert (response.model, response.on_abandon) == ("local", "cancel")
+    assert dict(response.request) == {
         "messages": [{"role": "user", "content": "why?"}],
         "system": "be brief",
         "max_tokens": 7,
@@ -166,7 +166,7 @@ async def test_what_was_asked_reaches_the_log_in_the_words_of_the_messages_api(
 async def test_a_claude_generation_can_be_asked_for(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     start = ev.Start(message_id="msg_1", message_metadata={"model": "claude-x"})
     answer_with(world, start, ev.TextDelta(id="0", delta="Hi"), ev.Finish(finish_reason="length"))
-    completion = await sdk.chat.completions.create(**ASKED | {"model": "claude-x"})
+    completion = await sdk.chat.completions.create(**REQUEST | {"model": "claude-x"})
     assert (completion.id, completion.model) == ("chatcmpl-gen_0001", "claude-x")
     assert completion.choices[0].finish_reason == "length"
 
@@ -196,22 +196,22 @@ async def test_what_is_wrong_with_a_request_is_named(
 ) -> None:
     async with open_sdk(live_client, max_retries=2) as sdk:
         with pytest.raises(openai.BadRequestError) as caught:
-            await sdk.chat.completions.create(**ASKED, stream=stream, extra_body=changes)
+            await sdk.chat.completions.create(**REQUEST, stream=stream, extra_body=changes)
     assert (caught.value.param, caught.value.code) == (param, code)
     assert caught.value.type == "invalid_request_error"
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
 async def test_an_unknown_model_is_not_found(sdk: openai.AsyncOpenAI) -> None:
-    for asking in (sdk.chat.completions.create(**ASKED | {"model": "nobody"}), sdk.models.retrieve("nobody")):
+    for pending in (sdk.chat.completions.create(**REQUEST | {"model": "nobody"}), sdk.models.retrieve("nobody")):
         with pytest.raises(openai.NotFoundError) as caught:
-            await asking
+            await pending
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 async def test_a_body_that_is_too_large_is_refused_in_the_api_s_words(sdk: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        await sdk.chat.completions.create(**ASKED, user="x" * 10_000)
+        await sdk.chat.completions.create(**REQUEST, user="x" * 10_000)
     assert (caught.value.status_code, caught.value.code) == (413, "body_too_large")
 
 
@@ -227,9 +227,9 @@ async def test_the_same_key_with_another_body_is_refused_for_good(
 ) -> None:
     answer_with(world, *EVENTS)
     async with open_sdk(live_client, max_retries=2, default_headers={"idempotency-key": "once"}) as sdk:
-        await sdk.chat.completions.create(**ASKED)
+        await sdk.chat.completions.create(**REQUEST)
         with pytest.raises(openai.UnprocessableEntityError) as caught:
-            await sdk.chat.completions.create(**ASKED, max_tokens=3)
+            await sdk.chat.completions.create(**REQUEST, max_tokens=3)
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
@@ -249,7 +249,7 @@ async def test_what_passes_is_an_error_that_the_sdk_retries(
     world.refusal = refusal
     for stream in (False, True):
         with pytest.raises(kind) as caught:
-            await sdk.chat.completions.create(**ASKED, stream=stream)
+            await sdk.chat.completions.create(**REQUEST, stream=stream)
         assert caught.value.code == code
         assert caught.value.response.headers["x-should-retry"] == "true"
         assert caught.value.response.headers["retry-after"] == "1"
@@ -261,12 +261,12 @@ async def test_a_missing_key_is_an_authentication_error(services: Services, worl
     answer_with(world, *EVENTS)
     async with served(app, services) as live:
         async with open_sdk(live, api_key="nobody-has-this-key") as sdk:
-            for asking in (sdk.chat.completions.create(**ASKED), sdk.models.retrieve("local")):
+            for pending in (sdk.chat.completions.create(**REQUEST), sdk.models.retrieve("local")):
                 with pytest.raises(openai.AuthenticationError) as caught:
-                    await asking
+                    await pending
                 assert caught.value.code == "invalid_api_key"
         async with open_sdk(live, api_key=KEY) as sdk:
-            await sdk.chat.completions.create(**ASKED)
+            await sdk.chat.completions.create(**REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -286,18 +286,18 @@ async def test_a_generation_that_failed_is_an_error(
 ) -> None:
     answer_with(world, ev.TextDelta(id="0", delta="half"), ev.Error(error_text="it broke", code=code))
     with pytest.raises(kind) as caught:
-        await sdk.chat.completions.create(**ASKED)
+        await sdk.chat.completions.create(**REQUEST)
     assert (caught.value.code, caught.value.response.headers["x-should-retry"]) == (code, retry)
     assert caught.value.response.headers["broadcaster-generation-id"] == "gen_0001"
     with pytest.raises(openai.APIError, match="it broke") as in_stream:
-        [chunk async for chunk in await sdk.chat.completions.create(**ASKED, stream=True)]
+        [chunk async for chunk in await sdk.chat.completions.create(**REQUEST, stream=True)]
     assert in_stream.value.code == code
 
 
 async def test_an_answer_that_begins_anew_is_an_error_for_who_has_heard_of_it(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
-    once: dict[str, Any] = {**ASKED, "stream": True, "extra_headers": {"idempotency-key": "once"}}
+    once: dict[str, Any] = {**REQUEST, "stream": True, "extra_headers": {"idempotency-key": "once"}}
     async with asyncio.timeout(DEADLINE_S), await sdk.chat.completions.create(**once) as stream:
         world.append("gen_0001", ev.TextDelta(id="0", delta="torn"))
         assert [(await anext(stream)).choices[0].delta.content for _ in range(2)] == ["", "torn"]

@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 
-from broadcaster.web.problems import PROBLEMS, ProblemType
+from broadcaster.web.documents.problem_table import PROBLEMS, ProblemType
 from broadcaster.web.surfaces.openai_errors import SHOULD_RETRY_HEADER, openai_error, param_of
 
 
@@ -43,12 +43,12 @@ def test_the_sdk_raises_the_class_of_the_problem(code: str, expected: type[opena
 
 
 def test_what_programs_branch_on_has_the_words_of_the_api() -> None:
-    words = {
+    texts = {
         code: openai_error(problem(code)).body["error"]["code"]
         for code in ("unknown_model", "unauthorized", "rate_limited")
     }
 
-    assert words == {
+    assert texts == {
         "unknown_model": "model_not_found",
         "unauthorized": "invalid_api_key",
         "rate_limited": "rate_limit_exceeded",

@@ -14,11 +14,12 @@ from broadcaster.core import events as ev
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from tests.support.front_end import DEADLINE_S
-from tests.support.memory_world import NOW_MS, MemoryWorld, memory_services
+from tests.support.memory.memory_world import NOW_MS, MemoryWorld, memory_services
+from tests.support.servers.front_end import DEADLINE_S
 
 BEGIN: list[ev.KnownEvent] = [ev.Start(message_metadata={"model": "scripted"}), ev.StartStep(), ev.TextStart(id="0")]
 HELLO: list[ev.KnownEvent] = [*BEGIN, ev.TextDelta(id="0", delta="Hello "), ev.TextDelta(id="0", delta="world")]
+LONG_NAMESPACE: Any = {"type": "namespace", "name": "n" * 65, "tools": [{"type": "function", "name": "f"}]}
 END: list[ev.KnownEvent] = [
     ev.TextEnd(id="0"),
     ev.Usage(input_tokens=3, output_tokens=2),
@@ -66,9 +67,9 @@ async def test_an_answer_is_waited_for_and_given_whole(sdk: openai.AsyncOpenAI, 
     assert (response.instructions, response.metadata, response.created_at) == ("Be brief.", {"a": "b"}, NOW_MS // 1000)
     assert response.usage is not None
     assert response.usage.total_tokens == 5
-    (asked,) = world.requests
-    assert (asked.model, asked.on_abandon) == ("claude-x", "cancel")
-    assert {name: value for name, value in asked.request.items() if name != "surface"} == {
+    (requested,) = world.requests
+    assert (requested.model, requested.on_abandon) == ("claude-x", "cancel")
+    assert {name: value for name, value in requested.request.items() if name != "surface"} == {
         "messages": [{"role": "user", "content": "Hi"}],
         "system": "Be brief.",
         "max_tokens": 9,
@@ -116,8 +117,8 @@ async def test_one_key_starts_one_generation(sdk: openai.AsyncOpenAI, world: Mem
     answering(world, *HELLO, *END)
     key = {"Idempotency-Key": "once"}
     first = await sdk.responses.create(model="local", input="Hi", extra_headers=key)
-    again = await sdk.responses.create(model="local", input="Hi", extra_headers=key)
-    assert first.id == again.id
+    repeated = await sdk.responses.create(model="local", input="Hi", extra_headers=key)
+    assert first.id == repeated.id
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         await sdk.responses.create(model="local", input="Other", extra_headers=key)
     assert refused.value.code == "idempotency_mismatch"
@@ -131,8 +132,8 @@ async def test_a_later_request_builds_on_an_earlier_response(sdk: openai.AsyncOp
     answering(world, *HELLO, *END)
     output: Any = {"type": "function_call_output", "call_id": "call_1", "output": "noon"}
     second = await sdk.responses.create(model="local", input=[output], previous_response_id=first.id)
-    asked = world.requests[1].request
-    assert asked["messages"] == [
+    response = world.requests[1].request
+    assert response["messages"] == [
         {"role": "user", "content": "What time is it?"},
         {
             "role": "assistant",
@@ -143,7 +144,7 @@ async def test_a_later_request_builds_on_an_earlier_response(sdk: openai.AsyncOp
         },
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "noon"}]},
     ]
-    assert "system" not in asked
+    assert "system" not in response
     assert second.previous_response_id == first.id
     items = [item async for item in sdk.responses.input_items.list(second.id, order="asc")]
     assert [item.type for item in items] == ["message", "message", "function_call", "function_call_output"]
@@ -171,13 +172,13 @@ async def test_a_resumed_stream_goes_on_live(sdk: openai.AsyncOpenAI, world: Mem
     response = await sdk.responses.create(input="Hi", model="local", background=True)
     world.append("gen_0001", *HELLO)
     stream = await sdk.responses.retrieve(response.id, stream=True, starting_after=4)
-    heard: list[Any] = []
+    received: list[Any] = []
     async for event in stream:
-        heard.append(event)
-        if len(heard) == 1:
+        received.append(event)
+        if len(received) == 1:
             world.append("gen_0001", *END)
-    assert [event.sequence_number for event in heard] == [5, 6, 7, 8, 9]
-    assert heard[-1].type == "response.completed"
+    assert [event.sequence_number for event in received] == [5, 6, 7, 8, 9]
+    assert received[-1].type == "response.completed"
 
 
 async def test_the_helper_reads_a_response_by_its_id_however_late(
@@ -304,6 +305,7 @@ async def test_a_model_that_nobody_serves_is_not_found(sdk: openai.AsyncOpenAI) 
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"extra_body": {"mood": "calm"}}, "mood", "unknown_parameter"),
         ({"temperature": 3}, "temperature", "invalid_value"),
+        ({"tools": [LONG_NAMESPACE]}, "tools[0].name", "invalid_value"),
         ({"previous_response_id": "resp_gen_gone"}, "previous_response_id", "previous_response_not_found"),
     ],
 )

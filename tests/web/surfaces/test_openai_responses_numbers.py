@@ -12,19 +12,19 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai_responses_encode import ResponsesTranscript
+from broadcaster.dialects.openai_responses.encode import ResponsesTranscript
 from broadcaster.web.services import Services
-from tests.support.front_end import DEADLINE_S
-from tests.support.memory_world import NOW_MS, MemoryWorld
+from tests.support.memory.memory_world import NOW_MS, MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S
 from tests.web.surfaces.test_openai_responses import BEGIN, END, HELLO, answering, collect, until_watched
 
 
 async def test_fifty_who_resume_after_fifty_numbers_cost_a_few_ways_through_the_log(
     live_client: httpx2.AsyncClient, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [ev.TextDelta(id="0", delta=f"word {at} ") for at in range(4_000)]
+    texts = [ev.TextDelta(id="0", delta=f"word {at} ") for at in range(4_000)]
     world.add("gen_0001")
-    world.append("gen_0001", *BEGIN, *words, *END)
+    world.append("gen_0001", *BEGIN, *texts, *END)
     encoded, encode = 0, ResponsesTranscript.encode
 
     def counting(transcript: ResponsesTranscript, entries: Sequence[Entry]) -> bytes:
@@ -41,8 +41,8 @@ async def test_fifty_who_resume_after_fifty_numbers_cost_a_few_ways_through_the_
     everything = (await rest(-1)).split(b"\n\n")
     encoded = 0
     numbers = range(20, 4_000, 80)
-    told = await asyncio.gather(*map(rest, numbers))
-    assert [each.split(b"\n\n") for each in told] == [everything[after + 1 :] for after in numbers]
+    result = await asyncio.gather(*map(rest, numbers))
+    assert [each.split(b"\n\n") for each in result] == [everything[after + 1 :] for after in numbers]
     assert encoded <= 2 * len(world.streams["gen_0001"].entries)
 
 
@@ -79,10 +79,10 @@ async def test_a_number_whose_event_redis_lost_is_waited_for(
     answering(world, *HELLO)
     response = await sdk.responses.create(input="Hi", model="local", background=True)
     world.streams["gen_0001"].entries = world.streams["gen_0001"].entries[:2]
-    asking = asyncio.create_task(collect(sdk.responses.retrieve(response.id, stream=True, starting_after=5)))
+    pending = asyncio.create_task(collect(sdk.responses.retrieve(response.id, stream=True, starting_after=5)))
     await until_watched(services, "gen_0001")
     world.append("gen_0001", *HELLO[2:], *END)
-    events = await asking
+    events = await pending
     assert [event.sequence_number for event in events] == [6, 7, 8, 9]
     assert events[-1].response.output_text == "Hello world"
 
@@ -94,15 +94,15 @@ async def test_a_client_that_joins_deltas_ends_with_the_newer_history_wherever_i
     world.add("gen_0001").epoch = NOW_MS
     world.append("gen_0001", *HELLO, ev.TextDelta(id="0", delta=", and what was lost"))
     async with await sdk.responses.retrieve("resp_gen_0001", stream=True, starting_after=-1) as stream:
-        heard = [await anext(stream) for _ in range(7)]
+        received = [await anext(stream) for _ in range(7)]
     world.lose_tail("gen_0001", kept)
     world.streams["gen_0001"].epoch = NOW_MS + 2_000
-    words = [ev.TextDelta(id="0", delta=word) for word in ("Good ", "morning ", "to ", "you ", "all")]
-    world.append("gen_0001", ev.Attempt(attempt=2), *BEGIN, *words, *END)
-    for at, last in enumerate(heard, 1):
+    texts = [ev.TextDelta(id="0", delta=expected_text) for expected_text in ("Good ", "morning ", "to ", "you ", "all")]
+    world.append("gen_0001", ev.Attempt(attempt=2), *BEGIN, *texts, *END)
+    for at, last in enumerate(received, 1):
         number, text = last.sequence_number, ""
         rest = await collect(sdk.responses.retrieve("resp_gen_0001", stream=True, starting_after=number))
-        for event in (*heard[:at], *rest):
+        for event in (*received[:at], *rest):
             if event.type == "response.in_progress":
                 text = ""
             elif event.type == "response.output_text.delta":

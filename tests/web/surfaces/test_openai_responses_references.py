@@ -8,12 +8,12 @@ import httpx2
 import pytest
 
 from broadcaster.core import events as ev
-from broadcaster.web.surfaces import openai_responses_reading
-from tests.support.memory_world import MemoryWorld
+from broadcaster.web.surfaces import openai_responses_stored
+from tests.support.memory.memory_world import MemoryWorld
 
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
-ASKED = {"role": "user", "content": [{"type": "input_text", "text": "Weather?"}]}
-AGAIN = {"role": "user", "content": [{"type": "input_text", "text": "Again?"}]}
+REQUEST = {"role": "user", "content": [{"type": "input_text", "text": "Weather?"}]}
+REPEATED = {"role": "user", "content": [{"type": "input_text", "text": "Again?"}]}
 CALL = {"type": "function_call", "call_id": "call_a", "name": "weather", "arguments": '{"city":"Rome"}'}
 RESULT = {"type": "function_call_output", "call_id": "call_a", "output": "sun"}
 
@@ -66,14 +66,14 @@ async def test_tools_after_text_and_a_second_turn_name_the_earlier_items(
 ) -> None:
     answers = iter(([*TEXT_THEN_TOOL, *CALL_ENDS], SUNNY, SUNNY))
     world.on_create = lambda id: world.append(id, *next(answers))
-    output = (await ask(client, ASKED)).json()["output"]
+    output = (await ask(client, REQUEST)).json()["output"]
     thought, text, call = (item["id"] for item in output)
     assert (thought, text, call) == ("rs_a_gen_0001", "msg_a_gen_0001", "fc_a_gen_0001")
 
     # ai 6 and 7 name the thought and the text, and send the call; older ones name the call too.
-    told = await ask(client, ASKED, ref(thought), ref(text), CALL, RESULT)
-    (said,) = told.json()["output"]
-    await ask(client, ASKED, ref(thought), ref(text), ref(text), {"id": call}, RESULT, ref(said["id"]), AGAIN)
+    result = await ask(client, REQUEST, ref(thought), ref(text), CALL, RESULT)
+    (content,) = result.json()["output"]
+    await ask(client, REQUEST, ref(thought), ref(text), ref(text), {"id": call}, RESULT, ref(content["id"]), REPEATED)
 
     use = {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Rome"}}
     loop = [
@@ -96,7 +96,7 @@ async def test_a_thought_that_is_sent_back_whole_has_the_id_that_its_provider_ga
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.on_create = lambda id: world.append(id, *SUNNY)
-    await ask(client, ASKED, {**THOUGHT, "id": "rs_a_gen_0009", "encrypted_content": "ZW5j"}, CALL, RESULT)
+    await ask(client, REQUEST, {**THOUGHT, "id": "rs_a_gen_0009", "encrypted_content": "ZW5j"}, CALL, RESULT)
     (thought, _) = world.requests[0].request["messages"][1]["content"]
     assert thought["id"] == "rs_a"
 
@@ -108,7 +108,7 @@ async def test_an_item_that_is_not_kept_or_is_another_tenants_is_not_found(
     for tenant, generation_id in (("local", "gen_0001"), ("others", "gen_0002")):
         world.add(generation_id, tenant=tenant)
         world.append(generation_id, *TEXT_THEN_TOOL, *CALL_ENDS)
-    refused = await ask(client, ASKED, ref(id))
+    refused = await ask(client, REQUEST, ref(id))
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["param"]) == (404, "item_not_found", "input[1]")
     assert error["type"] == "invalid_request_error"
@@ -120,14 +120,14 @@ async def test_half_a_call_cannot_be_built_on(client: httpx2.AsyncClient, world:
     world.on_create = lambda id: world.append(id, *SUNNY)
     world.add("gen_0009")
     world.append("gen_0009", *TEXT_THEN_TOOL, ev.Abort(reason="stopped"))
-    refused = await ask(client, ASKED, ref("fc_a_gen_0009"), RESULT)
+    refused = await ask(client, REQUEST, ref("fc_a_gen_0009"), RESULT)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[1]")
 
 
 async def test_one_request_names_items_of_a_bounded_number_of_responses(
     client: httpx2.AsyncClient, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_responses_reading, "MAX_REFERENCED", 1)
+    monkeypatch.setattr(openai_responses_stored, "MAX_REFERENCED", 1)
     world.on_create = lambda id: world.append(id, *SUNNY)
     for generation_id in ("gen_0008", "gen_0009"):
         world.add(generation_id)

@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack
 import openai
 import pytest
 
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.wiring import open_services
-from tests.support.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, served
 
 MINE, OTHERS = "the-key-of-mine-0", "the-key-of-others"
 

@@ -9,19 +9,19 @@ import pytest
 from fastapi import FastAPI
 
 from broadcaster.core import events as ev
-from broadcaster.core.routing import Routes
-from broadcaster.dialects.anthropic_request import read_request
-from broadcaster.dialects.openai_chat_refusal import Refused
-from broadcaster.dialects.openai_chat_request import chat_ask
-from broadcaster.dialects.openai_responses_ask import ask_of
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.dialects.anthropic.request import read_request
+from broadcaster.dialects.openai.parameters import BadParameter
+from broadcaster.dialects.openai_chat.request import parse_chat_request
+from broadcaster.dialects.openai_responses.request import parse_responses_request
 from broadcaster.errors import InvalidInput
-from broadcaster.log.connect import LogConnection
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import ProviderSpec, Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.memory_world import MemoryWorld, memory_services
-from tests.worker.provider_support import request_for
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.worker.providers.provider_support import request_for
 from worker.providers.openai_arguments import chat_arguments
 
 OWN: dict[str, Any] = {
@@ -32,7 +32,7 @@ OWN: dict[str, Any] = {
     "num_ctx": 8192,
     "keep_alive": "5m",
 }
-ROUTES = Routes({"mine": "mine", "mixed": ["mine", "openai"], "gpt-x": "openai"})
+ROUTES = ModelRoutes({"mine": "mine", "mixed": ["mine", "openai"], "gpt-x": "openai"})
 
 
 @pytest.fixture
@@ -67,15 +67,15 @@ async def test_they_reach_it_unchanged_from_both_surfaces(sdk: openai.AsyncOpenA
 
 @pytest.mark.parametrize("model", ["mixed", "gpt-x"])
 async def test_a_model_that_can_lead_to_openai_refuses_them(sdk: openai.AsyncOpenAI, model: str):
-    asked: list[Any] = [
+    response: list[Any] = [
         sdk.chat.completions.create(
             model=model, messages=[{"role": "user", "content": "?"}], extra_body={"min_p": 0.1}
         ),
         sdk.responses.create(model=model, input="?", extra_body={"min_p": 0.1}),
     ]
-    for asking in asked:
+    for pending in response:
         with pytest.raises(openai.BadRequestError) as caught:
-            await asking
+            await pending
         assert (caught.value.param, caught.value.code) == ("min_p", "unknown_parameter")
 
 
@@ -117,16 +117,16 @@ def test_a_name_of_openai_s_is_always_refused_by_messages(name: str):
 @pytest.mark.parametrize("unknown", ["pass", "drop"])
 @pytest.mark.parametrize("name", ["system", "input", "max_output_tokens", "openai", "responses", "background"])
 def test_a_name_that_is_ours_is_always_refused(name: str, unknown: Any):
-    with pytest.raises(Refused, match="not known") as caught:
-        chat_ask({"model": "m", "messages": [{"role": "user", "content": "?"}], name: 1}, unknown=unknown)
+    with pytest.raises(BadParameter, match="not known") as caught:
+        parse_chat_request({"model": "m", "messages": [{"role": "user", "content": "?"}], name: 1}, unknown=unknown)
     assert caught.value.param == name
 
 
 @pytest.mark.parametrize("unknown", ["pass", "drop"])
 @pytest.mark.parametrize("name", ["messages", "stop", "max_tokens", "response_format", "n", "openai"])
 def test_a_name_of_chat_completions_is_always_refused_by_responses(name: str, unknown: Any):
-    with pytest.raises(Refused, match="not known") as caught:
-        ask_of({"input": "?", name: 1}, unknown=unknown)
+    with pytest.raises(BadParameter, match="not known") as caught:
+        parse_responses_request({"input": "?", name: 1}, unknown=unknown)
     assert caught.value.param == name
 
 

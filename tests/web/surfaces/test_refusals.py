@@ -14,17 +14,18 @@ import openai
 import pytest
 
 from broadcaster.core.events import Abort, Attempt, Error, Finish, Start, TextDelta, Usage
-from broadcaster.core.refusals import refusal_metadata
+from broadcaster.core.providers.refusals import refusal_metadata
 from broadcaster.errors import ProviderFailed, ProviderRefusal
+from broadcaster.hub.ring import SEGMENT_ENTRIES
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from broadcaster.web.waiting import LOOK_UP_S
-from tests.support.front_end import DEADLINE_S, served
-from tests.support.memory_world import MemoryWorld, memory_services
-from tests.web.surfaces.calls import ASKED, CALLS
+from broadcaster.web.viewing.waiting import DISCONNECT_CHECK_S
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import DEADLINE_S, served
+from tests.web.surfaces.calls import CALLS, REQUEST
 
-MESSAGES: Any = ASKED
+MESSAGES: Any = REQUEST
 HEAD_WAIT_S = 6 * DEADLINE_S  # a test that only this would end fails
 
 
@@ -100,13 +101,14 @@ REFUSALS = [
 
 def refused(status: int, reason: str = "provider_rate_limited", **fields: Any) -> Error:
     """The end of a generation whose provider answered with this status."""
-    said = {"type": "said_error", "message": "said by the provider", **fields}
-    retry_after_s = said.pop("retry_after_s", None)
-    retryable = said.pop("retryable", True)
+    content = {"type": "said_error", "message": "said by the provider", **fields}
+    retry_after_s = content.pop("retry_after_s", None)
+    retryable = content.pop("retryable", True)
     failure = ProviderFailed(
         "of ours", reason=reason, retryable=retryable, retry_after_s=retry_after_s,
-        refusal=ProviderRefusal(status, **said),
+        refusal=ProviderRefusal(status, **content),
     )  # fmt: skip
+    failure.request_id = "req_of_provider"
     return Error(error_text=failure.detail, code=failure.reason, provider_metadata=refusal_metadata(failure))
 
 
@@ -124,8 +126,8 @@ def ending(world: MemoryWorld, *events: Any) -> Callable[[str], None]:
 async def test_a_streamed_request_that_is_refused_raises_as_against_the_provider(
     sdks: Sdks, world: MemoryWorld, status: int, kind: str, reason: str, retryable: bool
 ) -> None:
-    said = {"retry_after_s": 2.2 if retryable else None, "retryable": retryable}
-    scripted(world, ending(world, Usage(output_tokens=0, estimated=True), refused(status, reason, **said)))
+    content = {"retry_after_s": 2.2 if retryable else None, "retryable": retryable}
+    scripted(world, ending(world, Usage(output_tokens=0, estimated=True), refused(status, reason, **content)))
     for way in WAYS:
         sdk = anthropic if way.startswith("messages") else openai
         # The SDKs know 529 and 503 by classes of their own in some versions: all are server errors.
@@ -136,29 +138,73 @@ async def test_a_streamed_request_that_is_refused_raises_as_against_the_provider
         assert caught.value.response.headers.get("retry-after") == ("3" if retryable else None), way
         assert caught.value.response.headers.get("x-should-retry") != ("false" if retryable else "true"), way
         assert caught.value.response.headers["broadcaster-generation-id"] in world.streams
+        assert caught.value.response.headers["broadcaster-provider-request-id"] == "req_of_provider", way
+        assert caught.value.request_id not in (None, "req_of_provider"), way
         assert "said by the provider" in str(caught.value), way
 
 
 async def test_the_providers_words_are_passed_on(sdks: Sdks, world: MemoryWorld) -> None:
-    words = {"type": "invalid_request_error", "code": "context_length_exceeded", "param": "messages"}
-    scripted(world, ending(world, refused(400, "provider_bad_request", retryable=False, **words)))
+    texts = {"type": "invalid_request_error", "code": "context_length_exceeded", "param": "messages"}
+    scripted(world, ending(world, refused(400, "provider_bad_request", retryable=False, **texts)))
     with pytest.raises(openai.BadRequestError) as caught:
         await sdks.chat_create()
-    assert caught.value.body == {"message": "said by the provider", **words}
+    assert caught.value.body == {"message": "said by the provider", **texts}
     with pytest.raises(anthropic.BadRequestError) as refusal:
         await sdks.messages_create()
     assert refusal.value.body == {
         "type": "error",
-        "error": {"type": "invalid_request_error", "message": "said by the provider"},
-    }
+        "error": {"type": "invalid_request_error", "message": "prompt is too long: said by the provider"},
+    }  # that API has no codes
 
 
 async def test_a_refused_generation_can_be_looked_at(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     scripted(world, ending(world, refused(429)))
-    created = await client.post("/v1/generations", json={"messages": ASKED})
-    shown = await client.get(f"/v1/generations/{created.json()['id']}")
-    assert (shown.status_code, shown.json()["status"]) == (200, "failed")
-    assert (shown.json()["error"]["code"], shown.json()["answered_by"]) == ("provider_rate_limited", None)
+    created = await client.post("/v1/generations", json={"messages": REQUEST})
+    visible = await client.get(f"/v1/generations/{created.json()['id']}")
+    assert (visible.status_code, visible.json()["status"]) == (200, "failed")
+    assert (visible.json()["error"]["code"], visible.json()["answered_by"]) == ("provider_rate_limited", None)
+    assert visible.json()["provider_request_id"] == "req_of_provider"
+
+
+NAMED = Start(message_metadata={"model": "m"}, provider_metadata={"openai": {"requestId": "req_of_provider"}})
+TEXT = (TextDelta(id="0", delta="Hello"), Finish(finish_reason="stop"))
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if "generation" not in name])
+async def test_an_answer_names_the_providers_request_beside_ours(
+    live_client: httpx2.AsyncClient, world: MemoryWorld, name: str
+) -> None:
+    path, body = CALLS[name]
+    scripted(world, ending(world, Start(), Attempt(attempt=2), NAMED, *TEXT))
+    answer = await live_client.post(path, json=body, headers={"x-request-id": "mine"})
+    assert (answer.status_code, answer.headers["x-request-id"], answer.headers["request-id"]) == (200, "mine", "mine")
+    assert answer.headers["broadcaster-provider-request-id"] == "req_of_provider"
+    (generation,) = world.streams
+    visible = (await live_client.get(f"/v1/generations/{generation}")).json()
+    assert visible["provider_request_id"] == "req_of_provider"
+
+
+async def test_a_resumed_and_a_retrieved_response_name_the_providers_request(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    scripted(world, ending(world, NAMED, *TEXT))
+    made = (await live_client.post(*CALLS["responses"][:1], json=CALLS["responses"][1])).json()
+    for query in ("", "?stream=true", "?stream=true&starting_after=0"):
+        answer = await live_client.get(f"/v1/responses/{made['id']}{query}")
+        assert answer.headers["broadcaster-provider-request-id"] == "req_of_provider", query
+
+
+async def test_an_id_of_a_voided_attempt_is_not_named(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+    def lose_and_begin_anew(generation: str) -> None:
+        world.append(generation, NAMED, *[TEXT[0]] * SEGMENT_ENTRIES)
+        world.streams[generation].epoch += 1
+        world.append(generation, Attempt(attempt=2), Start(), *TEXT)
+
+    scripted(world, lose_and_begin_anew)
+    path, body = CALLS["streamed chat completions"]
+    answer = await live_client.post(path, json=body)
+    assert answer.status_code == 200
+    assert "broadcaster-provider-request-id" not in answer.headers
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -193,17 +239,17 @@ async def waiting_head(
 ) -> AsyncIterator[asyncio.Task[httpx2.Response]]:
     """A streamed request whose viewer is there, and whose head is not."""
     request = client.build_request("POST", path, json=body)
-    asking = asyncio.create_task(client.send(request, stream=True))
+    pending = asyncio.create_task(client.send(request, stream=True))
     async with asyncio.timeout(DEADLINE_S):
         while not services.hub.statistics().viewers:
             await asyncio.sleep(0.001)
     try:
-        yield asking
+        yield pending
     finally:
-        asking.cancel()
-        await asyncio.wait({asking})
-        if not asking.cancelled() and asking.exception() is None:
-            await asking.result().aclose()
+        pending.cancel()
+        await asyncio.wait({pending})
+        if not pending.cancelled() and pending.exception() is None:
+            await pending.result().aclose()
 
 
 @on_every_stream
@@ -211,15 +257,15 @@ async def waiting_head(
 async def test_the_head_waits_for_more_than_counts_and_no_longer(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, *, path: str, body: Any, event: Any
 ) -> None:
-    async with waiting_head(live_client, services, path, body) as asking:
+    async with waiting_head(live_client, services, path, body) as pending:
         (generation,) = world.streams
         world.append(generation, Usage(output_tokens=0, estimated=True))
         for _ in range(20):  # a wake-up takes a few turns of the loop
             await asyncio.sleep(0)
-        assert not asking.done()
+        assert not pending.done()
         world.append(generation, event)
         async with asyncio.timeout(DEADLINE_S):
-            assert (await asking).status_code == 200
+            assert (await pending).status_code == 200
 
 
 @on_every_stream
@@ -236,9 +282,9 @@ async def test_a_head_that_has_waited_long_enough_is_sent(services: Services, pa
 async def test_a_client_that_disconnects_before_its_head_is_a_viewer_that_left(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, *, path: str, body: Any
 ) -> None:
-    async with waiting_head(live_client, services, path, body) as asking:
-        asking.cancel()
-        async with asyncio.timeout(LOOK_UP_S / 2):  # noticed at once, and not by looking now and then
+    async with waiting_head(live_client, services, path, body) as pending:
+        pending.cancel()
+        async with asyncio.timeout(DISCONNECT_CHECK_S / 2):  # noticed at once, and not by looking now and then
             while services.hub.statistics().viewers:
                 await asyncio.sleep(0.001)
     assert len(world.streams) == 1  # its end is the abandon policy's
@@ -248,10 +294,10 @@ async def test_a_client_that_disconnects_before_its_head_is_a_viewer_that_left(
 async def test_a_drain_refuses_a_client_whose_head_waits_and_forgets_what_it_asked_for(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, *, path: str, body: Any
 ) -> None:
-    async with waiting_head(live_client, services, path, body) as asking:
+    async with waiting_head(live_client, services, path, body) as pending:
         await services.hub.drain(window_s=0)
         async with asyncio.timeout(DEADLINE_S):
-            answer = await asking
+            answer = await pending
         assert answer.status_code in (503, 529)
         assert answer.headers.get("x-should-retry") != "false"
     assert not world.streams

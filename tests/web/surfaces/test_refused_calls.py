@@ -15,21 +15,21 @@ import pytest
 from pydantic import SecretStr
 
 from broadcaster.core.events import Finish, Start, TextDelta
-from broadcaster.core.stream_ids import LOCAL_TENANT
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import Busy, QueueFull, TenantLimit
 from broadcaster.hub.limits import HubLimits, TenantBound
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import hub_limits
-from tests.support.front_end import DEADLINE_S, in_process, served
-from tests.support.memory_world import MemoryWorld, memory_services
-from tests.support.mounting import Mounted, create_host
-from tests.web.surfaces.calls import ASKED, CALLS
+from tests.support.apps.mounting import Mounted, create_host
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.web.surfaces.calls import CALLS, REQUEST
 
 STAYING = {name: call for name, call in CALLS.items() if name not in ("generations", "responses in the background")}
-STAYING["a generation that is waited for"] = ("/v1/generations?wait_s=9", {"messages": ASKED})
-STAYING["a generation that is preferred to be waited for"] = ("/v1/generations", {"messages": ASKED, "stream": False})
+STAYING["a generation that is waited for"] = ("/v1/generations?wait_s=9", {"messages": REQUEST})
+STAYING["a generation that is preferred to be waited for"] = ("/v1/generations", {"messages": REQUEST, "stream": False})
 FULL = HubLimits(max_viewers=1, retry_ms=100)
 OF_ONE_TENANT = HubLimits(tenant_viewers=TenantBound(1), retry_ms=100)
 
@@ -69,13 +69,13 @@ async def test_a_tenant_with_as_many_long_polls_as_it_may_have_may_still_stream(
 async def test_each_api_says_a_limit_of_the_tenant_in_its_own_words(world: MemoryWorld) -> None:
     async with memory_services(world, limits=OF_ONE_TENANT) as services, asking(services) as client:
         with services.hub.reserve(LOCAL_TENANT):
-            told = {name: (await client.post(path, json=body)).json() for name, (path, body) in STAYING.items()}
+            result = {name: (await client.post(path, json=body)).json() for name, (path, body) in STAYING.items()}
             stream = await client.get("/v1/streams/gen_a/events")
-    assert told["a streamed generation"]["code"] == "tenant_limit"
-    assert "BROADCASTER_TENANT_VIEWERS" in told["a streamed generation"]["detail"]
-    assert told["chat completions"]["error"]["type"] == told["responses"]["error"]["type"] == "rate_limit_error"
-    assert told["messages"]["error"]["type"] == "rate_limit_error"
-    assert told["ai sdk"]["code"] == told["ag-ui"]["code"] == "tenant_limit"
+    assert result["a streamed generation"]["code"] == "tenant_limit"
+    assert "BROADCASTER_TENANT_VIEWERS" in result["a streamed generation"]["detail"]
+    assert result["chat completions"]["error"]["type"] == result["responses"]["error"]["type"] == "rate_limit_error"
+    assert result["messages"]["error"]["type"] == "rate_limit_error"
+    assert result["ai sdk"]["code"] == result["ag-ui"]["code"] == "tenant_limit"
     assert stream.status_code == 404  # what can never succeed comes first
 
 
@@ -96,9 +96,9 @@ async def test_repetitions_of_the_real_sdks_start_no_answers(world: MemoryWorld)
             openai_sdk = await stack.enter_async_context(openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any"))
             anthropic_sdk = await stack.enter_async_context(anthropic.AsyncAnthropic(base_url=url, api_key="any"))
             calls: list[Callable[[], Awaitable[Any]]] = [
-                lambda: openai_sdk.chat.completions.create(model="local", messages=ASKED),  # type: ignore[arg-type]
+                lambda: openai_sdk.chat.completions.create(model="local", messages=REQUEST),  # type: ignore[arg-type]
                 lambda: openai_sdk.responses.create(model="local", input="Hi", stream=True),
-                lambda: anthropic_sdk.messages.create(model="local", max_tokens=9, messages=ASKED),  # type: ignore[arg-type]
+                lambda: anthropic_sdk.messages.create(model="local", max_tokens=9, messages=REQUEST),  # type: ignore[arg-type]
             ]
             with services.hub.reserve(LOCAL_TENANT):
                 outcomes = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
@@ -120,7 +120,7 @@ async def test_a_place_is_given_back_when_the_creation_fails(
 async def test_a_place_is_given_back_when_its_client_goes_away(world: MemoryWorld, stream: bool) -> None:
     async with memory_services(world, limits=FULL) as services:
         async with served(create_app(Settings(), services=services), services) as client:
-            body = {"model": "local", "messages": ASKED, "stream": stream}
+            body = {"model": "local", "messages": REQUEST, "stream": stream}
             with pytest.raises(httpx2.ReadTimeout):
                 async with client.stream("POST", "/v1/chat/completions", json=body, timeout=0.2) as response:
                     await response.aread()

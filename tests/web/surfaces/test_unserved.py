@@ -5,11 +5,11 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.web.surfaces.calls import ASKED
+from tests.web.surfaces.calls import REQUEST
 
-EMBEDDING = {"model": "local", "input": "Hi"}
+RERANK = {"model": "local", "query": "Hi"}
 UNSERVED = [
-    ("POST", "/v1/embeddings", 404),
+    ("POST", "/v1/rerank", 404),
     ("POST", "/v1/foo", 404),
     ("GET", "/v1", 404),
     ("DELETE", "/v1/models", 405),
@@ -21,7 +21,7 @@ UNSERVED = [
 async def test_an_unserved_path_or_method_is_refused_in_the_shape_of_the_openai_api(
     client: httpx2.AsyncClient, *, method: str, path: str, status: int
 ) -> None:
-    answer = await client.request(method, path, json=EMBEDDING)
+    answer = await client.request(method, path, json=RERANK)
     assert answer.status_code == status
     error = answer.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", None)
@@ -33,7 +33,7 @@ async def test_an_unserved_path_or_method_is_refused_in_the_shape_of_the_openai_
 async def test_a_client_of_anthropics_api_is_refused_in_its_shape(
     client: httpx2.AsyncClient, header: dict[str, str]
 ) -> None:
-    answer = await client.post("/v1/complete", json={"messages": ASKED}, headers=header)
+    answer = await client.post("/v1/complete", json={"messages": REQUEST}, headers=header)
     assert answer.status_code == 404
     assert (answer.json()["type"], answer.json()["error"]["type"]) == ("error", "not_found_error")
 

@@ -1,0 +1,1 @@
+"""``broadcaster doctor``: checks of machine, settings, Redis and network."""

@@ -1,0 +1,236 @@
+"""``broadcaster doctor``: checks the set-up. Each check is ok, warn or fail, with a remedy.
+
+All groups run at once, each with a deadline; the order of the report is fixed. No check writes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from rich.table import Table
+from rich.text import Text
+
+from broadcaster.cli.doctor import machine, network, redis
+from broadcaster.cli.doctor.table import Finding, Grade, judge_all
+from broadcaster.cli.front_end_client import Json, Url
+from broadcaster.cli.redis_access import DataDir, RedisUrl, find_redis
+from broadcaster.cli.serve import with_options
+from broadcaster.cli.terminal.failures import ExitCode
+from broadcaster.cli.terminal.formats import as_json, masked
+from broadcaster.cli.terminal.screen import Screen, harmless
+from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.log.inspection.redis_facts import inspect
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.settings import Settings, describe_error
+
+GROUP_S: Final = 15.0
+
+_STYLES: Final = {
+    Grade.OK: "green",
+    Grade.WARN: "yellow",
+    Grade.FAIL: "bold red",
+    Grade.SKIP: "dim",
+}
+
+Group = Callable[[], Awaitable[list[Finding]]]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor(
+    settings: Annotated[bool, typer.Option("--settings", help="only list every setting with its value")] = False,
+    json: Json = False,
+    redis_url: RedisUrl = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Check settings, this machine, Redis, the front-end and the providers, and print a remedy for each problem.
+
+    Exits with 1 if a check fails; warnings do not count.
+    """
+    screen = Screen()
+    given = {name: value for name, value in (("redis_url", redis_url), ("url", url), ("data_dir", data_dir)) if value}
+    if settings:
+        _list_settings(screen, with_options(**given), named=Settings().model_fields_set | given.keys(), as_json_=json)
+        return
+    try:
+        examined = with_options(**given)
+        named = Settings().model_fields_set | given.keys()
+    except (ValidationError, SettingsError) as error:
+        detail = describe_error(error)
+        remedy = "correct these variables; the other checks need them"
+        report = {"machine": [Finding("settings", Grade.FAIL, detail, remedy)]}
+    else:
+        report = asyncio.run(examine(screen, _groups(examined, named=named, environment=os.environ)))
+    _print(screen, report, as_json_=json)
+    if any(finding.grade is Grade.FAIL for findings in report.values() for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+# ------------------------------------------------------------------------------------------------------------- groups
+
+
+def _groups(settings: Settings, *, named: Sequence[str] | set[str], environment: Mapping[str, str]) -> dict[str, Group]:
+    """The groups of checks, in the report's order."""
+
+    async def check_machine() -> list[Finding]:
+        seen = await asyncio.to_thread(
+            machine.inspect, settings, named=named, environment=environment, has_redis=settings.redis_url is not None
+        )
+        return judge_all(machine.CHECKS, seen)
+
+    async def check_redis() -> list[Finding]:
+        return await _check_redis(settings)
+
+    async def probe_front_end() -> list[Finding]:
+        seen = await network.probe_front_end(settings.url, api_key=settings.api_key, is_named="url" in named)
+        return judge_all(network.FRONT_END_CHECKS, seen)
+
+    async def check_providers() -> list[Finding]:
+        targets = network.targets(settings, is_routing_set="routes" in named, environment=environment)
+        replies = await asyncio.gather(*(network.probe_provider(target) for target in targets))
+        return [network.provider_check(reply.target).judge(reply) for reply in replies]
+
+    return {
+        "machine": check_machine,
+        "redis": check_redis,
+        "front-end": probe_front_end,
+        "providers": check_providers,
+    }
+
+
+async def _check_redis(settings: Settings) -> list[Finding]:
+    try:
+        url = find_redis(settings)
+    except SetupError as error:
+        if settings.redis_url is not None:
+            return [Finding("connection", Grade.FAIL, error.detail, "correct BROADCASTER_REDIS_URL")]
+        remedy = "set BROADCASTER_REDIS_URL; or start `broadcaster up`, which brings its own, and give its --data-dir"
+        detail = f"no Redis is named, and no `up` runs over {settings.data_dir}"
+        return [Finding("connection", Grade.WARN, detail, remedy)]
+    address = masked(url)
+    try:
+        async with LogConnection.open(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
+            facts = await inspect(opened)
+    except LogUnavailable as error:
+        detail = f"{address} does not answer ({error.__cause__ or error.detail})"
+        return [Finding("connection", Grade.FAIL, detail, "start it, or correct BROADCASTER_REDIS_URL")]
+    except SetupError as error:
+        return [Finding("connection", Grade.FAIL, f"{address}: {error.detail}", "correct BROADCASTER_REDIS_URL")]
+    seen = redis.Seen(
+        facts=facts,
+        url=address,
+        prefix=settings.key_prefix,
+        concurrency=settings.concurrency,
+        max_queue=settings.max_queue,
+    )
+    return judge_all(redis.CHECKS, seen)
+
+
+async def examine(
+    screen: Screen, groups: Mapping[str, Group], *, deadline_s: float = GROUP_S
+) -> dict[str, list[Finding]]:
+    """Run all groups at once, each with the deadline; a terminal shows which are still running."""
+    awaited = dict.fromkeys(groups)
+    screen.wait(_waiting_text(awaited))
+
+    async def examine_one(name: str, group: Group) -> list[Finding]:
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await group()
+        except TimeoutError:
+            detail = f"the checks did not end within {deadline_s:g} s"
+            return [Finding("deadline", Grade.FAIL, detail, "check the network between")]
+        finally:
+            del awaited[name]
+            if awaited:
+                screen.wait(_waiting_text(awaited))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = {name: tasks.create_task(examine_one(name, group)) for name, group in groups.items()}
+    finally:
+        screen.waited()
+    return {name: task.result() for name, task in running.items()}
+
+
+def _waiting_text(awaited: Mapping[str, None]) -> str:
+    return f"checking {', '.join(awaited)}"
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def _print(screen: Screen, report: Mapping[str, Sequence[Finding]], *, as_json_: bool) -> None:
+    counts = dict.fromkeys(Grade, 0)
+    for findings in report.values():
+        for finding in findings:
+            counts[finding.grade] += 1
+    if as_json_:
+        screen.line(as_json(_document(report, is_ok=not counts[Grade.FAIL])))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for group, findings in report.items():
+        for finding in findings:
+            detail = Text(harmless(finding.detail), style="dim" if finding.grade is Grade.SKIP else "")
+            if finding.remedy:
+                detail.append(f"\n→ {harmless(finding.remedy)}", style=_STYLES[finding.grade])
+            grade = Text(finding.grade, style=_STYLES[finding.grade])
+            table.add_row(grade, Text(f"{group}: {finding.check}"), detail)
+    screen.table(table)
+    screen.note(", ".join(f"{count} {grade}" for grade, count in counts.items() if count))
+
+
+def _document(report: Mapping[str, Sequence[Finding]], *, is_ok: bool) -> dict[str, Any]:
+    checks = [
+        {
+            "group": group,
+            "check": finding.check,
+            "verdict": finding.grade,
+            "said": finding.detail,
+            "remedy": finding.remedy or None,
+        }
+        for group, findings in report.items()
+        for finding in findings
+    ]
+    return {"ok": is_ok, "checks": checks}
+
+
+def _list_settings(screen: Screen, settings: Settings, *, named: set[str], as_json_: bool) -> None:
+    rows = [
+        {
+            "variable": machine.variable(name),
+            "value": machine.masked_value(name, value),
+            "is_default": name not in named,
+            "description": Settings.model_fields[name].description,
+        }
+        for name, value in settings.model_dump().items()
+    ]
+    if as_json_:
+        screen.line(as_json(rows))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("VARIABLE", no_wrap=True)
+    table.add_column("VALUE", overflow="fold")
+    table.add_column("FROM")
+    table.add_column("MEANING")
+    for row in rows:
+        value = row["value"]
+        text = "–" if value is None else value if isinstance(value, str) else as_json(value)
+        style = "" if row["is_default"] else "bold"
+        source = "default" if row["is_default"] else "set"
+        cells = (str(row["variable"]), harmless(str(text)), source, str(row["description"]))
+        table.add_row(*(Text(cell, style=style) for cell in cells))
+    screen.table(table)

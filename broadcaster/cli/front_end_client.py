@@ -1,0 +1,91 @@
+"""A visit: one command's calls to one front-end, from its address and key to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Annotated, Final
+
+import typer
+
+from broadcaster.cli.completion import complete_generations
+from broadcaster.cli.terminal.failures import CommandFailed, ExitCode, client_failure
+from broadcaster.cli.terminal.screen import Screen
+from broadcaster.cli.terminal.transcript import JsonLines, Reporter, TranscriptPrinter
+from broadcaster.client import AsyncClient, CannotConnect, ClientError, GaveUp, Reconnecting
+from broadcaster.core.cursor import Cursor
+from broadcaster.settings import Settings
+
+Url = Annotated[str | None, typer.Option("--url", help="the front-end; without it BROADCASTER_URL")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="the generation's id", autocompletion=complete_generations)]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+
+# A mistyped address should fail after a second, not after a minute.
+FIRST_TRIES: Final = 2
+
+
+class Visit:
+    """One command's calls to one front-end."""
+
+    def __init__(self, url: str | None) -> None:
+        settings = Settings()
+        self.screen = Screen()
+        self._address = url or settings.url
+        self._api_key = settings.api_key
+        self._url_option = f" --url {url}" if url else ""
+        self._watched: str | None = None
+
+    def run(self, work: Callable[[AsyncClient], Awaitable[ExitCode]]) -> None:
+        """Do the work with a client and end the command. Raises CommandFailed or typer.Exit."""
+        try:
+            code = asyncio.run(self._with_client(work))
+        except ClientError as error:
+            self.screen.rest()
+            failure = client_failure(error, address=self._address)
+            way_back = self._way_back() if isinstance(error, GaveUp) else ""
+            raise CommandFailed(f"{failure}{way_back}", failure.code) from error
+        except KeyboardInterrupt:
+            self.screen.rest()
+            self.screen.note(f"interrupted{self._way_back()}")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        finally:
+            self.screen.waited()
+        if code is not ExitCode.OK:
+            raise typer.Exit(code)
+
+    def began(self, id: str) -> None:
+        """Note the generation: it continues if watching it fails."""
+        self._watched = id
+        self.screen.note(f"generation {id}")
+
+    async def watch(self, client: AsyncClient, id: str, *, after: Cursor | None, as_json: bool) -> ExitCode:
+        """Show the stream to its end. The command does not wait for a front-end that has never responded."""
+        reporter: Reporter = JsonLines(self.screen) if as_json else TranscriptPrinter(self.screen)
+        failures = 0
+        async with aclosing(client.events(id, after)) as events:
+            async for event in events:
+                if not isinstance(event, Reconnecting):
+                    self._watched = id
+                elif self._watched is None:
+                    failures += 1
+                    if failures == FIRST_TRIES:
+                        raise CannotConnect(event.reason)
+                    continue
+                reporter.show(event)
+        reporter.end()
+        return reporter.exit_code
+
+    async def _with_client(self, work: Callable[[AsyncClient], Awaitable[ExitCode]]) -> ExitCode:
+        try:
+            client = AsyncClient(self._address, self._api_key)
+        except ValueError as error:
+            text = f"{error}; correct --url, BROADCASTER_URL or BROADCASTER_API_KEY"
+            raise CommandFailed(text, ExitCode.USAGE) from error
+        async with client:
+            return await work(client)
+
+    def _way_back(self) -> str:
+        if self._watched is None:
+            return ""
+        return f"; the generation continues, return to it with: broadcaster tail {self._watched}{self._url_option}"

@@ -1,0 +1,113 @@
+"""One front-end: its server, for use in this process, and the child process that `serve` starts several of.
+
+``python -m broadcaster.cli.processes.front_end NUMBER CHANNEL BEAT_S [LISTENER]``: CHANNEL and LISTENER are inherited
+descriptors. Without LISTENER the child listens with its own socket, on a port that its parent shares with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+import uvloop
+
+from broadcaster.cli.processes.listening import bind
+from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, SERVING, ChildEnd
+from broadcaster.cli.terminal.failures import failure_of
+from broadcaster.observability.telemetry import set_up_logging
+from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.guards.cors import unread_headers
+from broadcaster.web.server.connections import ConnectionLimits
+from broadcaster.web.server.runner import FrontEndServer
+from broadcaster.web.services import drain
+
+DRAIN_MARGIN_S: Final = 0.5
+
+
+def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer:
+    """The front-end's server, which drains its viewers before it ends."""
+    app = create_app(settings)
+
+    async def leave() -> None:
+        await drain(app.state.services)
+
+    return FrontEndServer(
+        app,
+        listener=listener,
+        on_drain=leave,
+        drain_timeout_s=settings.drain_window_s + DRAIN_MARGIN_S,
+        limits=ConnectionLimits(
+            max_connections=settings.max_connections,
+            head_timeout_s=settings.head_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            body_min_bytes_per_s=settings.body_min_bytes_per_s,
+        ),
+        refusal_headers=unread_headers(settings.cors_origins),
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The child process of `serve`. It sends a failure with a remedy to the parent, which reports it once."""
+    number, descriptor, beat_s, *inherited = arguments
+    channel = ChildEnd(int(descriptor))
+    structlog.contextvars.bind_contextvars(front_end=int(number))
+    try:
+        if channel.is_wanted:
+            _run(channel, float(beat_s), inherited)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        channel.send_failure(failure)
+        raise SystemExit(failure.code) from None
+
+
+def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str]) -> None:
+    settings = Settings()
+    set_up_logging(settings.log_level)
+    if inherited:
+        listener = socket.socket(fileno=int(inherited[0]))
+    else:
+        listener = bind(settings, is_shared=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(create_server(settings, listener), channel, beat_s))
+
+
+async def _serve(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:
+    beside = [asyncio.create_task(_report(server, channel, beat_s)), asyncio.create_task(_follow(server, channel))]
+    try:
+        await server.serve()
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
+
+
+async def _report(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:
+    await server.until_started()
+    tune_collector()
+    channel.send(SERVING)
+    while True:
+        await asyncio.sleep(beat_s)
+        channel.send(ALIVE)
+
+
+async def _follow(server: FrontEndServer, channel: ChildEnd) -> None:
+    try:
+        async for message in channel.messages():
+            if message == DRAIN:
+                server.request_drain()
+            elif message == END:
+                server.request_end()
+    finally:
+        server.request_drain()  # the parent is gone
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

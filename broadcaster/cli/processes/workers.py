@@ -1,0 +1,62 @@
+"""Worker processes as children: started, restarted when they die, ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from broadcaster.observability.logs import get_logger
+from broadcaster.process.child_environment import worker_environment
+from broadcaster.process.lifeline import PARENT_VARIABLE
+
+_log = get_logger(__name__)
+
+_BACK_OFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_STEADY_S: Final = 30.0
+_END_TIMEOUT_S: Final = 2.0
+
+
+class WorkerProcesses:
+    """``count`` children `python -m worker`; ``environment`` is added to the part of ours that a worker may have."""
+
+    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+        self._count = count
+        self._environment = {**worker_environment(os.environ), **environment, PARENT_VARIABLE: str(os.getpid())}
+
+    async def run(self) -> None:
+        """Keep them running until cancelled; then end them within two seconds each, all at once."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._count):
+                tasks.create_task(self._keep_one(number))
+
+    async def _keep_one(self, number: int) -> None:
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "worker", env=self._environment, start_new_session=True
+            )
+            try:
+                code = await process.wait()
+            finally:
+                await _end(process)
+            failures = 0 if loop.time() - began > _STEADY_S else failures + 1
+            _log.error("worker_died", number=number, code=code, failures=failures)
+            await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL for one that does not end."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(_END_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

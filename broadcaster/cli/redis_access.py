@@ -1,0 +1,107 @@
+"""For the commands that connect to Redis themselves: its address, and what they open on it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.formats import masked
+from broadcaster.core.requests.stored_requests import most_stored_bytes
+from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.log.jobs.claims import ClaimPolicy, Claims
+from broadcaster.log.jobs.dead_letters import DeadLetters
+from broadcaster.log.jobs.generations import GenerationLives, Generations
+from broadcaster.log.jobs.queue import Queue
+from broadcaster.log.jobs.queue_limits import QueueLimits
+from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.redis import url
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.embedded import socket_path
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.reader import Streams
+from broadcaster.settings import Settings
+from broadcaster.webhooks.schedule import longest_s
+
+RedisUrl = Annotated[str | None, typer.Option("--redis-url", help="the Redis; without it BROADCASTER_REDIS_URL")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", help="folder of a running `broadcaster up`, when no Redis is named")
+]
+
+NO_REDIS: Final = (
+    "no Redis is named and no `broadcaster up` runs over {folder}: "
+    "set BROADCASTER_REDIS_URL, or name its folder with --data-dir"
+)
+
+_OWNER: Final = "cli"
+_CONNECT_S: Final = 1.0
+
+
+def find_redis(settings: Settings) -> str:
+    """The URL in the settings, or the Redis of an `up` that runs over the data folder. Raises SetupError."""
+    if settings.redis_url is not None:
+        url.RedisUrl.parse(settings.redis_url)  # raises SetupError when it cannot be read
+        return settings.redis_url
+    folder = Path(settings.data_dir)
+    if folder.is_dir() and _accepts_connections(embedded := socket_path(folder)):
+        return f"unix://{embedded}"
+    raise SetupError(NO_REDIS.format(folder=settings.data_dir))
+
+
+@asynccontextmanager
+async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
+    """The dead letters of the Redis that ``find_redis`` finds.
+
+    Raises (1) SetupError: there is no Redis, or it refuses us; (2) CommandFailed: it does not respond, now or later.
+    """
+    url = find_redis(settings)
+    try:
+        async with LogConnection.open(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
+            await opened.check()
+            streams = Streams(opened)
+            yield DeadLetters(opened, streams=streams, generations=_generations(settings, opened, streams))
+    except LogUnavailable as error:
+        text = f"Redis at {masked(url)} does not answer; check it with: broadcaster doctor"
+        raise CommandFailed(text, ExitCode.CANNOT_CONNECT) from error
+
+
+def _generations(settings: Settings, connection: LogConnection, streams: Streams) -> Generations:
+    policy = ClaimPolicy.of_seconds(
+        lease_ttl_s=settings.lease_ttl_s,
+        live_ttl_s=settings.live_ttl_s,
+        queue_timeout_s=settings.queue_timeout_s,
+        max_attempts=settings.max_attempts,
+    )
+    lives = GenerationLives(
+        live_ttl_ms=int(settings.live_ttl_s * 1000),
+        retention_ms=int(settings.retention_s * 1000),
+        idempotency_ttl_ms=int(settings.idempotency_ttl_s * 1000),
+        webhook_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
+        resend_ms=int(settings.resend_keep_s * 1000),
+    )
+    return Generations(
+        connection,
+        lives,
+        queue=Queue(connection, consumer=_OWNER, limits=QueueLimits(settings.max_queue, settings.tenant_queued)),
+        claims=Claims(connection, policy, owner=_OWNER),
+        streams=streams,
+        steadiness=Steadiness(connection, lease_ttl_s=settings.lease_ttl_s),
+        webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        max_metadata_bytes=settings.max_metadata_bytes,
+        max_stored_bytes=most_stored_bytes(settings.max_body_bytes),
+    )
+
+
+def _accepts_connections(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True

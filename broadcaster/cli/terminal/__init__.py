@@ -1,0 +1,1 @@
+"""Terminal output, stdin and failures of the commands."""

@@ -1,0 +1,143 @@
+"""How a command fails: one line on stderr with a remedy, and an exit code that scripts can branch on."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Final
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from typer.core import TyperGroup
+
+from broadcaster.cli.terminal.screen import Screen
+from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
+from broadcaster.errors import BroadcasterError, InvalidInput, SetupError
+from broadcaster.settings import describe_error
+
+
+class ExitCode(IntEnum):
+    """The exit codes of all commands."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CANNOT_CONNECT = 3
+    INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+_MEANINGS: Final = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "the generation failed or was stopped, the front-end refused, or a check failed",
+    ExitCode.USAGE: "the command, its arguments or the settings are wrong",
+    ExitCode.CANNOT_CONNECT: "no front-end (or Redis) answers, or not any more",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+
+
+def describe_exit_codes() -> str:
+    """All of them in one sentence, for ``--help``."""
+    return "; ".join(f"{code.value} {meaning}" for code, meaning in _MEANINGS.items())
+
+
+class CommandFailed(Exception):
+    """A failure with its text and its exit code."""
+
+    def __init__(self, text: str, code: ExitCode) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+_REMEDIES: Final = {
+    # the request
+    "bad_cursor": "copy the id of an entry, as `broadcaster tail --json` prints it",
+    "unknown_model": "choose another --model, or add a route with BROADCASTER_ROUTES",
+    "unknown_stream": "see what there is with: broadcaster ls --all",
+    "unknown_dialect": "the front-end is of another version than this command: update one of them",
+    "bad_frame": "leave control characters out of the id",
+    "body_too_large": "send less at once, or raise BROADCASTER_MAX_BODY_BYTES where the front-end runs",
+    "too_many_values": "split the request, or raise BROADCASTER_MAX_BODY_VALUES where the front-end runs",
+    "metadata_too_large": "send less metadata, or raise BROADCASTER_MAX_METADATA_BYTES where the front-end runs",
+    "answer_unsent": "it was not lost: `broadcaster show ID` reads it",
+    "tenant_limit": "retry later, or raise the setting that the error names",
+    "idempotency_mismatch": "use another key for another request",
+    "stream_exists": "choose another id, or continue the existing stream",
+    "stream_closed": "begin a new stream",
+    "stream_full": "begin a new stream, or create it with on_full: trim",
+    "event_too_large": "send it in parts",
+    "rate_limited": "send less at once",
+    "webhook_not_allowed": "list its host in BROADCASTER_WEBHOOK_HOSTS where the front-end runs",
+    # the caller and its access
+    "unauthorized": "set BROADCASTER_API_KEY to a key of this front-end",
+    "forbidden": "set BROADCASTER_API_KEY to a key that may do this",
+    "forbidden_host": "without keys a front-end serves only its own machine: use http://127.0.0.1 and its port",
+    "forbidden_origin": "without keys a front-end serves only its own machine: remove the Origin header on the way",
+    "not_found": "check --url and BROADCASTER_URL: the path before /v1 is wrong, or the front-end is older",
+    "method_not_allowed": "check --url and BROADCASTER_URL: the front-end is older, or a proxy stands between",
+    "unsupported_media_type": "check the proxies: the content-type header was changed on the way",
+    # the server
+    "internal_error": "see the front-end's log, which has the error",
+    "setup_error": "check the set-up with: broadcaster doctor",
+    "provider_failed": "retry; check the providers with: broadcaster doctor",
+    "busy": "retry in a moment, or run another front-end: broadcaster serve",
+    "queue_full": "retry in a moment, or run another worker: broadcaster worker",
+    "log_unavailable": "retry in a moment; check Redis with: broadcaster doctor",
+    "stop_not_durable": "repeat it in a moment; check Redis with: broadcaster doctor",
+    "stop_pending": "repeat it in a moment",
+}
+# Their detail names the fault and its place, so a general remedy adds nothing; or no client of ours can cause them.
+NEEDS_NO_REMEDY: Final = frozenset(
+    {
+        *("invalid_request", "invalid_event", "malformed_http", "head_too_large", "request_timeout"),
+        "websocket_not_served",
+    }
+)
+
+
+def remedy_of(code: str) -> str | None:
+    """The remedy for a problem of this code; None if its detail is enough, or if the code is of a newer version."""
+    return _REMEDIES.get(code)
+
+
+def client_failure(error: ClientError, *, address: str) -> CommandFailed:
+    """The text and the exit code of a failed call to the front-end at ``address``."""
+    if isinstance(error, CannotConnect):
+        text = f"cannot connect to {address} ({error.detail}); start one with: broadcaster up, or set --url"
+        return CommandFailed(text, ExitCode.CANNOT_CONNECT)
+    if isinstance(error, GaveUp):
+        return CommandFailed(f"lost {address}: {error.detail}", ExitCode.CANNOT_CONNECT)
+    if isinstance(error, BadAnswer):
+        return CommandFailed(f"{address}: {error.detail}; check --url and BROADCASTER_URL", ExitCode.FAILED)
+    if isinstance(error, StreamClosed):
+        return CommandFailed(error.detail, ExitCode.FAILED)
+    remedy = remedy_of(error.code) or ("retry in a moment" if error.retry else None)
+    return CommandFailed(f"{error.code}: {error.detail}" + (f"; {remedy}" if remedy else ""), ExitCode.FAILED)
+
+
+def failure_of(error: Exception) -> CommandFailed | None:
+    """The text and the exit code of an error that the user can remedy; None: it keeps its traceback."""
+    match error:
+        case CommandFailed():
+            return error
+        case ValidationError() | SettingsError():
+            text = f"the settings are not valid: {describe_error(error)}; change these environment variables"
+            return CommandFailed(text, ExitCode.USAGE)
+        case InvalidInput() | SetupError():
+            return CommandFailed(error.detail, ExitCode.USAGE)
+        case BroadcasterError():
+            return CommandFailed(error.detail, ExitCode.FAILED)
+    return None
+
+
+class ReportingGroup(TyperGroup):
+    """The command group: an error that the user can remedy becomes one line; others keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            Screen().fail(str(failure))
+            raise typer.Exit(failure.code) from None

@@ -1,0 +1,133 @@
+"""The progress of a job from its ``data-progress`` events: ``{"done": 3, "total": 10, "message": "copying"}``.
+
+On a terminal one bar per job, at the end of stderr; elsewhere one line whenever the percentage or the message changes.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from broadcaster.core.events import DataEvent
+
+PROGRESS_TYPE: Final = "data-progress"
+BAR_WIDTH: Final = 30
+# More would push the rest off the screen; further jobs are printed as lines.
+MOST_BARS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """The progress of one job; ``job`` is the event's id, empty without one."""
+
+    job: str
+    done: float
+    total: float
+    message: str
+
+    @property
+    def percent(self) -> int:
+        """Whole percent, never beyond 100, and 100 only when all is done."""
+        return min(100, math.floor(100 * self.done / self.total))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the job is done."""
+        return self.done >= self.total
+
+    @property
+    def line(self) -> str:
+        """The progress as one line of text."""
+        job = f" {self.job}" if self.job else ""
+        return f"progress{job}: {self.percent}% ({self.done:g}/{self.total:g}) {self.message}".rstrip()
+
+
+def progress_of(event: DataEvent) -> JobProgress | None:
+    """The progress in an event; None if the event has another type or shape."""
+    data = event.data
+    if event.type != PROGRESS_TYPE or not isinstance(data, dict):
+        return None
+    done, total, message = data.get("done"), data.get("total"), data.get("message")
+    if not _is_amount(done) or not _is_amount(total) or total <= 0:
+        return None
+    return JobProgress(event.id or "", done, total, message if isinstance(message, str) else "")
+
+
+def _is_amount(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+class ProgressBars:
+    """The bars of the jobs under way, drawn by a thread: end them before anything else is written."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._steps: dict[str, JobProgress] = {}
+        self._visible: tuple[Progress, dict[str, TaskID]] | None = None
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether bars are on the screen now."""
+        return self._visible is not None
+
+    def show(self, step: JobProgress) -> bool:
+        """Update the job's bar, and show all bars. False if no bar can be shown."""
+        is_known = step.job in self._steps
+        if (
+            not sys.stderr.isatty()
+            or self._console.is_dumb_terminal
+            or (not is_known and len(self._steps) >= MOST_BARS)
+        ):
+            return False
+        self._steps[step.job] = step
+        if self._visible is None or not is_known:
+            self.end()
+            self._start()
+        else:
+            progress, tasks = self._visible
+            progress.update(tasks[step.job], **_fields(step))
+        return True
+
+    def drop(self, job: str) -> JobProgress | None:
+        """Remove the job's bar for good; returns its last progress, if any."""
+        self.end()
+        return self._steps.pop(job, None)
+
+    def drop_all(self) -> list[JobProgress]:
+        """Remove all bars for good; returns their last progress."""
+        self.end()
+        steps, self._steps = list(self._steps.values()), {}
+        return steps
+
+    def end(self) -> None:
+        """Hide the bars until the next progress. Idempotent."""
+        if self._visible is not None:
+            (progress, _), self._visible = self._visible, None
+            progress.stop()
+
+    def _start(self) -> None:
+        progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=BAR_WIDTH),
+            TextColumn("{task.fields[percent]}% ({task.completed:g}/{task.total:g})", markup=False),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._visible = progress, {job: progress.add_task(**_fields(step)) for job, step in self._steps.items()}
+        progress.start()
+
+
+def _fields(step: JobProgress) -> dict[str, Any]:
+    return {
+        "description": step.message or step.job or "progress",
+        "completed": step.done,
+        "total": step.total,
+        "percent": step.percent,
+    }

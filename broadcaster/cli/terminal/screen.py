@@ -1,0 +1,145 @@
+"""The terminal: the answer on stdout, unchanged if piped, and everything about it on stderr.
+
+Rules
+1. stdout gets only the answer; a line break that only keeps a terminal tidy goes to stderr.
+2. A terminal never gets a control character from a model, a tool or a server: it could rewrite the screen. A pipe gets
+   the text unchanged.
+3. The waiting line and the progress bars are always the last lines: any other output removes them first.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from broadcaster.cli.terminal.progress import JobProgress, ProgressBars
+from broadcaster.cli.terminal.waiting_line import WaitingLine
+
+# Wide enough for every row if there is no terminal with a width.
+PIPE_WIDTH: Final = 200
+
+_ALLOWED_CONTROLS: Final = "\n\t"
+_CONTROLS: Final = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0))
+    if chr(code) not in _ALLOWED_CONTROLS
+}
+
+
+def harmless(text: str) -> str:
+    """The text with every control character but line break and tab replaced."""
+    return text.translate(_CONTROLS)
+
+
+class _Open(Enum):
+    """The content of the terminal's last, unfinished line."""
+
+    NOTHING = auto()
+    ANSWER = auto()
+    THOUGHT = auto()
+
+
+class Screen:
+    """Both streams of one command. It tracks the unfinished line, so that their texts do not mix."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._open = _Open.NOTHING
+        self._waiting = WaitingLine(self._console)
+        self._bars = ProgressBars(self._console)
+        self._noted_steps: dict[str, tuple[int, str]] = {}
+
+    def wait(self, text: str) -> bool:
+        """Show what the command waits for, until the next output. False if the terminal cannot remove a line."""
+        if self._bars.is_visible:
+            return True  # they show more
+        return self._open is _Open.NOTHING and self._waiting.show(text)
+
+    def waited(self) -> None:
+        """End the waiting line and the bars. Idempotent; must be called before the command ends."""
+        self._waiting.end()
+        self._bars.end()
+
+    def progress(self, step: JobProgress) -> None:
+        """Show a job's progress: a bar on a terminal; elsewhere, and at its end, a line if the progress has changed."""
+        step = replace(step, job=harmless(step.job), message=" ".join(harmless(step.message).split()))
+        if not step.is_done:
+            self._waiting.end()
+            if self._open is not _Open.NOTHING:
+                self._break_line()
+            if self._bars.show(step):
+                return
+        self._bars.drop(step.job)
+        news = step.percent, step.message
+        if self._noted_steps.get(step.job) != news:
+            self._noted_steps[step.job] = news
+            self.note(step.line)
+
+    def answer(self, text: str) -> None:
+        """The next piece of the answer, to stdout at once."""
+        if not text:
+            return
+        self.waited()
+        if self._open is _Open.THOUGHT:
+            self._console.print()
+        sys.stdout.write(harmless(text) if self._is_terminal else text)
+        sys.stdout.flush()
+        self._open = _Open.NOTHING if text.endswith("\n") else _Open.ANSWER
+
+    def rest(self) -> None:
+        """End an unfinished line, so that a shell's prompt has its own line and a text file ends with a line break.
+
+        Unfinished bars become lines.
+        """
+        self.waited()
+        for step in self._bars.drop_all():
+            self.note(step.line)
+        if self._open is _Open.ANSWER:
+            self.answer("\n")
+        elif self._open is _Open.THOUGHT:
+            self._break_line()
+
+    def thought(self, text: str) -> None:
+        """The next piece of the reasoning, dimmed, to stderr."""
+        if not text:
+            return
+        self.waited()
+        if self._open is _Open.ANSWER:
+            self._break_line()
+        self._console.print(Text(harmless(text), style="dim"), end="", soft_wrap=True)
+        self._open = _Open.NOTHING if text.endswith("\n") else _Open.THOUGHT
+
+    def note(self, text: str, *, style: str = "dim") -> None:
+        """One line about the answer, to stderr."""
+        self.waited()
+        if self._open is not _Open.NOTHING:
+            self._break_line()
+        line = " ".join(harmless(text).split())
+        self._console.print(Text(line, style=style), soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """One line with the failure and its remedy, to stderr."""
+        self.note(f"error: {text}", style="red")
+
+    def line(self, text: str) -> None:
+        """One line of output for programs (JSON, an id), to stdout."""
+        self.answer(f"{text}\n")
+
+    def table(self, table: Table) -> None:
+        """A table, to stdout."""
+        self.waited()
+        width = None if self._is_terminal else PIPE_WIDTH
+        Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+
+    def _break_line(self) -> None:
+        # A pipe's unfinished line is not on this screen: only a terminal shows both streams.
+        if self._open is _Open.THOUGHT or self._is_terminal:
+            self._console.print()
+            self._open = _Open.NOTHING

@@ -1,0 +1,178 @@
+"""The transcript: prints the events of a stream as they come.
+
+Text goes to stdout, reasoning dimmed to stderr, everything else as one line to stderr. Printed text cannot be removed:
+when an attempt restarts or the log was rewound, a line names the text that is void.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from broadcaster.cli.terminal.failures import ExitCode
+from broadcaster.cli.terminal.progress import progress_of
+from broadcaster.cli.terminal.screen import Screen
+from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
+from broadcaster.core import events as ev
+
+MAX_DISPLAY_CHARS: Final = 120
+_QUEUED: Final = "queued: waiting for a worker"
+_FIRST_TOKEN: Final = "waiting for the first event"
+_TAKEN_BACK: Final = frozenset({"rewound", "reset"})
+
+
+class Reporter(Protocol):
+    """Prints the events of a stream and has its exit code."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code if the stream is over now."""
+
+    def show(self, event: StreamEvent) -> None:
+        """Print the next event."""
+
+    def end(self) -> None:
+        """End the output."""
+
+
+class _Outage:
+    """Prints "reconnecting…" once per outage, for any number of tries."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._is_reported = False
+
+    def watch(self, event: StreamEvent) -> None:
+        if isinstance(event, Reconnecting):
+            if not self._is_reported:
+                self._screen.note("reconnecting…")
+            self._is_reported = True
+        elif not isinstance(event, Notice) or event.name == "hub.live":
+            self._is_reported = False
+
+
+class TranscriptPrinter:
+    """For people."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._outage = _Outage(screen)
+        self.exit_code = ExitCode.OK
+
+    def show(self, event: StreamEvent) -> None:
+        """Put it on the screen."""
+        self._outage.watch(event)
+        match event:
+            case EntryReceived():
+                self._show_event(event.event)
+            case GapReceived():
+                self._screen.note(_describe_gap(event))
+            case Notice(name="hub.hello", data={"status": "queued"}):
+                if not self._screen.wait(_QUEUED):
+                    self._screen.note(_QUEUED)
+            case Notice(name="hub.hello", data={"status": "running"}):
+                self._screen.wait(_FIRST_TOKEN)
+            case Notice(name="hub.stalled", data={"reason": str(reason)}):
+                self._screen.note(f"waiting: {reason}")
+            case _:
+                pass
+
+    def end(self) -> None:
+        """End the line that is open."""
+        self._screen.rest()
+
+    def _show_event(self, event: ev.Event) -> None:
+        match event:
+            case ev.TextDelta(delta=delta):
+                self._screen.answer(delta)
+            case ev.ReasoningDelta(delta=delta):
+                self._screen.thought(delta)
+            case ev.Start():
+                self._screen.wait(_FIRST_TOKEN)
+            case ev.Attempt():
+                self._screen.note(
+                    f"attempt {event.attempt} ({event.reason}): what was printed before this line is void"
+                )
+                self._screen.wait(_FIRST_TOKEN)
+            case ev.Finish() | ev.Error() | ev.Abort():
+                self._show_end(event)
+            case ev.DataEvent() if (step := progress_of(event)) is not None:
+                self._screen.progress(step)
+            case _:
+                if line := _describe_event(event):
+                    self._screen.note(line)
+
+    def _show_end(self, event: ev.TerminalEvent) -> None:
+        self._screen.rest()
+        if isinstance(event, ev.Finish):
+            if event.finish_reason not in (None, "stop"):
+                self._screen.note(f"ended: {event.finish_reason}")
+            return
+        self.exit_code = ExitCode.FAILED
+        if isinstance(event, ev.Error):
+            self._screen.fail(f"the stream failed ({event.code}): {event.error_text}")
+        else:
+            self._screen.note(f"aborted: {event.reason or 'no reason given'}")
+
+
+class JsonLines:
+    """For programs: one JSON object a line, with ``kind`` entry, gap or notice; an entry's event is as stored."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._outage = _Outage(screen)
+        self.exit_code = ExitCode.OK
+
+    def show(self, event: StreamEvent) -> None:
+        """Print its line."""
+        self._outage.watch(event)
+        match event:
+            case EntryReceived():
+                self._print(kind="entry", id=str(event.cursor), event=msgspec.Raw(event.raw))
+                if isinstance(event.event, ev.Error | ev.Abort):
+                    self.exit_code = ExitCode.FAILED
+            case GapReceived(reason=reason, cursor=cursor, first_seq=first_seq, last_seq=last_seq):
+                self._print(kind="gap", id=str(cursor), reason=reason, first_seq=first_seq, last_seq=last_seq)
+            case Notice(name=name, data=data):
+                self._print(kind="notice", name=name, data=data)
+            case _:
+                pass
+
+    def end(self) -> None:
+        """Every line has ended already."""
+
+    def _print(self, **fields: Any) -> None:
+        self._screen.line(msgspec.json.encode(fields).decode())
+
+
+def _describe_gap(gap: GapReceived) -> str:
+    if gap.reason in _TAKEN_BACK:
+        return f"gap ({gap.reason}): what was printed after entry {gap.cursor} is void"
+    return f"gap ({gap.reason}): entries {gap.first_seq} to {gap.last_seq} are gone"
+
+
+def _describe_event(event: ev.Event) -> str | None:
+    """One line for an event other than text and ends; None for an event without a meaning for people."""
+    match event:
+        case ev.ToolInputAvailable():
+            return f"tool {event.tool_name}: {_short(event.input)}"
+        case ev.ToolInputError() | ev.ToolOutputError():
+            return f"tool failed: {_short(event.error_text)}"
+        case ev.ToolOutputAvailable():
+            return f"tool answered: {_short(event.output)}"
+        case ev.SourceUrl():
+            return f"source: {_short(event.title or '')} {event.url}"
+        case ev.SourceDocument():
+            return f"source: {_short(event.title)}"
+        case ev.File():
+            return f"file: {event.media_type} {_short(event.url)}"
+        case ev.DataEvent():
+            return f"{event.type.removeprefix('data-')}: {_short(event.data)}"
+        case _:
+            return None
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_DISPLAY_CHARS else f"{text[: MAX_DISPLAY_CHARS - 1]}…"

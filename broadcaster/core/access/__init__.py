@@ -1,0 +1,1 @@
+"""API keys, origins, rates and the addresses of Redis, as values. Pure."""

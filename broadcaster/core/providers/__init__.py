@@ -1,0 +1,1 @@
+"""Rules about providers and models: routing, retries, refusals, lists of models. Pure."""

@@ -1,0 +1,60 @@
+"""Estimates of tokens: of what a model has written where its provider never reported it, and of a request. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+BYTES_PER_TOKEN: Final = 4
+"""For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
+other languages is smaller than with characters (a Chinese character is three bytes and about one token)."""
+MEDIA_TOKENS: Final = 1600
+"""For the estimate of an image or a file: as much as an image of the largest size that models read unscaled. Its size
+in bytes does not indicate its tokens."""
+_MEDIA: Final = frozenset({"data", "file_data", "image_url", "url"})
+"""Fields that hold a file, as base64 or as a data URL, or its address."""
+_MEDIA_URLS: Final = ("data:", "http://", "https://")
+
+
+class OutputMeter:
+    """How much the model has written, for the estimate of an answer whose output count never came."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def count(self, text: str) -> None:
+        """Add the UTF-8 size of a piece that the model wrote."""
+        self.bytes += len(text) if text.isascii() else len(text.encode())
+
+    def estimated_tokens(self) -> int:
+        """One token for every BYTES_PER_TOKEN bytes, rounded up."""
+        return -(-self.bytes // BYTES_PER_TOKEN)
+
+
+def estimated_request_tokens(*parts: Any) -> int:
+    """About how many tokens a request has: its texts and the names and values of its schemas, and its media.
+
+    Costs no stack. The parts are JSON values, so their size is bounded by that of the request's body.
+    """
+    meter, media, left = OutputMeter(), 0, list(parts)
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                if _is_media(name, inner, of=value):
+                    media += 1
+                else:
+                    meter.count(name)
+                    left.append(inner)
+        elif isinstance(value, list | tuple):
+            left.extend(value)
+        elif value is not None:
+            meter.count(value if isinstance(value, str) else str(value))
+    return meter.estimated_tokens() + media * MEDIA_TOKENS
+
+
+def _is_media(name: str, value: object, *, of: Mapping[str, Any]) -> bool:
+    is_file = isinstance(value, str) and (of.get("type") == "base64" or value.startswith(_MEDIA_URLS))
+    return name in _MEDIA and is_file

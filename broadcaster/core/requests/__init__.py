@@ -1,0 +1,1 @@
+"""Bounds and forms of what callers send: JSON, metadata, ids, titles. Pure."""

@@ -1,0 +1,57 @@
+"""How many values a JSON text holds, and how deeply they are nested, without parsing it. Pure.
+
+The outline is the JSON text without its strings and spaces. C code makes and scans it, and no value is built: 4 MB that
+would become a million objects are refused after some milliseconds, before any of the objects exists.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# Without escapes, a quote begins or ends a string. Possessive, and the end may be missing: one pass over any input.
+_TEXT: Final = re.compile(rb'"[^"]*+"?')
+_SPACES: Final = b" \t\r\n"
+_STRUCTURE: Final = (b",", b":", b"[", b"{")
+_ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+def count_values(text: bytes, *, most: int) -> int:
+    """How many objects, arrays, members, texts, numbers and literals a JSON text holds.
+
+    Exact near ``most``; far below it and far above it, it may be a bound that costs less. A text that is not JSON gets
+    a count too, of its commas, colons and brackets.
+    """
+    at_most = _structure(text) + 1  # counts also the structural characters inside strings
+    if at_most <= most:
+        return at_most
+    texts = _unescaped(text).count(b'"') // 2
+    if texts > most:
+        return texts
+    shape = _outline(text)
+    # One value follows each comma, each colon and each bracket that does not close at once, and one is at the start.
+    return _structure(shape) - shape.count(b"[]") - shape.count(b"{}") + 1
+
+
+def is_deeper(text: bytes, levels: int) -> bool:
+    """Whether the objects and arrays of a JSON text are nested more than ``levels`` deep."""
+    if text.count(b"[") + text.count(b"{") <= levels:
+        return False
+    brackets = _outline(text).translate(_ONE_BRACKET, _NO_BRACKETS)
+    for _ in range(levels):
+        brackets = brackets.replace(b"[]", b"")  # the innermost of each
+    return bool(brackets)
+
+
+def _structure(text: bytes) -> int:
+    return sum(map(text.count, _STRUCTURE))
+
+
+def _unescaped(text: bytes) -> bytes:
+    return text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in text else text
+
+
+def _outline(text: bytes) -> bytes:
+    """The JSON text with a 0 in place of each string."""
+    return _TEXT.sub(b"0", _unescaped(text)).translate(None, _SPACES)

@@ -1,0 +1,112 @@
+"""What a publisher may append to a feed: JSON values in, stored event bytes out. Pure.
+
+Rules
+1. Allowed are the part types of ``core/events.py`` and ``data-<name>``. An unknown type is refused: a typing error must
+   not become an event that every viewer silently ignores.
+2. A known type has its fields, of their types, and no others.
+3. Never ``attempt`` (a feed has none), never ``hub.*`` (the hub's own notices), and a terminal event only as the
+   feed's end (``encode_end``).
+4. A value that cannot be encoded as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.core.requests.nesting import MAX_LEVELS, is_too_deep
+from broadcaster.errors import InvalidEvent
+
+MAX_EVENTS_PER_APPEND: Final = 1000
+
+UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} levels of nesting cannot be kept"
+
+# Names that need no escaping in any dialect, header or log line.
+_DATA_TYPE: Final = re.compile(r"data-[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+_HUB_PREFIX: Final = "hub."
+_DATA_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ev.DataEvent)) | {"type"}
+_FIELDS: Final = {
+    str(struct.__struct_config__.tag): frozenset(field.encode_name for field in msgspec.structs.fields(struct))
+    | {"type"}
+    for struct in ev.KnownEvent.__args__
+}
+# "Expected `str`, got `int` - at `$.id`": the place comes last, and only invalid enum values are echoed.
+_MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_ECHO: Final = re.compile(r"^Invalid enum value .*", re.DOTALL)
+_STEP: Final = re.compile(r"[.\[\]]+")
+
+
+def check_writable(value: object) -> None:
+    """Raises ValueError when the value cannot be stored as JSON (rule 4)."""
+    try:
+        # The log's encoder refuses lone surrogates, but writes NaN as null; json refuses NaN.
+        msgspec.json.encode(value)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(UNWRITABLE) from error
+    if is_too_deep(value):
+        raise ValueError(UNWRITABLE)
+
+
+def encode_published(value: object, *, is_writable: bool = False) -> bytes:
+    """The bytes of one event to append; ``is_writable``: rule 4 is known to hold. Raises InvalidEvent."""
+    kind, fields = _typed(value)
+    if kind in ev.TERMINAL_TYPES:
+        raise InvalidEvent(f"{kind} ends a feed: close it instead", pointer="/type")
+    if kind.startswith(_HUB_PREFIX):
+        raise InvalidEvent("types beginning hub. are the hub's own", pointer="/type")
+    if kind == "attempt" or (kind not in ev.KNOWN_TYPES and not kind.startswith("data-")):
+        raise InvalidEvent("not a type that may be published: a known part type or data-<name>", pointer="/type")
+    if kind not in ev.KNOWN_TYPES and _DATA_TYPE.fullmatch(kind) is None:
+        raise InvalidEvent("the name after data- has 1 to 64 of A-Z a-z 0-9 _ . : -", pointer="/type")
+    return _encode(kind, fields, is_writable=is_writable)
+
+
+def encode_end(value: object, *, is_writable: bool = False) -> bytes:
+    """The bytes of the terminal event that closes a feed, as `encode_published`; an empty object is ``finish``."""
+    kind, fields = _typed({"type": "finish"} if value == {} else value)
+    if kind not in ev.TERMINAL_TYPES:
+        raise InvalidEvent("a feed ends with finish, error or abort", pointer="/type")
+    return _encode(kind, fields, is_writable=is_writable)
+
+
+def _typed(value: object) -> tuple[str, Mapping[str, object]]:
+    if not isinstance(value, Mapping):
+        raise InvalidEvent("an event is a JSON object with a type")
+    kind = value.get("type")
+    if not isinstance(kind, str):
+        raise InvalidEvent("an event has a type, a text", pointer="/type")
+    return kind, value
+
+
+def _encode(kind: str, fields: Mapping[str, object], *, is_writable: bool) -> bytes:
+    for name in fields:
+        if name not in _FIELDS.get(kind, _DATA_FIELDS):
+            raise InvalidEvent("this type has no such field", pointer=f"/{_escaped(name)}")
+    try:
+        if not is_writable:
+            check_writable(fields)
+    except ValueError as error:
+        raise InvalidEvent(str(error)) from error
+    try:
+        return ev.encode_event(ev.decode_event(msgspec.json.encode(fields)))
+    except msgspec.DecodeError as error:
+        raise _refused(error) from error
+
+
+def _refused(error: msgspec.DecodeError) -> InvalidEvent:
+    """msgspec's message and path, without the value."""
+    match = _MESSAGE.fullmatch(str(error))
+    what, path = (match["what"], match["path"] or "") if match is not None else ("not valid", "")
+    pointer = "".join(f"/{step}" for step in _STEP.split(path) if step and step != "...")
+    return InvalidEvent(_ECHO.sub("not one of the values it may have", what), pointer=pointer)
+
+
+def _escaped(name: str) -> str:
+    """RFC 6901 section 3; the caller chooses the name, which may be any text."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,1 @@
+"""The dialect ``ag-ui``: AG-UI 1.0."""

@@ -1,0 +1,1 @@
+"""The dialect ``ai-sdk``: the UI message stream of the Vercel AI SDK."""

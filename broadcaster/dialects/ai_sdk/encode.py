@@ -1,0 +1,161 @@
+"""The dialect ``ai-sdk``: the UI message stream of the Vercel AI SDK (``ai``), versions 6 and 7.
+
+Source: ``uiMessageChunkSchema`` and ``processUIMessageStream`` of the packages. The message is written in
+ai_sdk/attempt.py, its parts in ai_sdk/parts.py.
+
+Rules
+1. A client ends a stream at a chunk type that its version does not know. Version 6 has no type that 7 does not know: it
+   is what both can read. Version 7 adds ``reset-step``.
+2. The message's id is that of the stream in all attempts: a client that fetches a stream anew replaces the message
+   under that id. Another id would leave the torn message standing beside it.
+3. A new attempt voids what a client shows. If it shows nothing yet, nothing is sent. If all of it stands in one step,
+   version 7 takes that step back. Else it is an ``error``: a client that fetches the stream again receives the new
+   attempt alone. The chunks after that ``error`` are for clients that joined later.
+4. Notices are transient ``data-gap`` and ``data-stalled``, which become no part of the message. A rewound log voids
+   what a client shows, like an attempt, and the response cannot continue. A client that reconnects with void entries
+   receives the ``error`` of rule 3 in both versions: it may show more than the step that version 7 can take back.
+5. Only ``finish`` and ``abort`` are followed by ``[DONE]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.sse import encode_comment, encode_frame
+from broadcaster.dialects.ai_sdk.attempt import UiAttempt, error_chunk
+from broadcaster.dialects.ai_sdk.parts import Chunk
+from broadcaster.dialects.writing import Unnumbered
+
+Version = Literal[6, 7]
+
+HEADERS: Final = {"x-vercel-ai-ui-message-stream": "v1"}
+"""What a response of this dialect carries besides those of every event stream."""
+
+ATTEMPT_CODE: Final = "attempt"
+
+_json: Final = msgspec.json.Encoder()
+_DONE: Final = b"[DONE]"
+_RESET_STEP: Final[Chunk] = {"type": "reset-step"}
+_RESTARTED: Final = "The answer begins again; fetch the stream once more to read it."
+_GOES_ON: Final = "The connection ends here, the answer goes on; fetch the stream once more to read it."
+_IS_OVER: Final = "The rest of the answer cannot be had any more."
+
+
+@dataclass(frozen=True, slots=True)
+class AiSdkDialect:
+    """``ids``: the last block of each entry carries its id. ``message_id``: the message that the stream continues.
+
+    Ids are for readers that resume by them; the chat transport does not.
+    """
+
+    version: Version = 6
+    ids: bool = False
+    message_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """See Dialect."""
+        return "ai-sdk" if self.version == 6 else f"ai-sdk-{self.version}"
+
+    @property
+    def heartbeat(self) -> bytes:
+        """See Dialect."""
+        return encode_comment()
+
+    def open(self, stream_id: str) -> AiSdkTranscript:
+        """See Dialect."""
+        return AiSdkTranscript(self, UiAttempt(self.message_id or f"msg_{stream_id}"))
+
+
+class AiSdkTranscript(Unnumbered):
+    """One stream as chunks."""
+
+    __slots__ = ("_dialect", "_first", "_is_over", "_last", "_message")
+
+    def __init__(self, dialect: AiSdkDialect, message: UiAttempt) -> None:
+        self._dialect = dialect
+        self._first = message.fork()
+        self._message = message
+        self._last: Cursor | None = None
+        self._is_over = False
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """See Transcript."""
+        return b"".join(map(self._encoded, entries))
+
+    def snapshot(self) -> bytes:
+        """See Transcript."""
+        return self._framed(self._message.chunks(), at=self._last)
+
+    def fork(self) -> AiSdkTranscript:
+        """See Transcript."""
+        after = AiSdkTranscript(self._dialect, self._message.fork())
+        after._first, after._last, after._is_over = self._first, self._last, self._is_over
+        return after
+
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        """See Transcript."""
+        return b""
+
+    def gap(self, gap: Gap) -> bytes | None:
+        """See Transcript. The following chunks open the parts that they need: the gap leaves no state."""
+        if gap.voids and self._message.is_started:
+            return None
+        data = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
+        return self._framed([_notice("gap", data)], at=gap.at)
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript, and rule 4."""
+        error = _json.encode(error_chunk(_RESTARTED, code=ATTEMPT_CODE))
+        return encode_frame(error, id="" if self._dialect.ids else None)
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        """See Transcript."""
+        return self._framed([_notice("stalled", {"reason": None if reason is None else reason.value})], at=None)
+
+    def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
+        """See Transcript."""
+        return self._framed([error_chunk(_GOES_ON if reconnect else _IS_OVER, code=reason)], at=None)
+
+    def _encoded(self, entry: Entry) -> bytes:
+        if self._is_over:
+            return b""
+        self._last = entry.cursor
+        event = ev.read_event(entry.event)
+        if isinstance(event, ev.Attempt):
+            return self._framed(self._restart(), at=self._last)
+        self._is_over = isinstance(event, ev.Finish | ev.Error | ev.Abort)
+        is_done = isinstance(event, ev.Finish | ev.Abort)
+        return self._framed(self._message.take(event), at=self._last, is_done=is_done)
+
+    def _restart(self) -> list[Chunk]:
+        """Rule 3."""
+        old = self._message
+        stays = not old.is_of_one_step or old.has_lasting_metadata
+        if not stays and (not old.shows or self._dialect.version >= 7):
+            self._message = old.emptied()
+            return [_RESET_STEP] if old.shows else []
+        self._message = self._first.fork()
+        return [error_chunk(_RESTARTED, code=ATTEMPT_CODE)]
+
+    def _framed(self, chunks: Sequence[Chunk], *, at: Cursor | None, is_done: bool = False) -> bytes:
+        """One block each; the last one carries the id, where this dialect has ids."""
+        blocks = [_json.encode(chunk) for chunk in chunks]
+        if is_done:
+            blocks.append(_DONE)
+        if not blocks:
+            return b""
+        id = str(at) if self._dialect.ids and at is not None else None
+        return b"".join([*map(encode_frame, blocks[:-1]), encode_frame(blocks[-1], id=id)])
+
+
+def _notice(name: str, data: dict[str, Any]) -> Chunk:
+    return {"type": f"data-{name}", "data": data, "transient": True}

@@ -1,0 +1,137 @@
+"""The Anthropic wire: its events as structs, and the tables from its names to ours.
+
+A struct holds only the fields that the decoder branches on. Whole objects stay dicts, so that fields of a newer
+API survive.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from broadcaster.core.events import FinishReason, ProviderMetadata
+from broadcaster.dialects.errors import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, ProviderFault
+from broadcaster.dialects.reading import Json
+from broadcaster.errors import ProviderFailed
+
+PROVIDER: Final = "anthropic"
+PASSED_TYPE: Final = "data-anthropic"
+"""Type of the events that carry, untouched, a wire event that our events cannot express."""
+
+
+# ---------------------------------------------------------------------------------------------------------- the deltas
+
+
+class AnthropicTextDelta(msgspec.Struct, tag="text_delta"):
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, tag="thinking_delta"):
+    thinking: str
+
+
+class SignatureDelta(msgspec.Struct, tag="signature_delta"):
+    signature: str
+
+
+class InputJsonDelta(msgspec.Struct, tag="input_json_delta"):
+    partial_json: str
+
+
+class CitationsDelta(msgspec.Struct, tag="citations_delta"):
+    citation: Json
+
+
+Delta: TypeAlias = AnthropicTextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta | CitationsDelta
+
+
+# ---------------------------------------------------------------------------------------------------------- the events
+
+
+class MessageStart(msgspec.Struct, tag="message_start"):
+    message: Json
+
+
+class BlockStart(msgspec.Struct, tag="content_block_start"):
+    index: int
+    content_block: Json
+
+
+class BlockDelta(msgspec.Struct, tag="content_block_delta"):
+    index: int
+    delta: Delta
+
+
+class BlockStop(msgspec.Struct, tag="content_block_stop"):
+    index: int
+
+
+class MessageDelta(msgspec.Struct, tag="message_delta"):
+    delta: Json
+    usage: Json | None = None
+
+
+class MessageStop(msgspec.Struct, tag="message_stop"):
+    pass
+
+
+class Ping(msgspec.Struct, tag="ping"):
+    pass
+
+
+WireEvent: TypeAlias = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping
+
+WIRE_TYPES: Final = frozenset(str(struct.__struct_config__.tag) for struct in WireEvent.__args__)
+DELTA_TYPES: Final = frozenset(str(struct.__struct_config__.tag) for struct in Delta.__args__)
+
+
+# ---------------------------------------------------------------------------------------------------------- the tables
+
+
+FINISH_REASONS: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool-calls",
+    "refusal": "content-filter",
+    # The turn is not over: the provider expects a request to continue it.
+    "pause_turn": "other",
+}
+"""Stop reasons of the wire; one that is not here becomes ``other``. The raw one is always in the metadata."""
+
+
+_FAULTS: Final = {
+    "overloaded_error": OVERLOADED,
+    "rate_limit_error": RATE_LIMITED,
+    "timeout_error": TIMEOUT,
+    "api_error": ERROR,
+    "conflict_error": ERROR,
+    "authentication_error": AUTH,
+    "permission_error": AUTH,
+    "billing_error": AUTH,
+    "invalid_request_error": BAD_REQUEST,
+    "not_found_error": BAD_REQUEST,
+    "request_too_large": BAD_REQUEST,
+}
+
+
+def fault_of(error_type: str | None) -> ProviderFault | None:
+    """The meaning of an error's ``type``; None when the type is not known."""
+    return _FAULTS.get(error_type or "")
+
+
+def reported_failure(error_type: object) -> ProviderFailed:
+    """The failure for an ``error`` event.
+
+    Its text holds the type if it is known and nothing else of the wire: a provider's own message may quote the request.
+    """
+    if isinstance(error_type, str) and (fault := fault_of(error_type)) is not None:
+        return fault.failure(detail=error_type)
+    return ERROR.failure()
+
+
+def metadata(extras: Json) -> ProviderMetadata | None:
+    """Extras as provider metadata; None when there are none."""
+    return {PROVIDER: extras} if extras else None

@@ -1,0 +1,33 @@
+"""What a provider's errors mean to us: the same stable reasons for every wire."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from broadcaster.errors import ProviderFailed, ProviderRefusal
+
+
+class ProviderFault(NamedTuple):
+    """One meaning: a stable reason, a sentence that is safe to show, whether another attempt may end otherwise."""
+
+    reason: str
+    text: str
+    retryable: bool
+
+    def failure(
+        self, *, detail: str = "", retry_after_s: float | None = None, refusal: ProviderRefusal | None = None
+    ) -> ProviderFailed:
+        """The error to raise; ``detail`` and ``refusal`` must be safe to show."""
+        text = f"{self.text} ({detail})" if detail else self.text
+        return ProviderFailed(
+            text, reason=self.reason, retryable=self.retryable, retry_after_s=retry_after_s, refusal=refusal
+        )
+
+
+OVERLOADED: Final = ProviderFault("provider_overloaded", "the provider is overloaded", True)
+RATE_LIMITED: Final = ProviderFault("provider_rate_limited", "the provider's rate limit is reached", True)
+TIMEOUT: Final = ProviderFault("provider_timeout", "the provider gave up by its own deadline", True)
+ERROR: Final = ProviderFault("provider_error", "the provider reported an error of its own", True)
+AUTH: Final = ProviderFault("provider_auth", "the provider refused the credentials or the account", False)
+BAD_REQUEST: Final = ProviderFault("provider_bad_request", "the provider refused the request", False)
+BAD_DATA: Final = ProviderFault("provider_bad_data", "the provider sent what is not its protocol", True)

@@ -1,0 +1,1 @@
+"""The dialect ``native``: the entries of the log as they are."""

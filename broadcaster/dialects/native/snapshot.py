@@ -1,0 +1,77 @@
+"""The dialect ``native`` for late joiners that want no history: one ``hub.snapshot``, then the events.
+
+    event: hub.snapshot
+    id: <last entry in it>
+    data: {"status", "attempt", "text", "reasoning", "parts", "usage", …}        see core/fold.py
+
+Its id is a cursor like any other: a client that reconnects continues from there, without another snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import msgspec
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.fold import Fold
+from broadcaster.core.sse import encode_frame
+from broadcaster.dialects.native.encode import NATIVE, NativeTranscript
+
+SNAPSHOT: Final = "hub.snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeSnapshot:
+    """See the module's head."""
+
+    name: ClassVar[str] = NATIVE.name
+    heartbeat: ClassVar[bytes] = NATIVE.heartbeat
+
+    def open(self, stream_id: str) -> FoldingTranscript:
+        """See Dialect."""
+        return FoldingTranscript(stream_id, Fold(), START)
+
+
+class FoldingTranscript(NativeTranscript):
+    """Folds the entries that it encodes. ``last`` is the newest of them."""
+
+    __slots__ = ("_fold", "_last")
+
+    def __init__(self, stream_id: str, fold: Fold, last: Cursor) -> None:
+        super().__init__(stream_id)
+        self._fold = fold
+        self._last = last
+
+    @property
+    def is_stateless(self) -> bool:
+        """See Transcript."""
+        return False
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """The native frames."""
+        for entry in entries:
+            self._fold.apply(entry.event)
+        if entries:
+            self._last = entries[-1].cursor
+        return super().encode(entries)
+
+    def snapshot(self) -> bytes:
+        """``hub.snapshot``; nothing before the first entry."""
+        if self._last == START:
+            return b""
+        return encode_frame(msgspec.json.encode(self._fold.state), event=SNAPSHOT, id=str(self._last))
+
+    def fork(self) -> FoldingTranscript:
+        """See Transcript."""
+        return FoldingTranscript(self._stream_id, self._fold.fork(), self._last)
+
+    def live(self) -> bytes:
+        """Nothing: the snapshot's viewers are live from the start."""
+        return b""
+
+
+NATIVE_SNAPSHOT: Final = NativeSnapshot()

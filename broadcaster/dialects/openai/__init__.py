@@ -1,0 +1,1 @@
+"""What chat completions and Responses share: errors, namespaces of functions, fields of OpenAI alone."""

@@ -1,0 +1,122 @@
+"""The fields of a stored request that only OpenAI's wires have, removed or translated for other wires.
+
+These fields stand under the key ``openai`` of the request, a message, a part or a tool (openai_chat/request.py).
+
+Rules
+1. Fields that express a preference (a seed, an effort, a penalty, the detail of an image) are left out.
+2. Fields without which the answer would not be the requested one (its format, log probabilities, a search) are
+   translated or refused. The provider translates ``json_object``, since it needs a tool (``answer_format``, rule 3).
+3. A search that the model of a Responses request may run is left out where it is only offered: Codex offers one to
+   every model, and an answer without it is a good one. The provider refuses a search that is forced.
+4. A conversation of the Messages API begins with a turn of the user. System messages become that turn where they begin
+   a conversation and no turn of the user follows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import Any, Final
+
+from broadcaster.dialects.answer_format import is_json_object, schema_of
+from broadcaster.dialects.errors import BAD_REQUEST
+from broadcaster.dialects.reading import Json
+
+OPENAI: Final = "openai"
+"""The key of what only OpenAI's wires know, under the names of chat completions."""
+_PROVIDER_RECORDS: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
+_RESULT_SUFFIX: Final = "_tool_result"
+_SEARCH: Final = re.compile(r"web_search(_preview)?(_\d{4}_\d\d_\d\d)?")
+"""The types of that tool. Anthropic's own search has a type that ends in eight digits."""
+
+
+def own_fields(holder: Mapping[str, Any], key: str = OPENAI) -> Json:
+    """A copy of what the holder (a request, message, part or tool) keeps under the key; empty when it keeps nothing."""
+    own = holder.get(key)
+    return dict(own) if isinstance(own, Mapping) else {}
+
+
+def without_own_fields(holder: Mapping[str, Any]) -> Json:
+    """The holder without what only OpenAI's wires know."""
+    return {name: value for name, value in holder.items() if name != OPENAI}
+
+
+def is_provider_record(type: object) -> bool:
+    """Whether a part of this type is a provider's record for itself, which no other provider can read."""
+    return isinstance(type, str) and (type in _PROVIDER_RECORDS or type.endswith(_RESULT_SUFFIX))
+
+
+def document_head(part: Mapping[str, Any]) -> str:
+    """A document's title and its sender's context, a line each."""
+    texts = (part.get(name) for name in ("title", "context"))
+    return "\n".join(text for text in texts if isinstance(text, str) and text)
+
+
+def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
+    """The messages without those fields, down to the parts of tool results; the input of a call stays as it is."""
+    plain = [_plain(message) for message in messages]
+    head = list(takewhile(_is_of_system, plain))
+    rest = plain[len(head) :]
+    if rest and rest[0].get("role") == "user":
+        return plain
+    return [{**message, "role": "user"} for message in head] + rest  # rule 4
+
+
+def plain_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:
+    """The tools without those fields."""
+    return [without_own_fields(tool) for tool in without_search(tools)]
+
+
+def without_search(tools: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The tools without the search of Responses, which no other wire knows (rule 3)."""
+    return [tool for tool in tools if not _SEARCH.fullmatch(str(tool.get("type")))]
+
+
+def messages_options(fields: Mapping[str, Any]) -> Json:
+    """The other fields, as the Messages API takes them. Raises ProviderFailed (rule 2)."""
+    options = without_own_fields(fields)
+    own = own_fields(fields)
+    if (name := unmet(own)) is not None:
+        raise BAD_REQUEST.failure(detail=f"this model's API has no such {name}")
+    if (schema := schema_of(own.get("response_format"))) is None:
+        return options
+    config = options.get("output_config")
+    shape = {"format": {"type": "json_schema", "schema": schema}}
+    return {**options, "output_config": {**(config if isinstance(config, Mapping) else {}), **shape}}
+
+
+def unmet(own: Mapping[str, Any]) -> str | None:
+    """The first of OpenAI's fields that the Messages API cannot fulfil (rule 2); None: it can fulfil all."""
+    if own.get("logprobs") is True:
+        return "logprobs"
+    if own.get("web_search_options") is not None:
+        return "web_search_options"
+    match own.get("response_format"):
+        case None | {"type": "text"}:
+            return None
+        case shape:
+            return None if schema_of(shape) is not None or is_json_object(shape) else "response_format"
+
+
+def wants_json_object(fields: Mapping[str, Any]) -> bool:
+    """Whether the answer is to be any JSON object."""
+    return is_json_object(own_fields(fields).get("response_format"))
+
+
+def _is_of_system(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "system"
+
+
+def _plain(holder: Mapping[str, Any]) -> Json:
+    """A message or a tool's result: both hold parts."""
+    plain = without_own_fields(holder)
+    if isinstance(content := plain.get("content"), list | tuple):
+        plain["content"] = [_part(part) for part in content]
+    return plain
+
+
+def _part(part: Any) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    return _plain(part) if part.get("type") == "tool_result" else without_own_fields(part)

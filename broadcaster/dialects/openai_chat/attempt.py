@@ -1,0 +1,305 @@
+"""One chat answer in the making: our events → deltas of choice 0, and what they add up to.
+
+Rules
+1. A choice has one text, one refusal and one reasoning, however many parts or steps they come in: each continues where
+   it ended. The API has no name for the reasoning, and servers use two: ``reasoning_content`` (DeepSeek) and
+   ``reasoning`` (vLLM, OpenRouter). Both are sent, because many clients read only one of them.
+2. Calls are numbered densely in the order they open; id and name come first, then fragments of the arguments. Arguments
+   without fragments are sent whole at the call's end.
+3. A call that the client must not run is not sent: the provider ran it, or it is one of ``hidden_tools``. Of other
+   calls it is known too late that the worker ran them; ``message`` leaves them out.
+4. Annotations are sent once, at the end: the SDK adds up lists of objects by an index that these do not have. A
+   citation of another provider becomes one if it has a URL; its place is that of the text part that holds it.
+5. What has no place here is not sent: vendors' extras, ``data-*``, files, events of a newer version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.dialects.openai.wire import extras_in
+from broadcaster.dialects.reading import Json
+from broadcaster.dialects.writing import Pieces
+
+Field = Literal["content", "refusal", "reasoning"]
+
+_LOGPROBS: Final = ("content", "refusal")
+
+
+class Delta(NamedTuple):
+    """What one chunk adds to the message, and the log probabilities beside it."""
+
+    message: Json
+    logprobs: Json | None = None
+
+
+def _named(name: Field, text: str) -> Json:
+    """The text under its name, or its two names (rule 1)."""
+    return {"reasoning_content": text, "reasoning": text} if name == "reasoning" else {name: text}
+
+
+@dataclass(slots=True)
+class ChatToolCall:
+    """A tool call; ``function`` is the wire's name for its kind."""
+
+    id: str
+    name: str
+    function: str
+    extras: Json
+    arguments: Pieces = field(default_factory=Pieces)
+    is_answered: bool = False
+
+    @property
+    def body(self) -> Json:
+        """Name and arguments under the names of its kind."""
+        arguments = "input" if self.function == "custom" else "arguments"
+        return {"name": self.name, arguments: self.arguments.text}
+
+    def fork(self) -> ChatToolCall:
+        return ChatToolCall(self.id, self.name, self.function, self.extras, self.arguments.fork(), self.is_answered)
+
+
+class ChatAttempt:
+    """What one attempt has sent of choice 0."""
+
+    def __init__(self, *, hidden_tools: frozenset[str] = frozenset()) -> None:
+        self._hidden_tools = hidden_tools
+        self._texts: dict[Field, Pieces] = {}
+        self._chars = 0
+        self._refusals: set[str] = set()
+        self._starts: dict[str, int] = {}
+        self._calls: list[ChatToolCall] = []
+        self._open: dict[str, int] = {}
+        self._hidden: set[str] = set()
+        self._annotations: list[Json] = []
+        self._logprobs: dict[str, list[Any]] = {}
+
+    def take(self, event: ev.Event) -> Delta | None:
+        """What the next event adds; None when it adds nothing."""
+        read = _READERS.get(type(event))
+        return None if read is None else read(self, event)
+
+    def so_far(self) -> Iterator[Delta]:
+        """All that was taken, in as few deltas as hold it."""
+        logprobs = self.logprobs
+        for name, pieces in self._texts.items():
+            yield Delta(_named(name, pieces.text), logprobs if name != "reasoning" else None)
+            if name != "reasoning":
+                logprobs = None
+        if logprobs is not None:
+            yield Delta({}, logprobs)
+        for index, call in enumerate(self._calls):
+            yield Delta(_call_delta(call, index, call.body))
+
+    def at_end(self) -> Delta | None:
+        """The last delta (rule 4); None when there is nothing to send."""
+        return Delta({"annotations": self._annotations}) if self._annotations else None
+
+    @property
+    def logprobs(self) -> Json | None:
+        """All log probabilities so far; None when the provider sent none."""
+        return {name: self._logprobs.get(name) for name in _LOGPROBS} if self._logprobs else None
+
+    @property
+    def awaits_client_tools(self) -> bool:
+        """Whether a finish reason of calls is true: some call awaits the client, or no call was made (rule 3)."""
+        return any(not call.is_answered for call in self._calls) or not (self._calls or self._hidden)
+
+    def message(self) -> Json:
+        """The message as a whole."""
+        message: Json = {"role": "assistant", "content": self._text("content"), "refusal": self._text("refusal")}
+        if (reasoning := self._text("reasoning")) is not None:
+            message |= _named("reasoning", reasoning)
+        mine = [call for call in self._calls if not call.is_answered]
+        calls = [_call(call, call.body) for call in mine if call.function != "function_call"]
+        if calls:
+            message["tool_calls"] = calls
+        for call in mine:
+            if call.function == "function_call":
+                message["function_call"] = call.body
+        if message["content"] is None and message["refusal"] is None and not mine:
+            message["content"] = ""
+        if self._annotations:
+            message["annotations"] = self._annotations
+        return message
+
+    def fork(self) -> ChatAttempt:
+        """An independent copy."""
+        other = ChatAttempt(hidden_tools=self._hidden_tools)
+        other._texts = {name: pieces.fork() for name, pieces in self._texts.items()}
+        other._chars = self._chars
+        other._refusals = set(self._refusals)
+        other._starts = dict(self._starts)
+        other._calls = [call.fork() for call in self._calls]
+        other._open = dict(self._open)
+        other._hidden = set(self._hidden)
+        other._annotations = list(self._annotations)
+        other._logprobs = {name: list(tokens) for name, tokens in self._logprobs.items()}
+        return other
+
+    # ------------------------------------------------------------------------------------------------------------ texts
+
+    def _text(self, name: Field) -> str | None:
+        return self._texts[name].text if name in self._texts else None
+
+    def _start_text(self, event: ev.TextStart) -> None:
+        self._starts[event.id] = self._chars
+        if extras_in(event).get("refusal") is True:
+            self._refusals.add(event.id)
+        else:
+            self._refusals.discard(event.id)
+
+    def _grow_text(self, event: ev.TextDelta) -> Delta | None:
+        name: Field = "refusal" if event.id in self._refusals else "content"
+        if name == "content":
+            self._chars += len(event.delta)
+        return self._grow(name, event)
+
+    def _grow_reasoning(self, event: ev.ReasoningDelta) -> Delta | None:
+        return self._grow("reasoning", event)
+
+    def _grow(self, name: Field, event: ev.TextDelta | ev.ReasoningDelta) -> Delta | None:
+        logprobs = self._take_logprobs(extras_in(event).get("logprobs"))
+        if not event.delta:
+            return None if logprobs is None else Delta({}, logprobs)
+        if name not in self._texts:
+            self._texts[name] = Pieces()
+        self._texts[name].append(event.delta)
+        return Delta(_named(name, event.delta), logprobs)
+
+    def _take_logprobs(self, logprobs: object) -> Json | None:
+        if isinstance(logprobs, list):
+            logprobs = {"content": logprobs}  # the shape of Responses
+        if not isinstance(logprobs, dict):
+            return None
+        taken = {name: logprobs[name] for name in _LOGPROBS if isinstance(logprobs.get(name), list)}
+        for name, tokens in taken.items():
+            self._logprobs.setdefault(name, []).extend(tokens)
+        return {name: taken.get(name) for name in _LOGPROBS} if taken else None
+
+    def _end_text(self, event: ev.TextEnd) -> None:
+        start = self._starts.pop(event.id, 0)
+        self._refusals.discard(event.id)
+        for extras in (event.provider_metadata or {}).values():
+            for name in ("annotations", "citations"):
+                cited = extras.get(name)
+                for each in cited if isinstance(cited, list) else ():
+                    if (annotation := _annotation(each, start, self._chars)) is not None:
+                        self._annotations.append(annotation)
+
+    # ------------------------------------------------------------------------------------------------------------ calls
+
+    def _start_call(self, event: ev.ToolInputStart) -> Delta | None:
+        if self._is_hidden(event):
+            return None
+        return self._opened(event.tool_call_id, event.tool_name, extras_in(event))
+
+    def _is_hidden(self, event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> bool:
+        """Rule 3."""
+        if event.provider_executed or event.tool_name in self._hidden_tools:
+            self._hidden.add(event.tool_call_id)
+        return event.tool_call_id in self._hidden
+
+    def _opened(self, id: str, name: str, extras: Json) -> Delta:
+        """A new call. Extras in camel case are our own."""
+        rest = {name: value for name, value in extras.items() if name.islower()}
+        kind = extras.get("toolType")
+        call = ChatToolCall(id, name, kind if isinstance(kind, str) else "function", rest)
+        self._open[id] = len(self._calls)
+        self._calls.append(call)
+        return Delta(_call_delta(call, len(self._calls) - 1, call.body))
+
+    def _grow_call(self, event: ev.ToolInputDelta) -> Delta | None:
+        """A delta without its start opens its call; the name of that call is lost."""
+        id, fragment = event.tool_call_id, event.input_text_delta
+        if id in self._hidden or not fragment:
+            return None
+        if id not in self._open:
+            self._opened(id, "", {})
+            self._calls[-1].arguments.append(fragment)
+            return Delta(_call_delta(self._calls[-1], len(self._calls) - 1, self._calls[-1].body))
+        return self._grown(self._open[id], fragment)
+
+    def _grown(self, index: int, fragment: str) -> Delta:
+        call = self._calls[index]
+        call.arguments.append(fragment)
+        arguments = "input" if call.function == "custom" else "arguments"
+        body = {arguments: fragment}
+        if call.function == "function_call":
+            return Delta({"function_call": body})
+        return Delta({"tool_calls": [{"index": index, call.function: body}]})
+
+    def _end_call(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> Delta | None:
+        """Rule 2: the last delta of its input."""
+        id = event.tool_call_id
+        if self._is_hidden(event):
+            return None
+        is_new = id not in self._open
+        if is_new:
+            self._opened(id, event.tool_name, extras_in(event))
+        index = self._open[id]
+        call = self._calls[index]
+        if call.arguments.text:
+            return None
+        whole = event.input if isinstance(event.input, str) and _is_raw(event, call) else _json_text(event.input)
+        if is_new:
+            call.arguments.append(whole)
+            return Delta(_call_delta(call, index, call.body))
+        return self._grown(index, whole) if whole else None
+
+    def _note_output(self, event: ev.ToolOutputAvailable | ev.ToolOutputError) -> None:
+        if event.tool_call_id in self._open:
+            self._calls[self._open[event.tool_call_id]].is_answered = True
+
+
+def _call_delta(call: ChatToolCall, index: int, body: Json) -> Json:
+    if call.function == "function_call":
+        return {"function_call": body}
+    return {"tool_calls": [{"index": index, **_call(call, body)}]}
+
+
+def _call(call: ChatToolCall, body: Json) -> Json:
+    return {**call.extras, "id": call.id, "type": call.function, call.function: body}
+
+
+def _is_raw(event: ev.ToolInputAvailable | ev.ToolInputError, call: ChatToolCall) -> bool:
+    """Whether the input is the text itself: of a custom tool, or arguments that are not JSON."""
+    return call.function == "custom" or isinstance(event, ev.ToolInputError)
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _annotation(cited: Any, start: int, end: int) -> Json | None:
+    """Rule 4: a citation in this wire's shape, in that of Responses, or in Anthropic's; None when it has no URL."""
+    match cited:
+        case {"type": "url_citation", "url_citation": _}:
+            annotation: Json = cited
+            return annotation
+        case {"url": str(url), **rest}:
+            title = rest.get("title")
+            page = {"url": url, "title": title if isinstance(title, str) else ""}
+            span = {"start_index": rest.get("start_index", start), "end_index": rest.get("end_index", end)}
+            return {"type": "url_citation", "url_citation": {**span, **page}}
+        case _:
+            return None
+
+
+_READERS: Final[Mapping[type, Callable[[ChatAttempt, Any], Delta | None]]] = {
+    ev.TextStart: ChatAttempt._start_text,
+    ev.TextDelta: ChatAttempt._grow_text,
+    ev.TextEnd: ChatAttempt._end_text,
+    ev.ReasoningDelta: ChatAttempt._grow_reasoning,
+    ev.ToolInputStart: ChatAttempt._start_call,
+    ev.ToolInputDelta: ChatAttempt._grow_call,
+    ev.ToolInputAvailable: ChatAttempt._end_call,
+    ev.ToolInputError: ChatAttempt._end_call,
+    ev.ToolOutputAvailable: ChatAttempt._note_output,
+    ev.ToolOutputError: ChatAttempt._note_output,
+}

@@ -1,0 +1,244 @@
+"""Encode: entries → chat completion chunks, as the OpenAI SDKs read them (Transcript of ``openai-chat``).
+
+Rules
+1. Chunks are ``data:`` lines alone, never an id: the Python SDK fails on a heartbeat that follows an id.
+2. The chunk with the role is sent together with the first content. An attempt that has sent nothing can then be
+   followed by the next one without an error.
+3. Only the end of the whole answer has a finish reason; the steps before it continue in the same choice. The reason is
+   one of calls only if a call waits for the client: a loop may end by its bound. If the client requested the counts,
+   they follow in a chunk without choices, and all other chunks carry ``usage: null``. Estimated counts are marked under
+   ``broadcaster``.
+4. A stopped answer ends with the reason ``stop``, and beside it ``broadcaster: {"status": "aborted"}``: the wire has no
+   reason of its own for it.
+5. A failure is an object with ``error``, and the stream then ends without ``[DONE]``: every SDK raises it.
+6. A new attempt is a failure that ends the response of every client that has text of the old one: text cannot be taken
+   back here, and some SDKs read on behind an error. A client that joins later receives the new attempt alone.
+7. A gap ends the viewer: a text with a hole in it would look whole.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from broadcaster.core import events as ev
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap
+from broadcaster.core.sse import encode_comment
+from broadcaster.dialects.openai_chat.attempt import ChatAttempt, Delta
+from broadcaster.dialects.openai_chat.chunk_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
+from broadcaster.dialects.reading import Json
+from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, Unannounced, block, loss_of
+
+EXTENSION: Final = "broadcaster"
+"""The one field of ours beside the wire's own."""
+
+_BEGUN_ANEW: Final = "the answer broke off and begins anew; what came until here is void, the request may be sent again"
+_RETRY: Final = "the stream ended before the answer did; the request may be sent again"
+_NO_RETRY: Final = "the stream ended before the answer did"
+
+_ROLE: Final = "assistant"
+_CALLING: Final = frozenset({"tool_calls", "function_call"})
+_SERVER_ERROR: Final = "server_error"
+_ERROR_TYPES: Final = {"provider_bad_request": "invalid_request_error", "provider_rate_limited": "rate_limit_error"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDialect:
+    """``include_usage``: whether the counts are sent. ``hidden_tools``: those that the client must not run."""
+
+    include_usage: bool = False
+    hidden_tools: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """See Dialect.name."""
+        return "openai-chat"
+
+    @property
+    def heartbeat(self) -> bytes:
+        """See Dialect.heartbeat. A comment is safe where no id was ever sent (rule 1)."""
+        return encode_comment()
+
+    def open(self, stream_id: str) -> ChatTranscript:
+        """See Dialect.open."""
+        return ChatTranscript(self, stream_id)
+
+
+class ErrorObjectTranscript(Unannounced, ABC):
+    """Rules 5 and 6 of a Transcript, for chunks and for passed-on responses (passed/encode.py)."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+        self._breaks_off = False
+
+    @abstractmethod
+    def _read(self, entry: Entry, blocks: list[bytes]) -> None:
+        """Append the entry's blocks. Sets ``_is_over`` at the end, ``_breaks_off`` at an attempt of rule 6."""
+
+    @property
+    def breaks_off(self) -> bool:
+        """See Transcript.breaks_off (rule 6)."""
+        return self._breaks_off
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """See Transcript.encode."""
+        blocks: list[bytes] = []
+        for entry in entries:
+            self._breaks_off = False
+            if not self._is_over:
+                self._read(entry, blocks)
+        return b"".join(blocks)
+
+    def discard(self, gap: Gap) -> bytes:
+        """See Transcript.discard."""
+        return failure_block(_BEGUN_ANEW, code=NEW_ATTEMPT)
+
+    def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
+        """See Transcript.bye (rule 5)."""
+        return failure_block(_RETRY if reconnect else _NO_RETRY, code=reason)
+
+
+class ChatTranscript(ErrorObjectTranscript):
+    """See Transcript."""
+
+    def __init__(self, dialect: ChatDialect, stream_id: str) -> None:
+        super().__init__()
+        self._dialect = dialect
+        self._stream_id = stream_id
+        self._epoch: int | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new attempt, of which nothing has been sent."""
+        self._head = Head(self._stream_id, self._epoch or 0)
+        self._attempt = ChatAttempt(hidden_tools=self._dialect.hidden_tools)
+        self._has_begun = False
+        self._content: str | None = ""
+        self._step_reason: ev.FinishReason | None = None
+        self._usage: ev.Usage | None = None
+        self._ending: tuple[str, Json] | None = None
+
+    def snapshot(self) -> bytes:
+        """See Transcript.snapshot."""
+        if not self._has_begun:
+            return b""
+        return b"".join([self._role_chunk(), *map(self._chunk, self._attempt.so_far())])
+
+    def fork(self) -> ChatTranscript:
+        """See Transcript.fork."""
+        other = ChatTranscript(self._dialect, self._stream_id)
+        other._epoch = self._epoch
+        other._is_over = self._is_over
+        other._head = self._head.fork()
+        other._attempt = self._attempt.fork()
+        other._has_begun = self._has_begun
+        other._content = self._content
+        other._step_reason = self._step_reason
+        other._usage = self._usage
+        other._ending = self._ending
+        return other
+
+    def completion(self) -> Json | None:
+        """The ``chat.completion`` of an answer that has ended and did not fail; None of any other."""
+        if self._ending is None:
+            return None
+        reason, fields = self._ending
+        choice = {"index": 0, "message": self._attempt.message(), "logprobs": self._attempt.logprobs}
+        completion: Json = {**self._head.fields(COMPLETION), "choices": [{**choice, "finish_reason": reason}]}
+        if self._usage is not None:
+            completion["usage"] = usage_of(self._usage)
+        if extension := {**fields, **self._estimated()}:
+            completion[EXTENSION] = extension
+        return completion
+
+    # --------------------------------------------------------------------------------------------------------- entries
+
+    def _read(self, entry: Entry, blocks: list[bytes]) -> None:
+        if self._epoch is None:
+            self._epoch = self._head.epoch = entry.epoch
+        event = ev.read_event(entry.event)
+        if (delta := self._attempt.take(event)) is not None:
+            self._append(delta, blocks)
+        elif isinstance(event, ev.Start | ev.FinishStep):
+            self._head.take(event, has_begun=self._has_begun)
+            if isinstance(event, ev.FinishStep):
+                self._step_reason = event.finish_reason or self._step_reason
+        elif isinstance(event, ev.Usage):
+            self._usage = event
+        elif isinstance(event, ev.Attempt):
+            if self._has_begun:
+                self._breaks_off = True
+                blocks.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
+            self._begin()
+        elif isinstance(event, ev.Finish | ev.Error | ev.Abort):
+            self._end(event, blocks)
+
+    def _append(self, delta: Delta, blocks: list[bytes]) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            # The API sends null, and not an empty text, where an answer begins with a call.
+            self._content = None if {"tool_calls", "function_call"} & delta.message.keys() else ""
+            blocks.append(self._role_chunk())
+        blocks.append(self._chunk(delta))
+
+    def _role_chunk(self) -> bytes:
+        """Rule 2."""
+        return self._chunk(Delta({"role": _ROLE, "content": self._content, "refusal": None}))
+
+    def _chunk(self, delta: Delta, *, reason: str | None = None, **fields: Any) -> bytes:
+        choice = {"index": 0, "delta": delta.message, "logprobs": delta.logprobs, "finish_reason": reason}
+        return self._framed([choice], usage=None, **fields)
+
+    def _framed(self, choices: list[Json], *, usage: Json | None, **fields: Any) -> bytes:
+        counts = {"usage": usage} if self._dialect.include_usage else {}
+        return block({**self._head.fields(CHUNK), "choices": choices, **counts, **fields})
+
+    # ------------------------------------------------------------------------------------------------------------- ends
+
+    def _end(self, event: ev.TerminalEvent, blocks: list[bytes]) -> None:
+        self._is_over = True
+        if isinstance(event, ev.Error):
+            blocks.append(failure_block(event.error_text, code=event.code))
+            return
+        if isinstance(event, ev.Abort):
+            self._ending = "stop", {"status": "aborted", "reason": event.reason}
+        else:
+            self._head.take(event, has_begun=self._has_begun)
+            reason = finish_reason(event, self._step_reason)
+            is_untrue = reason in _CALLING and not self._attempt.awaits_client_tools
+            self._ending = ("stop" if is_untrue else reason), {}
+        if not self._has_begun:
+            blocks.append(self._role_chunk())
+        if (last := self._attempt.at_end()) is not None:
+            blocks.append(self._chunk(last))
+        reason, fields = self._ending
+        blocks.append(self._chunk(Delta({}), reason=reason, **_extended(fields)))
+        if self._dialect.include_usage and self._usage is not None:
+            blocks.append(self._framed([], usage=usage_of(self._usage), **_extended(self._estimated())))
+        blocks.append(DONE)
+
+    def _estimated(self) -> Json:
+        """Rule 3."""
+        return {"usage": "estimated"} if self._usage is not None and self._usage.estimated else {}
+
+
+def whole_completion(
+    stream_id: str, entries: Iterable[Entry], *, hidden_tools: frozenset[str] = frozenset()
+) -> Json | None:
+    """The ``chat.completion`` of a whole stream; None when it has failed, or not ended."""
+    transcript = ChatDialect(hidden_tools=hidden_tools).open(stream_id)
+    transcript.encode(list(entries))
+    return transcript.completion()
+
+
+def _extended(fields: Json) -> Json:
+    return {EXTENSION: fields} if fields else {}
+
+
+def failure_block(message: str, *, code: str) -> bytes:
+    """Rule 5."""
+    type = _ERROR_TYPES.get(code, _SERVER_ERROR)
+    return block({"error": {"message": message, "type": type, "param": None, "code": code}})

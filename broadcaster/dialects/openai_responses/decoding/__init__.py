@@ -1,0 +1,1 @@
+"""The output of a provider on the Responses wire, read item by item."""

@@ -1,0 +1,1 @@
+"""The output of one Response, written item by item."""

@@ -1,0 +1,345 @@
+"""A stored request in the format of the Messages API → the ``input`` and ``tools`` of the Responses API.
+
+Rules
+1. What already has the shape of Responses passes untouched, and so does what is unknown: the provider reports best what
+   is wrong with it. Texts stay strings.
+2. Calls and results are items of their own: they leave their message where they stand, and what is before and after
+   them becomes messages of its own. A message without anything left is dropped.
+3. Left out is what only the provider that wrote it can read: ``thinking`` with its signature, the tools it ran itself.
+4. A result has no mark for an error here: its text reports it, else we add one.
+5. The shape of chat completions (``image_url``, ``tool_calls``, role ``tool``) is translated too: callers send the
+   messages that they have.
+6. Every message has its type: OpenAI does not require it, llama.cpp refuses an assistant's without it.
+7. A function is not ``strict`` unless the caller sets it: the API would refuse most schemas otherwise.
+8. What only OpenAI's wires know is stored under ``openai`` (openai_chat/request.py): the detail of an image, custom
+   tools and their calls, and other options. Other fields there have no place on this wire.
+9. A model that labels its messages (``phase``: commentary, final answer) needs the labels back. Texts of different
+   phases are messages of their own.
+
+Source: the openai package's ``ResponseInputParam`` and ``ToolParam``; the anthropic package's ``MessageParam``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from broadcaster.dialects.answer_format import with_response_format
+from broadcaster.dialects.openai.namespaces import NAMESPACE, bare, grouped
+from broadcaster.dialects.openai.own_fields import (
+    OPENAI,
+    document_head,
+    is_provider_record,
+    own_fields,
+    without_own_fields,
+)
+from broadcaster.dialects.openai.tools import OPENAI_CHOICES, split_choice
+from broadcaster.dialects.reading import Json
+
+NATIVE_ITEMS: Final = frozenset(
+    {
+        *("custom_tool_call", "custom_tool_call_output", "web_search_call", "file_search_call"),
+        *("code_interpreter_call", "image_generation_call", "computer_call", "computer_call_output", "compaction"),
+        *("local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output"),
+        *("apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output"),
+        *("mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"),
+    }
+)
+"""Items of this API that the Messages API does not have: a stored request holds them as parts."""
+_ITEMS: Final = NATIVE_ITEMS | {"reasoning", "item_reference", "function_call", "function_call_output"}
+"""Parts in a message that are items of this API."""
+RESPONSES_ONLY: Final = "responses"
+"""The key, under ``openai``, of what chat completions do not know: preferences, which they leave out."""
+PHASE: Final = "phase"
+"""The label of an assistant's message, which its texts keep under ``openai``."""
+LOGPROBS: Final = "message.output_text.logprobs"
+"""The ``include`` value for what chat completions call ``logprobs``."""
+_TURNED: Final = ("response_format", "reasoning_effort")
+"""The fields of ``output_config`` that chat completions have."""
+_PLAIN: Final = frozenset({None, "custom"})
+"""The types of a tool that is the caller's own; ``function`` is in the shape of Responses."""
+
+
+def responses_input(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
+    """The messages as input items. The system prompt is not among them: it is ``instructions``."""
+    known = [dict(message) for message in messages]
+    custom = {part["id"] for message in known for part in _list(message.get("content")) if _is_custom(part)}
+    items = [item for message in known for item in _items_of(without_own_fields(message))]
+    return [_result_of_custom(item) if item.get("call_id") in custom else item for item in items]
+
+
+def responses_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:
+    """The tools as Responses define them."""
+    return grouped((_tool(dict(tool)), own_fields(tool).get(NAMESPACE)) for tool in tools)
+
+
+def responses_options(fields: Mapping[str, Any]) -> Json:
+    """The other fields, as Responses name them: the tool choice of Messages, and the fields under ``openai``.
+
+    These are what only OpenAI's wires know, under the names of chat completions if both have it. Unknown fields pass.
+    """
+    options = {
+        name: value for name, value in with_response_format(fields).items() if name not in ("tool_choice", OPENAI)
+    }
+    own = {name: options.pop(name) for name in _TURNED if name in options} | own_fields(fields)
+    responses = own_fields(own, RESPONSES_ONLY)
+    own.pop(RESPONSES_ONLY, None)
+    if (effort := own.pop("reasoning_effort", None)) is not None:
+        responses["reasoning"] = {"effort": effort, **responses.get("reasoning", {})}
+    if own.pop("logprobs", None) is True:
+        responses["include"] = [*responses.get("include", ()), LOGPROBS]
+    text: Json = {}
+    if (verbosity := own.pop("verbosity", None)) is not None:
+        text["verbosity"] = verbosity
+    match own.pop("response_format", None):
+        case {"type": "json_schema", "json_schema": dict(schema)}:
+            text["format"] = {"type": "json_schema", **schema}
+        case {"type": str()} as plain:
+            text["format"] = plain
+    choice = _tool_choice(fields.get("tool_choice")) | _tool_choice(own.pop("tool_choice", None))
+    return {**choice, **options, **own, **responses, **({"text": text} if text else {})}
+
+
+def _tool_choice(choice: Any) -> Json:
+    """``tool_choice`` and ``parallel_tool_calls``; a choice in the shape of Responses passes."""
+    if not isinstance(choice, Mapping):
+        return {} if choice is None else {"tool_choice": choice}
+    rest, parallel = split_choice(choice)
+    match rest:
+        case {"type": "tool", "name": name}:
+            return {"tool_choice": {"type": "function", "name": name}, **parallel}
+        case {"type": str(type)} if type in OPENAI_CHOICES:
+            return {"tool_choice": OPENAI_CHOICES[type], **parallel}
+        case {"type": "function" | "custom" as type, "function": {"name": name}} | {
+            "type": "function" | "custom" as type,
+            "custom": {"name": name},
+        }:
+            return {"tool_choice": {"type": type, "name": name}, **parallel}
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [*tools]}}:
+            allowed = [_named(tool) for tool in tools]
+            return {"tool_choice": {"type": "allowed_tools", "mode": mode, "tools": allowed}, **parallel}
+        case _:
+            return {"tool_choice": rest, **parallel}
+
+
+def _named(tool: Any) -> Any:
+    """A tool that is named, out of its wrapping."""
+    match tool:
+        case {"type": str(type)} if isinstance(wrapped := tool.get(type), Mapping):
+            return {"type": type, **wrapped}
+        case _:
+            return tool
+
+
+# -------------------------------------------------------------------------------------------------------- the messages
+
+
+def _items_of(message: Json) -> list[Json]:
+    role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
+    if role == "tool" and "tool_call_id" in message:
+        return [_result(message["tool_call_id"], content)]
+    if role is not None:
+        message = {"type": "message", **message}
+    kept = {name: value for name, value in message.items() if name != "tool_calls"} if calls else message
+    items = (
+        _split(kept, content)
+        if isinstance(content, list | tuple)
+        else [kept]
+        if content is not None or not calls
+        else []
+    )
+    return items + [_chat_call(call) for call in calls or ()]
+
+
+def _split(message: Json, content: Any) -> list[Json]:
+    """A message, and the calls and results that stood in it, in their order."""
+    if not isinstance(content, list | tuple):
+        return [message]
+    items: list[Json] = []
+    parts: list[Any] = []
+    phase: Json = {}
+    for part in content:
+        if _is_left_out(part):
+            continue
+        item, part_phase = _item_of(part), _phase_of(part)
+        if parts and (item is not None or part_phase != phase):
+            items.append(message | phase | {"content": parts})
+            parts = []
+        if item is not None:
+            items.append(item)
+            continue
+        phase = part_phase
+        parts += _parts_of(part, role=message.get("role"))
+    return [*items, message | phase | {"content": parts}] if parts else items
+
+
+def _phase_of(part: Any) -> Json:
+    """The phase of the answer that a text belongs to (rule 9); empty when its model does not label phases."""
+    phase = own_fields(part).get(PHASE) if isinstance(part, dict) else None
+    return {} if phase is None else {PHASE: phase}
+
+
+def _is_left_out(part: Any) -> bool:
+    return isinstance(part, dict) and is_provider_record(part.get("type"))
+
+
+def _item_of(part: Any) -> Json | None:
+    """The item that a part becomes; None when it stays in its message."""
+    match part:
+        case {"type": "tool_use", "id": id, "name": name} if _is_custom(part):
+            return {"type": "custom_tool_call", "call_id": id, "name": name, "input": own_fields(part).get("input", "")}
+        case {"type": "tool_use", "id": id, "name": name}:
+            return {**_call(id, name, part.get("input", {})), **bare(name, own_fields(part).get(NAMESPACE))}
+        case {"type": "tool_result", "tool_use_id": id}:
+            return _result(id, part.get("content"), is_error=part.get("is_error") is True)
+        case {"type": str(type)} if type in _ITEMS:
+            return dict(part)
+        case _:
+            return None
+
+
+def _call(id: Any, name: Any, input: Any) -> Json:
+    arguments = input if isinstance(input, str) else json.dumps(input, ensure_ascii=False, separators=(",", ":"))
+    return {"type": "function_call", "call_id": id, "name": name, "arguments": arguments}
+
+
+def _chat_call(call: Json) -> Json:
+    match call:
+        case {"id": id, "function": {"name": name, "arguments": arguments}}:
+            return _call(id, name, arguments)
+        case {"id": id, "custom": {"name": name, "input": input}}:
+            return {"type": "custom_tool_call", "call_id": id, "name": name, "input": input}
+        case _:
+            return dict(call)
+
+
+def _result(id: Any, content: Any, *, is_error: bool = False) -> Json:
+    if isinstance(content, list | tuple):
+        parts = [turned for part in content if not _is_left_out(part) for turned in _parts_of(part, role="user")]
+        match parts:
+            case []:
+                content = ""
+            case [{"type": "input_text", "text": str(text)}]:
+                content = text
+            case _:
+                content = parts
+    if content in (None, ""):
+        content = "error" if is_error else ""
+    return {"type": "function_call_output", "call_id": id, "output": content}
+
+
+def _is_custom(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_use" and own_fields(part).get("type") == "custom"
+
+
+def _result_of_custom(item: Json) -> Json:
+    is_output = item.get("type") == "function_call_output"
+    return {**item, "type": "custom_tool_call_output"} if is_output else item
+
+
+# ----------------------------------------------------------------------------------------------------------- the parts
+
+
+def _parts_of(part: Any, *, role: Any) -> list[Any]:
+    """What a part of a message becomes: mostly one, several for a document made of parts."""
+    match part:
+        case str():
+            return [_text(part, role=role)]
+        case {"type": "text", "text": text, "openai": {"type": "refusal"}} if role == "assistant":
+            return [{"type": "refusal", "refusal": text}]
+        case {"type": "text", "text": text}:
+            return [_text(text, role=role)]
+        case {"type": "image", "source": dict(source)}:
+            return [_image(source, own_fields(part).get("detail", "auto"))]
+        case {"type": "image_url", "image_url": {"url": url, **rest}}:
+            return [{"type": "input_image", "image_url": url, "detail": rest.get("detail", "auto")}]
+        case {"type": "image_url", "image_url": str(url)}:
+            return [{"type": "input_image", "image_url": url, "detail": "auto"}]
+        case {"type": "file", "file": dict(file)}:
+            return [{"type": "input_file", **file}]
+        case {"type": "document", "source": dict(source)}:
+            return _document(part, source, role=role)
+        case dict():
+            return [without_own_fields(part)]
+        case _:
+            return [part]
+
+
+def _text(text: Any, *, role: Any) -> Json:
+    return {"type": "output_text" if role == "assistant" else "input_text", "text": text}
+
+
+def _image(source: Json, detail: Any) -> Json:
+    match source:
+        case {"type": "file", "file_id": id}:
+            return {"type": "input_image", "file_id": id, "detail": detail}
+        case _:
+            return {"type": "input_image", "image_url": _url(source), "detail": detail}
+
+
+def _document(part: Json, source: Json, *, role: Any) -> list[Any]:
+    match source:
+        case {"type": "text", "data": text}:
+            return _headed(part, [_text(text, role=role)], role=role)
+        case {"type": "content", "content": content}:
+            inner = content if isinstance(content, list | tuple) else [content]
+            return _headed(part, [turned for each in inner for turned in _parts_of(each, role=role)], role=role)
+        case {"type": "file", "file_id": id}:
+            return [{"type": "input_file", "file_id": id}]
+        case {"type": "url", "url": url}:
+            return [{"type": "input_file", "file_url": url}]
+        case _:
+            # A file is refused without a name.
+            return [{"type": "input_file", "filename": part.get("title") or "document.pdf", "file_data": _url(source)}]
+
+
+def _headed(part: Json, body: list[Any], *, role: Any) -> list[Any]:
+    """A document's parts behind its title and its sender's context."""
+    head = document_head(part)
+    return [_text(head, role=role), *body] if head else body
+
+
+def _url(source: Json) -> Any:
+    """Where the bytes are: their address, or they themselves."""
+    if "url" in source:
+        return source["url"]
+    return f"data:{source.get('media_type', 'application/octet-stream')};base64,{source.get('data', '')}"
+
+
+# ----------------------------------------------------------------------------------------------------------- the tools
+
+
+def _tool(tool: Json) -> Json:
+    own = own_fields(tool)
+    responses = own_fields(own, RESPONSES_ONLY)
+    own = {name: value for name, value in own.items() if name not in (RESPONSES_ONLY, NAMESPACE)}
+    return _declared(tool, own) | responses
+
+
+def _declared(tool: Json, own: Json) -> Json:
+    match own or without_own_fields(tool):
+        case {"type": "function", "function": dict(function)}:
+            return {"type": "function", "parameters": None, **function, "strict": function.get("strict") is True}
+        case {"type": "custom", "custom": dict(custom)}:
+            return {"type": "custom", **custom, **_grammar(custom.get("format"))}
+        case {"name": name, "input_schema": schema} | {"name": name, "parameters": schema} if (
+            tool.get("type") in _PLAIN
+        ):
+            described = {"description": tool["description"]} if isinstance(tool.get("description"), str) else {}
+            strict = tool.get("strict") is True
+            return {"type": "function", "name": name, **described, "parameters": schema, "strict": strict}
+        case _:
+            return without_own_fields(tool)
+
+
+def _grammar(format: Any) -> Json:
+    match format:
+        case {"type": "grammar", "grammar": dict(grammar)}:
+            return {"format": {"type": "grammar", **grammar}}
+        case _:
+            return {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []

@@ -1,0 +1,1 @@
+"""Calls that pass through us unchanged: embeddings, legacy completions, token counts."""

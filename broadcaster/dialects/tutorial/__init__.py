@@ -1,0 +1,1 @@
+"""Three small dialects for first programs: ``delta``, ``named`` and ``parts``."""

@@ -1,0 +1,1 @@
+"""Viewers at the live end of their stream: one write of shared bytes for each socket."""

@@ -1,0 +1,270 @@
+"""Where a viewer stands in its room's stream, and what it is sent next: the part of a viewer that knows no transport.
+
+Rules
+1. What comes next follows from the position: a notice that moves delivery (``hub.gap``) goes before the entries that it
+   speaks of. Ids rise strictly, and nothing is left out without a gap that names it. A gap is sent when it is met, so
+   the client of a slow viewer receives one gap and not its pieces.
+2. In a stateless dialect every event from the cursor on is sent, and a rewind moves the position back.
+3. In every other dialect a viewer without a cursor begins with a snapshot of the stream as it is now. So does a viewer
+   whose cursor is void, but its client holds text: first comes the dialect's message that makes it drop that text.
+   ``with_snapshot`` False: every event from the first; ``begin_after``: every event with a higher number.
+4. What was sent cannot be taken back in these dialects. When it becomes void, or entries are missing and the dialect
+   cannot express that, the response ends with the dialect's error; the next request is served by rule 3. So does the
+   response of a lost attempt, where the dialect ends it there (``Transcript.breaks_off``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.core.sse import http_chunk
+from broadcaster.dialects import Dialect
+from broadcaster.hub.frames import Outlet
+from broadcaster.hub.replay.replay import Replay
+from broadcaster.hub.replay.resolve import Finished, Follow, Hold, ParkedCursor
+from broadcaster.hub.ring import Segment
+from broadcaster.hub.room import Room
+from broadcaster.hub.stop_reasons import StopReason
+
+
+class _Late(NamedTuple):
+    """This replay's snapshot comes first; before it, what makes the client drop ``void``."""
+
+    replay: Replay
+    void: Gap | None
+
+
+class Position(ABC):
+    """See the module's rules. Frames are as the driver writes them: HTTP chunks if ``_for_http``."""
+
+    __slots__ = (
+        "_for_http",
+        "_hello_sent",
+        "_last_number",
+        "_leaves_out",
+        "_live_sent",
+        "_outlet",
+        "_pending",
+        "_room",
+        "_seq",
+        "_source",
+        "_stall_sent",
+        "_with_snapshot",
+        "ends_cleanly",
+        "page",
+        "stop_reason",
+    )
+
+    def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_snapshot: bool) -> None:
+        self.stop_reason: StopReason | None = None
+        self.ends_cleanly = False
+        self.page: Segment | None = None
+        self._room = room
+        self._outlet = Outlet(room.unsent)
+        self._source = room.replays.of(dialect)
+        self._source.users += 1
+        self._for_http = False
+        self._with_snapshot = with_snapshot
+        self._seq = 0
+        self._pending: ParkedCursor | Gap | _Late | None = None  # what comes before the next entries
+        self._leaves_out = False  # the next events have numbers up to ``_last_number``, which the client has
+        self._last_number = -1
+        self._hello_sent = self._live_sent = False
+        self._stall_sent: StallReason | None = None
+        self._begin(begin)
+
+    @abstractmethod
+    def take_page(self, page: Segment) -> None:
+        """The page that was requested."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """There may be more to send."""
+
+    @abstractmethod
+    def stop(self, reason: StopReason) -> None:
+        """Nothing more can be sent."""
+
+    @property
+    def resumes_anywhere(self) -> bool:
+        """Whether another front-end continues exactly where this one stopped."""
+        return self._source.replay is None
+
+    def rewind(self, keep: Cursor, reason: GapReason) -> None:
+        """Entries after ``keep`` are void: the next bytes name them, or the viewer stops (rules 2 and 4)."""
+        if self.page is not None and self.page.last_seq > keep.seq:
+            self.page = None
+        if isinstance(self._pending, ParkedCursor | _Late):
+            return
+        if self._source.replay is None:
+            self._move_back(keep, reason)
+        elif self._seq > keep.seq or self._leaves_out:
+            self.stop(StopReason.GAP)
+
+    def _next_frames(self) -> bytes | memoryview:
+        """The next notices or entries; ``b""``: none now, the viewer is woken when there may be some."""
+        room = self._room
+        frames: bytes | memoryview = b""
+        if self._pending is not None or not self._live_sent or self._stall_sent is not room.stall:  # seldom
+            frames = self._notices()
+            if self._pending is not None:
+                return frames or self._snapshot()
+        while not frames and self._seq < room.last_seq:
+            seq = self._seq
+            frames = self._entries()
+            if seq == self._seq or self.stop_reason is not None:  # a page must be read first, or the response ends here
+                return frames
+        if not frames and room.is_over:
+            self._end(StopReason.TERMINAL)
+        return frames
+
+    def _is_live(self) -> bool:
+        """Whether nothing is left to send but what the room receives next."""
+        room = self._room
+        is_at_end = self._pending is None and self._seq == room.last_seq and not room.is_over
+        return is_at_end and self._live_sent and self._stall_sent is room.stall and self.stop_reason is None
+
+    def _stand_at(self, seq: int) -> None:
+        """The live group was sent everything up to ``seq``."""
+        self._seq = seq
+        self._last_number = self._source.last_number_at(seq)
+
+    def _stand_after(self, number: int) -> int | None:
+        """Begin behind the event with this number; returns the newest event's number.
+
+        None: that event may still come. The viewer is woken when the stream moves, or stopped.
+        """
+        self._last_number = number
+        replay = self._source.replay
+        place = None if replay is None else replay.find_number(self, number)
+        if place is None or (number > place.newest and not self._room.is_over):
+            return None
+        self._seq, self._pending, self._leaves_out = place.seq, None, place.number < number
+        return place.newest
+
+    def _farewell(self, reason: StopReason) -> bytes:
+        """The block that ends a response before its stream ends; ``b""`` if the dialect has none."""
+        retry_ms = self._room.limits.draw_retry_ms()
+        bye = self._source.blank.bye
+        return bye(reason.code, reconnect=reason.reconnect, retry_ms=retry_ms, last_number=self._last_number)
+
+    def _wire(self, block: bytes) -> bytes:
+        """The block as the driver writes it."""
+        return http_chunk(block) if block and self._for_http else block
+
+    # -- on the way
+
+    def _begin(self, begin: Follow | Hold | Finished) -> None:
+        match begin:
+            case Hold(cursor):
+                if not isinstance(self._pending, ParkedCursor):
+                    self._pending = self._room.hold(cursor)
+            case Finished(terminal):
+                self._seq, self._pending = terminal.seq, None
+            case Follow(after, gap):
+                self._follow(after, gap)
+
+    def _follow(self, after: Cursor, gap: Gap | None) -> None:
+        replay = self._source.replay
+        is_anew = after == START and self._with_snapshot and self._room.last_seq > 0
+        if replay is None:
+            self._seq, self._pending = after.seq, gap
+        elif gap is not None or is_anew:
+            void = gap if gap is not None and gap.voids else None
+            self._seq, self._pending = 0, _Late(replay, void)
+        else:
+            self._seq, self._pending = after.seq, None
+
+    def _move_back(self, keep: Cursor, reason: GapReason) -> None:
+        if self._seq <= keep.seq:
+            return
+        void, self._seq = self._seq, keep.seq
+        unsent, self._pending = self._pending, None
+        if isinstance(unsent, Gap) and unsent.reason in (GapReason.TRIMMED, GapReason.EXPIRED):
+            # Neither those entries nor their gap was sent. If they are still gone, the gap is met once more.
+            void = unsent.first_seq - 1
+            self._seq = min(void, keep.seq)
+        elif isinstance(unsent, Gap):
+            void = max(void, unsent.last_seq)
+        if void > keep.seq:
+            self._pending = Gap(reason, keep, keep.seq + 1, void)
+
+    def _notices(self) -> bytes:
+        room, blank = self._room, self._source.blank
+        if isinstance(self._pending, ParkedCursor):
+            self._begin(room.place_parked(self._pending))
+        pending = self._pending
+        notices = []
+        if not self._hello_sent:
+            self._hello_sent = True
+            notices.append(blank.hello(status=room.status, retry_ms=room.limits.draw_retry_ms()))
+        if isinstance(pending, Gap):
+            notices.append(blank.gap(pending) or b"")
+            self._pending = None
+        if self._stall_sent is not room.stall and not isinstance(pending, _Late):
+            self._stall_sent = room.stall
+            notices.append(blank.stalled(room.stall))
+        if not self._live_sent and self._is_caught_up():
+            self._live_sent = True
+            notices.append(blank.live())
+        return self._wire(b"".join(notices))
+
+    def _is_caught_up(self) -> bool:
+        room = self._room
+        is_at_end = self._pending is None and self._seq == room.last_seq and not room.is_over
+        return is_at_end and room.stall is not StallReason.LOG_UNAVAILABLE
+
+    def _snapshot(self) -> bytes | memoryview:
+        """Rule 3; nothing while the cursor is held."""
+        if not isinstance(late := self._pending, _Late) or (snapshot := late.replay.snapshot(self)) is None:
+            return b""
+        if late.void is not None:
+            self._pending = late._replace(void=None)
+            if dropped := late.replay.discard(late.void):
+                return self._wire(dropped)
+        self._pending = None
+        self._seq, self._last_number = snapshot.seq, snapshot.last_number
+        return self._outlet.share(snapshot, for_http=self._for_http) or self._next_frames()
+
+    def _entries(self) -> bytes | memoryview:
+        """The next entries up to the end of their segment, or the gap before them; moves on if there was either."""
+        found = self._source.read(self, self._seq, for_http=self._for_http)
+        if found is None:
+            return b""
+        if isinstance(found, tuple):
+            frames, self._seq = found
+            return frames
+        if isinstance(found, Replay):
+            return self._change_to(found)
+        seq, self._seq = self._seq, found.last_seq
+        seen_number = self._last_number
+        if self._leaves_out and found.last_number <= seen_number:
+            self._leaves_out = found.last_number < seen_number
+            return b""
+        self._last_number = found.last_number
+        if found.breaks_off:
+            self._end(StopReason.NEW_ATTEMPT)
+        if self._leaves_out:
+            self._leaves_out = False
+            return found.after_number(seen_number, self._source.blank, for_http=self._for_http)
+        if found.first_seq > seq:
+            return self._outlet.share(found, for_http=self._for_http)
+        return found.tail(seq, for_http=self._for_http)
+
+    def _change_to(self, branch: Replay) -> bytes:
+        """Entries are gone that the other viewers were sent."""
+        if branch.gap_frames is None:
+            self._end(StopReason.GAP)
+            return self._wire(self._farewell(StopReason.GAP))
+        self._source.users -= 1
+        self._source = branch
+        branch.users += 1
+        self._seq = branch.begin_seq
+        return self._wire(branch.gap_frames)
+
+    def _end(self, reason: StopReason) -> None:
+        """The last frames of the response. Not by ``stop``, which wakes: the viewer is being pulled."""
+        self.stop_reason, self.ends_cleanly = reason, True

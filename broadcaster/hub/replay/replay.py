@@ -1,0 +1,394 @@
+"""A room's stream in a dialect that depends on earlier entries: encoded once for all its viewers.
+
+Rules
+1. An entry's frames depend only on the entries before it, so all viewers of equal dialects are sent the same frames. A
+   viewer has no transcript: it has a cursor, and reads the frames after it here.
+2. The head is the one transcript that goes through the room from its first entry to its end, moved by the viewers at
+   the same place, by those that need a snapshot, and by the live group. It leaves checkpoints behind.
+3. A viewer before the head reads a stretch that is kept, or waits for the sweep: a second transcript, which begins at
+   the checkpoint before the first waiting viewer and serves all that it passes, in rounds through the stream. So the
+   work grows with the rounds, and not with the viewers.
+4. Both advance by one segment in a turn's piece of work (``Turns``).
+5. A snapshot is made once for its place. A large one also serves viewers up to ``REUSED_ENTRIES`` later in its attempt.
+6. Only a fork of the head encodes the terminal event: late viewers get a snapshot of what was before it.
+7. Where the sweep finds that entries behind the head are gone, its viewers continue in a replay of their own, whose
+   head begins there: the head of this one has encoded what they miss.
+8. A viewer that knows only an event's number begins at the checkpoint before it, and leaves out what it has seen.
+9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` releases what can be made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap
+from broadcaster.dialects import Dialect, Transcript
+from broadcaster.hub.frames import Snapshot, Stretch, Stretches
+from broadcaster.hub.pages import PageReader
+from broadcaster.hub.replay.checkpoints import DELTAS, Checkpoint, Checkpoints, NumberedPlace
+from broadcaster.hub.replay.sources import Chunk
+from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Segment
+from broadcaster.hub.stop_reasons import StopReason
+
+if TYPE_CHECKING:
+    from broadcaster.hub.room import Room
+
+# How much later than its place a large snapshot is still sent: one segment more to read.
+REUSED_ENTRIES: Final = 256
+# Of a room's bytes: the checkpoints may hold one in so many.
+CHECKPOINT_SHARE: Final = 8
+
+
+class _Walk:
+    """A transcript on its way; it has encoded everything up to ``seq``. A ``PageReader``."""
+
+    __slots__ = ("_replay", "encoded_bytes", "is_waiting", "page", "parts", "seq", "transcript")
+
+    def __init__(self, replay: Replay, begin: Checkpoint) -> None:
+        self._replay = replay
+        self.transcript = begin.transcript.fork()
+        self.seq = begin.seq
+        self.encoded_bytes = begin.encoded_bytes
+        self.parts = begin.parts
+        self.page: Segment | None = None
+        self.is_waiting = False  # for a page
+
+    def encode(self, entries: list[Entry], *, is_kept: bool) -> tuple[bytes, array[int] | None]:
+        """The frames of the next entries, and where each entry's end if they are to be kept."""
+        for entry in entries:
+            self.encoded_bytes += len(entry.event)
+            self.parts += not entry.event.startswith(DELTAS)
+        self.seq = entries[-1].seq
+        return _encode(self.transcript, entries, is_kept=is_kept)
+
+    def checkpoint(self) -> Checkpoint:
+        """Where it stands."""
+        return Checkpoint(self.seq, self.transcript.fork(), self.encoded_bytes, self.parts)
+
+    def take_page(self, page: Segment) -> None:
+        """The page that was requested."""
+        self.page = page
+        self.wake()
+
+    def wake(self) -> None:
+        """Continue, or request the page once more."""
+        self.is_waiting = False
+        self._replay.resume()
+
+    def stop(self, reason: StopReason) -> None:
+        """No page will come."""
+        self.is_waiting = False
+        self._replay.give_up(reason)
+
+
+class Replay:
+    """See the module's rules; a ``FrameSource``."""
+
+    def __init__(self, room: Room, dialect: Dialect, *, behind: Gap | None = None) -> None:
+        """``behind``: entries that are gone, after which this replay begins (rule 7)."""
+        self.dialect = dialect
+        self.blank = dialect.open(room.public_id)
+        self.users = 0
+        self._room = room
+        self._sent_gaps: list[tuple[int, bytes]] = []  # the seq behind each gap, and its frames
+        base = Checkpoint(0 if behind is None else behind.last_seq, self.blank.fork())
+        self.gap_frames: bytes | None = b""
+        if behind is not None:
+            self.gap_frames = room.replays.gap_frames(base.transcript, behind)
+            self._sent_gaps.append((behind.last_seq, self.gap_frames or b""))
+        max_bytes = room.limits.room_bytes
+        self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
+        self._stretches = Stretches(max_bytes=max_bytes)
+        self._snapshot: Snapshot | None = None
+        self._bases = [base]  # and behind each gap, before which no way begins
+        self._head = _Walk(self, base)
+        self._sweep: _Walk | None = None
+        self._counted = 0
+        self._waiting: dict[int, dict[PageReader, None]] = {}  # by the seq that they have
+        self._late: dict[PageReader, None] = {}  # for the end
+        self._is_due = False
+        self._is_dismissed = False
+
+    # -- called by viewers
+
+    @property
+    def begin_seq(self) -> int:
+        """The seq behind which it begins."""
+        return self._bases[0].seq
+
+    @property
+    def replay(self) -> Replay:
+        """See FrameSource."""
+        return self
+
+    def read(self, viewer: PageReader, after_seq: int, *, for_http: bool = False) -> Stretch | Replay | None:
+        """See FrameSource. A Stretch holds its frames in both forms."""
+        stretch = self._stretches.find(after_seq + 1)
+        if stretch is None and after_seq == self._head.seq and not self._head.is_waiting:
+            stretch = self._advance(is_kept=True)
+        if stretch is None:
+            branch = self._room.replays.branch(self.dialect, after_seq + 1)
+            if branch is not None and branch is not self:
+                return branch
+            self._waiting.setdefault(after_seq, {})[viewer] = None
+            self.resume()
+        return stretch
+
+    def read_live(self, segment: Segment, after_seq: int, *, is_kept: bool) -> Chunk | None:
+        """See FrameSource. None where the attempt of all members was lost, and the dialect ends their responses."""
+        stretch = self._stretches.find(after_seq + 1)
+        if stretch is None and after_seq == self._head.seq:
+            stretch = self._advance(is_kept=is_kept)
+        if stretch is None or stretch.breaks_off:
+            return None
+        return stretch.http_after(after_seq), stretch.last_seq
+
+    def snapshot(self, viewer: PageReader) -> Snapshot | None:
+        """The snapshot for a late joiner; None: ``viewer`` is woken when it is there, or stopped."""
+        made, end = self._snapshot, self._end
+        if made is not None and (made.seq == end or self._is_reused(made, end)):
+            return made
+        if not self.reach_end(viewer):
+            return None
+        self._forget_snapshot()
+        transcript = self._head.transcript.fork()
+        frames = transcript.snapshot() + b"".join(frames for _, frames in self._sent_gaps)
+        made = Snapshot(frames, epoch=self._room.epoch, seq=end, transcript=transcript, ledger=self._room.unsent)
+        made.hold()
+        self._snapshot = made
+        self._room.note_growth()
+        return made
+
+    def discard(self, gap: Gap) -> bytes:
+        """What makes a client drop all that it was sent."""
+        return self._head.transcript.discard(gap)
+
+    def reach_end(self, viewer: PageReader) -> bool:
+        """See FrameSource: whether the head is at the room's end. A crowd shares one step."""
+        if self._head.seq < self._end and not self._is_due and not self._head.is_waiting:
+            self._advance(is_kept=False)
+        if self._head.seq >= self._end:
+            return True
+        self._late[viewer] = None
+        self.resume()
+        return False
+
+    def find_number(self, viewer: PageReader, number: int) -> NumberedPlace | None:
+        """Where a viewer begins that has seen the events up to this one (rule 8); None: it is woken, or stopped."""
+        if number > self._head.transcript.last_number and not self.reach_end(viewer):
+            return None
+        seq, newest = self._head.seq, self._head.transcript.last_number
+        if number < newest:
+            kept = self._checkpoints.nearest_number(number) or self._bases[0]
+            return NumberedPlace(kept.seq, kept.transcript.last_number, newest=newest)
+        if number == newest or not self._room.is_over:
+            return NumberedPlace(seq, newest, newest=newest)
+        end = self.read(viewer, seq)
+        return NumberedPlace(seq, newest, newest=end.last_number) if isinstance(end, Stretch) else None
+
+    def last_number_at(self, seq: int) -> int:
+        """The number of the newest event up to here, as far as it is known."""
+        stretch = None if self._head.seq == seq else self._stretches.find(seq)
+        return (self._head.transcript if stretch is None else stretch).last_number
+
+    # -- called by the room
+
+    def rewind(self, keep_seq: int) -> None:
+        """What was after this seq is void: a transcript cannot go back, but restart at a checkpoint."""
+        self._checkpoints.keep_through(keep_seq)
+        self._stretches.keep_through(keep_seq)
+        self._waiting = {seq: viewers for seq, viewers in self._waiting.items() if seq <= keep_seq}
+        self._sent_gaps = [(seq, frames) for seq, frames in self._sent_gaps if seq <= keep_seq]
+        self._sweep = None
+        self._head.page = None  # it may hold what is void
+        if self._snapshot is not None and self._snapshot.seq > keep_seq:
+            self._forget_snapshot()
+        if self._head.seq > keep_seq:
+            self._bases = [self._bases[0], *(base for base in self._bases[1:] if base.seq <= keep_seq)]
+            self._head = _Walk(self, self._nearest(keep_seq))
+            self._count()
+        self.resume()
+
+    def shed(self) -> None:
+        """Release what can be made again."""
+        self._stretches.keep_through(0)
+        self._forget_snapshot()
+        if not self.users:
+            self._checkpoints.clear()
+            del self._bases[1:]
+            self._sweep, self._head = None, _Walk(self, self._bases[0])
+            self._sent_gaps = [(seq, frames) for seq, frames in self._sent_gaps if seq <= self.begin_seq]
+            self._count()
+
+    def dismiss(self) -> None:
+        """Release everything, and serve no viewer any more."""
+        self._is_dismissed = True
+        self.users = 0
+        self._waiting.clear()
+        self._late.clear()
+        self.shed()
+
+    # -- on the way
+
+    def resume(self) -> None:
+        """Continue in a turn to come, if a viewer waits."""
+        if (self._waiting or self._late) and not self._is_due and not self._is_dismissed:
+            self._is_due = True
+            self._room.turns.add(self._go_on)
+
+    def give_up(self, reason: StopReason) -> None:
+        """Nothing will come for the viewers that wait."""
+        waiting = [*self._late, *(viewer for viewers in self._waiting.values() for viewer in viewers)]
+        self._late.clear()
+        self._waiting.clear()
+        for viewer in waiting:
+            viewer.stop(reason)
+
+    @property
+    def _end(self) -> int:
+        return self._room.last_seq - self._room.is_over
+
+    def _is_reused(self, made: Snapshot, end: int) -> bool:
+        """Rule 5."""
+        is_near = made.epoch == self._room.epoch and end - REUSED_ENTRIES <= made.seq <= end
+        return is_near and len(made) > SLICE_BYTES
+
+    def _go_on(self) -> None:
+        """Rule 4."""
+        self._is_due = False
+        head, behind = self._head, [seq for seq in self._waiting if seq < self._head.seq]
+        has_moved = False
+        if (self._late or len(behind) < len(self._waiting)) and not head.is_waiting:
+            is_kept = any(head.seq <= seq < head.seq + SEGMENT_ENTRIES for seq in self._waiting)
+            has_moved = self._advance(is_kept=is_kept) is not None
+        if behind:
+            has_moved = self._sweep_on(behind) or has_moved
+        if self._late and self._head.seq >= self._end:
+            late, self._late = self._late, {}
+            self._wake(late)
+            has_moved = True
+        if has_moved:
+            self.resume()
+
+    def _advance(self, *, is_kept: bool) -> Stretch | None:
+        """The head's next stretch."""
+        head = self._head
+        stretch = self._step(head, is_kept=is_kept)
+        if stretch is not None:
+            if self._checkpoints.is_due(head.seq):
+                self._checkpoints.add(head.checkpoint())
+                self._room.note_growth()
+            self._count()
+        return stretch
+
+    def _sweep_on(self, places: list[int]) -> bool:
+        """Rule 3, by one step; whether it has moved."""
+        sweep = self._sweep
+        goal = min((seq for seq in places if sweep is not None and seq >= sweep.seq), default=None)
+        if goal is None:
+            goal, sweep = min(places), None
+        nearest = self._nearest(goal)
+        if sweep is None or nearest.seq > sweep.seq:
+            sweep = self._sweep = _Walk(self, nearest)
+        return not sweep.is_waiting and self._step(sweep, is_kept=goal < sweep.seq + SEGMENT_ENTRIES) is not None
+
+    def _nearest(self, seq: int) -> Checkpoint:
+        """Where the way to this seq begins."""
+        base = next((base for base in reversed(self._bases) if base.seq <= seq), self._bases[0])
+        kept = self._checkpoints.nearest(seq)
+        return base if kept is None or kept.seq < base.seq else kept
+
+    def _step(self, walk: _Walk, *, is_kept: bool) -> Stretch | None:
+        """To the end of a segment, or past what is missing; None: a page must be read first, or the way is over."""
+        room = self._room
+        segment = room.find_or_request(walk, walk.seq + 1)
+        if isinstance(segment, Gap):
+            return self._skip(walk, segment)
+        if segment is None:
+            walk.is_waiting = walk.seq < room.last_seq
+            return None
+        room.keep_bounds()  # it may be a page that was read for us
+        entries = segment.after(walk.seq)
+        if self._end < entries[-1].seq:
+            if self._end == walk.seq:
+                return self._encode_end(walk, entries)
+            entries = entries[:-1]
+        frames, ends = walk.encode(entries, is_kept=is_kept)
+        stretch = self._stretch(frames, walk.transcript, span=(entries[0].seq, walk.seq), ends=ends)
+        if is_kept or stretch.breaks_off:
+            self._keep(stretch)
+        return stretch
+
+    def _encode_end(self, walk: _Walk, entries: list[Entry]) -> Stretch:
+        """Rule 6."""
+        fork = walk.transcript.fork()
+        frames, ends = _encode(fork, entries, is_kept=True)
+        stretch = self._stretch(frames, fork, span=(entries[0].seq, entries[-1].seq), ends=ends)
+        self._keep(stretch)
+        return stretch
+
+    def _skip(self, walk: _Walk, gap: Gap) -> Stretch | None:
+        if walk is not self._head:
+            self._leave_behind(gap)
+            return None
+        frames = self._room.replays.gap_frames(walk.transcript, gap)
+        if frames is None:
+            # Not within this call: a viewer may be being pulled.
+            asyncio.get_running_loop().call_soon(self.give_up, StopReason.GAP)
+            return None
+        walk.seq = gap.last_seq
+        self._sent_gaps.append((gap.last_seq, frames))
+        self._bases.append(walk.checkpoint())
+        stretch = self._stretch(frames, walk.transcript, span=(gap.first_seq, gap.last_seq))
+        self._keep(stretch)
+        return stretch
+
+    def _leave_behind(self, gap: Gap) -> None:
+        """Rule 7: viewers that wait there find the branch at their next read."""
+        self._sweep = None
+        self._room.replays.add_branch(self.dialect, gap)
+        places = [seq for seq in self._waiting if gap.first_seq - 1 <= seq < gap.last_seq]
+        for seq in places:
+            self._wake(self._waiting.pop(seq))
+
+    def _stretch(
+        self, frames: bytes, transcript: Transcript, *, span: tuple[int, int], ends: array[int] | None = None
+    ) -> Stretch:
+        return Stretch(frames, span=span, transcript=transcript, ends=ends, ledger=self._room.unsent)
+
+    def _keep(self, stretch: Stretch) -> None:
+        """Keep it, and wake the viewers that wait for it."""
+        self._stretches.add(stretch)
+        self._room.note_growth()
+        if len(self._waiting) < stretch.last_seq - stretch.first_seq:
+            places = [seq for seq in self._waiting if stretch.first_seq - 1 <= seq < stretch.last_seq]
+        else:
+            places = [seq for seq in range(stretch.first_seq - 1, stretch.last_seq) if seq in self._waiting]
+        for seq in places:
+            self._wake(self._waiting.pop(seq))
+
+    def _wake(self, viewers: dict[PageReader, None]) -> None:
+        for viewer in viewers:
+            self._room.turns.add(viewer.wake)
+
+    def _forget_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.release()
+            self._snapshot = None
+
+    def _count(self) -> None:
+        """A text counts twice: where a snapshot or an end joins it, the pieces may stay."""
+        counted = 0 if self._is_dismissed else 2 * self._head.encoded_bytes
+        self._room.unsent.add(counted - self._counted)
+        self._counted = counted
+
+
+def _encode(transcript: Transcript, entries: list[Entry], *, is_kept: bool) -> tuple[bytes, array[int] | None]:
+    if not is_kept:
+        return transcript.encode(entries), None
+    frames = [transcript.encode((entry,)) for entry in entries]
+    return b"".join(frames), array("I", accumulate(map(len, frames)))

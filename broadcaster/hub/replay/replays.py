@@ -1,0 +1,84 @@
+"""All frame sources of one room: one for each dialect, and branches for viewers that miss entries others were sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from broadcaster.core.notices import Gap
+from broadcaster.dialects import Dialect, Transcript
+from broadcaster.hub.replay.replay import Replay
+from broadcaster.hub.replay.sources import EntryFrames, FrameSource
+
+if TYPE_CHECKING:
+    from broadcaster.hub.room import Room
+
+
+class _Branch(NamedTuple):
+    dialect: Dialect
+    gap: Gap
+    replay: Replay
+
+
+class Replays:
+    """A source is opened for its first viewer, and lives as long as the room, unless memory is short."""
+
+    __slots__ = ("_branches", "_by_dialect", "_room")
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._by_dialect: dict[Dialect, FrameSource] = {}
+        self._branches: list[_Branch] = []
+
+    def of(self, dialect: Dialect) -> FrameSource:
+        """The stream in this dialect, for all its viewers."""
+        source = self._by_dialect.get(dialect)
+        if source is None:
+            is_stateless = dialect.open(self._room.public_id).is_stateless
+            source = EntryFrames(self._room, dialect) if is_stateless else Replay(self._room, dialect)
+            self._by_dialect[dialect] = source
+        return source
+
+    def gap_frames(self, transcript: Transcript, gap: Gap) -> bytes | None:
+        """The notice that entries are missing; None: this dialect has none.
+
+        Where only an error is left of a stream, no notice is needed: the error itself means that there is no answer.
+        """
+        room, frames = self._room, transcript.gap(gap)
+        is_error_left = room.is_over and room.status == "failed" and room.last_seq == gap.last_seq + 1
+        return b"" if frames is None and gap.first_seq == 1 and is_error_left else frames
+
+    def branch(self, dialect: Dialect, seq: int) -> Replay | None:
+        """Where viewers continue that wait for this seq, which is gone."""
+        for known, gap, replay in self._branches:
+            if known == dialect and gap.first_seq <= seq <= gap.last_seq:
+                return replay
+        return None
+
+    def add_branch(self, dialect: Dialect, gap: Gap) -> None:
+        """Entries that this dialect's replay has encoded are gone for the viewers behind it."""
+        if self.branch(dialect, gap.last_seq) is None:
+            self._branches.append(_Branch(dialect, gap, Replay(self._room, dialect, behind=gap)))
+
+    def rewind(self, keep_seq: int) -> None:
+        """What was after this seq is void."""
+        for replay in self._all():
+            replay.rewind(keep_seq)
+        self._branches = [branch for branch in self._branches if branch.gap.last_seq <= keep_seq]
+
+    def shed(self) -> None:
+        """Release what can be made again."""
+        for replay in self._all():
+            replay.shed()
+        self._by_dialect = {dialect: source for dialect, source in self._by_dialect.items() if source.users}
+        self._branches = [branch for branch in self._branches if branch.replay.users]
+
+    def close(self) -> None:
+        """Release everything."""
+        for replay in self._all():
+            replay.dismiss()
+        self._by_dialect.clear()
+        self._branches.clear()
+
+    def _all(self) -> list[Replay]:
+        replays = (source.replay for source in self._by_dialect.values())
+        return [*filter(None, replays), *(branch.replay for branch in self._branches)]

@@ -1,0 +1,112 @@
+"""Where a viewer begins: a cursor is placed in what the log holds (docs/protocol.md §6). Pure.
+
+Rules, in this order
+1. No cursor, or seq 0 ("nothing seen"): from the log's first entry.
+2. The log is empty: hold. The first entries show whether the cursor is valid.
+3. The cursor's entry is in the log: behind it. If it is the terminal event, nothing is left to send.
+4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry.
+5. The next seq is in the log under its epoch: behind it. A gap ends so, before the first entry of a newer epoch.
+6. It is above the last id of an open log, in the epoch that writes it: hold. The log lost its tail; its worker will
+   resend it.
+7. It is above the last id of an open log under a newer epoch: hold until the log has been read to its end after the
+   viewer came. Another front-end may have received entries that this one has not; only the log decides.
+8. Else its entry is void: replay from the log's first entry. ``reset`` if the log began after the cursor's epoch
+   (re-created: nothing that was seen is in it), else ``rewound``.
+
+A gap names what the viewer will not receive, or received in vain; its id is the cursor that delivery continues from.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.lineage import Lineage
+from broadcaster.core.notices import Gap, GapReason
+
+
+class Extent(NamedTuple):
+    """What the tail has delivered of the log: its ids, the gap before the first of them, and whether it ended.
+
+    ``was_read``: the log was read to its end after the viewer came (rule 7).
+    """
+
+    lineage: Lineage
+    floor: Gap | None
+    is_over: bool
+    was_read: bool = False
+
+
+class Follow(NamedTuple):
+    """Send ``gap`` first, then what comes after ``after``."""
+
+    after: Cursor
+    gap: Gap | None = None
+
+
+class Hold(NamedTuple):
+    """Send nothing yet; resolve ``cursor`` once more when the log has changed, or was read."""
+
+    cursor: Cursor
+
+
+class ParkedCursor(NamedTuple):
+    """A cursor on hold, and how often the room had read its log to the end when the viewer came."""
+
+    cursor: Cursor
+    reads: int
+
+
+class Finished(NamedTuple):
+    """The cursor is the terminal's own id: no more to come (HTTP 204)."""
+
+    terminal: Cursor
+
+
+Resolution: TypeAlias = Follow | Hold | Finished
+
+
+def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
+    """Place a cursor in the log."""
+    lineage, floor, is_over, was_read = log
+    if cursor is None or cursor.seq == 0:
+        return Follow(START) if floor is None else _from_floor(0, floor)
+    if not lineage:
+        return Hold(cursor) if floor is None or cursor.seq > floor.last_seq else _before_first(cursor, log)
+    if lineage.contains(cursor):
+        return Finished(cursor) if is_over and cursor == lineage.last else Follow(cursor)
+    if not is_over and cursor > lineage.last and (cursor.epoch == lineage.last.epoch or not was_read):
+        return Hold(cursor)
+    if cursor.seq < lineage.first_seq:
+        return _before_first(cursor, log)
+    if lineage.contains(Cursor(cursor.epoch, cursor.seq + 1)):
+        return Follow(cursor)
+    return _void(cursor, _before_log(log))
+
+
+def _before_first(cursor: Cursor, log: Extent) -> Follow:
+    """Epochs rise with seqs: an entry that came before the log's first cannot be of a newer epoch."""
+    begin = _before_log(log)
+    if cursor.epoch > begin.epoch:
+        return _void(cursor, begin)
+    if cursor.seq == begin.seq or log.floor is None:
+        return Follow(cursor)
+    return _from_floor(cursor.seq, log.floor)
+
+
+def _from_floor(seen_seq: int, floor: Gap) -> Follow:
+    return Follow(floor.at, Gap(floor.reason, floor.at, seen_seq + 1, floor.last_seq))
+
+
+def _void(cursor: Cursor, begin: Cursor) -> Follow:
+    reason = GapReason.RESET if cursor.epoch < begin.epoch else GapReason.REWOUND
+    if cursor.seq <= begin.seq:
+        return Follow(begin, Gap(reason, begin, 0, 0))
+    return Follow(begin, Gap(reason, begin, begin.seq + 1, cursor.seq))
+
+
+def _before_log(log: Extent) -> Cursor:
+    """The cursor of a viewer that has seen nothing that the log holds."""
+    if log.lineage:
+        return Cursor(log.lineage.epoch_at(log.lineage.first_seq), log.lineage.first_seq - 1)
+    return START if log.floor is None else log.floor.at

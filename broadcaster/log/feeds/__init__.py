@@ -1,0 +1,1 @@
+"""Feeds: streams that users' own programs write."""

@@ -1,0 +1,321 @@
+"""Feeds as their publishers see them: create, look up, append, renew, close, delete.
+
+A feed is a stream that one or several background jobs append to. It is no generation: it has no worker and no job, it
+is not in the open index, and workers, sweepers and the stall rule never touch it. Its kind is in its meta, whose stored
+status is ``queued`` until its terminal event (callers see ``running``): front-ends from before feeds would take
+``running`` without a lease for a lost worker.
+
+Rules
+1. The script numbers the entries, so any number of writers get dense seqs; each accepted append is in the log once,
+   whole, and without entries of others in between.
+2. An append whose reply was lost is repeated with the same Idempotency-Key, and gets the ids of its entries, also when
+   the feed has been closed since. A key is remembered for ten minutes, or until as many newer ones have come as a feed
+   may get in KEYS_KEPT_AT_LEAST_S: so for a minute a repetition always gets its reply.
+3. An open feed lives ``live_ttl_ms`` after its last append or renewal, a closed one as long as its creation requested.
+4. A feed created with ``lease_s`` has a lease, which every append, renewal and repeated creation of any writer pushes
+   out. Once it has lapsed the feed may be ended (see lapses.py); a writer that comes back before keeps it open.
+5. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
+6. Callers name a feed by its public id and their tenant; only here that becomes the id under which it is stored
+   (core/requests/stream_ids.py), which is the ``id`` of every Meta.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.core.lineage import KEPT_RUNS
+from broadcaster.core.requests.metadata import check_metadata
+from broadcaster.core.requests.stream_ids import GENERATION_PREFIX, stored_ids
+from broadcaster.core.status import META_OUTLIVES_LOG_MS, status_after
+from broadcaster.errors import (
+    EventTooLarge,
+    InvalidInput,
+    StreamClosed,
+    StreamExists,
+    TenantLimit,
+    UnknownStream,
+)
+from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.lapses import Lapses
+from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, raise_refusal
+from broadcaster.log.jobs.deletion import leave_tombstone
+from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.keys import check_stream_id
+from broadcaster.log.redis.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
+from broadcaster.log.redis.steadiness import SHORTEST_LEASE_S, Steadiness
+from broadcaster.log.streams import terminals
+from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.log.streams.tenant_storage import TenantStorage
+
+KEY_KEPT_MS: Final = 600_000
+# Below, a pause of Redis too short to be noticed could cost a living writer its feed.
+MIN_LEASE_S: Final = SHORTEST_LEASE_S
+MAX_LEASE_S: Final = 3600.0
+# A front-end knows the ids of so many appends (see core/lineage.py), and every entry may be one.
+MOST_EVENTS: Final = KEPT_RUNS
+
+_DIGEST_CHARS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedConfig:
+    """What a feed is created with; None takes the bound or the default of the settings.
+
+    ``on_full``: at the bounds an append is refused, or the oldest entries are trimmed (viewers behind them get a gap).
+    ``lease_s``: when no writer has checked in for so long, the feed ends with ``error writer_lost``; without it a feed
+    whose writers have died looks alive until it expires. Renew every third of it.
+    """
+
+    retention_s: float | None = None
+    max_events: int | None = None
+    max_bytes: int | None = None
+    on_full: Literal["refuse", "trim"] = "refuse"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    lease_s: float | None = None
+
+    def digest(self) -> str:
+        """Hash that identifies a repeated creation; without a lease the same as in releases without leases."""
+        retention_s = None if self.retention_s is None else float(self.retention_s)  # 5 and 5.0 are one
+        parts: list[Any] = [retention_s, self.max_events, self.max_bytes, self.on_full, dict(self.metadata)]
+        if self.lease_s is not None:
+            parts.append(float(self.lease_s))
+        return _digest(msgspec.json.encode(parts, order="deterministic"))
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """The ids of appended entries; ``is_new`` is False when an earlier call had appended them."""
+
+    first: Cursor
+    last: Cursor
+    is_new: bool
+
+    @property
+    def ids(self) -> list[Cursor]:
+        """The ids of the entries: one append is one epoch."""
+        return [Cursor(self.first.epoch, seq) for seq in range(self.first.seq, self.last.seq + 1)]
+
+
+class Feeds:
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat (``append``: with a key).
+
+    With ``lapses`` reading a feed whose writers are gone ends it.
+    """
+
+    def __init__(
+        self,
+        connection: LogConnection,
+        bounds: FeedBounds,
+        *,
+        streams: Streams,
+        lapses: Lapses | None = None,
+        steadiness: Steadiness | None = None,
+        storage: TenantStorage | None = None,
+    ) -> None:
+        """Without ``steadiness`` a stream that is not there is unknown, even just after Redis broke;
+        without ``storage`` feeds are counted for their tenants, and none is refused.
+        """
+        self._storage = storage or TenantStorage(connection)
+        self._connection = connection
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._bounds = bounds
+        self._streams = streams
+        self._lapses = lapses
+        self._steadiness = steadiness
+
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
+        """Open a feed; False when it is there with this very configuration.
+
+        Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings
+        (MetadataTooLarge where it is its metadata);
+        StreamExists when (3) the id is taken, also by a feed that was deleted within the hour; TenantLimit when (4) it
+        would be a new one and the tenant has all that it may have.
+        """
+        self._check(stream_id, config)
+        await self._admit(stream_id, tenant=tenant)
+        bounds, stored_id = self._bounds, await self._place(stream_id, tenant=tenant)
+        request = msgspec.json.encode({"metadata": dict(config.metadata)})
+        fields: dict[str, str | bytes | int] = {
+            "v": FORMAT_VERSION,
+            "request": request,
+            "retention_ms": bounds.retention_ms if config.retention_s is None else int(config.retention_s * 1000),
+            "max_events": config.max_events or min(bounds.max_events, MOST_EVENTS),
+            "max_bytes": config.max_bytes or bounds.max_bytes,
+            "on_full": config.on_full,
+        }
+        if config.lease_s is not None:
+            fields["lease_ms"] = int(config.lease_s * 1000)
+        flat = [part for pair in fields.items() for part in pair]
+        ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
+        with log_errors():
+            code = await FEED_CREATE.run(
+                self._redis, self._open_keys(stored_id), ttl_ms, tenant, config.digest(), *flat
+            )
+        if code < 0:
+            raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
+        if code > 0:
+            await self._storage.created_feed(tenant, stored_id, size=len(request))
+        return bool(code)
+
+    async def get(self, stream_id: str, *, tenant: str) -> Meta:
+        """The meta of any stream of the tenant, feed or generation. Raises UnknownStream, also for a deleted one."""
+        meta = await self._find(stream_id, tenant=tenant)
+        if meta is None and self._steadiness is not None:
+            await self._steadiness.check_unknown()
+        if meta is None or meta.is_deleted:
+            raise UnknownStream("no stream has this id (or it has expired)")
+        return await self.get(stream_id, tenant=tenant) if await self._end_lapsed(meta) else meta
+
+    async def append(
+        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+    ) -> AppendResult:
+        """Append all of these (at least one, none terminal) or none.
+
+        Raises EventTooLarge, TenantLimit, or, in this order, UnknownStream, IdempotencyMismatch, StreamClosed,
+        RateLimited, StreamFull.
+        """
+        for at, event in enumerate(events):
+            if len(event) > self._bounds.max_event_bytes:
+                raise EventTooLarge(
+                    f"event {at} has {len(event)} bytes; one event has at most {self._bounds.max_event_bytes}"
+                )
+        await self._storage.admit_append(tenant)
+        return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
+
+    async def renew(self, stream_id: str, *, tenant: str) -> bool:
+        """Report that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
+        for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
+            with log_errors():
+                keys = self._open_keys(stored_id)
+                code = await FEED_RENEW.run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
+            if code >= 0:
+                return bool(code)
+        raise UnknownStream(NO_SUCH_FEED)
+
+    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult:
+        """Append the terminal event. The same end again changes nothing.
+
+        Raises EventTooLarge, UnknownStream, or StreamClosed when it has ended otherwise.
+        """
+        if len(end) > self._bounds.max_event_bytes:
+            raise EventTooLarge(f"one event has at most {self._bounds.max_event_bytes} bytes")
+        return await self._write(stream_id, [end], tenant=tenant, status=status_after(end))
+
+    async def delete(self, stream_id: str, *, tenant: str) -> None:
+        """End it with ``abort`` unless it is over, then remove it. Idempotent while its tombstone stays.
+
+        Raises UnknownStream, also for a generation.
+        """
+        meta = await self._find(stream_id, tenant=tenant)
+        if meta is None or meta.kind != "feed":
+            raise UnknownStream(NO_SUCH_FEED)
+        if not meta.is_over:
+            with suppress(StreamClosed):  # another writer ended it meanwhile, in another way
+                await self.close(stream_id, terminals.STOPPED, tenant=tenant)
+        name = self._keys
+        keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
+        await leave_tombstone(self._connection, [key(meta.id) for key in keys])
+        self._storage.ended(tenant, meta.id)
+
+    async def _write(
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        status: str = "",
+        idempotency_key: str | None = None,
+    ) -> AppendResult:
+        bounds = self._bounds
+        args: list[str | bytes | int | float] = [
+            tenant,
+            "" if idempotency_key is None else _digest(idempotency_key.encode()),
+            _digest(b"\n".join(events)),
+            status,
+            bounds.live_ttl_ms,
+            bounds.push_max_bytes,
+            bounds.appends_per_s,
+            KEY_KEPT_MS,
+            bounds.keys_kept,
+            FORMAT_VERSION,
+            *events,
+        ]
+        for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
+            with log_errors():
+                code, epoch, first, last, wait_ms = await FEED_APPEND.run(
+                    self._redis, self._append_keys(stored_id), *args
+                )
+            if code != AppendCode.UNKNOWN:
+                break
+        raise_refusal(AppendCode(code), wait_ms=wait_ms)
+        if status:
+            self._storage.ended(tenant, stored_id)
+        elif code == AppendCode.APPENDED:
+            self._storage.appended(tenant, stored_id, size=sum(map(len, events)))
+        return AppendResult(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
+
+    async def _admit(self, stream_id: str, *, tenant: str) -> None:
+        """Raises TenantLimit, but not for a feed that is there."""
+        try:
+            await self._storage.admit_feed(tenant)
+        except TenantLimit:
+            if await self._find(stream_id, tenant=tenant) is None:
+                raise
+
+    async def _place(self, stream_id: str, *, tenant: str) -> str:
+        """The id under which a feed is created: its own, unless an earlier version has stored it under the other."""
+        own, *others = stored_ids(stream_id, tenant=tenant)
+        known = await self._find(stream_id, tenant=tenant) if others else None
+        return own if known is None else known.id
+
+    async def _find(self, stream_id: str, *, tenant: str) -> Meta | None:
+        """The tenant's stream of this id, also a deleted one. Raises LogUnavailable when it cannot be read."""
+        for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
+            meta = await self._streams.meta(stored_id)
+            if meta is not None and meta.tenant == tenant:
+                return meta
+        return None
+
+    async def _end_lapsed(self, meta: Meta) -> bool:
+        if self._lapses is None or meta.lease_ms is None or meta.is_over:
+            return False
+        return await self._lapses.end(meta.id, lease_ms=meta.lease_ms)
+
+    def _open_keys(self, stored_id: str) -> list[str]:
+        return [self._keys.meta(stored_id), self._keys.lease(stored_id), self._keys.log(stored_id)]
+
+    def _append_keys(self, stored_id: str) -> list[str]:
+        name, id = self._keys, stored_id
+        return [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id), name.lease(id)]
+
+    def _check(self, stream_id: str, config: FeedConfig) -> None:
+        if stream_id.startswith(GENERATION_PREFIX):
+            raise InvalidInput(f"ids that begin with {GENERATION_PREFIX} belong to generations; choose another")
+        try:
+            check_stream_id(stream_id)
+        except UnknownStream as error:
+            raise InvalidInput(
+                "an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit"
+            ) from error
+        check_metadata(config.metadata, max_bytes=self._bounds.max_metadata_bytes)
+        most_events = min(self._bounds.max_events, MOST_EVENTS)
+        if config.max_events is not None and config.max_events > most_events:
+            raise InvalidInput(f"max_events is at most {most_events} here")
+        if config.max_bytes is not None and config.max_bytes > self._bounds.max_bytes:
+            raise InvalidInput(f"max_bytes is at most {self._bounds.max_bytes} here")
+        most_s = min(MAX_LEASE_S, self._bounds.live_ttl_ms / 1000)
+        if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= most_s:
+            raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {most_s:g} here")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]

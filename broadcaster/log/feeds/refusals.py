@@ -1,0 +1,41 @@
+"""The results of an append to a feed, and the errors of refused ones."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+from typing import Final
+
+from broadcaster.errors import IdempotencyMismatch, RateLimited, StreamClosed, StreamFull, UnknownStream
+
+NO_SUCH_FEED: Final = "no feed has this id (or it has expired)"
+
+
+class AppendCode(IntEnum):
+    """The codes of feed_append.lua."""
+
+    APPENDED = 1
+    TAKEN = 0
+    UNKNOWN = -1
+    CLOSED = -2
+    FULL = -3
+    MISMATCH = -4
+    TOO_OFTEN = -5
+
+
+def raise_refusal(code: AppendCode, *, wait_ms: int) -> None:
+    """Raises the error of a refused append; returns for an accepted one."""
+    match code:
+        case AppendCode.UNKNOWN:
+            raise UnknownStream(NO_SUCH_FEED)
+        case AppendCode.MISMATCH:
+            raise IdempotencyMismatch("this Idempotency-Key was used with another body")
+        case AppendCode.CLOSED:
+            raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
+        case AppendCode.FULL:
+            raise StreamFull("the feed would hold more events or bytes than it may")
+        case AppendCode.TOO_OFTEN:
+            wait_s = wait_ms / 1000
+            raise RateLimited(f"too many appends a second; retry in {math.ceil(wait_s)} s", retry_after_s=wait_s)
+        case _:
+            pass

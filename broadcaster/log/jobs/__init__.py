@@ -1,0 +1,1 @@
+"""Generations as jobs: created, queued, claimed, leased, ended, deleted."""

@@ -1,0 +1,295 @@
+"""The lease keeper: renews the right to write for every generation of this worker, in one pipelined call a turn.
+
+Rules (docs/protocol.md §4)
+1. Renewal every quarter of the lease, over a connection of its own, on which no reply may take longer than that
+   quarter. A renewal that failed is repeated after ``RETRY_S``. So a lease outlives connections that hang (a NAT that
+   forgot them, a balancer, a frozen primary): the renewal fails in time, and the next one is sent over a new
+   connection. While Redis cannot answer nothing is lost.
+2. A stream is lost only to another worker: then the attempt's writer is over at once. The script grants a lapsed lease
+   again while the epoch is still ours; the writer restores missing meta.
+3. Jobs are kept (XCLAIM) after the renewal, and only for streams that it proved to be ours still: a blind renewal by a
+   worker that was paused would take the job back from its new worker.
+4. The worker's own heartbeat goes last. It works on a full Redis, as all of a renewal does.
+5. A turn that comes late is logged. Its cause (mostly a blocked event loop) is reported by worker/watchdog.py while it
+   lasts, before it costs the lease.
+6. A job that the queue has lost is written again, after its webhook's promise. Otherwise nothing would find the
+   generation when its worker dies: every repair starts at the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from broadcaster.core.backoff import BackOff
+from broadcaster.core.batching import StopRequest
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.jobs.claims import Claims, Outcome
+from broadcaster.log.jobs.queue import Job, Queue
+from broadcaster.log.redis.connect import LogConnection, later, log_errors
+from broadcaster.log.redis.scripts import HEARTBEAT, RENEW, ScriptCall, run_all
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.appender import Appender
+from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+RENEWALS_PER_LEASE: Final = 4
+RETRY_S: Final = 0.1
+WORKERS_KEPT: Final = 1000
+LAPSED_WORKERS_KEPT_MS: Final = 3_600_000
+_RECOVERY_BACK_OFF: Final = BackOff(0.05, 0.8)
+
+
+@dataclass(slots=True)
+class LeasedStream:
+    """A stream that this worker may write, and the job it came from."""
+
+    writer: StreamWriter
+    job: Job
+
+
+class Renewal(NamedTuple):
+    """The renewal script's reply."""
+
+    code: int
+    stop: int
+    log_there: int
+
+
+class LeaseKeeper:
+    """Renews the streams of ``hold`` until ``drop``, and restores for writers what Redis has lost."""
+
+    def __init__(
+        self,
+        connection: LogConnection,
+        *,
+        worker_id: str,
+        lease_ttl_s: float,
+        claims: Claims,
+        queue: Queue,
+        appender: Appender,
+        steadiness: Steadiness,
+    ) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._worker_id = worker_id
+        self._lease_ms = int(lease_ttl_s * 1000)
+        self._every_s = lease_ttl_s / RENEWALS_PER_LEASE
+        self._renewals = connection.create_client(timeout_s=self._every_s, max_connections=1)
+        self._claims = claims
+        self._queue = queue
+        self._appender = appender
+        self._steadiness = steadiness
+        self._leased: dict[str, LeasedStream] = {}
+        self._kept: dict[StreamWriter, float] = {}
+        self._due_webhooks: set[str] = set()
+        self._breaks_seen = 0
+
+    @property
+    def leased(self) -> Mapping[str, LeasedStream]:
+        """Streams leased now, by id."""
+        return self._leased
+
+    def hold(self, writer: StreamWriter, job: Job) -> None:
+        """Renew this stream from the next turn on."""
+        self._leased[writer.stream_id] = LeasedStream(writer, job)
+
+    def drop(self, writer: StreamWriter, *, keep_s: float = 0.0) -> Job | None:
+        """Renew it no more; its job as it is now, to be settled (None: it was not leased).
+
+        For ``keep_s`` its tail is still checked after every break of Redis and once at the end.
+        """
+        leased = self._leased_to(writer)
+        if leased is not None:
+            del self._leased[writer.stream_id]
+        if keep_s > 0 and writer.is_complete:
+            # A tail checked at the end of its retention would be sent again after it.
+            kept_s = min(keep_s, writer.retention_ms / 1000 / 2)
+            self._kept[writer] = asyncio.get_running_loop().time() + kept_s
+        return None if leased is None else leased.job
+
+    def _leased_to(self, writer: StreamWriter) -> LeasedStream | None:
+        """The stream, if it is leased for this very writer."""
+        leased = self._leased.get(writer.stream_id)
+        return leased if leased is not None and leased.writer is writer else None
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        failures = 0
+        while True:
+            late_s = loop.time() - due
+            if late_s > self._every_s:
+                _log.warning("renewal_late", late_s=round(late_s, 3), lease_s=self._lease_ms / 1000)
+            try:
+                await self.renew()
+                failures = 0
+            except LogUnavailable:
+                failures += 1
+                if failures == 1:
+                    _log.warning("renewal_later", count=len(self._leased))
+            self._verify_tails(loop.time())
+            await self._make_webhooks_due()
+            pause_s = RETRY_S if failures else self._every_s
+            due = loop.time() + pause_s
+            await asyncio.sleep(pause_s)
+
+    async def renew(self) -> None:
+        """One turn: leases, then the jobs of what is still ours, then the worker's heartbeat.
+
+        Raises LogUnavailable when some of it could not be done now.
+        """
+        leased = list(self._leased.values())
+        calls = [self._renewal(each.writer) for each in leased]
+        with log_errors():
+            replies = await run_all(self._renewals, calls) if calls else []
+        still_ours: list[LeasedStream] = []
+        failure: Exception | None = None
+        for each, reply in zip(leased, replies, strict=True):
+            if isinstance(reply, Exception):
+                if later(reply):
+                    failure = reply
+                else:
+                    each.writer.crashed(reply)
+            elif self._renewed(each.writer, Renewal(*reply)):
+                still_ours.append(each)
+        try:
+            await self._keep_jobs(still_ours)
+        finally:
+            await self.heartbeat()
+        if failure is not None:
+            raise LogUnavailable("some leases could not be renewed; try again") from failure
+
+    async def heartbeat(self) -> None:
+        """Report that this worker lives."""
+        with log_errors():
+            await HEARTBEAT.run(
+                self._renewals,
+                [self._keys.workers],
+                self._worker_id,
+                self._lease_ms,
+                LAPSED_WORKERS_KEPT_MS,
+                WORKERS_KEPT,
+            )
+
+    async def remove_heartbeat(self) -> None:
+        """This worker lives no more."""
+        with log_errors():
+            await self._redis.zrem(self._keys.workers, self._worker_id)
+
+    def _renewal(self, writer: StreamWriter) -> ScriptCall:
+        stream_id = writer.stream_id
+        keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
+        return ScriptCall(
+            RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms)
+        )
+
+    def _renewed(self, writer: StreamWriter, renewal: Renewal) -> bool:
+        code, stop, log_there = renewal
+        writer.request_stop(StopRequest(stop))
+        if code == -1:
+            if writer.stream_id in self._leased and not writer.is_complete:
+                _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
+                writer.lose()
+            return False
+        if code == 0:
+            writer.request_restore()
+        elif not log_there and writer.acked_seq > 0:
+            writer.verify()  # evicted: a worker that waits for its provider would not notice it
+        return True
+
+    def _verify_tails(self, now: float) -> None:
+        """After a break verify every tail: otherwise an idle stream would not notice that Redis lost its end."""
+        broke = self._steadiness.breaks != self._breaks_seen and self._steadiness.answering.is_set()
+        if broke:
+            self._breaks_seen = self._steadiness.breaks
+            for each in self._leased.values():
+                each.writer.verify()
+            self._due_webhooks |= {writer.stream_id for writer in self._kept if "webhook" in writer.meta}
+        for writer, until in list(self._kept.items()):
+            if broke or now >= until:
+                writer.verify()
+            if now >= until:
+                del self._kept[writer]
+
+    # -- What the queue has lost
+
+    async def _keep_jobs(self, leased: Sequence[LeasedStream]) -> None:
+        lost = set(await self._queue.keep([each.job for each in leased], over=self._renewals))
+        # The job of a stream that was dropped meanwhile is settled, and gone for good.
+        missed = [each for each in leased if each.job in lost and self._leased_to(each.writer) is each]
+        if missed:
+            try:
+                async with asyncio.timeout(self._every_s):
+                    await self._regain(missed)
+            except (LogUnavailable, TimeoutError):
+                _log.warning("jobs_later", count=len(missed))
+
+    async def _regain(self, leased: Sequence[LeasedStream]) -> None:
+        """Rule 6."""
+        await self._queue.promise_webhooks([each.writer.stream_id for each in leased if "webhook" in each.writer.meta])
+        jobs = await self._queue.regain([replace(each.job, tenant=each.writer.meta["tenant"]) for each in leased])
+        for each, job in zip(leased, jobs, strict=True):
+            each.job = job
+        _log.warning("jobs_regained", count=len(leased), first=leased[0].writer.stream_id)
+
+    async def _make_webhooks_due(self) -> None:
+        """Make webhooks of generations that ended shortly before a break due once more.
+
+        The queue may have lost them.
+        """
+        if self._due_webhooks:
+            try:
+                async with asyncio.timeout(self._every_s):
+                    await self._queue.make_due(self._due_webhooks)
+            except (LogUnavailable, TimeoutError):
+                _log.warning("webhooks_later", count=len(self._due_webhooks))
+            else:
+                self._due_webhooks.clear()
+
+    # -- Recovery, requested by writers
+
+    async def restore(self, writer: StreamWriter) -> bool:
+        """Write lost meta and lease again, and the job with them (a new Redis has neither)."""
+        meta = {**writer.meta, "epoch": str(writer.epoch), "status": "running", "worker": self._worker_id}
+        attempt = 0
+        while True:
+            try:
+                with log_errors():
+                    code = await self._appender.restore(
+                        writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
+                    )
+                if code >= 0 and not writer.is_complete:
+                    leased = self._leased_to(writer)
+                    if leased is not None:
+                        await self._regain([leased])
+                _log.warning("meta_restored", stream=writer.stream_id, code=code)
+                return code >= 0
+            except LogUnavailable:
+                await _back_off(attempt)
+                attempt += 1
+
+    async def rebase(self, writer: StreamWriter) -> tuple[int, int] | None:
+        """A newer epoch behind what the log still has."""
+        attempt = 0
+        while True:
+            try:
+                claim = await self._claims.rebase(writer.stream_id, epoch=writer.epoch)
+            except LogUnavailable:
+                await _back_off(attempt)
+                attempt += 1
+                continue
+            if claim.outcome is not Outcome.GRANTED:
+                return None
+            _log.warning("log_rebased", stream=writer.stream_id, epoch=claim.epoch, after=claim.last_seq)
+            return claim.epoch, claim.last_seq
+
+
+async def _back_off(attempt: int) -> None:
+    await asyncio.sleep(_RECOVERY_BACK_OFF.pause_s(attempt + 1, luck=random.random()))

@@ -1,0 +1,1 @@
+"""Lists of generations, chats and models."""

@@ -1,0 +1,1 @@
+"""What a front-end does so that Redis cannot lose an accepted or ended generation."""

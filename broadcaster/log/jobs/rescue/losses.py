@@ -1,0 +1,98 @@
+"""Lost generations: when Redis has come back without a watched generation, the front-ends that watch it end it.
+
+A running generation is restored by its worker, and a queued one by the front-end that created it a moment ago
+(accepted.py). If it is still missing then, no process is left that could restore it, and its viewers would wait for
+ever.
+
+Rules
+1. A front-end ends a generation when it has seen it missing for one lease, and has seen Redis answer for so long: a
+   worker renews several times in that time. If Redis does not answer steadily, the front-end ends the generation after
+   the stall time-out all the same.
+2. The script decides: it finds neither meta nor lease in the very step that writes ``error log_lost``. The end is in
+   the log, so every viewer at every front-end reads the same one.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import FORMAT_VERSION
+from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.scripts import LOSE
+from broadcaster.log.streams import terminals
+from broadcaster.log.streams.reader import KnownGeneration, Meta
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+REMEMBERED_AT_MOST: Final = 10_000
+"""A watch needs it until its first tail check, for some seconds."""
+
+
+class SteadyFor(Protocol):
+    """Whether Redis has answered for a lease (``Steadiness`` is one)."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it has, without a break, until now."""
+
+
+class Losses:
+    """Ends lost generations on behalf of one process."""
+
+    def __init__(
+        self,
+        connection: LogConnection,
+        *,
+        steadiness: SteadyFor,
+        lease_ttl_s: float,
+        stall_timeout_s: float,
+        retention_ms: int,
+    ) -> None:
+        self._redis = connection.impatient
+        self._keys = connection.keys
+        self._steadiness = steadiness
+        self._lease_ttl_s = lease_ttl_s
+        self._stall_timeout_s = stall_timeout_s
+        self._retention_ms = retention_ms
+        self._remembered: dict[str, KnownGeneration] = {}
+
+    def remember(self, meta: Meta) -> None:
+        """A viewer is about to watch this stream; Redis may lose it before the watch has seen its meta."""
+        if meta.kind == "generation":
+            self._remembered.pop(meta.id, None)
+            self._remembered[meta.id] = KnownGeneration(meta.tenant, meta.model)
+            if len(self._remembered) > REMEMBERED_AT_MOST:
+                del self._remembered[next(iter(self._remembered))]
+
+    def recall(self, stream_id: str) -> KnownGeneration | None:
+        """What ``remember`` stored of a generation."""
+        return self._remembered.get(stream_id)
+
+    async def end(self, stream_id: str, known: KnownGeneration, *, last: Cursor, missing_s: float) -> bool:
+        """End a generation that has been missing for so long, if this process may; whether this call has ended it.
+
+        ``last`` is the newest entry that was delivered. Raises LogUnavailable.
+        """
+        is_lost = self._steadiness.is_steady and missing_s >= self._lease_ttl_s
+        if not is_lost and missing_s < self._stall_timeout_s:
+            return False
+        name = self._keys
+        keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
+        fields = ("v", FORMAT_VERSION, "tenant", known.tenant, "model", known.model)
+        with log_errors():
+            ended = bool(
+                await LOSE.run(
+                    self._redis,
+                    keys,
+                    terminals.GENERATION_LOST,
+                    FORMAT_VERSION,
+                    self._retention_ms,
+                    last.epoch,
+                    *fields,
+                )
+            )
+        if ended:
+            _log.warning("generation_lost", stream=stream_id, missing_s=round(missing_s, 1))
+        return ended

@@ -1,0 +1,79 @@
+"""Stops: the request is stored, the worker is notified, and a generation without a worker is ended here.
+
+A confirmed stop is kept for a while (kept_ends.py): a failover may lose both the request and the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from enum import IntEnum
+from typing import Final
+
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.jobs.claims import Outcome
+from broadcaster.log.jobs.endings import Endings
+from broadcaster.log.jobs.queue import Queue
+from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
+from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.scripts import STOP
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.reader import Meta, Streams
+
+STOPPED: Final = "stopped"
+"""The reason of a stop that a caller requested."""
+
+
+class Stop(IntEnum):
+    """The result of a stop request; the numbers are the script's replies."""
+
+    UNKNOWN = 0
+    REQUESTED = 1
+    OVER = 2
+    NOT_WRITTEN = -1
+
+
+class Stops:
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
+
+    def __init__(
+        self,
+        connection: LogConnection,
+        *,
+        queue: Queue,
+        endings: Endings,
+        streams: Streams,
+        steadiness: Steadiness,
+        ends: KeptEnds | None,
+    ) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._queue = queue
+        self._endings = endings
+        self._streams = streams
+        self._steadiness = steadiness
+        self._ends = ends
+
+    async def request(self, meta: Meta) -> Stop:
+        """Store the request, notify the worker, and end the generation here if it has no worker."""
+        keys = [self._keys.meta(meta.id), self._keys.control(meta.id)]
+        with log_errors():
+            code = Stop(await STOP.run(self._redis, keys, STOPPED))
+        if code is not Stop.REQUESTED:
+            return code
+        (tail,) = await self._streams.tails([meta.id])
+        steadiness = self._steadiness
+        claim = await self._endings.end(
+            meta.id,
+            None,
+            tail=tail,
+            may_take_over=steadiness.is_steady,
+            answered_s=steadiness.answered_s,
+        )
+        if self._ends is not None:
+            self._ends.keep(meta, None, reason=STOPPED, is_written=claim.outcome is Outcome.ENDED)
+        if claim.outcome is Outcome.ENDED:
+            # It has no worker: its place in the queue is free at once. The sweep closes it as well, but later.
+            with contextlib.suppress(LogUnavailable):
+                webhooks_of = [meta.id] if meta.webhook is not None else []
+                await self._queue.close_open([meta.id], webhooks_of=webhooks_of)
+        return Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else Stop.REQUESTED

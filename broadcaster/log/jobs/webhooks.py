@@ -1,0 +1,146 @@
+"""Pending webhooks: promised when a generation is created, due when it is over, kept until they are delivered.
+
+Rules
+1. A promise is written before the generation gets its job, so no end of the generation can miss it. The webhook
+   becomes due before the generation leaves the open index (log/jobs/queue.py does both in one write), also if Redis has
+   lost its promise: the meta shows which generation has a webhook. A generation that ended otherwise (by a worker of an
+   earlier version, a lost write) is found by ``check_promised``, within CHECK_EVERY_MS.
+2. A due webhook is taken under a lease that is its score: one delivery at a time, and if its worker dies, it is taken
+   again when the lease has lapsed. Only the process that took it may settle it.
+3. A webhook that is promised or due twice does no harm: the generation's meta holds how the delivery ended
+   (``webhook_state``), and ``begin`` checks that first.
+4. When Redis's clock steps back, the next take sets all waiting times back by as much.
+5. Bounded: beyond ``max_pending`` no webhook is promised and the generation is refused. The webhook of a generation
+   that is gone (expired, deleted) is dropped and logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from redis.asyncio import Redis
+
+from broadcaster.core.status import OVER
+from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.redis.scripts import (
+    WEBHOOK_BEGIN,
+    WEBHOOK_DUE,
+    WEBHOOK_PROMISE,
+    WEBHOOK_RECORD,
+    WEBHOOK_SETTLE,
+    WEBHOOK_TAKE,
+    ScriptCall,
+)
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.webhook_meta import WebhookState
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+# The check finds only webhooks that were not made due; a generation runs for up to half an hour.
+CHECK_EVERY_MS: Final = 30_000
+CHECKED_AT_ONCE: Final = 200
+_NO_BOUND: Final = 2**53
+
+
+class WebhookSettled(StrEnum):
+    """The outcome of a webhook that was taken."""
+
+    DONE = "done"
+    RETRY = "retry"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class TakenWebhook:
+    """A generation whose webhook this process may deliver until ``until_ms`` of Redis's clock."""
+
+    generation_id: str
+    until_ms: int
+
+
+class PendingWebhooks:
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
+
+    def __init__(self, connection: LogConnection, *, max_pending: int) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self._max_pending = max_pending
+
+    async def promise(self, generation_id: str) -> bool:
+        """Promise this generation's webhook; False when as many are pending as may be."""
+        with log_errors():
+            return await promise_webhook(self._redis, self._keys, generation_id, max_pending=self._max_pending) >= 0
+
+    async def withdraw(self, generation_ids: Sequence[str]) -> None:
+        """Drop these promises: their generations were not created, or are gone."""
+        if generation_ids:
+            with log_errors():
+                await self._redis.zrem(self._keys.webhooks_promised, *generation_ids)
+
+    async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
+        """Up to ``count`` due webhooks, each followed by ``settle``."""
+        with log_errors():
+            keys = [self._keys.webhooks_due, self._keys.webhooks_due_clock]
+            until_ms, *ids = await WEBHOOK_TAKE.run(self._redis, keys, count, lease_ms)
+        return [TakenWebhook(each.decode(), until_ms) for each in ids]
+
+    async def settle(self, taken: TakenWebhook, outcome: WebhookSettled, *, delay_ms: int = 0) -> bool:
+        """Record its outcome; False when the lease had lapsed and another process took it."""
+        keys = [self._keys.webhooks_due, self._keys.webhooks_promised]
+        with log_errors():
+            args = (taken.generation_id, taken.until_ms, outcome, delay_ms)
+            return bool(await WEBHOOK_SETTLE.run(self._redis, keys, *args))
+
+    async def begin(self, generation_id: str, *, max_attempts: int) -> int:
+        """Count an attempt: its number, 0 when there is nothing to deliver, -1 when the attempts are spent."""
+        with log_errors():
+            return int(await WEBHOOK_BEGIN.run(self._redis, [self._keys.meta(generation_id)], max_attempts))
+
+    async def record_attempt(
+        self, generation_id: str, state: WebhookState, *, status: int | None = None, fault: str | None = None
+    ) -> None:
+        """Store how an attempt ended; ``pending`` when it will be retried."""
+        keys = [self._keys.meta(generation_id), self._keys.log(generation_id)]
+        final = "" if state is WebhookState.PENDING else state
+        with log_errors():
+            await WEBHOOK_RECORD.run(self._redis, keys, final, "" if status is None else status, fault or "")
+
+    async def check_promised(self, streams: Streams) -> int:
+        """Check promises that were not made due for a while:
+
+        if the generation is over, it is due. How many became due.
+        """
+        with log_errors():
+            taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
+            _, *raw_ids = await WEBHOOK_TAKE.run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
+        ids = [each.decode() for each in raw_ids]
+        statuses = [tail.status for tail in await streams.tails(ids)] if ids else []
+        gone = [each for each, status in zip(ids, statuses, strict=True) if status is None]
+        if gone:
+            _log.warning("webhooks_dropped", count=len(gone), first=gone[0], why="their generations are gone")
+            await self.withdraw(gone)
+        over = [each for each, status in zip(ids, statuses, strict=True) if status in OVER]
+        if not over:
+            return 0
+        script, keys, args = due_call(self._keys, over)
+        with log_errors():
+            return int(await script.run(self._redis, keys, *args))
+
+
+def due_call(keys: KeyNames, generation_ids: Sequence[str]) -> ScriptCall:
+    """The call that makes the webhooks of these generations due: each has one, and is over."""
+    return ScriptCall(WEBHOOK_DUE, [keys.webhooks_promised, keys.webhooks_due], list(generation_ids))
+
+
+async def promise_webhook(redis: Redis, keys: KeyNames, generation_id: str, *, max_pending: int = _NO_BOUND) -> int:
+    """Promise a webhook: below 0, as many are pending as may be. Raises what redis-py raises.
+
+    Without a bound it restores what Redis has lost: the promise was admitted once.
+    """
+    sets = [keys.webhooks_promised, keys.webhooks_due]
+    return int(await WEBHOOK_PROMISE.run(redis, sets, generation_id, max_pending, CHECK_EVERY_MS))

@@ -1,0 +1,130 @@
+"""The probe of a subscriber connection: does a message that is published now arrive on it?
+
+A connection can be open and deliver nothing: its node was demoted, its host vanished, or a proxy in between hangs. So
+the probe publishes a message through the ordinary client, which uses the *current* primary. If the message does not
+arrive on the connection in time, the connection is dropped and replaced. A probe that cannot be published proves
+nothing about the connection, but Redis may be silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from broadcaster.log.pubsub.connection import NodeConnection
+from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+PublishProbe: TypeAlias = Callable[[str, bytes], Awaitable[object]]
+"""``SPUBLISH channel payload`` through the ordinary client (``redis.spublish`` fits)."""
+
+_JITTER: Final = 0.2
+
+
+class Probe:
+    """The listener on one connection's probe channel, and the loop that publishes to it. No other process uses it.
+
+    ``draw`` finds a channel that this node serves (None: not yet). ``on_silence`` is called when a probe could not be
+    published, ``on_deafness`` when a probe did not arrive and the connection was dropped.
+    """
+
+    def __init__(
+        self,
+        connection: NodeConnection,
+        *,
+        draw: Callable[[], str | None],
+        publish: PublishProbe,
+        on_silence: Callable[[], None],
+        on_deafness: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._draw = draw
+        self._publish = publish
+        self._on_silence = on_silence
+        self._on_deafness = on_deafness
+        self._number = 0
+        self._losses = 0
+        self._arrived = asyncio.Event()
+        self._confirmed = asyncio.Event()
+        self.channel: str | None = None
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Exchange the channel, which this node does not serve any more."""
+        if self.channel is not None:
+            self._connection.unsubscribe(self.channel, self)
+        self._confirmed.clear()
+        self.channel = self._draw()
+        if self.channel is not None:
+            self._connection.subscribe(self.channel, self)
+
+    def forget(self) -> None:
+        """The node has refused the channel; the next probe draws another one."""
+        self.channel = None
+        self._confirmed.clear()
+
+    async def run(self, options: SubscriberOptions, rng: random.Random) -> None:
+        """Probe until cancelled, about every ``probe_every_s``."""
+        while True:
+            await asyncio.sleep(options.probe_every_s * rng.uniform(1 - _JITTER, 1 + _JITTER))
+            if self.channel is None:
+                self.redraw()
+            elif self._connection.is_up:
+                await self._probe(self.channel, options.probe_s)
+
+    async def _probe(self, channel: str, within_s: float) -> None:
+        losses = self._losses
+        if not await _happens(self._confirmed, within_s):
+            reason = "the probe's channel was not subscribed"
+        elif not await self._publish_next(channel, within_s):
+            self._on_silence()
+            return
+        elif not await _happens(self._arrived, within_s):
+            reason = "a probe did not come back"
+        else:
+            return
+        if (self.channel, self._losses) == (
+            channel,
+            losses,
+        ):  # else the connection or the channel was replaced meanwhile
+            self._connection.drop(reason)
+            self._on_deafness()
+
+    async def _publish_next(self, channel: str, within_s: float) -> bool:
+        self._number += 1
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._publish(channel, str(self._number).encode())
+        except Exception as error:  # the probe loop must survive whatever the client raises
+            _log.warning("subscriber_probe_not_published", error=f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    def push(self, payload: bytes) -> None:
+        """The current probe has arrived; an earlier one does not count."""
+        if payload == str(self._number).encode():
+            self._arrived.set()
+
+    def subscribed(self) -> None:
+        """Probes arrive from now on."""
+        self._confirmed.set()
+
+    def lost(self) -> None:
+        """The connection or the channel is being replaced: stop waiting."""
+        self._losses += 1
+        self._confirmed.clear()
+        self._arrived.set()
+
+
+async def _happens(event: asyncio.Event, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

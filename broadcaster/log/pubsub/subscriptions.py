@@ -1,0 +1,237 @@
+"""Channels over the nodes that serve now: one connection to each node, every channel at the node of its slot.
+
+Rules
+1. A node gets a connection and a probe when the topology names it. It loses both when the topology names it no more.
+2. A channel is subscribed at the node that the topology names for it. With each change of the topology every channel is
+   checked. If its node has changed, its listener is called with ``lost``, the channel is subscribed at the new node (if
+   there is one), and ``subscribed`` follows.
+3. A channel that its node refuses is requested anew after a pause, which grows with refusals in a row, at the node that
+   the topology names then. So an outdated map, or a slot without a node, causes no storm and costs no other channel.
+4. Each hint of a change (a refusal, a broken or deaf connection, a probe not published) makes the topology look itself
+   up again.
+5. No code here runs per message: a push goes from the connection to its listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from broadcaster.log.pubsub.connection import NodeConnection
+from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.probe import Probe, PublishProbe
+from broadcaster.log.pubsub.session import Listener
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.redis.topology.topology import Topology
+
+_PROBE_NAME_BYTES: Final = 8
+_DRAWS: Final = 4096
+"""Attempts to find a probe channel in a node's slots: a few milliseconds. For a node with a handful of slots they may
+not suffice; its next probe draws then."""
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+@dataclass(slots=True)
+class _Node:
+    connection: NodeConnection
+    probe: Probe
+    tasks: tuple[asyncio.Task[None], ...]
+    responded_at: float = 0.0  # loop time of its last response to a request for a stream
+
+
+@dataclass(slots=True)
+class _Want:
+    listener: Listener
+    node: str | None
+    since: float  # loop time of its last change of place
+
+
+class Subscriptions:
+    """All channels of one process. ``start`` brings the connections up, in tasks that the caller spawns and ends."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        keys: KeyNames,
+        publish_probe: PublishProbe,
+        options: SubscriberOptions,
+        rng: random.Random,
+        on_silence: Callable[[str], None],
+    ) -> None:
+        self._topology = topology
+        self._keys = keys
+        self._publish_probe = publish_probe
+        self._options = options
+        self._rng = rng
+        self._on_silence = on_silence
+        self._loop = asyncio.get_running_loop()
+        self._nodes: dict[str, _Node] = {}
+        self._wants: dict[str, _Want] = {}
+        self._unplaced: dict[str, None] = {}
+        self._refusals = 0
+        self._refused_at = -math.inf
+        self._retry: asyncio.TimerHandle | None = None
+        self._spawn: Spawn | None = None
+
+    def start(self, spawn: Spawn) -> None:
+        """Connect, now and whenever the topology changes, until ``stop``."""
+        self._spawn = spawn
+        self._topology.on_change(self._follow)
+        self._follow()
+
+    def stop(self) -> None:
+        """Connect and subscribe nothing from now on. The caller ends the tasks."""
+        self._spawn = None
+        if self._retry is not None:
+            self._retry.cancel()
+
+    def subscribe(self, channel: str, listener: Listener) -> None:
+        """Receive the channel's messages; one listener a channel."""
+        self._wants[channel] = _Want(listener, None, self._loop.time())
+        self._place(channel)
+
+    def unsubscribe(self, channel: str, listener: Listener) -> None:
+        """Receive them no more. Nothing happens when the channel has another listener by now."""
+        want = self._wants.get(channel)
+        if want is None or want.listener is not listener:
+            return
+        del self._wants[channel]
+        self._unplaced.pop(channel, None)
+        if want.node is not None:
+            self._nodes[want.node].connection.unsubscribe(channel, listener)
+
+    def node_of(self, channel: str) -> str | None:
+        """The node where the channel is subscribed, or being subscribed; None: at none."""
+        want = self._wants.get(channel)
+        return None if want is None else want.node
+
+    def responded(self, channel: str) -> None:
+        """The node of this channel has responded to a request."""
+        node = self.node_of(channel)
+        if node is not None:
+            self._nodes[node].responded_at = self._loop.time()
+
+    def silent_s(self, channel: str) -> float:
+        """For how long the node of this channel has sent nothing."""
+        want = self._wants.get(channel)
+        if want is None:
+            return 0.0
+        if want.node is None:
+            return self._loop.time() - want.since
+        node = self._nodes[want.node]
+        return self._loop.time() - max(node.responded_at, node.connection.received_at)
+
+    # -- rules 1 and 2
+
+    def _follow(self) -> None:
+        """Bring nodes and channels in line with the topology."""
+        if self._spawn is None:
+            return
+        named = self._topology.nodes
+        for name in [name for name in self._nodes if name not in named]:
+            self._leave(name)
+        for name in named:
+            if name not in self._nodes:
+                self._nodes[name] = self._join(name, self._spawn)
+        for name, node in self._nodes.items():
+            if node.probe.channel is not None and self._topology.node_of(node.probe.channel) != name:
+                node.probe.redraw()
+        for channel, want in list(self._wants.items()):
+            if want.node is None or want.node != self._topology.node_of(channel):
+                self._move(channel, want)
+
+    def _join(self, name: str, spawn: Spawn) -> _Node:
+        connection = NodeConnection(
+            self._topology.dialer(name),
+            options=self._options,
+            rng=self._rng,
+            refused=self._refused,
+            broke=self._topology.suspect,
+        )
+        probe = Probe(
+            connection,
+            draw=partial(self._draw_probe_channel, name),
+            publish=self._publish_probe,
+            on_silence=partial(self._silent, name),
+            on_deafness=self._topology.suspect,
+        )
+        running = spawn(connection.run()), spawn(probe.run(self._options, self._rng))
+        return _Node(connection, probe, running)
+
+    def _leave(self, name: str) -> None:
+        for channel, want in list(self._wants.items()):
+            if want.node == name:
+                self._evict(channel, want)
+        node = self._nodes.pop(name)
+        node.connection.end()
+        for task in node.tasks:
+            task.cancel()
+
+    def _move(self, channel: str, want: _Want) -> None:
+        if want.node is not None:
+            self._nodes[want.node].connection.unsubscribe(channel, want.listener)
+            self._evict(channel, want)
+        self._place(channel)
+
+    def _evict(self, channel: str, want: _Want) -> None:
+        want.node, want.since = None, self._loop.time()
+        self._unplaced[channel] = None
+        want.listener.lost()
+
+    def _place(self, channel: str) -> None:
+        want = self._wants[channel]
+        name = self._topology.node_of(channel)
+        if name is None or name not in self._nodes:
+            self._unplaced[channel] = None
+            return
+        self._unplaced.pop(channel, None)
+        want.node, want.since = name, self._loop.time()
+        self._nodes[name].connection.subscribe(channel, want.listener)
+
+    # -- rules 3 and 4
+
+    def _refused(self, channel: str) -> None:
+        """The node refuses this channel: its listener is notified, and the connection has dropped it."""
+        self._topology.suspect()
+        want = self._wants.get(channel)
+        if want is None:
+            self._refused_probe(channel)
+            return
+        want.node, want.since = None, self._loop.time()
+        self._unplaced[channel] = None
+        if self._retry is None and self._spawn is not None:
+            is_in_a_row = self._loop.time() - self._refused_at < 2 * self._options.backoff.cap_s
+            self._refusals = self._refusals + 1 if is_in_a_row else 1
+            self._refused_at = self._loop.time()
+            pause_s = self._options.backoff.pause_s(self._refusals, luck=self._rng.random())
+            self._retry = self._loop.call_later(pause_s, self._place_unplaced)
+
+    def _place_unplaced(self) -> None:
+        self._retry = None
+        for channel in list(self._unplaced):
+            self._place(channel)
+
+    def _refused_probe(self, channel: str) -> None:
+        for node in self._nodes.values():
+            if node.probe.channel == channel:
+                node.probe.forget()
+
+    def _silent(self, name: str) -> None:
+        self._topology.suspect()
+        self._on_silence(name)
+
+    def _draw_probe_channel(self, name: str) -> str | None:
+        """A channel in this node's slots that no other process uses; None when none was found."""
+        for _ in range(_DRAWS):
+            channel = self._keys.probe(secrets.token_hex(_PROBE_NAME_BYTES))
+            if self._topology.node_of(channel) == name:
+                return channel
+        return None

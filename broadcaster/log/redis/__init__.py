@@ -1,0 +1,1 @@
+"""How this project reaches Redis: addresses, connections, key names, scripts, the embedded server."""

@@ -1,0 +1,235 @@
+"""The client of Redis: how connections are made, and which errors mean "later".
+
+Rules
+1. redis-py never retries by itself (``Retry(NoBackoff(), 0)``): a silent second send of a script whose reply was lost
+   doubles what the script did. Our scripts are idempotent by number, and the caller decides when to retry.
+2. The pool blocks for a free connection, up to the same time limit as a reply; it never raises "too many".
+3. Blocking reads get a connection pool of their own whose socket time-out exceeds their block time.
+4. Only this module decides by the kind of Redis: one server has redis-py's own client, Sentinels and clusters have ours
+   (placed_client.py), with the same commands.
+5. Only ``later(error)`` distinguishes a Redis that cannot serve now from a caller's mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from redis import exceptions as rex
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.log.redis.connection_types import CONNECTION_TYPES
+from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.redis.pipeline import LogPipeline
+from broadcaster.log.redis.topology.nodes import NodeLimits
+from broadcaster.log.redis.topology.placed_client import Identity, PlacedPipeline, PlacedRedis, ServerSample
+from broadcaster.log.redis.topology.topology import SingleTopology, Topology, create_topology
+from broadcaster.log.redis.url import RedisKind, RedisUrl
+
+_BLOCK_MARGIN_S: Final = 5.0
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+_LATER_TYPES: Final = (
+    rex.ConnectionError,
+    rex.TimeoutError,
+    rex.BusyLoadingError,
+    rex.ReadOnlyError,
+    rex.TryAgainError,
+    rex.ClusterDownError,
+    rex.MasterDownError,
+    rex.OutOfMemoryError,
+    rex.NoScriptError,
+    rex.AskError,
+    rex.MovedError,
+    OSError,
+    TimeoutError,
+)
+
+# Texts of such errors for which redis-py has no type (script errors, pipelines). "non local key": the slot is
+# migrating, and a key that the script needs is at the other server already.
+_LATER_TEXTS: Final = (
+    "TRYAGAIN", "ASK ", "MOVED ", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "OOM ", "NOSCRIPT", "MISCONF",
+    "NOREPLICAS", "BUSY ", "UNBLOCKED", "non local key",
+)  # fmt: skip
+
+_FINAL_TYPES: Final = (rex.AuthenticationError, rex.AuthorizationError, rex.NoPermissionError)
+
+
+def later(error: BaseException) -> bool:
+    """Whether the same command may succeed later, unchanged: the generation has not failed."""
+    if isinstance(error, _FINAL_TYPES):
+        return False
+    if isinstance(error, _LATER_TYPES):
+        return True
+    # Not startswith: a pipeline puts the command before the server's text.
+    return isinstance(error, rex.ResponseError) and any(text in str(error) for text in _LATER_TEXTS)
+
+
+def is_silence(error: LogUnavailable) -> bool:
+    """Whether the server sent nothing at all: the next request to it would wait just as long."""
+    return isinstance(error.__cause__, rex.ConnectionError | rex.TimeoutError | OSError)
+
+
+@contextmanager
+def log_errors() -> Iterator[None]:
+    """Turn "later" errors of Redis into LogUnavailable; let everything else through."""
+    try:
+        yield
+    except Exception as error:
+        if later(error):
+            raise LogUnavailable("the log does not answer now; try again") from error
+        raise
+
+
+def _create_single(url: str, limits: NodeLimits, *, reply_timeout_s: float) -> Redis:
+    """redis-py's client with our settings."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=limits.max_connections,
+        timeout=limits.timeout_s,
+        socket_timeout=reply_timeout_s,
+        socket_connect_timeout=limits.connect_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        decode_responses=False,
+    )
+    pool.connection_class = CONNECTION_TYPES[pool.connection_class]
+    return Redis.from_pool(pool)
+
+
+class LogConnection:
+    """The connection that the classes of ``log`` share: a client, the key names, the address and the topology.
+
+    On a cluster ``redis`` sends each command to the server of its key; without a key it is refused (placed_client.py).
+    ``impatient`` is for calls that rest on an earlier reply of Redis (a lease that was missing for long enough): they
+    are never held back and sent after a failover.
+    """
+
+    def __init__(
+        self, url: str, *, prefix: str, timeout_s: float, max_connections: int, patience_s: float | None = None
+    ) -> None:
+        """``max_connections`` to each server. Raises SetupError when the URL cannot be read.
+
+        ``patience_s``: for how long a call that no server began (a failover, a migrating slot) is repeated; None means
+        ``timeout_s``. A worker, which retries with everything it has, passes 0. A single server gets each call once.
+        """
+        self.url = url
+        self.address = RedisUrl.parse(url)
+        self.keys = KeyNames(prefix)
+        self.timeout_s = timeout_s
+        self._patience_s = timeout_s if patience_s is None else patience_s
+        self._clients: list[Redis] = []
+        topology = create_topology(self.address)
+        self.topology: Topology = topology
+        self._placement = None if isinstance(topology, SingleTopology) else topology
+        self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
+        self.impatient: Redis = self.redis.impatient() if isinstance(self.redis, PlacedRedis) else self.redis
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        prefix: str = "bc",
+        timeout_s: float = 5.0,
+        max_connections: int = 32,
+        patience_s: float | None = None,
+    ) -> AsyncIterator[LogConnection]:
+        """Connections are made when first needed, so opening does not fail while Redis is away."""
+        connection = cls(
+            url, prefix=prefix, timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s
+        )
+        try:
+            yield connection
+        finally:
+            await connection.aclose()
+
+    def create_client(self, *, timeout_s: float, max_connections: int, patience_s: float | None = 0.0) -> Redis:
+        """Another client, with connections of its own, closed with this connection at the latest.
+
+        ``timeout_s`` bounds each reply.
+        """
+        limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections)
+        client: Redis
+        if self._placement is None:
+            client = _create_single(self.url, limits, reply_timeout_s=timeout_s)
+        else:
+            patience_s = self._patience_s if patience_s is None else patience_s
+            client = PlacedRedis(self.address, self._placement, limits, patience_s=patience_s)
+        self._clients.append(client)
+        return client
+
+    def create_blocking_client(self, *, block_s: float) -> Redis:
+        """A client for reads that block up to ``block_s``: its time-out lies beyond, so that it never cuts a read."""
+        return self.create_client(timeout_s=block_s + _BLOCK_MARGIN_S, max_connections=2)
+
+    def pipeline(self) -> LogPipeline:
+        """Calls that are sent together; it can also read the clock of a key's server."""
+        if isinstance(self.redis, PlacedRedis):
+            return PlacedPipeline(self.redis)
+        return LogPipeline(self.redis.connection_pool, self.redis.response_callbacks)
+
+    def server_of(self, key: str) -> str:
+        """A name for the server of a key, without a request: a fault of the server concerns all calls with its name."""
+        return (self.redis.server_of(key) or "") if isinstance(self.redis, PlacedRedis) else ""
+
+    async def primaries(self) -> Mapping[str, Redis]:
+        """A client of every server that serves now, by its name. Raises what redis-py raises."""
+        return await self.redis.primaries() if isinstance(self.redis, PlacedRedis) else {"": self.redis}
+
+    @property
+    def replicas(self) -> tuple[str, ...] | None:
+        """The servers that stand by in a cluster, as of the last refresh; None: this kind does not show them."""
+        if self._placement is None or self.address.kind is not RedisKind.CLUSTER:
+            return None
+        return self._placement.replicas
+
+    async def ping(self) -> None:
+        """Raises LogUnavailable when a server that serves does not answer within the time limit."""
+        with log_errors():
+            for client in (await self.primaries()).values():
+                await client.ping()
+
+    async def check(self) -> None:
+        """As ``ping``, and raises SetupError when the server refuses us or is not a Redis."""
+        try:
+            await self.ping()
+        except _FINAL_TYPES as error:
+            raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
+        except rex.InvalidResponse as error:
+            raise SetupError("the server at this address is not a Redis; correct the address") from error
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for client in self._clients:
+            await client.aclose()
+        if self._placement is not None:
+            await self._placement.aclose()
+
+
+async def identities(client: Redis, *, probe_key: Callable[[int], str], max_age_s: float) -> Mapping[str, ServerSample]:
+    """Every server that serves and takes writes, with its run, the client's connection to it, and its clock.
+
+    A caller that finds the same identities twice has lost no server, no connection and no role in between. A topology
+    older than ``max_age_s`` is refreshed first. Each server removes one of the keys that ``probe_key`` numbers, which
+    are never written. Raises what redis-py raises.
+    """
+    if isinstance(client, PlacedRedis):
+        return await client.identities(probe_key=probe_key, max_age_s=max_age_s)
+    pipeline = client.pipeline(transaction=False)
+    pipeline.client_id()
+    pipeline.info("server")
+    pipeline.time()
+    pipeline.delete(probe_key(0))
+    loop = asyncio.get_running_loop()
+    sent_at = loop.time()
+    connection_id, server, time, _ = await pipeline.execute()
+    return {
+        "": ServerSample.of(Identity(connection_id, server["run_id"]), time, sent_at=sent_at, received_at=loop.time())
+    }

@@ -1,0 +1,130 @@
+"""Every key and channel name, in one place (docs/protocol.md §1).
+
+Everything of one stream shares the hash tag ``{ID}``, the job side shares ``{jobs}``: each script stays in one slot,
+so the same scripts run on a single server and on a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from broadcaster.errors import UnknownStream
+
+STREAM_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+"""Stream ids hold no brace (it would move the hash tag), no slash and no space."""
+
+
+def check_stream_id(stream_id: str) -> str:
+    """The id itself; raises UnknownStream when it is not a possible id."""
+    if STREAM_ID.fullmatch(stream_id) is None:
+        raise UnknownStream("no stream has such an id")
+    return stream_id
+
+
+class KeyNames:
+    """Names under one prefix (setting ``KEY_PREFIX``)."""
+
+    __slots__ = (
+        "_prefix",
+        "dead",
+        "delayed",
+        "open",
+        "ready",
+        "ready_hi",
+        "running",
+        "seen",
+        "turns",
+        "waiting",
+        "webhooks_due",
+        "webhooks_due_clock",
+        "webhooks_promised",
+        "webhooks_promised_clock",
+        "workers",
+    )
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.ready = f"{prefix}:{{jobs}}:ready"
+        self.ready_hi = f"{prefix}:{{jobs}}:ready:hi"
+        # Sorted sets of `<tenant> <entry id>`: jobs of `ready` that wait, and jobs that were delivered.
+        self.waiting = f"{prefix}:{{jobs}}:waiting"
+        self.running = f"{prefix}:{{jobs}}:running"
+        # Sorted set: tenant that has a waiting job → its turn, the lowest first. String: up to which entry `ready` was
+        # searched for jobs that earlier versions had enqueued.
+        self.turns = f"{prefix}:{{jobs}}:turns"
+        self.seen = f"{prefix}:{{jobs}}:seen"
+        self.delayed = f"{prefix}:{{jobs}}:delayed"
+        self.dead = f"{prefix}:{{jobs}}:dead"
+        self.open = f"{prefix}:{{jobs}}:open"
+        # Sorted sets: generation id → when its webhook is due (or its lease ends); when to check whether it is over.
+        self.webhooks_due = f"{prefix}:{{jobs}}:webhooks"
+        self.webhooks_promised = f"{prefix}:{{jobs}}:webhooks:promised"
+        # Strings with expiry: Redis's clock when members of these sets were taken last.
+        self.webhooks_due_clock = f"{prefix}:{{jobs}}:webhooks:clock"
+        self.webhooks_promised_clock = f"{prefix}:{{jobs}}:webhooks:promised:clock"
+        self.workers = f"{prefix}:{{jobs}}:workers"
+
+    def log(self, stream_id: str) -> str:
+        """Stream of the entries ``<epoch>-<seq>``."""
+        return f"{self._prefix}:{{{stream_id}}}:log"
+
+    def meta(self, stream_id: str) -> str:
+        """Hash: tenant, request, policies, status, epoch, attempts, stop, timestamps."""
+        return f"{self._prefix}:{{{stream_id}}}:meta"
+
+    def lease(self, stream_id: str) -> str:
+        """String with expiry: ``<worker>:<epoch>`` that may write the stream; ``feed`` while a feed's writers live."""
+        return f"{self._prefix}:{{{stream_id}}}:lease"
+
+    def viewers(self, stream_id: str) -> str:
+        """Sorted set: ``<front-end>:<count>`` → expiry of its presence."""
+        return f"{self._prefix}:{{{stream_id}}}:viewers"
+
+    def feed_keys(self, stream_id: str) -> str:
+        """Sorted set: hash of a feed append's ``Idempotency-Key`` → its last seq, so that the oldest can be removed."""
+        return f"{self._prefix}:{{{stream_id}}}:idem"
+
+    def feed_taken(self, stream_id: str) -> str:
+        """Hash, beside ``feed_keys``: hash of the key → hash of its body, epoch (when), first and last seq."""
+        return f"{self._prefix}:{{{stream_id}}}:taken"
+
+    def live(self, stream_id: str) -> str:
+        """Sharded channel of the pushes."""
+        return f"{self._prefix}:{{{stream_id}}}:live"
+
+    def control(self, stream_id: str) -> str:
+        """Sharded channel of stop and hand-back messages."""
+        return f"{self._prefix}:{{{stream_id}}}:control"
+
+    def probe(self, name: str) -> str:
+        """Sharded channel on which a subscriber connection receives its own probes."""
+        return f"{self._prefix}:{{probe-{name}}}:probe"
+
+    def idem(self, tenant: str, key: str) -> str:
+        """String: generation id and body hash of an ``Idempotency-Key``."""
+        return f"{self._prefix}:idem:{{{tenant}:{key}}}"
+
+    def chat(self, tenant: str, chat_id: str) -> str:
+        """String: a chat's latest generation. A tenant's name holds no colon: no two chats share a key."""
+        return f"{self._prefix}:chat:{{{tenant}:{chat_id}}}"
+
+    def stored(self, tenant: str) -> str:
+        """Hash: the tenant's streams → their bytes, and the sums (tenant_storage.py)."""
+        return f"{self._prefix}:stored:{{{tenant}}}"
+
+    def stored_due(self, tenant: str) -> str:
+        """Sorted set, beside ``stored``: stream → when it is next measured."""
+        return f"{self._prefix}:stored:{{{tenant}}}:due"
+
+    def models(self, provider: str) -> str:
+        """String with expiry: the provider's list of its models."""
+        return f"{self._prefix}:models:{{{provider}}}"
+
+    def models_turn(self, provider: str) -> str:
+        """String with expiry, beside ``models``: until then no other worker requests the list from the provider."""
+        return f"{self._prefix}:models:{{{provider}}}:turn"
+
+    def recent(self, tenant: str) -> str:
+        """Sorted set: the tenant's newest generations → when they were created, in microseconds."""
+        return f"{self._prefix}:recent:{{{tenant}}}"

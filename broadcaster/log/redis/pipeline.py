@@ -1,0 +1,65 @@
+"""redis-py's pipeline without a transaction, which can also read the clock of a key's server.
+
+Times that scripts wrote are compared with the clock of the server that ran them, never with ours; on a cluster that is
+the server of the key. ``clock(key)`` costs one TIME for each server, however many keys need it. The clocks are read
+before the commands of the pipeline. When a clock could not be read, ``now_ms`` raises that error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.client import Pipeline
+
+
+class LogPipeline(Pipeline):
+    """Call ``clock`` before ``execute``, ``now_ms`` after it; the replies of clocks are not in the list."""
+
+    def __init__(self, pool: ConnectionPool, response_callbacks: Any) -> None:
+        super().__init__(pool, response_callbacks, transaction=False, shard_hint=None)
+        self._clock_keys: dict[str, None] = {}
+        self._clocks: dict[str, Any] = {}
+
+    def clock(self, key: str) -> None:
+        """Request the time of the server of this key."""
+        self._clock_keys[key] = None
+
+    def now_ms(self, key: str) -> int:
+        """The time of its server, in milliseconds. Raises the error that the server gave instead."""
+        time = self._clocks[key]
+        if isinstance(time, Exception):
+            raise time
+        seconds, micros = time
+        return int(seconds * 1000 + micros // 1000)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """The replies in order. Raises errors of the connection, or with ``raise_on_error`` the first error."""
+        keys, self._clock_keys = list(self._clock_keys), {}
+        if not keys:
+            return await self._execute(raise_on_error)
+        servers = await self._servers_of(keys)
+        key_of_server = dict(zip(servers, keys, strict=True))
+        commands, self.command_stack = self.command_stack, []
+        for key in key_of_server.values():
+            self._request_time(key)
+        self.command_stack += commands
+        replies = await self._execute(raise_on_error=False)
+        times = dict(zip(key_of_server, replies, strict=False))
+        self._clocks = {key: times[server] for key, server in zip(keys, servers, strict=True)}
+        replies = replies[len(key_of_server) :]
+        if raise_on_error:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
+
+    async def _servers_of(self, keys: Sequence[str]) -> list[str]:
+        return [""] * len(keys)
+
+    def _request_time(self, key: str) -> None:
+        self.time()
+
+    async def _execute(self, raise_on_error: bool) -> list[Any]:
+        return await super().execute(raise_on_error)

@@ -1,0 +1,139 @@
+"""The scripts, loaded from ``scripts/*/*.lua`` and named by their hash.
+
+A script is called by hash; a server that does not know it (restart, failover) receives the text. In a pipeline only the
+calls that failed with NOSCRIPT are repeated, each with its text, so that the text reaches the server of the call. On a
+cluster a pipeline is one write for each server, and each call has its own error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+_INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
+
+Argument: TypeAlias = str | bytes | int | float
+
+
+def _paths() -> dict[str, Traversable]:
+    """Every script and every include of the package, by its name: names are unique over all folders."""
+    folders = (each for each in files("broadcaster.log.redis").joinpath("scripts").iterdir() if each.is_dir())
+    return {path.name.removesuffix(".lua"): path for folder in folders for path in folder.iterdir()}
+
+
+_PATHS: Final = _paths()
+
+
+def _text(name: str, included: set[str]) -> str:
+    """A file's text with its includes in place, and theirs: each include once."""
+
+    def text_of(include: re.Match[str]) -> str:
+        if include[1] in included:
+            return ""
+        included.add(include[1])
+        return _text(include[1], included)
+
+    return _INCLUDE.sub(text_of, _PATHS[name].read_text("utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredScript:
+    """One Lua script: its text and the hash by which a server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> StoredScript:
+        """Read ``<name>.lua`` from its folder in the package, with its includes in place."""
+        text = _text(name, set())
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    async def run(self, redis: Redis, keys: Sequence[str], *args: Argument) -> Any:
+        """Run it alone and return its integers; raises what redis-py raises, never NoScriptError."""
+        try:
+            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await redis.eval(self.text, len(keys), *keys, *args)
+
+
+class ScriptCall(NamedTuple):
+    """A script call on its way into a pipeline."""
+
+    script: StoredScript
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+
+async def run_all(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
+    """Send all calls as one pipelined write; each returns its result or its exception, in order.
+
+    Raises only errors of the connection to a single server; then the outcome of every call is unknown.
+    """
+    pipeline = redis.pipeline(transaction=False)
+    for call in calls:
+        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+    results = await pipeline.execute(raise_on_error=False)
+    unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
+    if unknown:
+        pipeline = redis.pipeline(transaction=False)
+        for call in (calls[at] for at in unknown):
+            pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        for at, result in zip(unknown, await pipeline.execute(raise_on_error=False), strict=True):
+            results[at] = result
+    return results
+
+
+ABANDON: Final = StoredScript.load("abandon")
+NEXT_ATTEMPT: Final = StoredScript.load("next_attempt")
+ANNOUNCE: Final = StoredScript.load("announce")
+APPEND: Final = StoredScript.load("append")
+CHAT: Final = StoredScript.load("chat")
+CLAIM: Final = StoredScript.load("claim")
+CLOSE: Final = StoredScript.load("close")
+CREATE: Final = StoredScript.load("create")
+DELETE: Final = StoredScript.load("delete")
+DROP_CONSUMERS: Final = StoredScript.load("drop_consumers")
+END_STREAM: Final = StoredScript.load("end_stream")
+ENQUEUE: Final = StoredScript.load("enqueue")
+FEED_APPEND: Final = StoredScript.load("feed_append")
+FEED_CREATE: Final = StoredScript.load("feed_create")
+FEED_LAPSE: Final = StoredScript.load("feed_lapse")
+FEED_RENEW: Final = StoredScript.load("feed_renew")
+FORGET: Final = StoredScript.load("forget")
+HEARTBEAT: Final = StoredScript.load("heartbeat")
+KEEP: Final = StoredScript.load("keep")
+LOSE: Final = StoredScript.load("lose")
+MEASURE: Final = StoredScript.load("measure")
+NEWEST_WORKER: Final = StoredScript.load("newest_worker")
+PRESENCE: Final = StoredScript.load("presence")
+PROBE: Final = StoredScript.load("probe")
+PROMOTE: Final = StoredScript.load("promote")
+PRUNE: Final = StoredScript.load("prune")
+REBASE: Final = StoredScript.load("rebase")
+RECORD: Final = StoredScript.load("record")
+REGAIN: Final = StoredScript.load("regain")
+RELEASE: Final = StoredScript.load("release")
+RENEW: Final = StoredScript.load("renew")
+RESTORE: Final = StoredScript.load("restore")
+RETIME: Final = StoredScript.load("retime")
+SETTLE: Final = StoredScript.load("settle")
+STOP: Final = StoredScript.load("stop")
+STORED: Final = StoredScript.load("stored")
+TAKE: Final = StoredScript.load("take")
+TAKE_SILENT: Final = StoredScript.load("take_silent")
+WEBHOOK_BEGIN: Final = StoredScript.load("webhook_begin")
+WEBHOOK_DUE: Final = StoredScript.load("webhook_due")
+WEBHOOK_PROMISE: Final = StoredScript.load("webhook_promise")
+WEBHOOK_SETTLE: Final = StoredScript.load("webhook_settle")
+WEBHOOK_TAKE: Final = StoredScript.load("webhook_take")
+WEBHOOK_RECORD: Final = StoredScript.load("webhook_record")

@@ -1,0 +1,3 @@
+-- include/arguments: ARGV by name. KEYS and ARGV are those of the script that includes it, which is sent name, value, ...
+local arg = {}
+for i = 1, #ARGV, 2 do arg[ARGV[i]] = ARGV[i + 1] end

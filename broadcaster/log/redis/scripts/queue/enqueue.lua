@@ -1,0 +1,26 @@
+-- enqueue: put a generation into the open index and the queue, unless it has a job already.
+-- KEYS ready, ready:hi, delayed, open, waiting, turns
+-- ARGV generation id, tenant, most waiting, most waiting of this tenant
+-- Returns 1 enqueued, 0 it has a job, -1 the queue is full, -2 the tenant's share of it is.
+-- The open index scores a generation by the milliseconds of its newest job's entry id, by which its job is found.
+-- @include clock
+-- @include turns
+local function has_job(key, ms)
+  for _, entry in ipairs(redis.call('XRANGE', key, ms, ms)) do
+    if entry[2][2] == ARGV[1] then return true end
+  end
+  return false
+end
+if redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end
+local score = redis.call('ZSCORE', KEYS[4], ARGV[1])
+if score then
+  local ms = digits(tonumber(score))
+  if has_job(KEYS[1], ms) or has_job(KEYS[2], ms) then return 0 end
+end
+if redis.call('ZCARD', KEYS[5]) + redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then return -1 end
+if count_of(KEYS[5], ARGV[2]) >= tonumber(ARGV[4]) then return -2 end
+local entry_id = redis.call('XADD', KEYS[1], '*', 'id', ARGV[1], 'tenant', ARGV[2])
+redis.call('ZADD', KEYS[4], tonumber(string.match(entry_id, '^(%d+)')), ARGV[1])
+redis.call('ZADD', KEYS[5], 0, member_of(ARGV[2], entry_id))
+rejoin_turns(KEYS[6], KEYS[5], ARGV[2])
+return 1

@@ -1,0 +1,17 @@
+-- webhook_record: store how an attempt to deliver a webhook ended.
+-- KEYS meta, log
+-- ARGV state ('' while the delivery is retried), HTTP status ('': no response), fault ('': none)
+-- Returns 1 stored, 0 the generation is gone or deleted.
+-- Until a final state the stream is kept for the webhook; from then on the caller's own retention counts.
+-- @include clock
+-- @include expiry
+local meta = redis.call('HMGET', KEYS[1], 'webhook_state', 'asked_retention_ms', 'ended_ms', 'webhook')
+if not meta[4] then return 0 end
+if meta[1] == 'delivered' then return 1 end
+redis.call('HSET', KEYS[1], 'webhook_status', ARGV[2], 'webhook_fault', ARGV[3])
+if ARGV[1] == '' then return 1 end
+redis.call('HSET', KEYS[1], 'webhook_state', ARGV[1])
+if meta[2] and meta[3] then
+  keep_stream(KEYS[2], KEYS[1], digits(math.max(1, tonumber(meta[3]) + tonumber(meta[2]) - read_clock())))
+end
+return 1

@@ -1,0 +1,1 @@
+"""Which server holds which key: one server, Sentinels or a cluster."""

@@ -1,0 +1,1 @@
+"""Writing and reading one stream, its viewers and its size."""

@@ -1,0 +1,195 @@
+"""The appender: the events that all generations of a worker write in one loop turn leave as one write for each server.
+
+Theory of operation. A StreamWriter hands its events to its Batcher (pure) and notifies the appender. At the end of the
+loop turn the appender takes one batch from every writer that has none in flight and sends them together: the first
+token of an idle system leaves at once. Events that come while a server has such a write under way wait for its reply,
+``HOLD_S`` at most, and leave as the next write: under load each write carries the events of many generations, and a
+slow server delays no stream for longer than that. Streams wait only for replies of their own server: a shard that is
+away delays only its own streams. A reply decides what is next; everything else (Redis away, full, moving) means
+"later": the same batch is offered again after a back-off, for as long as the writer lives. A worker never stops
+generating because Redis does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from broadcaster.core.backoff import BackOff
+from broadcaster.core.batching import AppendReply, Batch, Code, StopRequest
+from broadcaster.core.events import FORMAT_VERSION, is_terminal
+from broadcaster.core.status import status_after
+from broadcaster.log.redis.connect import LogConnection, later
+from broadcaster.log.redis.scripts import APPEND, RESTORE, ScriptCall, run_all
+from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+HOLD_S: Final = 0.002
+_BACK_OFF: Final = BackOff(0.05, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class AppendBounds:
+    """Bounds every append is checked against, and the lives of a log; durations in milliseconds."""
+
+    max_events: int
+    max_bytes: int
+    push_max_bytes: int
+    live_ttl_ms: int
+
+
+@dataclass(slots=True)
+class _ServerWrites:
+    """One server that has writes under way: the writers that wait for a reply, and for how long at most."""
+
+    sends: int = 0
+    waiting: dict[StreamWriter, None] = field(default_factory=dict)
+    hold: asyncio.TimerHandle | None = None
+
+
+class Appender:
+    """One per worker. ``async with`` it: leaving cancels what is still under way, and nothing leaves from then on."""
+
+    def __init__(self, connection: LogConnection, bounds: AppendBounds) -> None:
+        self._connection = connection
+        self._redis = connection.redis
+        self._keys = connection.keys
+        self.bounds = bounds
+        self._pending: dict[StreamWriter, None] = {}
+        self._turn: asyncio.Handle | None = None
+        self._sends: set[asyncio.Task[None]] = set()
+        self._servers: dict[str, _ServerWrites] = {}  # of the servers that have writes under way
+        self._failures: dict[str, int] = {}  # of each server, in a row
+        self._is_left = False
+
+    async def __aenter__(self) -> Appender:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._is_left = True
+        if self._turn is not None:
+            self._turn.cancel()
+        for writes in self._servers.values():
+            if writes.hold is not None:
+                writes.hold.cancel()
+        for task in self._sends:
+            task.cancel()
+        await asyncio.gather(*self._sends, return_exceptions=True)
+
+    def attend(self, writer: StreamWriter) -> None:
+        """This writer has something to send; it leaves with the others of this loop turn."""
+        if self._is_left:  # a reply or a back-off came to its end later
+            return
+        self._pending[writer] = None
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._send_turn)
+
+    def _send_turn(self) -> None:
+        self._turn = None
+        pending, self._pending = self._pending, {}
+        parts: dict[str, dict[StreamWriter, None]] = {}
+        for writer in pending:
+            server = self._connection.server_of(self._keys.log(writer.stream_id))
+            parts.setdefault(server, {})[writer] = None
+        for server, writers in parts.items():
+            writes = self._servers.setdefault(server, _ServerWrites())
+            if writes.sends == 0:
+                self._begin_send(server, writers)
+                continue
+            writes.waiting |= writers
+            if writes.hold is None:
+                writes.hold = asyncio.get_running_loop().call_later(HOLD_S, self._release, server)
+
+    def _release(self, server: str) -> None:
+        """Writers that have waited, and still have events, send now."""
+        writes = self._servers[server]
+        if writes.hold is not None:
+            writes.hold.cancel()
+            writes.hold = None
+        waiting, writes.waiting = writes.waiting, {}
+        self._begin_send(server, waiting)
+
+    def _begin_send(self, server: str, writers: Iterable[StreamWriter]) -> None:
+        writes = self._servers[server]
+        batches = [(writer, batch) for writer in writers if (batch := writer.take()) is not None]
+        if batches:
+            writes.sends += 1
+            task = asyncio.get_running_loop().create_task(self._send(server, batches))
+            self._sends.add(task)
+            task.add_done_callback(self._sends.discard)
+            task.add_done_callback(partial(self._has_come_back, server))
+        elif writes.sends == 0:
+            del self._servers[server]
+
+    def _has_come_back(self, server: str, task: asyncio.Task[None]) -> None:
+        if not (task.cancelled() or self._is_left):  # else everything ends
+            self._servers[server].sends -= 1
+            self._release(server)
+
+    async def _send(self, server: str, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
+        calls = [self._call(writer, batch) for writer, batch in batches]
+        try:
+            replies = await run_all(self._redis, calls)
+        except Exception as error:
+            replies = [error] * len(calls)
+        retried: list[StreamWriter] = []
+        for (writer, _), reply in zip(batches, replies, strict=True):
+            if not isinstance(reply, Exception):
+                code, epoch, seq, stop = reply
+                writer.replied(AppendReply(Code(code), epoch, seq, StopRequest(stop)))
+            elif later(reply):
+                writer.failed()
+                retried.append(writer)
+            else:
+                writer.crashed(reply)
+        if retried:
+            self._retry(server, retried, replies)
+        else:
+            self._failures.pop(server, None)
+
+    def _retry(self, server: str, writers: Sequence[StreamWriter], replies: Sequence[Any]) -> None:
+        failures = self._failures.get(server, 0)
+        if failures == 0:
+            reason = next(type(each).__name__ for each in replies if isinstance(each, Exception))
+            _log.warning("append_later", writers=len(writers), reason=reason)
+        self._failures[server] = failures + 1
+        delay_s = _BACK_OFF.pause_s(failures + 1, luck=random.random())
+        loop = asyncio.get_running_loop()
+        for writer in writers:
+            loop.call_later(delay_s, self.attend, writer)
+
+    def _call(self, writer: StreamWriter, batch: Batch) -> ScriptCall:
+        name, stream_id, bounds = self._keys, writer.stream_id, self.bounds
+        status = ""
+        if batch.events and is_terminal(batch.events[-1]):
+            status = status_after(batch.events[-1])
+        keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id))
+        return ScriptCall(
+            APPEND,
+            keys,
+            (
+                writer.epoch,
+                batch.first_seq,
+                bounds.max_events,
+                bounds.max_bytes,
+                bounds.push_max_bytes,
+                bounds.live_ttl_ms,
+                writer.retention_ms,
+                FORMAT_VERSION,
+                status,
+                *batch.events,
+            ),
+        )
+
+    async def restore(self, stream_id: str, *, owner: str, epoch: int, lease_ms: int, meta: Mapping[str, str]) -> int:
+        """Write lost meta and lease again: 1 restored, 0 not needed, -1 no longer ours. Raises what redis-py raises."""
+        name = self._keys
+        fields = [part for pair in meta.items() for part in pair]
+        keys = [name.meta(stream_id), name.lease(stream_id), name.log(stream_id)]
+        return int(await RESTORE.run(self._redis, keys, owner, epoch, lease_ms, self.bounds.live_ttl_ms, *fields))

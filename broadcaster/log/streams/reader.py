@@ -1,0 +1,345 @@
+"""Reading streams: entries, tails and meta. Nothing here writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.requests.stream_ids import public_id
+from broadcaster.core.status import OVER
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.pipeline import LogPipeline
+from broadcaster.log.streams.webhook_meta import WebhookMeta
+
+_FEED: Final = "feed"
+_OPEN: Final = ("queued", "running")  # a generation's stored statuses until its end
+_OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
+_NO_KEY: Final = -2  # PTTL
+# Every field of the hash that `Meta.from_hash` reads, except the request.
+_SHORT_FIELDS: Final = [
+    *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
+    *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
+    *("terminal", "terminal_id", "idempotency_key", "dead"),
+    *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
+]
+_T = TypeVar("_T")
+_Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """A stream's meta: everything but its entries. Times are Unix milliseconds of Redis's clock."""
+
+    id: str
+    tenant: str
+    status: str
+    model: str
+    request: Mapping[str, Any]
+    epoch: int
+    attempts: int
+    worker: str | None
+    stop: str | None
+    on_worker_loss: str
+    on_abandon: str
+    retention_ms: int
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    terminal: bytes | None
+    terminal_id: Cursor | None
+    kind: Literal["generation", "feed"] = "generation"
+    deleted_ms: int | None = None
+    idempotency_key: str | None = None
+    webhook: WebhookMeta | None = None
+    on_provider_loss: str = "fail"
+    lease_ms: int | None = None  # of a feed that ends when no writer has checked in for so long
+    title: str = ""  # of a generation; streams of earlier versions have none
+    dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
+
+    @property
+    def public_id(self) -> str:
+        """Its id for callers; ``id`` is the one it is stored under (core/requests/stream_ids.py)."""
+        return public_id(self.id)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether only the tombstone is left: how it ended, without the request and the answer."""
+        return self.deleted_ms is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the terminal event is written."""
+        return self.status in OVER
+
+    @classmethod
+    def from_hash(cls, stream_id: str, fields: Mapping[bytes, bytes]) -> Meta:
+        """Read the hash as the scripts write it; missing fields (lost or of another version) get neutral values."""
+
+        def text(name: bytes, default: str = "") -> str:
+            return fields[name].decode() if name in fields else default
+
+        def number(name: bytes) -> int | None:
+            return int(fields[name]) if name in fields else None
+
+        kind: Literal["generation", "feed"] = "feed" if text(b"kind") == _FEED else "generation"
+        status = text(b"status", "queued")
+        return cls(
+            id=stream_id,
+            tenant=text(b"tenant"),
+            status="running" if kind == _FEED and status == "queued" else status,  # a feed waits for no worker
+            model=text(b"model"),
+            request=json.loads(fields.get(b"request", b"{}")),
+            epoch=number(b"epoch") or 0,
+            attempts=number(b"attempts") or 0,
+            worker=text(b"worker") or None,
+            stop=text(b"stop") or None,
+            on_worker_loss=text(b"on_worker_loss", "retry"),
+            on_abandon=text(b"on_abandon", "continue"),
+            on_provider_loss=text(b"on_provider_loss", "fail"),
+            retention_ms=number(b"retention_ms") or 0,
+            created_ms=number(b"created_ms") or 0,
+            started_ms=number(b"started_ms"),
+            ended_ms=number(b"ended_ms"),
+            terminal=fields.get(b"terminal"),
+            terminal_id=Cursor.parse(text(b"terminal_id")) if b"terminal_id" in fields else None,
+            kind=kind,
+            deleted_ms=number(b"deleted_ms"),
+            idempotency_key=text(b"idempotency_key") or None,
+            webhook=WebhookMeta.from_hash(fields),
+            lease_ms=number(b"lease_ms"),
+            title=text(b"title"),
+            dead=text(b"dead") or None,
+        )
+
+
+class KnownGeneration(NamedTuple):
+    """What a watch remembers of a generation, in case Redis loses it."""
+
+    tenant: str
+    model: str
+
+
+class Tail(NamedTuple):
+    """The end of a stream as the log has it now; ``status`` as it is stored.
+
+    ``lease_ms`` is the lease of an open feed (None: it has none), ``lease_left_ms`` what is left of it.
+    ``is_overlong``: more is left of its lease than that is long, because the clock has stepped back.
+    """
+
+    last: Cursor | None
+    status: str | None
+    leased: bool
+    now_ms: int
+    is_feed: bool = False
+    lease_ms: int | None = None
+    lease_left_ms: int = 0
+    is_overlong: bool = False
+    tenant: str = ""
+    model: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a generation that waits or runs."""
+        return self.status in _OPEN and not self.is_feed
+
+
+class Brief(NamedTuple):
+    """A generation in short, for lists; ``tenant`` is None when it has expired or is deleted."""
+
+    tenant: str | None
+    status: str
+    created_ms: int
+    is_listed: bool = True
+
+
+class Streams:
+    """Reads of the ``{ID}`` side. Every method raises LogUnavailable while Redis cannot answer."""
+
+    def __init__(self, connection: LogConnection) -> None:
+        self._connection = connection
+        self._redis = connection.redis
+        self._keys = connection.keys
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        """Up to ``count`` entries after (not including) ``after``, rising by id.
+
+        Of a log that is gone (expired, deleted) the terminal event is left, which meta keeps longer.
+        """
+        entries = await self._page(stream_id, after=after, count=count)
+        if entries:
+            return entries
+        terminal = await self._terminal_in_meta(stream_id, after=after)
+        # A stream may begin and end between the two reads: with a terminal, the log must be read once more.
+        return terminal and (await self._page(stream_id, after=after, count=count) or terminal)
+
+    async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
+        with log_errors():
+            rows = await self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count)
+        return [_entry(*row) for row in cast(list[_Row], rows)]
+
+    async def _terminal_in_meta(self, stream_id: str, *, after: Cursor) -> list[Entry]:
+        fields: list[Any] = ["terminal_id", "terminal"]
+        with log_errors():
+            entry_id, event = cast(list[bytes | None], await self._redis.hmget(self._keys.meta(stream_id), fields))
+        if entry_id is None or event is None:
+            return []
+        entry = _entry(entry_id, {b"e": event})
+        return [entry] if entry.cursor > after else []
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        """Last id, status and whether the lease is held, for each stream, in one pipelined round trip."""
+        return _all(await self.each_tail(stream_ids))
+
+    async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
+        """As ``tails``; if a stream's server does not answer now, the error takes its place."""
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.clock(self._keys.log(stream_id))
+            pipeline.xrevrange(self._keys.log(stream_id), count=1)
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model")
+            pipeline.pttl(self._keys.lease(stream_id))
+        with log_errors():
+            replies = await pipeline.execute(raise_on_error=False)
+        each = zip(stream_ids, replies[0::3], replies[1::3], replies[2::3], strict=True)
+        return [
+            _or_unread(partial(_tail, replies, pipeline, self._keys.log(stream_id))) for stream_id, *replies in each
+        ]
+
+    async def first(self, stream_id: str) -> Cursor | None:
+        """Id of the oldest entry that the log still holds."""
+        with log_errors():
+            rows = cast(list[_Row], await self._redis.xrange(self._keys.log(stream_id), count=1))
+        return _entry(*rows[0]).cursor if rows else None
+
+    async def last(self, stream_id: str) -> Entry | None:
+        """The newest entry."""
+        with log_errors():
+            rows = cast(list[_Row], await self._redis.xrevrange(self._keys.log(stream_id), count=1))
+        return _entry(*rows[0]) if rows else None
+
+    async def meta(self, stream_id: str) -> Meta | None:
+        """The stream's meta, or None when nothing is known."""
+        with log_errors():
+            fields: Any = await self._redis.hgetall(self._keys.meta(stream_id))
+            return _meta(stream_id, fields)
+
+    async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
+        """Meta of each without its request, which may be large, in one pipelined round trip."""
+        return _all(await self.each_meta(stream_ids))
+
+    async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
+        """As ``metas``; if a stream's server does not answer now, the error takes its place."""
+        if not stream_ids:
+            return []
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.hmget(self._keys.meta(stream_id), _SHORT_FIELDS)
+        with log_errors():
+            rows = await pipeline.execute(raise_on_error=False)
+        each = zip(stream_ids, rows, strict=True)
+        return [_or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in each]
+
+    def server_of(self, stream_id: str) -> str:
+        """A name for the server of a stream: streams with the same name share a server. Sends nothing."""
+        return self._connection.server_of(self._keys.meta(stream_id))
+
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
+        """The tenant of each; None: there is none, it is deleted, or its server does not answer now."""
+        fields: list[Any] = ["tenant", "deleted_ms"]
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.hmget(self._keys.meta(stream_id), fields)
+        with log_errors():
+            rows = await pipeline.execute(raise_on_error=False) if stream_ids else []
+        return [
+            None if isinstance(row, Exception) or row[0] is None or row[1] is not None else row[0].decode()
+            for row in rows
+        ]
+
+    async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
+        """Each generation in short, without its request, which may be large, in one pipelined round trip."""
+        fields: list[Any] = ["tenant", "status", "created_ms", "deleted_ms", "unlisted"]
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.hmget(self._keys.meta(stream_id), fields)
+        with log_errors():
+            rows = await pipeline.execute() if stream_ids else []
+        return [
+            Brief(
+                None if tenant is None or deleted_ms is not None else tenant.decode(),
+                (status or b"queued").decode(),
+                int(created_ms or 0),
+                unlisted is None,
+            )
+            for tenant, status, created_ms, deleted_ms, unlisted in rows
+        ]
+
+    async def meta_with_fields(self, stream_id: str) -> tuple[Meta, dict[str, str]]:
+        """Meta and the hash it was read from, for a stream granted a moment ago (its writer may have to restore it).
+
+        Raises LogUnavailable when Redis lost it in that moment.
+        """
+        with log_errors():
+            fields: Any = await self._redis.hgetall(self._keys.meta(stream_id))
+        if not fields:
+            raise LogUnavailable(f"the meta of {stream_id} was lost between its grant and its first read")
+        return Meta.from_hash(stream_id, fields), {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    epoch, _, seq = entry_id.partition(b"-")
+    return Entry(int(epoch), int(seq), fields.get(b"e", b""))
+
+
+def _meta(stream_id: str, row: Mapping[bytes, bytes]) -> Meta | None:
+    return Meta.from_hash(stream_id, row) if row else None
+
+
+def _short_meta(stream_id: str, row: Sequence[bytes | None] | Exception) -> Meta | None:
+    if isinstance(row, Exception):
+        raise row
+    named = zip(_SHORT_FIELDS, row, strict=True)
+    return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
+
+
+def _tail(row: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
+    for reply in row:
+        if isinstance(reply, Exception):
+            raise reply
+    rows, (status, kind, lease_ms, leased_ms, tenant, model), left_ms = row
+    length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
+    return Tail(
+        _entry(*rows[0]).cursor if rows else None,
+        status.decode() if status is not None else None,
+        left_ms != _NO_KEY,
+        pipeline.now_ms(key),
+        kind == _FEED.encode(),
+        int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
+        max(0, left_ms),
+        length_ms is not None and left_ms > int(length_ms),
+        (tenant or b"").decode(),
+        (model or b"").decode(),
+    )
+
+
+def _or_unread(read: Callable[[], _T]) -> _T | LogUnavailable:
+    try:
+        with log_errors():
+            return read()
+    except LogUnavailable as error:
+        return error
+
+
+def _all(found: Sequence[_T | LogUnavailable]) -> list[_T]:
+    read: list[_T] = []
+    for each in found:
+        if isinstance(each, LogUnavailable):
+            raise each
+        read.append(each)
+    return read

@@ -1,0 +1,1 @@
+"""A front-end's live supply of entries: pushes, proven dense, with holes repaired from the log."""

@@ -1,0 +1,367 @@
+"""The watch of one stream. It drives the splice: pushes come in, the log is read where needed, the sink is called.
+
+Theory of operation. A watch subscribes first. With each confirmation (the first, and one after every reconnect) it
+reads the log from the last entry that it delivered to the end; from then on pushes suffice. Every later fault (a hole,
+a fork, a lost connection, a tail check that sees more) takes the same path: the splice wants a read, and the one repair
+task of this watch reads until the splice wants no more.
+
+Rules
+1. One repair at a time: ``wants_read`` of the splice shows whether one is needed, ``_is_repairing`` whether one runs.
+2. A failed read is repeated with a back-off for as long as the stream is watched.
+3. An unexpected error (of the sink, or ours) never ends a watch silently. It is logged, and because the sink may have
+   kept anything, all that was sent is voided and sent anew.
+4. After the terminal entry nothing is left to do: the channel is unsubscribed, and tail checks stop.
+5. When the lease of a feed is reported as lost, each front-end that watches the feed ends it as soon as it may
+   (``feeds/lapses.py``). The end arrives as every entry does. The same holds for a generation that Redis has lost
+   (``jobs/rescue/losses.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from broadcaster.core.continuity import TailVerdict
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, StallReason, StreamSink
+from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice, SpliceStep
+from broadcaster.core.status import OVER
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.streams.reader import KnownGeneration, Tail
+from broadcaster.log.tail.options import TailLimits, TailTimes
+from broadcaster.log.tail.ports import LapsedEnder, LostEnder, OpenNotice, TailLog
+from broadcaster.log.tail.push import parse_one, parse_push
+from broadcaster.log.tail.stall import Stall
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+_RUNNING: Final = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What all watches of a tail share."""
+
+    log: TailLog
+    times: TailTimes
+    limits: TailLimits
+    rng: random.Random
+    reads: asyncio.Semaphore
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    on_response: Callable[[str], None]  # the log responded about this stream
+    lapses: LapsedEnder | None = None  # None: other processes end feeds whose writers are gone
+    open_notice: OpenNotice | None = None  # None: this process announces nothing
+    losses: LostEnder | None = None  # None: other processes end generations that Redis has lost
+
+
+class StreamWatch:
+    """One watched stream, made by ``LiveTail.watch``. ``on_over`` is called once, when no more messages are needed."""
+
+    def __init__(
+        self,
+        stream_id: str,
+        sink: StreamSink,
+        supply: Supply,
+        *,
+        node_silent_s: Callable[[], float],
+        on_over: Callable[[StreamWatch], None],
+    ) -> None:
+        self.stream_id = stream_id
+        self._sink = sink
+        self._supply = supply
+        self._on_over = on_over
+        self._loop = asyncio.get_running_loop()
+        self._splice = self._create_splice()
+        self._stall = Stall(self._notify_stall, times=supply.times, node_silent_s=node_silent_s)
+        self._synced = asyncio.Event()
+        self._was_live = False
+        self._is_closed = False
+        self._is_repairing = False
+        self._is_feed = False  # as its meta was when it was seen last
+        # None: its meta was never seen.
+        self._known = None if supply.losses is None else supply.losses.recall(stream_id)
+        self._missing_since: float | None = None  # a generation that Redis has lost
+        self._is_ending = False
+        self._lapses_at: float | None = None
+        self._moved_at = -math.inf
+        self._must_void = False  # the sink may have kept anything: rewound(START) goes first
+        self._repair_task: asyncio.Task[None] | None = None
+        self._stall.read_due()
+
+    @property
+    def last(self) -> Cursor:
+        """The id of the last entry delivered; START without one."""
+        return self._splice.last
+
+    @property
+    def is_closed(self) -> bool:
+        """``close`` was called."""
+        return self._is_closed
+
+    @property
+    def is_over(self) -> bool:
+        """The terminal was delivered, or the watch was closed: it needs no more tail checks."""
+        return self._is_closed or self._splice.is_over
+
+    @property
+    def is_suspect(self) -> bool:
+        """Its worker may be gone, or Redis may have lost it: check again soon."""
+        return not self.is_over and (self._stall.is_suspect or self._missing_since is not None)
+
+    @property
+    def is_fresh(self) -> bool:
+        """It moved a moment ago, and a tail check could show nothing else: leave it out of this one."""
+        if self._lapses_at is not None or self._stall.is_suspect or self._known is None or not self._splice.is_live:
+            return False
+        return self._loop.time() - self._moved_at < self._supply.times.fresh_s
+
+    @property
+    def lapses_at(self) -> float | None:
+        """Loop time at which the lease of this feed lapses unless a writer renews it; None: it has no lease."""
+        return None if self.is_over else self._lapses_at
+
+    async def synced(self) -> None:
+        """Wait for the first ``live()``. Raises LogUnavailable when the watch or its tail was closed before."""
+        await self._synced.wait()
+        if not self._was_live:
+            raise LogUnavailable(f"the watch of {self.stream_id} was closed before its log was read")
+
+    def reread(self) -> None:
+        """Read the log to its end once more; ``live`` follows. No effect after the terminal."""
+        self._splice.reread()
+        self._start_repair()
+
+    def close(self) -> None:
+        """Call the sink no more, and unsubscribe. The result of a read under way is ignored."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._stall.close()
+            self._synced.set()
+            self._on_over(self)
+
+    def fail(self) -> None:
+        """The tail itself has failed: notify the sink, then close."""
+        self._notify_stall(StallReason.LOG_UNAVAILABLE)
+        self.close()
+
+    # -- the listener of the live channel
+
+    def push(self, payload: bytes) -> None:
+        """A message on the live channel. Never raises: an error would end the connection of all watches."""
+        try:
+            one = None if self._is_closed else parse_one(payload)
+            entry = None if one is None else self._splice.receive_one(*one)
+            if entry is None:
+                self._judge_push(payload)
+            else:  # nearly always
+                self._sink.deliver((entry,))
+                self._stall.moved()
+                self._moved_at = self._loop.time()
+        except Exception as error:
+            self._crash(error)
+            self._start_repair(failures=1)
+
+    def _judge_push(self, payload: bytes) -> None:
+        """A push that is not simply the next event."""
+        splice = self._splice
+        push = parse_push(payload)
+        if push is None or self.is_over:
+            return
+        was_live = splice.is_live
+        entries = splice.receive(push)
+        if entries:
+            self._sink.deliver(entries)
+            self._stall.moved()
+            self._moved_at = self._loop.time()
+            self._end_if_over()
+        elif was_live:
+            self._start_repair()
+
+    def subscribed(self) -> None:
+        """Messages come from now on; what was published before is in the log."""
+        self.reread()
+
+    def lost(self) -> None:
+        """The connection is gone; its node may be silent."""
+        self.suspect_silence()
+
+    # -- what the tail's checks found
+
+    def suspect_silence(self) -> None:
+        """A request to the log had no response, or the connection is lost."""
+        if not self.is_over:
+            self._stall.suspect_silence()
+
+    def judge(self, tail: Tail) -> TailVerdict:
+        """Compare what was delivered with the end of the log."""
+        return self._splice.judge_tail(tail.last or START, has_ended=tail.status in OVER)
+
+    def observe(self, tail: Tail) -> None:
+        """Act on a tail check."""
+        if self.is_over:
+            return
+        verdict = self.judge(tail)
+        if verdict is TailVerdict.HOLE or verdict is TailVerdict.FORK:
+            if self._splice.is_live:
+                self._splice.trace() if verdict is TailVerdict.FORK else self._splice.reread()
+            self._start_repair()
+        elif self._splice.is_live:
+            self._stall.responded()
+        if tail.status is not None:
+            self._is_feed = tail.is_feed
+            self._known = KnownGeneration(tail.tenant, tail.model)
+        # Redis came back empty. A worker can restore what it wrote. A job that only waited cannot be restored, but
+        # its viewers are notified.
+        is_lost = tail.status is None and (self._known is not None or self.last != START)
+        needs_lease = tail.status == _RUNNING or tail.lease_ms is not None
+        loss = StallReason.STREAM_LOST if is_lost and self._is_feed else StallReason.WORKER_LOST
+        self._stall.leased(tail.leased or not (needs_lease or is_lost), loss=loss)
+        self._heed_lease(tail)
+        if tail.is_open and not tail.leased and self._supply.open_notice is not None:
+            self._supply.open_notice.notice(self.stream_id)
+        self._heed_loss(tail, is_lost=is_lost and not self._is_feed and not tail.leased)
+
+    # -- the lease of a feed
+
+    def _heed_lease(self, tail: Tail) -> None:
+        now = self._loop.time()
+        self._lapses_at = None if tail.lease_ms is None or not tail.leased else now + tail.lease_left_ms / 1000
+        is_due = tail.is_overlong or (not tail.leased and self._stall.is_lost)
+        lapses = self._supply.lapses
+        if tail.lease_ms is not None and lapses is not None and is_due:
+            self._start_ending(partial(lapses.end, lease_ms=tail.lease_ms, is_overlong=tail.is_overlong))
+
+    # -- a generation that Redis has lost
+
+    def _heed_loss(self, tail: Tail, *, is_lost: bool) -> None:
+        losses, now = self._supply.losses, self._loop.time()
+        if not is_lost or self._known is None or losses is None:
+            self._missing_since = None
+            return
+        if self._missing_since is None:
+            self._missing_since = now
+        missing_s = now - self._missing_since
+        self._start_ending(partial(losses.end, known=self._known, last=self.last, missing_s=missing_s))
+
+    def _start_ending(self, end: Callable[[str], Awaitable[bool]]) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            self._supply.spawn(self._end(end))
+
+    async def _end(self, end: Callable[[str], Awaitable[bool]]) -> None:
+        """When it fails, a later tail check starts it anew."""
+        try:
+            async with asyncio.timeout(self._supply.times.read_s):
+                await end(self.stream_id)
+        except (LogUnavailable, TimeoutError):
+            pass
+        except Exception as error:
+            _log.error("tail_end_crashed", stream_id=self.stream_id, exc_info=error)
+        finally:
+            self._is_ending = False
+
+    # -- the repair
+
+    def _start_repair(self, failures: int = 0) -> None:
+        if self._is_repairing or self.is_over or not self._splice.wants_read:
+            return
+        self._is_repairing = True
+        self._stall.read_due()
+        self._repair_task = self._supply.spawn(self._repair(failures))
+
+    async def _repair(self, failures: int) -> None:
+        supply = self._supply
+        try:
+            while not self.is_over and self._splice.wants_read:
+                if failures:
+                    await asyncio.sleep(supply.times.backoff.pause_s(failures, luck=supply.rng.random()))
+                try:
+                    entries = await self._read_page()
+                except LogUnavailable:
+                    failures += 1
+                    continue
+                failures = 0 if self._hand_on(entries) else failures + 1
+        finally:
+            self._is_repairing = False
+
+    async def _read_page(self) -> list[Entry]:
+        """The next page of the log. Raises LogUnavailable, and nothing else."""
+        supply = self._supply
+        try:
+            async with supply.reads, asyncio.timeout(supply.times.read_s):
+                after = self._splice.next_read()
+                entries = await supply.log.read(self.stream_id, after=after, count=supply.limits.page)
+        except LogUnavailable:
+            raise
+        except TimeoutError as error:
+            raise LogUnavailable("the log was not read in time") from error
+        except Exception as error:
+            _log.error("tail_read_crashed", stream_id=self.stream_id, exc_info=error)
+            raise LogUnavailable("the log could not be read") from error
+        supply.on_response(self.stream_id)
+        return entries
+
+    def _hand_on(self, entries: Sequence[Entry]) -> bool:
+        """Do what follows from a page; False when the sink raised."""
+        splice = self._splice
+        before = splice.last
+        steps = splice.take(entries, is_last=len(entries) < self._supply.limits.page)
+        if self._must_void:
+            steps.insert(0, Rewound(START))
+        try:
+            for step in steps:
+                if not self._is_closed:  # during the read, or by the sink in a step before
+                    self._do(step)
+            self._must_void = False
+        except Exception as error:
+            self._crash(error)
+            return False
+        if not self._is_closed:
+            self._stall.moved() if splice.last != before else self._stall.responded()
+            if splice.wants_read:
+                self._stall.read_due()
+            self._end_if_over()
+        return True
+
+    def _do(self, step: SpliceStep) -> None:
+        match step:
+            case Deliver(entries):
+                self._sink.deliver(entries)
+            case Gap():
+                self._sink.gap(step)
+            case Rewound(keep):
+                self._sink.rewound(keep)
+            case CaughtUp():
+                self._sink.live()
+                self._was_live = True
+                self._synced.set()
+
+    def _end_if_over(self) -> None:
+        if self._splice.is_over and not self._is_closed:
+            self._stall.moved()
+            self._stall.close()
+            self._on_over(self)
+
+    def _crash(self, error: Exception) -> None:
+        _log.error("tail_watch_crashed", stream_id=self.stream_id, exc_info=error)
+        self._splice = self._create_splice()
+        self._must_void = True
+
+    def _create_splice(self) -> Splice:
+        limits = self._supply.limits
+        return Splice(max_parked_entries=limits.parked_entries, max_parked_bytes=limits.parked_bytes)
+
+    def _notify_stall(self, reason: StallReason | None) -> None:
+        if self._is_closed:
+            return
+        try:
+            self._sink.stalled(reason)
+        except Exception as error:  # it voids nothing, and must not end the check that found the reason
+            _log.error("tail_sink_crashed", stream_id=self.stream_id, exc_info=error)

@@ -1,0 +1,118 @@
+/**
+ * The panels beside the answer: the list of generations, and the dialog for a key where the server requires one.
+ * Each generation in the list is a link, so that a middle click opens it in another tab.
+ */
+
+import { Problem, tryKey } from "./api.js";
+import { isKey, keepKey, onRefused } from "./key.js";
+import { element, show } from "./view.js";
+import { ago, isOver, statusText, viewersText } from "./texts.js";
+
+const byId = (id) => document.getElementById(id);
+
+export class KeyDialog {
+  /** `onEnter` is called once the server has accepted a key. */
+  constructor(onEnter) {
+    this.onEnter = onEnter;
+    this.root = byId("key-dialog");
+    this.isTrying = false;
+    byId("key-dialog-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    onRefused(() => this.openDialog());
+  }
+
+  get isOpen() {
+    return this.root.open;
+  }
+
+  /** Whether a call failed without a key: only this dialog reports it. */
+  handles(problem) {
+    return problem.status === 401;
+  }
+
+  openDialog() {
+    if (!this.isOpen) this.root.showModal();
+  }
+
+  async submit() {
+    const key = byId("key").value.trim();
+    if (this.isTrying) return;
+    if (!isKey(key)) {
+      this.report("A key consists of plain letters, digits and signs, without spaces.");
+      return;
+    }
+    this.isTrying = true;
+    try {
+      await tryKey(key);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      this.report(problem.status === 401 ? "The server does not accept this key." : problem.message);
+      byId("key").select();
+      return;
+    } finally {
+      this.isTrying = false;
+    }
+    keepKey(key);
+    byId("key").value = "";
+    this.report("");
+    this.root.close();
+    this.onEnter();
+  }
+
+  report(sentence) {
+    byId("key-dialog-fault").textContent = sentence;
+    show(byId("key-dialog-fault"), sentence !== "");
+  }
+}
+
+export class GenerationList {
+  constructor() {
+    this.root = document.getElementById("generations");
+    this.empty = document.getElementById("side-empty");
+    this.rows = new Map();
+  }
+
+  draw(generations, selectedId) {
+    const now = Date.now() / 1000;
+    const rows = new Map();
+    for (const generation of generations) {
+      const row = this.rows.get(generation.id) ?? new Row(generation.id);
+      row.update(generation, { isSelected: generation.id === selectedId, now });
+      rows.set(generation.id, row);
+    }
+    this.rows = rows;
+    this.place([...rows.values()].map((row) => row.root));
+    this.empty.hidden = rows.size > 0;
+  }
+
+  /** Put the nodes in order and move only what has to move: the focused link keeps its focus. */
+  place(nodes) {
+    for (const child of [...this.root.children]) if (!nodes.includes(child)) child.remove();
+    for (const [index, node] of nodes.entries()) {
+      if (this.root.children[index] !== node) this.root.insertBefore(node, this.root.children[index] ?? null);
+    }
+  }
+}
+
+class Row {
+  constructor(id) {
+    this.title = element("span", { class: "row-title" });
+    this.detail = element("span", { class: "row-detail" });
+    const dot = element("span", { class: "dot", "aria-hidden": "true" });
+    this.link = element("a", { class: "row", href: `#${id}` }, dot, this.title, this.detail);
+    this.root = element("li", {}, this.link);
+  }
+
+  update({ id, status, title, created_at, viewers }, { isSelected, now }) {
+    this.title.textContent = title || id;
+    const facts = [statusText(status)];
+    if (!isOver(status) && viewers > 0) facts.push(viewersText(viewers));
+    facts.push(ago(created_at, now));
+    this.detail.textContent = facts.join(" · ");
+    this.link.dataset.status = status;
+    if (isSelected) this.link.setAttribute("aria-current", "page");
+    else this.link.removeAttribute("aria-current");
+  }
+}

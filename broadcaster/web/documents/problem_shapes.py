@@ -1,0 +1,142 @@
+"""Our problems in the shape of another API: the clients of a surface read the error documents of that API.
+
+A shape is pure: the problem document (RFC 9457, problems.py) → that API's status, body and headers. It applies to every
+problem below a surface's path: those of its routes, wherever they are mounted (route_table.py), and in our own app also
+those of the layers around it (keys, Host, a body too large, 404, 405, unexpected errors).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broadcaster.web.documents.problems import MEDIA_TYPE
+
+# Headers of the problem's response that stay valid with another body.
+_KEPT: Final = (
+    *("allow", "cache-control", "connection", "retry-after", "upgrade", "www-authenticate"),
+    "broadcaster-generation-id",
+)
+
+
+class ShapedError(NamedTuple):
+    """The response in a problem's place; ``headers`` are added to the problem's own."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = {}
+
+
+ErrorShape = Callable[[Mapping[str, Any]], ShapedError]
+"""Problem document (``status``, ``code``, ``detail``, ``retry``, ``errors``) → the surface's own."""
+
+
+def reshape(response: Response, shape: ErrorShape) -> Response:
+    """The response in this shape if it is a problem, else as it is."""
+    if not _is_problem(response.headers):
+        return response
+    return _shaped_response(shape, bytes(response.body), response.headers)
+
+
+def shaped_responses(
+    responses: Mapping[int | str, Mapping[str, Any]], shape: ErrorShape
+) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI ``responses`` of a route whose problems have this shape, with examples in it."""
+    shaped = {status: dict(response) for status, response in responses.items() if not _documents_problem(response)}
+    for status, response in responses.items():
+        if not _documents_problem(response):
+            continue
+        if status == "default":
+            shaped[status] = _documented(str(response["description"]))
+        for code, example in response["content"][MEDIA_TYPE]["examples"].items():
+            error = shape(example["value"])
+            entry = shaped.setdefault(error.status, _documented(str(response["description"])))
+            examples = entry["content"]["application/json"].setdefault("examples", {})
+            examples[code] = {**example, "value": error.body}
+    return shaped
+
+
+def _documents_problem(response: Mapping[str, Any]) -> bool:
+    return MEDIA_TYPE in response.get("content", {})
+
+
+def _documented(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+class ShapedProblems:
+    """Pure ASGI: problems below certain paths get the shape of their surface."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        shapes: Sequence[tuple[str, ErrorShape]],
+        elsewhere: Callable[[str, Headers], ErrorShape | None],
+    ) -> None:
+        """``shapes``: paths and their shapes; a path includes what is below it, and the first match counts.
+
+        ``elsewhere`` gives the shape for every other path, by the path and the request's headers.
+        """
+        self._app = app
+        self._shapes = shapes
+        self._elsewhere = elsewhere
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shape = self._shape_of(scope) if scope["type"] == "http" else None
+        if shape is None:
+            await self._app(scope, receive, send)
+            return
+        buffer = _ProblemBuffer(shape, scope, receive=receive, send=send)
+        await self._app(scope, receive, buffer.forward)
+
+    def _shape_of(self, scope: Scope) -> ErrorShape | None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        found = next((shape for at, shape in self._shapes if is_below(path, at)), None)
+        return found or self._elsewhere(path, Headers(scope=scope))
+
+
+def is_below(path: str, at: str) -> bool:
+    """Whether it is this path, or one below it."""
+    return path == at or path.startswith(f"{at}/")
+
+
+class _ProblemBuffer:
+    """Holds a problem back until its body is whole; everything else passes at once."""
+
+    def __init__(self, shape: ErrorShape, scope: Scope, *, receive: Receive, send: Send) -> None:
+        self._shape = shape
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._problem: Headers | None = None
+        self._body = b""
+
+    async def forward(self, message: Message) -> None:
+        """Stands in ``send``'s place."""
+        if message["type"] == "http.response.start":
+            headers = Headers(raw=message["headers"])
+            if _is_problem(headers):
+                self._problem = headers
+                return
+        elif self._problem is not None and message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await _shaped_response(self._shape, self._body, self._problem)(self._scope, self._receive, self._send)
+            return
+        await self._send(message)
+
+
+def _is_problem(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").startswith(MEDIA_TYPE)
+
+
+def _shaped_response(shape: ErrorShape, body: bytes, headers: Mapping[str, str]) -> Response:
+    shaped = shape(json.loads(body))
+    kept = {name: headers[name] for name in _KEPT if name in headers}
+    return JSONResponse(shaped.body, status_code=shaped.status, headers={**kept, **shaped.headers})

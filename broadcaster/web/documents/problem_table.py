@@ -1,0 +1,118 @@
+"""The table of problem codes: HTTP status, title, an example of a detail, and whether to retry.
+
+The rows of our own errors take code, status and retry from their classes (broadcaster/errors.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from broadcaster.errors import (
+    AnswerUnsent,
+    BadCursor,
+    BadFrame,
+    BodyTooLarge,
+    BroadcasterError,
+    Busy,
+    EventTooLarge,
+    Forbidden,
+    IdempotencyMismatch,
+    InvalidEvent,
+    InvalidInput,
+    LogUnavailable,
+    MetadataTooLarge,
+    ProviderFailed,
+    QueueFull,
+    RateLimited,
+    SetupError,
+    StopNotDurable,
+    StopPending,
+    StreamClosed,
+    StreamExists,
+    StreamFull,
+    TenantLimit,
+    TooManyValues,
+    UnknownModel,
+    UnknownStream,
+    WebhookNotAllowed,
+)
+
+
+class UnknownDialect(InvalidInput):
+    """No dialect of that name is served."""
+
+    code = "unknown_dialect"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """A body of another kind than JSON, or one that a page of another origin could have sent."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class ProblemType(NamedTuple):
+    """One row: the HTTP status, the short title (same for every occurrence), an example of a detail, the retry flag."""
+
+    status: int
+    title: str
+    example: str
+    retry: bool = False
+
+
+_OF_ERRORS: Final[Mapping[type[BroadcasterError], tuple[str, str]]] = {
+    InvalidInput: ("The request is not valid", "exactly one of prompt and messages is needed"),
+    BadCursor: ("The cursor is malformed", "a cursor is <epoch>-<seq>"),
+    BadFrame: ("The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
+    UnknownDialect: ("The dialect is unknown", "no such dialect; served: native"),
+    InvalidEvent: ("The event cannot be published", "body #/3/type: not a type to publish"),
+    UnknownModel: ("The model is unknown", "no route serves the requested model"),
+    WebhookNotAllowed: ("The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"),
+    Forbidden: ("This is not allowed", "can_generate does not grant this"),
+    UnknownStream: ("The stream is unknown", "no generation has this id (or it has expired)"),
+    StreamExists: ("The id is taken", "a feed of another configuration has this id"),
+    StreamClosed: ("The stream has ended", "nothing can follow its terminal event"),
+    StreamFull: ("The stream is full", "the feed would hold more events than it may"),
+    EventTooLarge: ("An event is too large", "one event has at most 1048576 bytes"),
+    BodyTooLarge: ("The body is too large", "a body has at most 4194304 bytes"),
+    TooManyValues: ("The body holds too many values", "a body has at most 100000 JSON values"),
+    MetadataTooLarge: ("The metadata is too large", "metadata has at most 16384 bytes as JSON"),
+    UnsupportedMediaType: ("The body must be JSON", "send content-type: application/json"),
+    IdempotencyMismatch: ("The key was used with another body", "use a new Idempotency-Key"),
+    RateLimited: ("Too many requests", "too many appends a second; again in 1 s"),
+    TenantLimit: ("The tenant's share is used up", "1000 generations wait, as many as TENANT_QUEUED allows"),
+    BroadcasterError: ("Something went wrong on our side", "the server's log has this request id"),
+    SetupError: ("The server is not set up for this", "install the extra 'embedded'"),
+    ProviderFailed: ("The provider failed", "the provider ended the answer badly"),
+    Busy: ("A bound is met", "this front-end has all the viewers it may have"),
+    QueueFull: ("The queue is full", "10000 generations are waiting"),
+    LogUnavailable: ("The log does not answer", "Redis did not answer in time"),
+    AnswerUnsent: ("The answer cannot be sent now", "it is there: read it by its id"),
+    StopPending: ("It has not ended yet", "still being stopped; repeat the deletion"),
+    StopNotDurable: ("The stop is not written down", "sent, not stored; repeat it"),
+}
+"""Error → title and example; code, status and retry are the class's own."""
+
+_OF_LAYERS: Final[Mapping[str, ProblemType]] = {
+    "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),
+    "unauthorized": ProblemType(401, "A key is needed", "no key was sent: authorization: Bearer <key>"),
+    "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
+    "forbidden_origin": ProblemType(403, "The Origin may not call", "without keys only loopback pages may call"),
+    "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),
+    "method_not_allowed": ProblemType(405, "The method is not allowed here", "this path is served for GET"),
+    "request_timeout": ProblemType(
+        408, "The request did not arrive in time", "its head or body came too slowly", retry=True
+    ),
+    "websocket_not_served": ProblemType(426, "No WebSocket is served", "send the request over HTTP/1.1"),
+    "head_too_large": ProblemType(431, "The request's head is too large", "a head has at most 65536 bytes"),
+}
+"""Problems that are found before a route runs, without an error class."""
+
+PROBLEMS: Final[Mapping[str, ProblemType]] = {
+    **{
+        error.code: ProblemType(error.status, title, example, error.retry)
+        for error, (title, example) in _OF_ERRORS.items()
+    },
+    **_OF_LAYERS,
+}

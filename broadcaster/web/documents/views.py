@@ -1,0 +1,119 @@
+"""A generation's meta and log → the JSON of our API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.events import ANSWERED_BY, Error, read_event
+from broadcaster.core.fold import Fold, FoldState
+from broadcaster.core.providers.request_ids import id_in
+from broadcaster.core.requests.titles import prompt_of, title_of
+from broadcaster.core.status import OVER, Status
+from broadcaster.log.streams.pages import read_pages
+from broadcaster.log.streams.reader import Meta
+from broadcaster.log.streams.webhook_meta import WebhookMeta
+from broadcaster.web.documents import schemas
+from broadcaster.web.ports import StreamsPort
+from broadcaster.webhooks.url import WebhookUrl
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedLog:
+    """A log read to its end: what its events amount to, and the cursor of the newest."""
+
+    state: FoldState
+    last: Cursor | None
+
+
+async def read_folded(streams: StreamsPort, stream_id: str) -> FoldedLog:
+    """Fold the log from its first entry. Raises LogUnavailable.
+
+    The fold costs some microseconds per event and a page is a round trip, so the loop is never blocked for long.
+    """
+    fold, last = Fold(), START
+    async for entries in read_pages(streams, stream_id):
+        for entry in entries:
+            fold.apply(entry.event)
+        last = entries[-1].cursor
+    return FoldedLog(fold.state, None if last == START else last)
+
+
+def show_listed(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.ListedGeneration:
+    """The form of lists, with links below ``base``; the meta needs no request."""
+    return schemas.ListedGeneration(**_state(meta, last=last, viewers=viewers, base=base))
+
+
+def show_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.GenerationState:
+    """The short form. Once the log has expired, its end is still known from meta."""
+    state = _state(meta, last=last, viewers=viewers, base=base)
+    return schemas.GenerationState(**state, metadata=_metadata(meta))
+
+
+def show_view(meta: Meta, folded_log: FoldedLog, *, viewers: int, base: str = "") -> schemas.GenerationView:
+    """The long form. The end in the log is newer than meta, which was read before it."""
+    state = _state(meta, last=folded_log.last, viewers=viewers, base=base)
+    folded = folded_log.state
+    if folded.status in OVER and meta.status not in OVER:
+        state |= {"status": folded.status.value, "error": folded.error}
+    elif folded.status is not Status.QUEUED and meta.status == "queued":
+        state["status"] = "running"
+    return schemas.GenerationView(
+        **state,
+        metadata=_metadata(meta),
+        prompt=prompt_of(meta.request),
+        usage=folded.usage,
+        answered_by=_answered_by(folded),
+        provider_request_id=id_in(folded.provider_metadata),
+        text=folded.text,
+        reasoning=folded.reasoning,
+        parts=folded.parts,
+    )
+
+
+def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+    newest = last or meta.terminal_id
+    return {
+        "id": meta.id,
+        "status": cast(schemas.Status, meta.status),
+        "model": meta.model,
+        "title": meta.title or title_of(meta.request),
+        "attempt": meta.attempts,
+        "created_at": meta.created_ms / 1000,
+        "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
+        "ended_at": None if meta.ended_ms is None else meta.ended_ms / 1000,
+        "stop_requested": meta.stop is not None,
+        "viewers": viewers,
+        "last_id": None if newest is None else str(newest),
+        "last_seq": 0 if newest is None else newest.seq,
+        "events_url": f"{base}/v1/streams/{meta.id}/events",
+        "error": _error_in(meta.terminal),
+        "webhook": None if meta.webhook is None else _webhook(meta.webhook),
+    }
+
+
+def _metadata(meta: Meta) -> dict[str, Any]:
+    return meta.request.get("metadata") or {}
+
+
+def _answered_by(folded: FoldState) -> schemas.AnsweredByView | None:
+    """The worker writes it into the end of an answer that took more than one try."""
+    answered_by = folded.provider_metadata.get(ANSWERED_BY)
+    return None if answered_by is None else schemas.AnsweredByView.model_validate(answered_by)
+
+
+def _webhook(webhook: WebhookMeta) -> dict[str, Any]:
+    """Its host alone: a path or a query may hold a secret."""
+    return {
+        "host": WebhookUrl.parse(webhook.url).host,
+        "state": webhook.state.value,
+        "attempts": webhook.attempts,
+        "last_status": webhook.last_status,
+        "last_fault": webhook.last_fault,
+    }
+
+
+def _error_in(terminal: bytes | None) -> dict[str, str] | None:
+    event = None if terminal is None else read_event(terminal)
+    return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None

@@ -1,0 +1,241 @@
+"""The bytes of JSON in a front-end's memory: of request bodies until they are answered, and of responses from the read
+of the log until the client has taken them.
+
+Rules
+0. A body counts ``BODY_COPIES`` times as it arrives: its bytes, its values, and what is made of them for the log.
+1. A request's hold grows by what it reads of the log, and becomes the length of its response. At MAX_JSON_BYTES, and at
+   a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
+2. A log of more than a few entries is read by a few requests at a time; the others wait for a place. So those that are
+   admitted are served, instead of all being refused with a part each.
+   A request that has created a generation is refused with AnswerUnsent: its repetition would create another.
+3. Large JSON is read and made one piece in a turn of the loop: a body, a page of the log, a response. Requests whose
+   bodies or pages arrive in the same turn wait for one another; every other request waits for one piece at most.
+4. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
+   read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
+from broadcaster.hub.flusher import TurnGate
+from broadcaster.hub.limits import UNBOUNDED, TenantBound
+from broadcaster.log.streams.reader import Tail
+from broadcaster.web.ports import StreamsPort
+from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION, ClientConnection, ViewerCut
+
+SLICE_BYTES: Final = 64 * 2**10
+# Smaller bodies and responses wait for no turn: they take less than a millisecond.
+LARGE_BYTES: Final = 64 * 2**10
+# A page is some megabytes at most, and folding it takes some milliseconds.
+READS_AT_ONCE: Final = 4
+# What is read without a place: short answers need not wait.
+FIRST_ENTRIES: Final = 32
+# The memory of an entry beside its bytes, measured with sys.getsizeof.
+ENTRY_BYTES: Final = 256
+BODY_COPIES: Final = 4
+MAX_JSON_BYTES: Final = 256 * 2**20
+SLOW_S: Final = 30.0
+PLACE_S: Final = 30.0
+
+
+class JsonLedger:
+    """One for a front-end. ``place_s``: longest wait for a place to read (rule 2); ``slow_s``: see rule 4."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = MAX_JSON_BYTES,
+        tenant_bytes: TenantBound = UNBOUNDED,
+        slow_s: float = SLOW_S,
+        place_s: float = PLACE_S,
+    ) -> None:
+        self.used_bytes = 0
+        self.slow_s = slow_s
+        self.place_s = place_s
+        self.places = asyncio.Semaphore(READS_AT_ONCE)
+        self.turns = TurnGate(1)
+        self._max_bytes = max_bytes
+        self._tenant_bytes = tenant_bytes
+        self._of_tenants: dict[str, int] = {}
+
+    def open(self, tenant: str) -> JsonHold:
+        """The hold of one request, which must be closed."""
+        return JsonHold(self, tenant)
+
+    def move(self, tenant: str, by: int) -> None:
+        """Count so many bytes more, or fewer. Raises Busy and TenantLimit, and then counts nothing."""
+        has = self._of_tenants.get(tenant, 0)
+        if by > 0 and self.used_bytes + by > self._max_bytes:
+            raise Busy("this front-end holds as many bytes of bodies and unread responses as it may (MAX_JSON_BYTES)")
+        if by > 0 and not self._tenant_bytes.admits(tenant, has + by - 1):
+            raise TenantLimit(
+                f"the tenant's bodies and unread responses would have {has + by} bytes, beyond TENANT_JSON_BYTES"
+            )
+        self.used_bytes += by
+        if has + by:
+            self._of_tenants[tenant] = has + by
+        else:
+            self._of_tenants.pop(tenant, None)
+
+
+class JsonHold:
+    """What one request holds."""
+
+    __slots__ = ("_body_bytes", "_bytes", "_created", "_has_place", "_ledger", "_tenant", "slow_s")
+
+    def __init__(self, ledger: JsonLedger, tenant: str) -> None:
+        self._ledger = ledger
+        self._tenant = tenant
+        self._body_bytes = 0
+        self._bytes = 0
+        self._created: str | None = None
+        self._has_place = False
+        self.slow_s = ledger.slow_s
+
+    def receive(self, size: int) -> None:
+        """So many bytes more of the body have arrived. Raises Busy and TenantLimit."""
+        self._ledger.move(self._tenant, size * BODY_COPIES)
+        self._body_bytes += size * BODY_COPIES
+
+    async def take_turn(self, size: int) -> None:
+        """Return in a turn of the loop in which no other large JSON is read or made (rule 3), if this is large."""
+        if size > LARGE_BYTES:
+            await self._ledger.turns.enter()
+
+    def drop_body(self) -> None:
+        """Stop counting the body: the request has its response."""
+        self._ledger.move(self._tenant, -self._body_bytes)
+        self._body_bytes = 0
+
+    @property
+    def response_bytes(self) -> int:
+        """What it holds of its response."""
+        return self._bytes
+
+    def note_created(self, generation_id: str) -> None:
+        """The request has created this generation: from here on it is refused with AnswerUnsent alone."""
+        self._created = generation_id
+
+    def set(self, size: int) -> None:
+        """Hold so many bytes of the response. Raises Busy and TenantLimit, or AnswerUnsent."""
+        try:
+            self._ledger.move(self._tenant, size - self._bytes)
+        except Busy as refusal:
+            raise self._final(refusal) from None
+        self._bytes = size
+
+    def grow(self, by: int) -> None:
+        """Hold so many more. Raises what ``set`` raises."""
+        self.set(self._bytes + by)
+
+    async def take_place(self) -> None:
+        """Wait for a place to read (rule 2). Raises Busy or AnswerUnsent."""
+        if self._has_place:
+            return
+        try:
+            async with asyncio.timeout(self._ledger.place_s):
+                await self._ledger.places.acquire()
+        except TimeoutError:
+            raise self._final(Busy("other large answers are being read; try again later")) from None
+        self._has_place = True
+
+    def give_place(self) -> None:
+        """The read is over."""
+        if self._has_place:
+            self._has_place = False
+            self._ledger.places.release()
+
+    def close(self) -> None:
+        """Stop counting: body, response and place are given back."""
+        self.give_place()
+        self.drop_body()
+        self._ledger.move(self._tenant, -self._bytes)
+        self._bytes = 0
+
+    def _final(self, refusal: Busy) -> Busy | AnswerUnsent:
+        if self._created is None:
+            return refusal
+        unsent = AnswerUnsent(f"{refusal.detail}; the answer is kept as {self._created}")
+        unsent.generation_id = self._created
+        return unsent
+
+
+class MeteredStreams:
+    """The log as one request reads it: see ``StreamsPort``, and rules 1 and 2."""
+
+    __slots__ = ("_hold", "_streams")
+
+    def __init__(self, streams: StreamsPort, hold: JsonHold) -> None:
+        self._streams = streams
+        self._hold = hold
+
+    async def first(self, stream_id: str) -> Cursor | None:
+        return await self._streams.first(stream_id)
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        """Raises what the hold raises too."""
+        entries: list[Entry] = []
+        if after == START:
+            self._hold.set(0)  # another read of it all: what the one before gave is dropped
+            entries = await self._page(stream_id, after=after, count=min(count, FIRST_ENTRIES))
+            if len(entries) < min(count, FIRST_ENTRIES):
+                return entries
+            after = entries[-1].cursor
+        await self._hold.take_place()
+        entries += await self._page(stream_id, after=after, count=count - len(entries))
+        if len(entries) < count:
+            self._hold.give_place()
+        return entries
+
+    async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
+        entries = await self._streams.read(stream_id, after=after, count=count) if count else []
+        self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+        await self._hold.take_turn(self._hold.response_bytes)
+        return entries
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
+        return await self._streams.tails(stream_ids)
+
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
+        return await self._streams.owners(stream_ids)
+
+
+class SlicedResponse(Response):
+    """A response whose body is counted until its client has taken it (rule 4)."""
+
+    def __init__(self, whole: Response, hold: JsonHold) -> None:
+        self.status_code = whole.status_code
+        self.background = whole.background
+        self.raw_headers = whole.raw_headers
+        self.body = whole.body
+        self._hold = hold
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it. Raises ViewerCut when the client takes nothing and the server offers no way to abort."""
+        body = memoryview(self.body)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for at in range(0, len(body), SLICE_BYTES):
+                piece, is_last = bytes(body[at : at + SLICE_BYTES]), at + SLICE_BYTES >= len(body)
+                async with asyncio.timeout(self._hold.slow_s):
+                    await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+        except TimeoutError:
+            extensions = cast(Mapping[str, object], scope.get("extensions") or {})
+            connection = cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
+            if connection is None:
+                raise ViewerCut("the client took nothing for too long") from None
+            connection.abort()
+            await asyncio.shield(connection.lost)
+        finally:
+            self._hold.close()
+        if self.background is not None:
+            await self.background()

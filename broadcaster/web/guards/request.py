@@ -1,0 +1,131 @@
+"""The checks before the app sees a request: pure ASGI layers, which do not touch response bodies.
+
+    RequestId      every response has ``x-request-id``: the caller's own when it is harmless, else a new one; and the
+                   same under ``request-id``, where the Anthropic SDKs read it. No response is for caches (caching.py)
+    NoWebSocket    a WebSocket handshake is answered with 426 (RFC 9110, 15.5.22): every response here is plain HTTP
+    LoopbackGuard  while AUTH is off: Host and Origin must be this machine, and foreign pages only link here, except
+                   those that the operator listed (cors.py)
+
+Why LoopbackGuard. Without keys the loopback address is the only lock, and a browser on this machine walks through it:
+a page may post a form to http://127.0.0.1 (CSRF, visible in Origin), or have its own host name resolve to 127.0.0.1 and
+then read the responses too (DNS rebinding, visible in Host). A GET of a page's <img> has Sec-Fetch-Site alone:
+the page cannot read the response, but it would hold a viewer's place, and keep a generation from being abandoned.
+What a body must be is the routes' own rule, wherever they are mounted (json_body.py).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broadcaster.web.caching import keep_from_caches
+from broadcaster.web.documents.problems import problem_response
+from broadcaster.web.guards.cors import is_allowed_origin
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+ANTHROPIC_REQUEST_ID_HEADER: Final = "request-id"
+
+_SERVED: Final = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
+"""The protocol that a 426 must name (RFC 9110, 15.5.22)."""
+
+_HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+# The port is the client's view of it (a forwarded port differs from ours), so any will do.
+_AUTHORITY: Final = r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?"
+_LOOPBACK_HOST: Final = re.compile(_AUTHORITY, re.ASCII | re.IGNORECASE)
+_LOOPBACK_ORIGIN: Final = re.compile(f"https?://{_AUTHORITY}", re.ASCII | re.IGNORECASE)
+
+
+class RequestId:
+    """Names every request; the name is in ``scope["state"]["request_id"]`` and in the response's header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if _HARMLESS_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def naming(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = headers[ANTHROPIC_REQUEST_ID_HEADER] = request_id
+                headers["x-content-type-options"] = "nosniff"
+                keep_from_caches(headers)
+            await send(message)
+
+        await self._app(scope, receive, naming)
+
+
+class NoWebSocket:
+    """Answers a WebSocket handshake with 426, before any other check.
+
+    Clients that try a WebSocket first (Codex) read 426 as "use HTTP", and any other status as a failure to repeat. A
+    proxy that removes ``Upgrade`` leaves the key of the handshake.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and any(_is_of_handshake(*header) for header in scope["headers"]):
+            detail = "no WebSocket is served here; send the request over HTTP and read the answer as server-sent events"
+            await problem_response("websocket_not_served", detail, headers=_SERVED)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class LoopbackGuard:
+    """Refuses (1) a Host that is foreign, missing or sent twice, (2) an Origin that is neither loopback nor listed,
+    (3) a fetch that a page of another site makes a browser do, except a link that opens here in its own tab."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or not is_loopback_host(hosts[0]):
+            code, detail = "forbidden_host", "without keys only the hosts 127.0.0.1, localhost and [::1] are served"
+        elif not is_allowed_origin(scope) and any(not is_loopback_origin(origin) for origin in origins):
+            code = "forbidden_origin"
+            detail = "without keys only pages of this machine may call, and those of BROADCASTER_CORS_ORIGINS"
+        elif not origins and _is_fetched_by_another_site(headers, method=scope.get("method", "GET")):
+            code, detail = "forbidden_origin", "without keys a page of another site may link here, and not fetch"
+        else:
+            await self._app(scope, receive, send)
+            return
+        await problem_response(code, detail)(scope, receive, send)
+
+
+def _is_of_handshake(name: bytes, value: bytes) -> bool:
+    """Whether a header belongs to a WebSocket handshake (RFC 6455, 4.1)."""
+    return name == b"sec-websocket-key" or (name == b"upgrade" and value.lower() == b"websocket")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a Host header names this machine's loopback, with any port."""
+    return _LOOPBACK_HOST.fullmatch(host) is not None
+
+
+def is_loopback_origin(origin: str) -> bool:
+    """Whether an Origin header is a page of this machine; ``null`` (a sandboxed frame, a file) is not."""
+    return _LOOPBACK_ORIGIN.fullmatch(origin) is not None
+
+
+def _is_fetched_by_another_site(headers: Headers, *, method: str) -> bool:
+    """https://www.w3.org/TR/fetch-metadata/ : pages cannot set these, and no other client sends them."""
+    if headers.get("sec-fetch-site") != "cross-site":
+        return False
+    is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+    return not (is_link and method in ("GET", "HEAD"))

@@ -1,0 +1,54 @@
+"""How often each tenant may call this front-end, and append to feeds here.
+
+Rules
+1. Each front-end counts by itself, in memory: a tenant that calls n front-ends may call n times as often.
+2. A refused call takes nothing from the bucket.
+3. The tenants of a front-end are those of its keys, so there are only as many buckets as tenants.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from broadcaster.core.access.token_bucket import TokenBucket
+from broadcaster.errors import RateLimited
+
+
+class TenantRates:
+    """``requests_per_s`` and ``appends_per_s`` of one tenant at this front-end; None: any."""
+
+    def __init__(
+        self,
+        *,
+        requests_per_s: float | None = None,
+        appends_per_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._requests_per_s = requests_per_s
+        self._appends_per_s = appends_per_s
+        self._clock = clock
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+
+    def admit_request(self, tenant: str) -> None:
+        """Count a request. Raises RateLimited."""
+        self._take(tenant, 1, per_s=self._requests_per_s, what="requests", setting="TENANT_REQUESTS_PER_S")
+
+    def admit_append(self, tenant: str, events: int) -> None:
+        """Count an append of so many events. Raises RateLimited."""
+        self._take(tenant, events, per_s=self._appends_per_s, what="events", setting="TENANT_APPENDS_PER_S")
+
+    def _take(self, tenant: str, count: int, *, per_s: float | None, what: str, setting: str) -> None:
+        if per_s is None:
+            return
+        now = self._clock()
+        bucket = self._buckets.get((what, tenant))
+        if bucket is None:
+            bucket = self._buckets[what, tenant] = TokenBucket(per_s, now=now)
+        wait_s = bucket.take(count, now=now)
+        if wait_s > 0:
+            raise RateLimited(
+                f"a tenant may send {per_s:g} {what} a second here ({setting}); again in {math.ceil(wait_s)} s",
+                retry_after_s=wait_s,
+            )

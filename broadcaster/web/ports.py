@@ -1,0 +1,74 @@
+"""The interfaces through which routes use the log. The classes of `broadcaster.log` fulfil them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
+from broadcaster.log.jobs.generations import Created, GenerationRequest
+from broadcaster.log.jobs.lists.chats import Chat
+from broadcaster.log.jobs.lists.listing import Listed, Which
+from broadcaster.log.streams.reader import Meta, Tail
+
+
+class GenerationsPort(Protocol):
+    """Create, look up, list, stop, delete; see `broadcaster.log.jobs.generations.Generations`."""
+
+    async def create(
+        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
+    ) -> Created: ...
+
+    async def get(self, generation_id: str, *, tenant: str) -> Meta: ...
+
+    async def list(
+        self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None
+    ) -> Listed: ...
+
+    async def stop(self, generation_id: str, *, tenant: str) -> None: ...
+
+    async def delete(self, generation_id: str, *, tenant: str, timeout_s: float) -> None: ...
+
+
+class FeedsPort(Protocol):
+    """Create, look up (any stream), append, close, delete; see `broadcaster.log.feeds.feeds.Feeds`."""
+
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
+
+    async def get(self, stream_id: str, *, tenant: str) -> Meta: ...
+
+    async def append(
+        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+    ) -> AppendResult: ...
+
+    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult: ...
+
+    async def delete(self, stream_id: str, *, tenant: str) -> None: ...
+
+
+class StreamsPort(Protocol):
+    """Read entries, tails and owners; see `broadcaster.log.streams.reader.Streams`."""
+
+    async def first(self, stream_id: str) -> Cursor | None: ...
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
+
+    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
+
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]: ...
+
+
+class PresencePort(Protocol):
+    """Viewers over all front-ends; see `broadcaster.log.streams.presence.Presence`."""
+
+    async def count(self, stream_ids: Sequence[str]) -> list[int]: ...
+
+
+class ChatsPort(Protocol):
+    """Which generation is a chat's latest; see `broadcaster.log.jobs.lists.chats.Chats`."""
+
+    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None: ...
+
+    async def latest(self, chat_id: str, *, tenant: str) -> Chat | None: ...

@@ -1,0 +1,189 @@
+"""Our runner: uvicorn's server and HTTP protocol, with what long responses need of them.
+
+1. The server owns SIGINT and SIGTERM. The first runs ``on_drain`` (readiness off, viewers disconnected), then ends; the
+   second ends at once.
+2. It serves a socket that is bound already: its port is known before anything is served.
+3. Each connection is a ``FrontEndProtocol`` (http_protocol.py).
+4. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
+5. Requests arrive in time, and connections are bounded (connections.py).
+6. A request that is cancelled at the server's end gets no response, and its connection is aborted: uvicorn's 500 would
+   end an EventSource for good, which reconnects after a lost connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+
+from broadcaster.observability.logs import get_logger
+from broadcaster.web.server.connections import Arrivals, ConnectionLimits
+from broadcaster.web.server.http_protocol import ConnectionHandle, FrontEndProtocol, FrontEndState
+from broadcaster.web.server.socket_driver import SocketDriver
+from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
+
+BACKLOG: Final = 2048
+# The time of ordinary requests after the drain, before they are cancelled.
+LAST_RESORT_S: Final = 1
+# An idle connection stays open for longer than proxies keep theirs (ingress-nginx and AWS's balancers 60 s): the proxy
+# must be the first to close, or it writes a POST to a connection that ends at that moment, and must return 502. It
+# costs a file descriptor and some kilobytes.
+KEEP_ALIVE_S: Final = 75
+# The exit status of uvicorn when the app cannot start.
+STARTUP_FAILURE: Final = 3
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_log = get_logger(__name__)
+
+
+class _TearsWhatIsCancelled:
+    """An ASGI app that sends no response to requests that the server cancels (rule 6)."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            handle: ConnectionHandle = scope["extensions"][TRANSPORT_EXTENSION]
+            handle.abort()
+            # Without a response, the server must know that the connection is lost.
+            await asyncio.shield(handle.lost)
+
+
+class FrontEndServer(uvicorn.Server):
+    """Serves one app on one bound socket until a signal or ``request_stop``.
+
+    ``on_drain`` turns readiness off and disconnects viewers. After ``drain_timeout_s`` at most, the server ends, and
+    ordinary requests have one more second. ``refusal_headers`` are added to refusals before the app sees a request.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        listener: socket.socket,
+        on_drain: Callable[[], Awaitable[None]],
+        drain_timeout_s: float,
+        limits: ConnectionLimits | None = None,
+        refusal_headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                _TearsWhatIsCancelled(app),
+                loop="uvloop",
+                http=FrontEndProtocol,
+                ws="none",
+                lifespan="on",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=LAST_RESORT_S,
+            )
+        )
+        self._limits = limits or ConnectionLimits()
+        self._arrivals = Arrivals(self._limits)
+        self.server_state = FrontEndState(self._arrivals, refusal_headers=refusal_headers or {})
+        self._listener = listener
+        self._on_drain = on_drain
+        self._drain_timeout_s = drain_timeout_s
+        self._is_serving = asyncio.Event()
+        self._is_stopping = asyncio.Event()
+        self._is_stop_requested = False
+        self._drain: asyncio.Future[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    async def until_started(self) -> None:
+        """Until requests are served. Wait for ``serve()`` beside it: it raises when the start fails."""
+        await self._is_serving.wait()
+
+    def request_stop(self) -> None:
+        """Drain and end, as the first signal does; a second call ends at once."""
+        if self._is_stop_requested:
+            self.request_end()
+        else:
+            self._is_stop_requested = True
+            self.request_drain()
+
+    def request_drain(self) -> None:
+        """Drain and end. Further calls, and calls before or after a signal, change nothing."""
+        self._is_stopping.set()
+
+    def request_end(self) -> None:
+        """End at once, without a drain or in the midst of it."""
+        self._is_stopping.set()
+        self.should_exit = self.force_exit = True
+        if self._drain is not None:
+            self._drain.cancel()
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, FrontEndProtocol):
+                connection.handle.abort()
+            elif isinstance(connection, SocketDriver):
+                connection.abort()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end, which closes the listening socket."""
+        try:
+            await super().serve(sockets or [self._listener])
+        finally:
+            self._listener.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app and listen. Raises SystemExit when the app cannot start."""
+        await super().startup(sockets=sockets)
+        if self.should_exit:  # older versions of uvicorn report it so
+            sys.exit(STARTUP_FAILURE)
+        self._is_serving.set()
+
+    async def main_loop(self) -> None:
+        """Keep the Date header and the limits of requests that arrive; at the end, drain."""
+        while not await self.on_tick(0) and not self._is_stopping.is_set():
+            try:
+                async with asyncio.timeout(self._limits.sweep_s):
+                    await self._is_stopping.wait()
+            except TimeoutError:
+                self._arrivals.sweep(self._listener.fileno())
+        if not self.force_exit:
+            await self._run_drain()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Take the signals while serving. Unlike uvicorn's own, a clean end by signal is an end with status 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, self.request_stop)
+        try:
+            yield
+        finally:
+            for each in _SIGNALS:
+                loop.remove_signal_handler(each)
+
+    async def _run_drain(self) -> None:
+        self._drain = asyncio.ensure_future(self._on_drain())
+        done, _ = await asyncio.wait({self._drain}, timeout=self._drain_timeout_s)
+        if not done:
+            _log.error("drain_timed_out", timeout_s=self._drain_timeout_s)
+            self._drain.cancel()
+        elif not self._drain.cancelled() and self._drain.exception() is not None:
+            _log.error("drain_failed", exc_info=self._drain.exception())

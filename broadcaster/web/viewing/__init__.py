@@ -1,0 +1,1 @@
+"""Viewers of streams: how they join, receive, wait and are counted."""

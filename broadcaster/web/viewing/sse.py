@@ -1,0 +1,183 @@
+"""A viewer's response: server-sent events over ASGI.
+
+On our own runner the scope's extension ``broadcaster.transport`` lets the response send its head and then take the
+connection: the request is over for the server, and a ``SocketDriver`` writes to the socket (socket_driver.py).
+Elsewhere, and where the connection cannot be taken, the driver here works on any ASGI server: one small coroutine per
+viewer, which pulls and awaits ``send``. With the extension, the driver aborts the connection
+at once and is notified of its loss without a second task; else it raises, and the server closes the connection. In both
+cases a cut response never ends with the clean last chunk, which a client would take for the end of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from broadcaster.hub.stop_reasons import Refused, StopReason
+from broadcaster.hub.viewer import Viewer
+from broadcaster.web.documents.problems import GENERATION_ID_HEADER
+
+# One write. More would only wait in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
+MAX_CHUNK_BYTES: Final = 64 * 2**10
+
+BYTES_A_TURN: Final = 2 * MAX_CHUNK_BYTES
+
+TRANSPORT_EXTENSION: Final = "broadcaster.transport"
+
+_HEADERS: Final = {
+    "content-type": "text/event-stream",
+    # no-transform: a proxy that compresses also buffers. x-accel-buffering is nginx's header for the same.
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+class ViewerCut(ConnectionAbortedError):
+    """The viewer was cut while its server has the connection: raised so that the server does not end it cleanly."""
+
+
+class ClientConnection(Protocol):
+    """What ``scope["extensions"]["broadcaster.transport"]`` offers."""
+
+    @property
+    def lost(self) -> asyncio.Future[None]:
+        """Done when the connection is gone."""
+
+    def abort(self) -> None:
+        """Close it now, without sending what is buffered."""
+
+    def take(self, viewer: Viewer) -> bool:
+        """After the head: the viewer takes the connection, and the request is over. False: it cannot be taken."""
+
+
+class EventStreamResponse(Response):
+    """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
+
+    def __init__(
+        self,
+        source: Viewer | Refused,
+        *,
+        generation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        own = {} if generation_id is None else {GENERATION_ID_HEADER: generation_id}
+        self.init_headers({**_HEADERS, **own, **(headers or {})})
+        self._source = source
+
+    def discard(self) -> None:
+        """The response will not be sent: its viewer leaves."""
+        if isinstance(self._source, Viewer):
+            self._source.leave()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Drive the viewer to its end. Raises ViewerCut when it was cut and the server offers no way to abort."""
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        if isinstance(self._source, Refused):
+            await send(start)
+            await send({"type": "http.response.body", "body": self._source.block, "more_body": False})
+        else:
+            await self._drive(self._source, start, scope=scope, receive=receive, send=send)
+        if self.background is not None:
+            await self.background()
+
+    async def _drive(self, viewer: Viewer, start: Message, *, scope: Scope, receive: Receive, send: Send) -> None:
+        driver = SendDriver(viewer, scope=scope, receive=receive, send=send)
+        try:
+            await send(start)
+            if driver.connection is not None and driver.connection.take(viewer):
+                return
+        except BaseException:
+            viewer.leave()
+            raise
+        await driver.run()
+
+
+class SendDriver:
+    """Pulls one viewer's bytes and gives them to ASGI's ``send``."""
+
+    __slots__ = ("_receive", "_send", "_task", "_viewer", "_was_interrupted", "connection")
+
+    def __init__(self, viewer: Viewer, *, scope: Scope, receive: Receive, send: Send) -> None:
+        self._viewer = viewer
+        self._receive = receive
+        self._send = send
+        extensions = cast(Mapping[str, object], scope.get("extensions") or {})
+        self.connection = cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
+        self._task = asyncio.current_task()
+        self._was_interrupted = False
+
+    async def run(self) -> None:
+        """Send all that the viewer pulls, and end the response as the viewer ends. The head is sent."""
+        viewer = self._viewer
+        if self.connection is not None:
+            viewer.on_cut = self.connection.abort
+            self.connection.lost.add_done_callback(self._lose)
+            try:
+                await self._pump()
+            finally:
+                self.connection.lost.remove_done_callback(self._lose)
+                viewer.leave()
+            return
+        viewer.on_cut = self._interrupt
+        listener = asyncio.create_task(self._until_gone())
+        try:
+            await self._pump()
+        except asyncio.CancelledError:
+            if self._was_interrupted and self._task is not None and not self._task.uncancel():
+                raise ViewerCut("the viewer took nothing for too long") from None
+            raise
+        finally:
+            viewer.on_cut = None
+            viewer.leave()
+            listener.cancel()
+            await asyncio.wait({listener})
+
+    async def _pump(self) -> None:
+        viewer, send = self._viewer, self._send
+        sent = 0
+        while True:
+            chunk = viewer.pull(MAX_CHUNK_BYTES)
+            if not chunk:
+                if viewer.is_over:
+                    break
+                if await viewer.wait(viewer.heartbeat_s):
+                    continue
+                chunk = viewer.heartbeat()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            sent += len(chunk)
+            if sent >= BYTES_A_TURN:  # a client that takes everything must not keep the others waiting
+                sent = 0
+                await asyncio.sleep(0)
+        if viewer.ends_cleanly:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif viewer.stop_reason is not StopReason.CLIENT_GONE:
+            await self._abort()
+
+    async def _abort(self) -> None:
+        if self.connection is None:
+            raise ViewerCut("the response cannot end cleanly")
+        self.connection.abort()
+        # A response that returns unfinished before its server knows of the loss looks like a fault of the app.
+        await asyncio.shield(self.connection.lost)
+
+    def _lose(self, _lost: asyncio.Future[None]) -> None:
+        self._viewer.leave()
+
+    def _interrupt(self) -> None:
+        self._was_interrupted = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _until_gone(self) -> None:
+        """Until the client is gone; an unread request body may come first."""
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            self._viewer.leave()

@@ -1,0 +1,92 @@
+"""Waiting for a generation's end without a stream.
+
+Rules
+1. A waiter is a viewer that reads nothing: it shares the stream's room, has a viewer's place (`Hub.reserve`), and is
+   disconnected by a drain.
+2. It begins at the log's end: the wait costs nothing, also with a long answer.
+3. A caller that disconnects gives its place back at once; the generation continues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, cast
+
+from fastapi import Request
+
+from broadcaster.hub.places import Place
+from broadcaster.hub.replay.resolve import Finished
+from broadcaster.hub.viewer import Viewer
+from broadcaster.web.services import Services
+from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION, ClientConnection
+
+# The interval of checks for a disconnect, on servers that do not report it (all but our own runner).
+DISCONNECT_CHECK_S: Final = 5.0
+DISCARDED_AT_ONCE: Final = 256 * 2**10
+
+_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.ASCII | re.IGNORECASE)
+
+
+async def wait_for_end(
+    services: Services, request: Request, *, generation_id: str, wait_s: float, place: Place
+) -> None:
+    """Return when the stream or the time is over, this front-end drains, or the caller is gone.
+
+    Raises Busy when this front-end drains already, LogUnavailable when Redis does not respond.
+    """
+    deadline = time.monotonic() + wait_s
+    (tail,) = await services.streams.tails([generation_id])
+    viewer = await services.hub.join(generation_id, cursor=tail.last, timeout_s=services.log_timeout_s, place=place)
+    if isinstance(viewer, Finished):
+        return
+    with _leaving_with_the_caller(viewer, request):
+        while (left_s := deadline - time.monotonic()) > 0:
+            if viewer.pull(DISCARDED_AT_ONCE):
+                continue
+            if viewer.is_over:
+                return
+            if not await viewer.wait(min(left_s, DISCONNECT_CHECK_S)) and await has_left(request):
+                return
+
+
+def preferred_wait_s(prefer: str) -> float | None:
+    """The seconds of ``Prefer: wait=10`` (RFC 7240, 4.3); None without a valid value."""
+    found = _WAIT.search(prefer)
+    return None if found is None else float(found[1])
+
+
+@contextmanager
+def leaving(request: Request | None, leave: Callable[[], object]) -> Iterator[None]:
+    """Call ``leave`` when the caller disconnects within the block, on a server that reports it (our own runner)."""
+    extensions = {} if request is None else cast(Mapping[str, object], request.scope.get("extensions") or {})
+    connection = cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
+    if connection is None:
+        yield
+        return
+
+    def disconnected(_: asyncio.Future[None]) -> None:
+        leave()
+
+    connection.lost.add_done_callback(disconnected)
+    try:
+        yield
+    finally:
+        connection.lost.remove_done_callback(disconnected)
+
+
+async def has_left(request: Request | None) -> bool:
+    """Whether the caller has disconnected, on any server; False without a request."""
+    return request is not None and await request.is_disconnected()
+
+
+@contextmanager
+def _leaving_with_the_caller(viewer: Viewer, request: Request) -> Iterator[None]:
+    try:
+        with leaving(request, viewer.leave):
+            yield
+    finally:
+        viewer.leave()

@@ -1,0 +1,1 @@
+"""Rules of webhooks: allowed URLs, signatures and the schedule of retries. Pure."""

@@ -1,0 +1,95 @@
+"""Every failure becomes one line with a remedy, and an exit code."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from broadcaster.cli.application import create_app
+from broadcaster.cli.terminal.failures import (
+    NEEDS_NO_REMEDY,
+    CommandFailed,
+    ExitCode,
+    client_failure,
+    describe_exit_codes,
+    remedy_of,
+)
+from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
+from broadcaster.core.cursor import Cursor
+from broadcaster.errors import BadCursor, LogUnavailable, SetupError
+from broadcaster.web.documents.problem_table import PROBLEMS
+
+ADDRESS = "http://127.0.0.1:1"
+
+
+def refused(code: str, *, retry: bool = False) -> ClientError:
+    return ClientError(code, status=400, detail="because", retry=retry)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "remedy"),
+    [
+        (CannotConnect("refused"), ExitCode.CANNOT_CONNECT, "broadcaster up"),
+        (GaveUp("no progress for 60 s", cursor=Cursor(7, 1)), ExitCode.CANNOT_CONNECT, "no progress for 60 s"),
+        (BadAnswer("HTTP 200 of something else"), ExitCode.FAILED, "check --url"),
+        (StreamClosed("deleted", cursor=None), ExitCode.FAILED, "deleted"),
+        (refused("unknown_stream"), ExitCode.FAILED, "broadcaster ls"),
+        (refused("queue_full", retry=True), ExitCode.FAILED, "retry"),
+        (refused("of_a_newer_version"), ExitCode.FAILED, "of_a_newer_version: because"),
+    ],
+)
+def test_a_failed_call_is_reported_with_its_remedy(error, code, remedy):
+    failure = client_failure(error, address=ADDRESS)
+    assert failure.code == code
+    assert remedy in str(failure)
+
+
+def test_every_problem_of_the_front_end_has_a_remedy_or_is_listed_as_needing_none():
+    without = {code for code in PROBLEMS if remedy_of(code) is None}
+    assert without <= NEEDS_NO_REMEDY
+    assert not [code for code in NEEDS_NO_REMEDY if remedy_of(code) is not None]
+
+
+def test_the_help_explains_every_exit_code():
+    printed = " ".join(CliRunner().invoke(create_app([Failing(SetupError("x"))]), ["--help"]).stdout.split())
+    assert describe_exit_codes() in printed
+    assert all(f"{code.value} " in describe_exit_codes() for code in ExitCode)
+
+
+class Failing:
+    """A module whose one command fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def register(self, app: typer.Typer) -> None:
+        @app.command()
+        def fail() -> None:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandFailed("x", ExitCode.CANNOT_CONNECT), 3),
+        (SetupError("x"), 2),
+        (LogUnavailable("x"), 1),
+        (BadCursor("x"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_command_ends_with_the_code_of_its_failure(error, code):
+    result = CliRunner().invoke(create_app([Failing(error)]), ["fail"])
+    assert result.exit_code == code
+    assert result.stderr == ("" if code == 130 else "error: x\n")
+
+
+def test_a_failure_of_several_lines_is_printed_in_one():
+    result = CliRunner().invoke(create_app([Failing(SetupError("no Redis\n  at\tall"))]), ["fail"])
+    assert result.stderr == "error: no Redis at all\n"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    result = CliRunner().invoke(create_app([Failing(ZeroDivisionError("ours"))]), ["fail"])
+    assert isinstance(result.exception, ZeroDivisionError)

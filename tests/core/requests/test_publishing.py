@@ -1,0 +1,132 @@
+"""What a publisher may append, and how a refusal names the fault without its value."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, decode_event
+from broadcaster.core.requests.nesting import MAX_LEVELS
+from broadcaster.core.requests.publishing import check_writable, encode_end, encode_published
+from broadcaster.errors import InvalidEvent
+
+DELTA = {"type": "text-delta", "id": "0", "delta": "a"}
+SECRET = "sk-do-not-show-me"
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (DELTA, b'{"type":"text-delta","id":"0","delta":"a"}'),
+        ({"delta": "a", "id": "0", "type": "text-delta"}, b'{"type":"text-delta","id":"0","delta":"a"}'),
+        ({"data": {"done": 1}, "type": "data-progress"}, b'{"type":"data-progress","data":{"done":1}}'),
+        (
+            {"type": "data-a_b.c:1-d", "id": "x", "data": None, "transient": True},
+            b'{"type":"data-a_b.c:1-d","data":null,"id":"x","transient":true}',
+        ),
+        ({"type": "start-step"}, b'{"type":"start-step"}'),
+        ({"type": "usage", "inputTokens": 3}, b'{"type":"usage","inputTokens":3}'),
+    ],
+)
+def test_an_event_is_stored_as_the_workers_store_theirs(value: Any, stored: bytes) -> None:
+    assert encode_published(value) == stored
+
+
+def test_a_line_break_in_an_event_is_escaped() -> None:
+    assert b"\n" not in encode_published({"type": "data-x", "data": "a\nb\r\u2028"})
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer"),
+    [
+        (5, ""),
+        ([], ""),
+        (None, ""),
+        ({}, "/type"),
+        ({"type": 5}, "/type"),
+        ({"type": "text-delt", "id": "0", "delta": "a"}, "/type"),
+        ({"type": "hub.live"}, "/type"),
+        ({"type": "attempt", "attempt": 2}, "/type"),
+        *(({"type": kind}, "/type") for kind in sorted(TERMINAL_TYPES)),
+        ({"type": "data-", "data": 1}, "/type"),
+        ({"type": "data-a b", "data": 1}, "/type"),
+        ({"type": "data-" + "x" * 65, "data": 1}, "/type"),
+        ({"type": "data-x"}, ""),
+        ({"type": "text-delta", "id": "0"}, ""),
+        (DELTA | {"id": 5}, "/id"),
+        (DELTA | {"dleta": "b"}, "/dleta"),
+        (DELTA | {"a/b~": "b"}, "/a~1b~0"),
+        (DELTA | {"provider_metadata": {}}, "/provider_metadata"),
+        (DELTA | {"providerMetadata": {"a": 5}}, "/providerMetadata"),
+        ({"type": "data-x", "data": 1, "more": 2}, "/more"),
+        ({"type": "finish-step", "finishReason": SECRET}, "/finishReason"),
+        ({"type": "data-x", "data": math.nan}, ""),
+        ({"type": "data-x", "data": {"a": [math.inf]}}, ""),
+        ({"type": "data-x", "data": "\ud800"}, ""),
+    ],
+)
+def test_what_is_no_event_to_publish_is_refused_where_the_fault_is(value: Any, pointer: str) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        encode_published(value)
+    assert refused.value.pointer == pointer
+    assert SECRET not in refused.value.detail
+
+
+def test_every_known_type_but_the_terminal_ones_and_attempt_may_be_published() -> None:
+    filled = {
+        "id": "0", "delta": "a", "toolCallId": "t", "toolName": "n", "inputTextDelta": "{", "input": {}, "output": 1,
+        "errorText": "e", "sourceId": "s", "url": "u", "mediaType": "m", "title": "t", "attempt": 2,
+    }  # fmt: skip
+    for kind in KNOWN_TYPES - TERMINAL_TYPES - {"attempt"}:
+        missing = True
+        value: dict[str, Any] = {"type": kind}
+        while missing:
+            try:
+                stored = encode_published(value)
+                missing = False
+            except InvalidEvent as refused:
+                name = refused.detail.partition("`")[2].partition("`")[0]
+                value[name] = filled[name]
+        assert stored.startswith(b'{"type":"%s"' % kind.encode())
+        decode_event(stored)
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ({}, b'{"type":"finish"}'),
+        ({"type": "finish", "finishReason": "stop"}, b'{"type":"finish","finishReason":"stop"}'),
+        ({"errorText": "x", "type": "error", "code": "y"}, b'{"type":"error","errorText":"x","code":"y"}'),
+        ({"type": "abort", "reason": "r"}, b'{"type":"abort","reason":"r"}'),
+    ],
+)
+def test_an_end_is_one_of_the_three_terminal_events(value: Any, stored: bytes) -> None:
+    assert encode_end(value) == stored
+
+
+@pytest.mark.parametrize("value", [[], "finish", {"type": "done"}, {"type": "error"}, DELTA, {"finishReason": "stop"}])
+def test_nothing_else_is_an_end(value: Any) -> None:
+    with pytest.raises(InvalidEvent):
+        encode_end(value)
+
+
+def test_absurd_nesting_is_refused() -> None:
+    with pytest.raises(ValueError):
+        check_writable(nested(5000))
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_as_many_levels_as_a_response_can_hold_are_accepted_and_no_more(is_list: bool) -> None:
+    check_writable(nested(MAX_LEVELS, is_list=is_list))
+    with pytest.raises(ValueError):
+        check_writable(nested(MAX_LEVELS + 1, is_list=is_list))
+
+
+def nested(levels: int, *, is_list: bool = True) -> Any:
+    """So many lists, or objects, in one another."""
+    value: Any = 0
+    for _ in range(levels):
+        value = [0, value] if is_list else {"a": 0, "b": value}
+    return value

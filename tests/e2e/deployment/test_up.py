@@ -1,0 +1,180 @@
+"""`broadcaster up` and `serve` as a user runs them: one at a time, quick to end, gone without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from broadcaster.client import AsyncClient
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.embedded import socket_path
+from broadcaster.testing import ScriptedProvider
+from tests.support.servers.processes import Running, Stack, children, until_dead
+from tests.support.watching import viewers_of
+
+
+@contextlib.asynccontextmanager
+async def running_up(
+    folder: Path, scripted: ScriptedProvider, *options: str, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """`broadcaster up` with an embedded Redis and one worker; its URL in ``url``."""
+    stack = Stack(
+        folder,
+        {
+            "BROADCASTER_DATA_DIR": str(folder / "data"),
+            "BROADCASTER_DEFAULT_MODEL": "claude-scripted",
+            "BROADCASTER_LEASE_TTL_S": "1",
+            "BROADCASTER_REDIS_TIMEOUT_S": "0.5",
+            "ANTHROPIC_BASE_URL": scripted.base_url,
+            "ANTHROPIC_API_KEY": "test-key",
+            **(variables or {}),
+        },
+    )
+    try:
+        up = await stack.start("broadcaster", "up", "--port", "0", *options)
+        up.url = (await up.said("broadcaster is up: ")).partition("is up: ")[2].strip()
+        yield up
+    finally:
+        await stack.aclose()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_up_ends_within_three_seconds_with_100_viewers_open_and_leaves_no_process(
+    tmp_path: Path, scripted: ScriptedProvider, number: signal.Signals
+) -> None:
+    conversation = scripted.conversation("claude-scripted")
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        generation = await client.start("hi")
+        await conversation.send_text("first words")
+        viewers = await viewers_of(up.url, generation.id, having="first words")
+        family = children(up.pid)
+        assert len(family) >= 2  # Redis and a worker
+        began = time.monotonic()
+        up.signal(number)
+        assert await asyncio.wait_for(up.process.wait(), 10) == 0
+        took_s = time.monotonic() - began
+        await until_dead(family, 2)
+        seen = await asyncio.gather(*viewers)
+    print(f"{number.name} → ended: {took_s:.2f} s")
+    assert took_s <= 3
+    for each in seen:
+        assert each.notices[-1][0] == "hub.bye"
+        assert all('"finish"' not in data and '"error"' not in data for _, data in each.entries)
+
+
+async def test_serve_ends_within_three_seconds_with_100_viewers_open(stack: Stack, scripted: ScriptedProvider) -> None:
+    conversation = scripted.conversation("claude-scripted")
+    await stack.worker()
+    front_end = await stack.front_end()
+    async with AsyncClient(front_end.url) as client:
+        generation = await client.start("hi")
+        await conversation.send_text("first words")
+        viewers = await viewers_of(front_end.url, generation.id, having="first words")
+        began = time.monotonic()
+        front_end.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(front_end.process.wait(), 10) == 0
+        took_s = time.monotonic() - began
+        await asyncio.gather(*viewers)
+    assert took_s <= 3
+
+
+async def test_a_second_up_prints_the_running_url_and_exits_0(tmp_path: Path, scripted: ScriptedProvider) -> None:
+    async with running_up(tmp_path, scripted) as up:
+        second = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "broadcaster", "up", "--data-dir", str(tmp_path / "data")),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await second.communicate()
+        assert second.returncode == 0
+        assert up.url in said.decode()
+
+
+@pytest.mark.second_engine
+async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goes_on(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    torn, whole = scripted.conversation("claude-scripted"), scripted.conversation("claude-scripted")
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        # Every second is the default: what a kill of everything may cost is the last one.
+        async with LogConnection.open(f"unix://{socket_path(tmp_path / 'data')}") as connection:
+            await connection.redis.config_set("appendfsync", "always")
+        generation = await client.start("hi")
+        await torn.send_text("torn")
+        async with asyncio.timeout(10):
+            while (await client.get(generation.id)).text != "torn":
+                await asyncio.sleep(0.02)
+        family = children(up.pid)
+        os.kill(up.pid, signal.SIGKILL)
+        await until_dead(family, 10)
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        await whole.send_text("the whole answer")
+        await whole.finish()
+        final = await client.get(generation.id, wait_s=20)
+    assert (final.status, final.text, final.attempt) == ("finished", "the whole answer", 2)
+
+
+async def test_a_killed_redis_and_a_killed_worker_are_started_again(tmp_path: Path, scripted: ScriptedProvider) -> None:
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        before = children(up.pid)
+        for pid in before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        generation = await client.start("hi")
+        assert (await client.get(generation.id, wait_s=30)).status == "finished"
+        assert not set(before) & set(children(up.pid))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_up_with_two_front_end_processes_ends_with_all_of_them(
+    tmp_path: Path, scripted: ScriptedProvider, number: signal.Signals
+) -> None:
+    async with running_up(tmp_path, scripted, "--processes", "2") as up, AsyncClient(up.url) as client:
+        generation = await client.start("hi")
+        assert (await client.get(generation.id, wait_s=30)).status == "finished"
+        family = children(up.pid)
+        assert len(family) >= 4  # Redis, a worker and the two
+        began = time.monotonic()
+        up.signal(number)
+        code = await asyncio.wait_for(up.process.wait(), 10)
+        await until_dead(family, 3)
+    assert code == (0 if number == signal.SIGTERM else -number)
+    assert time.monotonic() - began <= 4
+
+
+SECRETS = {
+    "BROADCASTER_AUTH": "keys",
+    "BROADCASTER_API_KEYS": '{"a": ["of-callers-0123456789"]}',
+    "BROADCASTER_API_KEY": "of-callers-0123456789",
+    "BROADCASTER_WEBHOOK_HOSTS": "hooks.example.com",
+    "BROADCASTER_WEBHOOK_SECRET": "of-webhooks-0123456789abcdef",
+    "BROADCASTER_API_KEY_ENVS": '{"anthropic": ["KEY_OF_CLAUDE"]}',
+    "KEY_OF_CLAUDE": "of-providers-0123456789",
+    "OPENAI_API_KEY": "of-providers-0123456789",
+    "PASSWORD_OF_A_TOOL": "of-tools-0123456789",
+}
+
+
+async def test_each_process_of_up_gets_only_the_secrets_that_it_reads(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    async with running_up(tmp_path, scripted, "--processes", "2", variables=SECRETS) as up:
+        known = {}
+        for pid in children(up.pid):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            environment = Path(f"/proc/{pid}/environ").read_bytes().decode()
+            whose = {whose for whose in ("callers", "webhooks", "providers", "tools") if f"=of-{whose}-" in environment}
+            kind = next(
+                (kind for kind in ("broadcaster.cli.processes.front_end", "worker") if kind in command), "server"
+            )
+            known[kind] = whose | ({"callers"} if "BROADCASTER_API_KEYS" in environment else set())
+    assert known["broadcaster.cli.processes.front_end"] == {"callers", "tools"}
+    assert known["worker"] == {"webhooks", "providers", "tools"}
+    assert known["server"] == set()

@@ -1,0 +1,189 @@
+"""Answers that run while Redis is in trouble: what their providers have said, who watches, and when all is well again.
+
+A provider here says a word every ``EVERY_S`` seconds, Redis or not, until ``finish`` is called. So what a viewer must
+hold once Redis is back is known exactly: whatever the provider had said by then. *Repaired* means that every viewer
+holds it, or was told (a gap, an error).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from broadcaster.client import AsyncClient
+from broadcaster.testing import Exchange, Script
+from tests.faults.figures import Figures
+from tests.faults.front_ends.viewers import RecordedViewer
+from tests.faults.history import History, check, lost
+from tests.faults.world import FaultWorld, Redis, open_world
+
+REPAIR_S: Final = 5.0
+"""The promise: from Redis being back to every viewer complete or told."""
+LEASE_S: Final = 1.0
+EVERY_S: Final = 0.02
+VIEWERS: Final = 3
+_POLL_S: Final = 0.01
+_TOLD: Final = ("hub.gap",)
+
+
+@dataclass(eq=False)
+class Talk:
+    """A script's step: words until it is told to finish; the same words at every attempt."""
+
+    every_s: float = EVERY_S
+    said: int = 0
+    starts: int = 0
+    is_silent: bool = False
+    burst: int = 0  # words to be said at once
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)  # all said, or hung up on
+    _ending: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, exchange: Exchange) -> None:
+        try:
+            await self._talk(exchange)
+        finally:
+            self.is_over.set()
+
+    async def _talk(self, exchange: Exchange) -> None:
+        composer = exchange.wire.compose(exchange.model)
+        self.starts += 1
+        self.said = 0
+        while not self._ending.is_set():
+            if not self.is_silent:
+                burst, self.burst = max(1, self.burst), 0
+                for _ in range(burst):
+                    await exchange.send_events(*composer.text(word(self.said + 1)))
+                    self.said += 1
+            try:
+                async with asyncio.timeout(self.every_s):
+                    await self._ending.wait()
+            except TimeoutError:
+                continue
+        await exchange.send_events(*composer.finish())
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether it says more by itself."""
+        return not self.is_silent and not self._ending.is_set()
+
+    def finish(self) -> None:
+        """Say no more, and end well."""
+        self._ending.set()
+
+
+def word(number: int) -> str:
+    """The provider's n-th word."""
+    return f"w{number:05} "
+
+
+@dataclass(eq=False)
+class Answer:
+    """One generation under way and its viewers."""
+
+    stream: str
+    talk: Talk
+    viewers: list[RecordedViewer]
+
+    def is_told(self, viewer: RecordedViewer, *, since: int) -> bool:
+        """Whether the viewer was told of a loss after its first ``since`` happenings, or has the end."""
+        later = viewer.trace.happenings[since:]
+        return viewer.is_over.is_set() or any(getattr(each, "name", "") in _TOLD for each in later)
+
+
+async def begin(world: FaultWorld, count: int, *, said: int = 5, **options: Any) -> list[Answer]:
+    """So many answers, each said so far and watched by ``VIEWERS`` viewers over all front-ends."""
+    answers = []
+    for _ in range(count):
+        talk, model = Talk(**options), f"claude-talk-{next(world._models)}"
+        world.scripted.script(model, Script(talk))
+        async with AsyncClient(world.urls[len(world.streams) % len(world.urls)]) as client:
+            stream = (await client.start("hi", model=model)).id
+        world.streams.append(stream)
+        answers.append(Answer(stream, talk, world.view(stream, VIEWERS)))
+    await until(lambda: all(word(said) in viewer.text for each in answers for viewer in each.viewers), 20)
+    return answers
+
+
+async def repaired(answers: Sequence[Answer], *, since: Sequence[Sequence[int]] = ()) -> float:
+    """Until every viewer holds what its provider has said by now, or was told since; how long it took.
+
+    ``since`` is what ``mark`` gave before the fault.
+    """
+    began = time.monotonic()
+    marks = since or mark(answers)
+    due = [word(each.talk.said) for each in answers]
+
+    def is_well() -> bool:
+        return all(
+            due[at] in viewer.text or each.is_told(viewer, since=marks[at][number])
+            for at, each in enumerate(answers)
+            for number, viewer in enumerate(each.viewers)
+        )
+
+    await until(is_well, 2 * REPAIR_S)
+    took_s = time.monotonic() - began
+    assert took_s <= REPAIR_S, f"repaired after {took_s:.1f} s"
+    return took_s
+
+
+async def say_more(answers: Sequence[Answer], words: int = 10) -> None:
+    """Until all providers that talk have said so many more words, whoever hears them."""
+    goals = [(each.talk, each.talk.said + words) for each in answers if each.talk.is_talking]
+    await until(lambda: all(talk.said >= goal for talk, goal in goals))
+
+
+def mark(answers: Sequence[Answer]) -> list[list[int]]:
+    """How much every viewer has been told so far."""
+    return [[len(viewer.trace.happenings) for viewer in each.viewers] for each in answers]
+
+
+def tellings(answers: Sequence[Answer]) -> list[str]:
+    """Every notice but the ordinary ones."""
+    ordinary = ("hub.hello", "hub.live")
+    return [name for each in answers for viewer in each.viewers for name in viewer.notices if name not in ordinary]
+
+
+async def judge(world: FaultWorld, figures: Figures, answers: Sequence[Answer], *, is_lossy: bool = False) -> History:
+    """End the answers, hold what happened to them to the promises, and forget them."""
+    for each in answers:
+        each.talk.finish()
+    await world.settle(30)
+    streams = set(world.streams)
+    history = await world.history(is_lossy=is_lossy)
+    history.acked = [each for each in history.acked if each.stream in streams]
+    violations = check(history)
+    assert not violations, "\n".join(map(str, violations[:10]))
+    figures.add("entries lost (Redis)", len(lost(history)), "entries")
+    world.streams.clear()
+    world.viewers.clear()
+    return history
+
+
+async def until(is_so: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    """Until a condition of this process holds."""
+    async with asyncio.timeout(deadline_s):
+        while not is_so():
+            await asyncio.sleep(_POLL_S)
+
+
+async def until_so(is_so: Callable[[], Awaitable[bool]], deadline_s: float = 10.0) -> None:
+    """The same, where looking takes a wait."""
+    async with asyncio.timeout(deadline_s):
+        while not await is_so():
+            await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def open_system(folder: Path, redis: Redis, *, workers: int = 2, **settings: object) -> AsyncIterator[FaultWorld]:
+    """Two front-ends and some workers over one Redis, with short leases."""
+    async with open_world(folder, redis=redis, **{"lease_ttl_s": LEASE_S, **settings}) as world:
+        for _ in range(workers):
+            await world.worker()
+        await world.front_end()
+        await world.front_end()
+        yield world

@@ -1,0 +1,48 @@
+"""Marks take no test away: what one command leaves out, another one runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def recipe(target: str) -> str:
+    """The commands of a target of the Makefile."""
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def folders_with(mark: str) -> set[str]:
+    """The folders of ``tests`` in which a test bears the mark."""
+    paths = [path for path in (ROOT / "tests").rglob("test_*.py") if f"mark.{mark}" in path.read_text("utf-8")]
+    return {path.relative_to(ROOT / "tests").parts[0] for path in paths} - {"guards"}
+
+
+def test_what_make_test_leaves_to_others_is_run_by_make_compat_or_make_faults() -> None:
+    assert 'not thorough"' in recipe("test")
+    assert "thorough" not in recipe("faults") + recipe("compat")
+    assert "tests.compat" in recipe("compat")
+    run = {"compat", *re.findall(r"tests/(\w+)", recipe("faults"))}
+    assert folders_with("thorough") <= run
+
+
+def test_what_runs_alone_is_run_by_make_test() -> None:
+    assert "-m alone tests/log" in recipe("test")
+    assert folders_with("alone") == {"log"}
+
+
+@pytest.mark.parametrize("folder", ["e2e", "faults", "guards", "frameworks"])
+def test_what_the_first_part_of_make_test_ignores_has_a_command(folder: str) -> None:
+    assert f"tests/{folder}" in recipe("test") + recipe("check") or f"tests.{folder}" in recipe("compat")
+
+
+def test_the_first_part_of_make_test_ignores_nothing_else() -> None:
+    (ignored,) = re.findall(
+        r"^NOT_NOW := \$\(addprefix --ignore=tests/,(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    assert ignored.split() == ["e2e", "faults", "guards", "frameworks"]

@@ -1,0 +1,312 @@
+"""The room's stream in one dialect: how much is encoded, kept and given back, however many viewers read it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
+
+import pytest
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason
+from broadcaster.hub import flusher
+from broadcaster.hub.flusher import Turns
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.replay.checkpoints import INTERVAL_ENTRIES, Checkpoint, Checkpoints
+from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Ledger
+from broadcaster.hub.viewer import Viewer
+from tests.hub.conftest import LIMITS
+from tests.hub.replay.test_transcribed import read, read_on_socket, settle, witness_of
+from tests.hub.support import Reader, answer, text, texts, turns
+from tests.support.memory.fake_tail import FakeTail
+from tests.support.memory.tally_dialect import TallyDialect, TallyTranscript, sums_of
+from tests.support.socket_reader import open_socket_reader
+
+ENTRIES = 5_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting(TallyDialect):
+    """Counts what its transcripts are given, and its snapshots; these have ``padding`` bytes more."""
+
+    counts: dict[str, int] = dataclasses.field(default_factory=dict, hash=False, compare=False)
+    padding: int = 0
+
+    def open(self, stream_id: str) -> CountingTranscript:
+        return CountingTranscript(self)
+
+
+class CountingTranscript(TallyTranscript):
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        self.count("entries", len(entries))
+        return super().encode(entries)
+
+    def snapshot(self) -> bytes:
+        self.count("snapshots", 1)
+        padding = self.dialect.padding  # type: ignore[attr-defined]
+        return super().snapshot() + b":" + b"x" * padding + b"\n\n"
+
+    def fork(self) -> CountingTranscript:
+        return CountingTranscript(self.dialect, self.seq, self.sum, self.is_over)
+
+    def count(self, what: str, count: int) -> None:
+        counts = self.dialect.counts  # type: ignore[attr-defined]
+        counts[what] = counts.get(what, 0) + count
+
+
+@pytest.fixture
+def tail() -> FakeTail:
+    return FakeTail()
+
+
+@pytest.fixture
+async def hub(tail: FakeTail) -> AsyncIterator[Hub]:
+    opened = Hub(tail, tail, limits=LIMITS)
+    yield opened
+    await opened.aclose()
+
+
+def room_of(hub: Hub):
+    return hub._tenancies["g"].room
+
+
+async def resume(hub: Hub, dialect: TallyDialect, places: Sequence[int]) -> list[Reader]:
+    readers = [await read(hub, dialect, after=f"5-{seq}") for seq in places]
+    await settle(*readers)
+    return readers
+
+
+def check_rest(readers: Sequence[Reader], places: Sequence[int], entries: Sequence[Entry]) -> None:
+    expected = sums_of(entries)
+    for reader, seen in zip(readers, places, strict=True):
+        assert witness_of(reader).sums == {seq: expected[seq] for seq in range(seen + 1, entries[-1].seq + 1)}
+
+
+async def test_viewers_that_resume_at_one_place_cost_one_way_to_it(hub, tail):
+    entries, dialect, places = answer(ENTRIES), Counting(), [4_000] * 50
+    tail.log["g"].extend(entries)
+    check_rest(await resume(hub, dialect, places), places, entries)
+    assert dialect.counts["entries"] <= ENTRIES + SEGMENT_ENTRIES
+
+
+async def test_viewers_that_resume_everywhere_cost_a_few_ways_and_not_one_each(hub, tail):
+    entries, dialect, places = answer(ENTRIES), Counting(), list(range(40, ENTRIES, 100))
+    tail.log["g"].extend(entries)
+    check_rest(await resume(hub, dialect, places), places, entries)
+    assert dialect.counts["entries"] <= 2 * ENTRIES
+
+
+async def test_viewers_that_resume_at_the_end_go_live_without_an_entry_encoded_twice(hub, tail):
+    dialect = Counting()
+    tail.log["g"].extend(texts(5, 1, ENTRIES))
+    readers = []
+    for _ in range(20):
+        viewer = await hub.join("g", cursor=Cursor(5, ENTRIES), timeout_s=5, dialect=dialect)
+        assert isinstance(viewer, Viewer)
+        readers.append(await open_socket_reader(viewer, cursor=None))
+    while any(reader.viewer._group is None for reader in readers):
+        await turns(1)
+    assert dialect.counts["entries"] == ENTRIES
+    for reader in readers:
+        reader.close()
+
+
+async def test_a_viewer_that_resumes_later_begins_at_the_checkpoint_before_its_cursor(hub, tail):
+    entries, dialect = answer(ENTRIES), Counting()
+    tail.log["g"].extend(entries)
+    first = await resume(hub, dialect, [ENTRIES - 1])
+    encoded = dialect.counts["entries"]
+    check_rest(await resume(hub, dialect, [3_500]), [3_500], entries)
+    assert dialect.counts["entries"] - encoded <= ENTRIES - 3_500 + INTERVAL_ENTRIES + SEGMENT_ENTRIES
+    first[0].viewer.leave()
+
+
+async def test_a_rewind_goes_back_to_a_checkpoint_and_not_to_the_beginning(hub, tail):
+    dialect = Counting()
+    tail.append("g", *texts(5, 1, ENTRIES))
+    late = await read(hub, dialect)
+    await settle(late)
+    encoded = dialect.counts["entries"]
+    tail.log["g"][4_990:] = texts(6, 4_991, 5_010)
+    tail.sinks["g"].rewound(Cursor(5, 4_990))
+    tail.sinks["g"].deliver(texts(6, 4_991, 5_010))
+    again = await read(hub, dialect)
+    await settle(late, again)
+    assert witness_of(again).sums == {5_010: sums_of(tail.log["g"])[5_010]}
+    assert dialect.counts["entries"] - encoded <= INTERVAL_ENTRIES + SEGMENT_ENTRIES + 20
+
+
+async def test_a_snapshot_is_made_once_for_its_place(hub, tail):
+    dialect = Counting()
+    tail.append("g", *texts(5, 1, 1_000))
+    late = [await read(hub, dialect) for _ in range(20)]
+    await settle(*late)
+    assert dialect.counts["snapshots"] == 1
+    tail.append("g", text(5, 1_001))
+    late.append(await read(hub, dialect))
+    await settle(*late)
+    assert dialect.counts["snapshots"] == 2
+    assert all(witness_of(each).last_seq == 1_001 for each in late)
+
+
+async def test_a_large_snapshot_also_serves_viewers_that_come_a_little_later(hub, tail):
+    dialect = Counting(padding=SLICE_BYTES)
+    tail.append("g", *texts(5, 1, 1_000))
+    early = await read(hub, dialect)
+    await settle(early)
+    tail.append("g", *texts(5, 1_001, 1_010))
+    late = await read(hub, dialect)
+    await settle(early, late)
+    assert dialect.counts["snapshots"] == 1
+    expected = sums_of(tail.log["g"])
+    assert witness_of(late).sums == {seq: expected[seq] for seq in range(1_000, 1_011)}
+
+
+async def test_a_snapshot_is_counted_until_its_last_reader_has_it(hub, tail):
+    dialect = Counting(padding=10 * SLICE_BYTES)
+    tail.append("g", *texts(5, 1, 10))
+    readers = [await read_on_socket(hub, dialect) for _ in range(3)]
+    await turns(5)
+    held = hub.statistics().bytes
+    assert 10 * SLICE_BYTES < held < 10 * SLICE_BYTES + 4 * (SLICE_BYTES + 4096)
+    room_of(hub).shed()
+    assert hub.statistics().bytes > 10 * SLICE_BYTES
+    await settle(*readers)
+    assert hub.statistics().bytes < SLICE_BYTES
+    for reader in readers:
+        reader.close()
+
+
+async def test_the_more_viewers_there_are_the_smaller_is_what_their_transports_hold(tail):
+    hub = Hub(tail, tail, limits=dataclasses.replace(LIMITS, hub_bytes=2**20, room_bytes=2**20))
+    tail.append("g", *texts(5, 1, 400, size=1_000))
+    readers = [await read_on_socket(hub, TallyDialect()) for _ in range(40)]
+    await turns(50)
+    unsent = sum(reader.viewer._outlet._unsent_bytes for reader in readers)
+    assert unsent <= 2**19 + 40 * 4096
+    for reader in readers:
+        reader.close()
+    await hub.aclose()
+
+
+async def test_a_viewer_that_misses_what_others_received_is_sent_the_gap_and_continues(tail):
+    hub = Hub(tail, tail, limits=dataclasses.replace(LIMITS, room_bytes=2**17))
+    dialect = TallyDialect(bears_gaps=True)
+    tail.append("g", *texts(5, 1, 3_000, size=100))
+    first = await read(hub, dialect)
+    await settle(first)
+    room = room_of(hub)
+    room.replays.of(dialect)._stretches.keep_through(0)
+    room.replays.of(dialect)._checkpoints.clear()
+    del tail.log["g"][:600]  # trimmed, and its tail has nothing to say of that
+    behind = await read(hub, dialect, after="5-50")
+    await settle(behind, first)
+    assert witness_of(behind).gaps == [(1, 600)]
+    assert witness_of(behind).last_seq == 3_000
+    tail.append("g", text(5, 3_001, size=100))
+    await settle(behind, first)
+    assert (witness_of(behind).last_seq, witness_of(first).last_seq) == (3_001, 3_001)
+    expected = sums_of([*texts(5, 1, 3_000, size=100), text(5, 3_001, size=100)])
+    assert witness_of(first).sums == {seq: expected[seq] for seq in witness_of(first).sums}
+    await hub.aclose()
+
+
+async def test_a_gap_in_new_entries_reaches_all_viewers_before_it(hub, tail):
+    dialect = TallyDialect(bears_gaps=True)
+    tail.append("g", *texts(5, 1, 10))
+    readers = [await read(hub, dialect, after=f"5-{seq}") for seq in (3, 10, 10)]
+    await settle(*readers)
+    tail.sinks["g"].gap(Gap(GapReason.TRIMMED, Cursor(5, 20), 11, 20))
+    tail.append("g", text(5, 21))
+    await settle(*readers)
+    assert [witness_of(reader).gaps for reader in readers] == [[(11, 20)]] * 3
+    assert {witness_of(reader).last_seq for reader in readers} == {21}
+
+
+async def test_when_memory_is_short_what_can_be_rebuilt_goes_first(tail):
+    hub = Hub(tail, tail, limits=HubLimits(heartbeat_s=60, slow_viewer_s=60, hub_bytes=2**20, room_bytes=2**20))
+    tail.append("g", *texts(5, 1, 1_000, size=100))
+    readers = await resume(hub, TallyDialect(), [1])
+    assert room_of(hub).replays.of(TallyDialect())._stretches.find(500) is not None
+    tail.append("g", *texts(5, 1_001, 6_000, size=100))
+    await turns(5)
+    assert room_of(hub).replays.of(TallyDialect())._stretches.find(500) is None
+    assert hub.statistics().bytes <= 2**20 + 2 * 6_000 * 160
+    await settle(*readers)
+    check_rest(readers, [1], tail.log["g"])
+    await hub.aclose()
+
+
+def test_checkpoints_that_cost_too_much_are_thinned_out_evenly() -> None:
+    ledger = Ledger()
+    checkpoints = Checkpoints(ledger=ledger, max_bytes=50_000)
+    transcript = TallyDialect().open("g")
+    for seq in range(100, 60_000, 100):
+        if checkpoints.is_due(seq):
+            checkpoints.add(Checkpoint(seq, transcript))
+    kept = [checkpoint.seq for checkpoint in checkpoints._kept]
+    distances = {second - first for first, second in pairwise(kept)}
+    assert len(kept) >= 4
+    assert max(distances) <= 2 * min(distances)
+    assert ledger.bytes <= 50_000
+    checkpoints.clear()
+    assert ledger.bytes == 0
+
+
+async def test_long_work_leaves_the_loop_to_others_after_a_while(monkeypatch) -> None:
+    monkeypatch.setattr(flusher, "TURN_S", 0.0)
+    done: list[int] = []
+    pieces = Turns()
+    for number in range(5):
+        pieces.add(lambda number=number: done.append(number))  # type: ignore[misc]
+    for turn in range(5):
+        assert len(done) == turn
+        await turns(1)
+    assert done == [0, 1, 2, 3, 4]
+
+
+async def test_a_crowd_that_waited_for_one_room_comes_in_a_share_at_a_turn() -> None:
+    gate, came = Turns().arrivals, list[int]()
+
+    async def come(number: int) -> None:
+        await gate.enter()
+        came.append(number)
+
+    crowd = [asyncio.create_task(come(number)) for number in range(3 * flusher.ARRIVALS_A_TURN)]
+    crowd[-1].cancel()
+    counts = []
+    while len(came) < len(crowd) - 1:
+        before = len(came)
+        await turns(1)
+        counts.append(len(came) - before)
+    assert max(counts) <= flusher.ARRIVALS_A_TURN
+    assert came == sorted(came)
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_a_page_that_became_void_before_it_was_encoded_is_dropped(tail):
+    hub = Hub(tail, tail, limits=dataclasses.replace(LIMITS, room_bytes=2**17))
+    tail.append("g", *texts(5, 1, 3_000, size=200))  # far more than the ring holds
+    late = await read(hub, TallyDialect())
+    for _ in range(3):  # turns are full: the page comes, and is not encoded yet
+        late.viewer.in_a_turn(lambda: time.sleep(2 * flusher.TURN_S))
+    late.pull_all()
+    replay = late.viewer._source.replay
+    assert replay is not None
+    head = replay._head
+    await turns(1)
+    assert head.page is not None
+    keep = head.page.first_seq + 10
+    assert head.seq < keep < head.page.last_seq
+    kept = tail.log["g"][:keep]
+    tail.log["g"] = kept
+    tail.sinks["g"].rewound(Cursor(5, keep))
+    tail.append("g", *texts(6, keep + 1, 400))
+    await settle(late)
+    assert witness_of(late).sums == {400: sums_of(tail.log["g"])[400]}
+    await hub.aclose()

@@ -1,0 +1,232 @@
+"""A client whose cursor is void drops what it holds before it receives the answer, in every dialect that has ids.
+
+The clients here behave as an EventSource: they reconnect with the last id that they were sent, and without one where it
+is empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
+from broadcaster.core.notices import Gap, GapReason
+from broadcaster.core.sse import SseDecoder, SseMessage
+from broadcaster.dialects import DIALECTS, NATIVE, NATIVE_SNAPSHOT
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.replay.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
+from tests.hub.support import finish, turns
+from tests.support.memory.fake_tail import FakeTail
+
+NEW_ATTEMPT: Final = "new_attempt"
+Told = Callable[[SseMessage, dict[str, Any]], tuple[bool, str]]
+
+
+def words(epoch: int, first_seq: int, *said: str) -> list[Entry]:
+    deltas = (json.dumps({"type": "text-delta", "id": "t", "delta": word}).encode() for word in said)
+    return [Entry(epoch, first_seq + at, delta) for at, delta in enumerate(deltas)]
+
+
+# Of a message: whether the client must drop all that it holds, and the text in it.
+CLIENTS: Final[dict[str, Told]] = {
+    "delta": lambda _, told: (told.get("code") == NEW_ATTEMPT, told.get("delta", "")),
+    "named": lambda message, told: (message.event == "retry", told["delta"] if message.event == "content" else ""),
+    "parts": lambda _, told: (told.get("code") == NEW_ATTEMPT, told.get("textDelta", "")),
+    "ai-sdk": lambda _, told: ("begins again" in told.get("errorText", ""), told.get("delta", "")),
+    "ai-sdk-7": lambda _, told: ("begins again" in told.get("errorText", ""), told.get("delta", "")),
+    "ag-ui": lambda _, told: (told.get("code") == NEW_ATTEMPT, told.get("delta", "")),
+}
+
+
+@dataclass
+class Client:
+    """It reads one stream over as many connections as it takes."""
+
+    hub: Hub
+    name: str
+    after: str = ""
+    text: str = ""
+    drops: int = 0
+    messages: list[SseMessage] = field(default_factory=list)
+    is_over: bool = False  # the next connection is answered with 204
+    viewer: Viewer | None = None
+    _decoder: SseDecoder = field(default_factory=SseDecoder)
+
+    def __post_init__(self) -> None:
+        if self.after:
+            self._decoder.decode(f"id: {self.after}\n\n".encode())
+
+    @property
+    def last_id(self) -> str:
+        return self._decoder.last_event_id
+
+    async def connect(self) -> None:
+        if self.viewer is not None:
+            self.viewer.leave()
+        dialect = DIALECTS[self.name]
+        cursor = Cursor.parse(self.last_id) if self.last_id else None
+        viewer = await self.hub.join("g", cursor=cursor, timeout_s=5, dialect=dialect)
+        self.is_over = isinstance(viewer, Finished)
+        self.viewer = None if isinstance(viewer, Finished) else viewer
+        self._decoder.flush()
+
+    async def read(self, *, until_dropped: bool = False) -> None:
+        """What there is now."""
+        for _ in range(30):
+            await turns(1)
+            if self.viewer is not None and not (until_dropped and self.drops):
+                for message in self._decoder.decode(self.viewer.pull(2**16)):
+                    self._take(message)
+
+    def _take(self, message: SseMessage) -> None:
+        self.messages.append(message)
+        if message.data == "[DONE]":
+            return
+        must_drop, text = CLIENTS[self.name](message, json.loads(message.data))
+        self.drops += must_drop
+        self.text = "" if must_drop else self.text + text
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("void", ["3-2", "5-9", "9-9"], ids=["reset", "rewound", "unknown"])
+async def test_a_client_with_a_void_cursor_drops_its_text_once_and_then_holds_the_answer(
+    hub: Hub, tail: FakeTail, name: str, void: str
+) -> None:
+    tail.append("g", *words(5, 1, "Once ", "upon "), *words(6, 3, "a "))
+    client = Client(hub, name, after=void, text="Void text. ")
+
+    await client.connect()
+    await client.read()
+    assert (client.drops, client.text) == (1, "Once upon a ")
+    for _ in range(3):
+        await client.connect()
+        await client.read()
+    tail.append("g", *words(6, 4, "time"), finish(6, 5))
+    await client.read()
+    assert (client.drops, client.text) == (1, "Once upon a time")
+    await client.connect()
+    assert client.is_over
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_a_client_that_is_cut_before_the_snapshot_comes_back_without_the_void_id(
+    hub: Hub, tail: FakeTail, name: str
+) -> None:
+    tail.append("g", *words(5, 1, "Once ", "upon "))
+    client = Client(hub, name, after="3-2", text="Void text. ")
+    await client.connect()
+
+    await client.read(until_dropped=True)
+    assert (client.drops, client.text, client.last_id) == (1, "", "")
+    await client.connect()
+    await client.read()
+
+    assert (client.drops, client.text) == (1, "Once upon ")
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_a_client_whose_text_becomes_void_while_it_reads_ends_with_the_newer_text(
+    hub: Hub, tail: FakeTail, name: str
+) -> None:
+    tail.append("g", *words(5, 1, "Once ", "upon ", "a "))
+    client = Client(hub, name)
+    await client.connect()
+    await client.read()
+    tail.sinks["g"].rewound(Cursor(5, 1))
+    tail.log["g"] = tail.log["g"][:1]
+    tail.append("g", *words(6, 2, "more "))
+    await client.read()
+    assert client.viewer is not None
+    assert client.viewer.is_over
+    farewell = json.loads(client.messages[-1].data)
+    assert farewell.get("retry", False) is (name == "named")
+
+    await client.connect()
+    await client.read()
+
+    assert client.text == "Once more "
+    assert client.drops >= 1
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_a_cursor_whose_entry_was_trimmed_makes_no_client_drop_its_text(
+    hub: Hub, tail: FakeTail, name: str
+) -> None:
+    tail.log["g"].extend(words(5, 4, "a ", "time"))
+    client = Client(hub, name, after="5-2", text="Once upon ")
+
+    await client.connect()
+    await client.read()
+
+    assert (client.drops, client.text) == (0, "Once upon a time")
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("openai-chat", '"code":"new_attempt"'),
+        ("anthropic", '"overloaded_error"'),
+        ("openai-responses", "response.created"),
+    ],
+)
+async def test_an_sdk_without_ids_is_sent_its_error_or_a_new_beginning(
+    hub: Hub, tail: FakeTail, name: str, first: str
+) -> None:
+    tail.append("g", *words(5, 1, "Once ", "upon "))
+    dialect = DIALECTS[name]
+    viewer = await hub.join("g", cursor=Cursor(3, 2), timeout_s=5, dialect=dialect)
+    assert isinstance(viewer, Viewer)
+
+    sent = b""
+    for _ in range(10):
+        sent += viewer.pull(2**16)
+        await turns(1)
+
+    blocks = sent.decode().split("\n\n")
+    assert first in blocks[0]
+    assert "id:" not in sent.decode()
+
+
+async def test_a_snapshot_comes_behind_the_gap_that_voids_what_the_client_holds(hub: Hub, tail: FakeTail) -> None:
+    tail.append("g", *words(5, 1, "Once ", "upon "))
+    viewer = await hub.join("g", cursor=Cursor(3, 2), timeout_s=5, dialect=NATIVE_SNAPSHOT)
+    assert isinstance(viewer, Viewer)
+    decoder, messages = SseDecoder(), []
+    for _ in range(10):
+        messages += decoder.decode(viewer.pull(2**16))
+        await turns(1)
+
+    assert [message.event for message in messages][:3] == ["hub.hello", "hub.gap", "hub.snapshot"]
+    assert json.loads(messages[1].data) == {"reason": "reset", "from": 1, "to": 2}
+    assert messages[1].id == "5-0"
+    assert json.loads(messages[2].data)["text"] == "Once upon "
+
+
+@pytest.mark.parametrize("is_waiting", [False, True], ids=["late viewer", "waiting viewer"])
+@pytest.mark.parametrize("name", [name for name in DIALECTS if DIALECTS[name] is not NATIVE])
+async def test_an_error_that_is_all_that_redis_kept_reaches_the_viewers_of_every_dialect(
+    hub: Hub, tail: FakeTail, name: str, is_waiting: bool
+) -> None:
+    lost = Entry(5, 2, b'{"type":"error","errorText":"Redis lost it","code":"log_lost"}')
+    if not is_waiting:
+        tail.log["g"].append(lost)
+    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=DIALECTS[name])
+    if is_waiting:
+        tail.sinks["g"].gap(Gap(GapReason.TRIMMED, Cursor(5, 1), 1, 1))
+        tail.append("g", lost)
+    assert isinstance(viewer, Viewer)
+
+    sent = b""
+    for _ in range(10):
+        sent += viewer.pull(2**16)
+        await turns(1)
+
+    assert viewer.stop_reason is StopReason.TERMINAL
+    assert b"Redis lost it" in sent or b"log_lost" in sent

@@ -1,0 +1,40 @@
+"""Ending a generation that nobody runs: what had a lease when it was looked at is somebody's."""
+
+from __future__ import annotations
+
+from broadcaster.core.events import Event, TextDelta, Usage, decode_event, encode_event
+from broadcaster.log.jobs.claims import Outcome
+from broadcaster.log.jobs.endings import Endings
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams import terminals
+from tests.support.log.log_world import World
+
+
+async def test_a_lease_that_lapsed_since_the_look_ends_nothing(connection: LogConnection) -> None:
+    world = World(connection)
+    endings = Endings(world.claims, world.streams)
+    stream_id, _ = await world.granted()
+    (tail,) = await world.streams.tails([stream_id])
+    await world.lapse(stream_id)
+
+    early = await endings.end(stream_id, terminals.NO_WORKER, tail=tail, may_take_over=True)
+    (tail,) = await world.streams.tails([stream_id])
+    late = await endings.end(stream_id, terminals.NO_WORKER, tail=tail, may_take_over=True)
+
+    assert (early.outcome, late.outcome) == (Outcome.LAPSED, Outcome.ENDED)
+
+
+async def test_what_a_later_step_wrote_is_added_to_the_counts_of_the_earlier_ones(connection: LogConnection) -> None:
+    world = World(connection)
+    stream_id, claim = await world.granted()
+    told: list[Event] = [
+        TextDelta(id="0", delta="x" * 400),
+        Usage(input_tokens=9, output_tokens=90),
+        TextDelta(id="0", delta="x" * 8),
+    ]
+    endings = Endings(world.claims, world.streams)
+    await world.append(stream_id, claim.epoch, 1, [encode_event(event) for event in told[:2]])
+    assert await endings.usage(stream_id) == b""
+    await world.append(stream_id, claim.epoch, 3, [encode_event(told[2])])
+    estimate = decode_event(await endings.usage(stream_id))
+    assert estimate == Usage(input_tokens=9, output_tokens=92, estimated=True)

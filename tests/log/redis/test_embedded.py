@@ -1,0 +1,133 @@
+"""The embedded server: chosen, started, dying with its parent, keeping its data."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from broadcaster.errors import SetupError
+from broadcaster.log.redis import embedded
+from broadcaster.log.redis.connect import LogConnection, later
+from broadcaster.log.redis.embedded import EmbeddedServer, find_server, socket_path
+from tests.conftest import server_binary
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+async def until_dead(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while alive(pid):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_written_survives_kill_9_and_a_supervised_restart(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path, binary=server_binary())
+    await server.start()
+    supervised = asyncio.create_task(server.supervise())
+    async with LogConnection.open(server.url) as connection:
+        await connection.redis.config_set("appendfsync", "always")
+        await connection.redis.set("k", "v")
+        first = server.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(15):
+            while server.pid in (None, first):
+                await asyncio.sleep(0.01)
+            while True:
+                try:
+                    value = await connection.redis.get("k")
+                    break
+                except Exception as error:
+                    if not later(error):
+                        raise
+                    await asyncio.sleep(0.01)
+    assert value == b"v"
+    supervised.cancel()
+    last = server.pid
+    assert last is not None
+    await server.stop()
+    await until_dead(last)
+
+
+async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import asyncio, sys, time
+        from pathlib import Path
+        from broadcaster.log.redis.embedded import EmbeddedServer
+        server = EmbeddedServer(Path(sys.argv[1]), binary=Path(sys.argv[2]))
+        asyncio.run(server.start())
+        print("server", server.pid, flush=True)
+        time.sleep(60)
+        """
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(server_binary() or find_server())]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    line = ""
+    while not line.startswith("server "):
+        line = await asyncio.to_thread(parent.stdout.readline)
+    pid = int(line.split()[1])
+    assert alive(pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    await until_dead(pid)
+
+
+def test_a_long_data_folder_gets_a_short_socket_path(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 5)
+    assert len(bytes(socket_path(deep))) < embedded.MAX_SOCKET_PATH_BYTES
+    assert socket_path(deep) == socket_path(deep)
+    assert socket_path(deep) != socket_path(deep / "other")
+
+
+def fake_server(folder: Path, name: str, version: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho 'Redis server v={version} sha=0'\n")
+    path.chmod(0o755)
+
+
+def test_without_the_wheel_a_server_on_the_path_is_used_if_it_is_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="BROADCASTER_REDIS_URL"):
+        find_server()
+    fake_server(tmp_path, "redis-server", "6.2.14")
+    with pytest.raises(SetupError, match=r"6\.2, 7\.0 or newer"):
+        find_server()
+    fake_server(tmp_path, "redis-server", "7.0.15")
+    assert find_server() == tmp_path / "redis-server"
+
+
+def test_the_program_that_the_settings_name_wins_if_it_is_new_enough(tmp_path: Path) -> None:
+    fake_server(tmp_path, "mine", "7.2.0")
+    fake_server(tmp_path, "old", "6.2.14")
+    fake_server(tmp_path, "other", "none")
+    assert find_server(str(tmp_path / "mine")) == tmp_path / "mine"
+    for name, reason in (("old", r"is 6\.2; 7\.0 or newer"), ("other", "no Redis or Valkey"), ("absent", "no program")):
+        with pytest.raises(SetupError, match=reason):
+            find_server(str(tmp_path / name))
+
+
+async def test_a_server_that_cannot_start_reports_why(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(SetupError, match="ended at its start"):
+        await EmbeddedServer(tmp_path, binary=broken).start()

@@ -1,0 +1,77 @@
+"""Reading a stream while it is written: two looks at Redis are not one moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.events import Finish, encode_event
+from broadcaster.core.requests.titles import TITLE_CHARS
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
+from tests.support.log.log_world import World, delta
+
+WHOLE = [delta("a"), delta("b"), encode_event(Finish())]
+
+
+class EndsAfterTheFirstLook:
+    """Redis as one reader sees it whose stream is written, terminal and all, right after its first XRANGE."""
+
+    def __init__(self, world: World, stream_id: str, epoch: int, *, first_seq: int) -> None:
+        self._world = world
+        self._rest: tuple[str, int, int] | None = (stream_id, epoch, first_seq)
+
+    async def xrange(self, *args: Any, **options: Any) -> Any:
+        rows = await self._world.redis.xrange(*args, **options)
+        if self._rest is not None:
+            stream_id, epoch, first_seq = self._rest
+            self._rest = None
+            await self._world.append(stream_id, epoch, first_seq, WHOLE[first_seq - 1 :])
+        return rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.redis, name)
+
+
+class LogSeenBy:
+    """What ``Streams`` needs of a connection, with the double in place of its client."""
+
+    def __init__(self, world: World, redis: EndsAfterTheFirstLook) -> None:
+        self.keys = world.keys
+        self.redis = redis
+
+
+def reader(world: World, stream_id: str, epoch: int, *, first_seq: int) -> Streams:
+    seen_by: Any = LogSeenBy(world, EndsAfterTheFirstLook(world, stream_id, epoch, first_seq=first_seq))
+    return Streams(seen_by)
+
+
+async def test_a_stream_that_begins_and_ends_while_it_is_read_has_no_gap(connection: LogConnection) -> None:
+    world = World(connection)
+    stream_id, claim = await world.granted()
+    streams = reader(world, stream_id, claim.epoch, first_seq=1)
+    assert [each.event for each in await streams.read(stream_id, after=START)] == WHOLE
+
+
+async def test_the_rest_of_a_stream_that_ends_while_it_is_read_has_no_gap(connection: LogConnection) -> None:
+    world = World(connection)
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, WHOLE[:1])
+    streams = reader(world, stream_id, claim.epoch, first_seq=2)
+    rest = await streams.read(stream_id, after=Cursor(claim.epoch, 1))
+    assert [each.event for each in rest] == WHOLE[1:]
+
+
+async def test_many_streams_are_looked_at_without_their_requests(connection: LogConnection) -> None:
+    """A request may be 4 MB, and a sweep looks at a thousand generations."""
+    world = World(connection)
+    request = {"messages": [{"role": "user", "content": "why\nis the sky " + "blue " * 1000}], "metadata": {"a": 1}}
+    id = (await world.generations.create(GenerationRequest(model="local", request=request), tenant="a")).id
+    whole = await world.streams.meta(id)
+    assert whole is not None
+    assert whole.request == request
+    assert whole.title.startswith("why is the sky blue")
+    assert len(whole.title) == TITLE_CHARS
+    assert await world.streams.metas([id, "gen_none"]) == [replace(whole, request={}), None]

@@ -1,0 +1,169 @@
+"""What one tenant has stored: counted close to what Redis uses, bounded at creation, and free again at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from broadcaster.core.events import Finish, encode_event
+from broadcaster.errors import TenantLimit
+from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tenant_storage import TenantStorage
+from tests.support.log.log_world import World
+
+MIB = 2**20
+A = "a"
+
+
+class Side:
+    """A front-end's feeds and generations, with bounds of its own."""
+
+    def __init__(
+        self,
+        connection: LogConnection,
+        *,
+        max_feeds: int | None = 1000,
+        max_bytes: int | None = None,
+        live_ttl_ms=60_000,
+    ) -> None:
+        self.connection = connection
+        self.storage = TenantStorage(connection, max_feeds=max_feeds, max_bytes=max_bytes)
+        bounds = FeedBounds(
+            max_events=100_000,
+            max_bytes=64 * MIB,
+            max_event_bytes=MIB,
+            appends_per_s=1e6,
+            push_max_bytes=MIB,
+            live_ttl_ms=60_000,
+            retention_ms=60_000,
+        )
+        self.feeds = Feeds(connection, bounds, streams=Streams(connection), storage=self.storage)
+        self.world = World(connection, storage=self.storage)
+
+    async def create(self, id: str, *, tenant: str = A, **config: Any) -> bool:
+        return await self.feeds.create(id, FeedConfig(**config), tenant=tenant)
+
+    async def start(self, prompt: str = "x", *, tenant: str = A) -> str:
+        request = GenerationRequest(model="m", request={"messages": [{"role": "user", "content": prompt}]})
+        return (await self.world.generations.create(request, tenant=tenant)).id
+
+
+def event(size: int = 20) -> bytes:
+    return b'{"type":"data-x","data":"' + b"x" * size + b'"}'
+
+
+async def refused(call: Awaitable[Any], setting: str) -> None:
+    with pytest.raises(TenantLimit, match=setting) as caught:
+        await call
+    assert caught.value.retry_after_s >= 1
+
+
+async def test_the_most_open_feeds_of_a_tenant_hold_over_all_front_ends_and_for_each_tenant_alone(
+    connection: LogConnection,
+) -> None:
+    one, other = Side(connection, max_feeds=3), Side(connection, max_feeds=3)
+    for at, side in enumerate((one, other, one)):
+        assert await side.create(f"f{at}")
+    for side in (one, other):
+        await refused(side.create("more"), "TENANT_FEEDS")
+        assert not await side.create("f1")  # it is there
+    assert await one.create("f0", tenant="b")
+    await one.feeds.close("f0", encode_event(Finish()), tenant=A)
+    assert await one.create("in-its-place")
+    await refused(one.create("more"), "TENANT_FEEDS")
+    await one.feeds.delete("f1", tenant=A)
+    assert await one.create("in-the-place-of-f1")
+
+
+async def test_a_feed_that_has_expired_frees_its_place(connection: LogConnection) -> None:
+    side = Side(connection, max_feeds=1)
+    await side.create("f0")
+    await connection.redis.delete(connection.keys.meta("a~f0"))
+    await connection.redis.zadd(connection.keys.stored_due(A), {"a~f0": 0})
+    assert await side.create("f1")
+
+
+async def test_what_a_publisher_creates_and_appends_is_counted_and_never_refused(connection: LogConnection) -> None:
+    publisher, front_end = Side(connection, max_feeds=None), Side(connection, max_feeds=2, max_bytes=MIB)
+    for at in range(3):
+        assert await publisher.create(f"f{at}")
+        await publisher.feeds.append(f"f{at}", [event(500_000)], tenant=A)
+    await connection.redis.zadd(connection.keys.stored_due(A), {f"a~f{at}": 0 for at in range(3)})
+    await refused(front_end.create("more"), "TENANT_FEEDS")
+    assert (await front_end.storage.sums(A))[0] > 1.4 * MIB
+    await refused(front_end.feeds.append("f0", [event()], tenant=A), "TENANT_STORED_BYTES")
+    await publisher.feeds.append("f0", [event()], tenant=A)
+
+
+async def test_stored_bytes_of_feeds_requests_and_metadata_are_bounded_and_deleting_frees_them(
+    connection: LogConnection,
+) -> None:
+    side = Side(connection, max_bytes=3_000_000)
+    await side.create("f", metadata={"x": "y" * 16_000})
+    await side.feeds.append("f", [event(984_000)], tenant=A)
+    generation_id = await side.start("x" * 2 * MIB)
+    await refused(side.start(), "TENANT_STORED_BYTES")
+    await refused(side.create("g"), "TENANT_STORED_BYTES")
+    await refused(side.feeds.append("f", [event()], tenant=A), "TENANT_STORED_BYTES")
+    assert await side.start(tenant="b")
+    await side.world.generations.delete(generation_id, tenant=A, timeout_s=5)
+    await side.feeds.append("f", [event()], tenant=A)
+    await side.start("x" * 2 * MIB)
+    await refused(side.create("g"), "TENANT_STORED_BYTES")
+    await side.feeds.close("f", encode_event(Finish()), tenant=A)  # the end is always admitted
+    await side.feeds.delete("f", tenant=A)
+    assert await side.create("g")
+
+
+async def test_half_of_maxmemory_is_the_bound_unless_one_is_set_but_not_for_the_one_tenant_without_keys(
+    connection: LogConnection,
+) -> None:
+    used = (await connection.redis.info("memory"))["used_memory"]
+    await connection.redis.config_set("maxmemory", str(used + 64 * MIB))
+    try:
+        side, most = Side(connection), (used + 64 * MIB) // 2
+        await connection.redis.hset(connection.keys.stored(A), "~bytes", most)
+        await refused(side.start(), f"{most} is what")
+        assert await side.start(tenant="local")
+    finally:
+        await connection.redis.config_set("maxmemory", "0")
+    assert await Side(connection).start()
+
+
+async def test_a_running_answer_is_counted_and_not_refused(connection: LogConnection) -> None:
+    side = Side(connection, max_bytes=MIB)
+    id = await side.start()
+    claim = await side.world.claim(id)
+    side.world.max_bytes = 4 * MIB
+    for seq in (1, 2, 3):
+        answer = await side.world.append(id, claim.epoch, seq, [event(600_000)])
+        assert answer.code == 1
+    await connection.redis.zadd(connection.keys.stored_due(A), {id: 0})
+    assert (await side.storage.sums(A))[0] > 1.7 * MIB
+    await refused(side.start(), "TENANT_STORED_BYTES")
+
+
+async def test_the_count_is_close_to_what_redis_uses(connection: LogConnection) -> None:
+    side, keys = Side(connection), connection.keys
+    for at, (events, size, keyed) in enumerate(
+        [(100, 20, False), (1000, 200, False), (100, 20_000, False), (300, 20, True)]
+    ):
+        id = f"f{at}"
+        before = (await side.storage.sums(A))[0]
+        await side.create(id, metadata={"x": "y" * 5000})
+        batches = [[event(size)]] * events if keyed else [[event(size)] * 100] * (events // 100)
+        for number, batch in enumerate(batches):
+            key = f"k{number}" if keyed else None
+            await side.feeds.append(id, batch, tenant=A, idempotency_key=key)
+        await connection.redis.zadd(keys.stored_due(A), {f"a~{id}": 0})
+        counted = (await side.storage.sums(A))[0] - before
+        used = 0
+        for name in (keys.log, keys.meta, keys.feed_keys, keys.feed_taken):
+            used += await connection.redis.memory_usage(name(f"a~{id}"), samples=0) or 0
+        assert 0.8 * used < counted < 1.45 * used, (events, size, keyed, counted, used)

@@ -1,0 +1,92 @@
+"""The system's own Chromium, headless, driven through playwright: nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from tests.support.servers.programs import find_program
+
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DEADLINE_MS: Final = 15_000
+
+Status = Literal["queued", "running", "finished", "failed", "aborted"]
+
+
+def find_browser() -> str:
+    """The browser's path."""
+    return find_program(*NAMES, remedy="install one, e.g. apt install chromium")
+
+
+@dataclass
+class Tab:
+    """The console page in a browser profile of its own: nothing is shared with other tabs but the server."""
+
+    page: Page
+    faults: list[str] = field(default_factory=list)
+
+    def part(self, name: str) -> Locator:
+        return self.page.get_by_test_id(name)
+
+    async def ask(self, prompt: str) -> str:
+        """Type a prompt and press Enter; the link of the generation."""
+        await self.part("prompt").fill(prompt)
+        await self.part("prompt").press("Enter")
+        await expect(self.part("stop")).to_be_visible()
+        assert "#gen_" in self.page.url
+        return self.page.url
+
+    async def shows(self, text: str) -> None:
+        """The answer is exactly this text; inner whitespace counts, as ``to_have_text`` would not have it."""
+        await expect(self.part("answer")).to_have_text(text, use_inner_text=True)
+        assert await self.part("answer").text_content() == text
+
+    async def has_status(self, status: Status) -> None:
+        await expect(self.part("status")).to_have_attribute("data-status", status)
+
+    async def is_connected(self) -> None:
+        await expect(self.part("connection")).to_have_attribute("data-state", "live")
+
+
+@dataclass
+class Tabs:
+    """All tabs of one test."""
+
+    browser: Browser
+    opened: list[Tab] = field(default_factory=list)
+
+    async def open(self, url: str, *, any_certificate: bool = False) -> Tab:
+        context = await self.browser.new_context(ignore_https_errors=any_certificate)
+        tab = Tab(await context.new_page())
+        tab.page.on("pageerror", lambda error: tab.faults.append(str(error)))
+        self.opened.append(tab)
+        await tab.page.goto(url)
+        return tab
+
+
+@asynccontextmanager
+async def open_tabs() -> AsyncIterator[Tabs]:
+    """A browser for one test; a script error in any tab fails it."""
+    path = find_browser()
+    expect.set_options(timeout=DEADLINE_MS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        tabs = Tabs(browser)
+        try:
+            yield tabs
+        finally:
+            await browser.close()
+    assert [tab.faults for tab in tabs.opened if tab.faults] == []

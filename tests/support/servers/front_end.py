@@ -1,0 +1,87 @@
+"""An app under test: spoken to in process, or served on a real socket where streams are concerned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+from fastapi import FastAPI
+
+from broadcaster.core.sse import SseDecoder, SseMessage
+from broadcaster.web.server.listener import open_listener
+from broadcaster.web.server.runner import FrontEndServer
+from broadcaster.web.services import Services
+
+DEADLINE_S = 10.0
+
+
+@asynccontextmanager
+async def in_process(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the app without a server between. It collects whole bodies: not for streams."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=True)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@asynccontextmanager
+async def served(app: FastAPI, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the app on a free port of our own runner."""
+    server = FrontEndServer(
+        app,
+        listener=open_listener("127.0.0.1", 0),
+        on_drain=lambda: services.hub.drain(window_s=0),
+        drain_timeout_s=DEADLINE_S,
+    )
+    serving = asyncio.create_task(server.serve())
+    try:
+        await server.until_started()
+        base_url = f"http://127.0.0.1:{server.port}"
+        async with httpx2.AsyncClient(base_url=base_url, timeout=DEADLINE_S) as client:
+            yield client
+    finally:
+        server.request_stop()
+        await serving
+
+
+@dataclass
+class Heard:
+    """What one connection brought."""
+
+    status: int
+    headers: Mapping[str, str]
+    messages: list[SseMessage] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        return [message.event for message in self.messages]
+
+    @property
+    def entries(self) -> list[tuple[str, str]]:
+        return [(message.id, message.data) for message in self.messages if message.event == "message"]
+
+
+async def listen(
+    client: httpx2.AsyncClient,
+    url: str,
+    *,
+    until: int | str | None = None,
+    method: str = "GET",
+    json: object = None,
+    headers: Mapping[str, str] | None = None,
+) -> Heard:
+    """Read a stream to its end, or until ``until`` entries, or the first notice of that name, have come."""
+    async with asyncio.timeout(DEADLINE_S), client.stream(method, url, headers=headers, json=json) as response:
+        return await read_stream(response, until=until)
+
+
+async def read_stream(response: httpx2.Response, *, until: int | str | None = None) -> Heard:
+    """The same of a response whose head has come: its viewer is in."""
+    heard, decoder = Heard(response.status_code, response.headers), SseDecoder()
+    async for chunk in response.aiter_bytes():
+        heard.messages += decoder.decode(chunk)
+        if (isinstance(until, int) and len(heard.entries) >= until) or until in heard.names:
+            break
+    return heard

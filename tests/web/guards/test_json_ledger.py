@@ -1,0 +1,126 @@
+"""Bodies and JSON responses that a front-end holds are counted together, and no call pays for an answer twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+
+from broadcaster.core.events import Finish, Start, TextDelta
+from broadcaster.hub.limits import TenantBound
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.guards.json_ledger import JsonLedger
+from broadcaster.web.services import Services
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.web.surfaces.calls import CALLS, REQUEST
+
+BOUND = 2**20
+LARGE = "x" * (BOUND // 3)
+WHOLE = {
+    "a generation that is waited for": ("/v1/generations", {"messages": REQUEST, "stream": False}),
+    "chat completions": CALLS["chat completions"],
+    "messages": CALLS["messages"],
+    "responses": CALLS["responses"],
+}
+
+
+@pytest.fixture
+def ledger() -> JsonLedger:
+    return JsonLedger(max_bytes=BOUND)
+
+
+async def test_a_body_counts_as_it_arrives_and_until_its_request_is_answered(
+    world: MemoryWorld, ledger: JsonLedger
+) -> None:
+    taken: list[int] = []
+    world.on_create = lambda _: taken.append(ledger.used_bytes)
+    async with memory_services(world, json_ledger=ledger) as services:
+        async with in_process(create_app(Settings(), services=services)) as client:
+            assert (await client.post("/v1/generations", json={"prompt": LARGE[: BOUND // 8]})).status_code == 202
+            assert BOUND // 2 < taken[0] <= BOUND
+            assert not ledger.used_bytes
+
+            refused = await client.post("/v1/generations", json={"prompt": LARGE})
+            assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+            assert len(world.requests) == 1
+            assert not ledger.used_bytes
+
+
+async def test_a_body_that_stops_halfway_counts_until_its_connection_is_gone(
+    world: MemoryWorld, ledger: JsonLedger
+) -> None:
+    async with memory_services(world, json_ledger=ledger) as services:
+        async with served(create_app(Settings(), services=services), services) as client:
+            async with _half_sent(client.base_url.host, client.base_url.port or 0):
+                await _until(lambda: ledger.used_bytes > BOUND // 4)
+            await _until(lambda: not ledger.used_bytes)
+
+
+async def test_a_tenant_is_refused_beyond_its_share(world: MemoryWorld) -> None:
+    ledger = JsonLedger(tenant_bytes=TenantBound(BOUND))
+    async with memory_services(world, json_ledger=ledger) as services:
+        async with in_process(create_app(Settings(), services=services)) as client:
+            refused = await client.post("/v1/generations", json={"prompt": LARGE})
+    assert (refused.status_code, refused.json()["code"]) == (429, "tenant_limit")
+    assert "TENANT_JSON_BYTES" in refused.json()["detail"]
+    assert not world.requests
+
+
+@pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
+async def test_an_answer_that_cannot_be_sent_names_its_generation_and_asks_for_no_repetition(
+    world: MemoryWorld, ledger: JsonLedger, path: str, body: dict[str, Any]
+) -> None:
+    answers_with_more_than_fits(world)
+    async with memory_services(world, json_ledger=ledger) as services:
+        async with in_process(create_app(Settings(), services=services)) as client:
+            refused = await client.post(path, json=body)
+    assert refused.status_code in (503, 529)
+    assert refused.headers["broadcaster-generation-id"] in world.streams
+    assert refused.json().get("retry") is False or refused.headers["x-should-retry"] == "false"
+    assert not ledger.used_bytes
+
+
+async def test_a_real_sdk_pays_for_such_an_answer_once(world: MemoryWorld, ledger: JsonLedger) -> None:
+    answers_with_more_than_fits(world)
+    async with memory_services(world, json_ledger=ledger) as services:
+        assert await _call_by_sdk(services) == 503
+    assert len(world.requests) == 1
+
+
+def answers_with_more_than_fits(world: MemoryWorld) -> None:
+    """Each generation ends at once with a text beyond the ledger's bound."""
+    text = [TextDelta(id="0", delta=LARGE) for _ in range(4)]
+    world.on_create = lambda each: world.append(each, Start(), *text, Finish())
+
+
+async def _call_by_sdk(services: Services) -> int:
+    async with served(create_app(Settings(), services=services), services) as client:
+        url = str(client.base_url).rstrip("/")
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", timeout=DEADLINE_S) as sdk:
+            with pytest.raises(openai.APIStatusError) as refused:
+                await sdk.chat.completions.create(model="local", messages=REQUEST)  # type: ignore[arg-type]
+    return refused.value.status_code
+
+
+@asynccontextmanager
+async def _half_sent(host: str, port: int) -> AsyncIterator[None]:
+    """A connection whose body has half of its bytes."""
+    _, writer = await asyncio.open_connection(host, port)
+    head = f"POST /v1/generations HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {BOUND // 4}\r\n"
+    writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + b" " * (BOUND // 8))
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.01)

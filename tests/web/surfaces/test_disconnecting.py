@@ -1,0 +1,94 @@
+"""A client that disconnects from an API through which it cannot come back wants no more of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from broadcaster.core.events import Finish, TextDelta
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.services import Services
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.web.surfaces.calls import REQUEST
+
+CHAT: Any = ("/v1/chat/completions", {"model": "local", "messages": REQUEST})
+MESSAGES: Any = ("/v1/messages", {"model": "local", "messages": REQUEST, "max_tokens": 9})
+RESPONSES: Any = ("/v1/responses", {"model": "local", "input": "Hi"})
+WAIT = {"broadcaster-on-disconnect": "wait"}
+
+
+@pytest.fixture
+def gone() -> list[str]:
+    """Generations whose clients have disconnected for good."""
+    return []
+
+
+@pytest.fixture
+async def client(services: Services, world: MemoryWorld, gone: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
+    noting = replace(services, departed=gone.append)
+    world.on_create = lambda id: world.append(id, TextDelta(id="0", delta="half"))
+    async with served(create_app(Settings(), services=noting), noting) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(
+    ("call", "more", "headers", "leaves"),
+    [
+        (CHAT, {}, {}, True),
+        (MESSAGES, {}, {}, True),
+        (RESPONSES, {"store": False}, {}, True),
+        (RESPONSES, {}, {}, False),
+        (RESPONSES, {"store": True}, {}, False),
+        (CHAT, {}, WAIT, False),
+        (MESSAGES, {}, WAIT, False),
+        (RESPONSES, {"store": False}, WAIT, False),
+    ],
+)
+async def test_only_a_client_that_cannot_come_back_and_does_not_ask_to_wait_leaves_its_answer(
+    client: httpx2.AsyncClient,
+    services: Services,
+    gone: list[str],
+    call: Any,
+    more: Any,
+    headers: Any,
+    leaves: bool,
+    is_streamed: bool,
+) -> None:
+    path, body = call
+    request = client.build_request("POST", path, json={**body, **more, "stream": is_streamed}, headers=headers)
+    async with asyncio.timeout(DEADLINE_S):
+        calling = asyncio.create_task(client.send(request, stream=is_streamed))
+        if is_streamed:
+            await (await calling).aclose()
+        else:
+            while not services.hub.statistics().viewers:  # the answer is waited for
+                await asyncio.sleep(0.001)
+            calling.cancel()
+        while services.hub.statistics().viewers or len(gone) < leaves:
+            await asyncio.sleep(0.001)
+    assert gone == (["gen_0001"] if leaves else [])
+
+
+@pytest.mark.parametrize("call", [CHAT, MESSAGES, RESPONSES])
+async def test_a_whole_answer_that_redis_may_write_again_is_refused_for_now(
+    services: Services, world: MemoryWorld, call: Any
+) -> None:
+    def end_and_lose(id: str) -> None:
+        world.append(id, TextDelta(id="0", delta="half"), Finish(finish_reason="stop"))
+        world.expire(id)
+        world.is_steady = False
+
+    world.on_create = end_and_lose
+    path, body = call
+    async with in_process(create_app(Settings(), services=services)) as client:
+        answer = await client.post(path, json=body)
+    assert answer.status_code == 503, answer.text
+    assert answer.headers.get("x-should-retry") != "false"

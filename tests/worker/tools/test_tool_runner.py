@@ -1,0 +1,238 @@
+"""One call of a tool: every end of a function is an output, and a function that does not end delays no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_validator
+from structlog.testing import capture_logs
+
+from broadcaster.core import events as ev
+from tests.support.log.log_world import until
+from worker.tools import ToolBox, ToolContext, ToolError, tool
+from worker.tools.steps import RequestedCall
+from worker.tools.tool_runner import ToolBounds, ToolRunner
+
+SECRET = "sk-very-secret"
+
+
+async def begin() -> None:
+    """The log knows of it."""
+
+
+class Made:
+    """A call made outside of a generation; ``emitted`` are its progress events."""
+
+    def __init__(self, function: Callable[..., Any], *, bounds: ToolBounds | None = None, **options: Any) -> None:
+        self.tool = tool(function, name="made", **options)
+        self.runner = ToolRunner(ToolBox(self.tool), bounds or ToolBounds())
+        self.emitted: list[ev.Event] = []
+
+    async def run(
+        self, input: Any = None, *, fault: str | None = None, begin: Callable[[], Awaitable[None]] = begin
+    ) -> ev.ToolOutputAvailable | ev.ToolOutputError:
+        call = RequestedCall(
+            step=1, index=0, id="call_1", name="made", input={} if input is None else input, fault=fault
+        )
+        context = ToolContext(
+            generation_id="gen_1",
+            tenant="t",
+            metadata={},
+            step=1,
+            index=0,
+            tool_call_id="call_1",
+            tell=self.emitted.append,
+        )
+        async with asyncio.timeout(10):
+            return await self.runner.run(call, self.tool, context, begin=begin)
+
+
+def error(text: str) -> ev.ToolOutputError:
+    return ev.ToolOutputError(tool_call_id="call_1", error_text=text)
+
+
+FAILED = error("the tool failed")
+
+
+def raises(what: BaseException) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A plain and an async function that raise it."""
+
+    def plain() -> None:
+        raise what
+
+    async def waiting() -> None:
+        raise what
+
+    return plain, waiting
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["plain", "async"])
+@pytest.mark.parametrize(
+    ("what", "emitted"),
+    [
+        (ToolError("no such city"), error("no such city")),
+        (ToolError(""), FAILED),
+        (ToolError("half a pair \ud800"), error("half a pair ?")),
+        (RuntimeError(SECRET), FAILED),
+        (StopIteration(SECRET), FAILED),
+        (TimeoutError(SECRET), FAILED),
+        (SystemExit(SECRET), FAILED),
+        (KeyboardInterrupt(SECRET), FAILED),
+        (asyncio.CancelledError(SECRET), FAILED),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, BaseException) else "",
+)
+async def test_any_exception_of_a_function_is_an_output_and_only_a_tool_error_has_text(
+    what: BaseException, emitted: ev.ToolOutputError, at: int
+) -> None:
+    with capture_logs():
+        assert await Made(raises(what)[at]).run() == emitted
+
+
+async def test_what_it_returns_is_the_output() -> None:
+    assert await Made(lambda: {"a": (1, 2)}).run() == ev.ToolOutputAvailable(
+        tool_call_id="call_1", output={"a": [1, 2]}
+    )
+
+
+async def test_an_output_that_is_not_json_is_an_error() -> None:
+    with capture_logs() as logs:
+        assert await Made(object).run() == error("the tool's output cannot be encoded as JSON")
+    assert logs[0]["event"] == "tool_output_refused"
+
+
+async def test_an_output_larger_than_an_event_may_be_is_an_error() -> None:
+    made = Made(lambda: "x" * 200, bounds=ToolBounds(max_output_bytes=200))
+    assert await made.run() == error("the tool's output is larger than an event may be")
+
+
+async def test_nothing_is_begun_for_arguments_that_do_not_fit() -> None:
+    async def refuse() -> None:
+        raise AssertionError("begun")
+
+    def take(x: int) -> int:
+        """Takes one."""
+        return x
+
+    refused = await Made(take).run({"x": "no"}, begin=refuse)
+    assert isinstance(refused, ev.ToolOutputError)
+    assert refused.error_text.startswith("the arguments do not fit: x: ")
+    assert await Made(take).run("{", fault="not JSON", begin=refuse) == error("not JSON")
+
+
+class Broken(BaseModel):
+    """A model whose validator has a defect."""
+
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def _fails(cls, n: int) -> int:
+        raise RuntimeError(SECRET)
+
+
+async def test_a_validator_with_a_defect_fails_its_call_alone() -> None:
+    def take(x: Broken) -> None:
+        """Takes one."""
+
+    with capture_logs():
+        assert await Made(take).run({"x": {"n": 1}}) == FAILED
+
+
+async def test_a_thread_that_takes_too_long_is_left_and_keeps_its_room_until_it_ends() -> None:
+    go_on = threading.Event()
+    made = Made(lambda: go_on.wait(10) and "late", bounds=ToolBounds(concurrency=1, timeout_s=0.02))
+    with capture_logs() as logs:
+        assert await made.run() == error("the tool did not answer within 0.02 s")
+    assert [each["event"] for each in logs] == ["tool_goes_on", "tool_timed_out"]
+    second = asyncio.create_task(made.run())
+    await asyncio.sleep(0)
+    assert not second.done()
+    go_on.set()
+    assert await second == ev.ToolOutputAvailable(tool_call_id="call_1", output="late")
+
+
+async def test_a_call_that_is_cancelled_before_it_has_begun_gives_its_room_back() -> None:
+    made = Made(lambda: 1, bounds=ToolBounds(concurrency=1))
+    standing = asyncio.Event()
+
+    async def stand() -> None:
+        standing.set()
+        await asyncio.Event().wait()
+
+    first = asyncio.create_task(made.run(begin=stand))
+    await standing.wait()
+    first.cancel()
+    await asyncio.wait({first})
+    assert isinstance(await made.run(), ev.ToolOutputAvailable)
+
+
+async def test_an_async_function_is_cancelled_with_its_call_and_its_clean_up_is_waited_for() -> None:
+    begun, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.set()
+
+    task = asyncio.create_task(Made(hold).run())
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert cleaned.is_set()
+
+
+async def test_progress_after_the_end_of_a_call_is_dropped() -> None:
+    kept: list[ToolContext] = []
+
+    async def speak(context: ToolContext) -> None:
+        kept.append(context)
+        await context.progress("now")
+
+    made = Made(speak)
+    await made.run()
+    kept[0].progress_nowait("late")
+    await asyncio.sleep(0)
+    assert [each.data for each in made.emitted if isinstance(each, ev.DataEvent)] == ["now"]
+
+
+async def test_progress_larger_than_an_event_may_be_fails_the_call() -> None:
+    async def speak(context: ToolContext) -> None:
+        await context.progress("x" * 300)
+
+    with capture_logs():
+        assert await Made(speak, bounds=ToolBounds(max_output_bytes=300)).run() == FAILED
+
+
+async def test_progress_from_a_thread_arrives_in_its_order() -> None:
+    def speak(context: ToolContext) -> None:
+        for number in range(5):
+            context.progress_nowait(number)
+
+    made = Made(speak)
+    await made.run()
+    assert [each.data for each in made.emitted if isinstance(each, ev.DataEvent)] == [0, 1, 2, 3, 4]
+
+
+async def test_a_thread_knows_the_context_of_its_call() -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+    user.set("u1")
+    assert await Made(lambda: user.get()).run() == ev.ToolOutputAvailable(tool_call_id="call_1", output="u1")
+
+
+async def test_a_thread_of_a_tool_never_keeps_the_process() -> None:
+    seen: list[bool] = []
+    await Made(lambda: seen.append(threading.current_thread().daemon)).run()
+    assert seen == [True]
+    await until(lambda: not any(each.name == "tool-made" for each in threading.enumerate()))
+    assert sys.exc_info() == (None, None, None)

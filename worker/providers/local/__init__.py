@@ -1,0 +1,1 @@
+"""The local model: a real, small one on this machine."""

@@ -1,0 +1,137 @@
+"""A step as messages of the Messages API, which return the model's output and the tools' results to the provider.
+
+Rules
+1. The model's output returns as it came: text with its citations, thinking with its signature, calls, and tools that
+   Anthropic ran with their results. Thinking without a signature is omitted: no provider accepts it.
+2. An empty part is omitted: Anthropic refuses an empty text.
+3. Arguments that are not a JSON object return as ``{"raw_input": …}``, because an input must be an object.
+4. Every call has its result, in the order of the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from broadcaster.core import events as ev
+from broadcaster.core.events import Event
+from worker.tools.steps import AgentStep, Output
+
+Json: TypeAlias = dict[str, Any]
+
+_ANTHROPIC: Final = "anthropic"
+_OPENAI: Final = "openai"
+
+
+def messages_of(step: AgentStep) -> list[Json]:
+    """The model's message and the tools' results for the next request; every call of the step must have its output."""
+    results = [_result(step.outputs[call.id]) for call in step.calls]
+    return [{"role": "assistant", "content": content_of(step.events)}, {"role": "user", "content": results}]
+
+
+def content_of(events: Sequence[Event]) -> list[Json]:
+    """The parts of the assistant's message."""
+    content = _Content()
+    for event in events:
+        content.add(event)
+    whole = [{name: _joined(value) for name, value in part.items()} for part in content.parts]
+    return [part for part in whole if not _is_empty(part)]
+
+
+def _result(output: Output) -> Json:
+    if isinstance(output, ev.ToolOutputError):
+        return {
+            "type": "tool_result",
+            "tool_use_id": output.tool_call_id,
+            "content": output.error_text,
+            "is_error": True,
+        }
+    content = output.output if isinstance(output.output, str) else msgspec.json.encode(output.output).decode()
+    return {"type": "tool_result", "tool_use_id": output.tool_call_id, "content": content}
+
+
+def _is_empty(part: Json) -> bool:
+    return (part["type"] == "text" and not part["text"]) or (part["type"] == "thinking" and not part.get("signature"))
+
+
+def _joined(value: Any) -> Any:
+    return "".join(value) if isinstance(value, _Pieces) else value
+
+
+class _Pieces(list[str]):
+    """A text as it grows."""
+
+
+class _Content:
+    def __init__(self) -> None:
+        self.parts: list[Json] = []
+        self._open: dict[tuple[str, str], Json] = {}
+
+    def add(self, event: Event) -> None:
+        match event:
+            case ev.TextStart():
+                self._begin("text", event.id, {"type": "text", "text": _Pieces()})
+            case ev.TextDelta():
+                part = self._grown("text", event.id, {"type": "text", "text": _Pieces()})
+                part["text"].append(event.delta)
+            case ev.TextEnd():
+                part = self._open.pop(("text", event.id), {})
+                if citations := _anthropic_metadata(event.provider_metadata).get("citations"):
+                    part["citations"] = citations
+            case ev.ReasoningStart():
+                self._begin_reasoning(event)
+            case ev.ReasoningDelta():
+                part = self._grown("reasoning", event.id, {"type": "thinking", "thinking": _Pieces()})
+                if part["type"] == "thinking":
+                    part["thinking"].append(event.delta)
+                self._sign(part, event.provider_metadata)
+            case ev.ReasoningEnd():
+                self._sign(self._open.pop(("reasoning", event.id), {}), event.provider_metadata)
+            case ev.ToolInputAvailable() | ev.ToolInputError():
+                self._add_call(event)
+            case ev.ToolOutputAvailable(provider_executed=True) | ev.ToolOutputError(provider_executed=True):
+                self._add_own_result(event)
+
+    def _begin(self, kind: str, id: str, part: Json) -> Json:
+        self._open[kind, id] = part
+        self.parts.append(part)
+        return part
+
+    def _grown(self, kind: str, id: str, part: Json) -> Json:
+        return self._open.get((kind, id)) or self._begin(kind, id, part)
+
+    def _begin_reasoning(self, event: ev.ReasoningStart) -> None:
+        redacted = _anthropic_metadata(event.provider_metadata).get("redactedData")
+        if redacted is None:
+            part: Json = {"type": "thinking", "thinking": _Pieces()}
+        else:
+            part = {"type": "redacted_thinking", "data": redacted}
+        self._begin("reasoning", event.id, part)
+        self._sign(part, event.provider_metadata)
+
+    def _sign(self, part: Json, metadata: ev.ProviderMetadata | None) -> None:
+        if part.get("type") == "thinking" and (signature := _anthropic_metadata(metadata).get("signature")):
+            part["signature"] = signature
+
+    def _add_call(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> None:
+        metadata = event.provider_metadata or {}
+        if event.provider_executed and _OPENAI in metadata:
+            return  # OpenAI accepts no calls back that it has run itself
+        extras = dict(_anthropic_metadata(event.provider_metadata))
+        type = extras.pop("blockType", "server_tool_use" if event.provider_executed else "tool_use")
+        is_object = isinstance(event, ev.ToolInputAvailable) and isinstance(event.input, Mapping)
+        input = event.input if is_object else {"raw_input": event.input}
+        self.parts.append({"type": type, "id": event.tool_call_id, "name": event.tool_name, "input": input, **extras})
+
+    def _add_own_result(self, event: Output) -> None:
+        block = _anthropic_metadata(event.provider_metadata).get("toolResult")
+        if not isinstance(block, Mapping):
+            return
+        content = {"content": event.output} if isinstance(event, ev.ToolOutputAvailable) else {}
+        self.parts.append({**block, "tool_use_id": event.tool_call_id, **content})
+
+
+def _anthropic_metadata(metadata: ev.ProviderMetadata | None) -> Mapping[str, Any]:
+    return (metadata or {}).get(_ANTHROPIC, {})

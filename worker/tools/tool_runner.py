@@ -1,0 +1,200 @@
+"""The tool runner: one call of a tool, from the model's arguments to its output. One for all generations of a worker.
+
+Rules
+1. A call is begun only when there is room for it. Its function runs only after ``begin`` has returned: by then the log
+   contains that it may have run.
+2. Every end of a function becomes an output: its value, the text of its ToolError, or a text of the runner. Only a
+   cancellation has no output.
+3. After a cancellation or a timeout the runner waits at most LET_GO_S for an ``async`` function, and not for a thread.
+   A function that does not end keeps its room until it ends; its result is dropped, and this is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+from broadcaster.core import events as ev
+from broadcaster.observability.logs import get_logger
+from worker.tools import BadArguments, BadOutput, Tool, ToolBox, ToolContext, ToolError, as_json
+from worker.tools.steps import Output, RequestedCall
+
+_log = get_logger(__name__)
+
+LET_GO_S: Final = 1.0
+FAILED: Final = "the tool failed"
+_MAX_ERROR_CHARS: Final = 10_000
+_NO_JSON: Final = "the tool's output cannot be encoded as JSON"
+_TOO_LARGE: Final = "the tool's output is larger than an event may be"
+
+# How a function ended: with its value, or with an exception.
+_Came: TypeAlias = tuple[Any, BaseException | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBounds:
+    """``concurrency`` counts the calls of the whole worker; ``timeout_s`` is for tools without their own."""
+
+    concurrency: int = 100
+    timeout_s: float = 60.0
+    max_output_bytes: int = 2**20
+
+
+class ToolRunner:
+    """See the module's rules."""
+
+    def __init__(self, box: ToolBox, bounds: ToolBounds) -> None:
+        self.box = box
+        self._bounds = bounds
+        self._room = asyncio.Semaphore(bounds.concurrency)
+        self._going: set[asyncio.Future[_Came]] = set()
+
+    async def run(
+        self, call: RequestedCall, tool: Tool, context: ToolContext, *, begin: Callable[[], Awaitable[None]]
+    ) -> Output:
+        """The output of a call; see the rules."""
+        if call.fault is not None:
+            return _error(call, call.fault)
+        progress = _ProgressSink(context, self._bounds.max_output_bytes)
+        try:
+            arguments = tool.bind(call.input, replace(context, tell=progress.emit))
+        except BadArguments as error:
+            return _error(call, str(error))
+        except Exception as error:  # of a validator
+            return _error(call, _error_text(error, call, context))
+        await self._room.acquire()
+        try:
+            await begin()
+            work = self._start(tool, arguments)
+        except BaseException:
+            self._room.release()
+            raise
+        try:
+            came = await self._wait(work, tool, call, context=context)
+        finally:
+            progress.is_over = True
+        return self._output(came, call, context)
+
+    def _start(self, tool: Tool, arguments: dict[str, Any]) -> asyncio.Future[_Came]:
+        """Begin the function; its room is released when it ends."""
+        if tool.is_async:
+            work: asyncio.Future[_Came] = asyncio.create_task(_guarded(tool, arguments))
+            work.add_done_callback(lambda _: self._room.release())
+        else:
+            work = _in_thread(tool, arguments, on_end=self._room.release)
+        self._going.add(work)
+        work.add_done_callback(self._going.discard)
+        return work
+
+    async def _wait(
+        self, work: asyncio.Future[_Came], tool: Tool, call: RequestedCall, *, context: ToolContext
+    ) -> _Came:
+        timeout_s = tool.timeout_s or self._bounds.timeout_s
+        done: set[asyncio.Future[_Came]] = set()
+        try:
+            done, _ = await asyncio.wait({work}, timeout=timeout_s)
+        finally:
+            if not done:
+                await self._let_go(work, tool, context)
+        if not done:
+            return None, _TimedOut(f"the tool did not answer within {timeout_s:g} s")
+        # The function has cancelled itself.
+        return (None, asyncio.CancelledError()) if work.cancelled() else work.result()
+
+    async def _let_go(self, work: asyncio.Future[_Came], tool: Tool, context: ToolContext) -> None:
+        """Rule 3."""
+        work.cancel()
+        if tool.is_async:
+            await asyncio.wait({work}, timeout=LET_GO_S)
+        if not (tool.is_async and work.done()):
+            _log.warning("tool_goes_on", stream=context.generation_id, tool=tool.name, key=context.idempotency_key)
+
+    def _output(self, came: _Came, call: RequestedCall, context: ToolContext) -> Output:
+        value, error = came
+        if error is not None:
+            return _error(call, _error_text(error, call, context))
+        try:
+            plain = as_json(value)
+        except BadOutput as error:
+            _log.warning("tool_output_refused", stream=context.generation_id, tool=call.name, type=str(error))
+            return _error(call, _NO_JSON)
+        output = ev.ToolOutputAvailable(tool_call_id=call.id, output=plain)
+        if len(ev.encode_event(output)) > self._bounds.max_output_bytes:
+            return _error(call, _TOO_LARGE)
+        return output
+
+
+class _TimedOut(ToolError):
+    """The error of the runner for a function that did not end in time."""
+
+
+class _ProgressSink:
+    """Receives the progress of a running call, from the loop or from a thread; drops it once the call is over."""
+
+    def __init__(self, context: ToolContext, max_bytes: int) -> None:
+        self.is_over = False
+        self._give = context.tell
+        self._max_bytes = max_bytes
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, event: ev.Event) -> None:
+        if len(ev.encode_event(event)) > self._max_bytes:
+            raise BadOutput(_TOO_LARGE)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the thread still runs
+            self._loop.call_soon_threadsafe(self._deliver, event)
+
+    def _deliver(self, event: ev.Event) -> None:
+        if not self.is_over:
+            self._give(event)
+
+
+async def _guarded(tool: Tool, arguments: dict[str, Any]) -> _Came:
+    try:
+        return await tool.function(**arguments), None
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # a call must not end the worker
+        return None, error
+
+
+def _in_thread(tool: Tool, arguments: dict[str, Any], *, on_end: Callable[[], None]) -> asyncio.Future[_Came]:
+    """Run it in its own thread: a function that hangs delays neither the others nor the worker's end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Came] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def end(came: _Came) -> None:
+        on_end()
+        if not future.done():
+            future.set_result(came)
+
+    def run() -> None:
+        try:
+            came: _Came = context.run(lambda: tool.function(**arguments)), None
+        except BaseException as error:  # any error: the caller waits, and the room must be released
+            came = None, error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(end, came)
+
+    threading.Thread(target=run, name=f"tool-{tool.name}", daemon=True).start()
+    return future
+
+
+def _error(call: RequestedCall, text: str) -> ev.ToolOutputError:
+    return ev.ToolOutputError(tool_call_id=call.id, error_text=text)
+
+
+def _error_text(error: BaseException, call: RequestedCall, context: ToolContext) -> str:
+    """The text that the model and the viewers may see: other exceptions may contain anything."""
+    if isinstance(error, ToolError):
+        text = str(error)[:_MAX_ERROR_CHARS] or FAILED
+        what = "tool_timed_out" if isinstance(error, _TimedOut) else "tool_refused"
+        _log.info(what, stream=context.generation_id, tool=call.name, key=context.idempotency_key)
+        return text.encode("utf-8", "replace").decode()
+    _log.warning(
+        "tool_failed", stream=context.generation_id, tool=call.name, key=context.idempotency_key, exc_info=error
+    )
+    return FAILED

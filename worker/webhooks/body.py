@@ -1,0 +1,73 @@
+"""The body of a webhook: the generation as it ended, folded from its log.
+
+    {"type": "generation.finished", "timestamp": "2026-11-20T12:00:00.000Z", "data": {"id": "gen_…", "status": …, …}}
+
+The names inside ``data`` are those of ``GET /v1/generations/{id}``. Every attempt sends the same bytes while the log
+exists. Without the log, or beyond the bound, the answer is left out and ``truncated`` is true.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from broadcaster.core.events import Error, read_event
+from broadcaster.core.fold import Fold, FoldState
+from broadcaster.core.status import OVER
+from broadcaster.log.streams.pages import read_pages
+from broadcaster.log.streams.reader import Meta, Streams
+
+
+async def read_answer(streams: Streams, generation_id: str) -> FoldState | None:
+    """The log folded to its end; None if it has expired or is incomplete. Raises LogUnavailable.
+
+    From an expired log only the terminal event is read, which meta keeps: its seq is not 1.
+    """
+    fold, first_seq = Fold(), 0
+    async for entries in read_pages(streams, generation_id):
+        first_seq = first_seq or entries[0].seq
+        for entry in entries:
+            fold.apply(entry.event)
+    state = fold.state
+    return state if first_seq == 1 and state.status in OVER else None
+
+
+def encode_body(meta: Meta, answer: FoldState | None, *, max_bytes: int) -> bytes:
+    """The body of a generation that is over. Beyond ``max_bytes`` it leaves out first the answer, then the metadata."""
+    data = _state(meta)
+    if answer is not None:
+        whole = {"usage": answer.usage, "text": answer.text, "reasoning": answer.reasoning, "parts": answer.parts}
+        body = _encode(meta, {**data, **whole, "truncated": False})
+        if len(body) <= max_bytes:
+            return body
+    data["usage"] = None if answer is None else answer.usage
+    body = _encode(meta, {**data, "truncated": True})
+    return body if len(body) <= max_bytes else _encode(meta, {**data, "metadata": {}, "truncated": True})
+
+
+def _encode(meta: Meta, data: dict[str, Any]) -> bytes:
+    ended = datetime.fromtimestamp((meta.ended_ms or 0) / 1000, tz=UTC)
+    timestamp = ended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.json.encode({"type": f"generation.{meta.status}", "timestamp": timestamp, "data": data})
+
+
+def _state(meta: Meta) -> dict[str, Any]:
+    return {
+        "id": meta.id,
+        "status": meta.status,
+        "model": meta.model,
+        "attempt": meta.attempts,
+        "created_at": meta.created_ms / 1000,
+        "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
+        "ended_at": None if meta.ended_ms is None else meta.ended_ms / 1000,
+        "error": _error_in(meta.terminal),
+        "metadata": meta.request.get("metadata") or {},
+        "events_url": f"/v1/streams/{meta.id}/events",
+    }
+
+
+def _error_in(terminal: bytes | None) -> dict[str, str] | None:
+    event = None if terminal is None else read_event(terminal)
+    return {"code": event.code, "message": event.error_text} if isinstance(event, Error) else None

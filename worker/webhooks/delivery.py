@@ -1,0 +1,219 @@
+"""One delivery of a webhook, from a generation that is over to its receiver.
+
+| what is found | what becomes of it |
+|---|---|
+| the webhook was delivered before, or the generation has expired | done |
+| the generation is not over (Redis lost its end) | open: it is checked later |
+| the caller did not subscribe to this end | ``skipped`` |
+| the settings do not allow the host (any more) | ``gave_up`` |
+| its receiver fails, and has its share of this worker's calls already | later; this does not count as an attempt |
+| the receiver accepts it | ``delivered`` |
+| the receiver refuses, or the attempts are used up | ``gave_up`` |
+| anything else | retried after the back-off (webhooks/schedule.py) |
+
+An attempt is counted before it begins, so that a webhook that crashes every worker is given up in the end. A call is
+made only if the lease lasts for all of it: no two workers call at the same time. The worker logs the host, never the
+rest of the URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from broadcaster import __version__
+from broadcaster.errors import LogUnavailable, WebhookNotAllowed
+from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, PendingWebhooks, TakenWebhook, WebhookSettled
+from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.log.streams.webhook_meta import WebhookMeta, WebhookState
+from broadcaster.observability.logs import get_logger
+from broadcaster.webhooks.schedule import DeliveryVerdict, back_off_s, verdict_of
+from broadcaster.webhooks.signature import sign
+from broadcaster.webhooks.url import WebhookHosts, WebhookUrl
+from worker.webhooks.body import encode_body, read_answer
+from worker.webhooks.post import PostFailed, WebhookResponse
+
+_log = get_logger(__name__)
+
+# A lease lasts this much longer than one call: for reading the log and recording the end.
+LEASE_MARGIN_S: Final = 10.0
+_WRITE_RETRY_S: Final = 0.25
+_RECHECK_MS: Final = 1000
+_HOST_FAILS_S: Final = 5.0
+_MAX_FAILING_HOSTS: Final = 1000
+
+
+class Poster(Protocol):
+    """Calls a receiver; see worker/webhooks/post.py."""
+
+    async def post(self, url: WebhookUrl, *, headers: Mapping[str, str], body: bytes) -> WebhookResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBounds:
+    """``per_failing_host``: concurrent calls to a host that did not respond last; the rest is for other hosts."""
+
+    timeout_s: float
+    max_attempts: int
+    max_bytes: int
+    per_failing_host: int
+
+    @property
+    def lease_s(self) -> float:
+        """How long this worker has a webhook that it took."""
+        return self.timeout_s + LEASE_MARGIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a delivery ended; ``delay_s`` before the next attempt when it is still pending."""
+
+    state: WebhookState
+    attempt: int = 0
+    status: int | None = None
+    fault: str | None = None
+    delay_s: float = 0.0
+
+
+class WebhookDelivery:
+    """See the module's table. Every call raises LogUnavailable if Redis is away: the lease then lapses."""
+
+    def __init__(
+        self,
+        pending: PendingWebhooks,
+        streams: Streams,
+        *,
+        hosts: WebhookHosts,
+        poster: Poster,
+        secrets: Sequence[bytes],
+        bounds: DeliveryBounds,
+    ) -> None:
+        self.bounds = bounds
+        self._pending = pending
+        self._streams = streams
+        self._hosts = hosts
+        self._poster = poster
+        self._secrets = secrets
+        self._calls: Counter[str] = Counter()
+        self._failing: set[str] = set()
+
+    async def deliver(self, taken: TakenWebhook, *, taken_at_s: float) -> None:
+        """Make one attempt; ``taken_at_s`` is the loop's time just before the webhook was taken."""
+        meta = await self._streams.meta(taken.generation_id)
+        if meta is None:
+            _log.warning("webhook_dropped", stream=taken.generation_id, why="its generation is known no more")
+        if meta is None or meta.webhook is None or meta.webhook.state is not WebhookState.PENDING:
+            await self._pending.settle(taken, WebhookSettled.DONE)
+        elif not meta.is_over:
+            await self._pending.settle(taken, WebhookSettled.OPEN, delay_ms=CHECK_EVERY_MS)
+        elif meta.status not in meta.webhook.events:
+            await self._write_down(taken, End(WebhookState.SKIPPED), until_s=taken_at_s + self.bounds.lease_s)
+        else:
+            await self._deliver(taken, meta, meta.webhook, taken_at_s=taken_at_s)
+
+    async def give_back(self, taken: TakenWebhook) -> None:
+        """Let another worker take it at once."""
+        await self._pending.settle(taken, WebhookSettled.RETRY)
+
+    async def _deliver(self, taken: TakenWebhook, meta: Meta, webhook: WebhookMeta, *, taken_at_s: float) -> None:
+        until_s = taken_at_s + self.bounds.lease_s
+        try:
+            url = self._hosts.admit(webhook.url)
+        except WebhookNotAllowed:
+            await self._write_down(taken, End(WebhookState.GAVE_UP, fault="not_allowed"), until_s=until_s)
+            return
+        if url.host in self._failing and self._calls[url.host] >= self.bounds.per_failing_host:
+            delay_ms = int(_HOST_FAILS_S * random.uniform(500, 1500))
+            await self._pending.settle(taken, WebhookSettled.RETRY, delay_ms=delay_ms)
+            return
+        self._calls[url.host] += 1
+        try:
+            end = await self._attempt(meta, url, call_by_s=until_s - self.bounds.timeout_s)
+        finally:
+            self._calls -= Counter([url.host])
+        if end is None:
+            await self._pending.settle(taken, WebhookSettled.RETRY, delay_ms=_RECHECK_MS)
+            return
+        _log_end(end, meta, url)
+        await self._write_down(taken, end, until_s=until_s)
+
+    async def _attempt(self, meta: Meta, url: WebhookUrl, *, call_by_s: float) -> End | None:
+        """One call and its result; None if the meta has changed: then another row of the table applies."""
+        attempt = await self._pending.begin(meta.id, max_attempts=self.bounds.max_attempts)
+        if attempt == 0:
+            return None
+        if attempt < 0:
+            return End(WebhookState.GAVE_UP, self.bounds.max_attempts, fault="attempts_spent")
+        answer = await read_answer(self._streams, meta.id)
+        body = encode_body(meta, answer, max_bytes=self.bounds.max_bytes)
+        if asyncio.get_running_loop().time() > call_by_s:
+            return self._end(DeliveryVerdict.RETRY, attempt, fault="slow_log")
+        try:
+            response = await self._poster.post(url, headers=self._headers(meta, body), body=body)
+        except PostFailed as failed:
+            self._fails(url.host)
+            verdict = DeliveryVerdict.GIVE_UP if failed.is_final else DeliveryVerdict.RETRY
+            return self._end(verdict, attempt, fault=failed.fault)
+        self._failing.discard(url.host)
+        verdict = verdict_of(response.status)
+        return self._end(verdict, attempt, status=response.status, requested_s=response.retry_after_s)
+
+    def _fails(self, host: str) -> None:
+        if len(self._failing) >= _MAX_FAILING_HOSTS:
+            self._failing.clear()
+        self._failing.add(host)
+
+    def _end(
+        self,
+        verdict: DeliveryVerdict,
+        attempt: int,
+        *,
+        status: int | None = None,
+        fault: str | None = None,
+        requested_s: float = 0,
+    ) -> End:
+        if verdict is DeliveryVerdict.DELIVERED:
+            return End(WebhookState.DELIVERED, attempt, status)
+        if verdict is DeliveryVerdict.GIVE_UP or attempt >= self.bounds.max_attempts:
+            return End(WebhookState.GAVE_UP, attempt, status, fault)
+        delay_s = back_off_s(attempt, luck=random.random(), requested_s=requested_s)
+        return End(WebhookState.PENDING, attempt, status, fault, delay_s)
+
+    def _headers(self, meta: Meta, body: bytes) -> dict[str, str]:
+        # Made of the generation's id alone: the same for every attempt by any worker.
+        message_id, timestamp_s = f"msg_{meta.id}", int(time.time())
+        return {
+            "content-type": "application/json",
+            "user-agent": f"broadcaster/{__version__}",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp_s),
+            "webhook-signature": sign(self._secrets, message_id=message_id, timestamp_s=timestamp_s, body=body),
+        }
+
+    async def _write_down(self, taken: TakenWebhook, end: End, *, until_s: float) -> None:
+        """Record the end in the meta, then settle the webhook; retried until the lease ends."""
+        outcome = WebhookSettled.RETRY if end.state is WebhookState.PENDING else WebhookSettled.DONE
+        while True:
+            try:
+                await self._pending.record_attempt(taken.generation_id, end.state, status=end.status, fault=end.fault)
+                await self._pending.settle(taken, outcome, delay_ms=int(end.delay_s * 1000))
+                return
+            except LogUnavailable:
+                if asyncio.get_running_loop().time() > until_s:
+                    raise
+                await asyncio.sleep(_WRITE_RETRY_S)
+
+
+def _log_end(end: End, meta: Meta, url: WebhookUrl) -> None:
+    fields = {"stream": meta.id, "host": url.host, "attempt": end.attempt, "status": end.status}
+    if end.state is WebhookState.DELIVERED:
+        _log.info("webhook_delivered", **fields)
+    elif end.state is WebhookState.PENDING:
+        _log.info("webhook_later", **fields, fault=end.fault, delay_s=round(end.delay_s, 1))
+    else:
+        _log.warning("webhook_given_up", **fields, fault=end.fault)
