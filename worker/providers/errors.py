@@ -73,11 +73,13 @@ _REPEATED_CHARS: Final = 24
 _BLOCK_CHARS: Final = _REPEATED_CHARS // 2
 _MAX_MESSAGE_CHARS: Final = 1000
 _KEY_LIKE: Final = re.compile(
-    r"""\bsk-\S{6,} | \bbearer\s+\S{6,} | (?P<label> \b(?:api[-_ ]?key|token|secret|password)\b (?:\s+provided)? ["']?
+    r"""\b(?:sk-|gsk_|csk-|nvapi-|AIza)\S{6,} | \bhf_[a-z0-9]{20,} | \bbearer\s+\S{6,}
+    | (?P<label> \b(?:api[-_ ]?key|token|secret|password)\b (?:\s+provided)? ["']?
     (?: \s*[:=]["'\s]* | \s+["']? (?!(?-i:[a-z_]+)["'(),.:;]*(?:\s|$)) )) (?![\d.,]+(?:\s|$)) \S{6,}""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""A key after words such as ``Incorrect API key provided``, which clients search for. A plain word or a number after
+"""A key that begins as the keys of known providers do (OpenAI, Anthropic, Groq, Cerebras, NVIDIA, Google, Hugging Face),
+or that follows words such as ``Incorrect API key provided``, which clients search for. A plain word or a number after
 them is not a key."""
 _UNSUPPORTED_INPUT: Final = re.compile(
     r"""\b(?:image|audio|video|file|multimodal)s?\b .{0,40} \bnot\s+support | """

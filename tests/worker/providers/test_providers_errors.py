@@ -50,6 +50,7 @@ def test_a_date_in_the_future_is_that_far_away():
         "Unsupported token parameter: 'max_tokens'",
         "Unknown parameter: tool_choice.disable_parallel_tool_use",
         "invalid x-api-key header",
+        "no such model: hf_small/llama",
         "the limit of the input token: 128000 of 200000",
         "request (9031 tokens) exceeds the available context size (2048 tokens), try increasing it",
     ],
@@ -63,6 +64,10 @@ def test_a_message_without_secrets_is_kept(message: str):
     [
         ("key mine-1234 is wrong", "key [redacted] is wrong"),
         ("got sk-ant-api03-abcdef", "got [redacted]"),
+        ("got gsk_abc123XYZ, which is unknown", "got [redacted] which is unknown"),
+        ("got AIzaSyD-abc123_XYZ", "got [redacted]"),
+        ("got nvapi-abc123XYZ", "got [redacted]"),
+        ("got hf_abcdefghijKLMNOPQRSTuvwxyz", "got [redacted]"),
         ("Authorization: Bearer abcdefgh", "Authorization: [redacted]"),
         ('{"api_key": "abcdefgh"}', '{"api_key": "[redacted]'),
         ("the password hunter2-of-mine", "the password [redacted]"),
