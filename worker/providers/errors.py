@@ -78,7 +78,7 @@ _KEY_LIKE: Final = re.compile(
     (?: \s*[:=]["'\s]* | \s+["']? (?!(?-i:[a-z_]+)["'(),.:;]*(?:\s|$)) )) (?![\d.,]+(?:\s|$)) \S{6,}""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""A key that begins as the keys of known providers do (OpenAI, Anthropic, Groq, Cerebras, NVIDIA, Google, Hugging Face),
+"""A key that begins as those of known providers do (OpenAI, Anthropic, Groq, Cerebras, NVIDIA, Google, Hugging Face),
 or that follows words such as ``Incorrect API key provided``, which clients search for. A plain word or a number after
 them is not a key."""
 _UNSUPPORTED_INPUT: Final = re.compile(
