@@ -17,7 +17,7 @@ from bench.programs import CannotRun, Programs, find_compiler
 from tests.support.servers.programs import lacking
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 20.0
 
 
 @dataclass

@@ -199,7 +199,7 @@ async def test_an_address_without_a_server_raises_cannot_connect():
 async def test_a_call_ends_at_its_deadline(server):
     server.routes["GET", "/v1/generations"] = be_silent
     async with AsyncClient(server.url, timeout_s=0.1) as client:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             with pytest.raises(CannotConnect, match=r"0\.1 s"):
                 await client.list()
 

@@ -245,7 +245,7 @@ async def test_without_progress_it_gives_up_in_time_with_the_cursor_to_resume_fr
 
     server.plans.append(server.raw(HELLO + frame(LOG[0])))
     server.plans.extend(itertools.repeat(unavailable if kind == "unavailable" else server.raw(HELLO), 1000))
-    async with asyncio.timeout(5), AsyncClient(server.url, give_up_after_s=0.3) as client:
+    async with asyncio.timeout(20), AsyncClient(server.url, give_up_after_s=0.3) as client:
         with pytest.raises(GaveUp) as raised:
             async with aclosing(client.events("s")) as events:
                 async for event in events:

@@ -18,7 +18,7 @@ from tests.support.servers.browser import Tab, Tabs, open_tabs
 from tests.support.servers.processes import Stack
 
 MODEL = "claude-scripted"
-DEADLINE_S = 15.0
+DEADLINE_S = 20.0
 KEY, OTHER_KEY = "key-of-the-page-31f0", "key-of-others-99ab1"
 KEYED = {"auth": "keys", "api_keys": f'{{"page": ["{KEY}"], "others": ["{OTHER_KEY}"]}}'}
 

@@ -73,7 +73,7 @@ async def test_200_late_joiners_cost_one_history_read(
     for n in range(40):
         await conversation.send_text(f"word{n} ")
     streams = Streams(connection)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(await streams.read(generation.id)) < 43:
             await asyncio.sleep(0.01)
     await connection.redis.config_set("slowlog-max-len", 10_000)

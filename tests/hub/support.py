@@ -11,7 +11,7 @@ from broadcaster.hub.hub import Hub
 from broadcaster.hub.viewer import Viewer
 from tests.support.witness import Witness, drain_nowait
 
-DEADLINE_S = 5.0
+DEADLINE_S = 20.0
 
 
 def text(epoch: int, seq: int, *, size: int = 1) -> Entry:

@@ -237,7 +237,7 @@ async def test_a_viewer_that_has_taken_what_it_pulled_may_be_as_slow_as_it_likes
     assert stuck.viewer.pull(2**16)
     assert slow.viewer.pull(2**16)
     slow.viewer.taken()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await cut.wait()
     assert slow.viewer.stop_reason is None
 

@@ -170,7 +170,7 @@ async def test_a_rewind_voids_pages_that_are_kept_and_pages_that_are_not_pulled_
     await first.until_seq(8)  # the page 1 to 8 is kept
     late, waiting = await join(hub), await join(hub, after="5-8")
     waiting.pull_all()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiting.viewer.wait(5)  # has the page 9 to 16, and has not pulled it
     tail.log["g"] = [*texts(5, 1, 4, size=5_000), *texts(7, 5, 20)]
     tail.sinks["g"].rewound(Cursor(5, 4))

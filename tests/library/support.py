@@ -7,7 +7,7 @@ import asyncio
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 
 
 async def raw_events(connection: LogConnection, stream_id: str) -> list[bytes]:

@@ -79,7 +79,7 @@ async def test_a_block_that_is_cancelled_at_every_await_leaves_no_writer_behind(
             feed.append_nowait({"type": "data-x", "data": 2})
             scope.cancel()
             await asyncio.Event().wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while broadcaster.statistics().feeds or any("FeedWriter" in repr(task) for task in asyncio.all_tasks()):
             await asyncio.sleep(0.01)
     events = await raw_events(connection, "job")
@@ -229,7 +229,7 @@ async def test_publishing_starts_no_front_end(broadcaster: Broadcaster):
     before = asyncio.all_tasks()
     async with broadcaster.feed("job", lease_s=None) as feed:
         await feed.send("x", 1)
-    async with asyncio.timeout(5):  # the feed's own tasks may still be ending
+    async with asyncio.timeout(20):  # the feed's own tasks may still be ending
         while len(left := asyncio.all_tasks() - before) > 1:
             await asyncio.sleep(0.01)
     assert len(left) == 1  # what holds the connection

@@ -174,8 +174,8 @@ async def test_a_writer_raises_within_its_time_and_its_block_ends(
             server.kill()
             begun = loop.time()
             await feed.send("n", 1)
-    # Its own time, and once more to end the feed.
-    assert loop.time() - begun < 3
+    # Its own time, and once more to end the feed: 1 s.
+    assert loop.time() - begun < 10
     with pytest.raises(LogUnavailable):
         async with broadcaster.feed("other", timeout_s=0.2):
             pass

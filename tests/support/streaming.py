@@ -25,7 +25,7 @@ from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.viewing.sse import EventStreamResponse
 from tests.support.witness import Witness
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 
 
 def stream_app(hub: Hub, *, dialect: Dialect = NATIVE) -> Starlette:

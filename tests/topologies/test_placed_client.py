@@ -84,13 +84,15 @@ async def test_callers_that_drop_the_same_servers_at_once_do_not_collide(servers
 async def test_a_call_that_a_server_does_not_even_read_ends_when_its_connection_is_closed() -> None:
     """What was written stays in our buffer: a connection that waited for it would never be closed."""
     reading = asyncio.Event()
+    over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while b"large" not in (data := await reader.read(4096)):
             writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
         reading.set()
         reader._transport.pause_reading()  # type: ignore[attr-defined]  # as a process that stands still
-        await asyncio.Event().wait()
+        await over.wait()
+        writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=4096)
     routes, limits = GivenPlacement(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), LIMITS._replace(timeout_s=60)
@@ -102,7 +104,9 @@ async def test_a_call_that_a_server_does_not_even_read_ends_when_its_connection_
             await client.aclose()
             with pytest.raises(rex.ConnectionError):
                 await call
+    over.set()
     server.close()
+    await server.wait_closed()
 
 
 async def test_a_server_that_lost_its_last_slot_receives_no_more_probes(servers: list[ScriptedServer]) -> None:
@@ -121,7 +125,7 @@ async def test_a_server_that_lost_its_last_slot_receives_no_more_probes(servers:
         left.replies["GET"] = b"v"
         assert await connection.redis.get(key) == b"v"
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert set(await identities(connection.redis, probe_key=probe_key, max_age_s=60)) == {name(left)}
 
 

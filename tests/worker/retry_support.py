@@ -45,7 +45,7 @@ class World:
     async def run(self, **how: Any) -> list[ev.Event]:
         """All events of one answer."""
         answer = self.answer(**how)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             last = await answer.run(self._give)
         return [*self.given, *last]
 

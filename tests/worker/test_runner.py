@@ -69,7 +69,7 @@ class Broken:
 
     async def ended(self) -> list[Event]:
         """All that is in its log once it is over."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not (await self.world.generations.get(self.stream_id, tenant="local")).is_over:
                 await asyncio.sleep(0.01)
         return [decode_event(raw) for raw in await self.world.texts(self.stream_id)]
@@ -254,7 +254,7 @@ async def test_a_finished_answer_has_its_webhook_due_and_no_job_though_the_queue
             await world.redis.delete(world.keys.webhooks_promised)
             provider.given.put_nowait([Finish()])
             provider.given.put_nowait(None)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while await world.redis.zrange(world.keys.webhooks_due, 0, -1) != [stream_id.encode()]:
                 await asyncio.sleep(0.01)
         await until(lambda: slots.free == 1)

@@ -23,7 +23,7 @@ def pair() -> Iterator[tuple[ChildEnd, socket.socket]]:
 
 async def messages(child: ChildEnd) -> list[str]:
     """All messages that a child reads until its parent is gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         return [message async for message in child.messages()]
 
 

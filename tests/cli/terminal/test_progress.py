@@ -108,7 +108,7 @@ async def test_a_terminal_shows_bars_that_end_as_lines_and_no_control_character_
         for gate, text in zip(go_on, printed, strict=True):
             gate.set()
             await terminal.shows(text)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:

@@ -153,7 +153,7 @@ async def test_a_redis_that_does_not_answer_is_told_within_bounded_time(
                     print(f"{method} {target.split('?')[0][:20]}: {answer.status_code} after {took_s:.2f} s")
                     assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
                     assert answer.headers["retry-after"] == "1"
-                    assert took_s < 3
+                    assert took_s < 8
                 assert (await http.get("/healthz")).status_code == 200
                 server.resume()
                 async with asyncio.timeout(20):

@@ -15,7 +15,7 @@ from tests.faults.world import FaultWorld, open_world
 from tests.support.log.valkey import ValkeyServer
 
 GRACE_S: Final = 1.0
-DEADLINE_S: Final = 15.0
+DEADLINE_S: Final = 20.0
 LATE_S: Final = 1.0
 ASKED: Final[list[Any]] = [{"role": "user", "content": "hi"}]
 WAIT: Final = {"broadcaster-on-disconnect": "wait"}

@@ -18,7 +18,7 @@ from tests.support.servers.redis_relay import RedisRelay, open_redis_relay
 
 DIALECTS: Final = ("native", "delta", "named", "ai-sdk")
 ROUNDS: Final = 3
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 20.0
 EVENTS: Final = "/v1/streams/job/events"
 HELD_BACK: Final = "of-this-no-push-arrives"
 

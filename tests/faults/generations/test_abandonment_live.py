@@ -44,7 +44,7 @@ async def goes_on(world: FaultWorld, stream: str, for_s: float) -> None:
 
 async def abandoned(world: FaultWorld, stream: str) -> float:
     """When it had its end, which is the right one and says what was used."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(20):
         while (events := await events_of(world, stream))[-1]["type"] != "abort":
             await asyncio.sleep(0.02)
     now = time.monotonic()

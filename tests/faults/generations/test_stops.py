@@ -100,7 +100,7 @@ async def test_a_stop_whose_message_is_lost_is_learnt_from_the_next_renewal_or_a
         else:
             await world.until_text(stream, "abort")
         closed_at = await (await provider.request()).wait_disconnected(10)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await events_of(world.connection, stream))[-1] != ABORT:
                 await asyncio.sleep(0.01)
         assert relay.pushes_lost > 0

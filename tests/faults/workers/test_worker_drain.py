@@ -109,7 +109,7 @@ async def delivered_unknown_to(world: FaultWorld, worker: Running) -> None:
     """A job is delivered to the worker in the moment in which it stops reading: it does not know of it."""
     name = (await worker.said("worker_ready")).partition('"worker": "')[2].partition('"')[0]
     keys, redis = world.connection.keys, cast(Any, world.connection.redis)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (waiting := await redis.zrange(keys.waiting, 0, 0)):
             await asyncio.sleep(0.02)
     ms, _, sequence = waiting[0].decode().partition(" ")[2].partition("-")

@@ -72,7 +72,7 @@ class Traffic:
         until = time.monotonic() + INSIST_S
         while time.monotonic() < until:
             try:
-                async with asyncio.timeout(8.0):
+                async with asyncio.timeout(20):
                     headers = {"idempotency-key": answer.name}
                     async with open_request(
                         rng.choice(self._world.urls), "POST", path, body=body, headers=headers
@@ -237,7 +237,7 @@ class Traffic:
         until = time.monotonic() + INSIST_S
         while time.monotonic() < until:
             try:
-                async with asyncio.timeout(8.0):
+                async with asyncio.timeout(20):
                     url = rng.choice(self._world.urls)
                     async with open_request(url, "POST", f"/v1/generations/{answer.id}/stop") as opened:
                         reply = await opened.whole()

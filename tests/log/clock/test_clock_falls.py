@@ -37,7 +37,7 @@ async def test_the_grace_of_what_is_not_watched_is_not_longer_for_a_step_back(
     for count in (1, 0):
         await presence.report_some({stream_id: count})
     await step(world, clock, -600)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await abandonment.check([stream_id]) != [stream_id]:
             await asyncio.sleep(0.02)
 
@@ -48,7 +48,7 @@ async def test_a_feed_is_not_closed_to_appends_for_a_step_back(world: World, clo
     await job.append(note(1))
     await world.redis.hset(world.keys.meta(ID), "tokens", "0.1")
     await step(world, clock, -600)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             try:
                 await job.append(note(2))
@@ -65,7 +65,7 @@ async def test_a_front_end_that_died_counts_no_longer_for_a_step_back(world: Wor
     await step(world, clock, -600)
     assert await abandonment.check([stream_id]) == []  # it has its time still
     assert await presence.count([stream_id]) == [1]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await abandonment.check([stream_id]) != [stream_id]:
             await asyncio.sleep(0.02)
 
@@ -77,7 +77,7 @@ async def test_another_front_end_finds_that_one_has_died_before_a_step_back(worl
     await dead.report_some({stream_id: 1})
     await step(world, clock, -600)
     assert await here.count([stream_id]) == [0]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await here.report_some({stream_id: 2})
         while await here.count([stream_id]) != [2]:
             await asyncio.sleep(0.02)
@@ -97,7 +97,7 @@ async def test_a_worker_that_died_is_missed_no_later_for_a_step_back(world: Worl
         streams=world.streams,
         steadiness=world.steadiness,
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await sweep.sweep():
             await asyncio.sleep(0.02)
     assert await world.texts(stream_id) == [terminals.NO_WORKER]
@@ -125,7 +125,7 @@ async def test_a_webhook_waits_no_longer_for_a_step_back(world: World, clock: St
     await world.queue.make_due([due])
     await step(world, clock, step_s)
     found: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(found) < 2:
             found += [each.generation_id for each in await hooks.take(10, lease_ms=DELIVERY_MS)]
             await asyncio.sleep(0.02)
@@ -152,7 +152,7 @@ async def test_a_feed_whose_writer_died_ends_no_later_for_a_step_back(world: Wor
     lapses = Lapses(world.connection, steadiness=world.steadiness)
     assert not await lapses.end(ID, lease_ms=2000, is_overlong=(await job.streams.tails([ID]))[0].is_overlong)
     assert 0 < await job.ttl_ms("lease") <= 2000
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         while not await lapses.end(ID, lease_ms=2000):
             await asyncio.sleep(0.05)
     assert (await job.held())[-1][1] == terminals.WRITER_LOST

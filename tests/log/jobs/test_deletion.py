@@ -147,7 +147,7 @@ async def test_a_job_that_was_delivered_already_finds_its_generation_over(world:
 async def test_a_running_generation_is_stopped_and_its_end_awaited(world: World) -> None:
     stream_id, claim = await world.granted()
     deleting = asyncio.create_task(delete(world, stream_id))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (await world.append(stream_id, claim.epoch, 1, [delta("a")])).stop_requested:
             await asyncio.sleep(0.005)
     assert not deleting.done()

@@ -148,7 +148,7 @@ async def test_missing_meta_is_restored_by_the_next_renewal_with_its_job(
     writer = await world.writer(stream_id, claim, appender, keeper)
     await world.redis.flushall()
     await keeper.renew()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await world.queue.newest_open(10):
             await asyncio.sleep(0.01)
     meta = await world.streams.meta(stream_id)
@@ -182,7 +182,7 @@ async def test_a_lost_tail_is_sent_again_with_the_same_epoch_and_content(
     before = await world.streams.read(stream_id)
     await world.lose_after(stream_id, 1)
     writer.verify()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await world.streams.read(stream_id) != before:
             await asyncio.sleep(0.01)
 
@@ -216,7 +216,7 @@ async def test_a_tail_lost_just_after_the_end_is_sent_again_while_the_buffer_is_
     keeper.drop(writer, keep_s=0.01)
     await world.lose_after(stream_id, 1)
     task = asyncio.create_task(keeper.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await world.seqs(stream_id) != [1, 2]:
             await asyncio.sleep(0.01)
     task.cancel()
@@ -232,7 +232,7 @@ async def test_a_log_that_loses_the_same_tail_again_and_again_ends_with_log_lost
     for _ in range(MAX_RESENDS + 1):
         await world.lose_after(stream_id, 1)
         writer.verify()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(await world.seqs(stream_id)) < 2:
                 await asyncio.sleep(0.005)
     assert writer.end_reason is WriterEnd.LOG_LOST

@@ -125,7 +125,7 @@ async def ended(world: World, appender: Appender, keeper: LeaseKeeper) -> Stream
 
 
 async def until_whole(world: World, stream_id: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await world.seqs(stream_id) != [1, 2]:
             await asyncio.sleep(0.01)
 

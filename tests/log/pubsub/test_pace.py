@@ -38,7 +38,7 @@ async def until_read(transport: Reading) -> float:
     """How long it was not read."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not transport.is_read:
             await asyncio.sleep(0)
     return loop.time() - began

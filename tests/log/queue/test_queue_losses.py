@@ -174,7 +174,7 @@ async def test_the_webhook_of_an_answer_that_ended_shortly_before_the_failover_i
     note_a_break(world)
 
     task = asyncio.create_task(keeper.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await members(world, world.keys.webhooks_due) != [writer.stream_id]:
             await asyncio.sleep(0.01)
     task.cancel()
@@ -194,7 +194,7 @@ async def test_an_accepted_answer_that_the_queue_lost_has_its_job_again_once_it_
         await world.lapse(stream_id)
     await lose_queue(world)
 
-    async with asyncio.timeout(5), feed_of(connection, announcer) as tail:
+    async with asyncio.timeout(20), feed_of(connection, announcer) as tail:
         looking = asyncio.create_task(announcer.run())
         if by == "watched":
             tail.watch(stream_id, Room())

@@ -40,7 +40,7 @@ async def silence(world: World, *jobs: Job) -> None:
 async def walk(world: World, *, count: int) -> list[list[Job]]:
     """The jobs of each call, until all have been walked."""
     found = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             silent = await world.queue.take_silent(silent_ms=SILENT_MS, count=count)
             found.append(silent.jobs)
@@ -95,7 +95,7 @@ async def consumers(world: World) -> list[set[str]]:
 
 async def until_silent(world: World, *, silent_ms: int) -> None:
     """Until each consumer has asked for nothing for longer than that."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for key in (world.keys.ready_hi, world.keys.ready):
             while any(row["idle"] <= silent_ms for row in await world.redis.xinfo_consumers(key, GROUP)):
                 await asyncio.sleep(0.005)

@@ -109,6 +109,7 @@ async def test_all_pages_of_a_stall_are_ended_in_one_turn(connection: LogConnect
     world = World(connection, max_queue=2 * OPEN_PAGE)
     ids = [await world.create() for _ in range(OPEN_PAGE + 20)]
     task = await steady(world)
+    world.claims = World(connection, lease_ms=60_000).claims  # a sweep longer than a lease is a pause, and begins anew
     sweep = sweeper(world, stall_timeout_ms=0)
     while not await world.seqs(ids[0]):
         await sweep.turn()  # the first ones only see since when
@@ -220,7 +221,7 @@ async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index
     await world.append(stream_id, claim.epoch, 1, [encode_event(Finish())])
     await world.redis.hset(world.keys.meta(stream_id), mapping={"status": "running", "stop": "stopped"})
     task = await steady(world)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await sweeper(world).turn()
     assert await world.queue.newest_open(10) == []
     assert await world.redis.exists(world.keys.dead) == 0
@@ -251,7 +252,7 @@ async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_i
     await sweep.sweep()
     assert await world.seqs(stream_id) == []  # not before Redis was seen steady for a lease
     task = await steady(world)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await world.seqs(stream_id):
             await sweep.sweep()
     assert await world.texts(stream_id) == [terminals.NO_WORKER]
@@ -331,12 +332,12 @@ async def test_a_sweeper_removes_consumers_of_ended_workers_once_in_a_while(worl
     keys = (world.keys.ready, world.keys.ready_hi)
     for key in keys:
         await world.redis.xgroup_createconsumer(key, GROUP, "ended")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await world.redis.xinfo_consumers(key, GROUP))[0]["idle"] == 0:
                 await asyncio.sleep(0.001)
     await world.redis.config_resetstat()
     sweeping = asyncio.create_task(own.run(every_s=0.002))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await calls(world, "zrange")) < 5:  # pages of the open index: turns of the sweep
             await asyncio.sleep(0.005)
     sweeping.cancel()

@@ -28,7 +28,7 @@ def alive(pid: int) -> bool:
 
 
 async def until_dead(pid: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while alive(pid):
             await asyncio.sleep(0.01)
 
@@ -43,7 +43,7 @@ async def test_what_was_written_survives_kill_9_and_a_supervised_restart(tmp_pat
         first = server.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(20):
             while server.pid in (None, first):
                 await asyncio.sleep(0.01)
             while True:

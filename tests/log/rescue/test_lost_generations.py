@@ -144,7 +144,7 @@ async def test_after_a_break_it_is_looked_at_until_redis_answers(world: World) -
     finally:
         await world.redis.config_set("maxmemory", 0)
         await world.redis.delete(world.keys.open)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await world.queue.newest_open(10) != [stream_id]:
             await asyncio.sleep(0.01)
     task.cancel()

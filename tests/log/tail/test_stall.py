@@ -98,7 +98,7 @@ async def test_a_missing_lease_is_suspect_until_it_is_reported() -> None:
     stalled.stall.leased(False)
     assert stalled.stall.is_suspect
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not stalled.reasons:
             stalled.stall.leased(False)
             await asyncio.sleep(0)

@@ -29,7 +29,7 @@ from worker.providers.bounds import CallBounds
 from worker.providers.registry import Providers, default_factories
 from worker.retry import ModelAnswer
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 Part = Callable[[wires.Wire], Any]
 """A part of an answer, on whichever wire."""
 

@@ -214,7 +214,7 @@ class World:
         return writer
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
     """Wait for a condition of this process; raises TimeoutError."""
     async with asyncio.timeout(deadline_s):
         while not condition():

@@ -30,7 +30,7 @@ from broadcaster.log.tail.watch import StreamWatch
 Push: TypeAlias = Literal["events", "each", "poke", "none"]
 
 NEVER_S: Final = 3600.0
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 20.0
 
 FINISH: Final = encode_event(Finish(finish_reason="stop"))
 

@@ -1,4 +1,4 @@
-"""An app under test: spoken to in process, or served on a real socket where streams are concerned."""
+"""An app under test: called in process, or served on a real socket for streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.services import Services
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 
 
 @asynccontextmanager
@@ -46,9 +46,16 @@ async def served(app: FastAPI, services: Services) -> AsyncIterator[httpx2.Async
         await serving
 
 
+async def until_watched(services: Services, stream_id: str, viewers: int = 1) -> None:
+    """Until the stream has exactly so many viewers."""
+    async with asyncio.timeout(DEADLINE_S):
+        while services.hub.viewers().get(stream_id, 0) != viewers:
+            await asyncio.sleep(0.001)
+
+
 @dataclass
-class Heard:
-    """What one connection brought."""
+class Received:
+    """What one connection received."""
 
     status: int
     headers: Mapping[str, str]
@@ -71,17 +78,17 @@ async def listen(
     method: str = "GET",
     json: object = None,
     headers: Mapping[str, str] | None = None,
-) -> Heard:
-    """Read a stream to its end, or until ``until`` entries, or the first notice of that name, have come."""
+) -> Received:
+    """Read a stream to its end, or until ``until`` entries or the first notice of that name arrived."""
     async with asyncio.timeout(DEADLINE_S), client.stream(method, url, headers=headers, json=json) as response:
         return await read_stream(response, until=until)
 
 
-async def read_stream(response: httpx2.Response, *, until: int | str | None = None) -> Heard:
-    """The same of a response whose head has come: its viewer is in."""
-    heard, decoder = Heard(response.status_code, response.headers), SseDecoder()
+async def read_stream(response: httpx2.Response, *, until: int | str | None = None) -> Received:
+    """The same for a response whose head has arrived: its viewer has joined."""
+    received, decoder = Received(response.status_code, response.headers), SseDecoder()
     async for chunk in response.aiter_bytes():
-        heard.messages += decoder.decode(chunk)
-        if (isinstance(until, int) and len(heard.entries) >= until) or until in heard.names:
+        received.messages += decoder.decode(chunk)
+        if (isinstance(until, int) and len(received.entries) >= until) or until in received.names:
             break
-    return heard
+    return received

@@ -17,7 +17,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.sse import encode_frame
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 
 
 @dataclass(frozen=True)

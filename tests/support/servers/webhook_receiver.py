@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from standardwebhooks import Webhook
 
-DEADLINE_S = 15.0
+DEADLINE_S = 20.0
 SECRET = "whsec_" + "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0"
 
 

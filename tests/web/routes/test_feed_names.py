@@ -22,7 +22,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import Heard, listen, served
+from tests.support.servers.front_end import Received, listen, served
 
 KEYS = {"mine": "the-key-of-mine-0", "others": "the-key-of-others"}
 FEED = "build-42"
@@ -44,7 +44,7 @@ class Tenant:
     async def append(self, value: Any) -> httpx2.Response:
         return await self.call("POST", f"{URL}/events", json={"type": "data-x", "data": value})
 
-    async def hear(self, url: str = f"{URL}/events") -> Heard:
+    async def hear(self, url: str = f"{URL}/events") -> Received:
         return await listen(self._http, url, headers=self.headers)
 
 

@@ -19,7 +19,7 @@ from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import MEDIA_TYPE
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import DEADLINE_S, Heard, listen, served
+from tests.support.servers.front_end import Received, listen, served, until_watched
 
 URL = "/v1/streams/build-42"
 EVENTS = f"{URL}/events"
@@ -59,12 +59,6 @@ def refused(response: httpx2.Response, code: str) -> dict[str, Any]:
     assert (document["code"], response.status_code) == (code, PROBLEMS[code].status)
     assert response.headers["content-type"] == MEDIA_TYPE
     return document
-
-
-async def until_watched(services: Services, count: int = 1) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while services.hub.viewers().get("build-42", 0) < count:
-            await asyncio.sleep(0.005)
 
 
 # -- create and look
@@ -227,13 +221,13 @@ async def test_what_is_no_end_closes_nothing(feed: httpx2.AsyncClient, body: Any
 # -- watched by the same route as a generation
 
 
-def data(heard: Heard) -> list[int]:
+def data(heard: Received) -> list[int]:
     return [json.loads(text)["data"]["done"] for _, text in heard.entries if "data-progress" in text]
 
 
 async def test_viewers_see_what_is_appended_and_the_one_end(feed: httpx2.AsyncClient, services: Services) -> None:
     viewers = [asyncio.create_task(listen(feed, EVENTS)) for _ in range(3)]
-    await until_watched(services, 3)
+    await until_watched(services, "build-42", 3)
     for done in range(1, 4):
         await feed.post(EVENTS, json=progress(done))
     assert (await feed.get(URL)).json()["viewers"] == 3
@@ -311,7 +305,7 @@ async def test_a_trim_under_warm_rooms_is_told_and_its_cursor_holds_on_another_f
             await first.put(URL, json={"max_events": 5, "on_full": "trim"})
             warm = [asyncio.create_task(listen(client, EVENTS)) for client in (first, second)]
             for services in (one, two):
-                await until_watched(services)
+                await until_watched(services, "build-42")
             for done in range(60):
                 event = progress(done)
                 event["data"]["message"] = "x" * 4000
@@ -336,7 +330,7 @@ async def test_a_deleted_feed_ends_for_who_watches_and_is_unknown_to_who_comes(
 ) -> None:
     await feed.post(EVENTS, json=progress(1), headers={"idempotency-key": "k"})
     watching = asyncio.create_task(listen(feed, EVENTS))
-    await until_watched(services)
+    await until_watched(services, "build-42")
     assert (await feed.delete(URL)).status_code == 204
     received = await watching
     assert [json.loads(data)["type"] for _, data in received.entries] == ["data-progress", "abort"]

@@ -11,16 +11,10 @@ from broadcaster.core.events import Attempt, Error, Finish, ReasoningDelta, Star
 from broadcaster.errors import StopNotDurable, StopPending
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import EPOCH, NOW_MS, MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, listen
+from tests.support.servers.front_end import listen, until_watched
 
 URL = "/v1/generations"
 STREAM = {"accept": "text/event-stream"}
-
-
-async def until_watched(services: Services, generation_id: str) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not services.hub.viewers().get(generation_id):
-            await asyncio.sleep(0)
 
 
 async def test_a_prompt_becomes_a_waiting_generation(client: httpx2.AsyncClient, world: MemoryWorld) -> None:

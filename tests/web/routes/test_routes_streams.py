@@ -190,7 +190,7 @@ async def test_one_viewer_too_many_is_told_inside_a_200(world: MemoryWorld) -> N
     async with memory_services(world, limits=HubLimits(max_viewers=1, retry_ms=100)) as services:
         async with served(create_app(Settings(), services=services), services) as client:
             first = asyncio.create_task(listen(client, URL))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not services.hub.viewers():
                     await asyncio.sleep(0)
             second = await listen(client, URL)

@@ -18,7 +18,7 @@ from broadcaster.web.services import Services
 from tests.dialects.ai_sdk.ai_sdk_client import Client
 from tests.dialects.ai_sdk.ai_sdk_packages import run_driver
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, Heard, listen
+from tests.support.servers.front_end import DEADLINE_S, Received, listen
 
 URL = "/api/chat"
 STREAM_HEADERS = {
@@ -49,7 +49,7 @@ def answer_at_once(world: MemoryWorld, *events: KnownEvent) -> None:
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 
-def shown(heard: Heard, version: Version = 6) -> Client:
+def shown(heard: Received, version: Version = 6) -> Client:
     stream = "".join(f"data: {message.data}\n\n" for message in heard.messages)
     return Client(version).read(stream.encode())
 

@@ -7,7 +7,7 @@ import httpx2
 from broadcaster.core.events import Finish, KnownEvent, Start, StartStep, TextDelta, TextEnd, TextStart
 from tests.dialects.ai_sdk.ai_sdk_client import Client
 from tests.support.memory.memory_world import EPOCH, MemoryWorld
-from tests.support.servers.front_end import Heard, listen
+from tests.support.servers.front_end import Received, listen
 
 URL = "/v1/streams/g/events?dialect=ai-sdk"
 ANSWER: list[KnownEvent] = [
@@ -21,7 +21,7 @@ ANSWER: list[KnownEvent] = [
 ]
 
 
-def bytes_of(heard: Heard) -> bytes:
+def bytes_of(heard: Received) -> bytes:
     return "".join(f"data: {message.data}\n\n" for message in heard.messages).encode()
 
 

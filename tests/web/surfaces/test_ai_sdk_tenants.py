@@ -16,7 +16,7 @@ from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
 from tests.dialects.ai_sdk.ai_sdk_client import Client
-from tests.support.servers.front_end import DEADLINE_S, Heard, listen, served
+from tests.support.servers.front_end import DEADLINE_S, Received, listen, served
 
 MINE = {"authorization": "Bearer the-key-of-mine-0"}
 OTHERS = {"authorization": "Bearer the-key-of-others"}
@@ -53,7 +53,7 @@ async def other_front_end(settings: Settings) -> AsyncIterator[httpx2.AsyncClien
         yield client
 
 
-def ended(heard: Heard) -> Client:
+def ended(heard: Received) -> Client:
     return Client().read("".join(f"data: {message.data}\n\n" for message in heard.messages).encode())
 
 

@@ -15,7 +15,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import NOW_MS, MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S
+from tests.support.servers.front_end import until_watched
 
 BEGIN: list[ev.KnownEvent] = [ev.Start(message_metadata={"model": "scripted"}), ev.StartStep(), ev.TextStart(id="0")]
 HELLO: list[ev.KnownEvent] = [*BEGIN, ev.TextDelta(id="0", delta="Hello "), ev.TextDelta(id="0", delta="world")]
@@ -47,12 +47,6 @@ def answering(world: MemoryWorld, *events: Any) -> None:
 async def collect(asking: Awaitable[Any]) -> list[Any]:
     """All events of the stream that is asked for."""
     return [event async for event in await asking]
-
-
-async def until_watched(services: Services, generation_id: str) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not services.hub.viewers().get(generation_id):
-            await asyncio.sleep(0)
 
 
 # ---------------------------------------------------------------------------------------------------------------- ask

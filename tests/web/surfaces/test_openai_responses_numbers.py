@@ -15,8 +15,8 @@ from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_responses.encode import ResponsesTranscript
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import NOW_MS, MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S
-from tests.web.surfaces.test_openai_responses import BEGIN, END, HELLO, answering, collect, until_watched
+from tests.support.servers.front_end import DEADLINE_S, until_watched
+from tests.web.surfaces.test_openai_responses import BEGIN, END, HELLO, answering, collect
 
 
 async def test_fifty_who_resume_after_fifty_numbers_cost_a_few_ways_through_the_log(

@@ -142,7 +142,7 @@ async def test_it_dies_with_its_worker_even_when_that_is_killed():
     assert is_alive(child)
     worker.send_signal(signal.SIGKILL)
     await worker.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while is_alive(child):
             await asyncio.sleep(0.01)
 

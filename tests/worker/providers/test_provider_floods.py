@@ -29,7 +29,7 @@ async def failure_of(server: HostileProvider, on: Wire, model: str, **bounds: An
 
 @on_every_wire
 async def test_an_endless_error_body_is_read_up_to_its_bound(on: Wire):
-    async with hostile_provider() as server, asyncio.timeout(10):
+    async with hostile_provider() as server, asyncio.timeout(20):
         failure = await failure_of(server, on, "endless-error", error_timeout_s=60)
     assert (failure.reason, failure.retryable) == ("provider_bad_request", False)
     assert "HTTP 400" in failure.detail
@@ -38,14 +38,14 @@ async def test_an_endless_error_body_is_read_up_to_its_bound(on: Wire):
 
 @on_every_wire
 async def test_a_slow_error_body_is_read_for_its_time_and_no_longer(on: Wire):
-    async with hostile_provider() as server, asyncio.timeout(10):
+    async with hostile_provider() as server, asyncio.timeout(20):
         failure = await failure_of(server, on, "slow-error", error_timeout_s=0.2)
     assert "HTTP 400" in failure.detail
 
 
 @on_every_wire
 async def test_bodies_are_requested_without_a_coding_and_not_decompressed(on: Wire):
-    async with hostile_provider(gzip_bytes=2 * MB) as server, asyncio.timeout(10):
+    async with hostile_provider(gzip_bytes=2 * MB) as server, asyncio.timeout(20):
         refused = await failure_of(server, on, "gzip-error")
         streamed = await failure_of(server, on, "gzip-stream")
     assert set(server.encodings) == {"identity"}
@@ -57,7 +57,7 @@ async def test_bodies_are_requested_without_a_coding_and_not_decompressed(on: Wi
 
 @on_every_wire
 async def test_comments_without_an_event_are_silence(on: Wire):
-    async with hostile_provider() as server, asyncio.timeout(10):
+    async with hostile_provider() as server, asyncio.timeout(20):
         failure = await failure_of(server, on, "slow-comments", read_timeout_s=0.3)
     assert failure.reason == "provider_timeout"
 
@@ -74,7 +74,7 @@ async def test_a_stream_without_an_event_is_bounded_in_bytes_and_values(model: s
 
 async def test_interim_responses_do_not_prolong_the_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("worker.providers.bounds.CONNECT_TIMEOUT_S", 0.1)
-    async with hostile_provider() as server, asyncio.timeout(10):
+    async with hostile_provider() as server, asyncio.timeout(20):
         failure = await failure_of(server, CHAT, "interim", read_timeout_s=0.3)
     assert failure.reason == "provider_timeout"
 

@@ -181,12 +181,12 @@ async def test_the_error_bodies_of_compatible_servers_are_read(on: Wire, body: o
 @on_every_wire
 @pytest.mark.parametrize(
     ("headers", "seconds"),
-    [({"retry-after": "2"}, 2.0), ({"retry-after": "3600"}, 3600.0), ({"retry-after-ms": "1500"}, 1.5), ({}, None)],
+    [({"retry-after": "30"}, 30.0), ({"retry-after": "3600"}, 3600.0), ({"retry-after-ms": "30500"}, 30.5), ({}, None)],
 )
 async def test_the_providers_own_delay_is_reported_and_not_obeyed(
     on: Wire, headers: dict[str, str], seconds: float | None
 ):
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         failure, _ = await fault(on, Answer(429, headers=headers))
     assert failure.retry_after_s == seconds
 
@@ -227,7 +227,7 @@ async def test_an_error_in_the_middle_of_an_answer_is_classified_by_its_type(on:
 
 @on_every_wire
 async def test_an_error_event_ends_the_answer_even_if_the_body_goes_on(on: Wire):
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         failure, _ = await fault(on, on.half(), on.fail(on.scripted.overloaded, "Overloaded"), Hang())
     assert failure.reason == "provider_overloaded"
 

@@ -27,7 +27,7 @@ from worker.tools import ToolBox
 from worker.tools.agent import AgentSetup
 from worker.tools.tool_runner import ToolBounds, ToolRunner
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 DONE = Script.of_text("It is ", "sunny.")
 PARIS = ("weather", '{"city":"Paris"}')
 OSLO = ("weather", '{"city":"Oslo"}')

@@ -49,7 +49,7 @@ class Made:
             tool_call_id="call_1",
             tell=self.emitted.append,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             return await self.runner.run(call, self.tool, context, begin=begin)
 
 

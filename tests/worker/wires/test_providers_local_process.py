@@ -35,7 +35,7 @@ async def child(code: str, **settings: tuple[str, ...]) -> AsyncIterator[LocalSe
 
 
 async def until_dead(pid: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while is_there(pid):
             await asyncio.sleep(0.005)
 
@@ -74,7 +74,7 @@ async def test_a_child_that_died_is_restarted():
         first = server.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while server.pid is not None:
                 await asyncio.sleep(0.005)
         await server.url()
@@ -130,7 +130,7 @@ async def test_closing_ends_the_child_even_a_stubborn_one(code: str, monkeypatch
 async def test_closing_during_a_start_fails_the_waiting_callers_and_leaves_no_child():
     async with child(SILENT) as server:
         waiting = asyncio.create_task(server.url())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while server.pid is None:
                 await asyncio.sleep(0.005)
         pid = server.pid

@@ -38,7 +38,7 @@ async def test_an_answer_streams_from_its_start_to_its_finish(on: Wire):
 
 @on_every_wire
 async def test_events_come_as_soon_as_the_provider_has_sent_them(on: Wire):
-    async with scripted(on) as (server, provider), asyncio.timeout(5):
+    async with scripted(on) as (server, provider), asyncio.timeout(20):
         conversation = server.conversation("m")
         sending = asyncio.create_task(conversation.send_text("a"))
         async with provider.stream(request_for("m")) as stream:
