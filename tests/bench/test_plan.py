@@ -55,7 +55,7 @@ def test_no_two_steps_measure_the_same() -> None:
     assert len(keys) == len(set(keys))
 
 
-def test_a_peer_that_this_machine_cannot_run_is_left_out_and_said_once() -> None:
+def test_a_peer_that_this_machine_cannot_run_is_left_out_and_reported_once() -> None:
     site = site_of(QUICK, missing="nchan")
     assert "nchan" not in {step.server for step in steps_of(site)}
     assert site.yard.left_out["nchan"] == "nchan is left out: there is none"

@@ -59,7 +59,7 @@ def test_cpu_and_memory_are_those_of_a_process_and_its_children(tmp_path: Path) 
     until(lambda: not any(Path(f"/proc/{pid}/schedstat").exists() for pid in family[1:]))
 
 
-def test_a_report_says_what_was_wrong_and_what_was_left_out(tmp_path: Path) -> None:
+def test_a_report_names_what_was_wrong_and_what_was_left_out(tmp_path: Path) -> None:
     table = Table(
         [
             Row("w1", "20 events/s", "ours", 0, {CPU: 12.0}, ("3 gaps",)),

@@ -62,7 +62,7 @@ def test_viewers_count_every_delivery_of_the_floor_and_see_their_order(programs:
     assert not any(seen[name] for name in ("gaps", "repeated", "backward", "unnumbered", "lost", "broken"))
 
 
-def test_viewers_tell_what_is_missing_repeated_or_out_of_order(programs: Programs, tmp_path: Path) -> None:
+def test_viewers_report_what_is_missing_repeated_or_out_of_order(programs: Programs, tmp_path: Path) -> None:
     with answering(
         b"id: 5-1\ndata: a\n\nid: 5-4\ndata: a\n\nid: 5-4\ndata: a\n\nid: 4-2\ndata: a\n\ndata: b\n\n"
     ) as server:

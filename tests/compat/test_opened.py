@@ -166,7 +166,7 @@ async def test_a_lost_worker_is_an_error_wherever_it_is_opened(
 
 
 @clients(STOP, *CLIENTS)
-async def test_a_stop_is_told_as_a_stop_wherever_it_is_opened(
+async def test_a_stop_is_reported_as_a_stop_wherever_it_is_opened(
     seat: Seat, client: Client, record_property: Record
 ) -> None:
     ks = opened_after(client, STOPPED)

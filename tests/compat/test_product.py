@@ -65,7 +65,7 @@ async def test_fresh_thinking_is_shown_as_thinking(product: Product, opened: Ope
 
 @pytest.mark.second_engine
 @clients(LATE, *CLIENTS)
-async def test_who_joins_late_at_another_front_end_ends_with_the_same(
+async def test_a_late_joiner_at_another_front_end_ends_with_the_same(
     product: Product, opened: Opened, client: Client
 ) -> None:
     async with product.generation(client, await opened.show(client)) as generation:

@@ -115,7 +115,7 @@ def test_every_image_is_pinned_to_the_patch(services: Mapping[str, Any], resourc
     assert bases == {"python:3.11-slim-bookworm"}
 
 
-def test_nobody_is_root_and_everybody_is_the_same_user_everywhere(
+def test_no_process_is_root_and_all_have_the_same_user_everywhere(
     services: Mapping[str, Any], resources: Resources
 ) -> None:
     contexts = {name: pod["securityContext"] for name, pod in pods(resources).items()}
@@ -155,7 +155,7 @@ def test_no_variable_that_kubernetes_makes_up_is_taken_for_a_setting(resources: 
     assert all(pod["enableServiceLinks"] is False for pod in pods(resources).values())
 
 
-def test_valkey_is_reached_by_the_two_that_need_it_and_by_nobody_from_outside(
+def test_valkey_is_reached_by_the_two_services_that_need_it_and_not_from_outside(
     services: Mapping[str, Any], resources: Resources
 ) -> None:
     assert services["valkey"]["networks"] == ["log"]
@@ -185,7 +185,7 @@ def test_nginx_finds_a_front_end_that_was_made_anew_at_its_old_address(services:
     assert addresses < set(hosts[1:])
 
 
-def test_one_service_builds_the_image_and_nobody_looks_for_it_in_a_registry(services: Mapping[str, Any]) -> None:
+def test_one_service_builds_the_image_and_none_pulls_it_from_a_registry(services: Mapping[str, Any]) -> None:
     assert [name for name in services if "build" in services[name]] == ["front-end-1"]
     assert {services[name]["pull_policy"] for name in OURS} == {"never"}
 

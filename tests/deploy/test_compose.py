@@ -74,7 +74,7 @@ async def denials(valkey: DeployedValkey) -> list[str]:
 
 
 @pytest.mark.slow
-async def test_a_generation_and_a_feed_go_through_for_who_has_a_key_and_everything_ends_in_time_when_asked_to(
+async def test_a_caller_with_a_key_runs_a_generation_and_a_feed_and_everything_ends_in_time_at_a_signal(
     tmp_path: Path, services: Mapping[str, Any], environment: Mapping[str, str]
 ) -> None:
     async with deployed(tmp_path, services, environment, *OURS) as (containers, valkey):
@@ -158,7 +158,7 @@ async def test_caddy_passes_events_on_as_they_come_and_lets_go_of_viewers_that_l
             assert (await client.get(path, params={"wait_s": 5})).json()["text"] == "live "
 
 
-async def test_caddy_without_a_front_end_tells_an_event_source_to_come_again_and_others_that_it_failed(
+async def test_caddy_without_a_front_end_lets_an_event_source_retry_and_answers_others_with_an_error(
     tmp_path: Path,
 ) -> None:
     async with caddy(tmp_path, NOBODY) as url, httpx2.AsyncClient(base_url=url, timeout=20) as client:

@@ -87,7 +87,7 @@ def machine(tmp_path: Path) -> Machine:
     return machine
 
 
-def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_ask_the_cluster_in_order(
+def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_call_the_cluster_in_order(
     machine: Machine,
 ) -> None:
     kubectl = find_program("kubectl", remedy="it is in .venv after `make install`")
@@ -142,7 +142,7 @@ def test_the_commands_for_compose_name_services_that_are_there_and_lay_the_certi
         assert (f"{key.st_uid}:{key.st_gid}", key.st_mode & 0o777) == (services["nginx"]["user"], 0o400)
 
 
-def test_the_commands_for_systemd_put_every_file_where_a_unit_looks_for_it_and_an_nginx_that_starts(
+def test_the_commands_for_systemd_put_every_file_where_a_unit_reads_it_and_an_nginx_that_starts(
     machine: Machine,
 ) -> None:
     nginx = machine.root / "etc" / "nginx"

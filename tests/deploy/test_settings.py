@@ -129,7 +129,7 @@ def test_the_settings_of_every_process_are_accepted(
     assert settings.default_model != "local"  # which the image does not hold
 
 
-def test_front_ends_ask_for_keys_and_workers_hold_none(environments: Environments) -> None:
+def test_front_ends_demand_keys_and_workers_have_none(environments: Environments) -> None:
     for where in FRONT_ENDS:
         assert environments[where]["BROADCASTER_AUTH"] == "keys"
         assert not [name for name in environments[where] if name.endswith(("_API_KEY", "_WEBHOOK_SECRET"))], where
@@ -153,7 +153,7 @@ def test_front_ends_and_workers_of_one_deployment_agree_on_redis_and_models(envi
         "deploy/kubernetes/overlays/example/secrets/api-keys.env.example",
     ],
 )
-def test_an_example_that_nobody_filled_in_is_refused(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_that_was_not_filled_in_is_refused(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = variables((ROOT / example).read_text())
     with pytest.raises((ValidationError, SettingsError), match=r"(?i)api_keys"):
         settings_of(monkeypatch, {"BROADCASTER_AUTH": "keys", **given})

@@ -117,7 +117,7 @@ def test_nothing_that_reaches_beyond_its_streams_is_allowed(words: str, valkey: 
     assert b"NOPERM" in valkey.say(LOGIN, words)
 
 
-def test_nobody_comes_in_without_a_name_and_the_health_check_hears_pong_alone(valkey: DeployedValkey) -> None:
+def test_no_client_connects_without_a_user_and_the_health_check_receives_pong_alone(valkey: DeployedValkey) -> None:
     assert b"NOAUTH" in valkey.say("GET bc:x")
     assert b"WRONGPASS" in valkey.say("AUTH broadcaster wrong")
     for password in (FILLED_IN, "-", '""'):
@@ -144,13 +144,13 @@ def test_it_does_not_start_with_a_password_that_would_not_do(password: str, tmp_
     assert "VALKEY_PASSWORD" in ended.stderr
 
 
-def test_without_an_admins_password_nobody_is_admin(tmp_path: Path) -> None:
+def test_without_an_admins_password_there_is_no_admin(tmp_path: Path) -> None:
     with start_deployed(tmp_path / "data", {"VALKEY_PASSWORD": FILLED_IN, "VALKEY_ADMIN_PASSWORD": ""}) as server:
         assert b"WRONGPASS" in server.say("AUTH admin -")
         assert b"WRONGPASS" in server.say(f"AUTH admin {FILLED_IN}")
 
 
-async def test_the_doctor_has_nothing_to_say_against_it(valkey: DeployedValkey) -> None:
+async def test_the_doctor_finds_no_fault_with_it(valkey: DeployedValkey) -> None:
     async with LogConnection.open(valkey.admin_url) as connection:
         facts = await inspect(connection)
     seen = Seen(facts=facts, url="", prefix="bc", concurrency=100, max_queue=10_000)
@@ -158,7 +158,9 @@ async def test_the_doctor_has_nothing_to_say_against_it(valkey: DeployedValkey) 
     assert [each for each in findings if each.grade is not Grade.OK and each.check != "workers"] == []
 
 
-async def test_the_doctor_works_with_the_rights_of_a_worker_and_says_what_it_cannot_see(valkey: DeployedValkey) -> None:
+async def test_the_doctor_works_with_the_rights_of_a_worker_and_reports_what_it_cannot_read(
+    valkey: DeployedValkey,
+) -> None:
     async with LogConnection.open(valkey.url("broadcaster", FILLED_IN)) as connection:
         facts = await inspect(connection)
     assert (facts.script_fault, facts.push_fault, facts.policy) == (None, None, "noeviction")

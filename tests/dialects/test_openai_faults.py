@@ -70,7 +70,7 @@ def test_the_code_decides_then_the_type_then_the_status(error: dict[str, Any], s
         (None, ERROR),
     ],
 )
-def test_in_a_stream_the_error_must_speak_for_itself(error: dict[str, Any] | None, fault: ProviderFault):
+def test_in_a_stream_the_error_carries_its_own_status(error: dict[str, Any] | None, fault: ProviderFault):
     assert fault_of(error) == fault
     # The stream's own status says that the request was taken, and nothing of what came later.
     assert fault_of(error, status=200) == fault

@@ -118,7 +118,7 @@ def from_its_attempt_on(entries: Sequence[Entry], k: int) -> Sequence[Entry]:
 
 @on_every_shape
 @on_every_stream
-def test_who_joins_at_any_entry_is_left_with_the_newest_attempt(shape: Shape, events: list[ev.Event]):
+def test_a_late_joiner_at_any_entry_ends_with_the_newest_attempt(shape: Shape, events: list[ev.Event]):
     entries = entries_of(events)
     for k in range(len(entries)):
         alone = reader_after(shape, from_its_attempt_on(entries, k))

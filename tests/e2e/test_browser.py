@@ -91,7 +91,7 @@ async def test_closing_every_tab_does_not_stop_it(tabs: Tabs, front_end_url: str
     await later.shows("seen, unseen, done")
 
 
-async def test_stop_stops_it_for_everybody(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
+async def test_stop_stops_it_for_all_viewers(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     first = await tabs.open(front_end_url)
     second = await tabs.open(await first.ask("talk for ever"))
@@ -224,7 +224,9 @@ def _note(urls: list[str], request: Request) -> None:
     urls.append(request.url)
 
 
-async def test_a_refused_prompt_is_told_in_a_sentence_with_its_code_and_kept(tabs: Tabs, front_end_url: str) -> None:
+async def test_a_refused_prompt_is_reported_in_a_sentence_with_its_code_and_kept(
+    tabs: Tabs, front_end_url: str
+) -> None:
     tab = await tabs.open(front_end_url)
     await tab.page.get_by_text("Options").click()
     await tab.page.get_by_label("Model").fill("nobody-serves-this")
@@ -245,7 +247,7 @@ async def stores(page: Page) -> tuple[str, str]:
     return await page.evaluate("[JSON.stringify(sessionStorage), JSON.stringify(localStorage) + document.cookie]")
 
 
-async def test_a_page_asks_for_a_key_tries_it_and_resumes_with_it_after_reloads_and_losses(
+async def test_a_page_requests_a_key_tries_it_and_resumes_with_it_after_reloads_and_losses(
     tabs: Tabs, stack: Stack, scripted: ScriptedProvider
 ) -> None:
     conversation = scripted.conversation(MODEL)

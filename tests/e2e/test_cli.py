@@ -31,9 +31,7 @@ async def start_cli(url: str, *command: str, stdin: int | None = None) -> asynci
     )
 
 
-async def test_generate_goes_on_over_a_front_end_killed_and_started_again(
-    stack: Stack, scripted: ScriptedProvider
-) -> None:
+async def test_generate_goes_on_over_a_front_end_killed_and_restarted(stack: Stack, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     await stack.worker()
     port = free_port()
@@ -76,7 +74,7 @@ async def test_stop_from_another_terminal_ends_generate_with_exit_code_1(
     assert tail.startswith(b"half ")
 
 
-async def test_without_a_front_end_the_command_says_what_to_do(stack: Stack) -> None:
+async def test_without_a_front_end_the_command_prints_the_remedy(stack: Stack) -> None:
     cli = await start_cli(f"http://127.0.0.1:{free_port()}", "ls")
     _, told = await cli.communicate()
     assert cli.returncode == 3
@@ -93,7 +91,7 @@ async def test_without_a_front_end_the_command_says_what_to_do(stack: Stack) -> 
         ("broadcaster serve", {"BROADCASTER_HOST": "0.0.0.0"}, b"loopback"),
     ],
 )
-async def test_a_wrong_set_up_is_told_in_one_line_with_exit_code_2(
+async def test_a_wrong_set_up_is_reported_in_one_line_with_exit_code_2(
     stack: Stack, module: str, settings: dict[str, str], words: bytes
 ) -> None:
     process = await asyncio.create_subprocess_exec(

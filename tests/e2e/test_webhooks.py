@@ -65,7 +65,7 @@ class Caller:
 
 
 @pytest.mark.second_engine
-async def test_who_does_not_watch_is_called_with_the_whole_answer_and_soon(
+async def test_a_caller_that_does_not_watch_soon_receives_the_whole_answer_by_webhook(
     hooked: Stack, scripted: ScriptedProvider, receiver: Receiver
 ) -> None:
     scripted.script(MODEL, Script.of_text("the ", "answer"))
@@ -117,7 +117,7 @@ async def test_a_worker_killed_between_the_end_and_the_delivery_is_made_good_by_
     assert second.verify()["data"]["text"] == "the answer"
 
 
-async def test_a_generation_that_no_worker_ever_ran_is_told_by_the_first_one_that_comes(
+async def test_a_webhook_of_a_generation_that_never_ran_is_delivered_by_the_first_worker_that_starts(
     hooked: Stack, receiver: Receiver
 ) -> None:
     front_end = await hooked.front_end(stall_timeout_s=1.5)
@@ -131,7 +131,7 @@ async def test_a_generation_that_no_worker_ever_ran_is_told_by_the_first_one_tha
     assert (await receiver.until_calls(1))[0].verify()["type"] == "generation.failed"
 
 
-async def test_a_stopped_generation_and_a_failed_one_are_told_as_such(
+async def test_a_stopped_generation_and_a_failed_one_are_reported_as_such(
     hooked: Stack, scripted: ScriptedProvider, receiver: Receiver
 ) -> None:
     await hooked.worker()
@@ -151,7 +151,7 @@ async def test_a_stopped_generation_and_a_failed_one_are_told_as_such(
     assert told["data"]["error"]["code"].startswith("provider_")
 
 
-async def test_a_host_nobody_listed_and_webhooks_that_are_off_are_refused_with_the_remedy(
+async def test_a_host_that_is_not_listed_and_webhooks_that_are_off_are_refused_with_the_remedy(
     hooked: Stack, receiver: Receiver
 ) -> None:
     caller = Caller(await hooked.front_end())
@@ -163,7 +163,7 @@ async def test_a_host_nobody_listed_and_webhooks_that_are_off_are_refused_with_t
     assert "BROADCASTER_WEBHOOK_HOSTS" in off.json()["detail"]
 
 
-async def test_beyond_the_bound_of_webhooks_owed_the_answer_is_busy(hooked: Stack, receiver: Receiver) -> None:
+async def test_beyond_the_bound_of_pending_webhooks_the_response_is_busy(hooked: Stack, receiver: Receiver) -> None:
     caller = Caller(await hooked.front_end(max_webhooks=1))
     await caller.start(receiver.url)
     refused = await caller.ask(receiver.url)

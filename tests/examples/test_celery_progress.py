@@ -100,7 +100,7 @@ async def test_a_redis_that_does_not_answer_holds_a_task_no_longer_than_its_time
     assert lines[-1] == "finished"
 
 
-async def test_viewers_are_told_when_the_worker_is_killed(
+async def test_viewers_are_notified_when_the_worker_is_killed(
     worker: Running, server: ValkeyServer, tmp_path: Path
 ) -> None:
     async with watching(server, tmp_path) as seen:

@@ -107,7 +107,7 @@ async def stopped_in_the_middle(page: Page, other: Page) -> None:
         await expect(tab.get_by_test_id("note").last).to_have_text("Stopped.")
 
 
-async def test_everybody_watches_their_own_answers_and_nobody_elses(server: ValkeyServer, tmp_path: Path) -> None:
+async def test_users_watch_their_own_answers_and_no_others(server: ValkeyServer, tmp_path: Path) -> None:
     whole = await whole_answer("why?")
     async with chat(server, tmp_path, SECONDS_PER_WORD="0.02") as running:
         async with signed_in(running, "ada") as ada, signed_in(running, "bob") as bob:

@@ -28,7 +28,7 @@ def test_no_two_mutants_of_a_file_have_one_name() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_the_first_red_one_is_named_whole_and_only_when_it_is_red_again(tmp_path: Path) -> None:
+def test_the_first_red_one_is_named_whole_and_only_when_it_is_red_twice(tmp_path: Path) -> None:
     name = "tests/test_it.py::test_it[in brackets - and on]"
     runs = iter(
         [
@@ -49,7 +49,7 @@ def test_the_first_red_one_is_named_whole_and_only_when_it_is_red_again(tmp_path
 
 
 @pytest.mark.parametrize("code", [-1, 2, 4, 5])
-def test_what_cannot_be_run_again_is_not_red(tmp_path: Path, code: int) -> None:
+def test_what_cannot_be_rerun_is_not_red(tmp_path: Path, code: int) -> None:
     runs = iter([(1, "tests/test_it.py::test_it ERROR [100%]\n"), (code, "nothing ran")])
     red, told = first_red(tmp_path, ["tests"], run=lambda *_: next(runs))
     assert (red, told) == (None, f"pytest ended with {code} for tests/test_it.py::test_it: nothing ran")

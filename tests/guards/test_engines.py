@@ -30,7 +30,7 @@ SETS_UP_A_SERVER: Final = re.compile(
 SMOKE: Final = {
     "every client, from the beginning and late": (
         "compat/test_product.py",
-        "test_who_joins_late_at_another_front_end_ends_with_the_same",
+        "test_a_late_joiner_at_another_front_end_ends_with_the_same",
     ),
     "a lost worker": (
         "faults/workers/test_worker_loss.py",
@@ -46,7 +46,7 @@ SMOKE: Final = {
     ),
     "a webhook": (
         "e2e/test_webhooks.py",
-        "test_who_does_not_watch_is_called_with_the_whole_answer_and_soon",
+        "test_a_caller_that_does_not_watch_soon_receives_the_whole_answer_by_webhook",
     ),
     "an embedded server": (
         "e2e/deployment/test_up.py",

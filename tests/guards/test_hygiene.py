@@ -117,7 +117,7 @@ def _starts_task(called: str) -> bool:
         ("group.create_task(run())", 0),
     ],
 )
-def test_the_task_guard_tells_a_held_task_from_a_forgotten_one(source: str, offences: int) -> None:
+def test_the_task_guard_distinguishes_a_kept_task_from_a_forgotten_one(source: str, offences: int) -> None:
     assert len(list(forgotten_tasks(parse(source)))) == offences
 
 

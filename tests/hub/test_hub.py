@@ -121,7 +121,7 @@ async def test_the_refusal_for_an_unavailable_log_has_its_reason(hub):
     assert hub.refuse(LogUnavailable("away")).reason is StopReason.LOG_UNAVAILABLE
 
 
-async def test_a_lost_feed_sends_everybody_away_resumably_and_new_rooms_open(hub, tail):
+async def test_a_lost_feed_sends_all_viewers_away_resumably_and_new_rooms_open(hub, tail):
     readers = [await join(hub), await join(hub, "other")]
     hub.tail_lost()
     for reader in readers:

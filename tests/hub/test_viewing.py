@@ -32,7 +32,7 @@ async def test_a_viewer_that_has_the_terminal_event_joins_nothing(hub, tail):
 
 @pytest.mark.parametrize("order", sorted(set(itertools.permutations("jjddd"))))
 @pytest.mark.parametrize("pulls", ["always", "at the end"])
-async def test_every_order_of_joining_and_delivering_gives_everybody_the_whole(hub, tail, order, pulls):
+async def test_every_order_of_joining_and_delivering_gives_all_viewers_the_whole(hub, tail, order, pulls):
     whole = answer(6)
     batches = iter([whole[:1], whole[1:3], whole[3:]])
     await join(hub)  # keeps the room open from the first

@@ -225,7 +225,7 @@ async def test_after_a_refused_event_nothing_given_without_waiting_follows_until
     assert said(feeds) == [3]
 
 
-async def test_a_feed_that_somebody_closed_takes_nothing_more() -> None:
+async def test_a_feed_that_another_caller_closed_takes_nothing_more() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         feeds.end = b"{}"

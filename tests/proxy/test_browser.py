@@ -118,7 +118,7 @@ async def test_without_tls_a_seventh_stream_waits_until_one_of_six_is_closed(
     await until(page, lambda looks: sum(bool(each["entries"]) for each in looks) == 7)
 
 
-async def test_over_http_2_a_body_that_is_too_large_is_refused_in_the_front_ends_words_too(
+async def test_over_http_2_a_body_that_is_too_large_is_refused_with_the_front_ends_problem_too(
     tabs: Tabs, nginx: Nginx
 ) -> None:
     page = (await tabs.open(nginx.tls_url, any_certificate=True)).page

@@ -77,7 +77,7 @@ def test_nginx_takes_the_files_as_they_are_shipped(tmp_path: Path, machine: str)
     assert "test is successful" in check(folder)
 
 
-def test_the_site_is_complete_in_somebody_elses_http_block(tmp_path: Path) -> None:
+def test_the_site_is_complete_in_another_http_block(tmp_path: Path) -> None:
     folder = tmp_path / "nginx"
     lay_out(folder, upstream=UPSTREAM, machine=f"listen 127.0.0.1:{free_port()};\n")
     # As Debian's own nginx.conf, in short.
@@ -138,7 +138,7 @@ def test_its_own_answers_are_problems_as_the_front_ends_are() -> None:
     assert (answers[502]["code"], answers[502]["retry"]) == ("no_front_end", True)
 
 
-def test_a_certificate_is_looked_for_beside_the_files(tmp_path: Path) -> None:
+def test_a_certificate_is_expected_beside_the_files(tmp_path: Path) -> None:
     shared = (DEPLOY / "tls.conf").read_text()
     create_certificate(tmp_path)
     for directive in ("ssl_certificate", "ssl_certificate_key"):

@@ -22,7 +22,7 @@ MODEL = "claude-scripted"
 DEADLINE_S = 20.0
 
 
-async def test_heartbeats_hold_a_quiet_stream_open_for_longer_than_nginx_waits_for_a_word(
+async def test_heartbeats_keep_a_quiet_stream_open_for_longer_than_nginxs_read_timeout(
     tmp_path: Path, stack: Stack
 ) -> None:
     front_end = await stack.front_end(heartbeat_s=0.4, retry_ms=100)
@@ -144,7 +144,7 @@ class LosingRelay(Relay):
         return data
 
 
-async def test_without_any_front_end_viewers_are_told_to_come_again_and_everybody_else_what_happened(
+async def test_without_any_front_end_viewers_are_sent_to_retry_and_other_callers_receive_a_problem(
     tmp_path: Path, stack: Stack, scripted: ScriptedProvider
 ) -> None:
     conversation = scripted.conversation(MODEL)
@@ -171,7 +171,7 @@ async def test_without_any_front_end_viewers_are_told_to_come_again_and_everybod
     assert all(viewer.entries == viewers[0].entries and viewer.terminals == 1 for viewer in viewers)
 
 
-async def test_metrics_and_too_large_bodies_are_refused_in_the_front_ends_words_and_no_query_is_logged(
+async def test_metrics_and_too_large_bodies_are_refused_with_the_front_ends_problem_and_no_query_is_logged(
     tmp_path: Path, stack: Stack
 ) -> None:
     front_end = await stack.front_end()

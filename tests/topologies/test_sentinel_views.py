@@ -65,7 +65,7 @@ async def test_only_a_server_that_reports_to_be_the_primary_is_gone_back_to(role
     assert not await believer.goes_back([OLDER] * 3)
 
 
-async def test_one_sentinel_behind_an_address_of_several_does_not_speak_for_all() -> None:
+async def test_one_sentinel_behind_an_address_of_several_does_not_count_for_all() -> None:
     believer = Believer(sentinels=1)
     believer.roles[KNOWN] = b"master"
     assert not await believer.goes_back([OLDER])

@@ -159,7 +159,7 @@ async def answer_to(client: httpx2.AsyncClient, words: bytes) -> tuple[int, dict
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-async def test_what_is_hardly_http_is_answered_with_a_problem_and_harms_nobody(
+async def test_what_is_hardly_http_is_answered_with_a_problem_and_harms_no_other_client(
     bad_client: httpx2.AsyncClient, world: MemoryWorld, name: str
 ) -> None:
     texts, status, code = GARBAGE[name]

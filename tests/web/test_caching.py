@@ -29,27 +29,27 @@ def assert_not_kept(answer: httpx2.Response) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [*REQUEST, *OF_OUR_OWN_APP])
-async def test_every_answer_of_our_own_app_says_that_it_is_not_to_be_stored(
+async def test_every_response_of_our_own_app_forbids_storing(
     client: httpx2.AsyncClient, method: str, path: str
 ) -> None:
     assert_not_kept(await client.request(method, path, json={} if method != "GET" else None))
 
 
-async def test_a_mounted_router_says_it_too_and_the_hosts_own_answers_stay_as_they_are() -> None:
+async def test_a_mounted_router_forbids_storing_too_and_the_hosts_own_responses_stay_as_they_are() -> None:
     async with serve_host(create_host(("/llm", Mounted().router))) as host:
         for method, path in REQUEST:
             assert_not_kept(await host.request(method, f"/llm{path}", json={} if method != "GET" else None))
         assert "cache-control" not in (await host.get("/hello/1")).headers
 
 
-async def test_a_stream_says_besides_that_it_is_not_to_be_transformed(live_client: httpx2.AsyncClient) -> None:
+async def test_a_stream_also_forbids_transforming(live_client: httpx2.AsyncClient) -> None:
     await live_client.put("/v1/streams/job", json={})
     await live_client.post("/v1/streams/job/close")
     received = await listen(live_client, "/v1/streams/job/events")
     assert received.headers["cache-control"] == "no-store, no-transform"
 
 
-async def test_the_pages_files_may_be_kept_and_are_asked_for_again(client: httpx2.AsyncClient) -> None:
+async def test_the_pages_files_may_be_cached_and_are_revalidated(client: httpx2.AsyncClient) -> None:
     page = await client.get("/")
     assert page.headers["cache-control"] == "no-cache"
     assert "vary" not in page.headers

@@ -33,7 +33,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleModules
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_every_file_is_served_with_its_type_and_asked_for_again_each_time(
+async def test_every_file_is_served_with_its_type_and_revalidated_each_time(
     client: httpx2.AsyncClient, name: str
 ) -> None:
     response = await client.get(f"/console/{name}")
@@ -193,7 +193,7 @@ def test_the_pages_own_decoder_reads_a_stream_as_ours_does_however_it_is_cut(
     assert result["lastEventId"] == decoder.last_event_id
 
 
-def test_the_pages_own_decoder_keeps_what_the_server_said_of_reconnecting(modules: ConsoleModules) -> None:
+def test_the_pages_own_decoder_keeps_the_servers_reconnection_delay(modules: ConsoleModules) -> None:
     result = modules.run("sse", [["retry: 40\ndata: a\n\nretry: soon\nid: 5-1\n", "\nid: 5-2\n"]])
     assert (result["retryMs"], result["lastEventId"]) == (40, "5-1")
 
@@ -234,7 +234,7 @@ def test_after_any_rewinds_and_repeats_the_transcript_is_the_fold_of_what_remain
     assert all(notice["kind"] == "rewound" for notice in result["notices"])
 
 
-def test_a_trimmed_beginning_is_told_and_the_rest_is_shown(modules: ConsoleModules) -> None:
+def test_a_trimmed_beginning_is_reported_and_the_rest_is_shown(modules: ConsoleModules) -> None:
     gap = ["gap", "5-7", {"reason": "trimmed", "from": 1, "to": 7}]
     result = modules.run("transcript", [gap, ["enter", "5-8", delta("late")]])
     assert result["state"]["text"] == "late"
@@ -257,7 +257,7 @@ def test_an_expired_log_shows_how_it_ended(modules: ConsoleModules) -> None:
     assert (result["state"]["status"], result["isOver"], result["lastId"]) == ("finished", True, "5-8")
 
 
-def test_a_hole_that_nobody_spoke_of_is_shown_all_the_same(modules: ConsoleModules) -> None:
+def test_a_gap_that_no_notice_reported_is_shown_all_the_same(modules: ConsoleModules) -> None:
     result = modules.run("transcript", [["enter", "5-1", delta("a")], ["enter", "5-4", delta("b")]])
     assert result["notices"] == [{"kind": "missing", "from": 2, "to": 3, "after": 1}]
     assert result["state"]["text"] == "ab"

@@ -46,7 +46,7 @@ async def test_every_file_is_served_under_a_policy_without_foreign_hosts_or_fram
 
 
 @pytest.mark.browser
-async def test_a_browser_shows_every_operation_and_asks_no_other_host(
+async def test_a_browser_shows_every_operation_and_calls_no_other_host(
     app: FastAPI, live_client: httpx2.AsyncClient
 ) -> None:
     own = live_client.base_url.netloc.decode()

@@ -45,7 +45,7 @@ def client() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=shaped), base_url="http://here")
 
 
-async def test_a_problem_below_the_path_has_its_shape_and_keeps_when_to_come_again(client):
+async def test_a_problem_below_the_path_has_its_shape_and_keeps_its_retry_delay(client):
     answer = await client.get("/own")
     assert (answer.status_code, answer.json()) == (418, {"said": "queue_full", "of": 503})
     assert (answer.headers["content-type"], answer.headers["x-own"]) == ("application/json", "1")

@@ -151,7 +151,7 @@ async def test_every_wrong_request_has_its_code(client: httpx2.AsyncClient, meth
     assert (document["code"], response.status_code) == (code, PROBLEMS[code].status)
 
 
-async def test_a_wrong_method_is_told_which_ones_are_right(client: httpx2.AsyncClient) -> None:
+async def test_a_wrong_method_receives_the_allowed_ones(client: httpx2.AsyncClient) -> None:
     response = await client.delete("/v1/generations/gen_1/stop")
     assert response.status_code == 405
     assert response.headers["allow"] == "POST"
@@ -213,7 +213,7 @@ async def test_an_error_from_below_keeps_its_code(
     assert (document["code"], document["detail"]) == (error.code, error.detail)
 
 
-async def test_an_unexpected_error_is_logged_once_and_told_without_its_insides(
+async def test_an_unexpected_error_is_logged_once_and_reported_without_its_internals(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.refusal = ZeroDivisionError("the secret is 42")

@@ -159,7 +159,7 @@ def test_text_without_control_characters_is_left_alone():
     ("terminal_event", "code"),
     [(ev.Finish(), ExitCode.OK), (ev.Error(error_text="x"), ExitCode.FAILED), (ev.Abort(), ExitCode.FAILED)],
 )
-def test_the_exit_code_tells_complete_answers_from_incomplete_ones(kind, terminal_event, code):
+def test_the_exit_code_distinguishes_complete_answers_from_incomplete_ones(kind, terminal_event, code):
     reporter = kind(Screen())
     reporter.show(received(terminal_event))
     assert reporter.exit_code == code

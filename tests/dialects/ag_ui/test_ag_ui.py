@@ -59,7 +59,7 @@ def kinds(raw: bytes) -> list[str]:
 
 @on_every_history
 @on_every_stream
-def test_who_joins_at_any_entry_is_left_with_the_same(events: list[ev.Event], history: list[Any]):
+def test_a_client_that_joins_at_any_entry_ends_with_the_same(events: list[ev.Event], history: list[Any]):
     entries = entries_of(events)
     whole = after(entries, history=history).left_with
     for k in range(len(entries)):

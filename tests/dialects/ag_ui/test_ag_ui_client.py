@@ -69,7 +69,7 @@ def test_the_client_is_left_with_what_our_model_of_it_holds(history: list[Any]):
 
 
 @on_every_history
-def test_who_joins_at_any_entry_is_left_with_the_same(history: list[Any]):
+def test_a_client_that_joins_at_any_entry_ends_with_the_same(history: list[Any]):
     joins = [(name, k) for name, events in STREAMS.items() for k in range(len(events))]
     bodies = [opening(STREAMS[name], k=k, history=history, ids=k % 2 == 0) for name, k in joins]
     read = dict(zip(joins, read_by_client(bodies, history), strict=True))
@@ -90,7 +90,7 @@ def test_torn_attempts_leave_nothing_behind(history: list[Any]):
 
 
 @on_every_history
-def test_who_comes_back_with_what_is_void_is_left_with_the_answer_alone(history: list[Any]):
+def test_a_client_that_returns_with_a_void_cursor_ends_with_the_answer_alone(history: list[Any]):
     gap = Gap(GapReason.REWOUND, Cursor(1, 0), 1, 9)
     cases, alone = [], []
     for events in STREAMS.values():

@@ -44,13 +44,13 @@ def check_every_boundary(log: list[Entry], version: Version) -> None:
 
 @both
 @every_answer
-def test_who_joins_at_any_entry_sees_what_everybody_sees(name: str, version: Version) -> None:
+def test_a_late_joiner_at_any_entry_sees_what_all_viewers_see(name: str, version: Version) -> None:
     check_every_boundary(log_of(ANSWERS[name]), version)
 
 
 @both
 @given(log=logs)
-def test_who_joins_any_stream_sees_what_everybody_sees(version: Version, log: list[Entry]) -> None:
+def test_a_late_joiner_of_any_stream_sees_what_all_viewers_see(version: Version, log: list[Entry]) -> None:
     check_every_boundary(log, version)
 
 

@@ -77,7 +77,7 @@ def test_no_answer_changes_on_its_way_through_decoder_and_encoder(sdk: Sdk, answ
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_whoever_comes_at_any_moment_reads_the_same_message(sdk: Sdk, name: str):
+def test_a_client_that_joins_at_any_moment_reads_the_same_message(sdk: Sdk, name: str):
     entries = STREAMS[name]
     whole = sdk.read(encoded(entries))
     for k in range(len(entries)):
@@ -215,7 +215,7 @@ def test_no_log_however_odd_raises_or_breaks_the_order_of_the_wire(entries: list
 
 @settings(quick, max_examples=200)
 @given(entries=logs, data=st.data())
-def test_whoever_comes_at_any_moment_of_any_log_reads_what_its_last_attempt_comes_to(
+def test_a_client_that_joins_any_log_at_any_moment_reads_the_result_of_its_last_attempt(
     sdk: Sdk, entries: list[Entry], data: st.DataObject
 ):
     k = data.draw(st.integers(0, len(entries) - 1))

@@ -47,7 +47,7 @@ def joined(entries: list[Entry], k: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_who_comes_late_ends_with_the_same_final_object_wherever_it_comes(name: str) -> None:
+def test_a_late_joiner_ends_with_the_same_final_object_wherever_it_joins(name: str) -> None:
     entries = entries_of(STREAMS[name])
     expected = final_of(encoded(entries))
 
@@ -164,7 +164,7 @@ def test_any_order_of_events_is_one_that_a_late_client_can_join(
 
 @settings(deadline=None)
 @given(st.lists(events, max_size=8), st.lists(events, min_size=1, max_size=8), ends, st.data())
-def test_who_comes_in_the_second_attempt_knows_nothing_of_the_first(
+def test_a_client_that_joins_in_the_second_attempt_reads_nothing_of_the_first(
     first: list[ev.Event], second: list[ev.Event], end: ev.Event, data: st.DataObject
 ) -> None:
     lost = entries_of([*first, ev.Attempt(attempt=2)])

@@ -72,7 +72,7 @@ def final_state(raw: bytes) -> tuple[Any, Json]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_late_joiner_ends_with_what_everybody_has(name: str):
+def test_a_late_joiner_ends_with_what_all_viewers_have(name: str):
     entries = recorded()[name]
     everything = final_state(whole(entries))
     for k in range(1, len(entries)):

@@ -29,7 +29,7 @@ async def memory_grade(connection: LogConnection) -> Grade:
 
 
 @pytest.mark.second_engine
-async def test_a_full_server_refuses_new_calls_and_running_answers_end_whole_when_it_has_room_again(
+async def test_a_full_server_refuses_new_calls_and_running_answers_end_whole_once_it_has_room(
     tmp_path: Path, scripted: ScriptedProvider
 ) -> None:
     server = EmbeddedServer(tmp_path / "redis", binary=server_binary(), max_memory_bytes=64 * 2**20)

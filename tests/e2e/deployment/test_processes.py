@@ -69,7 +69,7 @@ async def watched(
         yield Watched(conversation, house, client, generation, viewers)
 
 
-async def test_a_thousand_viewers_spread_over_two_processes_which_are_two_front_ends_to_everybody(
+async def test_a_thousand_viewers_spread_over_two_processes_that_count_as_two_front_ends(
     stack: Stack, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:
     async with watched(stack, scripted, count=VIEWERS, presence_ttl_s=1.5) as begun:
@@ -134,7 +134,7 @@ async def readiness(house: Running) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-async def test_a_parent_that_is_killed_leaves_nobody_who_serves(stack: Stack, scripted: ScriptedProvider) -> None:
+async def test_a_parent_that_is_killed_leaves_no_process_that_serves(stack: Stack, scripted: ScriptedProvider) -> None:
     async with watched(stack, scripted) as (_, house, _, _, viewers):
         family = children(house.pid)
         # A third one that is only just beginning.
@@ -189,7 +189,7 @@ async def test_when_none_can_be_started_the_parent_ends(stack: Stack, has_served
     assert 5 <= len(killed) - 2 * has_served <= 6
 
 
-async def test_a_port_that_is_taken_is_told_once(stack: Stack) -> None:
+async def test_a_port_that_is_taken_is_reported_once(stack: Stack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         house = await stack.start("broadcaster", "serve", "--port", str(port), "--processes", "2")
@@ -244,7 +244,7 @@ def cmdline(pid: int) -> bytes:
 
 
 @pytest.mark.parametrize("spreads", [True, False], ids=["a socket each", "one socket for all"])
-async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_begun_again_beside_the_other(
+async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_beside_the_other(
     connection: LogConnection, spreads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("broadcaster_port", "1")  # names of settings know no case, and the parent's word counts
@@ -269,7 +269,7 @@ async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_begun_again
         assert not front_ends()
 
 
-async def test_what_a_front_end_is_told_about_its_start_is_told_by_the_parent(connection: LogConnection) -> None:
+async def test_a_start_that_fails_in_a_front_end_is_reported_by_the_parent(connection: LogConnection) -> None:
     """Somebody else begins to listen on the port before they do."""
     with open_listener("127.0.0.1", 0) as listener, open_listener(*listener.getsockname()) as robber:
         robber.listen()

@@ -117,7 +117,7 @@ async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goe
     assert (final.status, final.text, final.attempt) == ("finished", "the whole answer", 2)
 
 
-async def test_a_killed_redis_and_a_killed_worker_are_started_again(tmp_path: Path, scripted: ScriptedProvider) -> None:
+async def test_a_killed_redis_and_a_killed_worker_are_restarted(tmp_path: Path, scripted: ScriptedProvider) -> None:
     async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
         before = children(up.pid)
         for pid in before:

@@ -28,7 +28,7 @@ async def open_sdk(url: str, **options: Any) -> AsyncIterator[anthropic.AsyncAnt
         yield sdk
 
 
-async def test_what_the_provider_says_is_what_the_sdk_reads_through_us_and_without_us(
+async def test_the_sdk_reads_the_same_answer_through_us_and_from_the_provider(
     front_end_url: str, scripted: ScriptedProvider
 ) -> None:
     wish: dict[str, Any] = ASKED | {
@@ -76,7 +76,7 @@ async def test_a_stop_from_anywhere_ends_the_message_with_what_there_is(
     assert (message.stop_reason, message.content[0].type) == ("cancelled", "text")
 
 
-async def test_a_worker_that_is_killed_is_an_error_and_asking_again_gives_the_whole_answer(
+async def test_a_worker_that_is_killed_is_an_error_and_a_retry_returns_the_whole_answer(
     stack: Stack, scripted: ScriptedProvider
 ) -> None:
     worker = await stack.worker()

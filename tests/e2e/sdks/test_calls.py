@@ -126,7 +126,7 @@ async def test_a_worker_paused_across_the_deletion_brings_nothing_back(
     assert set(await connection.redis.hkeys(connection.keys.meta(generation.id))).isdisjoint({b"request", b"worker"})
 
 
-async def test_a_redis_that_does_not_answer_is_told_within_bounded_time(
+async def test_a_redis_that_does_not_answer_is_reported_within_bounded_time(
     tmp_path: Path, scripted: ScriptedProvider
 ) -> None:
     (tmp_path / "redis").mkdir()

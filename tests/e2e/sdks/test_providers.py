@@ -65,7 +65,9 @@ async def test_reasoning_text_and_a_tool_call_come_out_as_what_they_are_on_every
 
 
 @pytest.mark.parametrize("provider", ["openai", "openai-responses"])
-async def test_a_refusal_is_text_that_says_so(openai_stack: Stack, scripted: ScriptedProvider, provider: str) -> None:
+async def test_a_refusal_is_text_marked_as_a_refusal(
+    openai_stack: Stack, scripted: ScriptedProvider, provider: str
+) -> None:
     url = await started(openai_stack, routes={"gpt-*": provider, "claude*": "anthropic"})
     conversation = scripted.conversation(MODEL)
     async with AsyncClient(url) as client:

@@ -110,7 +110,7 @@ async def test_a_background_response_is_cancelled_in_a_tool_call_from_another_fr
         assert (await one.responses.cancel(response.id)).status == "cancelled"
 
 
-async def test_a_response_whose_worker_is_killed_is_begun_again_by_another_and_not_doubled(
+async def test_a_response_whose_worker_is_killed_is_restarted_by_another_and_not_doubled(
     stack: Stack, scripted: ScriptedProvider
 ) -> None:
     torn, whole = (scripted.conversation("claude-scripted") for _ in range(2))

@@ -104,7 +104,7 @@ async def test_viewers_see_the_call_its_progress_and_its_output_in_one_answer(
     assert house.runs == [f"{generation.id}:1:0"]
 
 
-async def test_a_worker_killed_in_a_call_that_may_be_repeated_is_followed_by_one_that_makes_it_again(
+async def test_a_worker_killed_in_a_call_that_may_be_repeated_is_followed_by_one_that_repeats_it(
     house: House, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:
     house.hold()
@@ -164,7 +164,7 @@ async def test_a_worker_killed_after_a_call_is_followed_by_one_that_uses_its_out
     assert (await folded(connection, generation.id)).state.attempt == 2
 
 
-async def test_a_step_that_the_provider_breaks_off_is_asked_for_again_without_a_second_run(
+async def test_a_step_that_the_provider_breaks_off_is_retried_without_a_second_run_of_its_tool(
     house: House, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:
     await house.stack.worker()
@@ -206,7 +206,7 @@ async def test_a_worker_ends_although_a_thread_of_a_tool_does_not(house: House, 
         assert await worker.process.wait() == 0
 
 
-async def test_a_worker_whose_tools_cannot_be_loaded_says_so_and_does_not_start(house: House) -> None:
+async def test_a_worker_whose_tools_cannot_be_loaded_reports_that_and_does_not_start(house: House) -> None:
     worker = await house.stack.start("worker", environment={"BROADCASTER_TOOLS": "no.such.module:box"})
     async with asyncio.timeout(DEADLINE_S):
         assert await worker.process.wait() == 2

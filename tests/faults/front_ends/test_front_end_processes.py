@@ -19,7 +19,7 @@ VIEWERS: Final = 60
 BACK_S: Final = 5.0
 
 
-async def test_a_process_that_dies_is_begun_again_and_viewers_of_the_other_notice_nothing(
+async def test_a_process_that_dies_is_restarted_and_viewers_of_the_other_notice_nothing(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     async with open_world(tmp_path, redis=server, heartbeat_s=1.0) as world:

@@ -209,7 +209,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_front_end_cut_off_from_redis_loses_its_viewers_to_the_other_and_tells_those_who_stay(
+async def test_a_front_end_cut_off_from_redis_loses_its_viewers_to_the_other_and_notifies_those_that_stay(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     async with (

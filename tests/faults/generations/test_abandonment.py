@@ -133,7 +133,7 @@ async def test_a_viewer_that_comes_back_within_the_grace_stops_the_count_and_a_n
     assert await scene.fires_after_s(stream, began) >= GRACE_S
 
 
-async def test_a_word_that_fails_keeps_no_other_from_being_said_or_taken_back(
+async def test_a_report_that_fails_keeps_no_other_from_being_sent_or_withdrawn(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broadcaster.log.streams.presence.REPORTED_AT_ONCE", 2)
@@ -151,7 +151,7 @@ async def test_a_word_that_fails_keeps_no_other_from_being_said_or_taken_back(
     assert await scene.here.count(["a"]) == [1]
 
 
-async def test_a_generation_that_nobody_ever_watched_and_one_that_goes_on_without_viewers_are_left_alone(
+async def test_a_generation_never_watched_and_one_that_goes_on_without_viewers_are_left_alone(
     scene: Scene,
 ) -> None:
     unseen = await scene.running()
@@ -202,7 +202,7 @@ async def test_on_a_full_redis_viewers_still_count_and_leaving_is_still_seen(sce
         await scene.world.redis.config_set("maxmemory", 0)
 
 
-async def test_one_that_its_creator_watches_counts_as_watched_although_its_front_end_died_before_it_said_so(
+async def test_one_that_its_creator_watches_counts_as_watched_although_its_front_end_died_before_it_reported(
     scene: Scene,
 ) -> None:
     world = World(scene.world.connection, presence=scene.here)
@@ -254,7 +254,7 @@ class BriefHub:
         return {}
 
 
-async def test_a_viewer_that_came_and_went_between_two_words_was_there(scene: Scene) -> None:
+async def test_a_viewer_that_came_and_went_between_two_reports_is_counted(scene: Scene) -> None:
     stream = await scene.running()
     hub: Any = BriefHub(stream)
     telling = asyncio.create_task(report_presence(hub, scene.here, every_s=60))
@@ -281,7 +281,7 @@ async def sweeper(scene: Scene) -> AsyncIterator[Sweeper]:
 
 
 @pytest.mark.parametrize("state", ["queued", "waiting for its next attempt", "left by its worker"])
-async def test_one_that_nobody_runs_is_ended_by_the_sweep_that_finds_it_abandoned(
+async def test_one_without_a_worker_is_ended_by_the_sweep_that_finds_it_abandoned(
     scene: Scene, sweeper: Sweeper, state: str
 ) -> None:
     world = scene.world

@@ -62,7 +62,7 @@ def view_at(world: FaultWorld, url: str, stream: str) -> RecordedViewer:
     return viewer
 
 
-async def test_the_last_viewer_of_two_front_ends_goes_with_its_killed_front_end_and_the_worker_is_told(
+async def test_the_last_viewer_of_two_front_ends_goes_with_its_killed_front_end_and_the_worker_is_notified(
     tmp_path: Path, server: ValkeyServer, figures: Figures, rounds: int
 ) -> None:
     async with open_world(tmp_path, redis=server, **SETTINGS) as world:
@@ -90,7 +90,9 @@ async def test_the_last_viewer_of_two_front_ends_goes_with_its_killed_front_end_
         await world.check()
 
 
-async def test_who_waits_for_the_result_without_a_stream_is_a_viewer(tmp_path: Path, server: ValkeyServer) -> None:
+async def test_a_caller_that_waits_for_the_result_without_a_stream_is_a_viewer(
+    tmp_path: Path, server: ValkeyServer
+) -> None:
     async with open_world(tmp_path, redis=server, **SETTINGS) as world:
         await world.worker()
         url = (await world.front_end()).url
@@ -107,7 +109,7 @@ async def test_who_waits_for_the_result_without_a_stream_is_a_viewer(tmp_path: P
         assert took_s >= GRACE_OF_ALL_S * 0.9
 
 
-async def test_redis_paused_beyond_every_word_abandons_nothing_that_is_watched(
+async def test_redis_paused_beyond_every_presence_abandons_nothing_that_is_watched(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
     """Every word has lapsed when it is back; its viewers watch all the same, and it reports so first."""

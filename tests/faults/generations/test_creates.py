@@ -150,7 +150,7 @@ async def post(sdk: str, url: str, body: Mapping[str, Any], headers: Mapping[str
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-async def test_an_sdk_that_posts_again_by_itself_starts_one_generation_with_a_key_and_an_orphan_without(
+async def test_an_sdk_that_retries_a_post_starts_one_generation_with_a_key_and_an_orphan_without(
     tmp_path: Path, server: ValkeyServer, sdk: str
 ) -> None:
     body = {"prompt": "a", "stream": True, "on_abandon": "cancel"}

@@ -175,7 +175,9 @@ STATES: Mapping[str, int] = {"queued": 1, "handed back": 3, "waiting for its nex
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_what_nobody_runs_is_ended_by_the_stop_itself_and_keeps_its_answer(steady: World, state: str) -> None:
+async def test_a_generation_without_a_worker_is_ended_by_the_stop_itself_and_keeps_its_answer(
+    steady: World, state: str
+) -> None:
     stream = await brought_to(steady, state)
     await steady.generations.stop(stream, tenant=TENANT)
     events = [json.loads(text) for text in await steady.texts(stream)]
@@ -200,7 +202,7 @@ async def no_job_is_left(world: World, stream: str) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_deletion_of_what_nobody_runs_needs_no_waiting_and_takes_its_job_along(
+async def test_a_deletion_of_a_generation_without_a_worker_needs_no_waiting_and_takes_its_job_along(
     steady: World, state: str
 ) -> None:
     stream = await brought_to(steady, state)
@@ -211,7 +213,7 @@ async def test_a_deletion_of_what_nobody_runs_needs_no_waiting_and_takes_its_job
         await steady.generations.get(stream, tenant=TENANT)
 
 
-async def test_who_was_first_to_want_the_end_is_named(steady: World) -> None:
+async def test_the_first_reason_for_the_end_is_named(steady: World) -> None:
     stream, claim = await steady.granted()
     await steady.redis.hset(steady.keys.meta(stream), "stop", "abandoned")
     await steady.generations.stop(stream, tenant=TENANT)
@@ -223,7 +225,7 @@ async def test_who_was_first_to_want_the_end_is_named(steady: World) -> None:
 
 
 @pytest.mark.second_engine
-async def test_a_stop_on_a_full_redis_closes_the_provider_and_says_that_it_must_be_repeated(
+async def test_a_stop_on_a_full_redis_closes_the_provider_and_reports_that_it_must_be_repeated(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
     async with open_world(tmp_path, redis=server) as world:

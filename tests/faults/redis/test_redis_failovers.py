@@ -101,7 +101,7 @@ async def open_pair() -> AsyncIterator[Pair]:
 
 
 @pytest.mark.second_engine
-async def test_a_tail_that_a_failover_lost_is_sent_again_in_mid_answer_around_the_end_and_after_it(
+async def test_a_tail_that_a_failover_lost_is_resent_in_mid_answer_around_the_end_and_after_it(
     tmp_path: Path, rounds: int, figures: Figures
 ) -> None:
     async with open_pair() as pair, open_system(tmp_path, pair) as world:

@@ -29,7 +29,7 @@ def server() -> Iterator[ValkeyServer]:
         yield started
 
 
-async def test_an_accepted_answer_is_queued_again_by_its_front_end_and_its_viewers_notice_nothing(
+async def test_an_accepted_answer_is_requeued_by_its_front_end_and_its_viewers_notice_nothing(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
     async with open_system(tmp_path, server, workers=0) as world:
@@ -49,7 +49,7 @@ async def test_an_accepted_answer_is_queued_again_by_its_front_end_and_its_viewe
             assert viewer.connections == 1
 
 
-async def test_viewers_of_an_answer_that_nothing_can_write_again_receive_a_gap_and_an_error(
+async def test_viewers_of_an_answer_that_nothing_can_rewrite_receive_a_gap_and_an_error(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
     async with open_system(tmp_path, server, workers=0, stall_timeout_s=STALL_TIMEOUT_S) as world:

@@ -32,7 +32,7 @@ BURST: Final = 400
 
 
 @pytest.mark.second_engine
-async def test_lost_pushes_and_lost_keys_are_made_good_or_told(
+async def test_lost_pushes_and_lost_keys_are_repaired_or_reported(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     async with open_redis_relay(server.url) as relay, open_system(tmp_path, relay) as world:

@@ -90,7 +90,7 @@ async def paused(world: FaultWorld, mode: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.second_engine
-async def test_a_full_redis_loses_nothing_and_refuses_new_generations_in_words(
+async def test_a_full_redis_loses_nothing_and_refuses_new_generations_with_a_reason(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     async with open_system(tmp_path, server) as world:
@@ -137,7 +137,7 @@ async def test_a_generation_that_waits_while_redis_is_full_starts_when_it_is_not
         await judge(world, figures, [running])
 
 
-async def test_a_redis_that_is_away_is_said_to_who_asks_and_to_who_watches(
+async def test_a_redis_that_is_away_is_reported_to_callers_and_to_viewers(
     tmp_path: Path, server: ValkeyServer, figures: Figures
 ) -> None:
     async with open_system(tmp_path, server, workers=1, redis_timeout_s=REDIS_TIMEOUT_S) as world:

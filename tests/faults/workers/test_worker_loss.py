@@ -92,7 +92,7 @@ async def killed(victim: Running, retried: RecordedViewer, failed: RecordedViewe
     assert (retried.connections, failed.connections) == (1, 1)
 
 
-async def test_with_no_worker_left_viewers_are_told_and_the_end_is_in_the_log(
+async def test_with_no_worker_left_viewers_are_notified_and_the_end_is_in_the_log(
     tmp_path: Path, rounds: int, figures: Figures
 ) -> None:
     for first in range(0, rounds, AT_ONCE):

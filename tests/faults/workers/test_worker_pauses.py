@@ -84,7 +84,7 @@ async def paused_past_its_lease(world: FaultWorld, *, first_words: str) -> None:
     assert "zombie" not in viewer.text
 
 
-async def test_a_blocked_event_loop_is_told_with_its_stack_while_it_lasts_and_before_it_costs_the_lease(
+async def test_a_blocked_event_loop_is_reported_with_its_stack_while_it_lasts_and_before_it_costs_the_lease(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
     lease_s, block_s = 4.0, 2.8  # three quarters of a lease are left to a loop that is blocked just before a renewal

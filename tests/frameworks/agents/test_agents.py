@@ -90,7 +90,7 @@ async def test_an_agent_makes_a_file_with_a_model_of_each_wire(serving: Serving,
 
 
 @agents(ERRORS)
-async def test_an_agent_shows_a_refused_key_and_asks_again_when_there_were_too_many_requests(
+async def test_an_agent_shows_a_refused_key_and_retries_after_too_many_requests(
     serving: Serving, agent: Agent, tmp_path: Path
 ) -> None:
     model = serving.model(agent.surface)

@@ -134,7 +134,7 @@ async def test_a_webhook_waits_no_longer_for_a_step_back(world: World, clock: St
     assert 0 < left_s < DELIVERY_MS / 1000  # until then no other process delivers it too
 
 
-async def test_a_promised_webhook_is_looked_at_no_later_for_a_step_back(world: World, clock: SteppingClock) -> None:
+async def test_a_promised_webhook_is_checked_no_later_for_a_step_back(world: World, clock: SteppingClock) -> None:
     await world.webhooks.promise("gen_gone")
     await world.webhooks.check_promised(world.streams)
     await step(world, clock, -600)

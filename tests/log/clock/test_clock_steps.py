@@ -163,7 +163,7 @@ async def test_the_workers_are_not_gone_for_longer_than_they_are_for_a_step_forw
     assert (await world.generations.get(stream_id, tenant="local")).status == "queued"
 
 
-async def test_a_claim_ends_what_has_waited_too_long_only_for_who_may_judge_it(
+async def test_a_claim_ends_what_has_waited_too_long_only_for_a_claimant_that_may_judge_it(
     world: World, clock: SteppingClock
 ) -> None:
     stream_id = await world.create()

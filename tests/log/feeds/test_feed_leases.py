@@ -128,7 +128,7 @@ def test_a_configuration_without_a_lease_is_known_by_the_hash_of_before() -> Non
 # -- who ends it
 
 
-async def test_a_lapsed_feed_ends_once_whoever_looks(connection: LogConnection) -> None:
+async def test_a_lapsed_feed_ends_once_whichever_process_checks_it(connection: LogConnection) -> None:
     job = Job(connection)
     await job.create(lease_s=9, retention_s=5)
     await job.append(note(1))
@@ -144,7 +144,7 @@ async def test_a_lapsed_feed_ends_once_whoever_looks(connection: LogConnection) 
     assert 3_600_000 < await job.ttl_ms("meta") <= 3_605_000
 
 
-async def test_a_writer_that_comes_back_after_the_end_is_told_that_the_feed_is_closed(
+async def test_a_writer_that_comes_back_after_the_end_learns_that_the_feed_is_closed(
     connection: LogConnection,
 ) -> None:
     job = Job(connection)
@@ -229,7 +229,7 @@ async def test_a_full_redis_neither_ends_nor_takes_anything_by_half(connection: 
     assert await lapses(job).end(ID, lease_ms=LEASE_MS)
 
 
-async def test_writers_are_heard_by_a_full_redis_too(connection: LogConnection) -> None:
+async def test_writers_renew_their_leases_on_a_full_redis_too(connection: LogConnection) -> None:
     job = Job(connection)
     await job.create(lease_s=9)
     await lapse(job)
@@ -241,7 +241,7 @@ async def test_writers_are_heard_by_a_full_redis_too(connection: LogConnection) 
     assert not await lapses(job).end(ID, lease_ms=LEASE_MS)
 
 
-async def test_a_look_ends_a_lapsed_feed_that_nobody_watches(connection: LogConnection) -> None:
+async def test_a_check_ends_a_lapsed_feed_without_viewers(connection: LogConnection) -> None:
     job, steady = Job(connection), Steady(is_steady=False)
     looking = Feeds(connection, BOUNDS, streams=job.streams, lapses=lapses(job, steady))
     await job.create(lease_s=9)
@@ -285,7 +285,7 @@ async def watched(redis_url: str) -> AsyncIterator[Watched]:
             yield Watched(world, steady)
 
 
-async def test_who_watches_is_told_that_the_writer_is_lost_then_its_end(watched: Watched) -> None:
+async def test_viewers_are_notified_that_the_writer_is_lost_and_then_of_the_end(watched: Watched) -> None:
     await watched.job.create(lease_s=9)
     room, watch = await watched.world.watch_live(ID)
     await lapse(watched.job)
@@ -294,7 +294,9 @@ async def test_who_watches_is_told_that_the_writer_is_lost_then_its_end(watched:
     assert [entry.event for entry in room.entries] == [terminals.WRITER_LOST]
 
 
-async def test_a_writer_heard_after_its_loss_was_told_ends_the_stall_and_nothing_else(watched: Watched) -> None:
+async def test_a_writer_that_renews_after_its_loss_was_reported_ends_the_stall_and_nothing_else(
+    watched: Watched,
+) -> None:
     watched.steady.is_steady = False
     await watched.job.create(lease_s=9)
     room, watch = await watched.world.watch_live(ID)
@@ -320,7 +322,7 @@ async def test_the_lease_of_a_watched_feed_is_cut_when_more_is_left_than_its_len
     assert not (await watched.job.meta()).is_over
 
 
-async def test_a_lease_that_lapses_between_two_tail_checks_is_looked_at_then(redis_url: str) -> None:
+async def test_a_lease_that_lapses_between_two_tail_checks_is_checked_then(redis_url: str) -> None:
     times = replace(TAILS, tail_check_min_s=1.0, tail_check_max_s=1.0, stall_notice_s=0.0, lapse_check_s=0.05)
     async with open_tail(redis_url, times=times) as world:
         job, loop = Job(world.connection), asyncio.get_running_loop()
@@ -334,7 +336,7 @@ async def test_a_lease_that_lapses_between_two_tail_checks_is_looked_at_then(red
         assert watch.lapses_at is None
 
 
-async def test_who_watches_knows_when_a_lease_lapses_until_the_feed_is_over(watched: Watched) -> None:
+async def test_a_watch_knows_when_a_lease_lapses_until_the_feed_is_over(watched: Watched) -> None:
     await watched.job.create(lease_s=9)
     room, watch = await watched.world.watch_live(ID)
     await until(lambda: watch.lapses_at is not None)

@@ -44,7 +44,7 @@ async def answered(process: asyncio.subprocess.Process, count: int) -> dict[str,
     return told
 
 
-async def test_writers_killed_and_started_again_append_everything_once(connection: LogConnection) -> None:
+async def test_writers_killed_and_restarted_append_everything_once(connection: LogConnection) -> None:
     feeds = Feeds(connection, BOUNDS, streams=Streams(connection))
     await feeds.create(ID, FeedConfig(), tenant=TENANT)
     told: dict[str, str] = {}

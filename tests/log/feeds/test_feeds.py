@@ -62,7 +62,7 @@ async def test_ids_that_no_feed_may_have_are_refused(job: Job, stream_id: str) -
         await job.feeds.create(stream_id, FeedConfig(), tenant=TENANT)
 
 
-async def test_a_feed_may_not_ask_for_more_than_the_settings_allow(job: Job) -> None:
+async def test_a_feed_may_not_request_more_than_the_settings_allow(job: Job) -> None:
     for wish in ({"max_events": BOUNDS.max_events + 1}, {"max_bytes": BOUNDS.max_bytes + 1}):
         with pytest.raises(InvalidInput):
             await job.create(**wish)
@@ -87,7 +87,7 @@ async def test_another_tenant_sees_nothing_of_it_and_may_have_one_of_the_same_id
     assert await job.held() == []
 
 
-async def test_a_feed_is_no_generation_and_nobody_runs_or_sweeps_it(job: Job, connection: LogConnection) -> None:
+async def test_a_feed_is_no_generation_and_no_worker_runs_or_sweeps_it(job: Job, connection: LogConnection) -> None:
     world = World(connection)
     with pytest.raises(UnknownStream):
         await world.generations.get(ID, tenant=TENANT)
@@ -197,7 +197,7 @@ async def test_racing_sends_under_one_key_append_once(job: Job) -> None:
     assert len(await job.held()) == 1
 
 
-async def test_a_retry_after_the_end_is_told_where_its_entries_stand(job: Job) -> None:
+async def test_a_retry_after_the_end_receives_the_places_of_its_entries(job: Job) -> None:
     ids = await job.append(note(1), key="k")
     await job.close()
     assert await job.append(note(1), key="k") == ids
@@ -286,7 +286,7 @@ async def test_an_append_larger_than_the_feed_is_refused_by_a_trimming_one_too(c
         await job.append(note(1), note(2), note(3))
 
 
-async def test_appends_beyond_the_rate_are_told_when_to_come_again(connection: LogConnection) -> None:
+async def test_appends_beyond_the_rate_are_refused_with_a_retry_delay(connection: LogConnection) -> None:
     job = Job(connection, appends_per_s=2)
     await job.create()
     await job.append(note(1))
@@ -304,7 +304,7 @@ async def test_appends_beyond_the_rate_are_told_when_to_come_again(connection: L
 # -- lives
 
 
-async def test_an_open_feed_lives_on_with_every_append_and_a_closed_one_as_asked(connection: LogConnection) -> None:
+async def test_an_open_feed_lives_on_with_every_append_and_a_closed_one_as_requested(connection: LogConnection) -> None:
     job = Job(connection)
     await job.create(retention_s=5)
     assert 0 < await job.ttl_ms("meta") <= BOUNDS.live_ttl_ms + 3_600_000

@@ -46,7 +46,7 @@ async def test_snapshots_are_seen(tmp_path: Path) -> None:
     assert (facts.has_append_file, facts.has_snapshots) == (False, True)
 
 
-async def test_what_waits_and_who_lives_is_counted(connection: LogConnection) -> None:
+async def test_waiting_jobs_and_live_processes_are_counted(connection: LogConnection) -> None:
     world = World(connection, max_attempts=1)
     await world.queue.create_group()
     await world.die()

@@ -100,7 +100,7 @@ async def test_a_worker_that_came_back_leaves_no_wait_behind_for_the_next_loss(
     assert (await world.claim(stream_id)).wait_ms > BACKOFF_MS / 2 - 1000
 
 
-async def test_what_providers_broke_off_makes_nobody_wait_for_the_first_worker_lost_after_it(world: World) -> None:
+async def test_what_providers_broke_off_adds_no_wait_for_the_first_worker_lost_after_it(world: World) -> None:
     stream_id, claim = await world.granted()
     for _ in range(3):
         granted = await world.claims.next_attempt(stream_id, epoch=claim.epoch)

@@ -78,7 +78,7 @@ async def test_a_chat_is_forgotten_after_its_time_which_each_answer_begins_anew(
     assert 1000 < await connection.redis.pttl(key) <= KEEP_MS
 
 
-async def test_a_redis_that_is_away_is_told_as_that() -> None:
+async def test_a_redis_that_is_away_is_reported_as_that() -> None:
     async with LogConnection.open("redis://127.0.0.1:1", timeout_s=1.0) as nowhere:
         chats = Chats(nowhere, keep_ms=KEEP_MS)
         with pytest.raises(LogUnavailable):

@@ -101,7 +101,7 @@ async def test_a_claim_whose_answer_was_lost_is_granted_the_same_epoch_once_more
     assert await world.seqs(stream_id) == list(range(1, attempt))
 
 
-async def test_what_was_granted_since_under_another_nonce_is_not_granted_again(world: World) -> None:
+async def test_what_was_granted_since_under_another_nonce_is_not_regranted(world: World) -> None:
     stream_id = await world.create()
     await world.claims.claim(stream_id, may_take_over=True, nonce="a")
     assert (await world.claims.claim(stream_id, may_take_over=True, nonce="b")).outcome is Outcome.LEASED

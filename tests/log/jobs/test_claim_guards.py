@@ -138,7 +138,7 @@ async def test_what_a_claim_ends_is_kept_as_long_as_what_its_worker_ends(world: 
     assert HOUR_MS < await world.redis.pttl(world.keys.meta(stream_id)) <= HOUR_MS + 30_000
 
 
-async def test_a_lease_of_another_is_not_given_back_even_when_the_meta_says_nothing_of_it(world: World) -> None:
+async def test_a_lease_of_another_is_not_given_back_even_when_the_meta_does_not_name_it(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.redis.set(world.keys.lease(stream_id), f"w2:{claim.epoch + 1}", px=60_000)
     assert not await world.claims.release(stream_id, epoch=claim.epoch)
@@ -154,7 +154,7 @@ async def watched(feed: TailWorld) -> tuple[World, str, asyncio.Task[None]]:
     return world, stream_id, asyncio.create_task(room.until(lambda: len(room.entries) == 1))
 
 
-async def test_an_end_by_a_claim_reaches_who_watches_by_its_push(redis_url: str) -> None:
+async def test_an_end_by_a_claim_reaches_viewers_by_its_push(redis_url: str) -> None:
     async with open_tail(redis_url) as feed:
         world, stream_id, first_entry = await watched(feed)
         ended = await world.claims.end(stream_id, terminals.NO_WORKER, may_take_over=True)
@@ -162,7 +162,7 @@ async def test_an_end_by_a_claim_reaches_who_watches_by_its_push(redis_url: str)
         await first_entry
 
 
-async def test_an_attempt_reaches_who_watches_by_its_push(redis_url: str) -> None:
+async def test_an_attempt_reaches_viewers_by_its_push(redis_url: str) -> None:
     async with open_tail(redis_url) as feed:
         world, stream_id, first_entry = await watched(feed)
         assert (await world.claim(stream_id)).outcome is Outcome.GRANTED

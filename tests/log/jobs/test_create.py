@@ -75,7 +75,7 @@ async def test_a_list_that_could_not_be_written_is_no_reason_to_refuse_what_runs
     assert made.id == await only_generation(world)
 
 
-async def test_whoever_wrote_it_down_is_told_that_it_was_created_and_nobody_else(world: World) -> None:
+async def test_only_the_call_that_stored_it_learns_that_it_was_created(world: World) -> None:
     made = await asyncio.gather(
         *(world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k") for _ in range(20))
     )

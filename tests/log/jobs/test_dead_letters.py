@@ -40,7 +40,7 @@ async def test_a_dead_generation_is_listed_with_its_reason_and_model(world: Worl
     assert abs(found[0].at_ms - (await world.redis.time())[0] * 1000) < 5000
 
 
-async def test_only_the_newest_letters_are_read_when_few_are_asked_for(world: World, letters: DeadLetters) -> None:
+async def test_only_the_newest_letters_are_read_when_few_are_requested(world: World, letters: DeadLetters) -> None:
     await world.die()
     newest = await world.die()
     assert [letter.generation_id for letter in await letters.newest(1)] == [newest]
@@ -147,7 +147,7 @@ async def test_or_by_the_sweep_and_by_both_it_is_one_letter_also_when_it_was_req
     assert await world.queue.newest_open(10) == [new.id]
 
 
-async def test_a_sweep_that_looked_before_the_end_and_gives_a_job_after_it_makes_no_second_letter(
+async def test_a_sweep_that_checked_before_the_end_and_gives_a_job_after_it_makes_no_second_letter(
     world: World, letters: DeadLetters
 ) -> None:
     stream_id = await world.die()
@@ -183,7 +183,7 @@ def sweeper(world: World) -> Sweeper:
     )
 
 
-async def test_without_its_request_a_letter_is_told_and_stays(world: World, letters: DeadLetters) -> None:
+async def test_without_its_request_a_letter_is_reported_and_stays(world: World, letters: DeadLetters) -> None:
     dead = await world.die()
     await world.redis.delete(world.keys.meta(dead))
     (letter,) = await letters.newest(10)
@@ -216,7 +216,7 @@ async def test_a_key_that_its_tenant_used_for_something_else_starts_nothing(worl
     assert await letters.newest(10) == [letter]
 
 
-async def test_a_requeued_generation_can_die_and_be_requeued_again(world: World, letters: DeadLetters) -> None:
+async def test_a_requeued_generation_can_die_and_be_requeued_a_second_time(world: World, letters: DeadLetters) -> None:
     await world.die()
     (letter,) = await letters.newest(10)
     second = (await letters.requeue(letter)).id

@@ -60,7 +60,7 @@ async def everything_in(world: World) -> str:
     return "\n".join(found)
 
 
-async def test_nothing_of_what_was_asked_and_answered_is_left(world: World) -> None:
+async def test_nothing_of_what_was_requested_and_answered_is_left(world: World) -> None:
     stream_id = await finished(world)
     assert SECRET in await everything_in(world)
     await delete(world, stream_id)
@@ -97,7 +97,7 @@ async def test_the_tombstone_of_an_answered_call_is_small_and_short_and_fences(
         assert due_ms - (seconds * 1000 + micros // 1000) <= CALL_TOMBSTONE_MS + 1
 
 
-async def test_a_deleted_generation_is_unknown_and_deleting_it_again_changes_nothing(world: World) -> None:
+async def test_a_deleted_generation_is_unknown_and_a_second_deletion_changes_nothing(world: World) -> None:
     stream_id = await finished(world)
     await delete(world, stream_id)
     with pytest.raises(UnknownStream):
@@ -177,7 +177,7 @@ async def test_a_generation_whose_worker_is_gone_is_ended_by_the_deletion_itself
     assert (meta.is_deleted, meta.status, meta.terminal) == (True, "aborted", terminals.STOPPED)
 
 
-async def test_on_a_full_redis_nothing_is_deleted_and_that_is_told(world: World) -> None:
+async def test_on_a_full_redis_nothing_is_deleted_and_that_is_reported(world: World) -> None:
     stream_id = await finished(world)
     await world.redis.config_set("maxmemory", 1)
     try:
@@ -222,7 +222,7 @@ async def test_a_zombies_append_under_any_epoch_it_was_granted_is_fenced(world: 
     assert await world.redis.exists(world.keys.log(stream_id)) == 0
 
 
-async def test_the_buffer_of_a_worker_that_ended_it_is_not_sent_again(world: World, appender: Appender) -> None:
+async def test_the_buffer_of_a_worker_that_ended_it_is_not_resent(world: World, appender: Appender) -> None:
     keeper = world.keeper(appender)
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)

@@ -10,7 +10,7 @@ from broadcaster.log.streams import terminals
 from tests.support.log.log_world import World
 
 
-async def test_a_lease_that_lapsed_since_the_look_ends_nothing(connection: LogConnection) -> None:
+async def test_a_lease_that_lapsed_since_the_check_ends_nothing(connection: LogConnection) -> None:
     world = World(connection)
     endings = Endings(world.claims, world.streams)
     stream_id, _ = await world.granted()

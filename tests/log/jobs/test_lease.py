@@ -36,7 +36,7 @@ async def test_renewal_pushes_out_lease_log_and_meta(world: World, appender: App
     assert await world.redis.pttl(world.keys.meta(stream_id)) > 3_600_000
 
 
-async def test_a_lapsed_lease_nobody_took_is_granted_again_under_the_same_epoch(
+async def test_a_lapsed_lease_that_was_not_taken_is_regranted_under_the_same_epoch(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()
@@ -121,7 +121,7 @@ async def test_a_stop_is_learnt_from_renewal(world: World, appender: Appender, k
     assert writer.stop_requested.is_set()
 
 
-async def test_after_redis_came_back_empty_everything_is_written_again_with_its_ids(
+async def test_after_redis_came_back_empty_everything_is_rewritten_with_its_ids(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()
@@ -172,7 +172,7 @@ async def test_a_restore_never_overwrites_a_meta_and_never_goes_behind_a_newer_e
     assert await world.redis.exists(world.keys.meta(stream_id)) == 0
 
 
-async def test_a_lost_tail_is_sent_again_with_the_same_epoch_and_content(
+async def test_a_lost_tail_is_resent_with_the_same_epoch_and_content(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()
@@ -206,7 +206,7 @@ async def test_a_tail_lost_with_an_earlier_attempts_entries_is_rebased_under_a_n
     assert entries[1].epoch > second.epoch
 
 
-async def test_a_tail_lost_just_after_the_end_is_sent_again_while_the_buffer_is_kept(
+async def test_a_tail_lost_just_after_the_end_is_resent_while_the_buffer_is_kept(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()
@@ -222,7 +222,7 @@ async def test_a_tail_lost_just_after_the_end_is_sent_again_while_the_buffer_is_
     task.cancel()
 
 
-async def test_a_log_that_loses_the_same_tail_again_and_again_ends_with_log_lost(
+async def test_a_log_that_loses_the_same_tail_repeatedly_ends_with_log_lost(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()

@@ -47,7 +47,7 @@ async def test_pages_of_any_size_hold_everything_once_newest_first(world: World,
     assert await ids(world, limit=limit) == made[::-1]
 
 
-async def test_open_and_over_ones_can_be_asked_for(world: World) -> None:
+async def test_open_and_over_ones_can_be_requested(world: World) -> None:
     made = [await world.create() for _ in range(6)]
     for each in made[::2]:
         await finish(world, each)
@@ -102,7 +102,7 @@ async def test_what_the_index_misses_is_found_among_the_open_ones_and_recorded(w
     assert await world.redis.exists(world.keys.recent("other")) == 0
 
 
-async def test_a_list_longer_than_one_look_at_the_index_is_whole(world: World) -> None:
+async def test_a_list_longer_than_one_page_of_the_index_is_whole(world: World) -> None:
     request = GenerationRequest(model="m", request={})
     wide = World(world.connection, max_queue=1000)
     made = [(await wide.generations.create(request, tenant=TENANT)).id for _ in range(READ_AT_ONCE + 5)]

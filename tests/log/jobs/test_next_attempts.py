@@ -37,14 +37,14 @@ async def test_what_the_broken_attempt_sends_after_that_is_refused(world: World)
     assert (await world.append(stream_id, first.epoch, 1, [delta("late")])).code is Code.FENCED
 
 
-async def test_asking_once_more_for_want_of_an_answer_changes_nothing(world: World) -> None:
+async def test_a_repeated_claim_after_a_lost_reply_changes_nothing(world: World) -> None:
     stream_id, first = await world.granted()
     granted = await world.claims.next_attempt(stream_id, epoch=first.epoch)
     assert await world.claims.next_attempt(stream_id, epoch=first.epoch) == granted
     assert await world.seqs(stream_id) == [1]
 
 
-async def test_asking_once_more_never_takes_the_lease_of_another(world: World) -> None:
+async def test_a_repeated_claim_never_takes_the_lease_of_another(world: World) -> None:
     stream_id, first = await world.granted()
     await world.claims.next_attempt(stream_id, epoch=first.epoch)
     await world.redis.set(world.keys.lease(stream_id), f"w2:{first.epoch + 10**6}", px=LEASE_MS)
@@ -66,7 +66,7 @@ async def test_what_was_handed_back_does_not_count_against_another_attempt(conne
     assert await world.claims.next_attempt(stream_id, epoch=again.epoch) is None
 
 
-async def test_asking_once_more_after_the_lease_has_lapsed_leases_it_again(world: World) -> None:
+async def test_a_repeated_claim_after_the_lease_has_lapsed_leases_it_anew(world: World) -> None:
     stream_id, first = await world.granted()
     granted = await world.claims.next_attempt(stream_id, epoch=first.epoch)
     assert granted is not None
@@ -77,7 +77,7 @@ async def test_asking_once_more_after_the_lease_has_lapsed_leases_it_again(world
 
 
 @pytest.mark.parametrize("then", ["taken over", "taken over and lapsed", "handed back"])
-async def test_asking_once_more_after_it_went_to_others_is_refused(world: World, then: str) -> None:
+async def test_a_repeated_claim_after_it_went_to_others_is_refused(world: World, then: str) -> None:
     stream_id, first = await world.granted()
     granted = await world.claims.next_attempt(stream_id, epoch=first.epoch)
     assert granted is not None
@@ -93,7 +93,7 @@ async def test_asking_once_more_after_it_went_to_others_is_refused(world: World,
     assert claim.outcome is Outcome.LEASED
 
 
-async def test_nobody_else_is_granted_it(world: World) -> None:
+async def test_no_other_worker_is_granted_it(world: World) -> None:
     stream_id, first = await world.granted()
     other = World(world.connection, worker="w2")
     for holder, epoch in ((other, first.epoch), (world, first.epoch - 1)):
@@ -103,7 +103,7 @@ async def test_nobody_else_is_granted_it(world: World) -> None:
     assert await world.seqs(stream_id) == []
 
 
-async def test_who_was_taken_over_meanwhile_is_refused(world: World) -> None:
+async def test_a_worker_that_was_taken_over_meanwhile_is_refused(world: World) -> None:
     stream_id, first = await world.granted()
     await world.redis.delete(world.keys.lease(stream_id))
     await World(world.connection, worker="w2").claim(stream_id)
@@ -112,7 +112,7 @@ async def test_who_was_taken_over_meanwhile_is_refused(world: World) -> None:
     assert claim.outcome is Outcome.LEASED
 
 
-async def test_a_lapsed_lease_that_nobody_took_is_granted_again_with_it(world: World) -> None:
+async def test_a_lapsed_lease_that_was_not_taken_is_regranted_with_it(world: World) -> None:
     stream_id, first = await world.granted()
     await world.redis.delete(world.keys.lease(stream_id))
     claim = await world.claims.next_attempt(stream_id, epoch=first.epoch)
@@ -144,7 +144,7 @@ async def test_what_is_over_stays_over(world: World) -> None:
     assert claim.outcome is Outcome.OVER
 
 
-async def test_lost_meta_is_told_apart_so_that_it_can_be_restored_first(world: World) -> None:
+async def test_lost_meta_is_distinguished_so_that_it_can_be_restored_first(world: World) -> None:
     stream_id, first = await world.granted()
     await world.redis.delete(world.keys.meta(stream_id))
     claim = await world.claims.next_attempt(stream_id, epoch=first.epoch)

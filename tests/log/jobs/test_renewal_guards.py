@@ -81,7 +81,7 @@ async def test_a_stream_let_go_during_its_renewal_is_not_lost(
     assert not writer.over.is_set()
 
 
-async def test_a_stream_that_has_ended_is_not_lost_to_who_deletes_it(
+async def test_a_stream_that_has_ended_is_not_lost_to_its_deletion(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()

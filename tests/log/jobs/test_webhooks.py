@@ -68,7 +68,7 @@ async def lapse(world: World, key: str, stream_id: str) -> None:
     await world.redis.zadd(key, {stream_id: 1})
 
 
-async def test_a_promise_is_written_with_the_generation_and_asks_nothing_yet(world: World) -> None:
+async def test_a_promise_is_written_with_the_generation_and_calls_nothing_yet(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     await world.create()
     assert await promised(world) == [stream_id]
@@ -107,7 +107,7 @@ def sweeper(world: World, *, queue_timeout_ms: int = 60_000, stall_timeout_ms: i
 
 
 @pytest.mark.parametrize("end", ["queue timeout", "no worker alive", "stopped while it waited", "attempts spent"])
-async def test_whoever_ends_a_generation_its_webhook_becomes_due(connection: LogConnection, end: str) -> None:
+async def test_whichever_process_ends_a_generation_its_webhook_becomes_due(connection: LogConnection, end: str) -> None:
     world = World(connection, max_attempts=1)
     probing = asyncio.create_task(world.steadiness.run())
     await until(lambda: world.steadiness.is_steady)
@@ -127,7 +127,7 @@ async def test_whoever_ends_a_generation_its_webhook_becomes_due(connection: Log
     probing.cancel()
 
 
-async def test_what_an_earlier_version_settled_is_found_by_looking(world: World) -> None:
+async def test_what_an_earlier_version_settled_is_found_by_checking(world: World) -> None:
     stream_id, running = await finished(world), await world.create(webhook=HOOK)
     await world.redis.zrem(world.keys.open, stream_id)
     assert await world.webhooks.check_promised(world.streams) == 0
@@ -140,7 +140,7 @@ async def test_what_an_earlier_version_settled_is_found_by_looking(world: World)
     assert CHECK_EVERY_MS / 1000 - 2 < next_look_s < CHECK_EVERY_MS / 1000 + 2
 
 
-async def test_looking_drops_what_is_known_no_more(world: World) -> None:
+async def test_a_check_drops_what_is_known_no_more(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     await world.redis.delete(world.keys.meta(stream_id))
     await lapse(world, world.keys.webhooks_promised, stream_id)
@@ -176,7 +176,7 @@ async def test_a_lapsed_lease_is_taken_by_another_and_the_first_settles_nothing_
     assert not await world.webhooks.settle(second, WebhookSettled.DONE)
 
 
-async def test_a_failed_one_is_due_after_its_delay_and_an_open_one_is_promised_again(world: World) -> None:
+async def test_a_failed_one_is_due_after_its_delay_and_an_open_one_is_promised_anew(world: World) -> None:
     made = {await told_over(world), await told_over(world)}
     again, still_open = await world.webhooks.take(2, lease_ms=LEASE_MS)
     assert {again.generation_id, still_open.generation_id} == made
@@ -199,7 +199,7 @@ async def test_attempts_are_counted_to_their_bound_and_only_of_what_is_over_and_
     assert await world.webhooks.begin(stream_id, max_attempts=9) == 0
 
 
-async def test_what_is_told_shows_in_the_meta_and_delivered_stays_delivered(world: World) -> None:
+async def test_what_is_delivered_shows_in_the_meta_and_delivered_stays_delivered(world: World) -> None:
     stream_id = await finished(world)
     for state, status, fault in [
         (WebhookState.PENDING, None, "timeout"),
@@ -218,7 +218,7 @@ async def test_what_is_told_shows_in_the_meta_and_delivered_stays_delivered(worl
     assert await world.redis.exists(world.keys.meta("gen_unknown")) == 0
 
 
-async def test_a_short_retention_waits_for_the_webhook_and_counts_again_once_it_is_told(world: World) -> None:
+async def test_a_short_retention_waits_for_the_webhook_and_counts_from_its_delivery(world: World) -> None:
     stream_id = await told_over(world, retention_s=0.05)
     log, meta = world.keys.log(stream_id), world.keys.meta(stream_id)
     assert (await world.generations.get(stream_id, tenant=TENANT)).retention_ms == WEBHOOK_MS
@@ -230,7 +230,7 @@ async def test_a_short_retention_waits_for_the_webhook_and_counts_again_once_it_
     assert 3_500_000 < await world.redis.pttl(meta) < 3_601_000
 
 
-async def test_a_long_retention_is_kept_as_it_was_asked(world: World) -> None:
+async def test_a_long_retention_is_kept_as_it_was_requested(world: World) -> None:
     stream_id = await told_over(world, retention_s=1000)
     await world.redis.pexpire(world.keys.log(stream_id), 1_000_000)
     await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, status=200)
@@ -252,7 +252,7 @@ async def test_beyond_the_bound_a_generation_with_a_webhook_is_refused_and_leave
     await world.create()
 
 
-async def test_a_deleted_generation_is_not_told_and_its_tombstone_holds_nothing_of_the_webhook(world: World) -> None:
+async def test_a_deleted_generation_is_not_delivered_and_its_tombstone_has_nothing_of_the_webhook(world: World) -> None:
     stream_id, waiting = await told_over(world), await world.create(webhook=HOOK)
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     for each in (stream_id, waiting):
@@ -265,7 +265,7 @@ async def test_a_deleted_generation_is_not_told_and_its_tombstone_holds_nothing_
     assert not [field for field in fields if b"webhook" in field]
 
 
-async def test_a_dead_letter_that_is_started_again_asks_for_its_webhook_again(world: World) -> None:
+async def test_a_dead_letter_that_is_restarted_promises_its_webhook_anew(world: World) -> None:
     dead = await told_over(world, retention_s=7)
     again = GenerationRequest.from_meta(await world.generations.get(dead, tenant=TENANT))
     assert (again.retention_s, dict(again.webhook or {})["url"]) == (7, HOOK["url"])
@@ -281,7 +281,7 @@ async def test_a_full_queue_takes_the_promise_back(connection: LogConnection) ->
     assert await promised(world) == []
 
 
-async def test_a_refused_create_with_a_key_leaves_the_promise_to_who_repeats_it(connection: LogConnection) -> None:
+async def test_a_refused_create_with_a_key_leaves_the_promise_to_its_repetition(connection: LogConnection) -> None:
     world = World(connection, max_queue=1)
     await world.create()
     with pytest.raises(QueueFull):
@@ -304,7 +304,7 @@ def test_the_webhook_belongs_to_the_body_and_its_absence_changes_no_hash() -> No
     assert len({plain.digest(), REQUEST.digest()}) == 2
 
 
-async def test_without_webhooks_a_request_that_asks_for_one_is_refused_before_anything_is_written(
+async def test_without_webhooks_a_request_for_one_is_refused_before_anything_is_written(
     world: World,
 ) -> None:
     generations = Generations(
@@ -321,7 +321,7 @@ async def test_without_webhooks_a_request_that_asks_for_one_is_refused_before_an
     assert sorted(await world.redis.keys("*")) == before
 
 
-async def test_a_redis_that_came_back_empty_owes_the_webhook_again(world: World) -> None:
+async def test_a_redis_that_came_back_empty_has_the_webhook_pending_anew(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     claim = await world.claim(stream_id)
     async with world.appender() as appender:
@@ -357,7 +357,7 @@ async def test_taking_answers_with_the_end_of_the_lease_also_when_nothing_is_due
     assert not await world.webhooks.settle(TakenWebhook("gen_x", until_ms), WebhookSettled.DONE)
 
 
-async def test_the_terminal_of_a_generation_that_nobody_ran_is_what_is_told(world: World) -> None:
+async def test_the_terminal_of_a_generation_that_never_ran_is_what_is_delivered(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     await world.claims.end(stream_id, terminals.QUEUE_TIMEOUT, may_take_over=True)
     await world.queue.close_open([stream_id], webhooks_of=[stream_id])

@@ -139,7 +139,7 @@ async def test_it_comes_up_over_tls_and_checks_the_certificate(redis_url: str, c
             await room.until(lambda: room.stall is StallReason.LOG_UNAVAILABLE)
 
 
-async def test_a_server_that_confirms_nothing_is_dialled_again(redis_url: str) -> None:
+async def test_a_server_that_confirms_nothing_is_reconnected(redis_url: str) -> None:
     options = SubscriberOptions(connect_s=0.1, backoff=BackOff(0.01, 0.02))
     async with open_redis_relay(redis_url) as relay:
         relay.is_deaf = True

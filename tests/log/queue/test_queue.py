@@ -68,7 +68,7 @@ async def test_a_refused_create_that_was_watched_leaves_no_viewers_behind(connec
     assert set(await world.redis.keys("*")) == set(before)
 
 
-async def test_undoing_a_create_leaves_a_generation_alone_that_somebody_has_begun(world: World) -> None:
+async def test_undoing_a_create_leaves_a_generation_alone_that_a_worker_has_begun(world: World) -> None:
     stream_id, _ = await world.granted()
     keys = [world.keys.meta(stream_id), world.keys.viewers(stream_id)]
     assert await FORGET.run(world.redis, keys) == 0
@@ -132,7 +132,7 @@ async def test_ids_that_could_move_the_hash_tag_are_unknown(world: World) -> Non
             await world.generations.get(bad, tenant=TENANT)
 
 
-async def test_a_stop_on_a_full_redis_is_sent_all_the_same_and_said_to_be_not_durable(world: World) -> None:
+async def test_a_stop_on_a_full_redis_is_sent_all_the_same_and_reported_as_not_durable(world: World) -> None:
     stream_id, _ = await world.granted()
     pubsub = world.redis.pubsub()
     await pubsub.ssubscribe(world.keys.control(stream_id))
@@ -163,7 +163,7 @@ async def test_a_silent_workers_jobs_are_taken_and_kept_ones_are_not(world: Worl
     await reader.aclose()
 
 
-async def test_a_job_that_was_taken_before_its_lease_was_over_is_looked_at_again_at_the_next_turn(world: World) -> None:
+async def test_a_job_that_was_taken_before_its_lease_was_over_is_rechecked_at_the_next_turn(world: World) -> None:
     await world.create()
     reader = world.reader()
     (job,) = await reader.take(1)
@@ -186,7 +186,7 @@ async def test_all_own_jobs_are_found_however_many(connection: LogConnection) ->
     await reader.aclose()
 
 
-async def test_what_is_handed_back_goes_before_what_nobody_has_begun(world: World) -> None:
+async def test_what_is_handed_back_goes_before_what_has_not_begun(world: World) -> None:
     reader = world.reader()
     handed_back = await world.create()
     (job,) = await reader.take(1)
@@ -223,7 +223,7 @@ async def test_a_job_settled_with_a_delay_comes_back_when_it_is_due(world: World
     await reader.aclose()
 
 
-async def test_what_has_waited_out_its_back_off_goes_before_what_nobody_has_begun(world: World) -> None:
+async def test_what_has_waited_out_its_back_off_goes_before_what_has_not_begun(world: World) -> None:
     stream_id = await world.create()
     reader = world.reader()
     (job,) = await reader.take(1)

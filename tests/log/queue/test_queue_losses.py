@@ -68,7 +68,7 @@ async def members(world: World, key: str) -> list[str]:
 
 
 @pytest.mark.parametrize("lost", ["the queue", "the delivery of the job"])
-async def test_a_job_that_the_queue_lost_is_its_workers_again_and_is_taken_over_when_that_worker_dies(
+async def test_a_job_that_the_queue_lost_is_requeued_for_its_worker_and_taken_over_when_that_worker_dies(
     world: World, appender: Appender, keeper: LeaseKeeper, lost: str
 ) -> None:
     writer, job = await begun(world, appender, keeper)
@@ -88,7 +88,7 @@ async def test_a_job_that_the_queue_lost_is_its_workers_again_and_is_taken_over_
     assert (taken.generation_id, taken.tenant) == (writer.stream_id, TENANT)
 
 
-async def test_the_job_that_was_written_again_is_the_one_that_is_settled(
+async def test_the_job_that_was_rewritten_is_the_one_that_is_settled(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     writer, _ = await begun(world, appender, keeper)
@@ -104,7 +104,7 @@ async def test_the_job_that_was_written_again_is_the_one_that_is_settled(
     assert await members(world, world.keys.open) == await members(world, world.keys.running) == []
 
 
-async def test_a_job_that_was_settled_during_the_renewal_is_not_written_again(
+async def test_a_job_that_was_settled_during_the_renewal_is_not_rewritten(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     writer, job = await begun(world, appender, keeper)
@@ -118,7 +118,7 @@ async def test_a_job_that_was_settled_during_the_renewal_is_not_written_again(
     assert await members(world, world.keys.open) == []
 
 
-async def test_a_full_redis_that_cannot_take_the_job_again_keeps_the_worker_alive(
+async def test_a_full_redis_that_cannot_take_the_job_back_keeps_the_worker_alive(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     writer, _ = await begun(world, appender, keeper)
@@ -135,7 +135,7 @@ async def test_a_full_redis_that_cannot_take_the_job_again_keeps_the_worker_aliv
     assert await world.queue.newest_open(10) == [writer.stream_id]
 
 
-async def test_a_webhook_whose_promise_the_queue_lost_is_promised_again_and_becomes_due(
+async def test_a_webhook_whose_promise_the_queue_lost_is_promised_anew_and_becomes_due(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     writer, _ = await begun(world, appender, keeper)
@@ -182,7 +182,7 @@ async def test_the_webhook_of_an_answer_that_ended_shortly_before_the_failover_i
 
 @pytest.mark.parametrize("state", ["queued", "running, its worker dead"])
 @pytest.mark.parametrize("by", ["watched", "asked for"])
-async def test_an_accepted_answer_that_the_queue_lost_has_its_job_again_once_it_is_watched_or_asked_for(
+async def test_an_accepted_answer_that_the_queue_lost_is_requeued_once_it_is_watched_or_requested(
     connection: LogConnection, state: str, by: str
 ) -> None:
     world = World(connection, has_rescue=True)
@@ -247,7 +247,7 @@ async def test_what_cannot_be_announced_now_is_announced_later(world: World) -> 
     assert await members(world, world.keys.open) == [stream_id]
 
 
-async def test_the_ids_that_wait_to_be_looked_at_are_bounded(world: World) -> None:
+async def test_the_ids_that_wait_to_be_checked_are_bounded(world: World) -> None:
     announcer = Announcer(world.queue, world.streams)
     last = await world.create()
     await lose_queue(world)

@@ -27,7 +27,7 @@ async def taken(world: World, reader: JobReader) -> Job:
 
 
 @pytest.mark.parametrize("outcome", Settled)
-async def test_a_settled_job_is_nobodys_however_it_was_settled(
+async def test_a_settled_job_is_unowned_however_it_was_settled(
     world: World, reader: JobReader, outcome: Settled
 ) -> None:
     job = await taken(world, reader)

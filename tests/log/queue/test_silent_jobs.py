@@ -49,7 +49,7 @@ async def walk(world: World, *, count: int) -> list[list[Job]]:
 
 
 @pytest.mark.parametrize("urgent", [False, True], ids=["new", "urgent"])
-async def test_a_worker_with_one_slot_finds_a_dead_job_behind_thousands_of_live_ones_at_its_first_look(
+async def test_a_worker_with_one_slot_finds_a_dead_job_behind_thousands_of_live_ones_at_its_first_check(
     world: World, *, urgent: bool
 ) -> None:
     *_, dead = await delivered(world, world.keys.ready_hi if urgent else world.keys.ready, LIVE)

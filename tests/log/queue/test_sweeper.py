@@ -52,14 +52,16 @@ async def age_job(world: World, stream_id: str) -> None:
     await world.redis.zadd(world.keys.open, {stream_id: seconds * 1000 - JOBLESS_MS - 1000})
 
 
-async def test_what_has_no_job_for_a_moment_is_left_to_whoever_is_about_to_give_it_one(world: World) -> None:
+async def test_a_generation_briefly_without_a_job_is_left_to_the_process_that_is_about_to_queue_it(
+    world: World,
+) -> None:
     await world.create()
     await world.redis.xtrim(world.keys.ready, maxlen=0)
     await sweeper(world).sweep()
     assert await world.redis.xlen(world.keys.ready) == 0
 
 
-async def test_what_somebody_runs_is_given_no_second_job(world: World) -> None:
+async def test_a_generation_that_a_worker_runs_is_given_no_second_job(world: World) -> None:
     stream_id, _ = await world.granted()
     await age_job(world, stream_id)
     await sweeper(world).sweep()
@@ -92,7 +94,7 @@ async def test_what_is_over_leaves_the_open_index(world: World) -> None:
     assert await world.queue.newest_open(10) == []
 
 
-async def test_what_began_longer_ago_than_a_generation_may_take_is_ended_when_nobody_runs_it(world: World) -> None:
+async def test_what_began_longer_ago_than_a_generation_may_take_is_ended_when_no_worker_runs_it(world: World) -> None:
     waiting, running = (await world.granted())[0], (await world.granted())[0]
     for stream_id in (waiting, running):
         await world.redis.hset(world.keys.meta(stream_id), "started_ms", 1)
@@ -180,7 +182,7 @@ async def test_what_one_server_does_not_answer_keeps_no_other_from_being_ended(
     task.cancel()
 
 
-async def test_a_worker_that_comes_back_between_the_sweeps_look_and_its_end_is_left_alone(world: World) -> None:
+async def test_a_worker_that_comes_back_between_the_sweeps_check_and_its_end_is_left_alone(world: World) -> None:
     async with world.appender() as appender:
         keeper = world.keeper(appender)
         stream_id, claim = await world.granted()
@@ -228,7 +230,7 @@ async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index
     task.cancel()
 
 
-async def test_what_spent_its_attempts_between_the_sweeps_look_and_its_end_becomes_a_dead_letter(
+async def test_what_spent_its_attempts_between_the_sweeps_check_and_its_end_becomes_a_dead_letter(
     connection: LogConnection,
 ) -> None:
     world = World(connection, max_attempts=1)
@@ -260,7 +262,7 @@ async def test_with_no_worker_alive_for_the_stall_timeout_open_generations_end_i
 
 
 @pytest.mark.parametrize("has_work", [True, False], ids=["a heartbeat is newer", "nothing was open meanwhile"])
-async def test_a_worker_that_came_and_went_since_the_last_look_begins_the_stall_timeout_anew(
+async def test_a_worker_that_came_and_went_since_the_last_check_begins_the_stall_timeout_anew(
     world: World, has_work: bool
 ) -> None:
     task, loop = await steady(world), asyncio.get_running_loop()
@@ -293,7 +295,7 @@ async def test_a_living_worker_anywhere_means_a_backlog_and_not_a_stall(world: W
     task.cancel()
 
 
-async def test_a_stop_nobody_could_carry_out_is_carried_out_by_the_sweep(world: World) -> None:
+async def test_a_stop_that_no_worker_carried_out_is_carried_out_by_the_sweep(world: World) -> None:
     stream_id, _ = await world.granted()
     await world.generations.stop(stream_id, tenant=TENANT)
     assert await world.seqs(stream_id) == []  # its worker has it still

@@ -20,7 +20,7 @@ def modes_below(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
 
 
-async def test_in_a_folder_that_everybody_may_read_the_servers_files_are_private_old_ones_too(tmp_path: Path) -> None:
+async def test_in_a_folder_that_all_users_may_read_the_servers_files_are_private_old_ones_too(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o755)
     server = EmbeddedServer(folder, binary=server_binary())

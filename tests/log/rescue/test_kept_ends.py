@@ -65,7 +65,7 @@ async def status(world: World, stream_id: str) -> str:
     return meta.status
 
 
-async def test_a_stop_of_what_waits_that_redis_lost_is_written_again_before_a_worker_may_take_it(world: World) -> None:
+async def test_a_stop_of_what_waits_that_redis_lost_is_rewritten_before_a_worker_may_take_it(world: World) -> None:
     stream_id = await accept(world)
     before = await Snapshot.take(world)
     await world.generations.stop(stream_id, tenant=TENANT)
@@ -79,7 +79,7 @@ async def test_a_stop_of_what_waits_that_redis_lost_is_written_again_before_a_wo
     assert await world.redis.zrange(world.keys.webhooks_due, 0, -1) == [stream_id.encode()]
 
 
-async def test_a_time_out_that_the_sweep_found_and_redis_lost_is_written_again(world: World) -> None:
+async def test_a_time_out_that_the_sweep_found_and_redis_lost_is_rewritten(world: World) -> None:
     stream_id = await accept(world)
     before = await Snapshot.take(world)
     probing = asyncio.create_task(world.steadiness.run())
@@ -94,7 +94,7 @@ async def test_a_time_out_that_the_sweep_found_and_redis_lost_is_written_again(w
     assert await world.texts(stream_id) == [terminals.QUEUE_TIMEOUT]
 
 
-async def test_an_abandoned_generation_is_abandoned_again(world: World) -> None:
+async def test_a_lost_abandonment_is_repeated(world: World) -> None:
     stream_id = await accept(world)
     await world.redis.hset(world.keys.meta(stream_id), "stop", "abandoned")
     probing = asyncio.create_task(world.steadiness.run())
@@ -111,7 +111,7 @@ async def test_an_abandoned_generation_is_abandoned_again(world: World) -> None:
     assert await world.texts(stream_id) == [encode_event(Abort(reason="abandoned"))]
 
 
-async def test_a_lost_stop_of_a_running_generation_is_asked_for_again(world: World) -> None:
+async def test_a_lost_stop_of_a_running_generation_is_requested_once_more(world: World) -> None:
     stream_id, claim = await World(world.connection, worker="w2").granted()
     before = await Snapshot.take(world)
     await world.generations.stop(stream_id, tenant=TENANT)
@@ -124,7 +124,7 @@ async def test_a_lost_stop_of_a_running_generation_is_asked_for_again(world: Wor
     assert (meta.status, meta.stop, meta.epoch) == ("running", STOPPED, claim.epoch)
 
 
-async def test_a_stop_waits_for_who_writes_the_generation_again_and_stops_it_then(world: World) -> None:
+async def test_a_stop_waits_for_the_rewrite_of_the_generation_and_stops_it_then(world: World) -> None:
     creator = World(world.connection, has_rescue=True)
     assert creator.rescue is not None
     stream_id = await accept(creator)

@@ -47,7 +47,7 @@ async def accept(world: World, *, key: str | None = "k") -> str:
 # -------------------------------------------------------------------------------- by the front-end that has accepted it
 
 
-async def test_an_accepted_generation_is_whole_again_after_redis_came_back_empty(world: World) -> None:
+async def test_an_accepted_generation_is_restored_whole_after_redis_came_back_empty(world: World) -> None:
     stream_id = await accept(world)
     before = await world.redis.hgetall(world.keys.meta(stream_id))
     await world.redis.flushall()
@@ -67,7 +67,7 @@ async def test_an_accepted_generation_is_whole_again_after_redis_came_back_empty
     assert (again.id, again.created) == (stream_id, False)
 
 
-async def test_what_is_written_again_is_as_old_as_it_was_so_its_worker_comes_first(world: World) -> None:
+async def test_what_is_rewritten_is_as_old_as_it_was_so_its_worker_comes_first(world: World) -> None:
     stream_id = await accept(world)
     held = rescue_of(world).accepted
     held.hold(replace(held.retained[stream_id], at=asyncio.get_running_loop().time() - 10))
@@ -100,7 +100,7 @@ async def test_a_generation_is_held_no_more_once(world: World, what: str) -> Non
     assert await world.redis.exists(world.keys.meta(stream_id)) == 0
 
 
-async def test_a_generation_whose_worker_is_writing_it_again_is_left_to_that_worker(world: World) -> None:
+async def test_a_generation_whose_worker_is_rewriting_it_is_left_to_that_worker(world: World) -> None:
     stream_id = await accept(world)
     await world.redis.flushall()
     await world.redis.set(world.keys.lease(stream_id), "w2:5", px=60_000)
@@ -110,7 +110,7 @@ async def test_a_generation_whose_worker_is_writing_it_again_is_left_to_that_wor
     assert await world.redis.exists(world.keys.meta(stream_id)) == 0
 
 
-async def test_a_generation_whose_key_names_another_one_by_now_is_not_written_again(world: World) -> None:
+async def test_a_generation_whose_key_names_another_one_by_now_is_not_rewritten(world: World) -> None:
     stream_id = await accept(world)
     await world.redis.flushall()
     other = await World(world.connection).generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
@@ -131,7 +131,7 @@ async def test_what_is_held_is_bounded_in_number_and_in_bytes(world: World, monk
     assert list(held.retained) == ids[2:]
 
 
-async def test_after_a_break_it_is_looked_at_until_redis_answers(world: World) -> None:
+async def test_after_a_break_it_is_checked_until_redis_answers(world: World) -> None:
     stream_id = await accept(world)
     await world.redis.flushall()
     await world.redis.set(world.keys.open, "of another type")
@@ -227,7 +227,7 @@ async def test_a_lost_generation_ends_after_the_stall_time_out_though_redis_neve
 
 
 @pytest.mark.parametrize("missing_s", [0.0, LEASE_MS / 1000])
-async def test_a_lost_generation_is_not_ended_before_its_worker_had_a_lease_to_write_it_again(
+async def test_a_lost_generation_is_not_ended_before_its_worker_had_a_lease_to_rewrite_it(
     world: World, missing_s: float
 ) -> None:
     losses = losses_of(world)

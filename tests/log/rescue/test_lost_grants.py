@@ -95,7 +95,7 @@ async def test_an_older_lease_that_came_back_does_not_cost_the_stream(
     assert (await world.append(stream_id, first.epoch, 1, [delta("zombie")])).code is Code.FENCED
 
 
-async def test_a_log_evicted_while_the_provider_is_silent_is_written_again_at_the_next_renewal(
+async def test_a_log_evicted_while_the_provider_is_silent_is_rewritten_at_the_next_renewal(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()

@@ -42,7 +42,7 @@ async def test_an_older_epoch_than_the_last_entry_is_fenced_when_the_meta_is_los
     assert (await world.append(stream_id, claim.epoch - 1, 2, [delta("zombie")])).code is Code.FENCED
 
 
-async def test_a_batch_sent_again_changes_nothing(world: World) -> None:
+async def test_a_batch_resent_changes_nothing(world: World) -> None:
     stream_id, claim = await world.granted()
     batch = [delta("a"), delta("b")]
     await world.append(stream_id, claim.epoch, 1, batch)
@@ -89,7 +89,7 @@ async def test_nothing_follows_a_terminal_event(world: World) -> None:
         assert await world.seqs(stream_id) == [1, 2]
 
 
-async def test_a_batch_beyond_the_logs_tail_says_rewound_and_where_the_log_ends(world: World) -> None:
+async def test_a_batch_beyond_the_logs_tail_returns_rewound_and_where_the_log_ends(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a")])
     assert await world.append(stream_id, claim.epoch, 3, [delta("c")]) == (
@@ -101,7 +101,7 @@ async def test_a_batch_beyond_the_logs_tail_says_rewound_and_where_the_log_ends(
     assert await world.seqs(stream_id) == [1]
 
 
-async def test_an_empty_append_asks_whether_the_tail_is_still_there(world: World) -> None:
+async def test_an_empty_append_checks_whether_the_tail_is_still_there(world: World) -> None:
     stream_id, claim = await world.granted()
     assert (await world.append(stream_id, claim.epoch, 1, [])).code is Code.DUPLICATE
     await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b")])
@@ -188,7 +188,7 @@ async def test_an_open_log_has_a_ttl_from_its_first_entry(world: World) -> None:
 
 
 @pytest.mark.parametrize("wish", [StopRequest.STOPPED, StopRequest.ABANDONED], ids=lambda wish: wish.reason)
-async def test_a_stop_request_is_told_in_the_answer_and_does_not_close_the_log(world: World, wish: StopRequest) -> None:
+async def test_a_stop_request_is_in_the_reply_and_does_not_close_the_log(world: World, wish: StopRequest) -> None:
     stream_id, claim = await world.granted()
     await world.redis.hset(world.keys.meta(stream_id), "stop", wish.reason)
     assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (Code.APPENDED, claim.epoch, 1, wish)

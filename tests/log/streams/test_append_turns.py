@@ -102,7 +102,7 @@ async def past(delay_s: float) -> None:
 
 
 @pytest.mark.usefixtures("_endless_hold")
-async def test_the_first_words_on_an_idle_appender_leave_with_their_turn(
+async def test_the_first_events_on_an_idle_appender_leave_with_their_turn(
     world: World, wire: Wire, appender: Appender
 ) -> None:
     first, second = await writers_of(world, appender, 2)
@@ -115,7 +115,7 @@ async def test_the_first_words_on_an_idle_appender_leave_with_their_turn(
 
 
 @pytest.mark.usefixtures("_endless_hold")
-async def test_all_that_is_said_while_a_write_is_under_way_is_one_write(
+async def test_everything_written_while_a_write_is_under_way_is_one_write(
     world: World, wire: Wire, appender: Appender
 ) -> None:
     first, *others = await writers_of(world, appender, 11)
@@ -134,7 +134,7 @@ async def test_all_that_is_said_while_a_write_is_under_way_is_one_write(
     assert await world.texts(others[0].stream_id) == [delta("a"), delta("b")]
 
 
-async def test_nobody_waits_longer_than_the_hold_for_an_answer_that_does_not_come(
+async def test_no_writer_waits_beyond_the_hold_for_a_reply_that_does_not_come(
     world: World, wire: Wire, appender: Appender
 ) -> None:
     first, second, third = await writers_of(world, appender, 3)
@@ -148,7 +148,7 @@ async def test_nobody_waits_longer_than_the_hold_for_an_answer_that_does_not_com
     assert first.acked_seq == 0
 
 
-async def test_those_who_come_later_do_not_put_the_hold_off(
+async def test_later_writers_do_not_extend_the_hold(
     world: World, wire: Wire, appender: Appender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(appending, "HOLD_S", 0.02)
@@ -190,7 +190,9 @@ async def test_a_server_that_does_not_answer_holds_up_its_own_streams_alone(
     await acked(1, stuck, waits)
 
 
-async def test_leaving_lets_nobody_go_who_waited(world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_leaving_releases_no_writer_that_waited(
+    world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(appending, "HOLD_S", 0.1)
     before = asyncio.all_tasks()
     async with world.appender() as appender:
@@ -207,7 +209,7 @@ async def test_leaving_lets_nobody_go_who_waited(world: World, wire: Wire, monke
 
 
 @pytest.mark.usefixtures("_endless_hold")
-async def test_leaving_in_the_turn_of_an_answer_lets_nobody_go_who_waited_for_it(world: World, wire: Wire) -> None:
+async def test_leaving_in_the_turn_of_a_reply_releases_no_writer_that_waited_for_it(world: World, wire: Wire) -> None:
     before = asyncio.all_tasks()
     async with world.appender() as appender:
         first, second = await writers_of(world, appender, 2)
@@ -228,7 +230,7 @@ async def test_leaving_in_the_turn_of_an_answer_lets_nobody_go_who_waited_for_it
     assert asyncio.all_tasks() == before
 
 
-async def test_leaving_while_redis_is_away_tries_nothing_again(
+async def test_leaving_while_redis_is_away_retries_nothing(
     world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(appending, "_BACK_OFF", BackOff(0.01, 0.01))
@@ -245,7 +247,7 @@ async def test_leaving_while_redis_is_away_tries_nothing_again(
     assert asyncio.all_tasks() == before
 
 
-async def test_what_is_said_after_leaving_goes_nowhere(world: World, wire: Wire) -> None:
+async def test_what_is_written_after_leaving_is_dropped(world: World, wire: Wire) -> None:
     async with world.appender() as appender:
         (writer,) = await writers_of(world, appender, 1)
     say(writer)

@@ -64,7 +64,7 @@ async def test_the_rest_of_a_stream_that_ends_while_it_is_read_has_no_gap(connec
     assert [each.event for each in rest] == WHOLE[1:]
 
 
-async def test_many_streams_are_looked_at_without_their_requests(connection: LogConnection) -> None:
+async def test_many_streams_are_read_without_their_requests(connection: LogConnection) -> None:
     """A request may be 4 MB, and a sweep looks at a thousand generations."""
     world = World(connection)
     request = {"messages": [{"role": "user", "content": "why\nis the sky " + "blue " * 1000}], "metadata": {"a": 1}}

@@ -106,7 +106,7 @@ async def test_what_came_before_an_attempt_is_missed_even_when_redis_came_back_e
     await until(writer.over.is_set)  # the rebase was asked for
 
 
-async def test_a_check_of_the_tail_that_redis_did_not_answer_is_made_again() -> None:
+async def test_a_check_of_the_tail_that_redis_did_not_answer_is_repeated() -> None:
     writer = alone(Refusing())
     writer.verify()
     assert writer.take() == Batch(3, [])
@@ -116,7 +116,7 @@ async def test_a_check_of_the_tail_that_redis_did_not_answer_is_made_again() -> 
     assert writer.take() is None
 
 
-async def test_a_check_of_the_tail_that_is_asked_for_during_an_append_follows_it() -> None:
+async def test_a_check_of_the_tail_that_is_requested_during_an_append_follows_it() -> None:
     writer = alone(Refusing())
     writer.write([text("a")])
     assert writer.take() is not None
@@ -126,7 +126,7 @@ async def test_a_check_of_the_tail_that_is_asked_for_during_an_append_follows_it
     assert writer.take() == Batch(4, [])
 
 
-async def test_whoever_waits_for_the_log_is_told_when_it_has_confirmed_what_was_written_before() -> None:
+async def test_a_caller_that_waits_for_the_log_is_released_when_it_has_confirmed_what_was_written_before() -> None:
     writer = alone(Refusing())
     await writer.confirmed()  # nothing is written
     writer.write([text("a")])
@@ -144,7 +144,7 @@ async def test_whoever_waits_for_the_log_is_told_when_it_has_confirmed_what_was_
     await second
 
 
-async def test_what_is_confirmed_before_the_log_lost_it_is_waited_for_until_it_is_there_again() -> None:
+async def test_what_is_confirmed_before_the_log_lost_it_is_awaited_until_it_is_restored() -> None:
     writer = alone(Refusing())
     writer.write([text("a")])
     writer.take()

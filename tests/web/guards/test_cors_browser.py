@@ -60,7 +60,7 @@ async def _bundle() -> str:
 
 
 @pytest.mark.browser
-async def test_a_page_on_another_port_asks_watches_and_reads_errors_and_one_that_is_not_listed_does_not(
+async def test_a_listed_page_on_another_port_calls_watches_and_reads_errors_and_an_unlisted_one_does_not(
     services: Services, world: MemoryWorld
 ) -> None:
     pages = await asyncio.start_server(_serve_page, "127.0.0.1", 0)

@@ -73,7 +73,7 @@ async def test_a_tenant_is_refused_beyond_its_share(world: MemoryWorld) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
-async def test_an_answer_that_cannot_be_sent_names_its_generation_and_asks_for_no_repetition(
+async def test_a_response_that_cannot_be_sent_names_its_generation_and_demands_no_repetition(
     world: MemoryWorld, ledger: JsonLedger, path: str, body: dict[str, Any]
 ) -> None:
     answers_with_more_than_fits(world)

@@ -126,7 +126,7 @@ async def test_nothing_is_done_and_no_body_is_read_without_a_key(app: FastAPI, w
     assert world.streams == {}
 
 
-async def test_any_host_and_origin_may_call_with_a_key_and_nothing_is_said_of_cors(client: httpx2.AsyncClient) -> None:
+async def test_any_host_and_origin_may_call_with_a_key_and_no_cors_header_is_sent(client: httpx2.AsyncClient) -> None:
     headers = {**bearer(WEB), "host": "broadcaster.example", "origin": "https://app.example"}
     response = await client.get(URL, headers=headers)
     assert response.status_code == 200
@@ -144,7 +144,7 @@ async def test_the_key_is_taken_out_of_what_the_routes_see(app: FastAPI, client:
     assert JOBS not in str(result)
 
 
-async def test_a_stream_is_followed_with_a_key_and_by_nobody_else(
+async def test_a_stream_is_followed_with_a_key_and_not_without(
     app: FastAPI, services: Services, world: MemoryWorld
 ) -> None:
     world.add("gen_1", tenant="web")

@@ -58,7 +58,7 @@ async def test_what_the_surfaces_of_pages_do_not_read(
 
 
 @pytest.mark.parametrize(("method", "path", "body"), HOLDERS.values(), ids=HOLDERS)
-async def test_metadata_of_as_many_levels_as_are_taken_is_shown_again(
+async def test_metadata_of_as_many_levels_as_are_taken_is_returned(
     client: httpx2.AsyncClient, world: MemoryWorld, method: str, path: str, body: dict[str, Any]
 ) -> None:
     metadata = nested(MAX_LEVELS - 1)

@@ -22,7 +22,7 @@ async def test_every_name_of_this_machine_is_served(client: httpx2.AsyncClient, 
     ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "127.0.0.1@evil.example", "0.0.0.0",
      "[::]", "::1", "127.0.0.1:", "127.0.0.1:80:80", "localhost.", "", " localhost"],
 )  # fmt: skip
-def test_a_host_that_only_looks_like_this_machine_is_not(host: str) -> None:
+def test_a_host_that_only_resembles_this_machine_is_not(host: str) -> None:
     assert not is_loopback_host(host)
 
 
@@ -71,7 +71,7 @@ async def test_what_a_page_of_another_site_fetches_is_refused(
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors", "origin": "http://localhost:3000"},
     ],
 )
-async def test_a_link_that_somebody_follows_and_pages_of_this_machine_are_served(
+async def test_a_link_that_a_user_follows_and_pages_of_this_machine_are_served(
     client: httpx2.AsyncClient, told: dict[str, str]
 ) -> None:
     assert (await client.get(URL, headers=told)).status_code == 200

@@ -50,7 +50,7 @@ async def slow_down(connection: LogConnection) -> AsyncIterator[httpx2.AsyncClie
         yield http
 
 
-async def test_every_surface_says_in_its_own_words_when_the_tenant_may_call_again(
+async def test_every_surface_reports_in_its_own_format_when_the_tenant_may_retry(
     slow_down: httpx2.AsyncClient,
 ) -> None:
     for name, (method, url, body) in CALLS.items():

@@ -48,7 +48,7 @@ async def test_a_feed_is_created_appended_to_watched_and_closed_under_the_prefix
         assert done.status_code == 204
 
 
-async def test_a_generation_is_asked_for_watched_listed_stopped_and_deleted_under_the_prefix() -> None:
+async def test_a_generation_is_requested_watched_listed_stopped_and_deleted_under_the_prefix() -> None:
     mounted = Mounted()
     async with serve_host(create_host(("/llm", mounted.router))) as client:
         created = await client.post("/llm/v1/generations", json={"prompt": "why?"})
@@ -74,7 +74,7 @@ async def test_an_answer_that_is_streamed_at_once_has_its_link() -> None:
         assert len(received.entries) == 2
 
 
-async def test_our_own_client_speaks_to_a_prefix() -> None:
+async def test_our_own_client_works_with_a_prefix() -> None:
     async with (
         serve_host(create_host(("/llm", Mounted().router))) as host,
         AsyncClient(str(host.base_url.join("/llm"))) as client,
@@ -124,7 +124,7 @@ async def test_every_bad_request_to_a_route_is_refused_as_in_our_own_app() -> No
             assert MARK not in response.text
 
 
-async def test_an_error_nobody_expected_reaches_the_hosts_own_handler() -> None:
+async def test_an_unexpected_error_reaches_the_hosts_own_handler() -> None:
     mounted = Mounted()
     mounted.world.refusal = ZeroDivisionError("a defect")
     app = create_host(("/llm", mounted.router))
@@ -141,7 +141,7 @@ async def test_an_error_nobody_expected_reaches_the_hosts_own_handler() -> None:
     assert [type(error) for error in seen] == [ZeroDivisionError]
 
 
-async def test_a_viewer_who_leaves_through_the_hosts_middleware_is_noticed() -> None:
+async def test_a_viewer_that_leaves_through_the_hosts_middleware_is_noticed() -> None:
     mounted = Mounted()
     mounted.world.add("job", kind="feed", status="running")
     async with serve_host(create_host(("/llm", mounted.router))) as client:
@@ -181,7 +181,7 @@ async def test_the_tenant_is_the_routers_and_not_what_the_host_calls_so() -> Non
         assert (await client.get("/b/v1/streams/job")).status_code == 404
 
 
-async def test_a_router_that_is_included_twice_is_opened_once_and_links_to_where_it_was_asked() -> None:
+async def test_a_router_that_is_included_twice_is_opened_once_and_links_to_the_path_that_was_called() -> None:
     mounted = Mounted()
     outer = APIRouter(prefix="/deep")
     outer.include_router(mounted.router, prefix="/er")
@@ -227,7 +227,7 @@ def test_a_link_holds_root_path_once_and_every_prefix(root_path: str, path: str,
     assert base_of({"root_path": root_path, "path": path}, "/v1/streams/{stream_id}".count("/")) == base
 
 
-async def test_a_mounted_app_whose_lifespan_nobody_runs_says_what_to_do() -> None:
+async def test_a_mounted_app_whose_lifespan_does_not_run_reports_the_remedy() -> None:
     sub, host = FastAPI(), FastAPI()
     sub.include_router(Mounted().router)
     host.mount("/ai", sub)
@@ -259,7 +259,7 @@ async def test_the_hosts_default_response_class_does_not_change_our_wire() -> No
     assert created.json()["metadata"] == {"a": "\u00e9"}
 
 
-def test_a_host_may_be_tested_again_and_again_by_the_usual_client() -> None:
+def test_a_host_may_be_tested_repeatedly_by_the_usual_client() -> None:
     mounted = Mounted()
     app = create_host(("/llm", mounted.router))
     for _ in range(2):

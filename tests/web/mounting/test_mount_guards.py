@@ -53,7 +53,7 @@ async def send(client: httpx2.AsyncClient, method: str, path: str, body: Any, **
     return await client.request(method, path, **({} if body is None else {"json": body}), **options)
 
 
-async def test_a_refused_caller_is_answered_by_the_host_before_any_look_at_the_log() -> None:
+async def test_a_refused_caller_is_answered_by_the_host_before_the_log_is_read() -> None:
     mounted = Mounted(**behind(signed_in))
     mounted.world.away = True  # a look would be 503
     async with serve_host(create_host(("/llm", mounted.router))) as client:
@@ -169,7 +169,7 @@ async def test_a_session_under_a_guard_sees_its_refusal_and_not_ours() -> None:
     assert sessions.seen == ["open", "rolled back 403", "closed", "open", "closed"]
 
 
-async def test_a_refusal_that_a_session_swallows_lets_nobody_in() -> None:
+async def test_a_refusal_that_a_session_swallows_admits_no_caller() -> None:
     async def swallowing() -> AsyncIterator[None]:
         with suppress(HTTPException):
             yield
@@ -251,7 +251,7 @@ def head_of(method: str, path: str) -> bytes:
 
 
 @pytest.mark.parametrize(("refusal", "status"), [(HTTPException(401, "sign in first"), 401), (None, 404)])
-async def test_a_refused_caller_is_told_so_while_half_of_the_body_is_on_its_way(
+async def test_a_refused_caller_is_answered_while_half_of_the_body_is_on_its_way(
     refusal: HTTPException | None, status: int
 ) -> None:
     async def refuses(stream_id: str) -> bool:
@@ -277,7 +277,7 @@ async def test_a_refused_caller_is_told_so_while_half_of_the_body_is_on_its_way(
             assert result == (status if refusal or "streams" in path or "stop" in path else 403), path
 
 
-async def test_a_refused_body_is_not_even_asked_for() -> None:
+async def test_a_refused_body_is_not_even_read() -> None:
     app = create_host(("/llm", Mounted(**behind(signed_in)).router))
     app.user_middleware.clear()  # the host's own reads ahead
     reads = 0

@@ -117,7 +117,7 @@ async def redis(connection: LogConnection) -> str:
     return connection.url
 
 
-async def test_viewers_of_a_killed_writer_are_told_of_it_and_get_one_end(redis: str) -> None:
+async def test_viewers_of_a_killed_writer_are_notified_of_it_and_receive_one_end(redis: str) -> None:
     async with front_end(redis) as one, front_end(redis) as other:
         async with writer(redis) as process, viewing(one) as first, viewing(other) as second:
             await one.post(EVENTS, json={"type": "data-note", "data": 1})
@@ -175,7 +175,7 @@ async def test_a_redis_that_was_paused_for_two_leases_ends_no_feed(tmp_path: Pat
             assert viewer.events == [{"type": "finish"}]
 
 
-async def test_a_lapsed_feed_that_nobody_watches_is_ended_by_a_look_at_it(redis: str) -> None:
+async def test_a_lapsed_feed_without_viewers_is_ended_by_a_get_of_it(redis: str) -> None:
     async with front_end(redis) as client:
         assert (await client.put(URL, json=CONFIG)).json()["lease_s"] == LEASE_S
         async with asyncio.timeout(LEASE_S + REPORTED_S):
@@ -184,7 +184,7 @@ async def test_a_lapsed_feed_that_nobody_watches_is_ended_by_a_look_at_it(redis:
         assert [json.loads(data) for _, data in (await listen(client, EVENTS)).entries] == [WRITER_LOST]
 
 
-async def test_creating_a_feed_again_and_again_keeps_it_open(redis: str) -> None:
+async def test_creating_a_feed_repeatedly_keeps_it_open(redis: str) -> None:
     async with front_end(redis) as client:
         await client.put(URL, json=CONFIG)
         for _ in range(6):

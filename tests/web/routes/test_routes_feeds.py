@@ -76,7 +76,7 @@ async def test_a_created_feed_is_shown_as_it_stands(client: httpx2.AsyncClient) 
     assert (await client.get(URL)).json() == body
 
 
-async def test_creating_it_again_is_fine_only_in_the_same_way(feed: httpx2.AsyncClient) -> None:
+async def test_creating_it_twice_succeeds_only_in_the_same_way(feed: httpx2.AsyncClient) -> None:
     repeated = await feed.put(URL, json={"metadata": {"job": 42}})
     assert (repeated.status_code, repeated.json()["kind"]) == (200, "feed")
     refused(await feed.put(URL, json={"on_full": "trim"}), "stream_exists")
@@ -132,7 +132,7 @@ async def test_one_event_or_many_get_the_next_ids(feed: httpx2.AsyncClient) -> N
     assert (visible["first_seq"], visible["last_seq"], visible["last_id"]) == (1, 3, ids[-1])
 
 
-async def test_an_append_sent_again_under_its_key_is_told_the_same_ids(feed: httpx2.AsyncClient) -> None:
+async def test_an_append_resent_under_its_key_returns_the_same_ids(feed: httpx2.AsyncClient) -> None:
     key = {"idempotency-key": "k"}
     first = await feed.post(EVENTS, json=[progress(1), progress(2)], headers=key)
     repeated = await feed.post(EVENTS, json=[progress(1), progress(2)], headers=key)
@@ -180,7 +180,7 @@ async def test_every_refusal_has_its_code(client: httpx2.AsyncClient) -> None:
     refused(await client.post(EVENTS, content=b"{}", headers={"content-type": "text/plain"}), "unsupported_media_type")
 
 
-async def test_too_many_appends_are_told_when_to_come_again(connection: LogConnection) -> None:
+async def test_too_many_appends_are_refused_with_a_retry_delay(connection: LogConnection) -> None:
     settings = Settings(redis_url=connection.url, feed_append_rate=0.25)
     async with open_services(settings) as services:
         async with served(create_app(settings, services=services), services) as client:
@@ -195,7 +195,7 @@ async def test_too_many_appends_are_told_when_to_come_again(connection: LogConne
 # -- close
 
 
-async def test_the_same_end_again_is_fine_and_another_is_not(feed: httpx2.AsyncClient) -> None:
+async def test_the_same_end_twice_succeeds_and_another_does_not(feed: httpx2.AsyncClient) -> None:
     await feed.post(EVENTS, json=progress(1))
     fault = {"type": "error", "errorText": "the disk is full", "code": "disk_full"}
     for _ in range(2):
@@ -207,7 +207,7 @@ async def test_the_same_end_again_is_fine_and_another_is_not(feed: httpx2.AsyncC
 
 
 @pytest.mark.parametrize("content", [None, b"{}", b'{"type": "finish"}'])
-async def test_an_end_without_words_is_finish(feed: httpx2.AsyncClient, content: bytes | None) -> None:
+async def test_an_end_without_a_body_is_finish(feed: httpx2.AsyncClient, content: bytes | None) -> None:
     headers = None if content is None else JSON
     assert (await feed.post(f"{URL}/close", content=content, headers=headers)).json()["status"] == "finished"
 
@@ -240,7 +240,7 @@ async def test_viewers_see_what_is_appended_and_the_one_end(feed: httpx2.AsyncCl
         assert "broadcaster-generation-id" not in received.headers
 
 
-async def test_a_feed_says_hello_as_running_before_its_first_event(feed: httpx2.AsyncClient) -> None:
+async def test_a_feed_reports_running_in_its_hello_before_its_first_event(feed: httpx2.AsyncClient) -> None:
     received = await listen(feed, EVENTS, until="hub.live")
     assert json.loads(received.messages[0].data) == {"id": "build-42", "status": "running"}
 
@@ -257,7 +257,7 @@ async def test_a_feed_resumed_at_any_cursor_is_exactly_the_rest_and_204_after_it
     assert (await feed.get(EVENTS, headers={"last-event-id": whole[-1][0]})).status_code == 204
 
 
-async def test_who_is_behind_a_trim_is_told_the_gap_and_goes_on(client: httpx2.AsyncClient) -> None:
+async def test_a_viewer_behind_a_trim_receives_a_gap_and_goes_on(client: httpx2.AsyncClient) -> None:
     await client.put(URL, json={"max_events": 3, "on_full": "trim"})
     ids = [(await client.post(EVENTS, json=progress(done))).json()["last_id"] for done in range(6)]
     await client.post(f"{URL}/close")
@@ -292,7 +292,7 @@ async def test_a_feed_whose_log_has_expired_still_ends_honestly(
     assert json.loads(received.entries[-1][1]) == {"type": "finish"}
 
 
-async def test_a_trim_under_warm_rooms_is_told_and_its_cursor_holds_on_another_front_end(
+async def test_a_trim_under_warm_rooms_is_reported_and_its_cursor_holds_on_another_front_end(
     connection: LogConnection,
 ) -> None:
     """Both front-ends know every id ever delivered, and neither has the old entries any more."""
@@ -325,7 +325,7 @@ async def test_a_trim_under_warm_rooms_is_told_and_its_cursor_holds_on_another_f
 # -- deleting
 
 
-async def test_a_deleted_feed_ends_for_who_watches_and_is_unknown_to_who_comes(
+async def test_a_deleted_feed_ends_for_its_viewers_and_is_unknown_to_new_ones(
     feed: httpx2.AsyncClient, services: Services, connection: LogConnection
 ) -> None:
     await feed.post(EVENTS, json=progress(1), headers={"idempotency-key": "k"})

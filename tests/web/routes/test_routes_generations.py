@@ -46,7 +46,7 @@ async def test_a_prompt_becomes_a_waiting_generation(client: httpx2.AsyncClient,
     assert (requested.model, requested.request) == ("local", {"messages": messages})
 
 
-async def test_everything_that_was_asked_reaches_the_log(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_the_whole_request_reaches_the_log(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     request_body = {
         "messages": [
             {"role": "system", "content": "be brief"},
@@ -92,7 +92,7 @@ async def test_a_streamed_request_is_answered_with_the_stream(
     assert [each for each, _ in received.entries] == [f"{EPOCH}-{seq}" for seq in (1, 2, 3)]
 
 
-async def test_whoever_says_stream_gets_the_stream_whatever_it_accepts(
+async def test_a_caller_that_requests_a_stream_gets_it_whatever_it_accepts(
     live_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.on_create = lambda each: world.append(each, Finish())
@@ -101,7 +101,7 @@ async def test_whoever_says_stream_gets_the_stream_whatever_it_accepts(
     assert (received.status, len(received.entries)) == (200, 1)
 
 
-async def test_who_says_nothing_of_a_stream_is_answered_at_once(client: httpx2.AsyncClient) -> None:
+async def test_a_caller_that_does_not_request_a_stream_is_answered_at_once(client: httpx2.AsyncClient) -> None:
     response = await client.post(URL, json={"prompt": "a"}, headers=STREAM)
     assert (response.status_code, response.json()["status"]) == (202, "queued")
 
@@ -162,13 +162,13 @@ async def test_a_running_generation_shows_its_answer_so_far(client: httpx2.Async
     assert (body["last_id"], body["last_seq"], body["attempt"]) == (f"{EPOCH}-4", 4, 1)
 
 
-async def test_a_new_attempt_drops_what_the_last_one_said(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_new_attempt_drops_what_the_last_one_wrote(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     world.add("gen_a")
     world.append("gen_a", TextDelta(id="0", delta="gree"), Attempt(attempt=2), TextDelta(id="0", delta="blue"))
     assert (await client.get(f"{URL}/gen_a")).json()["text"] == "blue"
 
 
-async def test_a_failed_generation_says_why(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_failed_generation_reports_why(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     world.add("gen_a")
     world.append("gen_a", TextDelta(id="0", delta="bl"), Error(error_text="it broke", code="provider_truncated"))
     for query in ("", "?parts=false"):
@@ -200,7 +200,9 @@ async def test_a_log_that_has_expired_leaves_what_meta_knows(client: httpx2.Asyn
     assert (body["status"], body["text"], body["last_id"]) == ("finished", "", f"{EPOCH}-2")
 
 
-async def test_stop_is_asked_once_or_twice_with_the_same_effect(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_stop_is_requested_once_or_twice_with_the_same_effect(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
     world.add("gen_a")
     world.append("gen_a", TextDelta(id="0", delta="bl"))
     for _ in range(2):
@@ -210,7 +212,7 @@ async def test_stop_is_asked_once_or_twice_with_the_same_effect(client: httpx2.A
     assert (body["status"], body["text"], body["last_seq"]) == ("aborted", "bl", 2)
 
 
-async def test_a_stop_that_was_not_written_down_is_told(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_stop_that_was_not_written_down_is_reported(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     world.add("gen_a")
     world.refusal = StopNotDurable("the worker was told, but Redis could not store the stop; repeat it")
     response = await client.post(f"{URL}/gen_a/stop")
@@ -254,7 +256,7 @@ async def test_a_request_whose_new_generation_redis_loses_at_once_may_be_repeate
     assert "Redis lost the new generation" in response.text
 
 
-async def test_a_deleted_generation_is_gone_and_deleting_it_again_is_no_error(
+async def test_a_deleted_generation_is_gone_and_a_second_deletion_is_no_error(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.add("gen_a")
@@ -276,7 +278,9 @@ async def test_a_viewer_of_a_deleted_generation_gets_its_end(
     assert [data for _, data in (await watching).entries] == ['{"type":"abort","reason":"stopped"}']
 
 
-async def test_a_deletion_that_is_still_stopping_it_says_so(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_deletion_that_is_still_stopping_it_reports_that(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
     world.add("gen_a")
     world.refusal = StopPending("it is being stopped but has not ended yet; repeat the deletion")
     response = await client.delete(f"{URL}/gen_a")

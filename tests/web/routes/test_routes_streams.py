@@ -122,7 +122,7 @@ async def test_a_log_that_has_expired_still_ends_honestly(
         ("9-99", {"reason": "expired", "from": 1, "to": 5}),
     ],
 )
-async def test_an_expired_log_tells_only_what_the_viewer_has_missed(
+async def test_an_expired_log_reports_only_what_the_viewer_has_missed(
     live_client: httpx2.AsyncClient,
     world: MemoryWorld,
     answer: list[tuple[str, str]],
@@ -136,14 +136,14 @@ async def test_an_expired_log_tells_only_what_the_viewer_has_missed(
     assert received.entries == answer[-1:]
 
 
-async def test_an_expired_log_has_no_more_for_who_saw_the_end(
+async def test_an_expired_log_has_no_more_for_a_viewer_that_saw_the_end(
     live_client: httpx2.AsyncClient, world: MemoryWorld, answer: list[tuple[str, str]]
 ) -> None:
     world.expire("gen_a")
     assert (await live_client.get(URL, headers={"last-event-id": answer[-1][0]})).status_code == 204
 
 
-async def test_a_log_that_may_be_written_again_sends_viewers_away_to_come_back(
+async def test_a_log_that_may_be_rewritten_sends_viewers_away_to_reconnect(
     live_client: httpx2.AsyncClient, world: MemoryWorld, answer: list[tuple[str, str]]
 ) -> None:
     world.expire("gen_a")
@@ -155,7 +155,7 @@ async def test_a_log_that_may_be_written_again_sends_viewers_away_to_come_back(
     assert (await live_client.get(URL, headers={"last-event-id": answer[-1][0]})).status_code == 204
 
 
-async def test_a_log_that_does_not_answer_is_told_inside_a_200(
+async def test_a_log_that_does_not_answer_is_reported_inside_a_200(
     live_client: httpx2.AsyncClient, world: MemoryWorld, answer: list[tuple[str, str]]
 ) -> None:
     world.away = True
@@ -185,7 +185,7 @@ async def test_holding_for_a_stream_ends_when_the_front_end_drains(
     assert (bye.event, json.loads(bye.data)) == ("hub.bye", {"reason": "drain", "reconnect": True})
 
 
-async def test_one_viewer_too_many_is_told_inside_a_200(world: MemoryWorld) -> None:
+async def test_one_viewer_too_many_is_reported_inside_a_200(world: MemoryWorld) -> None:
     world.add("gen_a")
     async with memory_services(world, limits=HubLimits(max_viewers=1, retry_ms=100)) as services:
         async with served(create_app(Settings(), services=services), services) as client:

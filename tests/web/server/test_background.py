@@ -43,7 +43,7 @@ class Beginnings:
             raise
 
 
-async def test_what_failed_is_told_and_begun_again_and_cancelled_at_the_end() -> None:
+async def test_what_failed_is_reported_and_restarted_and_cancelled_at_the_end() -> None:
     once, sound = Beginnings(fails=1), Beginnings(fails=0)
     with capture_logs() as logged:
         async with kept_running({"once": once.run, "sound": sound.run}, pauses=SOON), asyncio.timeout(DEADLINE_S):
@@ -96,7 +96,7 @@ class NotedPauses(BackOff):
         return 0.0
 
 
-async def test_one_that_ran_for_long_before_it_failed_is_begun_again_as_after_a_first_failure() -> None:
+async def test_one_that_ran_for_long_before_it_failed_is_restarted_as_after_a_first_failure() -> None:
     pauses = NotedPauses(1.0, 0.05)
     failing = Beginnings(fails=2)
 
@@ -110,7 +110,7 @@ async def test_one_that_ran_for_long_before_it_failed_is_begun_again_as_after_a_
     assert pauses.asked[:4] == [1, 2, 1, 1]
 
 
-async def test_the_probe_of_redis_goes_on_after_an_answer_that_nobody_expected() -> None:
+async def test_the_probe_of_redis_goes_on_after_an_unexpected_reply() -> None:
     """Rights that were taken from us, and given back."""
     async with open_scripted(CLIENT=b"OK", INFO=b"run_id:abc\r\n", TIME=clock, DEL=REFUSED) as server:
         server.replies["CLIENT ID"] = 7

@@ -160,7 +160,7 @@ async def test_a_refused_body_is_not_received_for_ever() -> None:
         assert await flooding.drip(b"x" * 10_000, every_s=0.02) == b""
 
 
-async def test_the_keep_alive_timer_runs_again_when_a_refused_body_was_sent_to_its_end() -> None:
+async def test_the_keep_alive_timer_restarts_when_a_refused_body_was_sent_to_its_end() -> None:
     upload = Upload()
     async with serving(upload, LIMITS) as port:
         client = await Client.connect(port, post(2).replace(b"Host: x", b"Host: x\r\nx-refused: 1") + b"{")
@@ -206,7 +206,7 @@ async def test_slow_and_idle_connections_within_the_limits_are_served() -> None:
             client.writer.close()
 
 
-async def test_a_viewer_outlives_every_limit_and_its_connection_serves_again_much_later() -> None:
+async def test_a_viewer_outlives_every_limit_and_its_connection_serves_a_request_much_later() -> None:
     tail = FakeTail()
     hub = Hub(tail, tail, limits=HubLimits(heartbeat_s=60, slow_viewer_s=60))
     long_s = 3 * LIMITS.body_timeout_s
@@ -293,7 +293,7 @@ def test_the_bound_lies_below_the_limit_of_descriptors() -> None:
     assert ConnectionLimits().most == (None if soft == resource.RLIM_INFINITY else soft - RESERVED_DESCRIPTORS)
 
 
-async def test_a_front_end_without_descriptors_says_so_in_one_line_and_serves_again_when_it_has_some() -> None:
+async def test_a_front_end_without_descriptors_logs_that_once_and_serves_when_it_has_some() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.servers.tiny_front_end", "0", "1", "64"),
         stdout=asyncio.subprocess.PIPE,

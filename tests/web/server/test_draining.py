@@ -38,7 +38,7 @@ def heard() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-async def test_a_signal_begins_the_drain_and_the_servers_own_handler_hears_it_every_time(
+async def test_a_signal_begins_the_drain_and_reaches_the_servers_own_handler_every_time(
     services: Services, heard: list[int], number: signal.Signals
 ) -> None:
     async with draining_on_signals(services):
@@ -64,7 +64,7 @@ async def test_two_front_ends_in_one_process_both_drain_and_give_the_signals_bac
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
-async def test_a_handler_that_somebody_set_meanwhile_is_left_alone(services: Services, heard: list[int]) -> None:
+async def test_a_handler_that_was_set_meanwhile_is_left_alone(services: Services, heard: list[int]) -> None:
     def newer(_number: int, _frame: object) -> None:
         """Of a library that came later."""
 

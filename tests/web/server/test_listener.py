@@ -14,7 +14,7 @@ from broadcaster.web.server.listener import SPREADS, open_listener, share
 CONNECTIONS = 400
 
 
-def test_a_port_is_taken_for_who_does_not_share_it() -> None:
+def test_a_port_is_taken_for_a_listener_that_does_not_share_it() -> None:
     with open_listener("127.0.0.1", 0) as kept:
         share(kept)
         host, port = kept.getsockname()
@@ -25,7 +25,7 @@ def test_a_port_is_taken_for_who_does_not_share_it() -> None:
                 open_listener(host, port)
 
 
-def test_a_port_that_somebody_has_alone_cannot_be_shared() -> None:
+def test_a_port_that_one_process_has_alone_cannot_be_shared() -> None:
     with open_listener("127.0.0.1", 0) as alone:
         alone.listen()
         with pytest.raises(OSError, match="in use"):

@@ -103,7 +103,7 @@ async def test_live_viewers_are_written_the_same_bytes_and_stand_where_their_gro
     assert len({id(reader.viewer._group) for reader in readers}) == 1
 
 
-async def test_who_takes_a_part_only_is_a_cursor_until_it_has_the_rest_and_then_live_again(
+async def test_a_viewer_that_takes_a_part_only_is_a_cursor_until_it_has_the_rest_and_then_live(
     hub: Hub, tail: FakeTail
 ) -> None:
     slow, quick = await live(hub), await live(hub)
@@ -132,7 +132,7 @@ async def test_nothing_overtakes_what_the_transport_still_holds(hub: Hub, tail: 
 
 
 @pytest.mark.usefixtures("unpaced")
-async def test_who_has_pulled_what_its_group_was_not_written_yet_does_not_get_it_twice(
+async def test_a_viewer_that_pulled_ahead_of_its_groups_write_does_not_receive_it_twice(
     hub: Hub, tail: FakeTail
 ) -> None:
     taken, other = await live(hub), await live(hub)
@@ -150,7 +150,7 @@ async def test_who_has_pulled_what_its_group_was_not_written_yet_does_not_get_it
     await read(taken, lambda: taken.witness.last_seq == seq + 2)
 
 
-async def test_whatever_is_no_entry_is_told_to_live_viewers_too(hub: Hub, tail: FakeTail) -> None:
+async def test_notices_reach_live_viewers_too(hub: Hub, tail: FakeTail) -> None:
     tail.log["g"] = texts(5, 1, 3)
     reader = await live(hub)
     sink = tail.sinks["g"]
@@ -212,7 +212,7 @@ async def test_a_connection_that_was_taken_leaves_no_request_behind(hub: Hub, ta
             viewer.close()
 
 
-async def test_what_the_client_asks_for_during_the_stream_is_answered_after_it(hub: Hub, tail: FakeTail) -> None:
+async def test_a_request_during_the_stream_is_answered_after_it(hub: Hub, tail: FakeTail) -> None:
     tail.log["h"] = answer(3)
     async with on_our_runner(stream_app(hub), on_drain=lambda: hub.drain(window_s=0)) as port:
         viewer = await open_viewer(port)

@@ -74,7 +74,7 @@ async def test_the_run_is_the_clients_own(live_client: httpx2.AsyncClient, world
     assert response.headers["broadcaster-generation-id"] in world.streams
 
 
-async def test_what_is_asked_reaches_the_worker(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_the_request_reaches_the_worker(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answering(world, *known(streams.LOOP))
     tools = [{"name": "weather", "description": "Says it", "parameters": {"type": "object"}}]
     await run(
@@ -95,7 +95,7 @@ async def test_what_is_asked_reaches_the_worker(live_client: httpx2.AsyncClient,
     }
 
 
-async def test_without_a_model_the_servers_own_is_asked(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_without_a_model_the_servers_default_is_used(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answering(world, *known(streams.LOOP))
     await run(live_client, forwardedProps=None)
     (response,) = world.requests
@@ -121,7 +121,9 @@ async def test_the_same_key_gives_the_same_run(live_client: httpx2.AsyncClient, 
     assert AgUiClient([REQUEST]).read(repeated.content).left_with == AgUiClient([REQUEST]).read(first.content).left_with
 
 
-async def test_who_comes_late_hears_in_short_what_was_said(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_late_joiner_receives_a_snapshot_of_the_answer_so_far(
+    live_client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
     texts = [ev.TextDelta(id="0", delta="w") for _ in range(500)]
     answering(world, streams.START, ev.TextStart(id="0"), *texts)
     key = {"idempotency-key": "once"}
@@ -295,7 +297,7 @@ def events_of(text: str) -> list[dict[str, Any]]:
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, 400, "invalid_request", "#/resume"),
     ],
 )
-async def test_an_error_is_said_in_the_surfaces_shape(
+async def test_an_error_is_reported_in_the_surfaces_shape(
     live_client: httpx2.AsyncClient, changes: dict[str, Any], status: int, code: str, words: str
 ) -> None:
     response = await live_client.post("/agui", json={**RUN, **changes})
@@ -316,9 +318,7 @@ async def test_another_body_under_the_same_key_is_refused(live_client: httpx2.As
     assert (response.status_code, response.json()["code"]) == (422, "idempotency_mismatch")
 
 
-async def test_a_full_queue_is_said_with_when_to_come_again(
-    live_client: httpx2.AsyncClient, world: MemoryWorld
-) -> None:
+async def test_a_full_queue_is_reported_with_a_retry_delay(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     world.refusal = QueueFull("10000 generations are waiting")
     response = await live_client.post("/agui", json=RUN)
     assert (response.status_code, response.json()["code"]) == (503, "queue_full")

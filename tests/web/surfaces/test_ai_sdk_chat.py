@@ -189,7 +189,7 @@ async def test_a_stop_ends_the_answer_of_the_chat(
 
 
 @pytest.mark.parametrize("version", [6, 7])
-async def test_a_new_attempt_is_told_to_who_watches_and_is_all_that_who_comes_sees(
+async def test_a_new_attempt_is_reported_to_viewers_and_is_all_that_late_joiners_see(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, version: Version
 ) -> None:
     answer_at_once(world, *BEGUN)
@@ -211,12 +211,12 @@ async def test_a_new_attempt_is_told_to_who_watches_and_is_all_that_who_comes_se
         assert "begins again" in (watched.error or "")
 
 
-async def test_a_stop_where_nothing_was_asked_changes_nothing(client: httpx2.AsyncClient) -> None:
+async def test_a_stop_where_nothing_was_requested_changes_nothing(client: httpx2.AsyncClient) -> None:
     response = await client.post(f"{URL}/nobody/stop")
     assert (response.status_code, response.json()) == (200, {"id": None, "status": "ready"})
 
 
-async def test_an_answer_that_has_ended_is_told_to_a_page_that_asks_for_it(
+async def test_an_answer_that_has_ended_is_reported_to_a_page_that_requests_it(
     live_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     answer_at_once(world, *BEGUN, *REST)

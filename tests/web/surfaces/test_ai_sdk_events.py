@@ -25,7 +25,7 @@ def bytes_of(heard: Received) -> bytes:
     return "".join(f"data: {message.data}\n\n" for message in heard.messages).encode()
 
 
-async def test_a_reader_that_resumes_by_any_id_hears_the_rest_and_nothing_twice(
+async def test_a_reader_that_resumes_by_any_id_receives_the_rest_and_nothing_twice(
     live_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.add("g")

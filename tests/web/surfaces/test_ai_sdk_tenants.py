@@ -78,7 +78,7 @@ async def test_a_chat_is_resumed_and_stopped_at_any_front_end_by_its_own_tenant_
     assert (await front_end.get(f"{URL}/c/stream", headers=MINE)).status_code == 204
 
 
-async def test_a_missing_key_is_told_in_the_shape_of_the_surface(front_end: httpx2.AsyncClient) -> None:
+async def test_a_missing_key_is_reported_in_the_shape_of_the_surface(front_end: httpx2.AsyncClient) -> None:
     response = await front_end.post(URL, json=BODY)
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
     assert response.json().keys() == {"error", "code"}

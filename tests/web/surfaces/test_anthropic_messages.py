@@ -113,7 +113,7 @@ async def test_the_same_key_gives_the_same_answer_in_short(sdk: Any, world: Memo
     assert len(world.requests) == 1
 
 
-async def test_a_generation_that_was_stopped_says_so(sdk: Any, world: MemoryWorld) -> None:
+async def test_a_generation_that_was_stopped_reports_that(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
     async with sdk.messages.stream(**REQUEST) as stream:
         message = await stream.get_final_message()
@@ -122,7 +122,7 @@ async def test_a_generation_that_was_stopped_says_so(sdk: Any, world: MemoryWorl
         assert ([block.text for block in each.content], each.stop_reason) == (["half"], "cancelled")
 
 
-async def test_a_stop_is_an_error_for_who_knows_no_other_reasons_than_the_apis(sdk: Any, world: MemoryWorld) -> None:
+async def test_a_stop_is_an_error_for_clients_that_know_only_the_apis_reasons(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
     headers = {"extra_headers": {"broadcaster-cancelled-as": "error"}}
     with pytest.raises(anthropic.APIStatusError, match="stopped"):
@@ -135,7 +135,7 @@ async def test_a_stop_is_an_error_for_who_knows_no_other_reasons_than_the_apis(s
 # --------------------------------------------------------------------------------------------------------- the request
 
 
-async def test_everything_that_was_asked_reaches_the_log(sdk: Any, world: MemoryWorld) -> None:
+async def test_the_whole_request_reaches_the_log(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
     request_body: dict[str, Any] = {
         "max_tokens": 7,
@@ -178,7 +178,7 @@ async def test_betas_and_an_unusual_version_are_stored_and_no_other_header(sdk: 
             await sdk.messages.create(**REQUEST, extra_headers={name: value})
 
 
-async def test_any_model_that_has_a_route_can_be_asked(sdk: Any, world: MemoryWorld) -> None:
+async def test_any_model_that_has_a_route_can_be_used(sdk: Any, world: MemoryWorld) -> None:
     answer_with(
         world,
         ev.Start(message_id="chatcmpl-1", message_metadata={"model": "m"}),
@@ -220,7 +220,7 @@ async def test_an_unknown_model_is_not_found(sdk: Any) -> None:
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
-async def test_a_body_that_is_too_large_is_refused_in_the_apis_words(sdk: Any) -> None:
+async def test_a_body_that_is_too_large_is_refused_in_the_apis_format(sdk: Any) -> None:
     with pytest.raises(anthropic.RequestTooLargeError) as caught:
         await sdk.messages.create(**REQUEST | {"system": "x" * 10_000})
     assert str(caught.value.type) == "request_too_large"
@@ -304,7 +304,9 @@ async def test_a_generation_that_failed_is_the_error_of_its_kind(
     assert "it broke" in str(in_stream.value)
 
 
-async def test_an_answer_that_begins_anew_is_an_error_for_who_has_heard_of_it(sdk: Any, world: MemoryWorld) -> None:
+async def test_an_answer_that_restarts_is_an_error_for_clients_that_received_a_part_of_it(
+    sdk: Any, world: MemoryWorld
+) -> None:
     once = {"extra_headers": {"idempotency-key": "once"}}
     async with asyncio.timeout(DEADLINE_S), sdk.messages.stream(**REQUEST, **once) as stream:
         world.append("gen_0001", ev.TextDelta(id="0", delta="torn"))

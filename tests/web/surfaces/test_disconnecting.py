@@ -52,7 +52,7 @@ async def client(services: Services, world: MemoryWorld, gone: list[str]) -> Asy
         (RESPONSES, {"store": False}, WAIT, False),
     ],
 )
-async def test_only_a_client_that_cannot_come_back_and_does_not_ask_to_wait_leaves_its_answer(
+async def test_only_a_client_that_cannot_resume_and_does_not_request_to_wait_abandons_its_answer(
     client: httpx2.AsyncClient,
     services: Services,
     gone: list[str],
@@ -78,7 +78,7 @@ async def test_only_a_client_that_cannot_come_back_and_does_not_ask_to_wait_leav
 
 
 @pytest.mark.parametrize("call", [CHAT, MESSAGES, RESPONSES])
-async def test_a_whole_answer_that_redis_may_write_again_is_refused_for_now(
+async def test_a_whole_answer_that_redis_may_rewrite_is_refused_for_now(
     services: Services, world: MemoryWorld, call: Any
 ) -> None:
     def end_and_lose(id: str) -> None:

@@ -97,7 +97,7 @@ def choices_of(chunks: list[Json]) -> list[Json]:
 
 
 @on_every_wire
-async def test_a_completion_that_ends_with_calls_says_so(
+async def test_a_completion_that_ends_with_calls_reports_that_reason(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
 ) -> None:
     server.script(on.model, on.script(text("One moment."), *CALLS))
@@ -110,7 +110,7 @@ async def test_a_completion_that_ends_with_calls_says_so(
 
 @on_every_wire
 @pytest.mark.parametrize("asked", [True, False, None])
-async def test_the_counts_of_a_streamed_completion_come_once_behind_its_end_and_only_if_asked_for(
+async def test_the_counts_of_a_streamed_completion_come_once_behind_its_end_and_only_if_requested(
     client: httpx2.AsyncClient, on: WiredModel, asked: bool | None
 ) -> None:
     options = {} if asked is None else {"stream_options": {"include_usage": asked}}

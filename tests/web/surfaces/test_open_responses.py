@@ -188,9 +188,7 @@ async def test_a_phase_that_the_model_gave_comes_with_its_message_and_goes_back_
 
 
 @on_every_wire
-async def test_what_was_asked_for_is_repeated_with_every_field_that_it_has(
-    client: httpx2.AsyncClient, on: WiredModel
-) -> None:
+async def test_the_request_is_repeated_with_every_field_that_it_has(client: httpx2.AsyncClient, on: WiredModel) -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
     requested: dict[str, Any] = {
         "instructions": "Be brief.", "temperature": 0, "top_p": 0.5, "presence_penalty": 0.5, "frequency_penalty": -1,
@@ -213,7 +211,7 @@ async def test_what_was_asked_for_is_repeated_with_every_field_that_it_has(
 
 
 @on_every_wire
-async def test_an_answer_that_its_bound_cut_is_incomplete_and_says_why(
+async def test_an_answer_that_its_bound_cut_is_incomplete_and_reports_why(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
 ) -> None:
     reason = {"chat": "length", "responses": "max_output_tokens", "messages": "max_tokens"}[on.model]
@@ -227,7 +225,7 @@ async def test_an_answer_that_its_bound_cut_is_incomplete_and_says_why(
 
 
 @on_every_wire
-async def test_an_answer_that_broke_off_failed_and_says_why(
+async def test_an_answer_that_broke_off_failed_and_reports_why(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
 ) -> None:
     composer = on.wire.compose(on.model)

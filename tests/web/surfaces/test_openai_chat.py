@@ -73,7 +73,7 @@ async def test_a_streamed_answer_is_the_provider_s_own_completion(sdk: openai.As
     assert completion.usage.total_tokens == 37
 
 
-async def test_a_completion_waited_for_says_what_the_streamed_one_says(
+async def test_a_completion_without_streaming_equals_the_streamed_one(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
     answer_with(world, *EVENTS)
@@ -103,7 +103,7 @@ async def test_the_answer_streams_as_it_comes(sdk: openai.AsyncOpenAI, world: Me
         assert [text async for text in texts] == []
 
 
-async def test_usage_comes_only_if_it_is_asked_for(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_usage_comes_only_if_it_is_requested(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answer_with(world, *EVENTS)
     chunks = [chunk async for chunk in await sdk.chat.completions.create(**REQUEST, stream=True)]
     assert all(chunk.choices and "usage" not in chunk.to_dict() for chunk in chunks)
@@ -122,7 +122,7 @@ async def test_the_same_key_gives_the_same_answer_in_short(sdk: openai.AsyncOpen
     assert len(world.requests) == 1
 
 
-async def test_a_generation_that_was_stopped_says_so(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_a_generation_that_was_stopped_reports_that(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answer_with(world, ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
     whole = await sdk.chat.completions.create(**REQUEST)
     last = [chunk async for chunk in await sdk.chat.completions.create(**REQUEST, stream=True)][-1]
@@ -135,7 +135,7 @@ async def test_a_generation_that_was_stopped_says_so(sdk: openai.AsyncOpenAI, wo
 # --------------------------------------------------------------------------------------------------------- the request
 
 
-async def test_what_was_asked_reaches_the_log_in_the_words_of_the_messages_api(
+async def test_the_request_reaches_the_log_in_the_format_of_the_messages_api(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
     answer_with(world, *EVENTS)
@@ -163,7 +163,7 @@ async def test_what_was_asked_reaches_the_log_in_the_words_of_the_messages_api(
     }
 
 
-async def test_a_claude_generation_can_be_asked_for(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_a_claude_generation_can_be_requested(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     start = ev.Start(message_id="msg_1", message_metadata={"model": "claude-x"})
     answer_with(world, start, ev.TextDelta(id="0", delta="Hi"), ev.Finish(finish_reason="length"))
     completion = await sdk.chat.completions.create(**REQUEST | {"model": "claude-x"})
@@ -209,13 +209,13 @@ async def test_an_unknown_model_is_not_found(sdk: openai.AsyncOpenAI) -> None:
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
-async def test_a_body_that_is_too_large_is_refused_in_the_api_s_words(sdk: openai.AsyncOpenAI) -> None:
+async def test_a_body_that_is_too_large_is_refused_in_the_apis_format(sdk: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
         await sdk.chat.completions.create(**REQUEST, user="x" * 10_000)
     assert (caught.value.status_code, caught.value.code) == (413, "body_too_large")
 
 
-async def test_a_body_that_is_no_json_is_refused_in_the_api_s_words(live_client: httpx2.AsyncClient) -> None:
+async def test_a_body_that_is_no_json_is_refused_in_the_apis_format(live_client: httpx2.AsyncClient) -> None:
     head = {"content-type": "application/json"}
     answer = await live_client.post("/v1/chat/completions", content=b"{", headers=head)
     assert answer.status_code == 400
@@ -294,7 +294,7 @@ async def test_a_generation_that_failed_is_an_error(
     assert in_stream.value.code == code
 
 
-async def test_an_answer_that_begins_anew_is_an_error_for_who_has_heard_of_it(
+async def test_an_answer_that_restarts_is_an_error_for_clients_that_received_a_part_of_it(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
     once: dict[str, Any] = {**REQUEST, "stream": True, "extra_headers": {"idempotency-key": "once"}}

@@ -42,7 +42,7 @@ def test_the_sdk_raises_the_class_of_the_problem(code: str, expected: type[opena
     assert raised.type == body["error"]["type"]
 
 
-def test_what_programs_branch_on_has_the_words_of_the_api() -> None:
+def test_what_programs_branch_on_has_the_apis_own_values() -> None:
     texts = {
         code: openai_error(problem(code)).body["error"]["code"]
         for code in ("unknown_model", "unauthorized", "rate_limited")
@@ -57,7 +57,7 @@ def test_what_programs_branch_on_has_the_words_of_the_api() -> None:
 
 
 @pytest.mark.parametrize(("code", "row"), PROBLEMS.items())
-def test_every_problem_says_whether_a_retry_is_of_use(code: str, row: ProblemType) -> None:
+def test_every_problem_states_whether_a_retry_is_of_use(code: str, row: ProblemType) -> None:
     status, body, headers = openai_error(problem(code))
 
     assert headers[SHOULD_RETRY_HEADER] == ("true" if row.retry else "false")

@@ -95,7 +95,7 @@ async def test_an_answer_streams_as_it_is_written(
     assert seen[-1] == "response.completed"
 
 
-async def test_a_background_answer_is_queued_and_then_looked_at(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_a_background_answer_is_queued_and_then_retrieved(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     response = await sdk.responses.create(input="Hi", model="local", background=True)
     assert (response.status, response.output, response.background) == ("queued", [], True)
     assert world.requests[0].on_abandon == "continue"
@@ -194,7 +194,7 @@ async def test_the_helper_reads_a_response_by_its_id_however_late(
 # --------------------------------------------------------------------------------------------------- cancel and delete
 
 
-async def test_a_background_response_is_cancelled_and_again(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_a_background_response_is_cancelled_once_or_twice(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answering(world, *HELLO)
     response = await sdk.responses.create(input="Hi", model="local", background=True)
     for _ in range(2):
@@ -204,7 +204,7 @@ async def test_a_background_response_is_cancelled_and_again(sdk: openai.AsyncOpe
     assert (events[-1].type, events[-1].response.status) == ("response.incomplete", "cancelled")
 
 
-async def test_a_cancelled_response_can_be_told_as_the_helper_reads_it(
+async def test_a_cancelled_response_can_be_sent_as_the_helper_reads_it(
     sdk: openai.AsyncOpenAI, world: MemoryWorld
 ) -> None:
     answering(world, *HELLO, ev.Abort(reason="stopped"))
@@ -256,7 +256,7 @@ async def test_a_lost_worker_is_a_failed_response(sdk: openai.AsyncOpenAI, world
         ("unknown_tool", openai.BadRequestError, "false"),
     ],
 )
-async def test_who_is_refused_before_anything_is_said_gets_the_error_that_the_sdk_knows(
+async def test_a_caller_refused_before_the_stream_begins_receives_the_error_that_the_sdk_knows(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, code: str, kind: type[openai.APIStatusError], retry: str
 ) -> None:
     end = ev.Error(code=code, error_text="no")
@@ -286,7 +286,7 @@ async def test_an_unknown_response_is_not_found(sdk: openai.AsyncOpenAI) -> None
         assert refused.value.code == "unknown_stream"
 
 
-async def test_a_model_that_nobody_serves_is_not_found(sdk: openai.AsyncOpenAI) -> None:
+async def test_a_model_without_a_route_is_not_found(sdk: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         await sdk.responses.create(model="nobody", input="Hi")
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")

@@ -19,7 +19,7 @@ from tests.support.servers.front_end import DEADLINE_S, until_watched
 from tests.web.surfaces.test_openai_responses import BEGIN, END, HELLO, answering, collect
 
 
-async def test_fifty_who_resume_after_fifty_numbers_cost_a_few_ways_through_the_log(
+async def test_fifty_clients_that_resume_after_fifty_numbers_cost_a_few_passes_through_the_log(
     live_client: httpx2.AsyncClient, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [ev.TextDelta(id="0", delta=f"word {at} ") for at in range(4_000)]
@@ -58,7 +58,7 @@ async def test_a_number_that_no_event_of_a_complete_response_has_is_refused(
     assert refused.value.param == "starting_after"
 
 
-async def test_a_number_ahead_of_an_open_response_may_be_asked_for_again(
+async def test_a_number_ahead_of_an_open_response_may_be_retried(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, services: Services
 ) -> None:
     answering(world, *HELLO)
@@ -111,7 +111,7 @@ async def test_a_client_that_joins_deltas_ends_with_the_newer_history_wherever_i
 
 
 @pytest.mark.parametrize("asked", [{}, {"stream": True}, {"stream": True, "starting_after": 4}], ids=str)
-async def test_a_log_that_may_be_written_again_is_unavailable_and_not_unknown(
+async def test_a_log_that_may_be_rewritten_is_unavailable_and_not_unknown(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, asked: dict[str, Any]
 ) -> None:
     """Meta says that the response is over, Redis lost its log a moment ago, and its worker has it still."""

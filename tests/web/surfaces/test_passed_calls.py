@@ -245,7 +245,7 @@ async def test_a_count_of_messages_takes_version_and_betas_along(
     ],
     ids=str,
 )
-async def test_what_the_provider_cannot_count_is_estimated_and_says_so(
+async def test_what_the_provider_cannot_count_is_estimated_and_marked_so(
     client: httpx2.AsyncClient, world: MemoryWorld, *, path: str, body: dict[str, Any], least: int
 ) -> None:
     response = await client.post(path, json=body)

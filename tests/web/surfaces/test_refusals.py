@@ -143,7 +143,7 @@ async def test_a_streamed_request_that_is_refused_raises_as_against_the_provider
         assert "said by the provider" in str(caught.value), way
 
 
-async def test_the_providers_words_are_passed_on(sdks: Sdks, world: MemoryWorld) -> None:
+async def test_the_providers_message_is_passed_on(sdks: Sdks, world: MemoryWorld) -> None:
     texts = {"type": "invalid_request_error", "code": "context_length_exceeded", "param": "messages"}
     scripted(world, ending(world, refused(400, "provider_bad_request", retryable=False, **texts)))
     with pytest.raises(openai.BadRequestError) as caught:
@@ -157,7 +157,7 @@ async def test_the_providers_words_are_passed_on(sdks: Sdks, world: MemoryWorld)
     }  # that API has no codes
 
 
-async def test_a_refused_generation_can_be_looked_at(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_refused_generation_can_be_retrieved(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     scripted(world, ending(world, refused(429)))
     created = await client.post("/v1/generations", json={"messages": REQUEST})
     visible = await client.get(f"/v1/generations/{created.json()['id']}")
@@ -208,7 +208,7 @@ async def test_an_id_of_a_voided_attempt_is_not_named(live_client: httpx2.AsyncC
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_retries_of_an_sdk_ask_anew_until_there_is_an_answer(
+async def test_the_retries_of_an_sdk_start_anew_until_there_is_an_answer(
     sdks: Sdks, world: MemoryWorld, way: str
 ) -> None:
     answer = (Start(), TextDelta(id="0", delta="Hello"), Finish(finish_reason="stop"))
@@ -291,7 +291,7 @@ async def test_a_client_that_disconnects_before_its_head_is_a_viewer_that_left(
 
 
 @on_every_stream
-async def test_a_drain_refuses_a_client_whose_head_waits_and_forgets_what_it_asked_for(
+async def test_a_drain_refuses_a_client_whose_head_waits_and_discards_its_request(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, *, path: str, body: Any
 ) -> None:
     async with waiting_head(live_client, services, path, body) as pending:

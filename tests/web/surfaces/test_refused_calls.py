@@ -66,7 +66,7 @@ async def test_a_tenant_with_as_many_long_polls_as_it_may_have_may_still_stream(
         assert len(world.requests) == bool(is_stream)
 
 
-async def test_each_api_says_a_limit_of_the_tenant_in_its_own_words(world: MemoryWorld) -> None:
+async def test_each_api_reports_a_limit_of_the_tenant_in_its_own_format(world: MemoryWorld) -> None:
     async with memory_services(world, limits=OF_ONE_TENANT) as services, asking(services) as client:
         with services.hub.reserve(LOCAL_TENANT):
             result = {name: (await client.post(path, json=body)).json() for name, (path, body) in STAYING.items()}
@@ -79,7 +79,7 @@ async def test_each_api_says_a_limit_of_the_tenant_in_its_own_words(world: Memor
     assert stream.status_code == 404  # what can never succeed comes first
 
 
-async def test_a_viewer_over_its_tenants_bound_is_told_so_inside_its_stream(world: MemoryWorld) -> None:
+async def test_a_viewer_over_its_tenants_bound_is_notified_inside_its_stream(world: MemoryWorld) -> None:
     world.add("gen_a")
     async with memory_services(world, limits=OF_ONE_TENANT) as services, asking(services) as client:
         with services.hub.reserve(LOCAL_TENANT):
@@ -172,7 +172,7 @@ async def test_the_router_in_another_app_refuses_before_it_creates() -> None:
         assert not mounted.world.requests
 
 
-def test_a_tenants_share_is_nine_tenths_unless_it_is_alone_or_the_settings_say_otherwise() -> None:
+def test_a_tenants_share_is_nine_tenths_unless_it_is_alone_or_the_settings_differ() -> None:
     keys = json.dumps({"a": ["a" * 20], "local": ["b" * 20]})
     alone = hub_limits(Settings(max_viewers=50))
     keyed = hub_limits(Settings(max_viewers=50, auth="keys", api_keys=SecretStr(keys)))

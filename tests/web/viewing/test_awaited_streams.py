@@ -47,7 +47,7 @@ async def until_waiting(services: Services, count: int) -> None:
     ],
     ids=["viewers", "viewers of the tenant", "long polls of the tenant"],
 )
-async def test_who_waits_for_unknown_ids_is_a_viewer_and_the_looks_are_few_whatever_number_waits(
+async def test_a_caller_that_waits_for_unknown_ids_is_a_viewer_and_lookups_are_few_whatever_number_waits(
     world: MemoryWorld, limits: HubLimits
 ) -> None:
     async with memory_services(world, limits=limits) as services:
@@ -72,7 +72,7 @@ async def test_who_waits_for_unknown_ids_is_a_viewer_and_the_looks_are_few_whate
                 pass
 
 
-async def test_who_hangs_up_gives_its_place_back_at_once(world: MemoryWorld) -> None:
+async def test_a_client_that_disconnects_frees_its_place_at_once(world: MemoryWorld) -> None:
     async with memory_services(world, limits=HubLimits(max_viewers=1)) as services:
         async with served(create_app(Settings(), services=services), services) as client:
             call = asyncio.create_task(client.get(events_of("none")))
@@ -103,7 +103,7 @@ async def test_a_tenant_that_waits_for_thousands_waits_longer_and_the_others_do_
     assert max(response) <= 2 * LOOKUPS_AT_ONCE  # each can be in two places
 
 
-async def test_a_tenant_that_waits_for_more_than_one_look_holds_finds_the_last_of_them_in_its_turn() -> None:
+async def test_a_tenant_that_waits_for_more_than_one_lookup_takes_finds_the_last_of_them_in_its_turn() -> None:
     response: list[int] = []
     last = stored_ids(f"none{LOOKUPS_AT_ONCE}", tenant="a")[0]
 

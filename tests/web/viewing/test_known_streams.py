@@ -49,7 +49,7 @@ def meta(stream_id: str, *, tenant: str = "a") -> Meta:
     return replace(MemoryWorld().add(stream_id).meta, tenant=tenant)
 
 
-async def test_a_crowd_is_one_look_and_who_comes_while_it_is_open_none(log: Log) -> None:
+async def test_a_crowd_costs_one_lookup_and_callers_that_come_while_it_is_open_none(log: Log) -> None:
     streams = known(log)
     log.metas["s"] = meta("s")
     log.gate.clear()
@@ -65,7 +65,7 @@ async def test_a_crowd_is_one_look_and_who_comes_while_it_is_open_none(log: Log)
     assert len(log.looks) == 2
 
 
-async def test_what_is_open_is_nobody_elses(log: Log) -> None:
+async def test_a_lookup_under_way_is_not_shared_with_other_tenants(log: Log) -> None:
     streams = known(log)
     log.metas["s"] = meta("s")
     log.open.add("s")
@@ -74,7 +74,7 @@ async def test_what_is_open_is_nobody_elses(log: Log) -> None:
         await streams.find("s", tenant="b")
 
 
-async def test_who_created_it_during_an_older_look_finds_it(log: Log) -> None:
+async def test_a_caller_that_created_it_during_an_older_lookup_finds_it(log: Log) -> None:
     streams = known(log)
     log.gate.clear()
     early = asyncio.create_task(streams.find("s", tenant="a"))
@@ -90,7 +90,7 @@ async def test_who_created_it_during_an_older_look_finds_it(log: Log) -> None:
     assert len(log.looks) == 2
 
 
-async def test_a_look_that_fails_is_told_to_all_who_waited_and_not_kept(log: Log) -> None:
+async def test_a_lookup_that_fails_is_reported_to_all_that_waited_and_not_cached(log: Log) -> None:
     streams = known(log)
     log.metas["s"], log.error = meta("s"), LogUnavailable("away")
     log.gate.clear()
@@ -102,7 +102,7 @@ async def test_a_look_that_fails_is_told_to_all_who_waited_and_not_kept(log: Log
     assert (await streams.find("s", tenant="a")).id == "s"
 
 
-async def test_who_gives_up_takes_the_look_from_nobody(log: Log) -> None:
+async def test_a_caller_that_gives_up_cancels_the_lookup_for_no_other(log: Log) -> None:
     streams = known(log)
     log.metas["s"] = meta("s")
     log.gate.clear()

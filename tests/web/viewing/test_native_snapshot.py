@@ -41,7 +41,7 @@ def state_of(entries: list[Entry]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(anthropic_streams.STREAMS))
-def test_a_snapshot_is_the_fold_of_what_was_heard_and_forks_go_their_own_ways(name: str) -> None:
+def test_a_snapshot_is_the_fold_of_what_was_received_and_forks_are_independent(name: str) -> None:
     entries = recorded(name)
     heard = NATIVE_SNAPSHOT.open("gen_1")
     assert heard.snapshot() == b""
@@ -73,7 +73,7 @@ def test_notices_are_those_of_the_native_dialect() -> None:
     assert NATIVE_SNAPSHOT.heartbeat == NATIVE.heartbeat
 
 
-async def test_who_asks_for_a_snapshot_gets_one_and_then_what_follows(
+async def test_a_viewer_that_requests_a_snapshot_receives_one_and_then_what_follows(
     live_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.add("gen_1", status="running")
@@ -93,7 +93,7 @@ async def test_who_asks_for_a_snapshot_gets_one_and_then_what_follows(
     assert json.loads(messages[2].data)["delta"] == "!"
 
 
-async def test_who_reconnects_from_a_snapshots_id_goes_on_without_another(
+async def test_a_viewer_that_reconnects_from_a_snapshots_id_receives_no_other(
     live_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.add("gen_1", status="running")

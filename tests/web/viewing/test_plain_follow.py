@@ -140,7 +140,7 @@ async def test_the_shortcut_answers_as_the_route_does(
 
 
 @pytest.mark.parametrize("id", ["gen_run", "gen_end", "nobody"])
-async def test_a_front_end_that_drains_says_the_same_either_way(
+async def test_a_front_end_that_drains_responds_the_same_either_way(
     live_client: httpx2.AsyncClient, services: Services, taken: list[str], id: str
 ) -> None:
     await drain(services)
@@ -150,7 +150,7 @@ async def test_a_front_end_that_drains_says_the_same_either_way(
 
 
 @pytest.mark.parametrize("id", ["gen_run", "gen_end", "nobody"])
-async def test_a_log_that_does_not_answer_is_told_the_same_either_way(
+async def test_a_log_that_does_not_answer_is_reported_the_same_either_way(
     live_client: httpx2.AsyncClient, world: MemoryWorld, taken: list[str], id: str
 ) -> None:
     world.away = True
@@ -159,7 +159,7 @@ async def test_a_log_that_does_not_answer_is_told_the_same_either_way(
     assert '"reason":"log_unavailable"' in answered.body
 
 
-async def test_an_error_that_nobody_expected_is_the_same_500_either_way(
+async def test_an_unexpected_error_is_the_same_500_either_way(
     live_client: httpx2.AsyncClient, services: Services, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def look(stream_id: str, *, tenant: str) -> Any:
@@ -169,7 +169,7 @@ async def test_an_error_that_nobody_expected_is_the_same_500_either_way(
     assert (await compare(live_client, taken, "gen_run")).status == 500
 
 
-async def test_an_app_that_was_never_opened_says_so_either_way(taken: list[str]) -> None:
+async def test_an_app_that_was_never_opened_reports_that_either_way(taken: list[str]) -> None:
     """Its lifespan has not run."""
     async with in_process(create_app(Settings())) as client:
         plain = await ask(client, URL.format("gen_run"))
@@ -203,7 +203,7 @@ async def test_with_keys_the_shortcut_is_no_way_round_them(
     assert code is None or json.loads(plain.body)["code"] == code
 
 
-async def test_one_tenants_look_is_no_others_answer(keyed: httpx2.AsyncClient, taken: list[str]) -> None:
+async def test_one_tenants_lookup_is_not_used_for_another(keyed: httpx2.AsyncClient, taken: list[str]) -> None:
     for _ in range(2):
         for key, status in ((MINE, 200), (OTHERS, 404)):
             assert (await ask(keyed, URL.format("gen_run"), {"x-api-key": key.encode()})).status == status

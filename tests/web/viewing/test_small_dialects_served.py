@@ -34,7 +34,7 @@ async def get(client: httpx2.AsyncClient, dialect: str, **headers: str) -> httpx
 
 
 @pytest.mark.parametrize("dialect", SMALL)
-async def test_who_comes_after_the_end_hears_all_of_it_in_short(
+async def test_a_viewer_that_joins_after_the_end_receives_a_snapshot_of_all(
     live_client: httpx2.AsyncClient, world: MemoryWorld, dialect: str
 ) -> None:
     written(world)
@@ -46,7 +46,7 @@ async def test_who_comes_after_the_end_hears_all_of_it_in_short(
 
 
 @pytest.mark.parametrize("dialect", SMALL)
-async def test_who_was_cut_goes_on_from_any_id_without_gap_or_double(
+async def test_a_viewer_that_was_cut_resumes_from_any_id_without_gap_or_double(
     live_client: httpx2.AsyncClient, world: MemoryWorld, dialect: str
 ) -> None:
     written(world)
@@ -62,14 +62,14 @@ async def test_who_was_cut_goes_on_from_any_id_without_gap_or_double(
     assert (await get(live_client, dialect, **{"last-event-id": messages[-1].id})).status_code == 204
 
 
-async def test_ag_ui_is_a_run_for_who_watches_too(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_ag_ui_is_a_run_for_viewers_too(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     written(world)
     client = AgUiClient().read((await get(live_client, "ag-ui")).content)
     assert (client.outcome, client.text) == ("success", TEXT)
 
 
 @pytest.mark.parametrize("dialect", [*SMALL, "ag-ui"])
-async def test_who_joins_while_it_is_written_hears_the_rest_live(
+async def test_a_viewer_that_joins_midway_receives_the_rest_live(
     live_client: httpx2.AsyncClient, world: MemoryWorld, dialect: str
 ) -> None:
     written(world, ends=False)

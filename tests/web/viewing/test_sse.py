@@ -53,7 +53,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_the_head_says_what_browsers_and_proxies_must_know(server, open_hub, tail):
+async def test_the_head_has_the_headers_that_browsers_and_proxies_need(server, open_hub, tail):
     hub = open_hub()
     async with serve(server, hub) as port:
         viewer = await open_viewer(port, "gen_1")
@@ -144,7 +144,9 @@ async def test_no_heartbeat_comes_while_events_do(server, open_hub, tail):
         viewer.close()
 
 
-async def test_a_viewer_that_stops_reading_delays_nobody_and_is_cut_without_a_clean_end(server, open_hub, tail, caplog):
+async def test_a_viewer_that_stops_reading_delays_no_other_and_is_cut_without_a_clean_end(
+    server, open_hub, tail, caplog
+):
     hub = open_hub(slow_viewer_s=0.5, room_bytes=64 * 2**20)
     async with serve(server, hub) as port:
         stuck = await open_viewer(port, receive_bytes=4096)
@@ -171,7 +173,7 @@ async def test_a_viewer_that_stops_reading_delays_nobody_and_is_cut_without_a_cl
     assert hub.statistics().stopped[StopReason.SLOW] == 1
 
 
-async def test_who_is_cut_is_let_go_of_though_it_never_reads_again(server, open_hub, tail, caplog):
+async def test_a_viewer_that_is_cut_is_released_though_it_never_reads_more(server, open_hub, tail, caplog):
     hub = open_hub(slow_viewer_s=0.3, room_bytes=64 * 2**20)
     async with serve(server, hub) as port:
         stuck = await open_viewer(port, receive_bytes=4096)
@@ -187,7 +189,7 @@ def running_responses() -> list[asyncio.Task]:
     return [task for task in asyncio.all_tasks() if "run_asgi" in repr(task.get_coro())]
 
 
-async def test_a_drain_says_goodbye_and_ends_cleanly(server, open_hub, tail):
+async def test_a_drain_sends_a_goodbye_and_ends_cleanly(server, open_hub, tail):
     hub = open_hub()
     async with serve(server, hub) as port:
         viewers = [await open_viewer(port) for _ in range(10)]
@@ -217,7 +219,9 @@ class Wordless(NativeEncoder):
         return WordlessTranscript(stream_id)
 
 
-async def test_a_dialect_that_cannot_say_goodbye_is_aborted_and_never_looks_finished(server, open_hub, tail, caplog):
+async def test_a_dialect_without_a_goodbye_is_aborted_and_never_resembles_a_finished_one(
+    server, open_hub, tail, caplog
+):
     hub = open_hub()
     async with serve(server, hub, dialect=Wordless()) as port:
         viewer = await open_viewer(port)

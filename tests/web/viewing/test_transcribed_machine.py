@@ -76,7 +76,7 @@ class Lenient(TallyWitness):
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_whatever_happens_transcripts_say_what_the_log_holds(new_loop) -> None:
+def test_whatever_happens_transcripts_equal_the_log(new_loop) -> None:
     class Machine(Transcribing):
         pass
 

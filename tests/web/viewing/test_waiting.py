@@ -71,7 +71,7 @@ async def test_waiting_for_what_is_over_does_not_wait(client: httpx2.AsyncClient
 # ------------------------------------------------------------------------------------------------------ when asked for
 
 
-async def test_who_does_not_want_a_stream_gets_the_result(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_caller_that_wants_no_stream_gets_the_result(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     answer_at_once(world)
     response = await client.post(URL, json=WAIT)
     body = response.json()
@@ -89,7 +89,7 @@ async def test_who_does_not_want_a_stream_gets_the_result(client: httpx2.AsyncCl
         ("", {"prompt": "a"}, {"prefer": "respond-async, wait=9"}),
     ],
 )
-async def test_every_way_to_ask_waits_for_the_end(
+async def test_every_form_of_request_waits_for_the_end(
     client: httpx2.AsyncClient, world: MemoryWorld, services: Services, query: str, body: object, headers: dict
 ) -> None:
     waiting = asyncio.create_task(client.post(f"{URL}{query}", json=body, headers=headers))
@@ -102,7 +102,7 @@ async def test_every_way_to_ask_waits_for_the_end(
 
 
 @pytest.mark.parametrize(("query", "headers"), [("?wait_s=0.01", {}), ("?wait_s=0", {}), ("", {"prefer": "wait=0"})])
-async def test_what_is_not_over_in_time_goes_on_and_is_told_by_its_state(
+async def test_what_is_not_over_in_time_goes_on_and_is_answered_with_its_state(
     client: httpx2.AsyncClient, world: MemoryWorld, query: str, headers: dict
 ) -> None:
     world.on_create = lambda each: world.append(each, TextDelta(id="0", delta="bl"))
@@ -143,7 +143,7 @@ async def test_a_stream_is_not_waited_for(client: httpx2.AsyncClient, world: Mem
 # -------------------------------------------------------------------------------------------------- what ends it early
 
 
-async def test_a_caller_who_hangs_up_frees_its_place_at_once_and_leaves_the_generation_alone(
+async def test_a_caller_that_disconnects_frees_its_place_at_once_and_leaves_the_generation_alone(
     live_client: httpx2.AsyncClient, world: MemoryWorld, services: Services
 ) -> None:
     call = asyncio.create_task(live_client.post(URL, json=WAIT))
@@ -154,7 +154,7 @@ async def test_a_caller_who_hangs_up_frees_its_place_at_once_and_leaves_the_gene
     assert (await live_client.get(f"{URL}/gen_0001")).json()["text"] == "blue"
 
 
-async def test_many_who_wait_for_one_generation_share_one_room(
+async def test_many_callers_that_wait_for_one_generation_share_one_room(
     live_client: httpx2.AsyncClient, world: MemoryWorld, services: Services
 ) -> None:
     world.add("gen_a")
@@ -165,7 +165,7 @@ async def test_many_who_wait_for_one_generation_share_one_room(
     assert {(await each).json()["status"] for each in waiting} == {"finished"}
 
 
-async def test_a_drain_answers_who_waits_with_the_state(
+async def test_a_drain_answers_waiting_callers_with_the_state(
     live_client: httpx2.AsyncClient, world: MemoryWorld, services: Services
 ) -> None:
     world.add("gen_a")
@@ -181,7 +181,7 @@ async def test_a_drain_answers_who_waits_with_the_state(
     assert len(world.requests) == 1  # nothing was created for it
 
 
-async def test_one_who_waits_too_many_is_told(world: MemoryWorld) -> None:
+async def test_a_waiting_caller_beyond_the_bound_is_refused(world: MemoryWorld) -> None:
     world.add("gen_a")
     async with memory_services(world, limits=HubLimits(max_viewers=1)) as services:
         async with served(create_app(Settings(), services=services), services) as client:
@@ -195,7 +195,7 @@ async def test_one_who_waits_too_many_is_told(world: MemoryWorld) -> None:
             assert (await first).json()["status"] == "finished"
 
 
-async def test_a_log_that_is_lost_while_it_is_waited_for_is_told_as_such(
+async def test_a_log_that_is_lost_while_it_is_awaited_is_reported_as_such(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     def lose(_: str) -> None:
@@ -223,7 +223,7 @@ def test_a_preference_to_wait_is_read_and_others_are_ignored(prefer: str, second
 # ------------------------------------------------------------------------------------------- before it is there to find
 
 
-async def test_who_waits_for_a_stream_is_held_while_the_log_cannot_say_whether_it_is_there(
+async def test_a_caller_that_waits_for_a_stream_waits_on_while_the_log_does_not_answer(
     world: MemoryWorld, services: Services
 ) -> None:
     world.away = True
@@ -235,7 +235,7 @@ async def test_who_waits_for_a_stream_is_held_while_the_log_cannot_say_whether_i
 
 
 @pytest.mark.parametrize("wait_s", [0, 0.01])
-async def test_a_log_that_cannot_say_it_in_time_is_told_in_the_end(
+async def test_a_log_that_does_not_answer_in_time_is_reported_in_the_end(
     world: MemoryWorld, services: Services, wait_s: float
 ) -> None:
     world.away = True

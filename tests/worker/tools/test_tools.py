@@ -143,7 +143,7 @@ def test_a_parameter_may_be_called_what_a_field_of_a_model_may_not(names: list[s
     assert known.bind(dict.fromkeys(names, 1), context_of()) == dict.fromkeys(names, 1)
 
 
-def test_a_call_knows_its_key_and_speaks_under_its_id():
+def test_a_call_knows_its_key_and_reports_under_its_id():
     emitted: list[ev.Event] = []
     context = context_of(emitted)
     assert context.idempotency_key == "gen_1:2:1"
@@ -242,7 +242,7 @@ def test_a_name_that_providers_refuse_and_a_timeout_that_is_none_are_refused(opt
         tool(forecast, **options)
 
 
-def test_a_validator_of_the_tools_own_speaks_to_the_model():
+def test_a_validator_of_the_tools_own_reports_to_the_model():
     class Even(BaseModel):
         n: int
 
