@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column
 
 from broadcaster.cli.front_end_client import Json
 from broadcaster.cli.redis_access import DataDir, RedisUrl, open_dead_letters
 from broadcaster.cli.serve import with_options
 from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
-from broadcaster.cli.terminal.screen import Screen, harmless
-from broadcaster.errors import BroadcasterError, Busy, IdempotencyMismatch, LogUnavailable, UnknownStream
+from broadcaster.cli.terminal.screen import Screen
+from broadcaster.errors import Busy, IdempotencyMismatch, LogUnavailable, UnknownStream
 from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetters
 from broadcaster.log.jobs.queue import DEAD_LETTERS_KEPT
 from broadcaster.settings import Settings
@@ -27,15 +26,10 @@ _ALL: Final = 2 * DEAD_LETTERS_KEPT
 
 _NOTHING_CHOSEN: Final = "name generations to requeue, or --all; `broadcaster dead ls` lists them"
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    group = typer.Typer(name="dead", no_args_is_help=True, help="Generations that failed on every attempt.")
-    group.command("ls")(ls)
-    group.command("requeue")(requeue)
-    app.add_typer(group)
+dead = typer.Typer(name="dead", no_args_is_help=True, help="Generations that failed on every attempt.")
 
 
+@dead.command()
 def ls(
     limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 100,
     json: Json = False,
@@ -50,13 +44,15 @@ def ls(
         if json:
             screen.line(as_json([_document(letter) for letter in found]))
         elif found:
-            screen.table(_as_table(found, now_s=time.time()))
+            rows = (_row(letter, now_s=time.time()) for letter in found)
+            screen.table(rows, Column("ID", no_wrap=True), Column("AGE", justify="right"), "REASON", "MODEL", "REQUEUE")
         else:
             screen.note("no dead letters")
 
     _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
 
 
+@dead.command()
 def requeue(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="ids of dead generations")] = None,
     is_all: Annotated[bool, typer.Option("--all", help="every dead letter whose request has not expired")] = False,
@@ -89,7 +85,7 @@ class _Round:
         self._screen = screen
         self._as_json = as_json
         self._results: list[dict[str, Any]] = []
-        self._failed = 0
+        self._requeued = 0
 
     async def requeue(self, letters: DeadLetters, letter: DeadLetter) -> None:
         """Requeue one. Raises CommandFailed if the queue is full, which ends the command."""
@@ -100,11 +96,15 @@ class _Round:
             raise
         except Busy as error:
             self._print()
-            text = f"{error.code}: {error.detail}; {number(self._done, 'letter')} requeued, the others are kept"
+            text = f"{error.code}: {error.detail}; {number(self._requeued, 'letter')} requeued, the others are kept"
             raise CommandFailed(text, ExitCode.FAILED) from error
         except (UnknownStream, IdempotencyMismatch) as error:
-            self._fail(letter, error)
+            fault = {"code": error.code, "message": error.detail}
+            self._results.append({"id": letter.generation_id, "error": fault})
+            if not self._as_json:
+                self._screen.note(f"{letter.generation_id}: {error.detail}", style="yellow")
             return
+        self._requeued += 1
         self._results.append({"id": letter.generation_id, "new_id": created.id, "created": created.created})
         if not self._as_json:
             note = "" if created.created else " (requeued before)"
@@ -113,27 +113,17 @@ class _Round:
     def end(self) -> None:
         """Report the results. Raises CommandFailed if one could not be requeued."""
         self._print()
-        if self._failed:
-            raise CommandFailed(f"{number(self._failed, 'letter')} could not be requeued", ExitCode.FAILED)
+        if failed := len(self._results) - self._requeued:
+            raise CommandFailed(f"{number(failed, 'letter')} could not be requeued", ExitCode.FAILED)
         if not self._results and not self._as_json:
             self._screen.note("nothing to requeue")
-
-    @property
-    def _done(self) -> int:
-        return len(self._results) - self._failed
-
-    def _fail(self, letter: DeadLetter, error: BroadcasterError) -> None:
-        self._failed += 1
-        self._results.append({"id": letter.generation_id, "error": {"code": error.code, "message": error.detail}})
-        if not self._as_json:
-            self._screen.note(f"{letter.generation_id}: {error.detail}", style="yellow")
 
     def _print(self) -> None:
         if self._as_json:
             self._screen.line(as_json(self._results))
 
 
-def _run(settings: Settings, work: Callable[[DeadLetters], Coroutine[Any, Any, None]]) -> None:
+def _run(settings: Settings, work: Callable[[DeadLetters], Awaitable[None]]) -> None:
     async def visit() -> None:
         async with open_dead_letters(settings) as letters:
             await work(letters)
@@ -160,14 +150,6 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _as_table(letters: Sequence[DeadLetter], *, now_s: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ID", no_wrap=True)
-    table.add_column("AGE", justify="right")
-    for heading in ("REASON", "MODEL", "REQUEUE"):
-        table.add_column(heading)
-    for letter in letters:
-        fate = "possible" if letter.can_requeue else "no: expired"
-        row = (letter.generation_id, age(now_s - letter.at_ms / 1000), letter.reason, letter.model or "–", fate)
-        table.add_row(*(Text(harmless(cell)) for cell in row))
-    return table
+def _row(letter: DeadLetter, *, now_s: float) -> Sequence[str]:
+    fate = "possible" if letter.can_requeue else "no: expired"
+    return letter.generation_id, age(now_s - letter.at_ms / 1000), letter.reason, letter.model or "–", fate

@@ -36,8 +36,8 @@ class Visit:
         self._url_option = f" --url {url}" if url else ""
         self._watched: str | None = None
 
-    def run(self, work: Callable[[AsyncClient], Awaitable[ExitCode]]) -> None:
-        """Do the work with a client and end the command. Raises CommandFailed or typer.Exit."""
+    def run(self, work: Callable[[AsyncClient], Awaitable[ExitCode | None]]) -> None:
+        """Do the work with a client and end the command, with OK for None. Raises CommandFailed or typer.Exit."""
         try:
             code = asyncio.run(self._with_client(work))
         except ClientError as error:
@@ -51,7 +51,7 @@ class Visit:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         finally:
             self.screen.waited()
-        if code is not ExitCode.OK:
+        if code:
             raise typer.Exit(code)
 
     def began(self, id: str) -> None:
@@ -73,10 +73,10 @@ class Visit:
                         raise CannotConnect(event.reason)
                     continue
                 reporter.show(event)
-        reporter.end()
+        self.screen.rest()
         return reporter.exit_code
 
-    async def _with_client(self, work: Callable[[AsyncClient], Awaitable[ExitCode]]) -> ExitCode:
+    async def _with_client(self, work: Callable[[AsyncClient], Awaitable[ExitCode | None]]) -> ExitCode | None:
         try:
             client = AsyncClient(self._address, self._api_key)
         except ValueError as error:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Final, cast
+from typing import Annotated, Final
 
 import typer
 
-from broadcaster.cli.application import CommandModule, create_app
+from broadcaster import __version__
+from broadcaster.cli.terminal.failures import ReportingGroup, describe_exit_codes
 
 PROGRAM: Final = "broadcaster"
 
@@ -33,7 +34,7 @@ MODULES: Final = {
     "dead": "dead",
     "doctor": "doctor.command",
 }
-"""Command → its module here, in the order of ``--help``."""
+"""Command → its module here, which has it under its name; in the order of ``--help``."""
 
 _COMPLETION: Final = "_BROADCASTER_COMPLETE"
 # The variable with the line to complete: zsh, fish and PowerShell; bash.
@@ -41,10 +42,43 @@ _LINE_VARIABLES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
 
 
 def create_app_for(arguments: Sequence[str]) -> typer.Typer:
-    """The application with the modules that these arguments need: the first one that is not an option decides."""
-    command = next((each for each in arguments if not each.startswith("-")), None)
-    needed = MODULES.get(command or "")
-    return create_app([_module(name) for name in ([needed] if needed else dict.fromkeys(MODULES.values()))])
+    """The application that these arguments need: the first one that is not an option names its command."""
+    command = next((each for each in arguments if not each.startswith("-")), "")
+    return create_app([command] if command in MODULES else MODULES)
+
+
+def create_app(commands: Iterable[str]) -> typer.Typer:
+    """The application with these commands, in their order."""
+    app = typer.Typer(
+        name=PROGRAM,
+        cls=ReportingGroup,
+        no_args_is_help=True,
+        epilog=f"Exit codes: {describe_exit_codes()}.",
+        # Locals hold keys and prompts.
+        pretty_exceptions_show_locals=False,
+    )
+    app.callback()(_common)
+    for name in commands:
+        command = getattr(import_module(f"broadcaster.cli.{MODULES[name]}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        typer.echo(f"broadcaster {__version__}")
+        raise typer.Exit
+
+
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """LLM answers that outlive the request: start, watch, stop and serve generations."""
 
 
 def main() -> None:
@@ -62,7 +96,3 @@ def _typed_so_far() -> Sequence[str]:
     line = next((line for name in _LINE_VARIABLES if (line := os.environ.get(name)) is not None), "")
     arguments = line.split()
     return arguments[1:] if line[-1:].isspace() else arguments[1:-1]
-
-
-def _module(name: str) -> CommandModule:
-    return cast(CommandModule, import_module(f"broadcaster.cli.{name}"))

@@ -39,11 +39,6 @@ _PLACE: Final = re.compile(r"#/(\d+)")
 _Reply = TypeVar("_Reply")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(publish)
-
-
 def publish(
     id: Annotated[str, typer.Argument(metavar="ID", help="the feed's id")],
     event: Annotated[
@@ -71,7 +66,7 @@ def publish(
         raise CommandFailed("an append has at least one event: the array is empty", ExitCode.USAGE)
     visit = Visit(url)
 
-    async def work(client: AsyncClient) -> ExitCode:
+    async def work(client: AsyncClient) -> None:
         publisher = _Publisher(client, visit, id=id, as_json=json, lease_s=lease)
         if create:
             await publisher.create()
@@ -86,7 +81,6 @@ def publish(
             publisher.report()
         if close:
             await publisher.close()
-        return ExitCode.OK
 
     visit.run(work)
 

@@ -21,11 +21,6 @@ from broadcaster.settings import Settings, unknown_variables
 _log = get_logger(__name__)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("serve")(serve)
-
-
 def serve(
     port: Annotated[int | None, typer.Option(help="port to listen on; 0 picks a free one [BROADCASTER_PORT]")] = None,
     processes: Annotated[

@@ -6,14 +6,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-import typer
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column
 
 from broadcaster.cli.front_end_client import Id, Json, Url, Visit
-from broadcaster.cli.terminal.failures import ExitCode
 from broadcaster.cli.terminal.formats import as_json, moment, number, span
-from broadcaster.cli.terminal.screen import Screen, harmless
+from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import AsyncClient, ClientError, Generation, StreamState
 
 MAX_DISPLAY_CHARS: Final = 2000
@@ -29,24 +26,19 @@ _COUNTS: Final = {
 _NOT_COUNTS: Final = frozenset({"type", "estimated", "providerMetadata"})
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(show)
-
-
 def show(id: Id, json: Json = False, url: Url = None) -> None:
     """Show everything about a generation (status, model, times, usage, error, tool calls, its answer), or a feed."""
     visit = Visit(url)
 
-    async def work(client: AsyncClient) -> ExitCode:
+    async def work(client: AsyncClient) -> None:
         state = await _fetch(client, id)
         if json:
             visit.screen.line(as_json(state))
         elif isinstance(state, StreamState):
-            visit.screen.table(_table(_feed_facts(state, now_s=time.time())))
+            _show_facts(visit.screen, _feed_facts(state, now_s=time.time()))
         else:
-            _show(visit.screen, state, now_s=time.time())
-        return ExitCode.OK
+            _show_facts(visit.screen, _facts(state, now_s=time.time()))
+            _show_texts(visit.screen, state)
 
     visit.run(work)
 
@@ -65,15 +57,6 @@ async def _fetch(client: AsyncClient, id: str) -> Generation | StreamState:
             raise (unknown if error.code == "not_found" else error) from None
 
 
-def _table(facts: Iterable[tuple[str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        table.add_row(name, Text(harmless(value)))
-    return table
-
-
 def _feed_facts(state: StreamState, *, now_s: float) -> Iterator[tuple[str, str]]:
     yield state.kind, state.id
     yield "status", state.status
@@ -86,8 +69,11 @@ def _feed_facts(state: StreamState, *, now_s: float) -> Iterator[tuple[str, str]
         yield "metadata", as_json(state.metadata)
 
 
-def _show(screen: Screen, state: Generation, *, now_s: float) -> None:
-    screen.table(_table(_facts(state, now_s=now_s)))
+def _show_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
+    screen.table(facts, Column(style="bold", no_wrap=True), Column(overflow="fold"), has_header=False)
+
+
+def _show_texts(screen: Screen, state: Generation) -> None:
     for heading, text in (("reasoning", state.reasoning), ("answer", state.text)):
         if text:
             screen.line(f"\n{heading}:")

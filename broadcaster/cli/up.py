@@ -29,11 +29,6 @@ _DRAIN_WINDOW_S: Final = 0.2
 _LOCK_NAME: Final = "up.lock"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("up")(up)
-
-
 def up(
     port: Annotated[int | None, typer.Option(help="port of the front-end; 0 picks a free one")] = None,
     workers: Annotated[int | None, typer.Option(help="worker processes to start")] = None,

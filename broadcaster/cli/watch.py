@@ -9,14 +9,12 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import typer
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column
 
 from broadcaster.cli.completion import complete_models
 from broadcaster.cli.front_end_client import Id, Json, Url, Visit
 from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json
-from broadcaster.cli.terminal.screen import harmless
 from broadcaster.client import AsyncClient, Generation
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import BadCursor
@@ -24,12 +22,6 @@ from broadcaster.errors import BadCursor
 # As many as the front-end gives at once.
 PAGE: Final = 100
 _NOT_LISTED: Final = frozenset({"prompt", "usage", "answered_by", "provider_request_id", "text", "reasoning", "parts"})
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    for command in (generate, tail, stop, ls):
-        app.command()(command)
 
 
 def generate(
@@ -90,7 +82,7 @@ def stop(id: Id, json: Json = False, url: Url = None) -> None:
     """End a generation for all its viewers."""
     visit = Visit(url)
 
-    async def work(client: AsyncClient) -> ExitCode:
+    async def work(client: AsyncClient) -> None:
         generation = await client.stop(id)
         if json:
             visit.screen.line(as_json(_listed(generation)))
@@ -98,7 +90,6 @@ def stop(id: Id, json: Json = False, url: Url = None) -> None:
             visit.screen.note(f"{id} is over: {generation.status}")
         else:
             visit.screen.note(f"stop of {id} requested")
-        return ExitCode.OK
 
     visit.run(work)
 
@@ -113,16 +104,17 @@ def ls(
     """List the open generations, the newest first."""
     visit = Visit(url)
 
-    async def work(client: AsyncClient) -> ExitCode:
+    async def work(client: AsyncClient) -> None:
         generations = await _every_page(client, status="all" if show_all else "open")
         if json:
             visit.screen.line(as_json([_listed(each) for each in generations]))
         elif generations:
-            visit.screen.table(_as_table(generations, now_s=time.time()))
+            rows = (_row(each, now_s=time.time()) for each in generations)
+            numbers = (Column(heading, justify="right") for heading in ("AGE", "EVENTS", "VIEWERS"))
+            visit.screen.table(rows, Column("ID", no_wrap=True), "STATUS", "MODEL", *numbers)
         else:
             more = "" if show_all else " is open (--all lists those that are over)"
             visit.screen.note(f"no generation{more}; start one with: broadcaster generate PROMPT")
-        return ExitCode.OK
 
     visit.run(work)
 
@@ -142,15 +134,6 @@ async def _every_page(client: AsyncClient, *, status: Literal["all", "open"]) ->
     return generations
 
 
-def _as_table(generations: Sequence[Generation], *, now_s: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ID", no_wrap=True)
-    for heading in ("STATUS", "MODEL"):
-        table.add_column(heading)
-    for heading in ("AGE", "EVENTS", "VIEWERS"):
-        table.add_column(heading, justify="right")
-    for each in generations:
-        created = "" if each.created_at is None else age(now_s - each.created_at)
-        row = (each.id, each.status, each.model, created, str(each.last_seq), str(each.viewers))
-        table.add_row(*(Text(harmless(cell)) for cell in row))
-    return table
+def _row(each: Generation, *, now_s: float) -> Sequence[str]:
+    created = "" if each.created_at is None else age(now_s - each.created_at)
+    return each.id, each.status, each.model, created, str(each.last_seq), str(each.viewers)

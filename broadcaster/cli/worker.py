@@ -5,14 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("worker")(run_worker)
-
-
-def run_worker() -> None:
+def worker() -> None:
     """Run a worker (the same as `python -m worker`); BROADCASTER_REDIS_URL names its Redis."""
     os.execv(sys.executable, [sys.executable, "-m", "worker"])

@@ -109,7 +109,7 @@ class AsyncClient:
         fields = {"prompt": prompt, "messages": messages, "model": model, **options}
         body = {name: value for name, value in fields.items() if value is not None}
         headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
-        return _decoded(await self._call("POST", "/v1/generations", json=body, headers=headers), Generation)
+        return await self._fetch(Generation, "POST", "/v1/generations", json=body, headers=headers)
 
     async def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
         """The generation as it stands; with ``wait_s``, as it stands when it has ended or that many seconds passed.
@@ -118,7 +118,7 @@ class AsyncClient:
         """
         params = {} if wait_s is None else {"wait_s": f"{wait_s:g}"}
         path = f"/v1/generations/{_in_path(generation_id)}"
-        return _decoded(await self._call("GET", path, params=params, wait_s=wait_s or 0.0), Generation)
+        return await self._fetch(Generation, "GET", path, params=params, wait_s=wait_s or 0.0)
 
     async def list(
         self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
@@ -129,16 +129,14 @@ class AsyncClient:
         """
         query = {"status": status, "limit": limit, "before": before}
         params = {name: str(value) for name, value in query.items() if value is not None}
-        return _decoded(await self._call("GET", "/v1/generations", params=params), GenerationList)
+        return await self._fetch(GenerationList, "GET", "/v1/generations", params=params)
 
     async def stop(self, generation_id: str) -> Generation:
         """End the generation, even if it has viewers; idempotent. Returns its state then, without text and parts.
 
         Raises ClientError, e.g. ``stop_not_durable``: repeat.
         """
-        return _decoded(
-            await self._call("POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={}), Generation
-        )
+        return await self._fetch(Generation, "POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={})
 
     async def delete(self, generation_id: str) -> None:
         """Stop the generation, wait for its end, and delete its request and its answer.
@@ -157,7 +155,7 @@ class AsyncClient:
         ``invalid_request``.
         """
         body = {name: value for name, value in config.items() if value is not None}
-        return _decoded(await self._call("PUT", _stream_path(stream_id), json=body), StreamState)
+        return await self._fetch(StreamState, "PUT", _stream_path(stream_id), json=body)
 
     async def append(
         self,
@@ -172,10 +170,8 @@ class AsyncClient:
         ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be written as JSON.
         """
         headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())} | _JSON
-        response = await self._call(
-            "POST", f"{_stream_path(stream_id)}/events", content=_encoded(events), headers=headers
-        )
-        return _decoded(response, Appended)
+        path = f"{_stream_path(stream_id)}/events"
+        return await self._fetch(Appended, "POST", path, content=_encoded(events), headers=headers)
 
     async def close(self, stream_id: str, end: Mapping[str, Any] | TerminalEvent | None = None) -> StreamState:
         """End a feed with a terminal event (None: ``finish``); repeating the same end changes nothing.
@@ -183,8 +179,8 @@ class AsyncClient:
         Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise) and ``unknown_stream``.
         """
         path = f"{_stream_path(stream_id)}/close"
-        response = await self._call("POST", path, content=_encoded({} if end is None else end), headers=_JSON)
-        return _decoded(response, StreamState)
+        content = _encoded({} if end is None else end)
+        return await self._fetch(StreamState, "POST", path, content=content, headers=_JSON)
 
     async def delete_stream(self, stream_id: str) -> None:
         """End a feed (with ``abort``, unless it is over) and delete it; its id is free after an hour.
@@ -195,7 +191,7 @@ class AsyncClient:
 
     async def stream(self, stream_id: str) -> StreamState:
         """The state of a stream, a feed's or a generation's. Raises ClientError ``unknown_stream``."""
-        return _decoded(await self._call("GET", _stream_path(stream_id)), StreamState)
+        return await self._fetch(StreamState, "GET", _stream_path(stream_id))
 
     def events(self, stream_id: str, after: Cursor | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Everything in the stream after a cursor (None: from its beginning), then live, until it ends.
@@ -209,6 +205,15 @@ class AsyncClient:
         """
         path = f"{_stream_path(stream_id)}/events"
         return Subscription(self._http, path, after=after, give_up_after_s=self._give_up_after_s).run()
+
+    async def _fetch(self, kind: type[_Document], method: str, path: str, **request: Any) -> _Document:
+        """The document that a call returns. Raises as ``_call``."""
+        response = await self._call(method, path, **request)
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            detail = f"the response is not a front-end's: {error}"
+            raise BadAnswer(detail, status=response.status_code) from error
 
     async def _call(self, method: str, path: str, *, wait_s: float = 0.0, **request: Any) -> httpx2.Response:
         """One idempotent call, repeated after a retryable failure; all within ``timeout_s`` plus ``wait_s``."""
@@ -241,14 +246,6 @@ class AsyncClient:
             failures += 1
             delay_s = _BACK_OFF.pause_s(failures, luck=random.random())
             await asyncio.sleep(max(delay_s, requested_s))
-
-
-def _decoded(response: httpx2.Response, kind: type[_Document]) -> _Document:
-    try:
-        return msgspec.json.decode(response.content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        detail = f"the response is not a front-end's: {error}"
-        raise BadAnswer(detail, status=response.status_code) from error
 
 
 def _encoded(events: Any) -> bytes:

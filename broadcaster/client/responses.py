@@ -35,11 +35,9 @@ def error_of(response: httpx2.Response) -> ClientError:
     try:
         problem = msgspec.json.decode(response.content, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        if is_busy(status):
-            detail = f"HTTP {status} {response.reason_phrase}".rstrip()
-            after_s = retry_after_s(response)
-            return ClientError(f"http_{status}", status=status, detail=detail, retry=True, retry_after_s=after_s)
-        return BadAnswer(f"HTTP {status} without a problem document: is this a front-end?", status=status)
+        if not is_busy(status):
+            return BadAnswer(f"HTTP {status} without a problem document: is this a front-end?", status=status)
+        problem = _Problem(f"http_{status}", f"HTTP {status} {response.reason_phrase}".rstrip(), retry=True)
     detail = problem.detail or problem.title or problem.code
     after_s = retry_after_s(response)
     return ClientError(problem.code, status=status, detail=detail, retry=problem.retry, retry_after_s=after_s)

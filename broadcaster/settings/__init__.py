@@ -7,80 +7,24 @@ and docs/settings.md are printed from here.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import SettingsConfigDict, SettingsError
 
-from broadcaster.core.access.api_keys import Keyring
-from broadcaster.core.access.redis_address import RedisAddress
-from broadcaster.core.access.web_origins import check_origin
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
-from broadcaster.core.requests.passed_calls import is_openai_host
 from broadcaster.errors import SetupError
 from broadcaster.process.lifeline import PARENT_VARIABLE
 from broadcaster.settings.contradictions import CONTRADICTIONS
 from broadcaster.settings.limits import LimitSettings
-from broadcaster.webhooks.signature import read_secrets
-from broadcaster.webhooks.url import WebhookHosts
+from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins, Providers, RedisUrl, WebhookSecret
 
 PREFIX: Final = "BROADCASTER_"
 
 # Redis refuses a longer lifetime.
 _LONGEST_S: Final = 10 * 365 * 86_400
-
-
-# An environment variable's name, in capitals alone: a key that was put there by mistake does not match.
-_VARIABLE: Final = r"^[A-Z_][A-Z0-9_]*$"
-# The built-in providers whose servers require keys.
-_KEYED: Final = BUILT_IN[:-1]
-
-
-class ProviderSpec(BaseModel):
-    """A provider of the operator's own: a server that speaks one of the known wires."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    wire: Literal["anthropic", "openai", "openai-responses"]
-    # None: the server of the SDK. On the OpenAI wires it ends in /v1, on Anthropic's it does not.
-    base_url: str | None = None
-    # The variable that holds the key, not the key. None: a server with a base URL gets no key, the SDK's server the key
-    # of the SDK's variable. Capitals alone, so that a key that was put here by mistake is refused and not logged.
-    api_key_env: str | None = Field(None, pattern=_VARIABLE)
-    # The same for several keys, of one account or of several: calls are spread over them.
-    api_key_envs: tuple[Annotated[str, Field(pattern=_VARIABLE)], ...] = ()
-
-    @property
-    def key_variables(self) -> tuple[str, ...]:
-        """The variables of all its keys, each once."""
-        first = () if self.api_key_env is None else (self.api_key_env,)
-        return tuple(dict.fromkeys((*first, *self.api_key_envs)))
-
-    @property
-    def takes_own_parameters(self) -> bool:
-        """Whether it is a server of the operator's own on the wire of chat completions: not OpenAI, nor Azure."""
-        host = urlsplit(self.base_url).hostname if self.base_url is not None else None
-        return self.wire == "openai" and host is not None and not is_openai_host(host)
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_a_plain_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # the error's text may repeat a key
-            is_server = False
-        if not is_server:
-            raise ValueError("base_url must begin with http:// or https:// and name a server")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("base_url must hold no user, query or fragment; a key belongs into api_key_env")
-        return value
 
 
 class Settings(LimitSettings):
@@ -89,7 +33,7 @@ class Settings(LimitSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     # -- the log
-    redis_url: str | None = Field(
+    redis_url: RedisUrl = Field(
         None,
         description="URL of one server (redis://, rediss://, unix://), of Sentinels (redis+sentinel://h1,h2/service) "
         "or of a cluster (redis+cluster://h1,h2); unset: an embedded server",
@@ -163,12 +107,12 @@ class Settings(LimitSettings):
     tool_concurrency: int = Field(100, ge=1, description="most tool calls that one worker runs at once")
 
     # -- webhooks: front-ends admit them, workers deliver them; set these for both
-    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    webhook_hosts: Hosts = Field(
         (),
         description="where webhooks may go: `hooks.example.com`, `*.example.com`, `*`, each with `:PORT` or `:*` for "
         "others than 443, and 80 for http (commas or JSON); unset: off",
     )
-    webhook_secret: SecretStr | None = Field(
+    webhook_secret: WebhookSecret = Field(
         None,
         description="signs webhooks, workers alone need it: `whsec_` and base64, or ≥ 24 characters; several, parted "
         "by spaces, rotate",
@@ -196,10 +140,10 @@ class Settings(LimitSettings):
         description="model pattern → target (`provider`, `provider/model` or `provider/*`, docs/providers.md) or a "
         "list of them, tried in order; first match wins (JSON)",
     )
-    providers: dict[str, ProviderSpec] = Field(
+    providers: Providers = Field(
         {}, description="more providers: name → wire, base_url, api_key_env or api_key_envs (JSON); routes lead to them"
     )
-    api_key_envs: dict[str, tuple[Annotated[str, Field(pattern=_VARIABLE)], ...]] = Field(
+    api_key_envs: KeysOfProviders = Field(
         {}, description="several keys: `anthropic`, `openai` or `openai-responses` → names of variables (JSON)"
     )
     default_max_tokens: int | None = Field(
@@ -219,10 +163,10 @@ class Settings(LimitSettings):
     auth: Literal["off", "keys"] = Field(
         "off", description="who may call; off: every caller on this machine; keys: callers with one of API_KEYS"
     )
-    api_keys: SecretStr | None = Field(
+    api_keys: ApiKeys = Field(
         None, description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters (JSON)'
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: Origins = Field(
         (),
         description="pages of other origins that may call from a browser: `https://app.example.com`, "
         "`http://localhost:3000` (commas or JSON; docs/browsers.md); unset: off",
@@ -277,38 +221,6 @@ class Settings(LimitSettings):
     workers: int = Field(1, ge=0, description="workers that `up` starts")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    @field_validator("redis_url")
-    @classmethod
-    def _scheme_is_served(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        try:
-            RedisAddress.read(value)
-        except SetupError as error:  # its text does not repeat the URL, which may hold a password
-            raise ValueError(error.detail) from None
-        return value
-
-    @field_validator("providers")
-    @classmethod
-    def _names_are_free(cls, value: dict[str, ProviderSpec]) -> dict[str, ProviderSpec]:
-        if taken := sorted(value.keys() & set(BUILT_IN)):
-            raise ValueError(f"PROVIDERS must not name a provider that exists already: {', '.join(taken)}")
-        if any("/" in name or not name for name in value):
-            raise ValueError("the name of a provider holds no `/`: in a route it parts provider and model")
-        return value
-
-    @field_validator("api_key_envs")
-    @classmethod
-    def _keys_have_a_provider(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        if unknown := sorted(value.keys() - set(_KEYED)):
-            raise ValueError(
-                f"it is for {', '.join(_KEYED)}, not for {', '.join(unknown)}; "
-                "a provider of PROVIDERS has api_key_envs of its own"
-            )
-        if any(not variables or len(set(variables)) < len(variables) for variables in value.values()):
-            raise ValueError("a provider needs at least one variable, and none twice")
-        return value
-
     @property
     def presence_every_s(self) -> float:
         """How often a front-end reports its viewers: those that Redis lost are repeated before a grace period ends."""
@@ -321,41 +233,6 @@ class Settings(LimitSettings):
         found = {} if shared is None else {"openai-responses": shared}
         own = {name: spec.key_variables for name, spec in self.providers.items()}
         return {**found, **self.api_key_envs, **{name: each for name, each in own.items() if each}}
-
-    @field_validator("webhook_hosts", "cors_origins", mode="before")
-    @classmethod
-    def _split_names(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            return json.loads(value)
-        return [name for each in value.split(",") if (name := each.strip())]
-
-    @field_validator("webhook_hosts")
-    @classmethod
-    def _hosts_are_some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        WebhookHosts(value)
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins_are_of_browsers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            check_origin(origin)
-        return value
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _secret_is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value is not None and read_secrets(value.get_secret_value()) else None
-
-    @field_validator("api_keys")
-    @classmethod
-    def _keys_are_some(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value():
-            return None
-        Keyring.read(value.get_secret_value())
-        return value
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Settings:
@@ -385,6 +262,19 @@ def describe_error(error: ValidationError | SettingsError) -> str:
         where = ".".join((f"{PREFIX}{name.upper()}", *path[:-1]))
         faults.append((f"{where}: " if name else "") + fault["msg"].removeprefix("Value error, "))
     return "; ".join(faults)
+
+
+def read_settings(redis_url: str, given: Mapping[str, Any]) -> Settings:
+    """The settings of the environment, with these in front.
+
+    Raises TypeError for a name that is no setting, SetupError for a value that a setting cannot have.
+    """
+    if unknown := sorted(given.keys() - Settings.model_fields.keys()):
+        raise TypeError(f"no such setting: {', '.join(unknown)}")
+    try:
+        return Settings(redis_url=redis_url, **given)
+    except (ValidationError, SettingsError) as error:
+        raise SetupError(describe_error(error)) from None
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:

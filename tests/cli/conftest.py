@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner, Result
 
-from broadcaster.cli import show, watch
-from broadcaster.cli.application import create_app
+from broadcaster.cli.main import create_app
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, Start, TextDelta, TextEnd, TextStart, encode_event
 from tests.support.servers.sse_server import Exchange, SseServer
@@ -28,9 +27,10 @@ STORY = (
     TextEnd(id="0"),
     Finish(finish_reason="stop"),
 )
-PROGRAM = "from broadcaster.cli import watch\nfrom broadcaster.cli.application import create_app\ncreate_app([watch])()"
+COMMANDS = ("generate", "tail", "stop", "ls")
+PROGRAM = f"from broadcaster.cli.main import create_app\ncreate_app({COMMANDS})()"
 
-app = create_app([watch, show])
+app = create_app([*COMMANDS, "show"])
 
 
 def as_log(*events) -> list[Entry]:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from broadcaster.cli import dead
-from broadcaster.cli.application import create_app
+from broadcaster.cli.main import create_app
 from broadcaster.cli.terminal.formats import masked
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import EmbeddedServer
@@ -18,7 +17,7 @@ from tests.conftest import server_binary
 from tests.support.log.log_world import World
 from tests.support.log.valkey import start_valkey
 
-app = create_app([dead])
+app = create_app(["dead"])
 
 
 async def run(*arguments: str) -> Result:

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broadcaster import __version__
-from broadcaster.cli.application import create_app
-from broadcaster.cli.doctor import command, machine, network
+from broadcaster.cli.doctor import machine, network
 from broadcaster.cli.doctor.command import examine
 from broadcaster.cli.doctor.table import Finding, Grade
+from broadcaster.cli.main import create_app
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
@@ -25,7 +25,7 @@ from tests.support.servers.sse_server import Exchange, SseServer
 
 SECRET = "sk-very-secret"
 
-app = create_app([command])
+app = create_app(["doctor"])
 
 
 async def run(*arguments: str) -> Result:

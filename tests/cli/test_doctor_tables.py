@@ -9,7 +9,7 @@ import pytest
 
 from broadcaster import __version__
 from broadcaster.cli.doctor import machine, network, redis
-from broadcaster.cli.doctor.table import Check, Grade, Rule, judge_all
+from broadcaster.cli.doctor.table import Check, Grade, fail, judge_all, warn
 from broadcaster.log.inspection.redis_facts import RedisFacts
 from broadcaster.log.inspection.worst import BufferLimit
 from broadcaster.log.redis.url import RedisKind
@@ -216,7 +216,7 @@ def test_every_rule_has_a_row_here() -> None:
 
 
 def test_the_first_rule_that_applies_gives_the_verdict() -> None:
-    check: Check[int] = Check("n", str, (Rule(FAIL, lambda n: n > 2, "a"), Rule(WARN, lambda n: n > 1, "b")))
+    check: Check[int] = Check("n", str, fail(lambda n: n > 2, "a"), warn(lambda n: n > 1, "b"))
     assert [(check.judge(n).grade, check.judge(n).remedy) for n in (1, 2, 3)] == [(OK, ""), (WARN, "b"), (FAIL, "a")]
 
 

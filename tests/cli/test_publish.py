@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from broadcaster.cli import publish
-from broadcaster.cli.application import create_app
+from broadcaster.cli.main import create_app
 from broadcaster.cli.terminal.stdin_lines import LONGEST_LINE_BYTES, LineTooLong, StdinLines
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from tests.cli.conftest import DEADLINE_S
@@ -21,12 +20,10 @@ from tests.support.servers.sse_server import Exchange, SseServer
 
 PATH = "/v1/streams/job"
 STATE = {"id": "job", "kind": "feed", "status": "running"}
-PROGRAM = (
-    "from broadcaster.cli import publish\nfrom broadcaster.cli.application import create_app\ncreate_app([publish])()"
-)
+PROGRAM = "from broadcaster.cli import publish\nfrom broadcaster.cli.main import create_app\ncreate_app(['publish'])()"
 NOTE = {"type": "data-note", "data": 1}
 
-app = create_app([publish])
+app = create_app(["publish"])
 
 
 async def state(exchange: Exchange) -> None:

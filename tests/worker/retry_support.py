@@ -13,7 +13,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed
-from broadcaster.settings import ProviderSpec
+from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import Script, ScriptedProvider
 from tests.worker.providers.provider_support import CHAT, Wire, request_for
 from worker.providers.bounds import CallBounds

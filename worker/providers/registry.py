@@ -19,7 +19,7 @@ from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes, Mode
 from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls, targets_answering
 from broadcaster.errors import ProviderFailed, SetupError
 from broadcaster.observability.logs import get_logger
-from broadcaster.settings import ProviderSpec
+from broadcaster.settings.values import ProviderSpec
 from worker.providers.base import Provider
 from worker.providers.bounds import CallBounds
 from worker.providers.keys import ProviderKeys

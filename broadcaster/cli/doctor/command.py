@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from broadcaster.cli.doctor import machine, network, redis
@@ -39,11 +41,6 @@ _STYLES: Final = {
 }
 
 Group = Callable[[], Awaitable[list[Finding]]]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
 
 
 def doctor(
@@ -88,9 +85,6 @@ def _groups(settings: Settings, *, named: Sequence[str] | set[str], environment:
         )
         return judge_all(machine.CHECKS, seen)
 
-    async def check_redis() -> list[Finding]:
-        return await _check_redis(settings)
-
     async def probe_front_end() -> list[Finding]:
         seen = await network.probe_front_end(settings.url, api_key=settings.api_key, is_named="url" in named)
         return judge_all(network.FRONT_END_CHECKS, seen)
@@ -102,7 +96,7 @@ def _groups(settings: Settings, *, named: Sequence[str] | set[str], environment:
 
     return {
         "machine": check_machine,
-        "redis": check_redis,
+        "redis": partial(_check_redis, settings),
         "front-end": probe_front_end,
         "providers": check_providers,
     }
@@ -171,45 +165,36 @@ def _waiting_text(awaited: Mapping[str, None]) -> str:
 
 
 def _print(screen: Screen, report: Mapping[str, Sequence[Finding]], *, as_json_: bool) -> None:
-    counts = dict.fromkeys(Grade, 0)
-    for findings in report.values():
-        for finding in findings:
-            counts[finding.grade] += 1
+    found = [(group, finding) for group, findings in report.items() for finding in findings]
+    counts = Counter(finding.grade for _, finding in found)
     if as_json_:
-        screen.line(as_json(_document(report, is_ok=not counts[Grade.FAIL])))
+        screen.line(as_json({"ok": not counts[Grade.FAIL], "checks": [_document(*each) for each in found]}))
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for group, findings in report.items():
-        for finding in findings:
-            detail = Text(harmless(finding.detail), style="dim" if finding.grade is Grade.SKIP else "")
-            if finding.remedy:
-                detail.append(f"\n→ {harmless(finding.remedy)}", style=_STYLES[finding.grade])
-            grade = Text(finding.grade, style=_STYLES[finding.grade])
-            table.add_row(grade, Text(f"{group}: {finding.check}"), detail)
-    screen.table(table)
-    screen.note(", ".join(f"{count} {grade}" for grade, count in counts.items() if count))
+    rows = (_row(*each) for each in found)
+    screen.table(rows, Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), has_header=False)
+    screen.note(", ".join(f"{counts[grade]} {grade}" for grade in Grade if counts[grade]))
 
 
-def _document(report: Mapping[str, Sequence[Finding]], *, is_ok: bool) -> dict[str, Any]:
-    checks = [
-        {
-            "group": group,
-            "check": finding.check,
-            "verdict": finding.grade,
-            "said": finding.detail,
-            "remedy": finding.remedy or None,
-        }
-        for group, findings in report.items()
-        for finding in findings
-    ]
-    return {"ok": is_ok, "checks": checks}
+def _row(group: str, finding: Finding) -> Sequence[str | Text]:
+    style = _STYLES[finding.grade]
+    detail = Text(harmless(finding.detail), style=style if finding.grade is Grade.SKIP else "")
+    if finding.remedy:
+        detail.append(f"\n→ {harmless(finding.remedy)}", style=style)
+    return Text(finding.grade, style=style), f"{group}: {finding.check}", detail
+
+
+def _document(group: str, finding: Finding) -> dict[str, Any]:
+    return {
+        "group": group,
+        "check": finding.check,
+        "verdict": finding.grade,
+        "said": finding.detail,
+        "remedy": finding.remedy or None,
+    }
 
 
 def _list_settings(screen: Screen, settings: Settings, *, named: set[str], as_json_: bool) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "variable": machine.variable(name),
             "value": machine.masked_value(name, value),
@@ -221,16 +206,11 @@ def _list_settings(screen: Screen, settings: Settings, *, named: set[str], as_js
     if as_json_:
         screen.line(as_json(rows))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("VARIABLE", no_wrap=True)
-    table.add_column("VALUE", overflow="fold")
-    table.add_column("FROM")
-    table.add_column("MEANING")
-    for row in rows:
-        value = row["value"]
-        text = "–" if value is None else value if isinstance(value, str) else as_json(value)
-        style = "" if row["is_default"] else "bold"
-        source = "default" if row["is_default"] else "set"
-        cells = (str(row["variable"]), harmless(str(text)), source, str(row["description"]))
-        table.add_row(*(Text(cell, style=style) for cell in cells))
-    screen.table(table)
+    cells = (_setting_cells(**row) for row in rows)
+    screen.table(cells, Column("VARIABLE", no_wrap=True), Column("VALUE", overflow="fold"), "FROM", "MEANING")
+
+
+def _setting_cells(*, variable: str, value: Any, is_default: bool, description: str) -> Sequence[Text]:
+    text = "–" if value is None else value if isinstance(value, str) else as_json(value)
+    source, style = ("default", "") if is_default else ("set", "bold")
+    return [Text(harmless(cell), style=style) for cell in (variable, text, source, description)]

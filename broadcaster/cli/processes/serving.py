@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from broadcaster.cli.processes.cores import usable_cores
 from broadcaster.cli.processes.front_ends import FrontEndProcesses
 from broadcaster.settings import Settings
 
+if TYPE_CHECKING:
+    from broadcaster.web.server.runner import FrontEndServer
 
-class Serving(Protocol):
-    """A front-end's server, or the supervisor of several."""
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        ...
-
-    async def serve(self) -> None:
-        """Serve until a signal, drain, and end."""
-        ...
-
-    async def until_started(self) -> None:
-        """Wait until it serves requests. Also wait for ``serve()``, which raises if the start fails."""
-        ...
+Serving: TypeAlias = "FrontEndServer | FrontEndProcesses"
+"""Has ``port``; ``serve``, until a signal has drained it; and ``until_started``, to be awaited beside ``serve``."""
 
 
 def create_serving(

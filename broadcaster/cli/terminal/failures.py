@@ -48,7 +48,7 @@ class CommandFailed(Exception):
         self.code = code
 
 
-_REMEDIES: Final = {
+REMEDIES: Final = {
     # the request
     "bad_cursor": "copy the id of an entry, as `broadcaster tail --json` prints it",
     "unknown_model": "choose another --model, or add a route with BROADCASTER_ROUTES",
@@ -94,11 +94,6 @@ NEEDS_NO_REMEDY: Final = frozenset(
 )
 
 
-def remedy_of(code: str) -> str | None:
-    """The remedy for a problem of this code; None if its detail is enough, or if the code is of a newer version."""
-    return _REMEDIES.get(code)
-
-
 def client_failure(error: ClientError, *, address: str) -> CommandFailed:
     """The text and the exit code of a failed call to the front-end at ``address``."""
     if isinstance(error, CannotConnect):
@@ -110,7 +105,7 @@ def client_failure(error: ClientError, *, address: str) -> CommandFailed:
         return CommandFailed(f"{address}: {error.detail}; check --url and BROADCASTER_URL", ExitCode.FAILED)
     if isinstance(error, StreamClosed):
         return CommandFailed(error.detail, ExitCode.FAILED)
-    remedy = remedy_of(error.code) or ("retry in a moment" if error.retry else None)
+    remedy = REMEDIES.get(error.code) or ("retry in a moment" if error.retry else None)
     return CommandFailed(f"{error.code}: {error.detail}" + (f"; {remedy}" if remedy else ""), ExitCode.FAILED)
 
 

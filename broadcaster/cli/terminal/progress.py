@@ -6,13 +6,13 @@ On a terminal one bar per job, at the end of stderr; elsewhere one line whenever
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from broadcaster.cli.terminal.waiting_line import can_redraw, transient
 from broadcaster.core.events import DataEvent
 
 PROGRESS_TYPE: Final = "data-progress"
@@ -78,11 +78,7 @@ class ProgressBars:
     def show(self, step: JobProgress) -> bool:
         """Update the job's bar, and show all bars. False if no bar can be shown."""
         is_known = step.job in self._steps
-        if (
-            not sys.stderr.isatty()
-            or self._console.is_dumb_terminal
-            or (not is_known and len(self._steps) >= MOST_BARS)
-        ):
+        if not can_redraw(self._console) or (not is_known and len(self._steps) >= MOST_BARS):
             return False
         self._steps[step.job] = step
         if self._visible is None or not is_known:
@@ -111,14 +107,11 @@ class ProgressBars:
             progress.stop()
 
     def _start(self) -> None:
-        progress = Progress(
+        progress = transient(
+            self._console,
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=BAR_WIDTH),
             TextColumn("{task.fields[percent]}% ({task.completed:g}/{task.total:g})", markup=False),
-            console=self._console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
         )
         self._visible = progress, {job: progress.add_task(**_fields(step)) for job, step in self._steps.items()}
         progress.start()

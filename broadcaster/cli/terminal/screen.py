@@ -10,12 +10,13 @@ Rules
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from broadcaster.cli.terminal.progress import JobProgress, ProgressBars
@@ -132,9 +133,12 @@ class Screen:
         """One line of output for programs (JSON, an id), to stdout."""
         self.answer(f"{text}\n")
 
-    def table(self, table: Table) -> None:
-        """A table, to stdout."""
+    def table(self, rows: Iterable[Sequence[str | Text]], *columns: Column | str, has_header: bool = True) -> None:
+        """A table, to stdout; of a cell that is no ``Text`` every control character is replaced."""
         self.waited()
+        table = Table(*columns, box=None, pad_edge=False, show_header=has_header, header_style="bold")
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
         width = None if self._is_terminal else PIPE_WIDTH
         Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 

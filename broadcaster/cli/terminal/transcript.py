@@ -6,11 +6,13 @@ when an attempt restarts or the log was rewound, a line names the text that is v
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, Final
 
 import msgspec
 
 from broadcaster.cli.terminal.failures import ExitCode
+from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.progress import progress_of
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
@@ -22,47 +24,32 @@ _FIRST_TOKEN: Final = "waiting for the first event"
 _TAKEN_BACK: Final = frozenset({"rewound", "reset"})
 
 
-class Reporter(Protocol):
-    """Prints the events of a stream and has its exit code."""
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """The exit code if the stream is over now."""
-
-    def show(self, event: StreamEvent) -> None:
-        """Print the next event."""
-
-    def end(self) -> None:
-        """End the output."""
-
-
-class _Outage:
-    """Prints "reconnecting…" once per outage, for any number of tries."""
+class Reporter(ABC):
+    """Prints the events of a stream, and has the exit code if the stream is over now."""
 
     def __init__(self, screen: Screen) -> None:
+        self.exit_code = ExitCode.OK
         self._screen = screen
-        self._is_reported = False
+        self._is_reconnecting = False
 
-    def watch(self, event: StreamEvent) -> None:
+    def show(self, event: StreamEvent) -> None:
+        """Print the next event; "reconnecting…" once per outage, for any number of tries."""
         if isinstance(event, Reconnecting):
-            if not self._is_reported:
+            if not self._is_reconnecting:
                 self._screen.note("reconnecting…")
-            self._is_reported = True
+            self._is_reconnecting = True
         elif not isinstance(event, Notice) or event.name == "hub.live":
-            self._is_reported = False
+            self._is_reconnecting = False
+        self._print(event)
+
+    @abstractmethod
+    def _print(self, event: StreamEvent) -> None: ...
 
 
-class TranscriptPrinter:
+class TranscriptPrinter(Reporter):
     """For people."""
 
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._outage = _Outage(screen)
-        self.exit_code = ExitCode.OK
-
-    def show(self, event: StreamEvent) -> None:
-        """Put it on the screen."""
-        self._outage.watch(event)
+    def _print(self, event: StreamEvent) -> None:
         match event:
             case EntryReceived():
                 self._show_event(event.event)
@@ -77,10 +64,6 @@ class TranscriptPrinter:
                 self._screen.note(f"waiting: {reason}")
             case _:
                 pass
-
-    def end(self) -> None:
-        """End the line that is open."""
-        self._screen.rest()
 
     def _show_event(self, event: ev.Event) -> None:
         match event:
@@ -116,34 +99,24 @@ class TranscriptPrinter:
             self._screen.note(f"aborted: {event.reason or 'no reason given'}")
 
 
-class JsonLines:
+class JsonLines(Reporter):
     """For programs: one JSON object a line, with ``kind`` entry, gap or notice; an entry's event is as stored."""
 
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._outage = _Outage(screen)
-        self.exit_code = ExitCode.OK
-
-    def show(self, event: StreamEvent) -> None:
-        """Print its line."""
-        self._outage.watch(event)
+    def _print(self, event: StreamEvent) -> None:
         match event:
             case EntryReceived():
-                self._print(kind="entry", id=str(event.cursor), event=msgspec.Raw(event.raw))
+                self._line(kind="entry", id=str(event.cursor), event=msgspec.Raw(event.raw))
                 if isinstance(event.event, ev.Error | ev.Abort):
                     self.exit_code = ExitCode.FAILED
             case GapReceived(reason=reason, cursor=cursor, first_seq=first_seq, last_seq=last_seq):
-                self._print(kind="gap", id=str(cursor), reason=reason, first_seq=first_seq, last_seq=last_seq)
+                self._line(kind="gap", id=str(cursor), reason=reason, first_seq=first_seq, last_seq=last_seq)
             case Notice(name=name, data=data):
-                self._print(kind="notice", name=name, data=data)
+                self._line(kind="notice", name=name, data=data)
             case _:
                 pass
 
-    def end(self) -> None:
-        """Every line has ended already."""
-
-    def _print(self, **fields: Any) -> None:
-        self._screen.line(msgspec.json.encode(fields).decode())
+    def _line(self, **fields: Any) -> None:
+        self._screen.line(as_json(fields))
 
 
 def _describe_gap(gap: GapReceived) -> str:
@@ -174,5 +147,5 @@ def _describe_event(event: ev.Event) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else as_json(value)
     return text if len(text) <= MAX_DISPLAY_CHARS else f"{text[: MAX_DISPLAY_CHARS - 1]}…"

@@ -20,6 +20,16 @@ class _Seconds(ProgressColumn):
         return Text(f"{seconds} s" if seconds else "", style=_STYLE)
 
 
+def can_redraw(console: Console) -> bool:
+    """Whether stderr is a terminal that can remove a line."""
+    return sys.stderr.isatty() and not console.is_dumb_terminal
+
+
+def transient(console: Console, *columns: ProgressColumn) -> Progress:
+    """A display of these columns that removes itself at its end, and leaves both streams alone."""
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+
+
 class WaitingLine:
     """One line at the end of stderr, drawn by its own thread: end it before any other output."""
 
@@ -27,29 +37,16 @@ class WaitingLine:
         self._console = console
         self._visible: tuple[Progress, TaskID] | None = None
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether stderr is a terminal that can remove a line."""
-        return sys.stderr.isatty() and not self._console.is_dumb_terminal
-
     def show(self, text: str) -> bool:
         """Show the line, or change its text; the seconds continue. False if it cannot be shown."""
-        if not self.is_possible:
+        if not can_redraw(self._console):
             return False
         if self._visible is not None:
             progress, task = self._visible
             progress.update(task, description=text)
             return True
         description = TextColumn("{task.description}", style=_STYLE, markup=False)
-        progress = Progress(
-            SpinnerColumn(style=_STYLE),
-            description,
-            _Seconds(),
-            console=self._console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        progress = transient(self._console, SpinnerColumn(style=_STYLE), description, _Seconds())
         self._visible = progress, progress.add_task(text, total=None)
         progress.start()
         return True

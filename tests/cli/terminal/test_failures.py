@@ -6,14 +6,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from broadcaster.cli.application import create_app
+from broadcaster.cli.main import create_app
 from broadcaster.cli.terminal.failures import (
     NEEDS_NO_REMEDY,
+    REMEDIES,
     CommandFailed,
     ExitCode,
     client_failure,
     describe_exit_codes,
-    remedy_of,
 )
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.core.cursor import Cursor
@@ -46,27 +46,26 @@ def test_a_failed_call_is_reported_with_its_remedy(error, code, remedy):
 
 
 def test_every_problem_of_the_front_end_has_a_remedy_or_is_listed_as_needing_none():
-    without = {code for code in PROBLEMS if remedy_of(code) is None}
+    without = {code for code in PROBLEMS if code not in REMEDIES}
     assert without <= NEEDS_NO_REMEDY
-    assert not [code for code in NEEDS_NO_REMEDY if remedy_of(code) is not None]
+    assert not [code for code in NEEDS_NO_REMEDY if code in REMEDIES]
 
 
 def test_the_help_explains_every_exit_code():
-    printed = " ".join(CliRunner().invoke(create_app([Failing(SetupError("x"))]), ["--help"]).stdout.split())
+    printed = " ".join(CliRunner().invoke(create_app(["worker"]), ["--help"]).stdout.split())
     assert describe_exit_codes() in printed
     assert all(f"{code.value} " in describe_exit_codes() for code in ExitCode)
 
 
-class Failing:
-    """A module whose one command fails."""
+def failing(error: Exception) -> typer.Typer:
+    """An application whose one command fails."""
+    app = create_app([])
 
-    def __init__(self, error: Exception) -> None:
-        self._error = error
+    @app.command()
+    def fail() -> None:
+        raise error
 
-    def register(self, app: typer.Typer) -> None:
-        @app.command()
-        def fail() -> None:
-            raise self._error
+    return app
 
 
 @pytest.mark.parametrize(
@@ -80,16 +79,16 @@ class Failing:
     ],
 )
 def test_a_command_ends_with_the_code_of_its_failure(error, code):
-    result = CliRunner().invoke(create_app([Failing(error)]), ["fail"])
+    result = CliRunner().invoke(failing(error), ["fail"])
     assert result.exit_code == code
     assert result.stderr == ("" if code == 130 else "error: x\n")
 
 
 def test_a_failure_of_several_lines_is_printed_in_one():
-    result = CliRunner().invoke(create_app([Failing(SetupError("no Redis\n  at\tall"))]), ["fail"])
+    result = CliRunner().invoke(failing(SetupError("no Redis\n  at\tall")), ["fail"])
     assert result.stderr == "error: no Redis at all\n"
 
 
 def test_a_mistake_of_ours_keeps_its_traceback():
-    result = CliRunner().invoke(create_app([Failing(ZeroDivisionError("ours"))]), ["fail"])
+    result = CliRunner().invoke(failing(ZeroDivisionError("ours")), ["fail"])
     assert isinstance(result.exception, ZeroDivisionError)

@@ -53,7 +53,8 @@ def test_an_event_that_is_not_progress_is_printed_as_any_other(event):
 
 
 def test_without_a_terminal_there_is_a_line_whenever_there_is_news(capsys):
-    transcript = TranscriptPrinter(Screen())
+    screen = Screen()
+    transcript = TranscriptPrinter(screen)
     steps: list[Any] = [
         progress(1),
         progress(1),
@@ -64,7 +65,7 @@ def test_without_a_terminal_there_is_a_line_whenever_there_is_news(capsys):
     ]
     for seq, event in enumerate([*steps, ev.Finish()], 1):
         transcript.show(EntryReceived(Cursor(7, seq), event, ev.encode_event(event)))
-    transcript.end()
+    screen.rest()
     out, err = capsys.readouterr()
     assert out == ""
     assert err.split("\n") == [

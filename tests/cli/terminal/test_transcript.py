@@ -25,11 +25,12 @@ def printed(capsys):
     """Show events to a new transcript; stdout and stderr of it."""
 
     def show(*events: Any) -> tuple[str, str]:
-        transcript = TranscriptPrinter(Screen())
+        screen = Screen()
+        transcript = TranscriptPrinter(screen)
         for event in events:
             is_read = isinstance(event, EntryReceived | GapReceived | Notice | Reconnecting)
             transcript.show(event if is_read else received(event))
-        transcript.end()
+        screen.rest()
         return tuple(capsys.readouterr())
 
     return show

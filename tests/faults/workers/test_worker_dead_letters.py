@@ -12,8 +12,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from broadcaster.cli import dead
-from broadcaster.cli.application import create_app
+from broadcaster.cli.main import create_app
 from broadcaster.client import AsyncClient
 from broadcaster.testing import Exchange, Script
 from tests.faults.workers.worker_moments import WHOLE, answer, attempts, events, pid_of_attempt, when
@@ -83,6 +82,6 @@ async def poisoned(world: FaultWorld, model: str) -> None:
 async def command(world: FaultWorld, *words: str) -> str:
     """What ``broadcaster dead`` says."""
     words = ("dead", *words, "--redis-url", world.redis.url)
-    result = await asyncio.to_thread(CliRunner().invoke, create_app([dead]), words)
+    result = await asyncio.to_thread(CliRunner().invoke, create_app(["dead"]), words)
     assert result.exit_code == 0, result.stderr
     return result.stdout

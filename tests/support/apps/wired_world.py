@@ -21,7 +21,7 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.providers.refusals import refusal_metadata
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed
-from broadcaster.settings import ProviderSpec
+from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import Script, ScriptedProvider, Send, wires
 from tests.support.memory.memory_world import MemoryWorld
 from worker.attempt import provider_request

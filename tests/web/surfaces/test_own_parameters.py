@@ -16,7 +16,8 @@ from broadcaster.dialects.openai_chat.request import parse_chat_request
 from broadcaster.dialects.openai_responses.request import parse_responses_request
 from broadcaster.errors import InvalidInput
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.settings import ProviderSpec, Settings
+from broadcaster.settings import Settings
+from broadcaster.settings.values import ProviderSpec
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services

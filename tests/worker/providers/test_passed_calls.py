@@ -21,7 +21,7 @@ from broadcaster.core.requests.passed_calls import (
 )
 from broadcaster.dialects.passed.decode import CARRIED_TYPE, BodyDecoder
 from broadcaster.errors import ProviderFailed
-from broadcaster.settings import ProviderSpec
+from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import Answer, Cut, Gate, Headers, Script, ScriptedProvider, SendRaw, Wait, completion_wire
 from broadcaster.testing.http1 import RecordedRequest
 from tests.worker.providers.provider_support import ANTHROPIC, CHAT, KEY, RESPONSES, Wire, collect, failing, scripted

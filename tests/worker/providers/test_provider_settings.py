@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed
-from broadcaster.settings import ProviderSpec, Settings
+from broadcaster.settings import Settings
+from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import ScriptedProvider
 from tests.worker.providers.provider_support import request_for
 from tests.worker.wires.test_providers_registry import Double

@@ -10,7 +10,7 @@ import pytest
 
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed, SetupError, UnknownModel
-from broadcaster.settings import ProviderSpec
+from broadcaster.settings.values import ProviderSpec
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import Provider, ProviderRequest, ProviderStream
 from worker.providers.bounds import CallBounds
