@@ -26,8 +26,6 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, ove
 
 import msgspec
 from fastapi import APIRouter
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from broadcaster.client.generation import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
@@ -43,7 +41,7 @@ from broadcaster.library.reading import StreamReader
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.observability.logs import get_logger
-from broadcaster.settings import Settings, describe_error
+from broadcaster.settings import Settings, read_settings
 from broadcaster.web.documents.generation_requests import generation_request
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_folded, show_view
@@ -114,12 +112,7 @@ class Broadcaster:
         ``Broadcaster.from_url(url, retention_s=600)``. Raises TypeError for a keyword that is no setting, SetupError
         for a value that it cannot have.
         """
-        if unknown := sorted(settings.keys() - Settings.model_fields.keys()):
-            raise TypeError(f"no such setting: {', '.join(unknown)}")
-        try:
-            return cls(Settings(redis_url=url, **settings), tenant)
-        except (ValidationError, SettingsError) as error:
-            raise SetupError(describe_error(error)) from None
+        return cls(read_settings(url, settings), tenant)
 
     async def __aenter__(self) -> Self:
         self._entered += 1

@@ -7,7 +7,8 @@ Rules
    second time. (It forgets sooner only when others have appended KEYS_KEPT times to this feed meanwhile.)
 4. After an append was given up, the log must respond before the next one is sent: an outage, however long, leaves
    only one append in doubt. Creating, renewing and closing are safe to repeat without limit.
-5. A feed that this writer opened and that is gone (Redis came back empty) is recreated, once for each call.
+5. While the feed is open its lease is renewed three times as often as needed.
+6. A feed that this writer opened and that is gone (Redis came back empty) is recreated, once for each call.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from broadcaster.observability.logs import get_logger
 # A minute before the key is forgotten: the last try may wait for its reply, and clocks drift.
 UNKNOWN_S: Final = KEY_KEPT_MS / 1000 - 60
 _BACK_OFF: Final = BackOff(0.05, 2.0)
+RENEWALS_PER_LEASE: Final = 3
+_RENEW_RETRY_S: Final = 1.0
 
 _Reply = TypeVar("_Reply")
 _log = get_logger(__name__)
@@ -65,6 +68,13 @@ class Outage:
             _log.warning("log_is_back")
 
 
+async def end_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel the task, if there is one, and wait for its end."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 class Delivery:
     """The calls of one writer to one feed, one append at a time; see the rules above.
 
@@ -72,13 +82,14 @@ class Delivery:
     once it gives up.
     """
 
-    def __init__(self, feeds: FeedOperations, stream_id: str, *, tenant: str, outage: Outage) -> None:
+    def __init__(self, feeds: FeedOperations, stream_id: str, *, tenant: str, outage: Outage | None = None) -> None:
+        """``outage``: shared by the writers of one log, so that its absence is logged once for all of them."""
         self.stream_id = stream_id
         self.appends = 0
         self.retries = 0
         self._feeds = feeds
         self._tenant = tenant
-        self._outage = outage
+        self._outage = outage or Outage()
         self._config: FeedConfig | None = None
         self._is_doubtful = False
 
@@ -89,7 +100,7 @@ class Delivery:
         self._is_doubtful = False
         return created
 
-    async def append(self, events: Sequence[bytes], *, is_wanted: Callable[[], bool]) -> list[Cursor]:
+    async def append(self, events: Sequence[bytes], *, is_wanted: Callable[[], bool] = lambda: True) -> list[Cursor]:
         """Append the events; returns the cursors of their entries."""
         if self._is_doubtful:
             await self._repeated(self.renew, is_wanted)
@@ -123,8 +134,24 @@ class Delivery:
         except UnknownStream:
             return False
 
+    async def keep_renewed(self, lease_s: float | None) -> None:
+        """Renew the lease, if there is one, until the feed is over or this is cancelled."""
+        if lease_s is None:
+            return
+        wait_s = every_s = lease_s / RENEWALS_PER_LEASE
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = every_s
+            try:
+                if not await self.renew():
+                    return
+            except LogUnavailable:
+                wait_s = min(every_s, _RENEW_RETRY_S)
+            except Exception as error:
+                _log.warning("feed_not_renewed", stream=self.stream_id, error=type(error).__name__)
+
     def _recreating(self, call: Callable[[], Awaitable[_Reply]]) -> Callable[[], Awaitable[_Reply]]:
-        """The call with rule 5 applied."""
+        """The call with rule 6 applied."""
         was_recreated = False
 
         async def recreating() -> _Reply:

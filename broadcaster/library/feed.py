@@ -116,7 +116,8 @@ class OpenFeed:
 
     async def send(self, name: str, data: Any) -> Cursor:
         """Append ``{"type": "data-<name>", "data": data}``. Raises as ``append``."""
-        return await self._here.send(name, data)
+        (cursor,) = await self._here.append({"type": f"data-{name}", "data": data})
+        return cursor
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> Cursor:
         """Append a ``data-progress``, which the console and the command line draw as a bar. Raises as ``append``."""

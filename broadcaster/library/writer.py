@@ -12,7 +12,6 @@ Rules
    ``close`` raises the first error, once; until then no other event of append_nowait is appended, to avoid a hole.
 6. A joined append that is refused for its size is resent call by call, so that each call has its own outcome.
 7. Once the feed is known to be closed, every call raises StreamClosed at once.
-8. While the feed is open the writer renews its lease three times as often as needed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -37,13 +36,10 @@ from broadcaster.errors import (
     StreamClosed,
     StreamFull,
 )
-from broadcaster.library.delivery import Delivery, FeedOperations, Outage
+from broadcaster.library.delivery import Delivery, FeedOperations, end_task
 from broadcaster.library.waiting import PendingAppend, is_wanted
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.observability.logs import get_logger
-
-RENEWALS_PER_LEASE: Final = 3
-_RENEW_RETRY_S: Final = 1.0
 
 _log = get_logger(__name__)
 
@@ -82,10 +78,8 @@ class FeedWriter:
         *,
         tenant: str,
         limits: WriterLimits | None = None,
-        outage: Outage | None = None,
     ) -> None:
-        """``outage``: shared by writers of one log, so that its absence is logged once for all of them."""
-        self._delivery = Delivery(feeds, stream_id, tenant=tenant, outage=outage or Outage())
+        self._delivery = Delivery(feeds, stream_id, tenant=tenant)
         self._limits = limits or WriterLimits()
         self._waiting: deque[PendingAppend] = deque()
         self._under_way: list[PendingAppend] = []
@@ -100,11 +94,6 @@ class FeedWriter:
         self._sender: asyncio.Task[None] | None = None
         self._renewer: asyncio.Task[None] | None = None
 
-    @property
-    def stream_id(self) -> str:
-        """The feed's id."""
-        return self._delivery.stream_id
-
     async def open(self, config: FeedConfig) -> bool:
         """Create the feed; False when it is there with this configuration. Renews its lease from now on.
 
@@ -113,7 +102,7 @@ class FeedWriter:
         async with self._in_time():
             created = await self._delivery.create(config)
         if config.lease_s is not None and self._renewer is None:
-            self._renewer = asyncio.create_task(self._renew(config.lease_s / RENEWALS_PER_LEASE))
+            self._renewer = asyncio.create_task(self._delivery.keep_renewed(config.lease_s))
             self._renewer.add_done_callback(_log_failure)
         return created
 
@@ -123,23 +112,14 @@ class FeedWriter:
         Raises InvalidEvent, InvalidInput (too many for one append), Busy (buffer), UnknownStream, StreamClosed,
         StreamFull, EventTooLarge, or LogUnavailable after ``timeout_s``.
         """
-        return await self.append_encoded([encoded(event) for event in events])
-
-    async def append_encoded(self, raws: Sequence[bytes]) -> list[Cursor]:
-        """As ``append``, of what ``encoded`` returned."""
-        if not raws:
+        if not events:
             return []
-        waiting = self._put(PendingAppend.awaited(raws))
+        waiting = self._put(PendingAppend.awaited([encoded(event) for event in events]))
         try:
             async with self._in_time(waiting):
                 return await waiting.wait()
         finally:
             self._withdraw(waiting)
-
-    async def send(self, name: str, data: Any) -> Cursor:
-        """Append ``{"type": "data-<name>", "data": data}``."""
-        (cursor,) = await self.append({"type": f"data-{name}", "data": data})
-        return cursor
 
     def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
         """Append these later, all or none. Needs a running loop.
@@ -175,7 +155,7 @@ class FeedWriter:
                 self._over = error.detail
             raise
         self._over = "this writer has closed the feed"
-        await _end(self._renewer)
+        await end_task(self._renewer)
         return cursor
 
     async def aclose(self) -> None:
@@ -339,21 +319,6 @@ class FeedWriter:
         self._bytes -= waiting.size
         waiting.is_done = True
 
-    # -- the lease
-
-    async def _renew(self, every_s: float) -> None:
-        wait_s = every_s
-        while self._over is None:
-            await asyncio.sleep(wait_s)
-            wait_s = every_s
-            try:
-                if not await self._delivery.renew():
-                    return
-            except LogUnavailable:
-                wait_s = min(every_s, _RENEW_RETRY_S)
-            except Exception as error:
-                _log.warning("feed_not_renewed", stream=self.stream_id, error=type(error).__name__)
-
 
 def encoded(event: Mapping[str, Any] | Event) -> bytes:
     """The bytes of an event to append. Raises InvalidEvent."""
@@ -363,12 +328,6 @@ def encoded(event: Mapping[str, Any] | Event) -> bytes:
 def as_mapping(event: Mapping[str, Any] | Event) -> Any:
     """The event as a JSON object."""
     return msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

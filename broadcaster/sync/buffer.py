@@ -15,23 +15,14 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from broadcaster.core.events import DataEvent, encode_event
 from broadcaster.errors import Busy, StreamClosed
 
 DROPPED_TYPE: Final = "data-dropped"
-
-
-class Put(Enum):
-    """What happened to events that were put."""
-
-    TAKEN = "they wait for the log"
-    DROPPED = "there was no room"
-    FIRST_DROPPED = "there was no room, for the first time since nothing waited"
 
 
 class Given(NamedTuple):
@@ -46,12 +37,10 @@ class Given(NamedTuple):
         """The event that reports so many dropped events."""
         return cls(encode_event(DataEvent(type=DROPPED_TYPE, data={"events": events})), 0, events)
 
-
-class BufferedBatch(NamedTuple):
-    """Events under way, and the bytes they free once they are in the log or refused."""
-
-    given: list[Given]
-    size: int
+    @property
+    def size(self) -> int:
+        """The bytes that it takes of the buffer."""
+        return len(self.raw) if self.own else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +50,26 @@ class Ending:
     end: Mapping[str, Any] | None
 
 
-class _Dropped:
-    """The count of consecutive dropped events at this place."""
-
-    def __init__(self) -> None:
-        self.events = 0
-
-
 class Buffer:
     """Between the threads that put and the loop that takes; see the rules above."""
 
     def __init__(self, *, max_events: int, max_bytes: int, wake: Callable[[], None]) -> None:
         self.dropped = 0  # events that are not in the log, as far as is known
         self.ending: Ending | None = None
+        self.has_ended = False  # it is left, and ended if it was to
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._wake = wake
         self._changed = threading.Condition()
-        self._waiting: deque[bytes | _Dropped] = deque()
+        self._waiting: deque[Given] = deque()
         self._bytes = 0  # waiting or under way
-        self._given = 0  # events and _Dropped that were ever put here
+        self._given = 0  # ever put here
         self._processed = 0  # of them, those in the log or refused
         self._is_awake = False
         self._is_dropping = False
         self._error: Exception | None = None
         self._over: Exception | None = None
         self._is_over_raised = False
-        self._has_ended = False
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -96,8 +78,11 @@ class Buffer:
 
     # -- the program's threads
 
-    def put(self, raws: Sequence[bytes], *, drops: bool) -> Put:
-        """Take all of these or none. Raises the feed's error, StreamClosed, or Busy when full and not to drop."""
+    def put(self, raws: Sequence[bytes], *, drops: bool) -> bool:
+        """Take all of these or none; returns whether they are the first to be dropped since nothing waited.
+
+        Raises the feed's error, StreamClosed, or Busy when full and not to drop.
+        """
         size = sum(map(len, raws))
         with self._changed:
             self._raise_error()
@@ -109,13 +94,13 @@ class Buffer:
                 if not drops:
                     raise Busy(f"the feed's buffer is full: {events} events wait")
                 return self._drop(len(raws))
-            self._waiting.extend(raws)
+            self._waiting.extend(map(Given, raws))
             self._given += len(raws)
             self._bytes += size
             wakes, self._is_awake = not self._is_awake, True
         if wakes:
             self._wake()
-        return Put.TAKEN
+        return False
 
     def finish(self, ending: Ending) -> None:
         """No further events are put. The first ending counts."""
@@ -133,7 +118,7 @@ class Buffer:
     def wait_ended(self, deadline: float) -> bool:
         """Whether the feed is left, and ended if it was to, by ``deadline`` (monotonic)."""
         with self._changed:
-            return self._wait(lambda: self._has_ended, deadline)
+            return self._wait(lambda: self.has_ended, deadline)
 
     def raise_error(self) -> None:
         """Raise the feed's error, if it was not raised before."""
@@ -143,29 +128,24 @@ class Buffer:
 
     # -- the loop
 
-    def take(self, *, most_events: int, most_bytes: int) -> BufferedBatch:
-        """The next events; an empty batch: nothing waits, and the next ``put`` wakes the loop."""
+    def take(self, *, most_events: int, most_bytes: int) -> list[Given]:
+        """The next events; none: nothing waits, and the next ``put`` wakes the loop."""
         with self._changed:
             given: list[Given] = []
             size = 0
             while self._waiting and len(given) < most_events:
-                part = self._waiting[0]
-                if isinstance(part, bytes):
-                    if given and size + len(part) > most_bytes:
-                        break
-                    size += len(part)
-                    given.append(Given(part))
-                else:
-                    given.append(Given.dropped(part.events))
-                self._waiting.popleft()
+                size += self._waiting[0].size
+                if given and size > most_bytes:
+                    break
+                given.append(self._waiting.popleft())
             self._is_awake = bool(given)
             self._is_dropping = self._is_dropping and bool(given)
-            return BufferedBatch(given, size)
+            return given
 
-    def settle(self, batch: BufferedBatch) -> None:
+    def settle(self, given: Sequence[Given]) -> None:
         """These are in the log, or refused."""
         with self._changed:
-            self._free(len(batch.given), batch.size)
+            self._free(given)
 
     def lose(self, given: Sequence[Given]) -> int:
         """These are not in the log, or may not be. Returns how many events they stand for."""
@@ -175,13 +155,12 @@ class Buffer:
     def fail(self, error: Exception, *, is_over: bool = False) -> int:
         """Refuse all waiting events, and keep the error to raise. Returns how many events were lost."""
         with self._changed:
-            waiting = [Given(part) if isinstance(part, bytes) else Given.dropped(part.events) for part in self._waiting]
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, deque()
             if is_over:
                 self._over = error
             else:
                 self._error = self._error or error
-            self._free(len(waiting), sum(len(each.raw) for each in waiting if each.own))
+            self._free(waiting)
             return self._lose(waiting)
 
     @property
@@ -189,36 +168,30 @@ class Buffer:
         """Whether an error waits to be raised."""
         return self._error is not None or self._over is not None
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the feed is left, and ended if it was to."""
-        return self._has_ended
-
     def ended(self) -> None:
         """The feed is left; no more events are taken."""
         with self._changed:
-            self._has_ended = True
+            self.has_ended = True
             self._changed.notify_all()
 
     # -- under the lock
 
-    def _drop(self, events: int) -> Put:
-        last = self._waiting[-1] if self._waiting else None
-        if not isinstance(last, _Dropped):
-            last = _Dropped()
-            self._waiting.append(last)
-            self._given += 1
-        last.events += events
+    def _drop(self, events: int) -> bool:
         self.dropped += events
+        if self._waiting and not self._waiting[-1].own:
+            events += self._waiting.pop().events
+        else:
+            self._given += 1
+        self._waiting.append(Given.dropped(events))
         was_dropping, self._is_dropping = self._is_dropping, True
-        return Put.DROPPED if was_dropping else Put.FIRST_DROPPED
+        return not was_dropping
 
-    def _free(self, parts: int, size: int) -> None:
-        self._processed += parts
-        self._bytes -= size
+    def _free(self, given: Collection[Given]) -> None:
+        self._processed += len(given)
+        self._bytes -= sum(each.size for each in given)
         self._changed.notify_all()
 
-    def _lose(self, given: Sequence[Given]) -> int:
+    def _lose(self, given: Collection[Given]) -> int:
         # Dropped events are counted already.
         self.dropped += sum(each.own for each in given)
         return sum(each.events for each in given)

@@ -28,7 +28,7 @@ from broadcaster.core.requests.publishing import encode_end
 from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
 from broadcaster.library.writer import as_mapping, encoded
 from broadcaster.observability.logs import get_logger
-from broadcaster.sync.buffer import Buffer, Ending, Put
+from broadcaster.sync.buffer import Buffer, Ending
 from broadcaster.sync.courier import LIMITS, PUBLISHER_FAILED
 
 FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
@@ -70,11 +70,11 @@ class Feed:
         self.id = stream_id
         self._carry = carry
         self._limits = limits
-        self._closes = closes
+        self.closes = closes  # whether leaving it ends it
+        self.is_left = False  # whether it accepts no more events here
         self._left = left
         self._lock = threading.Lock()
         self._buffer: Buffer | None = None
-        self._is_left = False
 
     def __enter__(self) -> Self:
         self._open()
@@ -115,7 +115,7 @@ class Feed:
                 raise EventTooLarge(
                     f"the event has {len(raw)} bytes; one event has at most {self._limits.max_event_bytes}"
                 )
-        if raws and self._open().put(raws, drops=self._limits.drops) is Put.FIRST_DROPPED:
+        if raws and self._open().put(raws, drops=self._limits.drops):
             _log.warning("feed_events_dropped", stream=self.id, buffered_events=self.statistics().buffered_events)
 
     def flush(self, timeout_s: float | None = None) -> None:
@@ -150,35 +150,22 @@ class Feed:
     def begin_to_leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool) -> Buffer | None:
         """Accept no more events and end the feed; returns the buffer to wait for, None when it was left before."""
         with self._lock:
-            was_left, self._is_left = self._is_left, True
+            was_left, self.is_left = self.is_left, True
         if was_left:
             return None
-        buffer = self._buffer or self._opened()
+        buffer = self._open()
         buffer.finish(Ending(as_mapping(end or {}) if closes else None))
         self._left(self)
         return buffer
-
-    @property
-    def is_left(self) -> bool:
-        """Whether it accepts no more events here."""
-        return self._is_left
-
-    @property
-    def closes(self) -> bool:
-        """Whether leaving it ends it."""
-        return self._closes
 
     def begin_anew(self) -> None:
         """In a forked child: what the parent has opened is the parent's to end (rule 5)."""
         self._lock = threading.Lock()
         if self._buffer is not None:
             self._buffer = None
-            self._closes = False
+            self.closes = False
 
     def _open(self) -> Buffer:
-        return self._buffer or self._opened()
-
-    def _opened(self) -> Buffer:
         with self._lock:
             if self._buffer is None:
                 self._buffer = self._carry()
@@ -186,7 +173,7 @@ class Feed:
 
     def _leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool | None = None) -> None:
         deadline = time.monotonic() + self._limits.timeout_s
-        buffer = self.begin_to_leave(end, closes=self._closes if closes is None else closes)
+        buffer = self.begin_to_leave(end, closes=self.closes if closes is None else closes)
         if buffer is None:
             return
         is_in_time = buffer.wait_ended(deadline)

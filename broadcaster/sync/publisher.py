@@ -27,18 +27,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
-
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.events import Abort
 from broadcaster.core.requests.metadata import check_metadata
 from broadcaster.core.requests.publishing import check_writable
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
-from broadcaster.errors import InvalidInput, LogUnavailable, SetupError, StreamClosed
+from broadcaster.errors import InvalidInput, LogUnavailable, StreamClosed
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
 from broadcaster.observability.logs import get_logger
-from broadcaster.settings import Settings, describe_error
+from broadcaster.settings import Settings, read_settings
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
 from broadcaster.sync.session import PublisherSession
@@ -82,7 +79,7 @@ class Publisher:
         self._made: weakref.WeakSet[Feed] = weakref.WeakSet()
         self._carried: dict[Feed, Buffer] = {}  # until a feed is left and has ended
         self._is_closed = False
-        _process.know(self)
+        _process.known.add(self)
 
     @classmethod
     def from_url(
@@ -101,14 +98,8 @@ class Publisher:
         Other settings come from the environment (``BROADCASTER_*``, as a server's do) or, first, from keywords.
         Raises TypeError for a keyword that is no setting, SetupError for a value that it cannot have.
         """
-        if unknown := sorted(settings.keys() - Settings.model_fields.keys()):
-            raise TypeError(f"no such setting: {', '.join(unknown)}")
-        try:
-            read = Settings(redis_url=url, **settings)
-        except (ValidationError, SettingsError) as error:
-            raise SetupError(describe_error(error)) from None
         return cls(
-            read,
+            read_settings(url, settings),
             tenant=tenant,
             timeout_s=timeout_s,
             on_full_buffer=on_full_buffer,
@@ -205,7 +196,7 @@ class Publisher:
             self._carried.clear()
         if session is not None:
             session.close(deadline)
-        _process.forget(self)
+        _process.opened.discard(self)
         if failures:
             raise failures[0]
 
@@ -237,7 +228,7 @@ class Publisher:
                 raise StreamClosed("this publisher was closed")
             if self._session is None:
                 self._session = PublisherSession(self._settings, tenant=self._tenant)
-                _process.remember(self)
+                _process.opened.add(self)
             buffer = self._session.carry(
                 feed.id,
                 config,
@@ -253,26 +244,17 @@ class _ProcessPublishers:
     """The publishers of this process: a fork resets them, and the end of the process ends their feeds."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakSet[Publisher] = weakref.WeakSet()
-        self._opened: set[Publisher] = set()
-
-    def know(self, publisher: Publisher) -> None:
-        self._known.add(publisher)
-
-    def remember(self, publisher: Publisher) -> None:
-        self._opened.add(publisher)
-
-    def forget(self, publisher: Publisher) -> None:
-        self._opened.discard(publisher)
+        self.known: weakref.WeakSet[Publisher] = weakref.WeakSet()
+        self.opened: set[Publisher] = set()
 
     def begin_anew(self) -> None:
-        for publisher in self._known:
+        for publisher in self.known:
             publisher.begin_anew()
-        self._opened.clear()
+        self.opened.clear()
 
     def end(self) -> None:
         """All at once, so that the process waits for one time limit and not for their sum."""
-        ending = [(publisher, publisher.begin_to_end()) for publisher in tuple(self._opened)]
+        ending = [(publisher, publisher.begin_to_end()) for publisher in tuple(self.opened)]
         deadline = time.monotonic() + max((publisher.timeout_s for publisher, _ in ending), default=0.0)
         for publisher, leaving in ending:
             try:

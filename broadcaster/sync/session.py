@@ -12,15 +12,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from broadcaster.errors import SetupError
-from broadcaster.library.delivery import Outage
-from broadcaster.library.writer import FeedWriter
+from broadcaster.library.delivery import Delivery, Outage
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer
-from broadcaster.sync.courier import LIMITS, Courier
+from broadcaster.sync.courier import Courier
 from broadcaster.sync.loop_thread import loop_thread
 
 
@@ -49,8 +48,8 @@ class PublisherSession:
         """A buffer whose events go to this feed, which is opened for it; ``ended`` is called on the loop."""
         wake = asyncio.Event()
         buffer = Buffer(max_events=max_events, max_bytes=max_bytes, wake=lambda: self._thread.call_soon(wake.set))
-        writer = FeedWriter(self._feeds, stream_id, tenant=self._tenant, limits=LIMITS, outage=self._outage)
-        courier = Courier(buffer, writer, wake=wake, config=config, check=self._connection.check)
+        delivery = Delivery(self._feeds, stream_id, tenant=self._tenant, outage=self._outage)
+        courier = Courier(buffer, delivery, wake=wake, config=config, check=self._connection.check)
         self._thread.call_soon(lambda: self._start(courier.run(), ended))
         return buffer
 

@@ -54,7 +54,7 @@ async def test_an_append_is_in_the_log_when_it_returns() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         assert await writer.append(note(1), TextDelta(id="0", delta="two")) == [Cursor(1, 1), Cursor(1, 2)]
-        assert await writer.send("note", 3) == Cursor(1, 3)
+        assert await writer.append(note(3)) == [Cursor(1, 3)]
         assert await writer.append() == []
     assert [json.loads(event)["type"] for event in feeds.events] == ["data-note", "text-delta", "data-note"]
 

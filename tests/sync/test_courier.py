@@ -6,10 +6,10 @@ import asyncio
 import json
 from typing import Any
 
-from broadcaster.library.writer import FeedWriter
+from broadcaster.library.delivery import Delivery
 from broadcaster.log.feeds.feeds import FeedConfig
-from broadcaster.sync.buffer import Buffer, BufferedBatch, Ending
-from broadcaster.sync.courier import LIMITS, Courier
+from broadcaster.sync.buffer import Buffer, Ending, Given
+from broadcaster.sync.courier import Courier
 from tests.support.memory.memory_feeds import MemoryFeeds
 
 LAST = b'{"type":"data-n","data":1}'
@@ -18,9 +18,9 @@ LAST = b'{"type":"data-n","data":1}'
 class LeftAfterATake(Buffer):
     """Given its last event, and left, as soon as a take has found nothing."""
 
-    def take(self, **most: Any) -> BufferedBatch:
+    def take(self, **most: Any) -> list[Given]:
         batch = super().take(**most)
-        if not batch.given and self.ending is None:
+        if not batch and self.ending is None:
             self.put([LAST], drops=False)
             self.finish(Ending({}))
         return batch
@@ -29,11 +29,11 @@ class LeftAfterATake(Buffer):
 async def test_what_is_given_just_before_the_end_is_taken_before_it() -> None:
     feeds, wake = MemoryFeeds(), asyncio.Event()
     buffer = LeftAfterATake(max_events=10, max_bytes=1000, wake=wake.set)
-    writer = FeedWriter(feeds, "job-1", tenant="local", limits=LIMITS)
+    delivery = Delivery(feeds, "job-1", tenant="local")
 
     async def check() -> None: ...
 
     async with asyncio.timeout(20.0):
-        await Courier(buffer, writer, wake=wake, config=FeedConfig(), check=check).run()
+        await Courier(buffer, delivery, wake=wake, config=FeedConfig(), check=check).run()
     assert [json.loads(event) for event in feeds.events] == [json.loads(LAST)]
     assert buffer.waiting == (0, 0)

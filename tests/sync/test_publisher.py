@@ -71,12 +71,12 @@ def test_publishers_may_be_closed_while_the_process_ends() -> None:
 
     class ClosedMeanwhile(Publisher):
         def begin_to_end(self) -> Any:
-            process.forget(self)
+            process.opened.discard(self)
             ended.append(self)
             return super().begin_to_end()
 
     publishers = [ClosedMeanwhile.from_url("redis://localhost") for _ in range(3)]
     for publisher in publishers:
-        process.remember(publisher)
+        process.opened.add(publisher)
     process.end()
     assert set(ended) == set(publishers)
