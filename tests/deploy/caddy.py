@@ -52,7 +52,7 @@ async def caddy(folder: Path, front_ends: str, *, edits: Mapping[str, str] | Non
             stderr=log,
         )
     try:
-        async with asyncio.timeout(10), httpx2.AsyncClient() as client:
+        async with asyncio.timeout(30), httpx2.AsyncClient() as client:
             while True:
                 try:
                     await client.get(f"http://127.0.0.1:{port}/metrics")

@@ -172,6 +172,6 @@ async def test_caddy_without_a_front_end_lets_an_event_source_retry_and_answers_
 
 
 async def until_viewers(client: httpx2.AsyncClient, path: str, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await client.get(path)).json()["viewers"] != count:
             await asyncio.sleep(0.02)

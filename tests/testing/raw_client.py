@@ -9,7 +9,7 @@ from typing import Any
 
 from broadcaster.testing import ScriptedProvider
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
 
 
 @dataclass

@@ -10,7 +10,7 @@ import openai
 
 from broadcaster.testing import ScriptedProvider
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 
 

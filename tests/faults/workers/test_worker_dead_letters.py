@@ -65,7 +65,7 @@ async def poisoned(world: FaultWorld, model: str) -> None:
     await when(viewer, lambda viewer: attempts(viewer) == MAX_ATTEMPTS - 1, deadline_s=30)
     second, third = poison.killed_at[1], time.monotonic()
     assert third - second >= BACKOFF_S / 2
-    await when(viewer, lambda viewer: viewer.is_over.is_set(), deadline_s=10)
+    await when(viewer, lambda viewer: viewer.is_over.is_set(), deadline_s=30)
     assert len(poison.killed_at) == MAX_ATTEMPTS
     assert (viewer.connections, events(viewer)[-1]["code"]) == (1, "attempts_spent")
     (letter,) = json.loads(await command(world, "ls", "--json"))

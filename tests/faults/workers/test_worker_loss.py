@@ -58,8 +58,8 @@ async def killed_in_mid_answer(world: FaultWorld, count: int, figures: Figures) 
         retried, _ = await torn_then_whole(world)
         failed, _ = await torn_then_whole(world, on_worker_loss="fail")
         (retried_viewer,), (failed_viewer,) = world.view(retried), world.view(failed)
-        await when(retried_viewer, answer_begins, deadline_s=10)
-        await when(failed_viewer, answer_begins, deadline_s=10)
+        await when(retried_viewer, answer_begins, deadline_s=30)
+        await when(failed_viewer, answer_begins, deadline_s=30)
         victims.append((victim, retried_viewer, failed_viewer))
     for _, filler in fillers:
         await filler.finish()
@@ -85,7 +85,7 @@ async def killed(victim: Running, retried: RecordedViewer, failed: RecordedViewe
     figures.add("worker killed → worker_lost at a viewer (lease 5 s)", told - killed_at, "s")
     assert taken_over - killed_at <= bound_s
     assert told - killed_at <= bound_s
-    await when(retried, lambda viewer: viewer.is_over.is_set(), deadline_s=10)
+    await when(retried, lambda viewer: viewer.is_over.is_set(), deadline_s=30)
     assert (answer(retried), attempts(retried), events(retried)[-1]["type"]) == ("the whole answer", 1, "finish")
     assert (answer(failed), attempts(failed), events(failed)[-1]["code"]) == ("torn ", 0, "worker_lost")
     assert (events(failed)[-2]["type"], events(failed)[-2]["estimated"]) == ("usage", True)
@@ -116,7 +116,7 @@ async def left_alone(folder: Path, server: ValkeyServer, figures: Figures) -> No
         stream, _ = await torn_then_whole(world)
         queued = await world.start("never", every_s=60)
         (viewer,), (waiting,) = world.view(stream), world.view(queued)
-        await when(viewer, answer_begins, deadline_s=10)
+        await when(viewer, answer_begins, deadline_s=30)
         killed_at = time.monotonic()
         await worker.kill()
         told = await when(viewer, lambda viewer: "hub.stalled" in viewer.notices, deadline_s=2 * TOLD_S)
@@ -124,7 +124,7 @@ async def left_alone(folder: Path, server: ValkeyServer, figures: Figures) -> No
         figures.add("last worker killed → hub.stalled at a viewer", told - killed_at, "s")
         assert told - killed_at <= TOLD_S
         assert STALL_S <= ended - killed_at <= LEASE_S + STALL_S + SWEEP_S
-        await when(waiting, lambda viewer: viewer.is_over.is_set(), deadline_s=5)
+        await when(waiting, lambda viewer: viewer.is_over.is_set(), deadline_s=30)
         assert [events(each)[-1]["code"] for each in (viewer, waiting)] == ["worker_lost"] * 2
         assert (viewer.connections, attempts(viewer)) == (1, 0)
         await world.settle()

@@ -41,7 +41,7 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
                 server.resume()
             going_on = [len(viewer.entries) for viewer in viewers]
             for viewer, had in zip(viewers, going_on, strict=True):
-                await when(viewer, lambda viewer, had=had: len(viewer.entries) > had, deadline_s=5)  # type: ignore[misc]
+                await when(viewer, lambda viewer, had=had: len(viewer.entries) > had, deadline_s=30)  # type: ignore[misc]
             await asyncio.sleep(lease_s)  # until they would take over again
         await world.settle(len(words) + 60)  # a word a second, and what the pauses held up
         await world.check()

@@ -227,7 +227,7 @@ async def test_the_buffer_of_a_worker_that_ended_it_is_not_resent(world: World, 
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
     writer.write([TextDelta(id="0", delta="a")])
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     keeper.drop(writer, keep_s=30)
     await delete(world, stream_id)
     writer.verify()

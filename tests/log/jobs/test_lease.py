@@ -131,7 +131,7 @@ async def test_after_redis_came_back_empty_everything_is_rewritten_with_its_ids(
     before = await world.streams.read(stream_id)
     await world.redis.flushall()
     writer.write([text("c")])
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     entries = await world.streams.read(stream_id)
     assert entries[:2] == before
     assert [each.seq for each in entries] == [1, 2, 3, 4]
@@ -198,7 +198,7 @@ async def test_a_tail_lost_with_an_earlier_attempts_entries_is_rebased_under_a_n
     writer.write([text("a")])
     await until(lambda: writer.acked_seq == 4)
     await world.lose_after(stream_id, 1)
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     entries = await world.streams.read(stream_id)
     assert [each.seq for each in entries] == [1, 2, 3, 4]
     assert [each.event for each in entries][2:] == [delta("a"), encode_event(Finish())]
@@ -212,7 +212,7 @@ async def test_a_tail_lost_just_after_the_end_is_resent_while_the_buffer_is_kept
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
     writer.write([text("a")])
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     keeper.drop(writer, keep_s=0.01)
     await world.lose_after(stream_id, 1)
     task = asyncio.create_task(keeper.run())
@@ -262,7 +262,7 @@ async def test_the_buffer_is_bounded_while_redis_is_away(world: World, appender:
         writer.write([text("x" * 1000)])
     assert writer.size_bytes <= world.max_bytes + len(terminals.STREAM_FULL)
     assert writer.end_reason is WriterEnd.FULL
-    await writer.end([], deadline_s=5)
+    await writer.end([], deadline_s=30)
     assert (await world.texts(stream_id))[-1] == terminals.STREAM_FULL
 
 

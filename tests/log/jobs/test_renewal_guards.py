@@ -86,7 +86,7 @@ async def test_a_stream_that_has_ended_is_not_lost_to_its_deletion(
 ) -> None:
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     await world.redis.hset(world.keys.meta(stream_id), "epoch", claim.epoch + 1)  # a tombstone has a newer one
     await keeper.renew()
     assert writer.end_reason is None
@@ -120,7 +120,7 @@ async def ended(world: World, appender: Appender, keeper: LeaseKeeper) -> Stream
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
     writer.write([TextDelta(id="0", delta="a")])
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     return writer
 
 
@@ -205,7 +205,7 @@ async def test_a_renewal_that_comes_late_is_logged(keeper: LeaseKeeper, caplog: 
         return "renewal_late" in caplog.text
 
     async with running(keeper):
-        await until(is_logged, deadline_s=10)
+        await until(is_logged, deadline_s=30)
 
 
 async def test_of_what_has_ended_only_the_meta_is_restored(
@@ -229,7 +229,7 @@ async def test_the_meta_of_what_has_ended_is_restored_with_its_end_and_without_a
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
     writer.write([TextDelta(id="0", delta="a")])
-    assert await writer.end([last], deadline_s=5)
+    assert await writer.end([last], deadline_s=30)
     before = await world.streams.meta(stream_id)
     await world.redis.delete(world.keys.meta(stream_id))
     assert await keeper.restore(writer)

@@ -329,7 +329,7 @@ async def test_a_redis_that_came_back_empty_has_the_webhook_pending_anew(world: 
         writer = await world.writer(stream_id, claim, appender, keeper)
         await world.redis.flushall()
         assert await keeper.restore(writer)
-        await writer.end([Finish()], deadline_s=5)
+        await writer.end([Finish()], deadline_s=30)
     await world.queue.settle(Job(world.keys.ready, "0-1", stream_id), Settled.DONE, has_webhook=True)
     assert await due(world) == [stream_id]
     meta = await world.generations.get(stream_id, tenant=TENANT)

@@ -94,7 +94,7 @@ async def test_the_job_that_was_rewritten_is_the_one_that_is_settled(
     writer, _ = await begun(world, appender, keeper)
     await lose_queue(world)
     await keeper.renew()
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
 
     job = keeper.drop(writer)
 
@@ -151,7 +151,7 @@ async def test_an_answer_that_ends_has_its_webhook_due_though_the_promise_is_los
     world: World, appender: Appender, keeper: LeaseKeeper, by: str
 ) -> None:
     writer, job = await begun(world, appender, keeper)
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     await world.redis.delete(world.keys.webhooks_promised)
 
     if by == "the sweep":
@@ -166,7 +166,7 @@ async def test_the_webhook_of_an_answer_that_ended_shortly_before_the_failover_i
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     writer, job = await begun(world, appender, keeper)
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     keeper.drop(writer, keep_s=3600)
     await world.queue.settle(job, Settled.DONE, has_webhook=True)
     await lose_queue(world)

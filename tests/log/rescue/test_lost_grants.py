@@ -46,7 +46,7 @@ async def test_a_grant_that_an_old_snapshot_does_not_know_is_restored_under_the_
         await keeper.renew()
     elif found_by == "its next append":
         writer.write([text("c")])
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     entries = await world.streams.read(stream_id)
     meta = await world.streams.meta(stream_id)
     assert meta is not None
@@ -91,7 +91,7 @@ async def test_an_older_lease_that_came_back_does_not_cost_the_stream(
     await world.redis.restore(world.keys.meta(stream_id), 0, before, replace=True)
     await world.redis.set(world.keys.lease(stream_id), f"w1:{first.epoch}", px=60_000)
     await keeper.renew()
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     assert (await world.append(stream_id, first.epoch, 1, [delta("zombie")])).code is Code.FENCED
 
 
@@ -114,7 +114,7 @@ async def test_a_buffer_is_let_go_before_its_log_expires(world: World, appender:
     """Else the last look at it would bring back what had expired."""
     stream_id = await world.create(retention_s=0.4)
     writer = await world.writer(stream_id, await world.claim(stream_id), appender, keeper)
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     task = asyncio.create_task(keeper.run())
     keeper.drop(writer, keep_s=0.6)
     log = world.keys.log(stream_id)

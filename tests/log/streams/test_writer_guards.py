@@ -46,7 +46,7 @@ def text(value: str) -> TextDelta:
 async def test_nothing_is_written_behind_the_end(world: World, appender: Appender, keeper: LeaseKeeper) -> None:
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
-    assert await writer.end([Finish()], deadline_s=5)
+    assert await writer.end([Finish()], deadline_s=30)
     writer.write([text("late")])
     assert writer.last_seq == 1
     assert writer.is_complete

@@ -28,7 +28,7 @@ from broadcaster.process.lifeline import die_with_parent
 from tests.support.servers.nginx import free_port
 from tests.support.servers.programs import find_program
 
-START_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 30.0
 CONFIGURATION: Final = """\
 global
     maxconn 8192

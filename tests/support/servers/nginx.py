@@ -28,7 +28,7 @@ from tests.support.servers.programs import find_program
 DEPLOY: Final = Path(__file__).resolve().parents[3] / "deploy" / "nginx"
 # It also makes the folders of modules that are not used here.
 TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-START_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 30.0
 
 
 def find_nginx() -> str:

@@ -18,7 +18,7 @@ from typing import Protocol
 from tests.support.apps.prepared import fork, is_prepared
 
 START_TIMEOUT_S = 30.0
-END_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 30.0
 
 
 class Process(Protocol):

@@ -53,7 +53,7 @@ class Parts:
 
     async def finish(self, job: Job) -> None:
         writer = await self.begin(job)
-        assert await writer.end([Finish()], deadline_s=5)
+        assert await writer.end([Finish()], deadline_s=30)
         self.keeper.drop(writer, keep_s=3600)
         await self.world.queue.settle(job, Settled.DONE, has_webhook=True)
 

@@ -17,7 +17,7 @@ from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.web.server.background import PAUSES, Begin, kept_running
 from tests.support.servers.scripted_server import open_scripted
 
-DEADLINE_S: Final = 5.0
+DEADLINE_S: Final = 30.0
 SOON: Final = BackOff(0.01, 0.02)
 REFUSED: Final = rex.ResponseError("NOPERM User default has no permissions to run the 'del' command")
 

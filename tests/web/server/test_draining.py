@@ -13,7 +13,7 @@ from broadcaster.web.server.draining import draining_on_signals
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 

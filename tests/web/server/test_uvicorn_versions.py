@@ -92,7 +92,7 @@ async def test_what_taking_a_connection_touches_is_what_we_take_it_for() -> None
     app = Looking()
     server = FrontEndServer(app, listener=open_listener("127.0.0.1", 0), on_drain=_nothing, drain_timeout_s=1)
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await server.until_started()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
