@@ -81,7 +81,7 @@ async def _front_end(world: FaultWorld, *, is_mounted: bool) -> tuple[Running, s
     if not is_mounted:
         return await world.front_end(), ""
     running = await world.stack.start("uvicorn", "tests.attacks.host:app", "--port", "0")
-    line = await running.said("Uvicorn running on http")
+    line = await running.logged("Uvicorn running on http")
     running.url = line.partition("running on ")[2].split()[0]
     return running, "/llm"
 

@@ -59,7 +59,7 @@ async def opened(
     async with open_stack(folder, redis_url=redis_url, provider_url="http://127.0.0.1:9", **settings) as stack:
         if is_mounted:
             running = await stack.start("uvicorn", "tests.attacks.host:app", "--port", "0")
-            line = await running.said("Uvicorn running on http")
+            line = await running.logged("Uvicorn running on http")
             running.url = line.partition("running on ")[2].split()[0]
         else:
             running = await stack.front_end()

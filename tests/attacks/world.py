@@ -81,7 +81,7 @@ async def open_target(
     try:
         if is_stock:
             running = await stack.start("uvicorn", "tests.support.apps.host_app:app", "--port", "0", "--no-access-log")
-            line = await running.said("Uvicorn running on http")
+            line = await running.logged("Uvicorn running on http")
             yield Target(running, line.partition("running on ")[2].split()[0], "/llm")
         else:
             running = await stack.front_end()

@@ -55,11 +55,11 @@ def answering(body: bytes, *, is_whole: bool = True, answers: int = 1) -> Iterat
             assert not thread.is_alive()
 
 
-def watch(programs: Programs, port: int, *words: str) -> dict[str, Any]:
+def watch(programs: Programs, port: int, *arguments: str) -> dict[str, Any]:
     """What one viewer saw when it was done."""
-    command: list[str | Path] = [programs.load, "--port", str(port), "--seconds", str(DEADLINE_S), *words]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    seen: dict[str, Any] = json.loads(told.stdout.strip().rpartition("\n")[2])
+    command: list[str | Path] = [programs.load, "--port", str(port), "--seconds", str(DEADLINE_S), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    seen: dict[str, Any] = json.loads(result.stdout.strip().rpartition("\n")[2])
     return seen
 
 

@@ -56,8 +56,8 @@ def test_a_ratio_needs_both_sides() -> None:
 
 def test_a_goal_is_kept_up_to_its_limit_and_missed_beyond_it() -> None:
     found = judge(table(ours=12.0, floor=10.0, nchan=14.0), FULL)
-    words = {verdict.target.compared: verdict.word for verdict in found if verdict.target.about == "W1, 20 events/s"}
-    assert words == {"CPU / floor": "kept", "CPU / nchan": "missed", "CPU / naive": "not measured"}
+    verdicts = {verdict.target.compared: verdict.word for verdict in found if verdict.target.about == "W1, 20 events/s"}
+    assert verdicts == {"CPU / floor": "kept", "CPU / nchan": "missed", "CPU / naive": "not measured"}
 
 
 def test_a_goal_of_at_least_is_missed_below_its_limit() -> None:

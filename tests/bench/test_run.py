@@ -22,9 +22,9 @@ RUN_S = 100
 
 def test_a_quick_run_measures_the_floor_and_us_side_by_side(tmp_path: Path) -> None:
     needs_a_compiler()
-    words = ["--quick", "--only", "w1,rate", "--servers", "floor,ours", "--results", str(tmp_path)]
-    told = subprocess.run(
-        [sys.executable, "-m", "bench", *words],
+    arguments = ["--quick", "--only", "w1,rate", "--servers", "floor,ours", "--results", str(tmp_path)]
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -32,7 +32,7 @@ def test_a_quick_run_measures_the_floor_and_us_side_by_side(tmp_path: Path) -> N
         check=False,
         timeout=RUN_S,
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "results.json").read_text())
     measured = {(row["case"], row["server"]) for row in found["rows"] if row["scenario"] == "w1"}
     assert {("20 events/s", "floor"), ("20 events/s", "ours")} <= measured
@@ -40,7 +40,7 @@ def test_a_quick_run_measures_the_floor_and_us_side_by_side(tmp_path: Path) -> N
     assert [row["faults"] for row in found["rows"] if row["faults"]] == []
     assert next(goal for goal in found["goals"] if goal["compared"] == "CPU / floor")["value"] > 0
     ElementTree.parse(tmp_path / "bench-rate.svg")
-    assert "kept" in told.stdout
+    assert "kept" in result.stdout
 
 
 def test_cpu_and_memory_are_those_of_a_process_and_its_children(tmp_path: Path) -> None:

@@ -26,14 +26,21 @@ def test_what_is_published_is_in_the_log_as_a_workers_appends_would_be(
     file = tmp_path / "commands"
     run = f"run-{uuid.uuid4().hex}"
     streams.prepare(redis_url, run=run, streams=2, file=file)
-    words: list[str | Path] = ["--redis", file, "--socket", redis_url.removeprefix("unix://"), "--batch", str(batch)]
-    told = subprocess.run(
-        [build(tmp_path).publish, *words, "--streams", "2", "--rate", "0", "--count", "40", "--size", "200"],
+    arguments: list[str | Path] = [
+        "--redis",
+        file,
+        "--socket",
+        redis_url.removeprefix("unix://"),
+        "--batch",
+        str(batch),
+    ]
+    result = subprocess.run(
+        [build(tmp_path).publish, *arguments, "--streams", "2", "--rate", "0", "--count", "40", "--size", "200"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert {name: json.loads(told.stdout)[name] for name in ("sent", "refused")} == {"sent": 40, "refused": 0}
+    assert {name: json.loads(result.stdout)[name] for name in ("sent", "refused")} == {"sent": 40, "refused": 0}
     for number in range(2):
         meta, entries = asyncio.run(read(redis_url, f"{run}-{number}"))
         assert (meta.status, {entry.epoch for entry in entries}) == ("running", {meta.epoch})
@@ -57,7 +64,7 @@ def test_an_append_that_the_log_refuses_is_counted(redis_url: str, tmp_path: Pat
     file = tmp_path / "commands"
     streams.prepare(redis_url, run=f"run-{uuid.uuid4().hex}", streams=1, file=file)
     program = build(tmp_path).publish
-    words: list[str | Path] = [
+    arguments: list[str | Path] = [
         "--redis",
         file,
         "--socket",
@@ -67,7 +74,7 @@ def test_an_append_that_the_log_refuses_is_counted(redis_url: str, tmp_path: Pat
         "--count",
         "3",
     ]
-    subprocess.run([program, *words], capture_output=True, check=True)
+    subprocess.run([program, *arguments], capture_output=True, check=True)
     # Its numbers begin at 1 again: the log has them.
-    again = subprocess.run([program, *words], capture_output=True, text=True, check=False)
-    assert (again.returncode, json.loads(again.stdout)["refused"]) == (1, 3)
+    second = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert (second.returncode, json.loads(second.stdout)["refused"]) == (1, 3)

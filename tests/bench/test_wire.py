@@ -31,8 +31,8 @@ def test_the_parser_finds_the_same_events_wherever_the_bytes_are_cut(tmp_path: P
     sources = (Path(__file__).with_name("wire_cuts.c"), HERE / "sse.c")
     options = (*SANITIZED, "-fno-sanitize-recover=all", f"-I{HERE}")
     subprocess.run([find_compiler(), *options, "-o", program, *sources], check=True)
-    told = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout.partition(", ")[2].strip(), told.stderr) == (0, "0 failed", "")
+    result = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.partition(", ")[2].strip(), result.stderr) == (0, "0 failed", "")
 
 
 @pytest.mark.parametrize("source", ["load.c", "floor.c", "publish.c"])
@@ -53,10 +53,10 @@ def test_viewers_count_every_delivery_of_the_floor_and_see_their_order(programs:
         running.callback(viewers.stop)
         until(lambda: b"connected" in printed.read_bytes())
         publishing = ("--lines", "--port", str(events_port), "--streams", "4", "--rate", "2000", "--count", "100")
-        told = subprocess.run([programs.publish, *publishing], capture_output=True, text=True, check=True)
+        result = subprocess.run([programs.publish, *publishing], capture_output=True, text=True, check=True)
         assert viewers.wait(20)
     seen = json.loads(printed.read_text().split("\n")[1])
-    assert json.loads(told.stdout)["sent"] == 100
+    assert json.loads(result.stdout)["sent"] == 100
     assert (seen["why"], seen["events"], seen["open"]) == ("deliveries", 500, 20)
     assert (seen["least_per_viewer"], seen["most_per_viewer"], seen["latency_us"]["count"]) == (25, 25, 500)
     assert not any(seen[name] for name in ("gaps", "repeated", "backward", "unnumbered", "lost", "broken"))
@@ -87,7 +87,7 @@ def test_a_viewer_that_was_cut_comes_back_with_what_it_saw_last(programs: Progra
 
 def test_without_a_compiler_the_run_ends_with_the_remedy(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "bench", "--quick", "--results", str(tmp_path)],
         cwd=ROOT,
         env=environment,
@@ -95,7 +95,7 @@ def test_without_a_compiler_the_run_ends_with_the_remedy(tmp_path: Path) -> None
         text=True,
         check=False,
     )
-    assert told.returncode == 2
-    assert "no C compiler found" in told.stdout
-    assert "apt-get install gcc" in told.stdout
+    assert result.returncode == 2
+    assert "no C compiler found" in result.stdout
+    assert "apt-get install gcc" in result.stdout
     assert shutil.which("gcc", path=str(tmp_path)) is None

@@ -231,8 +231,8 @@ async def test_a_connection_that_falls_silent_is_replaced(server):
 
 
 async def test_the_servers_retry_is_the_least_delay(server, client):
-    told = encode_frame(b"{}", event="hub.hello", retry_ms=30)
-    server.plans.append(server.raw(told))
+    hello = encode_frame(b"{}", event="hub.hello", retry_ms=30)
+    server.plans.append(server.raw(hello))
     delays = [event.delay_s for event in await read(client) if isinstance(event, Reconnecting)]
     assert len(delays) == 1
     assert 0.03 <= delays[0] <= 0.045

@@ -51,9 +51,9 @@ def test_bytes_are_progress_only_on_a_connection_that_has_held():
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=2000), st.floats(0.01, 1e4))
-def test_without_progress_the_tries_end_whatever_delay_the_server_requests(wishes, give_up_after_s):
+def test_without_progress_the_tries_end_whatever_delay_the_server_requests(requested, give_up_after_s):
     pace, now = Pace(give_up_after_s=give_up_after_s, now=0.0), 0.0
-    for requested_s in wishes:
+    for requested_s in requested:
         delay_s = pace.next_delay(now, requested_s=requested_s, dice=0.5)
         if delay_s is None:
             assert now >= give_up_after_s

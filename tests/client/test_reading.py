@@ -52,8 +52,8 @@ def test_an_entry_has_the_type_of_its_event_and_the_data_of_a_data_event():
         ("7-4", FINISH),
     ]
     entries = [reading.take(entry(*each)) for each in given]
-    told = [(each.type, each.data) for each in entries if isinstance(each, EntryReceived)]
-    assert told == [("text-delta", None), ("newer", None), ("data-progress", {"done": 1}), ("finish", None)]
+    received_events = [(each.type, each.data) for each in entries if isinstance(each, EntryReceived)]
+    assert received_events == [("text-delta", None), ("newer", None), ("data-progress", {"done": 1}), ("finish", None)]
 
 
 def test_a_double_is_dropped():

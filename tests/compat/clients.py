@@ -51,7 +51,7 @@ class Client:
         return self.name
 
 
-def python(create: Callable[[], Any], ask: Callable[..., Any]) -> Callable[[], AbstractAsyncContextManager[Show]]:
+def python(create: Callable[[], Any], request: Callable[..., Any]) -> Callable[[], AbstractAsyncContextManager[Show]]:
     """An SDK in this interpreter: ``ask`` is given a client of the address."""
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ def python(create: Callable[[], Any], ask: Callable[..., Any]) -> Callable[[], A
         async with create() as client:
 
             async def show(url: str, **options: Any) -> Shown:
-                shown: Shown = await ask(client.with_options(base_url=url), **options)
+                shown: Shown = await request(client.with_options(base_url=url), **options)
                 return shown
 
             yield show
@@ -73,11 +73,11 @@ async def curl() -> AsyncIterator[Show]:
     yield _curl_twice
 
 
-Ask = Callable[..., Any]
+Request = Callable[..., Any]
 Headers = dict[str, str] | None
 
 
-def node(driver: str, ask: Ask) -> Callable[[], AbstractAsyncContextManager[Show]]:
+def node(driver: str, request: Request) -> Callable[[], AbstractAsyncContextManager[Show]]:
     """A client under node; ``ask`` turns an address and options into a job, and its answer into Shown."""
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ def node(driver: str, ask: Ask) -> Callable[[], AbstractAsyncContextManager[Show
         async with open_driver(driver) as process:
 
             async def show(url: str, **options: Any) -> Shown:
-                shown: Shown = await ask(process, url, **options)
+                shown: Shown = await request(process, url, **options)
                 return shown
 
             yield show
@@ -93,53 +93,53 @@ def node(driver: str, ask: Ask) -> Callable[[], AbstractAsyncContextManager[Show
     return opened
 
 
-async def _ask_for_object(driver: Driver, url: str, *, action: str, **options: Any) -> Shown:
-    answer = await driver.ask(action, url=url, **options)
+async def _request_object(driver: Driver, url: str, *, action: str, **options: Any) -> Shown:
+    answer = await driver.request(action, url=url, **options)
     return Shown(answer["final"], answer["error"])
 
 
-async def _ask_for_chat(driver: Driver, url: str, **options: Any) -> Shown:
-    return await _ask_for_object(driver, url, action="chat", **options)
+async def _request_chat(driver: Driver, url: str, **options: Any) -> Shown:
+    return await _request_object(driver, url, action="chat", **options)
 
 
-async def _ask_for_message(driver: Driver, url: str, **options: Any) -> Shown:
-    return await _ask_for_object(driver, url, action="message", **options)
+async def _request_message(driver: Driver, url: str, **options: Any) -> Shown:
+    return await _request_object(driver, url, action="message", **options)
 
 
-async def _ask_for_response(
+async def _request_response(
     driver: Driver, url: str, *, stream_id: str = "", cancel: bool = False, **options: Any
 ) -> Shown:
     if cancel:
-        return Shown(await driver.ask("cancel", url=url, response_id=stream_id))
+        return Shown(await driver.request("cancel", url=url, response_id=stream_id))
     if stream_id:
-        answer = await driver.ask("retrieve", url=url, response_id=stream_id, **options)
+        answer = await driver.request("retrieve", url=url, response_id=stream_id, **options)
     else:
-        answer = await driver.ask("responses", url=url, **options)
+        answer = await driver.request("responses", url=url, **options)
     return of_events(answer["events"], answer["error"])
 
 
-def _ask_for_ui_message(version: int) -> Ask:
-    async def ask(
+def _request_ui_message(version: int) -> Request:
+    async def request(
         driver: Driver, url: str, *, chat_id: str = "", is_new: bool = False, model: str | None = None, **_: Any
     ) -> Shown:
         job: Json = {"url": url, "version": version, "chat_id": chat_id or "chat", "exact": not chat_id}
         job |= {"body": {"model": model}} if model else {}
-        answer = await driver.ask("send" if is_new else "resume", **job)
+        answer = await driver.request("send" if is_new else "resume", **job)
         return Shown(answer["final"], answer["error"], (*answer["types"],))
 
-    return ask
+    return request
 
 
-async def _ask_for_run(
+async def _request_run(
     driver: Driver, url: str, *, headers: Headers = None, model: str | None = None, **_: Any
 ) -> Shown:
     forwarded = {"model": model} if model else {}
-    answer = await driver.ask("run", url=url, messages=HISTORY, headers=headers, forwarded=forwarded)
+    answer = await driver.request("run", url=url, messages=HISTORY, headers=headers, forwarded=forwarded)
     return Shown([*answer["final"], {"role": "outcome", "is": answer["outcome"]}], answer["error"], (*answer["types"],))
 
 
-async def _ask_for_entries(driver: Driver, url: str, **_: Any) -> Shown:
-    answer = await driver.ask("watch", url=url)
+async def _request_entries(driver: Driver, url: str, **_: Any) -> Shown:
+    answer = await driver.request("watch", url=url)
     return Shown(answer["entries"], None, (f"{answer['connections']} connections",))
 
 
@@ -166,7 +166,7 @@ CHAT_PY: Final = Client(
     readings.of_chat,
 )
 CHAT_JS: Final = Client(
-    "openai, Node: chat completions", "openai-chat", node("openai", _ask_for_chat), readings.of_chat
+    "openai, Node: chat completions", "openai-chat", node("openai", _request_chat), readings.of_chat
 )
 RESPONSES_PY: Final = Client(
     "openai, Python: Responses",
@@ -176,21 +176,21 @@ RESPONSES_PY: Final = Client(
     True,
 )
 RESPONSES_JS: Final = Client(
-    "openai, Node: Responses", "openai-responses", node("openai", _ask_for_response), readings.of_response, True
+    "openai, Node: Responses", "openai-responses", node("openai", _request_response), readings.of_response, True
 )
 MESSAGES_PY: Final = Client(
     "anthropic, Python", "anthropic", python(python_clients.anthropic, python_clients.message), readings.of_message
 )
 MESSAGES_JS: Final = Client(
-    "@anthropic-ai/sdk, Node", "anthropic", node("anthropic", _ask_for_message), readings.of_message
+    "@anthropic-ai/sdk, Node", "anthropic", node("anthropic", _request_message), readings.of_message
 )
 AI_6: Final = Client(
-    "ai 6: DefaultChatTransport", "ai-sdk", node("ai_sdk", _ask_for_ui_message(6)), readings.of_ui_message
+    "ai 6: DefaultChatTransport", "ai-sdk", node("ai_sdk", _request_ui_message(6)), readings.of_ui_message
 )
 AI_7: Final = Client(
     "ai 7: DefaultChatTransport",
     "ai-sdk",
-    node("ai_sdk", _ask_for_ui_message(7)),
+    node("ai_sdk", _request_ui_message(7)),
     readings.of_ui_message,
     can_retract=True,
     options=(("version", 7),),
@@ -198,13 +198,13 @@ AI_7: Final = Client(
 AG_UI: Final = Client(
     "@ag-ui/client: HttpAgent",
     "ag-ui",
-    node("ag_ui_agent", _ask_for_run),
+    node("ag_ui_agent", _request_run),
     readings.of_messages,
     can_retract=True,
     options=_AG_UI_OPTIONS,
 )
 EVENT_SOURCE: Final = Client(
-    "eventsource, Node", "native", node("eventsource", _ask_for_entries), readings.of_native, can_retract=True
+    "eventsource, Node", "native", node("eventsource", _request_entries), readings.of_native, can_retract=True
 )
 CURL: Final = Client("curl", "native", curl, readings.of_native, can_retract=True)
 

@@ -115,8 +115,8 @@ def _of_responses() -> list[ev.Event]:
 
 
 def _one_attempt(name: str, events: Sequence[ev.Event]) -> Fixture:
-    told = entries(events)
-    return Fixture(name, told, told)
+    sent = entries(events)
+    return Fixture(name, sent, sent)
 
 
 def _two_attempts() -> Fixture:

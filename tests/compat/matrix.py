@@ -75,14 +75,14 @@ class Matrix:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the outcome of a test: its call, or the set-up or end that failed."""
-        told: dict[str, Any] = dict(report.user_properties)
-        key = tuple(told.get("cell", ()))
+        properties: dict[str, Any] = dict(report.user_properties)
+        key = tuple(properties.get("cell", ()))
         if not key or (report.when != "call" and report.passed):
             return
         cell = self.cells.setdefault((key[0], key[1]), Cell())
         cell.outcomes.append(report.outcome)
-        cell.points += told.get("points", 0)
-        cell.reason = told.get("reason", cell.reason)
+        cell.points += properties.get("points", 0)
+        cell.reason = properties.get("reason", cell.reason)
         if report.failed:
             self.failures.append(report.nodeid)
 

@@ -38,17 +38,17 @@ class Driver:
         self._waiting: dict[int, asyncio.Future[Json]] = {}
         self._reading = asyncio.create_task(self._read())
 
-    async def ask(self, action: str, **job: Any) -> Json:
+    async def request(self, action: str, **job: Any) -> Json:
         """The answer to one job. Raises JobFailed, and TimeoutError when none comes."""
         number = next(self._numbers)
         answered = self._waiting[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"id": number, "action": action, **job}).encode() + b"\n")
         async with asyncio.timeout(self._job_timeout_s):
-            told = await answered
-        if "failure" in told:
-            raise JobFailed(told["failure"])
-        answer: Json = told["answer"]
+            reply = await answered
+        if "failure" in reply:
+            raise JobFailed(reply["failure"])
+        answer: Json = reply["answer"]
         return answer
 
     async def close(self) -> None:
@@ -63,8 +63,8 @@ class Driver:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            told = json.loads(line)
-            self._waiting.pop(told["id"]).set_result(told)
+            reply = json.loads(line)
+            self._waiting.pop(reply["id"]).set_result(reply)
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionError("the driver ended: its error is in the captured output"))

@@ -79,7 +79,7 @@ class OneGeneration:
 
     async def begin(self) -> None:
         """Ask for it, and wait until the provider is asked."""
-        self.viewers.append(asyncio.create_task(self._ask()))
+        self.viewers.append(asyncio.create_task(self._request()))
         request = asyncio.create_task(self.conversation.request())
         await asyncio.wait([request, self.first], return_when=asyncio.FIRST_COMPLETED)
         if self.first.done():
@@ -99,7 +99,7 @@ class OneGeneration:
         self.viewers.append(asyncio.create_task(self._join()))
         return self.viewers[-1]
 
-    async def _ask(self) -> Shown:
+    async def _request(self) -> Shown:
         if self.client.dialect == "openai-responses":
             return await self.show(f"{self.url}/v1", model=self.model)
         if self.client.dialect == "ai-sdk":
@@ -130,10 +130,10 @@ class OneGeneration:
         """What the log holds of it."""
         return await Streams(self.product.connection).read(self.id, count=10_000)
 
-    async def until_said(self, words: str, *, viewers: int = 1) -> set[str]:
+    async def until_logged(self, text: str, *, viewers: int = 1) -> set[str]:
         """Until these words are on their way to so many viewers; the front-ends that say them."""
-        await self.product.address.until_said(words.encode(), times=viewers)
-        return set(self.product.address.saying(words.encode()))
+        await self.product.address.until_logged(text.encode(), times=viewers)
+        return set(self.product.address.lines_with(text.encode()))
 
     @property
     def url(self) -> str:

@@ -22,7 +22,7 @@ Headers = Mapping[str, str] | None
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": QUESTION}]
 
 
-def told(error: Exception) -> Json:
+def describe(error: Exception) -> Json:
     """What a caller may look at."""
     return {
         "name": type(error).__name__,
@@ -56,7 +56,7 @@ async def chat(client: AsyncOpenAI, *, model: str = MODEL, headers: Headers = No
                 final = stream.current_completion_snapshot
             final = await stream.get_final_completion()
     except OpenAIError as error:
-        return Shown(final.model_dump(mode="json") if final else None, told(error), tuple(seen))
+        return Shown(final.model_dump(mode="json") if final else None, describe(error), tuple(seen))
     return Shown(final.model_dump(mode="json"), None, tuple(seen))
 
 
@@ -72,8 +72,8 @@ async def response(
     if cancel:
         return Shown((await client.responses.cancel(stream_id)).model_dump(mode="json"))
     if not stream_id:
-        asked = await client.responses.create(model=model, input=QUESTION, stream=True, background=True)
-        return await _read_response(asked)
+        created = await client.responses.create(model=model, input=QUESTION, stream=True, background=True)
+        return await _read_response(created)
     cursor: Any = {} if starting_after is None else {"starting_after": starting_after}
     return await _read_response(await client.responses.retrieve(stream_id, stream=True, **cursor))
 
@@ -85,7 +85,7 @@ async def _read_response(events: Any) -> Shown:
         async for event in events:
             seen.append(event.model_dump(mode="json"))  # noqa: PERF401  what came before an error is kept
     except OpenAIError as failure:
-        error = told(failure)
+        error = describe(failure)
     return of_events(seen, error)
 
 
@@ -102,7 +102,7 @@ async def message(client: AsyncAnthropic, *, model: str = MODEL, headers: Header
                 final = stream.current_message_snapshot
             final = await stream.get_final_message()
     except AnthropicError as error:
-        return Shown(final.model_dump(mode="json") if final else None, told(error), tuple(seen))
+        return Shown(final.model_dump(mode="json") if final else None, describe(error), tuple(seen))
     return Shown(final.model_dump(mode="json"), None, tuple(seen))
 
 

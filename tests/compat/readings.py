@@ -25,7 +25,7 @@ class Shown:
     final: Any
     error: Json | None = None
     seen: tuple[str, ...] = ()
-    heard: Any = None
+    received: Any = None
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ def of_ui_message(final: Json) -> Read:
 
 def of_messages(final: list[Json]) -> Read:
     """The messages that an AG-UI agent holds; they do not say which calls the provider made itself."""
-    said = [message for message in final if message["role"] == "assistant"]
+    messages = [message for message in final if message["role"] == "assistant"]
     return Read(
-        text="".join(message.get("content") or "" for message in said),
+        text="".join(message.get("content") or "" for message in messages),
         thinking="".join(message.get("content") or "" for message in final if message["role"] == "reasoning"),
         calls=tuple(
             (call["function"]["name"], arguments(call["function"]["arguments"]))
-            for message in said
+            for message in messages
             for call in message.get("toolCalls") or ()
             if not call["id"].startswith("srvtoolu_")
         ),

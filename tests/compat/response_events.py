@@ -10,19 +10,19 @@ from tests.compat.readings import Json, Shown
 
 def of_events(events: list[Json], error: Json | None) -> Shown:
     """What stands at the end of these events."""
-    final, heard = None, Heard()
+    final, received = None, Received()
     for event in events:
         final = event.get("response", final)
         error = {"name": "error", **event} if event["type"] == "error" else error
-        heard.take(event)
+        received.take(event)
     if final is not None and final.get("error"):
         error = {"name": "response.failed", **final["error"]}
     seen = tuple(f"{event['sequence_number']} {event['type']}" for event in events)
-    return Shown(final, error, seen, {"items": list(heard.items.values()), "faults": heard.faults})
+    return Shown(final, error, seen, {"items": list(received.items.values()), "faults": received.faults})
 
 
 @dataclass
-class Heard:
+class Received:
     """Items by their output index; ``faults`` are pieces that fit nowhere, or do not add up to their whole."""
 
     items: dict[int, Json] = field(default_factory=dict)

@@ -24,14 +24,14 @@ class RoundRobin(Relay):
         self._sent: list[tuple[str, bytearray]] = []  # of each connection: its front-end, what it sent since ``forget``
         self._changed = asyncio.Condition()
 
-    def saying(self, words: bytes) -> list[str]:
+    def lines_with(self, text: bytes) -> list[str]:
         """The front-end of each connection that was sent these words."""
-        return [front_end for front_end, sent in self._sent if words in sent]
+        return [front_end for front_end, sent in self._sent if text in sent]
 
-    async def until_said(self, words: bytes, *, times: int) -> None:
+    async def until_logged(self, text: bytes, *, times: int) -> None:
         """Until so many connections were sent these words."""
         async with asyncio.timeout(DEADLINE_S), self._changed:
-            await self._changed.wait_for(lambda: len(self.saying(words)) >= times)
+            await self._changed.wait_for(lambda: len(self.lines_with(text)) >= times)
 
     def forget(self) -> None:
         """What was sent so far counts no longer; connections stay, their clients may use them again."""

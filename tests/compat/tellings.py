@@ -6,12 +6,12 @@ from tests.compat.clients import Client
 from tests.compat.readings import Shown
 
 
-def is_told_an_error(client: Client, shown: Shown) -> bool:
+def shows_an_error(client: Client, shown: Shown) -> bool:
     """Native clients are shown the entry itself."""
     return shown.error is not None or (client.dialect == "native" and shown.final[-1]["event"]["type"] == "error")
 
 
-def is_told_a_stop(client: Client, shown: Shown) -> bool:
+def shows_a_stop(client: Client, shown: Shown) -> bool:
     """In the dialect's own words: wire contracts, 3.7."""
     final = shown.final
     match client.dialect:

@@ -15,7 +15,7 @@ from tests.compat.fixtures import STOPPED, TOOL_LOOP, TWO_ATTEMPTS, WHOLE, WORKE
 from tests.compat.matrix import LOST, OPENED, STOP, THINKING, TOOLS, clients
 from tests.compat.readings import Shown, of_entries
 from tests.compat.serving import FixtureServer
-from tests.compat.tellings import is_told_a_stop, is_told_an_error
+from tests.compat.tellings import shows_a_stop, shows_an_error
 
 # `make test` leaves these to `make compat`: the laws in tests/dialects hold every dialect at every entry.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.thorough]
@@ -88,11 +88,11 @@ async def test_the_final_object_is_that_of_the_uninterrupted_one_wherever_it_is_
     whole, *others = await shown_at(seat, fixture, ks)
     assert whole.error is None
     assert client.read(whole.final).text == of_entries(fixture.entries).text
-    assert whole.heard is None or whole.heard["faults"] == []
+    assert whole.received is None or whole.received["faults"] == []
     for k, shown in zip(ks[1:], others, strict=True):
         assert shown.error is None, f"opened after {k}"
         assert shown.final == whole.final, f"opened after {k}: {fixture.entries[k - 1].event!r}"
-        assert shown.heard == whole.heard, f"opened after {k}: {fixture.entries[k - 1].event!r}"
+        assert shown.received == whole.received, f"opened after {k}: {fixture.entries[k - 1].event!r}"
     record_property("points", len(ks))
 
 
@@ -159,7 +159,7 @@ async def test_a_lost_worker_is_an_error_wherever_it_is_opened(
 ) -> None:
     ks = opened_after(client, WORKER_LOST)
     for k, shown in zip(ks, await shown_at(seat, WORKER_LOST, ks), strict=True):
-        assert is_told_an_error(client, shown), f"opened after {k}: {shown}"
+        assert shows_an_error(client, shown), f"opened after {k}: {shown}"
         if shown.final is not None:
             assert client.read(shown.final).text in of_entries(WORKER_LOST.entries).text
     record_property("points", len(ks))
@@ -171,7 +171,7 @@ async def test_a_stop_is_reported_as_a_stop_wherever_it_is_opened(
 ) -> None:
     ks = opened_after(client, STOPPED)
     whole, *others = await shown_at(seat, STOPPED, ks)
-    assert is_told_a_stop(client, whole), whole
+    assert shows_a_stop(client, whole), whole
     for k, shown in zip(ks[1:], others, strict=True):
         assert (shown.final, shown.error) == (whole.final, whole.error), f"opened after {k}"
     record_property("points", len(ks))

@@ -11,7 +11,7 @@ from tests.compat.clients import CLIENTS, Client, Opened
 from tests.compat.matrix import FRESH, LATE, LOST, STOP, THINKING, TOOLS, clients
 from tests.compat.product import Product, open_product
 from tests.compat.readings import Read, of_entries
-from tests.compat.tellings import is_told_a_stop, is_told_an_error
+from tests.compat.tellings import shows_a_stop, shows_an_error
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,7 +30,7 @@ async def product(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> A
 async def test_a_fresh_run_ends_with_what_the_log_holds(product: Product, opened: Opened, client: Client) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
         await generation.conversation.send_text("Hello ")
-        await generation.until_said("Hello ")
+        await generation.until_logged("Hello ")
         await generation.conversation.send_text("wörld 🌊")
         await generation.conversation.finish()
         shown = await generation.first
@@ -70,9 +70,9 @@ async def test_a_late_joiner_at_another_front_end_ends_with_the_same(
 ) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
         await generation.conversation.send_text("Hello ")
-        await generation.until_said("Hello ")
+        await generation.until_logged("Hello ")
         joined = generation.join()
-        assert len(await generation.until_said("Hello ", viewers=2)) == 2
+        assert len(await generation.until_logged("Hello ", viewers=2)) == 2
         await generation.conversation.send_text("world")
         await generation.conversation.finish()
         first, second = await generation.first, await joined
@@ -86,10 +86,10 @@ async def test_a_late_joiner_at_another_front_end_ends_with_the_same(
 async def test_a_stop_ends_the_stream_as_a_stop(product: Product, opened: Opened, client: Client) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
         await generation.conversation.send_text("Half an ans")
-        await generation.until_said("Half an ans")
+        await generation.until_logged("Half an ans")
         await generation.stop()
         shown = await generation.first
-        assert is_told_a_stop(client, shown), shown
+        assert shows_a_stop(client, shown), shown
         assert client.read(shown.final).text == "Half an ans"
 
 
@@ -100,9 +100,9 @@ async def test_a_worker_killed_in_mid_answer_is_an_error_and_never_a_clean_end(
 ) -> None:
     async with product.generation(client, await opened.show(client)) as generation:
         await generation.conversation.send_text("Half an ans")
-        await generation.until_said("Half an ans")
+        await generation.until_logged("Half an ans")
         await product.replace_worker()
         shown = await generation.first
-        assert is_told_an_error(client, shown), shown
+        assert shows_an_error(client, shown), shown
         if shown.final is not None:
             assert client.read(shown.final).text in ("Half an ans", "")

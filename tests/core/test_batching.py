@@ -42,12 +42,12 @@ faults = st.sampled_from(["push", "push", "push", "send", "send", "lose answer",
 def test_whatever_is_lost_the_log_ends_dense_and_holds_every_event_once_in_order(
     before: int, plan: list[tuple[str, int]]
 ) -> None:
-    log, said = ModelLog(before), 0
+    log, written = ModelLog(before), 0
     batcher = Batcher(epoch=10, base_seq=before)
     for fault, count in plan:
         if fault == "push":
-            batcher.push(b"%d" % n for n in range(said, said + count))
-            said += count
+            batcher.push(b"%d" % n for n in range(written, written + count))
+            written += count
         elif fault == "lose tail":
             del log.entries[max(0, len(log.entries) - count) :]
         elif (batch := batcher.take()) is not None:
@@ -71,7 +71,7 @@ def test_whatever_is_lost_the_log_ends_dense_and_holds_every_event_once_in_order
         assert batch is not None
         step = batcher.replied(log.append(batcher.epoch, batch))
     mine = [event for epoch, event in log.entries if event not in (b"before", b"attempt")]
-    assert mine == [b"%d" % n for n in range(said)]
+    assert mine == [b"%d" % n for n in range(written)]
 
 
 def test_while_an_append_is_in_flight_events_join_the_next() -> None:

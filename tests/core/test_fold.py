@@ -219,13 +219,13 @@ def test_a_new_attempt_drops_everything_of_the_last_one():
         ev.ReasoningDelta(id="0", delta="hm"), ev.TextDelta(id="0", delta="half an ans"), ev.ToolInputStart(**_CALL),
         ev.DataEvent(type="data-x", id="1", data=1), ev.Usage(input_tokens=1), ev.FinishStep(finish_reason="stop"),
     )  # fmt: skip
-    again = (
+    refolded = (
         ev.Attempt(attempt=2),
         ev.TextDelta(id="0", delta="an answer"),
         ev.DataEvent(type="data-x", id="1", data=2),
     )
-    assert folded(*first, *again) == folded(*again)
-    assert folded(*first, *again).attempt == 2
+    assert folded(*first, *refolded) == folded(*refolded)
+    assert folded(*first, *refolded).attempt == 2
 
 
 def test_what_was_read_is_the_readers_own():
@@ -329,8 +329,8 @@ def test_the_text_is_that_of_the_last_attempt(stream):
 def test_no_letter_of_the_last_attempt_is_lost_or_doubled_however_parts_interleave(stream):
     last_attempt = [at for at, event in enumerate(stream) if isinstance(event, ev.Attempt)]
     rest = stream[last_attempt[-1] :] if last_attempt else stream
-    said = "".join(event.delta for event in rest if isinstance(event, ev.TextDelta))
-    assert sorted(folded(*stream).text) == sorted(said)
+    rest_text = "".join(event.delta for event in rest if isinstance(event, ev.TextDelta))
+    assert sorted(folded(*stream).text) == sorted(rest_text)
 
 
 @pytest.mark.timeout(20)

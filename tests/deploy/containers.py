@@ -59,11 +59,11 @@ class Containers:
             )
         running = self.running[name] = Running(process, log)
         if name.startswith("front-end"):
-            line = await running.said("listening on http", START_TIMEOUT_S)
+            line = await running.logged("listening on http", START_TIMEOUT_S)
             # It says where it listens: every address, of which the loopback is one.
             running.url = f"http://127.0.0.1:{urlsplit(line.partition('listening on ')[2].split()[0]).port}"
         else:
-            await running.said("worker_ready", START_TIMEOUT_S)
+            await running.logged("worker_ready", START_TIMEOUT_S)
         return running
 
     async def end(self) -> None:

@@ -90,8 +90,8 @@ def test_claude_codes_request_reaches_the_messages_wire_unchanged() -> None:
     stored = stored_messages(json.loads(json.dumps(body)))
     sent = messages_options({name: value for name, value in stored.items() if name not in ("messages", "tools")})
     sent |= {"messages": plain_messages(stored["messages"]), "tools": plain_tools(stored["tools"])}
-    wished = {name: value for name, value in body.items() if name not in NOT_SENT}
-    assert json.dumps(_without(sent), sort_keys=True) == json.dumps(wished, sort_keys=True)
+    expected = {name: value for name, value in body.items() if name not in NOT_SENT}
+    assert json.dumps(_without(sent), sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
 def _without(sent: Json) -> Json:

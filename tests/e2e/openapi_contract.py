@@ -67,22 +67,22 @@ class Contract:
     def _create_known(self) -> Mapping[str, str]:
         """Path parameter → the id of something that exists: drawn ids would only meet 404."""
 
-        def ask(method: str, path: str, body: Any) -> requests.Response:
+        def send_request(method: str, path: str, body: Any) -> requests.Response:
             options: dict[str, Any] = {"headers": self._headers, "timeout": DEADLINE_S}
             answer = requests.request(method, self._url + path, json=body, **options)
             answer.raise_for_status()
             return answer
 
         feed = f"known-{secrets.token_hex(4)}"  # an earlier run may have closed its own
-        ask("PUT", f"/v1/streams/{feed}", {})
-        ask("POST", f"/v1/streams/{feed}/events", [{"type": "data-note", "data": 1}])
+        send_request("PUT", f"/v1/streams/{feed}", {})
+        send_request("POST", f"/v1/streams/{feed}/events", [{"type": "data-note", "data": 1}])
         text = {"type": "text", "text": "hi"}
-        ask("POST", "/api/chat", {"id": "known", "messages": [{"id": "1", "role": "user", "parts": [text]}]})
+        send_request("POST", "/api/chat", {"id": "known", "messages": [{"id": "1", "role": "user", "parts": [text]}]})
         return {
             "stream_id": feed,
             "chat_id": "known",
-            "generation_id": ask("POST", "/v1/generations", {"prompt": "hi"}).json()["id"],
-            "response_id": ask("POST", "/v1/responses", {"input": "hi", "background": True}).json()["id"],
+            "generation_id": send_request("POST", "/v1/generations", {"prompt": "hi"}).json()["id"],
+            "response_id": send_request("POST", "/v1/responses", {"input": "hi", "background": True}).json()["id"],
             "model": "claude-sonnet-4-5",
         }
 

@@ -34,7 +34,7 @@ async def tabs() -> AsyncIterator[Tabs]:
 async def test_two_tabs_show_the_same_answer_live(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     first = await tabs.open(front_end_url)
-    link = await first.ask("count, please")
+    link = await first.send_prompt("count, please")
     await conversation.send_text("one ")
     await first.shows("one ")
     second = await tabs.open(link)
@@ -60,26 +60,26 @@ async def test_a_reload_in_the_middle_loses_nothing_and_doubles_nothing(
 ) -> None:
     conversation = scripted.conversation(MODEL)
     tab = await tabs.open(front_end_url)
-    await tab.ask("count, please")
-    said = ""
+    await tab.send_prompt("count, please")
+    text_so_far = ""
     for number in range(6):
         await conversation.send_text(f"{number} ")
-        said += f"{number} "
-        await tab.shows(said)
+        text_so_far += f"{number} "
+        await tab.shows(text_so_far)
         await tab.page.reload()
-        await tab.shows(said)
+        await tab.shows(text_so_far)
     await conversation.finish()
     await tab.has_status("finished")
-    await tab.shows(said)
+    await tab.shows(text_so_far)
     await tab.page.reload()
     await tab.has_status("finished")
-    await tab.shows(said)
+    await tab.shows(text_so_far)
 
 
 async def test_closing_every_tab_does_not_stop_it(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     first = await tabs.open(front_end_url)
-    link = await first.ask("go on without me")
+    link = await first.send_prompt("go on without me")
     await conversation.send_text("seen, ")
     await first.shows("seen, ")
     await first.page.context.close()
@@ -94,7 +94,7 @@ async def test_closing_every_tab_does_not_stop_it(tabs: Tabs, front_end_url: str
 async def test_stop_stops_it_for_all_viewers(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     first = await tabs.open(front_end_url)
-    second = await tabs.open(await first.ask("talk for ever"))
+    second = await tabs.open(await first.send_prompt("talk for ever"))
     await conversation.send_text("on and on ")
     await second.shows("on and on ")
     await second.part("stop").click()
@@ -115,7 +115,7 @@ async def test_a_front_end_that_dies_and_comes_back_is_resumed_by_the_browser_it
     await stack.worker()
     front_end = await stack.front_end()
     tab = await tabs.open(front_end.url)
-    await tab.ask("hold on")
+    await tab.send_prompt("hold on")
     await conversation.send_text("before, ")
     await tab.shows("before, ")
     await front_end.kill()
@@ -135,7 +135,7 @@ async def test_the_list_shows_what_runs_and_opens_it(
 ) -> None:
     conversation = scripted.conversation(MODEL)
     first = await tabs.open(front_end_url)
-    link = await first.ask("find me in the list")
+    link = await first.send_prompt("find me in the list")
     await conversation.send_text("found")
     await first.shows("found")
     second = await tabs.open(front_end_url)
@@ -150,10 +150,10 @@ async def test_a_colleague_watches_an_agents_answer_grow_by_the_id_in_its_head(
     tabs: Tabs, front_end_url: str, scripted: ScriptedProvider
 ) -> None:
     conversation = scripted.conversation(MODEL)
-    ask = {"model": MODEL, "input": [{"role": "user", "content": "Make it"}], "stream": True, "store": False}
+    body = {"model": MODEL, "input": [{"role": "user", "content": "Make it"}], "stream": True, "store": False}
     async with httpx2.AsyncClient(timeout=DEADLINE_S) as agent:
         beginning = asyncio.create_task(conversation.send_text("Looking "))  # the head waits for content
-        async with agent.stream("POST", f"{front_end_url}/v1/responses", json=ask) as answer:
+        async with agent.stream("POST", f"{front_end_url}/v1/responses", json=body) as answer:
             await beginning
             colleague = await tabs.open(f"{front_end_url}/#{answer.headers['broadcaster-generation-id']}")
             await colleague.shows("Looking ")
@@ -169,7 +169,7 @@ async def test_a_colleague_watches_an_agents_answer_grow_by_the_id_in_its_head(
 async def test_what_a_model_writes_stays_text(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation(MODEL)
     tab = await tabs.open(front_end_url)
-    await tab.ask("<b>bold</b> & brave")
+    await tab.send_prompt("<b>bold</b> & brave")
     hostile = "<img src=x onerror=document.title='taken'>\n<script>document.title='taken'</script> &amp; end"
     await conversation.send_text(hostile)
     await conversation.finish()
@@ -206,8 +206,8 @@ async def test_nothing_that_a_stream_holds_becomes_a_part_of_the_page(tabs: Tabs
         assert (await http.post("/v1/streams/hostile/close", json=end)).status_code == 200
     for fragment in ("hostile", "../../docs", "__proto__", "%3Cimg%20src=x%3E", "hostile~x"):
         tab = await tabs.open("about:blank")
-        asked: list[str] = []
-        tab.page.on("request", partial(_note, asked))
+        requested: list[str] = []
+        tab.page.on("request", partial(_note, requested))
         await tab.page.goto(f"{front_end_url}/#{fragment}")
         if fragment == "hostile":
             await tab.has_status("failed")
@@ -216,8 +216,8 @@ async def test_nothing_that_a_stream_holds_becomes_a_part_of_the_page(tabs: Tabs
         assert await tab.page.locator("img, svg[onload], a[href^='javascript:']").count() == 0
         assert await tab.page.evaluate("({}).polluted === undefined")
         assert "taken" not in await tab.page.title()
-        assert [url for url in asked if not url.startswith(front_end_url)] == []
-        assert not [url for url in asked if urlsplit(url).path == "/docs"]
+        assert [url for url in requested if not url.startswith(front_end_url)] == []
+        assert not [url for url in requested if urlsplit(url).path == "/docs"]
 
 
 def _note(urls: list[str], request: Request) -> None:
@@ -259,7 +259,7 @@ async def test_a_page_requests_a_key_tries_it_and_resumes_with_it_after_reloads_
     await expect(tab.part("key-dialog-fault")).to_contain_text("does not accept this key")
     await give_key(tab, KEY)
     await expect(tab.part("key-dialog")).to_be_hidden()
-    link = await tab.ask("count, please")
+    link = await tab.send_prompt("count, please")
     await conversation.send_text("one ")
     await tab.shows("one ")
     await tab.is_connected()

@@ -45,9 +45,9 @@ async def test_generate_goes_on_over_a_front_end_killed_and_restarted(stack: Sta
     await stack.front_end(port=port, retry_ms=100)
     await conversation.send_text("three")
     await conversation.finish()
-    rest, told = await asyncio.wait_for(cli.communicate(), 30)
+    rest, errors = await asyncio.wait_for(cli.communicate(), 30)
     assert rest.strip() == b"two three"
-    assert b"reconnecting" in told
+    assert b"reconnecting" in errors
     assert cli.returncode == 0
 
 
@@ -76,13 +76,13 @@ async def test_stop_from_another_terminal_ends_generate_with_exit_code_1(
 
 async def test_without_a_front_end_the_command_prints_the_remedy(stack: Stack) -> None:
     cli = await start_cli(f"http://127.0.0.1:{free_port()}", "ls")
-    _, told = await cli.communicate()
+    _, errors = await cli.communicate()
     assert cli.returncode == 3
-    assert b"broadcaster up" in told
+    assert b"broadcaster up" in errors
 
 
 @pytest.mark.parametrize(
-    ("module", "settings", "words"),
+    ("module", "settings", "remedy"),
     [
         ("worker", {"BROADCASTER_REDIS_URL": ""}, b"set BROADCASTER_REDIS_URL"),
         ("worker", {"BROADCASTER_ROUTES": '{"*": "nobody"}'}, b"unknown providers: nobody"),
@@ -92,18 +92,18 @@ async def test_without_a_front_end_the_command_prints_the_remedy(stack: Stack) -
     ],
 )
 async def test_a_wrong_set_up_is_reported_in_one_line_with_exit_code_2(
-    stack: Stack, module: str, settings: dict[str, str], words: bytes
+    stack: Stack, module: str, settings: dict[str, str], remedy: bytes
 ) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *module.split()),
         env={**os.environ, **stack.environment, **settings},
         stderr=asyncio.subprocess.PIPE,
     )
-    _, told = await asyncio.wait_for(process.communicate(), 20)
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 2
-    assert words in told
-    assert told.count(b"\n") <= 2
-    assert b"Traceback" not in told
+    assert remedy in errors
+    assert errors.count(b"\n") <= 2
+    assert b"Traceback" not in errors
 
 
 async def run_cli(stack: Stack, *command: str, **settings: str) -> tuple[int | None, str, str]:
@@ -114,8 +114,8 @@ async def run_cli(stack: Stack, *command: str, **settings: str) -> tuple[int | N
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, told = await asyncio.wait_for(process.communicate(), 30)
-    return process.returncode, out.decode(), told.decode()
+    out, errors = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, out.decode(), errors.decode()
 
 
 async def test_a_generation_whose_attempts_are_spent_is_requeued_and_answered(
@@ -130,15 +130,15 @@ async def test_a_generation_whose_attempts_are_spent_is_requeued_and_answered(
     assert await asyncio.wait_for(cli.stdout.readexactly(5), 20) == b"half "
     await worker.kill()
     await stack.worker(lease_ttl_s=1, max_attempts=1)
-    _, told = await asyncio.wait_for(cli.communicate(), 30)
-    assert b"attempts_spent" in told
+    _, errors = await asyncio.wait_for(cli.communicate(), 30)
+    assert b"attempts_spent" in errors
     code, out, _ = await run_cli(stack, "dead", "ls", "--json")
     (letter,) = json.loads(out)
     assert (code, letter["reason"], letter["can_requeue"]) == (0, "attempts_spent", True)
 
     second = scripted.conversation(MODEL)
-    code, out, told_now = await run_cli(stack, "dead", "requeue", "--all")
-    assert code == 0, told_now
+    code, out, errors_now = await run_cli(stack, "dead", "requeue", "--all")
+    assert code == 0, errors_now
     old, _, new = out.strip().partition(" → ")
     assert old == letter["id"]
     await second.send_text("whole")

@@ -41,12 +41,12 @@ class Caller:
     def __init__(self, front_end: Running) -> None:
         self._url = f"{front_end.url}/v1/generations"
 
-    async def ask(self, url: str, **wishes: Any) -> httpx2.Response:
+    async def post_generation(self, url: str, **options: Any) -> httpx2.Response:
         async with httpx2.AsyncClient() as client:
-            return await client.post(self._url, json={"prompt": "hi", "webhook": {"url": url}, **wishes})
+            return await client.post(self._url, json={"prompt": "hi", "webhook": {"url": url}, **options})
 
-    async def start(self, url: str, **wishes: Any) -> str:
-        response = await self.ask(url, **wishes)
+    async def start(self, url: str, **options: Any) -> str:
+        response = await self.post_generation(url, **options)
         assert response.status_code == 202, response.text
         return str(response.json()["id"])
 
@@ -76,10 +76,10 @@ async def test_a_caller_that_does_not_watch_soon_receives_the_whole_answer_by_we
         generation_id = await caller.start(receiver.url, metadata={"n": n})
         call = (await receiver.until_calls(n))[-1]
         now_s = time.time()
-        told = call.verify()
-        took_ms.append((now_s - told["data"]["ended_at"]) * 1000)
-        assert (told["type"], told["data"]["id"]) == ("generation.finished", generation_id)
-        assert (told["data"]["text"], told["data"]["metadata"]) == ("the answer", {"n": n})
+        payload = call.verify()
+        took_ms.append((now_s - payload["data"]["ended_at"]) * 1000)
+        assert (payload["type"], payload["data"]["id"]) == ("generation.finished", generation_id)
+        assert (payload["data"]["text"], payload["data"]["metadata"]) == ("the answer", {"n": n})
     seen = await caller.until(generation_id, "delivered")
     assert seen["webhook"] == {
         "host": "127.0.0.1",
@@ -89,7 +89,7 @@ async def test_a_caller_that_does_not_watch_soon_receives_the_whole_answer_by_we
         "last_fault": None,
     }
     for name in ("text", "parts", "usage", "created_at", "started_at", "ended_at", "events_url", "attempt", "error"):
-        assert told["data"][name] == seen[name], name
+        assert payload["data"][name] == seen[name], name
     print(f"terminal event → receiver: p50 {sorted(took_ms)[10]:.1f} ms, max {max(took_ms):.1f} ms")
     assert sorted(took_ms)[10] < 500
     for process in (worker, front_end):
@@ -140,15 +140,15 @@ async def test_a_stopped_generation_and_a_failed_one_are_reported_as_such(
     stopped = await caller.start(receiver.url)
     await conversation.send_text("half an ans")
     await caller.stop(stopped)
-    told = (await receiver.until_calls(1))[0].verify()
-    assert (told["type"], told["data"]["id"]) == ("generation.aborted", stopped)
+    payload = (await receiver.until_calls(1))[0].verify()
+    assert (payload["type"], payload["data"]["id"]) == ("generation.aborted", stopped)
     torn = scripted.conversation(MODEL)
     failed = await caller.start(receiver.url)
     await torn.send_text("torn")
     await torn.fail()
-    told = (await receiver.until_calls(2))[1].verify()
-    assert (told["type"], told["data"]["id"]) == ("generation.failed", failed)
-    assert told["data"]["error"]["code"].startswith("provider_")
+    payload = (await receiver.until_calls(2))[1].verify()
+    assert (payload["type"], payload["data"]["id"]) == ("generation.failed", failed)
+    assert payload["data"]["error"]["code"].startswith("provider_")
 
 
 async def test_a_host_that_is_not_listed_and_webhooks_that_are_off_are_refused_with_the_remedy(
@@ -156,9 +156,9 @@ async def test_a_host_that_is_not_listed_and_webhooks_that_are_off_are_refused_w
 ) -> None:
     caller = Caller(await hooked.front_end())
     for url in ("https://evil.example/", "http://localhost/", "https://169.254.169.254/", "https://u@127.0.0.1/"):
-        refused = await caller.ask(url)
+        refused = await caller.post_generation(url)
         assert (refused.status_code, refused.json()["code"]) == (400, "webhook_not_allowed")
-    off = await Caller(await hooked.front_end(webhook_hosts="")).ask(receiver.url)
+    off = await Caller(await hooked.front_end(webhook_hosts="")).post_generation(receiver.url)
     assert (off.status_code, off.json()["code"]) == (400, "webhook_not_allowed")
     assert "BROADCASTER_WEBHOOK_HOSTS" in off.json()["detail"]
 
@@ -166,7 +166,7 @@ async def test_a_host_that_is_not_listed_and_webhooks_that_are_off_are_refused_w
 async def test_beyond_the_bound_of_pending_webhooks_the_response_is_busy(hooked: Stack, receiver: Receiver) -> None:
     caller = Caller(await hooked.front_end(max_webhooks=1))
     await caller.start(receiver.url)
-    refused = await caller.ask(receiver.url)
+    refused = await caller.post_generation(receiver.url)
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "busy", "1")
 
 
@@ -188,7 +188,7 @@ async def test_settings_that_contradict_each_other_are_refused_at_the_start(
         refused = await stack.start(*command, environment=environment)
         async with asyncio.timeout(20):
             assert await refused.process.wait() == 2
-        said = refused.log.read_text()
-        assert remedy in said
-        assert "s3cret" not in said
-        assert "Traceback" not in said
+        logged = refused.log.read_text()
+        assert remedy in logged
+        assert "s3cret" not in logged
+        assert "Traceback" not in logged

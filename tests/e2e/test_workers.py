@@ -79,8 +79,8 @@ async def test_a_stop_usually_reaches_the_provider_in_under_100_ms_and_keeps_the
 async def test_two_workers_run_50_generations_at_once_and_every_log_is_dense_and_complete(
     stack: Stack, scripted: ScriptedProvider, connection: LogConnection
 ) -> None:
-    words = [f"word{n} " for n in range(30)]
-    scripted.script(MODEL, Script.of_text(*words))
+    pieces = [f"word{n} " for n in range(30)]
+    scripted.script(MODEL, Script.of_text(*pieces))
     workers = [await stack.worker(), await stack.worker()]
     front_end = await stack.front_end()
     async with AsyncClient(front_end.url) as client:
@@ -88,7 +88,7 @@ async def test_two_workers_run_50_generations_at_once_and_every_log_is_dense_and
         done = await asyncio.gather(*(client.get(each.id, wait_s=30) for each in started))
     assert {each.status for each in done} == {"finished"}
     for each in started:
-        assert (await folded(connection, each.id)).state.text == "".join(words)
+        assert (await folded(connection, each.id)).state.text == "".join(pieces)
     runs = Counter(log.log.read_text().count("attempt_started") for log in workers)
     assert sum(count * runs[count] for count in runs) == 50
     assert 0 not in runs
@@ -133,14 +133,14 @@ async def killed_and_restarted(
 ) -> None:
     await stack.worker()
     front_end = await stack.front_end()
-    words = [f"word{n} " for n in range(30)]
+    pieces = [f"word{n} " for n in range(30)]
     async with AsyncClient(front_end.url) as client:
         generation = await client.start("hi")
         viewer = asyncio.create_task(watch(front_end.url, generation.id, timeout_s=40))
-        for n, word in enumerate(words):
-            await conversation.send_text(word)
+        for n, piece in enumerate(pieces):
+            await conversation.send_text(piece)
             if n == 10:
-                await until_text(connection, generation.id, words[10])
+                await until_text(connection, generation.id, pieces[10])
                 assert server.pid is not None
                 os.kill(server.pid, signal.SIGKILL)
         await conversation.finish()
@@ -148,7 +148,7 @@ async def killed_and_restarted(
             while not await _is_finished(client, generation.id):
                 await asyncio.sleep(0.1)
     fold = await folded(connection, generation.id)
-    assert fold.state.text == "".join(words)
+    assert fold.state.text == "".join(pieces)
     assert fold.state.attempt == 1
     seen = await viewer
     stored = await Streams(connection).read(generation.id)

@@ -43,7 +43,7 @@ async def worker(
     """The worker of the README, ready, with one of Celery's pools; no process of it is left."""
     block = marked_blocks(README)["worker"].with_addresses({REDIS_URL: server.url})
     async with started(block.with_options("--pool", request.param), tmp_path_factory.mktemp("worker")) as running:
-        await running.said(" ready.")
+        await running.logged(" ready.")
         family = children(running.pid)
         yield running
     await until_dead([running.pid, *family], 10)
@@ -73,7 +73,7 @@ def frames(lines: list[str]) -> list[int]:
 
 async def test_progress_is_seen_while_the_task_runs(worker: Running, server: ValkeyServer, tmp_path: Path) -> None:
     async with watching(server, tmp_path) as seen:
-        await seen.said("frame 3 of sunrise")
+        await seen.logged("frame 3 of sunrise")
         assert f"frame {FRAMES} " not in seen.log.read_text()
         lines = await said_at_last(seen, 0)
     assert frames(lines) == list(range(1, FRAMES + 1))
@@ -85,7 +85,7 @@ async def test_a_redis_that_does_not_answer_holds_a_task_no_longer_than_its_time
 ) -> None:
     told_before = worker.log.read_text().count(RENDERED)
     async with watching(server, tmp_path) as seen:
-        await seen.said("frame 3 of sunrise")
+        await seen.logged("frame 3 of sunrise")
         server.pause()
         async with asyncio.timeout(30):
             while (told := worker.log.read_text()).count(RENDERED) == told_before:
@@ -104,7 +104,7 @@ async def test_viewers_are_notified_when_the_worker_is_killed(
     worker: Running, server: ValkeyServer, tmp_path: Path
 ) -> None:
     async with watching(server, tmp_path) as seen:
-        await seen.said("frame 3 of sunrise")
+        await seen.logged("frame 3 of sunrise")
         for pid in [worker.pid, *children(worker.pid)]:
             os.kill(pid, signal.SIGKILL)
         lines = await said_at_last(seen, 1)

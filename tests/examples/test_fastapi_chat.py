@@ -36,7 +36,7 @@ async def chat(server: ValkeyServer, folder: Path, **environment: str) -> AsyncI
     own = {"UVICORN_PORT": str(port), "CHAT_DB": str(folder / "chat.sqlite3"), "SECONDS_PER_WORD": "0.05"}
     async with started(block, folder, **(own | environment)) as running:
         running.url = f"http://127.0.0.1:{port}"
-        await running.said("Application startup complete")
+        await running.logged("Application startup complete")
         family = children(running.pid)
         yield running
     await until_dead([running.pid, *family], 10)

@@ -96,7 +96,7 @@ async def test_the_app_of_the_librarys_guide_shows_an_answer_to_its_owner_alone(
     serving = Block("uvicorn", "sh", f"uvicorn --app-dir {tmp_path} --port {port} guide_app:app\n")
     url = f"http://127.0.0.1:{port}"
     async with started(serving, tmp_path) as running, httpx2.AsyncClient(base_url=url, trust_env=False) as http:
-        await running.said("Uvicorn running on")
+        await running.logged("Uvicorn running on")
         asked = await http.post("/ask?prompt=why", headers={"cookie": "user=me"})
         events_url = asked.json()["events_url"]
         mine = await http.get(events_url, headers={"cookie": "user=me"})

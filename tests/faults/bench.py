@@ -101,10 +101,10 @@ class BenchWorker:
         await writer.over.wait()
         self.keeper.drop(writer)
 
-    def say(self, *words: str) -> None:
+    def write_texts(self, *texts: str) -> None:
         """Write deltas, if it may."""
         if self.writer is not None:
-            self.writer.write(TextDelta(id="0", delta=word) for word in words)
+            self.writer.write(TextDelta(id="0", delta=text) for text in texts)
 
     async def end(self) -> bool:
         """Write the terminal event and wait for the log; False: the stream was somebody else's, or it took too long."""

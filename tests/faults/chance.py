@@ -48,8 +48,10 @@ def _drop_happening(history: History, rng: random.Random) -> bool:
     match gone:
         case Got():
             # The last thing a viewer got, if nothing after it says that there was more.
-            is_told = Closed("clean") in later or any(isinstance(each, Opened) and each.status == 204 for each in later)
-            return not moves_on and not (is_end(gone) and is_told)
+            ends_cleanly = Closed("clean") in later or any(
+                isinstance(each, Opened) and each.status == 204 for each in later
+            )
+            return not moves_on and not (is_end(gone) and ends_cleanly)
         case Noticed():
             return gone.name != "hub.bye" and not is_gap(gone)
         case Opened():
@@ -84,10 +86,10 @@ def _alter_happening(history: History, rng: random.Random) -> bool:
     match was:
         case Got():
             spot.put(replace(was, data=_OTHER_END if is_end(was) else _OTHER))
-            return _nobody_knows(history, spot)
+            return _is_unknown(history, spot)
         case Noticed() if is_gap(was):
-            told = json.loads(was.data)
-            spot.put(replace(was, data=json.dumps({**told, "to": told["to"] + 1}).encode()))
+            gap = json.loads(was.data)
+            spot.put(replace(was, data=json.dumps({**gap, "to": gap["to"] + 1}).encode()))
             return False
         case Opened():
             spot.put(replace(was, status=503))
@@ -100,7 +102,7 @@ def _alter_happening(history: History, rng: random.Random) -> bool:
             return True
 
 
-def _nobody_knows(history: History, spot: Spot) -> bool:
+def _is_unknown(history: History, spot: Spot) -> bool:
     """Whether neither an acknowledgement nor the log says what this entry was when the viewer held it to its end."""
     cursor = Cursor.parse(spot.happening.id)
     if cursor in set(acked_ids(history)):

@@ -146,11 +146,11 @@ def check(history: History) -> list[Violation]:
         found += [Violation(rule, trace.stream, name, text) for rule, text in reading.found]
         voided.setdefault(trace.stream, []).extend(reading.voided)
     for stream, events in acked.items():
-        told = _Ranges(voided.get(stream, ()))
+        gap = _Ranges(voided.get(stream, ()))
         found += [
             Violation("acked_delivered_or_declared", stream, None, f"{cursor} was acknowledged and is not in the log")
             for cursor, event in events.items()
-            if not logs[stream].accounts_for(cursor, event, may_be_replaced=history.is_lossy or cursor.seq in told)
+            if not logs[stream].accounts_for(cursor, event, may_be_replaced=history.is_lossy or cursor.seq in gap)
         ]
     return found
 
@@ -215,8 +215,8 @@ class _LogView:
                 yield "log_is_dense", f"the epoch falls from {before.cursor} to {entry.cursor}"
         ends = [entry.cursor for entry in self.entries if entry.is_terminal]
         if len(ends) != 1 or not self.entries[-1].is_terminal:
-            told = ", ".join(map(str, ends)) or "none"
-            yield "one_terminal", f"terminal events: {told}; last entry: {self._last()}"
+            gap = ", ".join(map(str, ends)) or "none"
+            yield "one_terminal", f"terminal events: {gap}; last entry: {self._last()}"
 
     def _last(self) -> str:
         return str(self.entries[-1].cursor) if self.entries else "none"
@@ -253,7 +253,7 @@ class _Reading:
         self._ever: dict[Cursor, bytes] = {}
         self._void_epochs: dict[int, int] = {}  # of voided entries, until written again
         self._missing: list[tuple[int, int]] = []  # told to be gone, rewinds folded
-        self._told: list[tuple[int, int]] = []  # every range ever told
+        self._gaps_reported: list[tuple[int, int]] = []  # every range ever told
         self._has_ended = False
         self._is_whole = False
         self._bye = False
@@ -328,8 +328,8 @@ class _Reading:
         if is_terminal(data):
             self._has_ended = self._is_whole = True
 
-    def _gap(self, told: Mapping[str, object], id: str | None) -> None:
-        reason, begin, end = told.get("reason"), told.get("from"), told.get("to")
+    def _gap(self, gap: Mapping[str, object], id: str | None) -> None:
+        reason, begin, end = gap.get("reason"), gap.get("from"), gap.get("to")
         try:
             at = Cursor.parse(id or "")
         except BadCursor:
@@ -338,18 +338,18 @@ class _Reading:
         if self._has_ended:
             self._break("one_terminal", f"a gap at {at} came after the terminal event {self._last}")
         elif not isinstance(begin, int) or not isinstance(end, int):
-            self._break("dense_or_declared", f"a gap without a range: {told}")
+            self._break("dense_or_declared", f"a gap without a range: {gap}")
         elif reason in _MISSING:
             self._miss(at, begin, end)
         elif reason in _VOIDING:
             self._rewind(at, begin, end)
         else:
-            self._break("dense_or_declared", f"a gap of an unknown reason: {told}")
+            self._break("dense_or_declared", f"a gap of an unknown reason: {gap}")
 
     def _miss(self, at: Cursor, begin: int, end: int) -> None:
         if begin != self._last.seq + 1 or not begin <= end == at.seq:
             self._break("dense_or_declared", f"a gap {begin} to {end} at {at} came after {self._last}")
-        self._told.append((begin, end))
+        self._gaps_reported.append((begin, end))
         self._missing.append((begin, end))
         self._last = at
 
@@ -362,7 +362,7 @@ class _Reading:
             self._missing = [(1, at.seq)]
         elif (begin, end) != (at.seq + 1, self._last.seq):
             self._break("dense_or_declared", f"void {begin} to {end} at {at} came after {self._last}")
-        self._told.append((begin, end))
+        self._gaps_reported.append((begin, end))
         self.voided.append((begin, end))
         while self._held and (newest := next(reversed(self._held))) > at.seq:
             self._void_epochs[newest] = self._held.pop(newest)[0].epoch
@@ -392,9 +392,9 @@ class _Reading:
 
     def _compare_acked(self) -> None:
         begin = self._begin or START
-        told = _Ranges(self._told)
+        gap = _Ranges(self._gaps_reported)
         for cursor, event in self._acked.items():
-            if cursor.seq <= begin.seq or self._ever.get(cursor) == event or cursor.seq in told:
+            if cursor.seq <= begin.seq or self._ever.get(cursor) == event or cursor.seq in gap:
                 continue
             if not (self._is_lossy and self._log.is_replaced(cursor)):
                 self._break("acked_delivered_or_declared", f"{cursor} was acknowledged; the viewer never got it")

@@ -89,9 +89,9 @@ class Model:
         self.own += events
         self.unheard += events
         if self.rng.random() < 0.8:
-            self._hear()
+            self._receive()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         if self.unheard:
             first = self.base_seq + len(self.own) - len(self.unheard) + 1
             self.acked.append(Acked(STREAM, self.epoch, first, tuple(self.unheard)))
@@ -118,13 +118,13 @@ class Model:
         at = self.rng.randrange(1, len(self.log))
         if self.has_ended and self.log[at - 1].seq < self.base_seq:
             return
-        self._hear()
+        self._receive()
         del self.log[at:]
         if self.rng.random() < 0.5:
             self._deliver()
         if self.last_seq >= self.base_seq:
-            again = self.own[self.last_seq - self.base_seq :]
-            self.log += [Entry(self.epoch, seq, event) for seq, event in enumerate(again, self.last_seq + 1)]
+            resent = self.own[self.last_seq - self.base_seq :]
+            self.log += [Entry(self.epoch, seq, event) for seq, event in enumerate(resent, self.last_seq + 1)]
         else:
             self.is_lossy = True
             own, self.own = self.own, []
@@ -141,7 +141,7 @@ class Model:
         self.has_ended = True
         if self.rng.random() < 0.7:
             self._write([b'{"type":"finish","finishReason":"stop"}'])
-            self._hear()
+            self._receive()
         else:
             self.epoch += 1
             self.log.append(Entry(self.epoch, self.last_seq + 1, b'{"type":"error","errorText":"no worker"}'))
@@ -222,17 +222,17 @@ class Model:
             return False
         if cursor.seq <= before.seq:
             if cursor.seq < before.seq:
-                self._tell_gap(watcher, "trimmed", at=before, begin=cursor.seq + 1, end=before.seq)
+                self._report_gap(watcher, "trimmed", at=before, begin=cursor.seq + 1, end=before.seq)
             return True
         standing = [each for each in watcher.seen if each in ids]
         keep = standing[-1] if standing else before
-        self._tell_gap(watcher, "rewound", at=keep, begin=keep.seq + 1, end=cursor.seq)
+        self._report_gap(watcher, "rewound", at=keep, begin=keep.seq + 1, end=cursor.seq)
         watcher.seen = [each for each in watcher.seen if each.seq <= keep.seq]
         return True
 
-    def _tell_gap(self, watcher: _Watcher, reason: str, *, at: Cursor, begin: int, end: int) -> None:
-        told = json.dumps({"reason": reason, "from": begin, "to": end}).encode()
-        watcher.note(Noticed("hub.gap", told, f"{at.epoch}-{at.seq}"))
+    def _report_gap(self, watcher: _Watcher, reason: str, *, at: Cursor, begin: int, end: int) -> None:
+        gap = json.dumps({"reason": reason, "from": begin, "to": end}).encode()
+        watcher.note(Noticed("hub.gap", gap, f"{at.epoch}-{at.seq}"))
         watcher.cursor = at
 
 

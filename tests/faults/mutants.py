@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 
     mutant: Mutant
     red: str | None
-    told: str
+    detail: str
     took_s: float
 
 
@@ -108,13 +108,13 @@ def first_red(folder: Path, tests: Sequence[str], *, only: str = "", run: Run = 
         code, output = run(folder, [*tests, *kept, *(f"--deselect={each}" for each in unsteady)])
         found = _RED.search(output)
         if found is None:
-            told = "" if code == 0 else f"pytest ended with {code}: {output[-300:]}"
-            return None, told or (f"unsteady: {unsteady}" if unsteady else "")
-        again, output = run(folder, [found[1]])
-        if again == _TESTS_FAILED:
+            detail = "" if code == 0 else f"pytest ended with {code}: {output[-300:]}"
+            return None, detail or (f"unsteady: {unsteady}" if unsteady else "")
+        second, output = run(folder, [found[1]])
+        if second == _TESTS_FAILED:
             return found[1], ""
-        if again != 0:
-            return None, f"pytest ended with {again} for {found[1]}: {output[-300:]}"
+        if second != 0:
+            return None, f"pytest ended with {second} for {found[1]}: {output[-300:]}"
         unsteady.append(found[1])
 
 
@@ -125,8 +125,8 @@ def judge(mutant: Mutant, whole: Path) -> Verdict:
         folder = Path(name) / "checkout"
         shutil.copytree(whole, folder)
         (folder / mutant.file).write_text(mutated(mutant, whole), "utf-8")
-        red, told = first_red(folder, mutant.tests, only=mutant.only)
-    return Verdict(mutant, red, told, time.monotonic() - began)
+        red, detail = first_red(folder, mutant.tests, only=mutant.only)
+    return Verdict(mutant, red, detail, time.monotonic() - began)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -144,18 +144,20 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="bc-whole-") as name, ThreadPoolExecutor(given.at_once) as pool:
         whole = Path(name)  # edits of the checkout during the run change nothing
         copy_checkout(whole)
-        red, told = None, ""
+        red, detail = None, ""
         for only in sorted({mutant.only for mutant in chosen}):
             tests = sorted({test for mutant in chosen if mutant.only == only for test in mutant.tests})
-            red, told = first_red(whole, tests, only=only)
-            if red or told.startswith("pytest"):
+            red, detail = first_red(whole, tests, only=only)
+            if red or detail.startswith("pytest"):
                 break
-        if red or told.startswith("pytest"):
-            print(f"red with every guard in place: {red or told}")
+        if red or detail.startswith("pytest"):
+            print(f"red with every guard in place: {red or detail}")
             return 1
-        for mutant, red, told, took_s in pool.map(lambda each: judge(each, whole), chosen):
+        for mutant, red, detail, took_s in pool.map(lambda each: judge(each, whole), chosen):
             survivors += red is None
-            print(f"{took_s:6.1f} s  {Path(mutant.file).name}: {mutant.name}: {red or f'SURVIVES {told}'}", flush=True)
+            print(
+                f"{took_s:6.1f} s  {Path(mutant.file).name}: {mutant.name}: {red or f'SURVIVES {detail}'}", flush=True
+            )
     print(f"{len(chosen)} mutants, {survivors} not caught by name")
     return 1 if survivors else 0
 

@@ -38,21 +38,25 @@ def test_the_first_red_one_is_named_whole_and_only_when_it_is_red_twice(tmp_path
             (1, f"{name} FAILED                  [100%]\n"),
         ]
     )
-    asked: list[Sequence[str]] = []
+    requested: list[Sequence[str]] = []
 
     def run(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
-        asked.append(tests)
+        requested.append(tests)
         return next(runs)
 
     assert first_red(tmp_path, ["tests"], run=run) == (name, "")
-    assert asked[1:] == [["tests/test_it.py::test_other"], ["tests", "--deselect=tests/test_it.py::test_other"], [name]]
+    assert requested[1:] == [
+        ["tests/test_it.py::test_other"],
+        ["tests", "--deselect=tests/test_it.py::test_other"],
+        [name],
+    ]
 
 
 @pytest.mark.parametrize("code", [-1, 2, 4, 5])
 def test_what_cannot_be_rerun_is_not_red(tmp_path: Path, code: int) -> None:
     runs = iter([(1, "tests/test_it.py::test_it ERROR [100%]\n"), (code, "nothing ran")])
-    red, told = first_red(tmp_path, ["tests"], run=lambda *_: next(runs))
-    assert (red, told) == (None, f"pytest ended with {code} for tests/test_it.py::test_it: nothing ran")
+    red, detail = first_red(tmp_path, ["tests"], run=lambda *_: next(runs))
+    assert (red, detail) == (None, f"pytest ended with {code} for tests/test_it.py::test_it: nothing ran")
 
 
 def test_what_pytest_prints_is_understood(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Faults(RuleBasedStateMachine):
         self.server = ValkeyServer(self.folder / "redis", appendonly=True)
         self.server.start()
         self.stack.callback(self.server.stop)
-        self.words = 0
+        self.written = 0
         self.has_saved = False
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -74,15 +74,15 @@ class Faults(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 6), waits=st.booleans())
     def write(self, count: int, waits: bool) -> None:
-        async def say() -> None:
+        async def write_texts() -> None:
             for worker in self.bench.workers:  # a zombie goes on as well
                 if worker.is_writing:
-                    worker.say(*(f"word{self.words + at} " for at in range(count)))
+                    worker.write_texts(*(f"word{self.written + at} " for at in range(count)))
             if waits:
                 await self.moment()
 
-        self.words += count
-        self.run(say())
+        self.written += count
+        self.run(write_texts())
 
     @rule(from_start=st.booleans(), at=st.integers(0, 1000))
     def join(self, from_start: bool, at: int) -> None:
@@ -102,7 +102,7 @@ class Faults(RuleBasedStateMachine):
 
         self.run(go())
 
-    @precondition(lambda self: self.words > 3)
+    @precondition(lambda self: self.written > 3)
     @rule()
     def finish(self) -> None:
         worker = self.bench.writing
@@ -111,13 +111,13 @@ class Faults(RuleBasedStateMachine):
 
     @rule()
     def stop(self) -> None:
-        async def ask() -> None:
+        async def call() -> None:
             # Unknown: Redis has lost it, and its worker has not restored it yet.
             with suppress(LogUnavailable, UnknownStream):
                 await self.bench.world.generations.stop(self.bench.stream, tenant=TENANT)
             await self.moment()
 
-        self.run(ask())
+        self.run(call())
 
     @rule()
     def wait_a_lease(self) -> None:

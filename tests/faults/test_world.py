@@ -8,7 +8,7 @@ from tests.faults.history import Closed, Got, Opened
 from tests.faults.world import open_world
 from tests.support.log.valkey import ValkeyServer
 
-WORDS = [f"word{n} " for n in range(20)]
+TEXTS = [f"word{n} " for n in range(20)]
 
 
 async def test_a_generation_watched_whole_through_one_front_end_leaves_a_good_history(
@@ -17,7 +17,7 @@ async def test_a_generation_watched_whole_through_one_front_end_leaves_a_good_hi
     async with open_world(tmp_path, redis=server) as world:
         await world.worker()
         await world.front_end()
-        stream = await world.start(*WORDS, every_s=0.01)
+        stream = await world.start(*TEXTS, every_s=0.01)
         viewer, other = world.view(stream, 2)
         await world.settle()
         (late,) = world.view(stream, after=viewer.entries[-1][0])

@@ -87,7 +87,7 @@ class FaultWorld:
         """A recorded worker that is ready; settings as ``lease_ttl_s=1``."""
         environment = {f"BROADCASTER_{name.upper()}": str(value) for name, value in settings.items()}
         running = await self.stack.start("tests.faults.workers.recorded_worker", environment=environment)
-        await running.said("worker_ready")
+        await running.logged("worker_ready")
         self.workers.append(running)
         return running
 

@@ -98,7 +98,7 @@ class Drivers:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def ask(self, row: Row, action: str, **job: Any) -> Json:
+    async def request(self, row: Row, action: str, **job: Any) -> Json:
         """The answer of this row's framework. Skips the test when its environment was not fetched."""
         environment = ENVIRONMENTS[row.environment]
         if not environment.needs.exists():
@@ -106,7 +106,7 @@ class Drivers:
         async with self._starting:
             if row.environment not in self._started:
                 self._started[row.environment] = await self._start(environment)
-        return await self._started[row.environment].ask(action, row=row.label, **job)
+        return await self._started[row.environment].request(action, row=row.label, **job)
 
     async def _start(self, environment: Environment) -> Driver:
         process = await asyncio.create_subprocess_exec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.compat.node_clients import Json
-from tests.frameworks.model import CITY, PIECES, RESULT, TEXT, TOLD
+from tests.frameworks.model import ANSWER_TEXT, CITY, PIECES, RESULT, TEXT
 from tests.frameworks.rows import PLAIN, STREAM, Row
 
 
@@ -35,7 +35,7 @@ def judge_tools(row: Row, answer: Json) -> None:
     """The model called the tool, the framework ran it, and the model answered its result."""
     assert answer["error"] is None, answer["error"]
     assert answer["tool_results"] == [RESULT], row.label
-    assert answer["text"] == TOLD
+    assert answer["text"] == ANSWER_TEXT
 
 
 def judge_structured(row: Row, answer: Json) -> None:

@@ -30,7 +30,7 @@ WEATHER_PROMPT: Final = "What is the weather in Paris?"
 TOOL: Final = "get_weather"
 ARGUMENTS: Final = ('{"city": ', '"Paris"}')
 RESULT: Final = "21 degrees in Paris"
-TOLD: Final = "It is warm there."
+ANSWER_TEXT: Final = "It is warm there."
 
 CITY_PROMPT: Final = "Give me a city and its temperature."
 CITY: Final = {"city": "Paris", "temperature": 21}
@@ -55,7 +55,7 @@ class Model:
     def _parts(self, exchange: Exchange, body: Json) -> list[Any]:
         names = _tool_names(body)
         if RESULT.encode() in exchange.request.raw_body:
-            return _text(exchange, names, (TOLD,))
+            return _text(exchange, names, (ANSWER_TEXT,))
         if wants_object(body):
             return [json.dumps(CITY)]
         if stands_for_object := [name for name in names if name not in (TOOL, FINAL_ANSWER)]:
@@ -81,8 +81,8 @@ class Failing:
 def wants_object(body: Json) -> bool:
     """Whether the request asks for JSON as text, in the words of any of the wires."""
     formats = (body.get("response_format"), (body.get("text") or {}).get("format"))
-    wished = (*formats, (body.get("output_config") or {}).get("format"))
-    return any((each or {}).get("type") in ("json_schema", "json_object") for each in wished)
+    formats_wanted = (*formats, (body.get("output_config") or {}).get("format"))
+    return any((each or {}).get("type") in ("json_schema", "json_object") for each in formats_wanted)
 
 
 def _tool_names(body: Json) -> list[str]:

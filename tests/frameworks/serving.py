@@ -101,9 +101,9 @@ class Serving:
                 await asyncio.sleep(0.05)
         return status
 
-    async def until_received(self, words: str) -> None:
+    async def until_received(self, text: str) -> None:
         """Until these words were written to the framework's socket."""
-        await self.address.until_said(words.encode(), times=1)
+        await self.address.until_logged(text.encode(), times=1)
 
     async def replace_worker(self) -> None:
         """kill -9, and another one."""

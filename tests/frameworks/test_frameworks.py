@@ -34,13 +34,13 @@ Record = Callable[[str, object], None]
 
 
 @asynccontextmanager
-async def _given_up(asked: asyncio.Task[Json]) -> AsyncIterator[None]:
+async def _given_up(call: asyncio.Task[Json]) -> AsyncIterator[None]:
     """A job that the test no longer waits for is over when the test is."""
     try:
         yield
     finally:
-        asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
 
 
 async def run_on_every_wire(
@@ -52,7 +52,7 @@ async def run_on_every_wire(
     """
 
     async def answer(url: str, wire: str) -> None:
-        judge(row, await drivers.ask(row, action, url=url, model=serving.model(wire), prompt=prompt))
+        judge(row, await drivers.request(row, action, url=url, model=serving.model(wire), prompt=prompt))
 
     if reason := row.reasons.get(action):
         with pytest.raises(AssertionError):
@@ -104,7 +104,7 @@ async def test_a_refusal_raises_what_it_raises_before_the_provider_itself(
 
     async def refused(url: str, action: str, status: int) -> Json | None:
         model = serving.refusing(row.surface, status)
-        error: Json | None = (await drivers.ask(row, action, url=url, model=model, prompt=PROMPT))["error"]
+        error: Json | None = (await drivers.request(row, action, url=url, model=model, prompt=PROMPT))["error"]
         return error
 
     cases = [(action, status) for action in (PLAIN, STREAM) for status in REFUSALS]
@@ -134,11 +134,11 @@ async def _leave(serving: Serving, drivers: Drivers, row: Row) -> None:
     model = serving.model(row.surface)
     conversation = serving.conversation(model)
     job = {"url": serving.url, "model": model, "prompt": PROMPT, "abort_after": 1}
-    asked = asyncio.create_task(drivers.ask(row, STREAM, **job))
-    async with _given_up(asked):
+    call = asyncio.create_task(drivers.request(row, STREAM, **job))
+    async with _given_up(call):
         await conversation.send_text("Left ")
         await conversation.send_text("behind")
-        answer = await asked
+        answer = await call
         assert answer["deltas"][0].startswith("Left "), answer
         request = await conversation.request()
         await request.wait_disconnected(ENDED_S)
@@ -149,13 +149,13 @@ async def _leave(serving: Serving, drivers: Drivers, row: Row) -> None:
 async def _stop(serving: Serving, drivers: Drivers, row: Row) -> None:
     model = serving.model(row.surface)
     conversation = serving.conversation(model)
-    asked = asyncio.create_task(drivers.ask(row, STREAM, url=serving.url, model=model, prompt=PROMPT))
-    async with _given_up(asked):
+    call = asyncio.create_task(drivers.request(row, STREAM, url=serving.url, model=model, prompt=PROMPT))
+    async with _given_up(call):
         await conversation.send_text(PART)
         await serving.until_received(PART)
         await serving.native.stop((await serving.generation(model)).id)
         async with asyncio.timeout(ENDED_S):
-            judge_left(PART, await asked)
+            judge_left(PART, await call)
 
 
 @rows(LOST)
@@ -166,15 +166,15 @@ async def test_a_killed_worker_is_an_error_or_a_whole_answer_and_never_doubles_t
     if reason := row.reasons.get(LOST):
         model = serving.failing(row.surface)
         with pytest.raises(AssertionError):
-            judge_lost(await drivers.ask(row, STREAM, url=serving.provider_url, model=model, prompt=PROMPT))
+            judge_lost(await drivers.request(row, STREAM, url=serving.provider_url, model=model, prompt=PROMPT))
         record_property("reason", reason)
         return
     serving.address.forget()
     model = serving.model(row.surface)
     conversation = serving.conversation(model)
-    asked = asyncio.create_task(drivers.ask(row, STREAM, url=serving.url, model=model, prompt=PROMPT))
-    async with _given_up(asked):
+    call = asyncio.create_task(drivers.request(row, STREAM, url=serving.url, model=model, prompt=PROMPT))
+    async with _given_up(call):
         await conversation.send_text(PART)
         await serving.until_received(PART)
         await serving.replace_worker()
-        judge_lost(await asked)
+        judge_lost(await call)

@@ -10,7 +10,7 @@ import pytest
 from tests.compat.matrix import Cell
 from tests.compat.node_clients import Json
 from tests.frameworks.judging import judge_left, judge_lost, judge_plain, judge_stream, judge_structured, judge_tools
-from tests.frameworks.model import CITY, PIECES, RESULT, TEXT, TOLD
+from tests.frameworks.model import ANSWER_TEXT, CITY, PIECES, RESULT, TEXT
 from tests.frameworks.rows import CHAT, STOP, Row
 from tests.frameworks.table import ROWS, create_table
 
@@ -18,7 +18,7 @@ ROW = Row("a row", "python", CHAT, finish="stop")
 USAGE = {"input_tokens": 3, "output_tokens": len(PIECES)}
 ERROR = {"name": "APIError", "status": None, "message": "broken"}
 WHOLE: Json = {"text": TEXT, "deltas": [*PIECES], "finish": "stop", "usage": USAGE, "object": CITY, "error": None}
-TOOL: Json = {**WHOLE, "text": TOLD, "tool_results": [RESULT]}
+TOOL: Json = {**WHOLE, "text": ANSWER_TEXT, "tool_results": [RESULT]}
 
 Judge = Callable[[Json], None]
 PLAIN: Judge = partial(judge_plain, ROW)

@@ -17,9 +17,9 @@ PYTHON_FILES: Final = ("frameworks", "frameworks-openai2", "frameworks-aider")
 def python_versions() -> Iterator[str]:
     """The frameworks of Python: what the ``.in`` files name, with the version of the ``.txt`` beside them."""
     for name in PYTHON_FILES:
-        wished, locked = ((ROOT / "requirements" / f"{name}.{each}").read_text("utf-8") for each in ("in", "txt"))
+        required, locked = ((ROOT / "requirements" / f"{name}.{each}").read_text("utf-8") for each in ("in", "txt"))
         pinned = dict(re.findall(r"^([\w.-]+)(?:\[.*\])?==([\w.]+)", locked, re.M))
-        for package in re.findall(r"^[a-z][\w-]+", wished, re.M):
+        for package in re.findall(r"^[a-z][\w-]+", required, re.M):
             yield f"{package} {pinned[package]}"
 
 

@@ -27,15 +27,15 @@ async def until_flushed(flushing: Flusher) -> None:
 
 
 async def test_rooms_that_are_due_are_flushed_once_in_the_next_turn() -> None:
-    told = []
-    flushing = Flusher(lambda: told.append("flushed"))
+    sent = []
+    flushing = Flusher(lambda: sent.append("flushed"))
     first, second = CountingRoom(), CountingRoom()
     flushing.add(first)
     flushing.add(second)
     assert flushing.is_due
     assert not first.flushes
     await turns(1)
-    assert len(first.flushes) == len(second.flushes) == len(told) == 1
+    assert len(first.flushes) == len(second.flushes) == len(sent) == 1
     assert not flushing.is_due
 
 
@@ -99,13 +99,13 @@ async def test_an_idle_gate_lets_a_caller_pass_at_once() -> None:
 async def test_a_caller_that_waited_counts_in_the_turn_of_the_gate_in_which_it_passes() -> None:
     gate, passed = TurnGate(1), 0
 
-    async def come_again_and_again() -> None:
+    async def return_repeatedly() -> None:
         nonlocal passed
         for _ in range(5):
             await gate.enter()
             passed += 1
 
-    coming = asyncio.create_task(come_again_and_again())
+    coming = asyncio.create_task(return_repeatedly())
     while not coming.done():
         before = passed
         await turns(1)

@@ -71,11 +71,11 @@ async def test_a_warm_room_serves_a_returning_viewer_without_a_read_and_then_clo
     hub = open_hub(dataclasses.replace(LIMITS, linger_s=0.2))
     tail.log["g"] = texts(5, 1, 3)
     (await join(hub)).viewer.leave()
-    again = await join(hub, after="5-2")
-    again.pull_all()
-    assert list(again.witness.entries) == [3]
+    resumed = await join(hub, after="5-2")
+    resumed.pull_all()
+    assert list(resumed.witness.entries) == [3]
     assert tail.histories == ["g"]
-    again.viewer.leave()
+    resumed.viewer.leave()
     await until(lambda: not tail.sinks)
     assert hub.statistics()[:3] == (0, 0, 0)
 
@@ -157,18 +157,18 @@ async def test_a_feed_that_breaks_its_promise_costs_the_room_and_delivers_nothin
 async def test_a_drain_spreads_the_farewells_over_the_window_each_with_its_own_retry(hub):
     readers = [await join(hub) for _ in range(30)]
     loop = asyncio.get_running_loop()
-    begin, told_at = loop.time(), []
+    begin, notified_at = loop.time(), []
 
     async def drive(reader) -> None:
         await reader.until_over()
-        told_at.append(loop.time() - begin)
+        notified_at.append(loop.time() - begin)
         reader.viewer.leave()
 
     driving = [asyncio.create_task(drive(reader)) for reader in readers]
     await hub.drain(window_s=0.3)
     await asyncio.gather(*driving)
-    assert all(at >= 0.3 * place / 30 - 0.01 for place, at in enumerate(told_at))
-    assert told_at[0] < told_at[-1] - 0.1
+    assert all(at >= 0.3 * place / 30 - 0.01 for place, at in enumerate(notified_at))
+    assert notified_at[0] < notified_at[-1] - 0.1
     assert all(reader.witness.notices[-1] == bye("drain") for reader in readers)
     assert len({reader.witness.retries_ms[-1] for reader in readers}) > 10
 

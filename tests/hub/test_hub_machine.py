@@ -41,9 +41,9 @@ class Watching(RuleBasedStateMachine):
 
     async def begin(self) -> None:
         self.tail = FakeTail()
-        self.tail.redeliver = lambda: self.tell_now(10**6)
+        self.tail.redeliver = lambda: self.deliver_now(10**6)
         self.hub = Hub(self.tail, self.tail, limits=dataclasses.replace(LIMITS, room_bytes=ROOM_BYTES))
-        self.told: list[Cursor] = []  # what the tail has delivered and not voided
+        self.delivered: list[Cursor] = []  # what the tail has delivered and not voided
         self.epoch = 5
         self.readers: list[Any] = []
         self.void: set[Cursor] = set()
@@ -91,27 +91,27 @@ class Watching(RuleBasedStateMachine):
         self.run(self.report_some(count))
 
     async def report_some(self, count: int) -> None:
-        self.tell_now(count)
+        self.deliver_now(count)
         await turns()
 
-    def tell_now(self, count: int) -> None:
+    def deliver_now(self, count: int) -> None:
         sink = self.tail.sinks["g"]
         held = {entry.cursor for entry in self.log}
-        void = [cursor for cursor in self.told if cursor in self.void]
+        void = [cursor for cursor in self.delivered if cursor in self.void]
         if void:
-            standing = [cursor for cursor in self.told if cursor < void[0]]
+            standing = [cursor for cursor in self.delivered if cursor < void[0]]
             # As a tail does: what the trimmed log cannot prove any more is void too.
             keep = max((cursor for cursor in standing if cursor in held), default=START)
-            self.told = [cursor for cursor in self.told if cursor <= keep]
+            self.delivered = [cursor for cursor in self.delivered if cursor <= keep]
             sink.rewound(keep)
-        last = self.told[-1] if self.told else START
+        last = self.delivered[-1] if self.delivered else START
         fresh = [entry for entry in self.log if entry.cursor > last][:count]
         if fresh and fresh[0].seq > last.seq + 1:
             before = Cursor(fresh[0].epoch, fresh[0].seq - 1)
             sink.gap(Gap(GapReason.TRIMMED, before, last.seq + 1, before.seq))
-            self.told = []
+            self.delivered = []
         if fresh:
-            self.told += [entry.cursor for entry in fresh]
+            self.delivered += [entry.cursor for entry in fresh]
             sink.deliver(fresh)
 
     # -- the viewers
@@ -119,8 +119,8 @@ class Watching(RuleBasedStateMachine):
     @rule(data=st.data())
     def join(self, data):
         """Also with the id of an entry that only another front-end has been told of yet."""
-        untold = [entry.cursor for entry in self.log if entry.cursor not in self.told]
-        cursors = [None, *self.told, *sorted(self.void), *untold]
+        untold = [entry.cursor for entry in self.log if entry.cursor not in self.delivered]
+        cursors = [None, *self.delivered, *sorted(self.void), *untold]
         cursor = data.draw(st.sampled_from(cursors))
         self.run(self.join_after(cursor))
 
@@ -198,9 +198,9 @@ class Watching(RuleBasedStateMachine):
         for seq, entry in witness.entries.items():
             assert expected.get(seq, entry) == entry
         for first, second in zip([0, *witness.entries], witness.entries, strict=False):
-            is_told = any(gap[1] <= second - 1 <= gap[2] for gap in witness.gaps)
+            is_reported = any(gap[1] <= second - 1 <= gap[2] for gap in witness.gaps)
             is_start = first == 0
-            assert second == first + 1 or is_told or is_start
+            assert second == first + 1 or is_reported or is_start
 
 
 Watching.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -263,14 +263,14 @@ async def test_a_cursor_ahead_that_turns_out_to_be_the_terminal_is_over(hub, tai
 
 
 async def test_a_cursor_on_an_empty_log_is_judged_when_entries_come(hub, tail):
-    sent_again, other = await join(hub, after="5-2"), await join(hub, after="3-2")
-    for reader in (sent_again, other):
+    resent, other = await join(hub, after="5-2"), await join(hub, after="3-2")
+    for reader in (resent, other):
         reader.pull_all()
         assert reader.witness.notices == [("hub.hello", {"id": "g", "status": "queued"})]
     tail.append("g", *texts(5, 1, 3))
-    for reader in (sent_again, other):
+    for reader in (resent, other):
         reader.pull_all()
-    assert sent_again.contents() == seen_by_client([text(5, 3)])
+    assert resent.contents() == seen_by_client([text(5, 3)])
     assert other.witness.gaps == [("reset", 1, 2)]
     assert other.contents() == seen_by_client(texts(5, 1, 3))
 
@@ -285,8 +285,8 @@ async def test_a_stall_is_sent_once_and_its_end_too(hub, tail):
     tail.sinks["g"].stalled(None)
     for each in (reader, late):
         each.pull_all()
-        told = [notice for notice in each.witness.notices if notice[0] == "hub.stalled"]
-        assert told == [("hub.stalled", {"reason": "worker_lost"}), ("hub.stalled", {"reason": None})]
+        stalls = [notice for notice in each.witness.notices if notice[0] == "hub.stalled"]
+        assert stalls == [("hub.stalled", {"reason": "worker_lost"}), ("hub.stalled", {"reason": None})]
 
 
 async def test_no_viewer_is_sent_live_while_the_log_does_not_respond(hub, tail):

@@ -76,10 +76,10 @@ def test_sockets_that_take_a_part_or_nothing_are_returned_and_all_others_get_it(
         opened[2][1].close()
         closed.shutdown(socket.SHUT_WR)
         last = fds_of(opened[4:])
-        told = dict(write_all(fds_of(opened[:4]), chunk))
-        assert told[full.fileno()] == 0
-        assert 0 < told[part.fileno()] < len(chunk)
-        assert (told[gone.fileno()], told[closed.fileno()]) == (REFUSED, REFUSED)
+        results = dict(write_all(fds_of(opened[:4]), chunk))
+        assert results[full.fileno()] == 0
+        assert 0 < results[part.fileno()] < len(chunk)
+        assert (results[gone.fileno()], results[closed.fileno()]) == (REFUSED, REFUSED)
         assert write_all(fds_of(opened[:4]) + last, CHUNK) == [
             (full.fileno(), 0),
             (part.fileno(), 0),
@@ -87,7 +87,7 @@ def test_sockets_that_take_a_part_or_nothing_are_returned_and_all_others_get_it(
             (closed.fileno(), REFUSED),
         ]
         assert opened[4][1].recv(100) == CHUNK
-        taken = told[part.fileno()]
+        taken = results[part.fileno()]
         received = bytearray()
         with contextlib.suppress(BlockingIOError):
             while True:

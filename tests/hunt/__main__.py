@@ -20,9 +20,9 @@ def main() -> None:
     options, engine = _options()
     if engine == "redis" and not os.environ.get("REDIS_BIN"):
         os.environ["REDIS_BIN"] = shutil.which("redis-server") or str(Path(sys.executable).parent / "redis-server")
-    again = f"make soak SEED={options.seed} SOAK_S={options.seconds:g} TOPOLOGY={options.topology}"
-    again += f"{' LOSSY=1' if options.lossy else ''} ENGINE={engine}"
-    print(f"hunt: seed {options.seed}, {options.seconds:g} s; again with: {again}", flush=True)
+    command = f"make soak SEED={options.seed} SOAK_S={options.seconds:g} TOPOLOGY={options.topology}"
+    command += f"{' LOSSY=1' if options.lossy else ''} ENGINE={engine}"
+    print(f"hunt: seed {options.seed}, {options.seconds:g} s; again with: {command}", flush=True)
     logging.getLogger("broadcaster").addHandler(logging.NullHandler())
     folder = Path(tempfile.mkdtemp(prefix="bc-hunt-"))
     verdict = asyncio.run(hunt(folder, options))

@@ -27,9 +27,9 @@ class Setup:
     seed: int = 0
 
     def __str__(self) -> str:
-        words = [self.topology, f"processes {self.processes}", f"skews {self.skews}"]
-        words += [name for name in ("lossy", "has_relays", "has_clock", "is_forked") if getattr(self, name)]
-        return ", ".join(words) + "; " + ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        traits = [self.topology, f"processes {self.processes}", f"skews {self.skews}"]
+        traits += [name for name in ("lossy", "has_relays", "has_clock", "is_forked") if getattr(self, name)]
+        return ", ".join(traits) + "; " + ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
 
 def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: bool) -> Setup:
@@ -136,7 +136,7 @@ def draw_step(rng: random.Random, traffic: dict[str, int], faults: dict[str, int
     return Step(rng.uniform(0.05, 0.7), name, rng.random(), rng.random(), rng.getrandbits(32))
 
 
-class Wish(NamedTuple):
+class Order(NamedTuple):
     """How an answer is asked for. ``way``: the surface; ``model_family``: the provider's wire.
 
     ``fields`` go into the body of ``/v1/generations``.
@@ -165,7 +165,7 @@ WAYS: Final = (
 )
 
 
-def draw_wish(rng: random.Random) -> Wish:
+def draw_order(rng: random.Random) -> Order:
     """An answer of one to six seconds."""
     deltas = rng.randint(10, 90)
     way = rng.choice(WAYS)
@@ -187,4 +187,4 @@ def draw_wish(rng: random.Random) -> Wish:
     }
     if tool is not None:
         fields["tools"] = [{"name": tool}]
-    return Wish(way, rng.choice(FAMILIES), plan, fields, rng.random() < 0.3)
+    return Order(way, rng.choice(FAMILIES), plan, fields, rng.random() < 0.3)

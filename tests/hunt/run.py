@@ -53,7 +53,7 @@ async def hunt(folder: Path, options: Options) -> Verdict:
     setup = replace(setup, seed=options.seed)
     print(f"hunt: {setup}", flush=True)
     async with open_world(folder, setup, rng) as world:
-        world.say("the system runs")
+        world.report("the system runs")
         async with asyncio.TaskGroup() as tasks:
             running = _Running(world, setup, tasks)
             await running.run(rng, options.seconds)
@@ -82,7 +82,7 @@ class _Running:
         while time.monotonic() < began + seconds:
             step = draw_step(rng, *self._weights)
             await asyncio.sleep(step.wait_s)
-            if self._owes_a_flush and time.monotonic() > flush_at:
+            if self._needs_a_flush and time.monotonic() > flush_at:
                 step = step._replace(name="flush_all")
             source = self._traffic if step.name in self._weights[0] else self._faults
             deed: Callable[[Step], Coroutine[Any, Any, None]] = getattr(source, step.name)
@@ -90,7 +90,7 @@ class _Running:
             self._tasks.create_task(self._account(f"{step.name} {self._count}", deed(step)))
 
     @property
-    def _owes_a_flush(self) -> bool:
+    def _needs_a_flush(self) -> bool:
         """A hunt in which Redis forgets has at least one FLUSHALL, however short it is."""
         return self._world.setup.lossy and not self._world.done["fault FLUSHALL"]
 
@@ -100,15 +100,15 @@ class _Running:
         try:
             await work
         except Exception as error:
-            self._world.say(f"{name} failed: {error!r}")
-            words = "".join(traceback.format_exception(error)[-3:])
-            self._world.found.append(Violation("deed", name, words))
+            self._world.report(f"{name} failed: {error!r}")
+            detail = "".join(traceback.format_exception(error)[-3:])
+            self._world.found.append(Violation("deed", name, detail))
         finally:
             self._under_way.discard(name)
 
     async def finish(self) -> None:
         """Nothing new is begun: what was begun ends, and every fault is undone."""
-        self._world.say("quiet")
+        self._world.report("quiet")
         self._world.writing.is_quiet = True
         until = time.monotonic() + SETTLE_S
         faults = set(self._weights[1])
@@ -131,7 +131,7 @@ async def _heal(world: World) -> None:
         life.thaw()
         if not life.is_running:
             await life.start()
-    world.say("healed")
+    world.report("healed")
 
 
 async def _settle(world: World) -> float:
@@ -147,10 +147,12 @@ async def _settle(world: World) -> float:
 
 
 async def _webhooks(world: World, *, until: float) -> None:
-    owed = {answer.id for answer in world.answers if answer.id is not None and answer.wish.has_webhook}
-    owed -= world.forgotten
-    owed = {answer.id for answer in world.answers if answer.id in owed and answer.wish.way in ("generations", "stream")}
-    while owed - world.receiver.taken.keys() and time.monotonic() < until and world.keeps:
+    expected = {answer.id for answer in world.answers if answer.id is not None and answer.order.has_webhook}
+    expected -= world.forgotten
+    expected = {
+        answer.id for answer in world.answers if answer.id in expected and answer.order.way in ("generations", "stream")
+    }
+    while expected - world.receiver.taken.keys() and time.monotonic() < until and world.keeps:
         await asyncio.sleep(POLL_S)
 
 

@@ -97,9 +97,9 @@ class World:
         """Of all front-ends, whether they run or not."""
         return [life.url for life in self.front_ends]
 
-    def say(self, words: str) -> None:
+    def report(self, text: str) -> None:
         """For people, with the time since the beginning."""
-        print(f"{time.monotonic() - self.began:7.2f} {words}", flush=True)
+        print(f"{time.monotonic() - self.began:7.2f} {text}", flush=True)
 
     def watch(
         self,
@@ -132,12 +132,12 @@ class World:
         """What a process of ours is started with."""
         url = self.servers.url if relay is None else f"redis://{HOST}:{relay.port}"
         settings = {**self.setup.settings, "redis_url": url, **more}
-        told = {f"BROADCASTER_{name.upper()}": str(value) for name, value in settings.items()}
+        variables = {f"BROADCASTER_{name.upper()}": str(value) for name, value in settings.items()}
         if not skew_s:
-            return told
+            return variables
         clock = self.folder / f"skew{skew_s}"
         clock.write_text(f"{skew_s:+d}\n")
-        return {**told, **fake_clock(clock)}
+        return {**variables, **fake_clock(clock)}
 
     async def stop_all(self) -> None:
         """End every process and every viewer."""
@@ -218,8 +218,8 @@ async def _start(world: World, shared: dict[str, str], stack: AsyncExitStack) ->
     ports = draw_ports(len(setup.processes))
     for n, (port, processes) in enumerate(zip(ports, setup.processes, strict=True)):
         environment = {**shared, **world.environment(relays[len(setup.skews) + n], port=port)}
-        words = ("serve", "--port", str(port), "--processes", str(processes))
-        life = Life(f"front-end-{n}", words, environment, world.folder, "listening on", f"http://{HOST}:{port}")
+        text = ("serve", "--port", str(port), "--processes", str(processes))
+        life = Life(f"front-end-{n}", text, environment, world.folder, "listening on", f"http://{HOST}:{port}")
         life.is_forked = setup.is_forked
         world.front_ends.append(life)
     await asyncio.gather(*(life.start() for life in (*world.workers, *world.front_ends)))

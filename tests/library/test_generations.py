@@ -41,7 +41,7 @@ async def test_the_same_key_starts_one_generation(broadcaster: Broadcaster):
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "told"),
+    ("arguments", "error", "message"),
     [
         ({}, InvalidInput, "exactly one of prompt and messages"),
         ({"prompt": "a", "messages": MESSAGES}, InvalidInput, "exactly one"),
@@ -56,10 +56,10 @@ async def test_the_same_key_starts_one_generation(broadcaster: Broadcaster):
     ],
 )
 async def test_what_http_refuses_is_refused(
-    broadcaster: Broadcaster, asked: dict[str, Any], error: type[Exception], told: str
+    broadcaster: Broadcaster, arguments: dict[str, Any], error: type[Exception], message: str
 ):
-    with pytest.raises(error, match=told):
-        await broadcaster.start(**asked)
+    with pytest.raises(error, match=message):
+        await broadcaster.start(**arguments)
 
 
 async def test_another_tenants_answer_is_unknown(broadcaster: Broadcaster, connection: LogConnection):

@@ -11,7 +11,7 @@ import pytest
 from broadcaster.library.lazy import LazyResource
 
 
-class Door:
+class Opening:
     """Counts how often it was opened and closed, and by which tasks."""
 
     def __init__(self) -> None:
@@ -37,74 +37,74 @@ class Door:
 
 
 async def test_it_is_opened_once_however_many_come_meanwhile():
-    door = Door()
-    held = LazyResource(door.open)
+    opening = Opening()
+    held = LazyResource(opening.open)
     assert await asyncio.gather(*(held.get() for _ in range(20))) == [1] * 20
     await held.aclose()
 
 
 async def test_it_is_left_by_the_task_that_entered_it():
-    door = Door()
-    held = LazyResource(door.open)
+    opening = Opening()
+    held = LazyResource(opening.open)
     await held.get()
     await asyncio.create_task(held.aclose())
-    assert door.closed == door.opened
-    assert door.opened != [asyncio.current_task()]
+    assert opening.closed == opening.opened
+    assert opening.opened != [asyncio.current_task()]
 
 
 async def test_an_opening_that_fails_is_raised_to_each_caller_and_may_be_retried():
-    door = Door()
-    door.fault = ValueError("no")
-    held = LazyResource(door.open)
+    opening = Opening()
+    opening.fault = ValueError("no")
+    held = LazyResource(opening.open)
     outcomes = await asyncio.gather(*(held.get() for _ in range(3)), return_exceptions=True)
-    assert outcomes == [door.fault] * 3
+    assert outcomes == [opening.fault] * 3
     assert held.value is None
-    door.fault = None
+    opening.fault = None
     assert await held.get() == 2
     await held.aclose()
 
 
 async def test_a_caller_that_stops_waiting_for_the_opening_does_not_stop_it_for_the_others():
-    door = Door()
-    door.may_open.clear()
-    held = LazyResource(door.open)
+    opening = Opening()
+    opening.may_open.clear()
+    held = LazyResource(opening.open)
     impatient, patient = asyncio.create_task(held.get()), asyncio.create_task(held.get())
     await asyncio.sleep(0)
     impatient.cancel()
     await asyncio.wait({impatient})
-    door.may_open.set()
+    opening.may_open.set()
     assert await patient == 1
     await held.aclose()
 
 
 async def test_closing_while_it_opens_ends_the_opening():
-    door = Door()
-    door.may_open.clear()
-    held = LazyResource(door.open)
+    opening = Opening()
+    opening.may_open.clear()
+    held = LazyResource(opening.open)
     waiting = asyncio.create_task(held.get())
     await asyncio.sleep(0)
     await held.aclose()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert door.opened == []
+    assert opening.opened == []
 
 
 async def test_closing_twice_does_nothing_and_the_next_use_opens_anew():
-    door = Door()
-    held = LazyResource(door.open)
+    opening = Opening()
+    held = LazyResource(opening.open)
     await held.aclose()
     assert await held.get() == 1
     await held.aclose()
     await held.aclose()
-    assert len(door.closed) == 1
+    assert len(opening.closed) == 1
     assert await held.get() == 2
     await held.aclose()
 
 
 async def test_an_error_of_its_closing_is_raised_to_the_caller_that_closes_it():
-    door = Door()
-    door.closing_fault = ValueError("still busy")
-    held = LazyResource(door.open)
+    opening = Opening()
+    opening.closing_fault = ValueError("still busy")
+    held = LazyResource(opening.open)
     await held.get()
     with pytest.raises(ValueError, match="still busy"):
         await held.aclose()
@@ -120,12 +120,12 @@ def test_on_a_second_loop_it_raises():
         assert await held.get() == 1
         await held.aclose()
 
-    asyncio.run(use(LazyResource(Door().open)))
+    asyncio.run(use(LazyResource(Opening().open)))
 
 
 def test_the_end_of_its_loop_closes_it_and_another_loop_may_open_it():
-    door = Door()
-    held = LazyResource(door.open)
+    opening = Opening()
+    held = LazyResource(opening.open)
     assert asyncio.run(held.get()) == 1
-    assert len(door.closed) == 1
+    assert len(opening.closed) == 1
     assert asyncio.run(held.get()) == 2

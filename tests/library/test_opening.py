@@ -38,13 +38,13 @@ async def open_block(broadcaster: Broadcaster, *, closes: bool = True) -> None:
         pytest.fail("it was cancelled before it was open")
 
 
-async def words(pieces: int = 3) -> AsyncIterator[str]:
+async def texts(pieces: int = 3) -> AsyncIterator[str]:
     for _ in range(pieces):
         yield "word "
 
 
 async def publish(broadcaster: Broadcaster) -> None:
-    await broadcaster.publish("job", words(), lease_s=None)
+    await broadcaster.publish("job", texts(), lease_s=None)
 
 
 @pytest.mark.parametrize("opening", [open_block, publish])

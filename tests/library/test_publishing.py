@@ -21,7 +21,7 @@ class Source:
     """An iterator that says how far it was asked, and whether it was closed."""
 
     def __init__(self, *pieces: Any, fault: BaseException | None = None, waits: bool = False) -> None:
-        self.asked = 0
+        self.requested = 0
         self.closed = 0
         self._pieces = list(pieces)
         self._fault = fault
@@ -31,7 +31,7 @@ class Source:
         return self
 
     async def __anext__(self) -> Any:
-        self.asked += 1
+        self.requested += 1
         if self._pieces:
             return self._pieces.pop(0)
         if self._waits:
@@ -45,8 +45,8 @@ class Source:
 def test_texts_between_events_are_parts_of_their_own():
     texts = TextParts()
     event = {"type": "data-x", "data": 1}
-    told = [each for piece in ("a", "", "b", event, "c", Finish()) for each in texts.events_of(piece)]
-    assert told == [
+    found = [each for piece in ("a", "", "b", event, "c", Finish()) for each in texts.events_of(piece)]
+    assert found == [
         *(TextStart(id="0"), TextDelta(id="0", delta="a"), TextDelta(id="0", delta="b"), TextEnd(id="0")),
         event,
         *(TextStart(id="1"), TextDelta(id="1", delta="c"), TextEnd(id="1")),
@@ -89,7 +89,7 @@ async def test_a_terminal_event_of_the_iterator_is_the_end(
     events = await raw_events(connection, "answer")
     assert events[-2] == b'{"type":"text-end","id":"0"}'
     assert events[-1] == (stored or b'{"type":"error","errorText":"overloaded","code":"x"}')
-    assert (source.asked, source.closed > 0) == (2, True)
+    assert (source.requested, source.closed > 0) == (2, True)
 
 
 async def test_a_failing_iterator_is_an_error_in_the_log_and_its_exception_is_raised(
@@ -129,9 +129,9 @@ async def test_a_full_stream_stops_its_iterator(broadcaster: Broadcaster, connec
         async with asyncio.timeout(DEADLINE_S):
             await broadcaster.publish("answer", endless(), max_events=10)
     assert b'"code":"stream_full"' in (await raw_events(connection, "answer"))[-1]
-    asked = produced
+    requested = produced
     await asyncio.sleep(0)
-    assert produced == asked
+    assert produced == requested
 
 
 async def test_an_id_that_is_taken_closes_the_iterator_unasked(broadcaster: Broadcaster):
@@ -139,14 +139,14 @@ async def test_an_id_that_is_taken_closes_the_iterator_unasked(broadcaster: Broa
     source = Source("b")
     with pytest.raises(StreamExists):
         await broadcaster.publish("answer", source, max_events=5)
-    assert (source.asked, source.closed > 0) == (0, True)
+    assert (source.requested, source.closed > 0) == (0, True)
 
 
 async def test_options_that_are_refused_close_the_iterator_unasked(broadcaster: Broadcaster):
     source = Source("a")
     with pytest.raises(InvalidInput):
         await broadcaster.publish("answer", source, max_events=-1)
-    assert (source.asked, source.closed > 0) == (0, True)
+    assert (source.requested, source.closed > 0) == (0, True)
 
 
 async def test_only_async_iterables_are_published(broadcaster: Broadcaster):

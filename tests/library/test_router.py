@@ -46,7 +46,7 @@ async def app(tmp_path: Path, connection: LogConnection) -> AsyncIterator[Runnin
     stack = Stack(tmp_path, environment)
     try:
         running = await stack.start("uvicorn", "tests.support.apps.library_app:app", "--port", "0")
-        line = await running.said("Uvicorn running on http")
+        line = await running.logged("Uvicorn running on http")
         running.url = line.partition("running on ")[2].split()[0]
         yield running
     finally:
@@ -59,8 +59,8 @@ async def test_what_the_app_publishes_is_watched_through_its_router_and_its_end_
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx2.AsyncClient(base_url=app.url, timeout=DEADLINE_S))
         events_url = (await client.post("/jobs/answer")).json()["events_url"]
-        heard = await listen(client, events_url, until=5)
-        assert heard.entries[1][1] == '{"type":"text-delta","id":"0","delta":"word "}'
+        received = await listen(client, events_url, until=5)
+        assert received.entries[1][1] == '{"type":"text-delta","id":"0","delta":"word "}'
         state = (await client.get("/llm/v1/streams/answer")).json()
         assert state["events_url"] == "/llm/v1/streams/answer/events"
 
@@ -115,7 +115,7 @@ async def test_a_second_user_of_the_app_can_do_nothing_with_the_first_ones_answe
 
     goes_on = asyncio.Event()
 
-    async def words() -> AsyncIterator[str]:
+    async def texts() -> AsyncIterator[str]:
         yield "Because "
         await goes_on.wait()
         yield "of that."
@@ -126,7 +126,7 @@ async def test_a_second_user_of_the_app_can_do_nothing_with_the_first_ones_answe
         guards: Any = {"can_stop": owns, "can_write": owns, "can_delete": owns}
         whole = broadcaster.router(can_watch=owns, can_list=is_admin, can_generate=is_admin, **guards)
         app.include_router(whole, prefix="/all")
-        publishing = broadcaster.publish_nowait("answer", words())
+        publishing = broadcaster.publish_nowait("answer", texts())
         await until_in_the_log(connection, "answer", 2)
         transport = httpx2.ASGITransport(app=app)
         async with (

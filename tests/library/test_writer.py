@@ -36,7 +36,7 @@ def note(number: int) -> dict[str, Any]:
     return {"type": "data-note", "data": number}
 
 
-def said(feeds: MemoryFeeds) -> list[int]:
+def sent_numbers(feeds: MemoryFeeds) -> list[int]:
     return [json.loads(event)["data"] for event in feeds.events]
 
 
@@ -70,7 +70,7 @@ async def test_what_comes_while_an_append_is_under_way_is_joined_in_order() -> N
         feeds.go_on.set()
         assert await first == [Cursor(1, 1)]
         assert [await each for each in rest] == [[Cursor(1, seq)] for seq in range(2, 501)]
-        assert said(feeds) == list(range(500))
+        assert sent_numbers(feeds) == list(range(500))
         assert len(feeds.appends) == 2
         assert writer.statistics().appends == 2
 
@@ -102,7 +102,7 @@ async def test_what_no_feed_takes_is_refused_at_its_caller(event: Any) -> None:
         with pytest.raises(InvalidEvent):
             await writer.close(note(1))
         await writer.append(note(2))
-    assert said(feeds) == [2]
+    assert sent_numbers(feeds) == [2]
 
 
 async def test_an_append_whose_answer_was_lost_is_taken_once() -> None:
@@ -112,7 +112,7 @@ async def test_an_append_whose_answer_was_lost_is_taken_once() -> None:
         feeds.faults = [AWAY]
         assert await writer.append(note(1)) == [Cursor(1, 1)]
         assert writer.statistics().retries == 2
-    assert said(feeds) == [1]
+    assert sent_numbers(feeds) == [1]
 
 
 async def test_too_many_appends_a_second_are_waited_out() -> None:
@@ -120,7 +120,7 @@ async def test_too_many_appends_a_second_are_waited_out() -> None:
     async with opened(feeds) as writer:
         feeds.faults = [RateLimited("later", retry_after_s=0.01)] * 3
         await writer.append(note(1))
-    assert said(feeds) == [1]
+    assert sent_numbers(feeds) == [1]
 
 
 async def test_an_append_raises_in_time_during_an_outage_and_one_never_sent_is_withdrawn() -> None:
@@ -135,7 +135,7 @@ async def test_an_append_raises_in_time_during_an_outage_and_one_never_sent_is_w
         assert "nothing was appended" in str(both[1])
         feeds.go_on.set()
         await writer.append(note(3))
-        assert said(feeds) == [1, 3]
+        assert sent_numbers(feeds) == [1, 3]
         assert writer.statistics().buffered_events == 0
 
 
@@ -156,7 +156,7 @@ async def test_events_without_a_waiting_caller_are_sent_when_the_log_is_back() -
             await writer.flush(timeout_s=0.01)
         feeds.is_away = None
         await writer.flush(timeout_s=5)
-        assert said(feeds) == [1, 2]
+        assert sent_numbers(feeds) == [1, 2]
 
 
 async def test_after_one_was_given_up_nothing_is_sent_before_the_log_has_answered() -> None:
@@ -172,7 +172,7 @@ async def test_after_one_was_given_up_nothing_is_sent_before_the_log_has_answere
         assert feeds.calls == calls
         feeds.is_away = None
         await writer.flush(timeout_s=5)
-        assert said(feeds) == [2]
+        assert sent_numbers(feeds) == [2]
         assert feeds.renewals == 1
 
 
@@ -191,7 +191,7 @@ async def test_a_full_buffer_raises_at_once() -> None:
         await writer.flush()
         writer.append_nowait(note(4))
         await writer.flush()
-    assert said(feeds) == [0, 1, 2, 4]
+    assert sent_numbers(feeds) == [0, 1, 2, 4]
 
 
 async def test_joined_appends_that_do_not_all_fit_get_each_its_own_answer() -> None:
@@ -207,7 +207,7 @@ async def test_joined_appends_that_do_not_all_fit_get_each_its_own_answer() -> N
         await first
         one, three, last = await asyncio.gather(*rest, return_exceptions=True)
     assert (one, type(three), last) == ([Cursor(1, 2)], StreamFull, [Cursor(1, 3)])
-    assert said(feeds) == [0, 1, 5]
+    assert sent_numbers(feeds) == [0, 1, 5]
 
 
 async def test_after_a_refused_event_nothing_given_without_waiting_follows_until_it_is_raised() -> None:
@@ -222,7 +222,7 @@ async def test_after_a_refused_event_nothing_given_without_waiting_follows_until
         await writer.flush()
         writer.append_nowait(note(3))
         await writer.close()
-    assert said(feeds) == [3]
+    assert sent_numbers(feeds) == [3]
 
 
 async def test_a_feed_that_another_caller_closed_takes_nothing_more() -> None:
@@ -250,7 +250,7 @@ async def test_the_end_comes_after_all_that_was_given_and_nothing_after_it() -> 
         assert json.loads(feeds.end or b"") == {"type": "error", "errorText": "no"}
         with pytest.raises(StreamClosed):
             writer.append_nowait(note(5))
-    assert said(feeds) == list(range(5))
+    assert sent_numbers(feeds) == list(range(5))
 
 
 async def test_a_feed_stays_open_until_a_refusal_was_raised() -> None:
@@ -322,7 +322,7 @@ async def test_a_caller_that_is_cancelled_takes_back_what_was_not_sent() -> None
         assert writer.statistics().buffered_events == 1
         feeds.go_on.set()
         await writer.flush()
-    assert said(feeds) == [1]
+    assert sent_numbers(feeds) == [1]
 
 
 async def test_an_unexpected_error_reaches_the_caller_and_the_writer_goes_on() -> None:
@@ -332,7 +332,7 @@ async def test_an_unexpected_error_reaches_the_caller_and_the_writer_goes_on() -
         with pytest.raises(ValueError):
             await writer.append(note(1))
         await writer.append(note(2))
-    assert said(feeds) == [2]
+    assert sent_numbers(feeds) == [2]
 
 
 async def test_a_writer_renews_the_lease_of_its_feed_until_it_closes_it() -> None:

@@ -41,7 +41,7 @@ POST_TOO_MUCH = """async () => {
     const told = {status: answer.status, type: answer.headers.get("content-type"), text: await answer.text()};
     return {...told, protocol: performance.getEntriesByName(url)[0]?.nextHopProtocol};
 }"""
-LOOK = "() => Object.entries(sources).map(([id, source]) => ({...seen[id], id, state: source.readyState}))"
+SOURCES = "() => Object.entries(sources).map(([id, source]) => ({...seen[id], id, state: source.readyState}))"
 
 pytestmark = pytest.mark.browser
 
@@ -75,9 +75,9 @@ async def client(front_ends: list[Running]) -> AsyncIterator[AsyncClient]:
 async def until(page: Page, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     """What the page's sources have seen, when the condition holds of it."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition(looks := await page.evaluate(LOOK)):
+        while not condition(views := await page.evaluate(SOURCES)):
             await asyncio.sleep(0.02)
-    return list(looks)
+    return list(views)
 
 
 async def test_ten_streams_of_one_page_live_on_one_http_2_connection_and_go_on_when_their_front_end_is_killed(
@@ -88,20 +88,20 @@ async def test_ten_streams_of_one_page_live_on_one_http_2_connection_and_go_on_w
     await page.evaluate(WATCH, STREAMS)
     for n in range(3):
         await append_to_all(client, n)
-        await until(page, lambda looks, n=n: all(len(each["entries"]) == n + 1 for each in looks))  # type: ignore[misc]
-    assert all(each["state"] == OPEN for each in await page.evaluate(LOOK))
+        await until(page, lambda views, n=n: all(len(each["entries"]) == n + 1 for each in views))  # type: ignore[misc]
+    assert all(each["state"] == OPEN for each in await page.evaluate(SOURCES))
     await front_ends[0].kill()
     await append_to_all(client, 3)
     for each in STREAMS:
         await client.close(each)
     # 204 closes an EventSource for good.
-    looks = await until(page, lambda looks: all(each["state"] == CLOSED for each in looks))
-    for look in looks:
-        stored = await Streams(connection).read(look["id"])
-        assert look["entries"] == [[str(entry.cursor), entry.event.decode()] for entry in stored]
+    views = await until(page, lambda views: all(each["state"] == CLOSED for each in views))
+    for view in views:
+        stored = await Streams(connection).read(view["id"])
+        assert view["entries"] == [[str(entry.cursor), entry.event.decode()] for entry in stored]
         assert len(stored) == 5
     # Some were with the one that was killed, and came back by themselves.
-    assert sum(look["opened"] for look in looks) > len(STREAMS)
+    assert sum(view["opened"] for view in views) > len(STREAMS)
 
 
 async def test_without_tls_a_seventh_stream_waits_until_one_of_six_is_closed(
@@ -111,11 +111,11 @@ async def test_without_tls_a_seventh_stream_waits_until_one_of_six_is_closed(
     assert await page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "http/1.1"
     await page.evaluate(WATCH, STREAMS)
     await append_to_all(client, 0)
-    looks = await until(page, lambda looks: sum(bool(each["entries"]) for each in looks) >= 6)
-    assert sum(bool(each["entries"]) for each in looks) == 6
-    first = next(each["id"] for each in looks if each["entries"])
+    views = await until(page, lambda views: sum(bool(each["entries"]) for each in views) >= 6)
+    assert sum(bool(each["entries"]) for each in views) == 6
+    first = next(each["id"] for each in views if each["entries"])
     await page.evaluate("id => sources[id].close()", first)
-    await until(page, lambda looks: sum(bool(each["entries"]) for each in looks) == 7)
+    await until(page, lambda views: sum(bool(each["entries"]) for each in views) == 7)
 
 
 async def test_over_http_2_a_body_that_is_too_large_is_refused_with_the_front_ends_problem_too(

@@ -29,10 +29,10 @@ HARMLESS = re.compile(r"RLIMIT_NOFILE|open file resource limit|use the \"http2\"
 def check(folder: Path, *, file: str = "nginx.conf") -> str:
     """What `nginx -t` says. Fails when it refuses, or warns."""
     done = subprocess.run(command(folder, "-t", file=file), check=False, capture_output=True, text=True, timeout=30)
-    said = "\n".join(line for line in done.stderr.split("\n") if not HARMLESS.search(line))
-    assert done.returncode == 0, said
-    assert not re.search(r"\[(warn|error|crit|alert|emerg)\]", said), said
-    return said
+    errors = "\n".join(line for line in done.stderr.split("\n") if not HARMLESS.search(line))
+    assert done.returncode == 0, errors
+    assert not re.search(r"\[(warn|error|crit|alert|emerg)\]", errors), errors
+    return errors
 
 
 def on_free_ports(machine: str) -> str:

@@ -113,8 +113,8 @@ async def test_a_post_whose_answer_was_lost_is_not_repeated_and_its_key_finds_wh
         held = [each.id for each in (await client.list()).generations]
         assert set(started) < set(held)
         assert len(held) == len(started) + 1
-        again = await client.start("hi", idempotency_key=click["idempotency-key"])
-        assert again.id == held[0]
+        repeated = await client.start("hi", idempotency_key=click["idempotency-key"])
+        assert repeated.id == held[0]
         assert len((await client.list()).generations) == len(held)
 
 

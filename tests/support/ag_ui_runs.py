@@ -41,5 +41,5 @@ class Worker:
 
 def messages_of(shown: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without what differs between clients of a run: a joiner has other ids for the user's messages."""
-    told: list[dict[str, Any]] = json.loads(re.sub(r"gen_\d+", "gen", json.dumps(shown)))
-    return [{**message, "id": None} if message["role"] == "user" else message for message in told]
+    shown_events: list[dict[str, Any]] = json.loads(re.sub(r"gen_\d+", "gen", json.dumps(shown)))
+    return [{**message, "id": None} if message["role"] == "user" else message for message in shown_events]

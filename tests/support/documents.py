@@ -95,9 +95,9 @@ async def run_to_its_end(block: Block, folder: Path, *, timeout_s: float = 60.0,
     """What the block says until it ends, which it must do with 0."""
     async with started(block, folder, **environment) as running, asyncio.timeout(timeout_s):
         code = await running.process.wait()
-    said = running.log.read_text("utf-8")
-    assert code == 0, said
-    return said
+    printed = running.log.read_text("utf-8")
+    assert code == 0, printed
+    return printed
 
 
 # Lines come as they are printed; Celery says loudly that a container's root runs it.

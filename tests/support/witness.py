@@ -58,22 +58,24 @@ class Witness:
         self.has_ended = json.loads(message.data)["type"] in TERMINALS
 
     def _take_notice(self, message: SseMessage) -> None:
-        told = json.loads(message.data)
-        self.notices.append((message.event, told))
+        fields = json.loads(message.data)
+        self.notices.append((message.event, fields))
         if message.event == "hub.hello":
             assert len(self.notices) == 1, "hub.hello is the first and comes once"
         elif message.event == "hub.live":
             assert self.names.count("hub.live") == 1, "hub.live comes once"
         elif message.event == "hub.gap":
-            self._take_gap(told, Cursor.parse(message.id))
+            self._take_gap(fields, Cursor.parse(message.id))
 
-    def _take_gap(self, told: dict[str, Any], at: Cursor) -> None:
+    def _take_gap(self, fields: dict[str, Any], at: Cursor) -> None:
         self.gap_ids.append(str(at))
-        if told["reason"] in ("trimmed", "expired"):
-            assert told["from"] == self.after.seq + 1, f"{told} after {self.after}"
-            assert told["to"] == at.seq >= told["from"]
-        elif told["to"]:
-            assert (told["from"], told["to"]) == (at.seq + 1, self.after.seq), f"{told} at {at} after {self.after}"
+        if fields["reason"] in ("trimmed", "expired"):
+            assert fields["from"] == self.after.seq + 1, f"{fields} after {self.after}"
+            assert fields["to"] == at.seq >= fields["from"]
+        elif fields["to"]:
+            assert (fields["from"], fields["to"]) == (at.seq + 1, self.after.seq), (
+                f"{fields} at {at} after {self.after}"
+            )
         self.entries = {seq: entry for seq, entry in self.entries.items() if seq <= at.seq}
         self.after = at
 

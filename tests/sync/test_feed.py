@@ -70,10 +70,10 @@ def test_many_threads_on_one_publisher_lose_and_double_nothing(
             thread.start()
         for thread in threads:
             thread.join()
-    said = numbers(held(redis_url, stream_id))
-    assert len(said) == 16 * 200
+    sent = numbers(held(redis_url, stream_id))
+    assert len(sent) == 16 * 200
     for name in range(16):
-        assert [number for of, number in said if of == name] == list(range(200))
+        assert [number for of, number in sent if of == name] == list(range(200))
 
 
 def test_all_publishers_of_a_process_share_one_thread(redis_url: str, stream_id: str) -> None:
@@ -217,13 +217,13 @@ def test_an_id_that_is_taken_raises_and_the_jobs_own_exception_wins(
 
 
 @pytest.mark.parametrize(
-    "wish", [{"lease_s": 0}, {"retention_s": -1}, {"max_events": 0}, {"metadata": {"a": float("inf")}}]
+    "options", [{"lease_s": 0}, {"retention_s": -1}, {"max_events": 0}, {"metadata": {"a": float("inf")}}]
 )
 def test_a_configuration_that_no_feed_can_have_is_refused_at_once(
-    publisher: Publisher, stream_id: str, wish: dict[str, Any]
+    publisher: Publisher, stream_id: str, options: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidInput):
-        publisher.feed(stream_id, **wish)
+        publisher.feed(stream_id, **options)
 
 
 def test_settings_come_by_keyword_and_no_error_shows_the_password() -> None:

@@ -52,9 +52,9 @@ def test_a_killed_process_has_doubled_nothing_and_left_no_hole(redis_url: str, s
         assert job.stdout is not None
         flushed = [int(job.stdout.readline()) for _ in range(4)][-1]
         job.kill()
-    said = numbers(held(redis_url, stream_id))
-    assert len(said) >= flushed
-    assert said == list(range(len(said)))
+    sent = numbers(held(redis_url, stream_id))
+    assert len(sent) >= flushed
+    assert sent == list(range(len(sent)))
 
 
 def test_forked_children_write_for_themselves_and_the_parents_feed_ends_once_with_the_parent(
@@ -63,10 +63,10 @@ def test_forked_children_write_for_themselves_and_the_parents_feed_ends_once_wit
     job = run("forks", redis_url, stream_id)
     assert (job.returncode, job.stdout, job.stderr) == (0, "[0, 0, 0]\n", "")
     events = held(redis_url, stream_id)
-    said = numbers(events)
-    assert len(said) == 600
+    sent = numbers(events)
+    assert len(sent) == 600
     for name, count in (("parent", 300), ("child-0", 100), ("child-1", 100), ("child-2", 100)):
-        assert [number for of, number in said if of == name] == list(range(count))
+        assert [number for of, number in sent if of == name] == list(range(count))
     assert events[-1] == FINISH
     for child in range(3):
         assert held(redis_url, f"{stream_id}-{child}") == [{"type": "data-n", "data": child}, FINISH]

@@ -144,11 +144,11 @@ GARBAGE = {
 }  # fmt: skip
 
 
-async def answer_to(client: httpx2.AsyncClient, words: bytes) -> tuple[int, dict[str, Any]]:
+async def answer_to(client: httpx2.AsyncClient, raw: bytes) -> tuple[int, dict[str, Any]]:
     """Status and problem of the one answer to these bytes, after which the connection is closed or closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
     try:
-        writer.write(words)
+        writer.write(raw)
         async with asyncio.timeout(DEADLINE_S):
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))

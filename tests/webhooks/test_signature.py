@@ -27,24 +27,24 @@ def test_the_published_verifier_accepts_what_we_sign() -> None:
 
 @pytest.mark.parametrize("tampered", ["body", "id", "timestamp"])
 def test_the_published_verifier_refuses_what_was_changed(tampered: str) -> None:
-    told, body = headers(read_secrets(ENCODED)), BODY
+    signed, body = headers(read_secrets(ENCODED)), BODY
     if tampered == "body":
         body = BODY.replace(b"finished", b"failed")
     elif tampered == "id":
-        told["webhook-id"] = "msg_2"
+        signed["webhook-id"] = "msg_2"
     else:
-        told["webhook-timestamp"] = str(int(told["webhook-timestamp"]) + 1)
+        signed["webhook-timestamp"] = str(int(signed["webhook-timestamp"]) + 1)
     with pytest.raises(WebhookVerificationError):
-        Webhook(ENCODED).verify(body, told)
+        Webhook(ENCODED).verify(body, signed)
 
 
 def test_while_a_secret_is_replaced_receivers_may_know_either() -> None:
     old, new = "o" * MIN_SECRET_BYTES, "n" * MIN_SECRET_BYTES
-    told = headers(read_secrets(f"{new} {old}"))
+    signed = headers(read_secrets(f"{new} {old}"))
     for known in (old, new):
-        Webhook(known.encode()).verify(BODY, told)
+        Webhook(known.encode()).verify(BODY, signed)
     with pytest.raises(WebhookVerificationError):
-        Webhook(b"x" * MIN_SECRET_BYTES).verify(BODY, told)
+        Webhook(b"x" * MIN_SECRET_BYTES).verify(BODY, signed)
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ def walk(course: Course, met: Sequence[ProviderFailed], **how) -> list[tuple[int
     st.lists(st.tuples(failures, st.floats(0, 1), st.floats(0, 1e4)), min_size=100, max_size=100),
 )
 def test_tries_and_pauses_are_bounded_whatever_happens(
-    retries: int, cap_s: float, keys: list[int], told: list[tuple[ProviderFailed, float, float]]
+    retries: int, cap_s: float, keys: list[int], expected: list[tuple[ProviderFailed, float, float]]
 ) -> None:
     course = Course(RetryBounds(retries, cap_s), len(keys))
     fresh, waited_s = keys[0] - 1, 0.0
-    for failure, luck, left_s in told:
+    for failure, luck, left_s in expected:
         step = after(course, failure, has_other_key=fresh > 0, luck=luck, left_s=left_s)
         if isinstance(step, GiveUp):
             break

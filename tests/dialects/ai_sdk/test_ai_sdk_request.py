@@ -20,8 +20,8 @@ Json = dict[str, Any]
 STEP = {"type": "step-start"}
 
 
-def text(said: str) -> Json:
-    return {"type": "text", "text": said}
+def text(content: str) -> Json:
+    return {"type": "text", "text": content}
 
 
 def user(*parts: Json) -> Json:

@@ -52,9 +52,9 @@ def test_what_frameworks_leave_in_a_message_is_left_out():
 
 @pytest.mark.parametrize("config", [None, {"effort": "low"}, {"effort": "low", "format": {"type": "json_schema"}}])
 def test_the_betas_name_of_the_output_format_is_read_as_its_name_in_the_api(config: Any):
-    wished = {"output_format": {"type": "json_schema"}, "output_config": config}
+    formats = {"output_format": {"type": "json_schema"}, "output_config": config}
     stored = {"output_config": {**(config or {}), "format": {"type": "json_schema"}}}
-    assert read_request(REQUEST | wished) == read_request(REQUEST | stored)
+    assert read_request(REQUEST | formats) == read_request(REQUEST | stored)
 
 
 @pytest.mark.parametrize(

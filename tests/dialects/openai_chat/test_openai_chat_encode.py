@@ -312,9 +312,9 @@ def test_nothing_is_sent_after_the_end() -> None:
 
 def test_a_new_attempt_before_anything_was_sent_goes_unnoticed() -> None:
     lost: list[ev.Event] = [ev.Start(message_metadata={"model": "old"}), ev.StartStep(), ev.TextStart(id="0")]
-    again: list[ev.Event] = [ev.Start(message_metadata={"model": "new"}), *text_part("Hi"), ev.Finish()]
+    restarted: list[ev.Event] = [ev.Start(message_metadata={"model": "new"}), *text_part("Hi"), ev.Finish()]
 
-    assert encoded([*lost, ev.Attempt(attempt=2), *again]) == encoded(again)
+    assert encoded([*lost, ev.Attempt(attempt=2), *restarted]) == encoded(restarted)
 
 
 def test_a_new_attempt_after_something_was_sent_is_an_error_that_may_be_retried() -> None:

@@ -41,8 +41,8 @@ async def until_served(house: Running, times: int) -> None:
 async def front_end_counts(connection: LogConnection, stream_id: str) -> dict[str, int]:
     """What each front-end says of its viewers."""
     members = cast(list[bytes], await connection.redis.zrange(connection.keys.viewers(stream_id), 0, -1))
-    told = (member.decode().rpartition(":") for member in members)
-    return {name: int(count) for name, _, count in told if name}
+    counted = (member.decode().rpartition(":") for member in members)
+    return {name: int(count) for name, _, count in counted if name}
 
 
 class Watched(NamedTuple):
@@ -89,15 +89,15 @@ async def test_a_thousand_viewers_spread_over_two_processes_that_count_as_two_fr
     assert all('"finish"' in each.entries[-1][1] for each in seen)
 
 
-@pytest.mark.parametrize("told", ["the parent", "everybody, as systemd does unless told otherwise"])
+@pytest.mark.parametrize("counted", ["the parent", "everybody, as systemd does unless told otherwise"])
 async def test_sigterm_drains_all_processes_within_the_window(
-    stack: Stack, scripted: ScriptedProvider, told: str
+    stack: Stack, scripted: ScriptedProvider, counted: str
 ) -> None:
     async with watched(stack, scripted) as (_, house, _, _, viewers):
         family = children(house.pid)
         assert len(family) == 2
         began = time.monotonic()
-        for pid in [house.pid] if told == "the parent" else [*family, house.pid]:
+        for pid in [house.pid] if counted == "the parent" else [*family, house.pid]:
             os.kill(pid, signal.SIGTERM)
         async with asyncio.timeout(DEADLINE_S):
             assert await house.process.wait() == 0
@@ -150,8 +150,8 @@ async def test_a_parent_that_is_killed_leaves_no_process_that_serves(stack: Stac
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         ends = await asyncio.gather(*viewers, return_exceptions=True)
-    said_bye = [each for each in ends if not isinstance(each, BaseException)]
-    assert {each.notices[-1][0] for each in said_bye} == {"hub.bye"}  # of the one that lived
+    ended_cleanly = [each for each in ends if not isinstance(each, BaseException)]
+    assert {each.notices[-1][0] for each in ended_cleanly} == {"hub.bye"}  # of the one that lived
     parts = urlsplit(house.url)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(parts.hostname, parts.port)
@@ -182,10 +182,10 @@ async def test_when_none_can_be_started_the_parent_ends(stack: Stack, has_served
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
             await asyncio.sleep(0.01)
-    said = house.log.read_text("utf-8")
+    logged = house.log.read_text("utf-8")
     assert house.process.returncode == 1
-    assert "error: a front-end process ended at its start, 3 times in a row (SIGKILL)" in said
-    assert ("listening" in said) is has_served
+    assert "error: a front-end process ended at its start, 3 times in a row (SIGKILL)" in logged
+    assert ("listening" in logged) is has_served
     assert 5 <= len(killed) - 2 * has_served <= 6
 
 
@@ -274,7 +274,7 @@ async def test_a_start_that_fails_in_a_front_end_is_reported_by_the_parent(conne
     with open_listener("127.0.0.1", 0) as listener, open_listener(*listener.getsockname()) as robber:
         robber.listen()
         house = FrontEndProcesses(2, listener, environment={"BROADCASTER_REDIS_URL": connection.url}, drain_s=1)
-        with pytest.raises(CommandFailed, match=r"cannot listen on 127\.0\.0\.1") as told:
+        with pytest.raises(CommandFailed, match=r"cannot listen on 127\.0\.0\.1") as counted:
             await house.serve()
-    assert told.value.code == 2
+    assert counted.value.code == 2
     assert not front_ends()

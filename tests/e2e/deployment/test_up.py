@@ -40,7 +40,7 @@ async def running_up(
     )
     try:
         up = await stack.start("broadcaster", "up", "--port", "0", *options)
-        up.url = (await up.said("broadcaster is up: ")).partition("is up: ")[2].strip()
+        up.url = (await up.logged("broadcaster is up: ")).partition("is up: ")[2].strip()
         yield up
     finally:
         await stack.aclose()
@@ -88,9 +88,9 @@ async def test_a_second_up_prints_the_running_url_and_exits_0(tmp_path: Path, sc
             *(sys.executable, "-m", "broadcaster", "up", "--data-dir", str(tmp_path / "data")),
             stdout=asyncio.subprocess.PIPE,
         )
-        said, _ = await second.communicate()
+        logged, _ = await second.communicate()
         assert second.returncode == 0
-        assert up.url in said.decode()
+        assert up.url in logged.decode()
 
 
 @pytest.mark.second_engine

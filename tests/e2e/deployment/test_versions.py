@@ -143,8 +143,8 @@ async def test_a_rolling_upgrade_loses_nothing_of_an_answer_that_runs_through_it
     async with AsyncClient(second_front_end.url) as client:
         final = await client.get(generation.id, wait_s=5)
     assert (final.status, final.text, final.attempt) == ("finished", "the whole answer", 2)
-    again = await watch(second_front_end.url, generation.id)
-    assert again.entries == entries
+    second = await watch(second_front_end.url, generation.id)
+    assert second.entries == entries
 
 
 async def _until_begun(connection: LogConnection, stream_id: str) -> None:

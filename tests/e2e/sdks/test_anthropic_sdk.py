@@ -17,7 +17,7 @@ from tests.support.servers.processes import Stack
 
 MODEL = "claude-scripted"
 DEADLINE_S = 20.0
-ASKED: dict[str, Any] = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "why?"}]}
+BODY: dict[str, Any] = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "why?"}]}
 ONCE = {"idempotency-key": "once"}
 
 
@@ -31,21 +31,21 @@ async def open_sdk(url: str, **options: Any) -> AsyncIterator[anthropic.AsyncAnt
 async def test_the_sdk_reads_the_same_answer_through_us_and_from_the_provider(
     front_end_url: str, scripted: ScriptedProvider
 ) -> None:
-    wish: dict[str, Any] = ASKED | {
+    extended: dict[str, Any] = BODY | {
         "system": [{"type": "text", "text": "be brief"}],
         "tools": [{"name": "get_weather", "input_schema": {"type": "object"}}],
         "tool_choice": {"type": "any"},
         "thinking": {"type": "enabled", "budget_tokens": 1024},
         "stop_sequences": ["###"],
     }
-    told, bodies = [], []
+    accepted, bodies = [], []
     for url in (front_end_url, scripted.base_url):
         playing = asyncio.create_task(_answer(scripted.conversation(MODEL)))
-        async with open_sdk(url) as sdk, sdk.messages.stream(**wish) as stream:
-            told.append((await stream.get_final_message()).model_dump())
+        async with open_sdk(url) as sdk, sdk.messages.stream(**extended) as stream:
+            accepted.append((await stream.get_final_message()).model_dump())
         bodies.append(await playing)
-    assert told[0] == told[1]
-    assert told[0]["stop_reason"] == "tool_use"
+    assert accepted[0] == accepted[1]
+    assert accepted[0]["stop_reason"] == "tool_use"
     assert bodies[0] == bodies[1]
 
 
@@ -67,7 +67,7 @@ async def test_a_stop_from_anywhere_ends_the_message_with_what_there_is(
 ) -> None:
     conversation = scripted.conversation(MODEL)
     beginning = asyncio.create_task(conversation.send_text("half an ans"))  # the head of a stream waits for content
-    async with open_sdk(front_end_url) as sdk, sdk.messages.stream(**ASKED) as stream:
+    async with open_sdk(front_end_url) as sdk, sdk.messages.stream(**BODY) as stream:
         await beginning
         assert await anext(stream.text_stream) == "half an ans"
         async with AsyncClient(front_end_url) as client:
@@ -84,7 +84,7 @@ async def test_a_worker_that_is_killed_is_an_error_and_a_retry_returns_the_whole
     torn = scripted.conversation(MODEL)
     beginning = asyncio.create_task(torn.send_text("torn "))
     async with open_sdk(front_end.url) as sdk:
-        async with sdk.messages.stream(**ASKED, extra_headers=ONCE) as stream:
+        async with sdk.messages.stream(**BODY, extra_headers=ONCE) as stream:
             await beginning
             assert await anext(stream.text_stream) == "torn "
             worker.signal(signal.SIGKILL)
@@ -93,8 +93,8 @@ async def test_a_worker_that_is_killed_is_an_error_and_a_retry_returns_the_whole
             with pytest.raises(anthropic.APIStatusError) as caught:
                 await stream.get_final_message()
         assert caught.value.type == "overloaded_error"
-        async with sdk.messages.stream(**ASKED, extra_headers=ONCE) as stream:
+        async with sdk.messages.stream(**BODY, extra_headers=ONCE) as stream:
             await whole.send_text("whole")
             await whole.finish()
             assert await stream.get_final_text() == "whole"
-        assert (await sdk.messages.create(**ASKED, extra_headers=ONCE)).content[0].type == "text"
+        assert (await sdk.messages.create(**BODY, extra_headers=ONCE)).content[0].type == "text"

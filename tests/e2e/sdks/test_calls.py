@@ -111,7 +111,7 @@ async def test_a_worker_paused_across_the_deletion_brings_nothing_back(
         tombstone = {connection.keys.meta(generation.id)}
         assert await keys_of(connection, generation.id) == tombstone
         zombie.signal(signal.SIGCONT)
-        over = await zombie.said("attempt_over")
+        over = await zombie.logged("attempt_over")
         assert json.loads(over)["end"] == "LOST"
         with pytest.raises(ClientError, match="no generation has this id"):
             await client.get(generation.id)

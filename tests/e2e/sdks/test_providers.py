@@ -34,9 +34,9 @@ def openai_stack(stack: Stack, scripted: ScriptedProvider) -> Stack:
 
 async def started(stack: Stack, **settings: Any) -> str:
     """A worker and a front-end with these settings (JSON where they are dicts); the front-end's URL."""
-    told = {name: json.dumps(value) for name, value in settings.items()}
-    await stack.worker(**told)
-    return (await stack.front_end(**told)).url
+    given_settings = {name: json.dumps(value) for name, value in settings.items()}
+    await stack.worker(**given_settings)
+    return (await stack.front_end(**given_settings)).url
 
 
 @on_every_wire
@@ -173,11 +173,11 @@ async def test_a_route_that_leads_nowhere_is_refused_in_one_line_by_every_proces
     }
     process = await stack.start(*command, environment=refused)
     assert await asyncio.wait_for(process.process.wait(), 20) == 2
-    said = process.log.read_text()
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    logged = process.log.read_text()
+    assert logged.startswith("error: ")
+    assert logged.count("\n") == 1
     known = "anthropic, openai, openai-responses, local, mine"
-    assert f"BROADCASTER_ROUTES: routes name unknown providers: nobody; there are: {known}" in said
+    assert f"BROADCASTER_ROUTES: routes name unknown providers: nobody; there are: {known}" in logged
 
 
 @on_every_wire
@@ -186,10 +186,10 @@ async def test_a_stream_that_the_provider_refuses_raises_what_the_provider_answe
 ) -> None:
     url = await started(openai_stack, routes={"gpt-*": provider, "claude*": "anthropic"}, provider_retries=0)
     scripted.script(MODEL, Script(Answer(429, headers={"retry-after": "0"}, message="slow down, please")))
-    asked: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    call_body: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=1) as sdk:
         with pytest.raises(openai.RateLimitError, match="slow down, please") as caught:
-            await sdk.chat.completions.create(**asked)
+            await sdk.chat.completions.create(**call_body)
     assert caught.value.response.headers["retry-after"] == "0"
     assert len(scripted.requests) == 2  # the SDK has tried again
     assert not any("max" in name for name in scripted.requests[0].body if provider != "anthropic")

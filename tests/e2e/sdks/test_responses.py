@@ -50,15 +50,15 @@ async def test_any_model_answers_as_a_response_and_its_call_is_answered(
 ) -> None:
     conversation = scripted.conversation(model)
     async with sdk(urls[0]) as client, asyncio.TaskGroup() as tasks:
-        asking = tasks.create_task(
+        resuming = tasks.create_task(
             client.responses.create(model=model, input="Weather?", tools=[WEATHER], tool_choice="required")
         )
         await conversation.send_text("I look.")
         await conversation.send_tool("get_weather", '{"city":', '"Paris"}')
         await conversation.finish()
-        first = await asking
-    said, call = first.output
-    assert (said.type, call.type, first.output_text) == ("message", "function_call", "I look.")
+        first = await resuming
+    text, call = first.output
+    assert (text.type, call.type, first.output_text) == ("message", "function_call", "I look.")
     assert call.type == "function_call"
     output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
     async with sdk(urls[1]) as client:
@@ -76,21 +76,21 @@ async def test_a_stream_goes_on_at_another_front_end_by_its_number(
     async with sdk(urls[0]) as one, sdk(urls[1]) as other:
         response = await one.responses.create(model="claude-scripted", input="Hi", background=True)
         await conversation.send_text("Hello ")
-        heard: list[Any] = []
+        received: list[Any] = []
         async with await one.responses.retrieve(response.id, stream=True) as stream:
             async for event in stream:
-                heard.append(event)
+                received.append(event)
                 if event.type == "response.output_text.delta":
                     break
-        rest = await other.responses.retrieve(response.id, stream=True, starting_after=heard[-1].sequence_number)
+        rest = await other.responses.retrieve(response.id, stream=True, starting_after=received[-1].sequence_number)
         await conversation.send_text("again")
         await conversation.finish()
-        heard += [event async for event in rest]
+        received += [event async for event in rest]
         everything = [
             event async for event in await one.responses.retrieve(response.id, stream=True, starting_after=-1)
         ]
-    assert [event.to_dict() for event in heard] == [event.to_dict() for event in everything]
-    assert heard[-1].response.output_text == "Hello again"
+    assert [event.to_dict() for event in received] == [event.to_dict() for event in everything]
+    assert received[-1].response.output_text == "Hello again"
 
 
 async def test_a_background_response_is_cancelled_in_a_tool_call_from_another_front_end(
@@ -140,12 +140,12 @@ async def test_a_response_whose_worker_is_killed_for_good_has_failed(stack: Stac
         beginning = asyncio.create_task(conversation.send_text("Hello "))
         stream = await client.responses.create(model="claude-scripted", input="Hi", stream=True)
         await beginning
-        heard: list[Any] = []
+        received: list[Any] = []
         with pytest.raises(openai.APIError) as failed:
             async for event in stream:
-                heard.append(event)
+                received.append(event)
                 if event.type == "response.output_text.delta":
                     await worker.kill()
         assert failed.value.code == "worker_lost"
-        kept = await client.responses.retrieve(heard[0].response.id)
+        kept = await client.responses.retrieve(received[0].response.id)
     assert (kept.status, kept.error and kept.error.code) == ("failed", "worker_lost")

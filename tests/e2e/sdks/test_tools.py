@@ -53,7 +53,7 @@ class House:
     def let_go(self) -> None:
         (self.folder / "hold").unlink()
 
-    async def ask(self, name: str, **options: Any) -> Generation:
+    async def generate(self, name: str, **options: Any) -> Generation:
         return await self.client.start("Paris?", tools=[{"name": name}], **options)
 
     async def until_run(self, count: int) -> None:
@@ -93,7 +93,7 @@ async def test_viewers_see_the_call_its_progress_and_its_output_in_one_answer(
 ) -> None:
     await house.stack.worker()
     scripted.script(MODEL, call("weather"), DONE)
-    generation = await house.ask("weather")
+    generation = await house.generate("weather")
     seen = await watch(house.front_end.url, generation.id, timeout_s=DEADLINE_S)
     types = [json.loads(event)["type"] for _, event in seen.entries]
     for wanted in ("tool-input-available", "data-progress", "tool-output-available"):
@@ -110,7 +110,7 @@ async def test_a_worker_killed_in_a_call_that_may_be_repeated_is_followed_by_one
     house.hold()
     first = await house.stack.worker()
     scripted.script(MODEL, call("weather"), DONE)
-    generation = await house.ask("weather")
+    generation = await house.generate("weather")
     viewer = asyncio.create_task(watch(house.front_end.url, generation.id, timeout_s=DEADLINE_S))
     await house.until_run(1)
     await until_text(connection, generation.id, "data-progress")
@@ -135,7 +135,7 @@ async def test_a_worker_killed_in_a_call_that_may_not_be_repeated_leaves_an_unkn
     house.hold()
     first = await house.stack.worker()
     scripted.script(MODEL, call(name), DONE)
-    generation = await house.ask(name)
+    generation = await house.generate(name)
     await house.until_run(1)
     await first.kill()
     await house.stack.worker()
@@ -152,15 +152,15 @@ async def test_a_worker_killed_after_a_call_is_followed_by_one_that_uses_its_out
 ) -> None:
     first = await house.stack.worker()
     scripted.script(MODEL, call("book"), Script(Hang()), DONE)
-    generation = await house.ask("book")
+    generation = await house.generate("book")
     await scripted.wait_requests(2, timeout_s=DEADLINE_S)
     await first.kill()
     await house.stack.worker()
     over = await house.until_over(generation)
     assert (over.status, over.text) == ("finished", "Let me look. It is sunny.")
     assert house.runs == [f"{generation.id}:1:0"]
-    asked = [request.body["messages"] for request in scripted.requests]
-    assert asked[1] == asked[2]
+    histories = [request.body["messages"] for request in scripted.requests]
+    assert histories[1] == histories[2]
     assert (await folded(connection, generation.id)).state.attempt == 2
 
 
@@ -170,7 +170,7 @@ async def test_a_step_that_the_provider_breaks_off_is_retried_without_a_second_r
     await house.stack.worker()
     half = Script(Send(wire.message_start(), *wire.block_events(0, wire.text("half "))[:2]), Cut())
     scripted.script(MODEL, call("book"), half, DONE)
-    generation = await house.ask("book", on_provider_loss="retry")
+    generation = await house.generate("book", on_provider_loss="retry")
     over = await house.until_over(generation)
     assert (over.status, over.text) == ("finished", "Let me look. It is sunny.")
     assert house.runs == [f"{generation.id}:1:0"]
@@ -183,7 +183,7 @@ async def test_a_stop_ends_a_call_at_once_and_a_thread_that_goes_on_changes_noth
     house.hold()
     worker = await house.stack.worker()
     scripted.script(MODEL, call("slow"))
-    generation = await house.ask("slow")
+    generation = await house.generate("slow")
     await house.until_run(1)
     await house.client.stop(generation.id)
     over = await house.until_over(generation)
@@ -199,7 +199,7 @@ async def test_a_worker_ends_although_a_thread_of_a_tool_does_not(house: House, 
     house.hold()
     worker = await house.stack.worker(drain_s=0)
     scripted.script(MODEL, call("slow"))
-    await house.ask("slow")
+    await house.generate("slow")
     await house.until_run(1)
     worker.signal(signal.SIGTERM)
     async with asyncio.timeout(DEADLINE_S):

@@ -24,7 +24,7 @@ from tests.faults.front_ends.viewers import RecordedViewer
 from tests.faults.history import Closed, Got
 from tests.faults.world import FaultWorld
 
-WORD_EVERY_S: Final = 0.04
+SEND_EVERY_S: Final = 0.04
 DEADLINE_S: Final = 20.0
 
 
@@ -43,7 +43,7 @@ class Crowd:
 
     conversations: list[Conversation]
     viewers: list[RecordedViewer]
-    words: int = 0
+    sent: int = 0
     sending: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def cause(self, fault: Awaitable[object]) -> Aftermath:
@@ -55,7 +55,7 @@ class Crowd:
         ]
         try:
             await fault
-            await self.until_word(self.words + 2)
+            await self.until_number(self.sent + 2)
             # A watch may hear of its viewer's last word in a later turn of the loop than we do.
             was_cut = [
                 watch
@@ -71,11 +71,11 @@ class Crowd:
         closings = [how for viewer, mark in zip(self.viewers, marks, strict=True) for how in _closings(viewer, mark)]
         return Aftermath([at - began for at in back if isinstance(at, float)], closings)
 
-    async def until_word(self, number: int, deadline_s: float = DEADLINE_S) -> None:
+    async def until_number(self, number: int, deadline_s: float = DEADLINE_S) -> None:
         """Until every viewer has the word of this number, or a later one."""
         async with asyncio.timeout(deadline_s):
             for viewer in self.viewers:
-                while _newest_word(viewer) < number:
+                while _newest_number(viewer) < number:
                     self._raise_failures()
                     await asyncio.sleep(0.01)
 
@@ -88,9 +88,9 @@ class Crowd:
         """Word after word, until it is over."""
         for number in count():
             await conversation.send_text(f"<{number}> ")
-            self.words = max(self.words, number)
+            self.sent = max(self.sent, number)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WORD_EVERY_S):
+                async with asyncio.timeout(SEND_EVERY_S):
                     await over.wait()
             if over.is_set():
                 await conversation.finish()
@@ -106,7 +106,7 @@ async def open_crowd(world: FaultWorld, *, streams: int, viewers: int) -> AsyncI
     over = asyncio.Event()
     crowd.sending += [asyncio.create_task(crowd.send(each, over=over)) for each in crowd.conversations]
     try:
-        await crowd.until_word(0)
+        await crowd.until_number(0)
         yield crowd
         over.set()
         await asyncio.gather(*crowd.sending)
@@ -122,7 +122,7 @@ def _closings(viewer: RecordedViewer, mark: int) -> list[str]:
     return [each.how for each in viewer.trace.happenings[mark:] if isinstance(each, Closed)]
 
 
-def _newest_word(viewer: RecordedViewer) -> int:
+def _newest_number(viewer: RecordedViewer) -> int:
     for happening in reversed(viewer.trace.happenings):
         if isinstance(happening, Got) and b"<" in happening.data:
             return int(happening.data.rpartition(b"<")[2].partition(b">")[0])

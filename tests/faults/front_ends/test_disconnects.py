@@ -17,7 +17,7 @@ from tests.support.log.valkey import ValkeyServer
 GRACE_S: Final = 1.0
 DEADLINE_S: Final = 20.0
 LATE_S: Final = 1.0
-ASKED: Final[list[Any]] = [{"role": "user", "content": "hi"}]
+MESSAGES: Final[list[Any]] = [{"role": "user", "content": "hi"}]
 WAIT: Final = {"broadcaster-on-disconnect": "wait"}
 
 
@@ -28,8 +28,8 @@ class Caller:
         self, world: FaultWorld, model: str, *, url: str, streamed: bool = True, surface: str = "chat"
     ) -> None:
         surfaces: dict[str, tuple[str, dict[str, Any]]] = {
-            "chat": ("/v1/chat/completions", {"messages": ASKED}),
-            "messages": ("/v1/messages", {"messages": ASKED, "max_tokens": 99}),
+            "chat": ("/v1/chat/completions", {"messages": MESSAGES}),
+            "messages": ("/v1/messages", {"messages": MESSAGES, "max_tokens": 99}),
             "responses": ("/v1/responses", {"input": "hi"}),
         }
         path, fields = surfaces[surface]

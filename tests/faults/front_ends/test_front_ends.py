@@ -31,7 +31,7 @@ HEARTBEAT_S: Final = 1.0
 # A balancer asks every half second, waits a second for the answer, and believes the second failure.
 FROZEN_S: Final = 10.0
 BACK_S: Final = 10.0  # starting a front-end takes seconds where other tests run beside
-TOLD_S: Final = 10.0
+NOTICE_S: Final = 10.0
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ class House:
     front_ends: list[Running]
     balancer: Balancer
 
-    async def start_again(self, number: int) -> None:
+    async def restart(self, number: int) -> None:
         """Another front-end at the place of one that is gone; the balancer gives it viewers again."""
         gone = self.front_ends[number]
         self.front_ends[number] = await self.world.stack.front_end(port=urlsplit(gone.url).port)
@@ -77,12 +77,12 @@ async def test_viewers_have_the_whole_answer_though_front_ends_are_killed_in_tur
                 for back_s in aftermath.back_s:
                     figures.add("front-end killed → next entry", back_s, "s")
                 assert max(aftermath.back_s) < BACK_S
-                await house.start_again(turn % 2)
+                await house.restart(turn % 2)
             await kill_both(house, crowd)
         history = await house.world.check()
     assert statuses(history) == {OK}
     assert all(len(trace.happenings) for trace in history.viewers.values())
-    print(f"{VIEWERS} viewers, {sum(viewer.connections for viewer in crowd.viewers)} connections, {crowd.words} words")
+    print(f"{VIEWERS} viewers, {sum(viewer.connections for viewer in crowd.viewers)} connections, {crowd.sent} words")
 
 
 async def kill_both(house: House, crowd: Crowd) -> None:
@@ -94,7 +94,7 @@ async def kill_both(house: House, crowd: Crowd) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not all(now.refused > was for now, was in zip(crowd.viewers, refused, strict=True)):
                 await asyncio.sleep(0.01)
-        await asyncio.gather(*(house.start_again(number) for number in range(2)))
+        await asyncio.gather(*(house.restart(number) for number in range(2)))
 
     aftermath = await crowd.cause(fault())
     assert len(aftermath.back_s) == len(crowd.viewers)
@@ -111,7 +111,7 @@ async def test_front_ends_are_replaced_one_after_the_other_and_no_viewer_s_answe
                 for back_s in aftermath.back_s:
                     figures.add("front-end ended → next entry", back_s, "s")
                 assert max(aftermath.back_s) < BACK_S
-                await house.start_again(turn % 2)
+                await house.restart(turn % 2)
         history = await house.world.check()
     assert statuses(history) == {OK}
     assert Closed("torn") not in [each for trace in history.viewers.values() for each in trace.happenings]
@@ -234,10 +234,10 @@ async def test_a_front_end_cut_off_from_redis_loses_its_viewers_to_the_other_and
                         figures.add("front-end cut off from Redis → next entry", back_s, "s")
                     assert max(aftermath.back_s) < FROZEN_S
                     await until_stalled(loyal[at], before + 1)
-                    assert time.monotonic() - began < TOLD_S
+                    assert time.monotonic() - began < NOTICE_S
                     await wires[at].switch(server.url)
-                    mended, last = time.monotonic(), crowd.words
-                    await Crowd([], loyal[at]).until_word(last, BACK_S)
+                    mended, last = time.monotonic(), crowd.sent
+                    await Crowd([], loyal[at]).until_number(last, BACK_S)
                     figures.add("front-end back at Redis → its viewers have all", time.monotonic() - mended, "s")
                     await until_ready(front_ends[at])
                     await balancer.until_all_are_up()

@@ -45,13 +45,13 @@ class Front:
                 yield line
 
 
-async def through(lines: AsyncIterator[str], words: str) -> list[str]:
+async def through(lines: AsyncIterator[str], wanted_text: str) -> list[str]:
     """The lines up to the one with these words."""
     seen: list[str] = []
     async with asyncio.timeout(DEADLINE_S):
         async for line in lines:
             seen.append(line)
-            if words in line:
+            if wanted_text in line:
                 return seen
     raise AssertionError(f"it ended after {seen}")
 
@@ -82,12 +82,12 @@ async def move(relay: RedisRelay, ahead: Front, behind: Front, *, dialect: str, 
     newest = await ahead.append(HELD_BACK)
     lines = behind.follow(dialect, after=newest)
     await anext(lines)
-    next_words = f"next-{number}"
-    next_id = await ahead.append(next_words)
-    seen = await through(lines, next_words)
+    next_text = f"next-{number}"
+    next_id = await ahead.append(next_text)
+    seen = await through(lines, next_text)
     await lines.aclose()
-    told = "\n".join(seen)
-    assert "gap" not in told, told
-    assert HELD_BACK not in told, told
-    assert "first" not in told, told
-    assert [line for line in seen if line.startswith("id:")] in ([f"id: {next_id}"], []), told
+    output = "\n".join(seen)
+    assert "gap" not in output, output
+    assert HELD_BACK not in output, output
+    assert "first" not in output, output
+    assert [line for line in seen if line.startswith("id:")] in ([f"id: {next_id}"], []), output

@@ -76,8 +76,8 @@ class RecordedViewer:
             if await self._connect(self.urls[turn % len(self.urls)]):
                 self.is_over.set()
                 return
-            told_ms = self._decoder.retry_ms
-            retry_s = FIRST_RETRY_S if told_ms is None else min(told_ms / 1000, MAX_RETRY_S)
+            sent_retry_ms = self._decoder.retry_ms
+            retry_s = FIRST_RETRY_S if sent_retry_ms is None else min(sent_retry_ms / 1000, MAX_RETRY_S)
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
 
     def happened(self, *happenings: Opened | Got | Noticed | Closed) -> None:

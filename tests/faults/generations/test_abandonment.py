@@ -84,7 +84,7 @@ class Scene:
         assert await self.stop_of(stream) is None
 
 
-NO_WORDS = "no words of viewers"
+NO_PRESENCE = "no words of viewers"
 """What a test puts under a stream's key, so that every word on it fails."""
 
 
@@ -138,7 +138,7 @@ async def test_a_report_that_fails_keeps_no_other_from_being_sent_or_withdrawn(
 ) -> None:
     monkeypatch.setattr("broadcaster.log.streams.presence.REPORTED_AT_ONCE", 2)
     redis, keys = scene.world.connection.redis, scene.world.connection.keys
-    await redis.set(keys.viewers("a"), NO_WORDS)
+    await redis.set(keys.viewers("a"), NO_PRESENCE)
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await scene.here.report({"a": 1, "b": 2, "c": 3, "d": 4})
     assert await scene.here.count(["b", "c", "d"]) == [2, 3, 4]
@@ -257,9 +257,9 @@ class BriefHub:
 async def test_a_viewer_that_came_and_went_between_two_reports_is_counted(scene: Scene) -> None:
     stream = await scene.running()
     hub: Any = BriefHub(stream)
-    telling = asyncio.create_task(report_presence(hub, scene.here, every_s=60))
+    reporting = asyncio.create_task(report_presence(hub, scene.here, every_s=60))
     await until(lambda: hub.turns_taken > 1)
-    telling.cancel()
+    reporting.cancel()
     await scene.fires_after_s(stream, time.monotonic())
 
 

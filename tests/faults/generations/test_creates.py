@@ -77,25 +77,25 @@ async def test_a_front_end_killed_after_any_step_of_a_create_leaves_nothing_that
         lasting = (await world.front_end()).url
         earlier: set[str] = set()  # a worker that finds them lost writes them again
         async with httpx2.AsyncClient(timeout=10) as http:
-            for step, words in STEPS.items():
+            for step, commands in STEPS.items():
                 await world.connection.redis.flushall()
                 async with open_redis_relay(server.url) as relay:
                     victim = await world.front_end(redis_url=relay.url)
                     keys = {"idempotency-key": f"key-{step}"}
-                    relay.stop_after(words)
-                    asked = asyncio.create_task(
+                    relay.stop_after(commands)
+                    posting = asyncio.create_task(
                         http.post(f"{victim.url}/v1/generations", json={"prompt": "a"}, headers=keys)
                     )
                     await asyncio.wait_for(relay.stopped.wait(), 10)
                     await victim.kill()
                     with contextlib.suppress(httpx2.HTTPError):
-                        await asked
+                        await posting
                 left = {id: status for id, status in (await nothing_waits(world)).items() if id not in earlier}
                 assert set(left.values()) <= {"finished"}, (step, left)
-                again = await http.post(f"{lasting}/v1/generations", json={"prompt": "a"}, headers=keys)
-                assert again.status_code == 202
+                repeated = await http.post(f"{lasting}/v1/generations", json={"prompt": "a"}, headers=keys)
+                assert repeated.status_code == 202
                 there = {id: status for id, status in (await nothing_waits(world)).items() if id not in earlier}
-                assert there == {again.json()["id"]: "finished"}, (step, there)
+                assert there == {repeated.json()["id"]: "finished"}, (step, there)
                 assert set(left) <= set(there)
                 earlier |= there.keys()
 
@@ -160,10 +160,10 @@ async def test_an_sdk_that_retries_a_post_starts_one_generation_with_a_key_and_a
 
         with_key = world.scripted.conversation(MODEL)
         async with opened(CuttingProxy(url)) as proxy:
-            asked = asyncio.create_task(post(sdk, proxy.url, body, {"Idempotency-Key": "one"}))
+            posting = asyncio.create_task(post(sdk, proxy.url, body, {"Idempotency-Key": "one"}))
             await with_key.send_text("one answer")
             await with_key.finish()
-            assert "one answer" in (await asyncio.wait_for(asked, DEADLINE_S)).text
+            assert "one answer" in (await asyncio.wait_for(posting, DEADLINE_S)).text
             assert len(proxy.requests) == 2
             assert all(b"idempotency-key: one" in head for head in proxy.requests)
         first = await nothing_waits(world)
@@ -172,13 +172,13 @@ async def test_an_sdk_that_retries_a_post_starts_one_generation_with_a_key_and_a
 
         orphan, wanted = world.scripted.conversation(MODEL), world.scripted.conversation(MODEL)
         async with opened(CuttingProxy(url)) as proxy:
-            asked = asyncio.create_task(post(sdk, proxy.url, body, {}))
+            posting = asyncio.create_task(post(sdk, proxy.url, body, {}))
             await orphan.send_text("for nobody")
             await wanted.send_text("one ")
             await (await orphan.request()).wait_disconnected(DEADLINE_S)  # nobody watches it
             await wanted.send_text("answer")
             await wanted.finish()
-            text = (await asyncio.wait_for(asked, DEADLINE_S)).text
+            text = (await asyncio.wait_for(posting, DEADLINE_S)).text
             assert not any(b"idempotency" in head or b"stainless-python-retry" in head for head in proxy.requests)
             assert [head.count(b"x-stainless-retry-count: 1") for head in proxy.requests] == [0, 1]
         assert "answer" in text

@@ -136,18 +136,18 @@ def name_too_little(history: History, rng: random.Random) -> bool:
     spot = _chosen(rng, history, lambda it: is_gap(it.happening))
     if spot is None:
         return False
-    told = json.loads(spot.happening.data)
-    return spot.put(replace(spot.happening, data=json.dumps({**told, "to": told["to"] - 1}).encode()))
+    gap = json.loads(spot.happening.data)
+    return spot.put(replace(spot.happening, data=json.dumps({**gap, "to": gap["to"] - 1}).encode()))
 
 
-def tell_what_is_not_so(history: History, rng: random.Random) -> bool:
+def report_a_false_gap(history: History, rng: random.Random) -> bool:
     """In place of an entry comes a gap, though the log holds the entry."""
     spot = _chosen(rng, history, lambda it: _in_log(history, it) and not is_end(it.happening))
     if spot is None:
         return False
     seq = Cursor.parse(spot.happening.id).seq
-    told = json.dumps({"reason": "trimmed", "from": seq, "to": seq}).encode()
-    return spot.put(Noticed("hub.gap", told, spot.happening.id))
+    gap = json.dumps({"reason": "trimmed", "from": seq, "to": seq}).encode()
+    return spot.put(Noticed("hub.gap", gap, spot.happening.id))
 
 
 def send_other_bytes(history: History, rng: random.Random) -> bool:
@@ -156,7 +156,7 @@ def send_other_bytes(history: History, rng: random.Random) -> bool:
     return spot is not None and spot.put(replace(spot.happening, data=_OTHER))
 
 
-def send_an_entry_of_nobody(history: History, rng: random.Random) -> bool:
+def send_an_unwritten_entry(history: History, rng: random.Random) -> bool:
     """In place of a new attempt's first entry comes one of an epoch that the log refused."""
     spot = _chosen(
         rng, history, lambda it: _in_log(history, it) and is_whole(it.trace) and b'"attempt"' in it.happening.data
@@ -188,7 +188,7 @@ def end_cleanly_without_terminal(history: History, rng: random.Random) -> bool:
     return spot is not None and spot.put()
 
 
-def say_no_bye(history: History, rng: random.Random) -> bool:
+def send_no_bye(history: History, rng: random.Random) -> bool:
     """A response ends properly before its stream does, and says nothing."""
     spot = _chosen(rng, history, lambda it: isinstance(it.happening, Noticed) and it.happening.name == "hub.bye")
     return spot is not None and spot.put()
@@ -208,7 +208,7 @@ def kill_an_event_source(history: History, rng: random.Random) -> bool:
     return spot is not None and spot.put(replace(spot.happening, status=503), Closed("torn"))
 
 
-def say_no_more_too_early(history: History, rng: random.Random) -> bool:
+def answer_204_too_early(history: History, rng: random.Random) -> bool:
     """A viewer that is cut before the last entries gets a 204."""
     spot = _chosen(rng, history, lambda it: isinstance(it.happening, Got) and _in_log(history, it) and bool(it.later))
     if spot is None or is_end(spot.happening):
@@ -291,15 +291,15 @@ NAMED: Final[dict[Callable[[History, random.Random], bool], Rule]] = {
     change_places: "sorted",
     hide_rewind: "sorted",
     name_too_little: "dense_or_declared",
-    tell_what_is_not_so: "dense_or_declared",
+    report_a_false_gap: "dense_or_declared",
     send_other_bytes: "viewer_equals_log",
-    send_an_entry_of_nobody: "viewer_equals_log",
+    send_an_unwritten_entry: "viewer_equals_log",
     let_a_zombie_through: "sorted",
     end_cleanly_without_terminal: "no_torn_clean_end",
-    say_no_bye: "no_torn_clean_end",
+    send_no_bye: "no_torn_clean_end",
     mend_a_torn_end: "no_torn_clean_end",
     kill_an_event_source: "no_torn_clean_end",
-    say_no_more_too_early: "viewer_equals_log",
+    answer_204_too_early: "viewer_equals_log",
     end_twice: "one_terminal",
     end_the_log_twice: "one_terminal",
     leave_the_log_open: "one_terminal",

@@ -28,7 +28,7 @@ LEASE_S: Final = 1.0
 EVERY_S: Final = 0.02
 VIEWERS: Final = 3
 _POLL_S: Final = 0.01
-_TOLD: Final = ("hub.gap",)
+_NOTICES: Final = ("hub.gap",)
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Talk:
     """A script's step: words until it is told to finish; the same words at every attempt."""
 
     every_s: float = EVERY_S
-    said: int = 0
+    sent: int = 0
     starts: int = 0
     is_silent: bool = False
     burst: int = 0  # words to be said at once
@@ -52,13 +52,13 @@ class Talk:
     async def _talk(self, exchange: Exchange) -> None:
         composer = exchange.wire.compose(exchange.model)
         self.starts += 1
-        self.said = 0
+        self.sent = 0
         while not self._ending.is_set():
             if not self.is_silent:
                 burst, self.burst = max(1, self.burst), 0
                 for _ in range(burst):
-                    await exchange.send_events(*composer.text(word(self.said + 1)))
-                    self.said += 1
+                    await exchange.send_events(*composer.text(text_of_number(self.sent + 1)))
+                    self.sent += 1
             try:
                 async with asyncio.timeout(self.every_s):
                     await self._ending.wait()
@@ -76,7 +76,7 @@ class Talk:
         self._ending.set()
 
 
-def word(number: int) -> str:
+def text_of_number(number: int) -> str:
     """The provider's n-th word."""
     return f"w{number:05} "
 
@@ -89,13 +89,13 @@ class Answer:
     talk: Talk
     viewers: list[RecordedViewer]
 
-    def is_told(self, viewer: RecordedViewer, *, since: int) -> bool:
+    def is_notified(self, viewer: RecordedViewer, *, since: int) -> bool:
         """Whether the viewer was told of a loss after its first ``since`` happenings, or has the end."""
         later = viewer.trace.happenings[since:]
-        return viewer.is_over.is_set() or any(getattr(each, "name", "") in _TOLD for each in later)
+        return viewer.is_over.is_set() or any(getattr(each, "name", "") in _NOTICES for each in later)
 
 
-async def begin(world: FaultWorld, count: int, *, said: int = 5, **options: Any) -> list[Answer]:
+async def begin(world: FaultWorld, count: int, *, sent: int = 5, **options: Any) -> list[Answer]:
     """So many answers, each said so far and watched by ``VIEWERS`` viewers over all front-ends."""
     answers = []
     for _ in range(count):
@@ -105,7 +105,7 @@ async def begin(world: FaultWorld, count: int, *, said: int = 5, **options: Any)
             stream = (await client.start("hi", model=model)).id
         world.streams.append(stream)
         answers.append(Answer(stream, talk, world.view(stream, VIEWERS)))
-    await until(lambda: all(word(said) in viewer.text for each in answers for viewer in each.viewers), 20)
+    await until(lambda: all(text_of_number(sent) in viewer.text for each in answers for viewer in each.viewers), 20)
     return answers
 
 
@@ -116,11 +116,11 @@ async def repaired(answers: Sequence[Answer], *, since: Sequence[Sequence[int]] 
     """
     began = time.monotonic()
     marks = since or mark(answers)
-    due = [word(each.talk.said) for each in answers]
+    due = [text_of_number(each.talk.sent) for each in answers]
 
     def is_well() -> bool:
         return all(
-            due[at] in viewer.text or each.is_told(viewer, since=marks[at][number])
+            due[at] in viewer.text or each.is_notified(viewer, since=marks[at][number])
             for at, each in enumerate(answers)
             for number, viewer in enumerate(each.viewers)
         )
@@ -131,10 +131,10 @@ async def repaired(answers: Sequence[Answer], *, since: Sequence[Sequence[int]] 
     return took_s
 
 
-async def say_more(answers: Sequence[Answer], words: int = 10) -> None:
+async def send_more(answers: Sequence[Answer], deltas: int = 10) -> None:
     """Until all providers that talk have said so many more words, whoever hears them."""
-    goals = [(each.talk, each.talk.said + words) for each in answers if each.talk.is_talking]
-    await until(lambda: all(talk.said >= goal for talk, goal in goals))
+    goals = [(each.talk, each.talk.sent + deltas) for each in answers if each.talk.is_talking]
+    await until(lambda: all(talk.sent >= goal for talk, goal in goals))
 
 
 def mark(answers: Sequence[Answer]) -> list[list[int]]:

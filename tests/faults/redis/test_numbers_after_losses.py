@@ -134,7 +134,7 @@ async def ends_with(text: str, *, client: Client, fresh: openai.AsyncOpenAI) -> 
 
 
 async def test_the_tail_is_lost_together_with_its_worker(world: LossyWorld, clients: list[openai.AsyncOpenAI]) -> None:
-    lost, again = (world.provider.conversation(MODEL) for _ in range(2))
+    lost, restarted = (world.provider.conversation(MODEL) for _ in range(2))
     worker = await world.worker()
     known = await world.front_end(clients)
     response = await known.responses.create(model=MODEL, input="Hi", background=True)
@@ -150,8 +150,8 @@ async def test_the_tail_is_lost_together_with_its_worker(world: LossyWorld, clie
     await world.worker()
     fresh = await world.front_end(clients)
     for word in ("A ", "quite ", "different ", "story ", "came ", "of ", "it ", "all."):
-        await again.send_text(word)
-    await again.finish()
+        await restarted.send_text(word)
+    await restarted.finish()
     await ends_with("A quite different story came of it all.", client=client, fresh=fresh)
 
 

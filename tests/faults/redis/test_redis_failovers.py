@@ -29,7 +29,7 @@ from tests.faults.redis.redis_trouble import (
     mark,
     open_system,
     repaired,
-    say_more,
+    send_more,
     tellings,
     until_so,
 )
@@ -122,7 +122,7 @@ async def in_mid_answer(world: FaultWorld, pair: Pair, figures: Figures) -> int:
     answers[2].talk.is_silent = True  # nothing but the break tells its worker
     await pair.fall_behind()
     answers[2].talk.is_silent = False
-    await say_more(answers, 20)
+    await send_more(answers, 20)
     answers[2].talk.is_silent = True
     await repaired(answers)
     return await fail_over(world, pair, figures, answers, name="failover in mid-answer")
@@ -142,7 +142,7 @@ async def between_finish_and_settle(world: FaultWorld, pair: Pair, figures: Figu
     await pair.follow()
     answers = await begin(world, 1)
     await pair.fall_behind()
-    await say_more(answers)
+    await send_more(answers)
     pair.relay.hold_at(SETTLE.sha.encode())
     answers[0].talk.finish()
     await asyncio.gather(pair.relay.held.wait(), *(viewer.is_over.wait() for viewer in answers[0].viewers))
@@ -154,7 +154,7 @@ async def just_after_settle(world: FaultWorld, pair: Pair, figures: Figures) -> 
     await pair.follow()
     answers = await begin(world, 2)
     await pair.fall_behind()
-    await say_more(answers)
+    await send_more(answers)
     for each in answers:
         each.talk.finish()
     streams = [each.stream for each in answers]

@@ -19,7 +19,7 @@ from tests.faults.redis.redis_trouble import (
     judge,
     open_system,
     repaired,
-    say_more,
+    send_more,
     tellings,
     until,
     until_so,
@@ -53,7 +53,7 @@ async def test_lost_pushes_and_lost_keys_are_repaired_or_reported(
 async def subscribers_killed(world: FaultWorld, relay: RedisRelay, answers: list[Answer], figures: Figures) -> None:
     killed = await world.connection.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     assert killed >= len(world.front_ends)
-    await say_more(answers)
+    await send_more(answers)
     figures.add("repair after pub/sub connections were killed", await repaired(answers), "s")
 
 
@@ -64,7 +64,7 @@ async def output_buffer_overrun(world: FaultWorld, relay: RedisRelay, answers: l
     limit = str((await redis.config_get("client-output-buffer-limit"))["client-output-buffer-limit"])
     await redis.config_set("client-output-buffer-limit", "pubsub 1 1 0")
     answers[0].talk.burst = BURST
-    await say_more(answers[:1], BURST)
+    await send_more(answers[:1], BURST)
 
     async def are_replaced() -> bool:
         return not subscribers & await subscriber_ids(world)
@@ -104,7 +104,7 @@ async def evicted(world: FaultWorld, answers: list[Answer], key: str, figures: F
     await world.connection.redis.delete(*(name_of(each.stream) for each in answers))
     began = time.monotonic()
     ending.talk.finish()
-    await say_more(answers)
+    await send_more(answers)
     await repaired(answers)
     streams = [each.stream for each in answers]
     due = [
@@ -127,11 +127,11 @@ async def evicted(world: FaultWorld, answers: list[Answer], key: str, figures: F
 
 async def trimmed(world: FaultWorld, figures: Figures) -> None:
     """Who has seen it goes on; who comes later is told what is gone."""
-    answers = await begin(world, 1, said=20)
+    answers = await begin(world, 1, sent=20)
     (answer,) = answers
     world.trimmed.add(answer.stream)
     await world.connection.redis.xtrim(world.connection.keys.log(answer.stream), maxlen=5, approximate=False)
-    await say_more(answers)
+    await send_more(answers)
     figures.add("repair after a trim", await repaired(answers), "s")
     assert "hub.gap" not in tellings(answers)
     extra = await world.front_end()

@@ -22,7 +22,7 @@ from tests.faults.redis.redis_trouble import (
     mark,
     open_system,
     repaired,
-    say_more,
+    send_more,
     tellings,
     until_so,
 )
@@ -108,7 +108,7 @@ async def no_data(world: FaultWorld, server: ValkeyServer, folder: Path, figures
 async def restart(server: ValkeyServer, answers: Sequence[Answer]) -> None:
     """Kill it, let the providers say something meanwhile, and start it."""
     server.kill()
-    await say_more(answers)
+    await send_more(answers)
     await asyncio.to_thread(server.start)
 
 

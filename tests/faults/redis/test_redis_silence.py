@@ -27,7 +27,7 @@ from tests.faults.redis.redis_trouble import (
     mark,
     open_system,
     repaired,
-    say_more,
+    send_more,
     tellings,
     until,
 )
@@ -54,7 +54,7 @@ async def test_a_redis_that_stands_still_for_two_leases_costs_no_attempt_and_no_
                 name = silence.__name__.replace("_", " ")
                 figures.add(f"repair after Redis was {name}", await repaired(answers, since=marks), "s")
                 answers[2].talk.is_silent = False
-                await say_more(answers)
+                await send_more(answers)
                 await repaired(answers)
                 assert [each.talk.starts for each in answers] == [1] * 3, name
                 assert "hub.gap" not in tellings(answers)
@@ -98,7 +98,7 @@ async def test_a_full_redis_loses_nothing_and_refuses_new_generations_with_a_rea
             answers = await begin(world, 3)
             marks = mark(answers)
             await world.connection.redis.config_set("maxmemory", 1)
-            await say_more(answers, int(1.5 * LEASE_S / answers[0].talk.every_s))
+            await send_more(answers, int(1.5 * LEASE_S / answers[0].talk.every_s))
             refused = await post(world.urls[0], "/v1/generations", {"prompt": "hi"})
             assert (refused.status, refused.document["code"], refused.headers["retry-after"]) == (
                 503,
@@ -108,7 +108,7 @@ async def test_a_full_redis_loses_nothing_and_refuses_new_generations_with_a_rea
             sizes = [await world.connection.redis.xlen(world.connection.keys.log(each.stream)) for each in answers]
             await world.connection.redis.config_set("maxmemory", 0)
             figures.add("repair after Redis was full", await repaired(answers, since=marks), "s")
-            assert all(size < each.talk.said for size, each in zip(sizes, answers, strict=True))
+            assert all(size < each.talk.sent for size, each in zip(sizes, answers, strict=True))
             assert [each.talk.starts for each in answers] == [1] * 3
             assert tellings(answers) == []
             await judge(world, figures, answers)
@@ -150,18 +150,18 @@ async def test_a_redis_that_is_away_is_reported_to_callers_and_to_viewers(
                 assert b"log_unavailable" in refused.body, path
             since = mark([answer])[0]
             late = world.view(answer.stream)[0]
-            await are_told(answer, since)
+            await are_notified(answer, since)
             await until(lambda late=late: late.connections > 0, 15)  # type: ignore[misc]
             assert "hub.bye" in late.notices or "hub.stalled" in late.notices
             await asyncio.to_thread(server.start) if silence == "killed" else server.resume()
             answer.viewers.append(late)
             await repaired([answer])
-            await say_more([answer])
+            await send_more([answer])
             await repaired([answer])
         await judge(world, figures, [answer])
 
 
-async def are_told(answer: Answer, since: list[int]) -> None:
+async def are_notified(answer: Answer, since: list[int]) -> None:
     """Until every viewer that was there has heard that Redis is away."""
 
     def is_so() -> bool:

@@ -12,7 +12,7 @@ import pytest
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import RENEW
-from tests.faults.workers.worker_moments import LEASE_S, answer, attempts, said, torn_then_whole
+from tests.faults.workers.worker_moments import LEASE_S, answer, attempts, logged, torn_then_whole
 from tests.faults.world import open_world
 from tests.support.log.log_world import World, until
 from tests.support.log.valkey import ValkeyServer
@@ -104,4 +104,4 @@ async def test_a_worker_whose_connections_hang_keeps_its_answers(tmp_path: Path,
         await world.settle()
         await world.check()
         assert (answer(viewer), attempts(viewer)) == ("torn and on", 0)
-        assert said([hanging], "lease_lost") == []
+        assert logged([hanging], "lease_lost") == []

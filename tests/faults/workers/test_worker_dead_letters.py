@@ -70,18 +70,18 @@ async def poisoned(world: FaultWorld, model: str) -> None:
     assert (viewer.connections, events(viewer)[-1]["code"]) == (1, "attempts_spent")
     (letter,) = json.loads(await command(world, "ls", "--json"))
     assert (letter["id"], letter["reason"], letter["model"]) == (stream, "attempts_spent", model)
-    (told,) = json.loads(await command(world, "requeue", stream, "--json"))
+    (requeued,) = json.loads(await command(world, "requeue", stream, "--json"))
     assert json.loads(await command(world, "ls", "--json")) == []
-    world.streams.append(told["new_id"])
-    (healed,) = world.view(told["new_id"])
+    world.streams.append(requeued["new_id"])
+    (healed,) = world.view(requeued["new_id"])
     await world.settle()
     await world.check()
     assert (answer(healed), attempts(healed)) == ("the whole answer", 0)
 
 
-async def command(world: FaultWorld, *words: str) -> str:
+async def command(world: FaultWorld, *arguments: str) -> str:
     """What ``broadcaster dead`` says."""
-    words = ("dead", *words, "--redis-url", world.redis.url)
-    result = await asyncio.to_thread(CliRunner().invoke, create_app(["dead"]), words)
+    arguments = ("dead", *arguments, "--redis-url", world.redis.url)
+    result = await asyncio.to_thread(CliRunner().invoke, create_app(["dead"]), arguments)
     assert result.exit_code == 0, result.stderr
     return result.stdout

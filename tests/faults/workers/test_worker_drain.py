@@ -11,7 +11,7 @@ from typing import Any, cast
 from broadcaster.log.jobs.queue import GROUP
 from tests.faults.figures import Figures
 from tests.faults.front_ends.viewers import RecordedViewer
-from tests.faults.workers.worker_moments import LEASE_S, TAKE_OVER_S, answer, attempts, said, torn_then_whole, when
+from tests.faults.workers.worker_moments import LEASE_S, TAKE_OVER_S, answer, attempts, logged, torn_then_whole, when
 from tests.faults.world import FaultWorld, open_world
 from tests.support.log.valkey import ValkeyServer
 from tests.support.servers.processes import Running
@@ -50,11 +50,11 @@ async def handed_back(
     stream, torn = await torn_then_whole(world)
     (viewer,) = world.view(stream)
     next_one = await world.worker(drain_s=next_drain_s)
-    asked = len(world.scripted.requests)
+    requests_before = len(world.scripted.requests)
     began = time.monotonic()
     ending.signal(signal.SIGTERM)
     if is_hurried:
-        await ending.said("worker_drains")  # heard: two signals that come at once are one to the system
+        await ending.logged("worker_drains")  # heard: two signals that come at once are one to the system
         began = time.monotonic()
         ending.signal(signal.SIGINT)
     elsewhere = await when(viewer, lambda viewer: attempts(viewer) == 1, deadline_s=30)
@@ -64,7 +64,7 @@ async def handed_back(
     await when(viewer, is_over, deadline_s=30)
     await ended(ending)
     assert (answer(viewer), attempts(viewer), viewer.connections) == ("the whole answer", 1, 1)
-    assert len(world.scripted.requests) == asked + 1
+    assert len(world.scripted.requests) == requests_before + 1
     return next_one
 
 
@@ -101,13 +101,13 @@ async def test_a_grace_longer_than_the_lease_lets_answers_finish_and_takes_and_k
         await world.check()
         assert (answer(finishing), attempts(finishing)) == ("torn and whole", 0)
         assert (answer(handed_back), attempts(waiting)) == ("the whole answer", 0)
-        assert len(said([ending], "attempt_started")) == 2
-        assert len(said([other], "attempt_started")) == len(fillers) + 2
+        assert len(logged([ending], "attempt_started")) == 2
+        assert len(logged([other], "attempt_started")) == len(fillers) + 2
 
 
 async def delivered_unknown_to(world: FaultWorld, worker: Running) -> None:
     """A job is delivered to the worker in the moment in which it stops reading: it does not know of it."""
-    name = (await worker.said("worker_ready")).partition('"worker": "')[2].partition('"')[0]
+    name = (await worker.logged("worker_ready")).partition('"worker": "')[2].partition('"')[0]
     keys, redis = world.connection.keys, cast(Any, world.connection.redis)
     async with asyncio.timeout(20):
         while not (waiting := await redis.zrange(keys.waiting, 0, 0)):

@@ -18,7 +18,7 @@ from tests.faults.workers.worker_moments import (
     answer,
     attempts,
     events,
-    said,
+    logged,
     torn_then_whole,
     when,
 )
@@ -27,7 +27,7 @@ from tests.support.log.valkey import ValkeyServer, start_valkey
 from tests.support.servers.processes import Running
 
 AT_ONCE = 5
-TOLD_S = 10.0
+NOTICE_S = 10.0
 STALL_S = 6.0
 # What the front-end's sweep may add: it comes every twelfth of the time-out, jittered to half as much again.
 SWEEP_S = 3.0
@@ -66,7 +66,7 @@ async def killed_in_mid_answer(world: FaultWorld, count: int, figures: Figures) 
     await asyncio.gather(*(killed(*victim, figures) for victim in victims))
     await world.settle()
     await world.check()
-    assert len(said([survivor], "attempt_started")) == len(fillers) + count
+    assert len(logged([survivor], "attempt_started")) == len(fillers) + count
 
 
 def answer_begins(viewer: RecordedViewer) -> bool:
@@ -77,14 +77,14 @@ async def killed(victim: Running, retried: RecordedViewer, failed: RecordedViewe
     killed_at = time.monotonic()
     await victim.kill()
     bound_s = LEASE_S + TAKE_OVER_S
-    taken_over, told = await asyncio.gather(
+    taken_over, noticed_at = await asyncio.gather(
         when(retried, lambda viewer: attempts(viewer) == 1, deadline_s=2 * bound_s),
         when(failed, lambda viewer: viewer.is_over.is_set(), deadline_s=2 * bound_s),
     )
     figures.add("worker killed → new attempt at a viewer (lease 5 s)", taken_over - killed_at, "s")
-    figures.add("worker killed → worker_lost at a viewer (lease 5 s)", told - killed_at, "s")
+    figures.add("worker killed → worker_lost at a viewer (lease 5 s)", noticed_at - killed_at, "s")
     assert taken_over - killed_at <= bound_s
-    assert told - killed_at <= bound_s
+    assert noticed_at - killed_at <= bound_s
     await when(retried, lambda viewer: viewer.is_over.is_set(), deadline_s=30)
     assert (answer(retried), attempts(retried), events(retried)[-1]["type"]) == ("the whole answer", 1, "finish")
     assert (answer(failed), attempts(failed), events(failed)[-1]["code"]) == ("torn ", 0, "worker_lost")
@@ -119,10 +119,10 @@ async def left_alone(folder: Path, server: ValkeyServer, figures: Figures) -> No
         await when(viewer, answer_begins, deadline_s=30)
         killed_at = time.monotonic()
         await worker.kill()
-        told = await when(viewer, lambda viewer: "hub.stalled" in viewer.notices, deadline_s=2 * TOLD_S)
+        noticed_at = await when(viewer, lambda viewer: "hub.stalled" in viewer.notices, deadline_s=2 * NOTICE_S)
         ended = await when(viewer, lambda viewer: viewer.is_over.is_set(), deadline_s=30)
-        figures.add("last worker killed → hub.stalled at a viewer", told - killed_at, "s")
-        assert told - killed_at <= TOLD_S
+        figures.add("last worker killed → hub.stalled at a viewer", noticed_at - killed_at, "s")
+        assert noticed_at - killed_at <= NOTICE_S
         assert STALL_S <= ended - killed_at <= LEASE_S + STALL_S + SWEEP_S
         await when(waiting, lambda viewer: viewer.is_over.is_set(), deadline_s=30)
         assert [events(each)[-1]["code"] for each in (viewer, waiting)] == ["worker_lost"] * 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from broadcaster.client import AsyncClient
 from broadcaster.testing import Script
 from tests.faults.workers.blocked_worker import BLOCK_VARIABLE
-from tests.faults.workers.worker_moments import answer, attempts, said, torn_then_whole, when, worker_of
+from tests.faults.workers.worker_moments import answer, attempts, logged, torn_then_whole, when, worker_of
 from tests.faults.world import FaultWorld, PacedPieces, open_world
 from tests.support.log.valkey import ValkeyServer
 
@@ -22,11 +22,11 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
     tmp_path: Path, server: ValkeyServer, rounds: int
 ) -> None:
     lease_s, pauses = 2.0, max(1, rounds // 3)
-    words = [f"word{n} " for n in range(int(10 * lease_s) + 10 * (pauses - 1))]
+    texts = [f"word{n} " for n in range(int(10 * lease_s) + 10 * (pauses - 1))]
     async with open_world(tmp_path, redis=server, lease_ttl_s=lease_s) as world:
         await world.front_end()
         workers = [await world.worker(), await world.worker()]
-        world.scripted.script("claude-paced", Script(PacedPieces(words, 1.0)))
+        world.scripted.script("claude-paced", Script(PacedPieces(texts, 1.0)))
         async with AsyncClient(world.urls[0]) as client:
             started = await asyncio.gather(*(client.start(f"hi {n}", model="claude-paced") for n in range(LIVE)))
         streams = [each.id for each in started]
@@ -43,12 +43,12 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
             for viewer, had in zip(viewers, going_on, strict=True):
                 await when(viewer, lambda viewer, had=had: len(viewer.entries) > had, deadline_s=30)  # type: ignore[misc]
             await asyncio.sleep(lease_s)  # until they would take over again
-        await world.settle(len(words) + 60)  # a word a second, and what the pauses held up
+        await world.settle(len(texts) + 60)  # a word a second, and what the pauses held up
         await world.check()
         assert len(world.scripted.requests) == LIVE
-        assert said(workers, "lease_lost") == []
+        assert logged(workers, "lease_lost") == []
         assert {(answer(viewer), attempts(viewer), viewer.connections) for viewer in viewers} == {
-            ("".join(words), 0, 1)
+            ("".join(texts), 0, 1)
         }
 
 
@@ -60,16 +60,16 @@ async def test_a_worker_paused_past_its_lease_writes_nothing_more_and_closes_its
         for _ in range(2):
             await world.worker()
         for n in range(max(2, rounds)):
-            await paused_past_its_lease(world, first_words="half " if n % 2 else "")
+            await paused_past_its_lease(world, first_text="half " if n % 2 else "")
         await world.settle()
         await world.check()
-        assert len(said(world.workers, "process_stood_still")) >= max(2, rounds)
-        assert said(world.workers, "event_loop_blocked") == []
+        assert len(logged(world.workers, "process_stood_still")) >= max(2, rounds)
+        assert logged(world.workers, "event_loop_blocked") == []
 
 
-async def paused_past_its_lease(world: FaultWorld, *, first_words: str) -> None:
+async def paused_past_its_lease(world: FaultWorld, *, first_text: str) -> None:
     """Before its first token it is fenced by the grant alone: the new worker has written nothing of the answer."""
-    stream, zombie_side = await torn_then_whole(world, first_words=first_words)
+    stream, zombie_side = await torn_then_whole(world, first_text=first_text)
     (viewer,) = world.view(stream)
     request = await zombie_side.request()
     zombie = await worker_of(world, stream)
@@ -92,19 +92,19 @@ async def test_a_blocked_event_loop_is_reported_with_its_stack_while_it_lasts_an
         await world.front_end()
         program = "tests.faults.workers.blocked_worker"
         blocked = await world.stack.start(program, environment={BLOCK_VARIABLE: str(block_s)})
-        await blocked.said("worker_ready")
+        await blocked.logged("worker_ready")
         stream, conversation = await torn_then_whole(world)
         (viewer,) = world.view(stream)
         began = time.monotonic()
         blocked.signal(signal.SIGUSR1)
-        told = json.loads(await blocked.said("event_loop_blocked", timeout_s=10))
+        logged_block = json.loads(await blocked.logged("event_loop_blocked", timeout_s=10))
         assert time.monotonic() - began < block_s
-        assert "hold_the_loop" in told["stack"]
+        assert "hold_the_loop" in logged_block["stack"]
         assert await world.connection.redis.pttl(world.connection.keys.lease(stream)) > 0
-        over = json.loads(await blocked.said("event_loop_moves", timeout_s=10))
+        over = json.loads(await blocked.logged("event_loop_moves", timeout_s=10))
         assert over["blocked_s"] >= block_s
         await conversation.finish()
         await world.settle()
         await world.check()
         assert attempts(viewer) == 0
-        assert len(said([blocked], "event_loop_blocked")) == 1
+        assert len(logged([blocked], "event_loop_blocked")) == 1

@@ -55,15 +55,15 @@ async def when(viewer: RecordedViewer, has_happened: Callable[[RecordedViewer], 
     return time.monotonic()
 
 
-async def torn_then_whole(world: FaultWorld, *, first_words: str = "torn ", **options: Any) -> tuple[str, Conversation]:
+async def torn_then_whole(world: FaultWorld, *, first_text: str = "torn ", **options: Any) -> tuple[str, Conversation]:
     """A generation in the middle of its first attempt, which says no more; every later attempt is whole at once."""
     model = f"claude-torn-{next(_numbers)}"
     world.scripted.script(model, Script(PacedPieces(WHOLE, 0.0)))
     stream, conversation = await world.converse(model=model, **options)
     await conversation.request()
-    if first_words:
-        await conversation.send_text(first_words)
-        await world.until_text(stream, first_words)
+    if first_text:
+        await conversation.send_text(first_text)
+        await world.until_text(stream, first_text)
     return stream, conversation
 
 
@@ -82,6 +82,6 @@ async def worker_of(world: FaultWorld, stream: str) -> Running:
     return next(worker for worker in world.workers if worker.pid == pid)
 
 
-def said(workers: Iterable[Running], word: str) -> list[str]:
+def logged(workers: Iterable[Running], needle: str) -> list[str]:
     """Lines of their logs that hold this word."""
-    return [line for worker in workers for line in worker.log.read_text().split("\n") if word in line]
+    return [line for worker in workers for line in worker.log.read_text().split("\n") if needle in line]

@@ -39,7 +39,7 @@ KEY: Final = "key-of-the-agent"
 
 
 @dataclass(frozen=True)
-class Told:
+class Printed:
     """How an agent is run: ``files`` of its home, ``environment`` and ``arguments``."""
 
     arguments: tuple[str, ...]
@@ -59,7 +59,7 @@ class Agent:
     surface: str
     folder: Path
     program: str
-    tell: Callable[[str, str, str], Told]
+    tell: Callable[[str, str, str], Printed]
     left_out: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
@@ -132,15 +132,15 @@ async def work_on(
     agent: Agent, home: Path, *, url: str, model: str, task: str, more: tuple[str, ...] = ()
 ) -> AsyncIterator[Working]:
     """Give the task to the agent, in an empty home with a folder ``work``. It is killed at the end."""
-    told = agent.tell(url, model, task)
+    printed = agent.tell(url, model, task)
     work = home / "work"
     work.mkdir(parents=True)
-    for name, text in told.files.items():
+    for name, text in printed.files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **told.environment}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **printed.environment}
     process = await asyncio.create_subprocess_exec(
-        *(agent.find(), *told.arguments, *more),
+        *(agent.find(), *printed.arguments, *more),
         cwd=work,
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
@@ -156,7 +156,7 @@ async def work_on(
             await process.wait()
 
 
-def _codex(url: str, model: str, task: str, *, more: str = "") -> Told:
+def _codex(url: str, model: str, task: str, *, more: str = "") -> Printed:
     config = f"""\
 model = "{model}"
 model_provider = "broadcaster"
@@ -168,33 +168,33 @@ env_key = "CODEX_KEY"
 {more}"""
     files = {".codex/config.toml": config, "schema.json": _SCHEMA}
     without_questions = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
-    return Told(("exec", *without_questions, task), {"CODEX_KEY": KEY}, files)
+    return Printed(("exec", *without_questions, task), {"CODEX_KEY": KEY}, files)
 
 
-def _codex_websockets(url: str, model: str, task: str) -> Told:
+def _codex_websockets(url: str, model: str, task: str) -> Printed:
     return _codex(url, model, task, more="supports_websockets = true\n")
 
 
-def _opencode(package: str) -> Callable[[str, str, str], Told]:
-    def tell(url: str, model: str, task: str) -> Told:
+def _opencode(package: str) -> Callable[[str, str, str], Printed]:
+    def tell(url: str, model: str, task: str) -> Printed:
         options = {"baseURL": f"{url}/v1", "apiKey": KEY}
         provider = {"npm": package, "name": "broadcaster", "options": options, "models": {model: {}}}
         config = {"provider": {"broadcaster": provider}, "model": f"broadcaster/{model}", "autoupdate": False}
-        return Told(("run", task), {}, {"work/opencode.json": json.dumps(config)})
+        return Printed(("run", task), {}, {"work/opencode.json": json.dumps(config)})
 
     return tell
 
 
-def _aider(api: str, address: str, suffix: str) -> Callable[[str, str, str], Told]:
-    def tell(url: str, model: str, task: str) -> Told:
+def _aider(api: str, address: str, suffix: str) -> Callable[[str, str, str], Printed]:
+    def tell(url: str, model: str, task: str) -> Printed:
         quiet = ("--no-git", "--no-check-update", "--no-analytics", "--no-show-model-warnings", "--no-pretty")
         arguments = ("--model", f"{api}/{model}", "--message", task, "--yes-always", *quiet)
-        return Told(arguments, {address: url + suffix, f"{api.upper()}_API_KEY": KEY})
+        return Printed(arguments, {address: url + suffix, f"{api.upper()}_API_KEY": KEY})
 
     return tell
 
 
-def _claude_code(url: str, model: str, task: str) -> Told:
+def _claude_code(url: str, model: str, task: str) -> Printed:
     environment = {
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_AUTH_TOKEN": KEY,
@@ -203,7 +203,7 @@ def _claude_code(url: str, model: str, task: str) -> Told:
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "IS_SANDBOX": "1",  # it refuses to skip its questions as root anywhere else
     }
-    return Told(("-p", task, "--dangerously-skip-permissions"), environment)
+    return Printed(("-p", task, "--dangerously-skip-permissions"), environment)
 
 
 _CODEX: Final = "@openai/codex-*/vendor/*/bin/codex"
@@ -214,23 +214,23 @@ _TEXT_ONLY: Final = _STREAMS | _NO_SCHEMAS
 _CODEX_SCHEMA: Final = ("--output-schema", "../schema.json")
 _CLAUDE_SCHEMA: Final = ("--output-format", "json", "--json-schema", _SCHEMA)
 # They repeat a request whose answer was stopped, and complete their task by the second answer.
-_ASKS_AGAIN: Final = {MESSAGES: {STOP: "asks again"}}
+_RETRIES: Final = {MESSAGES: {STOP: "asks again"}}
 _AIDER_PLAIN: Final = ("--no-stream",)
 
 
 def _agents() -> Iterator[Agent]:
-    told = {"Codex CLI: Responses": _codex, "Codex CLI: Responses, tries a WebSocket": _codex_websockets}
-    for label, tell in told.items():
+    printed = {"Codex CLI: Responses": _codex, "Codex CLI: Responses, tries a WebSocket": _codex_websockets}
+    for label, tell in printed.items():
         yield Agent(label, RESPONSES, MODULES, _CODEX, tell, _STREAMS, structured=_CODEX_SCHEMA)
     packages = {CHAT: "@ai-sdk/openai-compatible", RESPONSES: "@ai-sdk/openai", MESSAGES: "@ai-sdk/anthropic"}
     names = {CHAT: "chat", RESPONSES: "Responses", MESSAGES: "Messages"}
     for surface, package in packages.items():
-        label, again = f"opencode: {names[surface]}", _ASKS_AGAIN.get(surface, {})
-        yield Agent(label, surface, MODULES, _OPENCODE, _opencode(package), _TEXT_ONLY, again)
+        label, retries = f"opencode: {names[surface]}", _RETRIES.get(surface, {})
+        yield Agent(label, surface, MODULES, _OPENCODE, _opencode(package), _TEXT_ONLY, retries)
     addresses = {CHAT: ("openai", "OPENAI_API_BASE", "/v1"), MESSAGES: ("anthropic", "ANTHROPIC_BASE_URL", "")}
     for surface, address in addresses.items():
-        label, again = f"aider: {names[surface]}", _ASKS_AGAIN.get(surface, {})
-        yield Agent(label, surface, AIDER, "bin/aider", _aider(*address), _NO_SCHEMAS, again, plain=_AIDER_PLAIN)
+        label, retries = f"aider: {names[surface]}", _RETRIES.get(surface, {})
+        yield Agent(label, surface, AIDER, "bin/aider", _aider(*address), _NO_SCHEMAS, retries, plain=_AIDER_PLAIN)
     claude = "@anthropic-ai/claude-code-*/claude"
     yield Agent("Claude Code: Messages", MESSAGES, MODULES, claude, _claude_code, _STREAMS, structured=_CLAUDE_SCHEMA)
 

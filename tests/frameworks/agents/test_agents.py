@@ -23,7 +23,7 @@ from tests.frameworks.serving import ENDED_S, Serving
 # Several agents run in a test, and some take seconds of an idle core to begin.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
-TOLD = "".join(DONE)
+ANSWER = "".join(DONE)
 
 
 def agents(case: str) -> pytest.MarkDecorator:
@@ -51,7 +51,7 @@ async def show_a_text(serving: Serving, agent: Agent, home: Path, *, is_streamed
         serving.address.forget()
         ran = await run(agent, home / wire, url=serving.url, model=model, task=PROMPT, more=more)
         assert (ran.code, " ".join(ran.output.split()).count(TEXT)) == (0, 1), (wire, ran)
-        assert bool(serving.address.saying(b"text/event-stream")) is is_streamed, wire
+        assert bool(serving.address.lines_with(b"text/event-stream")) is is_streamed, wire
         assert (await serving.generation(model)).status == "finished"
 
 
@@ -85,7 +85,7 @@ async def test_an_agent_makes_a_file_with_a_model_of_each_wire(serving: Serving,
         serving.scripted.script(model, Script(CodingModel()))
         ran = await run(agent, tmp_path / wire, url=serving.url, model=model, task=TASK)
         assert has_made_it(ran), (wire, ran)
-        assert ran.output.count(TOLD) <= 1, ran
+        assert ran.output.count(ANSWER) <= 1, ran
         assert (await serving.generation(model)).status == "finished"
 
 
@@ -124,7 +124,7 @@ async def interrupted(
 
 def has_no_text_twice(ran: Ran) -> bool:
     """Of the model's texts."""
-    return ran.output.count(PART) <= 1 and ran.output.count(TOLD) <= 1
+    return ran.output.count(PART) <= 1 and ran.output.count(ANSWER) <= 1
 
 
 @agents(STOP)

@@ -24,7 +24,7 @@ from tests.support.servers.front_end import served
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 COPILOTKIT: Final = Row("CopilotKit", "copilotkit", "ag-ui", finish=None)
-ASKED: Final = {"id": "u1", "role": "user", "content": "Weather?"}
+MESSAGE: Final = {"id": "u1", "role": "user", "content": "Weather?"}
 LOOP: Final = [event for event in streams.LOOP if not isinstance(event, ev.UnknownEvent)]
 
 _numbers: Final = itertools.count(1)
@@ -44,12 +44,12 @@ class Pages:
         # All runtimes of a process share their threads.
         number = next(_numbers)
         thread = {"thread_id": f"t-{number}"}
-        run = {"run_id": f"r-{number}", "messages": [ASKED], **thread, **job}
-        await self.drivers.ask(COPILOTKIT, "begin", url=self.url, **run)
+        run = {"run_id": f"r-{number}", "messages": [MESSAGE], **thread, **job}
+        await self.drivers.request(COPILOTKIT, "begin", url=self.url, **run)
         if is_joined:
-            await self.drivers.ask(COPILOTKIT, "join", **thread)
+            await self.drivers.request(COPILOTKIT, "join", **thread)
         self.worker.may_end.set()
-        return await self.drivers.ask(COPILOTKIT, "finish", **thread)
+        return await self.drivers.request(COPILOTKIT, "finish", **thread)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -31,7 +31,7 @@ class Haystack:
     """``wish`` is the generation's option that takes a class."""
 
     generator: Callable[..., Any]
-    wish: str
+    field: str
 
     async def plain(self, job: Job, answer: Answer) -> None:
         _end(answer, await self._reply(job))
@@ -56,7 +56,7 @@ class Haystack:
         answer.text = result["messages"][-1].text
 
     async def structured(self, job: Job, answer: Answer) -> None:
-        reply = await self._reply(job, generation_kwargs={self.wish: City})
+        reply = await self._reply(job, generation_kwargs={self.field: City})
         answer.object = City.model_validate_json(reply.text or "").model_dump()
 
     def _create(self, job: Job) -> Any:

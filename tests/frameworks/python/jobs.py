@@ -121,10 +121,10 @@ async def serve(find: Callable[[str], Framework]) -> None:
 
     async def answer(id: int, action: str, row: str, **fields: Any) -> None:
         try:
-            told = {"id": id, "answer": asdict(await run(find(row), action, Job(**fields)))}
+            reply = {"id": id, "answer": asdict(await run(find(row), action, Job(**fields)))}
         except Exception as error:
-            told = {"id": id, "failure": {"name": type(error).__name__, "message": str(error)}}
-        output.write(json.dumps(told) + "\n")
+            reply = {"id": id, "failure": {"name": type(error).__name__, "message": str(error)}}
+        output.write(json.dumps(reply) + "\n")
         output.flush()
 
     while line := await lines.readline():

@@ -52,9 +52,9 @@ class Smolagents:
         answer.text = str(await asyncio.to_thread(agent.run, job.prompt))
 
     async def structured(self, job: Job, answer: Answer) -> None:
-        wished = {"name": "city", "schema": City.model_json_schema()}
-        wish: Any = {"type": "json_schema", "json_schema": wished}
-        message = await asyncio.to_thread(lambda: _model(job).generate(_messages(job), response_format=wish))
+        schema = {"name": "city", "schema": City.model_json_schema()}
+        wanted_format: Any = {"type": "json_schema", "json_schema": schema}
+        message = await asyncio.to_thread(lambda: _model(job).generate(_messages(job), response_format=wanted_format))
         answer.object = City.model_validate_json(str(message.content)).model_dump()
 
 

@@ -39,19 +39,19 @@ async def hub(tail: FakeTail) -> AsyncIterator[Hub]:
     await opened.aclose()
 
 
-def said(*events: ev.KnownEvent, after_seq: int = 0, epoch: int = 5) -> list[Entry]:
+def entries_of(*events: ev.KnownEvent, after_seq: int = 0, epoch: int = 5) -> list[Entry]:
     return [Entry(epoch, seq, ev.encode_event(event)) for seq, event in enumerate(events, after_seq + 1)]
 
 
 def begun(deltas: int = DELTAS) -> list[Entry]:
-    words: list[ev.KnownEvent] = [ev.TextDelta(id="0", delta=f"word {at}\n\n") for at in range(deltas)]
-    return said(ev.Start(), ev.StartStep(), ev.TextStart(id="0"), *words)
+    deltas_of: list[ev.KnownEvent] = [ev.TextDelta(id="0", delta=f"word {at}\n\n") for at in range(deltas)]
+    return entries_of(ev.Start(), ev.StartStep(), ev.TextStart(id="0"), *deltas_of)
 
 
 def ended(deltas: int = DELTAS) -> list[Entry]:
     end = (ev.TextEnd(id="0"), ev.FinishStep(finish_reason="stop"), ev.Finish(finish_reason="stop"))
     entries = begun(deltas)
-    return [*entries, *said(*end, after_seq=len(entries))]
+    return [*entries, *entries_of(*end, after_seq=len(entries))]
 
 
 def numbered(entries: list[Entry]) -> list[dict]:
@@ -122,8 +122,8 @@ async def test_viewers_that_resume_at_once_are_each_sent_their_own_rest(hub, tai
     events = numbered(entries)
     numbers = [*range(-1, len(events), 61)]
     viewers = await asyncio.gather(*(resume(hub, number) for number in numbers))
-    told = await asyncio.gather(*map(read, viewers))
-    assert told == [events[number + 1 :] for number in numbers]
+    received = await asyncio.gather(*map(read, viewers))
+    assert received == [events[number + 1 :] for number in numbers]
 
 
 async def test_a_viewer_that_resumes_an_open_stream_is_sent_what_comes(hub, tail):
@@ -171,9 +171,9 @@ async def test_an_entry_that_never_comes_is_not_waited_for_longer_than_allowed(h
 async def test_a_viewer_that_may_have_void_events_is_ended_with_its_number(hub, tail):
     tail.log["g"].extend(begun(600))
     viewer = await resume(hub, 500)
-    tail.log["g"][300:] = said(ev.Attempt(attempt=2), after_seq=300, epoch=6)
+    tail.log["g"][300:] = entries_of(ev.Attempt(attempt=2), after_seq=300, epoch=6)
     tail.sinks["g"].rewound(Cursor(5, 300))
     tail.sinks["g"].deliver(tail.log["g"][300:])
-    (told,) = await read(viewer)
+    (received,) = await read(viewer)
     assert viewer.stop_reason is StopReason.GAP
-    assert (told["type"], told["sequence_number"]) == ("error", 500)
+    assert (received["type"], received["sequence_number"]) == ("error", 500)

@@ -135,9 +135,9 @@ async def test_a_rewind_goes_back_to_a_checkpoint_and_not_to_the_beginning(hub, 
     tail.log["g"][4_990:] = texts(6, 4_991, 5_010)
     tail.sinks["g"].rewound(Cursor(5, 4_990))
     tail.sinks["g"].deliver(texts(6, 4_991, 5_010))
-    again = await read(hub, dialect)
-    await settle(late, again)
-    assert witness_of(again).sums == {5_010: sums_of(tail.log["g"])[5_010]}
+    reread = await read(hub, dialect)
+    await settle(late, reread)
+    assert witness_of(reread).sums == {5_010: sums_of(tail.log["g"])[5_010]}
     assert dialect.counts["entries"] - encoded <= INTERVAL_ENTRIES + SEGMENT_ENTRIES + 20
 
 

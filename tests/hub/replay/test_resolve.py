@@ -116,6 +116,6 @@ def test_every_cursor_is_answered_and_its_gap_leads_to_where_no_gap_is(cursor: C
     else:
         assert answer.gap.at == answer.after
         # A browser that reconnects with the gap's id must not be told the same gap again.
-        again = resolve(answer.gap.at, log)
-        assert isinstance(again, Follow)
-        assert (again.after.seq, again.gap) == (answer.after.seq, None)
+        second = resolve(answer.gap.at, log)
+        assert isinstance(second, Follow)
+        assert (second.after.seq, second.gap) == (answer.after.seq, None)

@@ -66,8 +66,8 @@ async def settle(*readers: Reader | SocketReader) -> None:
     """Let everybody read until nothing more comes."""
     silent = 0
     while silent < 100:  # pages are read between two that bring something
-        told = [reader.pull_all() for reader in readers]
-        silent = 0 if any(told) else silent + 1
+        received = [reader.pull_all() for reader in readers]
+        silent = 0 if any(received) else silent + 1
         await turns(1)
 
 
@@ -205,9 +205,9 @@ async def test_a_viewer_that_was_sent_void_entries_is_ended_by_the_dialects_erro
     tail.sinks["g"].deliver([text(6, 6)])
     await settle(reader, behind)
     assert (witness_of(reader).bye, reader.viewer.stop_reason) == ("gap", StopReason.GAP)
-    again = await read(hub)
-    await settle(again)
-    assert witness_of(again).sums == {6: sums_of(tail.log["g"])[6]}
+    second = await read(hub)
+    await settle(second)
+    assert witness_of(second).sums == {6: sums_of(tail.log["g"])[6]}
     assert witness_of(behind).sums == {6: sums_of(tail.log["g"])[6]}
 
 
@@ -225,10 +225,10 @@ async def test_a_viewer_that_waits_for_the_past_is_ended_when_its_cursor_becomes
     await settle(reader)
     assert (witness_of(reader).bye, witness_of(reader).sums) == ("gap", {})
 
-    again = await read(hub, after="5-2500")
-    await settle(again)
-    assert (witness_of(again).discards, witness_of(again).snapshots) == (1, 1)
-    assert witness_of(again).sums == {2_600: sums_of(tail.log["g"])[2_600]}
+    second = await read(hub, after="5-2500")
+    await settle(second)
+    assert (witness_of(second).discards, witness_of(second).snapshots) == (1, 1)
+    assert witness_of(second).sums == {2_600: sums_of(tail.log["g"])[2_600]}
 
 
 async def test_a_viewer_before_the_void_entries_is_not_disturbed(hub, tail):

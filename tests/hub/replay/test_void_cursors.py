@@ -26,22 +26,22 @@ from tests.hub.support import finish, turns
 from tests.support.memory.fake_tail import FakeTail
 
 NEW_ATTEMPT: Final = "new_attempt"
-Told = Callable[[SseMessage, dict[str, Any]], tuple[bool, str]]
+Reading = Callable[[SseMessage, dict[str, Any]], tuple[bool, str]]
 
 
-def words(epoch: int, first_seq: int, *said: str) -> list[Entry]:
-    deltas = (json.dumps({"type": "text-delta", "id": "t", "delta": word}).encode() for word in said)
+def deltas_of(epoch: int, first_seq: int, *texts: str) -> list[Entry]:
+    deltas = (json.dumps({"type": "text-delta", "id": "t", "delta": each_text}).encode() for each_text in texts)
     return [Entry(epoch, first_seq + at, delta) for at, delta in enumerate(deltas)]
 
 
 # Of a message: whether the client must drop all that it holds, and the text in it.
-CLIENTS: Final[dict[str, Told]] = {
-    "delta": lambda _, told: (told.get("code") == NEW_ATTEMPT, told.get("delta", "")),
-    "named": lambda message, told: (message.event == "retry", told["delta"] if message.event == "content" else ""),
-    "parts": lambda _, told: (told.get("code") == NEW_ATTEMPT, told.get("textDelta", "")),
-    "ai-sdk": lambda _, told: ("begins again" in told.get("errorText", ""), told.get("delta", "")),
-    "ai-sdk-7": lambda _, told: ("begins again" in told.get("errorText", ""), told.get("delta", "")),
-    "ag-ui": lambda _, told: (told.get("code") == NEW_ATTEMPT, told.get("delta", "")),
+CLIENTS: Final[dict[str, Reading]] = {
+    "delta": lambda _, fields: (fields.get("code") == NEW_ATTEMPT, fields.get("delta", "")),
+    "named": lambda message, fields: (message.event == "retry", fields["delta"] if message.event == "content" else ""),
+    "parts": lambda _, fields: (fields.get("code") == NEW_ATTEMPT, fields.get("textDelta", "")),
+    "ai-sdk": lambda _, fields: ("begins again" in fields.get("errorText", ""), fields.get("delta", "")),
+    "ai-sdk-7": lambda _, fields: ("begins again" in fields.get("errorText", ""), fields.get("delta", "")),
+    "ag-ui": lambda _, fields: (fields.get("code") == NEW_ATTEMPT, fields.get("delta", "")),
 }
 
 
@@ -99,7 +99,7 @@ class Client:
 async def test_a_client_with_a_void_cursor_drops_its_text_once_and_then_holds_the_answer(
     hub: Hub, tail: FakeTail, name: str, void: str
 ) -> None:
-    tail.append("g", *words(5, 1, "Once ", "upon "), *words(6, 3, "a "))
+    tail.append("g", *deltas_of(5, 1, "Once ", "upon "), *deltas_of(6, 3, "a "))
     client = Client(hub, name, after=void, text="Void text. ")
 
     await client.connect()
@@ -108,7 +108,7 @@ async def test_a_client_with_a_void_cursor_drops_its_text_once_and_then_holds_th
     for _ in range(3):
         await client.connect()
         await client.read()
-    tail.append("g", *words(6, 4, "time"), finish(6, 5))
+    tail.append("g", *deltas_of(6, 4, "time"), finish(6, 5))
     await client.read()
     assert (client.drops, client.text) == (1, "Once upon a time")
     await client.connect()
@@ -119,7 +119,7 @@ async def test_a_client_with_a_void_cursor_drops_its_text_once_and_then_holds_th
 async def test_a_client_that_is_cut_before_the_snapshot_comes_back_without_the_void_id(
     hub: Hub, tail: FakeTail, name: str
 ) -> None:
-    tail.append("g", *words(5, 1, "Once ", "upon "))
+    tail.append("g", *deltas_of(5, 1, "Once ", "upon "))
     client = Client(hub, name, after="3-2", text="Void text. ")
     await client.connect()
 
@@ -135,13 +135,13 @@ async def test_a_client_that_is_cut_before_the_snapshot_comes_back_without_the_v
 async def test_a_client_whose_text_becomes_void_while_it_reads_ends_with_the_newer_text(
     hub: Hub, tail: FakeTail, name: str
 ) -> None:
-    tail.append("g", *words(5, 1, "Once ", "upon ", "a "))
+    tail.append("g", *deltas_of(5, 1, "Once ", "upon ", "a "))
     client = Client(hub, name)
     await client.connect()
     await client.read()
     tail.sinks["g"].rewound(Cursor(5, 1))
     tail.log["g"] = tail.log["g"][:1]
-    tail.append("g", *words(6, 2, "more "))
+    tail.append("g", *deltas_of(6, 2, "more "))
     await client.read()
     assert client.viewer is not None
     assert client.viewer.is_over
@@ -159,7 +159,7 @@ async def test_a_client_whose_text_becomes_void_while_it_reads_ends_with_the_new
 async def test_a_cursor_whose_entry_was_trimmed_makes_no_client_drop_its_text(
     hub: Hub, tail: FakeTail, name: str
 ) -> None:
-    tail.log["g"].extend(words(5, 4, "a ", "time"))
+    tail.log["g"].extend(deltas_of(5, 4, "a ", "time"))
     client = Client(hub, name, after="5-2", text="Once upon ")
 
     await client.connect()
@@ -179,7 +179,7 @@ async def test_a_cursor_whose_entry_was_trimmed_makes_no_client_drop_its_text(
 async def test_an_sdk_without_ids_is_sent_its_error_or_a_new_beginning(
     hub: Hub, tail: FakeTail, name: str, first: str
 ) -> None:
-    tail.append("g", *words(5, 1, "Once ", "upon "))
+    tail.append("g", *deltas_of(5, 1, "Once ", "upon "))
     dialect = DIALECTS[name]
     viewer = await hub.join("g", cursor=Cursor(3, 2), timeout_s=5, dialect=dialect)
     assert isinstance(viewer, Viewer)
@@ -195,7 +195,7 @@ async def test_an_sdk_without_ids_is_sent_its_error_or_a_new_beginning(
 
 
 async def test_a_snapshot_comes_behind_the_gap_that_voids_what_the_client_holds(hub: Hub, tail: FakeTail) -> None:
-    tail.append("g", *words(5, 1, "Once ", "upon "))
+    tail.append("g", *deltas_of(5, 1, "Once ", "upon "))
     viewer = await hub.join("g", cursor=Cursor(3, 2), timeout_s=5, dialect=NATIVE_SNAPSHOT)
     assert isinstance(viewer, Viewer)
     decoder, messages = SseDecoder(), []

@@ -80,9 +80,9 @@ class FeedWriting:
                 return
             written.acked[n] = reply.json["last_id"]
             if self.rng.random() < REPEAT_SHARE:
-                again = await self._insist(feed, "POST", "/events", body=body, headers=key)
-                if again is not None and again.json["last_id"] != written.acked[n] and self.keeps():
-                    feed.wrong.append(f"{writer}-{n} is {written.acked[n]}, repeated {again.json['last_id']}")
+                repeated = await self._insist(feed, "POST", "/events", body=body, headers=key)
+                if repeated is not None and repeated.json["last_id"] != written.acked[n] and self.keeps():
+                    feed.wrong.append(f"{writer}-{n} is {written.acked[n]}, repeated {repeated.json['last_id']}")
             await asyncio.sleep(every_s)
 
     async def _insist(
@@ -90,24 +90,24 @@ class FeedWriting:
     ) -> Reply | None:
         """The reply to a call that is repeated until it is taken; None: it was refused for good, or for too long."""
         until = time.monotonic() + INSIST_S
-        told = ""
+        outcome = ""
         while time.monotonic() < until:
             try:
                 reply = await call(
                     self.rng.choice(self.urls), method, f"/v1/streams/{feed.id}{path}", body=body, headers=headers
                 )
             except Broken as error:
-                told = str(error)
+                outcome = str(error)
                 await asyncio.sleep(0.1)
                 continue
             if reply.status < 300:
                 return reply
-            told = f"{reply.status} {reply.code}"
+            outcome = f"{reply.status} {reply.code}"
             if reply.status not in LATER:
                 break
             await asyncio.sleep(0.1)
         if self.keeps():
-            feed.wrong.append(f"{method} {path or '/'} was never taken: {told}")
+            feed.wrong.append(f"{method} {path or '/'} was never taken: {outcome}")
         return None
 
     async def _library(self, feed: HuntedFeed, count: int, every_s: float) -> None:

@@ -104,16 +104,16 @@ class NativeFold(Fold):
         epoch, seq = map(int, block.id.split("-"))
         if self.entries:
             last_epoch, last_seq, _ = self.entries[-1]
-            if seq != last_seq + 1 and not self._was_told_of_a_gap:
+            if seq != last_seq + 1 and not self._saw_a_gap:
                 raise Wrong(f"{block.id} follows {last_epoch}-{last_seq}")
             if (epoch, seq) <= (last_epoch, last_seq):
                 raise Wrong(f"{block.id} is not above {last_epoch}-{last_seq}")
-        self._was_told_of_a_gap = False
+        self._saw_a_gap = False
         self.entries.append((epoch, seq, body))
         self.cursor = block.id
         return self._event(body)
 
-    _was_told_of_a_gap: bool = False
+    _saw_a_gap: bool = False
 
     def _event(self, event: Any) -> Next:
         match event["type"]:
@@ -137,7 +137,7 @@ class NativeFold(Fold):
 
     def _gap(self, block: Block, body: Any) -> None:
         self.declared.append(body["reason"])
-        self._was_told_of_a_gap = True
+        self._saw_a_gap = True
         if block.id is None:
             raise Wrong("a gap without an id")
         at = int(block.id.split("-")[1])

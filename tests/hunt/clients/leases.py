@@ -111,7 +111,7 @@ class LeaseWriting:
     ) -> Contact | None:
         """The call that was taken at last; None: it was refused for good (noted), or for too long."""
         until = time.monotonic() + INSIST_S
-        told = ""
+        outcome = ""
         while time.monotonic() < until:
             sent = time.monotonic()
             reply = await self._reply(feed, method, path, body, headers)
@@ -125,9 +125,9 @@ class LeaseWriting:
                 if reply.code not in ("stream_closed", "unknown_stream"):
                     feed.wrong.append(f"{method} {path}: {reply.status} {reply.code}")
                 return None
-            told = "no answer" if reply is None else f"{reply.status} {reply.code}"
+            outcome = "no answer" if reply is None else f"{reply.status} {reply.code}"
             await asyncio.sleep(PAUSE_S)
-        feed.wrong.append(f"{method} {path} was never taken: {told}")
+        feed.wrong.append(f"{method} {path} was never taken: {outcome}")
         return None
 
     async def _reply(

@@ -20,7 +20,7 @@ from tests.hunt.clients.folds import (
 )
 from tests.hunt.system.wire import Block
 
-_AGAIN: Final = "may be sent again"
+_RESTARTED: Final = "may be sent again"
 
 
 @dataclass
@@ -86,7 +86,7 @@ class AnthropicFold(Fold):
             case "message_stop":
                 return self.end("abort" if self.reason == "cancelled" else "finish")
             case "error":
-                return Next.DISCARD if _AGAIN in body["error"]["message"] else self.end("error")
+                return Next.DISCARD if _RESTARTED in body["error"]["message"] else self.end("error")
         return Next.READ_ON
 
 
@@ -154,10 +154,10 @@ class ResponsesFold(Fold):
             self.text = "".join(self.items.values())
             return self.failed(str((response.get("error") or {}).get("code") or ""), retry=False)
         messages = [item for item in response["output"] if item["type"] == "message"]
-        said = "".join(part["text"] for item in messages for part in item["content"])
+        joined = "".join(part["text"] for item in messages for part in item["content"])
         self.text = "".join(self.items.values())
-        if said != self.text:
-            raise Wrong(f"the final object has {said[-200:]!r}, the deltas gave {self.text[-200:]!r}")
+        if joined != self.text:
+            raise Wrong(f"the final object has {joined[-200:]!r}, the deltas gave {self.text[-200:]!r}")
         return self.end("abort" if status == "cancelled" else "finish")
 
 

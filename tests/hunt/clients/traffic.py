@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from tests.hunt.clients.feeds import HuntedFeed
 from tests.hunt.clients.leases import DELETES, FATES, LEASES_S, LeasedFeed, LeaseWriting
-from tests.hunt.draw import Step, Wish, draw_wish
+from tests.hunt.draw import Order, Step, draw_order
 from tests.hunt.judging.answers import Answer, Violation
 from tests.hunt.system.servers import port_of
 from tests.hunt.system.wire import Broken, call, open_request
@@ -52,12 +52,12 @@ class Traffic:
         if len(world.open_streams()) >= MOST_OPEN:
             return
         rng = random.Random(step.seed)
-        wish = draw_wish(rng)
-        answer = self._begin(wish)
-        await self._ask(answer, rng)
+        order = draw_order(rng)
+        answer = self._begin(order)
+        await self._start(answer, rng)
         if answer.id is None:
             return
-        if (dialect := DIALECT_OF.get(wish.way)) is not None and rng.random() < 0.7:
+        if (dialect := DIALECT_OF.get(order.way)) is not None and rng.random() < 0.7:
             path, body = request_of(answer, hook=self._hook)
             world.watch(answer.id, dialect, rng, post=(path, body, {"idempotency-key": answer.name}))
         if rng.random() < 0.8:
@@ -67,7 +67,7 @@ class Traffic:
     def _hook(self) -> str:
         return f"http://127.0.0.1:{self._world.hook_port}/hook"
 
-    async def _ask(self, answer: Answer, rng: random.Random) -> None:
+    async def _start(self, answer: Answer, rng: random.Random) -> None:
         path, body = request_of(answer, hook=self._hook)
         until = time.monotonic() + INSIST_S
         while time.monotonic() < until:
@@ -96,8 +96,8 @@ class Traffic:
         if id is None:
             return
         if answer.id not in (None, id) and self._world.keeps:
-            words = f"the same key began {answer.id} and {id}"
-            self._world.found.append(Violation("idempotency", answer.name, words))
+            fault = f"the same key began {answer.id} and {id}"
+            self._world.found.append(Violation("idempotency", answer.name, fault))
         answer.id = id
 
     async def feed(self, step: Step) -> None:
@@ -165,9 +165,9 @@ class Traffic:
         world, rng = self._world, random.Random(step.seed)
         if len(world.open_streams()) >= MOST_OPEN:
             return
-        wish = draw_wish(rng)._replace(way="generations")
-        answer = self._begin(wish)
-        await self._ask(answer, rng)
+        order = draw_order(rng)._replace(way="generations")
+        answer = self._begin(order)
+        await self._start(answer, rng)
         if answer.id is not None:
             world.watch(answer.id, rng.choice(DIALECTS), rng)
             await asyncio.sleep(step.much * step.who * 4)
@@ -176,7 +176,7 @@ class Traffic:
     async def delete(self, step: Step) -> None:
         """An answer of a while ago is deleted: it runs or has ended, and may be watched."""
         posted = {viewer.stream for viewer in self._world.viewers if viewer.post is not None}
-        named = [each for each in self._world.answers[-10:] if each.id and each.wish.way == "generations"]
+        named = [each for each in self._world.answers[-10:] if each.id and each.order.way == "generations"]
         deletable = [each for each in named if each.id not in self._world.forgotten | posted]
         if deletable:
             await self._delete(deletable[int(step.who * len(deletable))], random.Random(step.seed))
@@ -185,7 +185,7 @@ class Traffic:
         world = self._world
         world.forgotten.add(str(answer.id))
         world.done["deletions"] += 1
-        answer.stop_asked = True
+        answer.stop_requested = True
         until = time.monotonic() + INSIST_S
         while time.monotonic() < until:
             try:
@@ -204,12 +204,12 @@ class Traffic:
                 return
             await asyncio.sleep(0.1)
 
-    def _begin(self, wish: Wish) -> Answer:
+    def _begin(self, order: Order) -> Answer:
         world = self._world
-        answer = Answer(f"{wish.model_family}-hunt-{len(world.answers)}", wish)
+        answer = Answer(f"{order.model_family}-hunt-{len(world.answers)}", order)
         world.answers.append(answer)
-        world.provider.plans[answer.name] = wish.plan
-        world.done[f"asked by {wish.way}"] += 1
+        world.provider.plans[answer.name] = order.plan
+        world.done[f"asked by {order.way}"] += 1
         return answer
 
     async def trim(self, step: Step) -> None:
@@ -228,11 +228,11 @@ class Traffic:
     async def stop(self, step: Step) -> None:
         """Stop an answer, and insist."""
         streams = set(self._world.open_streams())
-        running = [answer for answer in self._world.answers if answer.id in streams and not answer.stop_asked]
+        running = [answer for answer in self._world.answers if answer.id in streams and not answer.stop_requested]
         if not running:
             return
         answer = running[int(step.who * len(running))]
-        answer.stop_asked = True
+        answer.stop_requested = True
         rng = random.Random(step.seed)
         until = time.monotonic() + INSIST_S
         while time.monotonic() < until:
@@ -262,9 +262,9 @@ def is_failure(status: int) -> bool:
 
 def request_of(answer: Answer, *, hook: str) -> tuple[str, dict[str, Any]]:
     """Path and body of the surface that this answer is asked for on."""
-    wish: Wish = answer.wish
+    order: Order = answer.order
     message = {"role": "user", "content": "hunt"}
-    match wish.way:
+    match order.way:
         case "responses":
             return "/v1/responses", {"model": answer.name, "input": "hunt", "background": True, "stream": True}
         case "chat":
@@ -272,14 +272,14 @@ def request_of(answer: Answer, *, hook: str) -> tuple[str, dict[str, Any]]:
         case "messages":
             return "/v1/messages", {"model": answer.name, "max_tokens": 99, "messages": [message], "stream": True}
         case "ai-sdk":
-            told = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hunt"}]}
-            chat = {"id": f"chat-{answer.name}", "messages": [told], "trigger": "submit-message"}
+            user_message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hunt"}]}
+            chat = {"id": f"chat-{answer.name}", "messages": [user_message], "trigger": "submit-message"}
             return "/api/chat", {**chat, "model": answer.name}
         case "ag-ui":
             run = {"threadId": "t1", "runId": f"run-{answer.name}", "messages": [{"id": "m1", **message}]}
             return "/agui", {**run, "tools": [], "context": [], "forwardedProps": {"model": answer.name}}
         case _:
-            body = {"model": answer.name, "prompt": "hunt", **wish.fields}
-            if wish.has_webhook:
+            body = {"model": answer.name, "prompt": "hunt", **order.fields}
+            if order.has_webhook:
                 body["webhook"] = {"url": hook}
-            return "/v1/generations", body | ({"stream": True} if wish.way == "stream" else {})
+            return "/v1/generations", body | ({"stream": True} if order.way == "stream" else {})

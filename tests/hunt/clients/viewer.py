@@ -78,9 +78,9 @@ class Viewer:
             self._maybe_switch()
             await asyncio.sleep(PAUSE_S)
 
-    def note(self, words: str) -> None:
+    def note(self, fault: str) -> None:
         """Remember it for a report."""
-        self.trace.append(f"{time.monotonic():.3f} {words}")
+        self.trace.append(f"{time.monotonic():.3f} {fault}")
 
     async def _connection(self) -> Next:
         url = self.rng.choice(self.urls)

@@ -30,7 +30,7 @@ class FaultBase:
 
     @asynccontextmanager
     async def _window(self, name: str) -> AsyncIterator[None]:
-        self._world.say(f"fault {name}")
+        self._world.report(f"fault {name}")
         self._world.done[f"fault {name.split()[0]}"] += 1
         began = time.monotonic()
         try:
@@ -51,9 +51,9 @@ class FaultBase:
         finally:
             self._is_redis_busy = False
 
-    async def _tell(self, server: ValkeyServer, *words: str) -> Any:
+    async def _execute(self, server: ValkeyServer, *arguments: str) -> Any:
         with suppress(RedisError):
-            return await asyncio.to_thread(execute_at, port_of(server), *words)
+            return await asyncio.to_thread(execute_at, port_of(server), *arguments)
 
     def _any(self, step: Step) -> ValkeyServer:
         servers = self._world.servers.all()

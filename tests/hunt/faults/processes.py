@@ -54,7 +54,7 @@ class ProcessFaults(FaultBase):
             return
         late_s = self._world.lag.longest(began, time.monotonic())
         if late_s > MOST_LAG_S:
-            self._world.say(f"{wrong}, and the driver was {late_s:.2f} s late")
+            self._world.report(f"{wrong}, and the driver was {late_s:.2f} s late")
         else:
             self._world.found.append(Violation("end", life.name, wrong))
 
@@ -78,7 +78,7 @@ class ProcessFaults(FaultBase):
 
     async def kill_member(self, step: Step) -> None:
         """One of the processes of a front-end that has several."""
-        several = [life for life in self._world.front_ends if "2" in life.words and not life.is_busy]
+        several = [life for life in self._world.front_ends if "2" in life.arguments and not life.is_busy]
         if several:
             async with self._window(f"SIGKILL a-child-of {several[0].name}"):
                 several[0].kill_member(step.who)

@@ -18,7 +18,7 @@ class RedisFaults(FaultBase):
         kind = "normal" if step.much < 0.5 else "pubsub"
         async with self._redis(f"CLIENT-KILL {kind}") as mine:
             if mine:
-                await self._tell(self._any(step), "CLIENT", "KILL", "TYPE", kind)
+                await self._execute(self._any(step), "CLIENT", "KILL", "TYPE", kind)
 
     async def pause_clients(self, step: Step) -> None:
         for_ms = int(100 + 2400 * step.much)
@@ -26,21 +26,21 @@ class RedisFaults(FaultBase):
         async with self._redis(f"CLIENT-PAUSE {for_ms} {mode}") as mine:
             if mine:
                 for server in self._world.servers.all():
-                    await self._tell(server, "CLIENT", "PAUSE", str(for_ms), mode)
+                    await self._execute(server, "CLIENT", "PAUSE", str(for_ms), mode)
                 await asyncio.sleep(for_ms / 1000)
 
     async def sleep(self, step: Step) -> None:
         for_s = LONGEST_S * step.much
         async with self._redis(f"DEBUG-SLEEP {for_s:.2f}") as mine:
             if mine:
-                await self._tell(self._any(step), "DEBUG", "SLEEP", f"{for_s:.2f}")
+                await self._execute(self._any(step), "DEBUG", "SLEEP", f"{for_s:.2f}")
                 await asyncio.sleep(for_s)
 
     async def flush_scripts(self, step: Step) -> None:
         async with self._redis("SCRIPT-FLUSH") as mine:
             if mine:
                 for server in self._world.servers.all():
-                    await self._tell(server, "SCRIPT", "FLUSH")
+                    await self._execute(server, "SCRIPT", "FLUSH")
 
     async def fill(self, step: Step) -> None:
         """Every server is full for a while."""
@@ -48,14 +48,14 @@ class RedisFaults(FaultBase):
         async with self._redis(f"maxmemory {for_s:.2f} s") as mine:
             if mine:
                 for server in self._world.servers.all():
-                    await self._tell(server, "CONFIG", "SET", "maxmemory", "1")
+                    await self._execute(server, "CONFIG", "SET", "maxmemory", "1")
                 await asyncio.sleep(for_s)
                 await self.empty()
 
     async def empty(self) -> None:
         """No server is full any more."""
         for server in self._world.servers.all():
-            await self._tell(server, "CONFIG", "SET", "maxmemory", "0")
+            await self._execute(server, "CONFIG", "SET", "maxmemory", "0")
 
     # -- one server
 
@@ -84,7 +84,7 @@ class RedisFaults(FaultBase):
         async with self._redis("rewind") as mine:
             if mine:
                 one = self._one()
-                await self._tell(one.server, "SAVE")
+                await self._execute(one.server, "SAVE")
                 await asyncio.sleep(2 * step.much)
                 with self._loss():
                     one.server.kill()
@@ -96,7 +96,7 @@ class RedisFaults(FaultBase):
             if mine:
                 with self._loss():
                     for server in self._world.servers.all():  # a replica refuses, and loses it with its primary
-                        await self._tell(server, "FLUSHALL")
+                        await self._execute(server, "FLUSHALL")
 
     async def delete_key(self, step: Step) -> None:
         """One key of one stream that is watched now."""
@@ -107,4 +107,4 @@ class RedisFaults(FaultBase):
         async with self._redis(f"DEL {key}") as mine:
             if mine:
                 with self._loss(), suppress(RedisError, LookupError, RuntimeError):
-                    await self._tell(await asyncio.to_thread(self._world.servers.node_of, key), "DEL", key)
+                    await self._execute(await asyncio.to_thread(self._world.servers.node_of, key), "DEL", key)

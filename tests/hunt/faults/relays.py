@@ -21,11 +21,11 @@ class RelayFaults(FaultBase):
     """Before one server each process has a relay of its own; else each node has one, for all that connect to it."""
 
     @asynccontextmanager
-    async def _relayed(self, step: Step, words: str, *, fails_over: bool = False) -> AsyncIterator[HuntRelay | None]:
+    async def _relayed(self, step: Step, title: str, *, fails_over: bool = False) -> AsyncIterator[HuntRelay | None]:
         """The relay of this step, healed at the end; None: another fault of the nodes is under way."""
         at = int(step.who * len(self._world.relays))
         relay = self._world.relays[at]
-        kind, _, rest = words.partition(" ")
+        kind, _, rest = title.partition(" ")
         name = f"relay-{kind} {at} {rest}"
         if self._world.setup.topology == "one":
             async with self._window(name):
@@ -45,8 +45,8 @@ class RelayFaults(FaultBase):
     async def hang_relay(self, step: Step) -> None:
         directions = ((UP,), (DOWN,), (UP, DOWN))[int(step.much * 3)]
         for_s = 0.5 + 8 * (step.much * 3 % 1)
-        words = f"hangs {'+'.join(directions)} {for_s:.2f} s"
-        async with self._relayed(step, words, fails_over=True) as relay:
+        title = f"hangs {'+'.join(directions)} {for_s:.2f} s"
+        async with self._relayed(step, title, fails_over=True) as relay:
             if relay is not None:
                 relay.hang(*directions)
                 await asyncio.sleep(for_s)

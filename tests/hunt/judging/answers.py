@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.hunt.clients.folds import Ending, NativeFold
 from tests.hunt.clients.viewer import Viewer
-from tests.hunt.draw import Wish
+from tests.hunt.draw import Order
 from tests.hunt.system.provider import TEXT_STEP, TOOL_STEP, Call
 from tests.hunt.system.tools import ONCE
 
@@ -31,10 +31,10 @@ class Violation(NamedTuple):
 
     rule: str
     stream: str
-    words: str
+    fault: str
 
     def __str__(self) -> str:
-        return f"VIOLATION {self.rule} of {self.stream}: {self.words}"
+        return f"VIOLATION {self.rule} of {self.stream}: {self.fault}"
 
 
 @dataclass
@@ -42,10 +42,10 @@ class Answer:
     """One answer that was asked for: everything known about it from outside."""
 
     name: str
-    wish: Wish
+    order: Order
     id: str | None = None
     began: float = field(default_factory=time.monotonic)
-    stop_asked: bool = False
+    stop_requested: bool = False
     stop_acked: float | None = None
     deleted_at: float | None = None  # when the deletion was taken
 
@@ -111,8 +111,8 @@ def judge_log(stream: str, log: Log) -> Iterator[Violation]:
 def judge_text(answer: Answer, events: Sequence[Any], calls: Sequence[Call]) -> Iterator[Violation]:
     """The text of the log is whole where the log says that it is finished."""
     is_whole = events[-1]["type"] == "finish"
-    for words in faults_of_text(answer, text_of(events), calls, is_whole=is_whole):
-        yield Violation("text", answer.id or answer.name, words)
+    for fault in faults_of_text(answer, text_of(events), calls, is_whole=is_whole):
+        yield Violation("text", answer.id or answer.name, fault)
 
 
 def faults_of_text(answer: Answer, text: str, calls: Sequence[Call], *, is_whole: bool) -> Iterator[str]:
@@ -135,24 +135,24 @@ def faults_of_text(answer: Answer, text: str, calls: Sequence[Call], *, is_whole
         if places != list(range(len(run))) or (must_be_whole and len(run) != run[0].total):
             yield f"call {run[0].call} has the deltas {places} of {run[0].total}"
     steps = [calls[run[0].call - 1].step for run in runs]
-    expected = [TEXT_STEP] if answer.wish.plan.tool is None else [TOOL_STEP, TEXT_STEP]
+    expected = [TEXT_STEP] if answer.order.plan.tool is None else [TOOL_STEP, TEXT_STEP]
     if steps != expected[: len(steps)] or (is_whole and steps != expected):
         yield f"the steps are {steps}"
 
 
 def judge_ending(answer: Answer, ending: Ending, calls: Sequence[Call], *, stalled: bool) -> Iterator[Violation]:
     """An end has a cause: a stop, an abandonment, a provider, a loss that the caller did not want repaired."""
-    stream, wish = answer.id or answer.name, answer.wish
+    stream, order = answer.id or answer.name, answer.order
     if ending.kind == "abort":
-        allowed = {"stopped": answer.stop_asked, "abandoned": is_abandonable(wish)}
+        allowed = {"stopped": answer.stop_requested, "abandoned": is_abandonable(order)}
         if not allowed.get(ending.code, False):
             yield Violation("ending", stream, f"{ending} without a cause")
     if ending.kind == "error":
         has_trouble = any(call.outcome not in ("whole", "closed by the worker", "cancelled") for call in calls)
         causes = {
             "provider_": has_trouble,
-            "worker_lost": wish.fields.get("on_worker_loss") == "fail" or stalled,
-            "tool_outcome_unknown": wish.plan.tool == ONCE,
+            "worker_lost": order.fields.get("on_worker_loss") == "fail" or stalled,
+            "tool_outcome_unknown": order.plan.tool == ONCE,
         }
         if not any(ending.code.startswith(code) and holds for code, holds in causes.items()):
             yield Violation("ending", stream, f"{ending} without a cause; calls: {[call.outcome for call in calls]}")
@@ -162,10 +162,10 @@ def judge_ending(answer: Answer, ending: Ending, calls: Sequence[Call], *, stall
         yield Violation("ending", stream, f"finished without a whole call: {[call.outcome for call in calls]}")
 
 
-def is_abandonable(wish: Wish) -> bool:
+def is_abandonable(order: Order) -> bool:
     """Whether an answer may end because nobody watches it."""
     by_default = {"chat", "messages", "ai-sdk", "ag-ui"}
-    return wish.way in by_default or wish.fields.get("on_abandon") == "cancel"
+    return order.way in by_default or order.fields.get("on_abandon") == "cancel"
 
 
 def judge_calls(
@@ -199,8 +199,8 @@ class Judged(NamedTuple):
 def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
     """What a viewer shows is what the log holds, and it ends as the log does."""
     name = f"{viewer.name} ({viewer.dialect})"
-    for words in viewer.wrong:
-        yield Violation("viewer", viewer.stream, f"{name} received {words}")
+    for fault in viewer.wrong:
+        yield Violation("viewer", viewer.stream, f"{name} received {fault}")
     is_forgotten = not held.keeps and held.answer is None and not held.log
     # Redis lost the closing of a feed whose writers are gone: without a lease no process ends it again.
     is_left_open = not held.keeps and not held.has_lease and ending_of(held.events) is None
@@ -221,14 +221,14 @@ def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
         faults = faults_of_text(held.answer, viewer.fold.text, held.calls, is_whole=is_whole)
     else:
         return
-    for words in faults:
-        yield Violation("viewer", viewer.stream, f"{name} {words}")
+    for fault in faults:
+        yield Violation("viewer", viewer.stream, f"{name} {fault}")
 
 
 def _against_log(viewer: Viewer, ending: Ending, held: Judged) -> Iterator[str]:
-    said, expected = viewer.fold.text, text_of(held.events)
-    if said != expected:
-        yield f"shows {said[-300:]!r}, the log has {expected[-300:]!r}"
+    shown, expected = viewer.fold.text, text_of(held.events)
+    if shown != expected:
+        yield f"shows {shown[-300:]!r}, the log has {expected[-300:]!r}"
     of_log = ending_of(held.events)
     if of_log is not None and ending.kind != of_log.kind:
         yield f"ended with {ending}, the log with {of_log}"

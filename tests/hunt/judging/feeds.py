@@ -12,15 +12,15 @@ from tests.hunt.judging.answers import Log, Violation
 
 def judge_feed(feed: HuntedFeed, log: Log, events: Sequence[Any], *, keeps: bool) -> Iterator[Violation]:
     """All writers of one feed."""
-    for words in feed.wrong:
-        yield Violation("feed", feed.id, words)
+    for fault in feed.wrong:
+        yield Violation("feed", feed.id, fault)
     places: dict[str, list[tuple[int, str]]] = {}
-    told_dropped = 0
+    reported_dropped = 0
     for (id, _), event in zip(log, events, strict=True):
         if event["type"] == EVENT:
             places.setdefault(event["data"]["w"], []).append((event["data"]["n"], id))
         elif event["type"] == "data-dropped":
-            told_dropped += event["data"]["events"]
+            reported_dropped += event["data"]["events"]
     for writer, written in feed.writers.items():
         there = places.pop(writer, [])
         numbers = [n for n, _ in there]
@@ -34,8 +34,8 @@ def judge_feed(feed: HuntedFeed, log: Log, events: Sequence[Any], *, keeps: bool
         moved = [(n, id, written.acked[n]) for n, id in there if written.acked.get(n) not in (None, "", id)]
         if moved and keeps:
             yield Violation("feed", feed.id, f"{writer}: not where the writer was told: {moved[:5]}")
-        if written.dropped > told_dropped and keeps:
-            yield Violation("feed", feed.id, f"{writer} dropped {written.dropped}, the stream says {told_dropped}")
+        if written.dropped > reported_dropped and keeps:
+            yield Violation("feed", feed.id, f"{writer} dropped {written.dropped}, the stream says {reported_dropped}")
         if invented := sorted(set(numbers) - written.acked.keys() - written.unknown):
             yield Violation("feed", feed.id, f"{writer} never wrote {invented}")
     if places:

@@ -47,8 +47,8 @@ def judge_leased(feed: LeasedFeed, log: Log, viewers: Sequence[Viewer], here: Ci
     """All rules of one feed."""
     if not here.keeps or not feed.contacts:
         return
-    for words in feed.wrong:
-        yield Violation("lease", feed.id, words)
+    for fault in feed.wrong:
+        yield Violation("lease", feed.id, fault)
     if feed.fate == DELETES and feed.deletion_sent is not None:
         yield from _judge_deleted_feed(feed, log)
         return
@@ -71,19 +71,19 @@ def _judge_lost(feed: LeasedFeed, viewers: Sequence[Viewer], here: Circumstances
         return
     died = feed.fate == DIES and feed.refused is None
     if not died and feed.longest_gap_s < feed.lease_s - EARLY_S:
-        words = f"its writer was never silent for more than {feed.longest_gap_s:.2f} s of {feed.lease_s} s"
-        yield Violation("lease", feed.id, f"it ended with writer_lost, and {words}")
+        fault = f"its writer was never silent for more than {feed.longest_gap_s:.2f} s of {feed.lease_s} s"
+        yield Violation("lease", feed.id, f"it ended with writer_lost, and {fault}")
     last = feed.contacts[-1]
     for viewer in viewers:
         if viewer.ended_at is None or viewer.fold.ending is None or viewer.fold.ending.code != LOST.code:
             continue
         if died and viewer.ended_at < last.sent + feed.lease_s - EARLY_S:
-            words = f"{viewer.ended_at - last.sent:.2f} s after the last word of its writer"
-            yield Violation("lease", feed.id, f"{viewer.name} had its end {words}, the lease is {feed.lease_s} s")
+            fault = f"{viewer.ended_at - last.sent:.2f} s after the last word of its writer"
+            yield Violation("lease", feed.id, f"{viewer.name} had its end {fault}, the lease is {feed.lease_s} s")
     ends = [viewer.ended_at for viewer in viewers if viewer.ended_at is not None]
     if died and here.is_calm and ends and min(ends) > last.answered + feed.lease_s + LATE_S:
-        words = f"{min(ends) - last.answered:.2f} s after the last word of its writer"
-        yield Violation("lease", feed.id, f"it ended {words}, the lease is {feed.lease_s} s")
+        fault = f"{min(ends) - last.answered:.2f} s after the last word of its writer"
+        yield Violation("lease", feed.id, f"it ended {fault}, the lease is {feed.lease_s} s")
 
 
 def _judge_deleted_feed(feed: LeasedFeed, log: Log) -> Iterator[Violation]:
@@ -109,8 +109,8 @@ def judge_viewer_of_deleted(
 ) -> Iterator[Violation]:
     """It has an end: that of the deletion, the stream's own, or that the stream is gone."""
     name = f"{viewer.name} ({viewer.dialect})"
-    for words in viewer.wrong:
-        yield Violation("viewer", viewer.stream, f"{name} received {words}")
+    for fault in viewer.wrong:
+        yield Violation("viewer", viewer.stream, f"{name} received {fault}")
     if viewer.wrong or viewer.has_left:
         return
     ending = viewer.fold.ending
@@ -121,7 +121,7 @@ def judge_viewer_of_deleted(
     if answer is None or is_gone or viewer.fold.declared:
         return  # a viewer that joined after the text was trimmed received a gap in its place
     is_whole = ending.kind == "finish"
-    for words in faults_of_text(answer, viewer.fold.text, calls, is_whole=is_whole):
-        yield Violation("viewer", viewer.stream, f"{name} {words}")
+    for fault in faults_of_text(answer, viewer.fold.text, calls, is_whole=is_whole):
+        yield Violation("viewer", viewer.stream, f"{name} {fault}")
     if ending.kind == "error":
         yield from judge_ending(answer, ending, calls, stalled=stalled)

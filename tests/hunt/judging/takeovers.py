@@ -41,8 +41,8 @@ class TakeOver(NamedTuple):
     causes: tuple[str, ...]
 
     def __str__(self) -> str:
-        words = f"it went on {self.took_s:.1f} s after its worker's death"
-        return f"{words} ({', '.join(self.causes) or 'without another cause'})"
+        detail = f"it went on {self.took_s:.1f} s after its worker's death"
+        return f"{detail} ({', '.join(self.causes) or 'without another cause'})"
 
 
 def late_takeovers(
@@ -77,6 +77,6 @@ def _faults(windows: Sequence[Period], killed: float, since: float, until: float
     """Faults of that time, but the death itself and what is harmless."""
     for window in windows:
         is_death = window.name.startswith("SIGKILL worker") and window.began <= killed <= window.ended
-        is_harmless = any(words in window.name for words in HARMLESS)
+        is_harmless = any(detail in window.name for detail in HARMLESS)
         if window.began < until and window.ended > since and not is_death and not is_harmless:
             yield window.name

@@ -13,7 +13,7 @@ from tests.hunt.clients.feeds import EVENT, HuntedFeed, Written
 from tests.hunt.clients.folds import Ending, NativeFold, Next, Wrong
 from tests.hunt.clients.sdk_folds import FOLDS
 from tests.hunt.clients.viewer import Viewer
-from tests.hunt.draw import Wish
+from tests.hunt.draw import Order
 from tests.hunt.judging.answers import (
     Answer,
     Judged,
@@ -32,7 +32,7 @@ TEXTS = [token(CALL, at, 0) for at in range(4)]
 
 
 def _answer() -> Answer:
-    return Answer("a", Wish("generations", "claude", Plan(4, 0.0), {}, has_webhook=False), id="gen_1")
+    return Answer("a", Order("generations", "claude", Plan(4, 0.0), {}, has_webhook=False), id="gen_1")
 
 
 def _log(*events: Any) -> list[tuple[str, bytes]]:
@@ -82,7 +82,7 @@ def test_an_end_has_a_cause() -> None:
     answer = _answer()
     for ending in (Ending("abort", "stopped"), Ending("error", "worker_lost"), Ending("error", "provider_error")):
         assert list(judge_ending(answer, ending, [CALL], stalled=False))
-    answer.stop_asked = True
+    answer.stop_requested = True
     assert not list(judge_ending(answer, Ending("abort", "stopped"), [CALL], stalled=False))
     assert not list(judge_ending(answer, Ending("finish", ""), [CALL], stalled=False))
 

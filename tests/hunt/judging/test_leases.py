@@ -12,7 +12,7 @@ from tests.hunt.clients.feeds import event_of
 from tests.hunt.clients.folds import Ending
 from tests.hunt.clients.leases import DELETES, DIES, RETURNS, WRITER, Contact, LeasedFeed
 from tests.hunt.clients.viewer import Viewer
-from tests.hunt.draw import Wish
+from tests.hunt.draw import Order
 from tests.hunt.judging.answers import Answer, Log
 from tests.hunt.judging.leases import Circumstances, judge_deleted, judge_leased, judge_viewer_of_deleted
 from tests.hunt.judging.takeovers import CLOSED, late_takeovers
@@ -76,7 +76,9 @@ def test_a_feed_that_was_deleted_holds_and_takes_nothing() -> None:
 
 
 def _answer() -> Answer:
-    return Answer("a", Wish("generations", "claude", Plan(4, 0.0), {}, has_webhook=False), id="gen_1", stop_asked=True)
+    return Answer(
+        "a", Order("generations", "claude", Plan(4, 0.0), {}, has_webhook=False), id="gen_1", stop_requested=True
+    )
 
 
 def test_an_answer_that_was_deleted_stays_so() -> None:
@@ -104,15 +106,15 @@ def test_a_viewer_of_what_was_deleted_has_an_end_and_shows_what_the_provider_gav
     assert list(judge_viewer_of_deleted(right[0], _answer(), [call], stalled=False))
 
 
-def _calls(began_again: float) -> dict[str, list[Call]]:
+def _calls(restarted: float) -> dict[str, list[Call]]:
     first = Call("a", 1, TEXT_STEP, 4, 0.0, outcome=CLOSED, ended=10.1)
-    return {"a": [first, Call("a", 2, TEXT_STEP, 4, began_again, outcome="whole")]}
+    return {"a": [first, Call("a", 2, TEXT_STEP, 4, restarted, outcome="whole")]}
 
 
-def _late(began_again: float, *windows: Window, lag: Lag | None = None, has_room: bool = True) -> list[bool]:
+def _late(restarted: float, *windows: Window, lag: Lag | None = None, has_room: bool = True) -> list[bool]:
     """Of each late take-over, whether something excuses it."""
     death = Window("SIGKILL worker-0", 9.9, 12.0)
-    found = late_takeovers([10.0], _calls(began_again), [death, *windows], lag or Lag(), lease_s=1.0, has_room=has_room)
+    found = late_takeovers([10.0], _calls(restarted), [death, *windows], lag or Lag(), lease_s=1.0, has_room=has_room)
     return [bool(each.causes) for each in found]
 
 

@@ -49,7 +49,7 @@ class Verdict:
 
 async def judge_all(world: World, settled_s: float) -> Verdict:
     """Read every log and judge everything."""
-    violations = [*world.found, *(Violation("webhook", "-", words) for words in world.receiver.wrong)]
+    violations = [*world.found, *(Violation("webhook", "-", fault) for fault in world.receiver.wrong)]
     logs: dict[str, Log] = {}
     watched = (viewer.stream for viewer in world.viewers)  # a key that was lost begins a second answer
     for stream in {
@@ -145,7 +145,7 @@ def _was_stalled(world: World) -> bool:
 def _judge_webhook(world: World, answer: Answer, events: Sequence[Any], *, keeps: bool) -> Iterator[Violation]:
     stream = str(answer.id)
     taken = world.receiver.taken.get(stream, [])
-    if not answer.wish.has_webhook or answer.wish.way not in ("generations", "stream"):
+    if not answer.order.has_webhook or answer.order.way not in ("generations", "stream"):
         if taken:
             yield Violation("webhook", stream, "a webhook that was not asked for")
         return
@@ -186,10 +186,10 @@ async def _judge_gets(world: World, answer: Answer, log: Log) -> list[Violation]
         return []
     status = {"finish": "finished", "abort": "aborted", "error": "failed"}[ending.kind]
     expected = (status, text_of(events))
-    said = {url: (view["status"], view["text"]) for url, view in found.items()}
+    views = {url: (view["status"], view["text"]) for url, view in found.items()}
     return [
         Violation("get", str(answer.id), f"{url} says {each[0]} {each[1][-200:]!r}, the log {status}")
-        for url, each in said.items()
+        for url, each in views.items()
         if each != expected
     ]
 
@@ -249,19 +249,19 @@ def _counts(world: World, logs: dict[str, Log], settled_s: float) -> list[str]:
     connections = sum(viewer.connections for viewer in world.viewers)
     deliveries = sum(viewer.blocks for viewer in world.viewers)
     return [
-        f"answers {len(world.answers)} ({_told(ends)}), provider calls {calls}",
+        f"answers {len(world.answers)} ({_counted(ends)}), provider calls {calls}",
         f"histories {len(logs)} of {sum(map(len, logs.values()))} entries",
-        f"viewers {len(world.viewers)} ({_told(dialects)}), connections {connections}, deliveries {deliveries}",
+        f"viewers {len(world.viewers)} ({_counted(dialects)}), connections {connections}, deliveries {deliveries}",
         f"feeds {len(world.feeds)}, acknowledged events {acked}; webhooks {len(world.receiver.taken)} taken, "
         f"{world.receiver.refused} refused",
-        f"leases {_told(leases)}; deletions {world.done['deletions']}",
-        f"faults {sum(faults.values())}: {_told(faults)}",
-        f"refused: {_told(world.refused) or 'nothing'}",
+        f"leases {_counted(leases)}; deletions {world.done['deletions']}",
+        f"faults {sum(faults.values())}: {_counted(faults)}",
+        f"refused: {_counted(world.refused) or 'nothing'}",
         f"settled after {settled_s:.1f} s; nothing acknowledged was lost: {world.keeps}",
     ]
 
 
-def _told(counts: dict[str, int]) -> str:
+def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 

@@ -33,7 +33,7 @@ class Life:
     """One process of ours over all its lives. ``url`` is a front-end's. ``is_busy``: a fault of it is under way."""
 
     name: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     environment: Mapping[str, str]
     folder: Path
     ready: str
@@ -65,8 +65,8 @@ class Life:
         self.lives += 1
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **self.environment}
         if self.is_forked:
-            words = self.words if self.words[0] == "worker" else ("broadcaster", *self.words)
-            self.process = await fork(words, environment=environment, output=self.log)
+            arguments = self.arguments if self.arguments[0] == "worker" else ("broadcaster", *self.arguments)
+            self.process = await fork(arguments, environment=environment, output=self.log)
         else:
             self.process = await self._exec(environment)
         async with asyncio.timeout(READY_S):
@@ -79,7 +79,7 @@ class Life:
         with self.log.open("wb") as output:
             return await asyncio.create_subprocess_exec(
                 str(COMMAND),
-                *self.words,
+                *self.arguments,
                 env=environment,
                 cwd=ROOT,
                 stdin=asyncio.subprocess.DEVNULL,

@@ -28,11 +28,11 @@ class Trouble(Enum):
     FAILED = 500
     CUT_EMPTY = "the connection is closed before any content"
     CUT_MIDDLE = "the connection is cut after half of the content"
-    SAID = "an error event after half of the content"
+    ERROR_TEXT = "an error event after half of the content"
     END_MISSING = "the body ends after half of the content"
 
 
-AFTER_CONTENT: Final = frozenset({Trouble.CUT_MIDDLE, Trouble.SAID, Trouble.END_MISSING})
+AFTER_CONTENT: Final = frozenset({Trouble.CUT_MIDDLE, Trouble.ERROR_TEXT, Trouble.END_MISSING})
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class _Turn:
         await self._deltas(upto)
         if trouble is not None:
             self._call.outcome = trouble.name
-            if trouble is Trouble.SAID:
+            if trouble is Trouble.ERROR_TEXT:
                 await self._send(self._wire.fault())
             if trouble is not Trouble.CUT_MIDDLE:
                 self._writer.write(b"0\r\n\r\n")

@@ -48,8 +48,8 @@ class Receiver:
         await writer.drain()
 
     def _check(self, headers: dict[str, str], raw: bytes) -> None:
-        told = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + raw
-        expected = base64.b64encode(hmac.new(KEY, told, hashlib.sha256).digest()).decode()
+        signed = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + raw
+        expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
         given = [each.removeprefix("v1,") for each in headers.get("webhook-signature", "").split()]
         if not any(hmac.compare_digest(expected, each) for each in given):
             self.wrong.append(f"a webhook without a right signature: {headers} {raw[:200]!r}")

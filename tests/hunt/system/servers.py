@@ -48,12 +48,12 @@ def port_of(server: ValkeyServer) -> int:
     return int(server.url.rpartition(":")[2])
 
 
-def insist(servers: Servers, key: str, *words: str) -> Any:
+def insist(servers: Servers, key: str, *arguments: str) -> Any:
     """One command to the server of this key, repeated until it answers. Raises RedisError after ``ANSWER_S``."""
     until = time.monotonic() + ANSWER_S
     while True:
         try:
-            return execute_at(port_of(servers.node_of(key)), *words)
+            return execute_at(port_of(servers.node_of(key)), *arguments)
         except (RedisError, LookupError, RuntimeError):
             if time.monotonic() > until:
                 raise
@@ -159,8 +159,8 @@ def _bring_back(server: ValkeyServer) -> None:
 def _keep(servers: Sequence[ValkeyServer]) -> None:
     """From now on, over restarts too, they keep what they acknowledged."""
     for server in servers:
-        for words in (("CONFIG", "SET", "appendfsync", "always"), ("CONFIG", "SET", "appendonly", "yes")):
-            execute_at(port_of(server), *words)
+        for arguments in (("CONFIG", "SET", "appendfsync", "always"), ("CONFIG", "SET", "appendonly", "yes")):
+            execute_at(port_of(server), *arguments)
         server._appendonly = True
 
 

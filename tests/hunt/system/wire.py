@@ -141,10 +141,10 @@ async def open_request(
         raise Broken(f"no connection: {error!r}") from error
     try:
         raw = b"" if body is None else json.dumps(body).encode()
-        told = {"host": parts.netloc, "connection": "close", **(headers or {})}
+        headers_sent = {"host": parts.netloc, "connection": "close", **(headers or {})}
         if body is not None:
-            told |= {"content-type": "application/json", "content-length": str(len(raw))}
-        head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+            headers_sent |= {"content-type": "application/json", "content-length": str(len(raw))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers_sent.items())
         writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + raw)
         status, answered = await _head(reader)
         yield Opened(status, answered, reader)

@@ -243,14 +243,14 @@ async def test_writers_renew_their_leases_on_a_full_redis_too(connection: LogCon
 
 async def test_a_check_ends_a_lapsed_feed_without_viewers(connection: LogConnection) -> None:
     job, steady = Job(connection), Steady(is_steady=False)
-    looking = Feeds(connection, BOUNDS, streams=job.streams, lapses=lapses(job, steady))
+    reading = Feeds(connection, BOUNDS, streams=job.streams, lapses=lapses(job, steady))
     await job.create(lease_s=9)
     await lapse(job)
-    assert not (await looking.get(ID, tenant=TENANT)).is_over
+    assert not (await reading.get(ID, tenant=TENANT)).is_over
     with pytest.raises(UnknownStream):
-        await looking.get(ID, tenant="another")
+        await reading.get(ID, tenant="another")
     steady.is_steady = True
-    assert (await looking.get(ID, tenant=TENANT)).terminal == terminals.WRITER_LOST
+    assert (await reading.get(ID, tenant=TENANT)).terminal == terminals.WRITER_LOST
 
 
 async def test_a_feed_is_not_ended_when_a_probe_after_its_lease_was_seen_missing_finds_a_break(

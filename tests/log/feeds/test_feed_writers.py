@@ -17,7 +17,7 @@ from broadcaster.log.feeds.bounds import KEYS_KEPT, keys_kept
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
-from tests.support.log.feed_writers import BOUNDS, TENANT, said
+from tests.support.log.feed_writers import BOUNDS, TENANT, text_of
 
 ID = "build-42"
 END = b'{"type":"finish"}'
@@ -36,47 +36,47 @@ async def start(url: str, name: str) -> asyncio.subprocess.Process:
 async def answered(process: asyncio.subprocess.Process, count: int) -> dict[str, str]:
     """The first answers that it tells, key → id; fewer when it ends before."""
     assert process.stdout is not None
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
     async with asyncio.timeout(60):
-        while len(told) < count and (line := await process.stdout.readline()).endswith(b"\n"):
+        while len(printed) < count and (line := await process.stdout.readline()).endswith(b"\n"):
             key, _, id = line.decode().strip().partition(" ")
-            told[key] = id
-    return told
+            printed[key] = id
+    return printed
 
 
 async def test_writers_killed_and_restarted_append_everything_once(connection: LogConnection) -> None:
     feeds = Feeds(connection, BOUNDS, streams=Streams(connection))
     await feeds.create(ID, FeedConfig(), tenant=TENANT)
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
 
     async def write(name: str) -> None:
         """Kill it in the middle again and again, wherever it is between send and answer; then let it end."""
         for kill in range(KILLS):
             process = await start(connection.url, name)
-            said_now = await answered(process, kill * PER_WRITER // (2 * KILLS) + 1)
+            printed_now = await answered(process, kill * PER_WRITER // (2 * KILLS) + 1)
             process.kill()
-            said_now |= await answered(process, PER_WRITER)
+            printed_now |= await answered(process, PER_WRITER)
             await process.wait()
-            agree(said_now)
+            agree(printed_now)
         process = await start(connection.url, name)
         agree(await answered(process, PER_WRITER + 1))
         assert await process.wait() == 0
 
     def agree(now: dict[str, str]) -> None:
         """An append is told the same id whenever it is sent."""
-        assert all(told.setdefault(key, id) == id for key, id in now.items())
+        assert all(printed.setdefault(key, id) == id for key, id in now.items())
 
     await asyncio.gather(*(write(name) for name in WRITERS))
     entries = await Streams(connection).read(ID, count=10_000)
     assert [entry.seq for entry in entries] == list(range(1, len(WRITERS) * PER_WRITER + 1))
     assert [entry.cursor for entry in entries] == sorted(entry.cursor for entry in entries)
     events = [entry.event for entry in entries]
-    assert sorted(events) == sorted(said(name, number) for name in WRITERS for number in range(PER_WRITER))
+    assert sorted(events) == sorted(text_of(name, number) for name in WRITERS for number in range(PER_WRITER))
     for name in WRITERS:
-        places = [events.index(said(name, number)) for number in range(PER_WRITER)]
+        places = [events.index(text_of(name, number)) for number in range(PER_WRITER)]
         assert places == sorted(places)
     ids = {event: str(entry.cursor) for event, entry in zip(events, entries, strict=True)}
-    assert {said(*_split(key)): id for key, id in told.items()} == ids
+    assert {text_of(*_split(key)): id for key, id in printed.items()} == ids
 
 
 def _split(key: str) -> tuple[str, int]:
@@ -146,7 +146,7 @@ async def _play(url: str, steps: list[Any], *, trims: bool) -> None:
             match step:
                 case ("append", key, count, body):
                     # Under a key the body is one of three; without, it is its own.
-                    events = [said(f"{body}" if key else f"{number}", at) for at in range(count)]
+                    events = [text_of(f"{body}" if key else f"{number}", at) for at in range(count)]
                     expected = model.expected(key, events)
                     append = feeds.append(ID, events, tenant=TENANT, idempotency_key=key)
                     if isinstance(expected, type):

@@ -63,9 +63,9 @@ async def test_ids_that_no_feed_may_have_are_refused(job: Job, stream_id: str) -
 
 
 async def test_a_feed_may_not_request_more_than_the_settings_allow(job: Job) -> None:
-    for wish in ({"max_events": BOUNDS.max_events + 1}, {"max_bytes": BOUNDS.max_bytes + 1}):
+    for bounds in ({"max_events": BOUNDS.max_events + 1}, {"max_bytes": BOUNDS.max_bytes + 1}):
         with pytest.raises(InvalidInput):
-            await job.create(**wish)
+            await job.create(**bounds)
 
 
 async def test_a_feed_has_never_more_events_than_a_front_end_can_know_the_ids_of(connection: LogConnection) -> None:
@@ -179,8 +179,8 @@ async def test_an_event_over_the_bound_refuses_the_whole_append(connection: LogC
 async def test_the_same_key_and_body_answer_the_same_ids_and_append_once(job: Job) -> None:
     ids = await job.append(note(1), note(2), key="k")
     await job.append(note(3))
-    again = await job.feeds.append(ID, [note(1), note(2)], tenant=TENANT, idempotency_key="k")
-    assert (again.ids, again.is_new) == (ids, False)
+    repeated = await job.feeds.append(ID, [note(1), note(2)], tenant=TENANT, idempotency_key="k")
+    assert (repeated.ids, repeated.is_new) == (ids, False)
     assert len(await job.held()) == 3
 
 

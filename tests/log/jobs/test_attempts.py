@@ -59,9 +59,9 @@ async def test_a_wait_is_decided_once_and_ends(world: World) -> None:
     stream_id = await world.create()
     first = await lose(world, stream_id, 2)
     for _ in range(5):
-        again = await world.claim(stream_id)
-        assert again.outcome is Outcome.WAITING
-        assert again.wait_ms <= first.wait_ms
+        second = await world.claim(stream_id)
+        assert second.outcome is Outcome.WAITING
+        assert second.wait_ms <= first.wait_ms
     await world.redis.hset(world.keys.meta(stream_id), "retry_ms", 1)
     assert (await world.claim(stream_id)).outcome is Outcome.GRANTED
     assert await world.redis.hget(world.keys.meta(stream_id), "retry_ms") is None
@@ -147,8 +147,8 @@ async def test_what_a_drain_handed_back_is_no_loss_however_often(connection: Log
         assert (claim.outcome, claim.attempt) == (Outcome.GRANTED, attempt)
         await world.append(stream_id, claim.epoch, claim.last_seq + 1, [delta("half")])
         assert await world.claims.release(stream_id, epoch=claim.epoch)
-    told = [decode_event(event) for event in await world.texts(stream_id)]
-    assert [each for each in told if isinstance(each, Attempt)] == [Attempt(attempt=n) for n in range(2, 6)]
+    decoded = [decode_event(event) for event in await world.texts(stream_id)]
+    assert [each for each in decoded if isinstance(each, Attempt)] == [Attempt(attempt=n) for n in range(2, 6)]
     assert (await lose(world, stream_id, 2)).why is Why.ATTEMPTS_SPENT
 
 
@@ -163,6 +163,6 @@ async def test_a_release_fences_what_of_its_worker_is_still_on_its_way(world: Wo
     assert writer.end_reason is WriterEnd.FENCED
     assert await world.redis.exists(world.keys.lease(stream_id)) == 0
     assert await world.claims.release(stream_id, epoch=claim.epoch)  # its answer was lost: it is repeated
-    again = await World(world.connection, worker="w2").claim(stream_id, may_take_over=False)
-    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 1)
+    second = await World(world.connection, worker="w2").claim(stream_id, may_take_over=False)
+    assert (second.outcome, second.attempt) == (Outcome.GRANTED, 1)
     assert not await world.claims.release(stream_id, epoch=claim.epoch)

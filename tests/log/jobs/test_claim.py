@@ -95,8 +95,8 @@ async def test_a_claim_whose_answer_was_lost_is_granted_the_same_epoch_once_more
         await lapse(world, stream_id)
     else:
         await world.redis.pexpire(world.keys.lease(stream_id), LEASE_MS // 10)
-    again = await world.claims.claim(stream_id, may_take_over=False, nonce="a")
-    assert (again, again.attempt) == (lost, attempt)
+    repeated = await world.claims.claim(stream_id, may_take_over=False, nonce="a")
+    assert (repeated, repeated.attempt) == (lost, attempt)
     assert await world.redis.pttl(world.keys.lease(stream_id)) > LEASE_MS // 2
     assert await world.seqs(stream_id) == list(range(1, attempt))
 
@@ -118,8 +118,8 @@ async def test_what_was_written_is_not_ended_before_its_usage_is_known(connectio
     stream_id, first = await world.granted()
     await world.append(stream_id, first.epoch, 1, [delta("half")])
     await lapse(world, stream_id)
-    asked = await world.claims.claim(stream_id, may_take_over=True, usage=None)
-    assert asked.outcome is Outcome.ENDING
+    claimed = await world.claims.claim(stream_id, may_take_over=True, usage=None)
+    assert claimed.outcome is Outcome.ENDING
     meta = await world.streams.meta(stream_id)
     assert meta is not None
     assert (meta.status, meta.dead) == ("running", None)
@@ -210,8 +210,8 @@ async def test_a_released_generation_may_be_claimed_at_once_and_an_empty_attempt
     stream_id, claim = await world.granted()
     assert await world.claims.release(stream_id, epoch=claim.epoch)
     other = World(world.connection, worker="w2")
-    again = await other.claim(stream_id, may_take_over=False)
-    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 1)
+    repeated = await other.claim(stream_id, may_take_over=False)
+    assert (repeated.outcome, repeated.attempt) == (Outcome.GRANTED, 1)
     assert not await world.claims.release(stream_id, epoch=claim.epoch)
     await lapse(world, stream_id)
     assert not await world.claims.release(stream_id, epoch=claim.epoch)  # the newer grant stands without its lease

@@ -63,9 +63,9 @@ async def test_a_repeated_rebase_whose_entry_was_lost_meanwhile_writes_it_once_m
     await world.append(stream_id, first.epoch, 1, [delta("a")])
     rebased = await world.claims.rebase(stream_id, epoch=first.epoch)
     await world.lose_after(stream_id, 1)
-    again = await world.claims.rebase(stream_id, epoch=first.epoch)
-    assert (again.outcome, again.last_seq) == (Outcome.GRANTED, 2)
-    assert again.epoch > rebased.epoch
+    second = await world.claims.rebase(stream_id, epoch=first.epoch)
+    assert (second.outcome, second.last_seq) == (Outcome.GRANTED, 2)
+    assert second.epoch > rebased.epoch
 
 
 @pytest.mark.parametrize("then", ["taken over and lapsed", "handed back", "another attempt in the same hands"])
@@ -114,8 +114,8 @@ async def test_a_generation_that_a_drain_handed_back_before_it_wrote_anything_is
     stream_id, claim = await world.granted()
     await world.redis.hset(world.keys.meta(stream_id), "created_ms", 1)
     assert await world.claims.release(stream_id, epoch=claim.epoch)
-    again = await World(connection, worker="w2", queue_timeout_ms=50).claim(stream_id)
-    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 1)
+    second = await World(connection, worker="w2", queue_timeout_ms=50).claim(stream_id)
+    assert (second.outcome, second.attempt) == (Outcome.GRANTED, 1)
 
 
 async def test_a_generation_began_when_its_first_attempt_did(world: World) -> None:

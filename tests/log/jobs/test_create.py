@@ -58,10 +58,10 @@ async def test_a_create_cut_at_any_step_is_completed_by_its_repetition(
         relay.cut_at(STEPS[step], moment)
         with pytest.raises(LogUnavailable):
             await front_end.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-        again = await front_end.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+        repeated = await front_end.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
         third = await front_end.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert again.id == third.id == await only_generation(world)
-    assert again.created == ((step, moment) in WRITTEN_BY_THE_REPETITION)
+    assert repeated.id == third.id == await only_generation(world)
+    assert repeated.created == ((step, moment) in WRITTEN_BY_THE_REPETITION)
     assert not third.created
 
 

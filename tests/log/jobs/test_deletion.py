@@ -193,9 +193,9 @@ async def test_on_a_full_redis_nothing_is_deleted_and_that_is_reported(world: Wo
 async def test_the_key_of_a_deleted_generation_starts_a_new_one(world: World) -> None:
     stream_id = await finished(world)
     await delete(world, stream_id)
-    again = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert again.created
-    assert again.id != stream_id
+    repeated = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert repeated.created
+    assert repeated.id != stream_id
 
 
 async def test_a_key_that_still_names_a_tombstone_starts_a_new_one(world: World) -> None:
@@ -203,11 +203,11 @@ async def test_a_key_that_still_names_a_tombstone_starts_a_new_one(world: World)
     stream_id = await finished(world)
     await world.redis.hdel(world.keys.meta(stream_id), "idempotency_key")
     await delete(world, stream_id)
-    again = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert again.created
-    assert again.id != stream_id
+    repeated = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert repeated.created
+    assert repeated.id != stream_id
     third = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert (third.id, third.created) == (again.id, False)
+    assert (third.id, third.created) == (repeated.id, False)
 
 
 # ------------------------------------------------------------------------------------------------- never brought back

@@ -27,14 +27,14 @@ async def test_a_lease_that_lapsed_since_the_check_ends_nothing(connection: LogC
 async def test_what_a_later_step_wrote_is_added_to_the_counts_of_the_earlier_ones(connection: LogConnection) -> None:
     world = World(connection)
     stream_id, claim = await world.granted()
-    told: list[Event] = [
+    expected: list[Event] = [
         TextDelta(id="0", delta="x" * 400),
         Usage(input_tokens=9, output_tokens=90),
         TextDelta(id="0", delta="x" * 8),
     ]
     endings = Endings(world.claims, world.streams)
-    await world.append(stream_id, claim.epoch, 1, [encode_event(event) for event in told[:2]])
+    await world.append(stream_id, claim.epoch, 1, [encode_event(event) for event in expected[:2]])
     assert await endings.usage(stream_id) == b""
-    await world.append(stream_id, claim.epoch, 3, [encode_event(told[2])])
+    await world.append(stream_id, claim.epoch, 3, [encode_event(expected[2])])
     estimate = decode_event(await endings.usage(stream_id))
     assert estimate == Usage(input_tokens=9, output_tokens=92, estimated=True)

@@ -60,10 +60,10 @@ async def test_what_was_handed_back_does_not_count_against_another_attempt(conne
     await world.append(stream_id, first.epoch, 1, [delta("half")])
     await world.claims.release(stream_id, epoch=first.epoch)
     second = await world.claim(stream_id)
-    again = await world.claims.next_attempt(stream_id, epoch=second.epoch)
-    assert again is not None
-    assert (again.outcome, again.attempt) == (Outcome.GRANTED, 3)
-    assert await world.claims.next_attempt(stream_id, epoch=again.epoch) is None
+    repeated = await world.claims.next_attempt(stream_id, epoch=second.epoch)
+    assert repeated is not None
+    assert (repeated.outcome, repeated.attempt) == (Outcome.GRANTED, 3)
+    assert await world.claims.next_attempt(stream_id, epoch=repeated.epoch) is None
 
 
 async def test_a_repeated_claim_after_the_lease_has_lapsed_leases_it_anew(world: World) -> None:

@@ -41,17 +41,17 @@ async def due(world: World) -> list[str]:
     return [each.decode() for each in await world.redis.zrange(world.keys.webhooks_due, 0, -1)]
 
 
-async def finished(world: World, **wishes: Any) -> str:
+async def finished(world: World, **options: Any) -> str:
     """A generation whose end is written and whose job is not settled yet."""
-    stream_id = await world.create(webhook=HOOK, **wishes)
+    stream_id = await world.create(webhook=HOOK, **options)
     claim = await world.claim(stream_id)
     await world.append(stream_id, claim.epoch, 1, [FINISH])
     return stream_id
 
 
-async def told_over(world: World, **wishes: Any) -> str:
+async def delivered_over(world: World, **options: Any) -> str:
     """The same, with its webhook due."""
-    stream_id = await finished(world, **wishes)
+    stream_id = await finished(world, **options)
     await world.queue.close_open([stream_id], webhooks_of=[stream_id])
     return stream_id
 
@@ -136,8 +136,8 @@ async def test_what_an_earlier_version_settled_is_found_by_checking(world: World
     assert await world.webhooks.check_promised(world.streams) == 1
     assert (await promised(world), await due(world)) == ([running], [stream_id])
     seconds, _ = await world.redis.time()
-    next_look_s = await world.redis.zscore(world.keys.webhooks_promised, running) / 1000 - seconds
-    assert CHECK_EVERY_MS / 1000 - 2 < next_look_s < CHECK_EVERY_MS / 1000 + 2
+    next_check_s = await world.redis.zscore(world.keys.webhooks_promised, running) / 1000 - seconds
+    assert CHECK_EVERY_MS / 1000 - 2 < next_check_s < CHECK_EVERY_MS / 1000 + 2
 
 
 async def test_a_check_drops_what_is_known_no_more(world: World) -> None:
@@ -149,13 +149,13 @@ async def test_a_check_drops_what_is_known_no_more(world: World) -> None:
 
 
 async def test_racing_workers_take_each_webhook_once(world: World) -> None:
-    made = [await told_over(world) for _ in range(20)]
+    made = [await delivered_over(world) for _ in range(20)]
     taken = await asyncio.gather(*(world.webhooks.take(7, lease_ms=LEASE_MS) for _ in range(10)))
     assert sorted(each.generation_id for some in taken for each in some) == sorted(made)
 
 
 async def test_a_webhook_twice_due_is_one_and_its_lease_is_not_cut_short(world: World) -> None:
-    stream_id = await told_over(world)
+    stream_id = await delivered_over(world)
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     assert await world.webhooks.promise(stream_id)
     await world.queue.close_open([stream_id], webhooks_of=[stream_id])
@@ -164,7 +164,7 @@ async def test_a_webhook_twice_due_is_one_and_its_lease_is_not_cut_short(world: 
 
 
 async def test_a_lapsed_lease_is_taken_by_another_and_the_first_settles_nothing_any_more(world: World) -> None:
-    stream_id = await told_over(world)
+    stream_id = await delivered_over(world)
     (first,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     await lapse(world, world.keys.webhooks_due, stream_id)
     (second,) = await world.webhooks.take(1, lease_ms=LEASE_MS + 1)
@@ -177,14 +177,14 @@ async def test_a_lapsed_lease_is_taken_by_another_and_the_first_settles_nothing_
 
 
 async def test_a_failed_one_is_due_after_its_delay_and_an_open_one_is_promised_anew(world: World) -> None:
-    made = {await told_over(world), await told_over(world)}
-    again, still_open = await world.webhooks.take(2, lease_ms=LEASE_MS)
-    assert {again.generation_id, still_open.generation_id} == made
-    assert await world.webhooks.settle(again, WebhookSettled.RETRY, delay_ms=5000)
+    made = {await delivered_over(world), await delivered_over(world)}
+    repeated, still_open = await world.webhooks.take(2, lease_ms=LEASE_MS)
+    assert {repeated.generation_id, still_open.generation_id} == made
+    assert await world.webhooks.settle(repeated, WebhookSettled.RETRY, delay_ms=5000)
     assert await world.webhooks.settle(still_open, WebhookSettled.OPEN, delay_ms=5000)
-    assert (await promised(world), await due(world)) == ([still_open.generation_id], [again.generation_id])
+    assert (await promised(world), await due(world)) == ([still_open.generation_id], [repeated.generation_id])
     assert await world.webhooks.take(2, lease_ms=LEASE_MS) == []
-    await lapse(world, world.keys.webhooks_due, again.generation_id)
+    await lapse(world, world.keys.webhooks_due, repeated.generation_id)
     assert len(await world.webhooks.take(2, lease_ms=LEASE_MS)) == 1
 
 
@@ -219,7 +219,7 @@ async def test_what_is_delivered_shows_in_the_meta_and_delivered_stays_delivered
 
 
 async def test_a_short_retention_waits_for_the_webhook_and_counts_from_its_delivery(world: World) -> None:
-    stream_id = await told_over(world, retention_s=0.05)
+    stream_id = await delivered_over(world, retention_s=0.05)
     log, meta = world.keys.log(stream_id), world.keys.meta(stream_id)
     assert (await world.generations.get(stream_id, tenant=TENANT)).retention_ms == WEBHOOK_MS
     await world.redis.pexpire(log, WEBHOOK_MS)  # what the worker's append does with the meta's retention
@@ -231,7 +231,7 @@ async def test_a_short_retention_waits_for_the_webhook_and_counts_from_its_deliv
 
 
 async def test_a_long_retention_is_kept_as_it_was_requested(world: World) -> None:
-    stream_id = await told_over(world, retention_s=1000)
+    stream_id = await delivered_over(world, retention_s=1000)
     await world.redis.pexpire(world.keys.log(stream_id), 1_000_000)
     await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, status=200)
     assert 990_000 < await world.redis.pttl(world.keys.log(stream_id)) <= 1_000_000
@@ -242,7 +242,7 @@ async def test_beyond_the_bound_a_generation_with_a_webhook_is_refused_and_leave
 ) -> None:
     world = World(connection, max_webhooks=2)
     await world.create(webhook=HOOK)
-    await told_over(world)  # what is due counts as what is promised
+    await delivered_over(world)  # what is due counts as what is promised
     before = sorted(await world.redis.keys("*"))
     with pytest.raises(Busy) as refused:
         await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
@@ -253,7 +253,7 @@ async def test_beyond_the_bound_a_generation_with_a_webhook_is_refused_and_leave
 
 
 async def test_a_deleted_generation_is_not_delivered_and_its_tombstone_has_nothing_of_the_webhook(world: World) -> None:
-    stream_id, waiting = await told_over(world), await world.create(webhook=HOOK)
+    stream_id, waiting = await delivered_over(world), await world.create(webhook=HOOK)
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     for each in (stream_id, waiting):
         await world.generations.delete(each, tenant=TENANT, timeout_s=5)
@@ -266,10 +266,10 @@ async def test_a_deleted_generation_is_not_delivered_and_its_tombstone_has_nothi
 
 
 async def test_a_dead_letter_that_is_restarted_promises_its_webhook_anew(world: World) -> None:
-    dead = await told_over(world, retention_s=7)
-    again = GenerationRequest.from_meta(await world.generations.get(dead, tenant=TENANT))
-    assert (again.retention_s, dict(again.webhook or {})["url"]) == (7, HOOK["url"])
-    made = await world.generations.create(again, tenant=TENANT)
+    dead = await delivered_over(world, retention_s=7)
+    repeated = GenerationRequest.from_meta(await world.generations.get(dead, tenant=TENANT))
+    assert (repeated.retention_s, dict(repeated.webhook or {})["url"]) == (7, HOOK["url"])
+    made = await world.generations.create(repeated, tenant=TENANT)
     assert await promised(world) == [made.id]
 
 
@@ -293,8 +293,8 @@ async def test_a_create_that_broke_off_promises_once_when_it_is_repeated(world: 
     made = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
     await world.redis.delete(world.keys.ready, world.keys.open, world.keys.webhooks_promised)
     for _ in range(2):
-        again = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-        assert again.id == made.id
+        repeated = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+        assert repeated.id == made.id
     assert await promised(world) == [made.id]
 
 

@@ -100,8 +100,8 @@ async def test_a_create_that_broke_off_is_completed_by_its_repetition(world: Wor
     await world.redis.delete(world.keys.ready, world.keys.open)
     if survives == "key":
         await world.redis.delete(world.keys.meta(made.id))
-    again = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert again.id == made.id
+    repeated = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert repeated.id == made.id
     assert await world.queue.newest_open(10) == [made.id]
     assert await world.redis.xlen(world.keys.ready) == 1
 
@@ -143,9 +143,9 @@ async def test_a_stop_on_a_full_redis_is_sent_all_the_same_and_reported_as_not_d
             await world.generations.stop(stream_id, tenant=TENANT)
     finally:
         await world.redis.config_set("maxmemory", 0)
-    told = await pubsub.get_message(timeout=1)
-    assert told is not None
-    assert told["data"] == b"stop stopped"
+    message = await pubsub.get_message(timeout=1)
+    assert message is not None
+    assert message["data"] == b"stop stopped"
     await pubsub.aclose()
 
 

@@ -195,14 +195,14 @@ async def test_an_accepted_answer_that_the_queue_lost_is_requeued_once_it_is_wat
     await lose_queue(world)
 
     async with asyncio.timeout(20), feed_of(connection, announcer) as tail:
-        looking = asyncio.create_task(announcer.run())
+        announcing = asyncio.create_task(announcer.run())
         if by == "watched":
             tail.watch(stream_id, Room())
         else:
             await world.generations.get(stream_id, tenant=TENANT)
         while await world.queue.newest_open(10) != [stream_id]:
             await asyncio.sleep(0.01)
-        looking.cancel()
+        announcing.cancel()
 
     await world.redis.zincrby(world.keys.open, -60_000, stream_id)  # announced a minute ago
     await sweeper(world).sweep()

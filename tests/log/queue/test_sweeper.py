@@ -146,18 +146,18 @@ class Failing(Claims):
         super().__init__(world.connection, world.policy, owner="w")
         self._failing = server
         self._cause = cause
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     async def end(self, stream_id: str, *args: Any, **options: Any) -> Claim:
-        self.asked.append(stream_id)
+        self.requested.append(stream_id)
         if stream_id.startswith(f"gen_{self._failing}"):
             raise LogUnavailable("not now") from self._cause
         return await super().end(stream_id, *args, **options)
 
 
-@pytest.mark.parametrize(("cause", "asked"), [(ConnectionError("gone"), 1), (TryAgainError("TRYAGAIN"), 2)])
+@pytest.mark.parametrize(("cause", "requested"), [(ConnectionError("gone"), 1), (TryAgainError("TRYAGAIN"), 2)])
 async def test_what_one_server_does_not_answer_keeps_no_other_from_being_ended(
-    world: World, cause: RedisError, asked: int
+    world: World, cause: RedisError, requested: int
 ) -> None:
     """And who was not heard at all is not asked, and waited for, once for each of its streams."""
     names = iter(["gen_a1", "gen_a2", "gen_b1"])
@@ -176,7 +176,7 @@ async def test_what_one_server_does_not_answer_keeps_no_other_from_being_ended(
     )
     with capture_logs() as logged:
         assert await sweep.sweep() == 1
-    assert [each.startswith("gen_a") for each in claims.asked].count(True) == asked
+    assert [each.startswith("gen_a") for each in claims.requested].count(True) == requested
     assert [await world.seqs(each) for each in ids] == [[], [], [1]]
     assert {"event": "sweep_partly", "log_level": "warning", "left": 2} in logged
     task.cancel()

@@ -63,8 +63,8 @@ async def test_an_accepted_generation_is_restored_whole_after_redis_came_back_em
     reader = world.reader()
     assert [job.generation_id for job in await reader.take(10)] == [stream_id]
     await reader.aclose()
-    again = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
-    assert (again.id, again.created) == (stream_id, False)
+    repeated = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
+    assert (repeated.id, repeated.created) == (stream_id, False)
 
 
 async def test_what_is_rewritten_is_as_old_as_it_was_so_its_worker_comes_first(world: World) -> None:

@@ -121,21 +121,21 @@ async def test_a_buffer_is_let_go_before_its_log_expires(world: World, appender:
     async with asyncio.timeout(20):
         while await world.redis.exists(log):
             await asyncio.sleep(0.02)
-    looks = 3 * LEASE_MS / 1000 / RENEWALS_PER_LEASE
+    checks_s = 3 * LEASE_MS / 1000 / RENEWALS_PER_LEASE
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.6 + looks):
+        async with asyncio.timeout(0.6 + checks_s):
             while not await world.redis.exists(log):
                 await asyncio.sleep(0.02)
     task.cancel()
 
 
-@pytest.mark.parametrize("door", ["generations", "feeds"])
+@pytest.mark.parametrize("kind", ["generations", "feeds"])
 async def test_nothing_is_unknown_for_sure_until_redis_has_answered_for_one_lease_after_a_break(
-    world: World, door: str
+    world: World, kind: str
 ) -> None:
     """A viewer that is told "unknown" never comes back, and a worker may be writing its stream again right now."""
     feeds = Feeds(world.connection, BOUNDS, streams=world.streams, steadiness=world.steadiness)
-    get = {"generations": world.generations.get, "feeds": feeds.get}[door]
+    get = {"generations": world.generations.get, "feeds": feeds.get}[kind]
     with pytest.raises(UnknownStream):  # no break was seen
         await get("gen_lost", tenant=TENANT)
     task = asyncio.create_task(world.steadiness.run())

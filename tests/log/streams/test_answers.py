@@ -33,42 +33,42 @@ ANSWERS = st.recursive(
 async def connected(kind: type[Connection], pieces: Sequence[bytes]) -> AsyncIterator[Any]:
     """A connection to a server that says these pieces, each when the one before has been read, and then no more."""
 
-    async def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def reply_later(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
-        await said.wait()
+        await replied.wait()
         writer.close()
 
-    said = asyncio.Event()
-    server = await asyncio.start_server(say, "127.0.0.1", 0)
+    replied = asyncio.Event()
+    server = await asyncio.start_server(reply_later, "127.0.0.1", 0)
     connection = kind(port=server.sockets[0].getsockname()[1], protocol=2, driver_info=None)
     connection.socket_timeout = 5.0
     await connection.connect_check_health(check_health=False)
     try:
         yield connection
     finally:
-        said.set()
+        replied.set()
         await connection.disconnect(nowait=True)
         server.close()
 
 
 async def read_all(kind: type[Connection], pieces: Sequence[bytes], *, count: int) -> list[object]:
     """What was read, errors by their type and text; nothing more once the connection is given up."""
-    told: list[object] = []
+    results: list[object] = []
     async with connected(kind, pieces) as connection:
         for at in range(count):
             try:
                 answer = await connection.read_response(disable_decoding=at % 2 == 0)
             except rex.RedisError as error:
-                told.append((type(error), str(error)))
+                results.append((type(error), str(error)))
             else:
-                told.append([repr(each) for each in answer] if isinstance(answer, list) else answer)
+                results.append([repr(each) for each in answer] if isinstance(answer, list) else answer)
             if not connection.is_connected:
-                told.append("given up")
+                results.append("given up")
                 break
-    return told
+    return results
 
 
 @settings(deadline=None)  # each example opens two connections

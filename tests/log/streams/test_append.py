@@ -187,11 +187,11 @@ async def test_an_open_log_has_a_ttl_from_its_first_entry(world: World) -> None:
     assert await world.redis.pttl(world.keys.log(stream_id)) > 0
 
 
-@pytest.mark.parametrize("wish", [StopRequest.STOPPED, StopRequest.ABANDONED], ids=lambda wish: wish.reason)
-async def test_a_stop_request_is_in_the_reply_and_does_not_close_the_log(world: World, wish: StopRequest) -> None:
+@pytest.mark.parametrize("stop", [StopRequest.STOPPED, StopRequest.ABANDONED], ids=lambda stop: stop.reason)
+async def test_a_stop_request_is_in_the_reply_and_does_not_close_the_log(world: World, stop: StopRequest) -> None:
     stream_id, claim = await world.granted()
-    await world.redis.hset(world.keys.meta(stream_id), "stop", wish.reason)
-    assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (Code.APPENDED, claim.epoch, 1, wish)
+    await world.redis.hset(world.keys.meta(stream_id), "stop", stop.reason)
+    assert await world.append(stream_id, claim.epoch, 1, [delta("tail")]) == (Code.APPENDED, claim.epoch, 1, stop)
 
 
 async def test_a_batch_is_pushed_in_the_same_step_and_a_large_one_as_a_poke(world: World) -> None:

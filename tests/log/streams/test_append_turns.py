@@ -79,7 +79,7 @@ async def writers_of(world: World, appender: Appender, count: int) -> list[Strea
     return [await world.writer(*await world.granted(), appender, keeper) for _ in range(count)]
 
 
-def say(writer: StreamWriter, text: str = "a") -> None:
+def write_text(writer: StreamWriter, text: str = "a") -> None:
     writer.write([TextDelta(id="0", delta=text)])
 
 
@@ -107,8 +107,8 @@ async def test_the_first_events_on_an_idle_appender_leave_with_their_turn(
 ) -> None:
     first, second = await writers_of(world, appender, 2)
     for round_ in (1, 2, 3):  # idle again after each
-        say(first)
-        say(second)
+        write_text(first)
+        write_text(second)
         await turns(2)  # the end of this one, and the first step of the write
         assert wire.writes == [wire.logs_of(first, second)] * round_
         await acked(round_, first, second)
@@ -120,11 +120,11 @@ async def test_everything_written_while_a_write_is_under_way_is_one_write(
 ) -> None:
     first, *others = await writers_of(world, appender, 11)
     answer = wire.shut_for(first)
-    say(first)
+    write_text(first)
     await turns(2)
     for text in "ab":
         for writer in (*others, first):
-            say(writer, text)
+            write_text(writer, text)
             await turns(2)
     assert wire.writes == [wire.logs_of(first)]
     answer.set()
@@ -139,10 +139,10 @@ async def test_no_writer_waits_beyond_the_hold_for_a_reply_that_does_not_come(
 ) -> None:
     first, second, third = await writers_of(world, appender, 3)
     wire.shut_for(first)
-    say(first)
+    write_text(first)
     await turns(2)
     for writer in (second, third):  # one hold after the other
-        say(writer)
+        write_text(writer)
         await acked(1, writer)
     assert wire.writes == [[log] for log in wire.logs_of(first, second, third)]
     assert first.acked_seq == 0
@@ -154,10 +154,10 @@ async def test_later_writers_do_not_extend_the_hold(
     monkeypatch.setattr(appending, "HOLD_S", 0.02)
     first, second, third = await writers_of(world, appender, 3)
     wire.shut_for(first)
-    say(first)
+    write_text(first)
     await turns(2)
-    say(second)
-    say(third)
+    write_text(second)
+    write_text(third)
     async with asyncio.timeout(DEADLINE_S):
         while len(wire.writes) == 1:
             appender.attend(third)
@@ -173,16 +173,16 @@ async def test_a_server_that_does_not_answer_holds_up_its_own_streams_alone(
     silent = set(wire.logs_of(stuck, waits))
     monkeypatch.setattr(LogConnection, "server_of", lambda self, key: "silent" if key in silent else "well")
     answer = wire.shut_for(stuck)
-    say(stuck)
-    say(one)
+    write_text(stuck)
+    write_text(one)
     await turns(2)
     assert wire.writes == [wire.logs_of(stuck), wire.logs_of(one)]  # no write carries words for two servers
-    say(waits)
+    write_text(waits)
     for seq in range(1, 4):
         await acked(seq, one)
         await turns(2)  # its line is empty again
-        say(one)
-        say(other)
+        write_text(one)
+        write_text(other)
     await acked(4, one)
     await acked(3, other)
     assert (stuck.acked_seq, waits.acked_seq) == (0, 0)
@@ -198,9 +198,9 @@ async def test_leaving_releases_no_writer_that_waited(
     async with world.appender() as appender:
         first, second = await writers_of(world, appender, 2)
         wire.shut_for(first)
-        say(first)
+        write_text(first)
         await turns(2)
-        say(second)
+        write_text(second)
         await turns(2)
     assert asyncio.all_tasks() == before
     await past(appending.HOLD_S)
@@ -218,7 +218,7 @@ async def test_leaving_in_the_turn_of_a_reply_releases_no_writer_that_waited_for
         async def speak_and_answer() -> None:
             await turns(2)
             assert wire.writes == [wire.logs_of(first)]
-            say(second)
+            write_text(second)
             await turns(2)
             answer.set()
 
@@ -238,7 +238,7 @@ async def test_leaving_while_redis_is_away_retries_nothing(
     async with world.appender() as appender:
         (writer,) = await writers_of(world, appender, 1)
         wire.is_away = True
-        say(writer)
+        write_text(writer)
         await until(lambda: len(wire.writes) > 0)
         await turns(2)
     count = len(wire.writes)
@@ -250,7 +250,7 @@ async def test_leaving_while_redis_is_away_retries_nothing(
 async def test_what_is_written_after_leaving_is_dropped(world: World, wire: Wire) -> None:
     async with world.appender() as appender:
         (writer,) = await writers_of(world, appender, 1)
-    say(writer)
+    write_text(writer)
     await turns(3)
     assert wire.writes == []
 
@@ -261,12 +261,12 @@ async def test_whatever_the_turns_each_log_holds_all_of_it_in_order_and_numbered
 ) -> None:
     chance = random.Random(seed)
     writers = await writers_of(world, appender, 50)
-    said = dict.fromkeys(writers, 0)
-    while left := [writer for writer in writers if said[writer] < 20]:
+    written = dict.fromkeys(writers, 0)
+    while left := [writer for writer in writers if written[writer] < 20]:
         for writer in chance.sample(left, chance.randint(1, len(left))):
-            for _ in range(chance.randint(1, min(3, 20 - said[writer]))):
-                say(writer, str(said[writer]))
-                said[writer] += 1
+            for _ in range(chance.randint(1, min(3, 20 - written[writer]))):
+                write_text(writer, str(written[writer]))
+                written[writer] += 1
         await turns(chance.randint(0, 3))
     await acked(20, *writers)
     for writer in writers:

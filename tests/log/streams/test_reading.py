@@ -16,7 +16,7 @@ from tests.support.log.log_world import World, delta
 WHOLE = [delta("a"), delta("b"), encode_event(Finish())]
 
 
-class EndsAfterTheFirstLook:
+class EndsAfterTheFirstRead:
     """Redis as one reader sees it whose stream is written, terminal and all, right after its first XRANGE."""
 
     def __init__(self, world: World, stream_id: str, epoch: int, *, first_seq: int) -> None:
@@ -38,13 +38,13 @@ class EndsAfterTheFirstLook:
 class LogSeenBy:
     """What ``Streams`` needs of a connection, with the double in place of its client."""
 
-    def __init__(self, world: World, redis: EndsAfterTheFirstLook) -> None:
+    def __init__(self, world: World, redis: EndsAfterTheFirstRead) -> None:
         self.keys = world.keys
         self.redis = redis
 
 
 def reader(world: World, stream_id: str, epoch: int, *, first_seq: int) -> Streams:
-    seen_by: Any = LogSeenBy(world, EndsAfterTheFirstLook(world, stream_id, epoch, first_seq=first_seq))
+    seen_by: Any = LogSeenBy(world, EndsAfterTheFirstRead(world, stream_id, epoch, first_seq=first_seq))
     return Streams(seen_by)
 
 

@@ -254,8 +254,8 @@ async def test_a_reader_that_waits_is_woken_by_what_is_handed_back(world: World)
     taking = asyncio.create_task(reader.take(1))
     await asyncio.sleep(0)
     await world.queue.settle(job, Settled.REQUEUE)
-    (again,) = await asyncio.wait_for(taking, SOON_S)
-    assert (again.source, again.generation_id, again.tenant) == (world.keys.ready_hi, "a-0", "a")
+    (taken_anew,) = await asyncio.wait_for(taking, SOON_S)
+    assert (taken_anew.source, taken_anew.generation_id, taken_anew.tenant) == (world.keys.ready_hi, "a-0", "a")
     await reader.aclose()
 
 

@@ -21,11 +21,11 @@ class Refusing:
 
     def __init__(self, *, restores: bool = False) -> None:
         self.restores = restores
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.answer = asyncio.Event()
 
     async def restore(self, writer: StreamWriter) -> bool:
-        self.asked.set()
+        self.requested.set()
         await self.answer.wait()
         return self.restores
 
@@ -72,7 +72,7 @@ async def test_nothing_is_sent_while_the_log_is_being_restored() -> None:
     writer.write([text("a")])
     assert writer.take() is not None
     writer.replied(AppendReply(Code.REWOUND, 0, 0, StopRequest.NONE))
-    await recovery.asked.wait()
+    await recovery.requested.wait()
     assert writer.take() is None
     recovery.answer.set()
     await until(lambda: writer.take() is not None)

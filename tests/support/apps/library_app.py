@@ -20,7 +20,7 @@ broadcaster = Broadcaster.from_url(os.environ["BROADCASTER_REDIS_URL"], drain_s=
 app.include_router(broadcaster.router(can_watch=every_stream), prefix="/llm")
 
 
-async def _words() -> AsyncIterator[str]:
+async def _texts() -> AsyncIterator[str]:
     while True:
         yield "word "
         await asyncio.sleep(0.01)
@@ -28,7 +28,7 @@ async def _words() -> AsyncIterator[str]:
 
 @app.post("/jobs/{id}", status_code=202)
 async def start(id: str) -> dict[str, str]:
-    broadcaster.publish_nowait(id, _words())
+    broadcaster.publish_nowait(id, _texts())
     return {"events_url": f"/llm/v1/streams/{id}/events?wait_s=5"}
 
 

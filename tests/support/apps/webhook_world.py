@@ -43,12 +43,12 @@ class WebhookWorld:
     delivery: WebhookDelivery
     courier: WebhookCourier
 
-    async def over(self, url: str, *, status: str = "finished", **wishes: Any) -> str:
+    async def over(self, url: str, *, status: str = "finished", **options: Any) -> str:
         """A generation that ended so and whose webhook is due."""
-        wish = {name: wishes.pop(name) for name in ("events",) if name in wishes}
-        request = {"messages": [{"role": "user", "content": "why?"}], "metadata": wishes.pop("metadata", {"chat": 42})}
-        asked = GenerationRequest(model="m", request=request, webhook={"url": url, **wish}, **wishes)
-        stream_id = (await self.world.generations.create(asked, tenant=TENANT)).id
+        fields = {name: options.pop(name) for name in ("events",) if name in options}
+        request = {"messages": [{"role": "user", "content": "why?"}], "metadata": options.pop("metadata", {"chat": 42})}
+        request_made = GenerationRequest(model="m", request=request, webhook={"url": url, **fields}, **options)
+        stream_id = (await self.world.generations.create(request_made, tenant=TENANT)).id
         claim = await self.world.claim(stream_id)
         events = [encode_event(event) for event in (*ANSWER, ENDS[status])]
         await self.world.append(stream_id, claim.epoch, 1, events)

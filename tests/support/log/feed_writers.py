@@ -29,7 +29,7 @@ BOUNDS = FeedBounds(
 )
 
 
-def said(name: str, number: int) -> bytes:
+def text_of(name: str, number: int) -> bytes:
     """The event of a writer's n-th append."""
     return encode_event(DataEvent(type="data-said", data=f"{name}:{number}"))
 
@@ -40,7 +40,7 @@ async def write(url: str, stream_id: str, *, name: str, count: int) -> None:
         feeds = Feeds(connection, BOUNDS, streams=Streams(connection))
         for number in range(count):
             key = f"{name}:{number}"
-            taken = await feeds.append(stream_id, [said(name, number)], tenant=TENANT, idempotency_key=key)
+            taken = await feeds.append(stream_id, [text_of(name, number)], tenant=TENANT, idempotency_key=key)
             print(key, taken.last, flush=True)
 
 

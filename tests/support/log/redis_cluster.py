@@ -69,9 +69,9 @@ class ClusterNode(ValkeyServer):
         super().resume()
         self.is_away = False
 
-    def execute(self, *words: str) -> Any:
+    def execute(self, *arguments: str) -> Any:
         """One command's answer; raises RedisError when the node gives none in time."""
-        return execute_at(self.port, *words)
+        return execute_at(self.port, *arguments)
 
 
 class RedisCluster6:
@@ -123,8 +123,8 @@ class RedisCluster6:
         deadline = time.monotonic() + deadline_s
         while time.monotonic() < deadline:
             to.execute("CLUSTER", "FAILOVER")
-            asked = time.monotonic()
-            while time.monotonic() < asked + _GIVEN_UP_S:
+            began = time.monotonic()
+            while time.monotonic() < began + _GIVEN_UP_S:
                 if to.execute("ROLE")[0] == b"master":
                     return
                 time.sleep(_POLL_S)
@@ -186,9 +186,9 @@ class RedisCluster6:
         """Source and target of an open slot: ``[slot->-target]`` in what the source says of itself, and its replica."""
         for node in self.primaries:
             for line in node.execute("CLUSTER", "NODES").decode().split("\n"):
-                words = line.split()
-                if len(words) > 2 and "myself" in words[2]:
-                    target = next((word for word in words if word.startswith(f"[{slot}->-")), None)
+                arguments = line.split()
+                if len(arguments) > 2 and "myself" in arguments[2]:
+                    target = next((word for word in arguments if word.startswith(f"[{slot}->-")), None)
                     if target is not None:
                         id = target.partition("->-")[2].rstrip("]")
                         return node, next(other for other in self.nodes if other.id == id)

@@ -20,7 +20,7 @@ SERVICE: Final = "answers"
 _QUORUM: Final = 2
 _SENTINELS: Final = 3
 _FAILOVER_TIMEOUT_MS: Final = 5000
-_ASK_S: Final = 1.0
+_REPLY_S: Final = 1.0
 _POLL_S: Final = 0.05
 _UP_S: Final = 20.0
 
@@ -40,9 +40,9 @@ class DataNode(ValkeyServer):
         self.port = port
         self.announced = announced
 
-    def execute(self, *words: str) -> Any:
+    def execute(self, *arguments: str) -> Any:
         """One command's answer; raises RedisError when the node gives none in time."""
-        return execute_at(self.port, *words)
+        return execute_at(self.port, *arguments)
 
 
 class _SentinelProcess:
@@ -140,11 +140,11 @@ class Sentinels:
         return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def execute_at(port: int, *words: str) -> Any:
+def execute_at(port: int, *arguments: str) -> Any:
     """One command to a server of the loopback; raises RedisError when it does not answer in time."""
-    with Redis(port=port, socket_timeout=_ASK_S, socket_connect_timeout=_ASK_S, protocol=2) as client:
+    with Redis(port=port, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S, protocol=2) as client:
         client.response_callbacks.clear()
-        return client.execute_command(*words)
+        return client.execute_command(*arguments)
 
 
 def role_of(server: DataNode) -> bytes | None:

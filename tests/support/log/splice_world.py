@@ -90,7 +90,7 @@ class World:
 
     plan: tuple[str, ...]
     page: int = 3
-    tells_prev_epoch: bool = True
+    sends_prev_epoch: bool = True
     can_lose: bool = False
     can_double: bool = False
     splice: Splice = field(default_factory=Splice)
@@ -102,7 +102,7 @@ class World:
     at: int = 0
     channel: tuple[Push, ...] = ()
     was_doubled: bool = False
-    asked: Cursor | None = None
+    read_after: Cursor | None = None
     answer: tuple[Entry, ...] | None = None
 
     # -- what can happen next
@@ -117,9 +117,9 @@ class World:
                 found.append("lose")
             if self.can_double and not self.was_doubled:
                 found.append("double")
-        if self.asked is None and self.splice.wants_read:
-            found.append("ask")
-        if self.asked is not None:
+        if self.read_after is None and self.splice.wants_read:
+            found.append("read")
+        if self.read_after is not None:
             found.append("serve" if self.answer is None else "take")
         return found
 
@@ -133,9 +133,9 @@ class World:
         lineages = (splice._delivered.runs, splice._delivered.last, splice._traced.runs, splice._traced.last)
         parked = (tuple(splice._parked), splice._judged_by_next_page, splice._must_reread)
         phase = (splice._phase, splice._is_last_trimmed)
-        heard = (tuple(receiver.held), receiver.last_seq, tuple(receiver.gaps), receiver.settled > 0)
-        under_way = (self.channel, self.was_doubled, self.asked, self.answer, self.trimmed, self.at)
-        return (lineages, parked, phase, heard, under_way, tuple(self.log))
+        received = (tuple(receiver.held), receiver.last_seq, tuple(receiver.gaps), receiver.settled > 0)
+        under_way = (self.channel, self.was_doubled, self.read_after, self.answer, self.trimmed, self.at)
+        return (lineages, parked, phase, received, under_way, tuple(self.log))
 
     def branch(self) -> World:
         """A copy that shares only what nobody changes in place."""
@@ -167,10 +167,10 @@ class World:
 
     def _read_all(self) -> None:
         for _ in range(100):
-            if self.asked is not None:
+            if self.read_after is not None:
                 self.happen("serve" if self.answer is None else "take")
             elif self.splice.wants_read:
-                self._ask()
+                self._read()
             else:
                 return
         raise AssertionError("the splice asks for reads without end")
@@ -181,9 +181,9 @@ class World:
         for entry in self.log:
             assert held.get(entry.seq) == entry, f"{entry.cursor} is {held.get(entry.seq)}"
         assert self.receiver.last_seq >= self._log_last().seq
-        told = {seq for gap in self.receiver.gaps for seq in range(gap.first_seq, gap.last_seq + 1)}
+        reported = {seq for gap in self.receiver.gaps for seq in range(gap.first_seq, gap.last_seq + 1)}
         for seq in range(1, self.receiver.last_seq + 1):
-            assert (seq in held) != (seq in told), f"seq {seq} is neither delivered nor told missing, or both"
+            assert (seq in held) != (seq in reported), f"seq {seq} is neither delivered nor told missing, or both"
         assert self.receiver.settled > 0
 
     # -- the writer and the log
@@ -225,7 +225,7 @@ class World:
         self.log = [*self.log, *entries]
         if push == "no":
             return
-        prev_epoch = before.epoch if self.tells_prev_epoch and before.epoch else None
+        prev_epoch = before.epoch if self.sends_prev_epoch and before.epoch else None
         events = () if push == "poke" else tuple(entry.event for entry in entries)
         self.channel += (Push(self.epoch, entries[0].seq, count, events, prev_epoch),)
 
@@ -250,16 +250,16 @@ class World:
 
     # -- the reader: a page is asked for, served from the log as it then is, and taken, each at its own time
 
-    def _ask(self) -> None:
-        self.asked = self.splice.next_read()
+    def _read(self) -> None:
+        self.read_after = self.splice.next_read()
 
     def _serve(self) -> None:
-        assert self.asked is not None
-        self.answer = tuple(entry for entry in self.log if entry.cursor > self.asked)[: self.page]
+        assert self.read_after is not None
+        self.answer = tuple(entry for entry in self.log if entry.cursor > self.read_after)[: self.page]
 
     def _take(self) -> None:
         assert self.answer is not None
-        entries, self.asked, self.answer = self.answer, None, None
+        entries, self.read_after, self.answer = self.answer, None, None
         for step in self.splice.take(entries, is_last=len(entries) < self.page):
             self.receiver.do(step)
 

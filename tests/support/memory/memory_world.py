@@ -96,7 +96,7 @@ class MemoryWorld:
         self.requests: list[GenerationRequest] = []
         self.on_create: Callable[[str], None] = lambda generation_id: None
         self.deleted: set[str] = set()
-        self.looks: builtins.list[builtins.list[str]] = []  # for owners, one after the other
+        self.lookups: builtins.list[builtins.list[str]] = []  # for owners, one after the other
         self._keys: dict[str, tuple[str, str]] = {}
 
     # -- what a worker does
@@ -182,7 +182,7 @@ class MemoryWorld:
 
     async def owners(self, stream_ids: Sequence[str]) -> builtins.list[str | None]:
         self._answer()
-        self.looks.append(builtins.list(stream_ids))
+        self.lookups.append(builtins.list(stream_ids))
         return [self.streams[each].meta.tenant if each in self.streams else None for each in stream_ids]
 
     # -- GenerationsPort

@@ -91,8 +91,8 @@ class TallyWitness:
             assert self.bye is None, f"{message} after bye"
             self._take(json.loads(message.data))
 
-    def _take(self, told: list[Any]) -> None:
-        match told:
+    def _take(self, events: list[Any]) -> None:
+        match events:
             case ["snapshot", int(seq), int(sum)]:
                 assert not self.snapshots, "one snapshot, and nothing before it"
                 assert not self.sums, "one snapshot, and nothing before it"
@@ -116,8 +116,8 @@ class TallyWitness:
 
 def sums_of(entries: Sequence[Entry]) -> dict[int, int]:
     """What a transcript says of these entries, by seq."""
-    told, total = {}, 0
+    events, total = {}, 0
     for entry in entries:
         total = crc32(entry.event, total)
-        told[entry.seq] = total
-    return told
+        events[entry.seq] = total
+    return events

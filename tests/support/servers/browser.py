@@ -41,7 +41,7 @@ class Tab:
     def part(self, name: str) -> Locator:
         return self.page.get_by_test_id(name)
 
-    async def ask(self, prompt: str) -> str:
+    async def send_prompt(self, prompt: str) -> str:
         """Type a prompt and press Enter; the link of the generation."""
         await self.part("prompt").fill(prompt)
         await self.part("prompt").press("Enter")

@@ -102,8 +102,8 @@ class Player:
         yield ev.ToolInputStart(tool_call_id="t1", tool_name="search_docs")
         for piece in ('{"query": ', '"resumable', ' streams", ', '"limit": 3}'):
             yield ev.ToolInputDelta(tool_call_id="t1", input_text_delta=piece)
-        asked = {"query": "resumable streams", "limit": 3}
-        yield ev.ToolInputAvailable(tool_call_id="t1", tool_name="search_docs", input=asked)
+        arguments = {"query": "resumable streams", "limit": 3}
+        yield ev.ToolInputAvailable(tool_call_id="t1", tool_name="search_docs", input=arguments)
         await asyncio.sleep(0.8)
         found = [{"title": "Server-sent events", "score": 0.93}, {"title": "Redis Streams", "score": 0.88}]
         yield ev.ToolOutputAvailable(tool_call_id="t1", output=found)

@@ -78,12 +78,12 @@ def lay_out(folder: Path, *, upstream: str, machine: str, edits: Mapping[str, st
     (folder / "machine.conf").write_text(machine + temporary)
 
 
-def command(folder: Path, *words: str, file: str = "nginx.conf") -> list[str]:
+def command(folder: Path, *arguments: str, file: str = "nginx.conf") -> list[str]:
     """The command line for the files in ``folder``."""
     # Started by root, its workers would be nobody, who may not enter a test's folder.
     user = f" user {getpass.getuser()};" if os.getuid() == 0 else ""
     globals = f"daemon off; pid {folder}/nginx.pid;{user}"
-    return [find_nginx(), "-p", f"{folder}/", "-c", str(folder / file), "-g", globals, *words]
+    return [find_nginx(), "-p", f"{folder}/", "-c", str(folder / file), "-g", globals, *arguments]
 
 
 @dataclass(eq=False)

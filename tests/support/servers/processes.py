@@ -67,12 +67,12 @@ class Running:
                 await self.kill()
         return self.process.returncode or 0
 
-    async def said(self, words: str, timeout_s: float = START_TIMEOUT_S) -> str:
+    async def logged(self, text: str, timeout_s: float = START_TIMEOUT_S) -> str:
         """The first line of its output that holds ``words``."""
         async with asyncio.timeout(timeout_s):
             while True:
                 for line in self.log.read_text("utf-8", "replace").split("\n"):
-                    if words in line:
+                    if text in line:
                         return line
                 if self.process.returncode is not None:
                     raise AssertionError(f"ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
@@ -126,13 +126,13 @@ class Stack:
     async def worker(self, **settings: object) -> Running:
         """A worker that is ready; settings as ``lease_ttl_s=1``."""
         running = await self.start("worker", environment=_variables(settings))
-        await running.said("worker_ready")
+        await running.logged("worker_ready")
         return running
 
     async def front_end(self, **settings: object) -> Running:
         """A front-end that answers, on a free port unless one is given."""
         running = await self.start("broadcaster", "serve", environment=_variables({"port": 0, **settings}))
-        line = await running.said("listening on http")
+        line = await running.logged("listening on http")
         running.url = line.partition("listening on ")[2].split()[0]
         return running
 
@@ -175,8 +175,8 @@ async def until_dead(pids: list[int], timeout_s: float) -> None:
     """Until none of them runs."""
     deadline = time.monotonic() + timeout_s
     while left := [pid for pid in pids if alive(pid)]:
-        told = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200] for pid in left}
-        assert time.monotonic() < deadline, told
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200] for pid in left}
+        assert time.monotonic() < deadline, commands
         await asyncio.sleep(0.02)
 
 

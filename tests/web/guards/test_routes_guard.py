@@ -61,7 +61,7 @@ async def test_what_a_page_of_another_site_fetches_is_refused(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "sent_headers",
     [
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
@@ -72,9 +72,9 @@ async def test_what_a_page_of_another_site_fetches_is_refused(
     ],
 )
 async def test_a_link_that_a_user_follows_and_pages_of_this_machine_are_served(
-    client: httpx2.AsyncClient, told: dict[str, str]
+    client: httpx2.AsyncClient, sent_headers: dict[str, str]
 ) -> None:
-    assert (await client.get(URL, headers=told)).status_code == 200
+    assert (await client.get(URL, headers=sent_headers)).status_code == 200
 
 
 @given(st.text(max_size=40))

@@ -219,10 +219,10 @@ async def test_a_run_of_another_tenant_is_like_one_that_does_not_exist(front_end
         id = running.headers["broadcaster-generation-id"]
         for name, (method, url, headers) in RUN_CALLS.items():
 
-            async def call(key: str, run: str, thread: str, told: tuple[Any, ...] = (method, url, headers)) -> Any:
-                body = {**RUN, "runId": run, "threadId": thread} if told[0] == "POST" else None
-                at = told[1].format(run=run, thread=thread)
-                return await front_end.call(key, told[0], at, json=body, headers=dict(told[2]))
+            async def call(key: str, run: str, thread: str, call_of: tuple[Any, ...] = (method, url, headers)) -> Any:
+                body = {**RUN, "runId": run, "threadId": thread} if call_of[0] == "POST" else None
+                at = call_of[1].format(run=run, thread=thread)
+                return await front_end.call(key, call_of[0], at, json=body, headers=dict(call_of[2]))
 
             theirs = await call(OTHERS, RUN["runId"], RUN["threadId"])
             unowned = await call(OTHERS, "no-run", "no-thread")

@@ -36,7 +36,7 @@ async def stock_uvicorn(folder: Path, *, redis_url: str, workers: int) -> AsyncI
     command = ("uvicorn", "tests.support.apps.host_app:app", "--port", "0", "--workers", str(workers))
     try:
         running = await stack.start(*command)
-        line = await running.said("Uvicorn running on http")
+        line = await running.logged("Uvicorn running on http")
         running.url = line.partition("running on ")[2].split()[0]
         await until_answering(running, workers)
         async with httpx2.AsyncClient(base_url=running.url) as client:

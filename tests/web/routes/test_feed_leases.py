@@ -44,7 +44,7 @@ async def writer(redis_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        await says(process, "open")
+        await prints(process, "open")
         yield process
     finally:
         if process.returncode is None:
@@ -52,11 +52,11 @@ async def writer(redis_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.wait()
 
 
-async def says(process: asyncio.subprocess.Process, word: str) -> None:
+async def prints(process: asyncio.subprocess.Process, text: str) -> None:
     assert process.stdout is not None
     async with asyncio.timeout(DEADLINE_S):
-        while (line := await process.stdout.readline()).strip() != word.encode():
-            assert line, f"the writer ended without saying {word}"
+        while (line := await process.stdout.readline()).strip() != text.encode():
+            assert line, f"the writer ended without saying {text}"
 
 
 class Viewer:
@@ -163,7 +163,7 @@ async def test_a_redis_that_was_paused_for_two_leases_ends_no_feed(tmp_path: Pat
             await pass_leases(1)
             server.pause()
             try:
-                await says(process, "log_unavailable")
+                await prints(process, "log_unavailable")
                 await pass_leases(2)
             finally:
                 server.resume()

@@ -44,7 +44,7 @@ class Tenant:
     async def append(self, value: Any) -> httpx2.Response:
         return await self.call("POST", f"{URL}/events", json={"type": "data-x", "data": value})
 
-    async def hear(self, url: str = f"{URL}/events") -> Received:
+    async def listen_to(self, url: str = f"{URL}/events") -> Received:
         return await listen(self._http, url, headers=self.headers)
 
 
@@ -90,7 +90,7 @@ async def test_two_tenants_have_feeds_of_one_id_that_know_nothing_of_each_other(
     assert (await mine.call("DELETE")).status_code == 204
     assert (await mine.call("GET")).status_code == 404
     assert (await others.call("POST", f"{URL}/close")).status_code == 200
-    seen = await others.hear()
+    seen = await others.listen_to()
     assert [json.loads(data).get("data") for _, data in seen.entries] == ["theirs", None]
 
 
@@ -143,7 +143,7 @@ async def test_a_library_and_a_blocking_publisher_of_the_tenant_write_to_the_fee
             with publisher.feed(FEED, lease_s=15.0) as blocking:
                 blocking.append({"type": "data-x", "data": "sync"})
         read = [event async for event in broadcaster.events(FEED)]
-    seen = await mine.hear()
+    seen = await mine.listen_to()
     assert [json.loads(data).get("data") for _, data in seen.entries] == ["library", "sync", None]
     assert len(read) == 3
 
@@ -158,7 +158,7 @@ async def test_a_feed_that_an_earlier_version_stored_stays_its_owners(
     assert (await mine.call("PUT", json={"max_events": 3})).json()["code"] == "stream_exists"
     assert (await mine.call("GET")).json()["last_seq"] == 1
     assert (await mine.call("POST", f"{URL}/close")).json()["status"] == "finished"
-    assert len((await mine.hear()).entries) == 2
+    assert len((await mine.listen_to()).entries) == 2
     assert (await mine.call("DELETE")).status_code == 204
     assert (await mine.call("PUT")).json()["code"] == "stream_exists"
     assert await connection.redis.exists(connection.keys.meta(STORED)) == 0

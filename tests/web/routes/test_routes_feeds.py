@@ -221,8 +221,8 @@ async def test_what_is_no_end_closes_nothing(feed: httpx2.AsyncClient, body: Any
 # -- watched by the same route as a generation
 
 
-def data(heard: Received) -> list[int]:
-    return [json.loads(text)["data"]["done"] for _, text in heard.entries if "data-progress" in text]
+def data(seen_by: Received) -> list[int]:
+    return [json.loads(text)["data"]["done"] for _, text in seen_by.entries if "data-progress" in text]
 
 
 async def test_viewers_see_what_is_appended_and_the_one_end(feed: httpx2.AsyncClient, services: Services) -> None:

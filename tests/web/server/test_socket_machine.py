@@ -27,7 +27,7 @@ class WatchingOnSockets(Watching):
 
     @rule(data=st.data())
     def join_on_a_socket(self, data):
-        cursors = [None, None, *self.told, *sorted(self.void)]
+        cursors = [None, None, *self.delivered, *sorted(self.void)]
         self.run(self.join_on_socket_after(data.draw(st.sampled_from(cursors))))
 
     async def join_on_socket_after(self, cursor: Cursor | None) -> None:

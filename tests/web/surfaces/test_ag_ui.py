@@ -284,7 +284,7 @@ def events_of(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "code", "words"),
+    ("changes", "status", "code", "message"),
     [
         ({"threadId": None}, 400, "invalid_request", "#/threadId"),
         ({"runId": 3}, 400, "invalid_request", "#/runId"),
@@ -298,7 +298,7 @@ def events_of(text: str) -> list[dict[str, Any]]:
     ],
 )
 async def test_an_error_is_reported_in_the_surfaces_shape(
-    live_client: httpx2.AsyncClient, changes: dict[str, Any], status: int, code: str, words: str
+    live_client: httpx2.AsyncClient, changes: dict[str, Any], status: int, code: str, message: str
 ) -> None:
     response = await live_client.post("/agui", json={**RUN, **changes})
     assert response.status_code == status
@@ -306,7 +306,7 @@ async def test_an_error_is_reported_in_the_surfaces_shape(
     body = response.json()
     assert body.keys() == {"error", "code"}
     assert body["code"] == code
-    assert words in body["error"]
+    assert message in body["error"]
 
 
 async def test_another_body_under_the_same_key_is_refused(live_client: httpx2.AsyncClient, world: MemoryWorld) -> None:

@@ -63,7 +63,9 @@ async def test_an_agent_that_is_cut_anywhere_and_one_that_is_late_join_the_run_a
 
     async def rejoin(cut_behind: int | None) -> Json:
         ids = {"thread_id": f"t-{cut_behind}", "run_id": f"r-{cut_behind}"}
-        return await agents.ask("rejoin", url=address(live_client), messages=[REQUEST], cut_behind=cut_behind, **ids)
+        return await agents.request(
+            "rejoin", url=address(live_client), messages=[REQUEST], cut_behind=cut_behind, **ids
+        )
 
     whole = await rejoin(None)
     assert whole["lost"] is None
@@ -87,7 +89,9 @@ async def test_an_agent_whose_fetch_resumes_never_knows_that_it_was_cut(
 
     async def resume(cut_behind: int | None) -> Json:
         ids = {"thread_id": f"t-{cut_behind}", "run_id": f"r-{cut_behind}"}
-        return await agents.ask("resume", url=address(live_client), messages=[REQUEST], cut_behind=cut_behind, **ids)
+        return await agents.request(
+            "resume", url=address(live_client), messages=[REQUEST], cut_behind=cut_behind, **ids
+        )
 
     whole = await resume(None)
     for cut_behind, visible in enumerate(await asyncio.gather(*map(resume, range(1, 37))), start=1):
@@ -112,14 +116,14 @@ async def test_a_client_continues_at_another_front_end_when_its_own_ends(
         served(app_of(others), others) as later,
     ):
         urls = {"url": address(live_client), "later_url": address(later)}
-        running = asyncio.create_task(client.ask(action, thread_id="t", **urls, **job))
+        running = asyncio.create_task(client.request(action, thread_id="t", **urls, **job))
         async with asyncio.timeout(DEADLINE_S):
             while not services.hub.statistics().viewers:
                 await asyncio.sleep(0)
         await services.hub.drain(window_s=0)
         worker.may_end.set()
         visible = await running
-        whole = await client.ask(action, thread_id="whole", **job, url=address(later))
+        whole = await client.request(action, thread_id="whole", **job, url=address(later))
     assert [request["url"] for request in visible["requests"]] == list(urls.values())
     assert messages_of(visible["final"]) == messages_of(whole["final"])
     assert [visible.get("errors"), visible.get("lost")] in ([[], None], [None, None])
@@ -129,7 +133,7 @@ async def test_an_agent_of_copilotkits_version_holds_no_thought_of_a_lost_worker
     live_client: httpx2.AsyncClient, world: MemoryWorld, agents: Driver
 ) -> None:
     Worker(world, TORN)
-    visible = await agents.ask("run", url=address(live_client), messages=[REQUEST], version=0)
+    visible = await agents.request("run", url=address(live_client), messages=[REQUEST], version=0)
     thoughts = [message["content"] for message in visible["final"] if message["role"] == "reasoning"]
     assert [thought for thought in thoughts if thought] == ["Let me look.", "Now I know."]
     assert (visible["error"], visible["final"][-1]["content"]) == (None, "Paris 18, Rome 22.")
@@ -150,7 +154,7 @@ async def test_a_chat_of_tanstack_that_is_cut_anywhere_resumes_by_itself_and_dou
 
     async def send(cut_behind: int | None) -> Json:
         job = {"thread_id": f"t-{cut_behind}", "text": "Weather?", "cut_behind": cut_behind}
-        return await chats.ask("send", url=address(live_client), **job)
+        return await chats.request("send", url=address(live_client), **job)
 
     whole = await send(None)
     assert whole["final"][-1]["parts"] == [{"type": "text", "content": "Paris 18, Rome 22."}]
@@ -166,15 +170,15 @@ async def test_a_chat_of_tanstack_that_knows_its_thread_joins_the_run_there_whet
 ) -> None:
     worker, job = Worker(world, LOOP), {"url": address(live_client), "thread_id": "t"}
     worker.may_end.clear()
-    sent = asyncio.create_task(chats.ask("send", text="Weather?", **job))
+    sent = asyncio.create_task(chats.request("send", text="Weather?", **job))
     async with asyncio.timeout(DEADLINE_S):
         while not world.streams:
             await asyncio.sleep(0)
-    joined = asyncio.create_task(chats.ask("hydrate", **job))
-    empty = await chats.ask("hydrate", url=address(live_client), thread_id="another")
+    joined = asyncio.create_task(chats.request("hydrate", **job))
+    empty = await chats.request("hydrate", url=address(live_client), thread_id="another")
     worker.may_end.set()
     whole = messages_of((await sent)["final"])
-    for visible in (await joined, await chats.ask("hydrate", **job)):
+    for visible in (await joined, await chats.request("hydrate", **job)):
         assert messages_of(visible["final"]) == whole
         assert (visible["status"], visible["errors"]) == ("ready", [])
     assert (empty["final"], empty["errors"]) == ([], [])

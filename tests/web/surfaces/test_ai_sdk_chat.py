@@ -37,20 +37,20 @@ REST: list[KnownEvent] = [TextDelta(id="0", delta="ld"), TextEnd(id="0"), Finish
 GENERATION = "gen_0001"
 
 
-def said(text: str, *, role: str = "user", id: str = "m1") -> dict[str, Any]:
+def message_of(text: str, *, role: str = "user", id: str = "m1") -> dict[str, Any]:
     return {"id": id, "role": role, "parts": [{"type": "text", "text": text}]}
 
 
 def body(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"id": "c", "messages": list(messages) or [said("Hi")], "trigger": "submit-message", **fields}
+    return {"id": "c", "messages": list(messages) or [message_of("Hi")], "trigger": "submit-message", **fields}
 
 
 def answer_at_once(world: MemoryWorld, *events: KnownEvent) -> None:
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 
-def shown(heard: Received, version: Version = 6) -> Client:
-    stream = "".join(f"data: {message.data}\n\n" for message in heard.messages)
+def shown(connection: Received, version: Version = 6) -> Client:
+    stream = "".join(f"data: {message.data}\n\n" for message in connection.messages)
     return Client(version).read(stream.encode())
 
 
@@ -99,7 +99,7 @@ async def test_settings_have_the_names_of_the_sdk_or_of_the_messages_api(
     }
     policies = {"on_worker_loss": "fail", "on_provider_loss": "retry", "on_abandon": "continue", "retention_s": 90}
     system = {"id": "s", "role": "system", "parts": [{"type": "text", "text": "you are a poet"}]}
-    await listen(live_client, URL, method="POST", json=body(system, said("Hi"), **settings, **policies))
+    await listen(live_client, URL, method="POST", json=body(system, message_of("Hi"), **settings, **policies))
     (response,) = world.requests
     assert response.model == "claude-x"
     assert {name: value for name, value in response.request.items() if name != "messages"} == {
@@ -151,7 +151,7 @@ async def test_an_answer_that_goes_on_with_a_message_has_its_id_wherever_it_is_r
     called = {"type": "tool-now", "toolCallId": "t", "state": "output-available", "input": {}, "output": "noon"}
     assistant = {"id": "msg_page", "role": "assistant", "parts": [{"type": "step-start"}, called]}
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(listen(live_client, URL, method="POST", json=body(said("When?"), assistant)))
+        first = group.create_task(listen(live_client, URL, method="POST", json=body(message_of("When?"), assistant)))
         await until_watched(services, 1)
         second = group.create_task(listen(live_client, f"{URL}/c/stream"))
         await until_watched(services, 2)
@@ -237,7 +237,7 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
 
 
 @pytest.mark.parametrize(
-    ("changed", "code", "told"),
+    ("changed", "code", "phrase"),
     [
         ({"temprature": 1}, "invalid_request", "temprature"),
         ({"messages": []}, "invalid_request", "messages"),
@@ -251,14 +251,14 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
     ],
 )  # fmt: skip
 async def test_what_cannot_be_answered_is_named_in_the_body_that_pages_show(
-    client: httpx2.AsyncClient, world: MemoryWorld, changed: dict[str, Any], code: str, told: str
+    client: httpx2.AsyncClient, world: MemoryWorld, changed: dict[str, Any], code: str, phrase: str
 ) -> None:
     response = await client.post(URL, json=body() | changed)
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"
     assert response.json().keys() == {"error", "code"}
     assert response.json()["code"] == code
-    assert told in response.json()["error"]
+    assert phrase in response.json()["error"]
     assert not world.requests
 
 
@@ -290,7 +290,7 @@ async def test_the_same_key_gives_the_same_answer(live_client: httpx2.AsyncClien
     first, repeated = [await listen(live_client, URL, method="POST", json=body(), headers=key) for _ in range(2)]
     assert shown(first).message == shown(repeated).message
     assert len(world.requests) == 1
-    other = await live_client.post(URL, json=body(said("other")), headers=key)
+    other = await live_client.post(URL, json=body(message_of("other")), headers=key)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
 
 

@@ -21,8 +21,8 @@ ANSWER: list[KnownEvent] = [
 ]
 
 
-def bytes_of(heard: Received) -> bytes:
-    return "".join(f"data: {message.data}\n\n" for message in heard.messages).encode()
+def bytes_of(received: Received) -> bytes:
+    return "".join(f"data: {message.data}\n\n" for message in received.messages).encode()
 
 
 async def test_a_reader_that_resumes_by_any_id_receives_the_rest_and_nothing_twice(

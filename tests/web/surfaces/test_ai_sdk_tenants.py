@@ -53,8 +53,8 @@ async def other_front_end(settings: Settings) -> AsyncIterator[httpx2.AsyncClien
         yield client
 
 
-def ended(heard: Received) -> Client:
-    return Client().read("".join(f"data: {message.data}\n\n" for message in heard.messages).encode())
+def ended(received: Received) -> Client:
+    return Client().read("".join(f"data: {message.data}\n\n" for message in received.messages).encode())
 
 
 async def test_a_chat_is_resumed_and_stopped_at_any_front_end_by_its_own_tenant_alone(
@@ -87,12 +87,12 @@ async def test_a_missing_key_is_reported_in_the_shape_of_the_surface(front_end: 
 async def test_a_repeated_request_leaves_the_chat_its_newer_answer(
     front_end: httpx2.AsyncClient, other_front_end: httpx2.AsyncClient, services: Services
 ) -> None:
-    async def ask(at: httpx2.AsyncClient, key: str) -> str:
+    async def start(at: httpx2.AsyncClient, key: str) -> str:
         async with at.stream("POST", URL, json=BODY, headers={**MINE, "idempotency-key": key}) as response:
             return response.headers["broadcaster-generation-id"]
 
-    first, second = await ask(front_end, "one"), await ask(other_front_end, "two")
-    assert await ask(front_end, "one") == first
+    first, second = await start(front_end, "one"), await start(other_front_end, "two")
+    assert await start(front_end, "one") == first
     chat = await services.chats.latest("c", tenant="mine")
     assert chat is not None
     assert chat.generation_id == second

@@ -109,13 +109,13 @@ async def test_a_completion_that_ends_with_calls_reports_that_reason(
 
 
 @on_every_wire
-@pytest.mark.parametrize("asked", [True, False, None])
+@pytest.mark.parametrize("include_usage", [True, False, None])
 async def test_the_counts_of_a_streamed_completion_come_once_behind_its_end_and_only_if_requested(
-    client: httpx2.AsyncClient, on: WiredModel, asked: bool | None
+    client: httpx2.AsyncClient, on: WiredModel, include_usage: bool | None
 ) -> None:
-    options = {} if asked is None else {"stream_options": {"include_usage": asked}}
+    options = {} if include_usage is None else {"stream_options": {"include_usage": include_usage}}
     *before, finish, last = await chat(client, model=on.model, stream=True, **options)
-    if asked:
+    if include_usage:
         assert all(chunk["usage"] is None for chunk in (*before, finish))
         assert finish["choices"][0]["finish_reason"] == "stop"
         assert (last["choices"], last["object"]) == ([], "chat.completion.chunk")

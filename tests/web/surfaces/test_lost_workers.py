@@ -26,11 +26,11 @@ WHOLE: Final = ev.TextDelta(id="0", delta="whole")
 END: Final = ev.Finish(finish_reason="stop")
 
 
-async def lose_a_worker(services: Services, world: MemoryWorld, *said: ev.KnownEvent) -> None:
+async def lose_a_worker(services: Services, world: MemoryWorld, *written: ev.KnownEvent) -> None:
     """Once a viewer is here: the first attempt writes this and dies, and the second one gives the whole answer."""
     while not services.hub.viewers():
         await asyncio.sleep(0)
-    world.append("gen_0001", *said)
+    world.append("gen_0001", *written)
     await asyncio.sleep(0)
     world.take_over("gen_0001", 2)
     world.append("gen_0001", WHOLE, END)

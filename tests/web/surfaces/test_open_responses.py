@@ -41,7 +41,7 @@ PIXEL = "R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 FILE = "JVBERi0xLjQK"
 
 
-def said(role: str, content: Any, **fields: Any) -> dict[str, Any]:
+def message(role: str, content: Any, **fields: Any) -> dict[str, Any]:
     return {"type": "message", "role": role, "content": content, **fields}
 
 
@@ -89,7 +89,7 @@ def text_of(response: ResponseObject) -> str:
 
 @on_every_wire
 async def test_a_text_is_a_whole_response_streamed_and_not(client: httpx2.AsyncClient, on: WiredModel) -> None:
-    requested = {"model": on.model, "input": [said("user", "Say hello in two words.")]}
+    requested = {"model": on.model, "input": [message("user", "Say hello in two words.")]}
     for response in (await whole(client, **requested), await streamed(client, **requested)):
         assert text_of(response) == "Hello there"
 
@@ -99,10 +99,10 @@ async def test_a_system_prompt_and_earlier_turns_reach_the_model(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
 ) -> None:
     response = [
-        said("system", "You are a pirate."),
-        said("user", "My name is Alice."),
-        said("assistant", "Hello Alice!"),
-        said("user", "What is my name?"),
+        message("system", "You are a pirate."),
+        message("user", "My name is Alice."),
+        message("assistant", "Hello Alice!"),
+        message("user", "What is my name?"),
     ]
     assert text_of(await whole(client, model=on.model, input=response)) == "Hello there"
     sent = json.dumps(server.requests[-1].body)
@@ -114,7 +114,7 @@ async def test_a_tool_is_called_and_its_output_answered_streamed_and_not(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
 ) -> None:
     called = on.script(thought("Let me ", "look."), text("One moment."), call("get_weather", *ARGUMENTS, id="call_9"))
-    response = {"model": on.model, "input": [said("user", "The weather?")], "tools": [WEATHER]}
+    response = {"model": on.model, "input": [message("user", "The weather?")], "tools": [WEATHER]}
     for pending in (whole, streamed):
         server.script(on.model, called, on.script(text("Sunny.")))
         first = await pending(client, **response, tool_choice={"type": "function", "name": "get_weather"})
@@ -138,7 +138,7 @@ async def test_an_image_and_a_file_reach_the_model(
         {"type": "input_image", "image_url": f"data:image/gif;base64,{PIXEL}"},
         {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{FILE}"},
     ]
-    await whole(client, model=on.model, input=[said("user", parts)])
+    await whole(client, model=on.model, input=[message("user", parts)])
     sent = json.dumps(server.requests[-1].body)
     assert PIXEL in sent
     assert FILE in sent
@@ -161,7 +161,10 @@ PHASES = [("I should answer with the number.", "commentary"), ("The number is fo
 async def test_the_phases_of_earlier_answers_reach_a_model_that_labels_them_and_no_other(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
 ) -> None:
-    response = [*(said("assistant", texts, phase=phase) for texts, phase in PHASES), said("user", "Repeat the number.")]
+    response = [
+        *(message("assistant", texts, phase=phase) for texts, phase in PHASES),
+        message("user", "Repeat the number."),
+    ]
     assert text_of(await whole(client, model=on.model, input=response)) == "Hello there"
     sent = server.requests[-1].body
     if on is RESPONSES:

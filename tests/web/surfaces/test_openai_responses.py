@@ -44,9 +44,9 @@ def answering(world: MemoryWorld, *events: Any) -> None:
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 
-async def collect(asking: Awaitable[Any]) -> list[Any]:
+async def collect(pending: Awaitable[Any]) -> list[Any]:
     """All events of the stream that is asked for."""
-    return [event async for event in await asking]
+    return [event async for event in await pending]
 
 
 # ---------------------------------------------------------------------------------------------------------------- ask

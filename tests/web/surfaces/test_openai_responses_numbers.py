@@ -110,17 +110,17 @@ async def test_a_client_that_joins_deltas_ends_with_the_newer_history_wherever_i
         assert text == event.response.output_text == "Good morning to you all"
 
 
-@pytest.mark.parametrize("asked", [{}, {"stream": True}, {"stream": True, "starting_after": 4}], ids=str)
+@pytest.mark.parametrize("query", [{}, {"stream": True}, {"stream": True, "starting_after": 4}], ids=str)
 async def test_a_log_that_may_be_rewritten_is_unavailable_and_not_unknown(
-    sdk: openai.AsyncOpenAI, world: MemoryWorld, asked: dict[str, Any]
+    sdk: openai.AsyncOpenAI, world: MemoryWorld, query: dict[str, Any]
 ) -> None:
     """Meta says that the response is over, Redis lost its log a moment ago, and its worker has it still."""
     world.add("gen_0001")
     world.append("gen_0001", *HELLO, *END)
     world.expire("gen_0001")
     world.is_steady = False
-    calls = [sdk.responses.retrieve("resp_gen_0001", **asked)]
-    if not asked:
+    calls = [sdk.responses.retrieve("resp_gen_0001", **query)]
+    if not query:
         calls.append(sdk.responses.create(input="Hi", model="local", previous_response_id="resp_gen_0001"))
     for call in calls:
         with pytest.raises(openai.InternalServerError) as later:

@@ -57,7 +57,7 @@ def ref(id: str) -> dict[str, str]:
     return {"type": "item_reference", "id": id}
 
 
-async def ask(client: httpx2.AsyncClient, *items: Any) -> httpx2.Response:
+async def respond(client: httpx2.AsyncClient, *items: Any) -> httpx2.Response:
     return await client.post("/v1/responses", json={"model": "claude-x", "input": items, "tools": [WEATHER]})
 
 
@@ -66,14 +66,16 @@ async def test_tools_after_text_and_a_second_turn_name_the_earlier_items(
 ) -> None:
     answers = iter(([*TEXT_THEN_TOOL, *CALL_ENDS], SUNNY, SUNNY))
     world.on_create = lambda id: world.append(id, *next(answers))
-    output = (await ask(client, REQUEST)).json()["output"]
+    output = (await respond(client, REQUEST)).json()["output"]
     thought, text, call = (item["id"] for item in output)
     assert (thought, text, call) == ("rs_a_gen_0001", "msg_a_gen_0001", "fc_a_gen_0001")
 
     # ai 6 and 7 name the thought and the text, and send the call; older ones name the call too.
-    result = await ask(client, REQUEST, ref(thought), ref(text), CALL, RESULT)
+    result = await respond(client, REQUEST, ref(thought), ref(text), CALL, RESULT)
     (content,) = result.json()["output"]
-    await ask(client, REQUEST, ref(thought), ref(text), ref(text), {"id": call}, RESULT, ref(content["id"]), REPEATED)
+    await respond(
+        client, REQUEST, ref(thought), ref(text), ref(text), {"id": call}, RESULT, ref(content["id"]), REPEATED
+    )
 
     use = {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Rome"}}
     loop = [
@@ -96,7 +98,7 @@ async def test_a_thought_that_is_sent_back_whole_has_the_id_that_its_provider_ga
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     world.on_create = lambda id: world.append(id, *SUNNY)
-    await ask(client, REQUEST, {**THOUGHT, "id": "rs_a_gen_0009", "encrypted_content": "ZW5j"}, CALL, RESULT)
+    await respond(client, REQUEST, {**THOUGHT, "id": "rs_a_gen_0009", "encrypted_content": "ZW5j"}, CALL, RESULT)
     (thought, _) = world.requests[0].request["messages"][1]["content"]
     assert thought["id"] == "rs_a"
 
@@ -108,7 +110,7 @@ async def test_an_item_that_is_not_kept_or_is_another_tenants_is_not_found(
     for tenant, generation_id in (("local", "gen_0001"), ("others", "gen_0002")):
         world.add(generation_id, tenant=tenant)
         world.append(generation_id, *TEXT_THEN_TOOL, *CALL_ENDS)
-    refused = await ask(client, REQUEST, ref(id))
+    refused = await respond(client, REQUEST, ref(id))
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["param"]) == (404, "item_not_found", "input[1]")
     assert error["type"] == "invalid_request_error"
@@ -120,7 +122,7 @@ async def test_half_a_call_cannot_be_built_on(client: httpx2.AsyncClient, world:
     world.on_create = lambda id: world.append(id, *SUNNY)
     world.add("gen_0009")
     world.append("gen_0009", *TEXT_THEN_TOOL, ev.Abort(reason="stopped"))
-    refused = await ask(client, REQUEST, ref("fc_a_gen_0009"), RESULT)
+    refused = await respond(client, REQUEST, ref("fc_a_gen_0009"), RESULT)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[1]")
 
 
@@ -132,5 +134,5 @@ async def test_one_request_names_items_of_a_bounded_number_of_responses(
     for generation_id in ("gen_0008", "gen_0009"):
         world.add(generation_id)
         world.append(generation_id, *SUNNY)
-    refused = await ask(client, ref("msg_gen_0008_0"), ref("msg_gen_0009_0"))
+    refused = await respond(client, ref("msg_gen_0008_0"), ref("msg_gen_0009_0"))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")

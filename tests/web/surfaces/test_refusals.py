@@ -78,8 +78,8 @@ class Sdks:
             return (await stream.get_final_response()).output_text
 
     async def messages_create(self) -> str:
-        asked: Any = {"model": "local", "max_tokens": 9, "messages": MESSAGES, "stream": True}
-        events = await self.anthropic.messages.create(**asked)
+        call_options: Any = {"model": "local", "max_tokens": 9, "messages": MESSAGES, "stream": True}
+        events = await self.anthropic.messages.create(**call_options)
         return "".join([event.delta.text async for event in events if event.type == "content_block_delta"])
 
     async def messages_stream(self) -> str:
@@ -221,10 +221,15 @@ async def test_a_refusal_after_a_lost_attempt_and_a_repetition_by_its_key_keep_t
     sdks: Sdks, world: MemoryWorld
 ) -> None:
     scripted(world, ending(world, Usage(), Attempt(attempt=2), refused(429)))
-    asked: Any = {"model": "local", "messages": MESSAGES, "stream": True, "extra_headers": {"Idempotency-Key": "k"}}
+    call_options: Any = {
+        "model": "local",
+        "messages": MESSAGES,
+        "stream": True,
+        "extra_headers": {"Idempotency-Key": "k"},
+    }
     for _ in range(2):
         with pytest.raises(openai.RateLimitError) as caught:
-            await sdks.openai.chat.completions.create(**asked)
+            await sdks.openai.chat.completions.create(**call_options)
         assert caught.value.response.headers["x-should-retry"] == "false"  # the key leads to the same failure
     assert len(world.requests) == 1
 

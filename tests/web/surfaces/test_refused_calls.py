@@ -39,7 +39,7 @@ OF_ONE_TENANT = HubLimits(tenant_viewers=TenantBound(1), retry_ms=100)
 async def test_a_call_without_a_place_creates_nothing_and_the_next_one_with_a_place_does(
     world: MemoryWorld, limits: HubLimits, statuses: set[int], path: str, body: dict[str, Any]
 ) -> None:
-    async with memory_services(world, limits=limits) as services, asking(services) as client:
+    async with memory_services(world, limits=limits) as services, client_of(services) as client:
         with services.hub.reserve(LOCAL_TENANT):
             refused = await client.post(path, json=body)
         assert refused.status_code in statuses
@@ -58,7 +58,7 @@ async def test_a_tenant_with_as_many_long_polls_as_it_may_have_may_still_stream(
 ) -> None:
     world.on_create = lambda each: world.append(each, Start(), TextDelta(id="0", delta="Hi"), Finish())
     limits = HubLimits(tenant_long_polls=TenantBound(1), retry_ms=100)
-    async with memory_services(world, limits=limits) as services, asking(services) as client:
+    async with memory_services(world, limits=limits) as services, client_of(services) as client:
         with services.hub.reserve(LOCAL_TENANT, waits=True):
             answer = await client.post(path, json=body)
         is_stream = body.get("stream") or path in ("/api/chat", "/agui")
@@ -67,7 +67,7 @@ async def test_a_tenant_with_as_many_long_polls_as_it_may_have_may_still_stream(
 
 
 async def test_each_api_reports_a_limit_of_the_tenant_in_its_own_format(world: MemoryWorld) -> None:
-    async with memory_services(world, limits=OF_ONE_TENANT) as services, asking(services) as client:
+    async with memory_services(world, limits=OF_ONE_TENANT) as services, client_of(services) as client:
         with services.hub.reserve(LOCAL_TENANT):
             result = {name: (await client.post(path, json=body)).json() for name, (path, body) in STAYING.items()}
             stream = await client.get("/v1/streams/gen_a/events")
@@ -81,7 +81,7 @@ async def test_each_api_reports_a_limit_of_the_tenant_in_its_own_format(world: M
 
 async def test_a_viewer_over_its_tenants_bound_is_notified_inside_its_stream(world: MemoryWorld) -> None:
     world.add("gen_a")
-    async with memory_services(world, limits=OF_ONE_TENANT) as services, asking(services) as client:
+    async with memory_services(world, limits=OF_ONE_TENANT) as services, client_of(services) as client:
         with services.hub.reserve(LOCAL_TENANT):
             stream = await client.get("/v1/streams/gen_a/events")
     assert stream.status_code == 200
@@ -111,7 +111,7 @@ async def test_a_place_is_given_back_when_the_creation_fails(
     world: MemoryWorld, path: str, body: dict[str, Any]
 ) -> None:
     world.refusal = QueueFull("full")
-    async with memory_services(world, limits=FULL) as services, asking(services) as client:
+    async with memory_services(world, limits=FULL) as services, client_of(services) as client:
         assert (await client.post(path, json=body)).status_code in (503, 529)
         assert is_free(services)
 
@@ -136,7 +136,7 @@ async def test_a_replay_by_its_key_needs_a_place_too(world: MemoryWorld) -> None
     world.on_create = lambda each: world.append(each, Start(), Finish())
     key = {"idempotency-key": "once"}
     path, body = CALLS["streamed chat completions"]
-    async with memory_services(world, limits=FULL) as services, asking(services) as client:
+    async with memory_services(world, limits=FULL) as services, client_of(services) as client:
         assert (await client.post(path, json=body, headers=key)).status_code == 200
         with services.hub.reserve(LOCAL_TENANT):
             assert (await client.post(path, json=body, headers=key)).status_code == 503
@@ -152,7 +152,7 @@ STREAMED = {name: call for name, call in STAYING.items() if name.startswith("str
 async def test_what_a_drain_refuses_after_its_creation_is_deleted_unless_a_key_leads_back_to_it(
     world: MemoryWorld, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], key: str | None
 ) -> None:
-    async with memory_services(world) as services, asking(services) as client:
+    async with memory_services(world) as services, client_of(services) as client:
         world.on_create = lambda each: monkeypatch.setattr(services.hub, "_is_draining", True)
         refused = await client.post(path, json=body, headers={"idempotency-key": key} if key else {})
         assert refused.status_code in (503, 529)
@@ -195,6 +195,6 @@ def is_free(services: Services) -> bool:
 
 
 @asynccontextmanager
-async def asking(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
     async with in_process(create_app(Settings(), services=services)) as client:
         yield client

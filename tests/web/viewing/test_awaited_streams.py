@@ -56,14 +56,14 @@ async def test_a_caller_that_waits_for_unknown_ids_is_a_viewer_and_lookups_are_f
             await until_waiting(services, PLACES)
             refused = await asyncio.gather(*(listen(client, events_of(f"no{n}")) for n in range(ATTACKERS - PLACES)))
             assert {json.loads(each.messages[0].data)["reason"] for each in refused} == {"limit"}
-            world.looks.clear()
+            world.lookups.clear()
             began = asyncio.get_running_loop().time()
             async with asyncio.timeout(DEADLINE_S):
-                while len(world.looks) < 4:
+                while len(world.lookups) < 4:
                     await asyncio.sleep(0.01)
             took_s = asyncio.get_running_loop().time() - began
             assert took_s >= 3 * LOOKUP_EVERY_S
-            assert {len(each) for each in world.looks} == {PLACES}
+            assert {len(each) for each in world.lookups} == {PLACES}
             for n in range(PLACES):
                 world.add(f"none{n}")
                 world.append(f"none{n}", Finish())
@@ -140,4 +140,4 @@ async def test_a_stream_of_another_tenant_or_a_deleted_one_is_never_found(connec
 async def test_what_is_not_there_in_time_is_unknown(services: Services, world: MemoryWorld) -> None:
     with pytest.raises(UnknownStream):
         await find_stream(services, "none", tenant=LOCAL_TENANT, wait_s=2.5 * LOOKUP_EVERY_S)
-    assert len(world.looks) == 2
+    assert len(world.lookups) == 2

@@ -18,13 +18,13 @@ class Log:
     """Answers looks when it is let."""
 
     metas: dict[str, Meta] = field(default_factory=dict)
-    looks: list[tuple[str, str]] = field(default_factory=list)
+    lookups: list[tuple[str, str]] = field(default_factory=list)
     open: set[str] = field(default_factory=set)
     error: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def look(self, stream_id: str, tenant: str) -> Meta:
-        self.looks.append((stream_id, tenant))
+    async def look_up(self, stream_id: str, tenant: str) -> Meta:
+        self.lookups.append((stream_id, tenant))
         seen = self.metas.get(stream_id)  # as Redis saw it when it was asked
         await self.gate.wait()
         if self.error is not None:
@@ -42,7 +42,7 @@ async def log() -> Log:
 
 
 def known(log: Log, *, max_streams: int = 8) -> KnownStreams:
-    return KnownStreams(log.look, is_open=lambda each: each in log.open, max_streams=max_streams)
+    return KnownStreams(log.look_up, is_open=lambda each: each in log.open, max_streams=max_streams)
 
 
 def meta(stream_id: str, *, tenant: str = "a") -> Meta:
@@ -59,10 +59,10 @@ async def test_a_crowd_costs_one_lookup_and_callers_that_come_while_it_is_open_n
     assert {each.id for each in await asyncio.gather(*crowd)} == {"s"}
     log.open.add("s")
     await streams.find("s", tenant="a")
-    assert len(log.looks) == 1
+    assert len(log.lookups) == 1
     log.open.discard("s")
     await streams.find("s", tenant="a")
-    assert len(log.looks) == 2
+    assert len(log.lookups) == 2
 
 
 async def test_a_lookup_under_way_is_not_shared_with_other_tenants(log: Log) -> None:
@@ -78,7 +78,7 @@ async def test_a_caller_that_created_it_during_an_older_lookup_finds_it(log: Log
     streams = known(log)
     log.gate.clear()
     early = asyncio.create_task(streams.find("s", tenant="a"))
-    while not log.looks:
+    while not log.lookups:
         await asyncio.sleep(0)
     log.metas["s"] = meta("s")
     late = [asyncio.create_task(streams.find("s", tenant="a")) for _ in range(10)]
@@ -87,7 +87,7 @@ async def test_a_caller_that_created_it_during_an_older_lookup_finds_it(log: Log
     with pytest.raises(UnknownStream):
         await early
     assert {each.id for each in await asyncio.gather(*late)} == {"s"}
-    assert len(log.looks) == 2
+    assert len(log.lookups) == 2
 
 
 async def test_a_lookup_that_fails_is_reported_to_all_that_waited_and_not_cached(log: Log) -> None:
@@ -112,7 +112,7 @@ async def test_a_caller_that_gives_up_cancels_the_lookup_for_no_other(log: Log) 
     await asyncio.sleep(0)
     log.gate.set()
     assert (await second).id == "s"
-    assert len(log.looks) == 1
+    assert len(log.lookups) == 1
 
 
 async def test_no_more_streams_are_known_than_the_bound(log: Log) -> None:

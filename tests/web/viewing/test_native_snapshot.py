@@ -36,40 +36,40 @@ def state_of(entries: list[Entry]) -> dict[str, Any]:
     fold = Fold()
     for entry in entries:
         fold.apply(entry.event)
-    told: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(fold.state)))
-    return told
+    state_json: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(fold.state)))
+    return state_json
 
 
 @pytest.mark.parametrize("name", sorted(anthropic_streams.STREAMS))
 def test_a_snapshot_is_the_fold_of_what_was_received_and_forks_are_independent(name: str) -> None:
     entries = recorded(name)
-    heard = NATIVE_SNAPSHOT.open("gen_1")
-    assert heard.snapshot() == b""
+    received = NATIVE_SNAPSHOT.open("gen_1")
+    assert received.snapshot() == b""
     for at, entry in enumerate(entries[:-1], start=1):
-        assert heard.encode([entry]) == NATIVE.frame(entry)
-        [snapshot] = SseDecoder().decode(heard.snapshot())
+        assert received.encode([entry]) == NATIVE.frame(entry)
+        [snapshot] = SseDecoder().decode(received.snapshot())
         assert (snapshot.event, snapshot.id) == ("hub.snapshot", str(entry.cursor))
         assert json.loads(snapshot.data) == state_of(entries[:at])
-        fork = heard.fork()
+        fork = received.fork()
         assert fork.encode(entries[at:]) == b"".join(map(NATIVE.frame, entries[at:]))
         assert json.loads(SseDecoder().decode(fork.snapshot())[0].data) == state_of(entries)
-        assert heard.snapshot() == heard.fork().snapshot()
+        assert received.snapshot() == received.fork().snapshot()
 
 
 def test_a_snapshot_of_ten_thousand_deltas_is_a_fraction_of_them() -> None:
     deltas = [ev.TextDelta(id="0", delta="a") for _ in range(10_000)]
-    heard = NATIVE_SNAPSHOT.open("gen_1")
-    replay = heard.encode(entries_of([ev.TextStart(id="0"), *deltas]))
-    assert len(heard.snapshot()) <= 0.03 * len(replay)
+    received = NATIVE_SNAPSHOT.open("gen_1")
+    replay = received.encode(entries_of([ev.TextStart(id="0"), *deltas]))
+    assert len(received.snapshot()) <= 0.03 * len(replay)
 
 
 def test_notices_are_those_of_the_native_dialect() -> None:
-    heard, native = NATIVE_SNAPSHOT.open("gen_1"), NATIVE.open("gen_1")
+    received, native = NATIVE_SNAPSHOT.open("gen_1"), NATIVE.open("gen_1")
     gap = Gap(GapReason.TRIMMED, Cursor(5, 3), 1, 3)
-    assert heard.hello(status="running", retry_ms=7) == native.hello(status="running", retry_ms=7)
-    assert heard.gap(gap) == native.gap(gap)
-    assert heard.stalled(StallReason.WORKER_LOST) == native.stalled(StallReason.WORKER_LOST)
-    assert b"event: hub.bye" in heard.bye("drain", reconnect=True, retry_ms=1000)
+    assert received.hello(status="running", retry_ms=7) == native.hello(status="running", retry_ms=7)
+    assert received.gap(gap) == native.gap(gap)
+    assert received.stalled(StallReason.WORKER_LOST) == native.stalled(StallReason.WORKER_LOST)
+    assert b"event: hub.bye" in received.bye("drain", reconnect=True, retry_ms=1000)
     assert NATIVE_SNAPSHOT.heartbeat == NATIVE.heartbeat
 
 
@@ -101,5 +101,5 @@ async def test_a_viewer_that_reconnects_from_a_snapshots_id_receives_no_other(
     async with asyncio.timeout(DEADLINE_S):
         first = await live_client.get("/v1/streams/gen_1/events?replay=snapshot")
         seen = SseDecoder().decode(first.content)[1].id
-        again = await live_client.get("/v1/streams/gen_1/events?replay=snapshot", headers={"last-event-id": seen})
-    assert [message.event for message in SseDecoder().decode(again.content)] == ["hub.hello", "message"]
+        resumed = await live_client.get("/v1/streams/gen_1/events?replay=snapshot", headers={"last-event-id": seen})
+    assert [message.event for message in SseDecoder().decode(resumed.content)] == ["hub.hello", "message"]

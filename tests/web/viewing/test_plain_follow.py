@@ -72,7 +72,7 @@ async def keyed(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def ask(
+async def fetch(
     client: httpx2.AsyncClient, url: str, headers: Mapping[str, bytes] | None = None, *, method: str = "GET"
 ) -> Answered:
     """The answer, of a stream that runs as far as it is there."""
@@ -92,12 +92,12 @@ async def compare(
 ) -> Answered:
     """The answer, which is one and the same whoever gives it."""
     url = URL.format(id)
-    plain = await ask(client, url, headers)
+    plain = await fetch(client, url, headers)
     assert len(taken) == 1
     for query in HARMLESS:
-        assert await ask(client, url + query, headers) == plain, query
+        assert await fetch(client, url + query, headers) == plain, query
     assert len(taken) == 1
-    assert await ask(client, url, headers) == plain
+    assert await fetch(client, url, headers) == plain
     assert len(taken) == 2
     return plain
 
@@ -162,18 +162,18 @@ async def test_a_log_that_does_not_answer_is_reported_the_same_either_way(
 async def test_an_unexpected_error_is_the_same_500_either_way(
     live_client: httpx2.AsyncClient, services: Services, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def look(stream_id: str, *, tenant: str) -> Any:
+    async def look_up(stream_id: str, *, tenant: str) -> Any:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(services.feeds, "get", look)
+    monkeypatch.setattr(services.feeds, "get", look_up)
     assert (await compare(live_client, taken, "gen_run")).status == 500
 
 
 async def test_an_app_that_was_never_opened_reports_that_either_way(taken: list[str]) -> None:
     """Its lifespan has not run."""
     async with in_process(create_app(Settings())) as client:
-        plain = await ask(client, URL.format("gen_run"))
-        assert await ask(client, URL.format("gen_run") + HARMLESS[0]) == plain
+        plain = await fetch(client, URL.format("gen_run"))
+        assert await fetch(client, URL.format("gen_run") + HARMLESS[0]) == plain
     assert (plain.status, json.loads(plain.body)["code"]) == (500, "setup_error")
 
 
@@ -193,9 +193,9 @@ async def test_with_keys_the_shortcut_is_no_way_round_them(
     keyed: httpx2.AsyncClient, taken: list[str], headers: dict[str, bytes], status: int, code: str | None
 ) -> None:
     if status == 401:
-        plain = await ask(keyed, URL.format("gen_end"), headers)
+        plain = await fetch(keyed, URL.format("gen_end"), headers)
         for query in HARMLESS:
-            assert await ask(keyed, URL.format("gen_end") + query, headers) == plain
+            assert await fetch(keyed, URL.format("gen_end") + query, headers) == plain
         assert taken == []
     else:
         plain = await compare(keyed, taken, "gen_end", headers)
@@ -206,7 +206,7 @@ async def test_with_keys_the_shortcut_is_no_way_round_them(
 async def test_one_tenants_lookup_is_not_used_for_another(keyed: httpx2.AsyncClient, taken: list[str]) -> None:
     for _ in range(2):
         for key, status in ((MINE, 200), (OTHERS, 404)):
-            assert (await ask(keyed, URL.format("gen_run"), {"x-api-key": key.encode()})).status == status
+            assert (await fetch(keyed, URL.format("gen_run"), {"x-api-key": key.encode()})).status == status
     assert len(taken) == 4
 
 
@@ -222,7 +222,7 @@ async def test_a_query_is_read_by_the_route(live_client: httpx2.AsyncClient, tak
         ("?wait_s=soon", 400, '"invalid_request"'),
         ("?replay=nothing", 400, '"invalid_request"'),
     ):
-        answered = await ask(live_client, url + query)
+        answered = await fetch(live_client, url + query)
         assert answered.status == status, query
         assert holds in answered.body, query
     assert taken == []
@@ -241,8 +241,8 @@ async def test_two_cursors_are_for_the_route_to_judge(live_client: httpx2.AsyncC
 async def test_another_method_is_not_allowed_there(
     live_client: httpx2.AsyncClient, taken: list[str], method: str
 ) -> None:
-    answered = await ask(live_client, URL.format("gen_end"), method=method)
-    assert answered == await ask(live_client, URL.format("gen_end") + HARMLESS[0], method=method)
+    answered = await fetch(live_client, URL.format("gen_end"), method=method)
+    assert answered == await fetch(live_client, URL.format("gen_end") + HARMLESS[0], method=method)
     assert answered.status == 405
     assert taken == []
 

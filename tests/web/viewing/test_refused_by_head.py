@@ -43,10 +43,10 @@ async def test_it_is_refused_while_half_of_the_body_is_on_its_way(services: Serv
         assert await answer_to_half(client, line + b" HTTP/1.1\r\n" + headers + b"\r\n" + HALF) == status
 
 
-async def answer_to_half(client: httpx2.AsyncClient, words: bytes) -> int:
+async def answer_to_half(client: httpx2.AsyncClient, request: bytes) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
     try:
-        writer.write(words)
+        writer.write(request)
         async with asyncio.timeout(DEADLINE_S):
             return int((await reader.readuntil(b"\r\n")).split(b" ")[1])
     finally:

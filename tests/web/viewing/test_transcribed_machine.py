@@ -26,7 +26,7 @@ class Transcribing(WatchingOnSockets):
 
     @rule(data=st.data(), dialect=st.sampled_from(DIALECTS), is_on_socket=st.booleans(), with_snapshot=st.booleans())
     def join_in_a_dialect(self, data, dialect, is_on_socket, with_snapshot):
-        cursor = data.draw(st.sampled_from([None, None, *self.told, *sorted(self.void)]))
+        cursor = data.draw(st.sampled_from([None, None, *self.delivered, *sorted(self.void)]))
         self.run(self.join_in(dialect, cursor, is_on_socket=is_on_socket, with_snapshot=with_snapshot))
 
     async def join_in(
@@ -69,10 +69,10 @@ class Transcribing(WatchingOnSockets):
 class Lenient(TallyWitness):
     """It may have come with a cursor: the first thing it hears may be any."""
 
-    def _take(self, told) -> None:
-        if not self.sums and isinstance(told[0], int):
-            self.last_seq = told[0] - 1
-        super()._take(told)
+    def _take(self, fields) -> None:
+        if not self.sums and isinstance(fields[0], int):
+            self.last_seq = fields[0] - 1
+        super()._take(fields)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -169,12 +169,12 @@ async def test_a_drain_answers_waiting_callers_with_the_state(
     live_client: httpx2.AsyncClient, world: MemoryWorld, services: Services
 ) -> None:
     world.add("gen_a")
-    looking = asyncio.create_task(live_client.get(f"{URL}/gen_a?wait_s=9"))
+    finding = asyncio.create_task(live_client.get(f"{URL}/gen_a?wait_s=9"))
     pending = asyncio.create_task(live_client.post(URL, json=WAIT))
     await until_watched(services, "gen_a")
     await until_watched(services, "gen_0002")
     await services.hub.drain(window_s=0)
-    assert ((await looking).status_code, (await looking).json()["status"]) == (200, "queued")
+    assert ((await finding).status_code, (await finding).json()["status"]) == (200, "queued")
     assert ((await pending).status_code, (await pending).json()["status"]) == (202, "queued")
     late = await live_client.post(URL, json=WAIT)
     assert (late.status_code, late.json()["code"]) == (503, "busy")
@@ -227,11 +227,11 @@ async def test_a_caller_that_waits_for_a_stream_waits_on_while_the_log_does_not_
     world: MemoryWorld, services: Services
 ) -> None:
     world.away = True
-    looking = asyncio.create_task(find_stream(services, "gen_a", tenant=LOCAL_TENANT, wait_s=DEADLINE_S))
+    finding = asyncio.create_task(find_stream(services, "gen_a", tenant=LOCAL_TENANT, wait_s=DEADLINE_S))
     await asyncio.sleep(0)
     world.add("gen_a")
     world.away = False
-    assert (await looking).id == "gen_a"
+    assert (await finding).id == "gen_a"
 
 
 @pytest.mark.parametrize("wait_s", [0, 0.01])
