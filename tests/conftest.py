@@ -19,7 +19,7 @@ from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server, server_banner
 from tests.support import engine
 
-# Other tests run beside: how long an example takes says nothing.
+# Other tests run beside: the time that an example takes proves nothing.
 settings.register_profile("beside-others", deadline=None)
 if "CI" not in os.environ:
     settings.load_profile("beside-others")

@@ -1,4 +1,4 @@
-"""The arithmetic: medians over rounds, ratios, spreads, and what a goal says of them."""
+"""The arithmetic: medians over rounds, ratios, spreads, and the verdicts on the goals."""
 
 from __future__ import annotations
 

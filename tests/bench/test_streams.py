@@ -75,6 +75,6 @@ def test_an_append_that_the_log_refuses_is_counted(redis_url: str, tmp_path: Pat
         "3",
     ]
     subprocess.run([program, *arguments], capture_output=True, check=True)
-    # Its numbers begin at 1 again: the log has them.
+    # Its numbers restart at 1: the log has them.
     second = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     assert (second.returncode, json.loads(second.stdout)["refused"]) == (1, 3)

@@ -1,4 +1,4 @@
-"""The plots: well-formed, every point inside the picture, axes that say what they show."""
+"""The plots: well-formed, every point inside the picture, axes with labels."""
 
 from __future__ import annotations
 

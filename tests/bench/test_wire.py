@@ -1,4 +1,4 @@
-"""The programs in C: the parser under a sanitizer, what viewers check, and what a missing compiler says."""
+"""The programs in C: the parser under a sanitizer, what viewers check, and the error for a missing compiler."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_a_command_that_calls_a_front_end_imports_no_front_end():
 
 
 def test_the_parent_of_several_front_ends_imports_none() -> None:
-    """Nor what speaks to Redis: it only keeps them."""
+    """Nor any code that calls Redis: it only keeps them."""
     code = (
         "import sys; from broadcaster.cli.main import create_app_for; create_app_for(['serve']); "
         "print([each for each in ('fastapi', 'uvicorn', 'redis', 'hiredis', 'broadcaster.hub') if each in sys.modules])"

@@ -1,4 +1,4 @@
-"""When a reader tries again and when it gives up."""
+"""When a reader retries and when it gives up."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Show(Protocol):
 
 @dataclass(frozen=True)
 class Client:
-    """``dialect`` is what it speaks, with ``options`` of that dialect; ``can_retract`` whether a new attempt takes back
+    """``dialect`` is what it reads, with ``options`` of that dialect; ``can_retract`` whether a new attempt takes back
     what this client shows already, instead of ending it with an error."""
 
     name: str
@@ -52,7 +52,7 @@ class Client:
 
 
 def python(create: Callable[[], Any], request: Callable[..., Any]) -> Callable[[], AbstractAsyncContextManager[Show]]:
-    """An SDK in this interpreter: ``ask`` is given a client of the address."""
+    """An SDK in this interpreter: ``request`` receives a client of the address."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Show]:
@@ -78,7 +78,7 @@ Headers = dict[str, str] | None
 
 
 def node(driver: str, request: Request) -> Callable[[], AbstractAsyncContextManager[Show]]:
-    """A client under node; ``ask`` turns an address and options into a job, and its answer into Shown."""
+    """A client under node; ``request`` turns an address and options into a job, and its answer into Shown."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Show]:

@@ -1,4 +1,4 @@
-"""The fixture server, and what each test tells the matrix."""
+"""The fixture server, and what each test reports to the matrix."""
 
 from __future__ import annotations
 

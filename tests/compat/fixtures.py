@@ -120,7 +120,7 @@ def _one_attempt(name: str, events: Sequence[ev.Event]) -> Fixture:
 
 
 def _two_attempts() -> Fixture:
-    """A worker that died in mid-tool, and one that began again: nothing of the first may be in the answer."""
+    """A worker that died in mid-tool, and one that restarted: nothing of the first may be in the answer."""
     torn = of_anthropic(
         wire.thinking("A first ", "thought."),
         wire.text("A first ", "answer"),

@@ -57,7 +57,7 @@ class Cell:
 class Matrix:
     """Cells by name and case; a pytest plugin that fills them from what was really run.
 
-    ``left_out`` says of a cell why no test runs it. It is shown until a test does.
+    ``left_out`` is the reason why no test runs a cell. It is shown until a test does.
     """
 
     def __init__(

@@ -48,9 +48,9 @@ class Product:
 
     @asynccontextmanager
     async def generation(self, client: Client, show: Show) -> AsyncIterator[OneGeneration]:
-        """A generation that this client has asked for, and whose answer the test gives."""
+        """A generation that this client requests, and whose answer the test writes."""
         self.address.forget()
-        # A model of its own: what a test that failed left behind is nobody else's.
+        # A model of its own, apart from what a failed test left behind.
         model = f"claude-compat-{next(_numbers)}"
         generation = OneGeneration(self, client, show, model, self.scripted.conversation(model))
         try:
@@ -62,7 +62,7 @@ class Product:
 
 @dataclass
 class OneGeneration:
-    """One generation, which ``first`` reads, and whoever joins, each as the client does it."""
+    """One generation, which ``first`` reads, and its other viewers, each as the client does it."""
 
     product: Product
     client: Client
@@ -74,11 +74,11 @@ class OneGeneration:
 
     @property
     def first(self) -> asyncio.Task[Shown]:
-        """Who asked for it: what it is shown in the end."""
+        """What the client that requested it shows in the end."""
         return self.viewers[0]
 
     async def begin(self) -> None:
-        """Ask for it, and wait until the provider is asked."""
+        """Request it, and wait until the provider receives the call."""
         self.viewers.append(asyncio.create_task(self._request()))
         request = asyncio.create_task(self.conversation.request())
         await asyncio.wait([request, self.first], return_when=asyncio.FIRST_COMPLETED)
@@ -89,13 +89,13 @@ class OneGeneration:
         self.id = next(iter(await self.product.native.list())).id
 
     async def leave(self) -> None:
-        """Nobody watches any more."""
+        """The last viewer leaves."""
         for viewer in self.viewers:
             viewer.cancel()
         await asyncio.gather(*self.viewers, return_exceptions=True)
 
     def join(self) -> asyncio.Task[Shown]:
-        """One more viewer, who begins now."""
+        """One more viewer, which begins now."""
         self.viewers.append(asyncio.create_task(self._join()))
         return self.viewers[-1]
 
@@ -109,7 +109,7 @@ class OneGeneration:
         return await self._show()
 
     async def _join(self) -> Shown:
-        """The SDKs that cannot come back send the same request again."""
+        """The SDKs that cannot resume retry the same request."""
         if self.client.dialect == "openai-responses":
             return await self.show(f"{self.url}/v1", stream_id=f"resp_{self.id}")
         if self.client.dialect == "ai-sdk":
@@ -131,7 +131,7 @@ class OneGeneration:
         return await Streams(self.product.connection).read(self.id, count=10_000)
 
     async def until_logged(self, text: str, *, viewers: int = 1) -> set[str]:
-        """Until these words are on their way to so many viewers; the front-ends that say them."""
+        """Until this text is on its way to so many viewers; the front-ends that send it."""
         await self.product.address.until_logged(text.encode(), times=viewers)
         return set(self.product.address.lines_with(text.encode()))
 

@@ -17,9 +17,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shown:
-    """What a client made of a stream: its final object, the error it raised or was told, the types that it saw.
+    """What a client made of a stream: its final object, the error it raised or received, the types that it saw.
 
-    ``heard`` is the object as its pieces alone make it, where the stream's end repeats the whole.
+    ``received`` is the object as its pieces alone make it, where the stream's end repeats the whole.
     """
 
     final: Any
@@ -46,7 +46,7 @@ def arguments(text: str) -> Any:
 
 
 def of_entries(entries: Iterable[Entry]) -> Read:
-    """What the log says: what all clients must show."""
+    """What the log holds: what all clients must show."""
     fold = Fold()
     for entry in entries:
         fold.apply(entry.event)
@@ -130,7 +130,7 @@ def of_ui_message(final: Json) -> Read:
 
 
 def of_messages(final: list[Json]) -> Read:
-    """The messages that an AG-UI agent holds; they do not say which calls the provider made itself."""
+    """The messages that an AG-UI agent holds; they do not name the calls that the provider made itself."""
     messages = [message for message in final if message["role"] == "assistant"]
     return Read(
         text="".join(message.get("content") or "" for message in messages),

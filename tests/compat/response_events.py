@@ -50,7 +50,7 @@ class Received:
 
     def _compare(self, event: Json) -> None:
         whole = event.get("text", event.get("arguments", event.get("refusal", event.get("input"))))
-        pieces = self.pieces.get(_place(event), whole)  # who comes late may be told the whole alone
+        pieces = self.pieces.get(_place(event), whole)  # a late joiner may receive the whole alone
         if whole is not None and pieces != whole:
             self.faults.append(f"{event['type']}: {pieces!r} is not {whole!r}")
 

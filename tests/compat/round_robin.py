@@ -25,16 +25,16 @@ class RoundRobin(Relay):
         self._changed = asyncio.Condition()
 
     def lines_with(self, text: bytes) -> list[str]:
-        """The front-end of each connection that was sent these words."""
+        """The front-end of each connection that was sent this text."""
         return [front_end for front_end, sent in self._sent if text in sent]
 
     async def until_logged(self, text: bytes, *, times: int) -> None:
-        """Until so many connections were sent these words."""
+        """Until so many connections were sent this text."""
         async with asyncio.timeout(DEADLINE_S), self._changed:
             await self._changed.wait_for(lambda: len(self.lines_with(text)) >= times)
 
     def forget(self) -> None:
-        """What was sent so far counts no longer; connections stay, their clients may use them again."""
+        """What was sent so far counts no longer; connections stay, and their clients may reuse them."""
         for _, sent in self._sent:
             sent.clear()
 

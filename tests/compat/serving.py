@@ -78,7 +78,7 @@ class FixtureServer:
 
 
 def after_number(body: Iterator[bytes], number: int) -> Iterator[bytes]:
-    """What a client of Responses is sent that has heard everything up to this number."""
+    """What a client of Responses is sent that has received everything up to this number."""
     for piece in body:
         yield frames_after(piece, number)
 
@@ -95,7 +95,7 @@ def pieces(fixture: Fixture, dialect: Dialect, k: int) -> Iterator[bytes]:
 
 
 def native_pieces(fixture: Fixture, dialect: NativeEncoder, k: int, last_event_id: str | None) -> Iterator[bytes]:
-    """The first ``k`` entries for who comes first, and the others for who comes back."""
+    """The first ``k`` entries for the first connection, and the others for the one that resumes."""
     yield dialect.open(fixture.stream_id).hello(status="running", retry_ms=RETRY_MS)
     after = Cursor.parse(last_event_id) if last_event_id else None
     shown = fixture.entries[:k] if after is None else (each for each in fixture.entries if each.cursor > after)

@@ -1,4 +1,4 @@
-"""What each client is told of an answer that did not come to its end, in its dialect's own words."""
+"""How each client learns that an answer did not come to its end, in its dialect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def shows_an_error(client: Client, shown: Shown) -> bool:
 
 
 def shows_a_stop(client: Client, shown: Shown) -> bool:
-    """In the dialect's own words: wire contracts, 3.7."""
+    """In the dialect's own format: wire contracts, 3.7."""
     final = shown.final
     match client.dialect:
         case "openai-chat":

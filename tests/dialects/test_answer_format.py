@@ -1,4 +1,4 @@
-"""The format of an answer, from the words of each surface into those of each wire: schemas stay as they are."""
+"""The format of an answer, from each surface's form into each wire's: schemas stay as they are."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""A fork is exact, in every dialect and at every entry: the hub keeps forks and begins again at them."""
+"""A fork is exact, in every dialect and at every entry: the hub keeps forks and restarts from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ every_dialect = pytest.mark.parametrize(
 
 
 def check_every_fork(dialect: Dialect, entries: list, *, views: bool) -> None:
-    """Forks kept at every entry, of a transcript that is forked again and again; each continues later, by itself."""
+    """Forks kept at every entry, of a transcript that is forked repeatedly; each continues later, by itself."""
     transcript, frames, kept = dialect.open(STREAM_ID), [], list[Transcript]()
     never_forked = dialect.open(STREAM_ID)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""OpenAI errors: every word and status of theirs has one stable reason of ours."""
+"""OpenAI errors: every code and status of theirs has one stable reason of ours."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_the_code_decides_then_the_type_then_the_status(error: dict[str, Any], s
 )
 def test_in_a_stream_the_error_carries_its_own_status(error: dict[str, Any] | None, fault: ProviderFault):
     assert fault_of(error) == fault
-    # The stream's own status says that the request was taken, and nothing of what came later.
+    # The stream's own status shows that the request was taken, and nothing of what came later.
     assert fault_of(error, status=200) == fault
     failure = reported_failure(error)
     assert (failure.reason, failure.retryable) == (fault.reason, fault.retryable)

@@ -108,7 +108,7 @@ def reader_after(shape: Dialect, entries: Sequence[Entry], *, k: int = 0) -> Rea
 
 
 def from_its_attempt_on(entries: Sequence[Entry], k: int) -> Sequence[Entry]:
-    """What is left for who joins after k entries: the attempt that was the newest then, and what came after."""
+    """What a viewer that joins after k entries ends with: the attempt that was the newest then, and what came after."""
     starts = [at for at in range(k) if entries[at].event.startswith(b'{"type":"attempt"')]
     return entries[starts[-1] if starts else 0 :]
 
@@ -138,7 +138,7 @@ def test_any_stream_joined_anywhere_leaves_the_same(shape: Shape, events: list[e
     k = data.draw(st.integers(0, len(entries) - 1))
     alone = reader_after(shape, from_its_attempt_on(entries, k)).left_with
     joined = reader_after(shape, entries, k=k).left_with
-    # What the first words of an attempt say of its model stands, whichever attempt's it was.
+    # What the first event of an attempt states of its model stays, whichever attempt's it was.
     assert {**joined, "started": None} == {**alone, "started": None}
 
 

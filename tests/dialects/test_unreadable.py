@@ -22,7 +22,7 @@ NEWER_ENDS = [
 
 
 def encoded(dialect: Dialect, *raw: bytes) -> list[bytes]:
-    """What each entry is told as."""
+    """What each entry is encoded as."""
     transcript = dialect.open("g")
     return [transcript.encode([Entry(5, seq, event)]) for seq, event in enumerate(raw, 1)]
 

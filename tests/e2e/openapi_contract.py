@@ -36,7 +36,7 @@ MODES: Final = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
 
 class UnreadStreams(requests.Session):
-    """Reads every response but an event stream, of which only the head is looked at: it may never end."""
+    """Reads every response but an event stream, of which it reads only the head: it may never end."""
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send one request."""

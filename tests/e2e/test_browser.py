@@ -302,7 +302,7 @@ async def test_a_link_opened_without_a_key_shows_the_answer_once_there_is_one(
     await give_key(tab, KEY)
     await tab.shows("behind the door")
     await tab.is_connected()
-    # A key that is taken no more: asked for again, and the answer goes on with the next one.
+    # A key that is no longer accepted: the page requests another, and the answer goes on with that.
     await front_end.kill()
     await conversation.send_text(", and on")
     keys = {"auth": "keys", "api_keys": f'{{"page": ["{KEY}-next"]}}'}

@@ -1,4 +1,4 @@
-"""The command line against real front-ends: it goes on over a restart, and says the truth with its exit code."""
+"""The command line against real front-ends: it goes on over a restart, and its exit code is true."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ async def test_every_answer_to_drawn_requests_fits_the_openapi_document(
     stack: Stack, scripted: ScriptedProvider
 ) -> None:
     scripted.script("claude-scripted", Script.of_text("hello"))
-    # The document's examples ask for models of both vendors; a provider without a key would refuse them.
+    # The document's examples use models of both vendors; a provider without a key would refuse them.
     routes = json.dumps({"gpt-*": "anthropic", "claude*": "anthropic", "local": "local"})
     await stack.worker(routes=routes)
     front_end = await stack.front_end(long_poll_timeout_s=1, routes=routes)

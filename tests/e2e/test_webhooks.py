@@ -1,4 +1,4 @@
-"""Webhooks through real processes: asked for over HTTP, delivered by a worker, whatever dies in between."""
+"""Webhooks through real processes: requested over HTTP, delivered by a worker, whatever dies in between."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 class Caller:
-    """Somebody with an HTTP client, who does not watch."""
+    """A caller with an HTTP client that does not watch."""
 
     def __init__(self, front_end: Running) -> None:
         self._url = f"{front_end.url}/v1/generations"

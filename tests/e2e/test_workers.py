@@ -72,7 +72,7 @@ async def test_a_stop_usually_reaches_the_provider_in_under_100_ms_and_keeps_the
             assert final.usage is not None
             assert final.usage["estimated"] is True
     print(f"stop → provider closed: p50 {sorted(took_ms)[10]:.1f} ms, max {max(took_ms):.1f} ms")
-    # Without its message a stop takes half a second; one that the machine delays says nothing about the path.
+    # Without its message a stop takes half a second; one that the machine delays proves nothing about the path.
     assert sorted(took_ms)[10] < 100
 
 
@@ -97,7 +97,7 @@ async def test_two_workers_run_50_generations_at_once_and_every_log_is_dense_and
 async def test_a_job_of_a_generation_that_is_forgotten_goes_and_leaves_the_open_index_to_the_sweep(
     stack: Stack, connection: LogConnection
 ) -> None:
-    """A create with the same key may be writing it again right now; the old job must not close that."""
+    """A create with the same key may be rewriting it right now; the old job must not close that."""
     queue = Queue(connection, consumer="test", limits=QueueLimits(10))
     await queue.create_group()
     await queue.enqueue("gen_forgotten", tenant="local")

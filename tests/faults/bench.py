@@ -107,7 +107,7 @@ class BenchWorker:
             self.writer.write(TextDelta(id="0", delta=text) for text in texts)
 
     async def end(self) -> bool:
-        """Write the terminal event and wait for the log; False: the stream was somebody else's, or it took too long."""
+        """Write the terminal event and wait for the log; False: another worker had the stream, or it took too long."""
         writer = self.writer
         if writer is None or writer.over.is_set():
             return False
@@ -120,7 +120,7 @@ class BenchWorker:
         return is_ended
 
     def die(self) -> None:
-        """What SIGKILL does to its stream: nobody renews, nothing more is sent."""
+        """What SIGKILL does to its stream: no lease is renewed, nothing more is sent."""
         if self.writer is not None:
             self.keeper.drop(self.writer)
             self.writer.lose()
@@ -211,7 +211,7 @@ class Bench:
 
     folder: Path
     server: ValkeyServer
-    world: World  # the front-end's and the test's own look at the log, through no valve
+    world: World  # the front-end's and the test's own reads of the log, through no valve
     tail: TailWorld
     hub: Hub
     workers: list[BenchWorker]
@@ -230,10 +230,10 @@ class Bench:
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody has in memory what Redis may lose, and reaches it.
+        """Whether a worker has in memory what Redis may lose, and reaches it.
 
-        What a claim has written itself (``attempt``, an end) is in nobody's buffer: if Redis loses that together with
-        the epoch it was written under, whoever wrote before goes on as if it had never been.
+        What a claim has written itself (``attempt``, an end) is in no buffer: if Redis loses that together with
+        the epoch it was written under, the earlier writer goes on as if it had never been.
         """
         worker = self.writing
         if worker is None or worker.writer is None or not worker.valve.is_open:
@@ -258,7 +258,7 @@ class Bench:
         shutil.copytree(self.folder / "redis" / "appendonlydir", self.folder / "saved")
 
     def kill(self, *, data: str) -> None:
-        """kill -9, and start again with its ``data``: "kept", "lost", or "old" (what ``save`` copied)."""
+        """kill -9, and a restart with its ``data``: "kept", "lost", or "old" (what ``save`` copied)."""
         self.server.kill()
         kept = self.folder / "redis" / "appendonlydir"
         if data != "kept":
@@ -271,7 +271,7 @@ class Bench:
     # -- the end
 
     async def finish(self) -> None:
-        """Whatever happened: the stream gets its end, and everybody who watches has it. AssertionError otherwise."""
+        """Whatever happened: the stream gets its end, and every viewer has it. AssertionError otherwise."""
         for worker in self.workers:
             worker.valve.reopen()
         try:
@@ -293,7 +293,7 @@ class Bench:
             await asyncio.sleep(_RETRY_S)
 
     async def _standing(self) -> str:
-        """How things stand, for who must find out why."""
+        """The state of the world, for the error message."""
         writers = [
             (writer.epoch, writer.acked_seq, writer.last_seq, writer.is_complete, writer.end_reason)
             for worker in self.workers

@@ -47,7 +47,7 @@ def _drop_happening(history: History, rng: random.Random) -> bool:
     spot.put()
     match gone:
         case Got():
-            # The last thing a viewer got, if nothing after it says that there was more.
+            # The last thing a viewer received, if nothing after it shows that there was more.
             ends_cleanly = Closed("clean") in later or any(
                 isinstance(each, Opened) and each.status == 204 for each in later
             )
@@ -55,7 +55,7 @@ def _drop_happening(history: History, rng: random.Random) -> bool:
         case Noticed():
             return gone.name != "hub.bye" and not is_gap(gone)
         case Opened():
-            # Only the first says where the viewer begins; or the next, when nothing came before.
+            # Only the first shows where the viewer begins; or the next, when nothing came before.
             first = next((each for each in later if is_move(each) or isinstance(each, Opened)), None)
             is_needed = gone.status == 204 or is_move(first)
             return spot.at > 0 or gone.after is None or not is_needed
@@ -103,7 +103,7 @@ def _alter_happening(history: History, rng: random.Random) -> bool:
 
 
 def _is_unknown(history: History, spot: Spot) -> bool:
-    """Whether neither an acknowledgement nor the log says what this entry was when the viewer held it to its end."""
+    """Whether neither an acknowledgement nor the log shows what this entry was when the viewer held it to its end."""
     cursor = Cursor.parse(spot.happening.id)
     if cursor in set(acked_ids(history)):
         return False
@@ -141,7 +141,7 @@ def _drop_acknowledgement(history: History, rng: random.Random) -> bool:
     history.acked = list(history.acked)
     if history.acked:
         del history.acked[rng.randrange(len(history.acked))]
-    return True  # a worker may be killed before it hears
+    return True  # a worker may be killed before it receives the reply
 
 
 def _alter_acknowledgement(history: History, rng: random.Random) -> bool:

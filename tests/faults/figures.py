@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class Figures:
-    """Values by name. ``unit`` is said once per name: another one is a mistake."""
+    """Values by name. ``unit`` is given once per name: another one is a mistake."""
 
     units: dict[str, str] = field(default_factory=dict)
     values: dict[str, list[float]] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The checker of histories: what the log acknowledged and what every viewer received, held to the promises.
 
-A history is recorded while things break (recorded_worker.py, viewers.py) and judged when it is over, without a look at
+A history is recorded while things break (recorded_worker.py, viewers.py) and judged when it is over, without reading
 the system: pure, in time linear in what was recorded.
 
 | Rule | Broken when |
@@ -14,11 +14,11 @@ the system: pure, in time linear in what was recorded.
 | ``log_is_dense`` | the log's seqs have a hole, or an epoch falls; it lost its head, untrimmed, and is not all lost |
 | ``viewer_equals_log`` | a viewer holds what the log does not, or, unless it left, not all of it when all is over |
 
-What a rewind voids, delivery may write again: from the declared cursor on, the same ids or those of a newer epoch. A
+What a rewind voids, delivery may rewrite: from the declared cursor on, the same ids or those of a newer epoch. A
 viewer is *whole* when it got the terminal event or a 204; whole viewers hold all of the log, the others a beginning.
 
-What was acknowledged stays: Redis may lose it, but then its worker sends it again under the same id. Only where such
-losses were caused on purpose, and nobody was left to send it again, is the history ``is_lossy``. Then a newer epoch in
+What was acknowledged stays: Redis may lose it, but then its worker resends it under the same id. Only where such
+losses were caused on purpose, and no worker was left to resend it, is the history ``is_lossy``. Then a newer epoch in
 the log at or before that place answers for it; an older one may come back after a rewind; and a viewer that is not
 whole may hold what the log has no more.
 """
@@ -231,7 +231,7 @@ class _LogView:
         return may_be_replaced and self.is_replaced(cursor)
 
     def is_replaced(self, cursor: Cursor) -> bool:
-        """Whether a newer epoch begins at or before this place; before a trimmed log's first entry, who knows."""
+        """Whether a newer epoch begins at or before this place; before a trimmed log's first entry that is unknown."""
         if cursor.seq < self.first_seq:
             return True
         newer = bisect_right(self._runs, cursor.epoch, key=lambda entry: entry.epoch)
@@ -251,9 +251,9 @@ class _Reading:
         self._last = START
         self._held: dict[int, tuple[Cursor, bytes]] = {}  # what it holds, rewinds folded, in order of seqs
         self._ever: dict[Cursor, bytes] = {}
-        self._void_epochs: dict[int, int] = {}  # of voided entries, until written again
-        self._missing: list[tuple[int, int]] = []  # told to be gone, rewinds folded
-        self._gaps_reported: list[tuple[int, int]] = []  # every range ever told
+        self._void_epochs: dict[int, int] = {}  # of voided entries, until rewritten
+        self._missing: list[tuple[int, int]] = []  # reported gone, rewinds folded
+        self._gaps_reported: list[tuple[int, int]] = []  # every range ever reported
         self._has_ended = False
         self._is_whole = False
         self._bye = False
@@ -292,7 +292,7 @@ class _Reading:
         if self._begin is None:
             self._begin = self._last = Cursor.parse(after) if after else START
             entry = self._log.by_seq.get(self._last.seq)
-            # Who comes with the terminal's own id has had it elsewhere.
+            # A viewer with the terminal's own id has received it elsewhere.
             self._has_ended = entry is not None and entry.cursor == self._last and entry.is_terminal
         if status == NO_MORE:
             self._is_whole = True

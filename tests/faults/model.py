@@ -1,9 +1,9 @@
 """A model of the system, which makes good histories: whatever happens by chance, it keeps the promises.
 
 One stream, its log, one worker at a time, and viewers that come, are cut, leave and come late. Redis loses the log's
-tail now and then: the worker sends it again, or, when entries of an earlier attempt are gone, everything of its own
+tail now and then: the worker resends it, or, when entries of an earlier attempt are gone, everything of its own
 behind what is left, under a newer epoch. It is far simpler than the system, and shares no code with it or the checker
-but the words they speak.
+but the text they write.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Model:
         self.base_seq = self.last_seq
 
     def _lose_tail(self) -> None:
-        """Redis loses the newest entries; viewers may look before the worker has sent them again."""
+        """Redis loses the newest entries; viewers may read before the worker has resent them."""
         if len(self.log) < 2:
             return
         at = self.rng.randrange(1, len(self.log))
@@ -137,7 +137,7 @@ class Model:
             self.is_trimmed = True
 
     def _finish(self) -> None:
-        """By its worker; or by somebody who noticed that there is none, under a newer epoch."""
+        """By its worker; or by a process that noticed that there is none, under a newer epoch."""
         self.has_ended = True
         if self.rng.random() < 0.7:
             self._write([b'{"type":"finish","finishReason":"stop"}'])
@@ -212,7 +212,7 @@ class Model:
             watcher.has_ended = entry.is_terminal
 
     def _place(self, watcher: _Watcher) -> bool:
-        """Tell what is void or gone; False: it stands ahead of a log whose worker will send its tail again."""
+        """Report what is void or gone; False: it stands ahead of a log whose worker will resend its tail."""
         ids = {entry.cursor for entry in self.log}
         cursor, first = watcher.cursor, self.log[0]
         before = Cursor(first.epoch, first.seq - 1)

@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("broadcaster", "worker", "tests", "examples", "pyproject.toml", "README.md")
 LIMIT_S: Final = 1200
 _RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)
-_TESTS_FAILED: Final = 1  # pytest's exit code; all others but 0 say that it could not run them
+_TESTS_FAILED: Final = 1  # pytest's exit code; all others but 0 mean that it could not run them
 
 
 class Mutant(NamedTuple):
@@ -101,7 +101,7 @@ Run: TypeAlias = Callable[[Path, Sequence[str]], tuple[int, str]]
 
 
 def first_red(folder: Path, tests: Sequence[str], *, only: str = "", run: Run = run_tests) -> tuple[str | None, str]:
-    """The first test that is red, and red again alone; else None, and what there is to say about it."""
+    """The first test that is red, and red in a second run alone; else None, and a note about it."""
     unsteady: list[str] = []
     while True:
         kept = ["-k", only] if only else []
@@ -130,7 +130,7 @@ def judge(mutant: Mutant, whole: Path) -> Verdict:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Judge all that were asked for; 1 when one survives."""
+    """Judge all that were requested; 1 when one survives."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants")
     parser.add_argument("words", nargs="*", help="only mutants whose file or name holds one of these")
     parser.add_argument("--at-once", type=int, default=2)

@@ -1,4 +1,4 @@
-"""The table of mutants does not rot: each still takes away what it says, and its tests are there."""
+"""The table of mutants does not rot: each still takes away what it names, and its tests exist."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Hypothesis draws what happens to one generation: its worker writes, stands still, dies, is robbed of its lease; viewers
 come and go; the server is killed with and without its data, put back to an old copy, paused, and its connections cut.
-When the example ends, the generation is ended as it would be, everybody watches to the end, and the checker judges.
+When the example ends, the generation is ended as it would be, every viewer watches to the end, and the checker judges.
 
 In CI a few examples, always the same; with FAULTS_ROUNDS many more, and others each time.
 """
@@ -147,7 +147,7 @@ class Faults(RuleBasedStateMachine):
         self.run(self._kill_worker(number))
 
     async def _kill_worker(self, number: int) -> None:
-        """Not before it has restored what Redis lost: of a generation that nobody knows nothing can be said."""
+        """Not before it has restored what Redis lost: the state of an unknown generation is undefined."""
         worker = self.bench.workers[number]
         if worker is not self.bench.writing:
             worker.die()
@@ -158,7 +158,7 @@ class Faults(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def take_over(self, number: int) -> None:
-        """A worker looks whether it may run the generation, as it would with the job in its hand."""
+        """A worker checks whether it may run the generation, as it would with the job in its hand."""
         worker = self.bench.workers[number]
         if not worker.is_writing and worker.valve.is_open:
             self.run(worker.take(self.bench.stream))
@@ -166,7 +166,7 @@ class Faults(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1))
     def rob_lease(self, number: int) -> None:
-        """The lease is gone before its time, and somebody else takes the stream at once."""
+        """The lease is gone before its time, and another worker takes the stream at once."""
 
         async def rob() -> None:
             worker = self.bench.workers[number]

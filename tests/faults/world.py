@@ -99,15 +99,15 @@ class FaultWorld:
         return running
 
     async def start(self, *pieces: str, every_s: float = 0.0, **options: Any) -> str:
-        """Ask for a generation whose provider sends these pieces, at every attempt; its id."""
+        """Request a generation whose provider sends these pieces, at every attempt; its id."""
         model = f"claude-{next(self._models)}"
         self.scripted.script(model, Script(PacedPieces(pieces, every_s)))
         return await self._start(model, options)
 
     async def converse(self, **options: Any) -> tuple[str, Conversation]:
-        """Ask for a generation whose provider the test plays; its id, and the conversation of its first attempt.
+        """Request a generation whose provider the test plays; its id, and the conversation of its first attempt.
 
-        The next attempt is another conversation: ``world.scripted.conversation(model)``, asked for before it comes.
+        The next attempt is another conversation: ``world.scripted.conversation(model)``, opened before it comes.
         """
         model = str(options.pop("model", f"claude-{next(self._models)}"))
         conversation = self.scripted.conversation(model)
@@ -137,7 +137,7 @@ class FaultWorld:
         await asyncio.wait({task})
 
     async def until_text(self, stream: str, text: str, deadline_s: float = 20.0) -> None:
-        """Until the log holds these words within one event."""
+        """Until the log holds this text within one event."""
         async with asyncio.timeout(deadline_s):
             while not any(text.encode() in entry.event for entry in await self._entries(stream)):
                 await asyncio.sleep(_POLL_S)
@@ -159,7 +159,7 @@ class FaultWorld:
             raise AssertionError(f"after {deadline_s} s open: {open_streams}, still watching: {waiting}") from None
 
     async def history(self, *, is_lossy: bool = False) -> History:
-        """What happened so far. ``is_lossy``: Redis was made to lose what nobody was left to send again."""
+        """What happened so far. ``is_lossy``: Redis was made to lose what no worker was left to resend."""
         log = {stream: await self._entries(stream) for stream in self.streams}
         viewers = {name: viewer.trace for name, viewer in self.viewers.items()}
         return History(self.acked(), viewers, log, is_lossy, frozenset(self.trimmed))
@@ -183,7 +183,7 @@ class FaultWorld:
         return last is not None and last.is_terminal
 
     async def _entries(self, stream: str) -> list[Entry]:
-        """The whole log of a stream; a Redis that does not answer is asked again, for ``_ENTRIES_S``."""
+        """The whole log of a stream; reads that Redis does not answer are retried, for ``_ENTRIES_S``."""
         entries: list[Entry] = []
         after: Cursor = START
         async with asyncio.timeout(_ENTRIES_S):

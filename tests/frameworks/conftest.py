@@ -1,4 +1,4 @@
-"""What runs, once for all rows of a process, and what each test tells the table."""
+"""What runs once for all rows of a process, and what each test reports to the table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The model behind the scripted provider: it answers what a request asks for, on whichever wire asks.
+"""The model behind the scripted provider: it answers what a request demands, on any wire.
 
 Rules, in this order
-1. After the tool's result, the answer is ``TOLD``.
+1. After the tool's result, the answer is ``ANSWER_TEXT``.
 2. If the request wants an object, the answer is ``CITY``: as text, or as the call of the tool that stands for it.
 3. If the tool ``get_weather`` is offered, it is called.
 4. Otherwise the answer is ``TEXT``, a piece at a time.
@@ -79,7 +79,7 @@ class Failing:
 
 
 def wants_object(body: Json) -> bool:
-    """Whether the request asks for JSON as text, in the words of any of the wires."""
+    """Whether the request demands JSON as text, in the format of any of the wires."""
     formats = (body.get("response_format"), (body.get("text") or {}).get("format"))
     formats_wanted = (*formats, (body.get("output_config") or {}).get("format"))
     return any((each or {}).get("type") in ("json_schema", "json_object") for each in formats_wanted)

@@ -1,4 +1,4 @@
-"""The rows of the table: released frameworks, each with one of the APIs that it speaks.
+"""The rows of the table: released frameworks, each with one of the APIs that it calls.
 
 A framework is given an address, a key and a model, and nothing else. An environment's rows stand in a module of their
 own, which offers ``ROWS``; ``ALL`` lists them as the table shows them.
@@ -27,10 +27,10 @@ class Row:
     """One framework and API.
 
     ``environment`` names the driver (``drivers.ENVIRONMENTS``), which knows the row by its ``label``. ``surface`` is
-    the API that the framework calls. ``finish`` is the finish reason of a whole answer, in the framework's own words;
+    the API that the framework calls. ``finish`` is the finish reason of a whole answer, as the framework names it;
     None where the framework shows none. ``usage`` names the cases in which the framework shows the counts of tokens.
-    ``reasons`` says of a case why no server can satisfy it: the test then shows that the provider itself does not.
-    ``left_out`` says of a case why no test runs it; the table shows that. ``wires`` are those of the models to run.
+    ``reasons`` is why no server can satisfy a case: the test then shows that the provider itself does not.
+    ``left_out`` is why no test runs a case; the table shows that. ``wires`` are those of the models to run.
     """
 
     label: str

@@ -102,7 +102,7 @@ class Serving:
         return status
 
     async def until_received(self, text: str) -> None:
-        """Until these words were written to the framework's socket."""
+        """Until this text was written to the framework's socket."""
         await self.address.until_logged(text.encode(), times=1)
 
     async def replace_worker(self) -> None:

@@ -43,7 +43,7 @@ def long_bodies(module: Module) -> Iterator[str]:
 def wide_signatures(module: Module, annotated: frozenset[str] = frozenset()) -> Iterator[str]:
     """Functions with too many positional parameters.
 
-    Commands and routes are called by keyword, by Typer and FastAPI, and are told by their parameters: all `Annotated`.
+    Commands and routes are called by keyword, by Typer and FastAPI; their parameters show it: all `Annotated`.
     """
     for function, is_method in functions(module):
         parameters = [*function.args.posonlyargs, *function.args.args][is_method:]

@@ -22,7 +22,7 @@ def test_no_sse_text_is_cut_with_splitlines() -> None:
 
 
 def test_no_task_is_started_and_forgotten() -> None:
-    # The loop keeps only a weak reference to a task, and nobody would see it fail.
+    # The loop keeps only a weak reference to a task, and its failure would go unseen.
     offences = [offence for module in modules(*SHIPPED) for offence in forgotten_tasks(module)]
     assert not offences, "\n".join(offences)
 
@@ -86,7 +86,7 @@ def names_keys_and_argv(script: str) -> bool:
 
 
 def undocumented(module: Module) -> Iterator[str]:
-    """The module itself, its public classes and its public functions; methods are told by their class."""
+    """The module itself, its public classes and its public functions; methods are described by their class."""
     if not ast.get_docstring(module.tree):
         yield f"{module.path}:1: the module"
     for node in module.tree.body:

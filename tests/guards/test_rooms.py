@@ -27,7 +27,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def circle_in(imports: Mapping[str, Iterable[str]]) -> list[str]:
-    """One circle of imports, its first module again at its end; empty: there is none."""
+    """One circle of imports, its first module repeated at its end; empty: there is none."""
     try:
         TopologicalSorter({module: set(imported) for module, imported in imports.items()}).prepare()
     except CycleError as error:

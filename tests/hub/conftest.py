@@ -1,4 +1,4 @@
-"""A hub over a log in memory, and the short ways to say what happens."""
+"""A hub over a log in memory, and short ways to write what happens."""
 
 from __future__ import annotations
 

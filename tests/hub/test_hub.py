@@ -1,4 +1,4 @@
-"""The hub: rooms open once and close in time, bounds are kept, and everybody who is sent away knows why."""
+"""The hub: rooms open once and close in time, bounds are kept, and every viewer that is sent away learns why."""
 
 import asyncio
 import dataclasses
@@ -19,7 +19,7 @@ from tests.hub.support import DEADLINE_S, answer, join, text, texts, turns
 
 
 async def until(condition) -> None:
-    """Deadlines of the hub are met by its tick: look once a turn."""
+    """Deadlines of the hub are met by its tick: check once a turn."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():
             await asyncio.sleep(0.005)
@@ -199,7 +199,7 @@ async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hu
     stuck, waiting, cut = await join(hub), await join(hub), asyncio.Event()
     stuck.viewer.on_cut = cut.set
     waiting.pull_all()
-    assert stuck.viewer.pull(2**16)  # and never again
+    assert stuck.viewer.pull(2**16)  # and never more
     following = asyncio.create_task(waiting.until_seq(1))
     async with asyncio.timeout(DEADLINE_S):
         await cut.wait()

@@ -1,6 +1,6 @@
 """Any history of appends, trims, forks, joins, pulls and leaves: every viewer's stream keeps the promises.
 
-The world: a log that grows, is trimmed and forks; a tail that tells it late, in batches; viewers that join anywhere,
+The world: a log that grows, is trimmed and forks; a tail that delivers it late, in batches; viewers that join anywhere,
 pull when they like and in pieces of any size. Each viewer is watched by a Witness, which checks every message; at the
 end all pull to the end, and what each holds must be what the log holds, but for what a gap named.
 """
@@ -118,7 +118,7 @@ class Watching(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def join(self, data):
-        """Also with the id of an entry that only another front-end has been told of yet."""
+        """Also with the id of an entry that only another front-end has received yet."""
         untold = [entry.cursor for entry in self.log if entry.cursor not in self.delivered]
         cursors = [None, *self.delivered, *sorted(self.void), *untold]
         cursor = data.draw(st.sampled_from(cursors))
@@ -185,7 +185,7 @@ class Watching(RuleBasedStateMachine):
     def check_end(self, reader: Reader) -> None:
         viewer, witness = reader.viewer, reader.witness
         if viewer.stop_reason is not None:
-            # Only a read of a log that had changed before its tail said so ends a viewer here.
+            # Only a read of a log that had changed before its tail reported it ends a viewer here.
             assert viewer.stop_reason is StopReason.LOG_GONE
             assert witness.names[-1] == "hub.bye"
             return

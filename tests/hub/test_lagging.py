@@ -1,4 +1,4 @@
-"""A front-end that lags: a cursor that it cannot know is held, the log is read again, and only then is it judged."""
+"""A front-end that lags: a cursor that it cannot know waits, the log is reread, and only then is it judged."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def test_a_live_viewer_that_is_woken_late_receives_no_entry_twice(
         await turns(1)
     for seq in (11, 12):
         tail.append("g", text(5, seq))
-        viewer.wake()  # what it asked for before it went live is there only now
+        viewer.wake()  # what it requested before it went live is there only now
         await turns()
         viewer.wake()
     await turns()

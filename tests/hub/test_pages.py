@@ -1,4 +1,4 @@
-"""What is no longer in memory: rings are bounded, and who needs the past reads it in shared pages."""
+"""What is no longer in memory: rings are bounded, and viewers that need the past read it in shared pages."""
 
 import asyncio
 import dataclasses
@@ -74,7 +74,7 @@ async def test_viewers_that_come_to_a_page_a_little_later_find_it_warm(open_hub,
 
 
 async def first_read(reader: Reader) -> None:
-    """Until the reader has asked for a page."""
+    """Until the reader has requested a page."""
     reader.pull_all()
     await turns()
 

@@ -140,7 +140,7 @@ async def test_a_gap_in_the_live_tail_serves_first_what_is_at_hand(hub, tail):
     tail.append("g", *texts(5, 1, 3))
     tail.sinks["g"].gap(Gap(GapReason.TRIMMED, Cursor(5, 9), 4, 9))
     reader.pull_all()
-    assert reader.witness.gaps == [("trimmed", 4, 9)]  # told though nothing follows yet
+    assert reader.witness.gaps == [("trimmed", 4, 9)]  # sent though nothing follows yet
     tail.append("g", text(5, 10))
     reader.pull_all()
     assert list(reader.witness.entries) == [1, 2, 3, 10]

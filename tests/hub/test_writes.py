@@ -127,7 +127,7 @@ def test_what_is_neither_numbers_nor_bytes_is_refused_by_the_loop_in_c(arguments
 
 @given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=6), size=st.integers(1, 300_000))
 def test_both_loops_return_the_same_for_the_same_sockets(sizes: list[int], size: int) -> None:
-    """Sockets that hold back more and more: what each loop was told of them is the same."""
+    """Sockets that hold back more and more: the results for each loop are the same."""
 
     def run(write_all: WriteAll) -> list[list[tuple[int, int]]]:
         with pairs(len(sizes)) as opened:

@@ -74,7 +74,7 @@ def draw_setup(rng: random.Random, *, topology: str, lossy: bool, has_faketime: 
 
 
 class Step(NamedTuple):
-    """After ``wait_s``, do ``name``; the shares in [0, 1) say to whom and how much; ``seed`` is for what it draws."""
+    """After ``wait_s``, do ``name``; the shares in [0, 1) choose target and size; ``seed`` is for what it draws."""
 
     wait_s: float
     name: str
@@ -137,7 +137,7 @@ def draw_step(rng: random.Random, traffic: dict[str, int], faults: dict[str, int
 
 
 class Order(NamedTuple):
-    """How an answer is asked for. ``way``: the surface; ``model_family``: the provider's wire.
+    """How an answer is requested. ``way``: the surface; ``model_family``: the provider's wire.
 
     ``fields`` go into the body of ``/v1/generations``.
     """
@@ -149,7 +149,7 @@ class Order(NamedTuple):
     has_webhook: bool
 
 
-# Each is spoken to on a wire of its own: Messages, chat completions, Responses.
+# Each is called on a wire of its own: Messages, chat completions, Responses.
 FAMILIES: Final = ("claude", "gpt", "responses")
 
 WAYS: Final = (

@@ -2,7 +2,7 @@
 
 1. The same seed brings the same system, traffic and faults in the same order; the system's own timing is its own.
 2. When the time is over every fault is undone. Whatever was begun must end within ``SETTLE_S``, at every viewer.
-3. Nothing is excused that a viewer was not told of.
+3. Only what a viewer was notified of is excused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FLUSH_SHARES: Final = (0.3, 0.6)
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The arguments of the command line."""
 
     seed: int
     seconds: float

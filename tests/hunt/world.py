@@ -62,7 +62,7 @@ class World:
     answers: list[Answer] = field(default_factory=list)
     feeds: list[HuntedFeed] = field(default_factory=list)
     leased: list[LeasedFeed] = field(default_factory=list)
-    forgotten: set[str] = field(default_factory=set)  # streams whose deletion was asked for
+    forgotten: set[str] = field(default_factory=set)  # streams whose deletion was requested
     viewers: list[Viewer] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     worker_kills: list[float] = field(default_factory=list)

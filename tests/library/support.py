@@ -1,4 +1,4 @@
-"""Looking into the log from beside the library."""
+"""Reading the log from beside the library."""
 
 from __future__ import annotations
 

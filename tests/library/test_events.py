@@ -100,7 +100,7 @@ async def test_notices_are_returned_on_request(broadcaster: Broadcaster):
 async def test_a_reader_that_leaves_in_the_middle_leaves_nothing_behind(broadcaster: Broadcaster):
     await fill(broadcaster, 3)
     async for _ in broadcaster.events("job"):
-        break  # and nobody closes the generator: its end does
+        break  # and no caller closes the generator: its end does
     gc.collect()
     await until(lambda: broadcaster.statistics().viewers == 0)
 

@@ -1,4 +1,4 @@
-"""Answers asked for inside a process, held to the rules of HTTP."""
+"""Answers requested inside a process, held to the rules of HTTP."""
 
 from __future__ import annotations
 

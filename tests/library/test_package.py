@@ -40,7 +40,7 @@ def test_a_program_that_forgets_to_close_it_may_reuse_it_on_another_loop(redis_u
     for life in range(3):
         asyncio.run(use(one, f"life-{life}"))
         assert one.statistics() == (0, 0, 0)
-    gc.collect()  # what redis-py had under way is found here, and not in somebody else's test
+    gc.collect()  # what redis-py had under way is found here, and not in another test
 
 
 def test_a_program_that_closes_it_leaves_nothing_open(redis_url: str, recwarn: pytest.WarningsRecorder):

@@ -18,7 +18,7 @@ from tests.support.log.log_world import until
 
 
 class Source:
-    """An iterator that says how far it was asked, and whether it was closed."""
+    """An iterator that shows how far it was read, and whether it was closed."""
 
     def __init__(self, *pieces: Any, fault: BaseException | None = None, waits: bool = False) -> None:
         self.requested = 0

@@ -1,4 +1,4 @@
-"""The library inside somebody's FastAPI app, on a stock uvicorn."""
+"""The library inside a user's FastAPI app, on a stock uvicorn."""
 
 from __future__ import annotations
 

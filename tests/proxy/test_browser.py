@@ -32,7 +32,7 @@ WATCH = """ids => {
         source.onmessage = message => { seen.entries.push([message.lastEventId, message.data]); };
     }
 }"""
-# With its length told, as fetch does of a string.
+# With its length given, as fetch does of a string.
 POST_TOO_MUCH = """async () => {
     const url = new URL("/v1/generations", location.href).href;
     const answer = await fetch(url, {

@@ -22,12 +22,12 @@ LISTEN = re.compile(r"listen (\[::\]:)?\d+")
 SECONDS = re.compile(r"(\d+)s")
 
 
-# What it may say: this machine's limits are not the deployment's; from 1.25.1 on, the form that Debian's 1.22 needs.
+# What it may print: this machine's limits are not the deployment's; from 1.25.1 on, the form that Debian's 1.22 needs.
 HARMLESS = re.compile(r"RLIMIT_NOFILE|open file resource limit|use the \"http2\" directive instead")
 
 
 def check(folder: Path, *, file: str = "nginx.conf") -> str:
-    """What `nginx -t` says. Fails when it refuses, or warns."""
+    """What `nginx -t` prints. Fails when it refuses, or warns."""
     done = subprocess.run(command(folder, "-t", file=file), check=False, capture_output=True, text=True, timeout=30)
     errors = "\n".join(line for line in done.stderr.split("\n") if not HARMLESS.search(line))
     assert done.returncode == 0, errors

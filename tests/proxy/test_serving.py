@@ -35,7 +35,7 @@ async def test_heartbeats_keep_a_quiet_stream_open_for_longer_than_nginxs_read_t
         await client.create_stream(ID)
         viewer, other = (EventSource(each.url, events_of(ID)) for each in (nginx, impatient))
         async with watching([viewer, other]) as audience:
-            # Six heartbeats are 2.4 s. Who waits for less than one is cut meanwhile: the bound is a real one.
+            # Six heartbeats are 2.4 s. A viewer that waits for less than one is cut meanwhile: the bound is a real one.
             await audience.until(lambda each: each.raw.count(b"\n:") >= 6 or each is other)
             await client.close(ID)
             await audience.until_over()
@@ -56,7 +56,7 @@ async def test_a_viewer_that_takes_nothing_is_cut_by_its_front_end_although_ngin
         try:
             await until_watched(client, 1)
             await until_watched(client, 0)
-            # What it has not taken yet is still there for it, and then the response breaks: it will come again.
+            # What it has not taken yet is still there for it, and then the response breaks: it will reconnect.
             rest = await asyncio.get_running_loop().run_in_executor(None, read_to_end, viewer)
         finally:
             viewer.close()
@@ -67,7 +67,7 @@ async def test_a_viewer_that_takes_nothing_is_cut_by_its_front_end_although_ngin
 
 
 async def open_unread(nginx: Nginx, path: str) -> socket.socket:
-    """A viewer whose kernel takes little, and who reads nothing."""
+    """A viewer whose kernel takes little, and that reads nothing."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
@@ -199,5 +199,5 @@ async def test_metrics_and_too_large_bodies_are_refused_with_the_front_ends_prob
         *((f"GET /{path}", 404) for path in forms),
     ]
     assert nginx.requests()[-5]["request_id"] == "mine"
-    # That it was nginx that refused: no front-end was asked.
+    # That it was nginx that refused: no front-end was called.
     assert all(each["upstream_addr"] == "" for each in nginx.requests()[-4:])

@@ -92,7 +92,7 @@ async def started(block: Block, folder: Path, **environment: str) -> AsyncIterat
 
 
 async def run_to_its_end(block: Block, folder: Path, *, timeout_s: float = 60.0, **environment: str) -> str:
-    """What the block says until it ends, which it must do with 0."""
+    """What the block prints until it ends, which it must do with 0."""
     async with started(block, folder, **environment) as running, asyncio.timeout(timeout_s):
         code = await running.process.wait()
     printed = running.log.read_text("utf-8")
@@ -100,7 +100,7 @@ async def run_to_its_end(block: Block, folder: Path, *, timeout_s: float = 60.0,
     return printed
 
 
-# Lines come as they are printed; Celery says loudly that a container's root runs it.
+# Lines come as they are printed; Celery warns that a container's root runs it.
 _QUIET: Final = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",

@@ -6,7 +6,7 @@
 
 A module meets a server when its code, or that of a module of ``tests`` that it imports (through others too), or of a
 ``conftest.py`` beside or above it, names one: an identifier, or a text that is an address, a setting or a command.
-Docstrings and comments do not count. The words are few and the rule is generous, for a module that is left out by
+Docstrings and comments do not count. The terms are few and the rule is generous, for a module that is left out by
 mistake would never run on the second engine. The conftest of all tests is judged by its fixtures instead
 (``SERVER_FIXTURES``).
 """
@@ -27,7 +27,7 @@ WHOLE_ROOMS: Final = ("log", "topologies")
 MARK: Final = "second_engine"
 SERVER_FIXTURES: Final = frozenset({"redis_url", "connection"})
 NAMES_ONE: Final = re.compile(r"redis|valkey|embedded|doctor", re.IGNORECASE)
-# An application of its own ("up") and the commands that look for a server start one without naming it.
+# An application of its own ("up") and the commands that search for a server start one without naming it.
 TEXT_OF_ONE: Final = re.compile(r"rediss?[:+]|unix://|BROADCASTER_REDIS|redis-server|valkey|^up$|doctor", re.IGNORECASE)
 
 
@@ -50,7 +50,7 @@ def is_in_whole_room(module: Path) -> bool:
 
 @cache
 def meets_redis(module: Path) -> bool:
-    """Whether something that this module runs may be a Redis server, or speak to one; its fixtures apart."""
+    """Whether something that this module runs may be a Redis server, or call one; its fixtures apart."""
     return any(_names_one(path) for path in _closure(module))
 
 

@@ -2,7 +2,7 @@
 
 Source: WHATWG HTML, "Server-sent events", 9.2.3 "Processing model".
 
-1. A connection that is refused, breaks or ends is opened again after the delay last told (``retry``), with the last id.
+1. A connection that is refused, breaks or ends is reopened after the last delay received (``retry``), with the last id.
 2. 204 ends it well. Any other status than 200, or another media type, ends it for good: no second try.
 3. A block that the connection's end cuts is discarded.
 
@@ -23,7 +23,7 @@ from broadcaster.core.cursor import START
 from broadcaster.core.sse import SseDecoder
 from tests.support.witness import TERMINALS, Witness
 
-# Chromium's, until the server says another.
+# Chromium's, until the server sends another.
 RETRY_MS: Final = 3000
 
 
@@ -33,7 +33,7 @@ def events_of(stream_id: str) -> str:
 
 
 class Died(AssertionError):
-    """It got an answer after which an EventSource never tries again."""
+    """It got an answer after which an EventSource never retries."""
 
 
 @dataclass(eq=False)
@@ -153,7 +153,7 @@ class Audience:
 
 @contextlib.asynccontextmanager
 async def watching(viewers: list[EventSource]) -> AsyncIterator[Audience]:
-    """All of them, running; whoever still runs at the end of the block is closed."""
+    """All of them, running; those that still run at the end of the block are closed."""
     tasks = [asyncio.create_task(viewer.run()) for viewer in viewers]
     lives = asyncio.gather(*tasks)
     try:

@@ -29,7 +29,7 @@ DEADLINE_S = 20.0
 
 
 def stream_app(hub: Hub, *, dialect: Dialect = NATIVE) -> Starlette:
-    """``/{id}`` streams; the id is also told in the header."""
+    """``/{id}`` streams; the id is also in the header."""
 
     async def stream(request: Request) -> Response:
         given = request.headers.get("last-event-id")

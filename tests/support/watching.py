@@ -36,7 +36,7 @@ async def watch(
     query: str = "",
     cookie: str | None = None,
 ) -> Seen:
-    """Read until the server ends the response or ``until`` says so (then the connection is cut at once).
+    """Read until the server ends the response or ``until`` holds (then the connection is cut at once).
 
     ``url`` may have a path: the prefix under which a router is mounted.
     """
@@ -80,7 +80,7 @@ def ids(seen: Seen | Sequence[tuple[str, str]]) -> list[str]:
 
 
 async def viewers_of(url: str, stream_id: str, *, having: str, count: int = 100) -> list[asyncio.Task[Seen]]:
-    """So many viewers, each with an event that holds these words; they read on to the end."""
+    """So many viewers, each with an event that contains this text; they read on to the end."""
     ready = 0
     all_ready = asyncio.Event()
 

@@ -27,6 +27,6 @@ def publisher(redis_url: str) -> Iterator[Publisher]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server that keeps what it was told when it is killed."""
+    """A server that keeps its data when it is killed."""
     with start_valkey(tmp_path, port=0, appendonly=True) as started:
         yield started

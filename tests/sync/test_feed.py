@@ -1,4 +1,4 @@
-"""Feeds without an event loop: order, batches, threads, ends, and what a caller is told."""
+"""Feeds without an event loop: order, batches, threads, ends, and what a caller receives."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_feed_without_a_block_is_flushed_and_ends_with_abort_when_its_publishe
         publisher.feed(stream_id)
 
 
-# -- what a caller is told
+# -- what a caller receives
 
 
 @pytest.mark.parametrize("event", [{"type": "hub.gap"}, {"type": "finish"}, {"type": "nonsense"}, {}, "text"])

@@ -1,4 +1,4 @@
-"""Redis away, slow, empty or silent: no call holds the job, and what was given comes once, in order, or is told."""
+"""Redis away, slow, empty or silent: no call blocks the job, and what was sent comes once, in order, or is reported."""
 
 from __future__ import annotations
 

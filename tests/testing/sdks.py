@@ -42,7 +42,7 @@ async def opened(
     server: ScriptedProvider, *, api_key: str = "any", timeout_s: float = TIMEOUT_S
 ) -> AsyncIterator[Sdks]:
     settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "timeout": timeout_s}
-    # Nothing here speaks TLS, and to load the machine's trusted certificates takes 0.1 s for each client.
+    # Nothing here uses TLS, and to load the machine's trusted certificates takes 0.1 s for each client.
     async with (
         anthropic.DefaultAsyncHttpxClient(verify=False) as one,
         openai.DefaultAsyncHttpxClient(verify=False) as other,

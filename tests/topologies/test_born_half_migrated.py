@@ -1,4 +1,4 @@
-"""A generation that is created in a slot while that is held half migrated: it waits, and then it runs as any other."""
+"""A generation that is created in a slot while that stays half migrated: it waits, and then it runs as any other."""
 
 from __future__ import annotations
 

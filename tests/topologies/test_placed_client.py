@@ -186,7 +186,7 @@ RIGHT_KEY: Final = key_in(range(SLOTS // 2, SLOTS))
 
 
 def halves(servers: list[ScriptedServer]) -> list[ScriptedServer]:
-    """Two of them, that share the keys, tell so, and have a clock each: 1 s and 2 s after the beginning of time."""
+    """Two of them, that share the keys, report so, and have a clock each: 1 s and 2 s after the beginning of time."""
     left, right = servers[:2]
     for seconds, server in enumerate((left, right), 1):
         server.replies |= cluster_replies((0, SLOTS // 2 - 1, left), (SLOTS // 2, SLOTS - 1, right))
@@ -278,4 +278,4 @@ async def test_an_impatient_call_does_not_go_to_a_server_that_it_has_just_learne
                 with pytest.raises(rex.TryAgainError):
                     await caller.get("k")
                 assert new.received == []
-                assert await caller.get("k") == name(new).encode()  # by then its caller has looked again
+                assert await caller.get("k") == name(new).encode()  # by then its caller has checked once more

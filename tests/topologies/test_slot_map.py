@@ -1,4 +1,4 @@
-"""The map of a cluster's slots, as CLUSTER SLOTS tells it."""
+"""The map of a cluster's slots, as CLUSTER SLOTS returns it."""
 
 from __future__ import annotations
 

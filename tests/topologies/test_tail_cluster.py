@@ -20,7 +20,7 @@ HALF_MIGRATED_S = 3.0
 
 @pytest.fixture(autouse=True)
 def _whole(cluster: RedisCluster6) -> Iterator[None]:
-    """The next test finds all nodes up again."""
+    """The next test finds all nodes up."""
     yield
     for node in cluster.nodes:
         if node.is_away:

@@ -1,4 +1,4 @@
-"""No cache between a front-end and its clients keeps an answer, whatever key it was asked with."""
+"""No cache between a front-end and its clients keeps an answer, whatever key it was requested with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems leave a surface's paths in its own shape, whoever answered them; everything else stays as it is."""
+"""Problems leave a surface's paths in its own shape, wherever they arose; everything else stays as it is."""
 
 from __future__ import annotations
 

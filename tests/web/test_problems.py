@@ -38,7 +38,7 @@ def problem(response: httpx2.Response) -> dict[str, Any]:
     return document
 
 
-# They end a generation, and are told in its stream.
+# They end a generation, and are reported in its stream.
 OF_WORKERS = (errors.UnknownTool, errors.ToolOutcomeUnknown)
 
 

@@ -1,4 +1,4 @@
-"""The signature, against somebody else's verifier, and the secrets of a setting."""
+"""The signature, against an independent verifier, and the secrets of a setting."""
 
 from __future__ import annotations
 

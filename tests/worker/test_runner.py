@@ -30,7 +30,7 @@ CUT = ProviderFailed("cut", reason="provider_disconnected", retryable=True)
 
 
 class Control:
-    """Who listens for a stop, in the test's hands."""
+    """The subscriber of stops, in the test's hands."""
 
     def __init__(self) -> None:
         self.stop: Callable[[StopRequest], None] = lambda request: None

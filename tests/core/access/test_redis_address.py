@@ -1,4 +1,4 @@
-"""Redis URLs: what each names, and that what is wrong is said without a word of it."""
+"""Redis URLs: what each names, and errors that explain without quoting the URL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READ: dict[str, RedisAddress] = {
 }
 
 WRONG: dict[str, tuple[str, str]] = {
-    # what is wrong, and a word of what is said
+    # what is wrong, and a part of the error
     "another scheme": (f"http://:{SECRET}@a", "begin with"),
     "no scheme": (f"{SECRET}@a", "begin with"),
     "no host": (f"redis://:{SECRET}@", "name a host"),

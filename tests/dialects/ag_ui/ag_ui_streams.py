@@ -1,4 +1,4 @@
-"""Streams of ours by name: what providers said, and what agent loops and new attempts make of it; and any there may be.
+"""Streams of ours by name: what providers sent, and what agent loops and new attempts make of it; and random ones.
 
 Shared by the tests of the dialects ``ag-ui``, ``delta``, ``named`` and ``parts``.
 """

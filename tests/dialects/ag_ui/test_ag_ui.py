@@ -172,7 +172,7 @@ def test_nothing_is_sent_after_the_end():
     assert kinds(opened().encode(entries)) == ["RUN_FINISHED"]
 
 
-# ------------------------------------------------------------------------------------------------------ what it is told
+# --------------------------------------------------------------------------------------------------------- its notices
 
 
 def test_an_agent_loop_is_the_conversation_that_a_provider_would_take():
@@ -336,7 +336,7 @@ def test_a_client_that_comes_back_with_what_is_void_keeps_its_conversation_alone
 
 
 def resumed(received: Received, entries: Sequence[Entry]) -> bytes:
-    """What a client that comes back receives behind the greeting."""
+    """What a client that comes back receives behind the hello."""
     transcript = opened(ids=True, has_places=True, is_resumed=True, begun=received.begun)
     behind = [entry for entry in entries if received.cursor is None or entry.cursor > received.cursor]
     transcript.encode(entries[: len(entries) - len(behind)])

@@ -50,7 +50,7 @@ def read_by_clients(bodies: Sequence[tuple[bytes, Sequence[Any]]]) -> list[dict[
 
 
 def opening(events: Sequence[ev.Event], *, k: int, history: Sequence[Any], ids: bool = True) -> bytes:
-    """All bytes of a response to who joins after k entries."""
+    """All bytes of a response to a viewer that joins after k entries."""
     transcript = AgUiDialect(history=json.dumps(list(history)).encode(), ids=ids).open(STREAM_ID)
     entries = entries_of(events)
     transcript.encode(entries[:k])

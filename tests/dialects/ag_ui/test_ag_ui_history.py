@@ -1,4 +1,4 @@
-"""The conversation that a joining client of a run receives: sent in a new run, it makes the same request again."""
+"""The conversation that a joining client of a run receives: sent in a new run, it makes the same request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an AG-UI client asks → what a worker is asked."""
+"""What an AG-UI client requests → the request of the worker."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_forwarded_properties_have_the_model_and_its_parameters():
 
 
 def test_an_answer_of_ours_can_be_continued():
-    """What our own stream left in the client goes back as the provider said it: thinking with its signature."""
+    """What our own stream left in the client goes back as the provider sent it: thinking with its signature."""
     messages = after(streams.entries_of(streams.LOOP)).messages
     turns = request_of({"messages": [*messages, {**QUESTION, "id": "u2"}]})["messages"]
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant", "user", "assistant", "user"]

@@ -1,4 +1,4 @@
-"""The AI SDK's client as far as a stream can tell, written after ``processUIMessageStream`` of versions 6 and 7.
+"""The AI SDK's client as far as a stream determines it, written after ``processUIMessageStream`` of versions 6 and 7.
 
 It is as strict as the original: an unknown type or field of a wrong kind, a delta without its start, an output without
 its call end the stream. ``tests/compat`` holds it against the packages themselves.

@@ -1,4 +1,4 @@
-"""The UI message stream, chunk by chunk: what is said, what is left out, and how it ends."""
+"""The UI message stream, chunk by chunk: what is sent, what is left out, and how it ends."""
 
 from __future__ import annotations
 

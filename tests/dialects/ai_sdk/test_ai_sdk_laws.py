@@ -37,7 +37,7 @@ def check_every_boundary(log: list[Entry], version: Version) -> None:
         late = early.fork()
         snapshot = late.snapshot()
         rest = late.encode(log[k:])
-        assert before + rest == whole  # associative, whatever was asked of the fork
+        assert before + rest == whole  # associative, whatever was requested of the fork
         assert early.encode(log[k:]) == rest
         assert seen(version, snapshot + rest) == expected, f"joined after {k}"
 
@@ -57,7 +57,7 @@ def test_a_late_joiner_of_any_stream_sees_what_all_viewers_see(version: Version,
 @both
 @given(first=attempts, second=logs, cut=st.integers(0, 14))
 def test_a_new_attempt_shows_itself_alone(version: Version, first: list, second: list[Entry], cut: int) -> None:
-    """Live viewers see it alone, or an error; who fetches the stream anew sees it alone."""
+    """Live viewers see it alone, or an error; a client that fetches the stream anew sees it alone."""
     visible = [ev.decode_event(entry.event) for entry in second]
     log = log_of([*first, ev.Attempt(attempt=2), *visible])
     at = len(first) + 1

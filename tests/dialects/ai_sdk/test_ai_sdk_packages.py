@@ -70,7 +70,7 @@ def test_every_answer_opened_at_every_entry_is_the_same_message(version: Version
 
 @both
 def test_a_torn_answer_is_replaced_by_the_new_attempt(version: Version) -> None:
-    """v7 takes it back in the stream, v6 errs and fetches the stream again: in the end, one message, nothing twice."""
+    """v7 takes it back in the stream, v6 errs and refetches the stream: in the end, one message, nothing twice."""
     log = log_of([*TORN, ev.Attempt(attempt=2), *RESTARTED])
     live = AiSdkDialect(version=version).open(STREAM_ID)
     first = live.encode(log[:8])

@@ -1,4 +1,4 @@
-"""UI messages and settings of the AI SDK in the words of the Messages API."""
+"""UI messages and settings of the AI SDK in the format of the Messages API."""
 
 from __future__ import annotations
 

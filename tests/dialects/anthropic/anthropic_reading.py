@@ -35,7 +35,7 @@ def decoded(raw: bytes, decoder: ProviderDecoder | None = None) -> list[Entry]:
 
 
 def encoded(entries: Sequence[Entry]) -> bytes:
-    """The whole stream of a viewer who was there from the beginning."""
+    """The whole stream of a viewer that joined at the beginning."""
     return AnthropicDialect().open("gen_1").encode(entries)
 
 
@@ -74,7 +74,7 @@ _REQUEST: Final[Any] = {"model": "any", "max_tokens": 10, "messages": [{"role": 
 
 
 def _as_json(message: anthropic.types.Message) -> dict[str, Any]:
-    """The message as JSON; nothing and no citations, no reason, are the same: no event of ours tells them apart."""
+    """The message as JSON; nothing and no citations, no reason, are the same: no event of ours distinguishes them."""
     fields = message.model_dump(mode="json", warnings=False)
     fields["stop_reason"] = fields["stop_reason"] or None
     for block in fields["content"]:

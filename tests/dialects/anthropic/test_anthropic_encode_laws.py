@@ -1,4 +1,4 @@
-"""Anthropic encode: laws that hold for every stream and every moment at which somebody comes."""
+"""Anthropic encode: laws that hold for every stream and every moment at which a viewer joins."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_no_answer_changes_on_its_way_through_decoder_and_encoder(sdk: Sdk, answ
     assert sdk.read(sent) == sdk.read(raw)
 
 
-# ------------------------------------------------------------------------------------------------- whoever comes late
+# -------------------------------------------------------------------------------------------------------- late joiners
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -108,7 +108,7 @@ def check_proper(sent: bytes) -> None:
         event = json.loads(message.data)
         assert message.event == event["type"]
         assert not message.id
-        # What was broken off is followed by another attempt, for who came later.
+        # What was broken off is followed by another attempt, for later viewers.
         assert end != "message_stop"
         assert end != "error" or event["type"] in ("message_start", "error")
         match event["type"]:

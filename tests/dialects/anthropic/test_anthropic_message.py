@@ -1,4 +1,4 @@
-"""The message of a stream that nobody watched."""
+"""The message of a stream that was never watched."""
 
 from __future__ import annotations
 

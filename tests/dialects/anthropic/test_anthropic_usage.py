@@ -62,7 +62,7 @@ def test_a_finished_answer_reports_its_usage_once_before_its_end():
         (wire.thinking("1234", "5678"), 2),
         (wire.tool_use("f", "", '{"a": 1}'), 2),
         (wire.text("日本語"), 3),  # nine bytes
-        (wire.text(), 1),  # what message_start said
+        (wire.text(), 1),  # the usage of message_start
     ],
 )
 def test_a_stopped_answer_has_its_exact_input_and_an_estimated_output(block: wire.Block, output_tokens: int):

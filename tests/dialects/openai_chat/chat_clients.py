@@ -25,7 +25,7 @@ def entries_of(events: Iterable[ev.Event], *, epoch: int = EPOCH, after: int = 0
 
 
 def client(body: bytes) -> openai.OpenAI:
-    """An SDK whose server answers with this body, whatever it is asked."""
+    """An SDK whose server answers every request with this body."""
     head = {"content-type": "text/event-stream"}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body, headers=head))
     http = httpx2.Client(transport=transport)

@@ -176,7 +176,7 @@ def _written(raw: bytes) -> list[ev.TextDelta | ev.ReasoningDelta]:
     return [event for event in content(raw) if isinstance(event, ev.TextDelta | ev.ReasoningDelta)]
 
 
-# ------------------------------------------------------------------------------------------- what we have no word for
+# -------------------------------------------------------------------------------------- what no event of ours can hold
 
 
 def test_another_choice_is_passed_on_in_its_place_without_ours():

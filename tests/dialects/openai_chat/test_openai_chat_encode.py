@@ -19,7 +19,7 @@ from tests.dialects.openai_chat.chat_clients import EPOCH, by_hand, chunks_of, d
 from tests.dialects.openai_chat.chat_streams import GOOD_ENDINGS, STREAMS, Json
 
 STREAM = "gen_1"
-# What no client can be told: the SDK fails on the original, or the decoder has mended it.
+# What no client can receive: the SDK fails on the original, or the decoder has mended it.
 UNEQUAL = frozenset({"choices that are null", "half a surrogate pair", "two choices"})
 
 

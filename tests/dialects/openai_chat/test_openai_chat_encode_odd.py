@@ -1,4 +1,4 @@
-"""Chat completions encode: events that no provider would send, and what the wire has no word for."""
+"""Chat completions encode: events that no provider would send, and what the wire cannot express."""
 
 from __future__ import annotations
 

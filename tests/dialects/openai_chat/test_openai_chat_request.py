@@ -1,4 +1,4 @@
-"""Chat completions requests in the words of the Messages API, and back: nothing that a provider can use is lost."""
+"""Chat completions requests in the format of the Messages API, and back: nothing that a provider can use is lost."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ tooled = st.fixed_dictionaries(
 
 
 def plain(messages: list[Json]) -> list[Json]:
-    """The messages with the arguments of their calls parsed: how they are spaced is nobody's business."""
+    """The messages with the arguments of their calls parsed: their spacing does not matter."""
     encoded = json.loads(json.dumps(messages))
     for message in encoded:
         for each in message.get("tool_calls") or ():

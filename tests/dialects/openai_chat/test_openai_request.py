@@ -1,4 +1,4 @@
-"""Requests in the words of the Messages API, told in those of chat completions."""
+"""Requests in the format of the Messages API, as chat completions."""
 
 import copy
 import json

@@ -57,7 +57,7 @@ def final(raw: bytes, *, way: Literal["asked", "by id"] = "asked") -> Json:
 
 
 def folded(events: Sequence[Json]) -> Json:
-    """What a client puts together from the deltas alone; the response as the last event that holds one tells it."""
+    """What a client puts together from the deltas alone; the response as the last event that holds one has it."""
     items: dict[int, Json] = {}
     texts: dict[tuple[Any, ...], str] = {}
     ended: Json = {}
@@ -104,9 +104,9 @@ _DEFAULTS: Final = {"service_tier": "default", "truncation": "disabled"}
 def seen(response: Json) -> Json:
     """All that a client can see of a final response, but for what is ours, and what repeats the request.
 
-    The wire says several things in two ways: nothing at all as null or by leaving it out, a default by its name or by
+    The wire has two forms of several things: nothing at all as null or by leaving it out, a default by its name or by
     leaving it out, no log probabilities as an empty list, no arguments as an empty text. A message without any content
-    says nothing. Items are compared under their provider's ids: ours name the generation as well.
+    counts as none. Items are compared under their provider's ids: ours name the generation as well.
     """
     output = [item for item in response.get("output", []) if item["type"] != "message" or item.get("content")]
     output = [{**item, "id": provider_id(item["id"])} if "id" in item else item for item in output]

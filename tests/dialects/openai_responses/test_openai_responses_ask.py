@@ -1,4 +1,4 @@
-"""Responses requests: what the SDK sends, in the words in which requests are stored, and back."""
+"""Responses requests: what the SDK sends, in the format in which requests are stored, and back."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ arguments = st.dictionaries(chars, st.integers() | chars, max_size=3).map(
 
 @st.composite
 def items(draw: st.DrawFn) -> list[Json]:
-    """Items as the API takes them, in the one form that is told back: parts as lists, answers as texts."""
+    """Items as the API takes them, in the one form that is sent back: parts as lists, answers as texts."""
     drawn: list[Json] = [{"type": "message", "role": "user", "content": "Hi"}]
     for number in range(draw(st.integers(0, 6))):
         match draw(st.sampled_from(["user", "call", "result", "sealed"])):

@@ -193,7 +193,7 @@ def test_reasoning_without_text_is_an_empty_part_that_keeps_what_is_encrypted():
     ]
 
 
-# --------------------------------------------------------------------------------------- what we have no word for
+# -------------------------------------------------------------------------------------- what no event of ours can hold
 
 
 def test_an_unknown_event_is_passed_on_in_its_place():

@@ -1,4 +1,4 @@
-"""Responses encode: what the OpenAI SDK is told of a generation, event by event."""
+"""Responses encode: what the OpenAI SDK receives of a generation, event by event."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ from tests.dialects.openai_responses.responses_reading import (
 from tests.dialects.openai_responses.responses_streams import GOOD_ENDINGS, STREAMS
 from tests.dialects.openai_responses.responses_wire import Json
 
-# The SDK says aloud what it has no model for.
+# The SDK warns of what it has no model for.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 HELLO: list[ev.Event] = [

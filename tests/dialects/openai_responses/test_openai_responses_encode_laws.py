@@ -27,7 +27,7 @@ from tests.dialects.openai_responses.responses_streams import GOOD_ENDINGS, STRE
 from tests.dialects.openai_responses.responses_wire import Json, stream
 from tests.dialects.openai_responses.test_openai_responses_laws import answers
 
-# The SDK says aloud what it has no model for.
+# The SDK warns of what it has no model for.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 MAX_PRELUDE_SHARE = 0.03

@@ -1,4 +1,4 @@
-"""Responses decode: items are found again however their server names, numbers and repeats them."""
+"""Responses decode: items are recognised however their server names, numbers and repeats them."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def without(*names: str) -> Callable[[Json], Json]:
 
 
 def content_of(events: list[ev.Event]) -> list[tuple[str, object]]:
-    """What an answer says, without how it was cut and named."""
+    """The content of an answer, without how it was cut and named."""
     texts: dict[tuple[str, str], list[str]] = {}
     for event in events:
         match event:

@@ -1,4 +1,4 @@
-"""An embedded server whose memory is full: new calls are refused, running answers survive, and the doctor says so."""
+"""An embedded server whose memory is full: new calls are refused, running answers survive, the doctor reports it."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def test_the_first_token_comes_through_nginx_as_it_comes_without(
     front_end = await stack.front_end()
     later_ms: list[float] = []
     async with open_nginx(tmp_path / "nginx", [front_end.url]) as nginx, AsyncClient(front_end.url) as client:
-        # Who joined first is written to first: each goes first in half of the samples.
+        # The first viewer is written to first: each goes first in half of the samples.
         for urls in ((front_end.url, nginx.url), (nginx.url, front_end.url)):
             conversation = scripted.conversation(MODEL)
             path = events_of((await client.start("hi")).id)
@@ -119,7 +119,7 @@ class Arrivals:
 
 
 async def test_a_viewer_that_leaves_nginx_is_gone_from_its_front_end(tmp_path: Path, stack: Stack) -> None:
-    front_end = await stack.front_end(presence_ttl_s=1)  # how soon it tells the others who watches
+    front_end = await stack.front_end(presence_ttl_s=1)  # how soon it reports its viewers
     async with open_nginx(tmp_path / "nginx", [front_end.url]) as nginx, AsyncClient(front_end.url) as client:
         await client.create_stream("build-42")
         path = events_of("build-42")

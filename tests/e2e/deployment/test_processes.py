@@ -39,14 +39,14 @@ async def until_served(house: Running, times: int) -> None:
 
 
 async def front_end_counts(connection: LogConnection, stream_id: str) -> dict[str, int]:
-    """What each front-end says of its viewers."""
+    """The viewers that each front-end reports."""
     members = cast(list[bytes], await connection.redis.zrange(connection.keys.viewers(stream_id), 0, -1))
     counted = (member.decode().rpartition(":") for member in members)
     return {name: int(count) for name, _, count in counted if name}
 
 
 class Watched(NamedTuple):
-    """An answer that has begun, at two front-end processes, and viewers of it who read on to its end."""
+    """An answer that has begun, at two front-end processes, and viewers of it that read on to its end."""
 
     conversation: Conversation
     house: Running
@@ -247,7 +247,7 @@ def cmdline(pid: int) -> bytes:
 async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_beside_the_other(
     connection: LogConnection, spreads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("broadcaster_port", "1")  # names of settings know no case, and the parent's word counts
+    monkeypatch.setenv("broadcaster_port", "1")  # names of settings know no case, and the parent's value counts
     patience = Supervision(beat_s=0.2, max_missed_beats=15, pauses=SOON, end_spare_s=0.5)
     with open_listener("127.0.0.1", 0) as listener:
         async with kept(connection, listener, patience, spreads=spreads) as house, asyncio.timeout(DEADLINE_S):
@@ -270,7 +270,7 @@ async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_b
 
 
 async def test_a_start_that_fails_in_a_front_end_is_reported_by_the_parent(connection: LogConnection) -> None:
-    """Somebody else begins to listen on the port before they do."""
+    """Another process begins to listen on the port before they do."""
     with open_listener("127.0.0.1", 0) as listener, open_listener(*listener.getsockname()) as robber:
         robber.listen()
         house = FrontEndProcesses(2, listener, environment={"BROADCASTER_REDIS_URL": connection.url}, drain_s=1)

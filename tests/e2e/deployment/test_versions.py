@@ -148,7 +148,7 @@ async def test_a_rolling_upgrade_loses_nothing_of_an_answer_that_runs_through_it
 
 
 async def _until_begun(connection: LogConnection, stream_id: str) -> None:
-    """Earlier versions took a stream that began and ended between two looks at it for one that was trimmed."""
+    """Earlier versions took a stream that began and ended between two checks for one that was trimmed."""
     await _until_in_log(connection, stream_id, "")
 
 

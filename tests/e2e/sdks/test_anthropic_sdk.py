@@ -50,7 +50,7 @@ async def test_the_sdk_reads_the_same_answer_through_us_and_from_the_provider(
 
 
 async def _answer(conversation: Conversation) -> Any:
-    """Say a bit of everything; what was asked."""
+    """Stream a bit of everything; the request that was sent."""
     request = await conversation.request()
     await conversation.send_reasoning("Let me ", "see.")
     await conversation.send_text("It ")

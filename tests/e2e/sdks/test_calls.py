@@ -1,4 +1,4 @@
-"""Calls over real processes: one key over two front-ends, deletions nobody undoes, a Redis that does not answer."""
+"""Calls over real processes: one key over two front-ends, deletions that stay, a Redis that does not answer."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_worker_paused_across_the_deletion_brings_nothing_back(
         await until_text(connection, generation.id, "half an ans")
         zombie.signal(signal.SIGSTOP)
         viewer = asyncio.create_task(watch(front_end.url, generation.id))
-        await client.delete(generation.id)  # the lease must lapse first: nobody else may end it
+        await client.delete(generation.id)  # the lease must lapse first: no other process may end it
         await conversation.send_text("wer that nobody wants any more")
         tombstone = {connection.keys.meta(generation.id)}
         assert await keys_of(connection, generation.id) == tombstone

@@ -158,7 +158,7 @@ async def test_a_stop_reaches_openai_in_under_100_ms(
             assert (await client.get(generation.id, wait_s=5)).status == "aborted"
     took_ms.sort()
     print(f"stop → provider closed: p50 {took_ms[2]:.1f} ms, max {took_ms[-1]:.1f} ms")
-    # Without its message a stop takes half a second; one that the machine delays says nothing about the path.
+    # Without its message a stop takes half a second; one that the machine delays proves nothing about the path.
     assert took_ms[2] < 100
 
 
@@ -191,7 +191,7 @@ async def test_a_stream_that_the_provider_refuses_raises_what_the_provider_answe
         with pytest.raises(openai.RateLimitError, match="slow down, please") as caught:
             await sdk.chat.completions.create(**call_body)
     assert caught.value.response.headers["retry-after"] == "0"
-    assert len(scripted.requests) == 2  # the SDK has tried again
+    assert len(scripted.requests) == 2  # the SDK has retried
     assert not any("max" in name for name in scripted.requests[0].body if provider != "anthropic")
 
 

@@ -36,7 +36,7 @@ async def sdk(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
 
 @pytest.fixture
 async def urls(stack: Stack, scripted: ScriptedProvider) -> tuple[str, str]:
-    """Two front-ends with one worker behind them, which speaks all wires to the scripted provider."""
+    """Two front-ends with one worker behind them, which calls the scripted provider on all wires."""
     variables = {"OPENAI_BASE_URL": scripted.openai_base_url, "OPENAI_API_KEY": "openai-test-key"}
     known = replace(stack, environment={**stack.environment, **variables})
     routes = json.dumps(WIRES)

@@ -26,7 +26,7 @@ DONE = Script.of_text("It is ", "sunny.")
 
 
 def call(name: str) -> Script:
-    """A step that says something and calls a tool."""
+    """A step that writes text and calls a tool."""
     blocks = wire.text("Let me look. "), wire.tool_use(name, '{"city":', '"Paris"}')
     return Script(Send(*wire.message(*blocks, stop_reason="tool_use")))
 

@@ -4,7 +4,7 @@
         cut = await crowd.cause(front_end.kill())
         print(cut.back_s)
 
-The provider sends a word to every generation each ``WORD_EVERY_S``, for as long as the block runs; at its end the
+The provider sends a delta to every generation each ``SEND_EVERY_S``, for as long as the block runs; at its end the
 generations end well.
 """
 
@@ -47,7 +47,7 @@ class Crowd:
     sending: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def cause(self, fault: Awaitable[object]) -> Aftermath:
-        """Let it happen, and wait until every viewer has a word that was sent after it."""
+        """Let it happen, and wait until every viewer has a delta that was sent after it."""
         marks = [len(viewer.trace.happenings) for viewer in self.viewers]
         began = time.monotonic()
         watches = [
@@ -56,7 +56,7 @@ class Crowd:
         try:
             await fault
             await self.until_number(self.sent + 2)
-            # A watch may hear of its viewer's last word in a later turn of the loop than we do.
+            # A watch may see its viewer's last delta in a later turn of the loop than we do.
             was_cut = [
                 watch
                 for viewer, mark, watch in zip(self.viewers, marks, watches, strict=True)
@@ -72,7 +72,7 @@ class Crowd:
         return Aftermath([at - began for at in back if isinstance(at, float)], closings)
 
     async def until_number(self, number: int, deadline_s: float = DEADLINE_S) -> None:
-        """Until every viewer has the word of this number, or a later one."""
+        """Until every viewer has the delta of this number, or a later one."""
         async with asyncio.timeout(deadline_s):
             for viewer in self.viewers:
                 while _newest_number(viewer) < number:
@@ -85,7 +85,7 @@ class Crowd:
                 task.result()
 
     async def send(self, conversation: Conversation, *, over: asyncio.Event) -> None:
-        """Word after word, until it is over."""
+        """Delta after delta, until it is over."""
         for number in count():
             await conversation.send_text(f"<{number}> ")
             self.sent = max(self.sent, number)
@@ -99,7 +99,7 @@ class Crowd:
 
 @asynccontextmanager
 async def open_crowd(world: FaultWorld, *, streams: int, viewers: int) -> AsyncIterator[Crowd]:
-    """Generations that run and viewers that all have a word of them; over, all of them, when the block is left well."""
+    """Generations that run and viewers that all have a delta of them; over, all of them, when the block ends well."""
     started = [await world.converse() for _ in range(streams)]
     watching = [viewer for stream, _ in started for viewer in world.view(stream, viewers // streams)]
     crowd = Crowd([conversation for _, conversation in started], watching)

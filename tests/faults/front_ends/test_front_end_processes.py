@@ -1,4 +1,4 @@
-"""Front-end processes of one port killed and ended under load: their parent begins them again."""
+"""Front-end processes of one port killed and ended under load: their parent restarts them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_process_that_dies_is_restarted_and_viewers_of_the_other_notice_
                 number = signal.SIGKILL if turn % 2 == 0 else signal.SIGTERM
                 victim, other = children(house.pid)
                 aftermath = await crowd.cause(ended(victim, number))
-                # Those of the other have had words meanwhile, on the connection that they had.
+                # Those of the other have received deltas meanwhile, on the connection that they had.
                 # (One that comes back to a process that is still draining is sent away twice, and counts once.)
                 assert 0 < len(aftermath.back_s) < VIEWERS
                 assert set(aftermath.closings) == {"torn" if number == signal.SIGKILL else "clean"}

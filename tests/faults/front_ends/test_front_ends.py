@@ -28,7 +28,7 @@ STREAMS: Final = 4
 VIEWERS: Final = 120
 READERS: Final = 4
 HEARTBEAT_S: Final = 1.0
-# A balancer asks every half second, waits a second for the answer, and believes the second failure.
+# A balancer checks every half second, waits a second for the response, and believes the second failure.
 FROZEN_S: Final = 10.0
 BACK_S: Final = 10.0  # starting a front-end takes seconds where other tests run beside
 NOTICE_S: Final = 10.0
@@ -54,7 +54,7 @@ class House:
     balancer: Balancer
 
     async def restart(self, number: int) -> None:
-        """Another front-end at the place of one that is gone; the balancer gives it viewers again."""
+        """Another front-end in the place of one that is gone; the balancer sends viewers to it."""
         gone = self.front_ends[number]
         self.front_ends[number] = await self.world.stack.front_end(port=urlsplit(gone.url).port)
         await self.balancer.until_all_are_up()
@@ -86,7 +86,7 @@ async def test_viewers_have_the_whole_answer_though_front_ends_are_killed_in_tur
 
 
 async def kill_both(house: House, crowd: Crowd) -> None:
-    """For a while the balancer has nobody to give a viewer to."""
+    """For a while the balancer has no front-end to send a viewer to."""
 
     async def fault() -> None:
         await asyncio.gather(*(each.kill() for each in house.front_ends))
@@ -250,7 +250,7 @@ async def until_stalled(viewers: Sequence[RecordedViewer], times: int) -> None:
 
 
 def stalls(viewers: Sequence[RecordedViewer]) -> int:
-    """How often even the least told of them was told of a stall."""
+    """How many stall notices each viewer received at least."""
     return min(viewer.notices.count("hub.stalled") for viewer in viewers)
 
 

@@ -1,6 +1,6 @@
 """A front-end whose pushes are lost lags behind another one, and viewers move to it with ids that it does not know yet.
 
-Nothing was lost, so no viewer hears of a loss, and no viewer receives anything twice.
+Nothing was lost, so no viewer is notified of a loss, and no viewer receives anything twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Front:
 
 
 async def through(lines: AsyncIterator[str], wanted_text: str) -> list[str]:
-    """The lines up to the one with these words."""
+    """The lines up to the one with this text."""
     seen: list[str] = []
     async with asyncio.timeout(DEADLINE_S):
         async for line in lines:

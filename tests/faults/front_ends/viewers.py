@@ -1,6 +1,6 @@
 """A viewer that writes down everything: the native dialect over a raw socket, as an EventSource, and a trace of it.
 
-1. A connection that is refused, breaks or ends is opened again, at the next URL, after the ``retry`` told last (at most
+1. A connection that is refused, breaks or ends is reopened, at the next URL, after the last ``retry`` received (at most
    ``MAX_RETRY_S``, and jittered), with the id of the last whole block.
 2. The terminal event or 204 ends it. So does another status than 200, as it would end an EventSource; those in
    ``retried`` come from something between, and count as a broken connection.
@@ -30,7 +30,7 @@ IDLE_S: Final = 40.0
 
 @dataclass(eq=False)
 class RecordedViewer:
-    """One viewer of a stream; ``run`` is its life. ``urls`` may change while it runs: it looks when it connects."""
+    """One viewer of a stream; ``run`` is its life. ``urls`` may change meanwhile: it reads them when it connects."""
 
     urls: Sequence[str]
     stream: str

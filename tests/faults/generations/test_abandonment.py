@@ -1,6 +1,6 @@
-"""Abandoned generations: ended when nobody watches for the grace over all front-ends, and never for anything less.
+"""Abandoned generations: ended when no front-end has a viewer for the grace period, and never for anything less.
 
-Asked of the log's own parts: two front-ends and a looker over one Redis. Real processes: test_abandonment_live.py.
+Checked on the log's own parts: two front-ends and a checker over one Redis. Real processes: test_abandonment_live.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Steady:
 
 
 class Scene:
-    """Two front-ends' words and one looker; a generation is what a caller asked for."""
+    """The presence reports of two front-ends and one checker; a generation is what a caller requested."""
 
     def __init__(self, connection: LogConnection) -> None:
         self.world = World(connection)
@@ -54,7 +54,7 @@ class Scene:
         self.there = Presence(connection, front_end="there", ttl_s=TTL_S)
 
     async def running(self) -> str:
-        """A running generation to be cancelled when nobody watches."""
+        """A running generation to be cancelled when it has no viewers."""
         stream = await self.world.create(on_abandon="cancel")
         await self.world.claim(stream)
         return stream
@@ -64,7 +64,7 @@ class Scene:
         return None if meta is None else meta.stop
 
     async def fires_after_s(self, stream: str, since: float) -> float:
-        """Look until it is abandoned; how long that took."""
+        """Check until it is abandoned; how long that took."""
         async with asyncio.timeout(LATE_S):
             while not await self.looker.check([stream]):
                 await asyncio.sleep(0.01)
@@ -74,7 +74,7 @@ class Scene:
     async def never_fires(
         self, stream: str, *, retold: Presence | None = None, for_s: float = TTL_S + GRACE_S + 0.3
     ) -> None:
-        """Look again and again (by default for more than time-out and grace), while a front-end repeats its word."""
+        """Check repeatedly (by default for more than time-out and grace), while a front-end repeats its report."""
         until_s = time.monotonic() + for_s
         while time.monotonic() < until_s:
             if retold is not None:
@@ -116,7 +116,7 @@ async def test_the_viewers_of_a_killed_front_end_stop_counting_after_its_time_an
 ) -> None:
     stream = await scene.running()
     began = time.monotonic()
-    await scene.here.report({stream: 3})  # and never again
+    await scene.here.report({stream: 3})  # and never more
     assert await scene.fires_after_s(stream, began) >= TTL_S + GRACE_S
 
 
@@ -164,7 +164,7 @@ async def test_a_generation_never_watched_and_one_that_goes_on_without_viewers_a
 
 @pytest.mark.parametrize("lost", ["the key", "everything"])
 async def test_a_lost_presence_key_is_no_zero(scene: Scene, lost: str) -> None:
-    """Redis came back without it: only a word of somebody makes a count begin again."""
+    """Redis came back without it: only a presence report makes a count restart."""
     stream = await scene.running()
     await scene.here.report({stream: 1})
     await scene.here.report({})
@@ -234,7 +234,7 @@ async def test_a_feed_knows_no_abandonment(scene: Scene) -> None:
     await scene.here.report({})
     await scene.never_fires("feed_1")
     assert not (await feeds.get("feed_1", tenant=TENANT)).is_over
-    assert await scene.world.redis.exists(scene.world.keys.viewers("feed_1")) == 0  # no mark where none is asked for
+    assert await scene.world.redis.exists(scene.world.keys.viewers("feed_1")) == 0  # no mark where none is requested
 
 
 class BriefHub:

@@ -28,7 +28,7 @@ async def events_of(world: FaultWorld, stream: str) -> list[dict[str, Any]]:
 
 
 async def until_front_ends(world: FaultWorld, stream: str, count: int) -> None:
-    """Until so many front-ends have said that they have viewers."""
+    """Until so many front-ends have reported viewers."""
     key = world.connection.keys.viewers(stream)
     async with asyncio.timeout(LATE_S):
         while await world.connection.redis.zcard(key) != count + 1:  # and the mark
@@ -43,7 +43,7 @@ async def goes_on(world: FaultWorld, stream: str, for_s: float) -> None:
 
 
 async def abandoned(world: FaultWorld, stream: str) -> float:
-    """When it had its end, which is the right one and says what was used."""
+    """When it had its end, which is the right one and reports the usage."""
     async with asyncio.timeout(20):
         while (events := await events_of(world, stream))[-1]["type"] != "abort":
             await asyncio.sleep(0.02)
@@ -112,7 +112,7 @@ async def test_a_caller_that_waits_for_the_result_without_a_stream_is_a_viewer(
 async def test_redis_paused_beyond_every_presence_abandons_nothing_that_is_watched(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
-    """Every word has lapsed when it is back; its viewers watch all the same, and it reports so first."""
+    """Every report has lapsed when it is back; its viewers watch all the same, and it reports them first."""
     async with open_world(tmp_path, redis=server, **SETTINGS) as world:
         await world.worker()
         await world.front_end()

@@ -1,6 +1,6 @@
 """Creates that break off: nothing waits for ever, one key starts one generation, and an SDK's retry is no harm.
 
-Both SDKs send a POST again by themselves when its answer is lost, twice by default, without any key: what they make up
+Both SDKs retry a POST by themselves when its response is lost, twice by default, without any key: what they make up
 for themselves (``stainless-python-retry-…``) stays in the client, because neither has a header to send it in.
 """
 
@@ -70,12 +70,12 @@ async def nothing_waits(world: FaultWorld) -> dict[str, str]:
 async def test_a_front_end_killed_after_any_step_of_a_create_leaves_nothing_that_waits_for_ever(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
-    """Asked for again with its key it is the same generation, if it had come to be."""
+    """Requested once more with its key it is the same generation, if it had come to be."""
     async with open_world(tmp_path, redis=server, default_model=MODEL, **SETTINGS) as world:
         world.scripted.script(MODEL, Script.of_text("one answer"))
         await world.worker()
         lasting = (await world.front_end()).url
-        earlier: set[str] = set()  # a worker that finds them lost writes them again
+        earlier: set[str] = set()  # a worker that finds them lost rewrites them
         async with httpx2.AsyncClient(timeout=10) as http:
             for step, commands in STEPS.items():
                 await world.connection.redis.flushall()
@@ -103,7 +103,7 @@ async def test_a_front_end_killed_after_any_step_of_a_create_leaves_nothing_that
 async def test_what_is_about_to_be_written_down_stays_in_the_open_index_and_goes_when_it_never_is(
     connection: LogConnection,
 ) -> None:
-    """Else a sweep between the announcement and the meta would leave a create that breaks off there to nobody."""
+    """Else a sweep between announcement and meta would leave a create that breaks off there without a worker."""
     world = World(connection)
     sweeper = Sweeper(
         SweepTimes(60_000, 60_000, 1_800_000, unwritten_ms=3000),
@@ -168,14 +168,14 @@ async def test_an_sdk_that_retries_a_post_starts_one_generation_with_a_key_and_a
             assert all(b"idempotency-key: one" in head for head in proxy.requests)
         first = await nothing_waits(world)
         assert list(first.values()) == ["finished"]
-        await world.connection.redis.flushall()  # a process that finds it lost may write it again
+        await world.connection.redis.flushall()  # a process that finds it lost may rewrite it
 
         orphan, wanted = world.scripted.conversation(MODEL), world.scripted.conversation(MODEL)
         async with opened(CuttingProxy(url)) as proxy:
             posting = asyncio.create_task(post(sdk, proxy.url, body, {}))
             await orphan.send_text("for nobody")
             await wanted.send_text("one ")
-            await (await orphan.request()).wait_disconnected(DEADLINE_S)  # nobody watches it
+            await (await orphan.request()).wait_disconnected(DEADLINE_S)  # no viewer watches it
             await wanted.send_text("answer")
             await wanted.finish()
             text = (await asyncio.wait_for(posting, DEADLINE_S)).text

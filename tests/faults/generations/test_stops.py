@@ -1,11 +1,11 @@
 """Stops, whatever the generation is doing: the provider is closed at once, and ``abort`` is in the log within a bound.
 
-| it is | who ends it | bound |
+| it is | what ends it | bound |
 |---|---|---|
-| running | its worker, told by message | 100 ms to the provider (p99) |
+| running | its worker, by the stop message | 100 ms to the provider (p99) |
 | running, the message is lost | its worker, by the answer to its next append or renewal | a quarter of the lease |
-| queued, or waiting for its next attempt | whoever stops it, in the call | the call |
-| left by its worker, lease lapsed | whoever stops it, in the call | the call |
+| queued, or waiting for its next attempt | the process that stops it, in the call | the call |
+| left by its worker, lease lapsed | the process that stops it, in the call | the call |
 | left by its worker, lease not lapsed | the sweep of a worker or a front-end | lease + 3 s |
 """
 
@@ -137,7 +137,7 @@ async def test_a_stop_of_a_paused_worker_s_generation_ends_it_after_its_lease_an
         await world.check()
 
 
-# -- what nobody runs: asked of the log's own parts
+# -- generations without a worker: checked on the log's own parts
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ async def test_a_generation_without_a_worker_is_ended_by_the_stop_itself_and_kee
 
 
 async def no_job_is_left(world: World, stream: str) -> None:
-    """Whoever takes what is left of its jobs finds it over, and the sweep closes it."""
+    """A worker that takes what is left of its jobs finds it over, and the sweep closes it."""
     await world.redis.zadd(world.keys.delayed, {stream: 1}, xx=True)
     times = SweepTimes(60_000, 60_000, 1_800_000)
     sweeper = Sweeper(times, queue=world.queue, claims=world.claims, streams=world.streams, steadiness=world.steadiness)

@@ -126,7 +126,7 @@ def change_places(history: History, rng: random.Random) -> bool:
 
 
 def hide_rewind(history: History, rng: random.Random) -> bool:
-    """A viewer is not told that what it has is void."""
+    """A viewer is not notified that what it has is void."""
     spot = _chosen(rng, history, lambda it: _is_rewind(it.happening) and isinstance(it.later[0], Got))
     return spot is not None and spot.put()
 
@@ -189,7 +189,7 @@ def end_cleanly_without_terminal(history: History, rng: random.Random) -> bool:
 
 
 def send_no_bye(history: History, rng: random.Random) -> bool:
-    """A response ends properly before its stream does, and says nothing."""
+    """A response ends properly before its stream does, without a notice."""
     spot = _chosen(rng, history, lambda it: isinstance(it.happening, Noticed) and it.happening.name == "hub.bye")
     return spot is not None and spot.put()
 
@@ -203,7 +203,7 @@ def mend_a_torn_end(history: History, rng: random.Random) -> bool:
 
 
 def kill_an_event_source(history: History, rng: random.Random) -> bool:
-    """A reconnect is answered with a status after which an EventSource never tries again."""
+    """A reconnect is answered with a status after which an EventSource never retries."""
     spot = _chosen(rng, history, lambda it: isinstance(it.happening, Opened) and it.happening.status == 200)
     return spot is not None and spot.put(replace(spot.happening, status=503), Closed("torn"))
 
@@ -249,7 +249,7 @@ def tear_the_log(history: History, rng: random.Random) -> bool:
 
 
 def behead_the_log(history: History, rng: random.Random) -> bool:
-    """The log has lost its first entry, and nobody trimmed it."""
+    """The log has lost its first entry, and no process trimmed it."""
     if history.trimmed or history.is_lossy or len(log_of(history)) < 2:
         return False
     del log_of(history)[0]

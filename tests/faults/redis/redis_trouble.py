@@ -1,8 +1,8 @@
-"""Answers that run while Redis is in trouble: what their providers have said, who watches, and when all is well again.
+"""Answers that run while Redis is in trouble: what their providers have sent, their viewers, and when all is repaired.
 
-A provider here says a word every ``EVERY_S`` seconds, Redis or not, until ``finish`` is called. So what a viewer must
-hold once Redis is back is known exactly: whatever the provider had said by then. *Repaired* means that every viewer
-holds it, or was told (a gap, an error).
+A provider here sends a delta every ``EVERY_S`` seconds, Redis or not, until ``finish`` is called. So what a viewer must
+hold once Redis is back is known exactly: whatever the provider had sent by then. *Repaired* means that every viewer
+holds it, or was notified (a gap, an error).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _NOTICES: Final = ("hub.gap",)
 
 @dataclass(eq=False)
 class Talk:
-    """A script's step: words until it is told to finish; the same words at every attempt."""
+    """A script's step: deltas until it is stopped; the same deltas at every attempt."""
 
     every_s: float = EVERY_S
     sent: int = 0
     starts: int = 0
     is_silent: bool = False
-    burst: int = 0  # words to be said at once
-    is_over: asyncio.Event = field(default_factory=asyncio.Event)  # all said, or hung up on
+    burst: int = 0  # deltas to be sent at once
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)  # all sent, or disconnected
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, exchange: Exchange) -> None:
@@ -68,16 +68,16 @@ class Talk:
 
     @property
     def is_talking(self) -> bool:
-        """Whether it says more by itself."""
+        """Whether it sends more by itself."""
         return not self.is_silent and not self._ending.is_set()
 
     def finish(self) -> None:
-        """Say no more, and end well."""
+        """Send no more, and end well."""
         self._ending.set()
 
 
 def text_of_number(number: int) -> str:
-    """The provider's n-th word."""
+    """The provider's n-th delta."""
     return f"w{number:05} "
 
 
@@ -90,13 +90,13 @@ class Answer:
     viewers: list[RecordedViewer]
 
     def is_notified(self, viewer: RecordedViewer, *, since: int) -> bool:
-        """Whether the viewer was told of a loss after its first ``since`` happenings, or has the end."""
+        """Whether the viewer was notified of a loss after its first ``since`` happenings, or has the end."""
         later = viewer.trace.happenings[since:]
         return viewer.is_over.is_set() or any(getattr(each, "name", "") in _NOTICES for each in later)
 
 
 async def begin(world: FaultWorld, count: int, *, sent: int = 5, **options: Any) -> list[Answer]:
-    """So many answers, each said so far and watched by ``VIEWERS`` viewers over all front-ends."""
+    """So many answers, each with so many deltas and watched by ``VIEWERS`` viewers over all front-ends."""
     answers = []
     for _ in range(count):
         talk, model = Talk(**options), f"claude-talk-{next(world._models)}"
@@ -110,7 +110,7 @@ async def begin(world: FaultWorld, count: int, *, sent: int = 5, **options: Any)
 
 
 async def repaired(answers: Sequence[Answer], *, since: Sequence[Sequence[int]] = ()) -> float:
-    """Until every viewer holds what its provider has said by now, or was told since; how long it took.
+    """Until every viewer holds what its provider has sent by now, or was notified since; how long it took.
 
     ``since`` is what ``mark`` gave before the fault.
     """
@@ -132,13 +132,13 @@ async def repaired(answers: Sequence[Answer], *, since: Sequence[Sequence[int]] 
 
 
 async def send_more(answers: Sequence[Answer], deltas: int = 10) -> None:
-    """Until all providers that talk have said so many more words, whoever hears them."""
+    """Until all providers that send have sent so many more deltas."""
     goals = [(each.talk, each.talk.sent + deltas) for each in answers if each.talk.is_talking]
     await until(lambda: all(talk.sent >= goal for talk, goal in goals))
 
 
 def mark(answers: Sequence[Answer]) -> list[list[int]]:
-    """How much every viewer has been told so far."""
+    """How many notices every viewer has received so far."""
     return [[len(viewer.trace.happenings) for viewer in each.viewers] for each in answers]
 
 
@@ -172,7 +172,7 @@ async def until(is_so: Callable[[], bool], deadline_s: float = 20.0) -> None:
 
 
 async def until_so(is_so: Callable[[], Awaitable[bool]], deadline_s: float = 20.0) -> None:
-    """The same, where looking takes a wait."""
+    """The same, where a check takes a wait."""
     async with asyncio.timeout(deadline_s):
         while not await is_so():
             await asyncio.sleep(_POLL_S)

@@ -1,6 +1,6 @@
 """Redis loses what a client of a Response was sent, and another history takes its place.
 
-A client knows a number alone (``starting_after``). Whatever it asks, and of which front-end, it ends with the newer
+A client knows a number alone (``starting_after``). Whatever it requests, and of which front-end, it ends with the newer
 history's whole text: no number means an event of both.
 """
 

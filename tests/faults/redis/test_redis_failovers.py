@@ -1,7 +1,7 @@
-"""The primary dies and a replica that lags takes its place: what it lacks is sent again, under the same ids.
+"""The primary dies and a replica that lags takes its place: what it lacks is resent, under the same ids.
 
-The lag is real: the replica has heard no more of its primary for as long as it takes the workers to have more entries
-acknowledged. Each round says how many entries it really lost; one that lost none is caused again.
+The lag is real: the replica has received no more of its primary until the workers have more entries
+acknowledged. Each round reports how many entries it really lost; one that lost none is repeated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TRIES: Final = 3
 
 @dataclass
 class Pair:
-    """A primary, its replica, and the relay under whose URL everybody knows the one that serves."""
+    """A primary, its replica, and the relay under whose URL all processes know the one that serves."""
 
     primary: ValkeyServer
     replica: ValkeyServer
@@ -54,7 +54,7 @@ class Pair:
         return self.relay.url
 
     async def follow(self) -> None:
-        """The replica has all that the primary has, and hears of everything new."""
+        """The replica has all that the primary has, and receives everything new."""
         _, host, port = self.primary.url.replace("//", "").split(":")
         async with Redis.from_url(self.replica.url) as replica:
             await replica.execute_command("REPLICAOF", host, port)
@@ -67,7 +67,7 @@ class Pair:
             await primary.wait(1, 5000)
 
     async def fall_behind(self) -> None:
-        """The replica hears no more; whoever is asked now would make it the primary as it is."""
+        """The replica receives no more; a failover now would make it the primary as it is."""
         async with Redis.from_url(self.replica.url) as replica:
             await replica.execute_command("REPLICAOF", "NO", "ONE")
 
@@ -119,7 +119,7 @@ async def test_a_tail_that_a_failover_lost_is_resent_in_mid_answer_around_the_en
 async def in_mid_answer(world: FaultWorld, pair: Pair, figures: Figures) -> int:
     await pair.follow()
     answers = await begin(world, 3)
-    answers[2].talk.is_silent = True  # nothing but the break tells its worker
+    answers[2].talk.is_silent = True  # nothing but the break shows it to its worker
     await pair.fall_behind()
     answers[2].talk.is_silent = False
     await send_more(answers, 20)
@@ -129,7 +129,7 @@ async def in_mid_answer(world: FaultWorld, pair: Pair, figures: Figures) -> int:
 
 
 async def before_all_of_it(world: FaultWorld, pair: Pair, figures: Figures) -> int:
-    """The new primary has never heard of the generation: who comes now must not be told that it is unknown."""
+    """The new primary does not know the generation: a viewer that joins now must not receive "unknown"."""
     await pair.follow()
     await pair.fall_behind()
     answers = await begin(world, 2)
@@ -138,7 +138,7 @@ async def before_all_of_it(world: FaultWorld, pair: Pair, figures: Figures) -> i
 
 
 async def between_finish_and_settle(world: FaultWorld, pair: Pair, figures: Figures) -> int:
-    """The end is acknowledged and shown; then the worker finds another primary, which never heard of it."""
+    """The end is acknowledged and shown; then the worker finds another primary, which does not know it."""
     await pair.follow()
     answers = await begin(world, 1)
     await pair.fall_behind()
@@ -150,7 +150,7 @@ async def between_finish_and_settle(world: FaultWorld, pair: Pair, figures: Figu
 
 
 async def just_after_settle(world: FaultWorld, pair: Pair, figures: Figures) -> int:
-    """Nobody appends any more: only the buffer that outlives the end can help."""
+    """No worker appends any more: only the buffer that outlives the end can help."""
     await pair.follow()
     answers = await begin(world, 2)
     await pair.fall_behind()
@@ -168,14 +168,14 @@ async def just_after_settle(world: FaultWorld, pair: Pair, figures: Figures) -> 
 
 
 async def fail_over(world: FaultWorld, pair: Pair, figures: Figures, answers: list[Answer], *, name: str) -> int:
-    """Fail over; everything must be there again in time, for old viewers and new ones. How many entries were lost."""
+    """Fail over; everything must be restored in time, for old viewers and new ones. How many entries were lost."""
     streams = [each.stream for each in answers]
     left, held = await entries(pair.replica, streams), await entries(pair.primary, streams)
     marks = mark(answers)
     await pair.fail_over()
     began = time.monotonic()
     for each in answers:
-        each.viewers += world.view(each.stream, 2)  # who comes now finds a log that lacks its tail
+        each.viewers += world.view(each.stream, 2)  # a viewer that joins now finds a log that lacks its tail
     marks = [[*row, 0, 0] for row in marks]
     figures.add(f"repair after a {name}", await repaired(answers, since=marks), "s")
 

@@ -79,7 +79,7 @@ async def test_viewers_of_an_answer_that_nothing_can_rewrite_receive_a_gap_and_a
 
 
 async def is_watched(viewers: list[RecordedViewer]) -> None:
-    """Until they have been answered; their front-end has looked at no tail yet."""
+    """Until they have been answered; their front-end has checked no tail yet."""
     await until(lambda: all("hub.hello" in viewer.notices for viewer in viewers))
 
 

@@ -1,4 +1,4 @@
-"""Pushes are lost and keys vanish under running answers: every hole is repaired from the log or written again.
+"""Pushes are lost and keys vanish under running answers: every hole is repaired from the log or rewritten.
 
 Each fault is one of a list, caused in turn while three answers run under viewers of two front-ends.
 """
@@ -126,7 +126,7 @@ async def evicted(world: FaultWorld, answers: list[Answer], key: str, figures: F
 
 
 async def trimmed(world: FaultWorld, figures: Figures) -> None:
-    """Who has seen it goes on; who comes later is told what is gone."""
+    """A viewer that has seen it goes on; a later one is notified of what is gone."""
     answers = await begin(world, 1, sent=20)
     (answer,) = answers
     world.trimmed.add(answer.stream)

@@ -1,7 +1,7 @@
 """Redis is killed under running answers and comes back: with its data, with an old snapshot of it, with none.
 
-Whatever it has lost is written again by the workers that hold it, under the ids that viewers know. So every answer is
-whole, nobody starts it again, and no viewer sees it twice.
+Whatever it has lost is rewritten by the workers that hold it, under the ids that viewers know. So every answer is
+whole, none is restarted, and no viewer sees it twice.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def old_snapshot(world: FaultWorld, server: ValkeyServer, figures: Figures
     await restart(server, answers)
     assert await keys_loaded(world) > 0
     figures.add("repair after an old snapshot", await repaired(answers, since=marks), "s")
-    # What Redis holds now its workers may have sent again already.
+    # What Redis holds now its workers may have resent already.
     entries_lost = sum(held.values()) - sum(saved.values())
     figures.add("entries a snapshot lacked", entries_lost, "entries")
     assert entries_lost > 0
@@ -88,7 +88,7 @@ async def old_snapshot(world: FaultWorld, server: ValkeyServer, figures: Figures
 
 
 async def no_data(world: FaultWorld, server: ValkeyServer, folder: Path, figures: Figures) -> None:
-    """Also an answer that has just ended, and one whose provider is silent: nothing tells of the loss but the break."""
+    """Also an answer that has just ended, and one whose provider is silent: only the break shows the loss."""
     answers = await begin(world, 4)
     _, ended, silent, _ = answers
     silent.talk.is_silent = True
@@ -106,7 +106,7 @@ async def no_data(world: FaultWorld, server: ValkeyServer, folder: Path, figures
 
 
 async def restart(server: ValkeyServer, answers: Sequence[Answer]) -> None:
-    """Kill it, let the providers say something meanwhile, and start it."""
+    """Kill it, let the providers send something meanwhile, and start it."""
     server.kill()
     await send_more(answers)
     await asyncio.to_thread(server.start)

@@ -1,6 +1,6 @@
-"""Redis answers nothing, or only some: paused, stopped, full. Nobody takes over, nothing is lost, everybody is told.
+"""Redis answers nothing, or only some: paused, stopped, full. No worker takes over, nothing is lost, all are notified.
 
-Workers go on into their buffers. A generation cannot be asked for meanwhile: that is said, with a code and a time.
+Workers go on into their buffers. A generation cannot be requested meanwhile: the error has a code and a delay.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def paused_for_all(world: FaultWorld, server: ValkeyServer) -> AsyncIterat
 
 @asynccontextmanager
 async def paused(world: FaultWorld, mode: str) -> AsyncIterator[None]:
-    """It ends by itself: during a pause of all, nobody could end it."""
+    """It ends by itself: during a pause of all, no process could end it."""
     await world.connection.redis.execute_command("CLIENT", "PAUSE", int(TWO_LEASES_S * 1000), mode)
     yield
 
@@ -162,7 +162,7 @@ async def test_a_redis_that_is_away_is_reported_to_callers_and_to_viewers(
 
 
 async def are_notified(answer: Answer, since: list[int]) -> None:
-    """Until every viewer that was there has heard that Redis is away."""
+    """Until every viewer that was there was notified that Redis is away."""
 
     def is_so() -> bool:
         rows = zip(answer.viewers, since, strict=True)

@@ -23,14 +23,14 @@ JOURNAL_VARIABLE: Final = "FAULTS_JOURNAL"
 
 
 class Noter(Protocol):
-    """Who is told of acknowledged appends."""
+    """Receives acknowledged appends."""
 
     def note(self, acked: Acked) -> None:
         """Take it, before anything else happens."""
 
 
 class RecordedWriter(StreamWriter):
-    """A writer that tells its ``journal`` what the log acknowledged; whoever starts it sets that."""
+    """A writer that reports to its ``journal`` what the log acknowledged; the test sets that."""
 
     journal: Noter
 

@@ -1,4 +1,4 @@
-"""A generation that kills every worker that runs it: bounded, with a back-off, kept, and started again by a command."""
+"""A generation that kills every worker that runs it: bounded, with a back-off, kept, and restarted by a command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKOFF_S = 2.0
 
 @dataclass
 class Poison:
-    """A script's step: begins to answer, then the worker that asked is gone. ``killed_at``: the moments of it."""
+    """A script's step: begins to answer, then the worker that called is gone. ``killed_at``: the moments of it."""
 
     world: FaultWorld
     stream: asyncio.Future[str]
@@ -80,7 +80,7 @@ async def poisoned(world: FaultWorld, model: str) -> None:
 
 
 async def command(world: FaultWorld, *arguments: str) -> str:
-    """What ``broadcaster dead`` says."""
+    """What ``broadcaster dead`` prints."""
     arguments = ("dead", *arguments, "--redis-url", world.redis.url)
     result = await asyncio.to_thread(CliRunner().invoke, create_app(["dead"]), arguments)
     assert result.exit_code == 0, result.stderr

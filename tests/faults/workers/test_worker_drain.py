@@ -1,4 +1,4 @@
-"""Workers that are asked to end: nothing new, what can finish finishes, the rest starts elsewhere at once, and once."""
+"""Workers that must end: nothing new, what can finish finishes, the rest starts elsewhere at once, and once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def handed_back(
     began = time.monotonic()
     ending.signal(signal.SIGTERM)
     if is_hurried:
-        await ending.logged("worker_drains")  # heard: two signals that come at once are one to the system
+        await ending.logged("worker_drains")  # received: two signals that come at once are one to the system
         began = time.monotonic()
         ending.signal(signal.SIGINT)
     elsewhere = await when(viewer, lambda viewer: attempts(viewer) == 1, deadline_s=30)

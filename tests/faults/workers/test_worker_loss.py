@@ -1,4 +1,4 @@
-"""Workers killed: another one takes over, or the loss is told, or, with none left, the end is in the log."""
+"""Workers killed: another one takes over, or the loss is reported, or, with none left, the end is in the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.servers.processes import Running
 AT_ONCE = 5
 NOTICE_S = 10.0
 STALL_S = 6.0
-# What the front-end's sweep may add: it comes every twelfth of the time-out, jittered to half as much again.
+# What the front-end's sweep may add: it comes every twelfth of the time-out, jittered by up to a half.
 SWEEP_S = 3.0
 
 

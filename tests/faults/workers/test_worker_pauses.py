@@ -1,4 +1,4 @@
-"""What only looks like a loss: a Redis that stands still, a worker that does, a loop that is blocked, a long answer."""
+"""What only resembles a loss: a Redis that stands still, a worker that does, a loop that is blocked, a long answer."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
             going_on = [len(viewer.entries) for viewer in viewers]
             for viewer, had in zip(viewers, going_on, strict=True):
                 await when(viewer, lambda viewer, had=had: len(viewer.entries) > had, deadline_s=30)  # type: ignore[misc]
-            await asyncio.sleep(lease_s)  # until they would take over again
-        await world.settle(len(texts) + 60)  # a word a second, and what the pauses held up
+            await asyncio.sleep(lease_s)  # until they would take over
+        await world.settle(len(texts) + 60)  # a delta a second, and what the pauses delayed
         await world.check()
         assert len(world.scripted.requests) == LIVE
         assert logged(workers, "lease_lost") == []

@@ -1,4 +1,4 @@
-"""What tests of workers wait for and look at: moments at a viewer, whose attempt it is, and words of an answer."""
+"""What tests of workers wait for: moments at a viewer, the worker of an attempt, and texts of an answer."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def events(viewer: RecordedViewer) -> list[dict[str, Any]]:
 
 
 def attempts(viewer: RecordedViewer) -> int:
-    """How often it was told of a new attempt."""
+    """How many new attempts it was notified of."""
     return sum(each["type"] == "attempt" for each in events(viewer))
 
 
 def answer(viewer: RecordedViewer) -> str:
-    """The text of the last attempt it was told of."""
+    """The text of the last attempt it was notified of."""
     text = ""
     for event in events(viewer):
         if event["type"] == "attempt":
@@ -56,7 +56,7 @@ async def when(viewer: RecordedViewer, has_happened: Callable[[RecordedViewer], 
 
 
 async def torn_then_whole(world: FaultWorld, *, first_text: str = "torn ", **options: Any) -> tuple[str, Conversation]:
-    """A generation in the middle of its first attempt, which says no more; every later attempt is whole at once."""
+    """A generation in the middle of its first attempt, which sends no more; every later attempt is whole at once."""
     model = f"claude-torn-{next(_numbers)}"
     world.scripted.script(model, Script(PacedPieces(WHOLE, 0.0)))
     stream, conversation = await world.converse(model=model, **options)
@@ -83,5 +83,5 @@ async def worker_of(world: FaultWorld, stream: str) -> Running:
 
 
 def logged(workers: Iterable[Running], needle: str) -> list[str]:
-    """Lines of their logs that hold this word."""
+    """Lines of their logs that contain this text."""
     return [line for worker in workers for line in worker.log.read_text().split("\n") if needle in line]

@@ -1,10 +1,10 @@
 """The models that a coding agent works with.
 
-``CodingModel`` makes one file, and then says that it is done. Its rules, in this order
+``CodingModel`` makes one file, and then reports that it is done. Its rules, in this order
 1. After the result of its call, the answer is ``DONE``.
 2. If the request offers a tool that runs commands, it is called with ``COMMAND``.
-3. If the request describes aider's formats, the answer is the file in the format that it asks for.
-4. Otherwise the answer is ``DONE``: agents also ask for titles.
+3. If the request describes aider's formats, the answer is the file in the format that it requires.
+4. Otherwise the answer is ``DONE``: agents also request titles.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class InterruptedModel(CodingModel):
 
 
 class TalkingModel:
-    """A step of a script: the task is answered by text, or by the object that it asks for, and by no command."""
+    """A step of a script: the task is answered by text, or by the object that it requires, and by no command."""
 
     async def run(self, exchange: Exchange) -> None:
         body = exchange.request.body
@@ -88,7 +88,7 @@ class TalkingModel:
 
 
 def _is_task(request: RecordedRequest) -> bool:
-    """Whether the agent asks for its work, and not for a title."""
+    """Whether the agent requests its work, and not a title."""
     return any(name in _SHELLS for name in _tool_names(request.body)) or _edit(request.raw_body) != DONE
 
 
@@ -108,7 +108,7 @@ def _tool_names(body: Json) -> Iterator[str]:
 
 
 def _has_result(body: Json) -> bool:
-    """Whether the request holds the result of a tool, in the words of any of the wires."""
+    """Whether the request holds the result of a tool, in the format of any of the wires."""
     for turn in [*(body.get("messages") or []), *_list(body.get("input"))]:
         parts = [part.get("type") for part in _list(turn.get("content")) if isinstance(part, dict)]
         if turn.get("role") == "tool" or turn.get("type") == "function_call_output" or "tool_result" in parts:

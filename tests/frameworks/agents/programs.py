@@ -51,7 +51,7 @@ class Printed:
 class Agent:
     """One agent and API; ``program`` is a pattern in ``folder``, and ``tell`` makes an origin and a model its own.
 
-    ``left_out`` is as in ``Row``, and ``reasons`` says what the agent does instead, as its test shows. ``plain`` are
+    ``left_out`` is as in ``Row``, and ``reasons`` is what the agent does instead, as its test shows. ``plain`` are
     the arguments for an answer that is not streamed, and ``structured`` those for an object.
     """
 

@@ -37,7 +37,7 @@ def agents(case: str) -> pytest.MarkDecorator:
 
 
 def has_made_it(ran: Ran) -> bool:
-    """Whether the file is there, and the agent says so and succeeds."""
+    """Whether the file is there, and the agent reports it and succeeds."""
     file = ran.folder / FILE
     return ran.code == 0 and file.exists() and file.read_text() == f"{LINE}\n"
 

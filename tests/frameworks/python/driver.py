@@ -1,4 +1,4 @@
-"""The driver of all rows of Python: it imports a framework when its row is asked first."""
+"""The driver of all rows of Python: it imports a framework at its row's first request."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _end(answer: Answer, reply: ChatMessage) -> None:
 
 @dataclass(frozen=True)
 class Haystack:
-    """``wish`` is the generation's option that takes a class."""
+    """``field`` is the generation's option that takes a class."""
 
     generator: Callable[..., Any]
     field: str

@@ -112,7 +112,7 @@ async def run(framework: Framework, action: str, job: Job) -> Answer:
 
 
 async def serve(find: Callable[[str], Framework]) -> None:
-    """Serve jobs until stdin ends; ``find`` gives the framework of a row, and imports it when it is asked first."""
+    """Serve jobs until stdin ends; ``find`` returns the framework of a row, and imports it at the first request."""
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=2**24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

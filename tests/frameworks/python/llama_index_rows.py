@@ -1,4 +1,4 @@
-"""llama-index: its model for servers that speak as OpenAI does, and the agent over it."""
+"""llama-index: its model for servers of OpenAI's API, and the agent over it."""
 
 from __future__ import annotations
 

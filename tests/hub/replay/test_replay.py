@@ -203,7 +203,7 @@ async def test_a_viewer_that_misses_what_others_received_is_sent_the_gap_and_con
     room = room_of(hub)
     room.replays.of(dialect)._stretches.keep_through(0)
     room.replays.of(dialect)._checkpoints.clear()
-    del tail.log["g"][:600]  # trimmed, and its tail has nothing to say of that
+    del tail.log["g"][:600]  # trimmed, and its tail does not report that
     behind = await read(hub, dialect, after="5-50")
     await settle(behind, first)
     assert witness_of(behind).gaps == [(1, 600)]

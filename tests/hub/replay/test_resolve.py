@@ -115,7 +115,7 @@ def test_every_cursor_is_answered_and_its_gap_leads_to_where_no_gap_is(cursor: C
         assert log.lineage.contains(cursor) or cursor.seq in (0, first_seq - 1) or is_before_epoch
     else:
         assert answer.gap.at == answer.after
-        # A browser that reconnects with the gap's id must not be told the same gap again.
+        # A browser that reconnects with the gap's id must not receive the same gap twice.
         second = resolve(answer.gap.at, log)
         assert isinstance(second, Follow)
         assert (second.after.seq, second.gap) == (answer.after.seq, None)

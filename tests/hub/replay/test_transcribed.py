@@ -63,7 +63,7 @@ def witness_of(reader: Reader | SocketReader) -> TallyWitness:
 
 
 async def settle(*readers: Reader | SocketReader) -> None:
-    """Let everybody read until nothing more comes."""
+    """Let all readers read until nothing more comes."""
     silent = 0
     while silent < 100:  # pages are read between two that bring something
         received = [reader.pull_all() for reader in readers]

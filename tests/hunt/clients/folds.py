@@ -1,4 +1,4 @@
-"""What a client makes of a stream, dialect by dialect: the text it shows, how it ended, what it was told to forget.
+"""What a client makes of a stream, dialect by dialect: the text it shows, how it ended, what it had to forget.
 
 A fold believes what it reads and repairs nothing. ``Fold.take`` returns what the client does next.
 """
@@ -31,8 +31,8 @@ class Next(Enum):
     """What the client does after a block."""
 
     READ_ON = auto()
-    RESUME = auto()  # the connection is over, the stream is not: come again with the cursor
-    DISCARD = auto()  # what it shows is void, and it asks for everything anew
+    RESUME = auto()  # the connection is over, the stream is not: reconnect with the cursor
+    DISCARD = auto()  # what it shows is void, and it requests everything anew
     DONE = auto()
 
 
@@ -42,7 +42,7 @@ class Wrong(Exception):
 
 @dataclass
 class Fold(ABC):
-    """What all dialects share. ``declared``: gaps and the like that the client was told of."""
+    """What all dialects share. ``declared``: gaps and the like that the client received."""
 
     text: str = ""
     ending: Ending | None = None
@@ -65,11 +65,11 @@ class Fold(ABC):
         self.keeps = keeps
 
     def forget(self) -> None:
-        """Everything is asked for anew."""
+        """Everything is requested anew."""
         self.text, self.cursor, self.ending = "", None, None
 
     def end(self, kind: str, code: str = "") -> Next:
-        """The stream has ended, as far as this client can tell."""
+        """The stream has ended, as far as this client can see."""
         self.ending = Ending(kind, code)
         return Next.DONE
 

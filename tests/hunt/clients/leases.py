@@ -54,7 +54,7 @@ class LeasedFeed:
 
     @property
     def longest_gap_s(self) -> float:
-        """The longest time that the feed may have been without a word of its writer, until it was closed or refused."""
+        """The longest time that the feed may have been without a call of its writer, until it was closed or refused."""
         after = [*self.contacts[1:], *([self.refused] if self.refused is not None else [])]
         return max(
             (later.answered - contact.sent for contact, later in zip(self.contacts, after, strict=False)), default=0

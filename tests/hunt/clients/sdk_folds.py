@@ -92,7 +92,7 @@ class AnthropicFold(Fold):
 
 @dataclass
 class ResponsesFold(Fold):
-    """``openai-responses``: numbers rise, by one where the client resumes; the final object says what the deltas did.
+    """``openai-responses``: numbers rise, by one where the client resumes; the final object equals the deltas.
 
     Without a number to resume from, a late joiner receives a short opening that leaves numbers out. A new attempt's
     numbers lie far above: what was open is closed under them, and ``response.in_progress`` comes before any text.

@@ -1,4 +1,4 @@
-"""What callers do: they ask for answers on every surface, watch, leave, stop, and write feeds."""
+"""What callers do: they request answers on every surface, watch, leave, stop, and write feeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.log.redis_sentinel import execute_at
 INSIST_S: Final = 60.0
 MOST_OPEN: Final = 8
 MOST_WATCHING: Final = 40
-LATER: Final = frozenset({429, 503, 529})  # the last one is how the Messages API says it
+LATER: Final = frozenset({429, 503, 529})  # the last one is the Messages API's form of it
 ID_HEADER: Final = "broadcaster-generation-id"
 DIALECTS: Final = (
     *("native", "native", "native", "delta", "named", "parts", "ai-sdk", "ai-sdk-7"),
@@ -47,7 +47,7 @@ class Traffic:
         self._leases = LeaseWriting(world.urls, random.Random(world.setup.seed))
 
     async def answer(self, step: Step) -> None:
-        """Ask until it is taken; then somebody watches it."""
+        """Request it until it is accepted; then a viewer watches it."""
         world = self._world
         if len(world.open_streams()) >= MOST_OPEN:
             return
@@ -161,7 +161,7 @@ class Traffic:
         await writing
 
     async def delete_new(self, step: Step) -> None:
-        """An answer that is deleted soon after it was asked for: it waits, or runs."""
+        """An answer that is deleted soon after it was requested: it waits, or runs."""
         world, rng = self._world, random.Random(step.seed)
         if len(world.open_streams()) >= MOST_OPEN:
             return
@@ -256,12 +256,12 @@ class Traffic:
 
 
 def is_failure(status: int) -> bool:
-    """Whether a status says that the answer itself failed, on a surface that waits for its first content."""
+    """Whether a status means that the answer itself failed, on a surface that waits for its first content."""
     return status in (500, 502, 504)
 
 
 def request_of(answer: Answer, *, hook: str) -> tuple[str, dict[str, Any]]:
-    """Path and body of the surface that this answer is asked for on."""
+    """Path and body of the surface that this answer is requested on."""
     order: Order = answer.order
     message = {"role": "user", "content": "hunt"}
     match order.way:

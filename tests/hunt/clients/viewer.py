@@ -1,7 +1,7 @@
 """A viewer: one stream, one dialect, connections that break where the seed says, resumed at another front-end.
 
-It does what the dialect's client does, no more: it resumes by the id or the number that it was given last, asks for
-everything anew where the dialect has none or says that what it shows is void, and stops at the end it was told of.
+It does what the dialect's client does, no more: it resumes by the id or the number that it received last, requests
+everything anew where the dialect has none or marks what it shows as void, and stops at the end it received.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SILENCE_S: Final = 7.0
 PAUSE_S: Final = 0.15
 CUT_SHARE: Final = 0.5
 SLOW_S: Final = 0.4
-# What a surface answers for an answer that failed before anything was said.
+# What a surface answers for an answer that failed before its first content.
 FAILED: Final = frozenset({500, 502, 504})
 # The shapes that hold nothing but a text: a client may resume in another one by the same id.
 SWITCHES: Final = ("native", "delta", "named", "parts")
@@ -39,7 +39,7 @@ class Viewer:
     urls: Sequence[str]
     rng: random.Random
     keeps: Callable[[], bool]  # whether Redis has kept what it acknowledged: then nothing may be unknown
-    post: tuple[str, Any, dict[str, str]] | None = None  # how a surface's client asks, and asks again
+    post: tuple[str, Any, dict[str, str]] | None = None  # how a surface's client requests, and retries
     is_slow: bool = False
     fold: Fold = field(init=False)
     is_native_throughout: bool = field(init=False)

@@ -21,7 +21,7 @@ LONGEST_S: Final = 3.0
 
 
 class FaultBase:
-    """Each fault is said with its time, and remembered for as long as it was in force."""
+    """Each fault is printed with its time, and remembered for as long as it was in force."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -1,7 +1,7 @@
 """What must hold of every answer, whatever happened. The rules are those of docs and ARCHITECTURE, not of the code.
 
-A judge is given what was written down: the log, the provider's calls, the viewers, the webhooks. ``keeps`` says whether
-Redis kept all that it acknowledged: if not, a viewer that was told of a gap is excused, and silence never is.
+A judge is given what was written down: the log, the provider's calls, the viewers, the webhooks. ``keeps``: whether
+Redis kept all that it acknowledged: if not, a viewer that received a gap is excused, and silence never is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CALL_AFTER_STOP_S: Final = 2.0
 
 
 class Violation(NamedTuple):
-    """``rule`` was broken by ``stream``; ``words`` say how."""
+    """``rule`` was broken by ``stream``; ``fault`` describes how."""
 
     rule: str
     stream: str
@@ -39,7 +39,7 @@ class Violation(NamedTuple):
 
 @dataclass
 class Answer:
-    """One answer that was asked for: everything known about it from outside."""
+    """One answer that was requested: everything known about it from outside."""
 
     name: str
     order: Order
@@ -109,7 +109,7 @@ def judge_log(stream: str, log: Log) -> Iterator[Violation]:
 
 
 def judge_text(answer: Answer, events: Sequence[Any], calls: Sequence[Call]) -> Iterator[Violation]:
-    """The text of the log is whole where the log says that it is finished."""
+    """The text of the log is whole where the log is finished."""
     is_whole = events[-1]["type"] == "finish"
     for fault in faults_of_text(answer, text_of(events), calls, is_whole=is_whole):
         yield Violation("text", answer.id or answer.name, fault)
@@ -163,7 +163,7 @@ def judge_ending(answer: Answer, ending: Ending, calls: Sequence[Call], *, stall
 
 
 def is_abandonable(order: Order) -> bool:
-    """Whether an answer may end because nobody watches it."""
+    """Whether an answer may end because it has no viewers."""
     by_default = {"chat", "messages", "ai-sdk", "ag-ui"}
     return order.way in by_default or order.fields.get("on_abandon") == "cancel"
 
@@ -184,7 +184,7 @@ def judge_calls(
 
 class Judged(NamedTuple):
     """What a viewer is held against. ``answer`` and its calls: None of a feed. ``lost_at``: Redis forgot until then.
-    ``has_lease``: somebody ends the stream although its last writer is gone."""
+    ``has_lease``: a process ends the stream although its last writer is gone."""
 
     events: Sequence[Any]
     log: Log
@@ -202,7 +202,7 @@ def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
     for fault in viewer.wrong:
         yield Violation("viewer", viewer.stream, f"{name} received {fault}")
     is_forgotten = not held.keeps and held.answer is None and not held.log
-    # Redis lost the closing of a feed whose writers are gone: without a lease no process ends it again.
+    # Redis lost the closing of a feed whose writers are gone: without a lease no process ends it.
     is_left_open = not held.keeps and not held.has_lease and ending_of(held.events) is None
     if viewer.wrong or viewer.has_left or is_forgotten or is_left_open:
         return
@@ -211,7 +211,7 @@ def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
         return
     declared = viewer.fold.declared
     if not held.keeps and (declared or viewer.post is not None):
-        return  # it was told; and a key that was lost begins another answer
+        return  # it was reported; and a key that was lost begins another answer
     if set(declared) - ({"trimmed"} if held.is_trimmed else set()):
         yield Violation("viewer", viewer.stream, f"{name} was told of {declared}, and nothing was lost")
     if viewer.ended_at > held.lost_at:

@@ -1,7 +1,7 @@
 """What must hold of feeds with a lease, and of what was deleted.
 
 1. A feed whose writer died ends with ``error writer_lost``, not before its lease has lapsed.
-2. A feed that had a word of its writer within every lease does not end so.
+2. A feed that had a call of its writer within every lease does not end so.
 3. What was deleted is gone: no entry comes back, no append is taken, and its viewers have had an end.
 """
 
@@ -97,7 +97,7 @@ def _judge_deleted_feed(feed: LeasedFeed, log: Log) -> Iterator[Violation]:
 
 
 def judge_deleted(answer: Answer, log: Log, statuses: Sequence[str]) -> Iterator[Violation]:
-    """An answer whose deletion was taken, and what the front-ends say of it now."""
+    """An answer whose deletion was taken, and what the front-ends report of it now."""
     if log:
         yield Violation("deletion", str(answer.id), f"it was deleted and holds {log[-3:]}")
     if wrong := sorted(set(statuses) - {"404"}):

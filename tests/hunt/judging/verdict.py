@@ -137,7 +137,7 @@ def _excused(world: World) -> list[tuple[float, float]]:
 
 
 def _was_stalled(world: World) -> bool:
-    """Whether no worker may have been heard of for as long as it takes to give an answer up."""
+    """Whether no worker may have renewed for as long as it takes to give an answer up."""
     limit_s = world.setup.settings["stall_timeout_s"]
     return any(window.ended - window.began > limit_s for window in world.windows)
 
@@ -149,7 +149,7 @@ def _judge_webhook(world: World, answer: Answer, events: Sequence[Any], *, keeps
         if taken:
             yield Violation("webhook", stream, "a webhook that was not asked for")
         return
-    # The queue's keys have a fate of their own: what is owed may be lost with another stream's loss.
+    # The queue's keys have a fate of their own: a pending webhook may be lost with another stream's loss.
     if not taken and world.keeps:
         yield Violation("webhook", stream, "its webhook never came")
     ending = ending_of(events)
@@ -178,7 +178,7 @@ async def _gets(world: World, stream: str) -> dict[str, Any]:
 
 
 async def _judge_gets(world: World, answer: Answer, log: Log) -> list[Violation]:
-    """Every front-end says the same of an answer, and it is what the log says."""
+    """Every front-end reports the same of an answer, and it is what the log holds."""
     found = await _gets(world, str(answer.id))
     events = events_of(log)
     ending = ending_of(events)

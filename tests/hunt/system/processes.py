@@ -1,4 +1,4 @@
-"""The product's own processes: the installed commands, started, killed, frozen, ended and started again.
+"""The product's own processes: the installed commands, started, killed, frozen, ended and restarted.
 
 Some seeds fork them from a process that has imported everything (tests/support/apps/prepared.py): there a life begins
 at once, and more faults fit into the time. A front-end keeps its port over its lives. One with several processes is one

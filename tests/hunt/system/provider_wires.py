@@ -1,6 +1,6 @@
-"""The wires that a provider speaks: Messages, chat completions, Responses. The model's name and the path decide which.
+"""The wires of a provider: Messages, chat completions, Responses. The model's name and the path decide which.
 
-A wire knows the words alone. What is written when, and what goes wrong, is the provider's.
+A wire knows the format alone. What is written when, and what goes wrong, is the provider's.
 """
 
 from __future__ import annotations

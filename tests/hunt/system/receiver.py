@@ -1,4 +1,4 @@
-"""The receiver of webhooks: it checks each signature by itself, and refuses some calls so that they come again."""
+"""The receiver of webhooks: it checks each signature by itself, and refuses some calls so that they are retried."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A relay before Redis. It cuts connections, lets a direction hang or lag, forgets connections, or loses pushes.
 
 1. While a direction hangs, connections stay open and new ones are accepted, and nothing passes: what a lost packet
-   filter entry or a frozen host looks like from the other side.
+   filter entry or a frozen host appears from the other side.
 2. A forgotten connection is half open: Redis has lost it, the process has not, and new connections work.
 3. A lost push is one message of a stream's live channel, left out whole. Everything else on that connection passes.
 """
@@ -102,7 +102,7 @@ class HuntRelay(Relay):
         return self._states.setdefault(link, _State())
 
     def _without_lost(self, state: _State, data: bytes) -> bytes:
-        """What passes of this, and of what was held back because its message was not whole."""
+        """What passes of this, and of what was kept back because its message was not whole."""
         held, at, passing = state.held + data, 0, []
         while (end := reply_end(held, at)) is not None:
             is_push = held.startswith(_PUSH, at) and _LIVE in held[at : min(end, at + _CHANNEL_BYTES)]

@@ -67,7 +67,7 @@ async def read_log(servers: Servers, stream: str) -> list[tuple[str, bytes]]:
 
 
 class OneServer:
-    """One server; with ``clock`` its wall clock is what that file says (libfaketime)."""
+    """One server; with ``clock`` its wall clock is the time in that file (libfaketime)."""
 
     def __init__(self, folder: Path, *, keeps: bool, clock: Path | None) -> None:
         self.loses = False
@@ -191,7 +191,7 @@ def open_servers(
 
 
 def find_faketime() -> Path | None:
-    """libfaketime, where it is there and this engine bears it (Debian's Redis hangs: its allocator asks the time)."""
+    """libfaketime, where it is there and this engine bears it (Debian's Redis hangs: its allocator reads the time)."""
     if "redis" in server_binary().name:
         return None
     found: Callable[[Path], list[Path]] = lambda folder: sorted(folder.glob("**/libfaketimeMT.so.1"))  # noqa: E731
@@ -200,7 +200,7 @@ def find_faketime() -> Path | None:
 
 
 def fake_clock(clock: Path) -> dict[str, str]:
-    """What a process needs in its environment for its wall clock to be what this file says."""
+    """What a process needs in its environment for its wall clock to be the time in this file."""
     return {
         "LD_PRELOAD": str(find_faketime()),
         "FAKETIME_TIMESTAMP_FILE": str(clock),

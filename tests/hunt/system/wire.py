@@ -20,7 +20,7 @@ LIMIT_BYTES: Final = 2**22
 
 
 class Broken(Exception):
-    """The connection was refused, cut or hung: the same call may be sent again."""
+    """The connection was refused, cut or hung: the same call may be retried."""
 
 
 @dataclass(frozen=True)

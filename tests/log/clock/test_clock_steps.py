@@ -1,4 +1,4 @@
-"""Redis's clock steps: nobody takes over for it, no age is too large for it, and none stands still for it."""
+"""Redis's clock steps: no worker takes over for it, no age is too large for it, and none stands still for it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_an_age_that_began_between_two_steps_is_too_large_by_the_later_one
 
 
 class SteppingStreams(Streams):
-    """Reads; the clock steps before the next look at tails."""
+    """Reads; the clock steps before the next read of tails."""
 
     step_s = 0.0
     clock: SteppingClock
@@ -192,7 +192,7 @@ async def test_a_lease_is_waited_for_no_longer_than_it_is_long(
 
 
 async def test_a_lease_of_an_earlier_version_is_left_as_it_is(world: World) -> None:
-    """Nothing says how long it is: its worker may have a longer one than the process that looks."""
+    """Its length is stored nowhere: its worker may have a longer one than the process that checks."""
     stream_id, _ = await World(world.connection, worker="w2", lease_ms=60_000).granted()
     await world.redis.hdel(world.keys.meta(stream_id), "leased_ms")
     assert (await world.claim(stream_id)).outcome is Outcome.LEASED

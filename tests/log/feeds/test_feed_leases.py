@@ -1,4 +1,4 @@
-"""The lease of a feed: who is heard, who ends it, and that only a feed without writers is ended, once."""
+"""The lease of a feed: what renews it, what ends it, and that only a feed without writers is ended, once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASE_MS = 9000
 
 @dataclass
 class Steady:
-    """Says how Redis has answered; ``is_broken``: it broke a moment ago, which the next probe finds."""
+    """Reports how Redis has answered; ``is_broken``: it broke a moment ago, which the next probe finds."""
 
     is_steady: bool = True
     is_broken: bool = False
@@ -40,7 +40,7 @@ class Steady:
 
 
 async def lapse(job: Job) -> None:
-    """More than a lease goes by since anybody was heard."""
+    """More than a lease passes since the last renewal."""
     fields: dict[str, int | str] = {"created_ms": 1, "lease_ms": LEASE_MS}
     rows = await job.redis.xrange(job.keys.log(ID))
     await job.redis.delete(job.keys.log(ID), job.keys.lease(ID))
@@ -54,7 +54,7 @@ def lapses(job: Job, steady: Steady | None = None) -> Lapses:
     return Lapses(job.connection, steadiness=steady or Steady())
 
 
-# -- who is heard
+# -- what renews it
 
 
 async def test_whatever_a_writer_does_pushes_its_lease_out(connection: LogConnection) -> None:
@@ -125,7 +125,7 @@ def test_a_configuration_without_a_lease_is_known_by_the_hash_of_before() -> Non
     assert replace(config, lease_s=5).digest() == replace(config, lease_s=5.0).digest()
 
 
-# -- who ends it
+# -- what ends it
 
 
 async def test_a_lapsed_feed_ends_once_whichever_process_checks_it(connection: LogConnection) -> None:
@@ -264,7 +264,7 @@ async def test_a_feed_is_not_ended_when_a_probe_after_its_lease_was_seen_missing
     assert await lapses(job).end(ID, lease_ms=LEASE_MS)
 
 
-# -- what who watches is told
+# -- what viewers receive
 
 
 class Watched:

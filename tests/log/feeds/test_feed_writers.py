@@ -34,7 +34,7 @@ async def start(url: str, name: str) -> asyncio.subprocess.Process:
 
 
 async def answered(process: asyncio.subprocess.Process, count: int) -> dict[str, str]:
-    """The first answers that it tells, key → id; fewer when it ends before."""
+    """The first answers that it prints, key → id; fewer when it ends before."""
     assert process.stdout is not None
     printed: dict[str, str] = {}
     async with asyncio.timeout(60):
@@ -50,7 +50,7 @@ async def test_writers_killed_and_restarted_append_everything_once(connection: L
     printed: dict[str, str] = {}
 
     async def write(name: str) -> None:
-        """Kill it in the middle again and again, wherever it is between send and answer; then let it end."""
+        """Kill it in the middle repeatedly, wherever it is between send and answer; then let it end."""
         for kill in range(KILLS):
             process = await start(connection.url, name)
             printed_now = await answered(process, kill * PER_WRITER // (2 * KILLS) + 1)
@@ -63,7 +63,7 @@ async def test_writers_killed_and_restarted_append_everything_once(connection: L
         assert await process.wait() == 0
 
     def agree(now: dict[str, str]) -> None:
-        """An append is told the same id whenever it is sent."""
+        """An append returns the same id whenever it is sent."""
         assert all(printed.setdefault(key, id) == id for key, id in now.items())
 
     await asyncio.gather(*(write(name) for name in WRITERS))

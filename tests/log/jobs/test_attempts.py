@@ -55,7 +55,7 @@ async def test_a_wait_is_decided_once_and_ends(world: World) -> None:
     stream_id = await world.create()
     first = await lose(world, stream_id, 2)
     assert (await World(world.connection, worker="w2", max_attempts=20).claim(stream_id)).outcome is Outcome.GRANTED
-    # ... for w2 has no back-off; under the same policy nobody decides it again
+    # ... for w2 has no back-off; under the same policy no worker decides it anew
     stream_id = await world.create()
     first = await lose(world, stream_id, 2)
     for _ in range(5):
@@ -153,7 +153,7 @@ async def test_what_a_drain_handed_back_is_no_loss_however_often(connection: Log
 
 
 async def test_a_release_fences_what_of_its_worker_is_still_on_its_way(world: World, appender: Appender) -> None:
-    """Else an append that comes after it is voided by no ``attempt``, and a renewal leases it again for nobody."""
+    """Else an append that comes after it is voided by no ``attempt``, and a renewal leases it without a worker."""
     keeper = world.keeper(appender)
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)

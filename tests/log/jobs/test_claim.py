@@ -1,4 +1,4 @@
-"""Claim (docs/protocol.md §2): the grant is the fence; and who ends a stream (§4)."""
+"""Claim (docs/protocol.md §2): the grant is the fence; and which process ends a stream (§4)."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ async def test_a_released_generation_may_be_claimed_at_once_and_an_empty_attempt
 
 
 async def test_a_waiting_generation_from_before_a_break_is_left_alone_for_one_lease(world: World) -> None:
-    """An old snapshot says that it waits; its worker may be about to say that it runs."""
+    """An old snapshot has it waiting; its worker may be about to record that it runs."""
     stream_id = await world.create()
     await asyncio.sleep(0.02)
     held_off = await world.claims.claim(stream_id, may_take_over=False, answered_s=0.001)

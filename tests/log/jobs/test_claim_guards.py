@@ -146,7 +146,7 @@ async def test_a_lease_of_another_is_not_given_back_even_when_the_meta_does_not_
 
 
 async def watched(feed: TailWorld) -> tuple[World, str, asyncio.Task[None]]:
-    """A claimed generation whose lease has lapsed, and who waits for its first entry: only a push can bring it."""
+    """A claimed generation whose lease has lapsed, and a viewer that awaits its first entry: only a push brings it."""
     world = World(feed.connection)
     stream_id, _ = await world.granted()
     await lapse(world, stream_id)

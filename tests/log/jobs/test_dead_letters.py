@@ -1,4 +1,4 @@
-"""Dead letters: found, told, and started again as new generations, each once."""
+"""Dead letters: found, reported, and restarted as new generations, each once."""
 
 from __future__ import annotations
 

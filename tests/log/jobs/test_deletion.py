@@ -1,4 +1,4 @@
-"""Deleting: it ends first, nothing of it stays but a tombstone, and nobody brings it back."""
+"""Deleting: it ends first, nothing of it stays but a tombstone, and no process brings it back."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_a_job_that_was_delivered_already_finds_its_generation_over(world:
     (job,) = await reader.take(1)
     await delete(world, stream_id)
     assert (await world.claim(job.generation_id)).outcome is Outcome.OVER
-    await world.queue.enqueue(stream_id, tenant=TENANT)  # what a sweep did that had looked a moment before
+    await world.queue.enqueue(stream_id, tenant=TENANT)  # what a sweep did that had read a moment before
     assert (await world.claim(stream_id)).outcome is Outcome.OVER
     await reader.aclose()
 
@@ -243,7 +243,7 @@ async def test_a_worker_that_was_away_during_the_deletion_restores_nothing(world
     writer.write([TextDelta(id="0", delta="a")])
     await until(lambda: writer.acked_seq == 1)
     steady = asyncio.create_task(world.steadiness.run())
-    await delete(world, stream_id)  # its lease lapses: nobody renews it here
+    await delete(world, stream_id)  # its lease lapses: no worker renews it here
     steady.cancel()
     assert not await keeper.restore(writer)  # the tombstone's epoch is newer
     await keeper.renew()

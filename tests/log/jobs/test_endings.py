@@ -1,4 +1,4 @@
-"""Ending a generation that nobody runs: what had a lease when it was looked at is somebody's."""
+"""Ending a generation without a worker: one that had a lease when it was checked has a worker."""
 
 from __future__ import annotations
 

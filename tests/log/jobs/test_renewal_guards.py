@@ -225,7 +225,7 @@ async def test_of_what_has_ended_only_the_meta_is_restored(
 async def test_the_meta_of_what_has_ended_is_restored_with_its_end_and_without_a_lease(
     world: World, appender: Appender, keeper: LeaseKeeper, last: Event, status: str
 ) -> None:
-    """Else what nobody runs any more would be running for as long as its meta is kept."""
+    """Else a generation without a worker would be running for as long as its meta is kept."""
     stream_id, claim = await world.granted()
     writer = await world.writer(stream_id, claim, appender, keeper)
     writer.write([TextDelta(id="0", delta="a")])

@@ -1,4 +1,4 @@
-"""Webhooks that are owed: promised, due, leased, settled (log/jobs/webhooks.py)."""
+"""Pending webhooks: promised, due, leased, settled (log/jobs/webhooks.py)."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ async def test_beyond_the_bound_a_generation_with_a_webhook_is_refused_and_leave
     with pytest.raises(Busy) as refused:
         await world.generations.create(REQUEST, tenant=TENANT, idempotency_key="k")
     assert refused.value.code == "busy"
-    # The key is remembered for some seconds: whoever got the id from it meanwhile finds the same one.
+    # The key is remembered for some seconds: a caller that got the id from it meanwhile finds the same one.
     assert sorted(set(await world.redis.keys("*")) - {world.keys.idem(TENANT, "k").encode()}) == before
     await world.create()
 

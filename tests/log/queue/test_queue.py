@@ -206,7 +206,7 @@ async def test_settling_takes_the_job_and_the_open_index_entry_away(world: World
     assert await world.queue.newest_open(10) == []
     assert await world.redis.xlen(world.keys.ready) == 0
     assert await reader.take_own() == []
-    await world.queue.settle(job, Settled.DONE)  # a lost answer, sent again
+    await world.queue.settle(job, Settled.DONE)  # a lost reply, resent
     assert stream_id
     await reader.aclose()
 

@@ -32,7 +32,7 @@ async def delivered(world: World, source: str, count: int) -> list[Job]:
 
 
 async def silence(world: World, *jobs: Job) -> None:
-    """The worker that holds them was not heard of for longer than it may be."""
+    """The worker that holds them has been silent for longer than it may be."""
     for job in jobs:
         await world.redis.xclaim(job.source, GROUP, "victim", 0, [job.entry_id], idle=SILENT_MS + 1, justid=True)
 
@@ -58,7 +58,7 @@ async def test_a_worker_with_one_slot_finds_a_dead_job_behind_thousands_of_live_
 
 
 async def test_of_both_streams_no_more_is_claimed_than_is_handed_out(world: World) -> None:
-    """What is claimed and not handed out would look alive for one more lease."""
+    """What is claimed and not handed out would count as alive for one more lease."""
     urgent = await delivered(world, world.keys.ready_hi, 3)
     new = await delivered(world, world.keys.ready, 3)
     await silence(world, *urgent, *new)
@@ -66,7 +66,7 @@ async def test_of_both_streams_no_more_is_claimed_than_is_handed_out(world: Worl
 
 
 async def test_a_job_that_stays_silent_is_handed_out_once_until_all_have_been_walked(world: World) -> None:
-    """Its generation may be leased still: the jobs behind it are looked at first."""
+    """Its generation may be leased still: the jobs behind it are checked first."""
     jobs = [*await delivered(world, world.keys.ready_hi, 2), *await delivered(world, world.keys.ready, 2)]
     await silence(world, *jobs)
     for job in jobs:
@@ -94,7 +94,7 @@ async def consumers(world: World) -> list[set[str]]:
 
 
 async def until_silent(world: World, *, silent_ms: int) -> None:
-    """Until each consumer has asked for nothing for longer than that."""
+    """Until each consumer has read nothing for longer than that."""
     async with asyncio.timeout(20):
         for key in (world.keys.ready_hi, world.keys.ready):
             while any(row["idle"] <= silent_ms for row in await world.redis.xinfo_consumers(key, GROUP)):

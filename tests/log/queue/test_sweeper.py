@@ -120,7 +120,7 @@ async def test_all_pages_of_a_stall_are_ended_in_one_turn(connection: LogConnect
 
 
 class RevivedBetween(Streams):
-    """Reads of a sweep, between whose look at the lease and its end ``then`` happens."""
+    """Reads of a sweep, between whose check of the lease and its end ``then`` happens."""
 
     def __init__(self, connection: LogConnection, then: Callable[[], Awaitable[object]]) -> None:
         super().__init__(connection)
@@ -159,7 +159,7 @@ class Failing(Claims):
 async def test_what_one_server_does_not_answer_keeps_no_other_from_being_ended(
     world: World, cause: RedisError, requested: int
 ) -> None:
-    """And who was not heard at all is not asked, and waited for, once for each of its streams."""
+    """And a server that does not answer is called, and waited for, only once, not for each of its streams."""
     names = iter(["gen_a1", "gen_a2", "gen_b1"])
     world = World(world.connection, create_id=lambda: next(names))
     ids = [await world.create() for _ in range(3)]
@@ -218,7 +218,7 @@ async def test_a_worker_that_comes_back_after_the_sweeps_end_finds_itself_fenced
 
 
 async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index(world: World) -> None:
-    """A log that is closed says so against a meta that does not: nothing is left to end, or to look at again."""
+    """A log that is closed counts against a meta that is not: nothing is left to end, or to recheck."""
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [encode_event(Finish())])
     await world.redis.hset(world.keys.meta(stream_id), mapping={"status": "running", "stop": "stopped"})
@@ -346,7 +346,7 @@ async def test_a_sweeper_removes_consumers_of_ended_workers_once_in_a_while(worl
     await asyncio.wait({sweeping})
     assert [await world.redis.xinfo_consumers(key, GROUP) for key in keys] == [[], []]
     assert await calls(world, "xgroup|delconsumer") == 2
-    assert await calls(world, "xinfo|consumers") == 2 + 2  # one look at each stream, and this test's
+    assert await calls(world, "xinfo|consumers") == 2 + 2  # one read of each stream, and this test's
 
 
 async def calls(world: World, command: str) -> int:

@@ -1,4 +1,4 @@
-"""Whoever is cancelled in the middle of a command ends: a drain cancels, and must not wait for ever."""
+"""A task that is cancelled in the middle of a command ends: a drain cancels, and must not wait for ever."""
 
 from __future__ import annotations
 

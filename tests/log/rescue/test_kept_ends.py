@@ -204,7 +204,7 @@ async def test_while_redis_cannot_answer_an_end_stays_to_be_verified(world: Worl
 
 
 async def until_swept(sweeping: Sweeper, world: World, stream_id: str) -> None:
-    """Until it is over: on a busy machine Redis does not look steady at once."""
+    """Until it is over: on a busy machine Redis is not steady at once."""
     async with asyncio.timeout(20):
         while await status(world, stream_id) == "queued":
             await sweeping.sweep()

@@ -1,4 +1,4 @@
-"""Redis comes back without generations that no worker has begun: they are queued again, or they end honestly."""
+"""Redis comes back without generations that no worker has begun: they are requeued, or they end with an error."""
 
 from __future__ import annotations
 

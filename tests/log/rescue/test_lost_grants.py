@@ -111,7 +111,7 @@ async def test_a_log_evicted_while_the_provider_is_silent_is_rewritten_at_the_ne
 
 
 async def test_a_buffer_is_let_go_before_its_log_expires(world: World, appender: Appender, keeper: LeaseKeeper) -> None:
-    """Else the last look at it would bring back what had expired."""
+    """Else the last check of it would bring back what had expired."""
     stream_id = await world.create(retention_s=0.4)
     writer = await world.writer(stream_id, await world.claim(stream_id), appender, keeper)
     assert await writer.end([Finish()], deadline_s=30)
@@ -133,7 +133,7 @@ async def test_a_buffer_is_let_go_before_its_log_expires(world: World, appender:
 async def test_nothing_is_unknown_for_sure_until_redis_has_answered_for_one_lease_after_a_break(
     world: World, kind: str
 ) -> None:
-    """A viewer that is told "unknown" never comes back, and a worker may be writing its stream again right now."""
+    """A viewer that receives "unknown" never comes back, and a worker may be rewriting its stream right now."""
     feeds = Feeds(world.connection, BOUNDS, streams=world.streams, steadiness=world.steadiness)
     get = {"generations": world.generations.get, "feeds": feeds.get}[kind]
     with pytest.raises(UnknownStream):  # no break was seen

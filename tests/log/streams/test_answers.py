@@ -31,7 +31,7 @@ ANSWERS = st.recursive(
 
 @asynccontextmanager
 async def connected(kind: type[Connection], pieces: Sequence[bytes]) -> AsyncIterator[Any]:
-    """A connection to a server that says these pieces, each when the one before has been read, and then no more."""
+    """A connection to a server that sends these pieces, each when the one before has been read, and then no more."""
 
     async def reply_later(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:

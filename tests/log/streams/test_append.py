@@ -70,7 +70,7 @@ async def test_a_duplicate_is_never_found_across_epochs(world: World) -> None:
 async def test_an_append_whose_grant_redis_has_lost_writes_nothing_until_it_is_restored(
     world: World, lost: str
 ) -> None:
-    """A terminal written beside such a meta would leave a generation that is over and belongs to nobody."""
+    """A terminal written beside such a meta would leave a generation that is over and has no owner."""
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a")])
     if lost == "gone":

@@ -1,4 +1,4 @@
-"""When appends leave: with the others of their turn, with those who waited for an answer, and never long after."""
+"""When appends leave: with the others of their turn, with those that waited for a reply, and never long after."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Wire:
         self.is_away = False
 
     def shut_for(self, writer: StreamWriter) -> asyncio.Event:
-        """Writes that carry something of this one wait for the event, which opens the wire again."""
+        """Writes that carry something of this one wait for the event, which reopens the wire."""
         return self.shut.setdefault(self.log_of(writer), asyncio.Event())
 
     def log_of(self, writer: StreamWriter) -> str:
@@ -64,7 +64,7 @@ def wire(world: World, monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 @pytest.fixture
 def _endless_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits leaves with an answer, or not at all."""
+    """A writer that waits leaves with a reply, or not at all."""
     monkeypatch.setattr(appending, "HOLD_S", NEVER_S)
 
 
@@ -106,7 +106,7 @@ async def test_the_first_events_on_an_idle_appender_leave_with_their_turn(
     world: World, wire: Wire, appender: Appender
 ) -> None:
     first, second = await writers_of(world, appender, 2)
-    for round_ in (1, 2, 3):  # idle again after each
+    for round_ in (1, 2, 3):  # idle after each
         write_text(first)
         write_text(second)
         await turns(2)  # the end of this one, and the first step of the write
@@ -176,11 +176,11 @@ async def test_a_server_that_does_not_answer_holds_up_its_own_streams_alone(
     write_text(stuck)
     write_text(one)
     await turns(2)
-    assert wire.writes == [wire.logs_of(stuck), wire.logs_of(one)]  # no write carries words for two servers
+    assert wire.writes == [wire.logs_of(stuck), wire.logs_of(one)]  # no write carries events for two servers
     write_text(waits)
     for seq in range(1, 4):
         await acked(seq, one)
-        await turns(2)  # its line is empty again
+        await turns(2)  # its queue is empty now
         write_text(one)
         write_text(other)
     await acked(4, one)

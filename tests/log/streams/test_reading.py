@@ -1,4 +1,4 @@
-"""Reading a stream while it is written: two looks at Redis are not one moment."""
+"""Reading a stream while it is written: two reads of Redis are not one moment."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_the_rest_of_a_stream_that_ends_while_it_is_read_has_no_gap(connec
 
 
 async def test_many_streams_are_read_without_their_requests(connection: LogConnection) -> None:
-    """A request may be 4 MB, and a sweep looks at a thousand generations."""
+    """A request may be 4 MB, and a sweep reads a thousand generations."""
     world = World(connection)
     request = {"messages": [{"role": "user", "content": "why\nis the sky " + "blue " * 1000}], "metadata": {"a": 1}}
     id = (await world.generations.create(GenerationRequest(model="local", request=request), tenant="a")).id

@@ -1,4 +1,4 @@
-"""What one tenant has stored: counted close to what Redis uses, bounded at creation, and free again at its end."""
+"""What one tenant has stored: counted close to what Redis uses, bounded at creation, and free after its end."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ META: Mapping[str, str] = {}
 
 
 class Refusing:
-    """A recovery that says, when asked at last, that the stream is somebody else's."""
+    """A recovery that finds, once requested, that the stream has another owner."""
 
     def __init__(self, *, restores: bool = False) -> None:
         self.restores = restores
@@ -103,7 +103,7 @@ async def test_what_came_before_an_attempt_is_missed_even_when_redis_came_back_e
     assert writer.take() is not None
     writer.replied(AppendReply(Code.REWOUND, 0, 0, StopRequest.NONE))
     recovery.answer.set()
-    await until(writer.over.is_set)  # the rebase was asked for
+    await until(writer.over.is_set)  # the rebase was requested
 
 
 async def test_a_check_of_the_tail_that_redis_did_not_answer_is_repeated() -> None:

@@ -173,7 +173,7 @@ async def test_the_lost_tail_of_an_ended_stream_is_reported_as_void(checked: Tai
 
 
 async def test_a_log_that_came_back_empty_voids_nothing_until_something_new_is_written(checked: TailWorld) -> None:
-    """The worker will send it again: what was delivered stays, and nothing comes twice."""
+    """The worker will resend it: what was delivered stays, and nothing comes twice."""
     room, _ = await checked.watch_live("s")
     written = await checked.writer.append("s", 3)
     await room.holds(written)

@@ -267,7 +267,7 @@ async def test_a_read_that_fails_between_two_pages_is_reported_and_repeated(redi
 
 
 async def test_a_log_that_cannot_be_read_is_reported_and_retried(checked: TailWorld) -> None:
-    """The key holds something else: every read fails, while the server answers everybody else."""
+    """The key holds something else: every read fails, while the server answers all others."""
     key = checked.connection.keys.log("s")
     await checked.connection.redis.set(key, "not a stream")
     room, watch = checked.watch("s")

@@ -1,4 +1,4 @@
-"""A publisher of one feed, as the tests of the log speak to it."""
+"""A publisher of one feed, as the tests of the log command it."""
 
 from __future__ import annotations
 

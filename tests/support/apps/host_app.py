@@ -1,6 +1,6 @@
 """A stranger's app for a server of its own: ``python -m uvicorn tests.support.apps.host_app:app``.
 
-Its router stands under ``/llm``, over the Redis of BROADCASTER_REDIS_URL; every answer says which process gave it.
+Its router stands under ``/llm``, over the Redis of BROADCASTER_REDIS_URL; every response names its process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A program of somebody who publishes by the library.
+"""A program that publishes by the library.
 
     python -m tests.support.apps.library_writer URL STREAM COUNT
 

@@ -28,7 +28,7 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
 
 
 async def _mark(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """The host's middleware: a tenant for whoever asks, told again after the route has run."""
+    """The host's middleware: a tenant for each caller, repeated after the route has run."""
     request.state.tenant = HOSTS_TENANT
     response = await call_next(request)
     response.headers["x-tenant"] = request.state.tenant
@@ -103,7 +103,7 @@ class Mounted:
 
 
 async def _leave() -> None:
-    """Nobody watches at the end of these tests."""
+    """No viewer is left at the end of these tests."""
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A process that has imported everything a worker and a front-end need, and forks one whenever it is asked to.
+"""A process that has imported everything a worker and a front-end need, and forks one on request.
 
 A worker's imports take three seconds of a core and a front-end's more than one, and tests start hundreds of them. What
 is forked runs ``python -m …`` from there on as ever: its own environment, arguments, output, signals, exit code. What
@@ -103,7 +103,7 @@ async def fork(command: tuple[str, ...], *, environment: Mapping[str, str], outp
 
 
 async def _connected(path: str, forge: subprocess.Popen[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Its imports take seconds: whoever comes first waits for them."""
+    """Its imports take seconds: the first caller waits for them."""
     async with asyncio.timeout(START_TIMEOUT_S):
         while True:
             with contextlib.suppress(FileNotFoundError):
@@ -136,14 +136,14 @@ def _forge() -> tuple[str, subprocess.Popen[bytes]]:
 
 
 class Forge:
-    """Forks on request, and tells the end of each."""
+    """Forks on request, and reports the end of each."""
 
     def __init__(self, path: str) -> None:
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{path}.new")
         self._listener.listen(64)
-        os.rename(f"{path}.new", path)  # there for who looks once it listens
+        os.rename(f"{path}.new", path)  # there for callers once it listens
         self._children: dict[int, socket.socket] = {}
         self._ended, woken = socket.socketpair()
         self._woken = woken
@@ -201,7 +201,7 @@ def _send(connection: socket.socket, number: int) -> None:
     try:
         connection.sendall(b"%d\n" % number)
     except OSError:
-        return  # the test that asked is over
+        return  # the test that requested it is over
 
 
 def become(request: dict[str, Any]) -> None:

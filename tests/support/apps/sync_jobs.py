@@ -21,7 +21,7 @@ def ends_without_closing(url: str, stream_id: str) -> None:
 
 
 def fails(url: str, stream_id: str) -> None:
-    """An exception that nobody catches."""
+    """An exception that is not caught."""
     with sync.Publisher.from_url(url, timeout_s=20.0).feed(stream_id) as feed:
         feed.send("n", 0)
         raise RuntimeError("the job failed")

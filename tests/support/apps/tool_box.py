@@ -35,7 +35,7 @@ async def _look_up(city: str, context: ToolContext) -> dict[str, Any]:
 
 @box.tool(repeatable=True)
 async def weather(city: str, context: ToolContext) -> dict[str, Any]:
-    """The weather in a city: asking twice does no harm."""
+    """The weather in a city: calling twice does no harm."""
     return await _look_up(city, context)
 
 
@@ -47,7 +47,7 @@ async def book(city: str, context: ToolContext) -> dict[str, Any]:
 
 @box.tool
 def slow(city: str, context: ToolContext) -> str:
-    """The same in a thread, which nobody can stop."""
+    """The same in a thread, which cannot be stopped."""
     _note(context)
     while _is_held():
         time.sleep(0.01)

@@ -76,7 +76,7 @@ class WebhookWorld:
         return str(webhook.state), webhook.attempts, webhook.last_status, webhook.last_fault
 
     async def due_in_s(self, stream_id: str) -> float | None:
-        """Seconds until the next attempt; None when nothing is owed."""
+        """Seconds until the next attempt; None when nothing is pending."""
         score = await self.world.redis.zscore(self.world.keys.webhooks_due, stream_id)
         seconds, micros = await self.world.redis.time()
         return None if score is None else score / 1000 - seconds - micros / 1e6

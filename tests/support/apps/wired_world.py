@@ -90,7 +90,7 @@ def _composed(composer: wires.WireComposer, part: Any) -> list[Any]:
 
 @asynccontextmanager
 async def wired(world: MemoryWorld) -> AsyncIterator[ScriptedProvider]:
-    """The server that every model of ``ROUTES`` is asked at; a generation runs as soon as it is created."""
+    """The server that serves every model of ``ROUTES``; a generation runs as soon as it is created."""
     async with ScriptedProvider() as server:
         specs = {
             each.provider: ProviderSpec.model_validate(

@@ -3,7 +3,7 @@
     python -m tests.support.log.feed_writers URL STREAM NAME COUNT
 
 It appends COUNT events, one after the other, each under its own Idempotency-Key ``NAME:n``, from the first one on:
-started again, it says everything again. A line on stdout per answer.
+restarted, it sends everything anew. A line on stdout per answer.
 """
 
 from __future__ import annotations

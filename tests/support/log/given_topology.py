@@ -8,7 +8,7 @@ from broadcaster.log.redis.address import Dialer
 
 
 class GivenTopology:
-    """Implements ``Topology``: nodes by name, and who serves a channel, as the test says."""
+    """Implements ``Topology``: nodes by name, and which serves a channel, as the test sets it."""
 
     def __init__(self, dialers: Mapping[str, Dialer], node_of: Callable[[str], str | None]) -> None:
         self._dialers = dict(dialers)
@@ -38,7 +38,7 @@ class GivenTopology:
     def change(
         self, dialers: Mapping[str, Dialer] | None = None, node_of: Callable[[str], str | None] | None = None
     ) -> None:
-        """From now on these serve; whoever follows is told."""
+        """From now on these serve; followers are notified."""
         self._dialers = dict(self._dialers if dialers is None else dialers)
         self._node_of = node_of or self._node_of
         for callback in self._callbacks:

@@ -2,7 +2,7 @@
 
     python -m tests.support.log.leased_writer URL STREAM LEASE_S
 
-It creates the feed (or finds it), says so on stdout, and from then on only renews, until the feed has ended.
+It creates the feed (or finds it), prints that on stdout, and from then on only renews, until the feed has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RENEWALS_PER_LEASE = 3
 
 
 async def hold(url: str, stream_id: str, *, lease_s: float) -> None:
-    """Renew while the feed is open; a Redis that does not answer is asked again."""
+    """Renew while the feed is open; calls that Redis does not answer are retried."""
     async with LogConnection.open(url, timeout_s=lease_s / RENEWALS_PER_LEASE) as connection:
         feeds = Feeds(connection, BOUNDS, streams=Streams(connection))
         await feeds.create(stream_id, FeedConfig(lease_s=lease_s), tenant=TENANT)

@@ -137,7 +137,7 @@ class World:
             await self.queue.settle(job, Settled.DEAD, reason=claim.why.name.lower())
 
     async def lapse(self, stream_id: str) -> None:
-        """The worker was not heard of for one lease."""
+        """The worker has been silent for one lease."""
         await self.redis.delete(self.keys.lease(stream_id))
 
     async def claim(self, stream_id: str, *, may_take_over: bool = True) -> Claim:
@@ -198,7 +198,7 @@ class World:
         )
 
     async def writer(self, stream_id: str, claim: Claim, appender: Appender, keeper: LeaseKeeper) -> StreamWriter:
-        """A writer under this claim, held by the keeper."""
+        """A writer under this claim, in the keeper's care."""
         meta, raw = await self.streams.meta_with_fields(stream_id)
         writer = StreamWriter(
             stream_id,

@@ -1,4 +1,4 @@
-"""A cluster on the loopback: three primaries and their replicas, killed, and its slots moved, as a test asks."""
+"""A cluster on the loopback: three primaries and their replicas, killed, and its slots moved, as a test requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GIVEN_UP_S: Final = 6.0
 
 
 class ClusterNode(ValkeyServer):
-    """One node; killed and started again it comes back as the cluster has it by then."""
+    """One node; killed and restarted it comes back as the cluster has it by then."""
 
     def __init__(
         self, folder: Path, *, port: int, announced: int, bus_port: int, node_timeout_ms: int, binary: Path
@@ -91,11 +91,11 @@ class RedisCluster6:
         return [node for node in self.nodes if not node.is_away]
 
     def primary_of(self, key: str) -> ClusterNode:
-        """Who serves the slot of a key; LookupError when nobody does."""
+        """The server of the key's slot; LookupError when there is none."""
         return self.primary_of_slot(key_slot(key.encode()))
 
     def primary_of_slot(self, slot: int) -> ClusterNode:
-        """Who serves a slot, as the first running node sees it; LookupError when nobody does."""
+        """The server of a slot, as the first running node sees it; LookupError when there is none."""
         for first, last, port in _primaries(self.running[0]):
             if first <= slot <= last:
                 return self._at(port)
@@ -154,7 +154,7 @@ class RedisCluster6:
         return len(keys)
 
     def wait_ok(self, deadline_s: float) -> None:
-        """Until all that run agree who serves what, those serve, and every replica that runs has its primary's data."""
+        """Until all that run agree which serves what, those serve, and each running replica has its primary's data."""
         deadline = time.monotonic() + deadline_s
         while (fault := self._fault()) is not None:
             if time.monotonic() > deadline:
@@ -183,7 +183,7 @@ class RedisCluster6:
         return None
 
     def _migrating(self, slot: int) -> tuple[ClusterNode, ClusterNode]:
-        """Source and target of an open slot: ``[slot->-target]`` in what the source says of itself, and its replica."""
+        """Source and target of an open slot: ``[slot->-target]`` in the source's report of itself, and its replica."""
         for node in self.primaries:
             for line in node.execute("CLUSTER", "NODES").decode().split("\n"):
                 arguments = line.split()

@@ -68,7 +68,7 @@ class _SentinelProcess:
 
 
 class Sentinels:
-    """The whole set-up. ``primary`` and ``replica`` are by the roles of now, as the sentinels tell them."""
+    """The whole set-up. ``primary`` and ``replica`` are by the roles of now, as the sentinels report them."""
 
     def __init__(self, servers: tuple[DataNode, DataNode], sentinels: list[_SentinelProcess]) -> None:
         self.servers = servers
@@ -97,7 +97,7 @@ class Sentinels:
         return next(server for server in self.servers if server is not primary)
 
     def wait_failover(self, deadline_s: float) -> DataNode:
-        """Until all sentinels name another primary than when this was asked last, and it takes writes."""
+        """Until all sentinels name another primary than at the last call, and it takes writes."""
         wait_until(self._has_failed_over, deadline_s, "no failover")
         self._known = self.primary
         return self._known
@@ -148,7 +148,7 @@ def execute_at(port: int, *arguments: str) -> Any:
 
 
 def role_of(server: DataNode) -> bytes | None:
-    """``master`` or ``slave``, as the server says; None when it does not answer."""
+    """``master`` or ``slave``, as the server reports; None when it does not answer."""
     try:
         return bytes(server.execute("ROLE")[0])
     except RedisError:

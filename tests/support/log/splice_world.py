@@ -138,7 +138,7 @@ class World:
         return (lineages, parked, phase, received, under_way, tuple(self.log))
 
     def branch(self) -> World:
-        """A copy that shares only what nobody changes in place."""
+        """A copy that shares only what is never changed in place."""
         there = copy.copy(self)
         there.splice = copy.copy(self.splice)
         for name in ("_delivered", "_traced"):
@@ -176,7 +176,7 @@ class World:
         raise AssertionError("the splice asks for reads without end")
 
     def check_outcome(self) -> None:
-        """What was delivered is what the log holds; what is missing was told."""
+        """What was delivered is what the log holds; what is missing was reported."""
         held = {entry.seq: entry for entry in self.receiver.held}
         for entry in self.log:
             assert held.get(entry.seq) == entry, f"{entry.cursor} is {held.get(entry.seq)}"
@@ -248,7 +248,7 @@ class World:
         if entries:
             self.receiver.deliver(list(entries))
 
-    # -- the reader: a page is asked for, served from the log as it then is, and taken, each at its own time
+    # -- the reader: a page is requested, served from the log as it then is, and taken, each at its own time
 
     def _read(self) -> None:
         self.read_after = self.splice.next_read()

@@ -103,7 +103,7 @@ class Writer:
         return entry
 
     async def lose_tail(self, stream_id: str, count: int) -> None:
-        """Take the last entries away, as a failover does; ids may be given again."""
+        """Take the last entries away, as a failover does; ids may be reused."""
         key = self.keys.log(stream_id)
         rows = cast(list[tuple[bytes, dict[Any, Any]]], await self.redis.xrange(key))
         pipeline = self.redis.pipeline(transaction=True)

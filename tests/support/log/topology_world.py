@@ -36,7 +36,7 @@ class LiveStream:
     is_ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self) -> None:
-        """An event now and then, until the end is asked for."""
+        """An event now and then, until the end is requested."""
         while not self.is_ending.is_set():
             self.writer.write([TextDelta(id="0", delta=f"{self.writer.last_seq + 1} ")])
             try:

@@ -1,4 +1,4 @@
-"""A real server for tests: started in a folder, killed, paused and restarted as a test asks."""
+"""A real server for tests: started in a folder, killed, paused and restarted as a test requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ValkeyServer:
     """One server process over one folder. ``port`` None: a unix socket; 0: a free port of the loopback; else that port.
 
     ``binary`` comes from the environment variable ``REDIS_BIN`` when that is set, so that one suite serves all servers.
-    ``config`` is a file that the server reads first, and rewrites when told to. ``environment`` comes on top of ours.
+    ``config`` is a file that the server reads first, and rewrites on command. ``environment`` comes on top of ours.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ def start_valkey(
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[ValkeyServer]:
-    """A running server, gone when the block ends. ``options`` are further words of its command line."""
+    """A running server, gone when the block ends. ``options`` are further arguments of its command line."""
     server = ValkeyServer(folder, port=port, appendonly=appendonly, options=options, environment=environment)
     server.start()
     try:

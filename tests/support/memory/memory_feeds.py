@@ -1,4 +1,4 @@
-"""Feeds in memory behind a writer's door; the test says which calls fail, and lets the next append wait."""
+"""Feeds in memory behind a writer's interface; the test sets which calls fail, and lets the next append wait."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ EPOCH = 7
 
 @dataclass
 class MemoryStream:
-    """One generation: its meta, its log, and who is told."""
+    """One generation: its meta, its log, and its watchers."""
 
     meta: Meta
     entries: list[Entry] = field(default_factory=list)
@@ -80,7 +80,7 @@ class MemoryWatch:
 
 class MemoryWorld:
     """Feed, reader, generations, streams and presence in one; ``away`` makes every read fail as a lost Redis does; not
-    ``is_steady``: Redis broke a moment ago, and what is missing may be written again."""
+    ``is_steady``: Redis broke a moment ago, and what is missing may be rewritten."""
 
     def __init__(self) -> None:
         self.clear()
@@ -139,7 +139,7 @@ class MemoryWorld:
             stream.sink.deliver(new)
 
     def lose_tail(self, generation_id: str, keep_seq: int) -> None:
-        """The log lost what came after ``keep_seq``; who writes next has a newer epoch."""
+        """The log lost what came after ``keep_seq``; the next writer has a newer epoch."""
         stream = self.streams[generation_id]
         stream.entries = stream.entries[:keep_seq]
         stream.epoch += 1
@@ -334,7 +334,7 @@ def _after(meta: Meta, entry: Entry, now_ms: int) -> Meta:
 async def memory_services(
     world: MemoryWorld, *, limits: HubLimits | None = None, **changes: Any
 ) -> AsyncIterator[Services]:
-    """Services over the world, with a real hub; changed as asked."""
+    """Services over the world, with a real hub; changed as requested."""
     hub = Hub(world, world, limits=limits or HubLimits(retry_ms=100))
     services = Services(
         generations=world,

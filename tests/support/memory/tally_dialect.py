@@ -24,7 +24,7 @@ from broadcaster.dialects.writing import Unnumbered, block
 @dataclass(frozen=True)
 class TallyDialect:
     bears_gaps: bool = False
-    sends_every: int = 1  # it has no word for entries whose seq is no multiple of this
+    sends_every: int = 1  # it sends nothing for entries whose seq is no multiple of this
     name: str = "tally"
     heartbeat: bytes = b":\n\n"
 
@@ -81,7 +81,7 @@ class TallyWitness:
     last_seq: int = 0
     sums: dict[int, int] = field(default_factory=dict)
     snapshots: int = 0
-    discards: int = 0  # how often it was made to drop all that it held
+    discards: int = 0  # how often it was made to drop its state
     gaps: list[tuple[int, int]] = field(default_factory=list)
     bye: str | None = None
     decoder: SseDecoder = field(default_factory=SseDecoder)
@@ -115,7 +115,7 @@ class TallyWitness:
 
 
 def sums_of(entries: Sequence[Entry]) -> dict[int, int]:
-    """What a transcript says of these entries, by seq."""
+    """What a transcript sends for these entries, by seq."""
     events, total = {}, 0
     for entry in entries:
         total = crc32(entry.event, total)

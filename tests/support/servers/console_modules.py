@@ -1,4 +1,4 @@
-"""The console's pure modules, run under node, spoken to line by line."""
+"""The console's pure modules, run under node, called line by line."""
 
 from __future__ import annotations
 

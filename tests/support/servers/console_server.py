@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.support.servers.console_server [PORT]
 
-What is asked decides what is played: "tools" calls tools, "fail" fails, "slow" takes its time, "retry" loses a worker,
+The prompt decides what is played: "tools" calls tools, "fail" fails, "slow" takes its time, "retry" loses a worker,
 "rewind" loses a piece of the log, "stall" stalls, "wait" stays queued, "long" is long.
 """
 

@@ -1,14 +1,14 @@
 """A real HAProxy before front-ends: TCP mode, so that it sees connections and no HTTP, on a free port of the loopback.
 
-What a front-end's trouble costs its viewers depends on these words:
+What a front-end's trouble costs its viewers depends on these options:
 
 1. ``http-check send … /readyz``: it must name a host, for without keys a front-end answers loopback names alone.
 2. ``expect ! string draining error-status L7OKC``: one that leaves gets no new viewers, and sends its own away by
-   itself. Without these words it is taken for down, and what it has not yet said to its viewers is cut (rule 3).
+   itself. Without this option it is taken for down, and what it has not yet sent to its viewers is cut (rule 3).
 3. ``on-marked-down shutdown-sessions``: the viewers of one that hangs, or has lost Redis, are cut off and come back at
-   another. An EventSource has no deadline of its own for silence: without these words it stays with the frozen one.
+   another. An EventSource has no deadline of its own for silence: without this option it stays with the frozen one.
 4. ``redispatch`` and ``retries``: a connection that one front-end refuses is given to another at once.
-5. Whoever replaces front-ends one after the other waits until it has the first one back (``until_all_are_up``).
+5. A deployment that replaces front-ends one after the other waits until the first one is back (``until_all_are_up``).
 6. ``timeout client`` and ``timeout server`` are longer than the heartbeat: quiet streams stay open.
 """
 

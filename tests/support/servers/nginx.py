@@ -59,7 +59,7 @@ def create_certificate(folder: Path) -> None:
 
 
 def lay_out(folder: Path, *, upstream: str, machine: str, edits: Mapping[str, str] | None = None) -> None:
-    """The files side by side, as a machine has them. ``edits``: words of the site to replace, each there once."""
+    """The files side by side, as a machine has them. ``edits``: texts of the site to replace, each there once."""
     folder.mkdir()
     (folder / "temporary").mkdir()
     create_certificate(folder)
@@ -80,7 +80,7 @@ def lay_out(folder: Path, *, upstream: str, machine: str, edits: Mapping[str, st
 
 def command(folder: Path, *arguments: str, file: str = "nginx.conf") -> list[str]:
     """The command line for the files in ``folder``."""
-    # Started by root, its workers would be nobody, who may not enter a test's folder.
+    # Started by root, its workers would be user nobody, which may not enter a test's folder.
     user = f" user {getpass.getuser()};" if os.getuid() == 0 else ""
     globals = f"daemon off; pid {folder}/nginx.pid;{user}"
     return [find_nginx(), "-p", f"{folder}/", "-c", str(folder / file), "-g", globals, *arguments]
@@ -101,7 +101,7 @@ class Nginx:
 
     @property
     def tls_url(self) -> str:
-        """HTTP/2 for who offers it, else HTTP/1.1."""
+        """HTTP/2 for clients that offer it, else HTTP/1.1."""
         return f"https://localhost:{self.tls_port}"
 
     def trust(self) -> ssl.SSLContext:
@@ -139,7 +139,7 @@ async def open_nginx(
 
 @asynccontextmanager
 async def run_nginx(folder: Path, *, plain_port: int, tls_port: int) -> AsyncIterator[Nginx]:
-    """An nginx with the files in ``folder``, which say these ports."""
+    """An nginx with the files in ``folder``, which name these ports."""
     with (folder / "output.log").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command(folder), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=die_with_parent

@@ -1,7 +1,7 @@
 """Free ports for servers that are killed and come back under the same port.
 
 They lie below the range from which the system takes the ports of outgoing connections: there a port could be taken
-while its server is away, and a client that dials it again and again could connect to itself.
+while its server is away, and a client that reconnects repeatedly could connect to itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _rng: Final = random.SystemRandom()  # processes that run tests side by side mus
 
 
 def draw_ports(count: int) -> list[int]:
-    """So many different ports of the loopback on which nobody listens."""
+    """So many different free ports of the loopback."""
     ports: set[int] = set()
     while len(ports) < count:
         port = _rng.randint(_FIRST, _LAST)

@@ -68,7 +68,7 @@ class Running:
         return self.process.returncode or 0
 
     async def logged(self, text: str, timeout_s: float = START_TIMEOUT_S) -> str:
-        """The first line of its output that holds ``words``."""
+        """The first line of its output that contains ``text``."""
         async with asyncio.timeout(timeout_s):
             while True:
                 for line in self.log.read_text("utf-8", "replace").split("\n"):
@@ -90,7 +90,7 @@ class Stack:
     numbers: itertools.count[int] = field(default_factory=itertools.count)  # of logs: several may be starting at once
 
     def of(self, code: Path | None) -> Stack:
-        """The same stack, starting processes of another version's code; whoever ends one ends both."""
+        """The same stack, starting processes of another version's code; ending one ends both."""
         return replace(self, code=code)
 
     async def start(self, *command: str, environment: Mapping[str, str] | None = None) -> Running:
@@ -113,7 +113,7 @@ class Stack:
                 "-m",
                 *command,
                 env=environment,
-                # `python -m` looks here first.
+                # `python -m` searches here first.
                 cwd=self.code,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

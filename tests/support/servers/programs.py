@@ -1,4 +1,4 @@
-"""Programs and packages that some tests need: found, or their absence told."""
+"""Programs and packages that some tests need: found, or their absence reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-# What `make` unpacks lies beside this Python; Debian keeps servers where only root looks.
+# What `make` unpacks lies beside this Python; Debian keeps servers in root's path alone.
 _FOLDERS = (str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")
 
 

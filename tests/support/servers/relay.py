@@ -1,4 +1,4 @@
-"""A TCP relay before a server. A test says what passes.
+"""A TCP relay before a server. A test sets what passes.
 
 Rules
 1. A connection is carried both ways until either side closes it. Then the other side is closed, after what it was sent.

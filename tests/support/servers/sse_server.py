@@ -93,7 +93,7 @@ class SseServer:
 
     @property
     def resumed_after(self) -> list[Cursor]:
-        """The cursors that the connections to the stream asked to go on from."""
+        """The cursors from which the connections to the stream resumed."""
         return [request.after for request in self.requests if request.path.endswith("/events")]
 
     async def __aenter__(self) -> SseServer:
@@ -122,7 +122,7 @@ class SseServer:
             self._changed.notify_all()
 
     async def wait_for(self, claim: Callable[[], bool]) -> None:
-        """Until the claim holds; it is looked at on every request, append and leave."""
+        """Until the claim holds; it is checked on every request, append and leave."""
         async with asyncio.timeout(DEADLINE_S), self._changed:
             await self._changed.wait_for(claim)
 

@@ -2,7 +2,7 @@
 
     python -m tests.support.servers.tiny_front_end WINDOW_S DRAIN_TIMEOUT_S [DESCRIPTORS]
 
-With DESCRIPTORS it may have so many, and does not bound its connections. It streams whatever is asked for, prints what
+With DESCRIPTORS it may have so many, and does not bound its connections. It streams every stream requested, prints what
 happens to it, and floods the stream ``flood``.
 """
 

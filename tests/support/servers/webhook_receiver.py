@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real socket, which answers as a test says and keeps what it was sent."""
+"""A receiver of webhooks on a real socket, which answers as a test sets it and keeps what it was sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers of this room: one set of Sentinels and one cluster for a file, whole again for each test."""
+"""Servers of this room: one set of Sentinels and one cluster for a file, repaired for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slot is held half migrated for three seconds under traffic: a start waits, appends go on afterwards."""
+"""A slot stays half migrated for three seconds under traffic: a start waits, appends go on afterwards."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The primary of the queue is killed, and the replica that replaces it lacks its newest entries.
 
-The answers lie on the other nodes, which are well. What the queue has lost of them is written again: a running answer's
+The answers lie on the other nodes, which are well. What the queue has lost of them is rewritten: a running answer's
 job and promise by its worker, a waiting answer's by the front-end that watches it and by the sweep.
 """
 

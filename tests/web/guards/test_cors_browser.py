@@ -1,4 +1,4 @@
-"""A page on another port, in a real browser, as README shows: it asks, watches, stops and reads errors."""
+"""A page on another port, in a real browser, as README shows: it generates, watches, stops and reads errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With keys: who brings none is told so before anything is done, and the key goes no further than the door."""
+"""With keys: a caller without one is refused before anything is done, and the key stays in the guard."""
 
 from __future__ import annotations
 

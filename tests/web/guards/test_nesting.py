@@ -1,4 +1,4 @@
-"""What is nested too deeply to be shown again is refused wherever it may come in, before anything begins."""
+"""What is nested too deeply to be returned is refused wherever it may come in, before anything begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often one tenant may call a front-end: it learns when again, in each API's own words; others notice nothing."""
+"""How often one tenant may call a front-end: it learns when to retry, in each API's format; others notice nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MINE = {"authorization": "Bearer the-key-of-mine-0"}
 OTHERS = {"authorization": "Bearer the-key-of-others"}
 FEED = "/v1/streams/build-42"
 EVENT = {"type": "data-x", "data": 1}
-# Low enough that no test waits until a call is admitted again.
+# Low enough that no test waits until another call is admitted.
 A_CALL_IN_1000_S = 0.001
 
 CALLS: dict[str, tuple[str, str, Any]] = {

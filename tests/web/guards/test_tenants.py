@@ -78,7 +78,7 @@ STREAM_CALLS = {
     "close_stream": ("POST", "/v1/streams/{id}/close"),
     "delete_stream": ("DELETE", "/v1/streams/{id}"),
 }
-# Told in tests of their own: nothing of another tenant can be named there, or the id is asked for.
+# Covered by tests of their own: nothing of another tenant can be named there, or the id is requested.
 OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health", "readiness"} | {
     "ai_sdk_send",
     "ai_sdk_resume",

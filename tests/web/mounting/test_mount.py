@@ -1,4 +1,4 @@
-"""The router in somebody else's app: everything works under its prefix, and nothing of the host is touched."""
+"""The router in a user's app: everything works under its prefix, and nothing of the host is touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guards of a mounted router: when they are asked, what they hold, and what other pages may not send."""
+"""The guards of a mounted router: when they are called, what they keep, and what other pages may not send."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def signed_in(session: Annotated[str, Cookie()] = "") -> str:
 
 
 def behind(dependency: Callable[..., Any]) -> Mapping[str, Any]:
-    """Guards that grant everything to callers whom this dependency of the host lets pass."""
+    """Guards that grant everything to callers that this dependency of the host admits."""
 
     async def to_stream(stream_id: str, passed: Any = Depends(dependency)) -> bool:
         return True
@@ -55,7 +55,7 @@ async def send(client: httpx2.AsyncClient, method: str, path: str, body: Any, **
 
 async def test_a_refused_caller_is_answered_by_the_host_before_the_log_is_read() -> None:
     mounted = Mounted(**behind(signed_in))
-    mounted.world.away = True  # a look would be 503
+    mounted.world.away = True  # a read of the log would be 503
     async with serve_host(create_host(("/llm", mounted.router))) as client:
         for method, path, body in (*(("GET", path, None) for path in READS), *WRITES):
             response = await send(client, method, path, body)
@@ -206,7 +206,7 @@ async def test_a_parameter_of_the_guard_that_is_missing_is_a_fault_of_the_reques
         return True
 
     mounted = Mounted(can_watch=named)
-    mounted.world.away = True  # a look would be 503
+    mounted.world.away = True  # a read of the log would be 503
     async with serve_host(create_host(("/llm", mounted.router))) as client:
         problem = (await client.get(JOB)).json()
     assert (problem["status"], problem["errors"][0]["name"]) == (400, "x-name")
@@ -334,7 +334,7 @@ SUBDOMAIN = {"origin": "https://other.host.example", "sec-fetch-site": "same-sit
 @pytest.mark.parametrize("headers", [FORM, BARE, OLD_BROWSER, SUBDOMAIN, {"origin": "null"}, {"origin": "http://[::1"}])
 @pytest.mark.parametrize("path", ["/llm/v1/generations/gen_1/stop", f"{JOB}/close", f"{JOB}/events"])
 async def test_the_users_cookie_does_not_make_another_pages_post_ours(path: str, headers: dict[str, str]) -> None:
-    """Such requests need no preflight: their browser sends them, cookie and all, and asks nobody."""
+    """Such requests need no preflight: their browser sends them, cookie and all."""
     mounted = Mounted(**behind(signed_in))
     mounted.world.add("gen_1")
     mounted.world.add("job", kind="feed", status="running")
@@ -353,7 +353,7 @@ async def test_the_users_cookie_does_not_make_another_pages_post_ours(path: str,
         {"sec-fetch-site": "none"},
         {},  # no browser
         {"origin": "http://HOST.example:8000", "host": "host.example:8000"},
-        {"content-type": "application/json", **BARE},  # a preflight has been asked for
+        {"content-type": "application/json", **BARE},  # a preflight has been requested
     ],
 )
 async def test_a_stop_without_a_body_is_fine_from_wherever_it_cannot_be_forged(headers: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Two users of a host with a mounted router: the second gets nothing of the first's, by whatever way he asks."""
+"""Two users of a host with a mounted router: the second gets nothing of the first's, by whatever route."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ async def test_a_caller_that_is_not_signed_in_is_answered_by_the_host_everywhere
     host = Host()
     async with host.serve() as client:
         await host.begin()
-        host.world.away = True  # a look at the log would be 503; chats are looked up by theirs
+        host.world.away = True  # a read of the log would be 503; chats are looked up by theirs
         for name in CALLS.keys() - {"ai_sdk_resume", "ai_sdk_stop", "join_run"}:
             response = await call(client, name, id="gen_ada", user="")
             assert (response.status_code, response.json()) == (401, {"host": "sign in first"}), name

@@ -107,7 +107,7 @@ async def viewing(client: httpx2.AsyncClient) -> AsyncIterator[Viewer]:
 
 
 async def pass_leases(count: float) -> None:
-    """Wait for what must not happen: a feed that is ended although somebody writes."""
+    """Wait for what must not happen: a feed that is ended although a writer renews."""
     await asyncio.sleep(count * LEASE_S)
 
 
@@ -140,7 +140,7 @@ async def test_viewers_of_a_killed_writer_are_notified_of_it_and_receive_one_end
         repeated = await one.put(URL, json=CONFIG)
         assert (repeated.status_code, repeated.json()["status"]) == (200, "failed")
     assert first.events == second.events
-    # The end may come from the other front-end before this one has told that the writer is lost.
+    # The end may come from the other front-end before this one has reported that the writer is lost.
     result = [viewer for viewer in (first, second) if "hub.stalled" in viewer.names]
     assert result
     for viewer in result:

@@ -1,4 +1,4 @@
-"""``/v1/streams/{id}``: create, append, close, look; on the real app over a real Redis."""
+"""``/v1/streams/{id}``: create, append, close, get; on the real app over a real Redis."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refused(response: httpx2.Response, code: str) -> dict[str, Any]:
     return document
 
 
-# -- create and look
+# -- create and get
 
 
 async def test_a_created_feed_is_shown_as_it_stands(client: httpx2.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""``/v1/generations``: ask, look, wait, stop."""
+"""``/v1/generations``: create, get, wait, stop."""
 
 from __future__ import annotations
 

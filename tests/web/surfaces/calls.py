@@ -1,4 +1,4 @@
-"""Every call that asks for a generation, by the surface it is of: path and body."""
+"""Every call that requests a generation, by the surface it is of: path and body."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def app(services: Services) -> FastAPI:
 
 
 def answering(world: MemoryWorld, *events: ev.KnownEvent | ev.DataEvent) -> None:
-    """The worker says this as soon as it is asked."""
+    """The worker sends this as soon as it has the request."""
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 

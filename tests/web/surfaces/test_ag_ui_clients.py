@@ -161,7 +161,7 @@ async def test_a_chat_of_tanstack_that_is_cut_anywhere_resumes_by_itself_and_dou
     for cut_behind, visible in zip(cuts, await asyncio.gather(*map(send, cuts)), strict=True):
         assert [request["method"] for request in visible["requests"]] == ["POST", "POST"], f"cut behind {cut_behind}"
         assert messages_of(visible["final"]) == messages_of(whole["final"]), f"cut behind block {cut_behind}"
-        # A chat that joins behind a new attempt hears of none.
+        # A chat that joins behind a new attempt receives none.
         assert (visible["status"], visible["errors"] in ([], whole["errors"])) == ("ready", True)
 
 

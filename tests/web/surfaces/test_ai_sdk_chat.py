@@ -1,4 +1,4 @@
-"""``/api/chat``: what a page sends, resumes and stops, and what it is told when that cannot be."""
+"""``/api/chat``: what a page sends, resumes and stops, and which errors it receives."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def open_sdk(live: httpx2.AsyncClient, **options: Any) -> AsyncIterator[an
 
 
 def answer_with(world: MemoryWorld, *events: Any) -> None:
-    """A worker that has answered before anybody looks."""
+    """A worker that has answered before any viewer reads."""
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 

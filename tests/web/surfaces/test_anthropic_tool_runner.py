@@ -1,4 +1,4 @@
-"""The tools loop of the Anthropic SDK, which asks for a thread first, before ``POST /v1/messages``."""
+"""The tools loop of the Anthropic SDK, which requests a thread first, before ``POST /v1/messages``."""
 
 from __future__ import annotations
 

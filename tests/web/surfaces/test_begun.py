@@ -44,7 +44,7 @@ async def test_a_log_that_goes_away_and_a_hub_that_drains_once_its_meta_was_read
 
     monkeypatch.setattr(world, "get", get_and_go)
     refused = await client.post(path, json=body)
-    # The stream of our own API begins, and says inside that this front-end sends it away.
+    # The stream of our own API begins, and reports inside that this front-end sends it away.
     assert refused.status_code in ((200,) if body.get("stream") and path == "/v1/generations" else (503, 529))
     assert refused.headers[HEADER] in world.streams
 

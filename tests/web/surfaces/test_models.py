@@ -112,7 +112,7 @@ async def test_without_redis_the_names_and_patterns_of_the_routes_are_listed(
         answer = await listing_client.get("/v1/models")
         listed = [model["id"] for model in answer.json()["data"]]
         assert (answer.status_code, listed) == (200, ["local", "claude*", *UNLISTED])
-    assert stored_lists.reads == 1  # the others do not wait for it again
+    assert stored_lists.reads == 1  # the others do not wait for it a second time
 
 
 async def test_lists_are_read_once_for_all_callers_and_the_last_ones_stay_while_redis_is_away(

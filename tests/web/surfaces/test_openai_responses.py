@@ -40,16 +40,16 @@ def app(services: Services) -> FastAPI:
 
 
 def answering(world: MemoryWorld, *events: Any) -> None:
-    """Whatever is asked for is answered with these events at once."""
+    """Every request is answered with these events at once."""
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 
 async def collect(pending: Awaitable[Any]) -> list[Any]:
-    """All events of the stream that is asked for."""
+    """All events of the stream that is requested."""
     return [event async for event in await pending]
 
 
-# ---------------------------------------------------------------------------------------------------------------- ask
+# ------------------------------------------------------------------------------------------------------------- request
 
 
 async def test_an_answer_is_waited_for_and_given_whole(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:

@@ -75,7 +75,7 @@ async def test_a_number_ahead_of_an_open_response_may_be_retried(
 async def test_a_number_whose_event_redis_lost_is_waited_for(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, services: Services
 ) -> None:
-    """The worker sends the same entries again, under the same epoch."""
+    """The worker resends the same entries, under the same epoch."""
     answering(world, *HELLO)
     response = await sdk.responses.create(input="Hi", model="local", background=True)
     world.streams["gen_0001"].entries = world.streams["gen_0001"].entries[:2]
@@ -114,7 +114,7 @@ async def test_a_client_that_joins_deltas_ends_with_the_newer_history_wherever_i
 async def test_a_log_that_may_be_rewritten_is_unavailable_and_not_unknown(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, query: dict[str, Any]
 ) -> None:
-    """Meta says that the response is over, Redis lost its log a moment ago, and its worker has it still."""
+    """By meta the response is over, Redis lost its log a moment ago, and its worker has it still."""
     world.add("gen_0001")
     world.append("gen_0001", *HELLO, *END)
     world.expire("gen_0001")

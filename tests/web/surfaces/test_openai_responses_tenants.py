@@ -1,4 +1,4 @@
-"""Responses over a real Redis with keys: one tenant's do not exist for another, whatever it asks of them."""
+"""Responses over a real Redis with keys: one tenant's do not exist for another, whatever it requests of them."""
 
 from __future__ import annotations
 

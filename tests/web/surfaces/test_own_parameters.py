@@ -50,7 +50,7 @@ def app(services: Services) -> FastAPI:
 
 
 def passed_on(world: MemoryWorld) -> Any:
-    """What the server is sent of the newest request, besides the words that every request has."""
+    """What the server is sent of the newest request, besides the fields that every request has."""
     extra = {name: value for name, value in world.requests[-1].request.items() if name == "openai"}
     return chat_arguments(request_for("mine", extra=extra), host="127.0.0.1")["extra_body"]
 

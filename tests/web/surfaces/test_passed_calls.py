@@ -108,7 +108,7 @@ async def test_a_refusal_of_the_provider_is_the_clients(
 async def test_a_call_without_a_response_is_an_error_in_the_shape_of_its_api(
     client: httpx2.AsyncClient, world: MemoryWorld, *, path: str, end: Any, status: tuple[int, int]
 ) -> None:
-    """A worker of an older version answers a call as if it asked for an answer."""
+    """A worker of an older version answers a call as if it requested an answer."""
     answering(world, Start(), TextDelta(id="0", delta="an answer"), end)
     response = await client.post(path, json=CALLS[path])
     assert response.status_code in status
@@ -174,7 +174,7 @@ async def test_a_stream_passes_each_chunk_and_the_done_as_they_came(
 
 
 async def test_a_streams_ends_are_those_of_the_sdk(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
-    """A lost worker is an error that ends the stream; a stop is a completion that says so; a refusal has its status."""
+    """A lost worker is an error that ends the stream; a stop is a completion with its reason; a refusal has one."""
 
     async def text(*events: Any) -> str:
         answering(world, *events)

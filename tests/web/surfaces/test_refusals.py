@@ -1,4 +1,4 @@
-"""A request that the provider refuses: the client receives the provider's status, also when it asked for a stream."""
+"""A request that the provider refuses: the client receives the provider's status, also when it requested a stream."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def sdks(live_client: httpx2.AsyncClient) -> AsyncIterator[Sdks]:
 
 
 class Sdks:
-    """Both SDKs, and the ways in which each asks for a stream."""
+    """Both SDKs, and the ways in which each requests a stream."""
 
     def __init__(self, openai: openai.AsyncOpenAI, anthropic: anthropic.AsyncAnthropic) -> None:
         self.openai = openai
@@ -113,7 +113,7 @@ def refused(status: int, reason: str = "provider_rate_limited", **fields: Any) -
 
 
 def scripted(world: MemoryWorld, *ends: Callable[[str], None]) -> None:
-    """The generations fare as these say, one after the other; the last one stays."""
+    """The generations end as these prescribe, one after the other; the last one stays."""
     left = list(ends)
     world.on_create = lambda each: (left.pop(0) if len(left) > 1 else left[0])(each)
 
@@ -289,7 +289,7 @@ async def test_a_client_that_disconnects_before_its_head_is_a_viewer_that_left(
 ) -> None:
     async with waiting_head(live_client, services, path, body) as pending:
         pending.cancel()
-        async with asyncio.timeout(DISCONNECT_CHECK_S / 2):  # noticed at once, and not by looking now and then
+        async with asyncio.timeout(DISCONNECT_CHECK_S / 2):  # noticed at once, and not by polling now and then
             while services.hub.statistics().viewers:
                 await asyncio.sleep(0.001)
     assert len(world.streams) == 1  # its end is the abandon policy's

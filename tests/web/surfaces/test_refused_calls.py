@@ -89,7 +89,7 @@ async def test_a_viewer_over_its_tenants_bound_is_notified_inside_its_stream(wor
 
 
 async def test_repetitions_of_the_real_sdks_start_no_answers(world: MemoryWorld) -> None:
-    """Each of them asks three times, because the answer says that it may."""
+    """Each of them tries three times, because the response allows it."""
     async with memory_services(world, limits=FULL) as services:
         async with served(create_app(Settings(), services=services), services) as client, AsyncExitStack() as stack:
             url = str(client.base_url).rstrip("/")

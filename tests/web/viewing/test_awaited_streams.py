@@ -1,4 +1,4 @@
-"""Requests that wait for streams which do not exist yet: they are viewers, and share one look at the log."""
+"""Requests that wait for streams which do not exist yet: they are viewers, and share one lookup in the log."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_client_that_disconnects_frees_its_place_at_once(world: MemoryWo
             call.cancel()
             await until_waiting(services, 0)
             with services.hub.reserve(LOCAL_TENANT):
-                assert services.awaited_streams._search is None  # and nothing is looked for
+                assert services.awaited_streams._search is None  # and nothing is searched
 
 
 async def test_a_tenant_that_waits_for_thousands_waits_longer_and_the_others_do_not() -> None:

@@ -1,4 +1,4 @@
-"""A stream is looked up once for a crowd, and nobody learns from it what is not so any more."""
+"""A stream is looked up once for a crowd, and no caller learns from it what is not so any more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.memory.memory_world import MemoryWorld
 
 @dataclass
 class Log:
-    """Answers looks when it is let."""
+    """Answers lookups when it may."""
 
     metas: dict[str, Meta] = field(default_factory=dict)
     lookups: list[tuple[str, str]] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Log:
 
     async def look_up(self, stream_id: str, tenant: str) -> Meta:
         self.lookups.append((stream_id, tenant))
-        seen = self.metas.get(stream_id)  # as Redis saw it when it was asked
+        seen = self.metas.get(stream_id)  # as Redis saw it when it was called
         await self.gate.wait()
         if self.error is not None:
             raise self.error

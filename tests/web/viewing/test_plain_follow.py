@@ -31,7 +31,7 @@ HARMLESS = ("?dialect=native", "?replay=events", "?nobody=knows-this")
 
 
 class Answered(NamedTuple):
-    """All that one request brought, but for what is drawn or told anew each time."""
+    """All that one request brought, but for what is drawn or computed anew each time."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -90,7 +90,7 @@ async def fetch(
 async def compare(
     client: httpx2.AsyncClient, taken: list[str], id: str, headers: Mapping[str, bytes] | None = None
 ) -> Answered:
-    """The answer, which is one and the same whoever gives it."""
+    """The answer, which is the same in either mode."""
     url = URL.format(id)
     plain = await fetch(client, url, headers)
     assert len(taken) == 1
@@ -268,7 +268,7 @@ async def test_a_request_with_a_body_is_read_by_the_route(
     assert taken == []
 
 
-# ------------------------------------------------------------------------------------------ in somebody else's app
+# ------------------------------------------------------------------------------------------------------ in a host's app
 
 
 async def test_a_mounted_router_has_no_shortcut_and_its_guards_run(taken: list[str]) -> None:

@@ -22,7 +22,7 @@ DIALECTS = [TallyDialect(), TallyDialect(sends_every=7), TallyDialect(bears_gaps
 
 
 class Transcribing(WatchingOnSockets):
-    """Who was told what became void is ended; all others hold the checksums of what the log holds at the end."""
+    """A viewer that received what became void is ended; all others hold the checksums of the log at the end."""
 
     @rule(data=st.data(), dialect=st.sampled_from(DIALECTS), is_on_socket=st.booleans(), with_snapshot=st.booleans())
     def join_in_a_dialect(self, data, dialect, is_on_socket, with_snapshot):
@@ -40,7 +40,7 @@ class Transcribing(WatchingOnSockets):
         await turns()
 
     async def read_to_end(self, reader) -> None:
-        """Pages of which a dialect says nothing are turns in which nothing comes."""
+        """Pages for which a dialect sends nothing are turns in which nothing comes."""
         await super().read_to_end(reader)
         silent_turns = 0
         while silent_turns < 100:
@@ -57,17 +57,17 @@ class Transcribing(WatchingOnSockets):
             assert witness.bye == reader.viewer.stop_reason.code
             return
         assert witness.bye is None
-        if self.log and self.log[0].seq == 1 and not witness.gaps:  # else nobody can know the checksums
+        if self.log and self.log[0].seq == 1 and not witness.gaps:  # else the checksums cannot be known
             expected = sums_of(self.log)
             assert {seq: expected[seq] for seq in witness.sums if seq in expected} == witness.sums
         if not witness.sums and not witness.gaps:
-            return  # held: its cursor is ahead of the log
+            return  # it waits: its cursor is ahead of the log
         behind = self.last_seq() - witness.last_seq
         assert 0 <= behind < witness.sends_every
 
 
 class Lenient(TallyWitness):
-    """It may have come with a cursor: the first thing it hears may be any."""
+    """It may have come with a cursor: the first thing it receives may be any."""
 
     def _take(self, fields) -> None:
         if not self.sums and isinstance(fields[0], int):

@@ -27,7 +27,7 @@ def answer_at_once(world: MemoryWorld) -> None:
     world.on_create = lambda each: world.append(each, Start(), TextDelta(id="0", delta="blue"), Finish())
 
 
-# ------------------------------------------------------------------------------------------------------ when looked at
+# ------------------------------------------------------------------------------------------------------------- by a get
 
 
 async def test_waiting_answers_when_it_is_over(
@@ -68,7 +68,7 @@ async def test_waiting_for_what_is_over_does_not_wait(client: httpx2.AsyncClient
         assert (await client.get(f"{URL}/gen_a?wait_s=1e9")).json()["status"] == "finished"
 
 
-# ------------------------------------------------------------------------------------------------------ when asked for
+# -------------------------------------------------------------------------------------------------------- by the create
 
 
 async def test_a_caller_that_wants_no_stream_gets_the_result(client: httpx2.AsyncClient, world: MemoryWorld) -> None:

@@ -138,7 +138,7 @@ async def test_a_broken_answer_restarts_on_the_same_connection_if_the_caller_cho
         final = await client.get(generation.id, wait_s=10)
         assert (final.status, final.text, final.attempt) == ("aborted", "more", 2)
 
-        # Who did not choose it gets the error.
+        # A caller that did not choose it gets the error.
         broken = one.conversation(MODEL)
         generation = await client.start("hi")
         await broken.send_text("half")

@@ -156,7 +156,7 @@ async def test_progress_is_seen_while_the_tool_runs(connection: LogConnection) -
 
         @given.box.tool
         async def weather(city: str, context: ToolContext) -> str:
-            """Says how far it is."""
+            """Reports how far it is."""
             await context.progress({"done": 1, "total": 2})
             await go_on.wait()
             return context.idempotency_key
@@ -263,7 +263,7 @@ async def test_a_tool_runs_only_when_the_log_has_confirmed_that_it_may(connectio
 
         @given.box.tool
         async def weather(city: str) -> str:
-            """Looks whether it is written down."""
+            """Checks whether it is written down."""
             writer = given.started[0].attempt.writer
             known.append(writer.acked_seq == writer.last_seq)
             known.append("data-tool-begun" in kinds(await given.events()))

@@ -128,7 +128,7 @@ async def test_a_tool_that_will_not_be_cancelled_does_not_hold_up_a_stop(
 
         @given.box.tool
         async def weather(city: str) -> str:
-            """Hears nothing."""
+            """Receives nothing."""
             begun.set()
             while not let_go.is_set():
                 try:

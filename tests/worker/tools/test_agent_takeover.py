@@ -15,7 +15,7 @@ from worker.tools import ToolContext
 
 
 class Weather:
-    """The tool, in the test's hands: every call is counted by its key; a held city waits for ever."""
+    """The tool, in the test's hands: every call is counted by its key; a blocked city waits for ever."""
 
     def __init__(self, given: AgentWorld, *, repeatable: bool) -> None:
         self.made: list[str] = []

@@ -217,7 +217,7 @@ async def async_generator(x: int) -> Any:
 
 
 def untyped(x) -> None:
-    """Says no type."""
+    """Has no type."""
 
 
 def starred(*x: int) -> None:

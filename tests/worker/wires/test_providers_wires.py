@@ -154,7 +154,7 @@ class _SdkCalls:
 
 @on_every_wire
 async def test_the_work_of_the_sdk_does_not_grow_with_the_messages_of_a_request(on: Wire):
-    """A walk of the SDK through the body of 10,000 messages held the worker's event loop longer than its lease."""
+    """A walk of the SDK through a body of 10,000 messages blocked the worker's event loop longer than its lease."""
     messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, {"role": "assistant", "content": "Yes?"}]
     async with scripted(on) as (server, provider):
         await collect(provider, request_for("m"))  # what the SDK imports and makes once
