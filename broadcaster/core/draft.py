@@ -13,13 +13,13 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from broadcaster.core import events as ev
-from broadcaster.core.pieces import Pieces
+from broadcaster.core.forking import Forkable, Pieces
 
 Json: TypeAlias = dict[str, Any]
 
@@ -30,12 +30,9 @@ class DraftPart(Protocol):
     def render(self) -> Json:
         """The part as a new JSON-able dict."""
 
-    def fork(self) -> DraftPart:
-        """An independent copy."""
-
 
 @dataclass(slots=True)
-class _TextPart:
+class _TextPart(Forkable):
     """A text or reasoning part."""
 
     kind: Literal["text", "reasoning"]
@@ -47,12 +44,13 @@ class _TextPart:
         state = "done" if self.is_whole else "streaming"
         return _with_metadata({"type": self.kind, "text": self.pieces.text, "state": state}, self.provider_metadata)
 
-    def fork(self) -> _TextPart:
-        return _TextPart(self.kind, self.pieces.fork(), self.is_whole, copied(self.provider_metadata))
+    @property
+    def is_fixed(self) -> bool:
+        return self.is_whole
 
 
 @dataclass(slots=True)
-class _ToolPart:
+class _ToolPart(Forkable):
     """A tool call; ``outcome`` holds what its state adds (input, output, errorText, …)."""
 
     tool_call_id: str
@@ -71,16 +69,8 @@ class _ToolPart:
             part["inputText"] = self.input_text.text
         return _with_metadata(part | self.outcome, self.provider_metadata)
 
-    def fork(self) -> _ToolPart:
-        return replace(
-            self,
-            input_text=self.input_text.fork(),
-            outcome=dict(self.outcome),
-            provider_metadata=copied(self.provider_metadata),
-        )
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _StoredPart:
     """A part that is rendered as it was stored: source, file, data, border of a step."""
 
@@ -88,9 +78,6 @@ class _StoredPart:
 
     def render(self) -> Json:
         return dict(self.content)
-
-    def fork(self) -> _StoredPart:
-        return _StoredPart(self.content)
 
 
 def _with_metadata(part: Json, metadata: ev.ProviderMetadata) -> Json:
@@ -106,10 +93,10 @@ def copied(metadata: ev.ProviderMetadata) -> ev.ProviderMetadata:
 
 def _merge(into: ev.ProviderMetadata, metadata: ev.ProviderMetadata | None) -> None:
     for provider, extras in (metadata or {}).items():
-        into.setdefault(provider, {}).update(extras)
+        into[provider] = {**into.get(provider, {}), **extras}
 
 
-class Draft:
+class Draft(Forkable):
     """Everything that one attempt has written so far."""
 
     def __init__(self) -> None:
@@ -122,23 +109,7 @@ class Draft:
         self._written: list[_TextPart] = []
         self._open: dict[tuple[str, str], _TextPart] = {}
         self._tools: dict[str, _ToolPart] = {}
-        self._data: dict[tuple[str, str], _StoredPart] = {}
-
-    def fork(self) -> Draft:
-        """An independent copy."""
-        forks = {id(part): part.fork() for part in self.parts}
-        other = Draft()
-        other.parts = list(forks.values())
-        other.usage = self.usage
-        other.finish_reason = self.finish_reason
-        other.message_id = self.message_id
-        other.metadata = dict(self.metadata)
-        other.provider_metadata = copied(self.provider_metadata)
-        other._written = [cast(_TextPart, forks[id(part)]) for part in self._written]
-        other._open = {key: cast(_TextPart, forks[id(part)]) for key, part in self._open.items()}
-        other._tools = {key: cast(_ToolPart, forks[id(part)]) for key, part in self._tools.items()}
-        other._data = {key: cast(_StoredPart, forks[id(part)]) for key, part in self._data.items()}
-        return other
+        self._data: dict[tuple[str, str], int] = {}  # the place of each part that may be replaced
 
     def joined(self, kind: Literal["text", "reasoning"]) -> str:
         """The texts of all parts of this kind, in order."""
@@ -259,14 +230,10 @@ class Draft:
     def _add_data(self, event: ev.DataEvent) -> None:
         if event.transient:
             return
-        content: Json = msgspec.to_builtins(event)
-        if event.id is not None and (known := self._data.get((event.type, event.id))) is not None:
-            known.content = content
-            return
-        part = _StoredPart(content)
+        at = len(self.parts)
         if event.id is not None:
-            self._data[event.type, event.id] = part
-        self.parts.append(part)
+            at = self._data.setdefault((event.type, event.id), at)
+        self.parts[at : at + 1] = [_StoredPart(msgspec.to_builtins(event))]
 
     def _count(self, event: ev.Usage) -> None:
         counts: Json = msgspec.to_builtins(event)

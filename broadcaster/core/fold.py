@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from broadcaster.core import events as ev
 from broadcaster.core.draft import Draft, Json, copied
+from broadcaster.core.forking import Forkable
 from broadcaster.core.status import STATUS_OF_TYPE, Status
 
 
@@ -54,7 +55,7 @@ class FoldState:
     provider_metadata: ev.ProviderMetadata
 
 
-class Fold:
+class Fold(Forkable):
     """One stream's fold: ``apply`` each entry's event once and in order, read ``state`` whenever wanted."""
 
     def __init__(self) -> None:
@@ -77,15 +78,6 @@ class Fold:
             self._draft.end(event)
         else:
             self._draft.add(event)
-
-    def fork(self) -> Fold:
-        """An independent copy."""
-        other = Fold()
-        other._attempt = self._attempt
-        other._is_empty = self._is_empty
-        other._draft = self._draft.fork()
-        other._terminal = self._terminal
-        return other
 
     @property
     def state(self) -> FoldState:

@@ -13,11 +13,11 @@ import msgspec
 
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Attempt
+from broadcaster.core.forking import Forkable
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_frame
 
-__all__ = ["DONE", "NEW_ATTEMPT", "Pieces", "Unannounced", "block", "loss_of"]
+__all__ = ["DONE", "NEW_ATTEMPT", "Unannounced", "block", "loss_of"]
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -43,7 +43,7 @@ def loss_of(attempt: Attempt) -> str:
     return f"{lost} before its end; the text so far is void, and the same request may be sent again"
 
 
-class Unnumbered:
+class Unnumbered(Forkable):
     """Shared by the transcripts that do not number their events and continue after a new attempt."""
 
     __slots__ = ()

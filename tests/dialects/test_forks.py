@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.core.pieces import Pieces
+from broadcaster.core import events as ev
+from broadcaster.core.forking import Pieces
 from broadcaster.dialects import DIALECTS, NATIVE_SNAPSHOT, Dialect, Transcript
 from tests.dialects.ag_ui.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of
 
@@ -59,3 +62,52 @@ def test_a_text_is_the_same_however_often_it_is_forked_and_read(pieces: list[str
         fork.append("!")
         assert fork.text == expected + "!"
     assert text.text == "".join(pieces)
+
+
+@every_dialect
+def test_a_fork_of_a_long_text_copies_none_of_it(dialect: Dialect) -> None:
+    transcript = dialect.open(STREAM_ID)
+    transcript.encode(
+        entries_of([ev.TextStart(id="0"), *(ev.TextDelta(id="0", delta=100 * "a") for _ in range(10_000))])
+    )
+    transcript.fork()
+    tracemalloc.start()
+    try:
+        fork = transcript.fork()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < 16_000
+    assert fork.snapshot() == transcript.snapshot()
+    assert len(fork.snapshot()) > 1_000_000
+
+
+def thought_without_text() -> list[ev.Event]:
+    """The item of reasoning is done when the message opens, and gets its text after that."""
+    return [
+        ev.ReasoningStart(id="r", provider_metadata={"openai": {"itemId": "rs_1"}}),
+        ev.TextStart(id="0"),
+        ev.TextDelta(id="0", delta="a"),
+        ev.ReasoningDelta(id="r", delta="hm"),
+        ev.ReasoningEnd(id="r", provider_metadata={"openai": {"encryptedContent": "x"}}),
+        ev.Finish(finish_reason="stop"),
+    ]
+
+
+def torn_call() -> list[ev.Event]:
+    """The call is done when its step ends, and more of its input comes after that."""
+    return [
+        ev.StartStep(),
+        ev.ToolInputStart(tool_call_id="t", tool_name="f"),
+        ev.ToolInputDelta(tool_call_id="t", input_text_delta="{"),
+        ev.FinishStep(),
+        ev.ToolInputDelta(tool_call_id="t", input_text_delta="}"),
+        ev.Finish(finish_reason="stop"),
+    ]
+
+
+@every_dialect
+@pytest.mark.parametrize("events", [thought_without_text(), torn_call()], ids=["thought", "call"])
+def test_a_fork_does_not_share_an_item_that_is_done_and_still_changes(dialect: Dialect, events: list) -> None:
+    check_every_fork(dialect, entries_of(events), views=True)

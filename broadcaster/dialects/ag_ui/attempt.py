@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.ag_ui import wire
 from broadcaster.dialects.ag_ui.parts import RunPart, RunReasoning, RunToolCall, SingleEvent, TextMessage
 from broadcaster.dialects.reading import Json, as_text
@@ -29,7 +30,7 @@ _COUNTS: Final = (
 )
 
 
-class Run:
+class Run(Forkable):
     """One attempt. ``take`` each event in order and send what it returns to the client."""
 
     def __init__(self, prefix: str) -> None:
@@ -67,20 +68,6 @@ class Run:
     def snapshot(self) -> list[Json]:
         """The events for a late joiner."""
         return [event for part in self._parts for event in part.snapshot()]
-
-    def fork(self) -> Run:
-        """An independent copy."""
-        fork = Run(self._prefix)
-        fork._ids, fork._turn, fork._steps, fork._open_step = self._ids, self._turn, self._steps, self._open_step
-        fork._model, fork._counts, fork._data = self._model, dict(self._counts), dict(self._data)
-        fork._spans = dict(self._spans)
-        forked: dict[int, RunPart] = {id(part): part.fork() for part in (*self._parts, *self._calls.values())}
-        fork._parts = [forked[id(part)] for part in self._parts]
-        fork._resting = self._resting and _same(forked, self._resting)
-        fork._texts = {id: _same(forked, part) for id, part in self._texts.items()}
-        fork._reasonings = {id: _same(forked, part) for id, part in self._reasonings.items()}
-        fork._calls = {id: _same(forked, part) for id, part in self._calls.items()}
-        return fork
 
     def take(self, event: ev.Event) -> list[Json]:
         """Take any event but ``attempt`` and the terminal ones; an event without a place is left out."""
@@ -260,11 +247,6 @@ class Run:
     def _next_id(self) -> str:
         self._ids += 1
         return f"{self._prefix}-{self._ids}"
-
-
-def _same(forked: dict[int, RunPart], part: Any) -> Any:
-    """What became of this part in a fork."""
-    return forked[id(part)]
 
 
 _HANDLERS: Final[dict[type, Callable[[Run, Any], list[Json]]]] = {

@@ -127,13 +127,6 @@ class AgUiTranscript(Unnumbered):
             return b""
         return self._frames(self._run.snapshot(), of=self._at)
 
-    def fork(self) -> AgUiTranscript:
-        """See Transcript."""
-        fork = AgUiTranscript(self._dialect, self._stream_id)
-        fork._run, fork._at = self._run.fork(), self._at
-        fork._has_sent, fork._is_over = self._has_sent, self._is_over
-        return fork
-
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """See Transcript, and rule 1. No ``retry``: an AG-UI client reconnects when its user does."""
         is_beginning = self._dialect.has_places and not self._dialect.is_resumed

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Pieces
 
 
 class RunPart(Protocol):
@@ -14,9 +14,6 @@ class RunPart(Protocol):
 
     def snapshot(self) -> list[Json]:
         """The fewest events that show it to a late joiner."""
-
-    def fork(self) -> RunPart:
-        """Itself if it cannot change any more, else an independent copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +25,9 @@ class SingleEvent:
     def snapshot(self) -> list[Json]:
         return [self.event]
 
-    def fork(self) -> SingleEvent:
-        return self
-
 
 @dataclass(slots=True)
-class TextMessage:
+class TextMessage(Forkable):
     """A message of the assistant; one whose text part has ended rests until something else begins."""
 
     id: str
@@ -57,12 +51,13 @@ class TextMessage:
             events.append({"type": "TEXT_MESSAGE_CONTENT", "messageId": self.id, "delta": text})
         return events if self.is_open else [*events, {"type": "TEXT_MESSAGE_END", "messageId": self.id}]
 
-    def fork(self) -> TextMessage:
-        return replace(self, pieces=self.pieces.fork()) if self.is_open else self
+    @property
+    def is_fixed(self) -> bool:
+        return not self.is_open
 
 
 @dataclass(slots=True)
-class RunReasoning:
+class RunReasoning(Forkable):
     """The message of a span of reasoning. It opens with the first text: many providers think without showing any."""
 
     id: str
@@ -95,8 +90,9 @@ class RunReasoning:
             events.append(self._encrypted(self.encrypted))
         return events if self.is_open else [*events, self._end()]
 
-    def fork(self) -> RunReasoning:
-        return replace(self, pieces=self.pieces.fork()) if self.is_open else self
+    @property
+    def is_fixed(self) -> bool:
+        return not self.is_open
 
     def _content(self, delta: str) -> Json:
         return {"type": "REASONING_MESSAGE_CONTENT", "messageId": self.id, "delta": delta}
@@ -110,7 +106,7 @@ class RunReasoning:
 
 
 @dataclass(slots=True)
-class RunToolCall:
+class RunToolCall(Forkable):
     """A call of a tool. Without a name (the log's head was trimmed) it is not sent until one comes."""
 
     id: str
@@ -142,8 +138,9 @@ class RunToolCall:
             events.append(self._args(text))
         return events if self.is_open else [*events, self._end()]
 
-    def fork(self) -> RunToolCall:
-        return self if self.is_answered and not self.is_open else replace(self, pieces=self.pieces.fork())
+    @property
+    def is_fixed(self) -> bool:
+        return self.is_answered and not self.is_open
 
     def _args(self, delta: str) -> Json:
         return {"type": "TOOL_CALL_ARGS", "toolCallId": self.id, "delta": delta}

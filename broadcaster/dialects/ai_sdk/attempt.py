@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.ai_sdk.parts import (
     FINISH_STEP,
     START_STEP,
@@ -39,7 +40,7 @@ _METADATA_THAT_RETURNS: Final = frozenset({"model"})
 """Metadata that every attempt sends, so that it replaces that of an old one."""
 
 
-class UiAttempt:
+class UiAttempt(Forkable):
     """What one attempt has sent of its message."""
 
     def __init__(self, message_id: str) -> None:
@@ -54,7 +55,7 @@ class UiAttempt:
         self._parts: list[UiPart] = []
         self._open: dict[tuple[_Kind, str], UiTextPart] = {}
         self._calls: dict[str, UiToolCall] = {}
-        self._data: dict[tuple[str, str], SingleChunkPart] = {}
+        self._data: dict[tuple[str, str], int] = {}  # the place of each part that may be replaced
 
     @property
     def is_started(self) -> bool:
@@ -94,19 +95,6 @@ class UiAttempt:
         if self._steps:
             after._parts.append(SingleChunkPart(START_STEP))
             after._steps, after._has_spare_step = 1, True
-        return after
-
-    def fork(self) -> UiAttempt:
-        """An independent copy."""
-        after = UiAttempt(self._id)
-        after._is_started, after._metadata, after._usage = self._is_started, self._metadata, self._usage
-        after._finish_reason, after._steps, after._count = self._finish_reason, self._steps, self._count
-        after._has_spare_step = self._has_spare_step
-        forks: dict[int, Any] = {id(part): part.fork() for part in self._parts}
-        after._parts = list(forks.values())
-        after._open = {key: forks[id(part)] for key, part in self._open.items()}
-        after._calls = {key: forks[id(part)] for key, part in self._calls.items()}
-        after._data = {key: forks[id(part)] for key, part in self._data.items()}
         return after
 
     # -- the message and its steps
@@ -238,15 +226,15 @@ class UiAttempt:
         if event.transient:
             return [chunk]
         chunks = self._stepped()
-        if event.id is None:
-            return [*chunks, self._add(SingleChunkPart(chunk)).chunk]
-        known = self._data.get((event.type, event.id))
-        if known is None:
-            self._data[event.type, event.id] = self._add(SingleChunkPart(chunk))
-        else:
+        at = None if event.id is None else self._data.get((event.type, event.id))
+        if at is not None:
             # A client takes the data over, and nothing else.
-            known.chunk = {**known.chunk, "data": event.data}
-        return [*chunks, chunk]
+            [known] = self._parts[at].chunks()
+            self._parts[at] = SingleChunkPart({**known, "data": event.data})
+            return [*chunks, chunk]
+        if event.id is not None:
+            self._data[event.type, event.id] = len(self._parts)
+        return [*chunks, self._add(SingleChunkPart(chunk)).chunk]
 
     # -- the end
 

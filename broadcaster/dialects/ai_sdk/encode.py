@@ -72,18 +72,18 @@ class AiSdkDialect:
 
     def open(self, stream_id: str) -> AiSdkTranscript:
         """See Dialect."""
-        return AiSdkTranscript(self, UiAttempt(self.message_id or f"msg_{stream_id}"))
+        return AiSdkTranscript(self, self.message_id or f"msg_{stream_id}")
 
 
 class AiSdkTranscript(Unnumbered):
     """One stream as chunks."""
 
-    __slots__ = ("_dialect", "_first", "_is_over", "_last", "_message")
+    __slots__ = ("_dialect", "_is_over", "_last", "_message", "_message_id")
 
-    def __init__(self, dialect: AiSdkDialect, message: UiAttempt) -> None:
+    def __init__(self, dialect: AiSdkDialect, message_id: str) -> None:
         self._dialect = dialect
-        self._first = message.fork()
-        self._message = message
+        self._message_id = message_id
+        self._message = UiAttempt(message_id)
         self._last: Cursor | None = None
         self._is_over = False
 
@@ -94,12 +94,6 @@ class AiSdkTranscript(Unnumbered):
     def snapshot(self) -> bytes:
         """See Transcript."""
         return self._framed(self._message.chunks(), at=self._last)
-
-    def fork(self) -> AiSdkTranscript:
-        """See Transcript."""
-        after = AiSdkTranscript(self._dialect, self._message.fork())
-        after._first, after._last, after._is_over = self._first, self._last, self._is_over
-        return after
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """See Transcript."""
@@ -143,7 +137,7 @@ class AiSdkTranscript(Unnumbered):
         if not stays and (not old.shows or self._dialect.version >= 7):
             self._message = old.emptied()
             return [_RESET_STEP] if old.shows else []
-        self._message = self._first.fork()
+        self._message = UiAttempt(self._message_id)
         return [error_chunk(_RESTARTED, code=ATTEMPT_CODE)]
 
     def _framed(self, chunks: Sequence[Chunk], *, at: Cursor | None, is_done: bool = False) -> bytes:

@@ -10,12 +10,12 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from broadcaster.core import events as ev
-from broadcaster.dialects.writing import Pieces
+from broadcaster.core.forking import Forkable, Pieces
 
 Chunk: TypeAlias = dict[str, Any]
 
@@ -29,11 +29,8 @@ class UiPart(Protocol):
     def chunks(self) -> list[Chunk]:
         """The chunks that show it to a late joiner."""
 
-    def fork(self) -> UiPart:
-        """An independent copy."""
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SingleChunkPart:
     """A part of a single chunk: source, file, data, border of a step."""
 
@@ -48,13 +45,9 @@ class SingleChunkPart:
         """See Part."""
         return [self.chunk]
 
-    def fork(self) -> SingleChunkPart:
-        """See Part."""
-        return SingleChunkPart(self.chunk)
-
 
 @dataclass(slots=True)
-class UiTextPart:
+class UiTextPart(Forkable):
     """A text or reasoning part; its id is unique in its message."""
 
     kind: Literal["text", "reasoning"]
@@ -62,6 +55,11 @@ class UiTextPart:
     pieces: Pieces = field(default_factory=Pieces)
     is_whole: bool = False
     metadata: ev.ProviderMetadata = field(default_factory=dict)
+
+    @property
+    def is_fixed(self) -> bool:
+        """See Forkable."""
+        return self.is_whole
 
     def begin(self, metadata: ev.ProviderMetadata | None) -> Chunk:
         """Its start."""
@@ -89,10 +87,6 @@ class UiTextPart:
             chunks.append({"type": f"{self.kind}-end", "id": self.id})
         return chunks
 
-    def fork(self) -> UiTextPart:
-        """See Part."""
-        return replace(self, pieces=self.pieces.fork())
-
     def _chunk(self, what: str, fields: Chunk, metadata: ev.ProviderMetadata | None) -> Chunk:
         chunk = {"type": f"{self.kind}-{what}", "id": self.id, **fields}
         if not metadata:
@@ -116,7 +110,7 @@ _Output: TypeAlias = ev.ToolOutputAvailable | ev.ToolOutputError
 
 
 @dataclass(slots=True)
-class UiToolCall:
+class UiToolCall(Forkable):
     """A tool call. ``of_input`` and ``of_output`` are metadata that a client keeps apart; ``pending`` is unsent."""
 
     tool_call_id: str
@@ -139,6 +133,11 @@ class UiToolCall:
     def of(cls, event: _Input, *, step: int) -> UiToolCall:
         """The call that this event is the first of."""
         return cls(event.tool_call_id, event.tool_name, step, bool(event.dynamic))
+
+    @property
+    def is_fixed(self) -> bool:
+        """See Forkable."""
+        return self.progress is ToolCallProgress.ANSWERED
 
     def begin(self, event: ev.ToolInputStart) -> Chunk:
         """Its start."""
@@ -200,10 +199,6 @@ class UiToolCall:
     def chunks(self) -> list[Chunk]:
         """See Part."""
         return [*self._input_chunks(), *self.outputs]
-
-    def fork(self) -> UiToolCall:
-        """See Part."""
-        return replace(self, text=self.text.fork(), outputs=list(self.outputs))
 
     def _input_chunks(self) -> list[Chunk]:
         if self.refusal is not None:

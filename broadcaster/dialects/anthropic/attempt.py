@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.anthropic import encode_tables as tables
 from broadcaster.dialects.anthropic.block_sequence import BlockSequence, EncodedBlock, framed
 from broadcaster.dialects.anthropic.wire import PASSED_TYPE, WIRE_TYPES
@@ -29,7 +30,7 @@ CANCELLED: Final = "cancelled"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]+", re.ASCII)
 
 
-class AnthropicAttempt:
+class AnthropicAttempt(Forkable):
     """One attempt. ``take`` every event but ``attempt`` and the terminal ones; ``finish`` or ``stop`` once."""
 
     def __init__(self, stream_id: str) -> None:
@@ -70,14 +71,6 @@ class AnthropicAttempt:
     def snapshot(self) -> bytes:
         """Everything sent so far, for a late joiner."""
         return framed(self._opening) + self._blocks.opening() if self._opening is not None else b""
-
-    def fork(self) -> AnthropicAttempt:
-        """An independent copy."""
-        other = AnthropicAttempt(self._stream_id)
-        other._start, other._opening, other._step = self._start, self._opening, self._step
-        other._blocks = self._blocks.fork()
-        other._calls, other._usage = dict(self._calls), dict(self._usage)
-        return other
 
     def _begun(self, out: list[Json]) -> list[Json]:
         if self._opening is not None:

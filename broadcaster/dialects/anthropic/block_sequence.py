@@ -15,9 +15,10 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.dialects.anthropic.blocks import CALL_TYPES
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Pieces, block
+from broadcaster.dialects.writing import block
 
 Key: TypeAlias = tuple[str, str]
 """The kind of a part and its id."""
@@ -43,7 +44,7 @@ def framed(event: Json) -> bytes:
     return block(event, event=event["type"])
 
 
-class EncodedBlock:
+class EncodedBlock(Forkable):
     """One block: its start, its text so far, and the deltas that cannot be joined (citations, signatures, new ones)."""
 
     __slots__ = (
@@ -105,16 +106,8 @@ class EncodedBlock:
         text = self._text.text
         return [{"type": type, field: text}, *self._kept] if text else list(self._kept)
 
-    def fork(self) -> EncodedBlock:
-        """An independent copy."""
-        other = EncodedBlock(self.key, self.start, holds_text=self.holds_text)
-        other.is_over, other.has_text = self.is_over, self.has_text
-        other._text, other._kept = self._text.fork(), list(self._kept)
-        other._grown, other._checked = self._grown, self._checked
-        return other
 
-
-class BlockSequence:
+class BlockSequence(Forkable):
     """The blocks of one message; every method appends the wire events to send now to ``out``."""
 
     __slots__ = ("_count", "_over", "_parts", "_standing")
@@ -179,15 +172,6 @@ class BlockSequence:
         if self._standing:
             self._open(self._standing[0], events)
         return b"".join((*self._over, *map(framed, events)))
-
-    def fork(self) -> BlockSequence:
-        """An independent copy."""
-        other = BlockSequence()
-        other._over, other._count = list(self._over), self._count
-        forks = {id(part): part.fork() for part in (*self._standing, *self._parts.values())}
-        other._standing = [forks[id(part)] for part in self._standing]
-        other._parts = {key: forks[id(part)] for key, part in self._parts.items()}
-        return other
 
     def _hurry(self, out: list[Json]) -> None:
         first = self._standing[0]

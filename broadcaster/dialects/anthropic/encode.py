@@ -89,12 +89,6 @@ class AnthropicTranscript(Unannounced):
         """See Transcript.snapshot."""
         return self._attempt.snapshot()
 
-    def fork(self) -> AnthropicTranscript:
-        """See Transcript.fork."""
-        other = AnthropicTranscript(self._stream_id, stop=self._stop)
-        other._attempt, other._is_over = self._attempt.fork(), self._is_over
-        return other
-
     def discard(self, gap: Gap) -> bytes:
         """See Transcript.discard."""
         return framed(error("overloaded_error", f"the answer broke off and begins anew; {_RETRY}"))

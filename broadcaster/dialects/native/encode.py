@@ -74,10 +74,6 @@ class NativeTranscript(Unnumbered):
         """See Transcript: nothing, every entry is sent."""
         return b""
 
-    def fork(self) -> NativeTranscript:
-        """See Transcript."""
-        return self
-
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """The first block: the stream's id and status, and how long to wait before a reconnect."""
         fields = {"id": self._stream_id, "status": status}

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.cursor import START
 from broadcaster.core.entry import Entry
 from broadcaster.core.fold import Fold
 from broadcaster.core.sse import encode_frame
@@ -33,18 +33,18 @@ class NativeSnapshot:
 
     def open(self, stream_id: str) -> FoldingTranscript:
         """See Dialect."""
-        return FoldingTranscript(stream_id, Fold(), START)
+        return FoldingTranscript(stream_id)
 
 
 class FoldingTranscript(NativeTranscript):
-    """Folds the entries that it encodes. ``last`` is the newest of them."""
+    """Folds the entries that it encodes."""
 
     __slots__ = ("_fold", "_last")
 
-    def __init__(self, stream_id: str, fold: Fold, last: Cursor) -> None:
+    def __init__(self, stream_id: str) -> None:
         super().__init__(stream_id)
-        self._fold = fold
-        self._last = last
+        self._fold = Fold()
+        self._last = START
 
     @property
     def is_stateless(self) -> bool:
@@ -64,10 +64,6 @@ class FoldingTranscript(NativeTranscript):
         if self._last == START:
             return b""
         return encode_frame(msgspec.json.encode(self._fold.state), event=SNAPSHOT, id=str(self._last))
-
-    def fork(self) -> FoldingTranscript:
-        """See Transcript."""
-        return FoldingTranscript(self._stream_id, self._fold.fork(), self._last)
 
     def live(self) -> bytes:
         """Nothing: the snapshot's viewers are live from the start."""

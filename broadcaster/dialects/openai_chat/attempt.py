@@ -22,9 +22,9 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.dialects.openai.wire import extras_in
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Pieces
 
 Field = Literal["content", "refusal", "reasoning"]
 
@@ -44,7 +44,7 @@ def _named(name: Field, text: str) -> Json:
 
 
 @dataclass(slots=True)
-class ChatToolCall:
+class ChatToolCall(Forkable):
     """A tool call; ``function`` is the wire's name for its kind."""
 
     id: str
@@ -60,11 +60,8 @@ class ChatToolCall:
         arguments = "input" if self.function == "custom" else "arguments"
         return {"name": self.name, arguments: self.arguments.text}
 
-    def fork(self) -> ChatToolCall:
-        return ChatToolCall(self.id, self.name, self.function, self.extras, self.arguments.fork(), self.is_answered)
 
-
-class ChatAttempt:
+class ChatAttempt(Forkable):
     """What one attempt has sent of choice 0."""
 
     def __init__(self, *, hidden_tools: frozenset[str] = frozenset()) -> None:
@@ -77,7 +74,7 @@ class ChatAttempt:
         self._open: dict[str, int] = {}
         self._hidden: set[str] = set()
         self._annotations: list[Json] = []
-        self._logprobs: dict[str, list[Any]] = {}
+        self._logprobs: list[tuple[str, list[Any]]] = []
 
     def take(self, event: ev.Event) -> Delta | None:
         """What the next event adds; None when it adds nothing."""
@@ -103,7 +100,10 @@ class ChatAttempt:
     @property
     def logprobs(self) -> Json | None:
         """All log probabilities so far; None when the provider sent none."""
-        return {name: self._logprobs.get(name) for name in _LOGPROBS} if self._logprobs else None
+        joined: dict[str, list[Any]] = {}
+        for name, tokens in self._logprobs:
+            joined.setdefault(name, []).extend(tokens)
+        return {name: joined.get(name) for name in _LOGPROBS} if joined else None
 
     @property
     def awaits_client_tools(self) -> bool:
@@ -127,20 +127,6 @@ class ChatAttempt:
         if self._annotations:
             message["annotations"] = self._annotations
         return message
-
-    def fork(self) -> ChatAttempt:
-        """An independent copy."""
-        other = ChatAttempt(hidden_tools=self._hidden_tools)
-        other._texts = {name: pieces.fork() for name, pieces in self._texts.items()}
-        other._chars = self._chars
-        other._refusals = set(self._refusals)
-        other._starts = dict(self._starts)
-        other._calls = [call.fork() for call in self._calls]
-        other._open = dict(self._open)
-        other._hidden = set(self._hidden)
-        other._annotations = list(self._annotations)
-        other._logprobs = {name: list(tokens) for name, tokens in self._logprobs.items()}
-        return other
 
     # ------------------------------------------------------------------------------------------------------------ texts
 
@@ -178,8 +164,7 @@ class ChatAttempt:
         if not isinstance(logprobs, dict):
             return None
         taken = {name: logprobs[name] for name in _LOGPROBS if isinstance(logprobs.get(name), list)}
-        for name, tokens in taken.items():
-            self._logprobs.setdefault(name, []).extend(tokens)
+        self._logprobs += taken.items()
         return {name: taken.get(name) for name in _LOGPROBS} if taken else None
 
     def _end_text(self, event: ev.TextEnd) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.openai.wire import PROVIDER, extras_in
 from broadcaster.dialects.openai_chat.wire import FINISH_REASONS
 from broadcaster.dialects.reading import Json, token_count
@@ -38,7 +39,7 @@ _REASONS: Final[dict[ev.FinishReason, str]] = {
 
 
 @dataclass(slots=True)
-class Head:
+class Head(Forkable):
     """Rules 1 and 2; ``epoch`` is that of the stream's first entry."""
 
     stream_id: str
@@ -73,9 +74,6 @@ class Head:
             "model": self.model or "",
             **self.extras,
         }
-
-    def fork(self) -> Head:
-        return Head(self.stream_id, self.epoch, self.id, self.created, self.model, dict(self.extras))
 
 
 def finish_reason(event: ev.Finish, last_step: ev.FinishReason | None) -> str:

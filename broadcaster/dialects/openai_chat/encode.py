@@ -127,20 +127,6 @@ class ChatTranscript(ErrorObjectTranscript):
             return b""
         return b"".join([self._role_chunk(), *map(self._chunk, self._attempt.so_far())])
 
-    def fork(self) -> ChatTranscript:
-        """See Transcript.fork."""
-        other = ChatTranscript(self._dialect, self._stream_id)
-        other._epoch = self._epoch
-        other._is_over = self._is_over
-        other._head = self._head.fork()
-        other._attempt = self._attempt.fork()
-        other._has_begun = self._has_begun
-        other._content = self._content
-        other._step_reason = self._step_reason
-        other._usage = self._usage
-        other._ending = self._ending
-        return other
-
     def completion(self) -> Json | None:
         """The ``chat.completion`` of an answer that has ended and did not fail; None of any other."""
         if self._ending is None:

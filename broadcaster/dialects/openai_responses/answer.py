@@ -13,12 +13,13 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.openai.wire import PROVIDER, extras_in
 from broadcaster.dialects.reading import Json
 
@@ -77,7 +78,7 @@ def stream_id_of(id: str) -> str:
 
 
 @dataclass(slots=True)
-class Facts:
+class Facts(Forkable):
     """The facts about the response so far."""
 
     stream_id: str
@@ -94,10 +95,6 @@ class Facts:
         """When it was created (rule 1)."""
         echo = self.echo.get("created_at")
         return echo if isinstance(echo, int) else self.created_at or 0
-
-    def fork(self) -> Facts:
-        """An independent copy."""
-        return replace(self, reported={**self.reported})
 
     def restart(self) -> None:
         """A new attempt: the facts of the last one are void."""

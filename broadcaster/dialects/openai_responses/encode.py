@@ -113,14 +113,6 @@ class ResponsesTranscript(Unannounced):
         """See Transcript.snapshot."""
         return self.log.snapshot()
 
-    def fork(self) -> ResponsesTranscript:
-        """See Transcript.fork."""
-        forked = ResponsesTranscript(self.dialect, self.facts.fork(), self.log.fork(), self.builder.fork())
-        forked.status, forked.error, forked.why = self.status, self.error, self.why
-        forked.is_refused, forked._epoch = self.is_refused, self._epoch
-        forked._is_opened, forked._is_announced = self._is_opened, self._is_announced
-        return forked
-
     def discard(self, gap: Gap) -> bytes:
         """See Transcript.discard: nothing, ``response.created`` begins the Response anew."""
         return b""

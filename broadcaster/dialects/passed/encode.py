@@ -16,10 +16,11 @@ from typing import Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
+from broadcaster.core.forking import Pieces
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.openai_chat.encode import EXTENSION, ErrorObjectTranscript, failure_block
 from broadcaster.dialects.passed.decode import CARRIED_TYPE
-from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, Pieces, block, loss_of
+from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, block, loss_of
 
 _MS: Final = 1000
 
@@ -69,12 +70,6 @@ class PassedTranscript(ErrorObjectTranscript):
     def snapshot(self) -> bytes:
         """See Transcript.snapshot: every message of this attempt, because each adds something."""
         return self._frames.text.encode()
-
-    def fork(self) -> PassedTranscript:
-        """See Transcript.fork."""
-        other = PassedTranscript(self._stream_id)
-        other._frames, other._is_over = self._frames.fork(), self._is_over
-        return other
 
     def _read(self, entry: Entry, blocks: list[bytes]) -> None:
         match ev.read_event(entry.event):

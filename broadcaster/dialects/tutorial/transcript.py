@@ -25,8 +25,8 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
+from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.core.pieces import Pieces
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import NEW_ATTEMPT, Unnumbered
@@ -114,17 +114,12 @@ class SmallDialect(ABC):
         return []
 
 
-class _Stretch:
+@dataclass(slots=True)
+class _Stretch(Forkable):
     """Uninterrupted text, or reasoning."""
 
-    __slots__ = ("format", "pieces")
-
-    def __init__(self, format: Callable[[str], list[SseBlock]], pieces: Pieces) -> None:
-        self.format = format
-        self.pieces = pieces
-
-    def fork(self) -> _Stretch:
-        return _Stretch(self.format, self.pieces.fork())
+    format: Callable[[str], list[SseBlock]]
+    pieces: Pieces
 
 
 class SmallTranscript(Unnumbered):
@@ -159,14 +154,6 @@ class SmallTranscript(Unnumbered):
         for part in self._parts:
             blocks += [part] if isinstance(part, SseBlock) else part.format(part.pieces.text)
         return self._frames(blocks, of=self._at)
-
-    def fork(self) -> SmallTranscript:
-        """See Transcript."""
-        fork = SmallTranscript(self._shape, self._stream_id)
-        fork._at, fork._is_over, fork._start = self._at, self._is_over, self._start
-        fork._attempt, fork._model, fork._usage = self._attempt, self._model, self._usage
-        fork._parts = [part if isinstance(part, SseBlock) else part.fork() for part in self._parts]
-        return fork
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """Nothing: a block with ``retry`` alone ends some clients."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.anthropic.wire import PROVIDER as ANTHROPIC
 from broadcaster.dialects.openai.namespaces import Namespaced
 from broadcaster.dialects.openai.wire import extras_in
@@ -26,7 +27,6 @@ from broadcaster.dialects.openai_responses.encoding.items import (
     INCOMPLETE,
     INPUTS,
     CallItem,
-    Item,
     OutputPart,
     TextItem,
 )
@@ -45,7 +45,7 @@ _OF_PART: Final = frozenset({"annotations", "annotation", "refusal", "logprobs",
 
 
 @dataclass(slots=True)
-class Builder:
+class Builder(Forkable):
     """The output so far, and what of it is open."""
 
     output: ItemList
@@ -58,15 +58,6 @@ class Builder:
     def as_json(self) -> list[Json]:
         """The items as they stand."""
         return [item.as_json() for item in self.output.items]
-
-    def fork(self) -> Builder:
-        """An independent copy."""
-        open_ids = {id(item) for item, _ in (*self._texts.values(), *self._reasonings.values())}
-        open_ids |= {id(call) for call in self._calls.values() if not call.is_whole}
-        output = self.output.fork(open_ids)
-        twin = {id(item): forked for item, forked in zip(self.output.items, output.items, strict=True)}
-        calls = {key: call for key, item in self._calls.items() if isinstance(call := twin[id(item)], CallItem)}
-        return Builder(output, _twins(self._texts, twin), _twins(self._reasonings, twin), calls, self.namespaced)
 
     # ------------------------------------------------------------------------------------------------ text, reasoning
 
@@ -127,6 +118,7 @@ class Builder:
         kind = "summary_text" if "summaryIndex" in reported else "reasoning_text"
         part = item.begin(kind, log) if kind == "summary_text" else OutputPart(kind, 0)
         self._reasonings[event.id] = item, part
+        item.thoughts += 1
         _seal(item, event.provider_metadata)
 
     def grow_reasoning(self, event: ev.ReasoningDelta, log: EventLog) -> None:
@@ -153,6 +145,7 @@ class Builder:
             item.extras |= {name: reported[name] for name in reported if name not in ("itemId", "encryptedContent")}
         if any(part is known for known in item.parts):
             item.end(part, log)
+        item.thoughts -= 1
 
     # ---------------------------------------------------------------------------------------------------------- calls
 
@@ -289,15 +282,3 @@ def _seal(item: TextItem, metadata: ev.ProviderMetadata | None) -> None:
     """Add to the item what only its provider can read of a thought."""
     if (sealed := seal(metadata)) is not None:
         item.extras |= {"encrypted_content": sealed}
-
-
-def _twins(
-    known: dict[str, tuple[TextItem, OutputPart]], twin: dict[int, Item]
-) -> dict[str, tuple[TextItem, OutputPart]]:
-    twins: dict[str, tuple[TextItem, OutputPart]] = {}
-    for id_, (item, part) in known.items():
-        forked = twin[id(item)]
-        assert isinstance(forked, TextItem)
-        at = next((at for at, each in enumerate(item.parts) if each is part), None)
-        twins[id_] = forked, part.fork() if at is None else forked.parts[at]
-    return twins

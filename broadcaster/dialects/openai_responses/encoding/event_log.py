@@ -15,8 +15,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Pieces, block
+from broadcaster.dialects.writing import block
 
 PartKey: TypeAlias = tuple[int, str, int]
 """The text that grows: its item's output index, its kind, and its place in the item."""
@@ -32,25 +33,19 @@ class _LoggedEvent(NamedTuple):
 
 
 @dataclass(slots=True)
-class _JoinedDeltas:
-    """The deltas of one part, as one."""
+class _JoinedDeltas(Forkable):
+    """The deltas of one part, as one; ``last`` has the number of the last, and names their place."""
 
-    number: int
-    type: str
-    fields: Json
+    last: _LoggedEvent
     text: Pieces
     logprobs: list[Any] | None = None
 
-    def fork(self) -> _JoinedDeltas:
-        logprobs = None if self.logprobs is None else [*self.logprobs]
-        return _JoinedDeltas(self.number, self.type, self.fields, self.text.fork(), logprobs)
-
     def kept(self) -> _LoggedEvent:
         more = {} if self.logprobs is None else {"logprobs": self.logprobs}
-        return _LoggedEvent(self.number, self.type, {**self.fields, "delta": self.text.text, **more})
+        return self.last._replace(fields={**self.last.fields, "delta": self.text.text, **more})
 
 
-class EventLog:
+class EventLog(Forkable):
     """Append events; ``taken`` returns the frames since its last call."""
 
     def __init__(self) -> None:
@@ -80,11 +75,11 @@ class EventLog:
     def grow(self, key: PartKey, type: str, fields: Json, *, delta: str, logprobs: list[Any] | None = None) -> None:
         """A delta of a text; ``fields`` name its place."""
         more = {} if logprobs is None else {"logprobs": logprobs}
-        number = self._frame(type, {**fields, "delta": delta, **more})
+        last = _LoggedEvent(self._frame(type, {**fields, "delta": delta, **more}), type, fields)
         grown = self._grown.get(key)
         if grown is None:
-            grown = self._grown[key] = _JoinedDeltas(number, type, fields, Pieces(), None if logprobs is None else [])
-        grown.number = number
+            grown = self._grown[key] = _JoinedDeltas(last, Pieces(), None if logprobs is None else [])
+        grown.last = last
         grown.text.append(delta)
         if grown.logprobs is not None and logprobs:
             grown.logprobs += logprobs
@@ -102,16 +97,6 @@ class EventLog:
         """Everything sent so far, for a late joiner (rule 2)."""
         kept = [*self._opening, *self._kept, *(grown.kept() for grown in self._grown.values())]
         return b"".join(_framed(*each) for each in sorted(kept, key=lambda each: each.number))
-
-    def fork(self) -> EventLog:
-        """An independent copy."""
-        forked = EventLog()
-        forked._next = self._next
-        forked._frames = [*self._frames]
-        forked._opening = [*self._opening]
-        forked._kept = [*self._kept]
-        forked._grown = {key: grown.fork() for key, grown in self._grown.items()}
-        return forked
 
     def _frame(self, type: str, fields: Json) -> int:
         number = self._next

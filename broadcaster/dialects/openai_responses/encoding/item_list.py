@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from broadcaster.core.forking import Forkable
 from broadcaster.dialects.openai_responses.encoding.event_log import EventLog
 from broadcaster.dialects.openai_responses.encoding.items import (
     COMPLETED,
@@ -32,21 +33,13 @@ _MOST_OPEN: Final = 64
 
 
 @dataclass(slots=True)
-class ItemList:
+class ItemList(Forkable):
     """The items of the newest attempt, and the names that all attempts used."""
 
     stream_id: str
     items: list[Item] = field(default_factory=list)
     _next_index: int = 0
     _used: set[str] = field(default_factory=set)
-
-    def fork(self, open_ids: set[int]) -> ItemList:
-        """An independent copy; items that are done are shared.
-
-        ``open_ids``: the ``id`` of items to which something may be added yet, although they are done.
-        """
-        items = [item if _is_fixed(item) and id(item) not in open_ids else item.fork() for item in self.items]
-        return ItemList(self.stream_id, items, self._next_index, {*self._used})
 
     def written(self, type: str, key: str | None, log: EventLog, *, extras: Json) -> TextItem:
         """The message or reasoning under its provider's name, opened if need be.
@@ -128,11 +121,6 @@ class ItemList:
     def named(self, key: str) -> Item | None:
         """The newest item of this attempt that has, or had at its provider, this name."""
         return next((item for item in reversed(self.items) if key in _names(item)), None)
-
-
-def _is_fixed(item: Item) -> bool:
-    """Whether it can no longer change; a passed-on item can be passed on twice."""
-    return item.is_closed and not isinstance(item, OpaqueItem)
 
 
 def _names(item: Item) -> Iterable[str | None]:

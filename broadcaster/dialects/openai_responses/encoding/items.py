@@ -10,12 +10,12 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.dialects.openai_responses.encoding.event_log import EventLog
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Pieces
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -57,7 +57,7 @@ def announce(item: Item, log: EventLog) -> None:
 
 
 @dataclass(slots=True)
-class OutputPart:
+class OutputPart(Forkable):
     """One text of a message or of reasoning; a ``strange`` one is of a type that our events cannot express."""
 
     kind: str
@@ -69,6 +69,11 @@ class OutputPart:
     strange: Json | None = None
     is_open: bool = True
 
+    @property
+    def is_fixed(self) -> bool:
+        """See Forkable."""
+        return not self.is_open
+
     def as_json(self) -> Json:
         """The part as it stands."""
         if self.strange is not None:
@@ -78,14 +83,13 @@ class OutputPart:
             as_json |= {"annotations": [*self.annotations], "logprobs": [*self.logprobs]}
         return as_json | self.extras
 
-    def fork(self) -> OutputPart:
-        """An independent copy."""
-        return replace(self, text=self.text.fork(), annotations=[*self.annotations], logprobs=[*self.logprobs])
-
 
 @dataclass(slots=True)
-class TextItem:
-    """A message, or an item of reasoning. ``key`` is the provider's name for it, if it has one."""
+class TextItem(Forkable):
+    """A message, or an item of reasoning. ``key`` is the provider's name for it, if it has one.
+
+    ``thoughts`` is how many thoughts of it are open: one may get its first text, and its part, after the item is done.
+    """
 
     type: str
     id: str
@@ -95,6 +99,12 @@ class TextItem:
     parts: list[OutputPart] = field(default_factory=list)
     adopted: Json = field(default_factory=dict)
     status: str = IN_PROGRESS
+    thoughts: int = 0
+
+    @property
+    def is_fixed(self) -> bool:
+        """See Forkable."""
+        return self.is_closed and not self.thoughts
 
     @property
     def is_closed(self) -> bool:
@@ -162,17 +172,13 @@ class TextItem:
                 fields["content"] = content
         return {"id": self.id, "type": self.type, **fields, **self.extras, **self.adopted}
 
-    def fork(self) -> TextItem:
-        """An independent copy."""
-        return replace(self, extras={**self.extras}, parts=[part.fork() for part in self.parts])
-
     def _at(self, part: OutputPart) -> Json:
         place = FAMILIES.get(part.kind, FAMILIES["output_text"]).place
         return {"item_id": self.id, "output_index": self.index, place: part.index}
 
 
 @dataclass(slots=True)
-class CallItem:
+class CallItem(Forkable):
     """A call of a tool. ``tool_call_id`` is our name for it, ``call_id`` the wire's; None: it has no such name.
 
     ``has_progress_events``: the progress events of its provider are passed on, so it sends none of its own.
@@ -190,6 +196,11 @@ class CallItem:
     adopted: Json = field(default_factory=dict)
     is_whole: bool = False
     status: str = IN_PROGRESS
+
+    @property
+    def is_fixed(self) -> bool:
+        """See Forkable. A torn call is done, although more of its input may come."""
+        return self.is_closed and self.is_whole
 
     @property
     def is_closed(self) -> bool:
@@ -232,16 +243,12 @@ class CallItem:
             as_json[family[1]] = self.text.text
         return {**as_json, "status": status or self.status, **self.fields, **self.adopted}
 
-    def fork(self) -> CallItem:
-        """An independent copy."""
-        return replace(self, text=self.text.fork(), fields={**self.fields})
-
     def _at(self) -> Json:
         return {"item_id": self.id, "output_index": self.index}
 
 
 @dataclass(slots=True)
-class OpaqueItem:
+class OpaqueItem(Forkable):
     """An item that comes as it is: one that our events cannot express, or the output of a tool."""
 
     type: str
@@ -261,10 +268,6 @@ class OpaqueItem:
     def as_json(self, status: str | None = None) -> Json:
         """The item as it stands."""
         return {**self.fields}
-
-    def fork(self) -> OpaqueItem:
-        """An independent copy."""
-        return replace(self)
 
 
 Item: TypeAlias = TextItem | CallItem | OpaqueItem
