@@ -47,6 +47,14 @@ class BroadcasterError(Exception):
     status: ClassVar[int] = 500
     retry: ClassVar[bool] = False
 
+    def __init_subclass__(
+        cls, *, code: str | None = None, status: int | None = None, retry: bool | None = None
+    ) -> None:
+        """What an error does not name it has from its parent."""
+        cls.code = code or cls.code
+        cls.status = status or cls.status
+        cls.retry = cls.retry if retry is None else retry
+
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -64,177 +72,112 @@ def naming(generation_id: str) -> Iterator[None]:
         raise
 
 
-class InvalidInput(BroadcasterError):
+class InvalidInput(BroadcasterError, code="invalid_request", status=400):
     """The request cannot succeed as it is; ``pointer`` names the offending part when there is one."""
 
-    code = "invalid_request"
-    status = 400
 
-
-class BadCursor(InvalidInput):
+class BadCursor(InvalidInput, code="bad_cursor"):
     """A cursor that is not ``<epoch>-<seq>`` in at most 128 bytes."""
 
-    code = "bad_cursor"
 
-
-class BadFrame(InvalidInput):
+class BadFrame(InvalidInput, code="bad_frame"):
     """CR, LF or NUL in an SSE ``id`` or ``event`` field: it would forge a field or a frame (CWE-93)."""
 
-    code = "bad_frame"
 
-
-class UnknownModel(InvalidInput):
+class UnknownModel(InvalidInput, code="unknown_model"):
     """No route of the settings serves the model."""
 
-    code = "unknown_model"
 
-
-class UnknownTool(InvalidInput):
+class UnknownTool(InvalidInput, code="unknown_tool"):
     """A tool was requested by its name alone, and the worker that took the generation has no tool of that name."""
 
-    code = "unknown_tool"
 
-
-class WebhookNotAllowed(InvalidInput):
+class WebhookNotAllowed(InvalidInput, code="webhook_not_allowed"):
     """Webhooks are off, or the operator's settings do not let one go to this URL."""
 
-    code = "webhook_not_allowed"
 
-
-class UnknownStream(InvalidInput):
+class UnknownStream(InvalidInput, code="unknown_stream", status=404):
     """Neither a log nor a meta exists under the id (or it belongs to another tenant)."""
 
-    code = "unknown_stream"
-    status = 404
 
-
-class Forbidden(InvalidInput):
+class Forbidden(InvalidInput, code="forbidden", status=403):
     """A guard of the app that mounts the routes does not let this caller do it."""
 
-    code = "forbidden"
-    status = 403
 
-
-class InvalidEvent(InvalidInput):
+class InvalidEvent(InvalidInput, code="invalid_event"):
     """Not an event that a publisher may append; ``pointer`` leads into the event ("": the event as a whole)."""
-
-    code = "invalid_event"
 
     def __init__(self, detail: str, *, pointer: str = "") -> None:
         super().__init__(detail)
         self.pointer = pointer
 
 
-class EventTooLarge(InvalidInput):
+class EventTooLarge(InvalidInput, code="event_too_large", status=413):
     """One event has more bytes than the settings allow."""
 
-    code = "event_too_large"
-    status = 413
 
-
-class BodyTooLarge(InvalidInput):
+class BodyTooLarge(InvalidInput, code="body_too_large", status=413):
     """A body has more bytes than ``MAX_BODY_BYTES``, or the request stored from it has more than its bound."""
 
-    code = "body_too_large"
-    status = 413
 
-
-class TooManyValues(InvalidInput):
+class TooManyValues(InvalidInput, code="too_many_values", status=413):
     """A body holds more JSON values than ``MAX_BODY_VALUES``."""
 
-    code = "too_many_values"
-    status = 413
 
-
-class MetadataTooLarge(InvalidInput):
+class MetadataTooLarge(InvalidInput, code="metadata_too_large", status=413):
     """``metadata`` has more bytes, as JSON, than ``MAX_METADATA_BYTES``."""
 
-    code = "metadata_too_large"
-    status = 413
 
-
-class StreamExists(InvalidInput):
+class StreamExists(InvalidInput, code="stream_exists", status=409):
     """A stream of this id exists already: a generation, or a feed of another configuration."""
 
-    code = "stream_exists"
-    status = 409
 
-
-class StreamClosed(InvalidInput):
+class StreamClosed(InvalidInput, code="stream_closed", status=409):
     """The feed has its terminal event: no event can follow it, and no other end can replace it."""
 
-    code = "stream_closed"
-    status = 409
 
-
-class StreamFull(InvalidInput):
+class StreamFull(InvalidInput, code="stream_full", status=409):
     """The feed holds as many events or bytes as it may, or one append alone has more than that."""
 
-    code = "stream_full"
-    status = 409
 
-
-class IdempotencyMismatch(InvalidInput):
+class IdempotencyMismatch(InvalidInput, code="idempotency_mismatch", status=422):
     """An ``Idempotency-Key`` was reused with another body."""
 
-    code = "idempotency_mismatch"
-    status = 422
 
-
-class Busy(BroadcasterError):
+class Busy(BroadcasterError, code="busy", status=503, retry=True):
     """A bound was reached or a service is unavailable; the same call may succeed later."""
 
-    code = "busy"
-    status = 503
-    retry = True
 
-
-class QueueFull(Busy):
+class QueueFull(Busy, code="queue_full"):
     """As many generations wait as the settings allow."""
 
-    code = "queue_full"
 
-
-class LogUnavailable(Busy):
+class LogUnavailable(Busy, code="log_unavailable"):
     """Redis does not respond, or responds that it cannot serve now (loading, read-only, out of memory, moving)."""
 
-    code = "log_unavailable"
 
-
-class RateLimited(Busy):
+class RateLimited(Busy, code="rate_limited", status=429):
     """The caller sends requests more often than the settings allow; it may retry after ``retry_after_s``."""
-
-    code = "rate_limited"
-    status = 429
 
     def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
 
 
-class TenantLimit(RateLimited):
+class TenantLimit(RateLimited, code="tenant_limit"):
     """The tenant has as much of something as the settings allow one tenant; the text names the setting."""
 
-    code = "tenant_limit"
 
-
-class AnswerUnsent(BroadcasterError):
+class AnswerUnsent(BroadcasterError, code="answer_unsent", status=503):
     """The requested generation exists, but its answer cannot be sent now: read it by its id."""
 
-    code = "answer_unsent"
-    status = 503
 
-
-class StopNotDurable(Busy):
+class StopNotDurable(Busy, code="stop_not_durable"):
     """The stop was sent to the worker but could not be stored; repeat it."""
 
-    code = "stop_not_durable"
 
-
-class StopPending(Busy):
+class StopPending(Busy, code="stop_pending"):
     """A deletion waits for the generation's end, which did not come in time; repeat it."""
-
-    code = "stop_pending"
 
 
 class ProviderRefusal(NamedTuple):
@@ -247,7 +190,7 @@ class ProviderRefusal(NamedTuple):
     message: str | None = None
 
 
-class ProviderFailed(BroadcasterError):
+class ProviderFailed(BroadcasterError, code="provider_failed", status=502):
     """The provider did not finish the answer.
 
     ``reason`` is the stable code that the ``error`` event carries (``provider_overloaded``, ``provider_truncated``, …);
@@ -255,9 +198,6 @@ class ProviderFailed(BroadcasterError):
     ``refusal`` is the error response, where the provider sent one in place of a stream. ``request_id`` is the id that
     the provider gave to the request, where a response came.
     """
-
-    code = "provider_failed"
-    status = 502
 
     def __init__(
         self,
@@ -276,13 +216,9 @@ class ProviderFailed(BroadcasterError):
         self.retry_after_s = retry_after_s
 
 
-class ToolOutcomeUnknown(BroadcasterError):
+class ToolOutcomeUnknown(BroadcasterError, code="tool_outcome_unknown"):
     """A call was begun, its worker is gone, and the log has no result: it is repeated only if the tool allows that."""
 
-    code = "tool_outcome_unknown"
 
-
-class SetupError(BroadcasterError):
+class SetupError(BroadcasterError, code="setup_error"):
     """The machine or the settings cannot run this; the text names the remedy."""
-
-    code = "setup_error"
