@@ -22,21 +22,14 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
-from broadcaster.log.jobs.claims import ClaimPolicy, Claims
-from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.job_reader import JobReader
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
-from broadcaster.log.jobs.queue import Queue
-from broadcaster.log.jobs.queue_limits import QueueLimits
-from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
-from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
+from broadcaster.log.jobs.sweeper import Sweeper
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.redis.topology.topology import Topology
 from broadcaster.log.streams.appender import AppendBounds, Appender
 from broadcaster.log.streams.control import ControlListener
-from broadcaster.log.streams.presence import Abandonment
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.telemetry import set_up_logging
@@ -44,6 +37,7 @@ from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.lifeline import follow_parent
 from broadcaster.settings import Settings, describe_error, unknown_variables
 from broadcaster.settings.contradictions import check_worker
+from broadcaster.wiring import JobParts
 from worker.attempt import AttemptTimes
 from worker.memory_guard import create_memory_guard
 from worker.model_lists import ModelListReader
@@ -85,10 +79,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
             )
         )
         appender = await stack.enter_async_context(Appender(connection, _append_bounds(settings)))
-        queue = Queue(connection, consumer=worker_id, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
-        claims = Claims(connection, _claim_policy(settings), owner=worker_id)
-        steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
-        streams = Streams(connection)
+        parts = JobParts(settings, connection, owner=worker_id, streams=Streams(connection))
+        queue, claims, streams, steadiness = parts.queue, parts.claims, parts.streams, parts.steadiness
         keeper = LeaseKeeper(
             connection,
             worker_id=worker_id,
@@ -105,9 +97,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         await stack.enter_async_context(_model_lists(settings, connection, providers))
         topology = connection.topology
         control = ControlListener(connection, topology)
-        sweeper = _create_sweeper(
-            settings, connection, queue=queue, claims=claims, streams=streams, steadiness=steadiness
-        )
+        sweeper = parts.sweeper(silent_ms=int(settings.lease_ttl_s * 1000))
         courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield replace(engine, agent=create_agent_setup(settings, streams)), sweeper, topology
@@ -134,58 +124,6 @@ def _append_bounds(settings: Settings) -> AppendBounds:
         push_max_bytes=settings.push_max_bytes,
         live_ttl_ms=int(settings.live_ttl_s * 1000),
     )
-
-
-def _create_sweeper(
-    settings: Settings,
-    connection: LogConnection,
-    *,
-    queue: Queue,
-    claims: Claims,
-    streams: Streams,
-    steadiness: Steadiness,
-) -> Sweeper:
-    return Sweeper(
-        _sweep_times(settings),
-        queue=queue,
-        claims=claims,
-        streams=streams,
-        steadiness=steadiness,
-        abandonment=Abandonment(
-            connection,
-            grace_s=settings.abandon_grace_s,
-            presence_ttl_s=settings.presence_ttl_s,
-            steadiness=steadiness,
-        ),
-        ends=KeptEnds(
-            connection,
-            queue=queue,
-            endings=Endings(claims, streams),
-            streams=streams,
-            steadiness=steadiness,
-            keep_s=settings.resend_keep_s,
-        ),
-    )
-
-
-def _claim_policy(settings: Settings) -> ClaimPolicy:
-    return ClaimPolicy.of_seconds(
-        lease_ttl_s=settings.lease_ttl_s,
-        live_ttl_s=settings.live_ttl_s,
-        queue_timeout_s=settings.queue_timeout_s,
-        max_attempts=settings.max_attempts,
-        attempt_backoff_s=settings.attempt_backoff_s,
-    )
-
-
-def _sweep_times(settings: Settings) -> SweepTimes:
-    times = SweepTimes.of_seconds(
-        queue_timeout_s=settings.queue_timeout_s,
-        stall_timeout_s=settings.stall_timeout_s,
-        generation_timeout_s=settings.generation_timeout_s,
-        redis_timeout_s=settings.redis_timeout_s,
-    )
-    return replace(times, silent_ms=int(settings.lease_ttl_s * 1000))
 
 
 def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:

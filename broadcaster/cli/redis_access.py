@@ -12,21 +12,14 @@ import typer
 
 from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import masked
-from broadcaster.core.requests.stored_requests import most_stored_bytes
 from broadcaster.errors import LogUnavailable, SetupError
-from broadcaster.log.jobs.claims import ClaimPolicy, Claims
 from broadcaster.log.jobs.dead_letters import DeadLetters
-from broadcaster.log.jobs.generations import GenerationLives, Generations
-from broadcaster.log.jobs.queue import Queue
-from broadcaster.log.jobs.queue_limits import QueueLimits
-from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.log.redis import url
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import socket_path
-from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
-from broadcaster.webhooks.schedule import longest_s
+from broadcaster.wiring import JobParts
 
 RedisUrl = Annotated[str | None, typer.Option("--redis-url", help="the Redis; without it BROADCASTER_REDIS_URL")]
 DataDir = Annotated[
@@ -64,37 +57,11 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
         async with LogConnection.open(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
             await opened.check()
             streams = Streams(opened)
-            yield DeadLetters(opened, streams=streams, generations=_generations(settings, opened, streams))
+            parts = JobParts(settings, opened, owner=_OWNER, streams=streams)
+            yield DeadLetters(opened, streams=streams, generations=parts.generations())
     except LogUnavailable as error:
         text = f"Redis at {masked(url)} does not answer; check it with: broadcaster doctor"
         raise CommandFailed(text, ExitCode.CANNOT_CONNECT) from error
-
-
-def _generations(settings: Settings, connection: LogConnection, streams: Streams) -> Generations:
-    policy = ClaimPolicy.of_seconds(
-        lease_ttl_s=settings.lease_ttl_s,
-        live_ttl_s=settings.live_ttl_s,
-        queue_timeout_s=settings.queue_timeout_s,
-        max_attempts=settings.max_attempts,
-    )
-    lives = GenerationLives(
-        live_ttl_ms=int(settings.live_ttl_s * 1000),
-        retention_ms=int(settings.retention_s * 1000),
-        idempotency_ttl_ms=int(settings.idempotency_ttl_s * 1000),
-        webhook_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
-        resend_ms=int(settings.resend_keep_s * 1000),
-    )
-    return Generations(
-        connection,
-        lives,
-        queue=Queue(connection, consumer=_OWNER, limits=QueueLimits(settings.max_queue, settings.tenant_queued)),
-        claims=Claims(connection, policy, owner=_OWNER),
-        streams=streams,
-        steadiness=Steadiness(connection, lease_ttl_s=settings.lease_ttl_s),
-        webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
-        max_metadata_bytes=settings.max_metadata_bytes,
-        max_stored_bytes=most_stored_bytes(settings.max_body_bytes),
-    )
 
 
 def _accepts_connections(path: Path) -> bool:
