@@ -29,7 +29,7 @@ from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
 from broadcaster.library.writer import as_mapping, encoded
 from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending
-from broadcaster.sync.courier import LIMITS, PUBLISHER_FAILED
+from broadcaster.sync.session import LIMITS, PUBLISHER_FAILED
 
 FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
 

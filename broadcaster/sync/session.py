@@ -1,6 +1,18 @@
-"""A publisher's part of one process: its connections to Redis and the couriers of its feeds, on the loop's thread.
+"""The loop's side of a publisher: one session in each process, with its connections to Redis; a courier for each feed.
 
-A forked child makes a session of its own and never touches the one that it inherits from its parent.
+A forked child makes a session of its own and never touches the one that it inherits from its parent. A courier appends
+a feed's events to the log, in order, and ends the feed.
+
+Rules
+1. One batch is under way; events put meanwhile form the next one.
+2. While Redis is unavailable nothing new is sent (`delivery`, rule 4). Only the batch under way is in doubt; if the
+   outage lasts longer than the log remembers an append, it counts as dropped.
+3. Dropped and refused events are reported in the stream: one ``data-dropped`` before the next event.
+4. A batch that does not fit is sent in halves: the events that fit are appended; the first one that does not and all
+   after it are refused, and the caller gets the error.
+5. A feed ends with ``error``, not with ``finish``, if an error that lost events was never raised, or if the stream
+   could not report lost events.
+6. At least ``pace_s`` passes between two appends.
 """
 
 from __future__ import annotations
@@ -8,19 +20,138 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
-from broadcaster.errors import SetupError
-from broadcaster.library.delivery import Delivery, Outage
+from broadcaster.core.events import Error
+from broadcaster.core.requests.publishing import encode_end
+from broadcaster.errors import BroadcasterError, EventTooLarge, LogUnavailable, SetupError, StreamClosed, StreamFull
+from broadcaster.library.delivery import Delivery, Outage, end_task
+from broadcaster.library.writer import WriterLimits, as_mapping
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
+from broadcaster.observability.logs import get_logger
 from broadcaster.settings import Settings
-from broadcaster.sync.buffer import Buffer
-from broadcaster.sync.courier import Courier
+from broadcaster.sync.buffer import Buffer, Ending, Given
 from broadcaster.sync.loop_thread import loop_thread
+
+PUBLISHER_FAILED: Final = "publisher_failed"
+EVENTS_LOST: Final = Error(error_text="events of this stream were refused", code=PUBLISHER_FAILED)
+LIMITS: Final = WriterLimits()
+
+_log = get_logger(__name__)
+
+
+class Courier:
+    """For one feed, on the loop; ``check`` raises SetupError when Redis refuses us."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        delivery: Delivery,
+        *,
+        wake: asyncio.Event,
+        config: FeedConfig,
+        check: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._wake = wake
+        self._buffer = buffer
+        self._delivery = delivery
+        self._config = config
+        self._check = check
+        self._unreported = 0  # lost events that are not yet reported in the stream
+        self._next_at = 0.0  # when the next append may be sent
+
+    async def run(self) -> None:
+        """Until the feed is left or refused, or this is cancelled."""
+        renewing: asyncio.Task[None] | None = None
+        try:
+            await self._open()
+            renewing = asyncio.create_task(self._delivery.keep_renewed(self._config.lease_s))
+            ending = await self._carry()
+            if ending.end is not None:
+                await self._end(ending.end)
+        except Exception as error:
+            self._buffer.fail(error, is_over=True)
+            if not isinstance(error, BroadcasterError):
+                _log.critical("feed_courier_failed", stream=self._delivery.stream_id, exc_info=error)
+        finally:
+            self._buffer.ended()
+            await end_task(renewing)
+
+    async def _open(self) -> None:
+        try:
+            await self._delivery.create(self._config)
+        except BroadcasterError:
+            raise
+        except Exception:
+            await self._check()
+            raise
+
+    async def _carry(self) -> Ending:
+        while True:
+            # Read before the take: events put between the two are taken by the next one.
+            ending = self._buffer.ending
+            # One less: room for the ``data-dropped`` of earlier events.
+            batch = self._buffer.take(most_events=LIMITS.batch_events - 1, most_bytes=LIMITS.batch_bytes)
+            if batch:
+                await self._deliver(batch)
+            elif ending is not None:
+                return ending
+            else:
+                await self._wake.wait()
+                self._wake.clear()
+
+    async def _deliver(self, batch: Sequence[Given]) -> None:
+        given = batch
+        if self._unreported:
+            given = [Given.dropped(self._unreported), *given]
+            self._unreported = 0
+        error, rest = await self._append(given)
+        self._unreported += self._buffer.lose(rest)
+        if error is not None and not isinstance(error, LogUnavailable | StreamClosed):
+            self._unreported += self._buffer.fail(error)
+        self._buffer.settle(batch)
+        if isinstance(error, StreamClosed):
+            raise error
+        if isinstance(error, LogUnavailable):
+            _log.warning("feed_events_in_doubt", stream=self._delivery.stream_id, events=self._unreported)
+
+    async def _append(self, given: Sequence[Given]) -> tuple[Exception | None, Sequence[Given]]:
+        """The error that stopped the append, and the events not appended."""
+        begin, step = 0, len(given)
+        while begin < len(given):
+            try:
+                await self._append_once([each.raw for each in given[begin : begin + step]])
+                begin += step
+            except (StreamFull, EventTooLarge) as error:
+                if step == 1:
+                    return error, given[begin:]
+                step = (step + 1) // 2
+            except Exception as error:
+                return error, given[begin:]
+        return None, ()
+
+    async def _append_once(self, raws: Sequence[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._next_at - loop.time()))
+        self._next_at = loop.time() + LIMITS.pace_s
+        await self._delivery.append(raws)
+
+    async def _end(self, end: Any) -> None:
+        while self._unreported:
+            error, _ = await self._append([Given.dropped(self._unreported)])
+            if isinstance(error, StreamFull):
+                break
+            if error is None:
+                self._unreported = 0
+            elif not isinstance(error, LogUnavailable):
+                raise error
+        if end.get("type", "finish") == "finish" and (self._unreported or self._buffer.has_error):
+            end = EVENTS_LOST
+        await self._delivery.close(encode_end(as_mapping(end)))
 
 
 class PublisherSession:

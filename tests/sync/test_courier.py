@@ -9,7 +9,7 @@ from typing import Any
 from broadcaster.library.delivery import Delivery
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.sync.buffer import Buffer, Ending, Given
-from broadcaster.sync.courier import Courier
+from broadcaster.sync.session import Courier
 from tests.support.memory.memory_feeds import MemoryFeeds
 
 LAST = b'{"type":"data-n","data":1}'
