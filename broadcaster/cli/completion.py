@@ -6,6 +6,7 @@ The shell's prompt is blocked meanwhile: every completion has one second, and fa
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 
 import typer
@@ -16,7 +17,7 @@ from broadcaster.settings import Settings
 
 DEADLINE_S: Final = 1.0
 
-_WILD: Final = frozenset("*?[")
+_WILD: Final = re.compile(r"[*?[]")
 _REGULAR: Final = "re:"
 
 
@@ -47,4 +48,4 @@ async def _list(url: str, api_key: str | None) -> list[Generation]:
 
 def _stem(pattern: str) -> str:
     """The pattern up to its first wildcard."""
-    return pattern[: next((at for at, letter in enumerate(pattern) if letter in _WILD), len(pattern))]
+    return _WILD.split(pattern, maxsplit=1)[0]

@@ -72,10 +72,7 @@ def tail(
         raise CommandFailed(f"--after {after}: {error.detail}; copy an entry's id", ExitCode.USAGE) from error
     visit = Visit(url)
 
-    async def work(client: AsyncClient) -> ExitCode:
-        return await visit.watch(client, id, after=cursor, as_json=json)
-
-    visit.run(work)
+    visit.run(lambda client: visit.watch(client, id, after=cursor, as_json=json))
 
 
 def stop(id: Id, json: Json = False, url: Url = None) -> None:

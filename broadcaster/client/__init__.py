@@ -1,9 +1,8 @@
 """The Python client of a front-end: everything over HTTP, streams resumed by themselves."""
 
 from broadcaster.client.client import AsyncClient
+from broadcaster.client.documents import Appended, Fault, Generation, GenerationList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
-from broadcaster.client.feed import Appended, StreamState
-from broadcaster.client.generation import Fault, Generation, GenerationList
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 
 __all__ = [

@@ -24,9 +24,8 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
+from broadcaster.client.documents import Appended, Generation, GenerationList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
-from broadcaster.client.feed import Appended, StreamState
-from broadcaster.client.generation import Generation, GenerationList
 from broadcaster.client.responses import error_of
 from broadcaster.client.stream import StreamEvent
 from broadcaster.client.subscription import Subscription

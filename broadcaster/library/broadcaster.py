@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, ove
 import msgspec
 from fastapi import APIRouter
 
-from broadcaster.client.generation import Generation
+from broadcaster.client.documents import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor

@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from broadcaster.cli.terminal.progress import JobProgress, ProgressBars
-from broadcaster.cli.terminal.waiting_line import WaitingLine
+from broadcaster.cli.terminal.displays import JobProgress, ProgressBars, WaitingLine
 
 # Wide enough for every row if there is no terminal with a width.
 PIPE_WIDTH: Final = 200

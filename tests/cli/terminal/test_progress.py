@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broadcaster.cli.terminal.progress import JobProgress, progress_of
+from broadcaster.cli.terminal.displays import JobProgress, progress_of
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.cli.terminal.transcript import TranscriptPrinter
 from broadcaster.client import EntryReceived

@@ -11,7 +11,7 @@ import time
 import pytest
 from rich.console import Console
 
-from broadcaster.cli.terminal.waiting_line import WaitingLine
+from broadcaster.cli.terminal.displays import WaitingLine
 from tests.cli.conftest import DEADLINE_S, ID, PROGRAM, STORY, as_log, run
 from tests.support.servers.sse_server import Exchange, frame
 

@@ -1,24 +1,73 @@
-"""The progress of a job from its ``data-progress`` events: ``{"done": 3, "total": 10, "message": "copying"}``.
+"""What a terminal shows for a while: the line that says what a command waits for, and the progress of jobs.
 
-On a terminal one bar per job, at the end of stderr; elsewhere one line whenever the percentage or the message changes.
+Progress comes from ``data-progress`` events: ``{"done": 3, "total": 10, "message": "copying"}``. On a terminal one bar
+per job, at the end of stderr; elsewhere one line whenever the percentage or the message changes.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
-from broadcaster.cli.terminal.waiting_line import can_redraw, transient
 from broadcaster.core.events import DataEvent
 
 PROGRESS_TYPE: Final = "data-progress"
 BAR_WIDTH: Final = 30
 # More would push the rest off the screen; further jobs are printed as lines.
 MOST_BARS: Final = 8
+_STYLE: Final = "dim"
+
+
+def _can_redraw(console: Console) -> bool:
+    """Whether stderr is a terminal that can remove a line."""
+    return sys.stderr.isatty() and not console.is_dumb_terminal
+
+
+def _transient(console: Console, *columns: ProgressColumn) -> Progress:
+    """A display of these columns that removes itself at its end, and leaves both streams alone."""
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+
+
+class _Seconds(ProgressColumn):
+    """Whole seconds since the waiting began; empty in the first second."""
+
+    def render(self, task: Task) -> Text:
+        seconds = int(task.elapsed or 0)
+        return Text(f"{seconds} s" if seconds else "", style=_STYLE)
+
+
+class WaitingLine:
+    """One line at the end of stderr, drawn by its own thread: end it before any other output."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._visible: tuple[Progress, TaskID] | None = None
+
+    def show(self, text: str) -> bool:
+        """Show the line, or change its text; the seconds continue. False if it cannot be shown."""
+        if not _can_redraw(self._console):
+            return False
+        if self._visible is not None:
+            progress, task = self._visible
+            progress.update(task, description=text)
+            return True
+        description = TextColumn("{task.description}", style=_STYLE, markup=False)
+        progress = _transient(self._console, SpinnerColumn(style=_STYLE), description, _Seconds())
+        self._visible = progress, progress.add_task(text, total=None)
+        progress.start()
+        return True
+
+    def end(self) -> None:
+        """Remove the line. Idempotent."""
+        if self._visible is not None:
+            (progress, _), self._visible = self._visible, None
+            progress.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +127,7 @@ class ProgressBars:
     def show(self, step: JobProgress) -> bool:
         """Update the job's bar, and show all bars. False if no bar can be shown."""
         is_known = step.job in self._steps
-        if not can_redraw(self._console) or (not is_known and len(self._steps) >= MOST_BARS):
+        if not _can_redraw(self._console) or (not is_known and len(self._steps) >= MOST_BARS):
             return False
         self._steps[step.job] = step
         if self._visible is None or not is_known:
@@ -107,7 +156,7 @@ class ProgressBars:
             progress.stop()
 
     def _start(self) -> None:
-        progress = transient(
+        progress = _transient(
             self._console,
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=BAR_WIDTH),
