@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx2
 
 from tests.deploy.files import DEPLOY
 from tests.deploy.test_files import CADDY
+from tests.support.servers.ports import free_port
 from tests.support.servers.programs import find_program
 
 
@@ -22,9 +22,7 @@ async def caddy(folder: Path, front_ends: str, *, edits: Mapping[str, str] | Non
 
     ``edits``: text of the file, and what it is replaced by.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "home").mkdir()
     # Its own control port is fixed (2019): switched off, so that tests may run beside each other.
     text = (DEPLOY / "caddy" / "Caddyfile").read_text().replace("{\n", "{\n\tadmin off\n", 1)

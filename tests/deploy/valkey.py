@@ -18,6 +18,7 @@ from typing import Final
 from broadcaster.log.redis.embedded import find_server
 from broadcaster.process.lifeline import die_with_parent
 from tests.deploy.files import DEPLOY, FILLED_IN
+from tests.support.servers.ports import free_port
 
 ADMIN: Final = "admin-" + FILLED_IN
 _READY_S: Final = 20.0
@@ -106,10 +107,7 @@ class DeployedValkey:
 @contextmanager
 def start_deployed(folder: Path, environment: Mapping[str, str]) -> Iterator[DeployedValkey]:
     """A running one, gone when the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = DeployedValkey(folder, port, environment)
+    server = DeployedValkey(folder, free_port(), environment)
     try:
         server.start()
         yield server

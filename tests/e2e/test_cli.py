@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 
 import pytest
 
 from broadcaster.testing import ScriptedProvider
+from tests.support.servers.ports import free_port
 from tests.support.servers.processes import Stack
 
 MODEL = "claude-scripted"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def start_cli(url: str, *command: str, stdin: int | None = None) -> asyncio.subprocess.Process:

@@ -12,8 +12,9 @@ from playwright.async_api import expect
 
 from broadcaster.client import AsyncClient
 from broadcaster.core.events import DataEvent, Error, TextDelta
-from tests.e2e.test_cli import free_port, start_cli
+from tests.e2e.test_cli import start_cli
 from tests.support.servers.browser import Tabs, open_tabs
+from tests.support.servers.ports import free_port
 from tests.support.servers.processes import Stack
 from tests.support.watching import ids, watch
 

@@ -16,10 +16,10 @@ from playwright.async_api import Page, expect
 
 from broadcaster.testing import ScriptedProvider
 from examples.fastapi_chat.tokens import answer
-from tests.e2e.test_cli import free_port
 from tests.support.documents import REDIS_URL, marked_blocks, started
 from tests.support.log.valkey import ValkeyServer
 from tests.support.servers.browser import open_tabs
+from tests.support.servers.ports import free_port
 from tests.support.servers.processes import Running, children, open_stack, until_dead
 from tests.support.watching import Seen, watch
 

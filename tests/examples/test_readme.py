@@ -12,9 +12,9 @@ import pytest
 from broadcaster import Broadcaster
 from broadcaster.client import EntryReceived
 from broadcaster.testing import Script, ScriptedProvider
-from tests.e2e.test_cli import free_port
 from tests.support.documents import REDIS_URL, ROOT, Block, marked_blocks, run_to_its_end, started
 from tests.support.log.valkey import ValkeyServer
+from tests.support.servers.ports import free_port
 from tests.support.servers.processes import open_stack
 
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))

@@ -15,7 +15,8 @@ from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.server.runner import KEEP_ALIVE_S
-from tests.support.servers.nginx import DEPLOY, command, create_certificate, free_port, lay_out, run_nginx
+from tests.support.servers.nginx import DEPLOY, command, create_certificate, lay_out, run_nginx
+from tests.support.servers.ports import free_port
 
 UPSTREAM = "server 127.0.0.1:9;\n"
 LISTEN = re.compile(r"listen (\[::\]:)?\d+")

@@ -121,8 +121,8 @@ async def test_a_generation_that_waits_while_redis_is_full_starts_when_it_is_not
     async with open_system(tmp_path, server, workers=1, stall_timeout_s=1.5, concurrency=1) as world:
         (running,) = await begin(world, 1)
         async with AsyncClient(world.urls[0]) as client:
-            waiting = (await client.start("hi", model="claude-waits")).id
             world.scripted.script("claude-waits", Script.of_text("well"))
+            waiting = (await client.start("hi", model="claude-waits")).id
             world.streams.append(waiting)
             viewers = world.view(waiting, 2)
             await until(lambda: all("hub.hello" in viewer.notices for viewer in viewers))

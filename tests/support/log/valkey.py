@@ -14,6 +14,7 @@ from typing import Final
 
 from broadcaster.log.redis.embedded import MAX_SOCKET_PATH_BYTES, find_server
 from broadcaster.process.lifeline import die_with_parent
+from tests.support.servers.ports import free_port
 
 _READY_S: Final = 20.0
 _END_S: Final = 5.0
@@ -40,7 +41,7 @@ class ValkeyServer:
     ) -> None:
         self._environment = None if environment is None else {**os.environ, **environment}
         self._folder = folder
-        self._port = _free_port() if port == 0 else port
+        self._port = free_port() if port == 0 else port
         self._socket = folder / "s"
         self._appendonly = appendonly
         self._options = tuple(options)
@@ -157,9 +158,3 @@ def start_valkey(
 def server_binary() -> Path:
     """The engine of this run."""
     return Path(os.environ.get("REDIS_BIN") or find_server())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

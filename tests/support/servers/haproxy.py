@@ -25,7 +25,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from broadcaster.process.lifeline import die_with_parent
-from tests.support.servers.nginx import free_port
+from tests.support.servers.ports import free_port
 from tests.support.servers.programs import find_program
 
 START_TIMEOUT_S: Final = 30.0

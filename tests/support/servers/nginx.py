@@ -12,7 +12,6 @@ import contextlib
 import getpass
 import json
 import os
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from broadcaster.process.lifeline import die_with_parent
+from tests.support.servers.ports import free_port
 from tests.support.servers.programs import find_program
 
 DEPLOY: Final = Path(__file__).resolve().parents[3] / "deploy" / "nginx"
@@ -34,13 +34,6 @@ START_TIMEOUT_S: Final = 30.0
 def find_nginx() -> str:
     """The program's path."""
     return find_program("nginx", remedy="get one with `make nginx`, or install it, e.g. apt install nginx")
-
-
-def free_port() -> int:
-    """A port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def create_certificate(folder: Path) -> None:

@@ -15,6 +15,11 @@ _LAST: Final = 32_000
 _rng: Final = random.SystemRandom()  # processes that run tests side by side must not draw the same
 
 
+def free_port() -> int:
+    """A free port of the loopback."""
+    return draw_ports(1)[0]
+
+
 def draw_ports(count: int) -> list[int]:
     """So many different free ports of the loopback."""
     ports: set[int] = set()

@@ -333,10 +333,10 @@ async def test_a_server_that_speaks_only_http_2_is_bad_data(on: Wire):
 
 @on_every_wire
 async def test_a_port_without_a_listener_is_unreachable(on: Wire):
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    async with provider_at(f"http://127.0.0.1:{port}", on) as provider:
-        failure, _ = await failing(provider, request_for("claude-x"))
+    with socket.socket() as unused:  # bound all the while: no other program can listen there
+        unused.bind(("127.0.0.1", 0))
+        async with provider_at(f"http://127.0.0.1:{unused.getsockname()[1]}", on) as provider:
+            failure, _ = await failing(provider, request_for("claude-x"))
     assert (failure.reason, failure.retryable) == ("provider_unreachable", True)
 
 
