@@ -46,6 +46,13 @@ async def test_a_socket_that_only_keeps_the_port_gets_no_connection() -> None:
             await asyncio.open_connection(host, port)
 
 
+def test_a_body_does_not_wait_until_the_client_acknowledges_its_head() -> None:
+    with open_listener("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_connections_spread_over_the_sockets_of_one_port() -> None:
     if not SPREADS:
         return  # where they do not, processes listen with one socket
