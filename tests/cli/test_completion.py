@@ -5,36 +5,46 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from broadcaster.cli import completion
-from broadcaster.cli.main import create_app_for
+from broadcaster.cli.main import create_app_for, main
 from tests.support.servers.sse_server import Exchange, SseServer
 
 ROUTES = '{"claude*": "anthropic", "gpt-[45]*": "openai", "re:o\\\\d.*": "openai", "local": "local"}'
 
 
+def variables(*arguments: str) -> dict[str, str]:
+    """What bash sets to have the last argument completed."""
+    words = {"COMP_WORDS": " ".join(["broadcaster", *arguments]), "COMP_CWORD": str(len(arguments))}
+    return {"_BROADCASTER_COMPLETE": "complete_bash", "BROADCASTER_ROUTES": ROUTES, **words}
+
+
+def run_main(environment: dict[str, str]) -> tuple[str, str]:
+    """Stdout and stderr of the installed command's function, in this process."""
+    with CliRunner().isolation(env=environment) as (out, err, _):
+        with pytest.raises(SystemExit):
+            main()
+        return out.getvalue().decode(), err.getvalue().decode()
+
+
 async def complete(*arguments: str, environment: dict[str, str] | None = None) -> list[str]:
     """The completions that bash offers for the last argument."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "broadcaster"),
-        env={
-            **os.environ,
-            "_BROADCASTER_COMPLETE": "complete_bash",
-            "COMP_WORDS": " ".join(["broadcaster", *arguments]),
-            "COMP_CWORD": str(len(arguments)),
-            "BROADCASTER_ROUTES": ROUTES,
-            **(environment or {}),
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert err == b""
-    return out.decode().split()
+    out, err = await asyncio.to_thread(run_main, {**variables(*arguments), **(environment or {})})
+    assert err == ""
+    return out.split()
+
+
+def test_a_shell_gets_the_completions_from_the_command() -> None:
+    command = [sys.executable, "-m", "broadcaster"]
+    environment = {**os.environ, **variables("gen")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout.split(), done.stderr) == (["generate"], "")
 
 
 async def test_commands_are_completed():
@@ -82,11 +92,6 @@ async def test_a_front_end_that_hangs_costs_a_second():
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-async def test_the_completion_script_of_a_shell_can_be_had(shell):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "broadcaster"),
-        env={**os.environ, "_BROADCASTER_COMPLETE": f"source_{shell}"},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
-    assert b"_BROADCASTER_COMPLETE" in out
+def test_the_completion_script_of_a_shell_can_be_had(shell):
+    out, _ = run_main({"_BROADCASTER_COMPLETE": f"source_{shell}"})
+    assert "_BROADCASTER_COMPLETE" in out
