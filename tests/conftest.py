@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import signal
@@ -17,7 +18,8 @@ from hypothesis import settings
 from broadcaster.hub import flusher
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server, server_banner
-from tests.support import engine
+from tests.support import authorities, engine
+from tests.support.apps import prepared
 
 # Other tests run beside: the time that an example takes proves nothing.
 settings.register_profile("beside-others", deadline=None)
@@ -34,10 +36,13 @@ def server_binary() -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A run in the background of a script ignores SIGINT, and so would every process that the tests interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    authorities.trust_none()
+    if config.getoption("numprocesses", None):  # this process starts those that run the tests
+        prepared.share()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,6 +66,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header() -> str:
     """Which engine a run was on."""
     return f"redis: {server_banner(server_binary() or find_server())}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Tests and what they import live as long as the run: the garbage collector never looks through them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,11 +8,9 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import in_process, served
+from tests.support.servers.front_end import in_process, own_app, served
 
 MAX_BODY_BYTES = 4096
 
@@ -30,7 +28,7 @@ async def services(world: MemoryWorld) -> AsyncIterator[Services]:
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings(), services=services)
+    return own_app(services)
 
 
 @pytest.fixture

@@ -14,9 +14,13 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from broadcaster import errors
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
 from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import MEDIA_TYPE, UnexpectedErrors, error_response
+from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import in_process
 from tests.web.conftest import MAX_BODY_BYTES
 
 GOOD = {"prompt": "why?"}
@@ -288,8 +292,10 @@ async def test_the_documentation_is_served(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/openapi.json")).json()["info"]["title"] == "Broadcaster"
 
 
-async def test_the_openapi_document_is_encoded_once(app: FastAPI, client: httpx2.AsyncClient) -> None:
-    first = await client.get("/openapi.json")
-    assert first.json() == app.openapi()
-    app.openapi = None  # type: ignore[assignment,method-assign]  # a call of it would fail
-    assert (await client.get("/openapi.json")).content == first.content
+async def test_the_openapi_document_is_encoded_once(services: Services) -> None:
+    app = create_app(Settings(), services=services)
+    async with in_process(app) as client:
+        first = await client.get("/openapi.json")
+        assert first.json() == app.openapi()
+        app.openapi = None  # type: ignore[assignment,method-assign]  # a call of it would fail
+        assert (await client.get("/openapi.json")).content == first.content

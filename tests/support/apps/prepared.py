@@ -4,22 +4,24 @@ A worker's imports take three seconds of a core and a front-end's more than one,
 is forked runs ``python -m …`` from there on as ever: its own environment, arguments, output, signals, exit code. What
 is not the same: the modules are there already, so a test about imports or about command lines starts a real one.
 
-    python -u -m tests.support.apps.prepared SOCKET
+    python -u -m tests.support.apps.prepared FILE_DESCRIPTOR
 
 1. One connection per process: a request line (JSON), the answer ``PID\\n``, and ``CODE\\n`` when it has ended.
-2. It ends with the process that started it; what it forked is the tests' own to end, as everything they start.
+2. It imports when the first request comes: a run whose tests fork nothing does not pay for it.
+3. It ends with the process that started it; what it forked is the tests' own to end, as everything they start.
+4. A run has one, however many tests run at once: the process that starts the others calls ``share`` before them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -44,9 +46,12 @@ IMPORTED: Final = (
     "broadcaster.cli.serve",
     "broadcaster.cli.processes.front_end",
 )
+RECORDED_WORKER: Final = "tests.faults.workers.recorded_worker"
 START_TIMEOUT_S: Final = 110.0
 EXEC_VARIABLE: Final = "TESTS_EXEC"
 """Set to anything: every process is started from nothing, as a user's is."""
+SHARED_VARIABLE: Final = "PYTEST_PREPARED"
+"""The socket of the run's one. A pytest inside a test forks its own: it is given no variable of this pytest."""
 
 
 class ForkedProcess:
@@ -90,38 +95,41 @@ def is_prepared(command: tuple[str, ...]) -> bool:
     """Whether this command may be forked."""
     if os.environ.get(EXEC_VARIABLE):
         return False
-    return command[0] in ("worker", "tests.faults.workers.recorded_worker") or command[:2] == ("broadcaster", "serve")
+    is_single = command[0] == "uvicorn" and "--workers" not in command  # several start one another from nothing
+    return is_single or command[0] in ("worker", RECORDED_WORKER) or command[:2] == ("broadcaster", "serve")
 
 
 async def fork(command: tuple[str, ...], *, environment: Mapping[str, str], output: Path) -> ForkedProcess:
     """``python -m`` this command, its output into a file."""
     output.write_bytes(b"")
-    reader, writer = await _connected(*_forge())
+    reader, writer = await asyncio.open_unix_connection(os.environ.get(SHARED_VARIABLE) or _forge())
     request = {"command": command, "environment": dict(environment), "output": str(output), "folder": str(Path.cwd())}
     writer.write(json.dumps(request).encode() + b"\n")
-    return ForkedProcess(int(await reader.readline()), reader, writer)
+    async with asyncio.timeout(START_TIMEOUT_S):  # its imports take seconds: the first request waits for them
+        line = await reader.readline()
+    assert line, "the process that forks the others has ended"
+    return ForkedProcess(int(line), reader, writer)
 
 
-async def _connected(path: str, forge: subprocess.Popen[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Its imports take seconds: the first caller waits for them."""
-    async with asyncio.timeout(START_TIMEOUT_S):
-        while True:
-            with contextlib.suppress(FileNotFoundError):
-                return await asyncio.open_unix_connection(path)
-            assert forge.poll() is None, f"the process that forks the others ended with {forge.returncode}"
-            await asyncio.sleep(0.02)
+def share() -> None:
+    """Let the processes that this one starts from now on use its own."""
+    os.environ[SHARED_VARIABLE] = _forge()
 
 
 @cache
-def _forge() -> tuple[str, subprocess.Popen[bytes]]:
-    """The one of this process, started when it is first needed, and the path of its socket."""
+def _forge() -> str:
+    """The socket of this process's own, which listens already."""
     folder = tempfile.TemporaryDirectory(prefix="bc-")
     path = str(Path(folder.name) / "forge")
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "tests.support.apps.prepared", path],
-        stdin=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  between fork and exec it makes one system call
-    )
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "tests.support.apps.prepared", str(listener.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(listener.fileno(),),
+            preexec_fn=die_with_parent,  # noqa: PLW1509  between fork and exec it makes one system call
+        )
 
     def end() -> None:
         process.terminate()
@@ -129,7 +137,7 @@ def _forge() -> tuple[str, subprocess.Popen[bytes]]:
         folder.cleanup()
 
     atexit.register(end)
-    return path, process
+    return path
 
 
 # -- the process itself
@@ -138,12 +146,9 @@ def _forge() -> tuple[str, subprocess.Popen[bytes]]:
 class Forge:
     """Forks on request, and reports the end of each."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(f"{path}.new")
-        self._listener.listen(64)
-        os.rename(f"{path}.new", path)  # there for callers once it listens
+        self._listener = listener
         self._children: dict[int, socket.socket] = {}
         self._ended, woken = socket.socketpair()
         self._woken = woken
@@ -219,12 +224,14 @@ def become(request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Import, and fork on request."""
+    """Import once the first request waits, and fork on request."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    select.select([listener], [], [])
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    become(Forge(sys.argv[1]).run())
+    become(Forge(listener).run())
 
 
 if __name__ == "__main__":

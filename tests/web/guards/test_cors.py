@@ -14,12 +14,11 @@ from starlette.applications import Starlette
 from broadcaster.core import events as ev
 from broadcaster.errors import QueueFull
 from broadcaster.settings import Settings, describe_error
-from broadcaster.web.app import create_app
 from broadcaster.web.guards.cors import unread_headers
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import in_process, listen
+from tests.support.servers.front_end import in_process, listen, own_app
 from tests.support.streaming import on_our_runner
 from tests.web.conftest import MAX_BODY_BYTES
 from tests.web.server.test_connections import GET, Client, no_drain, problem_of
@@ -38,13 +37,13 @@ SENT = (
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings.model_validate({"cors_origins": f"{PAGE}, http://localhost:3000"}), services=services)
+    return own_app(services, cors_origins=f"{PAGE}, http://localhost:3000")
 
 
 @pytest.fixture
 async def keyed(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
     given = {"cors_origins": [PAGE], "host": "0.0.0.0", "auth": "keys", "api_keys": KEYS}
-    async with in_process(create_app(Settings.model_validate(given), services=services)) as opened:
+    async with in_process(own_app(services, **given)) as opened:
         yield opened
 
 

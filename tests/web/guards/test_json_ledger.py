@@ -12,12 +12,10 @@ import pytest
 
 from broadcaster.core.events import Finish, Start, TextDelta
 from broadcaster.hub.limits import TenantBound
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
 from tests.web.surfaces.calls import CALLS, REQUEST
 
 BOUND = 2**20
@@ -41,7 +39,7 @@ async def test_a_body_counts_as_it_arrives_and_until_its_request_is_answered(
     taken: list[int] = []
     world.on_create = lambda _: taken.append(ledger.used_bytes)
     async with memory_services(world, json_ledger=ledger) as services:
-        async with in_process(create_app(Settings(), services=services)) as client:
+        async with in_process(own_app(services)) as client:
             assert (await client.post("/v1/generations", json={"prompt": LARGE[: BOUND // 8]})).status_code == 202
             assert BOUND // 2 < taken[0] <= BOUND
             assert not ledger.used_bytes
@@ -56,7 +54,7 @@ async def test_a_body_that_stops_halfway_counts_until_its_connection_is_gone(
     world: MemoryWorld, ledger: JsonLedger
 ) -> None:
     async with memory_services(world, json_ledger=ledger) as services:
-        async with served(create_app(Settings(), services=services), services) as client:
+        async with served(own_app(services), services) as client:
             async with _half_sent(client.base_url.host, client.base_url.port or 0):
                 await _until(lambda: ledger.used_bytes > BOUND // 4)
             await _until(lambda: not ledger.used_bytes)
@@ -65,7 +63,7 @@ async def test_a_body_that_stops_halfway_counts_until_its_connection_is_gone(
 async def test_a_tenant_is_refused_beyond_its_share(world: MemoryWorld) -> None:
     ledger = JsonLedger(tenant_bytes=TenantBound(BOUND))
     async with memory_services(world, json_ledger=ledger) as services:
-        async with in_process(create_app(Settings(), services=services)) as client:
+        async with in_process(own_app(services)) as client:
             refused = await client.post("/v1/generations", json={"prompt": LARGE})
     assert (refused.status_code, refused.json()["code"]) == (429, "tenant_limit")
     assert "TENANT_JSON_BYTES" in refused.json()["detail"]
@@ -78,7 +76,7 @@ async def test_a_response_that_cannot_be_sent_names_its_generation_and_demands_n
 ) -> None:
     answers_with_more_than_fits(world)
     async with memory_services(world, json_ledger=ledger) as services:
-        async with in_process(create_app(Settings(), services=services)) as client:
+        async with in_process(own_app(services)) as client:
             refused = await client.post(path, json=body)
     assert refused.status_code in (503, 529)
     assert refused.headers["broadcaster-generation-id"] in world.streams
@@ -100,7 +98,7 @@ def answers_with_more_than_fits(world: MemoryWorld) -> None:
 
 
 async def _call_by_sdk(services: Services) -> int:
-    async with served(create_app(Settings(), services=services), services) as client:
+    async with served(own_app(services), services) as client:
         url = str(client.base_url).rstrip("/")
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", timeout=DEADLINE_S) as sdk:
             with pytest.raises(openai.APIStatusError) as refused:

@@ -14,7 +14,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import in_process, listen, served
+from tests.support.servers.front_end import in_process, listen, own_app, served
 
 WEB, WEB_NEXT, JOBS = "web-key-0123456789", "web-key-next-0123456789", "jobs-key-0123456789"
 KEYS = json.dumps({"web": [WEB, WEB_NEXT], "jobs": [JOBS]})
@@ -24,7 +24,7 @@ URL = "/v1/generations"
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings.model_validate({"host": "0.0.0.0", "auth": "keys", "api_keys": KEYS}), services=services)
+    return own_app(services, host="0.0.0.0", auth="keys", api_keys=KEYS)
 
 
 @pytest.fixture
@@ -133,12 +133,15 @@ async def test_any_host_and_origin_may_call_with_a_key_and_no_cors_header_is_sen
     assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
-async def test_the_key_is_taken_out_of_what_the_routes_see(app: FastAPI, client: httpx2.AsyncClient) -> None:
+async def test_the_key_is_taken_out_of_what_the_routes_see(services: Services) -> None:
+    app = create_app(Settings.model_validate({"auth": "keys", "api_keys": KEYS}), services=services)
+
     @app.get("/seen")
     async def seen(request: Request) -> dict[str, Any]:
         return {"headers": dict(request.headers), "tenant": request.state.tenant}
 
-    result = (await client.get("/seen", headers={"x-api-key": JOBS, "accept": "text/plain"})).json()
+    async with in_process(app) as client:
+        result = (await client.get("/seen", headers={"x-api-key": JOBS, "accept": "text/plain"})).json()
     assert result["tenant"] == "jobs"
     assert result["headers"]["accept"] == "text/plain"
     assert JOBS not in str(result)
@@ -165,7 +168,7 @@ async def test_the_description_names_the_keys_only_where_they_are_needed(
     assert document["security"] == [{"bearer": []}, {"apiKey": []}]
     assert document["paths"]["/healthz"]["get"]["security"] == []
     assert "security" not in document["paths"][URL]["post"]
-    async with in_process(create_app(Settings(), services=services)) as without:
+    async with in_process(own_app(services)) as without:
         document = (await without.get("/openapi.json")).json()
     assert "security" not in document
     assert "securitySchemes" not in document["components"]

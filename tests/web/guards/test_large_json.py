@@ -15,12 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.core.events import Finish, Start, TextDelta
 from broadcaster.log.streams.pages import PAGE
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.guards.json_ledger import LARGE_BYTES
 from tests.support.apps.mounting import Mounted
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, in_process
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app
 
 REQUESTS = 12
 LARGE = "x" * (LARGE_BYTES + 1)
@@ -76,7 +74,7 @@ class Served:
 async def _own() -> AsyncIterator[tuple[FastAPI, MemoryWorld, str]]:
     world = MemoryWorld()
     async with memory_services(world) as services:
-        yield create_app(Settings(), services=services), world, ""
+        yield own_app(services), world, ""
 
 
 @asynccontextmanager

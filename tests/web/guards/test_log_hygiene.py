@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import listen, served
+from tests.support.servers.front_end import listen, own_app, served
 
 SECRET = "secret-7f3a9e51"
 KEY = f"{SECRET}-key-0123456789"
@@ -37,7 +35,7 @@ async def test_no_key_prompt_event_or_path_of_a_webhook_is_in_the_log(
     services: Services, world: MemoryWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = json.dumps({"local": [KEY]})
-    app = create_app(Settings.model_validate({"auth": "keys", "api_keys": keys}), services=services)
+    app = own_app(services, auth="keys", api_keys=keys)
     world.add("gen_1", request={"messages": [MESSAGE]})
     world.append_raw("gen_1", b'{"type":"text-delta","id":"0","delta":"%s-answer"}' % SECRET.encode())
     world.append_raw("gen_1", b'{"type":"finish"}')

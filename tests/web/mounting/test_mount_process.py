@@ -33,7 +33,8 @@ async def stock_uvicorn(folder: Path, *, redis_url: str, workers: int) -> AsyncI
         "PYTHONUNBUFFERED": "1",
     }
     stack = Stack(folder, environment)
-    command = ("uvicorn", "tests.support.apps.host_app:app", "--port", "0", "--workers", str(workers))
+    several = ("--workers", str(workers)) if workers > 1 else ()
+    command = ("uvicorn", "tests.support.apps.host_app:app", "--port", "0", *several)
     try:
         running = await stack.start(*command)
         line = await running.logged("Uvicorn running on http")

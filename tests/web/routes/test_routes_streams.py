@@ -10,11 +10,9 @@ import pytest
 
 from broadcaster.core.events import Finish, Start, TextDelta, encode_event
 from broadcaster.hub.limits import HubLimits
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import EPOCH, MemoryWorld, memory_services
-from tests.support.servers.front_end import listen, served
+from tests.support.servers.front_end import listen, own_app, served
 
 URL = "/v1/streams/gen_a/events"
 
@@ -188,7 +186,7 @@ async def test_holding_for_a_stream_ends_when_the_front_end_drains(
 async def test_one_viewer_too_many_is_reported_inside_a_200(world: MemoryWorld) -> None:
     world.add("gen_a")
     async with memory_services(world, limits=HubLimits(max_viewers=1, retry_ms=100)) as services:
-        async with served(create_app(Settings(), services=services), services) as client:
+        async with served(own_app(services), services) as client:
             first = asyncio.create_task(listen(client, URL))
             async with asyncio.timeout(20):
                 while not services.hub.viewers():

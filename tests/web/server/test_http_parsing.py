@@ -15,11 +15,9 @@ import pytest
 from fastapi import FastAPI
 
 from broadcaster.core.events import Finish
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 
 MINE, OTHERS = b"the-key-of-mine-0", b"the-key-of-others"
 HOST = b"Host: 127.0.0.1\r\nAuthorization: Bearer " + MINE + b"\r\n"
@@ -62,7 +60,7 @@ UPGRADES = {
 @pytest.fixture
 def app(services: Services) -> FastAPI:
     keys = json.dumps({"local": [MINE.decode()], "others": [OTHERS.decode()]})
-    return create_app(Settings.model_validate({"auth": "keys", "api_keys": keys}), services=services)
+    return own_app(services, auth="keys", api_keys=keys)
 
 
 @pytest.fixture

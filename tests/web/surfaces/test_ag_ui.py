@@ -15,13 +15,11 @@ from fastapi import FastAPI
 
 from broadcaster.core import events as ev
 from broadcaster.errors import QueueFull
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.dialects.ag_ui import ag_ui_streams as streams
 from tests.dialects.ag_ui.ag_ui_client import AgUiClient
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S
+from tests.support.servers.front_end import DEADLINE_S, own_app
 
 NODE: Final = Path(__file__).parents[2] / "compat" / "node"
 REQUEST: Final = {"id": "u1", "role": "user", "content": "Weather?"}
@@ -39,7 +37,7 @@ RUN: Final[dict[str, Any]] = {
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings(), services=services)
+    return own_app(services)
 
 
 def answering(world: MemoryWorld, *events: ev.KnownEvent | ev.DataEvent) -> None:

@@ -21,7 +21,7 @@ from tests.compat.node_clients import FOLDER, Driver, open_driver
 from tests.dialects.ag_ui import ag_ui_streams as streams
 from tests.support.ag_ui_runs import Worker, messages_of
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 
 DOCUMENT: Final = FOLDER.parents[2] / "docs" / "ag-ui.md"
 REQUEST: Final = {"id": "u1", "role": "user", "content": "Weather?"}
@@ -31,13 +31,9 @@ TORN: Final = [event for event in streams.STREAMS["new attempt"] if not isinstan
 Json = dict[str, Any]
 
 
-def app_of(services: Services) -> FastAPI:
-    return create_app(Settings(), services=services)
-
-
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return app_of(services)
+    return own_app(services)
 
 
 @pytest.fixture
@@ -113,7 +109,7 @@ async def test_a_client_continues_at_another_front_end_when_its_own_ends(
     async with (
         open_driver(driver) as client,
         memory_services(world, chats=services.chats) as others,
-        served(app_of(others), others) as later,
+        served(create_app(Settings(), services=others), others) as later,
     ):
         urls = {"url": address(live_client), "later_url": address(later)}
         running = asyncio.create_task(client.request(action, thread_id="t", **urls, **job))

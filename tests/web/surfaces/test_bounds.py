@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from broadcaster.core.events import Finish, Start, TextDelta
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import in_process
+from tests.support.servers.front_end import in_process, own_app
 from tests.web.surfaces.calls import CALLS
 
 UNBOUNDED = {name: call for name, call in CALLS.items() if "max_tokens" not in call[1]}
@@ -24,7 +22,7 @@ async def test_an_answer_without_a_requested_bound_has_the_operators_or_none(
     world.on_create = lambda each: world.append(each, Start(), TextDelta(id="0", delta="Hi"), Finish())
     async with (
         memory_services(world, default_max_tokens=bound) as services,
-        in_process(create_app(Settings(), services=services)) as client,
+        in_process(own_app(services)) as client,
     ):
         assert (await client.post(path, json=body)).is_success
     (response,) = world.requests

@@ -11,11 +11,9 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish, TextDelta
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
 from tests.web.surfaces.calls import REQUEST
 
 CHAT: Any = ("/v1/chat/completions", {"model": "local", "messages": REQUEST})
@@ -34,7 +32,7 @@ def gone() -> list[str]:
 async def client(services: Services, world: MemoryWorld, gone: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     noting = replace(services, departed=gone.append)
     world.on_create = lambda id: world.append(id, TextDelta(id="0", delta="half"))
-    async with served(create_app(Settings(), services=noting), noting) as opened:
+    async with served(own_app(noting), noting) as opened:
         yield opened
 
 
@@ -88,7 +86,7 @@ async def test_a_whole_answer_that_redis_may_rewrite_is_refused_for_now(
 
     world.on_create = end_and_lose
     path, body = call
-    async with in_process(create_app(Settings(), services=services)) as client:
+    async with in_process(own_app(services)) as client:
         answer = await client.post(path, json=body)
     assert answer.status_code == 503, answer.text
     assert answer.headers.get("x-should-retry") != "false"

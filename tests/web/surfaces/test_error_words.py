@@ -15,13 +15,11 @@ import httpx2
 import openai
 import pytest
 
-from broadcaster.settings import Settings
 from broadcaster.testing import Answer, Script, ScriptedProvider
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.apps.wired_world import CHAT, MESSAGES, RESPONSES, ROUTES, WiredModel, wired
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, in_process
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app
 
 Json = dict[str, Any]
 KEY = "a-key-of-this-front-end"
@@ -123,7 +121,7 @@ async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterato
 
 @pytest.fixture
 async def client(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(create_app(Settings(), services=services)) as opened:
+    async with in_process(own_app(services)) as opened:
         yield opened
 
 
@@ -172,7 +170,7 @@ async def test_a_model_without_a_route_and_a_wrong_key_are_refused_as_the_api_do
     error = await Sdks(client).raised(path, "gpt-unknown")
     assert "gpt-unknown" in str(error)
     keys: Json = {"auth": "keys", "api_keys": f'{{"team": ["{KEY}"]}}'}
-    locked = create_app(Settings.model_validate(keys), services=services)
+    locked = own_app(services, **keys)
     async with in_process(locked) as guarded:
         refused = await Sdks(guarded, key="wrong").raised(path, "chat")
     assert (error.status_code, refused.status_code) == (404, 401)

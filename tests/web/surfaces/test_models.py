@@ -12,12 +12,10 @@ import pytest
 
 from broadcaster.core.providers.listed_models import ListedModel, ModelLists
 from broadcaster.errors import LogUnavailable
-from broadcaster.settings import Settings
 from broadcaster.web import known_models
-from broadcaster.web.app import create_app
 from broadcaster.web.known_models import KnownModels
 from broadcaster.web.services import Services
-from tests.support.servers.front_end import DEADLINE_S, in_process
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app
 
 
 async def test_the_anthropic_sdk_lists_and_looks_up_models(
@@ -82,7 +80,7 @@ async def stored_lists() -> StoredLists:
 @pytest.fixture
 async def listing_client(services: Services, stored_lists: StoredLists) -> AsyncIterator[httpx2.AsyncClient]:
     services = replace(services, model_lists=KnownModels(stored_lists.read))
-    async with in_process(create_app(Settings(), services=services)) as client:
+    async with in_process(own_app(services)) as client:
         yield client
 
 

@@ -9,9 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from broadcaster.settings import Settings
 from broadcaster.testing import Cut, Script, ScriptedProvider, Send, responses_wire
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.apps.wired_world import (
     MODELS,
@@ -25,7 +23,7 @@ from tests.support.apps.wired_world import (
     wired,
 )
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import in_process
+from tests.support.servers.front_end import in_process, own_app
 from tests.web.surfaces.open_responses import ResponseObject, check_response, check_stream
 
 WEATHER = {
@@ -61,7 +59,7 @@ async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterato
 
 @pytest.fixture
 async def client(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(create_app(Settings(), services=services)) as opened:
+    async with in_process(own_app(services)) as opened:
         yield opened
 
 

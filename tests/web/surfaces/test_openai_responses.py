@@ -11,11 +11,9 @@ import pytest
 from fastapi import FastAPI
 
 from broadcaster.core import events as ev
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import NOW_MS, MemoryWorld, memory_services
-from tests.support.servers.front_end import until_watched
+from tests.support.servers.front_end import own_app, until_watched
 
 BEGIN: list[ev.KnownEvent] = [ev.Start(message_metadata={"model": "scripted"}), ev.StartStep(), ev.TextStart(id="0")]
 HELLO: list[ev.KnownEvent] = [*BEGIN, ev.TextDelta(id="0", delta="Hello "), ev.TextDelta(id="0", delta="world")]
@@ -36,7 +34,7 @@ async def services(world: MemoryWorld) -> AsyncIterator[Services]:
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings(), services=services)
+    return own_app(services)
 
 
 def answering(world: MemoryWorld, *events: Any) -> None:

@@ -18,10 +18,10 @@ from broadcaster.errors import InvalidInput
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
 from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import own_app
 from tests.worker.providers.provider_support import request_for
 from worker.providers.openai_arguments import chat_arguments
 
@@ -46,7 +46,7 @@ async def services(world: MemoryWorld, request: pytest.FixtureRequest) -> AsyncI
 
 @pytest.fixture
 def app(services: Services) -> FastAPI:
-    return create_app(Settings(), services=services)
+    return own_app(services)
 
 
 def passed_on(world: MemoryWorld) -> Any:

@@ -18,11 +18,9 @@ from broadcaster.core.providers.metering import MEDIA_TOKENS
 from broadcaster.core.requests.passed_calls import KEPT_S
 from broadcaster.core.requests.passed_headers import headers_of
 from broadcaster.dialects.passed.decode import CARRIED_TYPE
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
 from tests.web.surfaces.test_refusals import refused
 
 EMBEDDING: dict[str, Any] = {"model": "gpt-e", "input": ["a", "b"], "encoding_format": "base64"}
@@ -285,7 +283,7 @@ async def test_a_count_that_no_worker_begins_is_refused_as_overloaded_and_delete
     services: Services, world: MemoryWorld
 ) -> None:
     hurried = replace(services, count_wait_s=0.01)
-    async with in_process(create_app(Settings(), services=hurried)) as client, asyncio.timeout(DEADLINE_S):
+    async with in_process(own_app(hurried)) as client, asyncio.timeout(DEADLINE_S):
         messages = await client.post("/v1/messages/count_tokens", json=COUNT)
         responses = await client.post("/v1/responses/input_tokens", json=INPUT)
     assert (messages.status_code, messages.json()["error"]["type"]) == (529, "overloaded_error")
@@ -298,7 +296,7 @@ async def test_a_count_that_no_worker_begins_is_refused_as_overloaded_and_delete
 async def test_a_count_that_a_worker_has_begun_is_waited_for(services: Services, world: MemoryWorld) -> None:
     answering(world, Start())
     hurried = replace(services, count_wait_s=0.01)
-    app: FastAPI = create_app(Settings(), services=hurried)
+    app: FastAPI = own_app(hurried)
     async with served(app, hurried) as client, asyncio.timeout(DEADLINE_S):
         counting = asyncio.create_task(client.post("/v1/messages/count_tokens", json=COUNT))
         done, _ = await asyncio.wait([counting], timeout=0.1)

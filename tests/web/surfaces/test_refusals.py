@@ -17,12 +17,10 @@ from broadcaster.core.events import Abort, Attempt, Error, Finish, Start, TextDe
 from broadcaster.core.providers.refusals import refusal_metadata
 from broadcaster.errors import ProviderFailed, ProviderRefusal
 from broadcaster.hub.ring import SEGMENT_ENTRIES
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.waiting import DISCONNECT_CHECK_S
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 from tests.web.surfaces.calls import CALLS, REQUEST
 
 MESSAGES: Any = REQUEST
@@ -277,7 +275,7 @@ async def test_the_head_waits_for_more_than_counts_and_no_longer(
 async def test_a_head_that_has_waited_long_enough_is_sent(services: Services, path: str, body: Any) -> None:
     services = replace(services, head_wait_s=0.01)
     async with (
-        served(create_app(Settings(), services=services), services) as client,
+        served(own_app(services), services) as client,
         client.stream("POST", path, json=body) as answer,
     ):
         assert answer.status_code == 200

@@ -19,12 +19,11 @@ from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import Busy, QueueFull, TenantLimit
 from broadcaster.hub.limits import HubLimits, TenantBound
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import hub_limits
 from tests.support.apps.mounting import Mounted, create_host
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, in_process, served
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
 from tests.web.surfaces.calls import CALLS, REQUEST
 
 STAYING = {name: call for name, call in CALLS.items() if name not in ("generations", "responses in the background")}
@@ -91,7 +90,7 @@ async def test_a_viewer_over_its_tenants_bound_is_notified_inside_its_stream(wor
 async def test_repetitions_of_the_real_sdks_start_no_answers(world: MemoryWorld) -> None:
     """Each of them tries three times, because the response allows it."""
     async with memory_services(world, limits=FULL) as services:
-        async with served(create_app(Settings(), services=services), services) as client, AsyncExitStack() as stack:
+        async with served(own_app(services), services) as client, AsyncExitStack() as stack:
             url = str(client.base_url).rstrip("/")
             openai_sdk = await stack.enter_async_context(openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any"))
             anthropic_sdk = await stack.enter_async_context(anthropic.AsyncAnthropic(base_url=url, api_key="any"))
@@ -119,7 +118,7 @@ async def test_a_place_is_given_back_when_the_creation_fails(
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_place_is_given_back_when_its_client_goes_away(world: MemoryWorld, stream: bool) -> None:
     async with memory_services(world, limits=FULL) as services:
-        async with served(create_app(Settings(), services=services), services) as client:
+        async with served(own_app(services), services) as client:
             body = {"model": "local", "messages": REQUEST, "stream": stream}
             call = asyncio.create_task(client.post("/v1/chat/completions", json=body))
             async with asyncio.timeout(DEADLINE_S):
@@ -196,5 +195,5 @@ def is_free(services: Services) -> bool:
 
 @asynccontextmanager
 async def client_of(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(create_app(Settings(), services=services)) as client:
+    async with in_process(own_app(services)) as client:
         yield client

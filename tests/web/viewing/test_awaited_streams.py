@@ -17,12 +17,11 @@ from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.awaited_streams import LOOKUP_EVERY_S, LOOKUPS_AT_ONCE, AwaitedStreams
 from broadcaster.web.viewing.joining import find_stream
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, listen, served
+from tests.support.servers.front_end import DEADLINE_S, listen, own_app, served
 
 ATTACKERS = 60
 PLACES = 50
@@ -51,7 +50,7 @@ async def test_a_caller_that_waits_for_unknown_ids_is_a_viewer_and_lookups_are_f
     world: MemoryWorld, limits: HubLimits
 ) -> None:
     async with memory_services(world, limits=limits) as services:
-        async with served(create_app(Settings(), services=services), services) as client:
+        async with served(own_app(services), services) as client:
             waiting = [asyncio.create_task(listen(client, events_of(f"none{n}"))) for n in range(PLACES)]
             await until_waiting(services, PLACES)
             refused = await asyncio.gather(*(listen(client, events_of(f"no{n}")) for n in range(ATTACKERS - PLACES)))
@@ -74,7 +73,7 @@ async def test_a_caller_that_waits_for_unknown_ids_is_a_viewer_and_lookups_are_f
 
 async def test_a_client_that_disconnects_frees_its_place_at_once(world: MemoryWorld) -> None:
     async with memory_services(world, limits=HubLimits(max_viewers=1)) as services:
-        async with served(create_app(Settings(), services=services), services) as client:
+        async with served(own_app(services), services) as client:
             call = asyncio.create_task(client.get(events_of("none")))
             await until_waiting(services, 1)
             call.cancel()

@@ -11,13 +11,11 @@ from broadcaster.core.events import Finish, Start, TextDelta
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub.limits import HubLimits
-from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.joining import find_stream
 from broadcaster.web.viewing.waiting import preferred_wait_s
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import DEADLINE_S, in_process, served, until_watched
+from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served, until_watched
 
 URL = "/v1/generations"
 WAIT = {"prompt": "a", "stream": False}
@@ -114,7 +112,7 @@ async def test_what_is_not_over_in_time_goes_on_and_is_answered_with_its_state(
 
 async def test_no_wait_is_longer_than_the_setting(world: MemoryWorld) -> None:
     async with memory_services(world, long_poll_timeout_s=0.05) as services:
-        async with in_process(create_app(Settings(), services=services)) as client:
+        async with in_process(own_app(services)) as client:
             response = await client.post(f"{URL}?wait_s=1e9", json=WAIT)
             assert (response.status_code, response.json()["status"]) == (202, "queued")
             preferred = await client.post(URL, json={"prompt": "a"}, headers={"prefer": "wait=86400"})
@@ -184,7 +182,7 @@ async def test_a_drain_answers_waiting_callers_with_the_state(
 async def test_a_waiting_caller_beyond_the_bound_is_refused(world: MemoryWorld) -> None:
     world.add("gen_a")
     async with memory_services(world, limits=HubLimits(max_viewers=1)) as services:
-        async with served(create_app(Settings(), services=services), services) as client:
+        async with served(own_app(services), services) as client:
             first = asyncio.create_task(client.get(f"{URL}/gen_a?wait_s=9"))
             await until_watched(services, "gen_a")
             second = await client.get(f"{URL}/gen_a?wait_s=9")
