@@ -73,7 +73,6 @@ async def denials(valkey: DeployedValkey) -> list[str]:
     return [f"{each['reason']} {each['object']}" for each in log]
 
 
-@pytest.mark.slow
 async def test_a_caller_with_a_key_runs_a_generation_and_a_feed_and_everything_ends_in_time_at_a_signal(
     tmp_path: Path, services: Mapping[str, Any], environment: Mapping[str, str]
 ) -> None:
@@ -125,7 +124,6 @@ async def ends_in_time(running: Running, grace_s: float) -> None:
     print(f"{running.log.stem} ended after {time.monotonic() - began:.1f} s of {grace_s:g} s")
 
 
-@pytest.mark.slow
 async def test_caddy_passes_events_on_as_they_come_and_lets_go_of_viewers_that_left(
     tmp_path: Path, services: Mapping[str, Any], environment: Mapping[str, str], provider: ScriptedProvider
 ) -> None:

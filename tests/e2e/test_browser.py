@@ -22,8 +22,6 @@ DEADLINE_S = 20.0
 KEY, OTHER_KEY = "key-of-the-page-31f0", "key-of-others-99ab1"
 KEYED = {"auth": "keys", "api_keys": f'{{"page": ["{KEY}"], "others": ["{OTHER_KEY}"]}}'}
 
-pytestmark = pytest.mark.browser
-
 
 @pytest.fixture
 async def tabs() -> AsyncIterator[Tabs]:

@@ -87,7 +87,6 @@ async def tabs() -> AsyncIterator[Tabs]:
         yield opened
 
 
-@pytest.mark.browser
 async def test_the_page_draws_a_feed_that_was_opened_by_its_link(tabs: Tabs, stack: Stack) -> None:
     front_end = await stack.front_end()
     async with AsyncClient(front_end.url) as client:

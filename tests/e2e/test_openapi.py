@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 
-import pytest
-
 from broadcaster.testing import Script, ScriptedProvider
 from tests.e2e.openapi_contract import Contract
 from tests.support.servers.processes import Stack
@@ -14,7 +12,6 @@ from tests.support.servers.processes import Stack
 EXAMPLES = 5
 
 
-@pytest.mark.slow
 async def test_every_answer_to_drawn_requests_fits_the_openapi_document(
     stack: Stack, scripted: ScriptedProvider
 ) -> None:

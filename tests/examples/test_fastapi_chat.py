@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 from playwright.async_api import Page, expect
 
 from broadcaster.testing import ScriptedProvider
@@ -70,7 +69,6 @@ async def whole_answer(prompt: str) -> str:
     return "".join([word async for word in answer(prompt)])
 
 
-@pytest.mark.browser
 async def test_a_reload_in_the_middle_and_a_second_tab_show_the_whole_answer(
     server: ValkeyServer, tmp_path: Path
 ) -> None:

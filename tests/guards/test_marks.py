@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,10 @@ def test_the_first_part_of_make_test_ignores_nothing_else() -> None:
         r"^NOT_NOW := \$\(addprefix --ignore=tests/,(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE
     )
     assert ignored.split() == ["e2e", "faults", "guards", "frameworks"]
+
+
+def test_the_table_of_marks_has_every_mark() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    marks = {line.partition(":")[0] for line in project["tool"]["pytest"]["ini_options"]["markers"]}
+    section = (ROOT / "tests/README.md").read_text("utf-8").partition("## Marks")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == marks

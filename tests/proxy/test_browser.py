@@ -43,8 +43,6 @@ POST_TOO_MUCH = """async () => {
 }"""
 SOURCES = "() => Object.entries(sources).map(([id, source]) => ({...seen[id], id, state: source.readyState}))"
 
-pytestmark = pytest.mark.browser
-
 
 @pytest.fixture
 async def tabs() -> AsyncIterator[Tabs]:

@@ -45,7 +45,6 @@ async def test_every_file_is_served_under_a_policy_without_foreign_hosts_or_fram
     assert "http" not in policy
 
 
-@pytest.mark.browser
 async def test_a_browser_shows_every_operation_and_calls_no_other_host(
     app: FastAPI, live_client: httpx2.AsyncClient
 ) -> None:

