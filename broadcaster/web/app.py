@@ -54,7 +54,7 @@ _TAGS: Final = [
         "name": "streams",
         "description": "The events of a generation or a feed, from any point, live; feeds to append to.",
     },
-    *({"name": surface.tag, "description": surface.description} for surface in SURFACES),
+    *({"name": routes.tag, "description": routes.description} for routes in SURFACES),
     {"name": "health", "description": "For balancers and supervisors."},
 ]
 
@@ -92,13 +92,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     app.state.services = services
     install_problems(app)
     app.router.route_class = MountedRoute.of(mount)
-    for routes in (
-        generations.routes,
-        streams.routes,
-        feeds.routes,
-        *(each.routes for each in SURFACES),
-        health.routes,
-    ):
+    for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES, health.routes):
         for row in routes:
             row.add_to_own(app.router)
     app.include_router(console.router)

@@ -109,7 +109,7 @@ def create_router(
         default_response_class=JSONResponse,
         lifespan=_lifespan(mount, open_services, drain_on_signal=drain_on_signal),
     )
-    for routes in (generations.routes, streams.routes, feeds.routes, *(each.routes for each in SURFACES)):
+    for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES):
         for row in routes:
             guards = rights.guards_of(row.operation)
             if guards is None:

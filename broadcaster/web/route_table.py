@@ -1,6 +1,6 @@
 """Routes, written once and mounted in our own app and in hosts' apps, several times.
 
-    routes = RouteTable(prefix="/v1/generations", tags=["generations"])
+    routes = RouteTable(prefix="/v1/generations", tag="generations")
 
     @routes.get("/{generation_id}", summary="…")
     async def get_generation(…): …
@@ -30,7 +30,7 @@ must answer as the route would. It is taken in our own app alone, where no guard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
@@ -80,7 +80,7 @@ class Row(NamedTuple):
     @property
     def operation(self) -> str:
         """Its name in our own OpenAPI document, by which `rights.RIGHTS` knows it."""
-        return str(self.options.get("operation_id", ""))
+        return str(self.options["operation_id"])
 
     def add_to(self, router: APIRouter, **changes: Any) -> None:
         """Serve it there, with other options where ``changes`` names them."""
@@ -104,13 +104,15 @@ class Row(NamedTuple):
 class RouteTable:
     """Rows in the order in which they were written. The verbs are decorators, as those of a router.
 
-    ``errors``: the shape of its problems; None: as they are.
+    ``tag`` and ``description``: where the OpenAPI document lists them. ``errors``: the shape of its problems; None: as
+    they are. The name of an endpoint is its ``operation_id``, unless the row has another one.
     """
 
-    def __init__(self, *, prefix: str = "", tags: Sequence[str] = (), errors: ErrorShape | None = None) -> None:
-        self._prefix = prefix
-        self._tags = list(tags)
-        self._errors = errors
+    def __init__(self, *, prefix: str = "", tag: str, description: str = "", errors: ErrorShape | None = None) -> None:
+        self.prefix = prefix
+        self.tag = tag
+        self.description = description
+        self.errors = errors
         self._rows: list[Row] = []
 
     def __iter__(self) -> Iterator[Row]:
@@ -140,8 +142,8 @@ class RouteTable:
         self, method: str, path: str, options: Mapping[str, Any], *, shortcut: Shortcut | None = None
     ) -> Callable[[_Endpoint], _Endpoint]:
         def add(endpoint: _Endpoint) -> _Endpoint:
-            merged = {"tags": self._tags, **options}
-            self._rows.append(Row(method, self._prefix + path, endpoint, merged, shortcut, self._errors))
+            merged = {"tags": [self.tag], "operation_id": endpoint.__name__, **options}
+            self._rows.append(Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors))
             return endpoint
 
         return add

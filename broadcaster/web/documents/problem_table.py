@@ -8,44 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from broadcaster.errors import (
-    AnswerUnsent,
-    BadCursor,
-    BadFrame,
-    BodyTooLarge,
-    BroadcasterError,
-    Busy,
-    EventTooLarge,
-    Forbidden,
-    IdempotencyMismatch,
-    InvalidEvent,
-    InvalidInput,
-    LogUnavailable,
-    MetadataTooLarge,
-    ProviderFailed,
-    QueueFull,
-    RateLimited,
-    SetupError,
-    StopNotDurable,
-    StopPending,
-    StreamClosed,
-    StreamExists,
-    StreamFull,
-    TenantLimit,
-    TooManyValues,
-    UnknownModel,
-    UnknownStream,
-    WebhookNotAllowed,
-)
+from broadcaster import errors
 
 
-class UnknownDialect(InvalidInput):
+class UnknownDialect(errors.InvalidInput):
     """No dialect of that name is served."""
 
     code = "unknown_dialect"
 
 
-class UnsupportedMediaType(InvalidInput):
+class UnsupportedMediaType(errors.InvalidInput):
     """A body of another kind than JSON, or one that a page of another origin could have sent."""
 
     code = "unsupported_media_type"
@@ -61,36 +33,36 @@ class ProblemType(NamedTuple):
     retry: bool = False
 
 
-_OF_ERRORS: Final[Mapping[type[BroadcasterError], tuple[str, str]]] = {
-    InvalidInput: ("The request is not valid", "exactly one of prompt and messages is needed"),
-    BadCursor: ("The cursor is malformed", "a cursor is <epoch>-<seq>"),
-    BadFrame: ("The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
+_OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
+    errors.InvalidInput: ("The request is not valid", "exactly one of prompt and messages is needed"),
+    errors.BadCursor: ("The cursor is malformed", "a cursor is <epoch>-<seq>"),
+    errors.BadFrame: ("The text has no place in an SSE frame", "the id must not hold CR, LF or NUL"),
     UnknownDialect: ("The dialect is unknown", "no such dialect; served: native"),
-    InvalidEvent: ("The event cannot be published", "body #/3/type: not a type to publish"),
-    UnknownModel: ("The model is unknown", "no route serves the requested model"),
-    WebhookNotAllowed: ("The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"),
-    Forbidden: ("This is not allowed", "can_generate does not grant this"),
-    UnknownStream: ("The stream is unknown", "no generation has this id (or it has expired)"),
-    StreamExists: ("The id is taken", "a feed of another configuration has this id"),
-    StreamClosed: ("The stream has ended", "nothing can follow its terminal event"),
-    StreamFull: ("The stream is full", "the feed would hold more events than it may"),
-    EventTooLarge: ("An event is too large", "one event has at most 1048576 bytes"),
-    BodyTooLarge: ("The body is too large", "a body has at most 4194304 bytes"),
-    TooManyValues: ("The body holds too many values", "a body has at most 100000 JSON values"),
-    MetadataTooLarge: ("The metadata is too large", "metadata has at most 16384 bytes as JSON"),
+    errors.InvalidEvent: ("The event cannot be published", "body #/3/type: not a type to publish"),
+    errors.UnknownModel: ("The model is unknown", "no route serves the requested model"),
+    errors.WebhookNotAllowed: ("The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"),
+    errors.Forbidden: ("This is not allowed", "can_generate does not grant this"),
+    errors.UnknownStream: ("The stream is unknown", "no generation has this id (or it has expired)"),
+    errors.StreamExists: ("The id is taken", "a feed of another configuration has this id"),
+    errors.StreamClosed: ("The stream has ended", "nothing can follow its terminal event"),
+    errors.StreamFull: ("The stream is full", "the feed would hold more events than it may"),
+    errors.EventTooLarge: ("An event is too large", "one event has at most 1048576 bytes"),
+    errors.BodyTooLarge: ("The body is too large", "a body has at most 4194304 bytes"),
+    errors.TooManyValues: ("The body holds too many values", "a body has at most 100000 JSON values"),
+    errors.MetadataTooLarge: ("The metadata is too large", "metadata has at most 16384 bytes as JSON"),
     UnsupportedMediaType: ("The body must be JSON", "send content-type: application/json"),
-    IdempotencyMismatch: ("The key was used with another body", "use a new Idempotency-Key"),
-    RateLimited: ("Too many requests", "too many appends a second; again in 1 s"),
-    TenantLimit: ("The tenant's share is used up", "1000 generations wait, as many as TENANT_QUEUED allows"),
-    BroadcasterError: ("Something went wrong on our side", "the server's log has this request id"),
-    SetupError: ("The server is not set up for this", "install the extra 'embedded'"),
-    ProviderFailed: ("The provider failed", "the provider ended the answer badly"),
-    Busy: ("A bound is met", "this front-end has all the viewers it may have"),
-    QueueFull: ("The queue is full", "10000 generations are waiting"),
-    LogUnavailable: ("The log does not answer", "Redis did not answer in time"),
-    AnswerUnsent: ("The answer cannot be sent now", "it is there: read it by its id"),
-    StopPending: ("It has not ended yet", "still being stopped; repeat the deletion"),
-    StopNotDurable: ("The stop is not written down", "sent, not stored; repeat it"),
+    errors.IdempotencyMismatch: ("The key was used with another body", "use a new Idempotency-Key"),
+    errors.RateLimited: ("Too many requests", "too many appends a second; again in 1 s"),
+    errors.TenantLimit: ("The tenant's share is used up", "1000 generations wait, as many as TENANT_QUEUED allows"),
+    errors.BroadcasterError: ("Something went wrong on our side", "the server's log has this request id"),
+    errors.SetupError: ("The server is not set up for this", "install the extra 'embedded'"),
+    errors.ProviderFailed: ("The provider failed", "the provider ended the answer badly"),
+    errors.Busy: ("A bound is met", "this front-end has all the viewers it may have"),
+    errors.QueueFull: ("The queue is full", "10000 generations are waiting"),
+    errors.LogUnavailable: ("The log does not answer", "Redis did not answer in time"),
+    errors.AnswerUnsent: ("The answer cannot be sent now", "it is there: read it by its id"),
+    errors.StopPending: ("It has not ended yet", "still being stopped; repeat the deletion"),
+    errors.StopNotDurable: ("The stop is not written down", "sent, not stored; repeat it"),
 }
 """Error → title and example; code, status and retry are the class's own."""
 

@@ -37,7 +37,7 @@ REPLAYED: Final = "Idempotent-Replayed"
 
 StreamId = Annotated[str, Path(description="the feed's id, chosen by its creator")]
 
-routes = RouteTable(prefix="/v1/streams", tags=["streams"])
+routes = RouteTable(prefix="/v1/streams", tag="streams")
 
 
 @routes.put(
@@ -45,7 +45,6 @@ routes = RouteTable(prefix="/v1/streams", tags=["streams"])
     status_code=201,
     response_model=schemas.StreamView,
     summary="Create a feed",
-    operation_id="create_stream",
     responses={
         201: {"description": "It is open", "headers": {"Location": {"schema": {"type": "string"}}}},
         200: {"description": "It exists already, with this configuration", "model": schemas.StreamView},
@@ -90,7 +89,6 @@ async def create_stream(
 @routes.get(
     "/{stream_id}",
     summary="The state of a stream",
-    operation_id="get_stream",
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
 async def get_stream(
@@ -107,7 +105,6 @@ async def get_stream(
     "/{stream_id}/events",
     response_model=schemas.AppendedView,
     summary="Append to a feed",
-    operation_id="append_events",
     responses={
         200: {"description": "All are in the log, in this order, with nothing of another writer in between"},
         **problem_responses(
@@ -155,7 +152,6 @@ async def append_events(
 @routes.post(
     "/{stream_id}/close",
     summary="End a feed",
-    operation_id="close_stream",
     responses=problem_responses(
         "invalid_request",
         "invalid_event",
@@ -187,7 +183,6 @@ async def close_stream(
     status_code=204,
     response_class=Response,
     summary="Delete a feed",
-    operation_id="delete_stream",
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
 async def delete_stream(services: ServicesHere, tenant: Tenant, stream_id: StreamId) -> Response:

@@ -44,7 +44,7 @@ GenerationId = Annotated[str, Path(description="the id that POST /v1/generations
 
 _View = TypeVar("_View", bound=schemas.ListedGeneration)
 
-routes = RouteTable(prefix="/v1/generations", tags=["generations"])
+routes = RouteTable(prefix="/v1/generations", tag="generations")
 
 
 @routes.post(
@@ -52,7 +52,6 @@ routes = RouteTable(prefix="/v1/generations", tags=["generations"])
     status_code=202,
     response_model=schemas.GenerationView | schemas.GenerationState,
     summary="Start an answer",
-    operation_id="create_generation",
     responses={
         202: {
             "model": schemas.GenerationState,
@@ -157,7 +156,6 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
 @routes.get(
     "",
     summary="Your generations",
-    operation_id="list_generations",
     responses=problem_responses("invalid_request", "log_unavailable"),
 )
 async def list_generations(
@@ -183,7 +181,6 @@ async def list_generations(
 @routes.get(
     "/{generation_id}",
     summary="One generation and its answer so far",
-    operation_id="get_generation",
     response_model=schemas.GenerationView | schemas.GenerationState,
     responses=problem_responses("unknown_stream", "invalid_request", "tenant_limit", "busy", "log_unavailable"),
 )
@@ -217,7 +214,6 @@ async def get_generation(
     status_code=204,
     response_class=Response,
     summary="Delete it",
-    operation_id="delete_generation",
     responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
 )
 async def delete_generation(services: ServicesHere, tenant: Tenant, generation_id: GenerationId) -> Response:
@@ -233,7 +229,6 @@ async def delete_generation(services: ServicesHere, tenant: Tenant, generation_i
     "/{generation_id}/stop",
     status_code=202,
     summary="Stop it",
-    operation_id="stop_generation",
     responses=problem_responses("unknown_stream", "unsupported_media_type", "log_unavailable", "stop_not_durable"),
 )
 async def stop_generation(

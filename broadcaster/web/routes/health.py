@@ -16,7 +16,7 @@ from broadcaster.web.services import Services, ServicesHere
 # A balancer checks every second or so, and a slow response counts as a failure.
 CHECK_TIMEOUT_S: Final = 2.0
 
-routes = RouteTable(tags=["health"])
+routes = RouteTable(tag="health")
 
 
 @routes.head("/healthz", include_in_schema=False)

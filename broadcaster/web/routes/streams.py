@@ -55,7 +55,7 @@ class _PlainFollow:
         )
 
 
-routes = RouteTable(prefix="/v1/streams", tags=["streams"])
+routes = RouteTable(prefix="/v1/streams", tag="streams")
 
 
 @routes.get(

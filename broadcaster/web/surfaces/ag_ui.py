@@ -48,7 +48,6 @@ from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.ag_ui_schemas import MAX_ID_CHARS, RunAgentInput
 from broadcaster.web.surfaces.answering import started, stream
 
-PATH: Final = "/agui"
 _BEGINNING: Final = "-1"
 _EVENT_STREAM: Final = "text/event-stream"
 _NO_RUN: Final = "no run of this thread has this runId (or it has expired)"
@@ -77,14 +76,12 @@ LastEventId = Annotated[
     str, Header(alias="last-event-id", description="the last SSE id that was received: resume after it")
 ]
 
-
-routes = RouteTable(prefix=PATH, tags=["ag-ui"], errors=ag_ui_error)
+routes = RouteTable(prefix="/agui", tag="ag-ui", description="AG-UI: `HttpAgent` works unchanged.", errors=ag_ui_error)
 
 
 @routes.post(
     "",
     summary="Run an agent (AG-UI)",
-    operation_id="run_agent",
     response_class=Response,
     responses={
         **_STREAM,
@@ -120,7 +117,6 @@ async def run_agent(
 @routes.get(
     "",
     summary="Join a run, or get the name of the one to join (AG-UI)",
-    operation_id="join_run",
     response_class=Response,
     responses={
         **_STREAM,

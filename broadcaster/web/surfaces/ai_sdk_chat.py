@@ -35,8 +35,6 @@ from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.ai_sdk_body import ChatBody, chat_request
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, started, stream
 
-PREFIX: Final = "/api/chat"
-
 _VERSIONS: Final[Mapping[str, Version]] = {"6": 6, "7": 7}
 _STREAM: Final[dict[str, Any]] = {
     "description": 'The UI message stream, from `start` on: `data: {"type": …}` …, `data: [DONE]`',
@@ -57,7 +55,12 @@ def shape_error(problem: Mapping[str, Any]) -> ShapedError:
     return ShapedError(problem["status"], {"error": problem["detail"], "code": problem["code"]})
 
 
-routes = RouteTable(prefix=PREFIX, tags=["ai sdk"], errors=shape_error)
+routes = RouteTable(
+    prefix="/api/chat",
+    tag="ai sdk",
+    description="The chat transport of the Vercel AI SDK: `useChat` works unchanged.",
+    errors=shape_error,
+)
 
 
 @routes.post(

@@ -36,8 +36,6 @@ from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import ServicesHere, Tenant
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, answer, naming_headers, retry_after, whole_or_streamed
 
-PATH: Final = "/v1/messages"
-
 _NO_RETRY: Final[Mapping[str, str]] = {"x-should-retry": "false"}
 """The SDKs retry by themselves after 408, 409, 429 and 5xx, unless this header forbids it."""
 
@@ -77,7 +75,12 @@ def _refused(refusal: StoredRefusal, document: Mapping[str, Any]) -> dict[str, A
     return error(own or _TYPE_OF_STATUS.get(refusal.status, document["type"]), message)
 
 
-routes = RouteTable(prefix="/v1", tags=["messages"], errors=shape_error)
+routes = RouteTable(
+    prefix="/v1/messages",
+    tag="messages",
+    description="The Anthropic Messages API: point its SDKs' `base_url` here.",
+    errors=shape_error,
+)
 
 _ERROR_SCHEMA: Final = {
     "type": "object",
@@ -94,10 +97,8 @@ _ERROR_SCHEMA: Final = {
 
 
 @routes.post(
-    "/messages",
+    "",
     summary="Start an answer by the Anthropic Messages API",
-    operation_id="create_message",
-    response_class=JSONResponse,
     responses={
         200: whole_or_streamed("The message; with `stream: true` its events"),
         "default": {

@@ -27,11 +27,15 @@ from broadcaster.web.services import ServicesHere
 from broadcaster.web.surfaces import anthropic_messages
 from broadcaster.web.surfaces.openai_errors import openai_error
 
-TAG: Final = "models"
 _UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
 """The date in Anthropic's API for a model without a known release date."""
 
-routes = RouteTable(prefix="/v1", tags=[TAG], errors=openai_error)
+routes = RouteTable(
+    prefix="/v1",
+    tag="models",
+    description="The models, for the SDKs of OpenAI and of Anthropic.",
+    errors=openai_error,
+)
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -51,11 +55,10 @@ AnthropicVersion: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[str, Path(description="a name, with its slashes if it has some")]
 
 
-@routes.head("/models", operation_id="list_models", responses=_RESPONSES, include_in_schema=False)
+@routes.head("/models", responses=_RESPONSES, include_in_schema=False)
 @routes.get(
     "/models",
     summary="The models that can be requested by name",
-    operation_id="list_models",
     response_class=JSONResponse,
     responses=_RESPONSES,
 )
@@ -68,12 +71,10 @@ async def list_models(services: ServicesHere, anthropic_version: AnthropicVersio
     return {"data": list(map(_anthropic_model, models)), "has_more": False, **ends}
 
 
-@routes.head("/models/{model:path}", operation_id="get_model", responses=_RESPONSES, include_in_schema=False)
+@routes.head("/models/{model:path}", responses=_RESPONSES, include_in_schema=False)
 @routes.get(
     "/models/{model:path}",
     summary="One model",
-    operation_id="get_model",
-    response_class=JSONResponse,
     responses=_RESPONSES,
 )
 async def get_model(services: ServicesHere, model: Name, anthropic_version: AnthropicVersion = None) -> Response:

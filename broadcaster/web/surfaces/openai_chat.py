@@ -33,12 +33,14 @@ from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
 
-PATH: Final = "/v1/chat"
-"""Below it, errors have this API's shape."""
-
 _ANTHROPIC: Final = "anthropic"
 
-routes = RouteTable(prefix="/v1", tags=["chat completions"], errors=openai_error)
+routes = RouteTable(
+    prefix="/v1/chat",
+    tag="chat completions",
+    description="This server as the `base_url` of the OpenAI SDKs.",
+    errors=openai_error,
+)
 
 _ERROR_SCHEMA: Final = {
     "type": "object",
@@ -68,10 +70,8 @@ _EXAMPLE: Final = {
 
 
 @routes.post(
-    "/chat/completions",
+    "/completions",
     summary="Start an answer by the OpenAI chat completions API",
-    operation_id="create_chat_completion",
-    response_class=JSONResponse,
     responses={
         200: whole_or_streamed("The completion; with `stream: true` its chunks"),
         "default": _ERRORS,

@@ -66,8 +66,6 @@ from broadcaster.web.surfaces.openai_responses_stored import (
 from broadcaster.web.viewing.joining import join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
 
-PATH: Final = "/v1/responses"
-TAG: Final = "openai responses"
 # The wait of a cancel for the end: a stop reaches the provider at once, and the terminal event follows.
 CANCEL_WAIT_S: Final = 5.0
 LISTED: Final = 20
@@ -78,8 +76,12 @@ CancelledAs = Annotated[
     Cancel, Header(alias="Broadcaster-Cancelled-As", description="the event that ends what was cancelled")
 ]
 
-
-routes = RouteTable(prefix=PATH, tags=[TAG], errors=openai_error)
+routes = RouteTable(
+    prefix="/v1/responses",
+    tag="openai responses",
+    description="The Responses API of OpenAI: its SDKs work with this server as their `base_url`.",
+    errors=openai_error,
+)
 
 _JSON_OR_STREAM: Final = {
     "description": "The Response; with `stream` its events",
@@ -90,9 +92,7 @@ _JSON_OR_STREAM: Final = {
 
 @routes.post(
     "",
-    response_model=None,
     summary="Start an answer, as with OpenAI",
-    operation_id="create_response",
     responses={
         200: _JSON_OR_STREAM,
         **problem_responses(*CREATION_CODES, "metadata_too_large"),
@@ -171,9 +171,7 @@ async def _generation_request(
 
 @routes.get(
     "/{response_id}",
-    response_model=None,
     summary="A Response so far, or its events",
-    operation_id="get_response",
     responses={
         200: _JSON_OR_STREAM,
         **problem_responses("unknown_stream", "invalid_request", "tenant_limit", "busy", "log_unavailable"),
@@ -220,9 +218,7 @@ async def _resumed(services: Services, meta: Meta, *, starting_after: int, cance
 
 @routes.post(
     "/{response_id}/cancel",
-    response_model=None,
     summary="Stop a background Response",
-    operation_id="cancel_response",
     responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable", "stop_not_durable"),
 )
 async def cancel_response(
@@ -248,9 +244,7 @@ async def cancel_response(
 
 @routes.delete(
     "/{response_id}",
-    response_model=None,
     summary="Delete a Response",
-    operation_id="delete_response",
     responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
 )
 async def delete_response(
@@ -267,7 +261,6 @@ async def delete_response(
 
 @routes.get(
     "/{response_id}/input_items",
-    response_model=None,
     summary="The input of a Response",
     operation_id="list_response_input_items",
     responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable"),

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.background import BackgroundTask
 
 from broadcaster.core import events as ev
@@ -36,20 +35,22 @@ from broadcaster.web.services import Services, ServicesHere, Tenant
 from broadcaster.web.surfaces.answering import UNDO_S, answer, naming_headers, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
 
-TAG: Final = "passed calls"
 ERRORS: Final = problem_responses(*CREATION_CODES)
 
 _STOPPED: Final = "the call was stopped before its end"
 _OLDER: Final = "the version of the worker that ran this call does not support it; upgrade the workers"
 
-routes = RouteTable(prefix="/v1", tags=[TAG], errors=openai_error)
+routes = RouteTable(
+    prefix="/v1",
+    tag="passed calls",
+    description="Embeddings and legacy completions, passed to the provider of the model unchanged.",
+    errors=openai_error,
+)
 
 
 @routes.post(
     f"/{EMBEDDINGS}",
     summary="Embeddings, by the provider of the model",
-    operation_id="create_embeddings",
-    response_class=JSONResponse,
     responses={200: {"description": "The provider's response"}, **ERRORS},
 )
 async def create_embeddings(
@@ -69,8 +70,6 @@ async def create_embeddings(
 @routes.post(
     f"/{COMPLETIONS}",
     summary="Legacy completions, by the provider of the model",
-    operation_id="create_completion",
-    response_class=JSONResponse,
     responses={200: whole_or_streamed("The completion; with `stream: true` its chunks"), **ERRORS},
 )
 async def create_completion(

@@ -45,8 +45,6 @@ from broadcaster.web.surfaces.passed_calls import (
     model_in,
 )
 
-MESSAGES_TAG: Final = "token counts of messages"
-RESPONSES_TAG: Final = "token counts of responses"
 ESTIMATED_HEADER: Final = "Broadcaster-Estimated"
 
 _ESTIMATED: Final = {ESTIMATED_HEADER: "input_tokens"}
@@ -60,15 +58,23 @@ _COUNT: Final = {
     },
 }
 
-messages_routes = RouteTable(prefix="/v1", tags=[MESSAGES_TAG], errors=anthropic_messages.shape_error)
-responses_routes = RouteTable(prefix="/v1", tags=[RESPONSES_TAG], errors=openai_error)
+messages_routes = RouteTable(
+    prefix="/v1",
+    tag="token counts of messages",
+    description="The tokens of a Messages request: counted by its provider, or estimated.",
+    errors=anthropic_messages.shape_error,
+)
+responses_routes = RouteTable(
+    prefix="/v1",
+    tag="token counts of responses",
+    description="The tokens of a Response's input: counted by its provider, or estimated.",
+    errors=openai_error,
+)
 
 
 @messages_routes.post(
     f"/{COUNT_TOKENS}",
     summary="The tokens of a Messages request",
-    operation_id="count_message_tokens",
-    response_class=JSONResponse,
     responses={200: _COUNT, **ERRORS},
 )
 async def count_message_tokens(
@@ -97,8 +103,6 @@ async def count_message_tokens(
 @responses_routes.post(
     f"/{INPUT_TOKENS}",
     summary="The tokens of a Response's input",
-    operation_id="count_response_tokens",
-    response_class=JSONResponse,
     responses={200: _COUNT, **ERRORS},
 )
 async def count_response_tokens(
