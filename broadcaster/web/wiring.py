@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
@@ -39,7 +38,6 @@ from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.steadiness import Steadiness
-from broadcaster.log.redis.topology.topology import Topology
 from broadcaster.log.streams.presence import Abandonment, Departures, Presence
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
@@ -71,27 +69,6 @@ class OpenLog:
     feeds: Feeds
 
 
-class _Jobs(NamedTuple):
-    """The parts that decide over generations: their workers, and their end."""
-
-    queue: Queue
-    claims: Claims
-    streams: Streams
-    steadiness: Steadiness
-
-
-class _RouteParts(NamedTuple):
-    """The parts that routes use."""
-
-    generations: Generations
-    feeds: Feeds
-    hub: Hub
-    presence: Presence
-    losses: Losses
-    steadiness: Steadiness
-    departures: Departures
-
-
 @asynccontextmanager
 async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
     """The log, connected to at its first use. Raises SetupError without a Redis to connect to."""
@@ -113,138 +90,168 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
 
     Raises SetupError without a Redis to connect to.
     """
-    front_end = f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         opened = log if log is not None else await stack.enter_async_context(open_log(settings))
-        connection, streams = opened.connection, opened.streams
-        steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
-        lapses, losses = Lapses(connection, steadiness=steadiness), _losses(settings, connection, steadiness)
-        queue = Queue(connection, consumer=front_end, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
-        claims = Claims(connection, _claim_policy(settings), owner=front_end)
-        presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
-        jobs = _Jobs(queue, claims, streams, steadiness)
-        rescue = _rescue(settings, connection, jobs)
-        topology = connection.topology
-        tail = await stack.enter_async_context(
-            _open_tail(opened, topology, lapses=lapses, losses=losses, rescue=rescue)
-        )
-        hub = Hub(tail, streams, limits=hub_limits(settings))
+        parts = _Parts(settings, opened)
+        topology, presence = opened.connection.topology, parts.presence
+        tail = await stack.enter_async_context(parts.open_tail())
+        hub = Hub(tail, opened.streams, limits=hub_limits(settings))
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
-        storage = TenantStorage(connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes)
-        generations = _generations(settings, connection, jobs, presence=presence, storage=storage, rescue=rescue)
-        sweeper = _sweeper(settings, connection, jobs, ends=rescue.ends)
-        departures = _departures(settings, connection, steadiness)
+        sweeper, departures = parts.sweeper(), parts.departures()
         await stack.enter_async_context(
             kept_running(
                 {
                     "topology": topology.run,
-                    "steadiness": steadiness.run,
+                    "steadiness": parts.steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
                     "tail": partial(_follow_tail, tail, hub),
-                    "rescue": rescue.run,
-                    "storage": storage.run,
+                    "rescue": parts.rescue.run,
+                    "storage": parts.storage.run,
                     "departures": departures.run,
                     "presence": partial(report_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )
-        feeds = _feeds(settings, opened, storage=storage, lapses=lapses, steadiness=steadiness)
-        parts = _RouteParts(generations, feeds, hub, presence, losses, steadiness, departures)
-        yield _services(settings, opened, parts)
+        yield parts.services(hub, departures)
 
 
-def _rescue(settings: Settings, connection: LogConnection, jobs: _Jobs) -> Rescue:
-    queue, streams, steadiness = jobs.queue, jobs.streams, jobs.steadiness
-    idempotency = IdempotencyKeys(connection, ttl_ms=_ms(settings.idempotency_ttl_s))
-    return Rescue(
-        Announcer(queue, streams),
-        AcceptedGenerations(connection, queue=queue, streams=streams, steadiness=steadiness, idempotency=idempotency),
-        KeptEnds(
+class _Parts:
+    """The parts of a front-end over an open log; what several of them share is made once."""
+
+    def __init__(self, settings: Settings, log: OpenLog) -> None:
+        front_end = f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
+        connection, streams = log.connection, log.streams
+        self._settings, self._connection, self._streams = settings, connection, streams
+        self.steadiness = steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        self.presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
+        self.storage = TenantStorage(
+            connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes
+        )
+        self._lapses = Lapses(connection, steadiness=steadiness)
+        self._losses = Losses(
+            connection,
+            steadiness=steadiness,
+            lease_ttl_s=settings.lease_ttl_s,
+            stall_timeout_s=settings.stall_timeout_s,
+            retention_ms=_ms(settings.retention_s),
+        )
+        limits = QueueLimits(settings.max_queue, settings.tenant_queued)
+        self._queue = queue = Queue(connection, consumer=front_end, limits=limits)
+        self._claims = Claims(connection, _claim_policy(settings), owner=front_end)
+        idempotency = IdempotencyKeys(connection, ttl_ms=_ms(settings.idempotency_ttl_s))
+        self._ends = KeptEnds(
             connection,
             queue=queue,
-            endings=Endings(jobs.claims, streams),
+            endings=Endings(self._claims, streams),
             streams=streams,
             steadiness=steadiness,
             keep_s=settings.resend_keep_s,
-        ),
-    )
-
-
-def _losses(settings: Settings, connection: LogConnection, steadiness: Steadiness) -> Losses:
-    return Losses(
-        connection,
-        steadiness=steadiness,
-        lease_ttl_s=settings.lease_ttl_s,
-        stall_timeout_s=settings.stall_timeout_s,
-        retention_ms=_ms(settings.retention_s),
-    )
-
-
-def _open_tail(
-    log: OpenLog, topology: Topology, *, lapses: Lapses, losses: Losses, rescue: Rescue
-) -> AbstractAsyncContextManager[LiveTail]:
-    return LiveTail.open(
-        topology,
-        log.streams,
-        keys=log.connection.keys,
-        publish_probe=log.connection.redis.spublish,
-        lapses=lapses,
-        open_notice=rescue.announcer,
-        losses=losses,
-    )
-
-
-def _feeds(
-    settings: Settings, log: OpenLog, *, storage: TenantStorage, lapses: Lapses, steadiness: Steadiness
-) -> Feeds:
-    return Feeds(
-        log.connection,
-        FeedBounds.of(settings),
-        streams=log.streams,
-        storage=storage,
-        lapses=lapses,
-        steadiness=steadiness,
-    )
-
-
-def _services(settings: Settings, log: OpenLog, parts: _RouteParts) -> Services:
-    return Services(
-        generations=parts.generations,
-        feeds=parts.feeds,
-        streams=log.streams,
-        hub=parts.hub,
-        presence=parts.presence,
-        remember=parts.losses.remember,
-        departed=parts.departures.note,
-        check_gone=parts.steadiness.check_unknown,
-        chats=Chats(log.connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
-        model_lists=_model_lists(settings, log.connection),
-        ping_log=log.connection.ping,
-        log_timeout_s=settings.redis_timeout_s,
-        long_poll_timeout_s=settings.long_poll_timeout_s,
-        head_wait_s=settings.head_wait_s,
-        count_wait_s=settings.count_wait_s,
-        delete_timeout_s=settings.delete_timeout_s,
-        default_model=settings.default_model,
-        default_max_tokens=settings.default_max_tokens,
-        routes=ModelRoutes(settings.routes),
-        own_servers=frozenset(name for name, spec in settings.providers.items() if spec.takes_own_parameters),
-        provider_calls=provider_calls(settings.providers),
-        unknown_parameters=settings.unknown_parameters,
-        webhook_hosts=WebhookHosts(settings.webhook_hosts),
-        max_body_bytes=settings.max_body_bytes,
-        max_body_values=settings.max_body_values,
-        drain_window_s=settings.drain_window_s,
-        json_ledger=JsonLedger(
-            max_bytes=settings.max_json_bytes,
-            tenant_bytes=TenantBound.of(
-                settings.tenant_json_bytes, total=settings.max_json_bytes, sole=_sole(settings)
+        )
+        self.rescue = Rescue(
+            Announcer(queue, streams),
+            AcceptedGenerations(
+                connection, queue=queue, streams=streams, steadiness=steadiness, idempotency=idempotency
             ),
-            slow_s=settings.slow_viewer_s,
-        ),
-        rates=TenantRates(requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s),
-    )
+            self._ends,
+        )
+
+    def open_tail(self) -> AbstractAsyncContextManager[LiveTail]:
+        return LiveTail.open(
+            self._connection.topology,
+            self._streams,
+            keys=self._connection.keys,
+            publish_probe=self._connection.redis.spublish,
+            lapses=self._lapses,
+            open_notice=self.rescue.announcer,
+            losses=self._losses,
+        )
+
+    def departures(self) -> Departures:
+        grace_s = min(self._settings.disconnect_grace_s, self._settings.abandon_grace_s)
+        return Departures(self._abandonment(grace_s), grace_s=grace_s)
+
+    def sweeper(self) -> Sweeper:
+        return Sweeper(
+            _sweep_times(self._settings),
+            queue=self._queue,
+            claims=self._claims,
+            streams=self._streams,
+            steadiness=self.steadiness,
+            abandonment=self._abandonment(self._settings.abandon_grace_s),
+            ends=self._ends,
+        )
+
+    def _abandonment(self, grace_s: float) -> Abandonment:
+        ttl_s = self._settings.presence_ttl_s
+        return Abandonment(self._connection, grace_s=grace_s, presence_ttl_s=ttl_s, steadiness=self.steadiness)
+
+    def _generations(self) -> Generations:
+        return Generations(
+            self._connection,
+            _lives(self._settings),
+            queue=self._queue,
+            claims=self._claims,
+            streams=self._streams,
+            steadiness=self.steadiness,
+            webhooks=PendingWebhooks(self._connection, max_pending=self._settings.max_webhooks),
+            max_metadata_bytes=self._settings.max_metadata_bytes,
+            max_stored_bytes=most_stored_bytes(self._settings.max_body_bytes),
+            presence=self.presence,
+            storage=self.storage,
+            rescue=self.rescue,
+        )
+
+    def _feeds(self) -> Feeds:
+        return Feeds(
+            self._connection,
+            FeedBounds.of(self._settings),
+            streams=self._streams,
+            storage=self.storage,
+            lapses=self._lapses,
+            steadiness=self.steadiness,
+        )
+
+    def services(self, hub: Hub, departures: Departures) -> Services:
+        settings, connection = self._settings, self._connection
+        return Services(
+            generations=self._generations(),
+            feeds=self._feeds(),
+            streams=self._streams,
+            hub=hub,
+            presence=self.presence,
+            remember=self._losses.remember,
+            departed=departures.note,
+            check_gone=self.steadiness.check_unknown,
+            chats=Chats(connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
+            model_lists=_model_lists(settings, connection),
+            ping_log=connection.ping,
+            log_timeout_s=settings.redis_timeout_s,
+            long_poll_timeout_s=settings.long_poll_timeout_s,
+            head_wait_s=settings.head_wait_s,
+            count_wait_s=settings.count_wait_s,
+            delete_timeout_s=settings.delete_timeout_s,
+            default_model=settings.default_model,
+            default_max_tokens=settings.default_max_tokens,
+            routes=ModelRoutes(settings.routes),
+            own_servers=frozenset(name for name, spec in settings.providers.items() if spec.takes_own_parameters),
+            provider_calls=provider_calls(settings.providers),
+            unknown_parameters=settings.unknown_parameters,
+            webhook_hosts=WebhookHosts(settings.webhook_hosts),
+            max_body_bytes=settings.max_body_bytes,
+            max_body_values=settings.max_body_values,
+            drain_window_s=settings.drain_window_s,
+            json_ledger=JsonLedger(
+                max_bytes=settings.max_json_bytes,
+                tenant_bytes=TenantBound.of(
+                    settings.tenant_json_bytes, total=settings.max_json_bytes, sole=_sole(settings)
+                ),
+                slow_s=settings.slow_viewer_s,
+            ),
+            rates=TenantRates(
+                requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s
+            ),
+        )
 
 
 def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], Awaitable[ModelLists]]:
@@ -252,56 +259,6 @@ def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], 
         return no_lists
     providers = sorted(ModelRoutes(settings.routes).providers)
     return KnownModels(partial(StoredModelLists(connection).read, providers))
-
-
-def _departures(settings: Settings, connection: LogConnection, steadiness: Steadiness) -> Departures:
-    grace_s = min(settings.disconnect_grace_s, settings.abandon_grace_s)
-    abandonment = Abandonment(
-        connection, grace_s=grace_s, presence_ttl_s=settings.presence_ttl_s, steadiness=steadiness
-    )
-    return Departures(abandonment, grace_s=grace_s)
-
-
-def _sweeper(settings: Settings, connection: LogConnection, jobs: _Jobs, *, ends: KeptEnds) -> Sweeper:
-    return Sweeper(
-        _sweep_times(settings),
-        queue=jobs.queue,
-        claims=jobs.claims,
-        streams=jobs.streams,
-        steadiness=jobs.steadiness,
-        abandonment=Abandonment(
-            connection,
-            grace_s=settings.abandon_grace_s,
-            presence_ttl_s=settings.presence_ttl_s,
-            steadiness=jobs.steadiness,
-        ),
-        ends=ends,
-    )
-
-
-def _generations(
-    settings: Settings,
-    connection: LogConnection,
-    jobs: _Jobs,
-    *,
-    presence: Presence,
-    storage: TenantStorage,
-    rescue: Rescue,
-) -> Generations:
-    return Generations(
-        connection,
-        _lives(settings),
-        queue=jobs.queue,
-        claims=jobs.claims,
-        streams=jobs.streams,
-        steadiness=jobs.steadiness,
-        webhooks=PendingWebhooks(connection, max_pending=settings.max_webhooks),
-        max_metadata_bytes=settings.max_metadata_bytes,
-        max_stored_bytes=most_stored_bytes(settings.max_body_bytes),
-        presence=presence,
-        storage=storage,
-        rescue=rescue,
-    )
 
 
 def _sweep_times(settings: Settings) -> SweepTimes:
