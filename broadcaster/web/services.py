@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
-from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls
+from broadcaster.core.requests.passed_calls import ProviderCalls
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.openai.parameters import UnknownParameters
 from broadcaster.errors import SetupError, UnknownModel
@@ -25,34 +25,16 @@ from broadcaster.hub.hub import Hub
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredStreams
 from broadcaster.web.guards.tenant_rates import TenantRates
-from broadcaster.web.known_models import no_lists
 from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
 from broadcaster.webhooks.url import WebhookHosts
-
-# Where no settings say otherwise.
-MAX_BODY_BYTES: Final = 4 * 2**20
-MAX_BODY_VALUES: Final = 100_000
-DRAIN_WINDOW_S: Final = 1.0
 
 _ARRIVAL: Final = "broadcaster.arrival"
 _NOT_OPENED: Final = (
     "the lifespan of this router has not run: include it before the app starts; the lifespan of an app that is mounted "
     "in another is entered by that one's: async with sub.router.lifespan_context(sub): yield"
 )
-
-
-def _forget(meta: Meta) -> None:
-    """The default: no stream is ended when Redis loses it."""
-
-
-def _ignore(generation_id: str) -> None:
-    """The default: a disconnect ends no generation."""
-
-
-async def _is_gone() -> None:
-    """The default: a lost log is never written again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +69,21 @@ class Services:
     default_model: str
     default_max_tokens: int | None
     routes: ModelRoutes
-    own_servers: frozenset[str] = frozenset()
-    provider_calls: ProviderCalls = field(default_factory=lambda: BUILT_IN_CALLS)
-    unknown_parameters: Literal["refuse", "drop"] = "refuse"
-    webhook_hosts: WebhookHosts = field(default_factory=WebhookHosts)
+    own_servers: frozenset[str]
+    provider_calls: ProviderCalls
+    unknown_parameters: Literal["refuse", "drop"]
+    webhook_hosts: WebhookHosts
+    max_body_bytes: int
+    max_body_values: int
+    drain_window_s: float
+    json_ledger: JsonLedger
+    rates: TenantRates
+    remember: Callable[[Meta], None]
+    departed: Callable[[str], None]
+    check_gone: Callable[[], Awaitable[None]]
+    model_lists: Callable[[], Awaitable[ModelLists]]
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-    max_body_bytes: int = MAX_BODY_BYTES
-    max_body_values: int = MAX_BODY_VALUES
-    drain_window_s: float = DRAIN_WINDOW_S
-    json_ledger: JsonLedger = field(default_factory=JsonLedger)
     hold: JsonHold | None = None
-    rates: TenantRates = field(default_factory=TenantRates)
-    remember: Callable[[Meta], None] = _forget
-    departed: Callable[[str], None] = _ignore
-    check_gone: Callable[[], Awaitable[None]] = _is_gone
-    model_lists: Callable[[], Awaitable[ModelLists]] = no_lists
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 

@@ -19,6 +19,7 @@ from broadcaster.core.fold import Fold
 from broadcaster.core.notices import StallReason, StreamSink
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.metadata import MAX_METADATA_BYTES, check_metadata
+from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.hub.hub import Hub
@@ -30,7 +31,11 @@ from broadcaster.log.jobs.lists.listing import Listed, Which
 from broadcaster.log.redis.keys import check_stream_id
 from broadcaster.log.streams.reader import Meta, Tail
 from broadcaster.log.streams.webhook_meta import WebhookMeta
+from broadcaster.web.guards.json_ledger import JsonLedger
+from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
+from broadcaster.webhooks.url import WebhookHosts
 
 NOW_MS = 1_795_000_000_000
 EPOCH = 7
@@ -353,6 +358,18 @@ async def memory_services(
         default_model="local",
         default_max_tokens=None,
         routes=ModelRoutes({"claude*": "anthropic", "gpt-*": "openai", "resp-*": "openai-responses", "local": "local"}),
+        own_servers=frozenset(),
+        provider_calls=BUILT_IN_CALLS,
+        unknown_parameters="refuse",
+        webhook_hosts=WebhookHosts(),
+        max_body_bytes=4 * 2**20,
+        max_body_values=100_000,
+        drain_window_s=1.0,
+        json_ledger=JsonLedger(),
+        rates=TenantRates(),
+        remember=lambda meta: None,
+        departed=lambda generation_id: None,
+        model_lists=no_lists,
     )
     try:
         yield replace(services, **changes)
