@@ -20,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,6 +35,7 @@ from broadcaster.errors import BodyTooLarge, Busy, InvalidInput, TooManyValues
 from broadcaster.web.documents.problem_table import UnsupportedMediaType
 from broadcaster.web.documents.problems import BodyRefused, InvalidRequest, RequestFault
 from broadcaster.web.guards.cors import is_allowed_origin
+from broadcaster.web.guards.json_ledger import JsonHold
 
 # A length with more digits never comes from a server that parses it; what is received is counted anyway.
 _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -90,20 +91,10 @@ def check_head(request: Request, *, max_bytes: int) -> None:
         raise _too_large(max_bytes)
 
 
-class BodyHold(Protocol):
-    """What counts the body; see `broadcaster.web.guards.json_ledger.JsonHold`."""
-
-    def receive(self, size: int) -> None:
-        """So many bytes more of the body have arrived. Raises Busy."""
-
-    async def take_turn(self, size: int) -> None:
-        """Return in a turn of the loop in which so many bytes of JSON may be read."""
-
-
 class StrictRequest(Request):
     """A request whose body is bounded, and read by `decode_body`."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int, hold: BodyHold) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int, hold: JsonHold) -> None:
         super().__init__(scope, receive)
         self._hold = hold
         self._max_bytes = max_bytes
@@ -195,4 +186,4 @@ def _refuse_constant(_: str) -> NoReturn:
 
 
 def _invalid(detail: str) -> InvalidRequest:
-    return InvalidRequest(f"body #: {detail}", faults=[RequestFault("body", "#", detail)])
+    return InvalidRequest.of(RequestFault("body", "#", detail))

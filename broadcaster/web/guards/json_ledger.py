@@ -17,8 +17,8 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,7 +30,7 @@ from broadcaster.hub.flusher import TurnGate
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
 from broadcaster.log.streams.reader import Tail
 from broadcaster.web.ports import StreamsPort
-from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION, ClientConnection, ViewerCut
+from broadcaster.web.viewing.sse import connection_of, cut
 
 SLICE_BYTES: Final = 64 * 2**10
 # Smaller bodies and responses wait for no turn: they take less than a millisecond.
@@ -229,12 +229,7 @@ class SlicedResponse(Response):
                 async with asyncio.timeout(self._hold.slow_s):
                     await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
         except TimeoutError:
-            extensions = cast(Mapping[str, object], scope.get("extensions") or {})
-            connection = cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
-            if connection is None:
-                raise ViewerCut("the client took nothing for too long") from None
-            connection.abort()
-            await asyncio.shield(connection.lost)
+            await cut(connection_of(scope), "the client took nothing for too long")
         finally:
             self._hold.close()
         if self.background is not None:

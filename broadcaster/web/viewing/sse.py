@@ -54,6 +54,21 @@ class ClientConnection(Protocol):
         """After the head: the viewer takes the connection, and the request is over. False: it cannot be taken."""
 
 
+def connection_of(scope: Scope) -> ClientConnection | None:
+    """The request's connection on our own runner; None elsewhere."""
+    extensions = cast(Mapping[str, object], scope.get("extensions") or {})
+    return cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
+
+
+async def cut(connection: ClientConnection | None, reason: str) -> None:
+    """End a response that cannot end cleanly. Raises ViewerCut where the server offers no way to abort."""
+    if connection is None:
+        raise ViewerCut(reason) from None
+    connection.abort()
+    # A response that returns unfinished before its server knows of the loss looks like a fault of the app.
+    await asyncio.shield(connection.lost)
+
+
 class EventStreamResponse(Response):
     """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
 
@@ -107,8 +122,7 @@ class SendDriver:
         self._viewer = viewer
         self._receive = receive
         self._send = send
-        extensions = cast(Mapping[str, object], scope.get("extensions") or {})
-        self.connection = cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
+        self.connection = connection_of(scope)
         self._task = asyncio.current_task()
         self._was_interrupted = False
 
@@ -157,14 +171,7 @@ class SendDriver:
         if viewer.ends_cleanly:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif viewer.stop_reason is not StopReason.CLIENT_GONE:
-            await self._abort()
-
-    async def _abort(self) -> None:
-        if self.connection is None:
-            raise ViewerCut("the response cannot end cleanly")
-        self.connection.abort()
-        # A response that returns unfinished before its server knows of the loss looks like a fault of the app.
-        await asyncio.shield(self.connection.lost)
+            await cut(self.connection, "the response cannot end cleanly")
 
     def _lose(self, _lost: asyncio.Future[None]) -> None:
         self._viewer.leave()

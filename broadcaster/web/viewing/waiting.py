@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Final
 
 from fastapi import Request
 
@@ -22,7 +22,7 @@ from broadcaster.hub.places import Place
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.services import Services
-from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION, ClientConnection
+from broadcaster.web.viewing.sse import connection_of
 
 # The interval of checks for a disconnect, on servers that do not report it (all but our own runner).
 DISCONNECT_CHECK_S: Final = 5.0
@@ -62,8 +62,7 @@ def preferred_wait_s(prefer: str) -> float | None:
 @contextmanager
 def leaving(request: Request | None, leave: Callable[[], object]) -> Iterator[None]:
     """Call ``leave`` when the caller disconnects within the block, on a server that reports it (our own runner)."""
-    extensions = {} if request is None else cast(Mapping[str, object], request.scope.get("extensions") or {})
-    connection = cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
+    connection = None if request is None else connection_of(request.scope)
     if connection is None:
         yield
         return
