@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from broadcaster import __version__
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_shapes import ShapedProblems
-from broadcaster.web.documents.problems import UnexpectedErrors, install_problems, problem_schema
+from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
 from broadcaster.web.guards.cors import CrossOrigin
 from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
 from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
@@ -86,11 +87,11 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         redoc_url=None,
         lifespan=lifespan,
         middleware=_layers(settings),
+        exception_handlers={HTTPException: answer_http},
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
     )
     app.state.services = services
-    install_problems(app)
     app.router.route_class = MountedRoute.of(mount)
     for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES, health.routes):
         for row in routes:

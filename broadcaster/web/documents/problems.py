@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 from broadcaster.observability.logs import get_logger
-from broadcaster.web.documents.problem_table import PROBLEMS, ProblemType
+from broadcaster.web.documents.problem_table import PROBLEMS
 
 GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
 PROVIDER_REQUEST_ID_HEADER: Final = "Broadcaster-Provider-Request-Id"
@@ -86,6 +86,12 @@ class InvalidRequest(InvalidInput):
         super().__init__(detail)
         self.faults = tuple(faults)
 
+    @classmethod
+    def of(cls, *faults: RequestFault) -> Self:
+        """The error that names the first of these faults, and lists ``MAX_LISTED_FAULTS`` of them at most."""
+        first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        return cls(f"{first.part} {first.place}: {first.detail}{more}", faults=faults[:MAX_LISTED_FAULTS])
+
 
 class InvalidEvents(InvalidRequest):
     """``400 invalid_event``: some of the events cannot be published; nothing of the batch is."""
@@ -97,20 +103,23 @@ def problem_response(
     code: str, detail: str, *, status: int | None = None, headers: Mapping[str, str] | None = None, **extra: Any
 ) -> Response:
     """The document of ``code`` (a key of PROBLEMS) as a response; ``status`` only where the table's does not fit."""
+    body = _document(code, detail, status=status) | extra
+    fields = {"cache-control": "no-store", **(headers or {})}
+    if body["retry"]:
+        fields.setdefault("retry-after", str(RETRY_AFTER_S))
+    return JSONResponse(body, status_code=body["status"], headers=fields, media_type=MEDIA_TYPE)
+
+
+def _document(code: str, detail: str, *, status: int | None = None) -> dict[str, Any]:
     row = PROBLEMS[code]
-    body = {
+    return {
         "type": f"about:blank#{code}",
         "title": row.title,
         "status": status or row.status,
         "detail": detail,
         "code": code,
         "retry": row.retry,
-        **extra,
     }
-    fields = {"cache-control": "no-store", **(headers or {})}
-    if row.retry:
-        fields.setdefault("retry-after", str(RETRY_AFTER_S))
-    return JSONResponse(body, status_code=body["status"], headers=fields, media_type=MEDIA_TYPE)
 
 
 def error_response(error: BroadcasterError) -> Response:
@@ -135,12 +144,7 @@ def invalid_response(errors: Sequence[Mapping[str, Any]], *, body: object = None
         # Each branch of a union reports on its own: together they name what would have fitted.
         details.setdefault((part, place), []).append(detail)
     faults = [RequestFault(*where, "; or ".join(dict.fromkeys(found))) for where, found in details.items()]
-    first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return problem_response(
-        "invalid_request",
-        f"{first.part} {first.place}: {first.detail}{more}",
-        errors=[fault.document() for fault in faults[:MAX_LISTED_FAULTS]],
-    )
+    return error_response(InvalidRequest.of(*faults))
 
 
 def _fault(error: Mapping[str, Any], body: object) -> RequestFault:
@@ -183,17 +187,8 @@ def failure_response(error: Exception) -> Response | None:
     return error_response(error)
 
 
-def install_problems(app: FastAPI) -> None:
-    """Make what reaches no route of ours a problem; UnexpectedErrors does the rest, further out."""
-
-    async def on_http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return _answer_http(error)
-
-    app.add_exception_handler(HTTPException, on_http)
-
-
-def _answer_http(error: HTTPException) -> Response:
+async def answer_http(_: Request, error: HTTPException) -> Response:
+    """The problem of a request that reaches no route of ours; UnexpectedErrors does the rest, further out."""
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if error.status_code == 404:
         detail = "nothing is served at this path"
@@ -247,7 +242,7 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     for code in (*codes, *_ANYWHERE):
         row = PROBLEMS[code]
         entry = by_status.setdefault(row.status, _openapi_response(row.title))
-        entry["content"][MEDIA_TYPE]["examples"][code] = {"summary": row.title, "value": _example(code, row)}
+        entry["content"][MEDIA_TYPE]["examples"][code] = {"summary": row.title, "value": _document(code, row.example)}
     # A `default` also keeps FastAPI from promising its own 422 shape, which this server never sends.
     by_status["default"] = _openapi_response("Any other problem; the codes are listed under the schema Problem")
     return by_status
@@ -315,14 +310,3 @@ def problem_schema() -> dict[str, Any]:
 def _openapi_response(description: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}}}
-
-
-def _example(code: str, row: ProblemType) -> dict[str, Any]:
-    return {
-        "type": f"about:blank#{code}",
-        "title": row.title,
-        "status": row.status,
-        "detail": row.example,
-        "code": code,
-        "retry": row.retry,
-    }

@@ -21,13 +21,7 @@ from broadcaster.errors import InvalidEvent, InvalidInput
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import feed_schemas as schemas
-from broadcaster.web.documents.problems import (
-    MAX_LISTED_FAULTS,
-    InvalidEvents,
-    InvalidRequest,
-    RequestFault,
-    problem_responses,
-)
+from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import count_viewers
@@ -64,15 +58,7 @@ async def create_stream(
 ) -> schemas.StreamView:
     """Opens a stream for all writers of the tenant that know its id. Repeating the same creation only renews the lease
     (`lease_s`)."""
-    options = body or schemas.FeedBody()
-    config = FeedConfig(
-        retention_s=options.retention_s,
-        max_events=options.max_events,
-        max_bytes=options.max_bytes,
-        on_full=options.on_full,
-        metadata=options.metadata,
-        lease_s=options.lease_s,
-    )
+    config = FeedConfig(**dict(body or schemas.FeedBody()))
     try:
         is_new = await services.feeds.create(stream_id, config, tenant=tenant)
     except InvalidInput as error:
@@ -173,7 +159,7 @@ async def close_stream(
     """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated."""
     end = _checked({} if body is None else body, encode_end, place="#")
     if isinstance(end, RequestFault):
-        raise _refusal([end])
+        raise InvalidEvents.of(end)
     await services.feeds.close(stream_id, end, tenant=tenant)
     return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
 
@@ -204,7 +190,7 @@ def _checked_events(body: Any) -> list[bytes]:
         outcomes = [RequestFault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events")]
     faults = [outcome for outcome in outcomes if isinstance(outcome, RequestFault)]
     if faults:
-        raise _refusal(faults)
+        raise InvalidEvents.of(*faults)
     return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
 
 
@@ -213,11 +199,6 @@ def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes |
         return encode(value, is_writable=True)  # it comes from a body
     except InvalidEvent as error:
         return RequestFault("body", place + error.pointer, error.detail)
-
-
-def _refusal(faults: list[RequestFault]) -> InvalidEvents:
-    first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return InvalidEvents(f"{first.part} {first.place}: {first.detail}{more}", faults=faults[:MAX_LISTED_FAULTS])
 
 
 async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamView:

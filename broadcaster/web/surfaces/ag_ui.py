@@ -176,8 +176,8 @@ async def _resume(services: Services, meta: Meta, *, dialect: AgUiDialect, recei
 async def _newest_run(services: Services, thread_id: str | None, *, tenant: str) -> str | None:
     """The thread's newest run that can be joined; None: the thread is unknown here, as a new one is."""
     if thread_id is None:
-        fault = RequestFault("query", "runId", "name the run to join, or the threadId whose newest run is meant")
-        raise InvalidRequest(f"query runId: {fault.detail}", faults=[fault])
+        detail = "name the run to join, or the threadId whose newest run is meant"
+        raise InvalidRequest.of(RequestFault("query", "runId", detail))
     chat = await services.chats.latest(_chat_of_thread(thread_id), tenant=tenant)
     return chat.run_id if chat is not None and await _is_kept(services, chat, tenant=tenant) else None
 
@@ -223,18 +223,14 @@ def _generation_request(
     try:
         fields = request_of(run)
     except UnsupportedInput as refusal:
-        raise _invalid(f"#{refusal.pointer}", refusal.detail) from None
+        raise InvalidRequest.of(RequestFault("body", f"#{refusal.pointer}", refusal.detail)) from None
     if not fields["messages"]:
-        raise _invalid("#/messages", "no message is for a model")
+        raise InvalidRequest.of(RequestFault("body", "#/messages", "no message is for a model"))
     if services.default_max_tokens is not None:
         fields.setdefault("max_tokens", services.default_max_tokens)
     # Not the run's id: a client that repeats a request with its Idempotency-Key sends another run id.
     fields["metadata"] = {"threadId": run["threadId"]}
     return GenerationRequest(model=model_of(run) or services.default_model, request=fields, on_abandon=on_abandon)
-
-
-def _invalid(pointer: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(f"body {pointer}: {detail}", faults=[RequestFault("body", pointer, detail)])
 
 
 def _without_null(message: Mapping[str, Any]) -> dict[str, Any]:

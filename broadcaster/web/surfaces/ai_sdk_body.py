@@ -129,4 +129,4 @@ def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
-    raise InvalidRequest(f"body {pointer}: {detail}", faults=[RequestFault("body", pointer, detail)])
+    raise InvalidRequest.of(RequestFault("body", pointer, detail))

@@ -285,7 +285,7 @@ def test_the_hosts_document_has_our_routes_and_no_reference_leads_nowhere() -> N
             found = found[step]
     operations = [each for path in document["paths"].values() for each in path.values()]
     ids = [operation["operationId"] for operation in operations]
-    tables = (generations.routes, streams.routes, feeds.routes, *(surface.routes for surface in SURFACES))
+    tables = (generations.routes, streams.routes, feeds.routes, *SURFACES)
     documented = [row for rows in tables for row in rows if row.options.get("include_in_schema", True)]
     assert len(ids) == len(set(ids)) == 1 + 2 * len(documented)
 
