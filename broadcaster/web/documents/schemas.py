@@ -28,6 +28,9 @@ MAX_TOOLS: Final = 256
 MAX_TEMPERATURE: Final = 2.0
 MAX_RETENTION_S: Final = 30 * 86_400.0
 
+ModelName = Annotated[
+    str | None, Field(min_length=1, max_length=MAX_MODEL_CHARS, description="null: the server's default")
+]
 Status = Literal["queued", "running", "finished", "failed", "aborted"]
 
 
@@ -116,7 +119,7 @@ class GenerationBody(ClosedModel):
         },
     )
 
-    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="null: the server's default")
+    model: ModelName = None
     prompt: str | None = Field(None, min_length=1, description="one user message, for short")
     messages: list[_Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     system: str | None = Field(None, description="the system prompt")

@@ -13,20 +13,20 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from broadcaster.web.documents.schemas import (
-    MAX_MESSAGES,
-    MAX_MODEL_CHARS,
-    MAX_TEMPERATURE,
-    MAX_TOOLS,
-    ContentPart,
-    documented_as,
-)
+from broadcaster.web.documents import schemas
+from broadcaster.web.documents.schemas import ContentPart, documented_as
 
 MAX_ID_CHARS: Final = 256
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
 
 _OPEN: Final = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Identified(TypedDict):
+    """What has an id."""
+
+    id: Id
 
 
 @with_config(_OPEN)
@@ -39,46 +39,41 @@ class FunctionCall(TypedDict):
 
 @documented_as("ToolCall")
 @with_config(_OPEN)
-class AgUiToolCall(TypedDict):
+class AgUiToolCall(_Identified):
     """A call that the assistant made."""
 
-    id: Id
     function: FunctionCall
 
 
 @with_config(_OPEN)
-class Instruction(TypedDict):
+class Instruction(_Identified):
     """A message of the application or the system to the model."""
 
-    id: Id
     role: Literal["system", "developer"]
     content: str
 
 
 @with_config(_OPEN)
-class UserMessage(TypedDict):
+class UserMessage(_Identified):
     """A message of the user."""
 
-    id: Id
     role: Literal["user"]
     content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
 
 
 @with_config(_OPEN)
-class AssistantMessage(TypedDict):
+class AssistantMessage(_Identified):
     """A message of the model."""
 
-    id: Id
     role: Literal["assistant"]
     content: NotRequired[str | None]
     toolCalls: NotRequired[Annotated[list[AgUiToolCall], Field(fail_fast=True)] | None]
 
 
 @with_config(_OPEN)
-class ToolMessage(TypedDict):
+class ToolMessage(_Identified):
     """The result of a tool."""
 
-    id: Id
     role: Literal["tool"]
     toolCallId: str
     content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
@@ -86,20 +81,18 @@ class ToolMessage(TypedDict):
 
 
 @with_config(_OPEN)
-class ReasoningMessage(TypedDict):
+class ReasoningMessage(_Identified):
     """Reasoning of the model; ``encryptedValue`` is passed on unchanged."""
 
-    id: Id
     role: Literal["reasoning"]
     content: str
     encryptedValue: NotRequired[str | None]
 
 
 @with_config(_OPEN)
-class ActivityMessage(TypedDict):
+class ActivityMessage(_Identified):
     """Progress that is no part of the conversation: not read."""
 
-    id: Id
     role: Literal["activity"]
 
 
@@ -132,9 +125,9 @@ class ForwardedProps(BaseModel):
 
     model_config = _OPEN
 
-    model: str | None = Field(None, min_length=1, max_length=MAX_MODEL_CHARS, description="null: the server's default")
+    model: schemas.ModelName = None
     max_tokens: int | None = Field(None, ge=1, le=10_000_000, description="null: the model decides")
-    temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
+    temperature: float | None = Field(None, ge=0, le=schemas.MAX_TEMPERATURE)
     on_abandon: Literal["continue", "cancel"] | None = Field(
         None,
         description="cancel (default): a run without viewers is stopped after a grace; continue: it is not",
@@ -148,8 +141,8 @@ class RunAgentInput(BaseModel):
 
     threadId: Id
     runId: Id
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
-    tools: list[AgUiTool] | None = Field(None, max_length=MAX_TOOLS, fail_fast=True)
+    messages: list[Message] = Field(min_length=1, max_length=schemas.MAX_MESSAGES, fail_fast=True)
+    tools: list[AgUiTool] | None = Field(None, max_length=schemas.MAX_TOOLS, fail_fast=True)
     context: list[Context] | None = Field(None, fail_fast=True)
     forwardedProps: ForwardedProps | None = None
     resume: list[Any] | None = None

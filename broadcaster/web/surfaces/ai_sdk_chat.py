@@ -9,32 +9,44 @@ Rules
    page whose stream broke would then keep the partial message: with ``?ended=true`` it also gets a whole answer that
    has ended, under the same message id, which replaces the partial one.
 4. The page shows an error's body as its message: ``{"error": …, "code": …}``.
-5. Pages stop by closing their connection, and come back by their chat: an answer without viewers is stopped, but not at
+5. The body is strict and closed like that of ``/v1/generations``: an unknown field is refused by its name, not ignored
+   silently. A page stores its own values in ``metadata``.
+6. Pages stop by closing their connection, and come back by their chat: an answer without viewers is stopped, but not at
    once. ``on_abandon: continue`` in the body lets it continue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NoReturn, NotRequired
 
 from fastapi import Body, Path, Query, Response
+from pydantic import ConfigDict, Field, with_config
 from starlette.responses import JSONResponse
+from typing_extensions import TypedDict
 
 from broadcaster.dialects.ai_sdk.encode import HEADERS, AiSdkDialect, Version
-from broadcaster.dialects.ai_sdk.request import continued_message
+from broadcaster.dialects.ai_sdk.request import (
+    BadUiMessage,
+    continued_message,
+    conversation_of,
+    tool_choice_of,
+    tools_of,
+)
 from broadcaster.errors import UnknownStream
 from broadcaster.hub.places import Place
+from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents import problems, schemas
 from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problem_shapes import ShapedError
-from broadcaster.web.documents.problems import CREATION_CODES, GENERATION_ID_HEADER, problem_responses
+from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.surfaces.ai_sdk_body import ChatBody, chat_request
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, started, stream
 
+MAX_CHAT_ID_CHARS: Final = 256
 _VERSIONS: Final[Mapping[str, Version]] = {"6": 6, "7": 7}
 _STREAM: Final[dict[str, Any]] = {
     "description": 'The UI message stream, from `start` on: `data: {"type": …}` …, `data: [DONE]`',
@@ -48,6 +60,72 @@ _STREAM: Final[dict[str, Any]] = {
 ChatId = Annotated[str, Path(description="the chat's id, percent-encoded")]
 Ended = Annotated[bool, Query(description="true: send an answer that has ended too, whole")]
 StreamVersion = Annotated[Literal["6", "7"], Query(description="7: new attempts may be sent as `reset-step`")]
+
+
+@with_config(ConfigDict(strict=True, extra="allow"))
+class UiMessage(TypedDict):
+    """A message as the page holds it; its parts are read by ``ai_sdk_request``."""
+
+    id: NotRequired[str | None]
+    role: Literal["system", "user", "assistant"]
+    parts: Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+
+
+class ChatBody(schemas.ClosedModel):
+    """``id``, ``messages``, ``trigger`` and ``messageId`` are the transport's; the rest is the page's ``body``.
+
+    A setting may have the SDK's name or that of the Messages API.
+    """
+
+    model_config = ConfigDict(
+        populate_by_name=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "chat-1",
+                    "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Why?"}]}],
+                    "trigger": "submit-message",
+                }
+            ]
+        },
+    )
+
+    id: str = Field(
+        min_length=1,
+        max_length=MAX_CHAT_ID_CHARS,
+        pattern=r"^[^\x00-\x1f\x7f]+$",  # other characters have no place in a path
+        description="the chat; not a credential",
+    )
+    messages: list[UiMessage] = Field(min_length=1, max_length=schemas.MAX_MESSAGES, fail_fast=True)
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: str | None = Field(None, alias="messageId", description="the edited or regenerated message")
+    model: schemas.ModelName = None
+    system: str | None = Field(None, description="the system prompt")
+    max_tokens: int | None = Field(None, ge=1, le=10_000_000, alias="maxOutputTokens")
+    temperature: float | None = Field(None, ge=0, le=schemas.MAX_TEMPERATURE)
+    top_p: float | None = Field(None, ge=0, le=1, alias="topP")
+    top_k: int | None = Field(None, ge=0, alias="topK")
+    stop_sequences: list[str] | None = Field(None, alias="stopSequences", fail_fast=True)
+    tools: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | dict[str, Any] | None = Field(
+        None, max_length=schemas.MAX_TOOLS
+    )
+    tool_choice: str | dict[str, Any] | None = Field(None, alias="toolChoice")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="the page's own; returned unchanged")
+    on_worker_loss: Literal["retry", "fail"] = Field(
+        "retry", description="fail: never restart an answer that has begun"
+    )
+    on_provider_loss: Literal["fail", "retry"] = Field(
+        "fail", description="retry: restart the answer when the provider breaks it off"
+    )
+    on_abandon: Literal["continue", "cancel"] = Field(
+        "cancel", description="continue: keep going without viewers, for a page that comes back late"
+    )
+    retention_s: float | None = Field(None, gt=0, le=schemas.MAX_RETENTION_S, description="how long the log is stored")
+
+    @property
+    def ui_messages(self) -> Sequence[Mapping[str, Any]]:
+        """The messages as plain JSON objects."""
+        return self.messages
 
 
 def shape_error(problem: Mapping[str, Any]) -> ShapedError:
@@ -70,7 +148,7 @@ routes = RouteTable(
     response_class=Response,
     responses={
         200: _STREAM,
-        **problem_responses(*CREATION_CODES, "metadata_too_large"),
+        **problem_responses(*problems.CREATION_CODES, "metadata_too_large"),
     },
 )
 async def send_message(
@@ -130,7 +208,7 @@ async def stop_answer(services: ServicesHere, tenant: Tenant, chat_id: ChatId) -
         return JSONResponse({"id": None, "status": "ready"})
     await services.generations.stop(meta.id, tenant=tenant)
     meta = await services.generations.get(meta.id, tenant=tenant)
-    headers = {GENERATION_ID_HEADER: meta.id}
+    headers = {problems.GENERATION_ID_HEADER: meta.id}
     return JSONResponse({"id": meta.id, "status": meta.status}, status_code=202, headers=headers)
 
 
@@ -147,3 +225,41 @@ async def _answer_of(services: Services, chat: Chat | None, *, tenant: str) -> M
 async def _stream(services: Services, meta: Meta, chat: Chat, *, version: str, place: Place | None = None) -> Response:
     dialect = AiSdkDialect(version=_VERSIONS[version], message_id=chat.message_id)
     return await stream(services, meta, dialect=dialect, headers=HEADERS, place=place)
+
+
+def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
+    """The request with this server's defaults. Raises InvalidRequest, which names the part that cannot be read."""
+    try:
+        conversation = conversation_of(body.ui_messages)
+    except BadUiMessage as error:
+        _refuse(f"#/messages{error.pointer}", error.detail)
+    if not conversation.messages:
+        _refuse("#/messages", "the messages have no content")
+    try:
+        tool_choice = None if body.tool_choice is None else tool_choice_of(body.tool_choice)
+    except BadUiMessage as error:
+        _refuse("#/toolChoice", error.detail)
+    fields = {
+        "messages": conversation.messages,
+        "system": "\n\n".join(filter(None, (body.system, conversation.system))) or None,
+        "max_tokens": body.max_tokens or services.default_max_tokens,
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": body.top_k,
+        "stop_sequences": body.stop_sequences,
+        "tools": None if not body.tools else tools_of(body.tools),
+        "tool_choice": tool_choice,
+        "metadata": body.metadata or None,
+    }
+    return GenerationRequest(
+        model=body.model or services.default_model,
+        request={name: value for name, value in fields.items() if value is not None},
+        on_worker_loss=body.on_worker_loss,
+        on_abandon=body.on_abandon,
+        on_provider_loss=body.on_provider_loss,
+        retention_s=body.retention_s,
+    )
+
+
+def _refuse(pointer: str, detail: str) -> NoReturn:
+    raise InvalidRequest.of(RequestFault("body", pointer, detail))

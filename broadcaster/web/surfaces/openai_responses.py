@@ -33,16 +33,12 @@ from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
+from broadcaster.web.documents import problems
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
-from broadcaster.web.documents.problems import (
-    CREATION_CODES,
-    GENERATION_ID_HEADER,
-    InvalidRequest,
-    RequestFault,
-    problem_responses,
-)
+from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
 from broadcaster.web.surfaces.openai_errors import (
     failure,
@@ -50,18 +46,6 @@ from broadcaster.web.surfaces.openai_errors import (
     openai_error,
     openai_error_response,
     parameter_response,
-)
-from broadcaster.web.surfaces.openai_responses_stored import (
-    check_kept,
-    current_response,
-    dialect_of,
-    earlier_messages,
-    entries_of,
-    input_items,
-    is_background,
-    json_response,
-    response_of,
-    with_referenced_items,
 )
 from broadcaster.web.viewing.joining import join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
@@ -95,7 +79,7 @@ _JSON_OR_STREAM: Final = {
     summary="Start an answer, as with OpenAI",
     responses={
         200: _JSON_OR_STREAM,
-        **problem_responses(*CREATION_CODES, "metadata_too_large"),
+        **problem_responses(*problems.CREATION_CODES, "metadata_too_large"),
     },
 )
 async def create_response(
@@ -128,19 +112,19 @@ async def create_response(
             return await stream(
                 services,
                 meta,
-                dialect=dialect_of(meta, cancel=cancelled_as),
+                dialect=stored.dialect_of(meta, cancel=cancelled_as),
                 place=call.place,
                 request=None if background else request,
                 refused=refused,
             )
         if background:
-            return await current_response(services, meta, await entries_of(services, meta))
+            return await stored.current_response(services, meta, await stored.entries_of(services, meta))
         entries = await whole(services, request, call)
     end = ev.read_event(entries[-1].event)
-    if is_refusal(end) and not (await response_of(services, meta, entries))["output"]:
+    if is_refusal(end) and not (await stored.response_of(services, meta, entries))["output"]:
         # Without output an SDK raises, as it does for a request that is refused at once.
         return _failed(meta, entries, is_repeatable=idempotency_key is None)
-    return await current_response(services, meta, entries)
+    return await stored.current_response(services, meta, entries)
 
 
 def _failed(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
@@ -159,8 +143,8 @@ async def _generation_request(
     model = parsed.model or services.default_model
     earlier = []
     if parsed.previous_response_id is not None:
-        earlier = await earlier_messages(services, parsed.previous_response_id, tenant=tenant)
-    parsed = replace(parsed, items=await with_referenced_items(services, parsed.items, tenant=tenant))
+        earlier = await stored.earlier_messages(services, parsed.previous_response_id, tenant=tenant)
+    parsed = replace(parsed, items=await stored.with_referenced_items(services, parsed.items, tenant=tenant))
     generation = GenerationRequest(
         model=model,
         request=parsed.stored(earlier=earlier, max_tokens=services.default_max_tokens, model=model),
@@ -191,17 +175,17 @@ async def get_response(
     """Status, output so far, usage; with `stream` its events, from any number on."""
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
     if not is_stream:
-        return await current_response(services, meta, await entries_of(services, meta))
+        return await stored.current_response(services, meta, await stored.entries_of(services, meta))
     if starting_after is None:
-        return await stream(services, meta, dialect=dialect_of(meta, cancel=cancelled_as))
+        return await stream(services, meta, dialect=stored.dialect_of(meta, cancel=cancelled_as))
     return await _resumed(services, meta, starting_after=starting_after, cancel=cancelled_as)
 
 
 async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
     """Rule 3. Raises InvalidRequest for a number that no event of a complete response has, LogUnavailable before."""
-    await check_kept(services, meta)
+    await stored.check_kept(services, meta)
     viewer = await join_stream(
-        services, meta, cursor=None, dialect=dialect_of(meta, cancel=cancel), with_snapshot=False
+        services, meta, cursor=None, dialect=stored.dialect_of(meta, cancel=cancel), with_snapshot=False
     )
     assert not isinstance(viewer, Finished)  # never without a cursor
     if isinstance(viewer, Viewer):
@@ -230,7 +214,7 @@ async def cancel_response(
 ) -> Response:
     """Stops it, from any front-end; a repeated cancel, or one after the end, changes nothing."""
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
-    if not is_background(meta):
+    if not stored.is_background(meta):
         raise InvalidRequest("only a response with background: true can be cancelled; close its connection instead")
     await services.generations.stop(meta.id, tenant=tenant)
     meta = await services.generations.get(meta.id, tenant=tenant)
@@ -239,7 +223,7 @@ async def cancel_response(
         with suppress(Busy), services.hub.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S, place=place)
         meta = await services.generations.get(meta.id, tenant=tenant)
-    return await current_response(services, meta, await entries_of(services, meta))
+    return await stored.current_response(services, meta, await stored.entries_of(services, meta))
 
 
 @routes.delete(
@@ -256,7 +240,7 @@ async def delete_response(
     stream_id = stream_id_of(id)
     await services.generations.delete(stream_id, tenant=tenant, timeout_s=services.delete_timeout_s)
     document = {"id": response_id(stream_id), "object": "response", "deleted": True}
-    return JSONResponse(document, headers={GENERATION_ID_HEADER: stream_id})
+    return JSONResponse(document, headers={problems.GENERATION_ID_HEADER: stream_id})
 
 
 @routes.get(
@@ -276,7 +260,7 @@ async def list_input_items(
 ) -> Response:
     """The input items, with those of the responses it builds on; without the system prompt."""
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
-    items = input_items(meta) if order == "asc" else input_items(meta)[::-1]
+    items = stored.input_items(meta) if order == "asc" else stored.input_items(meta)[::-1]
     if after is not None:
         places = [at for at, item in enumerate(items) if item["id"] == after]
         if not places:
@@ -285,4 +269,4 @@ async def list_input_items(
         items = items[places[0] + 1 :]
     page = items[:limit]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
-    return json_response({"object": "list", "data": page, **ends, "has_more": len(items) > limit}, meta)
+    return stored.json_response({"object": "list", "data": page, **ends, "has_more": len(items) > limit}, meta)

@@ -33,17 +33,10 @@ from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services, ServicesHere, Tenant
-from broadcaster.web.surfaces import anthropic_messages
+from broadcaster.web.surfaces import anthropic_messages, passed_calls
 from broadcaster.web.surfaces.answering import naming_headers, started, undo, whole
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
 from broadcaster.web.surfaces.openai_responses_stored import earlier_messages, with_referenced_items
-from broadcaster.web.surfaces.passed_calls import (
-    ERRORS,
-    call_request,
-    failed_end,
-    forgetting,
-    model_in,
-)
 
 ESTIMATED_HEADER: Final = "Broadcaster-Estimated"
 
@@ -75,7 +68,7 @@ responses_routes = RouteTable(
 @messages_routes.post(
     f"/{COUNT_TOKENS}",
     summary="The tokens of a Messages request",
-    responses={200: _COUNT, **ERRORS},
+    responses={200: _COUNT, **passed_calls.ERRORS},
 )
 async def count_message_tokens(
     *,
@@ -94,7 +87,7 @@ async def count_message_tokens(
         raise InvalidInput("messages: Input should be a list")
     if not _is_counted_by(services, COUNT_TOKENS, model):
         return _estimate(*(body.get(name) for name in _COUNTED_OF_MESSAGES))
-    generation = call_request(COUNT_TOKENS, body, model=model)
+    generation = passed_calls.call_request(COUNT_TOKENS, body, model=model)
     passed = {name: ",".join(request.headers.getlist(name)) for name in PASSED_HEADERS}
     generation = replace(generation, request=with_headers(generation.request, passed))
     return await _count(services, request, generation, tenant=tenant, failed=_messages_failure)
@@ -103,7 +96,7 @@ async def count_message_tokens(
 @responses_routes.post(
     f"/{INPUT_TOKENS}",
     summary="The tokens of a Response's input",
-    responses={200: _COUNT, **ERRORS},
+    responses={200: _COUNT, **passed_calls.ERRORS},
 )
 async def count_response_tokens(
     *,
@@ -114,24 +107,24 @@ async def count_response_tokens(
 ) -> Response:
     """By the model's provider where it is OpenAI's Responses API, else estimated."""
     try:
-        model = model_in({"model": services.default_model, **{k: v for k, v in body.items() if v is not None}})
+        model = passed_calls.model_in({"model": services.default_model} if body.get("model") is None else body)
         earlier = await _earlier(services, body, tenant=tenant)
     except BadParameter as refusal:
         return parameter_response(refusal)
     if earlier is not None or not _is_counted_by(services, INPUT_TOKENS, model):
         parts = [body.get("input") if earlier is None else earlier, *(body.get(name) for name in _COUNTED_OF_RESPONSES)]
         return _estimate(*parts, object="response.input_tokens")
-    generation = call_request(INPUT_TOKENS, body, model=model)
+    generation = passed_calls.call_request(INPUT_TOKENS, body, model=model)
     return await _count(services, request, generation, tenant=tenant, failed=_responses_failure)
 
 
 def _messages_failure(meta: Meta, entries: Sequence[Entry]) -> Response:
-    end = Entry(entries[-1].epoch, entries[-1].seq, encode_event(failed_end(entries)))
+    end = Entry(entries[-1].epoch, entries[-1].seq, encode_event(passed_calls.failed_end(entries)))
     return anthropic_messages.message_response(meta, [end], dialect=AnthropicDialect(), is_repeatable=True)
 
 
 def _responses_failure(meta: Meta, entries: Sequence[Entry]) -> Response:
-    problem = failure(failed_end(entries), is_repeatable=True)
+    problem = failure(passed_calls.failed_end(entries), is_repeatable=True)
     return openai_error_response(problem, headers=naming_headers(meta, entries))
 
 
@@ -171,7 +164,7 @@ async def _count(
         response = Response(body, media_type="application/json", headers=naming_headers(meta, entries))
     else:
         response = failed(meta, entries)
-    response.background = forgetting(services, meta)
+    response.background = passed_calls.forgetting(services, meta)
     return response
 
 
