@@ -42,12 +42,11 @@ from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings import Settings, read_settings
-from broadcaster.web.documents.generation_requests import generation_request
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_folded, show_view
 from broadcaster.web.guards.host_guards import GuardFunction
 from broadcaster.web.mount import create_router, refuse_former_form
-from broadcaster.web.routes.generations import count_viewers
+from broadcaster.web.routes.generations import count_viewers, generation_request
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import OpenLog, open_log, open_services
 

@@ -95,7 +95,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     app.router.route_class = MountedRoute.of(mount)
     for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES, health.routes):
         for row in routes:
-            row.add_to_own(app.router)
+            row.add_to(app.router)
     app.include_router(console.router)
     _describe(app, has_keys=settings.auth == "keys")
     _serve_document(app)

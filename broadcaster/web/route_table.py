@@ -22,7 +22,7 @@ The steps of a request to such a route, in this order, in every app:
 7. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
    most of them (a database session) open for as long as the viewer watches. What one raises then is the host's, and the
    stream that is not sent has no viewer.
-8. No cache keeps a response (caching.py).
+8. No cache keeps a response (guards/request.py).
 
 A route may have a shortcut for its plainest requests (most of a crowd that reconnects), which FastAPI need not read: it
 must answer as the route would. It is taken in our own app alone, where no guard of a host stands before the route.
@@ -41,12 +41,12 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from broadcaster.errors import AnswerUnsent, Busy
-from broadcaster.web.caching import uncached
 from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
 from broadcaster.web.documents.problems import error_response, failure_response
 from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.guards.json_body import StrictRequest, check_head
 from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
+from broadcaster.web.guards.request import uncached
 from broadcaster.web.guards.rights import Rights
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.viewing.sse import EventStreamResponse
@@ -92,12 +92,6 @@ class Row(NamedTuple):
         if isinstance(route, MountedRoute):
             route.errors = self.errors
             route.operation = self.operation
-
-    def add_to_own(self, router: APIRouter) -> None:
-        """Serve it in our own app, with its shortcut."""
-        self.add_to(router)
-        route = router.routes[-1]
-        if isinstance(route, MountedRoute):
             route.shortcut = self.shortcut
 
 
@@ -165,14 +159,14 @@ class MountedRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
-        shortcut = self.shortcut
         if self.rights is not None:  # in our own app the outermost layer does it, for what is no route too
-            send = uncached(send)
-        if shortcut is None or not shortcut.fits(scope):
+            await super().handle(scope, receive, uncached(send))
+            return
+        if self.shortcut is None or not self.shortcut.fits(scope):
             await super().handle(scope, receive, send)
             return
         try:
-            response = await shortcut.answer(self.mount.opened(), scope)
+            response = await self.shortcut.answer(self.mount.opened(), scope)
         except Exception as error:
             problem = failure_response(error)
             if problem is None:

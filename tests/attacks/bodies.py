@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from broadcaster.web.services import MAX_BODY_BYTES, MAX_BODY_VALUES
+from broadcaster.settings import Settings
 from tests.attacks.measuring import costs, exchange, opened, port_of
 from tests.support.log.valkey import start_valkey
 
-_BYTES = MAX_BODY_BYTES - 512
-_VALUES = MAX_BODY_VALUES - 64
+_BYTES = Settings.model_fields["max_body_bytes"].default - 512
+_VALUES = Settings.model_fields["max_body_values"].default - 64
 _ASKED = [{"role": "user", "content": "Hi"}]
 _MODEL = {"model": "local", "max_tokens": 9, "stream": True}
 _CHAT = {"id": "chat", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}

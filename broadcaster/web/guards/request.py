@@ -1,7 +1,7 @@
 """The checks before the app sees a request: pure ASGI layers, which do not touch response bodies.
 
     RequestId      every response has ``x-request-id``: the caller's own when it is harmless, else a new one; and the
-                   same under ``request-id``, where the Anthropic SDKs read it. No response is for caches (caching.py)
+                   same under ``request-id``, where the Anthropic SDKs read it. No response is for caches
     NoWebSocket    a WebSocket handshake is answered with 426 (RFC 9110, 15.5.22): every response here is plain HTTP
     LoopbackGuard  while AUTH is off: Host and Origin must be this machine, and foreign pages only link here, except
                    those that the operator listed (cors.py)
@@ -11,6 +11,10 @@ a page may post a form to http://127.0.0.1 (CSRF, visible in Origin), or have it
 then read the responses too (DNS rebinding, visible in Host). A GET of a page's <img> has Sec-Fetch-Site alone:
 the page cannot read the response, but it would hold a viewer's place, and keep a generation from being abandoned.
 What a body must be is the routes' own rule, wherever they are mounted (json_body.py).
+
+Why no cache. Caches between a front-end and its clients may store only files of the page, which carry their own header.
+RFC 9111 keeps a shared cache from storing the response to a request with ``Authorization``. It does not mention
+``x-api-key``: a cache with a default lifetime would give one tenant's list to another.
 """
 
 from __future__ import annotations
@@ -22,12 +26,13 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broadcaster.web.caching import keep_from_caches
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.guards.cors import is_allowed_origin
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 ANTHROPIC_REQUEST_ID_HEADER: Final = "request-id"
+
+_CREDENTIALS: Final = "authorization, x-api-key"
 
 _SERVED: Final = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
 """The protocol that a 426 must name (RFC 9110, 15.5.22)."""
@@ -106,6 +111,24 @@ class LoopbackGuard:
             await self._app(scope, receive, send)
             return
         await problem_response(code, detail)(scope, receive, send)
+
+
+def keep_from_caches(headers: MutableHeaders) -> None:
+    """Add ``cache-control: no-store`` unless the response has its own, and to JSON what it depends on (``vary``)."""
+    headers.setdefault("cache-control", "no-store")
+    if headers.get("content-type", "").partition(";")[0].endswith("json"):
+        headers.add_vary_header(_CREDENTIALS)
+
+
+def uncached(send: Send) -> Send:
+    """``send`` for an app that is not ours: it marks each response as not to be cached."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            keep_from_caches(MutableHeaders(scope=message))
+        await send(message)
+
+    return sending
 
 
 def _is_of_handshake(name: bytes, value: bytes) -> bool:

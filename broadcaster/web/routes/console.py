@@ -1,15 +1,70 @@
-"""The console page, and the API documentation: a few static files out of the package.
+"""The console page, and the API documentation: a few static files out of the package, held in memory.
 
 The documentation is Swagger UI, in the release that tests/web/test_docs_page.py pins, and shows ``/openapi.json``.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Final, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
-from broadcaster.web.static_files import POLICY, StaticFiles
+# Not from the system: a wrong registry entry would make a browser refuse the modules.
+_MEDIA_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+# No inline script or style, no foreign host, no frame around the page, no form or base that leads elsewhere.
+POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+
+
+class _File(NamedTuple):
+    content: bytes
+    media_type: str
+    etag: str
+
+
+class StaticFiles:
+    """One folder below ``broadcaster/web``, without those below it; ``policy`` is its Content-Security-Policy."""
+
+    def __init__(self, folder: str, *, policy: str = POLICY) -> None:
+        self._files = _load(folder)
+        self._policy = policy
+
+    def serve(self, name: str, request: Request) -> Response:
+        """The file, or 304. Raises HTTPException 404."""
+        file = self._files.get(name)
+        if file is None:
+            raise HTTPException(404)
+        headers = {
+            # Revalidate each time (304 without a change): a new server never serves an old page.
+            "cache-control": "no-cache",
+            "etag": file.etag,
+            "content-security-policy": self._policy,
+            "referrer-policy": "no-referrer",
+        }
+        if file.etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, media_type=file.media_type, headers=headers)
+
+
+def _load(folder: str) -> Mapping[str, _File]:
+    """Every file whose type is in the table, by name."""
+    files = {}
+    for path in (resources.files("broadcaster.web") / folder).iterdir():
+        media_type = _MEDIA_TYPES.get("." + path.name.rpartition(".")[2])
+        if media_type is not None:
+            content = path.read_bytes()
+            files[path.name] = _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+    return files
+
 
 _CONSOLE: Final = StaticFiles("console")
 # Swagger UI's style sheet holds its icons as data.

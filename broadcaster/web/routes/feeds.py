@@ -37,7 +37,6 @@ routes = RouteTable(prefix="/v1/streams", tag="streams")
 @routes.put(
     "/{stream_id}",
     status_code=201,
-    response_model=schemas.StreamView,
     summary="Create a feed",
     responses={
         201: {"description": "It is open", "headers": {"Location": {"schema": {"type": "string"}}}},
@@ -89,7 +88,6 @@ async def get_stream(
 
 @routes.post(
     "/{stream_id}/events",
-    response_model=schemas.AppendedView,
     summary="Append to a feed",
     responses={
         200: {"description": "All are in the log, in this order, with nothing of another writer in between"},

@@ -15,12 +15,12 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
-from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.errors import Busy, LogUnavailable, UnknownModel
 from broadcaster.hub.places import Place
+from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.lists.listing import Which
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import schemas
-from broadcaster.web.documents.generation_requests import generation_request
 from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problems import (
     CREATION_CODES,
@@ -114,6 +114,36 @@ async def create_generation(
             refusal = error_response(error)
             refusal.headers.update({**headers, GENERATION_ID_HEADER: created.id})
             return refusal
+
+
+def generation_request(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
+    """The request with this server's defaults. Raises UnknownModel, WebhookNotAllowed."""
+    model = body.model or services.default_model
+    try:
+        services.routes.provider_for(model)
+    except UnknownModel:
+        # A problem repeats nothing of the request.
+        raise UnknownModel("no route serves this model; GET /v1/models lists those of this server") from None
+    if body.webhook is not None:
+        services.webhook_hosts.admit(body.webhook.url)  # raises WebhookNotAllowed
+    fields = {
+        "messages": body.conversation(),
+        "system": body.system,
+        "max_tokens": body.max_tokens or services.default_max_tokens,
+        "temperature": body.temperature,
+        "tools": body.tools,
+        "max_steps": body.max_steps,
+        "metadata": body.metadata or None,
+    }
+    return GenerationRequest(
+        model=model,
+        request={name: value for name, value in fields.items() if value is not None},
+        on_worker_loss=body.on_worker_loss,
+        on_abandon=body.on_abandon,
+        on_provider_loss=body.on_provider_loss,
+        retention_s=body.retention_s,
+        webhook=None if body.webhook is None else body.webhook.model_dump(mode="json", exclude_none=True),
+    )
 
 
 class _Wait(NamedTuple):

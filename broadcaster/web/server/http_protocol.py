@@ -16,6 +16,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
@@ -35,15 +36,13 @@ from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
 MAX_HEAD_BYTES: Final = 64 * 2**10
 
 
+@dataclass(eq=False, slots=True)
 class ConnectionHandle:
     """A response's access to its connection."""
 
-    __slots__ = ("_protocol", "_transport", "lost")
-
-    def __init__(self, protocol: FrontEndProtocol, transport: asyncio.Transport, lost: asyncio.Future[None]) -> None:
-        self._protocol = protocol
-        self._transport = transport
-        self.lost = lost
+    _protocol: FrontEndProtocol
+    _transport: asyncio.Transport
+    lost: asyncio.Future[None]
 
     def abort(self) -> None:
         """Close it now, without sending what is buffered."""

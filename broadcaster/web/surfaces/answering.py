@@ -40,9 +40,8 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.joining import created_meta, join_stream
-from broadcaster.web.viewing.response_heads import end_without_content
 from broadcaster.web.viewing.sse import EventStreamResponse
-from broadcaster.web.viewing.waiting import wait_for_end
+from broadcaster.web.viewing.waiting import end_without_content, wait_for_end
 
 FAILED_FOR_GOOD: Final = frozenset({"provider_bad_request", "provider_auth", "unknown_tool", "tool_outcome_unknown"})
 """Codes of failed generations whose request would fail again, or must not be repeated."""
@@ -180,7 +179,7 @@ async def stream(
 
     204 when the cursor is the terminal event's own.
 
-    With ``request`` and ``refused`` the head waits (web/viewing/response_heads.py), and ``refused`` makes the
+    With ``request`` and ``refused`` the head waits (web/viewing/waiting.py), and ``refused`` makes the
     response to a request whose generation failed before its first content.
     Raises Busy and LogUnavailable (rule 2), UnknownStream.
     """

@@ -1,10 +1,15 @@
-"""Waiting for a generation's end without a stream.
+"""Waiting for a generation's end without a stream, and for the first content of a streamed response.
 
 Rules
 1. A waiter is a viewer that reads nothing: it shares the stream's room, has a viewer's place (`Hub.reserve`), and is
    disconnected by a drain.
 2. It begins at the log's end: the wait costs nothing, also with a long answer.
 3. A caller that disconnects gives its place back at once; the generation continues.
+4. The head of a streamed response waits for the first content, so that a refused request keeps its status. The wait
+   ends with the first content, with the end of the stream, or after ``head_wait_s``: then the head is 200. A generation
+   that is still queued by then gets its 200 too.
+5. A client that waits for a head is a viewer: it holds a viewer's place, and one that disconnects has left. The wait
+   runs in the request's own task, and pulls no bytes: the stream that follows is the same as without a wait.
 """
 
 from __future__ import annotations
@@ -12,14 +17,17 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from fastapi import Request
 
+from broadcaster.core.entry import Entry
+from broadcaster.errors import Busy
 from broadcaster.hub.places import Place
 from broadcaster.hub.replay.resolve import Finished
+from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.sse import connection_of
@@ -51,6 +59,31 @@ async def wait_for_end(
                 return
             if not await viewer.wait(min(left_s, DISCONNECT_CHECK_S)) and await has_left(request):
                 return
+
+
+async def end_without_content(viewer: Viewer, request: Request, *, wait_s: float) -> Sequence[Entry] | None:
+    """All entries of a stream that failed before its first content, whose viewer has left; None: send the stream.
+
+    Raises Busy when this front-end disconnects the viewer meanwhile (a drain).
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    try:
+        with leaving(request, viewer.leave):
+            while (opening := viewer.entries_without_content()) is not None:
+                if opening and opening[-1].is_terminal:
+                    viewer.leave()
+                    return opening
+                if viewer.stop_reason is StopReason.CLIENT_GONE or (left_s := until - loop.time()) <= 0:
+                    return None
+                if viewer.stop_reason is not None:
+                    raise Busy("this front-end does not serve the stream any more; repeat the request")
+                if not await viewer.wait(min(left_s, DISCONNECT_CHECK_S)) and await has_left(request):
+                    viewer.leave()
+            return None
+    except BaseException:
+        viewer.leave()
+        raise
 
 
 def preferred_wait_s(prefer: str) -> float | None:
