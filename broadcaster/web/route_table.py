@@ -185,11 +185,12 @@ class MountedRoute(APIRoute):
                 check_head(request, max_bytes=services.max_body_bytes)
                 if rights is not None:
                     services = await rights.admit(request, self.operation, services)
+                tenant = tenant_of(request.scope, mount.tenant)
                 if self.operation not in _UNCOUNTED:
-                    services.rates.admit_request(tenant_of(request.scope, mount.tenant))
+                    services.rates.admit_request(tenant)
                 assert hold is not None  # the services were open a moment ago, too
                 services = services.metered(hold)
-                arrive(request.scope, Arrival(services, mount.tenant, base_of(request.scope, own_segments)))
+                arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
                 return await handle(_strict(request, services, hold))
             except Exception as error:
                 problem = failure_response(error if rights is None else rights.veil(error))

@@ -159,27 +159,16 @@ class Mount:
 
 
 class Arrival(NamedTuple):
-    """The mount at which a request arrived: its services, its tenant, and the path before ``/v1``."""
+    """Where a request arrived: the services, its tenant, and the path before ``/v1``."""
 
     services: Services
-    tenant: str | None
+    tenant: str
     base: str
 
 
 def arrive(scope: Scope, arrival: Arrival) -> None:
-    """Record it for the route's parameters."""
+    """Record it for the route."""
     scope[_ARRIVAL] = arrival
-
-
-def _arrival(request: Request) -> Arrival:
-    return cast(Arrival, request.scope[_ARRIVAL])
-
-
-# Coroutines although they await nothing: FastAPI runs plain functions in a thread.
-
-
-async def _services(request: Request) -> Services:
-    return _arrival(request).services
 
 
 def tenant_of(scope: Scope, mounted: str | None) -> str:
@@ -190,14 +179,9 @@ def tenant_of(scope: Scope, mounted: str | None) -> str:
     return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
 
 
-async def _tenant(request: Request) -> str:
-    return tenant_of(request.scope, _arrival(request).tenant)
+# A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.
+async def _arrival(request: Request) -> Arrival:
+    return cast(Arrival, request.scope[_ARRIVAL])
 
 
-async def _base(request: Request) -> str:
-    return _arrival(request).base
-
-
-ServicesHere = Annotated[Services, Depends(_services)]
-Tenant = Annotated[str, Depends(_tenant)]
-Base = Annotated[str, Depends(_base)]
+Here = Annotated[Arrival, Depends(_arrival)]

@@ -19,13 +19,12 @@ from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_e
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX
 from broadcaster.errors import InvalidEvent, InvalidInput
 from broadcaster.log.feeds.feeds import FeedConfig
-from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import count_viewers
-from broadcaster.web.services import Base, Services, ServicesHere, Tenant
+from broadcaster.web.services import Arrival, Here
 
 REPLAYED: Final = "Idempotent-Replayed"
 
@@ -49,14 +48,13 @@ routes = RouteTable(prefix="/v1/streams", tag="streams")
 async def create_stream(
     *,
     response: Response,
-    services: ServicesHere,
-    tenant: Tenant,
-    base: Base,
+    here: Here,
     stream_id: Annotated[str, Path(description=f"any id that does not begin with {GENERATION_PREFIX}")],
     body: Annotated[schemas.FeedBody | None, Body()] = None,
 ) -> schemas.StreamView:
     """Opens a stream for all writers of the tenant that know its id. Repeating the same creation only renews the lease
     (`lease_s`)."""
+    services, tenant, base = here
     config = FeedConfig(**dict(body or schemas.FeedBody()))
     try:
         is_new = await services.feeds.create(stream_id, config, tenant=tenant)
@@ -68,7 +66,7 @@ async def create_stream(
         raise InvalidRequest(error.detail, faults=[RequestFault(*place, error.detail)]) from error
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
-    return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
+    return await _show(here, stream_id)
 
 
 @routes.get(
@@ -77,13 +75,11 @@ async def create_stream(
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
 async def get_stream(
-    services: ServicesHere,
-    tenant: Tenant,
-    base: Base,
+    here: Here,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
 ) -> schemas.StreamView:
     """Kind, status, bounds, and the count of viewers. This request ends a feed whose lease has lapsed."""
-    return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
+    return await _show(here, stream_id)
 
 
 @routes.post(
@@ -109,8 +105,7 @@ async def get_stream(
 async def append_events(
     *,
     response: Response,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     stream_id: StreamId,
     body: Annotated[Any, WithJsonSchema(schemas.EVENTS_SCHEMA), Body()],
     idempotency_key: Annotated[
@@ -123,6 +118,7 @@ async def append_events(
     ] = None,
 ) -> schemas.AppendedView:
     """One event or an array of events, all or nothing. Each gets the next number, also with other writers."""
+    services, tenant, _ = here
     events = _checked_events(body)
     services.rates.admit_append(tenant, len(events))
     taken = await services.feeds.append(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
@@ -148,9 +144,7 @@ async def append_events(
 )
 async def close_stream(
     *,
-    services: ServicesHere,
-    tenant: Tenant,
-    base: Base,
+    here: Here,
     stream_id: StreamId,
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
 ) -> schemas.StreamView:
@@ -158,8 +152,8 @@ async def close_stream(
     end = _checked({} if body is None else body, encode_end, place="#")
     if isinstance(end, RequestFault):
         raise InvalidEvents.of(end)
-    await services.feeds.close(stream_id, end, tenant=tenant)
-    return await _show(services, await services.feeds.get(stream_id, tenant=tenant), base=base)
+    await here.services.feeds.close(stream_id, end, tenant=here.tenant)
+    return await _show(here, stream_id)
 
 
 @routes.delete(
@@ -169,12 +163,12 @@ async def close_stream(
     summary="Delete a feed",
     responses=problem_responses("unknown_stream", "log_unavailable"),
 )
-async def delete_stream(services: ServicesHere, tenant: Tenant, stream_id: StreamId) -> Response:
+async def delete_stream(here: Here, stream_id: StreamId) -> Response:
     """Ends it with `abort` unless it is over, and deletes it; its tenant may reuse the id after an hour.
 
     Its viewers get the end; later ones get 404. Repeating the deletion is 204 for an hour, then 404.
     """
-    await services.feeds.delete(stream_id, tenant=tenant)
+    await here.services.feeds.delete(stream_id, tenant=here.tenant)
     return Response(status_code=204)
 
 
@@ -199,7 +193,9 @@ def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes |
         return RequestFault("body", place + error.pointer, error.detail)
 
 
-async def _show(services: Services, meta: Meta, *, base: str) -> schemas.StreamView:
+async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
+    services, tenant, base = here
+    meta = await services.feeds.get(stream_id, tenant=tenant)
     (tail,) = await services.streams.tails([meta.id])
     first = await services.streams.first(meta.id)
     (viewers,) = await count_viewers(services, [meta.id])

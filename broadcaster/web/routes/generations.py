@@ -33,7 +33,7 @@ from broadcaster.web.documents.problems import (
 from broadcaster.web.documents.views import read_folded, show_listed, show_state, show_view
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
-from broadcaster.web.services import Base, Services, ServicesHere, Tenant
+from broadcaster.web.services import Here, Services
 from broadcaster.web.viewing.joining import created_meta
 from broadcaster.web.viewing.waiting import preferred_wait_s, wait_for_end
 
@@ -76,9 +76,7 @@ async def create_generation(
     *,
     request: Request,
     response: Response,
-    services: ServicesHere,
-    tenant: Tenant,
-    base: Base,
+    here: Here,
     body: Annotated[schemas.GenerationBody, Body()],
     idempotency_key: IdempotencyKey = None,
     wait_s: Annotated[
@@ -87,6 +85,7 @@ async def create_generation(
     prefer: Annotated[str, Header(description="`wait=10`: the same as `wait_s` (RFC 7240)")] = "",
 ) -> schemas.GenerationState | Response:
     """Starts a generation that outlives this request: it continues without a connected client."""
+    services, tenant, base = here
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
     generation = generation_request(body, services)
     stays = bool(body.stream) or wait.seconds > 0
@@ -189,9 +188,7 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
     responses=problem_responses("invalid_request", "log_unavailable"),
 )
 async def list_generations(
-    services: ServicesHere,
-    tenant: Tenant,
-    base: Base,
+    here: Here,
     status: Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")] = "all",
     limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
     before: Annotated[
@@ -199,6 +196,7 @@ async def list_generations(
     ] = None,
 ) -> schemas.GenerationPage:
     """The caller's newest generations without their answers: a thousand at most, as long as they are stored."""
+    services, tenant, base = here
     listed = await services.generations.list(
         tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
     )
@@ -217,9 +215,7 @@ async def list_generations(
 async def get_generation(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
-    base: Base,
+    here: Here,
     generation_id: GenerationId,
     wait_s: Annotated[
         float, Query(ge=0, allow_inf_nan=False, description="respond once it is over, or after so many seconds")
@@ -227,6 +223,7 @@ async def get_generation(
     parts: Annotated[bool, Query(description="false: without the answer, prompt and usage; much cheaper")] = True,
 ) -> schemas.GenerationState:
     """Status, attempt, usage, viewers, and the text and parts so far; `wait_s` waits for the end without SSE."""
+    services, tenant, base = here
     meta = await services.generations.get(generation_id, tenant=tenant)
     if wait_s > 0 and not meta.is_over:
         wait_s = min(wait_s, services.long_poll_timeout_s)
@@ -246,11 +243,12 @@ async def get_generation(
     summary="Delete it",
     responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
 )
-async def delete_generation(services: ServicesHere, tenant: Tenant, generation_id: GenerationId) -> Response:
+async def delete_generation(here: Here, generation_id: GenerationId) -> Response:
     """Stops it, waits for its end, and deletes request and answer; its Idempotency-Key then starts a new generation.
 
     Its viewers get the end; later ones get 404. Repeating the deletion is 204 for an hour, then 404.
     """
+    services, tenant, _ = here
     await services.generations.delete(generation_id, tenant=tenant, timeout_s=services.delete_timeout_s)
     return Response(status_code=204)
 
@@ -261,10 +259,9 @@ async def delete_generation(services: ServicesHere, tenant: Tenant, generation_i
     summary="Stop it",
     responses=problem_responses("unknown_stream", "unsupported_media_type", "log_unavailable", "stop_not_durable"),
 )
-async def stop_generation(
-    services: ServicesHere, tenant: Tenant, base: Base, generation_id: GenerationId
-) -> schemas.GenerationState:
+async def stop_generation(here: Here, generation_id: GenerationId) -> schemas.GenerationState:
     """Requests the end; the stream then ends with `abort`. A repeated stop, or one after the end, changes nothing."""
+    services, tenant, base = here
     await services.generations.stop(generation_id, tenant=tenant)
     meta = await services.generations.get(generation_id, tenant=tenant)
     return await _show_state(services, meta, base=base)

@@ -11,7 +11,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.web.documents.problems import problem_responses
 from broadcaster.web.documents.schemas import Health, Readiness
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere
+from broadcaster.web.services import Here, Services
 
 # A balancer checks every second or so, and a slow response counts as a failure.
 CHECK_TIMEOUT_S: Final = 2.0
@@ -36,11 +36,11 @@ async def healthz() -> Health:
         **problem_responses(),
     },
 )
-async def readyz(services: ServicesHere, response: Response) -> Readiness:
+async def readyz(here: Here, response: Response) -> Readiness:
     """200 while this front-end can serve; 503 while it drains or Redis does not answer."""
     checks = {
-        "log": await _check_log(services),
-        "drain": "draining" if services.draining.is_set() or services.hub.is_draining else "ok",
+        "log": await _check_log(here.services),
+        "drain": "draining" if here.services.draining.is_set() or here.services.hub.is_draining else "ok",
     }
     is_ready = all(result == "ok" for result in checks.values())
     response.status_code = 200 if is_ready else 503

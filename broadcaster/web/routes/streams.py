@@ -23,7 +23,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_table import UnknownDialect
 from broadcaster.web.documents.problems import problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant, tenant_of
+from broadcaster.web.services import Arrival, Here, Services, tenant_of
 from broadcaster.web.viewing.joining import find_stream, join_stream
 from broadcaster.web.viewing.sse import EventStreamResponse
 
@@ -48,8 +48,7 @@ class _PlainFollow:
         given = next((value for name, value in scope["headers"] if name == _CURSOR_HEADER), b"")
         return await follow(
             request=Request(scope),
-            services=services,
-            tenant=tenant_of(scope, None),
+            here=Arrival(services, tenant_of(scope, None), base=""),
             stream_id=scope["path_params"]["stream_id"],
             last_event_id=given.decode("latin-1"),
         )
@@ -82,8 +81,7 @@ routes = RouteTable(prefix="/v1/streams", tag="streams")
 async def follow(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
     last_event_id: Annotated[
         str, Header(description="the last event seen; wins over `after`; empty: no cursor", json_schema_extra=_CURSOR)
@@ -110,6 +108,7 @@ async def follow(
     Closing the connection stops nothing but the watching. A lost one is resumed with `Last-Event-ID`, which every
     `EventSource` sends by itself.
     """
+    services, tenant, _ = here
     given = last_event_id or after
     cursor = Cursor.parse(given) if given else None
     chosen = DIALECTS.get(dialect)

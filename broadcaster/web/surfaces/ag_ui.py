@@ -44,7 +44,7 @@ from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problem_shapes import ShapedError
 from broadcaster.web.documents.problems import CREATION_CODES, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces.ag_ui_schemas import MAX_ID_CHARS, RunAgentInput
 from broadcaster.web.surfaces.answering import started, stream
 
@@ -89,14 +89,14 @@ routes = RouteTable(prefix="/agui", tag="ag-ui", description="AG-UI: `HttpAgent`
     },
 )
 async def run_agent(
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[RunAgentInput, Body()],
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = "",
     x_run_id: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Sends the conversation to the model that `forwardedProps.model` names, and streams the run."""
+    services, tenant, _ = here
     run = body.model_dump(mode="json", exclude_unset=True)
     history = msgspec.json.encode([_without_null(message) for message in run["messages"]])
     dialect = _dialect(body.threadId, body.runId, history, resumes_itself=x_run_id is not None)
@@ -107,7 +107,7 @@ async def run_agent(
     generation = _generation_request(
         run, services, on_abandon=(body.forwardedProps and body.forwardedProps.on_abandon) or "cancel"
     )
-    async with started(services, generation, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
+    async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, run_id=body.runId)
         for name in (_chat_of(body.runId), _chat_of_thread(body.threadId)):
             await services.chats.remember(name, chat, tenant=tenant)
@@ -127,8 +127,7 @@ async def run_agent(
     },
 )
 async def join_run(
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     run_id: Annotated[str | None, Query(alias="runId", min_length=1, max_length=MAX_ID_CHARS)] = None,
     thread_id: Annotated[
         str | None,
@@ -141,6 +140,7 @@ async def join_run(
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """Replays a run that was started here, then follows it live; or returns the name of a thread's newest run."""
+    services, tenant, _ = here
     if run_id is None:
         run_id = await _newest_run(services, thread_id, tenant=tenant)
         if _EVENT_STREAM not in accept:

@@ -43,7 +43,7 @@ from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problem_shapes import ShapedError
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, started, stream
 
 MAX_CHAT_ID_CHARS: Final = 256
@@ -152,16 +152,16 @@ routes = RouteTable(
     },
 )
 async def send_message(
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[ChatBody, Body()],
     version: StreamVersion = "6",
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Responds with the stream at once. `regenerate-message` requests another answer to the remaining messages."""
+    services, tenant, _ = here
     continued = continued_message(body.ui_messages)
     generation = chat_request(body, services)
-    async with started(services, generation, tenant=tenant, as_stream=True, idempotency_key=idempotency_key) as call:
+    async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
         await services.chats.remember(body.id, chat, tenant=tenant)
         return await _stream(services, call.meta, chat, version=version, place=call.place)
@@ -178,10 +178,9 @@ async def send_message(
         **problem_responses("invalid_request", "tenant_limit", "busy", "log_unavailable"),
     },
 )
-async def resume_stream(
-    services: ServicesHere, tenant: Tenant, chat_id: ChatId, version: StreamVersion = "6", ended: Ended = False
-) -> Response:
+async def resume_stream(here: Here, chat_id: ChatId, version: StreamVersion = "6", ended: Ended = False) -> Response:
     """The running answer: a snapshot, then live events."""
+    services, tenant, _ = here
     chat = await services.chats.latest(chat_id, tenant=tenant)
     meta = await _answer_of(services, chat, tenant=tenant)
     if chat is None or meta is None or (meta.is_over and not ended):
@@ -201,8 +200,9 @@ async def resume_stream(
         **problem_responses("log_unavailable", "stop_not_durable", "unsupported_media_type"),
     },
 )
-async def stop_answer(services: ServicesHere, tenant: Tenant, chat_id: ChatId) -> Response:
+async def stop_answer(here: Here, chat_id: ChatId) -> Response:
     """Stops the chat's latest answer; the body is ignored. A repeated stop, or one after the end, changes nothing."""
+    services, tenant, _ = here
     meta = await _answer_of(services, await services.chats.latest(chat_id, tenant=tenant), tenant=tenant)
     if meta is None:
         return JSONResponse({"id": None, "status": "ready"})

@@ -38,7 +38,7 @@ from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.pages import read_pages
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER
-from broadcaster.web.services import Services
+from broadcaster.web.services import Arrival, Services
 from broadcaster.web.viewing.joining import created_meta, join_stream
 from broadcaster.web.viewing.sse import EventStreamResponse
 from broadcaster.web.viewing.waiting import end_without_content, wait_for_end
@@ -91,10 +91,9 @@ class StartedGeneration(NamedTuple):
 
 @asynccontextmanager
 async def started(
-    services: Services,
+    here: Arrival,
     generation: GenerationRequest,
     *,
-    tenant: str,
     as_stream: bool,
     in_background: bool = False,
     stops_on_disconnect: bool = False,
@@ -104,6 +103,7 @@ async def started(
 
     Raises UnknownModel, and what ``Hub.reserve`` and ``Generations.create`` raise.
     """
+    services, tenant, _ = here
     services.routes.provider_for(generation.model)  # raises UnknownModel
     stays = as_stream or not in_background
     with services.hub.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
@@ -124,11 +124,10 @@ async def started(
 
 
 async def answer(
-    services: Services,
+    here: Arrival,
     request: Request,
     generation: GenerationRequest,
     *,
-    tenant: str,
     dialect: Dialect,
     as_stream: bool,
     stops_on_disconnect: bool,
@@ -141,9 +140,8 @@ async def answer(
     ``started``, ``stream`` and ``whole`` raise.
     """
     async with started(
-        services,
+        here,
         generation,
-        tenant=tenant,
         as_stream=as_stream,
         stops_on_disconnect=stops_on_disconnect,
         idempotency_key=idempotency_key,
@@ -151,9 +149,9 @@ async def answer(
         responding = partial(respond, call.meta)
         if as_stream:
             return await stream(
-                services, call.meta, dialect=dialect, place=call.place, request=request, refused=responding
+                here.services, call.meta, dialect=dialect, place=call.place, request=request, refused=responding
             )
-        entries = await whole(services, request, call)
+        entries = await whole(here.services, request, call)
     return responding(entries)
 
 

@@ -33,7 +33,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problem_shapes import ShapedError
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import ServicesHere, Tenant
+from broadcaster.web.services import Here
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, answer, naming_headers, retry_after, whole_or_streamed
 
 _NO_RETRY: Final[Mapping[str, str]] = {"x-should-retry": "false"}
@@ -110,8 +110,7 @@ _ERROR_SCHEMA: Final = {
 async def create_message(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[
         dict[str, Any],
         Body(
@@ -133,7 +132,7 @@ async def create_message(
 ) -> Response:
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
     try:
-        parsed = read_request(body, drops_unknown=services.unknown_parameters == "drop")
+        parsed = read_request(body, drops_unknown=here.services.unknown_parameters == "drop")
     except ThreadsUnsupported as refusal:
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
         return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)
@@ -141,10 +140,9 @@ async def create_message(
     generation = GenerationRequest(model=parsed.model, request=stored, on_abandon="cancel")
     dialect = AnthropicDialect(stop=cancelled_as)
     return await answer(
-        services,
+        here,
         request,
         generation,
-        tenant=tenant,
         dialect=dialect,
         as_stream=parsed.stream,
         stops_on_disconnect=on_disconnect == "stop",

@@ -23,7 +23,7 @@ from broadcaster.errors import UnknownModel
 from broadcaster.web.documents.problem_shapes import reshape
 from broadcaster.web.documents.problems import error_response
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import ServicesHere
+from broadcaster.web.services import Here
 from broadcaster.web.surfaces import anthropic_messages
 from broadcaster.web.surfaces.openai_errors import openai_error
 
@@ -62,8 +62,9 @@ Name: TypeAlias = Annotated[str, Path(description="a name, with its slashes if i
     response_class=JSONResponse,
     responses=_RESPONSES,
 )
-async def list_models(services: ServicesHere, anthropic_version: AnthropicVersion = None) -> dict[str, Any]:
+async def list_models(here: Here, anthropic_version: AnthropicVersion = None) -> dict[str, Any]:
     """The default model, those with a route of their own, and what the providers list; a pattern may serve more."""
+    services = here.services
     models = requestable(services.routes, await services.model_lists(), default=services.default_model)
     if anthropic_version is None:
         return {"object": "list", "data": list(map(_openai_model, models))}
@@ -77,8 +78,9 @@ async def list_models(services: ServicesHere, anthropic_version: AnthropicVersio
     summary="One model",
     responses=_RESPONSES,
 )
-async def get_model(services: ServicesHere, model: Name, anthropic_version: AnthropicVersion = None) -> Response:
+async def get_model(here: Here, model: Name, anthropic_version: AnthropicVersion = None) -> Response:
     """The facts of the model of this name, if a route serves it."""
+    services = here.services
     shape = _openai_model if anthropic_version is None else _anthropic_model
     try:
         return JSONResponse(shape(requestable_as(services.routes, await services.model_lists(), model)))

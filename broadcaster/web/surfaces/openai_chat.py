@@ -29,7 +29,7 @@ from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
 
@@ -80,23 +80,21 @@ _EXAMPLE: Final = {
 async def create_chat_completion(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = "stop",
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
     try:
-        parsed = _read(body, services)
+        parsed = _read(body, here.services)
     except BadParameter as refusal:
         return parameter_response(refusal)
     generation = GenerationRequest(model=parsed.model, request=parsed.request, on_abandon="cancel")
     return await answer(
-        services,
+        here,
         request,
         generation,
-        tenant=tenant,
         dialect=ChatDialect(include_usage=parsed.include_usage, hidden_tools=parsed.hidden_tools),
         as_stream=parsed.stream,
         stops_on_disconnect=on_disconnect == "stop",

@@ -37,7 +37,7 @@ from broadcaster.web.documents import problems
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
 from broadcaster.web.surfaces.openai_errors import (
@@ -85,22 +85,21 @@ _JSON_OR_STREAM: Final = {
 async def create_response(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[dict[str, Any], Body(description="`ResponseCreateParams` of the openai package")],
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = "stop",
     cancelled_as: CancelledAs = "incomplete",
 ) -> Response:
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
+    services, tenant, _ = here
     try:
         generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
     except BadParameter as refusal:
         return parameter_response(refusal)
     async with started(
-        services,
+        here,
         generation,
-        tenant=tenant,
         as_stream=stream_wanted,
         in_background=background,
         stops_on_disconnect=on_disconnect == "stop" and not background and body.get("store") is False,
@@ -163,8 +162,7 @@ async def _generation_request(
 )
 async def get_response(
     *,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     id: ResponseId,
     is_stream: Annotated[bool, Query(alias="stream", description="true: its events")] = False,
     starting_after: Annotated[
@@ -173,6 +171,7 @@ async def get_response(
     cancelled_as: CancelledAs = "incomplete",
 ) -> Response:
     """Status, output so far, usage; with `stream` its events, from any number on."""
+    services, tenant, _ = here
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
     if not is_stream:
         return await stored.current_response(services, meta, await stored.entries_of(services, meta))
@@ -205,14 +204,9 @@ async def _resumed(services: Services, meta: Meta, *, starting_after: int, cance
     summary="Stop a background Response",
     responses=problem_responses("unknown_stream", "invalid_request", "log_unavailable", "stop_not_durable"),
 )
-async def cancel_response(
-    *,
-    request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
-    id: ResponseId,
-) -> Response:
+async def cancel_response(request: Request, here: Here, id: ResponseId) -> Response:
     """Stops it, from any front-end; a repeated cancel, or one after the end, changes nothing."""
+    services, tenant, _ = here
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
     if not stored.is_background(meta):
         raise InvalidRequest("only a response with background: true can be cancelled; close its connection instead")
@@ -231,12 +225,9 @@ async def cancel_response(
     summary="Delete a Response",
     responses=problem_responses("unknown_stream", "stop_pending", "log_unavailable"),
 )
-async def delete_response(
-    services: ServicesHere,
-    tenant: Tenant,
-    id: ResponseId,
-) -> Response:
+async def delete_response(here: Here, id: ResponseId) -> Response:
     """Stops it, waits for its end, and deletes request and answer."""
+    services, tenant, _ = here
     stream_id = stream_id_of(id)
     await services.generations.delete(stream_id, tenant=tenant, timeout_s=services.delete_timeout_s)
     document = {"id": response_id(stream_id), "object": "response", "deleted": True}
@@ -251,14 +242,14 @@ async def delete_response(
 )
 async def list_input_items(
     *,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     id: ResponseId,
     order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest first")] = "desc",
     limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
     after: Annotated[str | None, Query(description="the id of the last item of the page before")] = None,
 ) -> Response:
     """The input items, with those of the responses it builds on; without the system prompt."""
+    services, tenant, _ = here
     meta = await services.generations.get(stream_id_of(id), tenant=tenant)
     items = stored.input_items(meta) if order == "asc" else stored.input_items(meta)[::-1]
     if after is not None:

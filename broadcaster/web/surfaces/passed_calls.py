@@ -31,7 +31,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problems import CREATION_CODES, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Arrival, Here, Services
 from broadcaster.web.surfaces.answering import UNDO_S, answer, naming_headers, whole_or_streamed
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
 
@@ -56,14 +56,13 @@ routes = RouteTable(
 async def create_embeddings(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[dict[str, Any], Body(examples=[{"model": "text-embedding-3-small", "input": "a log"}])],
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = "stop",
 ) -> Response:
     """Body and response are passed on unchanged."""
-    passing = partial(_pass_on, services, request, EMBEDDINGS, body=body, tenant=tenant, as_stream=False)
+    passing = partial(_pass_on, here, request, EMBEDDINGS, body=body, as_stream=False)
     return await passing(stops_on_disconnect=on_disconnect == "stop", idempotency_key=idempotency_key)
 
 
@@ -75,44 +74,33 @@ async def create_embeddings(
 async def create_completion(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[dict[str, Any], Body(examples=[{"model": "local", "prompt": "A log is", "stream": True}])],
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = "stop",
 ) -> Response:
     """Body, response and the chunks of a stream are passed on unchanged."""
-    as_stream = body.get("stream") is True
-    passing = partial(_pass_on, services, request, COMPLETIONS, body=body, tenant=tenant, as_stream=as_stream)
+    passing = partial(_pass_on, here, request, COMPLETIONS, body=body, as_stream=body.get("stream") is True)
     return await passing(stops_on_disconnect=on_disconnect == "stop", idempotency_key=idempotency_key)
 
 
 async def _pass_on(
-    services: Services,
-    request: Request,
-    call: str,
-    *,
-    body: Mapping[str, Any],
-    tenant: str,
-    as_stream: bool,
-    stops_on_disconnect: bool,
-    idempotency_key: str | None,
+    here: Arrival, request: Request, call: str, *, body: Mapping[str, Any], idempotency_key: str | None, **how: bool
 ) -> Response:
-    """The provider's response to this call, or the error."""
+    """The provider's response to this call, or the error; ``how`` to respond: see `answer`."""
     try:
-        generation = _generation_request(services, call, body)
+        generation = _generation_request(here.services, call, body)
     except BadParameter as refusal:
         return parameter_response(refusal)
+    responding = partial(_response, here.services, has_key=idempotency_key is not None)
     return await answer(
-        services,
+        here,
         request,
         generation,
-        tenant=tenant,
         dialect=PassedDialect(),
-        as_stream=as_stream,
-        stops_on_disconnect=stops_on_disconnect,
         idempotency_key=idempotency_key,
-        respond=partial(_response, services, has_key=idempotency_key is not None),
+        respond=responding,
+        **how,
     )
 
 

@@ -32,7 +32,7 @@ from broadcaster.errors import Busy, InvalidInput
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services, ServicesHere, Tenant
+from broadcaster.web.services import Arrival, Here, Services
 from broadcaster.web.surfaces import anthropic_messages, passed_calls
 from broadcaster.web.surfaces.answering import naming_headers, started, undo, whole
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
@@ -73,8 +73,7 @@ responses_routes = RouteTable(
 async def count_message_tokens(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[
         dict[str, Any], Body(examples=[{"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hi"}]}])
     ],
@@ -85,12 +84,12 @@ async def count_message_tokens(
         raise InvalidInput("model: Input should be a string")
     if not isinstance(body.get("messages"), list):
         raise InvalidInput("messages: Input should be a list")
-    if not _is_counted_by(services, COUNT_TOKENS, model):
+    if not _is_counted_by(here.services, COUNT_TOKENS, model):
         return _estimate(*(body.get(name) for name in _COUNTED_OF_MESSAGES))
     generation = passed_calls.call_request(COUNT_TOKENS, body, model=model)
     passed = {name: ",".join(request.headers.getlist(name)) for name in PASSED_HEADERS}
     generation = replace(generation, request=with_headers(generation.request, passed))
-    return await _count(services, request, generation, tenant=tenant, failed=_messages_failure)
+    return await _count(here, request, generation, failed=_messages_failure)
 
 
 @responses_routes.post(
@@ -101,11 +100,11 @@ async def count_message_tokens(
 async def count_response_tokens(
     *,
     request: Request,
-    services: ServicesHere,
-    tenant: Tenant,
+    here: Here,
     body: Annotated[dict[str, Any], Body(examples=[{"model": "gpt-5-mini", "input": "Hi"}])],
 ) -> Response:
     """By the model's provider where it is OpenAI's Responses API, else estimated."""
+    services, tenant, _ = here
     try:
         model = passed_calls.model_in({"model": services.default_model} if body.get("model") is None else body)
         earlier = await _earlier(services, body, tenant=tenant)
@@ -115,7 +114,7 @@ async def count_response_tokens(
         parts = [body.get("input") if earlier is None else earlier, *(body.get(name) for name in _COUNTED_OF_RESPONSES)]
         return _estimate(*parts, object="response.input_tokens")
     generation = passed_calls.call_request(INPUT_TOKENS, body, model=model)
-    return await _count(services, request, generation, tenant=tenant, failed=_responses_failure)
+    return await _count(here, request, generation, failed=_responses_failure)
 
 
 def _messages_failure(meta: Meta, entries: Sequence[Entry]) -> Response:
@@ -151,28 +150,26 @@ async def _earlier(services: Services, body: Mapping[str, Any], *, tenant: str) 
 
 
 async def _count(
-    services: Services,
+    here: Arrival,
     request: Request,
     generation: GenerationRequest,
     *,
-    tenant: str,
     failed: Callable[[Meta, Sequence[Entry]], Response],
 ) -> Response:
     """The provider's count, or the error that ``failed`` makes of the entries. Raises what ``_run`` raises."""
-    meta, entries = await _run(services, request, generation, tenant=tenant)
+    meta, entries = await _run(here, request, generation)
     if (body := whole_body(entries)) is not None:
         response = Response(body, media_type="application/json", headers=naming_headers(meta, entries))
     else:
         response = failed(meta, entries)
-    response.background = passed_calls.forgetting(services, meta)
+    response.background = passed_calls.forgetting(here.services, meta)
     return response
 
 
-async def _run(
-    services: Services, request: Request, generation: GenerationRequest, *, tenant: str
-) -> tuple[Meta, Sequence[Entry]]:
+async def _run(here: Arrival, request: Request, generation: GenerationRequest) -> tuple[Meta, Sequence[Entry]]:
     """The call and its entries, once it is over. Raises Busy (rule 3), and what ``started`` and ``whole`` raise."""
-    async with started(services, generation, tenant=tenant, as_stream=False, stops_on_disconnect=True) as call:
+    services, tenant, _ = here
+    async with started(here, generation, as_stream=False, stops_on_disconnect=True) as call:
         try:
             async with asyncio.timeout(services.count_wait_s):
                 return call.meta, await whole(services, request, call)
