@@ -30,7 +30,7 @@ from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Mount, Services
-from broadcaster.web.surfaces.table import SHAPES, SURFACES, shape_elsewhere
+from broadcaster.web.surfaces.table import SURFACES, shape_of
 from broadcaster.web.wiring import open_services
 
 _DESCRIPTION: Final = """
@@ -108,7 +108,7 @@ def _layers(settings: Settings) -> list[Middleware]:
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))
     layers += [
-        Middleware(ShapedProblems, shapes=SHAPES, elsewhere=shape_elsewhere),
+        Middleware(ShapedProblems, shape_of=shape_of),
         Middleware(UnexpectedErrors),
         Middleware(NoWebSocket),
     ]

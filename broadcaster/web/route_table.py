@@ -92,7 +92,8 @@ class Row(NamedTuple):
         if isinstance(route, MountedRoute):
             route.errors = self.errors
             route.operation = self.operation
-            route.shortcut = self.shortcut
+            if route.rights is None:  # no guard stands before the routes of our own app
+                route.shortcut = self.shortcut
 
 
 class RouteTable:
@@ -160,8 +161,7 @@ class MountedRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
         if self.rights is not None:  # in our own app the outermost layer does it, for what is no route too
-            await super().handle(scope, receive, uncached(send))
-            return
+            send = uncached(send)
         if self.shortcut is None or not self.shortcut.fits(scope):
             await super().handle(scope, receive, send)
             return

@@ -95,16 +95,16 @@ class Services:
 
     def through(self, *, generations: GenerationsPort, chats: ChatsPort) -> Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
-        changed = copy.copy(self)
-        object.__setattr__(changed, "generations", generations)
-        object.__setattr__(changed, "chats", chats)
-        return changed
+        return self._changed(generations=generations, chats=chats)
 
     def metered(self, hold: JsonHold) -> Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
+        return self._changed(streams=MeteredStreams(self.streams, hold), hold=hold)
+
+    def _changed(self, **fields: object) -> Services:
         changed = copy.copy(self)
-        object.__setattr__(changed, "streams", MeteredStreams(self.streams, hold))
-        object.__setattr__(changed, "hold", hold)
+        for name, value in fields.items():
+            object.__setattr__(changed, name, value)
         return changed
 
     def note_created(self, generation_id: str, *, key: str | None) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from broadcaster.errors import QueueFull, UnknownModel
-from broadcaster.web.documents.problem_shapes import ShapedError, ShapedProblems, reshape
+from broadcaster.web.documents.problem_shapes import ShapedError, ShapedProblems, is_below, reshape
 from broadcaster.web.documents.problems import MEDIA_TYPE, error_response
 
 
@@ -41,7 +41,7 @@ def client() -> httpx2.AsyncClient:
             for name, each in (("own", busy), ("own/a", in_pieces), ("own/b", fine), ("owner", busy))
         ]
     )
-    shaped = ShapedProblems(app, shapes=[("/own", shape)], elsewhere=lambda path, headers: None)
+    shaped = ShapedProblems(app, shape_of=lambda path, headers: shape if is_below(path, "/own") else None)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=shaped), base_url="http://here")
 
 

@@ -8,7 +8,7 @@ those of the layers around it (keys, Host, a body too large, 404, 405, unexpecte
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from starlette.datastructures import Headers
@@ -70,35 +70,23 @@ def _documented(description: str) -> dict[str, Any]:
 
 
 class ShapedProblems:
-    """Pure ASGI: problems below certain paths get the shape of their surface."""
+    """Pure ASGI: problems below certain paths get the shape of their surface.
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        shapes: Sequence[tuple[str, ErrorShape]],
-        elsewhere: Callable[[str, Headers], ErrorShape | None],
-    ) -> None:
-        """``shapes``: paths and their shapes; a path includes what is below it, and the first match counts.
+    ``shape_of`` gives the shape of a path, by the path and the request's headers; None: problems stay as they are.
+    """
 
-        ``elsewhere`` gives the shape for every other path, by the path and the request's headers.
-        """
+    def __init__(self, app: ASGIApp, *, shape_of: Callable[[str, Headers], ErrorShape | None]) -> None:
         self._app = app
-        self._shapes = shapes
-        self._elsewhere = elsewhere
+        self._shape_of = shape_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shape = self._shape_of(scope) if scope["type"] == "http" else None
-        if shape is None:
-            await self._app(scope, receive, send)
-            return
-        buffer = _ProblemBuffer(shape, scope, receive=receive, send=send)
-        await self._app(scope, receive, buffer.forward)
-
-    def _shape_of(self, scope: Scope) -> ErrorShape | None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        found = next((shape for at, shape in self._shapes if is_below(path, at)), None)
-        return found or self._elsewhere(path, Headers(scope=scope))
+        shape = None
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            shape = self._shape_of(path, Headers(scope=scope))
+        if shape is not None:
+            send = _shaping(shape, scope, receive=receive, send=send)
+        await self._app(scope, receive, send)
 
 
 def is_below(path: str, at: str) -> bool:
@@ -106,30 +94,26 @@ def is_below(path: str, at: str) -> bool:
     return path == at or path.startswith(f"{at}/")
 
 
-class _ProblemBuffer:
-    """Holds a problem back until its body is whole; everything else passes at once."""
+def _shaping(shape: ErrorShape, scope: Scope, *, receive: Receive, send: Send) -> Send:
+    """``send`` that holds a problem back until its body is whole; everything else passes at once."""
+    problem: Headers | None = None
+    body = b""
 
-    def __init__(self, shape: ErrorShape, scope: Scope, *, receive: Receive, send: Send) -> None:
-        self._shape = shape
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._problem: Headers | None = None
-        self._body = b""
-
-    async def forward(self, message: Message) -> None:
-        """Stands in ``send``'s place."""
+    async def shaping(message: Message) -> None:
+        nonlocal problem, body
         if message["type"] == "http.response.start":
             headers = Headers(raw=message["headers"])
             if _is_problem(headers):
-                self._problem = headers
+                problem = headers
                 return
-        elif self._problem is not None and message["type"] == "http.response.body":
-            self._body += message.get("body", b"")
+        elif problem is not None and message["type"] == "http.response.body":
+            body += message.get("body", b"")
             if not message.get("more_body", False):
-                await _shaped_response(self._shape, self._body, self._problem)(self._scope, self._receive, self._send)
+                await _shaped_response(shape, body, problem)(scope, receive, send)
             return
-        await self._send(message)
+        await send(message)
+
+    return shaping
 
 
 def _is_problem(headers: Mapping[str, str]) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response
@@ -169,14 +170,12 @@ class JsonHold:
         return unsent
 
 
+@dataclass(slots=True)
 class MeteredStreams:
     """The log as one request reads it: see ``StreamsPort``, and rules 1 and 2."""
 
-    __slots__ = ("_hold", "_streams")
-
-    def __init__(self, streams: StreamsPort, hold: JsonHold) -> None:
-        self._streams = streams
-        self._hold = hold
+    _streams: StreamsPort
+    _hold: JsonHold
 
     async def first(self, stream_id: str) -> Cursor | None:
         return await self._streams.first(stream_id)

@@ -32,22 +32,19 @@ SURFACES: Final = (
 )
 
 _SDK_PREFIX: Final = "/v1"
-"""Surfaces right below it share it: there ``shape_elsewhere`` decides."""
-
-SHAPES: Final = tuple(
-    (routes.prefix, routes.errors) for routes in SURFACES if routes.prefix != _SDK_PREFIX and routes.errors is not None
-)
-"""See ``ShapedProblems``."""
-
+"""Several surfaces have their routes right below it."""
 _OWN_PATHS: Final = ("/v1/generations", "/v1/streams")
 _ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
 
 
-def shape_elsewhere(path: str, headers: Headers) -> ErrorShape | None:
-    """The shape of errors outside the surfaces, for SDKs that call routes of their API that this server does not have.
+def shape_of(path: str, headers: Headers) -> ErrorShape | None:
+    """The shape of errors at a path: its surface's, or that of the SDK which calls a route that this server lacks.
 
     None: a path of our own, or outside every API.
     """
+    for routes in SURFACES:
+        if routes.prefix != _SDK_PREFIX and is_below(path, routes.prefix):
+            return routes.errors
     if not is_below(path, _SDK_PREFIX) or any(is_below(path, own) for own in _OWN_PATHS):
         return None
     is_anthropic = any(name in headers for name in _ANTHROPIC_HEADERS)
