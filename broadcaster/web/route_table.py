@@ -191,7 +191,8 @@ class MountedRoute(APIRoute):
                 assert hold is not None  # the services were open a moment ago, too
                 services = services.metered(hold)
                 arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
-                return await handle(_strict(request, services, hold))
+                bounds = {"max_bytes": services.max_body_bytes, "max_values": services.max_body_values}
+                return await handle(StrictRequest(request, hold, **bounds))
             except Exception as error:
                 problem = failure_response(error if rights is None else rights.veil(error))
                 if problem is None:
@@ -219,17 +220,6 @@ class MountedRoute(APIRoute):
             return response if self.errors is None else reshape(response, self.errors)
 
         return handle_mounted
-
-
-def _strict(request: Request, services: Services, hold: JsonHold) -> StrictRequest:
-    """The request as its route reads it; its body counts from its first byte on."""
-    return StrictRequest(
-        request.scope,
-        request.receive,
-        max_bytes=services.max_body_bytes,
-        max_values=services.max_body_values,
-        hold=hold,
-    )
 
 
 def _with_hold(response: Response, hold: JsonHold) -> Response:

@@ -52,10 +52,10 @@ def shaped_responses(
         if not _documents_problem(response):
             continue
         if status == "default":
-            shaped[status] = _documented(str(response["description"]))
+            shaped[status] = json_content(str(response["description"]))
         for code, example in response["content"][MEDIA_TYPE]["examples"].items():
             error = shape(example["value"])
-            entry = shaped.setdefault(error.status, _documented(str(response["description"])))
+            entry = shaped.setdefault(error.status, json_content(str(response["description"])))
             examples = entry["content"]["application/json"].setdefault("examples", {})
             examples[code] = {**example, "value": error.body}
     return shaped
@@ -65,8 +65,9 @@ def _documents_problem(response: Mapping[str, Any]) -> bool:
     return MEDIA_TYPE in response.get("content", {})
 
 
-def _documented(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
+def json_content(description: str, **schema: Any) -> dict[str, Any]:
+    """The OpenAPI of a response with a JSON object; ``schema``: what else is known of the object."""
+    return {"description": description, "content": {"application/json": {"schema": {"type": "object", **schema}}}}
 
 
 class ShapedProblems:

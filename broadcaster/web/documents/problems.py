@@ -125,6 +125,7 @@ def _document(code: str, detail: str, *, status: int | None = None) -> dict[str,
 def error_response(error: BroadcasterError) -> Response:
     """The problem of one of our own errors; a code outside the table is a defect and becomes internal_error."""
     if error.code not in PROBLEMS:
+        _log.error("error_without_public_code", code=error.code, exc_info=error)
         return problem_response("internal_error", "an error without a public code; the server's log has it")
     if isinstance(error, InvalidRequest) and error.faults:
         return problem_response(error.code, error.detail, errors=[fault.document() for fault in error.faults])
@@ -180,11 +181,7 @@ def failure_response(error: Exception) -> Response | None:
         return invalid_response(error.errors(), body=error.body)
     if isinstance(error, BodyRefused):
         error = error.refusal
-    if not isinstance(error, BroadcasterError):
-        return None
-    if error.code not in PROBLEMS:
-        _log.error("error_without_public_code", code=error.code, exc_info=error)
-    return error_response(error)
+    return error_response(error) if isinstance(error, BroadcasterError) else None
 
 
 async def answer_http(_: Request, error: HTTPException) -> Response:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.events import ANSWERED_BY, Error, read_event
@@ -19,8 +18,7 @@ from broadcaster.web.ports import StreamsPort
 from broadcaster.webhooks.url import WebhookUrl
 
 
-@dataclass(frozen=True, slots=True)
-class FoldedLog:
+class FoldedLog(NamedTuple):
     """A log read to its end: what its events amount to, and the cursor of the newest."""
 
     state: FoldState

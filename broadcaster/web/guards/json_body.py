@@ -26,7 +26,6 @@ from urllib.parse import urlsplit
 import msgspec
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope
 
 from broadcaster.core.requests.json_values import count_values, is_deeper
 from broadcaster.core.requests.nesting import MAX_LEVELS
@@ -92,10 +91,10 @@ def check_head(request: Request, *, max_bytes: int) -> None:
 
 
 class StrictRequest(Request):
-    """A request whose body is bounded, and read by `decode_body`."""
+    """The request as its route reads it: a body is bounded, counted as it comes, and read by `decode_body`."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, max_values: int, hold: JsonHold) -> None:
-        super().__init__(scope, receive)
+    def __init__(self, request: Request, hold: JsonHold, *, max_bytes: int, max_values: int) -> None:
+        super().__init__(request.scope, request.receive)
         self._hold = hold
         self._max_bytes = max_bytes
         self._max_values = max_values

@@ -31,7 +31,7 @@ from broadcaster.dialects.anthropic.request import ThreadsUnsupported, read_requ
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
-from broadcaster.web.documents.problem_shapes import ShapedError
+from broadcaster.web.documents.problem_shapes import ShapedError, json_content
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, answer, naming_headers, retry_after, whole_or_streamed
@@ -82,10 +82,10 @@ routes = RouteTable(
     errors=shape_error,
 )
 
-_ERROR_SCHEMA: Final = {
-    "type": "object",
-    "required": ["type", "error"],
-    "properties": {
+_ERRORS: Final = json_content(
+    "An error in the shape of that API",
+    required=["type", "error"],
+    properties={
         "type": {"const": "error"},
         "error": {
             "type": "object",
@@ -93,7 +93,7 @@ _ERROR_SCHEMA: Final = {
             "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
         },
     },
-}
+)
 
 
 @routes.post(
@@ -101,10 +101,7 @@ _ERROR_SCHEMA: Final = {
     summary="Start an answer by the Anthropic Messages API",
     responses={
         200: whole_or_streamed("The message; with `stream: true` its events"),
-        "default": {
-            "description": "An error in the shape of that API",
-            "content": {"application/json": {"schema": _ERROR_SCHEMA}},
-        },
+        "default": _ERRORS,
     },
 )
 async def create_message(

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse
 
 from broadcaster.core.providers.listed_models import RequestableModel, requestable, requestable_as
 from broadcaster.errors import UnknownModel
-from broadcaster.web.documents.problem_shapes import reshape
+from broadcaster.web.documents.problem_shapes import json_content, reshape
 from broadcaster.web.documents.problems import error_response
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here
@@ -38,14 +38,8 @@ routes = RouteTable(
 )
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "description": "In the shape of the OpenAI API, or of Anthropic's",
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    },
-    "default": {
-        "description": "An error in the shape of that API",
-        "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
-    },
+    200: json_content("In the shape of the OpenAI API, or of Anthropic's"),
+    "default": json_content("An error in the shape of that API", required=["error"]),
 }
 
 AnthropicVersion: TypeAlias = Annotated[

@@ -28,6 +28,7 @@ from broadcaster.dialects.openai_chat.request import ChatRequest, parse_chat_req
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
+from broadcaster.web.documents.problem_shapes import json_content
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
@@ -42,10 +43,10 @@ routes = RouteTable(
     errors=openai_error,
 )
 
-_ERROR_SCHEMA: Final = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
+_ERRORS: Final = json_content(
+    "An error in the shape of that API",
+    required=["error"],
+    properties={
         "error": {
             "type": "object",
             "required": ["message", "type", "param", "code"],
@@ -57,11 +58,7 @@ _ERROR_SCHEMA: Final = {
             },
         }
     },
-}
-_ERRORS: Final = {
-    "description": "An error in the shape of that API",
-    "content": {"application/json": {"schema": _ERROR_SCHEMA}},
-}
+)
 _EXAMPLE: Final = {
     "model": "gpt-5-mini",
     "messages": [{"role": "user", "content": "Write a haiku about logs."}],

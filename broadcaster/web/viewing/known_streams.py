@@ -56,13 +56,10 @@ class KnownStreams:
                     raise
 
     def _begin(self, key: _Key) -> _Lookup:
-        lookup = _Lookup(asyncio.get_running_loop().time(), asyncio.ensure_future(self._run(key)))
+        lookup = _Lookup(asyncio.get_running_loop().time(), asyncio.ensure_future(self._fetch(*key)))
         self._lookups[key] = lookup
         lookup.task.add_done_callback(partial(self._end, key))
         return lookup
-
-    async def _run(self, key: _Key) -> Meta:
-        return await self._fetch(*key)
 
     def _end(self, key: _Key, task: asyncio.Task[Meta]) -> None:
         """Runs before the callers that wait for it resume."""
