@@ -16,7 +16,7 @@ import json
 from typing import Any, Final
 
 from broadcaster.testing import Exchange
-from broadcaster.testing.responses.composer import ResponsesComposer
+from broadcaster.testing.responses_wire import ResponsesComposer
 
 Json = dict[str, Any]
 

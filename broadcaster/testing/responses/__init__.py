@@ -1,1 +1,0 @@
-"""The Responses wire of the scripted provider."""
