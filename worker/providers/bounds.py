@@ -23,7 +23,7 @@ class CallBounds:
     ``read_timeout_s`` is the longest silence: until the headers, and then between two messages; each ping resets it.
     At most ``error_bytes`` of an error's body are read, for at most ``error_timeout_s``. ``fallback_tokens`` is the
     ``max_tokens`` on a wire that requires one, if neither the caller nor the provider sets a limit.
-    ``answer_bytes`` bounds the body of a response that is passed on whole (providers/passed.py).
+    ``answer_bytes`` bounds the body of a response that is passed on whole (providers/sdk_provider.py).
     """
 
     max_connections: int

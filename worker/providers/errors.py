@@ -110,8 +110,22 @@ class ParsedError(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sdk:
-    """What one SDK raises. ``parse`` reads a ``status_error``; a ``credentials`` error means ``no_credentials``."""
+    """One SDK: how it is called, and what it raises.
 
+    ``own_headers``, and those in ``headers_variable``, are for the SDK's own server; ``omit`` leaves one out. The paths
+    of calls that are passed on begin with ``passed_path``. ``id_header`` of a response has the id of its request.
+    ``parse`` reads a ``status_error``; a ``credentials`` error means ``no_credentials``.
+    """
+
+    client: Callable[..., Any]
+    http_client: Callable[..., Any]
+    url_variable: str
+    headers_variable: str
+    own_headers: tuple[str, ...] = ()
+    omit: object
+    passed_path: str = "/"
+    id_header: str
+    takes_headers: bool = False
     root: type[Exception]
     status_error: type[Exception]
     parse: Callable[[Any], ParsedError]

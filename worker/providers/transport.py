@@ -81,12 +81,12 @@ def is_encoded(response: httpx2.Response) -> bool:
     return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
-async def bounded_body(response: httpx2.Response, chunks: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
-    """The body of a response that is read whole. Raises ValueError if it is encoded or longer."""
-    if is_encoded(response):
+async def bounded_body(response: Any, *, max_bytes: int) -> bytes:
+    """The body of an SDK's response that is read whole. Raises ValueError if it is encoded or longer."""
+    if is_encoded(response.http_response):
         raise ValueError("the body has a content coding")
     body = bytearray()
-    async for chunk in chunks:
+    async for chunk in response.iter_bytes():
         body += chunk
         if len(body) > max_bytes:
             raise ValueError("the body is too long")
