@@ -82,11 +82,12 @@ class GenerationAttempt:
         after: GenerationAttempt | None = None,
     ) -> None:
         """``agent`` runs the worker's tools; ``after`` is the attempt that ended with RETRY before this one."""
-        self._meta = meta
-        self._writer = writer
+        self.meta: Final = meta
+        self.writer: Final = writer
         self._times = times
-        self._deadline = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
-        create = partial(ModelAnswer, providers=providers, bounds=retry, deadline=self._deadline, name=meta.id)
+        self.deadline: Final = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
+        """When the generation's time ends (loop time)."""
+        create = partial(ModelAnswer, providers=providers, bounds=retry, deadline=self.deadline, name=meta.id)
         self._answer = _create_run(meta, writer, create, agent=agent)
         # Shared by all attempts of the generation in this worker: a drain may begin between two of them.
         self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
@@ -96,24 +97,9 @@ class GenerationAttempt:
         self._last: Sequence[Event] = ()
 
     @property
-    def meta(self) -> Meta:
-        """The generation that it runs."""
-        return self._meta
-
-    @property
-    def writer(self) -> StreamWriter:
-        """The writer of its log."""
-        return self._writer
-
-    @property
-    def deadline(self) -> float:
-        """When the generation's time ends (loop time)."""
-        return self._deadline
-
-    @property
     def size_bytes(self) -> int:
         """The bytes that it has received from its provider and buffers for its log."""
-        return self._answer.received_bytes + self._writer.size_bytes
+        return self._answer.received_bytes + self.writer.size_bytes
 
     def fail_for_memory(self) -> None:
         """Close the provider and end with an error."""
@@ -125,28 +111,19 @@ class GenerationAttempt:
 
     async def run(self) -> AttemptEnd:
         """Run to one of the ends in the table. Raises TimeoutError if the log does not accept the end in time."""
-        loop = asyncio.get_running_loop()
         drive = asyncio.create_task(self._drive())
-        signals = {
-            asyncio.create_task(_until(event)): event
-            for event in (self._writer.over, self._writer.stop_requested, self._handed_back, self._outgrown)
-        }
+        events = (self.writer.over, self.writer.stop_requested, self._handed_back, self._outgrown)
+        signals = [asyncio.create_task(event.wait()) for event in events]
         try:
-            done, _ = await asyncio.wait(
-                {drive, *signals},
-                timeout=max(0.0, self._deadline - loop.time()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if drive not in done:
-                await _cancel(drive)
+            timeout_s = max(0.0, self.deadline - asyncio.get_running_loop().time())
+            await asyncio.wait({drive, *signals}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (drive, *signals):
                 await _cancel(task)
         return await self._end(drive)
 
     async def _end(self, drive: asyncio.Task[None]) -> AttemptEnd:
-        writer = self._writer
-        if writer.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED):
+        if self._is_lost():
             return AttemptEnd.LOST
         finished = not drive.cancelled()
         if self._handed_back.is_set() and not finished:
@@ -158,20 +135,22 @@ class GenerationAttempt:
     async def fail(self) -> AttemptEnd:
         """End it after RETRY if no other may begin: with the stop that forbids it, or the provider's failure."""
         assert self._failure is not None
-        is_stopped = self._writer.stop_requested.is_set()
+        is_stopped = self.writer.stop_requested.is_set()
         return await self._write_end(self._cut_short() if is_stopped else self._failed(self._failure))
 
     async def _write_end(self, events: Sequence[Event]) -> AttemptEnd:
-        await self._writer.end(events, deadline_s=self._times.append_deadline_s)
-        is_lost = self._writer.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED)
-        return AttemptEnd.LOST if is_lost else AttemptEnd.OVER
+        await self.writer.end(events, deadline_s=self._times.append_deadline_s)
+        return AttemptEnd.LOST if self._is_lost() else AttemptEnd.OVER
+
+    def _is_lost(self) -> bool:
+        return self.writer.end_reason in (WriterEnd.FENCED, WriterEnd.CRASHED)
 
     def _should_retry(self, error: BaseException | None) -> bool:
         """Whether another attempt replaces what the viewers have seen, as the caller chose."""
         if not isinstance(error, ProviderFailed) or not self._answer.has_begun or not error.retryable:
             return False
         self._failure = error
-        return self._meta.on_provider_loss == "retry" and not self._writer.over.is_set()
+        return self.meta.on_provider_loss == "retry" and not self.writer.over.is_set()
 
     def _outcome(self, drive: asyncio.Task[None]) -> Sequence[Event]:
         """The last events after the provider's stream ended by itself, completely or with a failure."""
@@ -182,34 +161,33 @@ class GenerationAttempt:
             return self._failed(error)
         if isinstance(error, UnknownModel | UnknownTool | ToolOutcomeUnknown):
             return [*self._usage(), Error(error_text=error.detail, code=error.code)]
-        _log.error("attempt_crashed", stream=self._meta.id, exc_info=error)
+        _log.error("attempt_crashed", stream=self.meta.id, exc_info=error)
         return [*self._usage(), Error(error_text="the worker met an unexpected error", code="internal_error")]
 
     def _failed(self, failure: ProviderFailed) -> Sequence[Event]:
         """The last events after the provider failed."""
-        _log.warning("provider_failed", stream=self._meta.id, reason=failure.reason, detail=failure.detail)
+        _log.warning("provider_failed", stream=self.meta.id, reason=failure.reason, detail=failure.detail)
         metadata = refusal_metadata(failure)
         return [*self._usage(), Error(error_text=failure.detail, code=failure.reason, provider_metadata=metadata)]
 
     def _cut_short(self) -> Sequence[Event]:
         """The last events of a provider stream that the worker closed."""
-        if self._writer.stop_requested.is_set():
-            return [*self._usage(), Abort(reason=self._writer.stop_reason)]
+        if self.writer.stop_requested.is_set():
+            return [*self._usage(), Abort(reason=self.writer.stop_reason)]
         if self._outgrown.is_set():
             return [*self._usage(), Error(error_text=_OUTGROWN, code="worker_out_of_memory")]
         return [*self._usage(), Error(error_text=_TIMED_OUT, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:
-        usage = self._answer.usage_so_far()
-        return [usage] if usage is not None else []
+        return [] if (usage := self._answer.usage_so_far()) is None else [usage]
 
     async def _drive(self) -> None:
         """Provider → writer. Returns when the provider's terminal event has arrived, which stays in ``_last``."""
-        if asyncio.get_running_loop().time() >= self._deadline:
+        if asyncio.get_running_loop().time() >= self.deadline:
             raise ProviderFailed(_TIMED_OUT, reason="generation_timeout")
         if self._broke_off is not None:
             await self._answer.pause(self._broke_off)
-        self._last = await self._answer.run(self._writer.write)
+        self._last = await self._answer.run(self.writer.write)
 
 
 def provider_request(meta: Meta) -> ProviderRequest:
@@ -248,10 +226,6 @@ def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:
     """What is left of a generation's time, by the clock of Redis alone: a granted epoch is the time of its grant."""
     begun_ms = epoch if meta.started_ms is None else meta.started_ms
     return times.generation_timeout_s - max(0, epoch - begun_ms) / 1000
-
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

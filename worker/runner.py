@@ -92,22 +92,13 @@ class Runner:
         self._slots = slots
         self._times = times
         self._max_bytes = max_bytes
-        self._attempts: dict[str, GenerationAttempt] = {}
+        self.attempts: dict[str, GenerationAttempt] = {}
+        """The attempts that run now, by the ids of their streams."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
         self._is_handing_back = False
         self._silent_first = asyncio.Lock()
-
-    @property
-    def running(self) -> int:
-        """Generations running now."""
-        return len(self._attempts)
-
-    @property
-    def attempts(self) -> Mapping[str, GenerationAttempt]:
-        """The attempts that run now, by the ids of their streams."""
-        return self._attempts
 
     async def take_new(self) -> None:
         """Read new jobs and start them, until cancelled."""
@@ -206,26 +197,23 @@ class Runner:
 
         All tries have one nonce, so that a retry finds a grant whose reply was lost.
         """
-        deadline, nonce = asyncio.get_running_loop().time() + self._times.lease_ttl_s, secrets.token_hex(8)
-        while True:
-            try:
-                claim = await self._try_to_claim(job, nonce)
-                if claim.outcome is not Outcome.GRANTED:
-                    return claim, None
-                return claim, await self._engine.streams.meta_with_fields(job.generation_id)
-            except LogUnavailable:
-                if asyncio.get_running_loop().time() > deadline or self._draining.is_set():
-                    raise
-                await asyncio.sleep(_RETRY_S)
+        nonce = secrets.token_hex(8)
+
+        async def claim_once() -> tuple[Claim, tuple[Meta, dict[str, str]] | None]:
+            claim = await self._try_to_claim(job, nonce)
+            if claim.outcome is not Outcome.GRANTED:
+                return claim, None
+            return claim, await self._engine.streams.meta_with_fields(job.generation_id)
+
+        return await self._persist(claim_once, also_draining=False)
 
     async def _try_to_claim(self, job: Job, nonce: str) -> Claim:
         """Rule 4."""
-        steadiness = self._engine.steadiness
-
-        claim_once = partial(self._engine.claims.claim, job.generation_id, nonce=nonce)
+        steadiness, claims = self._engine.steadiness, self._engine.claims
+        claim_once = partial(claims.claim, job.generation_id, nonce=nonce)
 
         async def claim(*, may_take_over: bool, usage: bytes | None = None) -> Claim:
-            answered_s, leapt_s = steadiness.answered_s, steadiness.leapt_s(self._engine.claims.queue_timeout_s)
+            answered_s, leapt_s = steadiness.answered_s, steadiness.leapt_s(claims.queue_timeout_s)
             return await claim_once(may_take_over=may_take_over, answered_s=answered_s, leapt_s=leapt_s, usage=usage)
 
         await steadiness.confirm()
@@ -262,7 +250,7 @@ class Runner:
         finally:
             self._engine.control.forget(job.generation_id)
             job = self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s) or job
-            del self._attempts[job.generation_id]
+            del self.attempts[job.generation_id]
         _log.info("attempt_over", stream=meta.id, end=end.name, seq=writer.last_seq)
         await self._after(end, job, writer)
         return writer
@@ -291,7 +279,7 @@ class Runner:
             agent=self._engine.agent,
             after=after,
         )
-        self._attempts[job.generation_id] = attempt
+        self.attempts[job.generation_id] = attempt
         if self._is_handing_back:
             attempt.hand_back()
         self._engine.keeper.hold(writer, job)
@@ -350,14 +338,16 @@ class Runner:
         # A job that is not settled is not lost: it is delivered once more, and its claim decides.
         await self._persist(lambda: self._engine.queue.settle(job, outcome, **details))
 
-    async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat an idempotent call for one lease. Raises LogUnavailable after that."""
+    async def _persist(self, call: Callable[[], Awaitable[_T]], *, also_draining: bool = True) -> _T:
+        """Repeat an idempotent call for one lease. Raises LogUnavailable after that, or without ``also_draining`` in a
+        drain.
+        """
         deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
         while True:
             try:
                 return await call()
             except LogUnavailable:
-                if asyncio.get_running_loop().time() > deadline:
+                if asyncio.get_running_loop().time() > deadline or (self._draining.is_set() and not also_draining):
                     raise
                 await asyncio.sleep(_RETRY_S)
 
@@ -367,9 +357,9 @@ class Runner:
         _log.info("worker_drains", running=len(self._under_way), grace_s=grace_s)
         start(self._give_back_unbegun(), self._tasks)
         await wait_within(self._under_way.values, grace_s=grace_s, hurried=hurried)
-        _log.info("drain_hands_back", count=len(self._attempts))
+        _log.info("drain_hands_back", count=len(self.attempts))
         self._is_handing_back = True
-        for attempt in self._attempts.values():
+        for attempt in self.attempts.values():
             attempt.hand_back()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=HAND_BACK_S)

@@ -11,9 +11,8 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes, ModelTarget
 from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls, targets_answering
@@ -45,47 +44,6 @@ _CREDENTIALS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Factory:
-    """Creates the built-in providers and those of the operator."""
-
-    bounds: CallBounds
-
-    def anthropic(self, *, base_url: str | None = None, api_key: str | None = None) -> Provider:
-        """The Claude API, or another server that speaks its wire."""
-        kind: type[AnthropicProvider] = importlib.import_module("worker.providers.anthropic").AnthropicProvider
-        return kind(self.bounds, base_url=base_url, api_key=api_key)
-
-    def openai(
-        self, wire: Literal["chat", "responses"], *, base_url: str | None = None, api_key: str | None = None
-    ) -> Provider:
-        """The OpenAI API, or another server that speaks one of its wires."""
-        kind: type[OpenAIProvider] = importlib.import_module("worker.providers.openai").OpenAIProvider
-        return kind(wire, self.bounds, base_url=base_url, api_key=api_key)
-
-    def local(self) -> Provider:
-        """The small model on this machine."""
-        kind: type[LocalModel] = importlib.import_module("worker.providers.local.model").LocalModel
-        return kind(read_timeout_s=self.bounds.read_timeout_s)
-
-    def of_wire(self, name: str, wire: str, *, base_url: str | None, variables: Sequence[str]) -> Provider:
-        """A provider whose keys are in these variables; without variables it needs no key, or the SDK has its own.
-
-        Raises ProviderFailed (provider_auth) if variables are named and all of them are empty.
-        """
-        found = read_keys(variables)
-        if variables and not found:
-            raise ProviderFailed(
-                f"no key for the provider {name!r}: set {' or '.join(variables)} in the worker's environment",
-                reason="provider_auth",
-            )
-        # The first key is the default: the key of a call takes precedence.
-        api_key = next(iter(found.values()), None)
-        if wire == ANTHROPIC:
-            return self.anthropic(base_url=base_url, api_key=api_key)
-        return self.openai("chat" if wire == OPENAI else "responses", base_url=base_url, api_key=api_key)
-
-
 def default_factories(
     bounds: CallBounds,
     *,
@@ -96,14 +54,40 @@ def default_factories(
 
     ``key_variables`` names the variables of each provider's keys, if the SDK does not read them itself.
     """
-    factory = Factory(bounds=bounds)
     variables = key_variables or {name: spec.key_variables for name, spec in (specs or {}).items()}
     servers = {**dict.fromkeys((ANTHROPIC, OPENAI, OPENAI_RESPONSES)), **(specs or {})}
-    made: dict[str, Callable[[], Provider]] = {LOCAL: factory.local}
+    made: dict[str, Callable[[], Provider]] = {LOCAL: partial(_create_local, bounds)}
     for name, spec in servers.items():
         wire, base_url = (name, None) if spec is None else (spec.wire, spec.base_url)
-        made[name] = partial(factory.of_wire, name, wire, base_url=base_url, variables=variables.get(name, ()))
+        made[name] = partial(_create, bounds, name, wire, base_url=base_url, variables=variables.get(name, ()))
     return made
+
+
+def _create_local(bounds: CallBounds) -> Provider:
+    kind: type[LocalModel] = importlib.import_module("worker.providers.local.model").LocalModel
+    return kind(read_timeout_s=bounds.read_timeout_s)
+
+
+def _create(
+    bounds: CallBounds, name: str, wire: str, *, base_url: str | None, variables: Sequence[str]
+) -> AnthropicProvider | OpenAIProvider:
+    """A provider whose keys are in these variables; without variables it needs no key, or the SDK has its own.
+
+    Raises ProviderFailed (provider_auth) if variables are named and all of them are empty.
+    """
+    found = read_keys(variables)
+    if variables and not found:
+        raise ProviderFailed(
+            f"no key for the provider {name!r}: set {' or '.join(variables)} in the worker's environment",
+            reason="provider_auth",
+        )
+    # The first key is the default: the key of a call takes precedence.
+    api_key = next(iter(found.values()), None)
+    if wire == ANTHROPIC:
+        kind: type[AnthropicProvider] = importlib.import_module("worker.providers.anthropic").AnthropicProvider
+        return kind(bounds, base_url=base_url, api_key=api_key)
+    openai: type[OpenAIProvider] = importlib.import_module("worker.providers.openai").OpenAIProvider
+    return openai("chat" if wire == OPENAI else "responses", bounds, base_url=base_url, api_key=api_key)
 
 
 def read_keys(variables: Iterable[str]) -> dict[str, str]:

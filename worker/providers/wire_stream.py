@@ -65,22 +65,18 @@ class WireStream:
 
     async def _next_chunk(self) -> bytes | None:
         """The next piece of the body; None at its end, with the failure for an incomplete answer in ``_cut``."""
+        now, until = asyncio.get_running_loop().time(), self._silent_until
+        if self._decoder.is_whole:  # rule 2
+            until = self._whole_until = self._whole_until or now + WHOLE_TIMEOUT_S
+        elif until is not None and now >= until:  # bytes that wait to be read would never let the timer run
+            self._cut = SILENT.failure()
+            return None
         try:
-            if self._decoder.is_whole:
-                return await self._next_in_time()
-            if self._silent_until is not None:
-                return await self._next_unless_silent(self._silent_until)
-            return await anext(self._chunks, None)
+            async with asyncio.timeout_at(until):
+                return await anext(self._chunks, None)
         except self._failures.errors as error:
             self._cut = self._failures.of(error)
         return None
-
-    async def _next_in_time(self) -> bytes | None:
-        """Rule 2."""
-        loop = asyncio.get_running_loop()
-        self._whole_until = self._whole_until or loop.time() + WHOLE_TIMEOUT_S
-        async with asyncio.timeout_at(self._whole_until):
-            return await anext(self._chunks, None)
 
     def _decode(self, chunk: bytes) -> list[Event]:
         """Rule 4: a chunk without a part of a message sets a deadline, a later one with a part removes it."""
@@ -91,13 +87,6 @@ class WireStream:
         else:
             self._silent_until = self._advanced_at + self._silence_s
         return events
-
-    async def _next_unless_silent(self, until: float) -> bytes | None:
-        if asyncio.get_running_loop().time() >= until:  # bytes that wait to be read would never let the timer run
-            self._cut = SILENT.failure()
-            return None
-        async with asyncio.timeout_at(until):
-            return await anext(self._chunks, None)
 
     def _end(self) -> list[Event]:
         """Rule 1: the last events. An incomplete answer fails, after its last events."""
