@@ -13,7 +13,7 @@ from typing import Any
 from broadcaster.core.sse import SseDecoder
 from broadcaster.testing import chat_wire
 from broadcaster.testing.http1 import HttpExchange, RecordedRequest, ScriptedConnection
-from broadcaster.testing.wire import Json, WireEvent
+from broadcaster.testing.wire import WireEvent
 from broadcaster.testing.wires import Wire
 
 
@@ -50,12 +50,7 @@ class WholeExchange(Exchange):
     """The same for a request without ``stream``: at most the head is sent before the end."""
 
     content_type = "application/json"
-
-    def __init__(
-        self, connection: ScriptedConnection, request: RecordedRequest, *, wire: Wire, request_id: str
-    ) -> None:
-        super().__init__(connection, request, wire=wire, request_id=request_id)
-        self._stream = b""
+    _stream = b""
 
     async def send_events(self, *events: WireEvent) -> None:
         for event in events:
@@ -66,10 +61,11 @@ class WholeExchange(Exchange):
         self._stream += data
 
     async def finish(self) -> None:
-        events, is_good = _events_in(self._stream)
-        whole = self.wire.fold(events)
+        events = [_event(message.data) for message in SseDecoder().decode(self._stream)]
+        good = [event for event in events if isinstance(event, dict)]
+        whole = self.wire.fold(good)
         body = json.dumps(whole.body).encode()
-        if not (is_good and whole.is_whole):
+        if len(good) < len(events) or not whole.is_whole:
             body = body[: len(body) // 2]
         if self.is_head_sent:
             await super().send(body)
@@ -78,21 +74,9 @@ class WholeExchange(Exchange):
             await self.answer(whole.status, body)
 
 
-def _events_in(stream: bytes) -> tuple[list[Json], bool]:
-    """The events in the bytes of a stream, and whether every one of them was JSON."""
-    events: list[Json] = []
-    is_good = True
-    for message in SseDecoder().decode(stream):
-        event = dict(chat_wire.DONE) if message.data == "[DONE]" else _parsed(message.data)
-        if isinstance(event, dict):
-            events.append(event)
-        else:
-            is_good = False
-    return events, is_good
-
-
-def _parsed(text: str) -> Any:
+def _event(data: str) -> Any:
+    """The event that the data of a message is; None if it is not JSON."""
     try:
-        return json.loads(text)
+        return dict(chat_wire.DONE) if data == "[DONE]" else json.loads(data)
     except ValueError:
         return None

@@ -33,29 +33,6 @@ class WireComposer(Protocol):
         """The wire's error in the middle of a stream."""
 
 
-@dataclass(frozen=True)
-class Wire:
-    """One wire.
-
-    ``request_id_header`` names the request in every answer; ``bad_json`` is a frame whose data does not parse;
-    ``overloaded`` is the default type of the error with which a conversation fails;
-    ``for_request`` gives an event as the request with this body gets it, None if it is not sent;
-    ``fold`` makes the whole object of an answer from its events, for requests without ``stream``.
-    """
-
-    request_id_header: str
-    bad_json: bytes
-    overloaded: str
-    frame: Callable[[WireEvent], bytes]
-    error_body: Callable[[int, str], Json]
-    compose: Callable[[str], WireComposer]
-    tool_call: Callable[..., Any]
-    reasoning: Callable[..., Any]
-    refusal: Callable[..., Any]
-    fold: Callable[[Sequence[WireEvent]], folds.Whole]
-    for_request: Callable[[WireEvent, Any], WireEvent | None] = lambda event, body: event
-
-
 def _anthropic_error(status: int, message: str) -> Json:
     return wire.error(wire.ERROR_TYPES.get(status, "api_error"), message)
 
@@ -63,6 +40,29 @@ def _anthropic_error(status: int, message: str) -> Json:
 def _openai_error(status: int, message: str) -> Json:
     type, code = chat_wire.ERROR_TYPES.get(status, ("server_error", None))
     return chat_wire.error(type, message, code=code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """One wire; the defaults are OpenAI's.
+
+    ``request_id_header`` names the request in every answer; ``bad_json`` is a frame whose data does not parse;
+    ``overloaded`` is the default type of the error with which a conversation fails;
+    ``for_request`` gives an event as the request with this body gets it, None if it is not sent;
+    ``fold`` makes the whole object of an answer from its events, for requests without ``stream``.
+    """
+
+    bad_json: bytes
+    frame: Callable[[WireEvent], bytes]
+    compose: Callable[[str], WireComposer]
+    tool_call: Callable[..., Any]
+    reasoning: Callable[..., Any]
+    refusal: Callable[..., Any]
+    fold: Callable[[Sequence[WireEvent]], folds.Whole]
+    for_request: Callable[[WireEvent, Any], WireEvent | None] = lambda event, body: event
+    request_id_header: str = "x-request-id"
+    overloaded: str = "server_overloaded"
+    error_body: Callable[[int, str], Json] = _openai_error
 
 
 MESSAGES: Final = Wire(
@@ -78,11 +78,8 @@ MESSAGES: Final = Wire(
     fold=folds.message_of,
 )
 CHAT: Final = Wire(
-    request_id_header="x-request-id",
     bad_json=b'data: {"id":"chatcmpl-scripted","object":"chat.completion.chunk","cho\n\n',
-    overloaded="server_overloaded",
     frame=chat_wire.frame,
-    error_body=_openai_error,
     compose=chat_wire.ChatComposer,
     tool_call=chat_wire.tool_call,
     reasoning=chat_wire.reasoning,
@@ -91,11 +88,8 @@ CHAT: Final = Wire(
     for_request=chat_wire.for_request,
 )
 RESPONSES: Final = Wire(
-    request_id_header="x-request-id",
     bad_json=b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","del\n\n',
-    overloaded="server_overloaded",
     frame=responses_wire.frame,
-    error_body=_openai_error,
     compose=responses_wire.Composer,
     tool_call=responses_wire.tool_call,
     reasoning=responses_wire.reasoning,
@@ -103,11 +97,8 @@ RESPONSES: Final = Wire(
     fold=folds.response_of,
 )
 COMPLETIONS: Final = Wire(
-    request_id_header="x-request-id",
     bad_json=b'data: {"id":"cmpl-scripted","object":"text_completion","cho\n\n',
-    overloaded="server_overloaded",
     frame=chat_wire.frame,
-    error_body=_openai_error,
     compose=completion_wire.CompletionComposer,
     tool_call=completion_wire.part,
     reasoning=completion_wire.part,
