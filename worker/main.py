@@ -147,14 +147,9 @@ def create_providers(settings: Settings) -> Providers:
         fallback_tokens=settings.fallback_max_tokens,
         answer_bytes=settings.max_bytes,
     )
-    factories = default_factories(
-        bounds,
-        specs=settings.providers,
-        key_variables=settings.key_variables,
-    )
     return Providers(
         ModelRoutes(settings.routes),
-        factories,
+        default_factories(bounds, specs=settings.providers, key_variables=settings.key_variables),
         key_variables=settings.key_variables,
         cooldown_s=settings.provider_cooldown_s,
         calls=provider_calls(settings.providers),
@@ -205,12 +200,8 @@ async def run(settings: Settings) -> None:
         runner = create_runner(settings, engine)
         await prepare_providers(settings, engine.providers)
         async with asyncio.TaskGroup() as tasks:
-            supporting = [
-                tasks.create_task(engine.steadiness.run()),
-                tasks.create_task(engine.keeper.run()),
-                tasks.create_task(topology.run()),
-                tasks.create_task(engine.control.run()),
-            ]
+            support = (engine.steadiness, engine.keeper, topology, engine.control)
+            supporting = [tasks.create_task(each.run()) for each in support]
             guard = create_memory_guard(settings.worker_memory_bytes, lambda: runner.attempts)
             if guard is not None:
                 supporting.append(tasks.create_task(guard.run()))

@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Final
 
@@ -65,7 +66,9 @@ class WebhookCourier:
                 await asyncio.sleep(_RETRY_S)
                 continue
             if count == 0:
-                await self._until_woken(POLL_S * random.uniform(0.5, 1.5))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S * random.uniform(0.5, 1.5)):
+                        await self._woken.wait()
 
     async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
         """Rule 4; ``hurried`` ends the grace. Cancel ``run`` before."""
@@ -105,10 +108,3 @@ class WebhookCourier:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         self._woken.set()
-
-    async def _until_woken(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return
