@@ -41,7 +41,7 @@ from broadcaster.wiring import JobParts
 from worker.attempt import AttemptTimes
 from worker.memory_guard import create_memory_guard
 from worker.model_lists import ModelListReader
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots

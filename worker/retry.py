@@ -23,7 +23,7 @@ import msgspec
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event, Finish, Usage
 from broadcaster.core.providers.model_routing import ModelTarget
-from broadcaster.core.providers.retrying import Course, GiveUp, RetryBounds, RetryStep
+from broadcaster.core.providers.retrying import Course, RetryBounds, RetryStep
 from broadcaster.errors import ProviderFailed
 from broadcaster.observability.logs import get_logger
 from worker.providers.base import ProviderRequest, ProviderStream
@@ -92,9 +92,9 @@ class ModelAnswer:
                 step = self._after(failure, course, target=target)
             else:
                 return last if course.tries == 1 and target == routed[0] else self._signed(last, target, course.tries)
-            if isinstance(step, GiveUp):
+            if isinstance(step, ProviderFailed):
                 # Raised outside the ``except``, so that no older failure becomes its context.
-                raise step.failure
+                raise step
             if step.course.target != course.target:
                 self._tried = []
             course = step.course
@@ -141,7 +141,7 @@ class ModelAnswer:
             left_s=self._left_s(),
         )
         details = {"provider": target.provider, "reason": failure.reason, "tries": course.tries}
-        if isinstance(step, GiveUp):
+        if isinstance(step, ProviderFailed):
             _log.warning("provider_given_up", stream=self._name, **details)
         elif step.course.target != course.target:
             _log.warning("provider_fallback", stream=self._name, **details)

@@ -14,21 +14,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.log.jobs.job_reader import TenantRooms
 
 
+@dataclass(slots=True)
 class Slot:
     """A reservation of one generation; ``shrink`` and ``free`` are idempotent."""
 
-    __slots__ = ("_bytes", "_running", "_slots", "_tenant")
-
-    def __init__(self, slots: Slots, tenant: str, size_bytes: int) -> None:
-        self._slots = slots
-        self._tenant = tenant
-        self._bytes = size_bytes
-        self._running = True
+    _slots: Slots
+    _tenant: str
+    _bytes: int
+    _running: bool = True
 
     def shrink(self, size_bytes: int) -> None:
         """The generation is over; its buffer of this size stays for a while."""

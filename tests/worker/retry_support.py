@@ -16,7 +16,7 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import Script, ScriptedProvider
 from tests.worker.providers.provider_support import CHAT, Wire, request_for
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds
 from worker.providers.registry import Providers, default_factories
 from worker.retry import ModelAnswer
 

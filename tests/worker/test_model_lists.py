@@ -26,8 +26,7 @@ from tests.worker.providers.provider_support import ANTHROPIC, CHAT, Wire, on_ev
 from worker import model_lists
 from worker.main import open_engine
 from worker.model_lists import FAILED_S, KEEP_S, ModelListReader
-from worker.providers.base import ListsModels, ProviderRequest, ProviderStream
-from worker.providers.bounds import LIST_BYTES, LIST_PAGES
+from worker.providers.base import LIST_BYTES, LIST_PAGES, ListsModels, ProviderRequest, ProviderStream
 from worker.providers.registry import Providers
 
 EVERY_S = 300.0

@@ -23,8 +23,7 @@ from broadcaster.dialects.anthropic.wire import fault_of
 from broadcaster.dialects.errors import BAD_REQUEST, ProviderFault
 from broadcaster.dialects.openai.own_fields import messages_options, plain_messages, plain_tools, wants_json_object
 from broadcaster.errors import ProviderFailed
-from worker.providers.base import ProviderRequest
-from worker.providers.bounds import LIST_PAGES, CallBounds
+from worker.providers.base import LIST_PAGES, CallBounds, ProviderRequest
 from worker.providers.errors import ParsedError, Sdk
 from worker.providers.output_limits import OutputLimits
 from worker.providers.sdk_provider import SdkCall, SdkProvider

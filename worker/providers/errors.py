@@ -118,7 +118,7 @@ class Sdk:
     """
 
     client: Callable[..., Any]
-    http_client: Callable[..., Any]
+    http_client: type[httpx2.AsyncClient]
     url_variable: str
     headers_variable: str
     own_headers: tuple[str, ...] = ()

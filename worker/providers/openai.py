@@ -18,8 +18,7 @@ from broadcaster.dialects.errors import ProviderFault
 from broadcaster.dialects.openai.errors import fault_of, known_code
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
-from worker.providers.base import ProviderRequest
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, ProviderRequest
 from worker.providers.errors import ParsedError, Sdk
 from worker.providers.openai_arguments import chat_arguments, responses_arguments
 from worker.providers.sdk_provider import SdkCall, SdkProvider

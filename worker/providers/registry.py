@@ -19,8 +19,7 @@ from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls
 from broadcaster.errors import ProviderFailed, SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings.values import ProviderSpec
-from worker.providers.base import Provider
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, Provider
 from worker.providers.keys import ProviderKeys
 
 if TYPE_CHECKING:

@@ -19,15 +19,14 @@ from broadcaster.core.requests.passed_calls import COMPLETIONS
 from broadcaster.dialects.errors import ProviderFault
 from broadcaster.dialects.passed.decode import BodyDecoder, StreamDecoder
 from broadcaster.dialects.reading import ProviderDecoder
-from worker.providers.base import ProviderRequest
-from worker.providers.bounds import LIST_BYTES, CallBounds
+from worker.providers.base import LIST_BYTES, CallBounds, ProviderRequest
 from worker.providers.errors import ENCODED, UNSENDABLE, Failures, Sdk, bad_address
 from worker.providers.transport import (
     NO_KEY,
     bearer,
     bounded_body,
     check_stream,
-    client_options,
+    create_http_client,
     header_names,
     is_encoded,
     sent_as_bytes,
@@ -59,7 +58,8 @@ class SdkProvider(ABC):
 
         Raises (1) ProviderFailed (provider_unreachable) if the base URL is not a URL, (2) what the SDK raises.
         """
-        sdk, options = self._sdk, client_options(bounds, is_local=is_local)
+        sdk = self._sdk
+        http_client = create_http_client(sdk.http_client, bounds, is_local=is_local)
         self._bounds = bounds
         self._address_from = sdk.url_variable if base_url is None else "the provider's base URL"
         try:
@@ -67,8 +67,8 @@ class SdkProvider(ABC):
                 base_url=base_url,
                 api_key=api_key if base_url is None else api_key or NO_KEY,
                 max_retries=0,
-                timeout=options["timeout"],
-                http_client=sdk.http_client(**options),
+                timeout=http_client.timeout,
+                http_client=http_client,
             )
         except httpx2.InvalidURL:
             raise bad_address(self._address_from) from None

@@ -11,11 +11,11 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, cast
 
 import httpx2
 
-from worker.providers.bounds import CONNECT_TIMEOUT_S, CallBounds
+from worker.providers.base import CONNECT_TIMEOUT_S, CallBounds
 from worker.providers.errors import ENCODED, NO_STREAM
 
 NO_KEY: Final = "no-key"
@@ -25,18 +25,8 @@ _AS_BYTES: Final = {"X-Stainless-Raw-Response": "stream"}
 """With this header the SDKs return the response unread; ``with_streaming_response`` sets it too."""
 
 
-class ClientOptions(TypedDict):
-    """Arguments of the HTTP client below an SDK."""
-
-    event_hooks: Mapping[str, list[Callable[[Any], Awaitable[None]]]]
-    limits: httpx2.Limits
-    timeout: httpx2.Timeout
-    trust_env: bool
-    follow_redirects: bool
-
-
-def client_options(bounds: CallBounds, *, is_local: bool) -> ClientOptions:
-    """See CallBounds. The number of connections must be set: aiohttp's default is 100."""
+def create_http_client(kind: type[httpx2.AsyncClient], bounds: CallBounds, *, is_local: bool) -> httpx2.AsyncClient:
+    """An HTTP client of this kind; see CallBounds. The number of connections must be set: aiohttp's default is 100."""
 
     async def request_plain_bytes(request: httpx2.Request) -> None:
         request.headers["accept-encoding"] = "identity"
@@ -49,14 +39,14 @@ def client_options(bounds: CallBounds, *, is_local: bool) -> ClientOptions:
             response.headers.pop("content-encoding", None)
             response.stream = _ErrorBody(stream, bounds.error_bytes if is_plain else 0, bounds.error_timeout_s)
 
-    return {
-        "event_hooks": {"request": [request_plain_bytes], "response": [bound_error]},
-        "limits": httpx2.Limits(max_connections=bounds.max_connections),
-        "timeout": httpx2.Timeout(bounds.read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
-        "trust_env": not is_local,
+    return kind(
+        event_hooks={"request": [request_plain_bytes], "response": [bound_error]},
+        limits=httpx2.Limits(max_connections=bounds.max_connections),
+        timeout=httpx2.Timeout(bounds.read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
+        trust_env=not is_local,
         # A redirect would carry the prompt, and headers of the SDK's environment, to a server that no setting names.
-        "follow_redirects": False,
-    }
+        follow_redirects=False,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -77,15 +77,10 @@ class _StoredList(msgspec.Struct):
     models: list[ListedModel]
 
 
-_page_decoder: Final[msgspec.json.Decoder[_Page | list[msgspec.Raw]]] = msgspec.json.Decoder(_Page | list[msgspec.Raw])
-_entry_decoder: Final = msgspec.json.Decoder(_Entry)
-_kept_decoder: Final = msgspec.json.Decoder(_StoredList)
-
-
 def read_page(body: bytes) -> ModelPage:
     """Rule 1. Raises ValueError when this is no list of models."""
     try:
-        page = _page_decoder.decode(body)
+        page = msgspec.json.decode(body, type=_Page | list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("not a list of models") from None
     rows, after = (page, None) if isinstance(page, list) else (page.data, page.last_id if page.has_more else None)
@@ -95,7 +90,7 @@ def read_page(body: bytes) -> ModelPage:
 
 def _read_entry(row: msgspec.Raw) -> ListedModel | None:
     try:
-        entry = _entry_decoder.decode(row)
+        entry = msgspec.json.decode(row, type=_Entry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     id = _clean_text(entry.id)
@@ -142,7 +137,7 @@ def encode_list(models: Sequence[ListedModel]) -> bytes:
 def decode_list(raw: bytes) -> Mapping[str, ListedModel] | None:
     """The kept list by its ids; None: another version wrote it, in a way that this one cannot read."""
     try:
-        return {model.id: model for model in _kept_decoder.decode(raw).models}
+        return {model.id: model for model in msgspec.json.decode(raw, type=_StoredList).models}
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

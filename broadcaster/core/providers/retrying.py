@@ -62,14 +62,8 @@ class Retry:
     pause_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The answer has failed; ``failure`` is what is reported."""
-
-    failure: ProviderFailed
-
-
-RetryStep: TypeAlias = Retry | GiveUp
+RetryStep: TypeAlias = Retry | ProviderFailed
+"""The next try, or the failure that is reported: the answer has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ class Course:
                 return Retry(replace(self, tries=self.tries + 1, retried=self.retried + 1), pause_s)
         is_final = failure.reason == _BAD_REQUEST and not failure.retryable
         if is_final or self.target + 1 >= self.targets:
-            return GiveUp(self._final_failure(failure))
+            return self._final_failure(failure)
         return Retry(replace(self, target=self.target + 1, tries=self.tries + 1, retried=0), 0.0)
 
     def _final_failure(self, failure: ProviderFailed) -> ProviderFailed:

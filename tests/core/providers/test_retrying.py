@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcaster.core.providers.retrying import Course, GiveUp, Retry, RetryBounds
+from broadcaster.core.providers.retrying import Course, Retry, RetryBounds
 from broadcaster.errors import ProviderFailed
 
 BOUNDS = RetryBounds(retries=2, cap_s=20)
@@ -39,8 +39,8 @@ def walk(course: Course, met: Sequence[ProviderFailed], **how) -> list[tuple[int
     found: list[tuple[int, float] | str] = []
     for failure in met:
         step = after(course, failure, **how)
-        if isinstance(step, GiveUp):
-            return [*found, step.failure.reason]
+        if isinstance(step, ProviderFailed):
+            return [*found, step.reason]
         course = step.course
         found.append((course.target, step.pause_s))
     return found
@@ -59,7 +59,7 @@ def test_tries_and_pauses_are_bounded_whatever_happens(
     fresh, waited_s = keys[0] - 1, 0.0
     for failure, luck, left_s in expected:
         step = after(course, failure, has_other_key=fresh > 0, luck=luck, left_s=left_s)
-        if isinstance(step, GiveUp):
+        if isinstance(step, ProviderFailed):
             break
         assert 0 <= step.pause_s <= min(cap_s, left_s)
         waited_s += step.pause_s
@@ -101,15 +101,15 @@ def test_a_provider_that_wants_more_than_we_wait_is_passed_over_at_once() -> Non
 def test_without_another_target_the_failure_has_the_requested_pause_and_the_number_of_tries() -> None:
     course = Course(BOUNDS, 1, tries=3, retried=1)
     step = after(course, failed("provider_rate_limited", requested_s=3600))
-    assert isinstance(step, GiveUp)
-    assert step.failure.detail == "no; it asks for a pause of 3600 s, longer than we wait; tried 3 times"
-    assert (step.failure.reason, step.failure.retry_after_s) == ("provider_rate_limited", 3600)
+    assert isinstance(step, ProviderFailed)
+    assert step.detail == "no; it asks for a pause of 3600 s, longer than we wait; tried 3 times"
+    assert (step.reason, step.retry_after_s) == ("provider_rate_limited", 3600)
 
 
 def test_a_failure_after_one_try_is_reported_unchanged() -> None:
     step = after(Course(BOUNDS, 1), failed("provider_bad_request", retryable=False))
-    assert isinstance(step, GiveUp)
-    assert step.failure.detail == "no"
+    assert isinstance(step, ProviderFailed)
+    assert step.detail == "no"
 
 
 @pytest.mark.parametrize("reason", KEY_TROUBLE)

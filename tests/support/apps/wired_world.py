@@ -25,7 +25,7 @@ from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import Script, ScriptedProvider, Send, wires
 from tests.support.memory.memory_world import MemoryWorld
 from worker.attempt import provider_request
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds
 from worker.providers.registry import Providers, default_factories
 from worker.retry import ModelAnswer
 

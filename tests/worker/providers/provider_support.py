@@ -12,8 +12,7 @@ from broadcaster.core import events as ev
 from broadcaster.errors import ProviderFailed
 from broadcaster.testing import ScriptedProvider, Send, wires
 from worker.providers.anthropic import AnthropicProvider
-from worker.providers.base import Provider, ProviderRequest
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, Provider, ProviderRequest
 from worker.providers.openai import OpenAIProvider
 
 KEY = "sk-ant-very-secret-0123456789"

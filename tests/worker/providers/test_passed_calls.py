@@ -25,8 +25,7 @@ from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import Answer, Cut, Gate, Headers, Script, ScriptedProvider, SendRaw, Wait, completion_wire
 from broadcaster.testing.http1 import RecordedRequest
 from tests.worker.providers.provider_support import ANTHROPIC, CHAT, KEY, RESPONSES, Wire, collect, failing, scripted
-from worker.providers.base import ProviderRequest
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, ProviderRequest
 from worker.providers.registry import Providers, default_factories
 
 MODEL = "model-of-the-provider"

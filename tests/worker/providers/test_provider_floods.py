@@ -73,7 +73,7 @@ async def test_a_stream_without_an_event_is_bounded_in_bytes_and_values(model: s
 
 
 async def test_interim_responses_do_not_prolong_the_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("worker.providers.bounds.CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("worker.providers.base.CONNECT_TIMEOUT_S", 0.1)
     async with hostile_provider() as server, asyncio.timeout(20):
         failure = await failure_of(server, CHAT, "interim", read_timeout_s=0.3)
     assert failure.reason == "provider_timeout"

@@ -15,7 +15,7 @@ from broadcaster.testing import ScriptedProvider
 from tests.worker.providers.provider_support import KEY, PROMPT, collect, request_for, scripted
 from worker.attempt import provider_request
 from worker.providers.anthropic import AnthropicProvider
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds
 from worker.providers.transport import NO_KEY
 
 

@@ -22,8 +22,7 @@ from tests.worker.providers.provider_support import (
     scripted,
     text_of,
 )
-from worker.providers.base import Provider
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, Provider
 from worker.providers.transport import NO_KEY
 
 VARIABLES = (

@@ -12,8 +12,7 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed, SetupError, UnknownModel
 from broadcaster.settings.values import ProviderSpec
 from worker.providers.anthropic import AnthropicProvider
-from worker.providers.base import Provider, ProviderRequest, ProviderStream
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, Provider, ProviderRequest, ProviderStream
 from worker.providers.local.model import LocalModel
 from worker.providers.openai import OpenAIProvider
 from worker.providers.registry import Providers, default_factories, has_credentials

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from broadcaster.dialects.errors import BAD_REQUEST
 from broadcaster.dialects.openai.own_fields import OPENAI
-from worker.providers.base import ProviderRequest, ProviderStream
-from worker.providers.bounds import CallBounds
+from worker.providers.base import CallBounds, ProviderRequest, ProviderStream
 from worker.providers.local.process import SLOT_TOKENS, SLOTS, LocalServer
 from worker.providers.openai import OpenAIProvider
 
