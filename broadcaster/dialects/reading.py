@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
-from broadcaster.core.requests.nesting import is_too_deep
+from broadcaster.core.requests.json_values import is_too_deep
 from broadcaster.core.sse import DEFAULT_EVENT, DEFAULT_MAX_EVENT_BYTES, SseDecoder, SseMessage
 from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.errors import BadFrame, ProviderFailed

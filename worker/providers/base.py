@@ -24,10 +24,6 @@ from broadcaster.core.events import Event, Usage
 from broadcaster.core.providers.listed_models import ListedModel
 
 CONNECT_TIMEOUT_S: Final = 5.0
-DEFAULT_ERROR_BYTES: Final = 64 * 2**10
-DEFAULT_ERROR_TIMEOUT_S: Final = 5.0
-DEFAULT_FALLBACK_TOKENS: Final = 8192
-DEFAULT_ANSWER_BYTES: Final = 8 * 2**20
 LIST_BYTES: Final = 8 * 2**20
 """Most bytes of one page of a provider's list of models; the longest lists have some megabytes."""
 LIST_PAGES: Final = 5
@@ -46,10 +42,10 @@ class CallBounds:
 
     max_connections: int
     read_timeout_s: float
-    error_bytes: int = DEFAULT_ERROR_BYTES
-    error_timeout_s: float = DEFAULT_ERROR_TIMEOUT_S
-    fallback_tokens: int = DEFAULT_FALLBACK_TOKENS
-    answer_bytes: int = DEFAULT_ANSWER_BYTES
+    error_bytes: int = 64 * 2**10
+    error_timeout_s: float = 5.0
+    fallback_tokens: int = 8192
+    answer_bytes: int = 8 * 2**20
 
     @property
     def headers_timeout_s(self) -> float:

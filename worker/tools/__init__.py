@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from broadcaster.core import events as ev
-from broadcaster.core.requests.nesting import is_too_deep
+from broadcaster.core.requests.json_values import is_too_deep
 from broadcaster.errors import SetupError
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")

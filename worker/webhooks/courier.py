@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.errors import LogUnavailable
@@ -31,35 +32,27 @@ _RETRY_S: Final = 1.0
 _GIVE_BACK_S: Final = 2.0
 
 
+@dataclass(eq=False)
 class WebhookCourier:
     """See the module's rules. ``woken`` is set whenever a webhook may have become due."""
 
-    def __init__(
-        self,
-        pending: PendingWebhooks,
-        delivery: WebhookDelivery,
-        *,
-        streams: Streams,
-        concurrency: int,
-        woken: asyncio.Event,
-    ) -> None:
-        self._pending = pending
-        self._delivery = delivery
-        self._streams = streams
-        self._concurrency = concurrency
-        self._woken = woken
-        self._under_way: dict[asyncio.Task[None], TakenWebhook] = {}
+    pending: PendingWebhooks
+    delivery: WebhookDelivery
+    streams: Streams
+    concurrency: int
+    woken: asyncio.Event
+    _under_way: dict[asyncio.Task[None], TakenWebhook] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """Take and deliver until cancelled; ``drain`` must follow."""
         loop = asyncio.get_running_loop()
         check_at_s = loop.time()
         while True:
-            self._woken.clear()
+            self.woken.clear()
             try:
                 if loop.time() >= check_at_s:
                     check_at_s = loop.time() + CHECK_EVERY_S
-                    await self._pending.check_promised(self._streams)
+                    await self.pending.check_promised(self.streams)
                 count = await self._take()
             except LogUnavailable:
                 _log.warning("webhooks_later")
@@ -68,7 +61,7 @@ class WebhookCourier:
             if count == 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S * random.uniform(0.5, 1.5)):
-                        await self._woken.wait()
+                        await self.woken.wait()
 
     async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
         """Rule 4; ``hurried`` ends the grace. Cancel ``run`` before."""
@@ -80,16 +73,16 @@ class WebhookCourier:
         try:
             async with asyncio.timeout(_GIVE_BACK_S):
                 for taken in late.values():
-                    await self._delivery.give_back(taken)
+                    await self.delivery.give_back(taken)
         except (LogUnavailable, TimeoutError):
             _log.warning("webhooks_given_back_later", count=len(late))  # their leases lapse by themselves
 
     async def _take(self) -> int:
-        free = self._concurrency - len(self._under_way)
+        free = self.concurrency - len(self._under_way)
         if free <= 0:
             return 0
         taken_at_s = asyncio.get_running_loop().time()
-        found = await self._pending.take(free, lease_ms=int(self._delivery.bounds.lease_s * 1000))
+        found = await self.pending.take(free, lease_ms=int(self.delivery.bounds.lease_s * 1000))
         for taken in found:
             task = asyncio.create_task(self._deliver(taken, taken_at_s))
             self._under_way[task] = taken
@@ -98,7 +91,7 @@ class WebhookCourier:
 
     async def _deliver(self, taken: TakenWebhook, taken_at_s: float) -> None:
         try:
-            await self._delivery.deliver(taken, taken_at_s=taken_at_s)
+            await self.delivery.deliver(taken, taken_at_s=taken_at_s)
         except LogUnavailable:
             _log.warning("webhook_interrupted", stream=taken.generation_id)
         except Exception:
@@ -107,4 +100,4 @@ class WebhookCourier:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
-        self._woken.set()
+        self.woken.set()

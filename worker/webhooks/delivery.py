@@ -23,7 +23,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from broadcaster import __version__
@@ -80,37 +80,28 @@ class End:
     delay_s: float = 0.0
 
 
+@dataclass(eq=False)
 class WebhookDelivery:
     """See the module's table. Every call raises LogUnavailable if Redis is away: the lease then lapses."""
 
-    def __init__(
-        self,
-        pending: PendingWebhooks,
-        streams: Streams,
-        *,
-        hosts: WebhookHosts,
-        poster: Poster,
-        secrets: Sequence[bytes],
-        bounds: DeliveryBounds,
-    ) -> None:
-        self.bounds = bounds
-        self._pending = pending
-        self._streams = streams
-        self._hosts = hosts
-        self._poster = poster
-        self._secrets = secrets
-        self._calls: Counter[str] = Counter()
-        self._failing: set[str] = set()
+    pending: PendingWebhooks
+    streams: Streams
+    hosts: WebhookHosts
+    poster: Poster
+    secrets: Sequence[bytes]
+    bounds: DeliveryBounds
+    _calls: Counter[str] = field(default_factory=Counter, init=False)
+    _failing: set[str] = field(default_factory=set, init=False)
 
     async def deliver(self, taken: TakenWebhook, *, taken_at_s: float) -> None:
         """Make one attempt; ``taken_at_s`` is the loop's time just before the webhook was taken."""
-        meta = await self._streams.meta(taken.generation_id)
+        meta = await self.streams.meta(taken.generation_id)
         if meta is None:
             _log.warning("webhook_dropped", stream=taken.generation_id, why="its generation is known no more")
         if meta is None or meta.webhook is None or meta.webhook.state is not WebhookState.PENDING:
-            await self._pending.settle(taken, WebhookSettled.DONE)
+            await self.pending.settle(taken, WebhookSettled.DONE)
         elif not meta.is_over:
-            await self._pending.settle(taken, WebhookSettled.OPEN, delay_ms=CHECK_EVERY_MS)
+            await self.pending.settle(taken, WebhookSettled.OPEN, delay_ms=CHECK_EVERY_MS)
         elif meta.status not in meta.webhook.events:
             await self._write_down(taken, End(WebhookState.SKIPPED), until_s=taken_at_s + self.bounds.lease_s)
         else:
@@ -118,18 +109,18 @@ class WebhookDelivery:
 
     async def give_back(self, taken: TakenWebhook) -> None:
         """Let another worker take it at once."""
-        await self._pending.settle(taken, WebhookSettled.RETRY)
+        await self.pending.settle(taken, WebhookSettled.RETRY)
 
     async def _deliver(self, taken: TakenWebhook, meta: Meta, webhook: WebhookMeta, *, taken_at_s: float) -> None:
         until_s = taken_at_s + self.bounds.lease_s
         try:
-            url = self._hosts.admit(webhook.url)
+            url = self.hosts.admit(webhook.url)
         except WebhookNotAllowed:
             await self._write_down(taken, End(WebhookState.GAVE_UP, fault="not_allowed"), until_s=until_s)
             return
         if url.host in self._failing and self._calls[url.host] >= self.bounds.per_failing_host:
             delay_ms = int(_HOST_FAILS_S * random.uniform(500, 1500))
-            await self._pending.settle(taken, WebhookSettled.RETRY, delay_ms=delay_ms)
+            await self.pending.settle(taken, WebhookSettled.RETRY, delay_ms=delay_ms)
             return
         self._calls[url.host] += 1
         try:
@@ -137,24 +128,24 @@ class WebhookDelivery:
         finally:
             self._calls -= Counter([url.host])
         if end is None:
-            await self._pending.settle(taken, WebhookSettled.RETRY, delay_ms=_RECHECK_MS)
+            await self.pending.settle(taken, WebhookSettled.RETRY, delay_ms=_RECHECK_MS)
             return
         _log_end(end, meta, url)
         await self._write_down(taken, end, until_s=until_s)
 
     async def _attempt(self, meta: Meta, url: WebhookUrl, *, call_by_s: float) -> End | None:
         """One call and its result; None if the meta has changed: then another row of the table applies."""
-        attempt = await self._pending.begin(meta.id, max_attempts=self.bounds.max_attempts)
+        attempt = await self.pending.begin(meta.id, max_attempts=self.bounds.max_attempts)
         if attempt == 0:
             return None
         if attempt < 0:
             return End(WebhookState.GAVE_UP, self.bounds.max_attempts, fault="attempts_spent")
-        answer = await read_answer(self._streams, meta.id)
+        answer = await read_answer(self.streams, meta.id)
         body = encode_body(meta, answer, max_bytes=self.bounds.max_bytes)
         if asyncio.get_running_loop().time() > call_by_s:
             return self._end(DeliveryVerdict.RETRY, attempt, fault="slow_log")
         try:
-            response = await self._poster.post(url, headers=self._headers(meta, body), body=body)
+            response = await self.poster.post(url, headers=self._headers(meta, body), body=body)
         except PostFailed as failed:
             self._fails(url.host)
             verdict = DeliveryVerdict.GIVE_UP if failed.is_final else DeliveryVerdict.RETRY
@@ -192,7 +183,7 @@ class WebhookDelivery:
             "user-agent": f"broadcaster/{__version__}",
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": sign(self._secrets, message_id=message_id, timestamp_s=timestamp_s, body=body),
+            "webhook-signature": sign(self.secrets, message_id=message_id, timestamp_s=timestamp_s, body=body),
         }
 
     async def _write_down(self, taken: TakenWebhook, end: End, *, until_s: float) -> None:
@@ -200,8 +191,8 @@ class WebhookDelivery:
         outcome = WebhookSettled.RETRY if end.state is WebhookState.PENDING else WebhookSettled.DONE
         while True:
             try:
-                await self._pending.record_attempt(taken.generation_id, end.state, status=end.status, fault=end.fault)
-                await self._pending.settle(taken, outcome, delay_ms=int(end.delay_s * 1000))
+                await self.pending.record_attempt(taken.generation_id, end.state, status=end.status, fault=end.fault)
+                await self.pending.settle(taken, outcome, delay_ms=int(end.delay_s * 1000))
                 return
             except LogUnavailable:
                 if asyncio.get_running_loop().time() > until_s:

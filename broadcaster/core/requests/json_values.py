@@ -1,13 +1,18 @@
-"""How many values a JSON text holds, and how deeply they are nested, without parsing it. Pure.
+"""How many values JSON holds, and how deeply they are nested: of a text without parsing it, and of a value. Pure.
 
 The outline is the JSON text without its strings and spaces. C code makes and scans it, and no value is built: 4 MB that
 would become a million objects are refused after some milliseconds, before any of the objects exists.
+
+pydantic writes no more than 255 levels (``Maximum serialization depth exceeded``), and a response nests the stored
+value some levels deep. So nesting is bounded on input: a value that no response could contain is never stored.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
+
+MAX_LEVELS: Final = 128
 
 # Without escapes, a quote begins or ends a string. Possessive, and the end may be missing: one pass over any input.
 _TEXT: Final = re.compile(rb'"[^"]*+"?')
@@ -42,6 +47,22 @@ def is_deeper(text: bytes, levels: int) -> bool:
     for _ in range(levels):
         brackets = brackets.replace(b"[]", b"")  # the innermost of each
     return bool(brackets)
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether objects and lists are nested more than ``MAX_LEVELS`` deep. Uses no recursion."""
+    layer = [value]
+    for _ in range(MAX_LEVELS):
+        layer = [
+            child
+            for each in layer
+            if isinstance(each, dict | list | tuple)
+            for child in (each.values() if isinstance(each, dict) else each)
+            if isinstance(child, dict | list | tuple)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 def _structure(text: bytes) -> int:

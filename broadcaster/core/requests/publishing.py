@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from broadcaster.core import events as ev
-from broadcaster.core.requests.nesting import MAX_LEVELS, is_too_deep
+from broadcaster.core.requests.json_values import MAX_LEVELS, is_too_deep
 from broadcaster.errors import InvalidEvent
 
 MAX_EVENTS_PER_APPEND: Final = 1000

@@ -27,8 +27,7 @@ import msgspec
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from broadcaster.core.requests.json_values import count_values, is_deeper
-from broadcaster.core.requests.nesting import MAX_LEVELS
+from broadcaster.core.requests.json_values import MAX_LEVELS, count_values, is_deeper
 from broadcaster.core.requests.publishing import UNWRITABLE
 from broadcaster.errors import BodyTooLarge, Busy, InvalidInput, TooManyValues
 from broadcaster.web.documents.problem_table import UnsupportedMediaType

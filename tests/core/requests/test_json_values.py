@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcaster.core.requests.json_values import count_values, is_deeper
-from broadcaster.core.requests.nesting import is_too_deep
+from broadcaster.core.requests.json_values import count_values, is_deeper, is_too_deep
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text('ab"\\[]{},: \n\u00e9\U0001f600'),

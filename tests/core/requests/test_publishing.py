@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, decode_event
-from broadcaster.core.requests.nesting import MAX_LEVELS
+from broadcaster.core.requests.json_values import MAX_LEVELS
 from broadcaster.core.requests.publishing import check_writable, encode_end, encode_published
 from broadcaster.errors import InvalidEvent
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish
-from broadcaster.core.requests.nesting import MAX_LEVELS
+from broadcaster.core.requests.json_values import MAX_LEVELS
 from tests.support.memory.memory_world import MemoryWorld
 
 REQUEST = [{"role": "user", "content": "Hi"}]
