@@ -49,7 +49,7 @@ from worker.tools import ToolBox, load_tools
 from worker.tools.agent import AgentSetup
 from worker.tools.tool_runner import ToolBounds, ToolRunner
 from worker.watchdog import LoopWatchdog
-from worker.webhooks.wiring import open_courier
+from worker.webhooks.wiring import create_courier
 
 _log = get_logger(__name__)
 
@@ -98,7 +98,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         topology = connection.topology
         control = ControlListener(connection, topology)
         sweeper = parts.sweeper(silent_ms=int(settings.lease_ttl_s * 1000))
-        courier = await stack.enter_async_context(open_courier(settings, connection, queue=queue, streams=streams))
+        courier = create_courier(settings, connection, queue=queue, streams=streams)
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         yield replace(engine, agent=create_agent_setup(settings, streams)), sweeper, topology
 

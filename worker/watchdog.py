@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 import traceback
-from types import TracebackType
 from typing import Final
 
 from broadcaster.observability.logs import get_logger
@@ -49,9 +48,7 @@ class LoopWatchdog:
         self._thread.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._thread is not None
         assert self._beat is not None
         self._left.set()

@@ -8,11 +8,10 @@ one with bad JSON, folds to a body that ends in the middle of its JSON.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from broadcaster.core.sse import SseDecoder
 from broadcaster.testing import chat_wire
-from broadcaster.testing.http1 import HttpExchange, RecordedRequest, ScriptedConnection
+from broadcaster.testing.http1 import HttpExchange, RecordedRequest, ScriptedConnection, parse_json
 from broadcaster.testing.wire import WireEvent
 from broadcaster.testing.wires import Wire
 
@@ -61,7 +60,8 @@ class WholeExchange(Exchange):
         self._stream += data
 
     async def finish(self) -> None:
-        events = [_event(message.data) for message in SseDecoder().decode(self._stream)]
+        texts = [message.data for message in SseDecoder().decode(self._stream)]
+        events = [dict(chat_wire.DONE) if text == "[DONE]" else parse_json(text) for text in texts]
         good = [event for event in events if isinstance(event, dict)]
         whole = self.wire.fold(good)
         body = json.dumps(whole.body).encode()
@@ -72,11 +72,3 @@ class WholeExchange(Exchange):
             await super().finish()
         else:
             await self.answer(whole.status, body)
-
-
-def _event(data: str) -> Any:
-    """The event that the data of a message is; None if it is not JSON."""
-    try:
-        return dict(chat_wire.DONE) if data == "[DONE]" else json.loads(data)
-    except ValueError:
-        return None

@@ -255,7 +255,7 @@ class ScriptedConnection(asyncio.Protocol):
             path=head.target.decode("latin-1"),
             headers={name.decode(): value.decode("latin-1") for name, value in head.headers},
             raw_body=raw_body,
-            body=_parse_json(raw_body),
+            body=parse_json(raw_body),
             connection=self._number,
             started_at=self._loop.time(),
         )
@@ -265,7 +265,8 @@ def _create_parser() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
 
-def _parse_json(raw: bytes) -> Any:
+def parse_json(raw: bytes | str) -> Any:
+    """The value; None if it is not JSON."""
     try:
         return json.loads(raw)
     except ValueError:

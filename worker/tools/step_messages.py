@@ -41,15 +41,11 @@ def content_of(events: Sequence[Event]) -> list[Json]:
 
 
 def _result(output: Output) -> Json:
+    result = {"type": "tool_result", "tool_use_id": output.tool_call_id}
     if isinstance(output, ev.ToolOutputError):
-        return {
-            "type": "tool_result",
-            "tool_use_id": output.tool_call_id,
-            "content": output.error_text,
-            "is_error": True,
-        }
+        return {**result, "content": output.error_text, "is_error": True}
     content = output.output if isinstance(output.output, str) else msgspec.json.encode(output.output).decode()
-    return {"type": "tool_result", "tool_use_id": output.tool_call_id, "content": content}
+    return {**result, "content": content}
 
 
 def _is_empty(part: Json) -> bool:

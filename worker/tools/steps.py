@@ -25,7 +25,6 @@ from broadcaster.core.events import Event
 BEGUN_TYPE: Final = "data-tool-begun"
 
 Output: TypeAlias = ev.ToolOutputAvailable | ev.ToolOutputError
-_Written: TypeAlias = ev.TextDelta | ev.ReasoningDelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,14 +177,8 @@ def _run_key(event: Event) -> tuple[type, str] | None:
 
 
 def _joined(run: list[Event]) -> Event:
-    match run[0]:
-        case ev.TextDelta() | ev.ReasoningDelta() as first:
-            return msgspec.structs.replace(
-                first, delta="".join(each.delta for each in run if isinstance(each, _Written))
-            )
-        case first:
-            pieces = (each.input_text_delta for each in run if isinstance(each, ev.ToolInputDelta))
-            return msgspec.structs.replace(first, input_text_delta="".join(pieces))
+    field = "input_text_delta" if isinstance(run[0], ev.ToolInputDelta) else "delta"
+    return msgspec.structs.replace(run[0], **{field: "".join(getattr(each, field) for each in run)})
 
 
 def total(counts: Sequence[ev.Usage]) -> ev.Usage:

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.jobs.webhooks import PendingWebhooks, TakenWebhook
-from broadcaster.log.streams.reader import Streams
+from broadcaster.log.jobs.webhooks import TakenWebhook
 from broadcaster.observability.logs import get_logger
 from worker.draining import wait_within
 from worker.webhooks.delivery import WebhookDelivery
@@ -36,9 +35,7 @@ _GIVE_BACK_S: Final = 2.0
 class WebhookCourier:
     """See the module's rules. ``woken`` is set whenever a webhook may have become due."""
 
-    pending: PendingWebhooks
     delivery: WebhookDelivery
-    streams: Streams
     concurrency: int
     woken: asyncio.Event
     _under_way: dict[asyncio.Task[None], TakenWebhook] = field(default_factory=dict, init=False)
@@ -52,7 +49,7 @@ class WebhookCourier:
             try:
                 if loop.time() >= check_at_s:
                     check_at_s = loop.time() + CHECK_EVERY_S
-                    await self.pending.check_promised(self.streams)
+                    await self.delivery.pending.check_promised(self.delivery.streams)
                 count = await self._take()
             except LogUnavailable:
                 _log.warning("webhooks_later")
@@ -82,7 +79,7 @@ class WebhookCourier:
         if free <= 0:
             return 0
         taken_at_s = asyncio.get_running_loop().time()
-        found = await self.pending.take(free, lease_ms=int(self.delivery.bounds.lease_s * 1000))
+        found = await self.delivery.pending.take(free, lease_ms=int(self.delivery.bounds.lease_s * 1000))
         for taken in found:
             task = asyncio.create_task(self._deliver(taken, taken_at_s))
             self._under_way[task] = taken

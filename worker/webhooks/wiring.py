@@ -1,9 +1,7 @@
-"""The courier's part of the composition root: everything that delivers webhooks, opened from the settings."""
+"""The courier's part of the composition root: everything that delivers webhooks, built from the settings."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from broadcaster.log.jobs.queue import Queue
@@ -21,22 +19,18 @@ from worker.webhooks.post import WebhookPoster
 _SHARE: Final = 4
 
 
-@asynccontextmanager
-async def open_courier(
+def create_courier(
     settings: Settings, connection: LogConnection, *, queue: Queue, streams: Streams
-) -> AsyncIterator[WebhookCourier | None]:
+) -> WebhookCourier | None:
     """The courier of this worker; None if webhooks are off."""
     hosts = WebhookHosts(settings.webhook_hosts)
     if hosts.is_off or settings.webhook_secret is None:
-        yield None
-        return
-    poster = WebhookPoster(hosts, timeout_s=settings.webhook_timeout_s)
-    pending = PendingWebhooks(connection, max_pending=settings.max_webhooks)
+        return None
     delivery = WebhookDelivery(
-        pending,
+        PendingWebhooks(connection, max_pending=settings.max_webhooks),
         streams,
         hosts=hosts,
-        poster=poster,
+        poster=WebhookPoster(hosts, timeout_s=settings.webhook_timeout_s),
         secrets=read_secrets(settings.webhook_secret.get_secret_value()),
         bounds=DeliveryBounds(
             timeout_s=settings.webhook_timeout_s,
@@ -45,10 +39,4 @@ async def open_courier(
             per_failing_host=max(1, settings.webhook_concurrency // _SHARE),
         ),
     )
-    yield WebhookCourier(
-        pending,
-        delivery,
-        streams=streams,
-        concurrency=settings.webhook_concurrency,
-        woken=queue.webhook_due,
-    )
+    return WebhookCourier(delivery, concurrency=settings.webhook_concurrency, woken=queue.webhook_due)

@@ -97,9 +97,7 @@ async def open_webhook_world(
     delivery = WebhookDelivery(
         world.webhooks, world.streams, hosts=HOSTS, poster=poster, secrets=read_secrets(SECRET), bounds=bounds
     )
-    courier = WebhookCourier(
-        world.webhooks, delivery, streams=world.streams, concurrency=concurrency, woken=world.queue.webhook_due
-    )
+    courier = WebhookCourier(delivery, concurrency=concurrency, woken=world.queue.webhook_due)
     yield WebhookWorld(world, delivery, courier)
 
 
