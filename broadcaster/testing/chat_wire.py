@@ -193,9 +193,8 @@ def tool_start(
 ) -> WireEvent:
     """The first chunk of a tool call: its id, its name, mostly no arguments yet."""
     function = {"name": name, "arguments": arguments}
-    return chunk(
-        {"tool_calls": [{"index": tool_index, "id": call_id, "type": "function", "function": function}]}, **fields
-    )
+    call = {"index": tool_index, "id": call_id, "type": "function", "function": function}
+    return chunk({"tool_calls": [call]}, **fields)
 
 
 def tool_delta(tool_index: int, fragment: str, **fields: Any) -> WireEvent:

@@ -20,7 +20,6 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final
 
 from broadcaster.testing import chat_wire, wire
@@ -76,9 +75,7 @@ class ScriptedProvider:
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         assert self._server is not None
         self._server.close()
         for connection in list(self._connections):
