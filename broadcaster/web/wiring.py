@@ -13,7 +13,6 @@ from functools import partial
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import provider_calls
-from broadcaster.core.requests.stored_requests import most_stored_bytes
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
@@ -21,24 +20,15 @@ from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
-from broadcaster.log.jobs.claims import ClaimPolicy, Claims
-from broadcaster.log.jobs.endings import Endings
-from broadcaster.log.jobs.generations import GenerationLives, Generations
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.jobs.lists.chats import Chats
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
-from broadcaster.log.jobs.queue import Queue
-from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.jobs.rescue.accepted import AcceptedGenerations
 from broadcaster.log.jobs.rescue.announcer import Announcer
-from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
 from broadcaster.log.jobs.rescue.losses import Losses
 from broadcaster.log.jobs.rescue.rescue import Rescue
-from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
-from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.steadiness import Steadiness
-from broadcaster.log.streams.presence import Abandonment, Departures, Presence
+from broadcaster.log.streams.presence import Departures, Presence
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
 from broadcaster.log.tail.tail import LiveTail
@@ -49,8 +39,8 @@ from broadcaster.web.known_models import KnownModels, no_lists
 from broadcaster.web.server.background import kept_running
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.presence_reports import report_no_viewers, report_presence
-from broadcaster.webhooks.schedule import longest_s
 from broadcaster.webhooks.url import WebhookHosts
+from broadcaster.wiring import JobParts
 
 _SWEEPS_PER_STALL = 12
 _SWEEPS_PER_LEASE = 2
@@ -116,14 +106,14 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         yield parts.services(hub, departures)
 
 
-class _Parts:
+class _Parts(JobParts):
     """The parts of a front-end over an open log; what several of them share is made once."""
 
     def __init__(self, settings: Settings, log: OpenLog) -> None:
         front_end = f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
         connection, streams = log.connection, log.streams
-        self._settings, self._connection, self._streams = settings, connection, streams
-        self.steadiness = steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
+        super().__init__(settings, connection, owner=front_end, streams=streams)
+        queue, steadiness = self.queue, self.steadiness
         self.presence = Presence(connection, front_end=front_end, ttl_s=settings.presence_ttl_s)
         self.storage = TenantStorage(
             connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes
@@ -136,30 +126,19 @@ class _Parts:
             stall_timeout_s=settings.stall_timeout_s,
             retention_ms=_ms(settings.retention_s),
         )
-        limits = QueueLimits(settings.max_queue, settings.tenant_queued)
-        self._queue = queue = Queue(connection, consumer=front_end, limits=limits)
-        self._claims = Claims(connection, _claim_policy(settings), owner=front_end)
         idempotency = IdempotencyKeys(connection, ttl_ms=_ms(settings.idempotency_ttl_s))
-        self._ends = KeptEnds(
-            connection,
-            queue=queue,
-            endings=Endings(self._claims, streams),
-            streams=streams,
-            steadiness=steadiness,
-            keep_s=settings.resend_keep_s,
-        )
         self.rescue = Rescue(
             Announcer(queue, streams),
             AcceptedGenerations(
                 connection, queue=queue, streams=streams, steadiness=steadiness, idempotency=idempotency
             ),
-            self._ends,
+            self.ends,
         )
 
     def open_tail(self) -> AbstractAsyncContextManager[LiveTail]:
         return LiveTail.open(
             self._connection.topology,
-            self._streams,
+            self.streams,
             keys=self._connection.keys,
             publish_probe=self._connection.redis.spublish,
             lapses=self._lapses,
@@ -169,44 +148,13 @@ class _Parts:
 
     def departures(self) -> Departures:
         grace_s = min(self._settings.disconnect_grace_s, self._settings.abandon_grace_s)
-        return Departures(self._abandonment(grace_s), grace_s=grace_s)
-
-    def sweeper(self) -> Sweeper:
-        return Sweeper(
-            _sweep_times(self._settings),
-            queue=self._queue,
-            claims=self._claims,
-            streams=self._streams,
-            steadiness=self.steadiness,
-            abandonment=self._abandonment(self._settings.abandon_grace_s),
-            ends=self._ends,
-        )
-
-    def _abandonment(self, grace_s: float) -> Abandonment:
-        ttl_s = self._settings.presence_ttl_s
-        return Abandonment(self._connection, grace_s=grace_s, presence_ttl_s=ttl_s, steadiness=self.steadiness)
-
-    def _generations(self) -> Generations:
-        return Generations(
-            self._connection,
-            _lives(self._settings),
-            queue=self._queue,
-            claims=self._claims,
-            streams=self._streams,
-            steadiness=self.steadiness,
-            webhooks=PendingWebhooks(self._connection, max_pending=self._settings.max_webhooks),
-            max_metadata_bytes=self._settings.max_metadata_bytes,
-            max_stored_bytes=most_stored_bytes(self._settings.max_body_bytes),
-            presence=self.presence,
-            storage=self.storage,
-            rescue=self.rescue,
-        )
+        return Departures(self.abandonment(grace_s=grace_s), grace_s=grace_s)
 
     def _feeds(self) -> Feeds:
         return Feeds(
             self._connection,
             FeedBounds.of(self._settings),
-            streams=self._streams,
+            streams=self.streams,
             storage=self.storage,
             lapses=self._lapses,
             steadiness=self.steadiness,
@@ -215,9 +163,9 @@ class _Parts:
     def services(self, hub: Hub, departures: Departures) -> Services:
         settings, connection = self._settings, self._connection
         return Services(
-            generations=self._generations(),
+            generations=self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue),
             feeds=self._feeds(),
-            streams=self._streams,
+            streams=self.streams,
             hub=hub,
             presence=self.presence,
             remember=self._losses.remember,
@@ -261,36 +209,8 @@ def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], 
     return KnownModels(partial(StoredModelLists(connection).read, providers))
 
 
-def _sweep_times(settings: Settings) -> SweepTimes:
-    return SweepTimes.of_seconds(
-        queue_timeout_s=settings.queue_timeout_s,
-        stall_timeout_s=settings.stall_timeout_s,
-        generation_timeout_s=settings.generation_timeout_s,
-        redis_timeout_s=settings.redis_timeout_s,
-    )
-
-
 def _sweep_every_s(settings: Settings) -> float:
     return min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
-
-
-def _claim_policy(settings: Settings) -> ClaimPolicy:
-    return ClaimPolicy.of_seconds(
-        lease_ttl_s=settings.lease_ttl_s,
-        live_ttl_s=settings.live_ttl_s,
-        queue_timeout_s=settings.queue_timeout_s,
-        max_attempts=settings.max_attempts,
-    )
-
-
-def _lives(settings: Settings) -> GenerationLives:
-    return GenerationLives(
-        live_ttl_ms=_ms(settings.live_ttl_s),
-        retention_ms=_ms(settings.retention_s),
-        idempotency_ttl_ms=_ms(settings.idempotency_ttl_s),
-        webhook_ms=_ms(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s)),
-        resend_ms=_ms(settings.resend_keep_s),
-    )
 
 
 def _sole(settings: Settings) -> str | None:
