@@ -161,7 +161,10 @@ class Stretch(SharedFrames):
 
 
 class Stretches:
-    """The stretches that were read last, at most ``max_bytes``: the oldest fall out."""
+    """The stretches that were read last, at most ``max_bytes``: the oldest fall out.
+
+    None lies within another, so the one that begins last before a seq holds the seq if any does.
+    """
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -178,8 +181,15 @@ class Stretches:
         return stretch if seq <= stretch.last_seq else None
 
     def add(self, stretch: Stretch) -> None:
-        """One more."""
+        """One more. Those within it are dropped; it is not kept if it lies within another."""
         self._drop(stretch.first_seq)
+        known = self.find(stretch.last_seq)
+        if known is not None and known.first_seq < stretch.first_seq:
+            return
+        begin, end = (bisect_right(self._firsts, seq) for seq in (stretch.first_seq, stretch.last_seq))
+        for first in self._firsts[begin:end]:
+            if self._by_first[first].last_seq <= stretch.last_seq:
+                self._drop(first)
         insort(self._firsts, stretch.first_seq)
         self._by_first[stretch.first_seq] = stretch
         stretch.hold()

@@ -15,6 +15,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.hub import flusher
 from broadcaster.hub.flusher import Turns
+from broadcaster.hub.frames import Stretch, Stretches
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.replay.checkpoints import INTERVAL_ENTRIES, Checkpoint, Checkpoints
@@ -124,6 +125,37 @@ async def test_a_viewer_that_resumes_later_begins_at_the_checkpoint_before_its_c
     check_rest(await resume(hub, dialect, [3_500]), [3_500], entries)
     assert dialect.counts["entries"] - encoded <= ENTRIES - 3_500 + INTERVAL_ENTRIES + SEGMENT_ENTRIES
     first[0].viewer.leave()
+
+
+async def test_a_viewer_behind_a_snapshot_reads_on_although_an_older_entry_is_kept_by_itself(hub, tail):
+    tail.append("g", *texts(5, 1, 5))
+    slow = await read(hub)
+    await settle(slow)
+    tail.append("g", text(5, 6))
+    await settle(slow)  # the frames of entry 6 are kept
+    tail.append("g", text(5, 7))
+    late = await read(hub)
+    late.pull_all()  # encodes entry 7 and keeps no frames of it
+    late.viewer.leave()
+    tail.append("g", *texts(5, 8, 30))
+    await settle(slow)
+    assert witness_of(slow).last_seq == 30
+
+
+@pytest.mark.parametrize("spans", [[(6, 6), (4, 29)], [(4, 29), (6, 6)], [(4, 6), (5, 9), (4, 29)]])
+def test_a_kept_entry_is_found_however_the_stretches_overlap(spans: list[tuple[int, int]]) -> None:
+    ledger, transcript = Ledger(), TallyDialect().open("g")
+    stretches = Stretches(max_bytes=1000)
+    for span in spans:
+        stretches.add(Stretch(b"frames", span=span, transcript=transcript, ends=None, ledger=ledger))
+
+    for seq in range(4, 30):
+        found = stretches.find(seq)
+        assert found is not None
+        assert found.first_seq <= seq <= found.last_seq
+    assert stretches.find(3) is stretches.find(30) is None
+    stretches.keep_through(0)
+    assert ledger.bytes == 0
 
 
 async def test_a_rewind_goes_back_to_a_checkpoint_and_not_to_the_beginning(hub, tail):
