@@ -20,7 +20,7 @@ from tests.support.log.valkey import start_valkey
 
 _BYTES = Settings.model_fields["max_body_bytes"].default - 512
 _VALUES = Settings.model_fields["max_body_values"].default - 64
-_ASKED = [{"role": "user", "content": "Hi"}]
+_MESSAGES = [{"role": "user", "content": "Hi"}]
 _MODEL = {"model": "local", "max_tokens": 9, "stream": True}
 _CHAT = {"id": "chat", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
 _RUN = {"threadId": "t", "runId": "r", "tools": [], "context": [], "state": {}, "forwardedProps": {}}
@@ -44,14 +44,14 @@ def attacks() -> Iterator[Attack]:
 
 
 def _over() -> Iterator[Attack]:
-    yield Attack("over: empty parts", "POST", "/v1/generations", _filled(_said("here"), "{}"))
-    yield Attack("over: valid parts", "POST", "/v1/generations", _filled(_said("here"), '{"type":"a"}'))
+    yield Attack("over: empty parts", "POST", "/v1/generations", _filled(_message("here"), "{}"))
+    yield Attack("over: valid parts", "POST", "/v1/generations", _filled(_message("here"), '{"type":"a"}'))
     bad = _list("{}", 180 * 40, most=_BYTES)
     messages = _list('{"role":"user","content":' + _list("{}", 540, most=_BYTES) + "}", _BYTES)
     yield Attack("over: messages of bad parts", "POST", "/v1/generations", _in({"messages": "here"}, messages))
     yield Attack("over: unknown members", "POST", "/v1/generations", _members(_BYTES))
     yield Attack("over: metadata", "POST", "/v1/generations", _filled({"prompt": "a", "metadata": {"a": "here"}}, "{}"))
-    for kind, item in (("items", _json(_ASKED[0])), ("bad items", "{}")):
+    for kind, item in (("items", _json(_MESSAGES[0])), ("bad items", "{}")):
         yield Attack(
             f"over: {kind}",
             "POST",
@@ -62,8 +62,8 @@ def _over() -> Iterator[Attack]:
     yield Attack("over: bad parts", "POST", "/api/chat", _filled(parts, "{}"))
     yield Attack("over: a thousand events", "POST", "/v1/streams/none/events", _events(bad))
     for path in ("/v1/chat/completions", "/v1/messages"):
-        yield Attack("over: messages", "POST", path, _filled({**_MODEL, "messages": "here"}, _json(_ASKED[0])))
-        yield Attack("over: parts", "POST", path, _filled({**_MODEL, **_said("here")}, '{"type":"text","text":"a"}'))
+        yield Attack("over: messages", "POST", path, _filled({**_MODEL, "messages": "here"}, _json(_MESSAGES[0])))
+        yield Attack("over: parts", "POST", path, _filled({**_MODEL, **_message("here")}, '{"type":"text","text":"a"}'))
     run = {**_RUN, "messages": [{"id": "m", "role": "user", "content": "here"}]}
     yield Attack("over: parts", "POST", "/agui", _filled(run, '{"type":"text","text":"a"}'))
     yield Attack("over: metadata", "PUT", "/v1/streams/none", _filled({"metadata": {"a": "here"}}, "{}"))
@@ -72,33 +72,35 @@ def _over() -> Iterator[Attack]:
 def _below() -> Iterator[Attack]:
     text, empty = '{"type":"text","text":"' + "a" * 80 + '"}', "{}"
     for kind, part in (("parts", text), ("empty parts", empty), ("parts of one letter", '{"type":"a"}')):
-        yield Attack(f"below: {kind}", "POST", "/v1/generations", _counted(_said("here"), part))
+        yield Attack(f"below: {kind}", "POST", "/v1/generations", _counted(_message("here"), part))
         for path in ("/v1/chat/completions", "/v1/messages"):
-            yield Attack(f"below: {kind}", "POST", path, _counted({**_MODEL, **_said("here")}, part))
-        said = {"model": "local", "background": True, "input": [{"role": "user", "content": "here"}]}
-        yield Attack(f"below: {kind}", "POST", "/v1/responses", _counted(said, part.replace("text", "input_text", 1)))
+            yield Attack(f"below: {kind}", "POST", path, _counted({**_MODEL, **_message("here")}, part))
+        background = {"model": "local", "background": True, "input": [{"role": "user", "content": "here"}]}
+        yield Attack(
+            f"below: {kind}", "POST", "/v1/responses", _counted(background, part.replace("text", "input_text", 1))
+        )
         sent = {**_CHAT, "messages": [{"id": "m", "role": "user", "parts": "here"}]}
         yield Attack(f"below: {kind}", "POST", "/api/chat", _counted(sent, part))
         run = {**_RUN, "messages": [{"id": "m", "role": "user", "content": "here"}]}
         yield Attack(f"below: {kind}", "POST", "/agui", _counted(run, part))
-    item = _json(_ASKED[0])
+    item = _json(_MESSAGES[0])
     yield Attack(
         "below: items", "POST", "/v1/responses", _counted({"model": "local", "background": True, "input": "here"}, item)
     )
     called = {"role": "assistant", "content": None, "tool_calls": "here"}
     call = '{"id":"a","type":"function","function":{"name":"a","arguments":"{\\"a\\":1}"}}'
-    body = {**_MODEL, "messages": [*_ASKED, called]}
+    body = {**_MODEL, "messages": [*_MESSAGES, called]}
     yield Attack("below: calls", "POST", "/v1/chat/completions", _counted(body, call))
-    run = {**_RUN, "messages": [{"id": "m", **_ASKED[0]}]}
-    holders: Mapping[str, Mapping[str, Any]] = {"/v1/generations": _said("Hi"), "/api/chat": _CHAT, "/agui": run}
+    run = {**_RUN, "messages": [{"id": "m", **_MESSAGES[0]}]}
+    holders: Mapping[str, Mapping[str, Any]] = {"/v1/generations": _message("Hi"), "/api/chat": _CHAT, "/agui": run}
     for path, holder in holders.items():
         yield Attack("below: tools of numbers", "POST", path, _counted({**holder, "tools": "here"}, "1"))
-    stopping: Mapping[str, Mapping[str, Any]] = {"/v1/messages": {**_MODEL, **_said("Hi")}, "/api/chat": _CHAT}
+    stopping: Mapping[str, Mapping[str, Any]] = {"/v1/messages": {**_MODEL, **_message("Hi")}, "/api/chat": _CHAT}
     for path, holder in stopping.items():
         name = "stopSequences" if path == "/api/chat" else "stop_sequences"
         yield Attack("below: stops", "POST", path, _counted({**holder, name: "here"}, '"a"'))
         yield Attack("below: stops of numbers", "POST", path, _counted({**holder, name: "here"}, "1"))
-    schema = {**_MODEL, "messages": _ASKED, "tools": [{"name": "a", "input_schema": {"a": "here"}}]}
+    schema = {**_MODEL, "messages": _MESSAGES, "tools": [{"name": "a", "input_schema": {"a": "here"}}]}
     yield Attack("below: a schema", "POST", "/v1/generations", _counted({**schema, "model": "local"}, "[]"))
     for path in ("/v1/generations", "/api/chat"):
         yield Attack("below: unknown members", "POST", path, _members(_BYTES, most=_VALUES))
@@ -130,10 +132,12 @@ def _not_json() -> Iterator[Attack]:
         ("surrogates", b'{"prompt":"' + b"\\ud83d\\ude00" * (_BYTES // 12) + b'"}'),
     ):
         yield Attack(name, "POST", "/v1/generations", body)
-    yield Attack("prose", "POST", "/v1/chat/completions", _in({**_MODEL, "messages": _ASKED, "user": "here"}, _prose()))
+    yield Attack(
+        "prose", "POST", "/v1/chat/completions", _in({**_MODEL, "messages": _MESSAGES, "user": "here"}, _prose())
+    )
 
 
-def _said(content: Any) -> dict[str, Any]:
+def _message(content: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}]}
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.attacks.measuring PORT
 
-is the other client: it asks for ``/healthz`` until its input ends, and prints its longest wait in seconds. It is a
+is the other client: it gets ``/healthz`` until its input ends, and prints its longest wait in seconds. It is a
 process of its own, because an attack that writes 800 MB blocks the loop of its own process. It is connected and has an
 answer before the attack begins: a server accepts one connection in a turn of its loop, so a new client waits for the
 connections before it.
@@ -41,7 +41,7 @@ class Cost:
 
 @asynccontextmanager
 async def costs(running: Running, *, is_probed: bool = True) -> AsyncIterator[Cost]:
-    """What happens to the process inside the block, which ``/healthz`` is asked for all the while."""
+    """What happens to the process inside the block, which serves ``/healthz`` all the while."""
     cost = Cost()
     async with _probed(running, cost) if is_probed else nullcontext():
         _forget_peak(running.pid)
@@ -98,8 +98,8 @@ async def _probed(running: Running, cost: Cost) -> AsyncIterator[None]:
         assert await probe.stdout.readline() == b"connected\n"
         yield
     finally:
-        told, _ = await probe.communicate(b"")
-        cost.wait_s = float(told)
+        output, _ = await probe.communicate(b"")
+        cost.wait_s = float(output)
 
 
 def _probe(port: int) -> None:
@@ -112,17 +112,17 @@ def _probe(port: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
     longest_s = 0.0
     with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_S) as client:
-        _ask(client)
+        _send(client)
         print("connected", flush=True)
         while not is_over.wait(_EACH_S):
-            asked_s = time.perf_counter()
-            _ask(client)
-            longest_s = max(longest_s, time.perf_counter() - asked_s)
+            sent_s = time.perf_counter()
+            _send(client)
+            longest_s = max(longest_s, time.perf_counter() - sent_s)
     print(longest_s)
 
 
-def _ask(client: socket.socket) -> None:
-    """Ask, and read the answer, which is one JSON object."""
+def _send(client: socket.socket) -> None:
+    """Send a request, and read the response, which is one JSON object."""
     client.sendall(_HEALTH)
     answer = b""
     while not answer.endswith(b"}"):

@@ -1,10 +1,10 @@
-"""Viewers that come back at once to a long stream: what they cost the front-end, and how long its loop is held.
+"""Viewers that come back at once to a long stream: what they cost the front-end, and how long its loop is blocked.
 
     python -m tests.attacks.resumes [--viewers 1000] [--events 50000] [--dialects ag-ui,native]
 
 In every dialect, and of a Response by the number of an event (``starting_after``): all at the end, all at one place
 after the front-end was restarted, each at another place of the last tenth, and each at another place of the whole. A
-client that asks for ``/healthz`` all the while sees how long one turn of the loop is at most. It is connected before
+client that gets ``/healthz`` all the while sees how long one turn of the loop is at most. It is connected before
 the crowd comes: the front-end accepts one connection a turn, so a new client waits for those before it, and not for one
 turn. The bound: 10 s of CPU in all, and 250 ms for a turn.
 """
@@ -45,24 +45,24 @@ class Cost(NamedTuple):
 
 
 class Watch(threading.Thread):
-    """Asks for ``/healthz`` again and again, on a connection that it has; ``longest_s`` is the longest answer."""
+    """Gets ``/healthz`` repeatedly, on a connection that it has; ``longest_s`` is the longest response time."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(daemon=True)
         self.longest_s = 0.0
         self._is_over = threading.Event()
         self._client = socket.create_connection(target.address, timeout=DEADLINE_S)
-        self._ask()
+        self._send()
 
     def run(self) -> None:
         """Until ``stop``."""
         with self._client:
             while not self._is_over.wait(0.02):
-                asked_s = time.monotonic()
-                self._ask()
-                self.longest_s = max(self.longest_s, time.monotonic() - asked_s)
+                sent_s = time.monotonic()
+                self._send()
+                self.longest_s = max(self.longest_s, time.monotonic() - sent_s)
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         self._client.sendall(_HEALTH)
         assert self._client.recv(65536)
 
@@ -109,7 +109,7 @@ async def cost_of(target: Target, paths: Sequence[str]) -> Cost:
     return Cost(target.cpu_s() - cpu_s, watch.stop(), last_s - begun_s, received)
 
 
-def word(number: int) -> str:
+def delta_text(number: int) -> str:
     """The deltas."""
     return f"word {number} "
 
@@ -126,8 +126,8 @@ async def main(viewers: int, events: int, dialects: Sequence[str]) -> None:
     print(f"{viewers} viewers, {events} events; bounds {CPU_BOUND_S:.0f} s of CPU, {HOLD_BOUND_S * 1000:.0f} ms")
     with tempfile.TemporaryDirectory() as folder, start_valkey(Path(folder)) as server:
         async with open_target(Path(folder), redis_url=server.url) as target:
-            ids = await write_feed(target, FEED, count=events, delta=word)
-            response = await write_generation(target, redis_url=server.url, count=events, delta=word)
+            ids = await write_feed(target, FEED, count=events, delta=delta_text)
+            response = await write_generation(target, redis_url=server.url, count=events, delta=delta_text)
         crowds = {
             "at the end": [events - 1] * viewers,
             "at one place": [events * 9 // 10] * viewers,

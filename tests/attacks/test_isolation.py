@@ -72,8 +72,8 @@ async def answer(http: httpx2.AsyncClient, call: Call, id: str) -> tuple[int, li
     content = None if body is None else json.dumps(body).replace("{id}", id)
     headers = OTHERS if body is None else {**OTHERS, "content-type": "application/json"}
     response = await http.request(method, url.format(id=id), content=content, headers=headers)
-    told = sorted((name, value) for name, value in response.headers.multi_items() if name != "date")
-    return response.status_code, told, response.text.replace(id, "{id}")
+    header_items = sorted((name, value) for name, value in response.headers.multi_items() if name != "date")
+    return response.status_code, header_items, response.text.replace(id, "{id}")
 
 
 async def compared(
@@ -81,37 +81,37 @@ async def compared(
     calls: list[Call],
     *,
     theirs: str,
-    nobodys: str,
+    unowned: str,
     expected: Container[int] = (204, 400, 404),
 ) -> None:
     for call in calls:
         found = await answer(http, call, theirs)
-        assert found == await answer(http, call, nobodys), call
+        assert found == await answer(http, call, unowned), call
         assert found[0] in expected, call
 
 
 async def test_a_generation_of_another_tenant_is_as_unknown_as_none(http: httpx2.AsyncClient) -> None:
     id = (await http.post("/v1/generations", json={"prompt": "secret"}, headers=MINE)).json()["id"]
-    await compared(http, STREAM_CALLS, theirs=id, nobodys="gen_" + "0" * 32)
+    await compared(http, STREAM_CALLS, theirs=id, unowned="gen_" + "0" * 32)
     assert (await http.get(f"/v1/generations/{id}", headers=MINE)).json()["status"] == "queued"
     assert (await http.delete(f"/v1/generations/{id}", headers=MINE)).status_code == 204
-    await compared(http, STREAM_CALLS, theirs=id, nobodys="gen_" + "0" * 32)
+    await compared(http, STREAM_CALLS, theirs=id, unowned="gen_" + "0" * 32)
 
 
 async def test_a_feed_of_another_tenant_is_as_unknown_as_none(http: httpx2.AsyncClient) -> None:
     assert (await http.put("/v1/streams/build-42", headers=MINE)).status_code == 201
     assert (await http.post("/v1/streams/build-42/events", json=EVENT, headers=MINE)).status_code == 200
-    await compared(http, STREAM_CALLS, theirs="build-42", nobodys="build-43")
+    await compared(http, STREAM_CALLS, theirs="build-42", unowned="build-43")
     assert (await http.post("/v1/streams/build-42/close", headers=MINE)).json()["last_seq"] == 2
-    await compared(http, STREAM_CALLS[:4], theirs="build-42", nobodys="build-43")
+    await compared(http, STREAM_CALLS[:4], theirs="build-42", unowned="build-43")
     assert (await http.delete("/v1/streams/build-42", headers=MINE)).status_code == 204
-    await compared(http, STREAM_CALLS, theirs="build-42", nobodys="build-43")
+    await compared(http, STREAM_CALLS, theirs="build-42", unowned="build-43")
 
 
 async def test_a_response_and_a_chat_of_another_tenant_are_as_unknown_as_none(http: httpx2.AsyncClient) -> None:
-    asked = {"model": "local", "input": "secret", "background": True}
-    id = (await http.post("/v1/responses", json=asked, headers=MINE)).json()["id"]
-    await compared(http, RESPONSE_CALLS, theirs=id, nobodys=id[:-32] + "0" * 32)
+    secret_body = {"model": "local", "input": "secret", "background": True}
+    id = (await http.post("/v1/responses", json=secret_body, headers=MINE)).json()["id"]
+    await compared(http, RESPONSE_CALLS, theirs=id, unowned=id[:-32] + "0" * 32)
     async with http.stream("POST", "/api/chat", json={"id": "chat-1", **CHAT}, headers=MINE) as answering:
         assert answering.status_code == 200
-        await compared(http, CHAT_CALLS, theirs="chat-1", nobodys="chat-2", expected=(200, 204))
+        await compared(http, CHAT_CALLS, theirs="chat-1", unowned="chat-2", expected=(200, 204))

@@ -1,4 +1,4 @@
-"""Connections that read nothing cost the front-end a slice each, whatever they asked for (the whole: unread.py)."""
+"""Connections that read nothing cost the front-end a slice each, whatever they requested (the whole: unread.py)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ async def target(tmp_path: Path, connection: LogConnection, request: pytest.Fixt
 
 
 async def test_what_is_not_read_is_not_held_for_each_connection(target: Target) -> None:
-    asked = ("dialect=native&replay=snapshot", "dialect=openai-responses&replay=events")
-    grown = {each: await growth_bytes(target, f"/v1/streams/{FEED}/events?{each}", viewers=VIEWERS) for each in asked}
+    queries = ("dialect=native&replay=snapshot", "dialect=openai-responses&replay=events")
+    grown = {each: await growth_bytes(target, f"/v1/streams/{FEED}/events?{each}", viewers=VIEWERS) for each in queries}
     assert max(grown.values()) < BOUND_BYTES, grown

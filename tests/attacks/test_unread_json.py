@@ -1,4 +1,4 @@
-"""JSON answers that their clients do not read are held up to a bound, and no more of them than fit are made."""
+"""JSON answers that their clients do not read are kept up to a bound, and no more of them than fit are made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.attacks.world import Target, kilobyte, write_generation
 
 CONNECTIONS = 20
 MEGABYTES = 4
-# One answer while it is made, and what was read of the others; each connection held 18 MB for 7 MB of text.
+# One answer while it is made, and what was read of the others; each connection kept 18 MB for 7 MB of text.
 BOUND_BYTES = 100 * 2**20
 DEADLINE_S = 60.0
 

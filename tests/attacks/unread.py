@@ -1,4 +1,4 @@
-"""Connections that ask for a long stream and read nothing: how much the front-end holds for them.
+"""Connections that request a long stream and read nothing: how much memory the front-end needs for them.
 
     python -m tests.attacks.unread [--viewers 200] [--megabytes 7]
 
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.attacks.world import DIALECTS, Target, ask, open_target, until_answered, write_feed
+from tests.attacks.world import DIALECTS, Target, open_request, open_target, until_answered, write_feed
 from tests.support.log.valkey import start_valkey
 
 BYTES_PER_CONNECTION: Final = 2**19
@@ -25,12 +25,12 @@ FEED: Final = "unread"
 
 
 async def growth_bytes(target: Target, path: str, *, viewers: int) -> int:
-    """How much the process grows by connections that ask for this and read nothing."""
-    warm = ask(target, "/v1/streams/unread?warm", receive_bytes=UNREAD_BYTES)
+    """How much the process grows by connections that request this and read nothing."""
+    warm = open_request(target, "/v1/streams/unread?warm", receive_bytes=UNREAD_BYTES)
     await until_answered([warm])
     warm.close()
     before = await target.settled_memory_bytes()
-    clients = [ask(target, path, receive_bytes=UNREAD_BYTES) for _ in range(viewers)]
+    clients = [open_request(target, path, receive_bytes=UNREAD_BYTES) for _ in range(viewers)]
     try:
         await until_answered(clients)
         return await target.settled_memory_bytes() - before
@@ -40,7 +40,7 @@ async def growth_bytes(target: Target, path: str, *, viewers: int) -> int:
 
 
 def paths() -> list[str]:
-    """Everything that may be asked for."""
+    """Everything that may be requested."""
     replays = ("", "&replay=snapshot", "&replay=events")
     return [f"/v1/streams/{FEED}/events?dialect={dialect}{replay}" for dialect in DIALECTS for replay in replays]
 
@@ -56,9 +56,9 @@ async def main(viewers: int, megabytes: int) -> None:
             for path in paths():
                 async with open_target(Path(folder), redis_url=server.url, is_stock=is_stock) as target:
                     grown = await growth_bytes(target, path, viewers=viewers)
-                told = "too much" if grown > bound else "ok"
+                verdict = "too much" if grown > bound else "ok"
                 where = "stock uvicorn" if is_stock else "own runner"
-                print(f"{where:14} {path:70} {grown / 2**20:7.1f} MB  {told}", flush=True)
+                print(f"{where:14} {path:70} {grown / 2**20:7.1f} MB  {verdict}", flush=True)
 
 
 if __name__ == "__main__":

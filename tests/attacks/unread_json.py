@@ -1,4 +1,4 @@
-"""Connections that ask for a large JSON answer and read nothing: how much the front-end holds for them.
+"""Connections that request a large JSON answer and read nothing: how much memory the front-end needs for them.
 
     python -m tests.attacks.unread_json [--connections 200] [--megabytes 7] [--mounted]
 

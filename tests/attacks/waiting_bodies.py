@@ -59,7 +59,7 @@ async def _send(port: int, path: str, *, is_whole: bool) -> str:
 
 
 def is_within(cost: Cost, *, connections: int) -> bool:
-    """Whether the process held no more than it may."""
+    """Whether the process used no more memory than it may."""
     return cost.grown_bytes < MAX_JSON_BYTES + connections * BYTES_PER_CONNECTION
 
 
@@ -75,13 +75,13 @@ async def main(connections: int, *, is_mounted: bool) -> None:
                     answers = await attack(port_of(running), path_there, connections=connections, is_whole=is_whole)
                 if path in CONTROLS:
                     most_wait_s = max(most_wait_s, cost.wait_s + CONTROL_MARGIN_S)
-                    told = "the host's own"
+                    verdict = "the host's own"
                 else:
                     is_ok = is_within(cost, connections=connections) and cost.wait_s <= most_wait_s
-                    told = f"{'ok' if is_ok else 'too much'} (bound {most_wait_s * 1000:.0f} ms)"
+                    verdict = f"{'ok' if is_ok else 'too much'} (bound {most_wait_s * 1000:.0f} ms)"
                 print(
                     f"{'waiting' if is_whole else 'half sent':10} {path_there:30} +{cost.grown_bytes / 2**20:6.0f} MB  "
-                    f"waited {cost.wait_s * 1000:.0f} ms  cpu {cost.cpu_s:.1f} s  {dict(answers)}  {told}",
+                    f"waited {cost.wait_s * 1000:.0f} ms  cpu {cost.cpu_s:.1f} s  {dict(answers)}  {verdict}",
                     flush=True,
                 )
 

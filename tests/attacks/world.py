@@ -98,14 +98,14 @@ async def write_feed(target: Target, name: str, *, count: int, delta: Callable[[
         for first in range(0, count, APPENDED_AT_ONCE):
             numbers = range(first, min(first + APPENDED_AT_ONCE, count))
             events = [{"type": "text-delta", "id": "t", "delta": delta(number)} for number in numbers]
-            told = await client.post(f"/v1/streams/{name}/events", json=events)
-            assert told.status_code == 200, told.text
-            ids += told.json()["ids"]
+            appended = await client.post(f"/v1/streams/{name}/events", json=events)
+            assert appended.status_code == 200, appended.text
+            ids += appended.json()["ids"]
     return ids
 
 
-def ask(target: Target, path: str, *, receive_bytes: int | None = None) -> socket.socket:
-    """One connection that has asked for this, and has read nothing."""
+def open_request(target: Target, path: str, *, receive_bytes: int | None = None) -> socket.socket:
+    """One connection that has sent this request, and has read nothing."""
     client = socket.socket()
     if receive_bytes is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -133,7 +133,7 @@ def kilobyte(_: int) -> str:
 
 
 async def write_generation(target: Target, *, redis_url: str, count: int, delta: Callable[[int], str]) -> str:
-    """A generation that has said so many text deltas; its id."""
+    """A generation with so many text deltas; its id."""
     async with httpx2.AsyncClient(base_url=target.url + target.prefix, timeout=DEADLINE_S) as client:
         id: str = (await client.post("/v1/generations", json={"prompt": "a"})).json()["id"]
     async with Redis.from_url(redis_url) as redis:

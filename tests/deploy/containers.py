@@ -30,7 +30,7 @@ class Containers:
     services: Mapping[str, Any]
     environment: Mapping[str, str]
     valkey_port: int
-    # For a test that looks closer than a deployment has to: what compose does not set.
+    # For a test that checks more than a deployment has to: what compose does not set.
     besides: Mapping[str, str] = field(default_factory=dict)
     running: dict[str, Running] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class Containers:
         running = self.running[name] = Running(process, log)
         if name.startswith("front-end"):
             line = await running.logged("listening on http", START_TIMEOUT_S)
-            # It says where it listens: every address, of which the loopback is one.
+            # It prints where it listens: every address, of which the loopback is one.
             running.url = f"http://127.0.0.1:{urlsplit(line.partition('listening on ')[2].split()[0]).port}"
         else:
             await running.logged("worker_ready", START_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The deployment files as those who run them see them: variables filled in, stages and units taken apart."""
+"""The deployment files as their tools see them: variables filled in, stages and units taken apart."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def _interpolated(value: Any, environment: Mapping[str, str]) -> Any:
 
 
 def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
-    name, kind, words = match.groups()
+    name, kind, title = match.groups()
     if value := environment.get(name):
         return value
     if kind == ":?":
-        raise KeyError(f"{name}: {words}")
-    return words or ""
+        raise KeyError(f"{name}: {title}")
+    return title or ""
 
 
 @cache
@@ -105,6 +105,6 @@ def seconds(text: str | int) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes, as they say it: compose ``1g``, Kubernetes ``1Gi``, Valkey ``1gb``, systemd ``1G``, nginx ``4m``."""
+    """Bytes, in each tool's form: compose ``1g``, Kubernetes ``1Gi``, Valkey ``1gb``, systemd ``1G``, nginx ``4m``."""
     number, kind = re.fullmatch(r"(\d+)([kmg]?)(?:i?b?)", text.lower()).groups()  # type: ignore[union-attr]
     return int(number) * _BYTES.get(kind, 1)

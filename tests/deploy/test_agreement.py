@@ -1,4 +1,4 @@
-"""What several deployment files say of one thing is the same: ports, images, users, names; and nobody is root."""
+"""What several deployment files state of one thing is the same: ports, images, users, names; and no process is root."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_front_ends_port_is_the_same_everywhere(services: Mapping[str, Any],
     pod = pods(resources)["front-end"]["containers"][0]
     policy = of_kind(resources, "NetworkPolicy")["front-end"]
     upstream = re.findall(r"^server ([\w-]+):(\d+)", (DEPLOY / "nginx" / "upstream.conf").read_text(), re.MULTILINE)
-    said = {
+    documented = {
         last_stage()["EXPOSE"],
         *re.findall(r"BROADCASTER_PORT=(\d+)", last_stage()["ENV"]),
         services["front-end-1"]["environment"]["BROADCASTER_PORT"],
@@ -50,7 +50,7 @@ def test_the_front_ends_port_is_the_same_everywhere(services: Mapping[str, Any],
         *(each["value"] for each in pod["env"] if each["name"] == "BROADCASTER_PORT"),
         *(str(port["port"]) for rule in policy["spec"]["ingress"] for port in rule["ports"]),
     }
-    assert said == {str(Settings.model_fields["port"].default)}
+    assert documented == {str(Settings.model_fields["port"].default)}
     assert [host for host, _ in upstream] == [name for name in services if name.startswith("front-end")]
 
 
@@ -180,7 +180,7 @@ def test_nginx_finds_a_front_end_that_was_made_anew_at_its_old_address(services:
     there = [service["networks"]["edge"] for service in services.values() if "edge" in service["networks"]]
     addresses = {ipaddress.ip_address(each["ipv4_address"]) for each in there}
     assert len(addresses) == len(there) == 3
-    # Every address is given: none is left over for somebody else to take. The first is the bridge's own.
+    # Every address is given: none is left over for another container. The first is the bridge's own.
     hosts = list(ipaddress.ip_network(edge["subnet"]).hosts())
     assert addresses < set(hosts[1:])
 

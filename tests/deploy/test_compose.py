@@ -1,4 +1,4 @@
-"""What docker-compose.yml says is run for real, without Docker: Valkey, two front-ends, two workers; and Caddy."""
+"""What docker-compose.yml describes is run for real, without Docker: Valkey, two front-ends, two workers; and Caddy."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.support.servers.processes import Running
 
 MODEL = "claude-sonnet-4-5"
 KEY = {"authorization": f"Bearer {FILLED_IN}"}
-# Port 1 of the loopback: nobody listens there.
-NOBODY = "127.0.0.1:1"
+# Port 1 of the loopback: no process listens there.
+UNREACHABLE = "127.0.0.1:1"
 OURS = ("front-end-1", "front-end-2", "worker-1", "worker-2")
 
 
@@ -40,9 +40,9 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
 
 @pytest.fixture
 def environment(environment: dict[str, str], provider: ScriptedProvider) -> dict[str, str]:
-    """.env with an admin, and the scripted provider as the one that workers ask."""
-    asked = {"ANTHROPIC_BASE_URL": provider.base_url, "ANTHROPIC_API_KEY": FILLED_IN}
-    return environment | asked | {"VALKEY_ADMIN_PASSWORD": ADMIN}
+    """.env with an admin, and the scripted provider as the one that workers call."""
+    provider_settings = {"ANTHROPIC_BASE_URL": provider.base_url, "ANTHROPIC_API_KEY": FILLED_IN}
+    return environment | provider_settings | {"VALKEY_ADMIN_PASSWORD": ADMIN}
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def deployed(
             await containers.end()
 
 
-async def told(client: httpx2.AsyncClient, stream_id: str) -> list[str]:
+async def received_by(client: httpx2.AsyncClient, stream_id: str) -> list[str]:
     """The types of a stream's events, read to its end."""
     response = await client.get(f"/v1/streams/{stream_id}/events")
     messages = SseDecoder().decode(response.content)
@@ -67,7 +67,7 @@ async def told(client: httpx2.AsyncClient, stream_id: str) -> list[str]:
 
 
 async def denials(valkey: DeployedValkey) -> list[str]:
-    """What Valkey refused to somebody who came in: commands and keys without a right to them."""
+    """What Valkey refused to a client that connected: commands and keys without a right to them."""
     async with LogConnection.open(valkey.admin_url) as connection:
         log = await connection.redis.acl_log()
     return [f"{each['reason']} {each['object']}" for each in log]
@@ -84,13 +84,13 @@ async def test_a_caller_with_a_key_runs_a_generation_and_a_feed_and_everything_e
             httpx2.AsyncClient(base_url=second, headers=KEY, timeout=10) as viewer,
         ):
             generation = await one.start("Count to three.")
-            assert (await told(viewer, generation.id))[-1] == "finish"
+            assert (await received_by(viewer, generation.id))[-1] == "finish"
             whole = await other.get(generation.id)
             assert (whole.status, whole.text, whole.model) == ("finished", "one two three", MODEL)
             await one.create_stream("nightly")
             await one.append("nightly", [{"type": "data-progress", "data": {"done": n}} for n in range(3)])
             await one.close("nightly")
-            assert await told(viewer, "nightly") == ["data-progress"] * 3 + ["finish"]
+            assert await received_by(viewer, "nightly") == ["data-progress"] * 3 + ["finish"]
             # A right that is missing would show here, also where the code goes on without it.
             assert await denials(valkey) == []
             valkey.kill()
@@ -110,7 +110,7 @@ async def is_closed_without_a_key(url: str) -> None:
         wrong = {"authorization": "Bearer 0123456789abcdef"}
         assert (await client.get("/v1/generations", headers=wrong)).status_code == 401
         assert (await client.get("/v1/generations", headers=KEY)).status_code == 200
-        # What the health checks of the image, of compose and of Kubernetes ask: under any name, without a key.
+        # What the health checks of the image, of compose and of Kubernetes request: under any name, without a key.
         for path in ("/healthz", "/readyz"):
             assert (await client.get(path, headers={"host": "10.1.2.3:8000"})).status_code == 200
 
@@ -128,17 +128,17 @@ async def test_caddy_passes_events_on_as_they_come_and_lets_go_of_viewers_that_l
     tmp_path: Path, services: Mapping[str, Any], environment: Mapping[str, str], provider: ScriptedProvider
 ) -> None:
     conversation = provider.conversation(MODEL)
-    # How many viewers there are is told three times within it.
+    # The number of viewers is reported three times within it.
     quickly = {"BROADCASTER_PRESENCE_TTL_S": "0.9"}
     async with deployed(tmp_path, services, environment, "front-end-1", "worker-1", **quickly) as (containers, _):
         address = containers.running["front-end-1"].url.removeprefix("http://")
         async with (
-            caddy(tmp_path, f"{address} {NOBODY}") as url,
+            caddy(tmp_path, f"{address} {UNREACHABLE}") as url,
             httpx2.AsyncClient(base_url=url, headers=KEY, timeout=10) as client,
         ):
             closed = [await client.get(f"/{path}") for path in ("metrics", "metrics/", "metrics/all", "metrics;x")]
             assert [(each.status_code, each.content) for each in closed] == [(404, b"")] * 4
-            # One of the two front-ends is not there, which nobody notices.
+            # One of the two front-ends is not there, which no client notices.
             assert {(await client.get("/healthz")).status_code for _ in range(4)} == {200}
             generation = (await client.post("/v1/generations", json={"prompt": "hi"})).json()
             path = f"/v1/generations/{generation['id']}"
@@ -159,14 +159,14 @@ async def test_caddy_passes_events_on_as_they_come_and_lets_go_of_viewers_that_l
 async def test_caddy_without_a_front_end_lets_an_event_source_retry_and_answers_others_with_an_error(
     tmp_path: Path,
 ) -> None:
-    async with caddy(tmp_path, NOBODY) as url, httpx2.AsyncClient(base_url=url, timeout=20) as client:
-        follows, asks = await asyncio.gather(
+    async with caddy(tmp_path, UNREACHABLE) as url, httpx2.AsyncClient(base_url=url, timeout=20) as client:
+        follows, answered = await asyncio.gather(
             client.get("/v1/streams/gen_x/events"), client.post("/v1/generations", json={"prompt": "hi"})
         )
     assert (follows.status_code, follows.headers["content-type"]) == (200, "text/event-stream")
     assert [each.event for each in SseDecoder().decode(follows.content)] == ["hub.bye"]
     assert "retry: 2000\n" in follows.text
-    assert asks.status_code in (502, 503)  # it cannot be reached; it is known not to be
+    assert answered.status_code in (502, 503)  # it cannot be reached; it is known not to be
 
 
 async def until_viewers(client: httpx2.AsyncClient, path: str, count: int) -> None:

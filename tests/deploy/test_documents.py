@@ -1,7 +1,7 @@
 """The commands of docs/deployment.md, run as far as they go here: without a cluster, a Docker engine, systemd and root.
 
 They run in a copy of the checkout, below a root of its own, with doubles for the programs that would act on the world;
-what those were asked is written down. `kubectl kustomize` and `nginx` are the real ones.
+their calls are written down. `kubectl kustomize` and `nginx` are the real ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def commands(heading: str) -> list[str]:
 
 @dataclass
 class Machine:
-    """A copy of the checkout, a root beside it, and what the doubles were asked."""
+    """A copy of the checkout, a root beside it, and the calls of the doubles."""
 
     folder: Path
 
@@ -47,7 +47,7 @@ class Machine:
     def root(self) -> Path:
         return self.folder / "root"
 
-    def asked(self) -> list[str]:
+    def calls(self) -> list[str]:
         """The doubles' command lines."""
         return (self.folder / "asked").read_text().split("\n")[:-1]
 
@@ -58,12 +58,12 @@ class Machine:
         command = ["/bin/sh", "-c", f"{script}\npwd"]
         done = subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        # Whoever pastes them stays where they were.
+        # A user that pastes them stays in the folder.
         assert done.stdout.split("\n")[-2] == str(self.checkout)
         return done.stdout
 
     def double(self, name: str, besides: str = "") -> None:
-        """A program that writes down what it was asked; ``besides`` runs first."""
+        """A program that writes its calls down; ``besides`` runs first."""
         path = self.folder / "bin" / name
         path.write_text(f'#!/bin/sh\n{besides}\necho "{name} $*" >>{self.folder / "asked"}\n')
         path.chmod(0o755)
@@ -93,8 +93,8 @@ def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_ca
     kubectl = find_program("kubectl", remedy="it is in .venv after `make install`")
     machine.double("kubectl", f'if [ "$1" = kustomize ]; then exec {kubectl} "$@"; fi')
     lines = commands("Kubernetes")
-    told = machine.run(lines)
-    resources: tuple[dict[str, Any], ...] = tuple(yaml.safe_load_all(told.rpartition("\n/")[0]))
+    result = machine.run(lines)
+    resources: tuple[dict[str, Any], ...] = tuple(yaml.safe_load_all(result.rpartition("\n/")[0]))
     secrets = {name.rpartition("-")[0]: each["data"] for name, each in of_kind(resources, "Secret").items()}
     assert secrets.keys() == {"broadcaster-redis", "broadcaster-api-keys", "broadcaster-providers"}
     overlay = machine.checkout / "deploy" / "kubernetes" / "overlays" / "ours"
@@ -107,7 +107,7 @@ def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_ca
     (namespace,) = {each["metadata"]["namespace"] for each in resources}
     tls = of_kind(resources, "Ingress")["front-end"]["spec"]["tls"][0]["secretName"]
     image = of_kind(resources, "Deployment")["worker"]["spec"]["template"]["spec"]["containers"][0]["image"]
-    assert machine.asked() == [
+    assert machine.calls() == [
         f"docker build --tag {image} .",
         f"docker push {image}",
         f"kubectl create namespace {namespace}",
@@ -126,14 +126,14 @@ def test_the_commands_for_compose_name_services_that_are_there_and_lay_the_certi
         machine.double("install", 'eval "last=\\${$#}"; case $1 in -d) mkdir -p "$2";; *) cp ./*.pem "$last";; esac')
     machine.run(commands("Compose"))
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    asked = [line for line in machine.asked() if line.startswith("docker ")]
-    replaced = [line.split()[-1] for line in asked if "--no-deps --wait" in line]
+    calls = [line for line in machine.calls() if line.startswith("docker ")]
+    replaced = [line.split()[-1] for line in calls if "--no-deps --wait" in line]
     assert replaced == ["worker-1", "worker-2", "front-end-1", "front-end-2"]
     assert set(replaced) == {name for name in services if name not in ("valkey", "nginx")}
-    assert "docker compose up --detach --no-deps --force-recreate --wait valkey nginx" in asked
+    assert "docker compose up --detach --no-deps --force-recreate --wait valkey nginx" in calls
     # Built before anything is started or replaced, each time.
-    assert asked.index("docker compose build") < asked.index("docker compose up --detach --wait")
-    assert asked.count("docker compose build") == 2
+    assert calls.index("docker compose build") < calls.index("docker compose up --detach --wait")
+    assert calls.count("docker compose build") == 2
     mounts = yaml.safe_load((ROOT / "docker-compose.tls.yml").read_text())["services"]["nginx"]["volumes"]
     certificate = machine.checkout / next(each["source"] for each in mounts if isinstance(each, dict))
     assert sorted(each.name for each in certificate.iterdir()) == ["fullchain.pem", "privkey.pem"]
@@ -158,10 +158,10 @@ def test_the_commands_for_systemd_put_every_file_where_a_unit_reads_it_and_an_ng
         for name in unit(each)["EnvironmentFile"]:
             file = machine.root / name.lstrip("/")
             assert file.stat().st_mode & 0o777 == 0o600, name
-    words = unit(units[1])["ExecStart"][0].split()
-    assert words[:2] == ["/bin/sh", "/opt/broadcaster/redis/start.sh"]
-    assert (machine.root / words[1].lstrip("/")).read_text() == (DEPLOY / "redis" / "start.sh").read_text()
-    enabled = {name for line in machine.asked() if "enable --now" in line for name in line.split()[3:]}
+    arguments = unit(units[1])["ExecStart"][0].split()
+    assert arguments[:2] == ["/bin/sh", "/opt/broadcaster/redis/start.sh"]
+    assert (machine.root / arguments[1].lstrip("/")).read_text() == (DEPLOY / "redis" / "start.sh").read_text()
+    enabled = {name for line in machine.calls() if "enable --now" in line for name in line.split()[3:]}
     ports = sorted(re.findall(r"serve@(\d+)", " ".join(enabled)))
     upstream = (nginx / "upstream.conf").read_text()
     assert re.findall(r"^server 127\.0\.0\.1:(\d+) max_fails=2 fail_timeout=5s;$", upstream, re.MULTILINE) == ports
@@ -180,9 +180,9 @@ def test_the_commands_for_systemd_put_every_file_where_a_unit_reads_it_and_an_ng
 
 
 def test_the_service_of_valkey_is_reached_at_the_url_of_the_others_with_its_own_password() -> None:
-    said = (DEPLOY / "systemd" / "valkey.env.example").read_text()
+    example = (DEPLOY / "systemd" / "valkey.env.example").read_text()
     url = (DEPLOY / "systemd" / "broadcaster.env.example").read_text()
-    assert f"VALKEY_PASSWORD={PLACEHOLDER}\n" in said
+    assert f"VALKEY_PASSWORD={PLACEHOLDER}\n" in example
     assert f"redis://broadcaster:{PLACEHOLDER}@127.0.0.1:6379/0\n" in url
     service = unit(DEPLOY / "systemd" / "broadcaster-valkey.service")
     assert service["ExecStart"][0].endswith(" --bind 127.0.0.1")

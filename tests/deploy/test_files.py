@@ -20,7 +20,7 @@ MOST_EXPOSED = 1.5
 
 
 def accepted(*command: str | Path, **environment: str) -> str:
-    """What the command says; it must end well."""
+    """What the command prints; it must end well."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment or None)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -63,7 +63,7 @@ def test_no_file_that_would_hold_a_secret_can_be_committed() -> None:
     ignored = subprocess.run([git, "check-ignore", *secret], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ignored.stdout.split() == [str(each) for each in secret]
     assert len(secret) == 10
-    # ... and what nobody has filled in yet is not ignored.
+    # ... and what is not filled in yet is not ignored.
     examples = [ROOT / ".env.example", *DEPLOY.rglob("*.example")]
     kept = subprocess.run([git, "check-ignore", *examples], cwd=ROOT, capture_output=True, text=True, check=False)
     assert kept.stdout == ""
@@ -83,7 +83,7 @@ def units(tmp_path: Path) -> list[Path]:
 
 
 def test_systemd_knows_every_line_of_the_units(units: list[Path]) -> None:
-    # What it does not know it warns of, and goes on: nothing may be said at all.
+    # What it does not know it warns of, and goes on: it may print nothing at all.
     assert accepted(find_program("systemd-analyze", remedy=SYSTEMD), "verify", *units) == ""
 
 
@@ -91,21 +91,21 @@ def test_systemd_finds_little_that_the_units_could_do_to_the_machine(units: list
     tool = find_program("systemd-analyze", remedy=SYSTEMD)
     for unit in units:
         if unit.suffix == ".service":
-            told = accepted(tool, "security", "--offline=true", "--no-pager", unit)
-            exposure = told[told.index("Overall exposure") :].split()
+            result = accepted(tool, "security", "--offline=true", "--no-pager", unit)
+            exposure = result[result.index("Overall exposure") :].split()
             print(" ".join(exposure))
             assert float(exposure[exposure.index("OK") - 1]) <= MOST_EXPOSED
 
 
 def test_caddy_accepts_its_file(tmp_path: Path) -> None:
-    told = accepted(
+    result = accepted(
         find_program("caddy", remedy=CADDY),
         *("validate", "--adapter", "caddyfile", "--config", DEPLOY / "caddy" / "Caddyfile"),
         HOME=str(tmp_path),
         SITE="broadcaster.example.com",
         FRONT_ENDS="127.0.0.1:8001 127.0.0.1:8002",
     )
-    assert "Valid configuration" in told
+    assert "Valid configuration" in result
 
 
 def test_the_start_script_is_plain_sh() -> None:

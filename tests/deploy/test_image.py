@@ -89,12 +89,12 @@ def test_the_steps_of_the_dockerfile_make_an_environment_whose_commands_start(tm
     # Nothing of ours is around: neither this checkout nor this environment.
     environment = {"PATH": str(shipped / "bin"), "HOME": "/nowhere"}
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(shipped / "bin" / entrypoint), *words]
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(shipped / "bin" / entrypoint), *arguments]
         return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
 
     assert run("--version").stdout.startswith("broadcaster ")
-    # Both programs come as far as they can without a Redis, and say what they miss.
+    # Both programs come as far as they can without a Redis, and report what they miss.
     for word in [*json.loads(last["CMD"]), "worker"]:
         refused = run(word)
         assert (refused.returncode, "BROADCASTER_REDIS_URL" in refused.stderr) == (2, True), refused.stderr

@@ -103,7 +103,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, given: Mapping[str, str]) -> Se
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every file that says how broadcaster is run."""
+    """Every file that configures how broadcaster is run."""
     top = (
         ROOT / name
         for name in ("Dockerfile", ".dockerignore", "docker-compose.yml", "docker-compose.tls.yml", ".env.example")
@@ -249,16 +249,16 @@ def test_every_proxy_is_more_patient_than_the_front_ends_and_takes_bodies_as_lar
     caddy = (DEPLOY / "caddy" / "Caddyfile").read_text()
     nginx = (DEPLOY / "nginx" / "broadcaster.conf").read_text()
     ingress = of_kind(resources, "Ingress")["front-end"]["metadata"]["annotations"]
-    said = {key.rpartition("/")[2]: value for key, value in ingress.items()}
+    ingress_settings = {key.rpartition("/")[2]: value for key, value in ingress.items()}
     patience_s = {
         "caddy": seconds(re.findall(r"response_header_timeout (\w+)", caddy)[0]),
         "nginx": seconds(re.findall(r"proxy_read_timeout (\w+);", nginx)[0]),
-        "ingress": seconds(said["proxy-read-timeout"]),
+        "ingress": seconds(ingress_settings["proxy-read-timeout"]),
     }
     bodies = {
         "caddy": size(re.findall(r"max_size (\w+)", caddy)[0]),
         "nginx": size(re.findall(r"client_max_body_size (\w+);", nginx)[0]),
-        "ingress": size(said["proxy-body-size"]),
+        "ingress": size(ingress_settings["proxy-body-size"]),
     }
     fields = Settings.model_fields
     assert min(patience_s.values()) > max(fields["heartbeat_s"].default, fields["long_poll_timeout_s"].default)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.second_engine
 LOG = ROOT / "broadcaster" / "log"
 ENVIRONMENT = {"VALKEY_PASSWORD": FILLED_IN, "VALKEY_ADMIN_PASSWORD": ADMIN}
 LOGIN = f"AUTH broadcaster {FILLED_IN}"
-# What redis-py calls otherwise than Redis, or Redis in two words.
+# What redis-py names otherwise than Redis, or Redis with two names.
 COMMANDS = {
     "client_id": "client|id",
     "delete": "del",
@@ -31,7 +31,7 @@ COMMANDS = {
     "xgroup_delconsumer": "xgroup|delconsumer",
     "xinfo_consumers": "xinfo|consumers",
 }
-# Only `broadcaster doctor` sends them, and says what it could not see.
+# Only `broadcaster doctor` sends them, and reports what it could not see.
 DOCTORS = {"config|get", "scan"}
 NOT_COMMANDS = {
     *("aclose", "clock", "connection_pool", "execute", "identities", "now_ms", "parse_response", "pipeline"),
@@ -88,19 +88,19 @@ def test_every_command_that_is_sent_is_allowed_and_none_that_is_not() -> None:
     assert len(subscribing) == 2
     needed = (in_scripts() | in_python() | subscribing | ROUTED | {"ping", "eval", "evalsha"}) - DOCTORS
     needed |= EARLIER
-    # redis-py says on its own who it is.
+    # redis-py names itself on its own.
     needed.add("client|setinfo")
     assert (needed - rights(), rights() - needed) == (set(), set())
 
 
 def test_every_key_and_channel_is_under_the_prefix_that_the_user_may_use(valkey: DeployedValkey) -> None:
-    for words in ("GET other", "SET bcx 1", "SPUBLISH other:{a}:live x", "SSUBSCRIBE other", "XADD other 1-1 e x"):
-        assert b"NOPERM" in valkey.say(LOGIN, words), words
-    assert b"NOPERM" not in valkey.say(LOGIN, "SET bc:{x}:meta 1", "DEL bc:{x}:meta", "SPUBLISH bc:{x}:live x")
+    for arguments in ("GET other", "SET bcx 1", "SPUBLISH other:{a}:live x", "SSUBSCRIBE other", "XADD other 1-1 e x"):
+        assert b"NOPERM" in valkey.call(LOGIN, arguments), arguments
+    assert b"NOPERM" not in valkey.call(LOGIN, "SET bc:{x}:meta 1", "DEL bc:{x}:meta", "SPUBLISH bc:{x}:live x")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         "FLUSHALL",
         "KEYS *",
@@ -113,17 +113,17 @@ def test_every_key_and_channel_is_under_the_prefix_that_the_user_may_use(valkey:
         "SHUTDOWN",
     ],
 )
-def test_nothing_that_reaches_beyond_its_streams_is_allowed(words: str, valkey: DeployedValkey) -> None:
-    assert b"NOPERM" in valkey.say(LOGIN, words)
+def test_nothing_that_reaches_beyond_its_streams_is_allowed(arguments: str, valkey: DeployedValkey) -> None:
+    assert b"NOPERM" in valkey.call(LOGIN, arguments)
 
 
 def test_no_client_connects_without_a_user_and_the_health_check_receives_pong_alone(valkey: DeployedValkey) -> None:
-    assert b"NOAUTH" in valkey.say("GET bc:x")
-    assert b"WRONGPASS" in valkey.say("AUTH broadcaster wrong")
+    assert b"NOAUTH" in valkey.call("GET bc:x")
+    assert b"WRONGPASS" in valkey.call("AUTH broadcaster wrong")
     for password in (FILLED_IN, "-", '""'):
-        assert b"WRONGPASS" in valkey.say(f"AUTH default {password}")
-    assert b"NOPERM" in valkey.say("AUTH health -", "GET bc:x")
-    assert b"NOPERM" in valkey.say("AUTH health -", "INFO")
+        assert b"WRONGPASS" in valkey.call(f"AUTH default {password}")
+    assert b"NOPERM" in valkey.call("AUTH health -", "GET bc:x")
+    assert b"NOPERM" in valkey.call("AUTH health -", "INFO")
 
 
 def test_no_password_is_in_the_servers_files_or_environment(valkey: DeployedValkey) -> None:
@@ -146,8 +146,8 @@ def test_it_does_not_start_with_a_password_that_would_not_do(password: str, tmp_
 
 def test_without_an_admins_password_there_is_no_admin(tmp_path: Path) -> None:
     with start_deployed(tmp_path / "data", {"VALKEY_PASSWORD": FILLED_IN, "VALKEY_ADMIN_PASSWORD": ""}) as server:
-        assert b"WRONGPASS" in server.say("AUTH admin -")
-        assert b"WRONGPASS" in server.say(f"AUTH admin {FILLED_IN}")
+        assert b"WRONGPASS" in server.call("AUTH admin -")
+        assert b"WRONGPASS" in server.call(f"AUTH admin {FILLED_IN}")
 
 
 async def test_the_doctor_finds_no_fault_with_it(valkey: DeployedValkey) -> None:
@@ -173,8 +173,8 @@ def test_what_was_acknowledged_is_there_after_it_was_killed(tmp_path: Path) -> N
         script = (
             "EVAL \"redis.call('SET', KEYS[1], 'kept') return redis.call('PEXPIRE', KEYS[1], 60000)\" 1 bc:{x}:meta"
         )
-        assert b":1" in server.say(LOGIN, script)
+        assert b":1" in server.call(LOGIN, script)
         server.kill()
         server.start()
-        assert b"kept" in server.say(LOGIN, "GET bc:{x}:meta")
-        assert "CRITICAL" not in server.said()
+        assert b"kept" in server.call(LOGIN, "GET bc:{x}:meta")
+        assert "CRITICAL" not in server.logged()

@@ -62,12 +62,12 @@ class DeployedValkey:
                 preexec_fn=die_with_parent,  # noqa: PLW1509  between fork and exec it makes one system call
             )
         deadline = time.monotonic() + _READY_S
-        while b"+PONG" not in self.say("AUTH health -", "PING"):
+        while b"+PONG" not in self.call("AUTH health -", "PING"):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the server did not start: {self.said()[-1000:]}")
+                raise RuntimeError(f"the server did not start: {self.logged()[-1000:]}")
             time.sleep(_POLL_S)
 
-    def say(self, *commands: str) -> bytes:
+    def call(self, *commands: str) -> bytes:
         """Send these lines and return all that is answered; nothing when it cannot be reached."""
         answer = b""
         with (
@@ -79,14 +79,14 @@ class DeployedValkey:
                 answer += part
         return answer
 
-    def said(self) -> str:
+    def logged(self) -> str:
         """Its log."""
         return (self.folder / "server.log").read_text("utf-8", "replace")
 
     def kill(self) -> None:
         """SIGKILL, once all that was acknowledged so far is in the append-only file (it may be two seconds behind)."""
         mark = secrets.token_hex(16)
-        assert b"+OK" in self.say(f"AUTH admin {ADMIN}", f"SET mark {mark} PX 60000")
+        assert b"+OK" in self.call(f"AUTH admin {ADMIN}", f"SET mark {mark} PX 60000")
         deadline = time.monotonic() + _WRITTEN_S
         while not any(mark.encode() in path.read_bytes() for path in self.folder.glob("appendonlydir/*")):
             if time.monotonic() > deadline:

@@ -57,7 +57,7 @@ async def watching(server: ValkeyServer, folder: Path) -> AsyncIterator[Running]
         yield running
 
 
-async def said_at_last(running: Running, code: int) -> list[str]:
+async def last_lines(running: Running, code: int) -> list[str]:
     """Every line after the first, once it has ended with this code."""
     async with asyncio.timeout(30):
         await running.process.wait()
@@ -75,7 +75,7 @@ async def test_progress_is_seen_while_the_task_runs(worker: Running, server: Val
     async with watching(server, tmp_path) as seen:
         await seen.logged("frame 3 of sunrise")
         assert f"frame {FRAMES} " not in seen.log.read_text()
-        lines = await said_at_last(seen, 0)
+        lines = await last_lines(seen, 0)
     assert frames(lines) == list(range(1, FRAMES + 1))
     assert lines[FRAMES:] == ["result     /films/sunrise.mp4", "finished"]
 
@@ -83,19 +83,19 @@ async def test_progress_is_seen_while_the_task_runs(worker: Running, server: Val
 async def test_a_redis_that_does_not_answer_holds_a_task_no_longer_than_its_timeout(
     worker: Running, server: ValkeyServer, tmp_path: Path
 ) -> None:
-    told_before = worker.log.read_text().count(RENDERED)
+    rendered_before = worker.log.read_text().count(RENDERED)
     async with watching(server, tmp_path) as seen:
         await seen.logged("frame 3 of sunrise")
         server.pause()
         async with asyncio.timeout(30):
-            while (told := worker.log.read_text()).count(RENDERED) == told_before:
+            while (worker_log := worker.log.read_text()).count(RENDERED) == rendered_before:
                 await asyncio.sleep(0.02)
         server.resume()
-        lines = await said_at_last(seen, 0)
-    took_s = float(told.rpartition(RENDERED)[2].split()[0])
+        lines = await last_lines(seen, 0)
+    took_s = float(worker_log.rpartition(RENDERED)[2].split()[0])
     print(f"{FRAMES} frames of 0.1 s took {took_s} s while Redis was away")
     assert took_s < FRAMES * 0.1 + TIMEOUT_S + MARGIN_S
-    # Nothing was lost meanwhile, and the end came too: the publisher told it once Redis was back.
+    # Nothing was lost meanwhile, and the end came too: the publisher sent it once Redis was back.
     assert frames(lines) == list(range(1, FRAMES + 1))
     assert lines[-1] == "finished"
 
@@ -107,7 +107,7 @@ async def test_viewers_are_notified_when_the_worker_is_killed(
         await seen.logged("frame 3 of sunrise")
         for pid in [worker.pid, *children(worker.pid)]:
             os.kill(pid, signal.SIGKILL)
-        lines = await said_at_last(seen, 1)
+        lines = await last_lines(seen, 1)
     assert len(frames(lines)) < FRAMES
     assert "stalled    worker_lost" in lines
     assert lines[-1].startswith("failed     writer_lost: ")

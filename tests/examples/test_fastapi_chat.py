@@ -1,4 +1,4 @@
-"""examples/fastapi_chat on stock uvicorn with two processes: reloads in the middle, and who may see what."""
+"""examples/fastapi_chat on stock uvicorn with two processes: reloads in the middle, and which user may see what."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ async def signed_in(running: Running, name: str) -> AsyncIterator[httpx2.AsyncCl
         yield http
 
 
-async def ask(http: httpx2.AsyncClient, prompt: str) -> str:
-    asked = await http.post("/chat", json={"prompt": prompt})
-    assert asked.status_code == 202, asked.text
-    return str(asked.json()["id"])
+async def start(http: httpx2.AsyncClient, prompt: str) -> str:
+    response = await http.post("/chat", json={"prompt": prompt})
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
 
 
 async def watched(http: httpx2.AsyncClient, stream_id: str, **options: Any) -> Seen:
@@ -95,7 +95,7 @@ async def stopped_in_the_middle(page: Page, other: Page) -> None:
     """Stop, pressed in one tab, ends the answer in every tab."""
     await page.get_by_label("Ask something").fill("and now?")
     await page.get_by_role("button", name="Send").click()
-    await expect(page.get_by_test_id("turn")).to_have_count(2)  # it is asked: a tab that loads now finds it
+    await expect(page.get_by_test_id("turn")).to_have_count(2)  # it is requested: a tab that loads now finds it
     await other.reload()
     for tab in (page, other):
         await expect(tab.get_by_test_id("turn")).to_have_count(2)
@@ -109,7 +109,7 @@ async def test_users_watch_their_own_answers_and_no_others(server: ValkeyServer,
     whole = await whole_answer("why?")
     async with chat(server, tmp_path, SECONDS_PER_WORD="0.02") as running:
         async with signed_in(running, "ada") as ada, signed_in(running, "bob") as bob:
-            stream_id = await ask(ada, "why?")
+            stream_id = await start(ada, "why?")
             middle = await watched(ada, stream_id, until=lambda seen: len(seen.entries) == 7)
             rest = await watched(ada, stream_id, after=middle.entries[-1][0])
             assert text_of(middle) + text_of(rest) == whole
@@ -131,7 +131,7 @@ async def test_with_a_model_an_answer_outlives_every_process_of_the_app(server: 
         await stack.worker()
         conversation = scripted.conversation(MODEL)
         async with chat(server, tmp_path, CHAT_MODEL=MODEL) as running, signed_in(running, "ada") as ada:
-            stream_id = await ask(ada, "why?")
+            stream_id = await start(ada, "why?")
             await conversation.send_text("Because ")
             ends = iter([signal.SIGTERM])
 

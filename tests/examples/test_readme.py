@@ -1,4 +1,4 @@
-"""The programs and commands of the documents do what the text says, as they stand there."""
+"""The programs and commands of the documents do what the text describes, as they stand there."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_every_marked_block_is_run() -> None:
 
 @pytest.mark.parametrize(("document", "name"), PRINTED)
 async def test_a_program_prints_what_it_should(server: ValkeyServer, tmp_path: Path, document: str, name: str) -> None:
-    said = await run_to_its_end(marked_blocks(document)[name].with_addresses({REDIS_URL: server.url}), tmp_path)
-    lines = said.split("\n")[:-1]
+    logged = await run_to_its_end(marked_blocks(document)[name].with_addresses({REDIS_URL: server.url}), tmp_path)
+    lines = logged.split("\n")[:-1]
     assert len(lines) == len(PRINTED[document, name])
-    assert all(map(re.fullmatch, PRINTED[document, name], lines)), said
+    assert all(map(re.fullmatch, PRINTED[document, name], lines)), logged
 
 
 async def test_what_the_sync_publisher_sent_is_in_the_log(server: ValkeyServer, tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ async def test_the_command_of_the_server_prints_the_answer(server: ValkeyServer,
     ):
         scripted.script("claude-scripted", Script.of_text("Rivers ", "carry it ", "there."))
         front_end, _ = await asyncio.gather(stack.front_end(), stack.worker())
-        said = await run_to_its_end(marked_blocks("README.md")["server"], tmp_path, BROADCASTER_URL=front_end.url)
-    assert "Rivers carry it there." in said
+        logged = await run_to_its_end(marked_blocks("README.md")["server"], tmp_path, BROADCASTER_URL=front_end.url)
+    assert "Rivers carry it there." in logged
 
 
 MY_TABLES = """
@@ -97,8 +97,8 @@ async def test_the_app_of_the_librarys_guide_shows_an_answer_to_its_owner_alone(
     url = f"http://127.0.0.1:{port}"
     async with started(serving, tmp_path) as running, httpx2.AsyncClient(base_url=url, trust_env=False) as http:
         await running.logged("Uvicorn running on")
-        asked = await http.post("/ask?prompt=why", headers={"cookie": "user=me"})
-        events_url = asked.json()["events_url"]
+        response = await http.post("/ask?prompt=why", headers={"cookie": "user=me"})
+        events_url = response.json()["events_url"]
         mine = await http.get(events_url, headers={"cookie": "user=me"})
         assert (mine.status_code, '"delta":"why"' in mine.text) == (200, True)
         for other, status in (("user=you", 404), ("user=nobody", 401)):

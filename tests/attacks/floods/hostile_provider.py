@@ -1,4 +1,4 @@
-"""A provider that means harm: the model's name says how it answers, on whichever wire asks.
+"""A provider that means harm: the model's name sets how it answers, on any wire.
 
 endless-error       400 with a body that never ends
 slow-error          400 with the beginning of a JSON error, and a byte each SLOW_S after it

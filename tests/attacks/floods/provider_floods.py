@@ -28,7 +28,7 @@ ATTACKS: Final = (
 KILL_BYTES: Final = 1_000_000_000
 MOST_S: Final = 30.0
 _SILENCE_S: Final = 5
-_LOOK_S: Final = 0.02
+_POLL_S: Final = 0.02
 _HEAD: Final = "| attack | end | attempt | after | memory | CPU | worker |\n|---|---|---|---|---|---|---|\n"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -46,7 +46,7 @@ async def measure(attack: str, stack: Stack, front_end_url: str) -> str:
             generation = await client.start("hi", model=attack)
             ended = asyncio.create_task(client.get(generation.id, wait_s=MOST_S))
             while not ended.done():
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
                 with suppress(FileNotFoundError, ProcessLookupError, IndexError):
                     used_bytes, cpu_s = _usage(worker.pid)
                     peak_bytes = max(peak_bytes, used_bytes)

@@ -1,9 +1,9 @@
-"""One tenant fills the queue and asks for every viewer's place: when does another tenant's first token arrive?
+"""One tenant fills the queue and takes every viewer's place: when does another tenant's first token arrive?
 
     python -m tests.attacks.floods.queue_flood [--queued 10000] [--viewers 10000] [--workers 2] [--slots 4]
 
 Real workers and a front-end over a Redis of their own. Tenant a queues long generations, watches one of them until it
-is refused, and keeps asking while tenant b is measured. The bound: twice the usual time of tenant b.
+is refused, and keeps trying while tenant b is measured. The bound: twice the usual time of tenant b.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHORT: Final = "claude-short"
 KEYS: Final = {tenant: f"the-key-of-tenant-{tenant}" for tenant in ("a", "b")}
 POSTS_AT_ONCE: Final = 16
 DEADLINE_S: Final = 20.0
-ASK_AGAIN_S: Final = 0.01
+RETRY_S: Final = 0.01
 FILES_BESIDE_VIEWERS: Final = 1000
 _EVENT: Final = b"event: "
 _GRANTED: Final = b"hub.hello\n"
@@ -55,29 +55,29 @@ class Places:
         self.refused = 0
 
     def __len__(self) -> int:
-        """Places held."""
+        """Places taken."""
         return len(self._held)
 
-    async def ask(self) -> bool:
+    async def attempt(self) -> bool:
         """One more; whether it was granted."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         writer.write(self._head)
         async with asyncio.timeout(DEADLINE_S):
-            told = await reader.readuntil(_EVENT)
-            told += await reader.readline()
-        if told.endswith(_GRANTED):
+            frame = await reader.readuntil(_EVENT)
+            frame += await reader.readline()
+        if frame.endswith(_GRANTED):
             self._held.append(writer)
             return True
-        assert told.endswith(_REFUSED), told
+        assert frame.endswith(_REFUSED), frame
         self.refused += 1
         writer.close()
         return False
 
-    async def keep_asking(self) -> None:
-        """Ask again and again; every request is refused."""
+    async def keep_trying(self) -> None:
+        """Try repeatedly; every request is refused."""
         while True:
-            assert not await self.ask()
-            await asyncio.sleep(ASK_AGAIN_S)
+            assert not await self.attempt()
+            await asyncio.sleep(RETRY_S)
 
     def close(self) -> None:
         """Give all places back."""
@@ -127,20 +127,20 @@ class Shared:
 
     @asynccontextmanager
     async def every_place(self, id: str) -> AsyncIterator[Places]:
-        """Watch a's open generation until a place is refused, and keep asking for more until the block ends."""
+        """Watch a's open generation until a place is refused, and keep trying for more until the block ends."""
         places = Places(self.url, id)
         try:
             async with asyncio.timeout(DEADLINE_S * 6):
-                while await places.ask():
+                while await places.attempt():
                     pass
-            asking = asyncio.create_task(places.keep_asking())
+            trying = asyncio.create_task(places.keep_trying())
             try:
                 yield places
             finally:
-                asking.cancel()
-                await asyncio.wait({asking})
-            if not asking.cancelled():
-                asking.result()
+                trying.cancel()
+                await asyncio.wait({trying})
+            if not trying.cancelled():
+                trying.result()
         finally:
             places.close()
 
@@ -186,9 +186,9 @@ async def main(queued: int, viewers: int, workers: int, slots: int) -> None:
             async with shared.every_place(accepted[-1]) as places:
                 flooded = await shared.first_token_s(times=20)
                 print(f"{len(places)} of {viewers} viewers' places held by tenant a, {places.refused} requests refused")
-            for words, took in (("usual", usual), ("beside the flood", flooded)):
+            for label, took in (("usual", usual), ("beside the flood", flooded)):
                 print(
-                    f"first token of tenant b, {words}: p50 {statistics.median(took) * 1000:.1f} ms, "
+                    f"first token of tenant b, {label}: p50 {statistics.median(took) * 1000:.1f} ms, "
                     f"max {max(took) * 1000:.1f} ms"
                 )
 

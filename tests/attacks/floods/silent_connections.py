@@ -2,7 +2,7 @@
 
     python -m tests.attacks.floods.silent_connections
 
-Five kinds, without a key, 20 each; then more silent connections than the front-end has descriptors, while a client asks
+Five kinds, without a key, 20 each; then more silent connections than the front-end has descriptors, while a client gets
 for its health. It prints how many are left after 5, 20 and 36 s, and what the front-end logged.
 """
 

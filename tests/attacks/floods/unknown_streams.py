@@ -26,10 +26,10 @@ async def attack(folder: Path, *, redis_url: str, requests: int, seconds: float,
         await asyncio.sleep(5)  # until all have been read
         async with costs(running) as cost:
             await asyncio.sleep(seconds)
-        told = sum(bool(reader._buffer) for reader, _ in clients)  # type: ignore[attr-defined]
+        answered = sum(bool(reader._buffer) for reader, _ in clients)  # type: ignore[attr-defined]
         share = 100 * cost.cpu_s / seconds
         print(
-            f"MAX_VIEWERS={max_viewers}: {requests - told} wait, {told} were told to come later; "
+            f"MAX_VIEWERS={max_viewers}: {requests - answered} wait, {answered} were told to come later; "
             f"{share:.0f} % of a core; others waited {1000 * cost.wait_s:.0f} ms at most"
         )
         for _, writer in clients:

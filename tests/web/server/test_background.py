@@ -87,12 +87,12 @@ def test_pauses_grow_are_jittered_and_have_a_bound() -> None:
 
 
 class NotedPauses(BackOff):
-    """Remembers the failures in a row that it was asked about."""
+    """Remembers the failures in a row that it was called with."""
 
-    asked: Final[list[int]] = []
+    runs: Final[list[int]] = []
 
     def pause_s(self, failures: int, *, luck: float) -> float:
-        self.asked.append(failures)
+        self.runs.append(failures)
         return 0.0
 
 
@@ -106,8 +106,8 @@ async def test_one_that_ran_for_long_before_it_failed_is_restarted_as_after_a_fi
             await failing.run()
 
     async with kept_running({"failing": run}, pauses=pauses), asyncio.timeout(DEADLINE_S):
-        await until(lambda: len(pauses.asked) >= 4)
-    assert pauses.asked[:4] == [1, 2, 1, 1]
+        await until(lambda: len(pauses.runs) >= 4)
+    assert pauses.runs[:4] == [1, 2, 1, 1]
 
 
 async def test_the_probe_of_redis_goes_on_after_an_unexpected_reply() -> None:

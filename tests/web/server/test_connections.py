@@ -56,7 +56,7 @@ class Client(NamedTuple):
             return await self.reader.readuntil(b"hello")
 
     async def drip(self, portion: bytes, *, every_s: float) -> bytes:
-        """Send that again and again until the server closes; what the server has sent."""
+        """Send that repeatedly until the server closes; what the server has sent."""
 
         async def dripping() -> None:
             while True:

@@ -24,8 +24,8 @@ async def services() -> AsyncIterator[Services]:
 
 
 @pytest.fixture
-def heard() -> Iterator[list[int]]:
-    """What the server's own handler heard; whoever had the signals before gets them back."""
+def received() -> Iterator[list[int]]:
+    """What the server's own handler received; the former handlers are restored."""
     numbers: list[int] = []
 
     def note(number: int, _frame: object) -> None:
@@ -39,19 +39,19 @@ def heard() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("number", NUMBERS)
 async def test_a_signal_begins_the_drain_and_reaches_the_servers_own_handler_every_time(
-    services: Services, heard: list[int], number: signal.Signals
+    services: Services, received: list[int], number: signal.Signals
 ) -> None:
     async with draining_on_signals(services):
         signal.raise_signal(number)
         signal.raise_signal(number)
         async with asyncio.timeout(DEADLINE_S):
             await services.draining.wait()
-    assert heard == [number, number]
+    assert received == [number, number]
     assert services.hub.is_draining
 
 
 async def test_two_front_ends_in_one_process_both_drain_and_give_the_signals_back(
-    services: Services, heard: list[int]
+    services: Services, received: list[int]
 ) -> None:
     before = [signal.getsignal(number) for number in NUMBERS]
     async with memory_services(MemoryWorld()) as other:
@@ -60,11 +60,11 @@ async def test_two_front_ends_in_one_process_both_drain_and_give_the_signals_bac
             async with asyncio.timeout(DEADLINE_S):
                 await services.draining.wait()
                 await other.draining.wait()
-    assert heard == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
-async def test_a_handler_that_was_set_meanwhile_is_left_alone(services: Services, heard: list[int]) -> None:
+async def test_a_handler_that_was_set_meanwhile_is_left_alone(services: Services, received: list[int]) -> None:
     def newer(_number: int, _frame: object) -> None:
         """Of a library that came later."""
 
@@ -75,22 +75,22 @@ async def test_a_handler_that_was_set_meanwhile_is_left_alone(services: Services
 
 @pytest.mark.parametrize("default", [signal.SIG_DFL, signal.SIG_IGN])
 async def test_what_a_signal_does_by_default_it_still_does(
-    services: Services, heard: list[int], default: signal.Handlers
+    services: Services, received: list[int], default: signal.Handlers
 ) -> None:
     signal.signal(signal.SIGTERM, default)
     async with draining_on_signals(services):
         assert signal.getsignal(signal.SIGTERM) is default
 
 
-def test_outside_the_main_thread_no_handler_is_touched(heard: list[int]) -> None:
-    async def look() -> object:
+def test_outside_the_main_thread_no_handler_is_touched(received: list[int]) -> None:
+    async def read_handler() -> object:
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(memory_services(MemoryWorld()))
             await stack.enter_async_context(draining_on_signals(services))
             return signal.getsignal(signal.SIGTERM)
 
     async def in_a_thread() -> object:
-        return await asyncio.to_thread(asyncio.run, look())
+        return await asyncio.to_thread(asyncio.run, read_handler())
 
     before = signal.getsignal(signal.SIGTERM)
     assert asyncio.run(in_a_thread()) is before

@@ -1,6 +1,6 @@
 """Requests that two readers of HTTP may cut differently are refused, and a connection is never another caller's.
 
-What a proxy before us takes for one request and we for two would let a client speak in another's name.
+What a proxy before us takes for one request and we for two would let a client send requests in another's name.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ async def test_an_offer_of_another_protocol_makes_no_ambiguous_body_readable(
 
 async def test_a_web_socket_is_refused_without_a_key_in_the_shape_of_its_path(http: httpx2.AsyncClient) -> None:
     shapes = {
-        "/v1/responses": lambda told: told["error"]["code"] == "websocket_not_served",
-        "/v1/messages": lambda told: told["type"] == "error" and told["error"]["type"] == "invalid_request_error",
-        "/v1/streams/gen_1/events": lambda told: told["code"] == "websocket_not_served",
+        "/v1/responses": lambda reply: reply["error"]["code"] == "websocket_not_served",
+        "/v1/messages": lambda reply: reply["type"] == "error" and reply["error"]["type"] == "invalid_request_error",
+        "/v1/streams/gen_1/events": lambda reply: reply["code"] == "websocket_not_served",
     }
     for path, has_shape in shapes.items():
         # A proxy between leaves out Connection and Upgrade.

@@ -1,4 +1,4 @@
-"""A port of several processes: theirs together, and nobody else's."""
+"""A port of several processes: theirs together, and of no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The histories of tests/hub/test_hub_machine.py with viewers on sockets among the others: live, held back, or both."""
+"""The histories of tests/hub/test_hub_machine.py with viewers on sockets among the others: live, slow, or both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What our runner touches of uvicorn is there, and does what we count on, in every version that may be installed.
 
 uvicorn promises nothing about it: the fields of its HTTP protocol, of a request's cycle and of the server's state are
-its own. So (1) each of them is named here and looked at on a live connection, and (2) the tests of the runner and of
+its own. So (1) each of them is named here and checked on a live connection, and (2) the tests of the runner and of
 viewers on sockets of their own are run with other versions, down to the oldest that pyproject.toml admits.
 """
 
@@ -67,8 +67,8 @@ OF_THE_CYCLE: Final[dict[str, object]] = {
 }
 
 
-class Looking:
-    """An ASGI app that sends a head, looks at the protocol behind its connection, and ends."""
+class Probing:
+    """An ASGI app that sends a head, reads the protocol behind its connection, and ends."""
 
     def __init__(self) -> None:
         self.protocol: dict[str, object] = {}
@@ -89,7 +89,7 @@ class Looking:
 
 
 async def test_what_taking_a_connection_touches_is_what_we_take_it_for() -> None:
-    app = Looking()
+    app = Probing()
     server = FrontEndServer(app, listener=open_listener("127.0.0.1", 0), on_drain=_nothing, drain_timeout_s=1)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(30):
@@ -142,5 +142,5 @@ async def _nothing() -> None:
     pass
 
 
-def _numbers(told: str) -> tuple[int, ...]:
-    return tuple(map(int, told.split(".")))
+def _numbers(numbers_text: str) -> tuple[int, ...]:
+    return tuple(map(int, numbers_text.split(".")))
