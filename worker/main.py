@@ -78,7 +78,13 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 patience_s=0,  # a worker repeats a failed call itself; a call that waited would delay the others
             )
         )
-        appender = await stack.enter_async_context(Appender(connection, _append_bounds(settings)))
+        bounds = AppendBounds(
+            max_events=settings.max_events,
+            max_bytes=settings.max_bytes,
+            push_max_bytes=settings.push_max_bytes,
+            live_ttl_ms=int(settings.live_ttl_s * 1000),
+        )
+        appender = await stack.enter_async_context(Appender(connection, bounds))
         parts = JobParts(settings, connection, owner=worker_id, streams=Streams(connection))
         queue, claims, streams, steadiness = parts.queue, parts.claims, parts.streams, parts.steadiness
         keeper = LeaseKeeper(
@@ -115,15 +121,6 @@ async def _model_lists(settings: Settings, connection: LogConnection, providers:
         reading = tasks.create_task(reader.run())
         yield
         reading.cancel()
-
-
-def _append_bounds(settings: Settings) -> AppendBounds:
-    return AppendBounds(
-        max_events=settings.max_events,
-        max_bytes=settings.max_bytes,
-        push_max_bytes=settings.push_max_bytes,
-        live_ttl_ms=int(settings.live_ttl_s * 1000),
-    )
 
 
 def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
