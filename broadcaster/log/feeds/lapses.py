@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import FEED_LAPSE
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.presence import RedisUptime
@@ -33,7 +33,6 @@ class ProbedUptime(RedisUptime, Protocol):
 
     async def confirm(self) -> None:
         """Probe now: a break of the last moment is known after it."""
-        ...
 
 
 class Lapses:
@@ -55,8 +54,7 @@ class Lapses:
             return False
         name = self._keys
         keys = [name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id)]
-        with log_errors():
-            code = await FEED_LAPSE.run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION, int(may_end))
+        code = await FEED_LAPSE.run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION, int(may_end))
         if code == _FULL:
             raise LogUnavailable("Redis is full: the end of a feed could not be written; try again")
         if code == _ENDED:

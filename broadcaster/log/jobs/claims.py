@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final
 
 from broadcaster.core.events import FORMAT_VERSION
-from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import CLAIM, END_STREAM, NEXT_ATTEMPT, REBASE, RELEASE, Argument, StoredScript
 from broadcaster.log.streams import terminals
 
@@ -196,17 +196,15 @@ class Claims:
         name, policy = self._keys, self._policy
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         bounds = (policy.lease_ttl_ms, policy.max_attempts, policy.live_ttl_ms)
-        with log_errors():
-            code, granted, last_seq, attempt = await NEXT_ATTEMPT.run(
-                self._redis, keys, self._owner, epoch, *bounds, FORMAT_VERSION
-            )
+        code, granted, last_seq, attempt = await NEXT_ATTEMPT.run(
+            self._redis, keys, self._owner, epoch, *bounds, FORMAT_VERSION
+        )
         return None if code == _REFUSED else Claim(Outcome(code), granted, last_seq, attempt, Why.NOT)
 
     async def release(self, stream_id: str, *, epoch: int) -> bool:
         """Give the right back (drain). False: it was not this worker's any more."""
         keys = [self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id)]
-        with log_errors():
-            return bool(await RELEASE.run(self._redis, keys, self._owner, epoch))
+        return bool(await RELEASE.run(self._redis, keys, self._owner, epoch))
 
     async def _run(self, script: StoredScript, stream_id: str, **arguments: Argument) -> Claim:
         """Run one of the scripts that read their arguments by name."""
@@ -219,8 +217,7 @@ class Claims:
             "version": FORMAT_VERSION,
         }
         flat = [part for pair in arguments.items() for part in pair]
-        with log_errors():
-            outcome, granted, last_seq, attempt, why, wait_ms = await script.run(self._impatient, keys, *flat)
+        outcome, granted, last_seq, attempt, why, wait_ms = await script.run(self._impatient, keys, *flat)
         return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)
 
 

@@ -52,5 +52,4 @@ class IdempotencyKeys:
         await self._retime(tenant, key, generation_id=generation_id, ttl_ms=0)
 
     async def _retime(self, tenant: str, key: str, *, generation_id: str, ttl_ms: int) -> None:
-        with log_errors():
-            await RETIME.run(self._redis, [self._keys.idem(tenant, key)], generation_id, ttl_ms)
+        await RETIME.run(self._redis, [self._keys.idem(tenant, key)], generation_id, ttl_ms)

@@ -65,8 +65,7 @@ class JobReader:
             while after is not None:
                 streams: dict[Any, Any] = {source: after}
                 read = partial(self._redis.xreadgroup, GROUP, self._consumer, streams, count=SWEPT_AT_ONCE)
-                with log_errors():
-                    rows = await with_group(read, self._redis, self._keys)
+                rows = await with_group(read, self._redis, self._keys)
                 entries = rows[0][1] if rows else []
                 found += jobs_of(source, entries)
                 after = entries[-1][0].decode() if len(entries) == SWEPT_AT_ONCE else None
@@ -87,8 +86,7 @@ class JobReader:
             args += [tenant, room]
         is_more = True
         while is_more:
-            with log_errors():
-                taken = await with_group(partial(TAKE.run, self._redis, keys, *args), self._redis, name)
+            taken = await with_group(partial(TAKE.run, self._redis, keys, *args), self._redis, name)
             if taken is None:
                 return []
             is_more, seen, seen_hi, *rows = taken

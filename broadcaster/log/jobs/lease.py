@@ -168,15 +168,8 @@ class LeaseKeeper:
 
     async def heartbeat(self) -> None:
         """Report that this worker lives."""
-        with log_errors():
-            await HEARTBEAT.run(
-                self._renewals,
-                [self._keys.workers],
-                self._worker_id,
-                self._lease_ms,
-                LAPSED_WORKERS_KEPT_MS,
-                WORKERS_KEPT,
-            )
+        bounds = (self._lease_ms, LAPSED_WORKERS_KEPT_MS, WORKERS_KEPT)
+        await HEARTBEAT.run(self._renewals, [self._keys.workers], self._worker_id, *bounds)
 
     async def remove_heartbeat(self) -> None:
         """This worker lives no more."""
@@ -261,10 +254,9 @@ class LeaseKeeper:
         attempt = 0
         while True:
             try:
-                with log_errors():
-                    code = await self._appender.restore(
-                        writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
-                    )
+                code = await self._appender.restore(
+                    writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
+                )
                 if code >= 0 and not writer.is_complete:
                     leased = self._leased_to(writer)
                     if leased is not None:

@@ -143,8 +143,7 @@ class Queue:
 
     async def announce(self, generation_id: str) -> None:
         """Put it into the open index before anything else is written: if its creator dies, the sweep finds it."""
-        with log_errors():
-            await ANNOUNCE.run(self._redis, [self._keys.open], generation_id)
+        await ANNOUNCE.run(self._redis, [self._keys.open], generation_id)
 
     async def unlisted(self, generation_ids: Sequence[str]) -> list[str]:
         """The generations that are missing in the open index."""
@@ -173,8 +172,7 @@ class Queue:
 
     async def create_group(self) -> None:
         """Create the consumer group where it is missing (a new or emptied Redis)."""
-        with log_errors():
-            await create_group(self._redis, self._keys)
+        await create_group(self._redis, self._keys)
 
     async def settle(
         self, job: Job, outcome: Settled, *, delay_ms: int = 0, reason: str = "", has_webhook: bool = False
@@ -231,8 +229,7 @@ class Queue:
         for source in sources:
             ids: list[Any] = [job.entry_id for job in jobs if job.source == source]
             pipeline.xclaim(source, GROUP, self._consumer, 0, ids, idle=0, justid=True)
-        with log_errors():
-            claimed = await with_group(pipeline.execute, over, self._keys) or []
+        claimed = await with_group(pipeline.execute, over, self._keys) or []
         kept = {(source, raw.decode()) for source, raws in zip(sources, claimed, strict=False) for raw in raws}
         return [job for job in jobs if (job.source, job.entry_id) not in kept]
 
@@ -253,8 +250,7 @@ class Queue:
         call = partial(
             self._redis.xclaim, job.source, GROUP, self._consumer, 0, [job.entry_id], idle=silent_ms, justid=True
         )
-        with log_errors():
-            await with_group(call, self._redis, self._keys)
+        await with_group(call, self._redis, self._keys)
 
     async def expose(self, open_job: OpenJob, *, silent_ms: int) -> None:
         """Let a delivered job count as silent. Its idle time stands still when the clock has stepped back behind its
@@ -271,8 +267,7 @@ class Queue:
         """Take up to ``count`` jobs that were silent for ``silent_ms``; the next call continues behind them."""
         keys = [self._keys.ready_hi, self._keys.ready]
         call = partial(TAKE_SILENT.run, self._redis, keys, GROUP, self._consumer, silent_ms, count, *self._silent_at)
-        with log_errors():
-            taken = await with_group(call, self._redis, self._keys)
+        taken = await with_group(call, self._redis, self._keys)
         at_hi, at, *rows = taken or (b"", b"")
         is_last = not (at_hi or at)
         self._silent_at = _OLDEST if is_last else (at_hi, at)
@@ -281,15 +276,13 @@ class Queue:
     async def promote(self) -> int:
         """Move generations whose back-off is over into the queue, ahead of those that have not begun; how many."""
         keys = [self._keys.ready_hi, self._keys.open, self._keys.delayed]
-        with log_errors():
-            return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE, ATTEMPT_BACKOFF_CAP_MS))
+        return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE, ATTEMPT_BACKOFF_CAP_MS))
 
     async def prune(self) -> None:
         """Check the next page of delivered jobs, and stop counting those that are gone."""
         name = self._keys
         keys = [name.ready, name.ready_hi, name.waiting, name.turns, name.running]
-        with log_errors():
-            checked = await PRUNE.run(self._redis, keys, self._running_at, PRUNED_AT_ONCE)
+        checked = await PRUNE.run(self._redis, keys, self._running_at, PRUNED_AT_ONCE)
         self._running_at = self._running_at + PRUNED_AT_ONCE if checked == PRUNED_AT_ONCE else 0
 
     async def open_page(self) -> OpenPage:
@@ -316,21 +309,18 @@ class Queue:
 
         ``lease_ms``: no heartbeat counts for longer, also when the clock has stepped back since.
         """
-        with log_errors():
-            expiry_ms, now_ms = await NEWEST_WORKER.run(self._redis, [self._keys.workers], lease_ms)
+        expiry_ms, now_ms = await NEWEST_WORKER.run(self._redis, [self._keys.workers], lease_ms)
         return expiry_ms, now_ms
 
     async def drop_silent_consumers(self, *, silent_ms: int) -> int:
         """Remove consumers that were silent for so long and have no job; returns how many."""
-        with log_errors():
-            keys = [self._keys.ready_hi, self._keys.ready]
-            return int(await DROP_CONSUMERS.run(self._redis, keys, GROUP, silent_ms))
+        keys = [self._keys.ready_hi, self._keys.ready]
+        return int(await DROP_CONSUMERS.run(self._redis, keys, GROUP, silent_ms))
 
     async def promise_webhooks(self, generation_ids: Sequence[str]) -> None:
         """Promise the webhooks of these generations where the promise is missing."""
-        with log_errors():
-            for each in generation_ids:
-                await promise_webhook(self._redis, self._keys, each)
+        for each in generation_ids:
+            await promise_webhook(self._redis, self._keys, each)
 
     def _close_call(self, generation_ids: Sequence[str]) -> ScriptCall:
         name = self._keys
@@ -347,19 +337,24 @@ class Queue:
 
 
 async def create_group(redis: Redis, keys: KeyNames) -> None:
-    """Create the consumer group of both streams, where it is missing. Raises what redis-py raises."""
+    """Create the consumer group of both streams, where it is missing. Raises LogUnavailable."""
     for stream in (keys.ready_hi, keys.ready):
-        try:
-            await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+        with log_errors():
+            try:
+                await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
 
 
 async def with_group(command: Callable[[], Awaitable[Any]], redis: Redis, keys: KeyNames) -> Any:
-    """Run a command of the group; if Redis has lost the group, create it and return None: it had no jobs."""
+    """Run a command of the group; if Redis has lost the group, create it and return None: it had no jobs.
+
+    Raises LogUnavailable.
+    """
     try:
-        return await command()
+        with log_errors():
+            return await command()
     except ResponseError as error:
         if "NOGROUP" not in str(error):
             raise

@@ -73,8 +73,7 @@ class PendingWebhooks:
 
     async def promise(self, generation_id: str) -> bool:
         """Promise this generation's webhook; False when as many are pending as may be."""
-        with log_errors():
-            return await promise_webhook(self._redis, self._keys, generation_id, max_pending=self._max_pending) >= 0
+        return await promise_webhook(self._redis, self._keys, generation_id, max_pending=self._max_pending) >= 0
 
     async def withdraw(self, generation_ids: Sequence[str]) -> None:
         """Drop these promises: their generations were not created, or are gone."""
@@ -84,22 +83,19 @@ class PendingWebhooks:
 
     async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
         """Up to ``count`` due webhooks, each followed by ``settle``."""
-        with log_errors():
-            keys = [self._keys.webhooks_due, self._keys.webhooks_due_clock]
-            until_ms, *ids = await WEBHOOK_TAKE.run(self._redis, keys, count, lease_ms)
+        keys = [self._keys.webhooks_due, self._keys.webhooks_due_clock]
+        until_ms, *ids = await WEBHOOK_TAKE.run(self._redis, keys, count, lease_ms)
         return [TakenWebhook(each.decode(), until_ms) for each in ids]
 
     async def settle(self, taken: TakenWebhook, outcome: WebhookSettled, *, delay_ms: int = 0) -> bool:
         """Record its outcome; False when the lease had lapsed and another process took it."""
         keys = [self._keys.webhooks_due, self._keys.webhooks_promised]
-        with log_errors():
-            args = (taken.generation_id, taken.until_ms, outcome, delay_ms)
-            return bool(await WEBHOOK_SETTLE.run(self._redis, keys, *args))
+        args = (taken.generation_id, taken.until_ms, outcome, delay_ms)
+        return bool(await WEBHOOK_SETTLE.run(self._redis, keys, *args))
 
     async def begin(self, generation_id: str, *, max_attempts: int) -> int:
         """Count an attempt: its number, 0 when there is nothing to deliver, -1 when the attempts are spent."""
-        with log_errors():
-            return int(await WEBHOOK_BEGIN.run(self._redis, [self._keys.meta(generation_id)], max_attempts))
+        return int(await WEBHOOK_BEGIN.run(self._redis, [self._keys.meta(generation_id)], max_attempts))
 
     async def record_attempt(
         self, generation_id: str, state: WebhookState, *, status: int | None = None, fault: str | None = None
@@ -107,17 +103,15 @@ class PendingWebhooks:
         """Store how an attempt ended; ``pending`` when it will be retried."""
         keys = [self._keys.meta(generation_id), self._keys.log(generation_id)]
         final = "" if state is WebhookState.PENDING else state
-        with log_errors():
-            await WEBHOOK_RECORD.run(self._redis, keys, final, "" if status is None else status, fault or "")
+        await WEBHOOK_RECORD.run(self._redis, keys, final, "" if status is None else status, fault or "")
 
     async def check_promised(self, streams: Streams) -> int:
         """Check promises that were not made due for a while:
 
         if the generation is over, it is due. How many became due.
         """
-        with log_errors():
-            taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
-            _, *raw_ids = await WEBHOOK_TAKE.run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
+        taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
+        _, *raw_ids = await WEBHOOK_TAKE.run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
         ids = [each.decode() for each in raw_ids]
         statuses = [tail.status for tail in await streams.tails(ids)] if ids else []
         gone = [each for each, status in zip(ids, statuses, strict=True) if status is None]
@@ -128,8 +122,7 @@ class PendingWebhooks:
         if not over:
             return 0
         script, keys, args = due_call(self._keys, over)
-        with log_errors():
-            return int(await script.run(self._redis, keys, *args))
+        return int(await script.run(self._redis, keys, *args))
 
 
 def due_call(keys: KeyNames, generation_ids: Sequence[str]) -> ScriptCall:
@@ -138,7 +131,7 @@ def due_call(keys: KeyNames, generation_ids: Sequence[str]) -> ScriptCall:
 
 
 async def promise_webhook(redis: Redis, keys: KeyNames, generation_id: str, *, max_pending: int = _NO_BOUND) -> int:
-    """Promise a webhook: below 0, as many are pending as may be. Raises what redis-py raises.
+    """Promise a webhook: below 0, as many are pending as may be. Raises LogUnavailable.
 
     Without a bound it restores what Redis has lost: the promise was admitted once.
     """

@@ -37,11 +37,9 @@ class Dialer(Protocol):
 
     async def dial(self, create_protocol: Callable[[], _P]) -> _P:
         """Open a connection to the node as it is *now*; raises OSError."""
-        ...
 
     def greeting(self) -> tuple[str, ...]:
         """The command to send first: AUTH, or empty."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

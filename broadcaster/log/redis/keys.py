@@ -25,24 +25,6 @@ def check_stream_id(stream_id: str) -> str:
 class KeyNames:
     """Names under one prefix (setting ``KEY_PREFIX``)."""
 
-    __slots__ = (
-        "_prefix",
-        "dead",
-        "delayed",
-        "open",
-        "ready",
-        "ready_hi",
-        "running",
-        "seen",
-        "turns",
-        "waiting",
-        "webhooks_due",
-        "webhooks_due_clock",
-        "webhooks_promised",
-        "webhooks_promised_clock",
-        "workers",
-    )
-
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self.ready = f"{prefix}:{{jobs}}:ready"

@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from broadcaster.log.redis.connect import log_errors
+
 _INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 
 Argument: TypeAlias = str | bytes | int | float
@@ -59,11 +61,12 @@ class StoredScript:
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     async def run(self, redis: Redis, keys: Sequence[str], *args: Argument) -> Any:
-        """Run it alone and return its integers; raises what redis-py raises, never NoScriptError."""
-        try:
-            return await redis.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await redis.eval(self.text, len(keys), *keys, *args)
+        """Run it alone and return its integers. Raises LogUnavailable, or the error of Redis that is no "later"."""
+        with log_errors():
+            try:
+                return await redis.evalsha(self.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return await redis.eval(self.text, len(keys), *keys, *args)
 
 
 class ScriptCall(NamedTuple):

@@ -188,7 +188,7 @@ class Appender:
         )
 
     async def restore(self, stream_id: str, *, owner: str, epoch: int, lease_ms: int, meta: Mapping[str, str]) -> int:
-        """Write lost meta and lease again: 1 restored, 0 not needed, -1 no longer ours. Raises what redis-py raises."""
+        """Write lost meta and lease again: 1 restored, 0 not needed, -1 no longer ours. Raises LogUnavailable."""
         name = self._keys
         fields = [part for pair in meta.items() for part in pair]
         keys = [name.meta(stream_id), name.lease(stream_id), name.log(stream_id)]

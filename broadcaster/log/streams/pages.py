@@ -16,7 +16,6 @@ class EntryReader(Protocol):
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Up to ``count`` entries after (not including) ``after``; fewer only at the end of the log."""
-        ...
 
 
 async def read_pages(log: EntryReader, stream_id: str, *, after: Cursor = START) -> AsyncIterator[list[Entry]]:

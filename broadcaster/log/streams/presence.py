@@ -126,7 +126,6 @@ class RedisUptime(Protocol):
 
     def has_answered_for(self, lease_s: float) -> bool:
         """Whether it has, without a break, for so long."""
-        ...
 
 
 class Abandonment:

@@ -253,8 +253,7 @@ class TenantStorage:
     ) -> list[str]:
         keys = [self._keys.stored(tenant), self._keys.stored_due(tenant)]
         flat = [part for row in rows for part in row]
-        with log_errors():
-            reply = await STORED.run(self._redis, keys, KEPT_MS, how, hand_out, OPEN_MEASURED_EVERY_MS, *flat)
+        reply = await STORED.run(self._redis, keys, KEPT_MS, how, hand_out, OPEN_MEASURED_EVERY_MS, *flat)
         if reply[0] == _FULL:
             raise LogUnavailable("Redis is full: nothing was counted")
         account.bytes, account.feeds = reply[0], reply[1]

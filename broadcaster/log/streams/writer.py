@@ -40,11 +40,9 @@ class Recovery(Protocol):
 
     def restore(self, writer: StreamWriter) -> Awaitable[bool]:
         """Write the lost meta and lease again; False: no longer ours."""
-        ...
 
     def rebase(self, writer: StreamWriter) -> Awaitable[tuple[int, int] | None]:
         """A newer epoch and the seq to go on from; None: no longer ours."""
-        ...
 
 
 class StreamWriter:

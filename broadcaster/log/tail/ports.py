@@ -15,11 +15,9 @@ class TailLog(Protocol):
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Up to ``count`` entries after (not including) ``after``, rising by id."""
-        ...
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         """The end of each stream, in the order of ``stream_ids``."""
-        ...
 
 
 class LapsedEnder(Protocol):
@@ -30,7 +28,6 @@ class LapsedEnder(Protocol):
 
         Returns whether the feed was ended here. Raises LogUnavailable.
         """
-        ...
 
 
 class LostEnder(Protocol):
@@ -38,14 +35,12 @@ class LostEnder(Protocol):
 
     def recall(self, stream_id: str) -> KnownGeneration | None:
         """What this process knows of a generation that it watches from now on."""
-        ...
 
     async def end(self, stream_id: str, known: KnownGeneration, *, last: Cursor, missing_s: float) -> bool:
         """End a generation that has been missing for ``missing_s``, if this process may.
 
         Returns whether it was ended here. Raises LogUnavailable.
         """
-        ...
 
 
 class OpenNotice(Protocol):

@@ -33,10 +33,8 @@ class Recents:
 
     async def record(self, tenant: str, generation_id: str, *, keep_ms: int, created_ms: int = 0) -> None:
         """Put it in, as created now (0) or then; the whole index is kept for ``keep_ms`` at least."""
-        with log_errors():
-            await RECORD.run(
-                self._redis, [self._keys.recent(tenant)], generation_id, created_ms * 1000, RECENTS_KEPT, keep_ms
-            )
+        keys, created_us = [self._keys.recent(tenant)], created_ms * 1000
+        await RECORD.run(self._redis, keys, generation_id, created_us, RECENTS_KEPT, keep_ms)
 
     async def drop(self, tenant: str, generation_ids: Sequence[str]) -> None:
         """Take these out."""

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import FORMAT_VERSION
-from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import LOSE
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import KnownGeneration, Meta
@@ -81,18 +81,8 @@ class Losses:
         name = self._keys
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         fields = ("v", FORMAT_VERSION, "tenant", known.tenant, "model", known.model)
-        with log_errors():
-            ended = bool(
-                await LOSE.run(
-                    self._redis,
-                    keys,
-                    terminals.GENERATION_LOST,
-                    FORMAT_VERSION,
-                    self._retention_ms,
-                    last.epoch,
-                    *fields,
-                )
-            )
+        end = (terminals.GENERATION_LOST, FORMAT_VERSION, self._retention_ms, last.epoch)
+        ended = bool(await LOSE.run(self._redis, keys, *end, *fields))
         if ended:
             _log.warning("generation_lost", stream=stream_id, missing_s=round(missing_s, 1))
         return ended

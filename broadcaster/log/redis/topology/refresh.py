@@ -65,7 +65,6 @@ class TopologyClient(Protocol):
 
     async def close_others(self) -> None:
         """Close the connections to servers that no longer serve."""
-        ...
 
 
 class RefreshedTopology(Generic[_Reply]):

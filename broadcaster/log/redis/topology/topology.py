@@ -25,27 +25,21 @@ class Topology(Protocol):
     @property
     def nodes(self) -> tuple[str, ...]:
         """Their names; empty while no server is known to serve."""
-        ...
 
     def node_of(self, key: str) -> str | None:
         """The node that serves a key or a sharded channel; None: no server is known to."""
-        ...
 
     def dialer(self, node: str) -> Dialer:
         """How a node is dialled; KeyError when it is not one of ``nodes``."""
-        ...
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Have it called in the loop whenever nodes or slots have changed."""
-        ...
 
     def suspect(self) -> None:
         """Refresh soon: there was a MOVED, a lost connection, or one that delivers nothing."""
-        ...
 
     async def run(self) -> None:
         """Keep it current until cancelled."""
-        ...
 
 
 class Placement(Protocol):
@@ -53,55 +47,43 @@ class Placement(Protocol):
 
     def register(self, client: TopologyClient) -> None:
         """Call the client whenever other servers serve; it is referenced weakly."""
-        ...
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The primaries that serve now; empty before the first refresh."""
-        ...
 
     @property
     def replicas(self) -> tuple[str, ...]:
         """The servers that stand by, as far as they are known."""
-        ...
 
     @property
     def has_served(self) -> bool:
         """Whether any server has been known to serve yet."""
-        ...
 
     @property
     def is_whole(self) -> bool:
         """Whether every key has a server."""
-        ...
 
     def node_of(self, key: bytes) -> str | None:
         """The server of the key; None: no server is known to serve it."""
-        ...
 
     def is_doubtful(self, node: str | None) -> bool:
         """Whether to refresh before a call is sent to the node."""
-        ...
 
     def doubt(self, node: str) -> None:
         """The node did not reply, or reported that it no longer serves."""
-        ...
 
     def move(self, slot: int, *, source: str, target: str) -> None:
         """``source`` has redirected a call: ``target`` serves the slot."""
-        ...
 
     async def refresh(self, *, max_age_s: float = PACE_S) -> None:
         """Find out which servers serve, unless the last refresh ended less than ``max_age_s`` ago."""
-        ...
 
     async def verify(self, connection: AbstractConnection) -> None:
         """Accept a new connection to a server; raises ConnectionError when the server is not one that serves."""
-        ...
 
     async def aclose(self) -> None:
         """Close the connections for queries."""
-        ...
 
 
 class SingleTopology:
