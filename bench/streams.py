@@ -21,7 +21,7 @@ from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.keys import KeyNames
-from broadcaster.log.redis.scripts import APPEND
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
@@ -47,7 +47,7 @@ def prepare(url: str, *, run: str, streams: int, file: Path) -> None:
 
 async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
     async with LogConnection.open(url, max_connections=_AT_ONCE) as connection:
-        await connection.redis.script_load(APPEND.text)
+        await connection.redis.script_load(SCRIPTS["append"].text)
         claims = Claims(connection, ClaimPolicy(_HOUR_MS, _HOUR_MS, _HOUR_MS, 3), owner="bench")
         generations = open_generations(connection, claims=claims, ids=iter(ids))
         places = asyncio.Semaphore(_AT_ONCE)
@@ -94,7 +94,7 @@ def _append_of(granted: Granted) -> str:
     keys, stream_id = KeyNames(settings.key_prefix), granted.stream_id
     words: tuple[object, ...] = (
         "EVALSHA",
-        APPEND.sha,
+        SCRIPTS["append"].sha,
         4,
         keys.log(stream_id),
         keys.meta(stream_id),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from broadcaster.log.redis.scripts import SCRIPTS
 from tests.guards.source import ROOT, Function, Module, files_git_would_track, functions, modules, parse
 
 # Spelled in two pieces, so that this file does not break its own rule.
@@ -36,6 +37,11 @@ def test_every_lua_script_opens_by_naming_its_keys_and_arguments() -> None:
     scripts = sorted((ROOT / "broadcaster").rglob("*.lua"))
     offences = [str(path.relative_to(ROOT)) for path in scripts if not names_keys_and_argv(path.read_text())]
     assert not offences, "\n".join(offences)
+
+
+def test_every_script_is_run_and_every_one_that_is_run_exists() -> None:
+    run = {name for module in modules("broadcaster") for name in re.findall(r'SCRIPTS\["(\w+)"\]', module.text)}
+    assert run == set(SCRIPTS)
 
 
 def test_no_file_names_a_package_registry() -> None:

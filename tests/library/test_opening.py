@@ -11,7 +11,7 @@ import pytest
 from broadcaster import Broadcaster
 from broadcaster.library.feed import CANCELLED_S
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import FEED_CREATE
+from broadcaster.log.redis.scripts import SCRIPTS
 from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
 from tests.support.servers.redis_relay import RedisRelay, open_redis_relay
 
@@ -21,7 +21,7 @@ ABORT = b'{"type":"abort","reason":"cancelled"}'
 @pytest.fixture
 async def relay(connection: LogConnection) -> AsyncIterator[RedisRelay]:
     """Every server knows the script that creates a feed, so that a call has its hash."""
-    await connection.redis.script_load(FEED_CREATE.text)
+    await connection.redis.script_load(SCRIPTS["feed_create"].text)
     async with open_redis_relay(connection.url) as opened:
         yield opened
 
@@ -29,7 +29,7 @@ async def relay(connection: LogConnection) -> AsyncIterator[RedisRelay]:
 @pytest.fixture
 async def broadcaster(relay: RedisRelay) -> AsyncIterator[Broadcaster]:
     async with Broadcaster.from_url(relay.url, drain_s=0) as opened:
-        relay.hold_at(FEED_CREATE.sha.encode())
+        relay.hold_at(SCRIPTS["feed_create"].sha.encode())
         yield opened
 
 
@@ -78,7 +78,7 @@ async def test_closing_waits_for_the_end_of_a_block_that_was_cancelled_while_it_
     connection: LogConnection, relay: RedisRelay
 ) -> None:
     async with Broadcaster.from_url(relay.url, drain_s=0) as broadcaster:
-        relay.hold_at(FEED_CREATE.sha.encode())
+        relay.hold_at(SCRIPTS["feed_create"].sha.encode())
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(open_block, broadcaster)

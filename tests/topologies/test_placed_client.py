@@ -14,7 +14,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.claims import ClaimPolicy, Claims
 from broadcaster.log.redis.connect import LogConnection, identities
-from broadcaster.log.redis.scripts import STOP, ScriptCall, run_all
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.redis.topology.key_slots import SLOTS, slot_of
 from broadcaster.log.redis.topology.nodes import NodeLimits
 from broadcaster.log.redis.topology.placed_client import PlacedRedis
@@ -172,7 +172,7 @@ async def test_a_script_reaches_the_server_that_its_slot_migrates_to(
     source.replies["EVALSHA"] = source.replies["EVAL"] = rex.ResponseError(f"ASK 1 {name(target)}")
     target.replies |= {"ASKING": b"OK", "EVALSHA": rex.NoScriptError("NOSCRIPT No matching script."), "EVAL": 1}
     async with client_of(GivenPlacement(name(source))) as client:
-        calls = [ScriptCall(STOP, ["m", "c"], ["stopped"])] * 2
+        calls = [ScriptCall(SCRIPTS["stop"], ["m", "c"], ["stopped"])] * 2
         assert await run_all(client, calls) == [1, 1]
 
 

@@ -49,7 +49,7 @@ from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, raise_refus
 from broadcaster.log.jobs.deletion import leave_tombstone
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.keys import check_stream_id
-from broadcaster.log.redis.scripts import FEED_APPEND, FEED_CREATE, FEED_RENEW
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import SHORTEST_LEASE_S, Steadiness
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import Meta, Streams
@@ -156,7 +156,8 @@ class Feeds:
             fields["lease_ms"] = int(config.lease_s * 1000)
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
-        code = await FEED_CREATE.run(self._redis, self._open_keys(stored_id), ttl_ms, tenant, config.digest(), *flat)
+        keys = self._open_keys(stored_id)
+        code = await SCRIPTS["feed_create"].run(self._redis, keys, ttl_ms, tenant, config.digest(), *flat)
         if code < 0:
             raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
         if code > 0:
@@ -191,7 +192,8 @@ class Feeds:
     async def renew(self, stream_id: str, *, tenant: str) -> bool:
         """Report that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
-            code = await FEED_RENEW.run(self._redis, self._open_keys(stored_id), tenant, self._bounds.live_ttl_ms)
+            keys = self._open_keys(stored_id)
+            code = await SCRIPTS["feed_renew"].run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
             if code >= 0:
                 return bool(code)
         raise UnknownStream(NO_SUCH_FEED)
@@ -245,7 +247,8 @@ class Feeds:
             *events,
         ]
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
-            code, epoch, first, last, wait_ms = await FEED_APPEND.run(self._redis, self._append_keys(stored_id), *args)
+            keys = self._append_keys(stored_id)
+            code, epoch, first, last, wait_ms = await SCRIPTS["feed_append"].run(self._redis, keys, *args)
             if code != AppendCode.UNKNOWN:
                 break
         raise_refusal(AppendCode(code), wait_ms=wait_ms)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import FEED_LAPSE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.presence import RedisUptime
 from broadcaster.observability.logs import get_logger
@@ -54,7 +54,7 @@ class Lapses:
             return False
         name = self._keys
         keys = [name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id)]
-        code = await FEED_LAPSE.run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION, int(may_end))
+        code = await SCRIPTS["feed_lapse"].run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION, int(may_end))
         if code == _FULL:
             raise LogUnavailable("Redis is full: the end of a feed could not be written; try again")
         if code == _ENDED:

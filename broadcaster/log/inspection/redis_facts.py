@@ -26,7 +26,7 @@ from broadcaster.log.inspection.worst import BufferLimit, worst_of
 from broadcaster.log.pubsub.session import SubscriberSession
 from broadcaster.log.redis.address import NodeAddress
 from broadcaster.log.redis.connect import LogConnection, later, log_errors
-from broadcaster.log.redis.scripts import PROBE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.topology.placed_client import DRAWS
 from broadcaster.log.redis.url import RedisKind
 
@@ -221,7 +221,7 @@ async def _probe(connection: LogConnection, server: str) -> tuple[str | None, st
             session.start(address.greeting())
             await session.opened.wait()
             try:
-                await PROBE.run(connection.redis, [channel], "probe")
+                await SCRIPTS["probe"].run(connection.redis, [channel], "probe")
             except (ResponseError, NoPermissionError) as error:
                 if later(error):
                     raise

@@ -10,7 +10,7 @@ from typing import Final
 
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import CLAIM, END_STREAM, NEXT_ATTEMPT, REBASE, RELEASE, Argument, StoredScript
+from broadcaster.log.redis.scripts import SCRIPTS, Argument, StoredScript
 from broadcaster.log.streams import terminals
 
 # The back-off doubles from attempt to attempt, up to this: viewers wait for the next one.
@@ -140,7 +140,7 @@ class Claims:
         """
         policy = self._policy
         return await self._run(
-            CLAIM,
+            SCRIPTS["claim"],
             stream_id,
             may_take_over=int(may_take_over),
             answered_ms=_ms(answered_s),
@@ -172,7 +172,7 @@ class Claims:
         ``usage`` is written before it, in place of the worker's.
         """
         return await self._run(
-            END_STREAM,
+            SCRIPTS["end_stream"],
             stream_id,
             may_take_over=int(may_take_over),
             answered_ms=_ms(answered_s),
@@ -184,7 +184,7 @@ class Claims:
 
     async def rebase(self, stream_id: str, *, epoch: int) -> Claim:
         """A newer epoch for the worker that has ``epoch``: Redis lost entries that an earlier attempt had written."""
-        return await self._run(REBASE, stream_id, epoch=epoch)
+        return await self._run(SCRIPTS["rebase"], stream_id, epoch=epoch)
 
     async def next_attempt(self, stream_id: str, *, epoch: int) -> Claim | None:
         """Another attempt for the worker that has ``epoch``, whose provider broke off: its lease and its job stay.
@@ -196,7 +196,7 @@ class Claims:
         name, policy = self._keys, self._policy
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         bounds = (policy.lease_ttl_ms, policy.max_attempts, policy.live_ttl_ms)
-        code, granted, last_seq, attempt = await NEXT_ATTEMPT.run(
+        code, granted, last_seq, attempt = await SCRIPTS["next_attempt"].run(
             self._redis, keys, self._owner, epoch, *bounds, FORMAT_VERSION
         )
         return None if code == _REFUSED else Claim(Outcome(code), granted, last_seq, attempt, Why.NOT)
@@ -204,7 +204,7 @@ class Claims:
     async def release(self, stream_id: str, *, epoch: int) -> bool:
         """Give the right back (drain). False: it was not this worker's any more."""
         keys = [self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id)]
-        return bool(await RELEASE.run(self._redis, keys, self._owner, epoch))
+        return bool(await SCRIPTS["release"].run(self._redis, keys, self._owner, epoch))
 
     async def _run(self, script: StoredScript, stream_id: str, **arguments: Argument) -> Claim:
         """Run one of the scripts that read their arguments by name."""

@@ -25,7 +25,7 @@ from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.jobs.lists.recents import Recents
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import DELETE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.reader import Meta
 
 # Far longer than a re-send buffer lives (RESEND_KEEP_S is bounded by it), and than any pause after which a worker goes
@@ -41,7 +41,7 @@ async def leave_tombstone(
     connection: LogConnection, keys: Sequence[str], *, call_tombstone_ms: int = CALL_TOMBSTONE_MS
 ) -> None:
     """``keys``: the meta and the log of a stream that is over, and its other keys. Raises LogUnavailable."""
-    code = await DELETE.run(connection.redis, keys, TOMBSTONE_MS, call_tombstone_ms)
+    code = await SCRIPTS["delete"].run(connection.redis, keys, TOMBSTONE_MS, call_tombstone_ms)
     if code == _FULL:
         raise LogUnavailable("Redis is full: nothing was deleted; try again")
     if code == _NOT_OVER:

@@ -57,7 +57,7 @@ from broadcaster.log.jobs.stops import Stop, Stops
 from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.keys import check_stream_id
-from broadcaster.log.redis.scripts import FORGET, KEEP
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.presence import Presence
 from broadcaster.log.streams.reader import Meta, Streams
@@ -365,7 +365,7 @@ class Generations:
         if key is not None:
             await self._idempotency.shorten(tenant, key, generation_id=generation_id)
         keys = [self._keys.meta(generation_id), self._keys.viewers(generation_id)]
-        forgotten = bool(await FORGET.run(self._redis, keys))
+        forgotten = bool(await SCRIPTS["forget"].run(self._redis, keys))
         # With a key, a repeat may have written the meta already: its promise stays. ``check_promised`` drops the rest.
         if forgotten and key is None:
             await self._queue.withdraw(generation_id)
@@ -374,7 +374,7 @@ class Generations:
         return forgotten
 
     async def _keep(self, generation_id: str) -> bool:
-        return bool(await KEEP.run(self._redis, [self._keys.meta(generation_id)]))
+        return bool(await SCRIPTS["keep"].run(self._redis, [self._keys.meta(generation_id)]))
 
     async def _record(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> None:
         """Put it into the tenant's list. A list that misses it finds it in the open index.

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from broadcaster.errors import IdempotencyMismatch
 from broadcaster.log.redis.connect import LogConnection, log_errors
-from broadcaster.log.redis.scripts import RETIME
+from broadcaster.log.redis.scripts import SCRIPTS
 
 # Longer than a create takes (REDIS_TIMEOUT_S for each of its steps would exceed any client's time-out).
 REFUSED_KEY_MS: Final = 30_000
@@ -52,4 +52,4 @@ class IdempotencyKeys:
         await self._retime(tenant, key, generation_id=generation_id, ttl_ms=0)
 
     async def _retime(self, tenant: str, key: str, *, generation_id: str, ttl_ms: int) -> None:
-        await RETIME.run(self._redis, [self._keys.idem(tenant, key)], generation_id, ttl_ms)
+        await SCRIPTS["retime"].run(self._redis, [self._keys.idem(tenant, key)], generation_id, ttl_ms)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from broadcaster.log.jobs.queue import GROUP, SWEPT_AT_ONCE, Job, delivered, jobs_of, with_group
 from broadcaster.log.redis.connect import LogConnection, log_errors
-from broadcaster.log.redis.scripts import TAKE, Argument
+from broadcaster.log.redis.scripts import SCRIPTS, Argument
 
 _NOTHING_SEEN: Final = "0-0"
 
@@ -86,7 +86,7 @@ class JobReader:
             args += [tenant, room]
         is_more = True
         while is_more:
-            taken = await with_group(partial(TAKE.run, self._redis, keys, *args), self._redis, name)
+            taken = await with_group(partial(SCRIPTS["take"].run, self._redis, keys, *args), self._redis, name)
             if taken is None:
                 return []
             is_more, seen, seen_hi, *rows = taken

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final, TypeVar
 
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.batching import StopRequest
@@ -30,7 +31,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.claims import Claims, Outcome
 from broadcaster.log.jobs.queue import Job, Queue
 from broadcaster.log.redis.connect import LogConnection, later, log_errors
-from broadcaster.log.redis.scripts import HEARTBEAT, RENEW, ScriptCall, run_all
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.appender import Appender
 from broadcaster.log.streams.writer import StreamWriter
@@ -43,6 +44,7 @@ RETRY_S: Final = 0.1
 WORKERS_KEPT: Final = 1000
 LAPSED_WORKERS_KEPT_MS: Final = 3_600_000
 _RECOVERY_BACK_OFF: Final = BackOff(0.05, 0.8)
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -51,14 +53,6 @@ class LeasedStream:
 
     writer: StreamWriter
     job: Job
-
-
-class Renewal(NamedTuple):
-    """The renewal script's reply."""
-
-    code: int
-    stop: int
-    log_there: int
 
 
 class LeaseKeeper:
@@ -85,19 +79,15 @@ class LeaseKeeper:
         self._queue = queue
         self._appender = appender
         self._steadiness = steadiness
-        self._leased: dict[str, LeasedStream] = {}
+        self.leased: dict[str, LeasedStream] = {}
+        """The streams that are leased now, by id."""
         self._kept: dict[StreamWriter, float] = {}
         self._due_webhooks: set[str] = set()
         self._breaks_seen = 0
 
-    @property
-    def leased(self) -> Mapping[str, LeasedStream]:
-        """Streams leased now, by id."""
-        return self._leased
-
     def hold(self, writer: StreamWriter, job: Job) -> None:
         """Renew this stream from the next turn on."""
-        self._leased[writer.stream_id] = LeasedStream(writer, job)
+        self.leased[writer.stream_id] = LeasedStream(writer, job)
 
     def drop(self, writer: StreamWriter, *, keep_s: float = 0.0) -> Job | None:
         """Renew it no more; its job as it is now, to be settled (None: it was not leased).
@@ -106,7 +96,7 @@ class LeaseKeeper:
         """
         leased = self._leased_to(writer)
         if leased is not None:
-            del self._leased[writer.stream_id]
+            del self.leased[writer.stream_id]
         if keep_s > 0 and writer.is_complete:
             # A tail checked at the end of its retention would be sent again after it.
             kept_s = min(keep_s, writer.retention_ms / 1000 / 2)
@@ -115,7 +105,7 @@ class LeaseKeeper:
 
     def _leased_to(self, writer: StreamWriter) -> LeasedStream | None:
         """The stream, if it is leased for this very writer."""
-        leased = self._leased.get(writer.stream_id)
+        leased = self.leased.get(writer.stream_id)
         return leased if leased is not None and leased.writer is writer else None
 
     async def run(self) -> None:
@@ -133,7 +123,7 @@ class LeaseKeeper:
             except LogUnavailable:
                 failures += 1
                 if failures == 1:
-                    _log.warning("renewal_later", count=len(self._leased))
+                    _log.warning("renewal_later", count=len(self.leased))
             self._verify_tails(loop.time())
             await self._make_webhooks_due()
             pause_s = RETRY_S if failures else self._every_s
@@ -145,7 +135,7 @@ class LeaseKeeper:
 
         Raises LogUnavailable when some of it could not be done now.
         """
-        leased = list(self._leased.values())
+        leased = list(self.leased.values())
         calls = [self._renewal(each.writer) for each in leased]
         with log_errors():
             replies = await run_all(self._renewals, calls) if calls else []
@@ -157,7 +147,7 @@ class LeaseKeeper:
                     failure = reply
                 else:
                     each.writer.crashed(reply)
-            elif self._renewed(each.writer, Renewal(*reply)):
+            elif self._renewed(each.writer, reply):
                 still_ours.append(each)
         try:
             await self._keep_jobs(still_ours)
@@ -169,7 +159,7 @@ class LeaseKeeper:
     async def heartbeat(self) -> None:
         """Report that this worker lives."""
         bounds = (self._lease_ms, LAPSED_WORKERS_KEPT_MS, WORKERS_KEPT)
-        await HEARTBEAT.run(self._renewals, [self._keys.workers], self._worker_id, *bounds)
+        await SCRIPTS["heartbeat"].run(self._renewals, [self._keys.workers], self._worker_id, *bounds)
 
     async def remove_heartbeat(self) -> None:
         """This worker lives no more."""
@@ -180,14 +170,14 @@ class LeaseKeeper:
         stream_id = writer.stream_id
         keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
         return ScriptCall(
-            RENEW, keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms)
+            SCRIPTS["renew"], keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms)
         )
 
-    def _renewed(self, writer: StreamWriter, renewal: Renewal) -> bool:
-        code, stop, log_there = renewal
+    def _renewed(self, writer: StreamWriter, reply: Sequence[int]) -> bool:
+        code, stop, log_there = reply
         writer.request_stop(StopRequest(stop))
         if code == -1:
-            if writer.stream_id in self._leased and not writer.is_complete:
+            if writer.stream_id in self.leased and not writer.is_complete:
                 _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
                 writer.lose()
             return False
@@ -202,7 +192,7 @@ class LeaseKeeper:
         broke = self._steadiness.breaks != self._breaks_seen and self._steadiness.answering.is_set()
         if broke:
             self._breaks_seen = self._steadiness.breaks
-            for each in self._leased.values():
+            for each in self.leased.values():
                 each.writer.verify()
             self._due_webhooks |= {writer.stream_id for writer in self._kept if "webhook" in writer.meta}
         for writer, until in list(self._kept.items()):
@@ -250,38 +240,35 @@ class LeaseKeeper:
 
     async def restore(self, writer: StreamWriter) -> bool:
         """Write lost meta and lease again, and the job with them (a new Redis has neither)."""
-        meta = {**writer.meta, "epoch": str(writer.epoch), "status": "running", "worker": self._worker_id}
-        attempt = 0
-        while True:
-            try:
-                code = await self._appender.restore(
-                    writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
-                )
-                if code >= 0 and not writer.is_complete:
-                    leased = self._leased_to(writer)
-                    if leased is not None:
-                        await self._regain([leased])
-                _log.warning("meta_restored", stream=writer.stream_id, code=code)
-                return code >= 0
-            except LogUnavailable:
-                await _back_off(attempt)
-                attempt += 1
+        return await _until_answered(partial(self._restore, writer))
 
     async def rebase(self, writer: StreamWriter) -> tuple[int, int] | None:
         """A newer epoch behind what the log still has."""
-        attempt = 0
-        while True:
-            try:
-                claim = await self._claims.rebase(writer.stream_id, epoch=writer.epoch)
-            except LogUnavailable:
-                await _back_off(attempt)
-                attempt += 1
-                continue
-            if claim.outcome is not Outcome.GRANTED:
-                return None
-            _log.warning("log_rebased", stream=writer.stream_id, epoch=claim.epoch, after=claim.last_seq)
-            return claim.epoch, claim.last_seq
+        claim = await _until_answered(partial(self._claims.rebase, writer.stream_id, epoch=writer.epoch))
+        if claim.outcome is not Outcome.GRANTED:
+            return None
+        _log.warning("log_rebased", stream=writer.stream_id, epoch=claim.epoch, after=claim.last_seq)
+        return claim.epoch, claim.last_seq
+
+    async def _restore(self, writer: StreamWriter) -> bool:
+        meta = {**writer.meta, "epoch": str(writer.epoch), "status": "running", "worker": self._worker_id}
+        code = await self._appender.restore(
+            writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
+        )
+        if code >= 0 and not writer.is_complete:
+            leased = self._leased_to(writer)
+            if leased is not None:
+                await self._regain([leased])
+        _log.warning("meta_restored", stream=writer.stream_id, code=code)
+        return code >= 0
 
 
-async def _back_off(attempt: int) -> None:
-    await asyncio.sleep(_RECOVERY_BACK_OFF.pause_s(attempt + 1, luck=random.random()))
+async def _until_answered(call: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeat the call until Redis answers."""
+    failures = 0
+    while True:
+        try:
+            return await call()
+        except LogUnavailable:
+            failures += 1
+            await asyncio.sleep(_RECOVERY_BACK_OFF.pause_s(failures, luck=random.random()))

@@ -35,20 +35,7 @@ from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.jobs.webhooks import due_call, promise_webhook
 from broadcaster.log.redis.connect import LogConnection, log_errors
 from broadcaster.log.redis.keys import KeyNames
-from broadcaster.log.redis.scripts import (
-    ANNOUNCE,
-    CLOSE,
-    DROP_CONSUMERS,
-    ENQUEUE,
-    NEWEST_WORKER,
-    PROMOTE,
-    PRUNE,
-    REGAIN,
-    SETTLE,
-    TAKE_SILENT,
-    ScriptCall,
-    run_all,
-)
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 
 GROUP: Final = "workers"
 DEAD_LETTERS_KEPT: Final = 10_000
@@ -143,7 +130,7 @@ class Queue:
 
     async def announce(self, generation_id: str) -> None:
         """Put it into the open index before anything else is written: if its creator dies, the sweep finds it."""
-        await ANNOUNCE.run(self._redis, [self._keys.open], generation_id)
+        await SCRIPTS["announce"].run(self._redis, [self._keys.open], generation_id)
 
     async def unlisted(self, generation_ids: Sequence[str]) -> list[str]:
         """The generations that are missing in the open index."""
@@ -165,7 +152,7 @@ class Queue:
         name, limits = self._keys, self._limits
         keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns]
         calls = [
-            ScriptCall(ENQUEUE, keys, [each, tenant, limits.max_queue, limits.queued_of(tenant)])
+            ScriptCall(SCRIPTS["enqueue"], keys, [each, tenant, limits.max_queue, limits.queued_of(tenant)])
             for each, tenant in generations
         ]
         return [Enqueued(code) for code in await self._run_all(calls)]
@@ -185,7 +172,7 @@ class Queue:
         keys = [job.source, name.open, name.delayed, name.dead, name.ready_hi, name.waiting, name.turns, name.running]
         bounds = (delay_ms, DEAD_LETTERS_KEPT)
         settle = ScriptCall(
-            SETTLE, keys, (GROUP, job.entry_id, job.generation_id, outcome, *bounds, reason, job.tenant)
+            SCRIPTS["settle"], keys, (GROUP, job.entry_id, job.generation_id, outcome, *bounds, reason, job.tenant)
         )
         is_due = has_webhook and outcome in (Settled.DONE, Settled.DEAD)
         await self.make_due([job.generation_id] if is_due else [], settle)
@@ -238,8 +225,10 @@ class Queue:
         await self.create_group()
         name = self._keys
         keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.running]
-        calls = [ScriptCall(REGAIN, keys, (GROUP, self._consumer, job.generation_id, job.tenant)) for job in jobs]
-        replies = await self._run_all(calls)
+        of_worker, regain = (GROUP, self._consumer), SCRIPTS["regain"]
+        replies = await self._run_all(
+            [ScriptCall(regain, keys, (*of_worker, job.generation_id, job.tenant)) for job in jobs]
+        )
         return [
             replace(job, source=name.ready_hi if is_urgent else name.ready, entry_id=entry_id.decode())
             for job, (is_urgent, entry_id) in zip(jobs, replies, strict=True)
@@ -266,7 +255,8 @@ class Queue:
     async def take_silent(self, *, silent_ms: int, count: int) -> SilentJobs:
         """Take up to ``count`` jobs that were silent for ``silent_ms``; the next call continues behind them."""
         keys = [self._keys.ready_hi, self._keys.ready]
-        call = partial(TAKE_SILENT.run, self._redis, keys, GROUP, self._consumer, silent_ms, count, *self._silent_at)
+        args = (GROUP, self._consumer, silent_ms, count, *self._silent_at)
+        call = partial(SCRIPTS["take_silent"].run, self._redis, keys, *args)
         taken = await with_group(call, self._redis, self._keys)
         at_hi, at, *rows = taken or (b"", b"")
         is_last = not (at_hi or at)
@@ -276,13 +266,13 @@ class Queue:
     async def promote(self) -> int:
         """Move generations whose back-off is over into the queue, ahead of those that have not begun; how many."""
         keys = [self._keys.ready_hi, self._keys.open, self._keys.delayed]
-        return int(await PROMOTE.run(self._redis, keys, PROMOTED_AT_ONCE, ATTEMPT_BACKOFF_CAP_MS))
+        return int(await SCRIPTS["promote"].run(self._redis, keys, PROMOTED_AT_ONCE, ATTEMPT_BACKOFF_CAP_MS))
 
     async def prune(self) -> None:
         """Check the next page of delivered jobs, and stop counting those that are gone."""
         name = self._keys
         keys = [name.ready, name.ready_hi, name.waiting, name.turns, name.running]
-        checked = await PRUNE.run(self._redis, keys, self._running_at, PRUNED_AT_ONCE)
+        checked = await SCRIPTS["prune"].run(self._redis, keys, self._running_at, PRUNED_AT_ONCE)
         self._running_at = self._running_at + PRUNED_AT_ONCE if checked == PRUNED_AT_ONCE else 0
 
     async def open_page(self) -> OpenPage:
@@ -309,13 +299,13 @@ class Queue:
 
         ``lease_ms``: no heartbeat counts for longer, also when the clock has stepped back since.
         """
-        expiry_ms, now_ms = await NEWEST_WORKER.run(self._redis, [self._keys.workers], lease_ms)
+        expiry_ms, now_ms = await SCRIPTS["newest_worker"].run(self._redis, [self._keys.workers], lease_ms)
         return expiry_ms, now_ms
 
     async def drop_silent_consumers(self, *, silent_ms: int) -> int:
         """Remove consumers that were silent for so long and have no job; returns how many."""
         keys = [self._keys.ready_hi, self._keys.ready]
-        return int(await DROP_CONSUMERS.run(self._redis, keys, GROUP, silent_ms))
+        return int(await SCRIPTS["drop_consumers"].run(self._redis, keys, GROUP, silent_ms))
 
     async def promise_webhooks(self, generation_ids: Sequence[str]) -> None:
         """Promise the webhooks of these generations where the promise is missing."""
@@ -325,7 +315,7 @@ class Queue:
     def _close_call(self, generation_ids: Sequence[str]) -> ScriptCall:
         name = self._keys
         keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns, name.running]
-        return ScriptCall(CLOSE, keys, list(generation_ids))
+        return ScriptCall(SCRIPTS["close"], keys, list(generation_ids))
 
     async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
         with log_errors():

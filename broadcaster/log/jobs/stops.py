@@ -15,7 +15,7 @@ from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import STOP
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Meta, Streams
 
@@ -56,7 +56,7 @@ class Stops:
     async def request(self, meta: Meta) -> Stop:
         """Store the request, notify the worker, and end the generation here if it has no worker."""
         keys = [self._keys.meta(meta.id), self._keys.control(meta.id)]
-        code = Stop(await STOP.run(self._redis, keys, STOPPED))
+        code = Stop(await SCRIPTS["stop"].run(self._redis, keys, STOPPED))
         if code is not Stop.REQUESTED:
             return code
         (tail,) = await self._streams.tails([meta.id])

@@ -26,15 +26,7 @@ from redis.asyncio import Redis
 from broadcaster.core.status import OVER
 from broadcaster.log.redis.connect import LogConnection, log_errors
 from broadcaster.log.redis.keys import KeyNames
-from broadcaster.log.redis.scripts import (
-    WEBHOOK_BEGIN,
-    WEBHOOK_DUE,
-    WEBHOOK_PROMISE,
-    WEBHOOK_RECORD,
-    WEBHOOK_SETTLE,
-    WEBHOOK_TAKE,
-    ScriptCall,
-)
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.webhook_meta import WebhookState
 from broadcaster.observability.logs import get_logger
@@ -84,18 +76,18 @@ class PendingWebhooks:
     async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
         """Up to ``count`` due webhooks, each followed by ``settle``."""
         keys = [self._keys.webhooks_due, self._keys.webhooks_due_clock]
-        until_ms, *ids = await WEBHOOK_TAKE.run(self._redis, keys, count, lease_ms)
+        until_ms, *ids = await SCRIPTS["webhook_take"].run(self._redis, keys, count, lease_ms)
         return [TakenWebhook(each.decode(), until_ms) for each in ids]
 
     async def settle(self, taken: TakenWebhook, outcome: WebhookSettled, *, delay_ms: int = 0) -> bool:
         """Record its outcome; False when the lease had lapsed and another process took it."""
         keys = [self._keys.webhooks_due, self._keys.webhooks_promised]
         args = (taken.generation_id, taken.until_ms, outcome, delay_ms)
-        return bool(await WEBHOOK_SETTLE.run(self._redis, keys, *args))
+        return bool(await SCRIPTS["webhook_settle"].run(self._redis, keys, *args))
 
     async def begin(self, generation_id: str, *, max_attempts: int) -> int:
         """Count an attempt: its number, 0 when there is nothing to deliver, -1 when the attempts are spent."""
-        return int(await WEBHOOK_BEGIN.run(self._redis, [self._keys.meta(generation_id)], max_attempts))
+        return int(await SCRIPTS["webhook_begin"].run(self._redis, [self._keys.meta(generation_id)], max_attempts))
 
     async def record_attempt(
         self, generation_id: str, state: WebhookState, *, status: int | None = None, fault: str | None = None
@@ -103,7 +95,7 @@ class PendingWebhooks:
         """Store how an attempt ended; ``pending`` when it will be retried."""
         keys = [self._keys.meta(generation_id), self._keys.log(generation_id)]
         final = "" if state is WebhookState.PENDING else state
-        await WEBHOOK_RECORD.run(self._redis, keys, final, "" if status is None else status, fault or "")
+        await SCRIPTS["webhook_record"].run(self._redis, keys, final, "" if status is None else status, fault or "")
 
     async def check_promised(self, streams: Streams) -> int:
         """Check promises that were not made due for a while:
@@ -111,7 +103,7 @@ class PendingWebhooks:
         if the generation is over, it is due. How many became due.
         """
         taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
-        _, *raw_ids = await WEBHOOK_TAKE.run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
+        _, *raw_ids = await SCRIPTS["webhook_take"].run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
         ids = [each.decode() for each in raw_ids]
         statuses = [tail.status for tail in await streams.tails(ids)] if ids else []
         gone = [each for each, status in zip(ids, statuses, strict=True) if status is None]
@@ -127,7 +119,7 @@ class PendingWebhooks:
 
 def due_call(keys: KeyNames, generation_ids: Sequence[str]) -> ScriptCall:
     """The call that makes the webhooks of these generations due: each has one, and is over."""
-    return ScriptCall(WEBHOOK_DUE, [keys.webhooks_promised, keys.webhooks_due], list(generation_ids))
+    return ScriptCall(SCRIPTS["webhook_due"], [keys.webhooks_promised, keys.webhooks_due], list(generation_ids))
 
 
 async def promise_webhook(redis: Redis, keys: KeyNames, generation_id: str, *, max_pending: int = _NO_BOUND) -> int:
@@ -136,4 +128,4 @@ async def promise_webhook(redis: Redis, keys: KeyNames, generation_id: str, *, m
     Without a bound it restores what Redis has lost: the promise was admitted once.
     """
     sets = [keys.webhooks_promised, keys.webhooks_due]
-    return int(await WEBHOOK_PROMISE.run(redis, sets, generation_id, max_pending, CHECK_EVERY_MS))
+    return int(await SCRIPTS["webhook_promise"].run(redis, sets, generation_id, max_pending, CHECK_EVERY_MS))

@@ -25,13 +25,13 @@ _INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 Argument: TypeAlias = str | bytes | int | float
 
 
-def _paths() -> dict[str, Traversable]:
-    """Every script and every include of the package, by its name: names are unique over all folders."""
-    folders = (each for each in files("broadcaster.log.redis").joinpath("scripts").iterdir() if each.is_dir())
-    return {path.name.removesuffix(".lua"): path for folder in folders for path in folder.iterdir()}
+def _files_of(folder: Traversable) -> dict[str, Traversable]:
+    return {path.name.removesuffix(".lua"): path for path in folder.iterdir()}
 
 
-_PATHS: Final = _paths()
+_FOLDERS: Final = [each for each in files("broadcaster.log.redis").joinpath("scripts").iterdir() if each.is_dir()]
+_PATHS: Final = {name: path for folder in _FOLDERS for name, path in _files_of(folder).items()}
+"""Every script and every include, by its name: names are unique over all folders."""
 
 
 def _text(name: str, included: set[str]) -> str:
@@ -96,47 +96,7 @@ async def run_all(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
     return results
 
 
-ABANDON: Final = StoredScript.load("abandon")
-NEXT_ATTEMPT: Final = StoredScript.load("next_attempt")
-ANNOUNCE: Final = StoredScript.load("announce")
-APPEND: Final = StoredScript.load("append")
-CHAT: Final = StoredScript.load("chat")
-CLAIM: Final = StoredScript.load("claim")
-CLOSE: Final = StoredScript.load("close")
-CREATE: Final = StoredScript.load("create")
-DELETE: Final = StoredScript.load("delete")
-DROP_CONSUMERS: Final = StoredScript.load("drop_consumers")
-END_STREAM: Final = StoredScript.load("end_stream")
-ENQUEUE: Final = StoredScript.load("enqueue")
-FEED_APPEND: Final = StoredScript.load("feed_append")
-FEED_CREATE: Final = StoredScript.load("feed_create")
-FEED_LAPSE: Final = StoredScript.load("feed_lapse")
-FEED_RENEW: Final = StoredScript.load("feed_renew")
-FORGET: Final = StoredScript.load("forget")
-HEARTBEAT: Final = StoredScript.load("heartbeat")
-KEEP: Final = StoredScript.load("keep")
-LOSE: Final = StoredScript.load("lose")
-MEASURE: Final = StoredScript.load("measure")
-NEWEST_WORKER: Final = StoredScript.load("newest_worker")
-PRESENCE: Final = StoredScript.load("presence")
-PROBE: Final = StoredScript.load("probe")
-PROMOTE: Final = StoredScript.load("promote")
-PRUNE: Final = StoredScript.load("prune")
-REBASE: Final = StoredScript.load("rebase")
-RECORD: Final = StoredScript.load("record")
-REGAIN: Final = StoredScript.load("regain")
-RELEASE: Final = StoredScript.load("release")
-RENEW: Final = StoredScript.load("renew")
-RESTORE: Final = StoredScript.load("restore")
-RETIME: Final = StoredScript.load("retime")
-SETTLE: Final = StoredScript.load("settle")
-STOP: Final = StoredScript.load("stop")
-STORED: Final = StoredScript.load("stored")
-TAKE: Final = StoredScript.load("take")
-TAKE_SILENT: Final = StoredScript.load("take_silent")
-WEBHOOK_BEGIN: Final = StoredScript.load("webhook_begin")
-WEBHOOK_DUE: Final = StoredScript.load("webhook_due")
-WEBHOOK_PROMISE: Final = StoredScript.load("webhook_promise")
-WEBHOOK_SETTLE: Final = StoredScript.load("webhook_settle")
-WEBHOOK_TAKE: Final = StoredScript.load("webhook_take")
-WEBHOOK_RECORD: Final = StoredScript.load("webhook_record")
+SCRIPTS: Final = {
+    name: StoredScript.load(name) for folder in _FOLDERS if folder.name != "include" for name in _files_of(folder)
+}
+"""Every script, by its name."""

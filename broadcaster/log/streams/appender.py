@@ -24,7 +24,7 @@ from broadcaster.core.batching import AppendReply, Batch, Code, StopRequest
 from broadcaster.core.events import FORMAT_VERSION, is_terminal
 from broadcaster.core.status import status_after
 from broadcaster.log.redis.connect import LogConnection, later
-from broadcaster.log.redis.scripts import APPEND, RESTORE, ScriptCall, run_all
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.logs import get_logger
 
@@ -170,26 +170,16 @@ class Appender:
         if batch.events and is_terminal(batch.events[-1]):
             status = status_after(batch.events[-1])
         keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id))
-        return ScriptCall(
-            APPEND,
-            keys,
-            (
-                writer.epoch,
-                batch.first_seq,
-                bounds.max_events,
-                bounds.max_bytes,
-                bounds.push_max_bytes,
-                bounds.live_ttl_ms,
-                writer.retention_ms,
-                FORMAT_VERSION,
-                status,
-                *batch.events,
-            ),
+        args = (
+            *(writer.epoch, batch.first_seq, bounds.max_events, bounds.max_bytes, bounds.push_max_bytes),
+            *(bounds.live_ttl_ms, writer.retention_ms, FORMAT_VERSION, status, *batch.events),
         )
+        return ScriptCall(SCRIPTS["append"], keys, args)
 
     async def restore(self, stream_id: str, *, owner: str, epoch: int, lease_ms: int, meta: Mapping[str, str]) -> int:
         """Write lost meta and lease again: 1 restored, 0 not needed, -1 no longer ours. Raises LogUnavailable."""
         name = self._keys
         fields = [part for pair in meta.items() for part in pair]
         keys = [name.meta(stream_id), name.lease(stream_id), name.log(stream_id)]
-        return int(await RESTORE.run(self._redis, keys, owner, epoch, lease_ms, self.bounds.live_ttl_ms, *fields))
+        grant = (owner, epoch, lease_ms, self.bounds.live_ttl_ms)
+        return int(await SCRIPTS["restore"].run(self._redis, keys, *grant, *fields))

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, later, log_errors
-from broadcaster.log.redis.scripts import ABANDON, PRESENCE, ScriptCall, run_all
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -118,7 +118,7 @@ class Presence:
 
     def _call(self, stream_id: str, count: int) -> ScriptCall:
         keys = (self._keys.viewers(stream_id), self._keys.meta(stream_id))
-        return ScriptCall(PRESENCE, keys, (self._front_end, count, self._ttl_ms, KEEP_MS))
+        return ScriptCall(SCRIPTS["presence"], keys, (self._front_end, count, self._ttl_ms, KEEP_MS))
 
 
 class RedisUptime(Protocol):
@@ -161,7 +161,8 @@ class Abandonment:
     def _call(self, stream_id: str, *, may_fire: bool) -> ScriptCall:
         name = self._keys
         keys = (name.viewers(stream_id), name.meta(stream_id), name.control(stream_id))
-        return ScriptCall(ABANDON, keys, (int(self._grace_s * 1000), KEEP_MS, int(may_fire), self._presence_ttl_ms))
+        args = (int(self._grace_s * 1000), KEEP_MS, int(may_fire), self._presence_ttl_ms)
+        return ScriptCall(SCRIPTS["abandon"], keys, args)
 
 
 class _Departure(NamedTuple):

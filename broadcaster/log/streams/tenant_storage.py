@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, TypeAlias
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import LogUnavailable, TenantLimit
 from broadcaster.log.redis.connect import LogConnection, log_errors
-from broadcaster.log.redis.scripts import MEASURE, STORED, ScriptCall, run_all
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 
 ADDED_EVERY_S: Final = 1.0
 ADDED_AT_ONCE: Final = 500
@@ -236,7 +236,8 @@ class TenantStorage:
 
     async def _measure(self, tenant: str, account: _Account, stored_ids: Sequence[str]) -> None:
         name = self._keys
-        calls = [ScriptCall(MEASURE, [name.meta(id), name.log(id), name.feed_keys(id)], [tenant]) for id in stored_ids]
+        keys = ([name.meta(id), name.log(id), name.feed_keys(id)] for id in stored_ids)
+        calls = [ScriptCall(SCRIPTS["measure"], each, [tenant]) for each in keys]
         with log_errors():
             replies = await run_all(self._redis, calls)
         rows: list[_Row] = []
@@ -253,7 +254,7 @@ class TenantStorage:
     ) -> list[str]:
         keys = [self._keys.stored(tenant), self._keys.stored_due(tenant)]
         flat = [part for row in rows for part in row]
-        reply = await STORED.run(self._redis, keys, KEPT_MS, how, hand_out, OPEN_MEASURED_EVERY_MS, *flat)
+        reply = await SCRIPTS["stored"].run(self._redis, keys, KEPT_MS, how, hand_out, OPEN_MEASURED_EVERY_MS, *flat)
         if reply[0] == _FULL:
             raise LogUnavailable("Redis is full: nothing was counted")
         account.bytes, account.feeds = reply[0], reply[1]

@@ -21,7 +21,7 @@ import pytest
 
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import ANNOUNCE, CREATE, ENQUEUE, RECORD
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.reader import Streams
 from broadcaster.testing import Script
 from tests.faults.world import FaultWorld, open_world
@@ -32,10 +32,10 @@ from tests.support.servers.relay import Link, Relay, opened
 
 STEPS: Final = {
     "key": b"\r\nSET\r\n",
-    "announcement": ANNOUNCE.sha.encode(),
-    "meta": CREATE.sha.encode(),
-    "job": ENQUEUE.sha.encode(),
-    "list": RECORD.sha.encode(),
+    "announcement": SCRIPTS["announce"].sha.encode(),
+    "meta": SCRIPTS["create"].sha.encode(),
+    "job": SCRIPTS["enqueue"].sha.encode(),
+    "list": SCRIPTS["record"].sha.encode(),
 }
 MODEL: Final = "claude-scripted"
 SETTINGS: Final = {

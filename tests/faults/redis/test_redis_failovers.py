@@ -19,7 +19,7 @@ import pytest
 from redis.asyncio import Redis
 
 from broadcaster.log.redis.keys import KeyNames
-from broadcaster.log.redis.scripts import SETTLE
+from broadcaster.log.redis.scripts import SCRIPTS
 from tests.faults.figures import Figures
 from tests.faults.redis.redis_trouble import (
     REPAIR_S,
@@ -143,7 +143,7 @@ async def between_finish_and_settle(world: FaultWorld, pair: Pair, figures: Figu
     answers = await begin(world, 1)
     await pair.fall_behind()
     await send_more(answers)
-    pair.relay.hold_at(SETTLE.sha.encode())
+    pair.relay.hold_at(SCRIPTS["settle"].sha.encode())
     answers[0].talk.finish()
     await asyncio.gather(pair.relay.held.wait(), *(viewer.is_over.wait() for viewer in answers[0].viewers))
     return await fail_over(world, pair, figures, answers, name="failover between finish and settle")

@@ -11,7 +11,7 @@ import pytest
 
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import RENEW
+from broadcaster.log.redis.scripts import SCRIPTS
 from tests.faults.workers.worker_moments import LEASE_S, answer, attempts, logged, torn_then_whole
 from tests.faults.world import open_world
 from tests.support.log.log_world import World, until
@@ -93,7 +93,7 @@ async def test_a_worker_whose_connections_hang_keeps_its_answers(tmp_path: Path,
         await world.worker()
         redis, lease = world.connection.redis, world.connection.keys.lease(stream)
 
-        relay.hang_at(RENEW.sha.encode(), times=2)
+        relay.hang_at(SCRIPTS["renew"].sha.encode(), times=2)
 
         async with asyncio.timeout(3 * LEASE_S):
             while relay.hangs_left or await redis.pttl(lease) < 0.9 * LEASE_S * 1000:

@@ -12,12 +12,12 @@ from broadcaster.errors import LogUnavailable, QueueFull
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.idempotency import REFUSED_KEY_MS
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import CREATE, ENQUEUE, KEEP, RECORD, RETIME, StoredScript
+from broadcaster.log.redis.scripts import SCRIPTS
 from tests.support.log.log_world import TENANT, World
 from tests.support.servers.redis_relay import Moment, RedisRelay, open_redis_relay
 
 REQUEST = GenerationRequest(model="m", request={"messages": [{"role": "user", "content": "hi"}]})
-STEPS = {"key": b"$3\r\nSET\r\n", "meta": CREATE.sha.encode(), "job": ENQUEUE.sha.encode()}
+STEPS = {"key": b"$3\r\nSET\r\n", "meta": SCRIPTS["create"].sha.encode(), "job": SCRIPTS["enqueue"].sha.encode()}
 
 WRITTEN_BY_THE_REPETITION = {("key", Moment.BEFORE), ("key", Moment.AFTER), ("meta", Moment.BEFORE)}
 
@@ -26,9 +26,8 @@ WRITTEN_BY_THE_REPETITION = {("key", Moment.BEFORE), ("key", Moment.AFTER), ("me
 async def world(connection: LogConnection) -> World:
     world = World(connection)
     await world.queue.create_group()
-    scripts: list[StoredScript] = [CREATE, ENQUEUE, KEEP, RECORD, RETIME]
-    for script in scripts:
-        await world.redis.script_load(script.text)
+    for name in ("create", "enqueue", "keep", "record", "retime"):
+        await world.redis.script_load(SCRIPTS[name].text)
     return world
 
 
@@ -70,7 +69,7 @@ async def test_a_list_that_could_not_be_written_is_no_reason_to_refuse_what_runs
     world: World, redis_url: str, moment: Moment
 ) -> None:
     async with breakable(redis_url) as (relay, front_end):
-        relay.cut_at(RECORD.sha.encode(), moment)
+        relay.cut_at(SCRIPTS["record"].sha.encode(), moment)
         made = await front_end.generations.create(REQUEST, tenant=TENANT)
     assert made.id == await only_generation(world)
 
@@ -87,7 +86,7 @@ async def test_a_repeat_that_got_a_place_is_not_undone_by_the_first_that_got_non
     """The first create meets a full queue; before it has undone anything, a place is free and a repeat takes it."""
     async with breakable(redis_url, max_queue=1) as (relay, first):
         waiting = (await world.generations.create(REQUEST, tenant=TENANT)).id
-        relay.hold_at(RETIME.sha.encode())
+        relay.hold_at(SCRIPTS["retime"].sha.encode())
         refused = asyncio.create_task(first.generations.create(REQUEST, tenant=TENANT, idempotency_key="k"))
         await relay.held.wait()
         await world.generations.delete(waiting, tenant=TENANT, timeout_s=1)
@@ -108,10 +107,10 @@ async def test_a_repeat_whose_generation_was_undone_meanwhile_starts_over(world:
         breakable(redis_url, max_queue=1) as (second_relay, second),
     ):
         waiting = (await world.generations.create(REQUEST, tenant=TENANT)).id
-        first_relay.hold_at(ENQUEUE.sha.encode())
+        first_relay.hold_at(SCRIPTS["enqueue"].sha.encode())
         refused = asyncio.create_task(first.generations.create(REQUEST, tenant=TENANT, idempotency_key="k"))
         await first_relay.held.wait()
-        second_relay.hold_at(ENQUEUE.sha.encode())
+        second_relay.hold_at(SCRIPTS["enqueue"].sha.encode())
         repeating = asyncio.create_task(second.generations.create(REQUEST, tenant=TENANT, idempotency_key="k"))
         await second_relay.held.wait()
         first_relay.resume()

@@ -17,7 +17,7 @@ from broadcaster.log.jobs.claims import Outcome
 from broadcaster.log.jobs.deletion import CALL_TOMBSTONE_MS, TOMBSTONE_MS
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import DELETE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.appender import Appender
 from broadcaster.log.streams.tenant_storage import TenantStorage
@@ -117,7 +117,7 @@ async def test_a_deleted_generation_is_unknown_and_a_second_deletion_changes_not
 async def test_a_deletion_that_broke_off_is_completed_by_its_repetition(world: World) -> None:
     stream_id = await finished(world)
     keys = [getattr(world.keys, name)(stream_id) for name in ("meta", "log", "lease", "viewers")]
-    assert await DELETE.run(world.redis, keys, 60_000, 60_000) == 1  # and no further
+    assert await SCRIPTS["delete"].run(world.redis, keys, 60_000, 60_000) == 1  # and no further
     assert await world.queue.newest_open(10) == [stream_id]
     await delete(world, stream_id)
     assert await world.queue.newest_open(10) == []

@@ -15,7 +15,7 @@ from broadcaster.log.jobs.queue import Job, Settled
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, TakenWebhook, WebhookSettled
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import WEBHOOK_TAKE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.webhook_meta import WebhookState
 from tests.support.log.log_world import TENANT, WEBHOOK_MS, World, until
@@ -349,7 +349,7 @@ async def test_an_end_on_a_full_redis_makes_the_webhook_due_all_the_same(world: 
 
 
 async def test_taking_answers_with_the_end_of_the_lease_also_when_nothing_is_due(world: World) -> None:
-    (until_ms,) = await WEBHOOK_TAKE.run(
+    (until_ms,) = await SCRIPTS["webhook_take"].run(
         world.redis, [world.keys.webhooks_due, world.keys.webhooks_due_clock], 10, 1000
     )
     seconds, _ = await world.redis.time()

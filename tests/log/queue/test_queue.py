@@ -12,7 +12,7 @@ from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.idempotency import REFUSED_KEY_MS
 from broadcaster.log.jobs.queue import GROUP, SWEPT_AT_ONCE, Settled
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import CREATE, FORGET
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.presence import Presence
 from tests.support.log.log_world import TENANT, World
 
@@ -71,7 +71,7 @@ async def test_a_refused_create_that_was_watched_leaves_no_viewers_behind(connec
 async def test_undoing_a_create_leaves_a_generation_alone_that_a_worker_has_begun(world: World) -> None:
     stream_id, _ = await world.granted()
     keys = [world.keys.meta(stream_id), world.keys.viewers(stream_id)]
-    assert await FORGET.run(world.redis, keys) == 0
+    assert await SCRIPTS["forget"].run(world.redis, keys) == 0
     assert await world.streams.meta(stream_id) is not None
 
 
@@ -108,7 +108,7 @@ async def test_a_create_that_broke_off_is_completed_by_its_repetition(world: Wor
 
 async def test_create_never_overwrites_a_meta(world: World) -> None:
     stream_id, claim = await world.granted()
-    assert await CREATE.run(world.redis, [world.keys.meta(stream_id)], 1000, "status", "queued") == 0
+    assert await SCRIPTS["create"].run(world.redis, [world.keys.meta(stream_id)], 1000, "status", "queued") == 0
     meta = await world.streams.meta(stream_id)
     assert meta is not None
     assert (meta.status, meta.epoch) == ("running", claim.epoch)

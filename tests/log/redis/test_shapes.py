@@ -8,7 +8,7 @@ import fakeredis
 import pytest
 
 from broadcaster.log.redis.keys import KeyNames
-from broadcaster.log.redis.scripts import CREATE, ENQUEUE, STOP
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.presence import NO_VIEWERS
 from broadcaster.log.streams.reader import Meta
 
@@ -32,7 +32,7 @@ def test_all_names_of_a_stream_share_its_hash_tag_and_all_of_the_queue_another()
 
 async def test_meta_is_read_back_as_it_was_created(redis: fakeredis.FakeAsyncRedis) -> None:
     fields = ("tenant", "t", "status", "queued", "model", "m", "request", '{"max_tokens":5}', "retention_ms", 7)
-    assert await CREATE.run(redis, ["m", "v"], 60_000, *NO_VIEWERS, 0, *fields) == 1
+    assert await SCRIPTS["create"].run(redis, ["m", "v"], 60_000, *NO_VIEWERS, 0, *fields) == 1
     stored: Any = await redis.hgetall("m")
     meta = Meta.from_hash("gen_1", stored)
     assert (meta.tenant, meta.status, meta.model, meta.retention_ms) == ("t", "queued", "m", 7)
@@ -48,11 +48,11 @@ def test_meta_of_another_version_reads_with_neutral_values() -> None:
 
 async def test_enqueue_recognizes_its_job(redis: fakeredis.FakeAsyncRedis) -> None:
     keys = ["ready", "hi", "delayed", "open", "waiting", "turns"]
-    assert await ENQUEUE.run(redis, keys, "gen_1", "local", 10, 10) == 1
-    assert await ENQUEUE.run(redis, keys, "gen_1", "local", 10, 10) == 0
+    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10) == 1
+    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10) == 0
     assert await redis.xlen("ready") == 1
 
 
 async def test_a_stop_of_nothing_writes_nothing(redis: fakeredis.FakeAsyncRedis) -> None:
-    assert await STOP.run(redis, ["meta", "control"], "stopped") == 0
+    assert await SCRIPTS["stop"].run(redis, ["meta", "control"], "stopped") == 0
     assert await redis.keys("*") == []

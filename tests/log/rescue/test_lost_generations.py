@@ -17,7 +17,7 @@ from broadcaster.log.jobs.rescue import accepted
 from broadcaster.log.jobs.rescue.losses import Losses
 from broadcaster.log.jobs.rescue.rescue import Rescue
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import LOSE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import KnownGeneration
 from broadcaster.log.tail.tail import LiveTail
@@ -250,7 +250,7 @@ async def test_what_something_is_left_of_is_not_lost(world: World, left: str) ->
     await world.redis.delete(*[keys[name] for name in ("meta", "lease") if name != left])
     before = await world.texts(stream_id)
 
-    assert await LOSE.run(world.redis, [*keys.values()], terminals.GENERATION_LOST, 1, 1000, 0) == 0
+    assert await SCRIPTS["lose"].run(world.redis, [*keys.values()], terminals.GENERATION_LOST, 1, 1000, 0) == 0
 
     assert await world.texts(stream_id) == before
 
@@ -261,7 +261,7 @@ async def test_the_end_of_a_lost_generation_fences_its_worker(world: World) -> N
     keys = [getattr(world.keys, name)(stream_id) for name in ("log", "meta", "lease", "live")]
     ahead = claim.epoch + 10**6
 
-    assert await LOSE.run(world.redis, keys, terminals.GENERATION_LOST, 1, 1000, ahead) == 1
+    assert await SCRIPTS["lose"].run(world.redis, keys, terminals.GENERATION_LOST, 1, 1000, ahead) == 1
 
     answer = await world.append(stream_id, ahead, 3, [delta("late")])
     assert answer.code.name == "FENCED"

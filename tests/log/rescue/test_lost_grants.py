@@ -11,7 +11,7 @@ from broadcaster.core.events import Finish, TextDelta
 from broadcaster.errors import LogUnavailable, UnknownStream
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.jobs.lease import RENEWALS_PER_LEASE, LeaseKeeper
-from broadcaster.log.redis.scripts import RENEW, RESTORE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.appender import Appender
 from tests.support.log.feed_writers import BOUNDS
 from tests.support.log.log_world import LEASE_MS, TENANT, World, delta, until
@@ -72,8 +72,8 @@ async def test_a_newer_epoch_means_lost_whichever_key_alone_knows_of_it(world: W
         await world.redis.xadd(keys[2], {"e": delta("theirs"), "v": 1, "b": 0}, id=f"{newer}-1")
     before = [await world.redis.dump(key) for key in keys]
     mine = ("w1", claim.epoch, LEASE_MS, 60_000)
-    code, *_ = await RENEW.run(world.redis, [keys[1], keys[0], keys[2]], *mine)
-    assert (code, await RESTORE.run(world.redis, keys, *mine, "epoch", claim.epoch)) == (-1, -1)
+    code, *_ = await SCRIPTS["renew"].run(world.redis, [keys[1], keys[0], keys[2]], *mine)
+    assert (code, await SCRIPTS["restore"].run(world.redis, keys, *mine, "epoch", claim.epoch)) == (-1, -1)
     assert [await world.redis.dump(key) for key in keys] == before
 
 

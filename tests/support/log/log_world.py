@@ -23,7 +23,7 @@ from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
 from broadcaster.log.jobs.rescue.rescue import Rescue
 from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import APPEND
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.appender import AppendBounds, Appender
 from broadcaster.log.streams.presence import Presence
@@ -156,7 +156,7 @@ class World:
         name = self.keys
         kind = events[-1].split(b'"', 4)[3].decode() if events and is_terminal(events[-1]) else ""
         keys = [name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id)]
-        code, last_epoch, last_seq, stop = await APPEND.run(
+        code, last_epoch, last_seq, stop = await SCRIPTS["append"].run(
             self.redis,
             keys,
             *(epoch, first_seq, self.max_events, self.max_bytes, 65_536, 60_000, 30_000, FORMAT_VERSION),

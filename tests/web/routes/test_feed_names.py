@@ -17,7 +17,7 @@ from broadcaster.dialects import DIALECTS
 from broadcaster.library.broadcaster import Broadcaster
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import FEED_CREATE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
@@ -72,7 +72,9 @@ async def store_as_earlier_versions(connection: LogConnection, *, tenant: str) -
     fields: list[str | int] = ["v", 1, "request", "{}", "retention_ms", A_DAY_MS, "max_events", 100]
     fields += ["max_bytes", 10_000, "on_full", "refuse"]
     keys = [name.meta(FEED), name.lease(FEED), name.log(FEED)]
-    assert await FEED_CREATE.run(connection.redis, keys, A_DAY_MS, tenant, FeedConfig().digest(), *fields) == 1
+    assert (
+        await SCRIPTS["feed_create"].run(connection.redis, keys, A_DAY_MS, tenant, FeedConfig().digest(), *fields) == 1
+    )
 
 
 async def test_two_tenants_have_feeds_of_one_id_that_know_nothing_of_each_other(

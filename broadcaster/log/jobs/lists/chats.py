@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.log.redis.connect import LogConnection, log_errors
-from broadcaster.log.redis.scripts import CHAT
+from broadcaster.log.redis.scripts import SCRIPTS
 
 
 class Chat(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Chats:
     async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
         """This is the chat's latest answer now, unless a newer one is (rule 2)."""
         key = self._keys.chat(tenant, chat_id)
-        await CHAT.run(self._redis, [key], chat.created_ms, _encoder.encode(chat), self._keep_ms)
+        await SCRIPTS["chat"].run(self._redis, [key], chat.created_ms, _encoder.encode(chat), self._keep_ms)
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
         """The chat's latest answer; None: it has none, or it has expired."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from broadcaster.log.redis.connect import LogConnection, log_errors
-from broadcaster.log.redis.scripts import RECORD
+from broadcaster.log.redis.scripts import SCRIPTS
 
 RECENTS_KEPT: Final = 1000
 
@@ -34,7 +34,7 @@ class Recents:
     async def record(self, tenant: str, generation_id: str, *, keep_ms: int, created_ms: int = 0) -> None:
         """Put it in, as created now (0) or then; the whole index is kept for ``keep_ms`` at least."""
         keys, created_us = [self._keys.recent(tenant)], created_ms * 1000
-        await RECORD.run(self._redis, keys, generation_id, created_us, RECENTS_KEPT, keep_ms)
+        await SCRIPTS["record"].run(self._redis, keys, generation_id, created_us, RECENTS_KEPT, keep_ms)
 
     async def drop(self, tenant: str, generation_ids: Sequence[str]) -> None:
         """Take these out."""

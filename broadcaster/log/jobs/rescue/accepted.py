@@ -26,7 +26,7 @@ from broadcaster.errors import IdempotencyMismatch, LogUnavailable
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import CREATE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.presence import NO_VIEWERS, ViewerReport
 from broadcaster.log.streams.reader import Streams, Tail
@@ -182,4 +182,4 @@ async def create_meta(
     """
     keys = [connection.keys.meta(generation_id), connection.keys.viewers(generation_id)]
     flat = [part for pair in fields.items() for part in pair]
-    return bool(await CREATE.run(connection.redis, keys, ttl_ms, *report, age_ms, *flat))
+    return bool(await SCRIPTS["create"].run(connection.redis, keys, ttl_ms, *report, age_ms, *flat))

@@ -26,7 +26,7 @@ from broadcaster.log.jobs.claims import Outcome
 from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import STOP
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.observability.logs import get_logger
@@ -110,7 +110,7 @@ class KeptEnds:
         """Whether its state is certain now (rule 3)."""
         if end.terminal is None:
             keys = [self._keys.meta(end.stream_id), self._keys.control(end.stream_id)]
-            await STOP.run(self._redis, keys, end.reason)
+            await SCRIPTS["stop"].run(self._redis, keys, end.reason)
         (tail,) = await self._streams.tails([end.stream_id])
         if tail.status is None:
             return False

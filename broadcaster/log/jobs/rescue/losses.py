@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.scripts import LOSE
+from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import KnownGeneration, Meta
 from broadcaster.observability.logs import get_logger
@@ -82,7 +82,7 @@ class Losses:
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         fields = ("v", FORMAT_VERSION, "tenant", known.tenant, "model", known.model)
         end = (terminals.GENERATION_LOST, FORMAT_VERSION, self._retention_ms, last.epoch)
-        ended = bool(await LOSE.run(self._redis, keys, *end, *fields))
+        ended = bool(await SCRIPTS["lose"].run(self._redis, keys, *end, *fields))
         if ended:
             _log.warning("generation_lost", stream=stream_id, missing_s=round(missing_s, 1))
         return ended
