@@ -85,22 +85,19 @@ class Batch(NamedTuple):
 class Batcher:
     """Events of one attempt under one epoch, from ``base_seq`` + 1 on."""
 
-    __slots__ = ("_acked", "_bytes", "_events", "_high", "_in_flight", "_resends", "base_seq", "epoch")
+    __slots__ = ("_events", "_high", "_in_flight", "_resends", "acked_seq", "base_seq", "epoch", "size_bytes")
 
     def __init__(self, *, epoch: int, base_seq: int) -> None:
         self.epoch = epoch
         self.base_seq = base_seq
         self._events: list[bytes] = []
-        self._bytes = 0
-        self._acked = base_seq
+        self.size_bytes = 0
+        """Bytes kept for sending and for resending."""
+        self.acked_seq = base_seq
+        """Last seq the log has confirmed."""
         self._high = base_seq
         self._in_flight: Batch | None = None
         self._resends = 0
-
-    @property
-    def acked_seq(self) -> int:
-        """Last seq the log has confirmed."""
-        return self._acked
 
     @property
     def last_seq(self) -> int:
@@ -108,20 +105,15 @@ class Batcher:
         return self.base_seq + len(self._events)
 
     @property
-    def size_bytes(self) -> int:
-        """Bytes kept for sending and for resending."""
-        return self._bytes
-
-    @property
     def is_acknowledged(self) -> bool:
         """Whether everything pushed so far is confirmed."""
-        return self._acked == self.last_seq and self._in_flight is None
+        return self.acked_seq == self.last_seq and self._in_flight is None
 
     def push(self, events: Iterable[bytes]) -> None:
         """Number these events and keep them for ``take``."""
         for event in events:
             self._events.append(event)
-            self._bytes += len(event)
+            self.size_bytes += len(event)
 
     def take(self, *, verify: bool = False) -> Batch | None:
         """The next batch, in flight until ``replied`` or ``failed``; None while one is, or when no event is pending.
@@ -130,14 +122,14 @@ class Batcher:
         """
         if self._in_flight is not None:
             return None
-        begin = self._acked - self.base_seq
+        begin = self.acked_seq - self.base_seq
         end, size = begin, 0
         while end < len(self._events) and end - begin < MAX_BATCH_EVENTS and size < MAX_BATCH_BYTES:
             size += len(self._events[end])
             end += 1
         if end == begin and not verify:
             return None
-        self._in_flight = Batch(self._acked + 1, self._events[begin:end])
+        self._in_flight = Batch(self.acked_seq + 1, self._events[begin:end])
         return self._in_flight
 
     def failed(self) -> None:
@@ -150,9 +142,9 @@ class Batcher:
         if batch is None:
             raise RuntimeError("a reply without an append in flight")
         if reply.code in (Code.APPENDED, Code.DUPLICATE):
-            self._acked = batch.last_seq
-            if self._acked > self._high:
-                self._high, self._resends = self._acked, 0
+            self.acked_seq = batch.last_seq
+            if self.acked_seq > self._high:
+                self._high, self._resends = self.acked_seq, 0
             return Next.GO_ON
         if reply.code is Code.REWOUND:
             return self._rewound(reply)
@@ -169,20 +161,20 @@ class Batcher:
             self._drop_after(max(reply.last_seq, self.base_seq))
             return Next.GIVE_UP
         if reply.last_epoch == self.epoch and reply.last_seq >= self.base_seq:
-            self._acked = reply.last_seq
+            self.acked_seq = reply.last_seq
             return Next.GO_ON
-        self._acked = self.base_seq
+        self.acked_seq = self.base_seq
         if reply.last_seq == 0:
             return Next.RESTORE
         return Next.GO_ON if reply.last_seq == self.base_seq else Next.REBASE
 
     def _drop_after(self, seq: int) -> None:
         keep = max(0, seq - self.base_seq)
-        self._bytes -= sum(map(len, self._events[keep:]))
+        self.size_bytes -= sum(map(len, self._events[keep:]))
         del self._events[keep:]
-        self._acked = min(self._acked, self.last_seq)
+        self.acked_seq = min(self.acked_seq, self.last_seq)
 
     def rebase(self, *, epoch: int, base_seq: int) -> None:
         """Put all of this attempt's events behind ``base_seq`` under a newer epoch; they are resent."""
         self.epoch = epoch
-        self.base_seq = self._acked = self._high = base_seq
+        self.base_seq = self.acked_seq = self._high = base_seq

@@ -136,7 +136,7 @@ class _Parts(JobParts):
         )
 
     def open_tail(self) -> AbstractAsyncContextManager[LiveTail]:
-        return LiveTail.open(
+        return LiveTail(
             self._connection.topology,
             self.streams,
             keys=self._connection.keys,

@@ -61,7 +61,7 @@ async def open_given_tail(
     """A tail whose log is always at the first server, whatever its topology names for channels."""
     async with LogConnection.open(servers["one"].url) as connection:
         await connection.redis.flushall()
-        async with LiveTail.open(
+        async with LiveTail(
             topology,
             Streams(connection),
             keys=connection.keys,
@@ -170,7 +170,7 @@ async def test_a_node_that_hangs_keeps_the_streams_of_others_from_no_tail_check(
     )
     async with LogConnection.open(servers["one"].url) as connection:
         await connection.redis.flushall()
-        async with LiveTail.open(
+        async with LiveTail(
             topology,
             HalfHungLog(Streams(connection), hung="hung"),
             keys=connection.keys,
@@ -216,7 +216,7 @@ async def test_each_probe_moves_with_its_nodes_slots(servers: dict[str, ValkeySe
             await connection.redis.spublish(channel, payload)
 
     async with LogConnection.open(servers["one"].url) as connection:
-        async with LiveTail.open(
+        async with LiveTail(
             topology,
             Streams(connection),
             keys=connection.keys,
@@ -247,7 +247,7 @@ async def test_a_map_that_is_wrong_makes_no_storm_and_costs_other_channels_nothi
             lambda key: wrong if key == channel else truth.node_of(key),
         )
         neighbour = next(f"n{n}" for n in range(1000) if truth.node_of(connection.keys.live(f"n{n}")) == wrong)
-        async with LiveTail.open(
+        async with LiveTail(
             topology,
             Streams(connection),
             keys=connection.keys,
@@ -282,7 +282,7 @@ async def test_the_probes_of_all_nodes_come_back(cluster: RedisCluster6) -> None
             probed[topology.node_of(channel)] += 1
             await connection.redis.spublish(channel, payload)
 
-        async with LiveTail.open(
+        async with LiveTail(
             topology,
             Streams(connection),
             keys=connection.keys,

@@ -6,6 +6,7 @@ A confirmed stop is kept for a while (kept_ends.py): a failover may lose both th
 from __future__ import annotations
 
 import contextlib
+from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -32,47 +33,38 @@ class Stop(IntEnum):
     NOT_WRITTEN = -1
 
 
+@dataclass(frozen=True, slots=True)
 class Stops:
     """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        *,
-        queue: Queue,
-        endings: Endings,
-        streams: Streams,
-        steadiness: Steadiness,
-        ends: KeptEnds | None,
-    ) -> None:
-        self._redis = connection.redis
-        self._keys = connection.keys
-        self._queue = queue
-        self._endings = endings
-        self._streams = streams
-        self._steadiness = steadiness
-        self._ends = ends
+    connection: LogConnection
+    _: KW_ONLY
+    queue: Queue
+    endings: Endings
+    streams: Streams
+    steadiness: Steadiness
+    ends: KeptEnds | None
 
     async def request(self, meta: Meta) -> Stop:
         """Store the request, notify the worker, and end the generation here if it has no worker."""
-        keys = [self._keys.meta(meta.id), self._keys.control(meta.id)]
-        code = Stop(await SCRIPTS["stop"].run(self._redis, keys, STOPPED))
+        keys = [self.connection.keys.meta(meta.id), self.connection.keys.control(meta.id)]
+        code = Stop(await SCRIPTS["stop"].run(self.connection.redis, keys, STOPPED))
         if code is not Stop.REQUESTED:
             return code
-        (tail,) = await self._streams.tails([meta.id])
-        steadiness = self._steadiness
-        claim = await self._endings.end(
+        (tail,) = await self.streams.tails([meta.id])
+        steadiness = self.steadiness
+        claim = await self.endings.end(
             meta.id,
             None,
             tail=tail,
             may_take_over=steadiness.is_steady,
             answered_s=steadiness.answered_s,
         )
-        if self._ends is not None:
-            self._ends.keep(meta, None, reason=STOPPED, is_written=claim.outcome is Outcome.ENDED)
+        if self.ends is not None:
+            self.ends.keep(meta, None, reason=STOPPED, is_written=claim.outcome is Outcome.ENDED)
         if claim.outcome is Outcome.ENDED:
             # It has no worker: its place in the queue is free at once. The sweep closes it as well, but later.
             with contextlib.suppress(LogUnavailable):
                 webhooks_of = [meta.id] if meta.webhook is not None else []
-                await self._queue.close_open([meta.id], webhooks_of=webhooks_of)
+                await self.queue.close_open([meta.id], webhooks_of=webhooks_of)
         return Stop.OVER if claim.outcome in (Outcome.ENDED, Outcome.OVER) else Stop.REQUESTED

@@ -32,7 +32,7 @@ import asyncio
 import math
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, NamedTuple
 
 from broadcaster.core.batching import StopRequest
@@ -107,39 +107,32 @@ class _Sweep:
     silent: set[str] = field(default_factory=set)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Sweeper:
     """See the module's table."""
 
-    def __init__(
-        self,
-        times: SweepTimes,
-        *,
-        queue: Queue,
-        claims: Claims,
-        streams: Streams,
-        steadiness: Steadiness,
-        abandonment: Abandonment | None = None,
-        ends: KeptEnds | None = None,
-    ) -> None:
-        """Without ``abandonment`` generations without viewers run on; without ``ends`` no end is kept."""
-        self._times = times
-        self._claims = claims
-        self._queue = queue
-        self._endings = Endings(claims, streams)
-        self._abandonment = abandonment
-        self._ends = ends
-        self._streams = streams
-        self._steadiness = steadiness
-        self._ages = Ages()
-        self._no_worker_since: float | None = None  # by the loop's clock
-        self._checked_at = -math.inf  # for workers, by the loop's clock
-        self._newest_expiry_ms = 0  # as it was then
+    times: SweepTimes
+    _: KW_ONLY
+    queue: Queue
+    claims: Claims
+    streams: Streams
+    steadiness: Steadiness
+    abandonment: Abandonment | None = None  # None: generations without viewers run on
+    ends: KeptEnds | None = None  # None: no end is kept
+    _endings: Endings = field(init=False)
+    _ages: Ages = field(default_factory=Ages, init=False)
+    _no_worker_since: float | None = field(default=None, init=False)  # by the loop's clock
+    _checked_at: float = field(default=-math.inf, init=False)  # for workers, by the loop's clock
+    _newest_expiry_ms: int = field(default=0, init=False)  # as it was then
+
+    def __post_init__(self) -> None:
+        self._endings = Endings(self.claims, self.streams)
 
     async def run(self, *, every_s: float) -> None:
         """Sweep until cancelled, jittered so that many sweepers do not meet; and keep the ends of this process."""
         async with asyncio.TaskGroup() as tasks:
-            if self._ends is not None:
-                tasks.create_task(self._ends.run())
+            if self.ends is not None:
+                tasks.create_task(self.ends.run())
             await self._sweep_for_ever(every_s=every_s)
 
     async def _sweep_for_ever(self, *, every_s: float) -> None:
@@ -150,7 +143,7 @@ class Sweeper:
             try:
                 await self.turn()
                 if loop.time() >= consumers_due_s:
-                    await self._queue.drop_silent_consumers(silent_ms=self._times.consumer_silent_ms)
+                    await self.queue.drop_silent_consumers(silent_ms=self.times.consumer_silent_ms)
                     consumers_due_s = loop.time() + CONSUMERS_EVERY_S
             except LogUnavailable:
                 _log.warning("sweep_later")
@@ -166,16 +159,16 @@ class Sweeper:
 
         What the server of a stream does not tell is left as it is, for the next round.
         """
-        await self._queue.promote()
-        await self._queue.prune()
-        page = await self._queue.open_page()
+        await self.queue.promote()
+        await self.queue.prune()
+        page = await self.queue.open_page()
         if page.is_last:
             self._ages.begin_round()
         if not page.jobs:
             return 0
         found = await self._read_page(page)
-        newest_worker = await self._queue.newest_worker_expiry_ms(lease_ms=self._claims.lease_ms)
-        await self._steadiness.confirm()
+        newest_worker = await self.queue.newest_worker_expiry_ms(lease_ms=self.claims.lease_ms)
+        await self.steadiness.confirm()
         await self._close(found)
         abandoned = await self._find_abandoned([each.meta for each in found])
         sweep = _Sweep(abandoned, stalled=self._is_stalled(*newest_worker), left=len(page.jobs) - len(found))
@@ -192,11 +185,11 @@ class Sweeper:
 
     async def _read_page(self, page: OpenPage) -> list[_Found]:
         """The generations of a page that can be read now."""
-        metas = await self._streams.each_meta([each.id for each in page.jobs])
+        metas = await self.streams.each_meta([each.id for each in page.jobs])
         read = [
             (each, meta) for each, meta in zip(page.jobs, metas, strict=True) if not isinstance(meta, LogUnavailable)
         ]
-        tails = await self._streams.each_tail([each.id for each, _ in read])
+        tails = await self.streams.each_tail([each.id for each, _ in read])
         return [
             _Found(*each, tail) for each, tail in zip(read, tails, strict=True) if not isinstance(tail, LogUnavailable)
         ]
@@ -206,13 +199,13 @@ class Sweeper:
 
         Called for every open one, because its age is measured from the first call on.
         """
-        since_ms, most_ms, terminal = meta.created_ms, self._times.queue_timeout_ms, terminals.QUEUE_TIMEOUT
+        since_ms, most_ms, terminal = meta.created_ms, self.times.queue_timeout_ms, terminals.QUEUE_TIMEOUT
         if meta.started_ms is not None:
-            since_ms, most_ms = meta.started_ms, self._times.generation_timeout_ms
+            since_ms, most_ms = meta.started_ms, self.times.generation_timeout_ms
             terminal = terminals.GENERATION_TIMEOUT
         elif meta.status != "queued":
             return None
-        leapt_ms = int(self._steadiness.leapt_s(most_ms / 1000) * 1000)
+        leapt_ms = int(self.steadiness.leapt_s(most_ms / 1000) * 1000)
         age_ms = self._ages.age_ms(meta.id, since_ms, now_ms=now_ms, leapt_ms=leapt_ms)
         return terminal if age_ms > most_ms else None
 
@@ -220,21 +213,21 @@ class Sweeper:
         """Repair the lease and the job of one whose worker may be lost, after a step back of the clock."""
         try:
             if tail.is_overlong:
-                await self._claims.end(job.id, None, may_take_over=False)  # refused: it is leased; the lease is cut
-            silent_ms = self._times.silent_ms if self._steadiness.has_fallen else None
+                await self.claims.end(job.id, None, may_take_over=False)  # refused: it is leased; the lease is cut
+            silent_ms = self.times.silent_ms if self.steadiness.has_fallen else None
             if silent_ms is not None and (tail.is_overlong or not tail.leased):
-                await self._queue.expose(job, silent_ms=silent_ms)
+                await self.queue.expose(job, silent_ms=silent_ms)
         except LogUnavailable:
             sweep.left += 1
 
     async def _see_to(self, meta: Meta, tail: Tail, sweep: _Sweep, *, job_age_ms: int, too_old: bytes | None) -> None:
         """End one that has no worker, or note that it waits for a job."""
-        server = self._streams.server_of(meta.id)
+        server = self.streams.server_of(meta.id)
         if server in sweep.silent:
             sweep.left += 1
             return
         outcome = None
-        if self._steadiness.is_steady:
+        if self.steadiness.is_steady:
             is_to_stop = meta.stop is not None or meta.id in sweep.abandoned
             try:
                 terminal = too_old or (terminals.NO_WORKER if sweep.stalled else None)
@@ -254,28 +247,28 @@ class Sweeper:
         over: list[str] = []
         webhooks_of: list[str] = []
         for (generation_id, _, job_age_ms), meta, _ in found:
-            is_being_written = meta is None and job_age_ms <= self._times.unwritten_ms
+            is_being_written = meta is None and job_age_ms <= self.times.unwritten_ms
             if meta is not None and meta.is_over and meta.dead is not None:
-                await self._queue.bury(generation_id, reason=meta.dead, has_webhook=meta.webhook is not None)
+                await self.queue.bury(generation_id, reason=meta.dead, has_webhook=meta.webhook is not None)
             elif not is_being_written and (meta is None or meta.is_over):
                 over.append(generation_id)
                 if meta is not None and meta.webhook is not None:
                     webhooks_of.append(generation_id)
-        await self._queue.close_open(over, webhooks_of=webhooks_of)
+        await self.queue.close_open(over, webhooks_of=webhooks_of)
 
     async def _find_abandoned(self, metas: Sequence[Meta | None]) -> Collection[str]:
         """Those that are abandoned now; their workers have been notified."""
-        if self._abandonment is None:
+        if self.abandonment is None:
             return ()
         open_metas = [meta for meta in metas if meta is not None and not meta.is_over and meta.stop is None]
-        return await self._abandonment.check([meta.id for meta in open_metas if meta.on_abandon == "cancel"])
+        return await self.abandonment.check([meta.id for meta in open_metas if meta.on_abandon == "cancel"])
 
     async def _give_jobs(self, jobless: Sequence[Meta]) -> None:
         if not jobless:
             return
         # Its creator may have died before it promised the webhook. A second promise does no harm.
-        await self._queue.promise_webhooks([meta.id for meta in jobless if meta.webhook is not None])
-        codes = await self._queue.enqueue_all([(meta.id, meta.tenant) for meta in jobless])
+        await self.queue.promise_webhooks([meta.id for meta in jobless if meta.webhook is not None])
+        codes = await self.queue.enqueue_all([(meta.id, meta.tenant) for meta in jobless])
         given = [meta.id for meta, code in zip(jobless, codes, strict=True) if code is Enqueued.DONE]
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])
@@ -285,12 +278,12 @@ class Sweeper:
         claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
-            if self._ends is not None:
-                self._ends.keep(meta, terminal, reason=meta.stop or _ABANDONED, is_written=True)
+            if self.ends is not None:
+                self.ends.keep(meta, terminal, reason=meta.stop or _ABANDONED, is_written=True)
         elif claim.outcome is Outcome.OVER and claim.why is Why.ATTEMPTS_SPENT:
-            await self._queue.bury(meta.id, reason=claim.why.name.lower(), has_webhook=meta.webhook is not None)
+            await self.queue.bury(meta.id, reason=claim.why.name.lower(), has_webhook=meta.webhook is not None)
         elif claim.outcome is Outcome.OVER:
-            await self._queue.close_open([meta.id], webhooks_of=[meta.id] if meta.webhook is not None else [])
+            await self.queue.close_open([meta.id], webhooks_of=[meta.id] if meta.webhook is not None else [])
         return claim.outcome
 
     def _is_stalled(self, expiry_ms: int, now_ms: int) -> bool:
@@ -299,14 +292,14 @@ class Sweeper:
         A worker may have come and gone since the last check: a newer heartbeat shows that. After a pause between two
         checks the time begins anew.
         """
-        now, stall_s = asyncio.get_running_loop().time(), self._times.stall_timeout_ms / 1000
-        pause_s = stall_s / 2 + self._claims.lease_ms / 1000
+        now, stall_s = asyncio.get_running_loop().time(), self.times.stall_timeout_ms / 1000
+        pause_s = stall_s / 2 + self.claims.lease_ms / 1000
         is_first = expiry_ms > self._newest_expiry_ms or now - self._checked_at > pause_s
         self._newest_expiry_ms, self._checked_at = expiry_ms, now
         if expiry_ms > now_ms:
             self._no_worker_since = None
             return False
         if self._no_worker_since is None or is_first:
-            gone_s = (now_ms - expiry_ms) / 1000 - self._steadiness.leapt_s(stall_s) if expiry_ms else 0.0
+            gone_s = (now_ms - expiry_ms) / 1000 - self.steadiness.leapt_s(stall_s) if expiry_ms else 0.0
             self._no_worker_since = now - max(0.0, gone_s)
         return now - self._no_worker_since > stall_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 from broadcaster.log.pubsub.options import SubscriberOptions
@@ -17,6 +18,7 @@ _log = get_logger(__name__)
 _DIAL_ERRORS: Final = (OSError, TimeoutError)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class NodeConnection:
     """Subscriptions to the channels of one node. ``run`` keeps it connected until it is cancelled or ``end`` is called.
 
@@ -24,24 +26,16 @@ class NodeConnection:
     called with every end of a session, because another node, or none, may serve now.
     """
 
-    def __init__(
-        self,
-        dialer: Dialer,
-        *,
-        options: SubscriberOptions,
-        rng: random.Random,
-        refused: Callable[[str], None],
-        broke: Callable[[], None],
-    ) -> None:
-        self._dialer = dialer
-        self._refused = refused
-        self._broke = broke
-        self._options = options
-        self._rng = rng
-        self._wanted: dict[bytes, Listener] = {}
-        self._session: SubscriberSession | None = None
-        self._is_ended = False
-        self._received_at = asyncio.get_running_loop().time()
+    dialer: Dialer
+    _: KW_ONLY
+    options: SubscriberOptions
+    rng: random.Random
+    refused: Callable[[str], None]
+    broke: Callable[[], None]
+    _wanted: dict[bytes, Listener] = field(default_factory=dict, init=False)
+    _session: SubscriberSession | None = field(default=None, init=False)
+    _is_ended: bool = field(default=False, init=False)
+    _received_at: float = field(default_factory=lambda: asyncio.get_running_loop().time(), init=False)
 
     @property
     def is_up(self) -> bool:
@@ -89,18 +83,18 @@ class NodeConnection:
                 was_up, reason = False, "an unexpected error"
             failures = 1 if was_up else failures + 1
             _log.warning("subscriber_connection_lost", reason=reason, was_up=was_up, failures=failures)
-            self._broke()
-            await asyncio.sleep(self._options.backoff.pause_s(failures, luck=self._rng.random()))
+            self.broke()
+            await asyncio.sleep(self.options.backoff.pause_s(failures, luck=self.rng.random()))
 
     async def _run_session(self) -> tuple[bool, str]:
         """Run one session. Returns whether it came up, and why it ended."""
         session: SubscriberSession | None = None
         was_up = False
         try:
-            async with asyncio.timeout(self._options.connect_s):
-                session = await self._dialer.dial(self._create_session)
+            async with asyncio.timeout(self.options.connect_s):
+                session = await self.dialer.dial(self._create_session)
                 self._session = session
-                session.start(self._dialer.greeting())
+                session.start(self.dialer.greeting())
                 await session.opened.wait()
             was_up = self.is_up
             if was_up:
@@ -112,11 +106,11 @@ class NodeConnection:
         return was_up, session.reason
 
     def _create_session(self) -> SubscriberSession:
-        return SubscriberSession(self._wanted, reply_bytes=self._options.reply_bytes, refused=self._refuse)
+        return SubscriberSession(self._wanted, reply_bytes=self.options.reply_bytes, refused=self._refuse)
 
     def _refuse(self, key: bytes) -> None:
         self._wanted.pop(key).lost()
-        self._refused(key.decode())
+        self.refused(key.decode())
 
     def _end_session(self, session: SubscriberSession | None) -> None:
         if session is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, TypeAlias
 
 from broadcaster.log.pubsub.connection import NodeConnection
@@ -25,6 +26,7 @@ PublishProbe: TypeAlias = Callable[[str, bytes], Awaitable[object]]
 _JITTER: Final = 0.2
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Probe:
     """The listener on one connection's probe channel, and the loop that publishes to it. No other process uses it.
 
@@ -32,35 +34,29 @@ class Probe:
     published, ``on_deafness`` when a probe did not arrive and the connection was dropped.
     """
 
-    def __init__(
-        self,
-        connection: NodeConnection,
-        *,
-        draw: Callable[[], str | None],
-        publish: PublishProbe,
-        on_silence: Callable[[], None],
-        on_deafness: Callable[[], None],
-    ) -> None:
-        self._connection = connection
-        self._draw = draw
-        self._publish = publish
-        self._on_silence = on_silence
-        self._on_deafness = on_deafness
-        self._number = 0
-        self._losses = 0
-        self._arrived = asyncio.Event()
-        self._confirmed = asyncio.Event()
-        self.channel: str | None = None
+    connection: NodeConnection
+    _: KW_ONLY
+    draw: Callable[[], str | None]
+    publish: PublishProbe
+    on_silence: Callable[[], None]
+    on_deafness: Callable[[], None]
+    channel: str | None = field(default=None, init=False)
+    _number: int = field(default=0, init=False)
+    _losses: int = field(default=0, init=False)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _confirmed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def __post_init__(self) -> None:
         self.redraw()
 
     def redraw(self) -> None:
         """Exchange the channel, which this node does not serve any more."""
         if self.channel is not None:
-            self._connection.unsubscribe(self.channel, self)
+            self.connection.unsubscribe(self.channel, self)
         self._confirmed.clear()
-        self.channel = self._draw()
+        self.channel = self.draw()
         if self.channel is not None:
-            self._connection.subscribe(self.channel, self)
+            self.connection.subscribe(self.channel, self)
 
     def forget(self) -> None:
         """The node has refused the channel; the next probe draws another one."""
@@ -73,7 +69,7 @@ class Probe:
             await asyncio.sleep(options.probe_every_s * rng.uniform(1 - _JITTER, 1 + _JITTER))
             if self.channel is None:
                 self.redraw()
-            elif self._connection.is_up:
+            elif self.connection.is_up:
                 await self._probe(self.channel, options.probe_s)
 
     async def _probe(self, channel: str, within_s: float) -> None:
@@ -81,7 +77,7 @@ class Probe:
         if not await _happens(self._confirmed, within_s):
             reason = "the probe's channel was not subscribed"
         elif not await self._publish_next(channel, within_s):
-            self._on_silence()
+            self.on_silence()
             return
         elif not await _happens(self._arrived, within_s):
             reason = "a probe did not come back"
@@ -91,15 +87,15 @@ class Probe:
             channel,
             losses,
         ):  # else the connection or the channel was replaced meanwhile
-            self._connection.drop(reason)
-            self._on_deafness()
+            self.connection.drop(reason)
+            self.on_deafness()
 
     async def _publish_next(self, channel: str, within_s: float) -> bool:
         self._number += 1
         self._arrived.clear()
         try:
             async with asyncio.timeout(within_s):
-                await self._publish(channel, str(self._number).encode())
+                await self.publish(channel, str(self._number).encode())
         except Exception as error:  # the probe loop must survive whatever the client raises
             _log.warning("subscriber_probe_not_published", error=f"{type(error).__name__}: {error}")
             return False

@@ -19,7 +19,7 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -53,38 +53,29 @@ class _Want:
     since: float  # loop time of its last change of place
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Subscriptions:
     """All channels of one process. ``start`` brings the connections up, in tasks that the caller spawns and ends."""
 
-    def __init__(
-        self,
-        topology: Topology,
-        *,
-        keys: KeyNames,
-        publish_probe: PublishProbe,
-        options: SubscriberOptions,
-        rng: random.Random,
-        on_silence: Callable[[str], None],
-    ) -> None:
-        self._topology = topology
-        self._keys = keys
-        self._publish_probe = publish_probe
-        self._options = options
-        self._rng = rng
-        self._on_silence = on_silence
-        self._loop = asyncio.get_running_loop()
-        self._nodes: dict[str, _Node] = {}
-        self._wants: dict[str, _Want] = {}
-        self._unplaced: dict[str, None] = {}
-        self._refusals = 0
-        self._refused_at = -math.inf
-        self._retry: asyncio.TimerHandle | None = None
-        self._spawn: Spawn | None = None
+    topology: Topology
+    _: KW_ONLY
+    keys: KeyNames
+    publish_probe: PublishProbe
+    options: SubscriberOptions
+    rng: random.Random
+    on_silence: Callable[[str], None]
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
+    _nodes: dict[str, _Node] = field(default_factory=dict, init=False)
+    _wants: dict[str, _Want] = field(default_factory=dict, init=False)
+    _refusals: int = field(default=0, init=False)
+    _refused_at: float = field(default=-math.inf, init=False)
+    _retry: asyncio.TimerHandle | None = field(default=None, init=False)
+    _spawn: Spawn | None = field(default=None, init=False)
 
     def start(self, spawn: Spawn) -> None:
         """Connect, now and whenever the topology changes, until ``stop``."""
         self._spawn = spawn
-        self._topology.on_change(self._follow)
+        self.topology.on_change(self._follow)
         self._follow()
 
     def stop(self) -> None:
@@ -104,7 +95,6 @@ class Subscriptions:
         if want is None or want.listener is not listener:
             return
         del self._wants[channel]
-        self._unplaced.pop(channel, None)
         if want.node is not None:
             self._nodes[want.node].connection.unsubscribe(channel, listener)
 
@@ -135,35 +125,35 @@ class Subscriptions:
         """Bring nodes and channels in line with the topology."""
         if self._spawn is None:
             return
-        named = self._topology.nodes
+        named = self.topology.nodes
         for name in [name for name in self._nodes if name not in named]:
             self._leave(name)
         for name in named:
             if name not in self._nodes:
                 self._nodes[name] = self._join(name, self._spawn)
         for name, node in self._nodes.items():
-            if node.probe.channel is not None and self._topology.node_of(node.probe.channel) != name:
+            if node.probe.channel is not None and self.topology.node_of(node.probe.channel) != name:
                 node.probe.redraw()
         for channel, want in list(self._wants.items()):
-            if want.node is None or want.node != self._topology.node_of(channel):
+            if want.node is None or want.node != self.topology.node_of(channel):
                 self._move(channel, want)
 
     def _join(self, name: str, spawn: Spawn) -> _Node:
         connection = NodeConnection(
-            self._topology.dialer(name),
-            options=self._options,
-            rng=self._rng,
+            self.topology.dialer(name),
+            options=self.options,
+            rng=self.rng,
             refused=self._refused,
-            broke=self._topology.suspect,
+            broke=self.topology.suspect,
         )
         probe = Probe(
             connection,
             draw=partial(self._draw_probe_channel, name),
-            publish=self._publish_probe,
+            publish=self.publish_probe,
             on_silence=partial(self._silent, name),
-            on_deafness=self._topology.suspect,
+            on_deafness=self.topology.suspect,
         )
-        running = spawn(connection.run()), spawn(probe.run(self._options, self._rng))
+        running = spawn(connection.run()), spawn(probe.run(self.options, self.rng))
         return _Node(connection, probe, running)
 
     def _leave(self, name: str) -> None:
@@ -183,41 +173,37 @@ class Subscriptions:
 
     def _evict(self, channel: str, want: _Want) -> None:
         want.node, want.since = None, self._loop.time()
-        self._unplaced[channel] = None
         want.listener.lost()
 
     def _place(self, channel: str) -> None:
         want = self._wants[channel]
-        name = self._topology.node_of(channel)
-        if name is None or name not in self._nodes:
-            self._unplaced[channel] = None
-            return
-        self._unplaced.pop(channel, None)
-        want.node, want.since = name, self._loop.time()
-        self._nodes[name].connection.subscribe(channel, want.listener)
+        name = self.topology.node_of(channel)
+        if name is not None and name in self._nodes:
+            want.node, want.since = name, self._loop.time()
+            self._nodes[name].connection.subscribe(channel, want.listener)
 
     # -- rules 3 and 4
 
     def _refused(self, channel: str) -> None:
         """The node refuses this channel: its listener is notified, and the connection has dropped it."""
-        self._topology.suspect()
+        self.topology.suspect()
         want = self._wants.get(channel)
         if want is None:
             self._refused_probe(channel)
             return
         want.node, want.since = None, self._loop.time()
-        self._unplaced[channel] = None
         if self._retry is None and self._spawn is not None:
-            is_in_a_row = self._loop.time() - self._refused_at < 2 * self._options.backoff.cap_s
+            is_in_a_row = self._loop.time() - self._refused_at < 2 * self.options.backoff.cap_s
             self._refusals = self._refusals + 1 if is_in_a_row else 1
             self._refused_at = self._loop.time()
-            pause_s = self._options.backoff.pause_s(self._refusals, luck=self._rng.random())
+            pause_s = self.options.backoff.pause_s(self._refusals, luck=self.rng.random())
             self._retry = self._loop.call_later(pause_s, self._place_unplaced)
 
     def _place_unplaced(self) -> None:
         self._retry = None
-        for channel in list(self._unplaced):
-            self._place(channel)
+        for channel, want in list(self._wants.items()):
+            if want.node is None:
+                self._place(channel)
 
     def _refused_probe(self, channel: str) -> None:
         for node in self._nodes.values():
@@ -225,13 +211,13 @@ class Subscriptions:
                 node.probe.forget()
 
     def _silent(self, name: str) -> None:
-        self._topology.suspect()
-        self._on_silence(name)
+        self.topology.suspect()
+        self.on_silence(name)
 
     def _draw_probe_channel(self, name: str) -> str | None:
         """A channel in this node's slots that no other process uses; None when none was found."""
         for _ in range(_DRAWS):
-            channel = self._keys.probe(secrets.token_hex(_PROBE_NAME_BYTES))
-            if self._topology.node_of(channel) == name:
+            channel = self.keys.probe(secrets.token_hex(_PROBE_NAME_BYTES))
+            if self.topology.node_of(channel) == name:
                 return channel
         return None

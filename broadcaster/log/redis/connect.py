@@ -19,14 +19,12 @@ from typing import Final
 
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.redis.connection_types import CONNECTION_TYPES
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.pipeline import LogPipeline
-from broadcaster.log.redis.topology.nodes import NodeLimits
+from broadcaster.log.redis.topology.nodes import NodeLimits, pool_options
 from broadcaster.log.redis.topology.placed_client import Identity, PlacedPipeline, PlacedRedis, ServerSample
 from broadcaster.log.redis.topology.topology import SingleTopology, Topology, create_topology
 from broadcaster.log.redis.url import RedisKind, RedisUrl
@@ -86,18 +84,9 @@ def log_errors() -> Iterator[None]:
         raise
 
 
-def _create_single(url: str, limits: NodeLimits, *, reply_timeout_s: float) -> Redis:
+def _create_single(url: str, limits: NodeLimits) -> Redis:
     """redis-py's client with our settings."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=limits.max_connections,
-        timeout=limits.timeout_s,
-        socket_timeout=reply_timeout_s,
-        socket_connect_timeout=limits.connect_timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        decode_responses=False,
-    )
+    pool = BlockingConnectionPool.from_url(url, **pool_options(limits))
     pool.connection_class = CONNECTION_TYPES[pool.connection_class]
     return Redis.from_pool(pool)
 
@@ -158,7 +147,7 @@ class LogConnection:
         limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections)
         client: Redis
         if self._placement is None:
-            client = _create_single(self.url, limits, reply_timeout_s=timeout_s)
+            client = _create_single(self.url, limits)
         else:
             patience_s = self._patience_s if patience_s is None else patience_s
             client = PlacedRedis(self.address, self._placement, limits, patience_s=patience_s)

@@ -24,7 +24,7 @@ from broadcaster.core.batching import AppendReply, Batch, Code, StopRequest
 from broadcaster.core.events import FORMAT_VERSION, is_terminal
 from broadcaster.core.status import status_after
 from broadcaster.log.redis.connect import LogConnection, later
-from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
+from broadcaster.log.redis.scripts import SCRIPTS, Argument, ScriptCall, run_all
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.logs import get_logger
 
@@ -170,7 +170,7 @@ class Appender:
         if batch.events and is_terminal(batch.events[-1]):
             status = status_after(batch.events[-1])
         keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id))
-        args = (
+        args: Sequence[Argument] = (
             *(writer.epoch, batch.first_seq, bounds.max_events, bounds.max_bytes, bounds.push_max_bytes),
             *(bounds.live_ttl_ms, writer.retention_ms, FORMAT_VERSION, status, *batch.events),
         )

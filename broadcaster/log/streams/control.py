@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from broadcaster.core.batching import StopRequest
@@ -21,22 +22,17 @@ _STOP: Final = b"stop"
 _ABANDONED: Final = StopRequest.ABANDONED.reason.encode()
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _StopListener:
     """One stream's control channel."""
 
-    __slots__ = ("_on_stop", "_on_subscribed")
-
-    def __init__(self, on_stop: Callable[[StopRequest], None], on_subscribed: Callable[[], None]) -> None:
-        self._on_stop = on_stop
-        self._on_subscribed = on_subscribed
+    on_stop: Callable[[StopRequest], None]
+    subscribed: Callable[[], None]
 
     def push(self, payload: bytes) -> None:
         kind, _, reason = payload.partition(b" ")
         if kind == _STOP:
-            self._on_stop(StopRequest.ABANDONED if reason == _ABANDONED else StopRequest.STOPPED)
-
-    def subscribed(self) -> None:
-        self._on_subscribed()
+            self.on_stop(StopRequest.ABANDONED if reason == _ABANDONED else StopRequest.STOPPED)
 
     def lost(self) -> None:
         """Nothing to do: ``subscribed`` follows, and meanwhile the replies to appends carry the stop."""

@@ -235,14 +235,7 @@ class Streams:
 
     async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
         """As ``metas``; if a stream's server does not answer now, the error takes its place."""
-        if not stream_ids:
-            return []
-        pipeline = self._connection.pipeline()
-        for stream_id in stream_ids:
-            pipeline.hmget(self._keys.meta(stream_id), _SHORT_FIELDS)
-        with log_errors():
-            rows = await pipeline.execute(raise_on_error=False)
-        each = zip(stream_ids, rows, strict=True)
+        each = zip(stream_ids, await self._fields_of(stream_ids, _SHORT_FIELDS), strict=True)
         return [_or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in each]
 
     def server_of(self, stream_id: str) -> str:
@@ -251,25 +244,15 @@ class Streams:
 
     async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
         """The tenant of each; None: there is none, it is deleted, or its server does not answer now."""
-        fields: list[Any] = ["tenant", "deleted_ms"]
-        pipeline = self._connection.pipeline()
-        for stream_id in stream_ids:
-            pipeline.hmget(self._keys.meta(stream_id), fields)
-        with log_errors():
-            rows = await pipeline.execute(raise_on_error=False) if stream_ids else []
         return [
             None if isinstance(row, Exception) or row[0] is None or row[1] is not None else row[0].decode()
-            for row in rows
+            for row in await self._fields_of(stream_ids, ["tenant", "deleted_ms"])
         ]
 
     async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
         """Each generation in short, without its request, which may be large, in one pipelined round trip."""
-        fields: list[Any] = ["tenant", "status", "created_ms", "deleted_ms", "unlisted"]
-        pipeline = self._connection.pipeline()
-        for stream_id in stream_ids:
-            pipeline.hmget(self._keys.meta(stream_id), fields)
-        with log_errors():
-            rows = await pipeline.execute() if stream_ids else []
+        fields = ["tenant", "status", "created_ms", "deleted_ms", "unlisted"]
+        rows = await self._fields_of(stream_ids, fields, raise_on_error=True)
         return [
             Brief(
                 None if tenant is None or deleted_ms is not None else tenant.decode(),
@@ -279,6 +262,16 @@ class Streams:
             )
             for tenant, status, created_ms, deleted_ms, unlisted in rows
         ]
+
+    async def _fields_of(
+        self, stream_ids: Sequence[str], fields: list[Any], *, raise_on_error: bool = False
+    ) -> list[Any]:
+        """These fields of each meta, or an error in their place."""
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.hmget(self._keys.meta(stream_id), fields)
+        with log_errors():
+            return await pipeline.execute(raise_on_error) if stream_ids else []
 
     async def meta_with_fields(self, stream_id: str) -> tuple[Meta, dict[str, str]]:
         """Meta and the hash it was read from, for a stream granted a moment ago (its writer may have to restore it).

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -36,7 +35,11 @@ _CANCEL_RETRY_S: Final = 0.5
 
 
 class LiveTail:
-    """All watched streams of one process. Opened by ``LiveTail.open``."""
+    """All watched streams of one process. ``async with`` it: leaving closes every watch and connection.
+
+    Entering does not fail while Redis is away: streams can be watched, and their sinks are notified of
+    ``log_unavailable``. If the tail's own tasks have failed, leaving raises their error.
+    """
 
     def __init__(
         self,
@@ -45,23 +48,29 @@ class LiveTail:
         *,
         keys: KeyNames,
         publish_probe: PublishProbe,
-        times: TailTimes,
-        limits: TailLimits,
-        subscriber: SubscriberOptions,
-        rng: random.Random,
-        lapses: LapsedEnder | None,
-        open_notice: OpenNotice | None,
-        losses: LostEnder | None,
+        times: TailTimes | None = None,
+        limits: TailLimits | None = None,
+        subscriber: SubscriberOptions | None = None,
+        rng: random.Random | None = None,
+        lapses: LapsedEnder | None = None,
+        open_notice: OpenNotice | None = None,
+        losses: LostEnder | None = None,
     ) -> None:
+        """The caller keeps ``topology`` current.
+
+        ``lapses`` ends feeds whose writers are gone (None: this process ends none). ``open_notice`` records open
+        generations without a lease (None: they are not recorded). ``losses`` ends generations that Redis has lost
+        (None: this process ends none).
+        """
         self._keys = keys
         self._log = log
-        self._times = times
-        self._limits = limits
-        self._rng = rng
+        self._times = times = times or TailTimes()
+        self._limits = limits = limits or TailLimits()
+        self._rng = rng = rng or random.Random()
         self._loop = asyncio.get_running_loop()
         self._watches: dict[str, StreamWatch] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._running: asyncio.Future[None] | None = None
+        self._running: asyncio.Future[None] = self._loop.create_future()
         self._children: set[asyncio.Task[None]] = set()
         self._started = asyncio.Event()
         self._checking: set[str | None] = set()  # nodes whose tails have been requested
@@ -69,7 +78,7 @@ class LiveTail:
             topology,
             keys=keys,
             publish_probe=publish_probe,
-            options=subscriber,
+            options=subscriber or SubscriberOptions(),
             rng=rng,
             on_silence=self._on_silence,
         )
@@ -86,52 +95,15 @@ class LiveTail:
             losses=losses,
         )
 
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        topology: Topology,
-        log: TailLog,
-        *,
-        keys: KeyNames,
-        publish_probe: PublishProbe,
-        times: TailTimes | None = None,
-        limits: TailLimits | None = None,
-        subscriber: SubscriberOptions | None = None,
-        rng: random.Random | None = None,
-        lapses: LapsedEnder | None = None,
-        open_notice: OpenNotice | None = None,
-        losses: LostEnder | None = None,
-    ) -> AsyncIterator[LiveTail]:
-        """A running tail; leaving closes every watch and connection.
+    async def __aenter__(self) -> LiveTail:
+        self._running = asyncio.ensure_future(self._run())
+        await self._started.wait()
+        return self
 
-        The caller keeps ``topology`` current. ``lapses`` ends feeds whose writers are gone (None: this process ends
-        none). ``open_notice`` records open generations without a lease (None: they are not recorded). ``losses`` ends
-        generations that Redis has lost (None: this process ends none).
-        Opening does not fail while Redis is away: streams can be watched, and their sinks are notified of
-        ``log_unavailable``. If the tail's own tasks have failed, leaving raises their error.
-        """
-        tail = cls(
-            topology,
-            log,
-            keys=keys,
-            publish_probe=publish_probe,
-            times=times or TailTimes(),
-            limits=limits or TailLimits(),
-            subscriber=subscriber or SubscriberOptions(),
-            rng=rng or random.Random(),
-            lapses=lapses,
-            open_notice=open_notice,
-            losses=losses,
-        )
-        tail._running = running = asyncio.ensure_future(tail._run())
-        await tail._started.wait()
-        try:
-            yield tail
-        finally:
-            await tail._end(running)
-        if not running.cancelled():
-            running.result()
+    async def __aexit__(self, error_type: type[BaseException] | None, *error: object) -> None:
+        await self._end()
+        if error_type is None and not self._running.cancelled():
+            self._running.result()
 
     def watch(self, stream_id: str, sink: StreamSink) -> StreamWatch:
         """Deliver the whole log from its first entry to ``sink``, then the live tail, until ``close()``.
@@ -151,8 +123,7 @@ class LiveTail:
 
     async def until_ended(self) -> None:
         """Wait until the tail's own tasks have ended; before the tail is closed, only a defect ends them."""
-        if self._running is not None:
-            await asyncio.wait({self._running})
+        await asyncio.wait({self._running})
 
     # -- its own tasks
 
@@ -175,12 +146,12 @@ class LiveTail:
             for watch in list(self._watches.values()):
                 watch.close()
 
-    async def _end(self, running: asyncio.Future[None]) -> None:
+    async def _end(self) -> None:
         """Cancel until it is done: before Python 3.12, ``asyncio.wait_for``, which redis-py calls, may swallow one."""
-        while not running.done():
-            for task in (running, *self._children):
+        while not self._running.done():
+            for task in (self._running, *self._children):
                 task.cancel()
-            await asyncio.wait([running], timeout=_CANCEL_RETRY_S)
+            await asyncio.wait([self._running], timeout=_CANCEL_RETRY_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if self._tasks is None:

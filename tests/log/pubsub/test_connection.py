@@ -220,7 +220,7 @@ async def test_each_node_has_its_connection_and_its_streams(redis_url: str) -> N
                 probes[_node_of(channel)] += 1
                 await connections[_node_of(channel)].redis.spublish(channel, payload)
 
-            async with LiveTail.open(
+            async with LiveTail(
                 GivenTopology(
                     {"0": NodeAddress.from_url(redis_url), "1": NodeAddress.from_url(other.url)},
                     lambda channel: str(_node_of(channel)),
@@ -253,7 +253,7 @@ async def test_each_probe_belongs_to_the_node_of_its_connection(redis_url: str) 
         return str(sum(channel.encode()) % 16)
 
     async with LogConnection.open(redis_url) as connection:
-        async with LiveTail.open(
+        async with LiveTail(
             GivenTopology({str(number): NodeAddress.from_url(redis_url) for number in range(16)}, node_of),
             Streams(connection),
             keys=connection.keys,
@@ -286,7 +286,7 @@ async def test_a_tail_that_fails_notifies_its_rooms_and_raises_where_it_was_open
     with pytest.raises(ExceptionGroup) as raised:
         async with LogConnection.open(redis_url) as connection:
             await connection.redis.flushall()
-            async with LiveTail.open(
+            async with LiveTail(
                 single(redis_url),
                 Streams(connection),
                 keys=connection.keys,
@@ -339,7 +339,7 @@ async def test_a_client_that_swallows_a_cancellation_does_not_keep_the_tail_from
 
     options = replace(NO_PROBES, probe_every_s=0.01, probe_s=NEVER_S)
     async with LogConnection.open(redis_url) as connection, asyncio.timeout(DEADLINE_S):
-        async with LiveTail.open(
+        async with LiveTail(
             single(redis_url),
             Streams(connection),
             keys=connection.keys,

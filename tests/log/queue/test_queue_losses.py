@@ -260,7 +260,7 @@ async def test_the_ids_that_wait_to_be_checked_are_bounded(world: World) -> None
 
 @asynccontextmanager
 async def feed_of(connection: LogConnection, announcer: Announcer) -> AsyncIterator[LiveTail]:
-    async with LiveTail.open(
+    async with LiveTail(
         connection.topology,
         World(connection).streams,
         keys=connection.keys,

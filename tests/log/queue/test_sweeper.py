@@ -191,7 +191,7 @@ async def test_a_worker_that_comes_back_between_the_sweeps_check_and_its_end_is_
         await world.redis.hset(world.keys.meta(stream_id), "stop", "stopped")
         task = await steady(world)
         sweep = sweeper(world)
-        sweep._streams = RevivedBetween(world.connection, keeper.renew)
+        sweep.streams = RevivedBetween(world.connection, keeper.renew)
         await sweep.sweep()
         assert await world.seqs(stream_id) == []
         assert not writer.over.is_set()
@@ -239,7 +239,7 @@ async def test_what_spent_its_attempts_between_the_sweeps_check_and_its_end_beco
     await world.redis.hset(world.keys.meta(stream_id), "started_ms", 1)
     task = await steady(world)
     sweep = sweeper(world)
-    sweep._streams = RevivedBetween(connection, lambda: world.claim(stream_id))
+    sweep.streams = RevivedBetween(connection, lambda: world.claim(stream_id))
     await sweep.sweep()
     assert await world.queue.newest_open(10) == []
     ((_, fields),) = await world.redis.xrange(world.keys.dead)

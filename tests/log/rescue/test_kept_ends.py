@@ -166,7 +166,7 @@ async def test_ends_are_verified_once_for_each_break_and_forgotten_after_a_while
     world.steadiness.breaks -= 1
     await ends.turn()
     assert await status(world, stream_id) == "queued"  # no break was noticed
-    monkeypatch.setattr(ends, "_keep_s", 0.0)
+    monkeypatch.setattr(ends, "keep_s", 0.0)
     await world.generations.stop(stream_id, tenant=TENANT)
     await before.come_back(world)
     await ends.turn()

@@ -165,7 +165,7 @@ def losses_of(world: World, *, stall_timeout_s: float = STALL_S) -> Losses:
 
 @asynccontextmanager
 async def watching(world: World, losses: Losses) -> AsyncIterator[LiveTail]:
-    async with LiveTail.open(
+    async with LiveTail(
         world.connection.topology,
         world.streams,
         keys=world.keys,

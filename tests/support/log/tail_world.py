@@ -258,7 +258,7 @@ async def open_tail(
     async with LogConnection.open(url, timeout_s=timeout_s) as connection:
         await connection.redis.flushall()
         log = RecordedLog(wrap_log(Streams(connection)))
-        async with LiveTail.open(
+        async with LiveTail(
             single(via or url) if dialer is None else SingleTopology(dialer, name="dialled"),
             log,
             keys=connection.keys,

@@ -127,7 +127,7 @@ async def open_topology_world(url: str) -> AsyncIterator[TopologyWorld]:
         keeper = world.keeper(appender)
         running.append(tasks.create_task(keeper.run()))
         tail = await stack.enter_async_context(
-            LiveTail.open(topology, Streams(connection), keys=connection.keys, publish_probe=connection.redis.spublish)
+            LiveTail(topology, Streams(connection), keys=connection.keys, publish_probe=connection.redis.spublish)
         )
         await until(lambda: bool(topology.nodes))
         opened = TopologyWorld(connection, world, topology, tail, appender, keeper, tasks)

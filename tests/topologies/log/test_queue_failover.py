@@ -133,7 +133,7 @@ async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIter
         announcer = world.rescue.announcer
         topology = connection.topology
         tail = await stack.enter_async_context(
-            LiveTail.open(
+            LiveTail(
                 topology,
                 world.streams,
                 keys=connection.keys,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, TypeAlias
 
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable
@@ -63,43 +63,31 @@ class AcceptedGeneration:
         return sum(len(value) for value in self.fields.values() if isinstance(value, str | bytes))
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class AcceptedGenerations:
     """Runs while ``run`` runs."""
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        *,
-        queue: Queue,
-        streams: Streams,
-        steadiness: Steadiness,
-        idempotency: IdempotencyKeys,
-    ) -> None:
-        self._connection = connection
-        self._queue = queue
-        self._streams = streams
-        self._steadiness = steadiness
-        self._idempotency = idempotency
-        self._retained: dict[str, AcceptedGeneration] = {}
-        self._bytes = 0
-        self._breaks_seen = 0
-
-    @property
-    def retained(self) -> Mapping[str, AcceptedGeneration]:
-        """The retained generations, the oldest first."""
-        return self._retained
+    connection: LogConnection
+    _: KW_ONLY
+    queue: Queue
+    streams: Streams
+    steadiness: Steadiness
+    idempotency: IdempotencyKeys
+    retained: dict[str, AcceptedGeneration] = field(default_factory=dict, init=False)  # the oldest first
+    _bytes: int = field(default=0, init=False)
+    _breaks_seen: int = field(default=0, init=False)
 
     def hold(self, generation: AcceptedGeneration) -> None:
         """Retain it from now on."""
         self.release(generation.id)
-        self._retained[generation.id] = generation
+        self.retained[generation.id] = generation
         self._bytes += generation.size
-        while len(self._retained) > RETAINED_AT_MOST or self._bytes > RETAINED_BYTES:
-            self.release(next(iter(self._retained)))
+        while len(self.retained) > RETAINED_AT_MOST or self._bytes > RETAINED_BYTES:
+            self.release(next(iter(self.retained)))
 
     def release(self, generation_id: str) -> None:
         """It is not to be queued again."""
-        generation = self._retained.pop(generation_id, None)
+        generation = self.retained.pop(generation_id, None)
         if generation is not None:
             self._bytes -= generation.size
 
@@ -109,30 +97,30 @@ class AcceptedGenerations:
         checked_at = loop.time()
         while True:
             await asyncio.sleep(_TURN_S)
-            broke = self._steadiness.breaks != self._breaks_seen and self._steadiness.answering.is_set()
+            broke = self.steadiness.breaks != self._breaks_seen and self.steadiness.answering.is_set()
             if not broke and loop.time() - checked_at < CHECK_EVERY_S:
                 continue
-            breaks, checked_at = self._steadiness.breaks, loop.time()
+            breaks, checked_at = self.steadiness.breaks, loop.time()
             try:
                 await self.check(is_after_break=broke)
             except LogUnavailable:
-                _log.warning("accepted_later", count=len(self._retained))
+                _log.warning("accepted_later", count=len(self.retained))
             else:
                 self._breaks_seen = breaks
 
     async def check(self, *, is_after_break: bool) -> None:
         """Release what is too old or has begun, and queue again what a break has cost its place."""
         now = asyncio.get_running_loop().time()
-        for expired in [each.id for each in self._retained.values() if now - each.at > HOLD_S]:
+        for expired in [each.id for each in self.retained.values() if now - each.at > HOLD_S]:
             self.release(expired)
-        ids = [*self._retained]
+        ids = [*self.retained]
         requeued = 0
         for begin in range(0, len(ids), CHECKED_AT_ONCE):
             some = ids[begin : begin + CHECKED_AT_ONCE]
-            for each, tail in zip(some, await self._streams.tails(some), strict=True):
+            for each, tail in zip(some, await self.streams.tails(some), strict=True):
                 if tail.leased or tail.status not in (None, "queued"):
                     self.release(each)
-                elif is_after_break and (generation := self._retained.get(each)) is not None:
+                elif is_after_break and (generation := self.retained.get(each)) is not None:
                     requeued += await self._requeue(generation, tail)
         if requeued:
             _log.warning("accepted_requeued", count=requeued)
@@ -142,20 +130,20 @@ class AcceptedGenerations:
         if not await self._has_its_key(generation):
             self.release(generation.id)
             return False
-        await self._queue.announce(generation.id)
+        await self.queue.announce(generation.id)
         if tail.status is None:
             await self._write(generation)
         if "webhook" in generation.fields:
-            await self._queue.promise_webhooks([generation.id])
+            await self.queue.promise_webhooks([generation.id])
         # A queue that is full by now refuses the job. The sweep gives it one later, because it is announced.
-        await self._queue.enqueue(generation.id, tenant=generation.tenant)
+        await self.queue.enqueue(generation.id, tenant=generation.tenant)
         return tail.status is None
 
     async def _has_its_key(self, generation: AcceptedGeneration) -> bool:
         if generation.key is None:
             return True
         try:
-            named = await self._idempotency.claim(
+            named = await self.idempotency.claim(
                 generation.tenant, generation.key, generation_id=generation.id, digest=generation.digest
             )
         except IdempotencyMismatch:
@@ -164,7 +152,7 @@ class AcceptedGenerations:
 
     async def _write(self, generation: AcceptedGeneration) -> None:
         age_ms = int((asyncio.get_running_loop().time() - generation.at) * 1000)
-        await create_meta(self._connection, generation.id, generation.fields, ttl_ms=generation.ttl_ms, age_ms=age_ms)
+        await create_meta(self.connection, generation.id, generation.fields, ttl_ms=generation.ttl_ms, age_ms=age_ms)
 
 
 async def create_meta(

@@ -17,7 +17,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 from broadcaster.core.status import OVER
@@ -49,35 +49,26 @@ class KeptEnd:
     until: float
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class KeptEnds:
     """Runs while ``run`` runs."""
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        *,
-        queue: Queue,
-        endings: Endings,
-        streams: Streams,
-        steadiness: Steadiness,
-        keep_s: float,
-    ) -> None:
-        self._redis = connection.redis
-        self._keys = connection.keys
-        self._queue = queue
-        self._endings = endings
-        self._streams = streams
-        self._steadiness = steadiness
-        self._keep_s = keep_s
-        self._kept: dict[str, KeptEnd] = {}
-        self._unverified: dict[str, KeptEnd] = {}
-        self._breaks_seen = 0
+    connection: LogConnection
+    _: KW_ONLY
+    queue: Queue
+    endings: Endings
+    streams: Streams
+    steadiness: Steadiness
+    keep_s: float
+    _kept: dict[str, KeptEnd] = field(default_factory=dict, init=False)
+    _unverified: dict[str, KeptEnd] = field(default_factory=dict, init=False)
+    _breaks_seen: int = field(default=0, init=False)
 
     def keep(self, meta: Meta, terminal: bytes | None, *, reason: str, is_written: bool) -> None:
         """Keep an end from now on; a repeated stop keeps ``is_written``."""
         before = self._kept.pop(meta.id, None)
         is_written = is_written or (before is not None and before.is_written)
-        until = asyncio.get_running_loop().time() + self._keep_s
+        until = asyncio.get_running_loop().time() + self.keep_s
         has_webhook = meta.webhook is not None
         self._kept[meta.id] = KeptEnd(meta.id, terminal, reason, is_written, has_webhook, until)
         if len(self._kept) > KEPT_AT_MOST:
@@ -93,10 +84,10 @@ class KeptEnds:
         """Forget ends that are too old; after a break, verify the others."""
         now = asyncio.get_running_loop().time()
         self._kept = {each: end for each, end in self._kept.items() if now < end.until}
-        if self._steadiness.breaks != self._breaks_seen and self._steadiness.answering.is_set():
-            self._breaks_seen = self._steadiness.breaks
+        if self.steadiness.breaks != self._breaks_seen and self.steadiness.answering.is_set():
+            self._breaks_seen = self.steadiness.breaks
             self._unverified = dict(self._kept)
-        is_last = self._steadiness.is_steady
+        is_last = self.steadiness.is_steady
         for end in list(self._unverified.values()):
             try:
                 is_certain = await self._verify(end)
@@ -109,22 +100,22 @@ class KeptEnds:
     async def _verify(self, end: KeptEnd) -> bool:
         """Whether its state is certain now (rule 3)."""
         if end.terminal is None:
-            keys = [self._keys.meta(end.stream_id), self._keys.control(end.stream_id)]
-            await SCRIPTS["stop"].run(self._redis, keys, end.reason)
-        (tail,) = await self._streams.tails([end.stream_id])
+            keys = [self.connection.keys.meta(end.stream_id), self.connection.keys.control(end.stream_id)]
+            await SCRIPTS["stop"].run(self.connection.redis, keys, end.reason)
+        (tail,) = await self.streams.tails([end.stream_id])
         if tail.status is None:
             return False
         if tail.status not in OVER:
-            claim = await self._endings.end(
+            claim = await self.endings.end(
                 end.stream_id,
                 end.terminal,
                 tail=tail,
-                may_take_over=end.is_written or self._steadiness.is_steady,
-                answered_s=self._steadiness.answered_s,
+                may_take_over=end.is_written or self.steadiness.is_steady,
+                answered_s=self.steadiness.answered_s,
             )
             if claim.outcome is Outcome.ENDED:
                 _log.warning("ended_again", stream=end.stream_id, reason=end.reason)
             elif claim.outcome is not Outcome.OVER:
                 return tail.leased
-        await self._queue.close_open([end.stream_id], webhooks_of=[end.stream_id] if end.has_webhook else [])
+        await self.queue.close_open([end.stream_id], webhooks_of=[end.stream_id] if end.has_webhook else [])
         return True

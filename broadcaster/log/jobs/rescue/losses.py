@@ -14,6 +14,7 @@ Rules
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, Protocol
 
 from broadcaster.core.cursor import Cursor
@@ -38,25 +39,17 @@ class SteadyFor(Protocol):
         """Whether it has, without a break, until now."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Losses:
     """Ends lost generations on behalf of one process."""
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        *,
-        steadiness: SteadyFor,
-        lease_ttl_s: float,
-        stall_timeout_s: float,
-        retention_ms: int,
-    ) -> None:
-        self._redis = connection.impatient
-        self._keys = connection.keys
-        self._steadiness = steadiness
-        self._lease_ttl_s = lease_ttl_s
-        self._stall_timeout_s = stall_timeout_s
-        self._retention_ms = retention_ms
-        self._remembered: dict[str, KnownGeneration] = {}
+    connection: LogConnection
+    _: KW_ONLY
+    steadiness: SteadyFor
+    lease_ttl_s: float
+    stall_timeout_s: float
+    retention_ms: int
+    _remembered: dict[str, KnownGeneration] = field(default_factory=dict, init=False)
 
     def remember(self, meta: Meta) -> None:
         """A viewer is about to watch this stream; Redis may lose it before the watch has seen its meta."""
@@ -75,14 +68,14 @@ class Losses:
 
         ``last`` is the newest entry that was delivered. Raises LogUnavailable.
         """
-        is_lost = self._steadiness.is_steady and missing_s >= self._lease_ttl_s
-        if not is_lost and missing_s < self._stall_timeout_s:
+        is_lost = self.steadiness.is_steady and missing_s >= self.lease_ttl_s
+        if not is_lost and missing_s < self.stall_timeout_s:
             return False
-        name = self._keys
+        name = self.connection.keys
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         fields = ("v", FORMAT_VERSION, "tenant", known.tenant, "model", known.model)
-        end = (terminals.GENERATION_LOST, FORMAT_VERSION, self._retention_ms, last.epoch)
-        ended = bool(await SCRIPTS["lose"].run(self._redis, keys, *end, *fields))
+        end = (terminals.GENERATION_LOST, FORMAT_VERSION, self.retention_ms, last.epoch)
+        ended = bool(await SCRIPTS["lose"].run(self.connection.impatient, keys, *end, *fields))
         if ended:
             _log.warning("generation_lost", stream=stream_id, missing_s=round(missing_s, 1))
         return ended

@@ -56,6 +56,19 @@ class NodeLimits(NamedTuple):
     max_connections: int
 
 
+def pool_options(limits: NodeLimits) -> dict[str, Any]:
+    """What the pools of all kinds of Redis have in common (connect.py, rules 1 and 2)."""
+    return {
+        "max_connections": limits.max_connections,
+        "timeout": limits.timeout_s,
+        "socket_timeout": limits.timeout_s,
+        "socket_connect_timeout": limits.connect_timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "decode_responses": False,
+    }
+
+
 class Node:
     """One server under its name ``host:port``."""
 
@@ -144,18 +157,12 @@ def _create_pool(
     kind = Connection if url.tls is None else SSLConnection
     return BlockingConnectionPool(
         connection_class=CONNECTION_TYPES[kind],
-        max_connections=limits.max_connections,
-        timeout=limits.timeout_s,
         host=host,
         port=int(port),
         db=url.db,
         username=url.username,
         password=url.password,
-        socket_timeout=limits.timeout_s,
-        socket_connect_timeout=limits.connect_timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        decode_responses=False,
         redis_connect_func=on_connect,
+        **pool_options(limits),
         **(url.tls or {}),
     )
