@@ -26,7 +26,8 @@ from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 
-_HOUR_MS: Final = 3_600_000
+_HOUR_S: Final = 3600
+_HOUR_MS: Final = _HOUR_S * 1000
 _HOUR_S: Final = 3600.0
 _AT_ONCE: Final = 64
 
@@ -48,7 +49,7 @@ def prepare(url: str, *, run: str, streams: int, file: Path) -> None:
 async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
     async with LogConnection.open(url, max_connections=_AT_ONCE) as connection:
         await connection.redis.script_load(SCRIPTS["append"].text)
-        claims = Claims(connection, ClaimPolicy(_HOUR_MS, _HOUR_MS, _HOUR_MS, 3), owner="bench")
+        claims = Claims(connection, ClaimPolicy(_HOUR_S, _HOUR_S, _HOUR_S, 3), owner="bench")
         generations = open_generations(connection, claims=claims, ids=iter(ids))
         places = asyncio.Semaphore(_AT_ONCE)
 

@@ -91,7 +91,7 @@ class JobParts:
 
 
 def _claim_policy(settings: Settings) -> ClaimPolicy:
-    return ClaimPolicy.of_seconds(
+    return ClaimPolicy(
         lease_ttl_s=settings.lease_ttl_s,
         live_ttl_s=settings.live_ttl_s,
         queue_timeout_s=settings.queue_timeout_s,

@@ -125,7 +125,7 @@ def _start_provider(folder: Path, *, seconds: float) -> Child:
 async def _ask(url: str, count: int) -> list[str]:
     ids = (f"work-{time.time_ns()}-{number}" for number in itertools.count())
     async with LogConnection.open(url) as connection:
-        policy = ClaimPolicy.of_seconds(lease_ttl_s=5, live_ttl_s=3600, queue_timeout_s=300, max_attempts=1)
+        policy = ClaimPolicy(lease_ttl_s=5, live_ttl_s=3600, queue_timeout_s=300, max_attempts=1)
         generations = open_generations(connection, claims=Claims(connection, policy, owner="bench"), ids=ids)
         return list(await asyncio.gather(*(create_generation(generations, model=_MODEL) for _ in range(count))))
 

@@ -99,19 +99,11 @@ class SseDecoder:
 
     def __init__(self, *, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._last_event_id = ""
-        self._retry_ms: int | None = None
-        self._start_connection()
-
-    @property
-    def last_event_id(self) -> str:
+        self.last_event_id = ""
         """What to send as ``Last-Event-ID``: the id of the last whole block that had or inherited one; else empty."""
-        return self._last_event_id
-
-    @property
-    def retry_ms(self) -> int | None:
+        self.retry_ms: int | None = None
         """The reconnect delay that the server sent last, in milliseconds."""
-        return self._retry_ms
+        self._start_connection()
 
     @property
     def buffered_bytes(self) -> int:
@@ -153,7 +145,7 @@ class SseDecoder:
         self._skip_lf = False
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._id = self._last_event_id
+        self._id = self.last_event_id
         self._clear_block()
 
     def _clear_block(self) -> None:
@@ -209,10 +201,10 @@ class SseDecoder:
         elif name == b"event":
             self._event = value
         elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
-            self._retry_ms = self._block_retry_ms = int(value)
+            self.retry_ms = self._block_retry_ms = int(value)
 
     def _dispatch(self) -> SseMessage | None:
-        self._last_event_id = self._id
+        self.last_event_id = self._id
         message = None
         if self._data:
             message = SseMessage(

@@ -244,7 +244,7 @@ async def test_what_rests_on_a_lapsed_lease_is_sent_once_and_never_repeated(serv
     server = servers[0]
     server.replies |= {**cluster_replies((0, SLOTS - 1, server)), "EVALSHA": TRYAGAIN}
     async with LogConnection.open(f"redis+cluster://{name(server)}", timeout_s=2.0, patience_s=1.0) as connection:
-        claims = Claims(connection, ClaimPolicy(400, 60_000, 60_000, 3), owner="w")
+        claims = Claims(connection, ClaimPolicy(0.4, 60, 60, 3), owner="w")
         with pytest.raises(LogUnavailable):
             await claims.claim("g", may_take_over=True)
         with pytest.raises(LogUnavailable):

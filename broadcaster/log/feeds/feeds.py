@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
@@ -104,33 +104,23 @@ class AppendResult:
         return [Cursor(self.first.epoch, seq) for seq in range(self.first.seq, self.last.seq + 1)]
 
 
+@dataclass(eq=False, repr=False)
 class Feeds:
     """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat (``append``: with a key).
 
     With ``lapses`` reading a feed whose writers are gone ends it.
     """
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        bounds: FeedBounds,
-        *,
-        streams: Streams,
-        lapses: Lapses | None = None,
-        steadiness: Steadiness | None = None,
-        storage: TenantStorage | None = None,
-    ) -> None:
-        """Without ``steadiness`` a stream that is not there is unknown, even just after Redis broke;
-        without ``storage`` feeds are counted for their tenants, and none is refused.
-        """
-        self._storage = storage or TenantStorage(connection)
-        self._connection = connection
-        self._redis = connection.redis
-        self._keys = connection.keys
-        self._bounds = bounds
-        self._streams = streams
-        self._lapses = lapses
-        self._steadiness = steadiness
+    connection: LogConnection
+    bounds: FeedBounds
+    _: KW_ONLY
+    streams: Streams
+    lapses: Lapses | None = None
+    steadiness: Steadiness | None = None  # None: a stream that is not there is unknown, even just after Redis broke
+    storage: TenantStorage | None = None  # None: feeds are counted for their tenants, and none is refused
+
+    def __post_init__(self) -> None:
+        self._storage = self.storage or TenantStorage(self.connection)
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
         """Open a feed; False when it is there with this very configuration.
@@ -142,7 +132,7 @@ class Feeds:
         """
         self._check(stream_id, config)
         await self._admit(stream_id, tenant=tenant)
-        bounds, stored_id = self._bounds, await self._place(stream_id, tenant=tenant)
+        bounds, stored_id = self.bounds, await self._place(stream_id, tenant=tenant)
         request = msgspec.json.encode({"metadata": dict(config.metadata)})
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
@@ -157,7 +147,7 @@ class Feeds:
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
         keys = self._open_keys(stored_id)
-        code = await SCRIPTS["feed_create"].run(self._redis, keys, ttl_ms, tenant, config.digest(), *flat)
+        code = await SCRIPTS["feed_create"].run(self.connection.redis, keys, ttl_ms, tenant, config.digest(), *flat)
         if code < 0:
             raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
         if code > 0:
@@ -167,8 +157,8 @@ class Feeds:
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
         """The meta of any stream of the tenant, feed or generation. Raises UnknownStream, also for a deleted one."""
         meta = await self._find(stream_id, tenant=tenant)
-        if meta is None and self._steadiness is not None:
-            await self._steadiness.check_unknown()
+        if meta is None and self.steadiness is not None:
+            await self.steadiness.check_unknown()
         if meta is None or meta.is_deleted:
             raise UnknownStream("no stream has this id (or it has expired)")
         return await self.get(stream_id, tenant=tenant) if await self._end_lapsed(meta) else meta
@@ -182,9 +172,9 @@ class Feeds:
         RateLimited, StreamFull.
         """
         for at, event in enumerate(events):
-            if len(event) > self._bounds.max_event_bytes:
+            if len(event) > self.bounds.max_event_bytes:
                 raise EventTooLarge(
-                    f"event {at} has {len(event)} bytes; one event has at most {self._bounds.max_event_bytes}"
+                    f"event {at} has {len(event)} bytes; one event has at most {self.bounds.max_event_bytes}"
                 )
         await self._storage.admit_append(tenant)
         return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
@@ -193,7 +183,7 @@ class Feeds:
         """Report that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
             keys = self._open_keys(stored_id)
-            code = await SCRIPTS["feed_renew"].run(self._redis, keys, tenant, self._bounds.live_ttl_ms)
+            code = await SCRIPTS["feed_renew"].run(self.connection.redis, keys, tenant, self.bounds.live_ttl_ms)
             if code >= 0:
                 return bool(code)
         raise UnknownStream(NO_SUCH_FEED)
@@ -203,8 +193,8 @@ class Feeds:
 
         Raises EventTooLarge, UnknownStream, or StreamClosed when it has ended otherwise.
         """
-        if len(end) > self._bounds.max_event_bytes:
-            raise EventTooLarge(f"one event has at most {self._bounds.max_event_bytes} bytes")
+        if len(end) > self.bounds.max_event_bytes:
+            raise EventTooLarge(f"one event has at most {self.bounds.max_event_bytes} bytes")
         return await self._write(stream_id, [end], tenant=tenant, status=status_after(end))
 
     async def delete(self, stream_id: str, *, tenant: str) -> None:
@@ -218,9 +208,9 @@ class Feeds:
         if not meta.is_over:
             with suppress(StreamClosed):  # another writer ended it meanwhile, in another way
                 await self.close(stream_id, terminals.STOPPED, tenant=tenant)
-        name = self._keys
+        name = self.connection.keys
         keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
-        await leave_tombstone(self._connection, [key(meta.id) for key in keys])
+        await leave_tombstone(self.connection, [key(meta.id) for key in keys])
         self._storage.ended(tenant, meta.id)
 
     async def _write(
@@ -232,7 +222,7 @@ class Feeds:
         status: str = "",
         idempotency_key: str | None = None,
     ) -> AppendResult:
-        bounds = self._bounds
+        bounds = self.bounds
         args: list[str | bytes | int | float] = [
             tenant,
             "" if idempotency_key is None else _digest(idempotency_key.encode()),
@@ -248,7 +238,7 @@ class Feeds:
         ]
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
             keys = self._append_keys(stored_id)
-            code, epoch, first, last, wait_ms = await SCRIPTS["feed_append"].run(self._redis, keys, *args)
+            code, epoch, first, last, wait_ms = await SCRIPTS["feed_append"].run(self.connection.redis, keys, *args)
             if code != AppendCode.UNKNOWN:
                 break
         raise_refusal(AppendCode(code), wait_ms=wait_ms)
@@ -275,21 +265,22 @@ class Feeds:
     async def _find(self, stream_id: str, *, tenant: str) -> Meta | None:
         """The tenant's stream of this id, also a deleted one. Raises LogUnavailable when it cannot be read."""
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
-            meta = await self._streams.meta(stored_id)
+            meta = await self.streams.meta(stored_id)
             if meta is not None and meta.tenant == tenant:
                 return meta
         return None
 
     async def _end_lapsed(self, meta: Meta) -> bool:
-        if self._lapses is None or meta.lease_ms is None or meta.is_over:
+        if self.lapses is None or meta.lease_ms is None or meta.is_over:
             return False
-        return await self._lapses.end(meta.id, lease_ms=meta.lease_ms)
+        return await self.lapses.end(meta.id, lease_ms=meta.lease_ms)
 
     def _open_keys(self, stored_id: str) -> list[str]:
-        return [self._keys.meta(stored_id), self._keys.lease(stored_id), self._keys.log(stored_id)]
+        name = self.connection.keys
+        return [name.meta(stored_id), name.lease(stored_id), name.log(stored_id)]
 
     def _append_keys(self, stored_id: str) -> list[str]:
-        name, id = self._keys, stored_id
+        name, id = self.connection.keys, stored_id
         return [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id), name.lease(id)]
 
     def _check(self, stream_id: str, config: FeedConfig) -> None:
@@ -301,13 +292,13 @@ class Feeds:
             raise InvalidInput(
                 "an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit"
             ) from error
-        check_metadata(config.metadata, max_bytes=self._bounds.max_metadata_bytes)
-        most_events = min(self._bounds.max_events, MOST_EVENTS)
+        check_metadata(config.metadata, max_bytes=self.bounds.max_metadata_bytes)
+        most_events = min(self.bounds.max_events, MOST_EVENTS)
         if config.max_events is not None and config.max_events > most_events:
             raise InvalidInput(f"max_events is at most {most_events} here")
-        if config.max_bytes is not None and config.max_bytes > self._bounds.max_bytes:
-            raise InvalidInput(f"max_bytes is at most {self._bounds.max_bytes} here")
-        most_s = min(MAX_LEASE_S, self._bounds.live_ttl_ms / 1000)
+        if config.max_bytes is not None and config.max_bytes > self.bounds.max_bytes:
+            raise InvalidInput(f"max_bytes is at most {self.bounds.max_bytes} here")
+        most_s = min(MAX_LEASE_S, self.bounds.live_ttl_ms / 1000)
         if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= most_s:
             raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {most_s:g} here")
 

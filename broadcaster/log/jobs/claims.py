@@ -58,32 +58,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPolicy:
-    """Bounds of every claim; durations in milliseconds. A process that runs no attempts needs no back-off (0: none)."""
+    """Bounds of every claim. A process that runs no attempts needs no back-off (0: none)."""
 
-    lease_ttl_ms: int
-    live_ttl_ms: int
-    queue_timeout_ms: int
+    lease_ttl_s: float
+    live_ttl_s: float
+    queue_timeout_s: float
     max_attempts: int
-    attempt_backoff_ms: int = 0
-
-    @classmethod
-    def of_seconds(
-        cls,
-        *,
-        lease_ttl_s: float,
-        live_ttl_s: float,
-        queue_timeout_s: float,
-        max_attempts: int,
-        attempt_backoff_s: float = 0.0,
-    ) -> ClaimPolicy:
-        """The same from durations in seconds, as settings have them."""
-        return cls(
-            int(lease_ttl_s * 1000),
-            int(live_ttl_s * 1000),
-            int(queue_timeout_s * 1000),
-            max_attempts,
-            int(attempt_backoff_s * 1000),
-        )
+    attempt_backoff_s: float = 0.0
 
 
 _REFUSED: Final = 2  # the code of next_attempt.lua
@@ -105,12 +86,12 @@ class Claims:
     @property
     def lease_ms(self) -> int:
         """How long a worker's lease lasts."""
-        return self._policy.lease_ttl_ms
+        return _ms(self._policy.lease_ttl_s)
 
     @property
     def queue_timeout_s(self) -> float:
         """How long a generation may wait for its first attempt."""
-        return self._policy.queue_timeout_ms / 1000
+        return self._policy.queue_timeout_s
 
     async def claim(
         self,
@@ -145,8 +126,8 @@ class Claims:
             may_take_over=int(may_take_over),
             answered_ms=_ms(answered_s),
             max_attempts=policy.max_attempts,
-            queue_timeout_ms=policy.queue_timeout_ms + int(leapt_s * 1000),
-            backoff_ms=policy.attempt_backoff_ms,
+            queue_timeout_ms=_ms(policy.queue_timeout_s) + _ms(leapt_s),
+            backoff_ms=_ms(policy.attempt_backoff_s),
             max_backoff_ms=ATTEMPT_BACKOFF_CAP_MS,
             jitter=random.uniform(0.5, 1.0),
             nonce=nonce,
@@ -195,7 +176,7 @@ class Claims:
         """
         name, policy = self._keys, self._policy
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
-        bounds = (policy.lease_ttl_ms, policy.max_attempts, policy.live_ttl_ms)
+        bounds = (self.lease_ms, policy.max_attempts, _ms(policy.live_ttl_s))
         code, granted, last_seq, attempt = await SCRIPTS["next_attempt"].run(
             self._redis, keys, self._owner, epoch, *bounds, FORMAT_VERSION
         )
@@ -212,8 +193,8 @@ class Claims:
         keys = [name.log(stream_id), name.meta(stream_id), name.lease(stream_id), name.live(stream_id)]
         arguments |= {
             "worker": self._owner,
-            "lease_ms": policy.lease_ttl_ms,
-            "live_ttl_ms": policy.live_ttl_ms,
+            "lease_ms": self.lease_ms,
+            "live_ttl_ms": _ms(policy.live_ttl_s),
             "version": FORMAT_VERSION,
         }
         flat = [part for pair in arguments.items() for part in pair]
@@ -221,5 +202,5 @@ class Claims:
         return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)
 
 
-def _ms(answered_s: float) -> int:
-    return int(min(answered_s, _LONGEST_S) * 1000)
+def _ms(duration_s: float) -> int:
+    return int(min(duration_s, _LONGEST_S) * 1000)

@@ -17,24 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from broadcaster.errors import UnknownStream
-from broadcaster.log.jobs.generations import Created, GenerationRequest
+from broadcaster.log.jobs.generations import Created, GenerationRequest, Generations
 from broadcaster.log.redis.connect import LogConnection, log_errors
 from broadcaster.log.streams.reader import Streams
 
 PAGE: Final = 500
 
 _Row: TypeAlias = tuple[bytes, dict[bytes, bytes]]
-
-
-class Starter(Protocol):
-    """Starts generations; see ``Generations``."""
-
-    async def create(
-        self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None
-    ) -> Created: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ class DeadLetter:
 class DeadLetters:
     """Every method raises LogUnavailable while Redis cannot answer."""
 
-    def __init__(self, connection: LogConnection, *, streams: Streams, generations: Starter) -> None:
+    def __init__(self, connection: LogConnection, *, streams: Streams, generations: Generations) -> None:
         self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -55,35 +55,28 @@ class LeasedStream:
     job: Job
 
 
+@dataclass(eq=False, repr=False)
 class LeaseKeeper:
     """Renews the streams of ``hold`` until ``drop``, and restores for writers what Redis has lost."""
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        *,
-        worker_id: str,
-        lease_ttl_s: float,
-        claims: Claims,
-        queue: Queue,
-        appender: Appender,
-        steadiness: Steadiness,
-    ) -> None:
-        self._redis = connection.redis
-        self._keys = connection.keys
-        self._worker_id = worker_id
-        self._lease_ms = int(lease_ttl_s * 1000)
-        self._every_s = lease_ttl_s / RENEWALS_PER_LEASE
-        self._renewals = connection.create_client(timeout_s=self._every_s, max_connections=1)
-        self._claims = claims
-        self._queue = queue
-        self._appender = appender
-        self._steadiness = steadiness
-        self.leased: dict[str, LeasedStream] = {}
-        """The streams that are leased now, by id."""
-        self._kept: dict[StreamWriter, float] = {}
-        self._due_webhooks: set[str] = set()
-        self._breaks_seen = 0
+    connection: LogConnection
+    _: KW_ONLY
+    worker_id: str
+    lease_ttl_s: float
+    claims: Claims
+    queue: Queue
+    appender: Appender
+    steadiness: Steadiness
+    leased: dict[str, LeasedStream] = field(default_factory=dict, init=False)  # now, by id
+    _kept: dict[StreamWriter, float] = field(default_factory=dict, init=False)
+    _due_webhooks: set[str] = field(default_factory=set, init=False)
+    _breaks_seen: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._keys = self.connection.keys
+        self._lease_ms = int(self.lease_ttl_s * 1000)
+        self._every_s = self.lease_ttl_s / RENEWALS_PER_LEASE
+        self._renewals = self.connection.create_client(timeout_s=self._every_s, max_connections=1)
 
     def hold(self, writer: StreamWriter, job: Job) -> None:
         """Renew this stream from the next turn on."""
@@ -159,18 +152,18 @@ class LeaseKeeper:
     async def heartbeat(self) -> None:
         """Report that this worker lives."""
         bounds = (self._lease_ms, LAPSED_WORKERS_KEPT_MS, WORKERS_KEPT)
-        await SCRIPTS["heartbeat"].run(self._renewals, [self._keys.workers], self._worker_id, *bounds)
+        await SCRIPTS["heartbeat"].run(self._renewals, [self._keys.workers], self.worker_id, *bounds)
 
     async def remove_heartbeat(self) -> None:
         """This worker lives no more."""
         with log_errors():
-            await self._redis.zrem(self._keys.workers, self._worker_id)
+            await self.connection.redis.zrem(self._keys.workers, self.worker_id)
 
     def _renewal(self, writer: StreamWriter) -> ScriptCall:
         stream_id = writer.stream_id
         keys = (self._keys.lease(stream_id), self._keys.meta(stream_id), self._keys.log(stream_id))
         return ScriptCall(
-            SCRIPTS["renew"], keys, (self._worker_id, writer.epoch, self._lease_ms, self._appender.bounds.live_ttl_ms)
+            SCRIPTS["renew"], keys, (self.worker_id, writer.epoch, self._lease_ms, self.appender.bounds.live_ttl_ms)
         )
 
     def _renewed(self, writer: StreamWriter, reply: Sequence[int]) -> bool:
@@ -189,9 +182,9 @@ class LeaseKeeper:
 
     def _verify_tails(self, now: float) -> None:
         """After a break verify every tail: otherwise an idle stream would not notice that Redis lost its end."""
-        broke = self._steadiness.breaks != self._breaks_seen and self._steadiness.answering.is_set()
+        broke = self.steadiness.breaks != self._breaks_seen and self.steadiness.answering.is_set()
         if broke:
-            self._breaks_seen = self._steadiness.breaks
+            self._breaks_seen = self.steadiness.breaks
             for each in self.leased.values():
                 each.writer.verify()
             self._due_webhooks |= {writer.stream_id for writer in self._kept if "webhook" in writer.meta}
@@ -204,7 +197,7 @@ class LeaseKeeper:
     # -- What the queue has lost
 
     async def _keep_jobs(self, leased: Sequence[LeasedStream]) -> None:
-        lost = set(await self._queue.keep([each.job for each in leased], over=self._renewals))
+        lost = set(await self.queue.keep([each.job for each in leased], over=self._renewals))
         # The job of a stream that was dropped meanwhile is settled, and gone for good.
         missed = [each for each in leased if each.job in lost and self._leased_to(each.writer) is each]
         if missed:
@@ -216,8 +209,8 @@ class LeaseKeeper:
 
     async def _regain(self, leased: Sequence[LeasedStream]) -> None:
         """Rule 6."""
-        await self._queue.promise_webhooks([each.writer.stream_id for each in leased if "webhook" in each.writer.meta])
-        jobs = await self._queue.regain([replace(each.job, tenant=each.writer.meta["tenant"]) for each in leased])
+        await self.queue.promise_webhooks([each.writer.stream_id for each in leased if "webhook" in each.writer.meta])
+        jobs = await self.queue.regain([replace(each.job, tenant=each.writer.meta["tenant"]) for each in leased])
         for each, job in zip(leased, jobs, strict=True):
             each.job = job
         _log.warning("jobs_regained", count=len(leased), first=leased[0].writer.stream_id)
@@ -230,7 +223,7 @@ class LeaseKeeper:
         if self._due_webhooks:
             try:
                 async with asyncio.timeout(self._every_s):
-                    await self._queue.make_due(self._due_webhooks)
+                    await self.queue.make_due(self._due_webhooks)
             except (LogUnavailable, TimeoutError):
                 _log.warning("webhooks_later", count=len(self._due_webhooks))
             else:
@@ -244,16 +237,16 @@ class LeaseKeeper:
 
     async def rebase(self, writer: StreamWriter) -> tuple[int, int] | None:
         """A newer epoch behind what the log still has."""
-        claim = await _until_answered(partial(self._claims.rebase, writer.stream_id, epoch=writer.epoch))
+        claim = await _until_answered(partial(self.claims.rebase, writer.stream_id, epoch=writer.epoch))
         if claim.outcome is not Outcome.GRANTED:
             return None
         _log.warning("log_rebased", stream=writer.stream_id, epoch=claim.epoch, after=claim.last_seq)
         return claim.epoch, claim.last_seq
 
     async def _restore(self, writer: StreamWriter) -> bool:
-        meta = {**writer.meta, "epoch": str(writer.epoch), "status": "running", "worker": self._worker_id}
-        code = await self._appender.restore(
-            writer.stream_id, owner=self._worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
+        meta = {**writer.meta, "epoch": str(writer.epoch), "status": "running", "worker": self.worker_id}
+        code = await self.appender.restore(
+            writer.stream_id, owner=self.worker_id, epoch=writer.epoch, lease_ms=self._lease_ms, meta=meta
         )
         if code >= 0 and not writer.is_complete:
             leased = self._leased_to(writer)

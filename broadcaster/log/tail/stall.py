@@ -38,19 +38,15 @@ class Stall:
         self._may_be_silent = False
         self._is_silent = False
         self._unleased_since: float | None = None
-        self._is_lost = False
+        self.is_lost = False
+        """A lease, or the meta of a feed, has been missing for long enough to be reported."""
         self._loss = StallReason.WORKER_LOST
         self.reported: StallReason | None = None
 
     @property
     def is_suspect(self) -> bool:
         """A lease is missing, which has not been reported yet: check again soon."""
-        return self._unleased_since is not None and not self._is_lost
-
-    @property
-    def is_lost(self) -> bool:
-        """A lease, or the meta of a feed, has been missing for long enough to be reported."""
-        return self._is_lost
+        return self._unleased_since is not None and not self.is_lost
 
     def read_due(self) -> None:
         """A read must succeed within ``silence_s``; call ``responded`` when it has."""
@@ -68,7 +64,7 @@ class Stall:
         if self._timer is None and self._unleased_since is None and self.reported is None and not self._may_be_silent:
             if self._read_due_since is None and not self._is_silent:
                 return  # nearly always: no reason is in force
-        self._unleased_since, self._is_lost = None, False
+        self._unleased_since, self.is_lost = None, False
         self.responded()
 
     def responded(self) -> None:
@@ -85,12 +81,12 @@ class Stall:
         """
         self._loss = loss
         if is_leased:
-            self._unleased_since, self._is_lost = None, False
+            self._unleased_since, self.is_lost = None, False
         else:
             now = self._loop.time()
             if self._unleased_since is None:
                 self._unleased_since = now
-            self._is_lost = now - self._unleased_since >= self._times.stall_notice_s
+            self.is_lost = now - self._unleased_since >= self._times.stall_notice_s
         self._update()
 
     def close(self) -> None:
@@ -121,7 +117,7 @@ class Stall:
         reason = None
         if self._is_silent:
             reason = StallReason.LOG_UNAVAILABLE
-        elif self._is_lost:
+        elif self.is_lost:
             reason = self._loss
         if reason is not self.reported:
             self.reported = reason

@@ -82,7 +82,7 @@ class StreamWatch:
         self._stall = Stall(self._notify_stall, times=supply.times, node_silent_s=node_silent_s)
         self._synced = asyncio.Event()
         self._was_live = False
-        self._is_closed = False
+        self.is_closed = False  # whether ``close`` was called
         self._is_repairing = False
         self._is_feed = False  # as its meta was when it was seen last
         # None: its meta was never seen.
@@ -101,14 +101,9 @@ class StreamWatch:
         return self._splice.last
 
     @property
-    def is_closed(self) -> bool:
-        """``close`` was called."""
-        return self._is_closed
-
-    @property
     def is_over(self) -> bool:
         """The terminal was delivered, or the watch was closed: it needs no more tail checks."""
-        return self._is_closed or self._splice.is_over
+        return self.is_closed or self._splice.is_over
 
     @property
     def is_suspect(self) -> bool:
@@ -140,8 +135,8 @@ class StreamWatch:
 
     def close(self) -> None:
         """Call the sink no more, and unsubscribe. The result of a read under way is ignored."""
-        if not self._is_closed:
-            self._is_closed = True
+        if not self.is_closed:
+            self.is_closed = True
             self._stall.close()
             self._synced.set()
             self._on_over(self)
@@ -156,7 +151,7 @@ class StreamWatch:
     def push(self, payload: bytes) -> None:
         """A message on the live channel. Never raises: an error would end the connection of all watches."""
         try:
-            one = None if self._is_closed else parse_one(payload)
+            one = None if self.is_closed else parse_one(payload)
             entry = None if one is None else self._splice.receive_one(*one)
             if entry is None:
                 self._judge_push(payload)
@@ -317,13 +312,13 @@ class StreamWatch:
             steps.insert(0, Rewound(START))
         try:
             for step in steps:
-                if not self._is_closed:  # during the read, or by the sink in a step before
+                if not self.is_closed:  # during the read, or by the sink in a step before
                     self._do(step)
             self._must_void = False
         except Exception as error:
             self._crash(error)
             return False
-        if not self._is_closed:
+        if not self.is_closed:
             self._stall.moved() if splice.last != before else self._stall.responded()
             if splice.wants_read:
                 self._stall.read_due()
@@ -344,7 +339,7 @@ class StreamWatch:
                 self._synced.set()
 
     def _end_if_over(self) -> None:
-        if self._splice.is_over and not self._is_closed:
+        if self._splice.is_over and not self.is_closed:
             self._stall.moved()
             self._stall.close()
             self._on_over(self)
@@ -359,7 +354,7 @@ class StreamWatch:
         return Splice(max_parked_entries=limits.parked_entries, max_parked_bytes=limits.parked_bytes)
 
     def _notify_stall(self, reason: StallReason | None) -> None:
-        if self._is_closed:
+        if self.is_closed:
             return
         try:
             self._sink.stalled(reason)

@@ -68,7 +68,7 @@ class World:
         self.redis: Any = self.connection.redis
         self.streams = Streams(self.connection)
         self.policy = ClaimPolicy(
-            self.lease_ms, 60_000, self.queue_timeout_ms, self.max_attempts, self.attempt_backoff_ms
+            self.lease_ms / 1000, 60, self.queue_timeout_ms / 1000, self.max_attempts, self.attempt_backoff_ms / 1000
         )
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
         limits = QueueLimits(self.max_queue, self.tenant_queued)

@@ -15,12 +15,13 @@ Rules
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
+from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import KnownGeneration, Meta
 from broadcaster.observability.logs import get_logger
@@ -31,21 +32,13 @@ REMEMBERED_AT_MOST: Final = 10_000
 """A watch needs it until its first tail check, for some seconds."""
 
 
-class SteadyFor(Protocol):
-    """Whether Redis has answered for a lease (``Steadiness`` is one)."""
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether it has, without a break, until now."""
-
-
 @dataclass(slots=True, eq=False, repr=False)
 class Losses:
     """Ends lost generations on behalf of one process."""
 
     connection: LogConnection
     _: KW_ONLY
-    steadiness: SteadyFor
+    steadiness: Steadiness
     lease_ttl_s: float
     stall_timeout_s: float
     retention_ms: int

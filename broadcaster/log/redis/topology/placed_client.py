@@ -134,10 +134,12 @@ class PlacedRedis(Redis):
 
     async def primaries(self) -> dict[str, Redis]:
         """A client of each server that serves now, by its name; raises ClusterDownError when a slot has none."""
-        names = await self._all()
-        if not names or not self._placement.is_whole:
+        placement = self._placement
+        if not placement.is_whole or any(placement.is_doubtful(each) for each in placement.nodes):
+            await placement.refresh()
+        if not placement.nodes or not placement.is_whole:
             raise rex.ClusterDownError("some of the keys have no server now")
-        return {name: self._node(name).redis for name in names}
+        return {name: self._node(name).redis for name in placement.nodes}
 
     async def identities(self, *, probe_key: Callable[[int], str], max_age_s: float) -> dict[str, ServerSample]:
         """See ``connect.identities``. Raises ConnectionError when one has become a replica."""
@@ -147,7 +149,8 @@ class PlacedRedis(Redis):
         removals = {name: Command(("DEL", key), {}, b"") for name, key in keys.items()}
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
-        found = await self._send_each({name: [*queries, removal] for name, removal in removals.items()})
+        sent = [self._send(name, [*queries, removal]) for name, removal in removals.items()]
+        found = dict(zip(removals, await asyncio.gather(*sent), strict=True))
         received_at = loop.time()
         for name, replies in found.items():
             if isinstance(replies[4], rex.AskError):  # a migrating slot shows nothing about this server
@@ -208,11 +211,6 @@ class PlacedRedis(Redis):
                     break
         raise rex.ClusterDownError(f"{name} serves no key that is known")
 
-    async def _all(self) -> tuple[str, ...]:
-        if not self._placement.is_whole or any(self._placement.is_doubtful(each) for each in self._placement.nodes):
-            await self._placement.refresh()
-        return self._placement.nodes
-
     async def _send_round(self, commands: Sequence[Command], left: Sequence[int], replies: list[Any]) -> None:
         """Send those that are left, and follow redirections."""
         placement = self._placement
@@ -265,11 +263,6 @@ class PlacedRedis(Redis):
                         self._placement.move(reply.slot_id, source=name, target=target)
                     further[target, not is_moved].append(at)
         return further
-
-    async def _send_each(self, commands: dict[str, list[Command]]) -> dict[str, list[Any]]:
-        """The same to several servers at once."""
-        sent = [self._send(name, each) for name, each in commands.items()]
-        return dict(zip(commands, await asyncio.gather(*sent), strict=True))
 
     async def _send(self, name: str, commands: Sequence[Command], *, is_migrating: bool = False) -> list[Any]:
         """One write; a failure of the connection is the reply to each of its calls."""
