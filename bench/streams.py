@@ -26,9 +26,8 @@ from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 
-_HOUR_S: Final = 3600
-_HOUR_MS: Final = _HOUR_S * 1000
 _HOUR_S: Final = 3600.0
+_HOUR_MS: Final = 3_600_000
 _AT_ONCE: Final = 64
 
 

@@ -37,5 +37,3 @@ def raise_refusal(code: AppendCode, *, wait_ms: int) -> None:
         case AppendCode.TOO_OFTEN:
             wait_s = wait_ms / 1000
             raise RateLimited(f"too many appends a second; retry in {math.ceil(wait_s)} s", retry_after_s=wait_s)
-        case _:
-            pass

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from broadcaster.errors import UnknownStream
 from broadcaster.log.jobs.generations import Created, GenerationRequest, Generations
-from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.connect import LogConnection, answered
 from broadcaster.log.streams.reader import Streams
 
 PAGE: Final = 500
@@ -58,7 +58,11 @@ class DeadLetters:
         """The generations of the newest ``limit`` letters, the newest first."""
         rows: list[_Row] = []
         before = "+"
-        while len(rows) < limit and (page := await self._page(before, min(PAGE, limit - len(rows)))):
+        while len(rows) < limit:
+            count = min(PAGE, limit - len(rows))
+            page = await answered(self._redis.xrevrange(self._keys.dead, max=before, count=count))
+            if not page:
+                break
             rows += page
             before = f"({page[-1][0].decode()}"
         by_id: dict[str, list[_Row]] = {}
@@ -86,13 +90,8 @@ class DeadLetters:
         created = await self._generations.create(
             GenerationRequest.from_meta(meta), tenant=meta.tenant, idempotency_key=f"dead:{letter.generation_id}"
         )
-        with log_errors():
-            await self._redis.xdel(self._keys.dead, *letter.entry_ids)
+        await answered(self._redis.xdel(self._keys.dead, *letter.entry_ids))
         return created
-
-    async def _page(self, before: str, count: int) -> list[_Row]:
-        with log_errors():
-            return cast(list[_Row], await self._redis.xrevrange(self._keys.dead, max=before, count=count))
 
     async def _requests(self, generation_ids: Sequence[str]) -> list[str | None]:
         """The requested model of each, None if the request is gone. The requests themselves may be megabytes."""
@@ -100,8 +99,7 @@ class DeadLetters:
         for generation_id in generation_ids:
             pipeline.hget(self._keys.meta(generation_id), "model")
             pipeline.hstrlen(self._keys.meta(generation_id), "request")
-        with log_errors():
-            replies = await pipeline.execute()
+        replies = await answered(pipeline.execute())
         return [
             model.decode() if model and length else None
             for model, length in zip(replies[0::2], replies[1::2], strict=True)

@@ -21,7 +21,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -48,8 +48,7 @@ from broadcaster.log.jobs.claims import Claims
 from broadcaster.log.jobs.deletion import Deletion
 from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
-from broadcaster.log.jobs.lists.listing import Listed, Listing, Which
-from broadcaster.log.jobs.lists.recents import Recents
+from broadcaster.log.jobs.lists.listing import Listed, Listing, Recents, Which
 from broadcaster.log.jobs.queue import Enqueued, Queue
 from broadcaster.log.jobs.rescue.accepted import AcceptedGeneration, MetaFields, create_meta
 from broadcaster.log.jobs.rescue.rescue import Rescue
@@ -138,59 +137,49 @@ class GenerationLives:
     resend_ms: int = 30_000  # how long a worker may still send the events of a generation that is over
 
 
+@dataclass(eq=False, repr=False)
 class Generations:
-    """Every method raises LogUnavailable while Redis cannot answer, and UnknownStream for another tenant's id."""
+    """Every method raises LogUnavailable while Redis cannot answer, and UnknownStream for another tenant's id.
 
-    def __init__(
-        self,
-        connection: LogConnection,
-        lives: GenerationLives,
-        *,
-        queue: Queue,
-        claims: Claims,
-        streams: Streams,
-        steadiness: Steadiness,
-        webhooks: PendingWebhooks | None = None,
-        presence: Presence | None = None,
-        storage: TenantStorage | None = None,
-        rescue: Rescue | None = None,
-        max_metadata_bytes: int = MAX_METADATA_BYTES,
-        max_stored_bytes: int = MAX_STORED_BYTES,
-        create_id: Callable[[], str] = create_generation_id,
-    ) -> None:
-        """The optional parts switch features on.
+    The optional parts switch features on. Without ``webhooks`` a request for one is refused; without ``presence``
+    creators do not count as viewers; without ``storage`` a tenant's bytes are neither counted nor bounded; without
+    ``rescue`` a generation that Redis loses before a worker has it is lost.
+    """
 
-        Without ``webhooks`` a request for one is refused; without ``presence`` creators do not count as viewers;
-        without ``storage`` a tenant's bytes are neither counted nor bounded; without ``rescue`` a generation that Redis
-        loses before a worker has it is lost.
-        """
-        self._connection = connection
+    connection: LogConnection
+    lives: GenerationLives
+    _: KW_ONLY
+    queue: Queue
+    claims: Claims
+    streams: Streams
+    steadiness: Steadiness
+    webhooks: PendingWebhooks | None = None
+    presence: Presence | None = None
+    storage: TenantStorage | None = None
+    rescue: Rescue | None = None
+    max_metadata_bytes: int = MAX_METADATA_BYTES
+    max_stored_bytes: int = MAX_STORED_BYTES
+    create_id: Callable[[], str] = create_generation_id
+
+    def __post_init__(self) -> None:
+        connection, queue, streams = self.connection, self.queue, self.streams
         self._redis = connection.redis
         self._keys = connection.keys
-        self._lives = lives
-        self._meta_ttl_ms = lives.live_ttl_ms + META_OUTLIVES_LOG_MS
-        self._queue = queue
-        self._presence = presence
-        self._storage = storage
-        self._rescue = rescue
-        self._max_metadata_bytes = max_metadata_bytes
-        self._max_stored_bytes = max_stored_bytes
-        self._create_id = create_id
+        self._meta_ttl_ms = self.lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         self._stops = Stops(
             connection,
             queue=queue,
-            endings=Endings(claims, streams),
+            endings=Endings(self.claims, streams),
             streams=streams,
-            steadiness=steadiness,
-            ends=None if rescue is None else rescue.ends,
+            steadiness=self.steadiness,
+            ends=None if self.rescue is None else self.rescue.ends,
         )
-        self._streams = streams
-        self._steadiness = steadiness
-        self._webhooks = webhooks
-        self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
+        self._idempotency = IdempotencyKeys(connection, ttl_ms=self.lives.idempotency_ttl_ms)
         self._recents = Recents(connection)
         self._listing = Listing(self._recents, streams, queue, keep_ms=self._meta_ttl_ms)
-        self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, resend_ms=lives.resend_ms)
+        self._deletion = Deletion(
+            connection, idempotency=self._idempotency, queue=queue, resend_ms=self.lives.resend_ms
+        )
 
     async def create(
         self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
@@ -203,12 +192,12 @@ class Generations:
         Raises MetadataTooLarge, BodyTooLarge, QueueFull, TenantLimit, Busy (too many webhooks) and IdempotencyMismatch
         (same key, another body), without leaving anything behind. A key whose generation was deleted starts a new one.
         """
-        if request.webhook is not None and self._webhooks is None:
+        if request.webhook is not None and self.webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
-        check_metadata(request.request.get("metadata"), max_bytes=self._max_metadata_bytes)
-        encoded = encode_request(request.request, max_bytes=self._max_stored_bytes)
-        if self._storage is not None:
-            await self._storage.admit(tenant)
+        check_metadata(request.request.get("metadata"), max_bytes=self.max_metadata_bytes)
+        encoded = encode_request(request.request, max_bytes=self.max_stored_bytes)
+        if self.storage is not None:
+            await self.storage.admit(tenant)
         for _ in range(_CREATE_TRIES):
             created = await self._try_to_create(
                 request, encoded, tenant=tenant, key=idempotency_key, is_watched=is_watched
@@ -219,13 +208,13 @@ class Generations:
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
-        meta = await self._streams.meta(check_stream_id(generation_id))
+        meta = await self.streams.meta(check_stream_id(generation_id))
         if meta is None:
-            await self._steadiness.check_unknown()
+            await self.steadiness.check_unknown()
         if meta is None or meta.tenant != tenant or meta.kind != "generation" or meta.is_deleted:
             raise UnknownStream(_UNKNOWN)
-        if self._rescue is not None and not meta.is_over:
-            self._rescue.announcer.notice(meta.id)
+        if self.rescue is not None and not meta.is_over:
+            self.rescue.announcer.notice(meta.id)
         return meta
 
     async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
@@ -249,7 +238,7 @@ class Generations:
 
         Raises StopPending when it has not ended within ``timeout_s``: it is still being stopped, and not deleted.
         """
-        meta = await self._streams.meta(check_stream_id(generation_id))
+        meta = await self.streams.meta(check_stream_id(generation_id))
         if meta is None or meta.tenant != tenant or meta.kind != "generation":
             raise UnknownStream(_UNKNOWN)
         loop = asyncio.get_running_loop()
@@ -260,31 +249,31 @@ class Generations:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_CHECK_S)
         await self._deletion.forget(meta)
-        if self._storage is not None:
-            self._storage.ended(tenant, generation_id)
+        if self.storage is not None:
+            self.storage.ended(tenant, generation_id)
 
     async def _stop(self, meta: Meta) -> Stop:
-        if self._rescue is not None:
-            self._rescue.accepted.release(meta.id)
+        if self.rescue is not None:
+            self.rescue.accepted.release(meta.id)
         return await self._stops.request(meta)
 
     async def _try_to_create(
         self, request: GenerationRequest, encoded: bytes, *, tenant: str, key: str | None, is_watched: bool
     ) -> Created | None:
         """None: the key's generation is gone or went meanwhile; the next try finds another one or none."""
-        generation_id = self._create_id()
+        generation_id = self.create_id()
         is_first = True
         if key is not None:
             mine = generation_id
             generation_id = await self._idempotency.claim(tenant, key, generation_id=mine, digest=request.digest())
             is_first = generation_id == mine
         if is_first or await self._is_to_begin(generation_id):
-            await self._queue.announce(generation_id)
+            await self.queue.announce(generation_id)
         fields = self._meta_fields(request, encoded, tenant=tenant, key=key)
         is_abandonable = is_watched and request.on_abandon == "cancel"
         written = await self._write_meta(generation_id, fields, tenant=tenant, is_abandonable=is_abandonable)
         if not written:
-            meta = await self._streams.meta(generation_id)
+            meta = await self.streams.meta(generation_id)
             if meta is None or meta.is_deleted:
                 if key is not None and meta is not None:
                     await self._idempotency.forget(tenant, key, generation_id=generation_id)
@@ -300,24 +289,24 @@ class Generations:
         if key is not None and (refusal is not None or not (is_first and written)):
             await self._idempotency.prolong(tenant, key, generation_id=generation_id)
         await self._record(generation_id, request, tenant=tenant)
-        if written and self._rescue is not None:
+        if written and self.rescue is not None:
             digest, at = request.digest() if key is not None else "", asyncio.get_running_loop().time()
-            self._rescue.accepted.hold(
+            self.rescue.accepted.hold(
                 AcceptedGeneration(generation_id, tenant, fields, self._meta_ttl_ms, at, key, digest)
             )
         return Created(generation_id, created=written)
 
     async def _is_to_begin(self, generation_id: str) -> bool:
         """Whether a key's generation needs the sweep. One that is over must not enter the open index once more."""
-        meta = await self._streams.meta(generation_id)
+        meta = await self.streams.meta(generation_id)
         return meta is None or (meta.status == "queued" and not meta.is_deleted)
 
     async def _enqueue(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> Busy | None:
         """Promise its webhook and give it its job, in this order; returns why that was refused."""
-        if request.webhook is not None and self._webhooks is not None:
-            if not await self._webhooks.promise(generation_id):
+        if request.webhook is not None and self.webhooks is not None:
+            if not await self.webhooks.promise(generation_id):
                 return Busy("as many webhooks are pending as the settings allow; try again later")
-        match await self._queue.enqueue(generation_id, tenant=tenant):
+        match await self.queue.enqueue(generation_id, tenant=tenant):
             case Enqueued.QUEUE_FULL:
                 return QueueFull("as many generations wait as the settings allow; try again later")
             case Enqueued.TENANT_FULL:
@@ -350,15 +339,15 @@ class Generations:
         return fields
 
     async def _write_meta(self, generation_id: str, fields: MetaFields, *, tenant: str, is_abandonable: bool) -> bool:
-        if self._storage is not None:
-            self._storage.created(tenant, generation_id, size=len(fields["request"]))
-        create = partial(create_meta, self._connection, generation_id, fields, ttl_ms=self._meta_ttl_ms)
-        if not is_abandonable or self._presence is None:
+        if self.storage is not None:
+            self.storage.created(tenant, generation_id, size=len(fields["request"]))
+        create = partial(create_meta, self.connection, generation_id, fields, ttl_ms=self._meta_ttl_ms)
+        if not is_abandonable or self.presence is None:
             return await create()
         try:
-            return await create(report=self._presence.first_report)
+            return await create(report=self.presence.first_report)
         finally:  # also after a failure: the report may have been written
-            self._presence.expect(generation_id)
+            self.presence.expect(generation_id)
 
     async def _undo(self, generation_id: str, *, tenant: str, key: str | None) -> bool:
         """The queue refused it: remove it. False: a worker has begun it, or a repeated create relies on it."""
@@ -368,9 +357,9 @@ class Generations:
         forgotten = bool(await SCRIPTS["forget"].run(self._redis, keys))
         # With a key, a repeat may have written the meta already: its promise stays. ``check_promised`` drops the rest.
         if forgotten and key is None:
-            await self._queue.withdraw(generation_id)
-            if self._webhooks is not None:
-                await self._webhooks.withdraw([generation_id])
+            await self.queue.withdraw(generation_id)
+            if self.webhooks is not None:
+                await self.webhooks.withdraw([generation_id])
         return forgotten
 
     async def _keep(self, generation_id: str) -> bool:
@@ -391,7 +380,7 @@ class Generations:
 
     def _kept_ms(self, request: GenerationRequest) -> int:
         requested_ms = self._retention_ms(request)
-        return requested_ms if request.webhook is None else max(requested_ms, self._lives.webhook_ms)
+        return requested_ms if request.webhook is None else max(requested_ms, self.lives.webhook_ms)
 
     def _retention_ms(self, request: GenerationRequest) -> int:
-        return self._lives.retention_ms if request.retention_s is None else int(request.retention_s * 1000)
+        return self.lives.retention_ms if request.retention_s is None else int(request.retention_s * 1000)

@@ -30,7 +30,7 @@ from broadcaster.core.batching import StopRequest
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.claims import Claims, Outcome
 from broadcaster.log.jobs.queue import Job, Queue
-from broadcaster.log.redis.connect import LogConnection, later, log_errors
+from broadcaster.log.redis.connect import LogConnection, answered, later, log_errors
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.appender import Appender
@@ -156,8 +156,7 @@ class LeaseKeeper:
 
     async def remove_heartbeat(self) -> None:
         """This worker lives no more."""
-        with log_errors():
-            await self.connection.redis.zrem(self._keys.workers, self.worker_id)
+        await answered(self.connection.redis.zrem(self._keys.workers, self.worker_id))
 
     def _renewal(self, writer: StreamWriter) -> ScriptCall:
         stream_id = writer.stream_id

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.core.backoff import BackOff
 from broadcaster.log.pubsub.session import Listener, SubscriberSession
 from broadcaster.log.redis.address import Dialer
 from broadcaster.observability.logs import get_logger
@@ -16,6 +16,18 @@ from broadcaster.observability.logs import get_logger
 _log = get_logger(__name__)
 
 _DIAL_ERRORS: Final = (OSError, TimeoutError)
+_BACK_OFF: Final = BackOff(first_s=0.05, cap_s=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberOptions:
+    """Durations in seconds, sizes in bytes."""
+
+    connect_s: float = 5.0  # dial, AUTH and the first subscription of a connection, together
+    backoff: BackOff = _BACK_OFF  # between connections, and of channels that a node refuses
+    probe_every_s: float = 2.0
+    probe_s: float = 2.0  # a probe that takes longer to arrive ends its connection
+    reply_bytes: int = 16 * 2**20  # a longer unfinished reply of Redis ends its connection
 
 
 @dataclass(slots=True, eq=False, repr=False)

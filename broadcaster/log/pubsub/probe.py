@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, TypeAlias
 
-from broadcaster.log.pubsub.connection import NodeConnection
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import NodeConnection, SubscriberOptions
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)

@@ -23,8 +23,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from broadcaster.log.pubsub.connection import NodeConnection
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import NodeConnection, SubscriberOptions
 from broadcaster.log.pubsub.probe import Probe, PublishProbe
 from broadcaster.log.pubsub.session import Listener
 from broadcaster.log.redis.keys import KeyNames

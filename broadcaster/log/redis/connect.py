@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -82,6 +82,12 @@ def log_errors() -> Iterator[None]:
         if later(error):
             raise LogUnavailable("the log does not answer now; try again") from error
         raise
+
+
+async def answered(call: Any) -> Any:
+    """The reply to a call of redis-py (whose types do not say that it is awaitable). Raises as ``log_errors`` does."""
+    with log_errors():
+        return await call
 
 
 def _create_single(url: str, limits: NodeLimits) -> Redis:

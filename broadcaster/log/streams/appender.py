@@ -170,10 +170,8 @@ class Appender:
         if batch.events and is_terminal(batch.events[-1]):
             status = status_after(batch.events[-1])
         keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id))
-        args: Sequence[Argument] = (
-            *(writer.epoch, batch.first_seq, bounds.max_events, bounds.max_bytes, bounds.push_max_bytes),
-            *(bounds.live_ttl_ms, writer.retention_ms, FORMAT_VERSION, status, *batch.events),
-        )
+        bound = (bounds.max_events, bounds.max_bytes, bounds.push_max_bytes, bounds.live_ttl_ms, writer.retention_ms)
+        args: list[Argument] = [writer.epoch, batch.first_seq, *bound, FORMAT_VERSION, status, *batch.events]
         return ScriptCall(SCRIPTS["append"], keys, args)
 
     async def restore(self, stream_id: str, *, owner: str, epoch: int, lease_ms: int, meta: Mapping[str, str]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broadcaster.core.batching import StopRequest
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.pubsub.subscriptions import Subscriptions
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.topology.topology import Topology

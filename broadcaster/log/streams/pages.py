@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Protocol
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.log.streams.reader import Streams
 
 PAGE: Final = 1000
 
 
-async def read_pages(log: Streams, stream_id: str, *, after: Cursor = START) -> AsyncIterator[list[Entry]]:
+class EntryReader(Protocol):
+    """Reads entries (``Streams`` is one)."""
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        """Up to ``count`` entries after (not including) ``after``; fewer only at the end of the log."""
+
+
+async def read_pages(log: EntryReader, stream_id: str, *, after: Cursor = START) -> AsyncIterator[list[Entry]]:
     """The entries after a cursor, up to ``PAGE`` at once, until the end of the log.
 
     Of a log that has expired the terminal event is left. Raises LogUnavailable.

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.redis.connect import LogConnection, later, log_errors
+from broadcaster.log.redis.connect import LogConnection, answered, later, log_errors
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.observability.logs import get_logger
 
@@ -83,8 +84,7 @@ class Presence:
         failures: list[Exception] = []
         for first in range(0, len(reports), REPORTED_AT_ONCE):
             batch = reports[first : first + REPORTED_AT_ONCE]
-            with log_errors():
-                replies = await run_all(self._redis, [self._call(each, count) for each, count in batch])
+            replies = await answered(run_all(self._redis, [self._call(each, count) for each, count in batch]))
             for (each, count), reply in zip(batch, replies, strict=True):
                 if count:
                     self._reported.add(each)  # also where it failed: it may have been written
@@ -128,17 +128,15 @@ class RedisUptime(Protocol):
         """Whether it has, without a break, for so long."""
 
 
+@dataclass(frozen=True, slots=True)
 class Abandonment:
     """Finds generations without viewers, on behalf of one process."""
 
-    def __init__(
-        self, connection: LogConnection, *, grace_s: float, presence_ttl_s: float, steadiness: RedisUptime
-    ) -> None:
-        self._redis = connection.impatient
-        self._keys = connection.keys
-        self._grace_s = grace_s
-        self._presence_ttl_ms = int(presence_ttl_s * 1000)
-        self._steadiness = steadiness
+    connection: LogConnection
+    _: KW_ONLY
+    grace_s: float
+    presence_ttl_s: float
+    steadiness: RedisUptime
 
     async def check(self, generation_ids: Sequence[str]) -> list[str]:
         """Those of these that are abandoned now: their stop is stored, and their worker notified.
@@ -147,21 +145,21 @@ class Abandonment:
         """
         if not generation_ids:
             return []
-        may_fire = self._steadiness.has_answered_for(self._grace_s)
-        with log_errors():
-            replies = await run_all(self._redis, [self._call(each, may_fire=may_fire) for each in generation_ids])
+        may_fire = self.steadiness.has_answered_for(self.grace_s)
+        calls = [self._call(each, may_fire=may_fire) for each in generation_ids]
+        replies = await answered(run_all(self.connection.impatient, calls))
         for reply in replies:
             if isinstance(reply, Exception) and not later(reply):
                 raise reply
         abandoned = [each for each, reply in zip(generation_ids, replies, strict=True) if reply == _ABANDONED]
         for each in abandoned:
-            _log.info("generation_abandoned", stream=each, grace_s=self._grace_s)
+            _log.info("generation_abandoned", stream=each, grace_s=self.grace_s)
         return abandoned
 
     def _call(self, stream_id: str, *, may_fire: bool) -> ScriptCall:
-        name = self._keys
+        name = self.connection.keys
         keys = (name.viewers(stream_id), name.meta(stream_id), name.control(stream_id))
-        args = (int(self._grace_s * 1000), KEEP_MS, int(may_fire), self._presence_ttl_ms)
+        args = (int(self.grace_s * 1000), KEEP_MS, int(may_fire), int(self.presence_ttl_s * 1000))
         return ScriptCall(SCRIPTS["abandon"], keys, args)
 
 

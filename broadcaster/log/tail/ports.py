@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.entry import Entry
+from broadcaster.core.cursor import Cursor
+from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import KnownGeneration, Tail
 
 
-class TailLog(Protocol):
+class TailLog(EntryReader, Protocol):
     """The log as a tail reads it (``Streams`` implements it). Both methods raise LogUnavailable."""
-
-    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
-        """Up to ``count`` entries after (not including) ``after``, rising by id."""
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         """The end of each stream, in the order of ``stream_ids``."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.core.notices import StreamSink
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.pubsub.probe import PublishProbe
 from broadcaster.log.pubsub.subscriptions import Subscriptions
 from broadcaster.log.redis.keys import KeyNames
@@ -34,39 +35,29 @@ _log = get_logger(__name__)
 _CANCEL_RETRY_S: Final = 0.5
 
 
+@dataclass(eq=False, repr=False)
 class LiveTail:
     """All watched streams of one process. ``async with`` it: leaving closes every watch and connection.
 
     Entering does not fail while Redis is away: streams can be watched, and their sinks are notified of
-    ``log_unavailable``. If the tail's own tasks have failed, leaving raises their error.
+    ``log_unavailable``. If the tail's own tasks have failed, leaving raises their error. The caller keeps ``topology``
+    current.
     """
 
-    def __init__(
-        self,
-        topology: Topology,
-        log: TailLog,
-        *,
-        keys: KeyNames,
-        publish_probe: PublishProbe,
-        times: TailTimes | None = None,
-        limits: TailLimits | None = None,
-        subscriber: SubscriberOptions | None = None,
-        rng: random.Random | None = None,
-        lapses: LapsedEnder | None = None,
-        open_notice: OpenNotice | None = None,
-        losses: LostEnder | None = None,
-    ) -> None:
-        """The caller keeps ``topology`` current.
+    topology: Topology
+    log: TailLog
+    _: KW_ONLY
+    keys: KeyNames
+    publish_probe: PublishProbe
+    times: TailTimes = field(default_factory=TailTimes)
+    limits: TailLimits = field(default_factory=TailLimits)
+    subscriber: SubscriberOptions = field(default_factory=SubscriberOptions)
+    rng: random.Random = field(default_factory=random.Random)
+    lapses: LapsedEnder | None = None  # None: this process ends no feeds whose writers are gone
+    open_notice: OpenNotice | None = None  # None: open generations without a lease are not recorded
+    losses: LostEnder | None = None  # None: this process ends no generations that Redis has lost
 
-        ``lapses`` ends feeds whose writers are gone (None: this process ends none). ``open_notice`` records open
-        generations without a lease (None: they are not recorded). ``losses`` ends generations that Redis has lost
-        (None: this process ends none).
-        """
-        self._keys = keys
-        self._log = log
-        self._times = times = times or TailTimes()
-        self._limits = limits = limits or TailLimits()
-        self._rng = rng = rng or random.Random()
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._watches: dict[str, StreamWatch] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -75,24 +66,24 @@ class LiveTail:
         self._started = asyncio.Event()
         self._checking: set[str | None] = set()  # nodes whose tails have been requested
         self._subscriptions = Subscriptions(
-            topology,
-            keys=keys,
-            publish_probe=publish_probe,
-            options=subscriber or SubscriberOptions(),
-            rng=rng,
+            self.topology,
+            keys=self.keys,
+            publish_probe=self.publish_probe,
+            options=self.subscriber,
+            rng=self.rng,
             on_silence=self._on_silence,
         )
         self._supply = Supply(
-            log=log,
-            times=times,
-            limits=limits,
-            rng=rng,
-            reads=asyncio.Semaphore(limits.reads),
+            log=self.log,
+            times=self.times,
+            limits=self.limits,
+            rng=self.rng,
+            reads=asyncio.Semaphore(self.limits.reads),
             spawn=self._spawn,
             on_response=self._on_response,
-            lapses=lapses,
-            open_notice=open_notice,
-            losses=losses,
+            lapses=self.lapses,
+            open_notice=self.open_notice,
+            losses=self.losses,
         )
 
     async def __aenter__(self) -> LiveTail:
@@ -114,7 +105,7 @@ class LiveTail:
             raise LogUnavailable("the tail is closed")
         if stream_id in self._watches:
             raise ValueError(f"{stream_id} is watched already")
-        channel = self._keys.live(stream_id)
+        channel = self.keys.live(stream_id)
         node_silent_s = partial(self._subscriptions.silent_s, channel)
         watch = StreamWatch(stream_id, sink, self._supply, node_silent_s=node_silent_s, on_over=self._on_over)
         self._watches[stream_id] = watch
@@ -173,7 +164,7 @@ class LiveTail:
                 if node not in self._checking
             ]
             if checks:
-                await asyncio.wait(checks, timeout=self._times.tail_patience_s)
+                await asyncio.wait(checks, timeout=self.times.tail_patience_s)
 
     def _watches_by_node(self) -> dict[str | None, list[StreamWatch]]:
         by_node: dict[str | None, list[StreamWatch]] = {}
@@ -185,15 +176,15 @@ class LiveTail:
     async def _check_node(self, node: str | None, watches: Sequence[StreamWatch]) -> None:
         self._checking.add(node)
         try:
-            for begin in range(0, len(watches), self._limits.tails):
-                await self._check(watches[begin : begin + self._limits.tails])
+            for begin in range(0, len(watches), self.limits.tails):
+                await self._check(watches[begin : begin + self.limits.tails])
         finally:
             self._checking.discard(node)
 
     def _pause_s(self) -> float:
         """The pause before the next tail check: short when a lease may be lost, or is about to lapse."""
-        times, now = self._times, self._loop.time()
-        pause_s = self._rng.uniform(times.tail_check_min_s, times.tail_check_max_s)
+        times, now = self.times, self._loop.time()
+        pause_s = self.rng.uniform(times.tail_check_min_s, times.tail_check_max_s)
         if any(watch.is_suspect for watch in self._watches.values()):
             pause_s = min(pause_s, times.stall_notice_s)
         lapses = [watch.lapses_at for watch in self._watches.values() if watch.lapses_at is not None]
@@ -202,8 +193,8 @@ class LiveTail:
     async def _check(self, watches: Sequence[StreamWatch]) -> None:
         """Request the tails of some watches, and act on them."""
         try:
-            async with asyncio.timeout(self._times.read_s):
-                tails = await self._log.tails([watch.stream_id for watch in watches])
+            async with asyncio.timeout(self.times.read_s):
+                tails = await self.log.tails([watch.stream_id for watch in watches])
         except Exception as error:  # the check must survive every error
             if not isinstance(error, LogUnavailable | TimeoutError):
                 _log.error("tail_check_crashed", exc_info=error)
@@ -219,14 +210,14 @@ class LiveTail:
             else:
                 watch.observe(tail)
         if ahead:
-            await asyncio.sleep(self._times.push_grace_s)  # most of them have received their push by then
+            await asyncio.sleep(self.times.push_grace_s)  # most of them have received their push by then
             for watch, tail in ahead:
                 watch.observe(tail)
 
     # -- responses and silence
 
     def _on_response(self, stream_id: str) -> None:
-        self._subscriptions.responded(self._keys.live(stream_id))
+        self._subscriptions.responded(self.keys.live(stream_id))
 
     def _on_silence(self, node: str) -> None:
         for watch in list(self._watches.values()):
@@ -234,10 +225,10 @@ class LiveTail:
                 watch.suspect_silence()
 
     def _node_of(self, watch: StreamWatch) -> str | None:
-        return self._subscriptions.node_of(self._keys.live(watch.stream_id))
+        return self._subscriptions.node_of(self.keys.live(watch.stream_id))
 
     def _on_over(self, watch: StreamWatch) -> None:
         """The terminal was delivered (the watch remains the one of its stream), or the watch was closed."""
-        self._subscriptions.unsubscribe(self._keys.live(watch.stream_id), watch)
+        self._subscriptions.unsubscribe(self.keys.live(watch.stream_id), watch)
         if watch.is_closed and self._watches.get(watch.stream_id) is watch:
             del self._watches[watch.stream_id]

@@ -20,7 +20,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import StallReason
 from broadcaster.errors import LogUnavailable, SetupError
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.redis.address import NodeAddress
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams, Tail

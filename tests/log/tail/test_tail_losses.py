@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.streams.reader import Streams, Tail
 from broadcaster.log.tail.options import TailLimits, TailTimes
 from tests.support.log.tail_world import (

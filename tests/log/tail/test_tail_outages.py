@@ -15,7 +15,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import StallReason
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.tail.options import TailLimits, TailTimes
 from tests.support.log.tail_world import (

@@ -16,7 +16,7 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, TextDelta, encode_event
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.log.pubsub.options import SubscriberOptions
+from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.redis.address import Dialer
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.topology.topology import SingleTopology, Topology, create_topology
@@ -264,9 +264,9 @@ async def open_tail(
             keys=connection.keys,
             publish_probe=connection.redis.spublish,
             times=times,
-            limits=limits,
+            limits=limits or TailLimits(),
             subscriber=subscriber,
-            rng=rng,
+            rng=rng or random.Random(),
             lapses=lapses,
         ) as tail:
             yield TailWorld(connection, Writer(connection), tail, log.reads)

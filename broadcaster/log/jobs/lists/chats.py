@@ -10,11 +10,11 @@ Rules
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from broadcaster.log.redis.connect import LogConnection, log_errors
+from broadcaster.log.redis.connect import LogConnection, answered
 from broadcaster.log.redis.scripts import SCRIPTS
 
 
@@ -51,6 +51,5 @@ class Chats:
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
         """The chat's latest answer; None: it has none, or it has expired."""
-        with log_errors():
-            value: Any = await self._redis.get(self._keys.chat(tenant, chat_id))
+        value = await answered(self._redis.get(self._keys.chat(tenant, chat_id)))
         return None if value is None else _decoder.decode(value)

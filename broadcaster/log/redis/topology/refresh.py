@@ -25,6 +25,7 @@ import random
 import weakref
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -158,11 +159,9 @@ class RefreshedTopology(Generic[_Reply]):
     async def _suspected_or_due(self, failures: int) -> None:
         times = self._times
         due_s = times.backoff_s(failures, self._rng) if failures else times.every_s * self._rng.uniform(1 - JITTER, 1)
-        try:
+        with suppress(TimeoutError):  # due
             async with asyncio.timeout(due_s):
                 await self._suspected.wait()
-        except TimeoutError:
-            return  # due
 
     # -- refreshes
 
