@@ -6,8 +6,7 @@ import pytest
 
 from broadcaster.core.requests.passed_calls import passed_request
 from broadcaster.log.jobs.generations import GenerationRequest
-from broadcaster.log.jobs.lists import recents
-from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, Listed, Which
+from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, RECENTS_KEPT, Listed, Recents, Which
 from broadcaster.log.redis.connect import LogConnection
 from tests.support.log.log_world import TENANT, World
 
@@ -113,9 +112,9 @@ async def test_a_list_longer_than_one_page_of_the_index_is_whole(world: World) -
 
 async def test_the_index_is_bounded_and_expires(world: World) -> None:
     key = world.keys.recent(TENANT)
-    await world.redis.zadd(key, {f"gen_{n}": n + 1 for n in range(recents.RECENTS_KEPT)})
+    await world.redis.zadd(key, {f"gen_{n}": n + 1 for n in range(RECENTS_KEPT)})
     stream_id = await world.create()
-    assert await world.redis.zcard(key) == recents.RECENTS_KEPT
+    assert await world.redis.zcard(key) == RECENTS_KEPT
     assert await world.redis.zrange(key, -1, -1) == [stream_id.encode()]
     assert await world.redis.zscore(key, "gen_0") is None
     lived_ms = await world.redis.pttl(key)
@@ -128,7 +127,7 @@ async def test_the_index_is_bounded_and_expires(world: World) -> None:
 
 
 async def test_generations_of_one_moment_have_places_of_their_own(world: World) -> None:
-    index = recents.Recents(world.connection)
+    index = Recents(world.connection)
     for each in "abc":
         await index.record(TENANT, each, keep_ms=60_000, created_ms=5)
     await index.record(TENANT, "a", keep_ms=60_000, created_ms=9)  # it is there already
