@@ -317,7 +317,7 @@ class _Reading:
         if cursor.epoch < last.epoch:
             self._break("sorted", f"the epoch falls: {cursor} came after {last}")
         elif cursor.seq > last.seq + 1:
-            self._break("dense_or_declared", f"{cursor} came after {last}, nothing was told")
+            self._break("dense_or_declared", f"{cursor} came after {last}, without a gap")
         if self._void_epochs.pop(cursor.seq, 0) > cursor.epoch and not self._is_lossy:
             self._break("sorted", f"{cursor} came in place of a newer epoch's entry")
         self._last = cursor
@@ -382,7 +382,7 @@ class _Reading:
             if held is not None and held != (entry.cursor, entry.event):
                 self._break("viewer_equals_log", f"it holds {held[0]} with {held[1]!r}, the log {entry}")
             elif held is None and entry.seq in missing:
-                self._break("dense_or_declared", f"{entry.cursor} was told to be gone and is in the log")
+                self._break("dense_or_declared", f"{entry.cursor} was reported gone and is in the log")
             elif held is None and self._is_whole and entry.seq > begin.seq:
                 self._break("viewer_equals_log", f"{entry.cursor} is in the log; the viewer does not hold it")
         end = self._log.entries[-1].seq if self._log.entries else 0

@@ -105,7 +105,7 @@ def bodies() -> Iterator[Bad]:
     yield _body("a model that is an object", "#/model", prompt="a", model={"key": MARK})
     yield _body("a model without a name", "#/model", prompt="a", model="")
     yield _body("an endless model", "#/model", prompt="a", model="m" * 201)
-    yield _body("an unknown field", "#/wish", prompt="a", wish=MARK)
+    yield _body("an unknown field", "#/extra", prompt="a", extra=MARK)
     yield _body("an unknown field that a pointer must escape", "#/a~1b~0c", prompt="a", **{"a/b~c": MARK})
     unknown = json.dumps({"prompt": "a", "model": MARK}).encode()
     yield _create("a model no route serves", unknown, None, code="unknown_model")

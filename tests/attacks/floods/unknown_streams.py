@@ -29,7 +29,7 @@ async def attack(folder: Path, *, redis_url: str, requests: int, seconds: float,
         answered = sum(bool(reader._buffer) for reader, _ in clients)  # type: ignore[attr-defined]
         share = 100 * cost.cpu_s / seconds
         print(
-            f"MAX_VIEWERS={max_viewers}: {requests - answered} wait, {answered} were told to come later; "
+            f"MAX_VIEWERS={max_viewers}: {requests - answered} wait, {answered} were refused with a delay; "
             f"{share:.0f} % of a core; others waited {1000 * cost.wait_s:.0f} ms at most"
         )
         for _, writer in clients:

@@ -327,7 +327,7 @@ def test_what_the_wire_has_no_place_for_is_left_out():
             ev.File(url="data:,", media_type="text/plain"),
             ev.DataEvent(type="data-mood", data=1),
             ev.UnknownEvent(type="of-a-newer-version"),
-            ev.ToolOutputAvailable(tool_call_id="a", output="of a call that nobody told of"),
+            ev.ToolOutputAvailable(tool_call_id="a", output="of an unknown call"),
         )
         == []
     )

@@ -89,15 +89,15 @@ async def test_a_thousand_viewers_spread_over_two_processes_that_count_as_two_fr
     assert all('"finish"' in each.entries[-1][1] for each in seen)
 
 
-@pytest.mark.parametrize("counted", ["the parent", "everybody, as systemd does unless told otherwise"])
+@pytest.mark.parametrize("signalled", ["the parent", "all processes, as systemd does by default"])
 async def test_sigterm_drains_all_processes_within_the_window(
-    stack: Stack, scripted: ScriptedProvider, counted: str
+    stack: Stack, scripted: ScriptedProvider, signalled: str
 ) -> None:
     async with watched(stack, scripted) as (_, house, _, _, viewers):
         family = children(house.pid)
         assert len(family) == 2
         began = time.monotonic()
-        for pid in [house.pid] if counted == "the parent" else [*family, house.pid]:
+        for pid in [house.pid] if signalled == "the parent" else [*family, house.pid]:
             os.kill(pid, signal.SIGTERM)
         async with asyncio.timeout(DEADLINE_S):
             assert await house.process.wait() == 0

@@ -23,7 +23,7 @@ from tests.faults.history import History, check, lost
 from tests.faults.world import FaultWorld, Redis, open_world
 
 REPAIR_S: Final = 5.0
-"""The promise: from Redis being back to every viewer complete or told."""
+"""The promise: from Redis being back to every viewer complete or notified."""
 LEASE_S: Final = 1.0
 EVERY_S: Final = 0.02
 VIEWERS: Final = 3

@@ -187,7 +187,7 @@ async def test_a_buffer_that_redis_outlasts_ends_the_answer_with_stream_full_and
         figures.add("growth of a worker whose buffer is full", resident_bytes(world.workers[0].pid) - size, "bytes")
         assert resident_bytes(world.workers[0].pid) - size < 2**20
         server.resume()
-        figures.add("end told after a full buffer", await repaired([answer]), "s")
+        figures.add("end sent after a full buffer", await repaired([answer]), "s")
         history = await judge(world, figures, [answer])
         last = history.log[answer.stream][-1].event
         assert b'"code":"stream_full"' in last

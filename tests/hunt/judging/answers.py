@@ -213,7 +213,7 @@ def judge_viewer(viewer: Viewer, held: Judged) -> Iterator[Violation]:
     if not held.keeps and (declared or viewer.post is not None):
         return  # it was reported; and a key that was lost begins another answer
     if set(declared) - ({"trimmed"} if held.is_trimmed else set()):
-        yield Violation("viewer", viewer.stream, f"{name} was told of {declared}, and nothing was lost")
+        yield Violation("viewer", viewer.stream, f"{name} received a gap of {declared}, and nothing was lost")
     if viewer.ended_at > held.lost_at:
         faults = _against_log(viewer, viewer.fold.ending, held)
     elif held.answer is not None:

@@ -30,10 +30,10 @@ def judge_feed(feed: HuntedFeed, log: Log, events: Sequence[Any], *, keeps: bool
             yield Violation("feed", feed.id, f"{writer} is out of order: {numbers}")
         missing = sorted(written.acked.keys() - set(numbers))
         if missing and keeps and not feed.is_trimmed:
-            yield Violation("feed", feed.id, f"{writer} was told of {missing}, which are not there")
+            yield Violation("feed", feed.id, f"{writer} received ids of {missing}, which are not there")
         moved = [(n, id, written.acked[n]) for n, id in there if written.acked.get(n) not in (None, "", id)]
         if moved and keeps:
-            yield Violation("feed", feed.id, f"{writer}: not where the writer was told: {moved[:5]}")
+            yield Violation("feed", feed.id, f"{writer}: not at the ids that the writer received: {moved[:5]}")
         if written.dropped > reported_dropped and keeps:
             yield Violation("feed", feed.id, f"{writer} dropped {written.dropped}, the stream says {reported_dropped}")
         if invented := sorted(set(numbers) - written.acked.keys() - written.unknown):

@@ -57,7 +57,7 @@ def judge_leased(feed: LeasedFeed, log: Log, viewers: Sequence[Viewer], here: Ci
     ending = ending_of(events)
     there = [event["data"]["n"] for event in events if event["type"] == "data-hunt"]
     if sorted(set(there)) != there or not feed.acked.keys() <= set(there):
-        yield Violation("lease", feed.id, f"it holds {there}, its writer was told of {sorted(feed.acked)}")
+        yield Violation("lease", feed.id, f"it holds {there}, its writer received {sorted(feed.acked)}")
     if ending == LOST:
         yield from _judge_lost(feed, viewers, here)
     elif feed.fate == DIES or not feed.is_closed:

@@ -183,7 +183,7 @@ class World:
         assert self.receiver.last_seq >= self._log_last().seq
         reported = {seq for gap in self.receiver.gaps for seq in range(gap.first_seq, gap.last_seq + 1)}
         for seq in range(1, self.receiver.last_seq + 1):
-            assert (seq in held) != (seq in reported), f"seq {seq} is neither delivered nor told missing, or both"
+            assert (seq in held) != (seq in reported), f"seq {seq} is neither delivered nor reported missing, or both"
         assert self.receiver.settled > 0
 
     # -- the writer and the log

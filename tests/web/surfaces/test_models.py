@@ -18,7 +18,7 @@ from broadcaster.web.services import Services
 from tests.support.servers.front_end import DEADLINE_S, in_process, own_app
 
 
-async def test_the_anthropic_sdk_lists_and_looks_up_models(
+async def test_the_anthropic_sdk_lists_and_retrieves_models(
     live_client: httpx2.AsyncClient, client: httpx2.AsyncClient
 ) -> None:
     known = [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
