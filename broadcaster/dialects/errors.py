@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from broadcaster.errors import ProviderFailed, ProviderRefusal
@@ -31,3 +32,8 @@ ERROR: Final = ProviderFault("provider_error", "the provider reported an error o
 AUTH: Final = ProviderFault("provider_auth", "the provider refused the credentials or the account", False)
 BAD_REQUEST: Final = ProviderFault("provider_bad_request", "the provider refused the request", False)
 BAD_DATA: Final = ProviderFault("provider_bad_data", "the provider sent what is not its protocol", True)
+
+
+def by_name(names: Mapping[ProviderFault, tuple[str, ...]]) -> dict[str, ProviderFault]:
+    """The meaning of each of a wire's names, from the names that have each meaning."""
+    return {name: fault for fault, same in names.items() for name in same}

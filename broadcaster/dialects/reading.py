@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from broadcaster.core.events import Event, ToolInputAvailable, ToolInputError, Usage
+from broadcaster.core import events as ev
 from broadcaster.core.requests.json_values import is_too_deep
 from broadcaster.core.sse import DEFAULT_EVENT, DEFAULT_MAX_EVENT_BYTES, SseDecoder, SseMessage
 from broadcaster.dialects.errors import BAD_DATA
@@ -32,7 +32,33 @@ MAX_MESSAGE_VALUES: Final = 1_000_000
 _COUNTED_FROM_CHARS: Final = 2**19
 
 _any_decoder: Final = msgspec.json.Decoder()
-_any_encoder: Final = msgspec.json.Encoder()
+
+
+class WrittenEvents(NamedTuple):
+    """The events of a part that a model writes."""
+
+    start: type[ev.TextStart] | type[ev.ReasoningStart]
+    delta: type[ev.TextDelta] | type[ev.ReasoningDelta]
+    end: type[ev.TextEnd] | type[ev.ReasoningEnd]
+
+
+TEXT: Final = WrittenEvents(ev.TextStart, ev.TextDelta, ev.TextEnd)
+REASONING: Final = WrittenEvents(ev.ReasoningStart, ev.ReasoningDelta, ev.ReasoningEnd)
+
+
+class Sources:
+    """The web pages that an answer cites: each is a source once."""
+
+    def __init__(self) -> None:
+        self._urls: set[str] = set()
+
+    def cite(self, page: Any, out: list[ev.Event]) -> None:
+        """Append the source that the page is, if it has a URL that is new."""
+        match page:
+            case {"url": str(url), **rest} if url not in self._urls:
+                id, title = f"source-{len(self._urls)}", rest.get("title")
+                self._urls.add(url)
+                out.append(ev.SourceUrl(source_id=id, url=url, title=title if isinstance(title, str) else None))
 
 
 class ProviderDecoder(ABC):
@@ -57,13 +83,13 @@ class ProviderDecoder(ABC):
         """
         return self.terminal_seen
 
-    def decode(self, chunk: bytes) -> list[Event]:
+    def decode(self, chunk: bytes) -> list[ev.Event]:
         """The events that this chunk completes.
 
         Raises ProviderFailed (1) with the reason of an error in the stream, (2) ``provider_bad_data``; if events came
         before it in the chunk, these are returned and the next call raises.
         """
-        out: list[Event] = []
+        out: list[ev.Event] = []
         if self.failure is None:
             try:
                 self._take(chunk, out)
@@ -75,7 +101,7 @@ class ProviderDecoder(ABC):
             raise self.failure
         return out
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[ev.Event]:
         """The body has ended, or broke: the events that were withheld until then.
 
         If the answer is whole and its terminal has not come, these are the closing events, and ``terminal_seen`` is
@@ -86,7 +112,7 @@ class ProviderDecoder(ABC):
         return []
 
     @abstractmethod
-    def usage_so_far(self) -> Usage:
+    def usage_so_far(self) -> ev.Usage:
         """The counts known now, also for an answer that was stopped or failed.
 
         The output is ``estimated`` until the provider has reported it: one token for every BYTES_PER_TOKEN UTF-8 bytes
@@ -94,7 +120,7 @@ class ProviderDecoder(ABC):
         """
 
     @abstractmethod
-    def _take(self, chunk: bytes, out: list[Event]) -> None:
+    def _take(self, chunk: bytes, out: list[ev.Event]) -> None:
         """Append the chunk's events. Sets ``terminal_seen`` and ``has_advanced``. Raises ProviderFailed, BadFrame."""
 
 
@@ -107,10 +133,10 @@ class EventStreamDecoder(ProviderDecoder):
         self._idle_bytes = 0
 
     @abstractmethod
-    def _read(self, message: SseMessage, out: list[Event]) -> None:
+    def _read(self, message: SseMessage, out: list[ev.Event]) -> None:
         """Append the message's events; the terminal sets ``terminal_seen``. Raises ProviderFailed."""
 
-    def _take(self, chunk: bytes, out: list[Event]) -> None:
+    def _take(self, chunk: bytes, out: list[ev.Event]) -> None:
         before_bytes = self._sse.buffered_bytes
         messages = self._sse.decode(chunk)
         grown_bytes = self._sse.buffered_bytes - before_bytes
@@ -150,21 +176,39 @@ def parse(message: SseMessage) -> tuple[Json, str]:
     return whole, mended
 
 
-def tool_input(call: Json, text: str, *, empty: Any) -> ToolInputAvailable | ToolInputError:
+def json_in(text: str) -> Any:
+    """The JSON value in a text; None when it is not JSON."""
+    try:
+        return _any_decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def start_of(answer: Json, metadata: ev.ProviderMetadata | None) -> ev.Start:
+    """The start of an answer with the ``id`` and the ``model`` that its first object names."""
+    id, model = answer.get("id"), answer.get("model")
+    return ev.Start(
+        message_id=id if isinstance(id, str) else None,
+        message_metadata={"model": model} if isinstance(model, str) else None,
+        provider_metadata=metadata,
+    )
+
+
+def tool_input(call: Json, text: str, *, empty: Any) -> ev.ToolInputAvailable | ev.ToolInputError:
     """The end of a tool call's arguments, which are parsed only when whole; ``empty`` is what no text means.
 
     ``call`` holds the fields that both events share.
     """
     if not text.strip():
-        return ToolInputAvailable(**call, input=empty)
+        return ev.ToolInputAvailable(**call, input=empty)
     try:
         parsed = _any_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         detail = f"the tool's arguments are not valid JSON: {error}"
-        return ToolInputError(**call, input=text, error_text=detail)
+        return ev.ToolInputError(**call, input=text, error_text=detail)
     if is_too_deep(parsed):
-        return ToolInputError(**call, input=text, error_text="the tool's arguments are nested too deeply")
-    return ToolInputAvailable(**call, input=parsed)
+        return ev.ToolInputError(**call, input=text, error_text="the tool's arguments are nested too deeply")
+    return ev.ToolInputAvailable(**call, input=parsed)
 
 
 def token_count(value: object) -> int | None:
@@ -172,9 +216,14 @@ def token_count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def member(whole: object, name: str) -> Any:
+    """A member of an object; None when it has no such member, or is no object."""
+    return whole.get(name) if isinstance(whole, dict) else None
+
+
 def count_in(details: object, name: str) -> int | None:
     """A token count among the details of a usage."""
-    return token_count(details.get(name)) if isinstance(details, dict) else None
+    return token_count(member(details, name))
 
 
 def extras_of(whole: Json, *known: str) -> Json:
@@ -184,4 +233,4 @@ def extras_of(whole: Json, *known: str) -> Json:
 
 def as_text(value: Any) -> str:
     """Text as it is, any other value as JSON."""
-    return value if isinstance(value, str) else _any_encoder.encode(value).decode()
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

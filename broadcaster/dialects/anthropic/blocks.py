@@ -1,8 +1,8 @@
 """The content blocks of an answer, each from its start to its stop.
 
 Rules
-1. A block appends its events to ``out``. ``grow`` and ``end`` return False for what our events cannot express: the
-   decoder passes that on whole.
+1. A block appends its events to ``out``. ``grow`` returns False for what our events cannot express: the decoder passes
+   that on whole.
 2. Content that a start already holds (text, thinking, signature, citations, input) is not lost: it comes out as deltas,
    or is the value when no delta follows.
 3. Tool arguments are parsed only when whole. Without fragments, or with empty ones only, the input of the start counts.
@@ -19,16 +19,8 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
-from broadcaster.dialects.anthropic.wire import (
-    AnthropicTextDelta,
-    CitationsDelta,
-    Delta,
-    InputJsonDelta,
-    SignatureDelta,
-    ThinkingDelta,
-    metadata,
-)
-from broadcaster.dialects.reading import Json, extras_of, tool_input
+from broadcaster.dialects.anthropic import wire
+from broadcaster.dialects.reading import Json, Sources, extras_of, tool_input
 
 CALL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
@@ -39,17 +31,17 @@ class AnthropicOutput:
     """What the blocks of one answer share: how much the model has written, and the sources so far."""
 
     meter: OutputMeter = field(default_factory=OutputMeter)
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: Sources = field(default_factory=Sources)
 
 
 class BlockDecoder(Protocol):
     """An open block."""
 
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+    def grow(self, delta: wire.Delta, out: list[ev.Event]) -> bool:
         """Take a delta; False when it is not of this block's kind."""
 
-    def end(self, out: list[ev.Event]) -> bool:
-        """The block is whole; False when its stop must be passed on as it came."""
+    def end(self, out: list[ev.Event]) -> None:
+        """The block is whole."""
 
 
 def open_block(
@@ -67,11 +59,13 @@ def open_block(
         case {"type": "thinking"}:
             return _ThinkingDecoder(start, id, output=output, out=out)
         case {"type": "redacted_thinking", "data": str(data)}:
-            return _RedactedDecoder(data, id, out=out)
+            out.append(ev.ReasoningStart(id=id, provider_metadata=wire.metadata({"redactedData": data})))
+            return _WholeDecoder(ev.ReasoningEnd(id=id))
         case {"type": str(type), "id": str(), "name": str()} if type in CALL_TYPES:
             return _ToolCallDecoder(start, output=output, out=out)
         case {"type": str(type), "tool_use_id": str(), "content": _} if type.endswith(_RESULT_SUFFIX):
-            return _ToolResultDecoder(start, out=out)
+            out.append(_tool_result(start))
+            return _WholeDecoder()
         case _:
             return None
 
@@ -82,35 +76,30 @@ class _TextDecoder:
         self._output = output
         self._citations: list[Json] = []
         extras = extras_of(start, "type", "text", "citations")
-        out.append(ev.TextStart(id=id, provider_metadata=metadata(extras)))
+        out.append(ev.TextStart(id=id, provider_metadata=wire.metadata(extras)))
         if isinstance(text := start.get("text"), str) and text:
-            self.grow(AnthropicTextDelta(text), out)
+            self.grow(wire.AnthropicTextDelta(text), out)
         citations = start.get("citations")
         for citation in citations if isinstance(citations, list) else ():
             self._cite(citation, out)
 
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
-        if isinstance(delta, AnthropicTextDelta):
+    def grow(self, delta: wire.Delta, out: list[ev.Event]) -> bool:
+        if isinstance(delta, wire.AnthropicTextDelta):
             self._output.meter.count(delta.text)
             out.append(ev.TextDelta(id=self._id, delta=delta.text))
             return True
-        if isinstance(delta, CitationsDelta):
+        if isinstance(delta, wire.CitationsDelta):
             self._cite(delta.citation, out)
             return True
         return False
 
-    def end(self, out: list[ev.Event]) -> bool:
-        out.append(ev.TextEnd(id=self._id, provider_metadata=metadata(extras_of({"citations": self._citations}))))
-        return True
+    def end(self, out: list[ev.Event]) -> None:
+        out.append(ev.TextEnd(id=self._id, provider_metadata=wire.metadata(extras_of({"citations": self._citations}))))
 
     def _cite(self, citation: Json, out: list[ev.Event]) -> None:
         self._citations.append(citation)
-        out.append(ev.TextDelta(id=self._id, delta="", provider_metadata=metadata({"citation": citation})))
-        match citation:
-            case {"url": str(url)} if url not in self._output.sources:
-                id = self._output.sources[url] = f"source-{len(self._output.sources)}"
-                title = citation.get("title")
-                out.append(ev.SourceUrl(source_id=id, url=url, title=title if isinstance(title, str) else None))
+        out.append(ev.TextDelta(id=self._id, delta="", provider_metadata=wire.metadata({"citation": citation})))
+        self._output.sources.cite(citation, out)
 
 
 class _JsonAnswerDecoder:
@@ -121,8 +110,8 @@ class _JsonAnswerDecoder:
         self._is_empty = True
         out.append(ev.TextStart(id=id))
 
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
-        if not isinstance(delta, InputJsonDelta):
+    def grow(self, delta: wire.Delta, out: list[ev.Event]) -> bool:
+        if not isinstance(delta, wire.InputJsonDelta):
             return False
         if delta.partial_json:
             self._is_empty = False
@@ -130,12 +119,11 @@ class _JsonAnswerDecoder:
             out.append(ev.TextDelta(id=self._id, delta=delta.partial_json))
         return True
 
-    def end(self, out: list[ev.Event]) -> bool:
+    def end(self, out: list[ev.Event]) -> None:
         if self._is_empty:  # rule 3
             text = msgspec.json.encode(self._input if isinstance(self._input, dict) else {}).decode()
             out.append(ev.TextDelta(id=self._id, delta=text))
         out.append(ev.TextEnd(id=self._id))
-        return True
 
 
 class _ThinkingDecoder:
@@ -143,39 +131,38 @@ class _ThinkingDecoder:
         self._id = id
         self._output = output
         extras = extras_of(start, "type", "thinking", "signature")
-        out.append(ev.ReasoningStart(id=id, provider_metadata=metadata(extras)))
+        out.append(ev.ReasoningStart(id=id, provider_metadata=wire.metadata(extras)))
         if isinstance(text := start.get("thinking"), str) and text:
-            self.grow(ThinkingDelta(text), out)
+            self.grow(wire.ThinkingDelta(text), out)
         if isinstance(signature := start.get("signature"), str) and signature:
-            self.grow(SignatureDelta(signature), out)
+            self.grow(wire.SignatureDelta(signature), out)
 
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
-        if isinstance(delta, ThinkingDelta):
+    def grow(self, delta: wire.Delta, out: list[ev.Event]) -> bool:
+        if isinstance(delta, wire.ThinkingDelta):
             self._output.meter.count(delta.thinking)
             out.append(ev.ReasoningDelta(id=self._id, delta=delta.thinking))
             return True
-        if isinstance(delta, SignatureDelta):
-            signed = metadata({"signature": delta.signature})
+        if isinstance(delta, wire.SignatureDelta):
+            signed = wire.metadata({"signature": delta.signature})
             out.append(ev.ReasoningDelta(id=self._id, delta="", provider_metadata=signed))
             return True
         return False
 
-    def end(self, out: list[ev.Event]) -> bool:
+    def end(self, out: list[ev.Event]) -> None:
         out.append(ev.ReasoningEnd(id=self._id))
-        return True
 
 
-class _RedactedDecoder:
-    def __init__(self, data: str, id: str, *, out: list[ev.Event]) -> None:
-        self._id = id
-        out.append(ev.ReasoningStart(id=id, provider_metadata=metadata({"redactedData": data})))
+class _WholeDecoder:
+    """A block that its start held whole; ``end`` is the event of its stop, if it has one."""
 
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
+    def __init__(self, *end: ev.Event) -> None:
+        self._end = end
+
+    def grow(self, delta: wire.Delta, out: list[ev.Event]) -> bool:
         return False
 
-    def end(self, out: list[ev.Event]) -> bool:
-        out.append(ev.ReasoningEnd(id=self._id))
-        return True
+    def end(self, out: list[ev.Event]) -> None:
+        out += self._end
 
 
 class _ToolCallDecoder:
@@ -193,42 +180,31 @@ class _ToolCallDecoder:
             "tool_name": start["name"],
             "provider_executed": None if start["type"] == "tool_use" else True,
             "dynamic": True if start["type"] == "mcp_tool_use" else None,
-            "provider_metadata": metadata(extras),
+            "provider_metadata": wire.metadata(extras),
         }
         out.append(ev.ToolInputStart(**self._call))
 
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
-        if not isinstance(delta, InputJsonDelta):
+    def grow(self, delta: wire.Delta, out: list[ev.Event]) -> bool:
+        if not isinstance(delta, wire.InputJsonDelta):
             return False
         self._output.meter.count(delta.partial_json)
         self._fragments.append(delta.partial_json)
         out.append(ev.ToolInputDelta(tool_call_id=self._call["tool_call_id"], input_text_delta=delta.partial_json))
         return True
 
-    def end(self, out: list[ev.Event]) -> bool:
+    def end(self, out: list[ev.Event]) -> None:
         out.append(tool_input(self._call, "".join(self._fragments), empty=self._input))
-        return True
 
 
-class _ToolResultDecoder:
-    """The result of a tool that the provider ran: whole in its start."""
-
-    def __init__(self, start: Json, *, out: list[ev.Event]) -> None:
-        call: dict[str, Any] = {"tool_call_id": start["tool_use_id"], "provider_executed": True}
-        error = _tool_error(start)
-        if error is None:
-            rest = {name: value for name, value in start.items() if name not in ("content", "tool_use_id")}
-            extras = metadata({"toolResult": rest})
-            out.append(ev.ToolOutputAvailable(**call, output=start["content"], provider_metadata=extras))
-        else:
-            extras = metadata({"toolResult": start})
-            out.append(ev.ToolOutputError(**call, error_text=error, provider_metadata=extras))
-
-    def grow(self, delta: Delta, out: list[ev.Event]) -> bool:
-        return False
-
-    def end(self, out: list[ev.Event]) -> bool:
-        return True
+def _tool_result(block: Json) -> ev.Event:
+    """The result of a tool that the provider ran."""
+    call: dict[str, Any] = {"tool_call_id": block["tool_use_id"], "provider_executed": True}
+    if (error := _tool_error(block)) is not None:
+        return ev.ToolOutputError(**call, error_text=error, provider_metadata=wire.metadata({"toolResult": block}))
+    rest = {name: value for name, value in block.items() if name not in ("content", "tool_use_id")}
+    return ev.ToolOutputAvailable(
+        **call, output=block["content"], provider_metadata=wire.metadata({"toolResult": rest})
+    )
 
 
 def _tool_error(block: Json) -> str | None:

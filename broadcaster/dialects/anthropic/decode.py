@@ -23,28 +23,12 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.sse import SseMessage
+from broadcaster.dialects.anthropic import wire
 from broadcaster.dialects.anthropic.blocks import AnthropicOutput, BlockDecoder, open_block
-from broadcaster.dialects.anthropic.wire import (
-    DELTA_TYPES,
-    FINISH_REASONS,
-    PASSED_TYPE,
-    WIRE_TYPES,
-    BlockDelta,
-    BlockStart,
-    BlockStop,
-    MessageDelta,
-    MessageStart,
-    MessageStop,
-    Ping,
-    WireEvent,
-    metadata,
-    reported_failure,
-)
 from broadcaster.dialects.errors import BAD_DATA
-from broadcaster.dialects.reading import EventStreamDecoder, Json, count_in, extras_of, parse, token_count
+from broadcaster.dialects.reading import EventStreamDecoder, Json, count_in, extras_of, parse, start_of, token_count
 
-_wire_decoder: Final[msgspec.json.Decoder[WireEvent]] = msgspec.json.Decoder(WireEvent)
-_any_decoder: Final = msgspec.json.Decoder()
+_wire_decoder: Final[msgspec.json.Decoder[wire.WireEvent]] = msgspec.json.Decoder(wire.WireEvent)
 
 
 class AnthropicDecoder(EventStreamDecoder):
@@ -78,14 +62,14 @@ class AnthropicDecoder(EventStreamDecoder):
             cached_input_tokens=token_count(self._usage.get("cache_read_input_tokens")),
             cache_write_input_tokens=token_count(self._usage.get("cache_creation_input_tokens")),
             estimated=not self._is_output_reported,
-            provider_metadata=metadata(extras_of({"usage": dict(self._usage) or None})),
+            provider_metadata=wire.metadata(extras_of({"usage": dict(self._usage) or None})),
         )
 
     # ------------------------------------------------------------------------------------------------ reading one event
 
     def _read(self, message: SseMessage, out: list[ev.Event]) -> None:
         if message.event == "error":
-            raise reported_failure(_error_type(message.data))
+            raise wire.reported_failure(message.data)
         try:
             event = _wire_decoder.decode(message.data)
         except (msgspec.DecodeError, RecursionError):
@@ -98,11 +82,10 @@ class AnthropicDecoder(EventStreamDecoder):
         whole, mended = parse(message)
         kind = whole.get("type")
         if kind == "error":
-            raise reported_failure(_error_type(mended))
+            raise wire.reported_failure(mended)
         if not isinstance(kind, str):
             raise BAD_DATA.failure(detail="an event without a type")
-        is_new_delta = kind == "content_block_delta" and _delta_type(whole) not in DELTA_TYPES
-        if kind not in WIRE_TYPES or is_new_delta:
+        if not wire.is_known(whole):
             out.append(_passed(whole))
             return
         try:
@@ -111,7 +94,7 @@ class AnthropicDecoder(EventStreamDecoder):
             raise BAD_DATA.failure(detail=f"a malformed {kind}") from None
         _HANDLERS[type(event)](self, event, mended, out=out)
 
-    def _on_message_start(self, event: MessageStart, data: str, *, out: list[ev.Event]) -> None:
+    def _on_message_start(self, event: wire.MessageStart, data: str, *, out: list[ev.Event]) -> None:
         if self._is_started:
             raise BAD_DATA.failure(detail="a second message_start")
         self._is_started = True
@@ -120,17 +103,9 @@ class AnthropicDecoder(EventStreamDecoder):
         extras = extras_of(message, "id", "type", "role", "model")
         if self._request_id is not None:
             extras["requestId"] = self._request_id
-        id, model = message.get("id"), message.get("model")
-        out.append(
-            ev.Start(
-                message_id=id if isinstance(id, str) else None,
-                message_metadata={"model": model} if isinstance(model, str) else None,
-                provider_metadata=metadata(extras),
-            )
-        )
-        out.append(ev.StartStep())
+        out += [start_of(message, wire.metadata(extras)), ev.StartStep()]
 
-    def _on_block_start(self, event: BlockStart, data: str, *, out: list[ev.Event]) -> None:
+    def _on_block_start(self, event: wire.BlockStart, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
         self._close(event.index, out)
         block = open_block(
@@ -141,27 +116,27 @@ class AnthropicDecoder(EventStreamDecoder):
         self._parts += 1
         self._blocks[event.index] = block
         if block is None:
-            out.append(_passed(_any_decoder.decode(data)))
+            out.append(_passed(msgspec.json.decode(data)))
 
-    def _on_block_delta(self, event: BlockDelta, data: str, *, out: list[ev.Event]) -> None:
+    def _on_block_delta(self, event: wire.BlockDelta, data: str, *, out: list[ev.Event]) -> None:
         try:
             block = self._blocks[event.index]
         except KeyError:
             raise BAD_DATA.failure(detail="a delta of a block that is not open") from None
         if block is None or not block.grow(event.delta, out):
-            out.append(_passed(_any_decoder.decode(data)))
+            out.append(_passed(msgspec.json.decode(data)))
 
-    def _on_block_stop(self, event: BlockStop, data: str, *, out: list[ev.Event]) -> None:
+    def _on_block_stop(self, event: wire.BlockStop, data: str, *, out: list[ev.Event]) -> None:
         if not self._close(event.index, out):
-            out.append(_passed(_any_decoder.decode(data)))
+            out.append(_passed(msgspec.json.decode(data)))
 
-    def _on_message_delta(self, event: MessageDelta, data: str, *, out: list[ev.Event]) -> None:
+    def _on_message_delta(self, event: wire.MessageDelta, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
         self._take_usage(event.usage)
         self._is_output_reported |= token_count((event.usage or {}).get("output_tokens")) is not None
-        self._stop |= extras_of(_any_decoder.decode(data), "type", "delta", "usage") | extras_of(event.delta)
+        self._stop |= extras_of(msgspec.json.decode(data), "type", "delta", "usage") | extras_of(event.delta)
 
-    def _on_message_stop(self, event: MessageStop, data: str, *, out: list[ev.Event]) -> None:
+    def _on_message_stop(self, event: wire.MessageStop, data: str, *, out: list[ev.Event]) -> None:
         self._check_started()
         for index in list(self._blocks):
             self._close(index, out)
@@ -171,13 +146,13 @@ class AnthropicDecoder(EventStreamDecoder):
         if raw == "tool_use" and self._json_tool is not None and not self._has_called:
             raw = "end_turn"
         stop_sequence = stop.pop("stop_sequence", None)
-        extras = metadata(extras_of({"stopReason": raw, "stopSequence": stop_sequence, **stop}))
-        reason = FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else None
+        extras = wire.metadata(extras_of({"stopReason": raw, "stopSequence": stop_sequence, **stop}))
+        reason = wire.FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else None
         out.append(self.usage_so_far())
         out.append(ev.FinishStep(finish_reason=reason, provider_metadata=extras))
         out.append(ev.Finish(finish_reason=reason, provider_metadata=extras))
 
-    def _on_ping(self, event: Ping, data: str, *, out: list[ev.Event]) -> None:
+    def _on_ping(self, event: wire.Ping, data: str, *, out: list[ev.Event]) -> None:
         """Rule 7."""
 
     # ------------------------------------------------------------------------------------------------------------ state
@@ -190,8 +165,10 @@ class AnthropicDecoder(EventStreamDecoder):
         """Close the block, if it is open; False when it is one that we only pass on."""
         if index not in self._blocks:
             return True
-        block = self._blocks.pop(index)
-        return block is not None and block.end(out)
+        if (block := self._blocks.pop(index)) is None:
+            return False
+        block.end(out)
+        return True
 
     def _take_usage(self, usage: Any) -> None:
         if isinstance(usage, dict):
@@ -199,29 +176,15 @@ class AnthropicDecoder(EventStreamDecoder):
 
 
 _HANDLERS: Final[dict[type, Callable[..., None]]] = {
-    MessageStart: AnthropicDecoder._on_message_start,
-    BlockStart: AnthropicDecoder._on_block_start,
-    BlockDelta: AnthropicDecoder._on_block_delta,
-    BlockStop: AnthropicDecoder._on_block_stop,
-    MessageDelta: AnthropicDecoder._on_message_delta,
-    MessageStop: AnthropicDecoder._on_message_stop,
-    Ping: AnthropicDecoder._on_ping,
+    wire.MessageStart: AnthropicDecoder._on_message_start,
+    wire.BlockStart: AnthropicDecoder._on_block_start,
+    wire.BlockDelta: AnthropicDecoder._on_block_delta,
+    wire.BlockStop: AnthropicDecoder._on_block_stop,
+    wire.MessageDelta: AnthropicDecoder._on_message_delta,
+    wire.MessageStop: AnthropicDecoder._on_message_stop,
+    wire.Ping: AnthropicDecoder._on_ping,
 }
 
 
 def _passed(wire_event: Json) -> ev.DataEvent:
-    return ev.DataEvent(type=PASSED_TYPE, data=wire_event)
-
-
-def _error_type(data: str) -> object:
-    try:
-        whole = _any_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    error = whole.get("error") if isinstance(whole, dict) else None
-    return error.get("type") if isinstance(error, dict) else None
-
-
-def _delta_type(whole: Json) -> object:
-    delta = whole.get("delta")
-    return delta.get("type") if isinstance(delta, dict) else None
+    return ev.DataEvent(type=wire.PASSED_TYPE, data=wire_event)

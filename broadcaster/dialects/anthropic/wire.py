@@ -11,8 +11,17 @@ from typing import Final, TypeAlias
 import msgspec
 
 from broadcaster.core.events import FinishReason, ProviderMetadata
-from broadcaster.dialects.errors import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, ProviderFault
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.errors import (
+    AUTH,
+    BAD_REQUEST,
+    ERROR,
+    OVERLOADED,
+    RATE_LIMITED,
+    TIMEOUT,
+    ProviderFault,
+    by_name,
+)
+from broadcaster.dialects.reading import Json, json_in, member
 from broadcaster.errors import ProviderFailed
 
 PROVIDER: Final = "anthropic"
@@ -73,11 +82,11 @@ class MessageDelta(msgspec.Struct, tag="message_delta"):
 
 
 class MessageStop(msgspec.Struct, tag="message_stop"):
-    pass
+    """The end."""
 
 
 class Ping(msgspec.Struct, tag="ping"):
-    pass
+    """It keeps a quiet connection open."""
 
 
 WireEvent: TypeAlias = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping
@@ -102,19 +111,16 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
 """Stop reasons of the wire; one that is not here becomes ``other``. The raw one is always in the metadata."""
 
 
-_FAULTS: Final = {
-    "overloaded_error": OVERLOADED,
-    "rate_limit_error": RATE_LIMITED,
-    "timeout_error": TIMEOUT,
-    "api_error": ERROR,
-    "conflict_error": ERROR,
-    "authentication_error": AUTH,
-    "permission_error": AUTH,
-    "billing_error": AUTH,
-    "invalid_request_error": BAD_REQUEST,
-    "not_found_error": BAD_REQUEST,
-    "request_too_large": BAD_REQUEST,
-}
+_FAULTS: Final = by_name(
+    {
+        OVERLOADED: ("overloaded_error",),
+        RATE_LIMITED: ("rate_limit_error",),
+        TIMEOUT: ("timeout_error",),
+        ERROR: ("api_error", "conflict_error"),
+        AUTH: ("authentication_error", "permission_error", "billing_error"),
+        BAD_REQUEST: ("invalid_request_error", "not_found_error", "request_too_large"),
+    }
+)
 
 
 def fault_of(error_type: str | None) -> ProviderFault | None:
@@ -122,11 +128,18 @@ def fault_of(error_type: str | None) -> ProviderFault | None:
     return _FAULTS.get(error_type or "")
 
 
-def reported_failure(error_type: object) -> ProviderFailed:
-    """The failure for an ``error`` event.
+def is_known(event: Json) -> bool:
+    """Whether the decoder knows events of this type, and deltas of the type that it has."""
+    type = event.get("type")
+    return type in WIRE_TYPES and (type != "content_block_delta" or member(event.get("delta"), "type") in DELTA_TYPES)
+
+
+def reported_failure(data: str) -> ProviderFailed:
+    """The failure for the data of an ``error`` event.
 
     Its text holds the type if it is known and nothing else of the wire: a provider's own message may quote the request.
     """
+    error_type = member(member(json_in(data), "error"), "type")
     if isinstance(error_type, str) and (fault := fault_of(error_type)) is not None:
         return fault.failure(detail=error_type)
     return ERROR.failure()

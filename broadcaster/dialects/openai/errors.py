@@ -16,94 +16,54 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from broadcaster.dialects.errors import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, ProviderFault
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.errors import (
+    AUTH,
+    BAD_REQUEST,
+    ERROR,
+    OVERLOADED,
+    RATE_LIMITED,
+    TIMEOUT,
+    ProviderFault,
+    by_name,
+)
+from broadcaster.dialects.reading import Json, json_in
 from broadcaster.errors import ProviderFailed
 
-_any_decoder: Final = msgspec.json.Decoder()
+_FAULTS: Final = by_name(
+    {
+        RATE_LIMITED: ("rate_limit_exceeded", "rate_limit_error", "requests", "tokens"),
+        OVERLOADED: (
+            *("slow_down", "server_overloaded", "engine_overloaded", "overloaded", "overloaded_error"),
+            *("unavailable_error", "service_unavailable", "flex_unavailable"),
+        ),
+        TIMEOUT: ("timeout", "timeout_error", "request_timeout", "vector_store_timeout"),
+        ERROR: ("connection_failed", "conflict_error"),
+        AUTH: (
+            *("insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "credit_balance_exhausted"),
+            *("usage_limit_exceeded", "project_spend_limit_exceeded", "organization_spend_limit_exceeded"),
+            *("organization_usage_limit_exceeded", "account_deactivated", "invalid_api_key", "invalid_organization"),
+            *("invalid_authentication", "authentication_error", "permission_error", "permission_denied"),
+        ),
+        BAD_REQUEST: (
+            *("context_length_exceeded", "exceed_context_size_error", "model_not_found", "not_found_error"),
+            *("resource_not_found", "not_supported_error", "unsupported_parameter", "unsupported_value"),
+            *("missing_required_parameter", "invalid_type", "invalid_value", "string_above_max_length"),
+            *("invalid_prompt", "data_residency_mismatch", "content_filter", "content_policy_violation"),
+            *("image_content_policy_violation", "misalignment_policy_violation", "bio_policy", "cyber_policy"),
+            *("invalid_image", "invalid_image_format", "invalid_base64_image", "invalid_image_url"),
+            *("image_too_large", "image_too_small", "image_parse_error", "invalid_image_mode"),
+            *("image_file_too_large", "unsupported_image_media_type", "empty_image_file", "failed_to_download_image"),
+            *("image_file_not_found",),
+        ),
+    }
+)
 
-_FAULTS: Final = {
-    "rate_limit_exceeded": RATE_LIMITED,
-    "rate_limit_error": RATE_LIMITED,
-    "requests": RATE_LIMITED,
-    "tokens": RATE_LIMITED,
-    "slow_down": OVERLOADED,
-    "server_overloaded": OVERLOADED,
-    "engine_overloaded": OVERLOADED,
-    "overloaded": OVERLOADED,
-    "overloaded_error": OVERLOADED,
-    "unavailable_error": OVERLOADED,
-    "service_unavailable": OVERLOADED,
-    "flex_unavailable": OVERLOADED,
-    "timeout": TIMEOUT,
-    "timeout_error": TIMEOUT,
-    "request_timeout": TIMEOUT,
-    "vector_store_timeout": TIMEOUT,
-    "connection_failed": ERROR,
-    "conflict_error": ERROR,
-    "insufficient_quota": AUTH,
-    "billing_not_active": AUTH,
-    "billing_hard_limit_reached": AUTH,
-    "credit_balance_exhausted": AUTH,
-    "usage_limit_exceeded": AUTH,
-    "project_spend_limit_exceeded": AUTH,
-    "organization_spend_limit_exceeded": AUTH,
-    "organization_usage_limit_exceeded": AUTH,
-    "account_deactivated": AUTH,
-    "invalid_api_key": AUTH,
-    "invalid_organization": AUTH,
-    "invalid_authentication": AUTH,
-    "authentication_error": AUTH,
-    "permission_error": AUTH,
-    "permission_denied": AUTH,
-    "context_length_exceeded": BAD_REQUEST,
-    "exceed_context_size_error": BAD_REQUEST,
-    "model_not_found": BAD_REQUEST,
-    "not_found_error": BAD_REQUEST,
-    "resource_not_found": BAD_REQUEST,
-    "not_supported_error": BAD_REQUEST,
-    "unsupported_parameter": BAD_REQUEST,
-    "unsupported_value": BAD_REQUEST,
-    "missing_required_parameter": BAD_REQUEST,
-    "invalid_type": BAD_REQUEST,
-    "invalid_value": BAD_REQUEST,
-    "string_above_max_length": BAD_REQUEST,
-    "invalid_prompt": BAD_REQUEST,
-    "data_residency_mismatch": BAD_REQUEST,
-    "content_filter": BAD_REQUEST,
-    "content_policy_violation": BAD_REQUEST,
-    "image_content_policy_violation": BAD_REQUEST,
-    "misalignment_policy_violation": BAD_REQUEST,
-    "bio_policy": BAD_REQUEST,
-    "cyber_policy": BAD_REQUEST,
-    "invalid_image": BAD_REQUEST,
-    "invalid_image_format": BAD_REQUEST,
-    "invalid_base64_image": BAD_REQUEST,
-    "invalid_image_url": BAD_REQUEST,
-    "image_too_large": BAD_REQUEST,
-    "image_too_small": BAD_REQUEST,
-    "image_parse_error": BAD_REQUEST,
-    "invalid_image_mode": BAD_REQUEST,
-    "image_file_too_large": BAD_REQUEST,
-    "unsupported_image_media_type": BAD_REQUEST,
-    "empty_image_file": BAD_REQUEST,
-    "failed_to_download_image": BAD_REQUEST,
-    "image_file_not_found": BAD_REQUEST,
-}
-
-_GENERIC: Final = {
-    "invalid_request_error": BAD_REQUEST,
-    "invalid_request": BAD_REQUEST,
-    "BadRequestError": BAD_REQUEST,
-    "NotFoundError": BAD_REQUEST,
-    "server_error": ERROR,
-    "api_error": ERROR,
-    "internal_error": ERROR,
-    "internal_server_error": ERROR,
-    "InternalServerError": ERROR,
-}
+_GENERIC: Final = by_name(
+    {
+        BAD_REQUEST: ("invalid_request_error", "invalid_request", "BadRequestError", "NotFoundError"),
+        ERROR: ("server_error", "api_error", "internal_error", "internal_server_error", "InternalServerError"),
+    }
+)
 """Rule 2."""
 
 _BY_STATUS: Final = {
@@ -142,10 +102,7 @@ def known_code(error: object) -> str | None:
 
 def error_in(data: str) -> object:
     """The error in the data of an ``error`` event: what is under ``error``, or the event itself."""
-    try:
-        whole = _any_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    whole = json_in(data)
     return whole.get("error", whole) if isinstance(whole, dict) else None
 
 

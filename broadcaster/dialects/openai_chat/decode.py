@@ -12,36 +12,29 @@ Rules
 5. ``[DONE]`` without a ``finish_reason`` is no end: proxies write it after an answer that broke off above them.
 6. An error ends the stream, wherever it stands: ``{"error": …}``, ``{"object": "error"}``, ``event: error``, a reason
    of FAILED_REASONS. What came before is still returned, the failure is raised by the next call.
-7. A ``usage`` replaces the one before it (some servers send one with every chunk). ``input_tokens`` is without the
-   tokens read from the cache or written to it: these are counted apart, as on the Anthropic wire.
+7. A ``usage`` replaces the one before it (some servers send one with every chunk). It covers what was written until
+   then if its output count has risen, or if it comes with or after the ``finish_reason``. A server that reports 0 for
+   ever does not count. What no count covers is estimated, on top of the last count. The counts are exact only for a
+   whole answer: before its end the model may have thought more than it has sent.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.core.sse import DEFAULT_EVENT, SseMessage
 from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.openai.errors import error_in, reported_failure
-from broadcaster.dialects.openai.wire import PASSED_TYPE, extras_in, metadata
-from broadcaster.dialects.openai_chat.delta import objects, read_delta
-from broadcaster.dialects.openai_chat.parts import ChatParts, TextKind
-from broadcaster.dialects.openai_chat.usage import Counts
-from broadcaster.dialects.openai_chat.wire import (
-    CHOICE_FIELDS,
-    CHUNK_FIELDS,
-    DONE,
-    FAILED_REASONS,
-    FINISH_REASONS,
-    PlainChunk,
-)
-from broadcaster.dialects.reading import EventStreamDecoder, Json, extras_of, parse
+from broadcaster.dialects.openai.wire import PASSED_TYPE, extras_in, metadata, usage_of
+from broadcaster.dialects.openai_chat import wire
+from broadcaster.dialects.openai_chat.parts import ChatParts, TextKind, objects, read_delta
+from broadcaster.dialects.reading import EventStreamDecoder, Json, extras_of, json_in, parse, start_of, token_count
 
-_plain_decoder: Final = msgspec.json.Decoder(PlainChunk)
-_any_decoder: Final = msgspec.json.Decoder()
+_plain_decoder: Final = msgspec.json.Decoder(wire.PlainChunk)
 
 _ERROR: Final = "error"
 
@@ -87,7 +80,7 @@ class OpenAIChatDecoder(EventStreamDecoder):
             self._read_odd(message, out)
             return
         if not self._is_started or self._has_news(plain):
-            self._read_chunk(_any_decoder.decode(message.data), out)
+            self._read_chunk(msgspec.json.decode(message.data), out)
             return
         delta = plain.choices[0].delta
         if reasoning := delta.reasoning_content or delta.reasoning:
@@ -95,7 +88,7 @@ class OpenAIChatDecoder(EventStreamDecoder):
         if delta.content:
             self._parts.write(TextKind.TEXT, delta.content, out)
 
-    def _has_news(self, plain: PlainChunk) -> bool:
+    def _has_news(self, plain: wire.PlainChunk) -> bool:
         """Whether a plain chunk holds more than its text."""
         delta = plain.choices[0].delta
         return (
@@ -107,9 +100,9 @@ class OpenAIChatDecoder(EventStreamDecoder):
     def _read_odd(self, message: SseMessage, out: list[ev.Event]) -> None:
         """Any event but a plain chunk: the first one, a tool call, the end, an error, or nonsense."""
         text = message.data.strip()
-        if text == DONE:
+        if text == wire.DONE:
             if self._finish_reason is None:
-                raise BAD_DATA.failure(detail=f"{DONE} without a finish_reason")
+                raise BAD_DATA.failure(detail=f"{wire.DONE} without a finish_reason")
             self._close(out)
         elif text:
             whole = _object_of(message)
@@ -136,8 +129,8 @@ class OpenAIChatDecoder(EventStreamDecoder):
         if others:
             out.append(_passed(chunk, others))
         self._counts.take(usage, is_whole=self.is_whole)
-        if isinstance(self._finish_reason, str) and self._finish_reason in FAILED_REASONS:
-            raise FAILED_REASONS[self._finish_reason].failure(detail=f"finish_reason {self._finish_reason}")
+        if isinstance(self._finish_reason, str) and self._finish_reason in wire.FAILED_REASONS:
+            raise wire.FAILED_REASONS[self._finish_reason].failure(detail=f"finish_reason {self._finish_reason}")
 
     def _read_choice(self, choice: Json, chunk: Json, out: list[ev.Event]) -> None:
         delta = choice.get("delta")
@@ -161,26 +154,19 @@ class OpenAIChatDecoder(EventStreamDecoder):
     def _start(self, chunk: Json, out: list[ev.Event]) -> None:
         self._is_started = True
         extras = extras_of({"created": chunk.get("created"), **self._sent, "requestId": self._request_id})
-        id, model = chunk.get("id"), chunk.get("model")
-        out.append(
-            ev.Start(
-                message_id=id if isinstance(id, str) and id else None,
-                message_metadata={"model": model} if isinstance(model, str) and model else None,
-                provider_metadata=metadata(extras),
-            )
-        )
-        out.append(ev.StartStep())
+        named = {name: chunk.get(name) or None for name in ("id", "model")}
+        out += [start_of(named, metadata(extras)), ev.StartStep()]
 
     def _take_extras(self, chunk: Json) -> None:
         """Rule 3, of the chunk's own fields."""
-        new = _new_in(extras_of(chunk, *CHUNK_FIELDS), self._sent)
+        new = _new_in(extras_of(chunk, *wire.CHUNK_FIELDS), self._sent)
         self._sent |= new
         if self._is_started:
             self._end |= new
 
     def _new_of_choice(self, choice: Json) -> Json:
         """Rule 3, of the fields beside a delta. Equal tokens may have equal logprobs, so these are always sent."""
-        new = _new_in(extras_of(choice, *CHOICE_FIELDS), self._sent_of_choice)
+        new = _new_in(extras_of(choice, *wire.CHOICE_FIELDS), self._sent_of_choice)
         self._sent_of_choice |= new
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict) and extras_of(logprobs):
@@ -204,7 +190,7 @@ class OpenAIChatDecoder(EventStreamDecoder):
         """Rule 4."""
         self._parts.close(out)
         raw = self._finish_reason
-        reason = FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else "other"
+        reason = wire.FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else "other"
         if self._parts.has_refusal:
             reason = "content-filter"
         extras = metadata({"finishReason": raw, **self._end})
@@ -214,15 +200,38 @@ class OpenAIChatDecoder(EventStreamDecoder):
         self.terminal_seen = True
 
 
+class Counts:
+    """What is known of an answer's tokens (rule 7); its ``meter`` counts what no usage covers yet."""
+
+    def __init__(self) -> None:
+        self.meter = OutputMeter()
+        self._usage: Json = {}
+
+    def take(self, usage: Any, *, is_whole: bool) -> None:
+        """Take a chunk's ``usage``, after its content; anything but an object is ignored."""
+        if not isinstance(usage, dict) or not usage:
+            return
+        before = self._output or 0
+        self._usage = {name: value for name, value in usage.items() if value is not None}
+        output = self._output or 0
+        if output > before or (is_whole and output):
+            self.meter.bytes = 0
+
+    def usage(self, *, is_whole: bool) -> ev.Usage:
+        """The counts known now."""
+        output = (self._output or 0) + self.meter.estimated_tokens()
+        is_exact = is_whole and self._output is not None and self.meter.bytes == 0
+        return usage_of(self._usage, ("prompt", "completion"), output_tokens=output, estimated=not is_exact)
+
+    @property
+    def _output(self) -> int | None:
+        return token_count(self._usage.get("completion_tokens"))
+
+
 def _object_of(message: SseMessage) -> Json:
     """The object in the data; the quick way where nothing has to be mended."""
-    if message.event == DEFAULT_EVENT:
-        try:
-            whole = _any_decoder.decode(message.data)
-        except (msgspec.DecodeError, RecursionError):
-            whole = None
-        if isinstance(whole, dict):
-            return whole
+    if message.event == DEFAULT_EVENT and isinstance(whole := json_in(message.data), dict):
+        return whole
     return parse(message)[0]
 
 

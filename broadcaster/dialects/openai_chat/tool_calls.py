@@ -38,31 +38,26 @@ class Fragment:
 
 def fragment_of(wire: Json) -> Fragment:
     """An element of ``tool_calls``. Raises ProviderFailed when it is malformed."""
-    function = "custom" if "custom" in wire and "function" not in wire else "function"
-    body = wire.get(function) or {}
+    return _fragment(wire, "custom" if "custom" in wire and "function" not in wire else "function")
+
+
+def legacy_fragment_of(body: Json) -> Fragment:
+    """A ``function_call``: the one call of the older wire, which has neither index nor id."""
+    return _fragment({"index": 0, "function_call": body}, "function_call")
+
+
+def _fragment(wire: Json, function: str) -> Fragment:
+    body, index = wire.get(function) or {}, wire.get("index")
     if not isinstance(body, dict):
         raise BAD_DATA.failure(detail="a malformed tool call")
     arguments = "input" if function == "custom" else "arguments"
-    index = wire.get("index")
     return Fragment(
         index=index if isinstance(index, int) else None,
         id=_name(wire.get("id")),
         function=function,
         name=_name(body.get("name")),
         arguments=_text(body.get(arguments)),
-        extras=extras_of(wire, *CALL_FIELDS) | extras_of(body, "name", arguments),
-    )
-
-
-def legacy_fragment_of(body: Json) -> Fragment:
-    """A ``function_call``: the one call of the older wire, which has neither index nor id."""
-    return Fragment(
-        index=0,
-        id=None,
-        function="function_call",
-        name=_name(body.get("name")),
-        arguments=_text(body.get("arguments")),
-        extras=extras_of(body, "name", "arguments"),
+        extras=extras_of(wire, *CALL_FIELDS, function) | extras_of(body, "name", arguments),
     )
 
 

@@ -53,16 +53,7 @@ CHUNK_FIELDS: Final = ("id", "object", "created", "model", "choices", "usage", "
 
 CHOICE_FIELDS: Final = ("index", "delta", "message", "finish_reason", "logprobs", "usage")
 
-DELTA_FIELDS: Final = (
-    "role",
-    "content",
-    "refusal",
-    "reasoning",
-    "reasoning_content",
-    "tool_calls",
-    "function_call",
-    "annotations",
-)
+DELTA_FIELDS: Final = (*PlainDelta.__struct_fields__, "annotations")
 
 CALL_FIELDS: Final = ("index", "id", "type", "function", "custom")
 

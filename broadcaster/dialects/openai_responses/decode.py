@@ -7,17 +7,23 @@ Rules
    gave, and is ignored otherwise.
 3. What our events cannot express (event, item, part) becomes ``data-openai`` with the wire event as its data, in its
    place: nothing of it is lost, and what follows is not disturbed. A tool's progress is transient.
-4. ``sequence_number`` shows doubles, which are dropped, and holes, which are bad data (decoding/numbers.py).
+4. Sequence numbers rise by one with every event, keepalives included. A hole means that something of the answer is
+   missing: bad data. An event whose number does not rise is a double if it is one of the last, byte for byte: it is
+   dropped. On any other event such a number shows that the server does not number as it should (LiteLLM writes 1 on
+   every finished item). From there on numbers are ignored: dropping events by them would lose the answer. Absent
+   numbers are ignored too, and a hole beside one does not count.
 5. ``response.completed`` and ``response.incomplete`` are the terminal events, with the counts; whatever follows is
    ignored. ``response.failed``, an ``error`` and a response that was cancelled there end the stream as failures,
    and so does bad data: what came before in the same chunk is still returned, the failure is raised by the next call.
 6. The fields of its request that a response repeats (instructions, tools, …) are dropped, and so are padding
    (``obfuscation``), keepalives, and ``[DONE]``, which some servers send and which proves nothing.
+7. All counts come with the end of the response. Before it, and for ever after a cancel, the output is estimated. A
+   server that reports 0 for an answer with text does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -26,25 +32,17 @@ from broadcaster.core import events as ev
 from broadcaster.core.sse import SseMessage
 from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.openai.errors import error_in, reported_failure
-from broadcaster.dialects.openai.wire import PROVIDER, metadata
+from broadcaster.dialects.openai.wire import PROVIDER, metadata, usage_of
 from broadcaster.dialects.openai_responses import wire
-from broadcaster.dialects.openai_responses.decode_tables import (
-    CANCELLED,
-    INCOMPLETE_REASONS,
-    SILENT_TYPES,
-    passed,
-    reported_fields,
-)
-from broadcaster.dialects.openai_responses.decoding.items import Items
-from broadcaster.dialects.openai_responses.decoding.numbers import Numbers
-from broadcaster.dialects.openai_responses.decoding.parts import ResponsesOutput, item_type_of
-from broadcaster.dialects.openai_responses.decoding.usage import usage_of
-from broadcaster.dialects.reading import EventStreamDecoder, Json, extras_of, parse
+from broadcaster.dialects.openai_responses.decoding.items import TAKE, Items
+from broadcaster.dialects.openai_responses.decoding.parts import ResponsesOutput
+from broadcaster.dialects.reading import EventStreamDecoder, Json, extras_of, member, parse, start_of, token_count
 
 _DONE: Final = "[DONE]"
+DOUBLES_KEPT: Final = 64
+"""How many of the last events are kept to detect doubles: more than a gateway repeats after a reconnect."""
 
 _wire_decoder: Final[msgspec.json.Decoder[wire.WireEvent]] = msgspec.json.Decoder(wire.WireEvent)
-_any_decoder: Final = msgspec.json.Decoder()
 
 
 class OpenAIResponsesDecoder(EventStreamDecoder):
@@ -63,8 +61,11 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
         self._usage: Json = {}
 
     def usage_so_far(self) -> ev.Usage:
-        """See ProviderDecoder. All counts come with the terminal event, and never after a cancel."""
-        return usage_of(self._usage, self._output.meter)
+        """See ProviderDecoder, and rule 7."""
+        reported, estimated = token_count(self._usage.get("output_tokens")), self._output.meter.estimated_tokens()
+        is_reported = reported is not None and (reported > 0 or estimated == 0)
+        output = reported if is_reported else estimated
+        return usage_of(self._usage, ("input", "output"), output_tokens=output, estimated=not is_reported)
 
     # ------------------------------------------------------------------------------------------------ reading one event
 
@@ -75,7 +76,7 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
             self._read_odd(message, out)
             return
         if not self._numbers.is_double(event.sequence_number, message.data):
-            _HANDLERS[type(event)](self, event, message.data, out=out)
+            self._take_event(event, message.data, out)
 
     def _read_odd(self, message: SseMessage, out: list[ev.Event]) -> None:
         """Any event that is not a known one in its known shape: an error, one of a newer API, or nonsense."""
@@ -92,19 +93,30 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
         if kind not in wire.WIRE_TYPES:
             number = whole.get("sequence_number")
             is_double = self._numbers.is_double(number if isinstance(number, int) else None, message.data)
-            if not is_double and kind not in SILENT_TYPES:
-                out.append(passed(whole))
+            if not is_double and kind not in wire.SILENT_TYPES:
+                out.append(wire.passed(whole))
             return
         try:
             event = _wire_decoder.decode(mended)
         except msgspec.DecodeError:
             raise BAD_DATA.failure(detail=f"a malformed {kind}") from None
         if not self._numbers.is_double(event.sequence_number, message.data):
-            _HANDLERS[type(event)](self, event, mended, out=out)
+            self._take_event(event, mended, out)
+
+    def _take_event(self, event: wire.WireEvent, data: str, out: list[ev.Event]) -> None:
+        if (take := TAKE.get(type(event))) is not None:
+            if self._start is None:
+                raise BAD_DATA.failure(detail="an answer without response.created")
+            if not take(self._items, event, out):
+                out.append(wire.passed(msgspec.json.decode(data)))
+        elif isinstance(event, wire.Ending):
+            self._on_ending(event, data, out)
+        elif isinstance(event, wire.Opening):
+            self._on_opening(event, out)
 
     # ---------------------------------------------------------------------------------------------------- the response
 
-    def _on_opening(self, event: wire.Opening, data: str, *, out: list[ev.Event]) -> None:
+    def _on_opening(self, event: wire.Opening, out: list[ev.Event]) -> None:
         if event.response is None and not isinstance(event, wire.ResponseCreated):
             return  # some gateways keep the connection open with it
         response = event.response or {}
@@ -113,27 +125,27 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
         elif response.get("id") not in (None, self._start.message_id):
             raise BAD_DATA.failure(detail="another response in the same stream")
 
-    def _on_ending(self, event: wire.Ending, data: str, *, out: list[ev.Event]) -> None:
+    def _on_ending(self, event: wire.Ending, data: str, out: list[ev.Event]) -> None:
         response = event.response or {}
         if isinstance(usage := response.get("usage"), dict):
             self._usage = extras_of(usage)
-        outcome = _outcome(event.outcome, response.get("status"))
+        outcome = _outcome(event.status, response.get("status"))
         if outcome == "failed":
             raise reported_failure(response.get("error"))
         if outcome == "cancelled":
-            raise CANCELLED.failure()
+            raise wire.CANCELLED.failure()
         if self._start is None:
             self._open(response, out)
         strange = self._items.end(response.get("output"), out)
-        out.extend(passed({"type": "response.output_item.done", "item": item}) for item in strange)
+        out.extend(wire.passed({"type": "response.output_item.done", "item": item}) for item in strange)
         self.terminal_seen = True
         raw = _incomplete_reason(response) if outcome == "incomplete" else None
         extras = metadata(
             extras_of({"finishReason": raw})
             | self._news_at_end(response)
-            | extras_of(_any_decoder.decode(data), *_OF_ENDING)
+            | extras_of(msgspec.json.decode(data), *_OF_ENDING)
         )
-        reason = INCOMPLETE_REASONS.get(raw or "", "other") if outcome == "incomplete" else self._finish_reason()
+        reason = wire.INCOMPLETE_REASONS.get(raw or "", "other") if outcome == "incomplete" else self._finish_reason()
         out.append(self.usage_so_far())
         out.append(ev.FinishStep(finish_reason=reason, provider_metadata=extras))
         out.append(
@@ -141,22 +153,16 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
         )
 
     def _open(self, response: Json, out: list[ev.Event]) -> None:
-        id, model = response.get("id"), response.get("model")
-        extras = reported_fields(response, *_OF_RESPONSE, "status", "incomplete_details")
+        extras = wire.reported_fields(response, *_OF_RESPONSE, "status", "incomplete_details")
         if self._request_id is not None:
             extras["requestId"] = self._request_id
-        self._start = ev.Start(
-            message_id=id if isinstance(id, str) else None,
-            message_metadata={"model": model} if isinstance(model, str) else None,
-            provider_metadata=metadata(extras),
-        )
-        out.append(self._start)
-        out.append(ev.StartStep())
+        self._start = start_of(response, metadata(extras))
+        out += [self._start, ev.StartStep()]
 
     def _news_at_end(self, response: Json) -> Json:
         """The response's fields that are new since its start."""
         sent = ((self._start and self._start.provider_metadata) or {}).get(PROVIDER, {})
-        end = reported_fields(response, *_OF_RESPONSE)
+        end = wire.reported_fields(response, *_OF_RESPONSE)
         return {name: value for name, value in end.items() if name not in sent or sent[name] != value}
 
     def _new_model(self, response: Json) -> Json | None:
@@ -171,92 +177,36 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
             return "tool-calls"
         return "content-filter" if self._output.is_refused else "stop"
 
-    # --------------------------------------------------------------------------------------------- its items and parts
 
-    def _on_item_added(self, event: wire.ItemAdded, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        if event.item is not None and not self._items.add(event.item, event.output_index, out=out):
-            self._pass(data, out)
+class Numbers:
+    """Rule 4. Call ``is_double`` for every event, in order.
 
-    def _on_item_done(self, event: wire.ItemDone, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        if event.item is not None and not self._items.finish(event.item, event.output_index, out=out):
-            self._pass(data, out)
+    Only hashes of events are kept, because one may hold an image.
+    """
 
-    def _on_part_added(self, event: wire.PartAdded | wire.SummaryAdded, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        written = self._items.written(event, item_type_of(event.part))
-        if not written.add_part(event.part, event.index, out=out):
-            self._pass(data, out)
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._are_kept = True
+        self._recent: deque[int] = deque(maxlen=DOUBLES_KEPT)
 
-    def _on_part_done(self, event: wire.PartDone | wire.SummaryDone, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        written = self._items.written(event, item_type_of(event.part))
-        if not written.finish_part(event.part, event.index, out=out):
-            self._pass(data, out)
-
-    def _on_text_delta(self, event: wire.OutputTextDelta, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        written = self._items.written(event, "message")
-        written.part("output_text", event.index, out=out).grow_text(event.delta, event.logprobs, out=out)
-
-    def _on_written_delta(self, event: wire.WrittenDelta, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        self._items.written(event, event.item_type).part(event.kind, event.index, out=out).grow(event.delta, out)
-
-    def _on_written_whole(self, event: wire.WrittenWhole, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        written = self._items.written(event, event.item_type)
-        if not written.reconcile(event.kind, event.index, whole=event.whole, out=out):
-            self._pass(data, out)
-
-    def _on_annotation(self, event: wire.AnnotationAdded, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        self._items.written(event, "message").part("output_text", event.index, out=out).cite(event.annotation, out)
-
-    def _on_input_delta(self, event: wire.InputDelta, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        tool = self._items.tool(event, event.item_type)
-        if tool is None or not tool.grow(event.delta, out):
-            self._pass(data, out)
-
-    def _on_input_whole(self, event: wire.InputWhole, data: str, *, out: list[ev.Event]) -> None:
-        self._check_started()
-        tool = self._items.tool(event, event.item_type)
-        if tool is None:
-            self._pass(data, out)
-        else:
-            tool.complete(event.whole, out)
-
-    # ------------------------------------------------------------------------------------------------------------ state
-
-    def _check_started(self) -> None:
-        if self._start is None:
-            raise BAD_DATA.failure(detail="an answer without response.created")
-
-    def _pass(self, data: str, out: list[ev.Event]) -> None:
-        out.append(passed(_any_decoder.decode(data)))
+    def is_double(self, number: int | None, data: str) -> bool:
+        """Whether this event came before. Raises ProviderFailed when one before it is missing."""
+        if number is None or not self._are_kept:
+            self._last = None
+            return False
+        if self._last is not None and number != self._last + 1:
+            if number > self._last:
+                raise BAD_DATA.failure(detail="a hole in the sequence numbers")
+            if hash(data) in self._recent:
+                return True
+            self._are_kept = False
+        self._last = number
+        self._recent.append(hash(data))
+        return False
 
 
 _OF_RESPONSE: Final = ("id", "object", "model", "output", "usage", "error")
 _OF_ENDING: Final = ("type", "sequence_number", "response")
-
-_HANDLERS: Final[dict[type, Callable[..., None]]] = {
-    **dict.fromkeys(wire.Opening.__args__, OpenAIResponsesDecoder._on_opening),
-    **dict.fromkeys(wire.Ending.__args__, OpenAIResponsesDecoder._on_ending),
-    wire.ItemAdded: OpenAIResponsesDecoder._on_item_added,
-    wire.ItemDone: OpenAIResponsesDecoder._on_item_done,
-    wire.PartAdded: OpenAIResponsesDecoder._on_part_added,
-    wire.PartDone: OpenAIResponsesDecoder._on_part_done,
-    wire.SummaryAdded: OpenAIResponsesDecoder._on_part_added,
-    wire.SummaryDone: OpenAIResponsesDecoder._on_part_done,
-    wire.OutputTextDelta: OpenAIResponsesDecoder._on_text_delta,
-    **dict.fromkeys(wire.WrittenDelta.__args__, OpenAIResponsesDecoder._on_written_delta),
-    **dict.fromkeys(wire.WrittenWhole.__args__, OpenAIResponsesDecoder._on_written_whole),
-    wire.AnnotationAdded: OpenAIResponsesDecoder._on_annotation,
-    **dict.fromkeys(wire.InputDelta.__args__, OpenAIResponsesDecoder._on_input_delta),
-    **dict.fromkeys(wire.InputWhole.__args__, OpenAIResponsesDecoder._on_input_whole),
-}
 
 
 def _outcome(outcome: str, status: object) -> str:
@@ -266,6 +216,5 @@ def _outcome(outcome: str, status: object) -> str:
 
 
 def _incomplete_reason(response: Json) -> str | None:
-    details = response.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, dict) else None
+    reason = member(response.get("incomplete_details"), "reason")
     return reason if isinstance(reason, str) else None

@@ -23,7 +23,7 @@ from broadcaster.core.providers import request_ids
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.core.sse import SseMessage
 from broadcaster.dialects.openai.errors import reported_failure
-from broadcaster.dialects.reading import EventStreamDecoder, Json, ProviderDecoder, parse, token_count
+from broadcaster.dialects.reading import EventStreamDecoder, Json, ProviderDecoder, member, parse, token_count
 from broadcaster.errors import ProviderFailed
 
 CARRIED_TYPE: Final = "data-provider"
@@ -34,6 +34,8 @@ _DONE: Final = "[DONE]"
 _PROVIDER: Final = "provider"
 _INPUT_NAMES: Final = ("prompt_tokens", "input_tokens")
 _OUTPUT_NAMES: Final = ("completion_tokens", "output_tokens")
+_TOO_LARGE: Final = "the provider's response has more than {} bytes (BROADCASTER_MAX_BYTES); request less at once"
+_NO_OBJECT: Final = "the provider's response is not a valid JSON object"
 
 
 class _PassedBody(msgspec.Struct):
@@ -81,7 +83,7 @@ class BodyDecoder(ProviderDecoder):
         self._body += chunk
         if len(self._body) > self._max_bytes:
             self._body.clear()
-            raise _too_large(self._max_bytes)
+            raise ProviderFailed(_TOO_LARGE.format(self._max_bytes), reason="provider_bad_data")
 
     def _refuse_other_json(self) -> None:
         """Raise ProviderFailed for JSON that ``json`` reads and msgspec does not."""
@@ -89,7 +91,7 @@ class BodyDecoder(ProviderDecoder):
             json.loads(self._body)
         except (ValueError, RecursionError):
             return
-        self.failure = _no_object()
+        self.failure = ProviderFailed(_NO_OBJECT, reason="provider_bad_data")
         raise self.failure
 
 
@@ -128,17 +130,6 @@ def _started(request_id: str | None) -> ev.Start:
     return ev.Start(provider_metadata=None if request_id is None else {_PROVIDER: {request_ids.NAME: request_id}})
 
 
-def _too_large(max_bytes: int) -> ProviderFailed:
-    return ProviderFailed(
-        f"the provider's response has more than {max_bytes} bytes (BROADCASTER_MAX_BYTES); request less at once",
-        reason="provider_bad_data",
-    )
-
-
-def _no_object() -> ProviderFailed:
-    return ProviderFailed("the provider's response is not a valid JSON object", reason="provider_bad_data")
-
-
 def _counted(usage: Any) -> ev.Usage | None:
     """Rule 4."""
     if not isinstance(usage, dict):
@@ -153,8 +144,8 @@ def _counted(usage: Any) -> ev.Usage | None:
 def _texts(chunk: Json) -> list[str]:
     """The texts that the model wrote in this chunk."""
     choices = chunk.get("choices")
-    found = [each.get("text") for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
-    return [text for text in found if isinstance(text, str)]
+    choices = choices if isinstance(choices, list) else []
+    return [text for each in choices if isinstance(text := member(each, "text"), str)]
 
 
 def _is_torn(text: str) -> bool:

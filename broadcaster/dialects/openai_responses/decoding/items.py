@@ -14,24 +14,21 @@ Rules
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from broadcaster.core import events as ev
-from broadcaster.dialects.openai_responses.decoding.parts import ResponsesOutput, TextItemDecoder
-from broadcaster.dialects.openai_responses.decoding.tools import ToolCallDecoder, open_tool
+from broadcaster.dialects.openai_responses import wire
+from broadcaster.dialects.openai_responses.decoding.parts import (
+    PartDecoder,
+    ResponsesOutput,
+    TextItemDecoder,
+    item_type_of,
+)
+from broadcaster.dialects.openai_responses.decoding.tools import ToolCallDecoder, ids_of, open_tool
 from broadcaster.dialects.reading import Json
 
 WRITTEN: Final = frozenset({"message", "reasoning"})
-
-
-class OfItem(Protocol):
-    """An event that belongs to an item, which it may name."""
-
-    @property
-    def item_id(self) -> str | None: ...
-
-    @property
-    def output_index(self) -> int | None: ...
 
 
 class UnknownItem:
@@ -55,52 +52,13 @@ Item: TypeAlias = TextItemDecoder | ToolCallDecoder | UnknownItem
 
 
 class Items:
-    """The items so far. Methods return False for what our events cannot express: it must be passed on."""
+    """The items so far; ``TAKE`` names the method for each event that belongs to one."""
 
     def __init__(self, output: ResponsesOutput) -> None:
         self._output = output
         self._by_id: dict[str, Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
         self._of_type: dict[str, list[Item]] = {}
-
-    def written(self, event: OfItem, item_type: str) -> TextItemDecoder:
-        """The message or reasoning that an event belongs to, opened if need be."""
-        found = self._find(item_type, event.item_id, event.output_index)
-        if isinstance(found, TextItemDecoder):
-            return found
-        announced = TextItemDecoder({"type": item_type, "id": event.item_id}, output=self._output)
-        self._register(announced, {"id": event.item_id}, event.output_index)
-        return announced
-
-    def tool(self, event: OfItem, item_type: str) -> ToolCallDecoder | None:
-        """The call that an event belongs to; None when it is not known (yet)."""
-        found = self._find(item_type, event.item_id, event.output_index)
-        return found if isinstance(found, ToolCallDecoder) else None
-
-    def add(self, item: Json, index: int | None, *, out: list[ev.Event]) -> bool:
-        """An item opens."""
-        if not isinstance(item_type := item.get("type"), str):
-            return False
-        known = self._named(item_type, item)
-        if isinstance(known, ToolCallDecoder):
-            return True
-        if known is None and index is not None and not _ids(item):
-            known = self._by_index.get((item_type, index))
-        if known is not None:
-            known.close(out)
-        opened = self._opened(item, out)
-        self._register(opened, item, index)
-        return opened.begin(item, out) if isinstance(opened, TextItemDecoder) else isinstance(opened, ToolCallDecoder)
-
-    def finish(self, item: Json, index: int | None, *, out: list[ev.Event]) -> bool:
-        """An item is whole."""
-        if not isinstance(item_type := item.get("type"), str):
-            return False
-        found = self._named(item_type, item) or self._find(item_type, None, index)
-        if found is None or (found.is_over and self._is_another(item)):
-            found = self._opened(item, out)
-            self._register(found, item, index)
-        return found.is_over or found.finish(item, out)
 
     def end(self, output: object, out: list[ev.Event]) -> list[Json]:
         """The answer is whole (rule 4). Returns the items that must be passed on."""
@@ -125,6 +83,86 @@ class Items:
                 known.close(out)
         return passed
 
+    # ------------------------------------------------------------------------------------------------------ the events
+
+    def _take_item(self, event: wire.ItemAdded | wire.ItemDone, out: list[ev.Event]) -> bool:
+        if event.item is None:
+            return True
+        take = self._add if isinstance(event, wire.ItemAdded) else self._finish
+        return isinstance(event.item.get("type"), str) and take(event.item, event.output_index, out=out)
+
+    def _add(self, item: Json, index: int | None, *, out: list[ev.Event]) -> bool:
+        item_type = item["type"]
+        known = self._named(item_type, item)
+        if isinstance(known, ToolCallDecoder):
+            return True
+        if known is None and index is not None and not ids_of(item):
+            known = self._by_index.get((item_type, index))
+        if known is not None:
+            known.close(out)
+        opened = self._opened(item, out)
+        self._register(opened, item, index)
+        return opened.take(item, out) if isinstance(opened, TextItemDecoder) else isinstance(opened, ToolCallDecoder)
+
+    def _finish(self, item: Json, index: int | None, *, out: list[ev.Event]) -> bool:
+        found = self._named(item["type"], item) or self._find(item["type"], None, index)
+        if found is None or (found.is_over and self._is_another(item)):
+            found = self._opened(item, out)
+            self._register(found, item, index)
+        return found.is_over or found.finish(item, out)
+
+    def _add_part(self, event: wire.PartAdded | wire.SummaryAdded, out: list[ev.Event]) -> bool:
+        return self._written(event, item_type_of(event.part)).add_part(event.part, event.index, out=out)
+
+    def _finish_part(self, event: wire.PartDone | wire.SummaryDone, out: list[ev.Event]) -> bool:
+        return self._written(event, item_type_of(event.part)).finish_part(event.part, event.index, out=out)
+
+    def _grow_text(self, event: wire.OutputTextDelta, out: list[ev.Event]) -> bool:
+        self._part(event, out).grow(event.delta, out, logprobs=event.logprobs)
+        return True
+
+    def _grow(self, event: wire.WrittenDelta, out: list[ev.Event]) -> bool:
+        self._part(event, out).grow(event.delta, out)
+        return True
+
+    def _reconcile(self, event: wire.WrittenWhole, out: list[ev.Event]) -> bool:
+        written = self._written(event, event.item_type)
+        return written.reconcile(event.kind, event.index, whole=event.whole, out=out)
+
+    def _cite(self, event: wire.AnnotationAdded, out: list[ev.Event]) -> bool:
+        self._part(event, out).cite(event.annotation, out)
+        return True
+
+    def _grow_input(self, event: wire.InputDelta, out: list[ev.Event]) -> bool:
+        tool = self._tool(event)
+        return tool is not None and tool.grow(event.delta, out)
+
+    def _complete_input(self, event: wire.InputWhole, out: list[ev.Event]) -> bool:
+        tool = self._tool(event)
+        return tool is not None and tool.complete(event.whole, out)
+
+    # ------------------------------------------------------------------------------------------------------- the items
+
+    def _part(
+        self, event: wire.OutputTextDelta | wire.WrittenDelta | wire.AnnotationAdded, out: list[ev.Event]
+    ) -> PartDecoder:
+        """The part that a piece belongs to."""
+        return self._written(event, event.item_type).part(event.kind, event.index, out=out)
+
+    def _written(self, event: wire.OfItem, item_type: str) -> TextItemDecoder:
+        """The message or reasoning that an event belongs to, opened if need be."""
+        found = self._find(item_type, event.item_id, event.output_index)
+        if isinstance(found, TextItemDecoder):
+            return found
+        announced = TextItemDecoder({"type": item_type, "id": event.item_id}, output=self._output)
+        self._register(announced, {"id": event.item_id}, event.output_index)
+        return announced
+
+    def _tool(self, event: wire.OfItem) -> ToolCallDecoder | None:
+        """The call that an event belongs to; None when it is not known (yet)."""
+        found = self._find(event.item_type, event.item_id, event.output_index)
+        return found if isinstance(found, ToolCallDecoder) else None
+
     def _find(self, item_type: str, id: str | None, index: int | None) -> Item | None:
         if id is not None and (found := self._by_id.get(id)) is not None and found.type == item_type:
             return found
@@ -134,14 +172,14 @@ class Items:
 
     def _named(self, item_type: str, item: Json) -> Item | None:
         """The item under one of these names; a call's own name precedes its item's."""
-        for id in _ids(item):
+        for id in ids_of(item):
             if (found := self._by_id.get(id)) is not None and found.type == item_type:
                 return found
         return None
 
     def _is_another(self, item: Json) -> bool:
         """Whether a finished item has an unknown name."""
-        ids = _ids(item)
+        ids = ids_of(item)
         return bool(ids) and not any(id in self._by_id for id in ids)
 
     def _opened(self, item: Json, out: list[ev.Event]) -> Item:
@@ -150,19 +188,29 @@ class Items:
         return open_tool(item, output=self._output, out=out) or UnknownItem(item)
 
     def _register(self, opened: Item, item: Json, index: int | None) -> None:
-        for id in _ids(item):
+        for id in ids_of(item):
             self._by_id[id] = opened
         if index is not None:
             self._by_index[opened.type, index] = opened
         self._of_type.setdefault(opened.type, []).append(opened)
 
 
+TAKE: Final[dict[type, Callable[[Items, Any, list[ev.Event]], bool]]] = {
+    **dict.fromkeys((wire.ItemAdded, wire.ItemDone), Items._take_item),
+    **dict.fromkeys((wire.PartAdded, wire.SummaryAdded), Items._add_part),
+    **dict.fromkeys((wire.PartDone, wire.SummaryDone), Items._finish_part),
+    wire.OutputTextDelta: Items._grow_text,
+    **dict.fromkeys(wire.WrittenDelta.__args__, Items._grow),
+    **dict.fromkeys(wire.WrittenWhole.__args__, Items._reconcile),
+    wire.AnnotationAdded: Items._cite,
+    **dict.fromkeys(wire.InputDelta.__args__, Items._grow_input),
+    **dict.fromkeys(wire.InputWhole.__args__, Items._complete_input),
+}
+"""Take an event of the items; False: it must be passed on."""
+
+
 def _is_item(item: object) -> bool:
     return isinstance(item, dict) and isinstance(item.get("type"), str)
-
-
-def _ids(item: Json) -> list[str]:
-    return [id for name in ("call_id", "id") if isinstance(id := item.get(name), str) and id]
 
 
 def _may_be(known: Item, item: Json) -> bool:

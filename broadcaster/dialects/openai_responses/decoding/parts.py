@@ -25,7 +25,7 @@ from typing import Any, Final
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.openai.wire import metadata
-from broadcaster.dialects.reading import Json, extras_of
+from broadcaster.dialects.reading import REASONING, TEXT, Json, Sources, extras_of
 
 _TEXT_KEYS: Final = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text", "summary_text": "text"}
 """The part types that our events can express, and the field that holds the text of each."""
@@ -39,14 +39,9 @@ class ResponsesOutput:
 
     meter: OutputMeter = field(default_factory=OutputMeter)
     parts: int = 0
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: Sources = field(default_factory=Sources)
     is_calling: bool = False
     is_refused: bool = False
-
-    def next_part(self) -> str:
-        """Number the next part."""
-        self.parts += 1
-        return str(self.parts - 1)
 
 
 class PartDecoder:
@@ -55,42 +50,32 @@ class PartDecoder:
     def __init__(self, kind: str, extras: Json, *, output: ResponsesOutput, out: list[ev.Event]) -> None:
         self.is_open = True
         self.kind = kind
-        self._id = output.next_part()
+        self._id = str(output.parts)
         self._output = output
         self._pieces: list[str] = []
         self._annotations: list[Json] = []
         self._has_logprobs = False
         self._is_disputed = False
+        self._marks: Json = {"refusal": True} if kind == "refusal" else {}
+        output.parts += 1
         output.is_refused |= kind == "refusal"
-        extras_sent = metadata(extras | self._refused())
-        if kind in _REASONING:
-            out.append(ev.ReasoningStart(id=self._id, provider_metadata=extras_sent))
-        else:
-            out.append(ev.TextStart(id=self._id, provider_metadata=extras_sent))
+        self._written = REASONING if kind in _REASONING else TEXT
+        out.append(self._written.start(id=self._id, provider_metadata=metadata(extras | self._marks)))
 
     @property
     def has_text(self) -> bool:
         """Whether anything has been written."""
         return any(self._pieces)
 
-    def grow(self, delta: str, out: list[ev.Event]) -> None:
-        """The next piece."""
+    def grow(self, delta: str, out: list[ev.Event], *, logprobs: list[Any] | None = None) -> None:
+        """The next piece: the hot path of this wire."""
         self._pieces.append(delta)
         self._output.meter.count(delta)
-        if self.kind in _REASONING:
-            out.append(ev.ReasoningDelta(id=self._id, delta=delta))
-        else:
-            out.append(ev.TextDelta(id=self._id, delta=delta))
-
-    def grow_text(self, delta: str, logprobs: list[Any] | None, *, out: list[ev.Event]) -> None:
-        """The next piece of a plain text: the hot path of this wire."""
-        self._pieces.append(delta)
-        self._output.meter.count(delta)
+        extras = None
         if logprobs:
             self._has_logprobs = True
-            out.append(ev.TextDelta(id=self._id, delta=delta, provider_metadata=metadata({"logprobs": logprobs})))
-        else:
-            out.append(ev.TextDelta(id=self._id, delta=delta))
+            extras = metadata({"logprobs": logprobs})
+        out.append(self._written.delta(id=self._id, delta=delta, provider_metadata=extras))
 
     def reconcile(self, whole: object, out: list[ev.Event]) -> bool:
         """Compare with the whole text, if there is one; False, once, when it differs from the deltas (rule 1)."""
@@ -120,29 +105,21 @@ class PartDecoder:
         self._annotations.append(annotation)
         out.append(ev.TextDelta(id=self._id, delta="", provider_metadata=metadata({"annotation": annotation})))
         match annotation:
-            case {"type": "url_citation", "url": str(url)} if url not in self._output.sources:
-                id = self._output.sources[url] = f"source-{len(self._output.sources)}"
-                title = annotation.get("title")
-                out.append(ev.SourceUrl(source_id=id, url=url, title=title if isinstance(title, str) else None))
+            case {"type": "url_citation"}:
+                self._output.sources.cite(annotation, out)
 
     def end(self, out: list[ev.Event], *, extras: Json | None = None) -> None:
         """The part is whole; once."""
         if not self.is_open:
             return
         self.is_open = False
-        extras_sent = metadata((extras or {}) | self._refused() | extras_of({"annotations": self._annotations}))
-        if self.kind in _REASONING:
-            out.append(ev.ReasoningEnd(id=self._id, provider_metadata=extras_sent))
-        else:
-            out.append(ev.TextEnd(id=self._id, provider_metadata=extras_sent))
+        extras_sent = metadata((extras or {}) | self._marks | extras_of({"annotations": self._annotations}))
+        out.append(self._written.end(id=self._id, provider_metadata=extras_sent))
 
     def end_with(self, part: Json, out: list[ev.Event]) -> None:
         """The part is whole, and this is its final form on the wire."""
         known = ("type", "annotations", _TEXT_KEYS[self.kind], *(["logprobs"] if self._has_logprobs else []))
         self.end(out, extras=extras_of(part, *known))
-
-    def _refused(self) -> Json:
-        return {"refusal": True} if self.kind == "refusal" else {}
 
 
 class TextItemDecoder:
@@ -156,10 +133,6 @@ class TextItemDecoder:
         self._by_index: dict[tuple[str, int | None], PartDecoder] = {}
         self._of_kind: dict[str, list[PartDecoder]] = {}
         self._strange = 0
-
-    def begin(self, item: Json, out: list[ev.Event]) -> bool:
-        """Take what the item holds as it opens; False when it must be passed on."""
-        return self._reconcile(item, out)
 
     def part(self, kind: str, index: int | None, *, out: list[ev.Event]) -> PartDecoder:
         """The part that a piece belongs to, opened if need be."""
@@ -190,16 +163,20 @@ class TextItemDecoder:
 
     def finish(self, item: Json, out: list[ev.Event]) -> bool:
         """The item is whole; False when it must be passed on."""
-        is_consistent = self._reconcile(item, out, is_final=True)
+        is_consistent = self.take(item, out, is_final=True)
         extras = _extras(item)
         if isinstance(encrypted := item.get("encrypted_content"), str) and encrypted:
             extras["encryptedContent"] = encrypted
-        self._close(extras, out)
+        self.close(out, extras=extras)
         return is_consistent
 
-    def close(self, out: list[ev.Event]) -> None:
+    def close(self, out: list[ev.Event], *, extras: Json | None = None) -> None:
         """Nothing more will come."""
-        self._close({}, out)
+        is_empty = self.type == "reasoning" and not self.is_over and not self._of_kind
+        self.is_over = True
+        if is_empty and (self._extras or extras):
+            PartDecoder("reasoning_text", self._extras, output=self._output, out=out).end(out, extras=extras)
+        self._end_all(out, extras=extras if self.type == "reasoning" else None)
 
     def _part_of_whole(self, kind: str, index: int | None, *, out: list[ev.Event]) -> PartDecoder:
         """The part that a whole text belongs to: it may have ended."""
@@ -216,8 +193,8 @@ class TextItemDecoder:
         opened.append(part)
         return part
 
-    def _reconcile(self, item: Json, out: list[ev.Event], *, is_final: bool = False) -> bool:
-        """Compare with the item as it stands; False when something in it must be passed on."""
+    def take(self, item: Json, out: list[ev.Event], *, is_final: bool = False) -> bool:
+        """Compare with the item as it stands, at first as it opens; False when something in it must be passed on."""
         lists = _list(item.get("summary")), _list(item.get("content"))
         strange = sum(part_kind(wire_part) is None for wire_parts in lists for wire_part in wire_parts)
         is_consistent = strange <= self._strange
@@ -248,13 +225,6 @@ class TextItemDecoder:
         if part.kind not in _REASONING:
             part.end_with(wire_part, out)
         return is_consistent
-
-    def _close(self, extras: Json, out: list[ev.Event]) -> None:
-        is_empty = self.type == "reasoning" and not self.is_over and not self._of_kind
-        self.is_over = True
-        if is_empty and (self._extras or extras):
-            PartDecoder("reasoning_text", self._extras, output=self._output, out=out).end(out, extras=extras)
-        self._end_all(out, extras=extras if self.type == "reasoning" else None)
 
     def _end_all(self, out: list[ev.Event], *, extras: Json | None = None, is_next: bool = False) -> None:
         for parts in self._of_kind.values():

@@ -54,10 +54,10 @@ _KINDS: Final = {
 
 def open_tool(item: Json, *, output: ResponsesOutput, out: list[ev.Event]) -> ToolCallDecoder | None:
     """The decoder of an item that is a tool call; None for any other item, or one without a name."""
-    kind, call_id = _KINDS.get(item["type"]), _call_id(item)
-    if kind is None or call_id is None or (kind.has_own_name and not isinstance(item.get("name"), str)):
+    kind, ids = _KINDS.get(item["type"]), ids_of(item)
+    if kind is None or not ids or (kind.has_own_name and not isinstance(item.get("name"), str)):
         return None
-    return ToolCallDecoder(item, kind, call_id=call_id, output=output, out=out)
+    return ToolCallDecoder(item, kind, call_id=ids[0], output=output, out=out)
 
 
 class ToolCallDecoder:
@@ -166,11 +166,9 @@ class ToolCallDecoder:
         return extras
 
 
-def _call_id(item: Json) -> str | None:
-    for name in ("call_id", "id"):
-        if isinstance(id := item.get(name), str) and id:
-            return id
-    return None
+def ids_of(item: Json) -> list[str]:
+    """The names of an item; a call's own precedes its item's."""
+    return [id for name in ("call_id", "id") if isinstance(id := item.get(name), str) and id]
 
 
 def _error_text(error: object) -> str:
