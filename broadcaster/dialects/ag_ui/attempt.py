@@ -15,19 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from broadcaster.core import events as ev
 from broadcaster.core.forking import Forkable
 from broadcaster.dialects.ag_ui import wire
 from broadcaster.dialects.ag_ui.parts import RunPart, RunReasoning, RunToolCall, SingleEvent, TextMessage
 from broadcaster.dialects.reading import Json, as_text
-
-_COUNTS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cached_input_tokens",
-    "cache_write_input_tokens",
-)
 
 
 class Run(Forkable):
@@ -106,8 +100,7 @@ class Run(Forkable):
         return self.closed()
 
     def _count(self, event: ev.Usage) -> list[Json]:
-        counts = ((name, getattr(event, name)) for name in _COUNTS)
-        self._counts |= {name: count for name, count in counts if count is not None}
+        self._counts |= {name: count for name, count in msgspec.to_builtins(event).items() if name in wire.COUNTS}
         return []
 
     # ---------------------------------------------------------------------------------------------- text and reasoning

@@ -73,11 +73,8 @@ def _system(messages: Iterable[Json], context: Iterable[Json]) -> Iterable[str]:
 
 
 def _tool(tool: Json) -> Json:
-    return {
-        "name": tool["name"],
-        "description": tool["description"],
-        "input_schema": tool.get("parameters") or _NO_PARAMETERS,
-    }
+    schema = tool.get("parameters") or _NO_PARAMETERS
+    return {"name": tool["name"], "description": tool["description"], "input_schema": schema}
 
 
 def _turns(messages: Sequence[Json]) -> list[Json]:
@@ -103,10 +100,8 @@ def _parts_of(message: Json, answered: set[str], *, pointer: str) -> tuple[str, 
         case "tool":
             return "user", [_result(message, pointer=f"{pointer}/content")]
         case "assistant":
-            calls = (call for call in message.get("toolCalls") or () if call["id"] in answered)
-            return "assistant", _content(message.get("content") or "", pointer=pointer) + [
-                _call(call) for call in calls
-            ]
+            calls = [_call(call) for call in message.get("toolCalls") or () if call["id"] in answered]
+            return "assistant", _content(message.get("content") or "", pointer=pointer) + calls
         case "reasoning":
             return "assistant", _thinking(message)
         case _:
@@ -146,14 +141,10 @@ def _source(source: Json, *, pointer: str) -> Json:
 def _result(message: Json, *, pointer: str) -> Json:
     content = message["content"]
     parts = content if isinstance(content, str) else _content(content, pointer=pointer)
+    result: Json = {"type": "tool_result", "tool_use_id": message["toolCallId"], "content": parts}
     if error := message.get("error"):
-        return {
-            "type": "tool_result",
-            "tool_use_id": message["toolCallId"],
-            "content": parts or error,
-            "is_error": True,
-        }
-    return {"type": "tool_result", "tool_use_id": message["toolCallId"], "content": parts}
+        result |= {"content": parts or error, "is_error": True}
+    return result
 
 
 def _call(call: Json) -> Json:

@@ -21,7 +21,10 @@ SIGNATURE: Final = "anthropic:signature:"
 REDACTED: Final = "anthropic:redacted:"
 """The beginnings of an ``encryptedValue``: the client returns it unread, and the next request knows its kind."""
 
-_PLAIN_USAGE: Final = ("reasoning_tokens", "cached_input_tokens", "cache_write_input_tokens")
+_INPUTS: Final = ("inputTokens", "cachedInputTokens", "cacheWriteInputTokens")
+_PLAIN: Final = ("reasoningTokens", "cachedInputTokens", "cacheWriteInputTokens")
+COUNTS: Final = frozenset({*_INPUTS, *_PLAIN, "outputTokens"})
+"""The counts that AG-UI has, under the names that our events share with it."""
 
 
 def run_started(thread_id: str, run_id: str) -> Json:
@@ -56,23 +59,17 @@ def as_custom(event: ev.SourceUrl | ev.SourceDocument | ev.File) -> Json:
     return custom(value.pop("type"), value)
 
 
-def usage_item(counts: Mapping[str, Any], *, model: str | None) -> Json:
+def usage_item(counts: Mapping[str, int], *, model: str | None) -> Json:
     """The counts as AG-UI counts: the input includes what was read from a cache and written to it."""
     item: Json = {} if model is None else {"model": model}
-    inputs = [counts.get(name) for name in ("input_tokens", "cached_input_tokens", "cache_write_input_tokens")]
-    known = [count for count in inputs if count is not None]
-    output = counts.get("output_tokens")
-    if known:
-        item["inputTokens"] = sum(known)
-    if output is not None:
-        item["outputTokens"] = output
-    if known and output is not None:
-        item["totalTokens"] = sum(known) + output
-    for name in _PLAIN_USAGE:
-        if (count := counts.get(name)) is not None:
-            head, *rest = name.split("_")
-            item[head + "".join(name_part.title() for name_part in rest)] = count
-    return item
+    inputs = [counts[name] for name in _INPUTS if name in counts]
+    if inputs:
+        item["inputTokens"] = sum(inputs)
+    if "outputTokens" in counts:
+        item["outputTokens"] = counts["outputTokens"]
+        if inputs:
+            item["totalTokens"] = sum(inputs) + counts["outputTokens"]
+    return item | {name: counts[name] for name in _PLAIN if name in counts}
 
 
 def encrypted_value(metadata: ev.ProviderMetadata | None) -> str | None:

@@ -31,6 +31,7 @@ from broadcaster.dialects.ai_sdk.parts import (
     UiTextPart,
     UiToolCall,
 )
+from broadcaster.dialects.reading import TEXT
 
 _Kind: TypeAlias = Literal["text", "reasoning"]
 _Part = TypeVar("_Part", bound=UiPart)
@@ -45,7 +46,7 @@ class UiAttempt(Forkable):
 
     def __init__(self, message_id: str) -> None:
         self._id = message_id
-        self._is_started = False
+        self.is_started = False  # whether anything of it was sent
         self._metadata: Chunk = {}
         self._usage: Chunk = {}
         self._finish_reason: ev.FinishReason | None = None
@@ -56,11 +57,6 @@ class UiAttempt(Forkable):
         self._open: dict[tuple[_Kind, str], UiTextPart] = {}
         self._calls: dict[str, UiToolCall] = {}
         self._data: dict[tuple[str, str], int] = {}  # the place of each part that may be replaced
-
-    @property
-    def is_started(self) -> bool:
-        """Whether anything of it was sent."""
-        return self._is_started
 
     @property
     def shows(self) -> bool:
@@ -84,14 +80,14 @@ class UiAttempt(Forkable):
 
     def chunks(self) -> list[Chunk]:
         """All chunks so far, folded."""
-        if not self._is_started:
+        if not self.is_started:
             return []
         return [self._start_chunk(), *(chunk for part in self._parts for chunk in part.chunks())]
 
     def emptied(self) -> UiAttempt:
         """The message of the next attempt, where a client shows nothing of this one but its start and one step."""
         after = UiAttempt(self._id)
-        after._is_started, after._metadata = self._is_started, self._metadata
+        after.is_started, after._metadata = self.is_started, self._metadata
         if self._steps:
             after._parts.append(SingleChunkPart(START_STEP))
             after._steps, after._has_spare_step = 1, True
@@ -101,15 +97,15 @@ class UiAttempt(Forkable):
 
     def _start(self, event: ev.Start) -> list[Chunk]:
         known, self._metadata = self._metadata, _deeply_merged(self._metadata, event.message_metadata or {})
-        if not self._is_started:
+        if not self.is_started:
             return self._begun()
         # Another provider call of the same answer, or of the next attempt.
         return [] if self._metadata == known else [_metadata_chunk(event.message_metadata)]
 
     def _begun(self) -> list[Chunk]:
-        if self._is_started:
+        if self.is_started:
             return []
-        self._is_started = True
+        self.is_started = True
         return [self._start_chunk()]
 
     def _start_chunk(self) -> Chunk:
@@ -187,13 +183,15 @@ class UiAttempt(Forkable):
         self._has_spare_step = False
         return [here.resume(call), *here.grow(event)]
 
-    def _fill_call(self, event: ev.ToolInputAvailable) -> list[Chunk]:
-        chunks, call = self._call_for(event)
-        return [*chunks, call.fill(event)] if call.progress <= ToolCallProgress.AVAILABLE else []
-
-    def _refuse_call(self, event: ev.ToolInputError) -> list[Chunk]:
-        chunks, call = self._call_for(event)
-        return [*chunks, call.refuse(event)] if call.progress <= ToolCallProgress.AVAILABLE else []
+    def _close_call(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> list[Chunk]:
+        """Its whole input; in a step that has no such call, the call opens."""
+        chunks: list[Chunk] = []
+        if (call := self._call_here(event.tool_call_id)) is None:
+            chunks = self._stepped()
+            call = self._new_call(UiToolCall.of(event, step=self._steps))
+        if call.progress > ToolCallProgress.AVAILABLE:
+            return []
+        return [*chunks, call.refuse(event) if isinstance(event, ev.ToolInputError) else call.fill(event)]
 
     def _answer_call(self, event: ev.ToolOutputAvailable | ev.ToolOutputError) -> list[Chunk]:
         call = self._calls.get(event.tool_call_id)
@@ -202,14 +200,6 @@ class UiAttempt(Forkable):
     def _call_here(self, id: str) -> UiToolCall | None:
         call = self._calls.get(id)
         return call if call is not None and call.step == self._steps else None
-
-    def _call_for(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> tuple[list[Chunk], UiToolCall]:
-        """The call in this step, and the chunks that must precede a new one's first."""
-        call = self._call_here(event.tool_call_id)
-        if call is not None:
-            return [], call
-        chunks = self._stepped()
-        return chunks, self._new_call(UiToolCall.of(event, step=self._steps))
 
     def _new_call(self, call: UiToolCall) -> UiToolCall:
         self._calls[call.tool_call_id] = self._add(call)
@@ -262,7 +252,7 @@ class UiAttempt(Forkable):
 
     def _torn(self) -> list[Chunk]:
         metadata = self._usage_metadata()
-        return [_metadata_chunk(metadata)] if metadata and self._is_started else []
+        return [_metadata_chunk(metadata)] if metadata and self.is_started else []
 
     def _usage_metadata(self) -> Chunk:
         return {"usage": self._usage} if self._usage else {}
@@ -281,10 +271,8 @@ def _metadata_chunk(metadata: Chunk | None) -> Chunk:
     return {"type": "message-metadata", "messageMetadata": metadata}
 
 
-def _kind_of(
-    event: ev.TextStart | ev.TextDelta | ev.TextEnd | ev.ReasoningStart | ev.ReasoningDelta | ev.ReasoningEnd,
-) -> _Kind:
-    return "text" if isinstance(event, ev.TextStart | ev.TextDelta | ev.TextEnd) else "reasoning"
+def _kind_of(event: ev.Event) -> _Kind:
+    return "text" if isinstance(event, TEXT) else "reasoning"
 
 
 def _deeply_merged(known: Chunk, news: Chunk) -> Chunk:
@@ -308,8 +296,8 @@ _APPLY: Final[dict[type, Callable[[UiAttempt, Any], list[Chunk]]]] = {
     ev.ReasoningEnd: UiAttempt._end_text,
     ev.ToolInputStart: UiAttempt._begin_call,
     ev.ToolInputDelta: UiAttempt._grow_call,
-    ev.ToolInputAvailable: UiAttempt._fill_call,
-    ev.ToolInputError: UiAttempt._refuse_call,
+    ev.ToolInputAvailable: UiAttempt._close_call,
+    ev.ToolInputError: UiAttempt._close_call,
     ev.ToolOutputAvailable: UiAttempt._answer_call,
     ev.ToolOutputError: UiAttempt._answer_call,
     ev.SourceUrl: UiAttempt._show,

@@ -19,9 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-import msgspec
-
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.reading import Json, as_text
 from broadcaster.errors import InvalidInput
 
 Part: TypeAlias = Mapping[str, Any]
@@ -226,8 +224,7 @@ def _thinking(part: Part) -> list[Json]:
 
 def _answer(part: Part) -> Json:
     if part["state"] == "output-available":
-        output = part.get("output")
-        return {"content": output if isinstance(output, str) else msgspec.json.encode(output).decode()}
+        return {"content": as_text(part.get("output"))}
     text = part.get("errorText") if part["state"] == "output-error" else _DENIED
     return {"content": text if isinstance(text, str) else "", "is_error": True}
 

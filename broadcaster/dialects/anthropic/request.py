@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
 from broadcaster.dialects.reading import Json
@@ -130,24 +131,17 @@ def _temperature(place: str, value: Any) -> None:
         raise _refuse(place, f"Input should be a number from 0 to {MAX_TEMPERATURE}")
 
 
-def _flag(place: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise _refuse(place, "Input should be true or false")
+def _of_type(place: str, value: object, *, type: type | tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, type):
+        raise _refuse(place, f"Input should be {expected}")
 
 
-def _text(place: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise _refuse(place, "Input should be a string")
-
-
-def _text_or_object(place: str, value: object) -> None:
-    if not isinstance(value, str | dict):
-        raise _refuse(place, "Input should be a string or an object")
-
-
-def _object(place: str, value: object) -> None:
-    if not isinstance(value, dict):
-        raise _refuse(place, "Input should be an object")
+_flag: Final = partial(_of_type, type=bool, expected="true or false")
+_text: Final = partial(_of_type, type=str, expected="a string")
+_text_or_object: Final = partial(_of_type, type=(str, dict), expected="a string or an object")
+_object: Final = partial(_of_type, type=dict, expected="an object")
+_list: Final = partial(_of_type, type=list, expected="a list")
+_content_list: Final = partial(_of_type, type=list, expected="a string or a list of content blocks")
 
 
 def _typed(place: str, value: object) -> None:
@@ -155,28 +149,22 @@ def _typed(place: str, value: object) -> None:
         raise _refuse(place, "Input should be an object with a type")
 
 
-def _texts(place: str, value: object) -> None:
-    for at, each in enumerate(_list(place, value)):
+def _texts(place: str, texts: Any) -> None:
+    _list(place, texts)
+    for at, each in enumerate(texts):
         _text(f"{place}.{at}", each)
 
 
-def _list(place: str, value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise _refuse(place, "Input should be a list")
-    return value
-
-
-def _content(place: str, value: object) -> None:
-    if isinstance(value, str):
+def _content(place: str, content: Any) -> None:
+    if isinstance(content, str):
         return
-    if not isinstance(value, list):
-        raise _refuse(place, "Input should be a string or a list of content blocks")
-    for at, part in enumerate(value):
+    _content_list(place, content)
+    for at, part in enumerate(content):
         _typed(f"{place}.{at}", part)
 
 
-def _messages(place: str, value: object) -> None:
-    messages = _list(place, value)
+def _messages(place: str, messages: Any) -> None:
+    _list(place, messages)
     if not 0 < len(messages) <= MAX_MESSAGES:
         raise _refuse(place, f"from 1 to {MAX_MESSAGES} messages are needed")
     for at, message in enumerate(messages):
@@ -193,8 +181,8 @@ def _messages(place: str, value: object) -> None:
         _content(f"{here}.content", message["content"])
 
 
-def _tools(place: str, value: object) -> None:
-    tools = _list(place, value)
+def _tools(place: str, tools: Any) -> None:
+    _list(place, tools)
     if len(tools) > MAX_TOOLS:
         raise _refuse(place, f"at most {MAX_TOOLS} tools are taken")
     for at, tool in enumerate(tools):
@@ -215,23 +203,14 @@ _FIELDS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "system": _content,
     "stream": _flag,
     "temperature": _temperature,
-    "top_p": _number,
-    "top_k": _number,
+    **dict.fromkeys(("top_p", "top_k"), _number),
     "stop_sequences": _texts,
     "tools": _tools,
-    "tool_choice": _typed,
-    "thinking": _typed,
-    "metadata": _object,
-    "service_tier": _text,
-    "speed": _text,
-    "inference_geo": _text,
+    **dict.fromkeys(("tool_choice", "thinking"), _typed),
+    **dict.fromkeys(("service_tier", "speed", "inference_geo"), _text),
     "container": _text_or_object,
-    "cache_control": _object,
-    "context_management": _object,
-    "output_config": _object,
-    "output_format": _object,
-    "thread": _object,
-    "diagnostics": _object,
+    **dict.fromkeys(("metadata", "cache_control", "context_management", "thread", "diagnostics"), _object),
+    **dict.fromkeys(("output_config", "output_format"), _object),
     "mcp_servers": _list,
 }
 """The API's fields, with those of its betas that need no code of ours."""

@@ -47,16 +47,19 @@ def is_provider_record(type: object) -> bool:
     return isinstance(type, str) and (type in _PROVIDER_RECORDS or type.endswith(_RESULT_SUFFIX))
 
 
-def document_head(part: Mapping[str, Any]) -> str:
-    """A document's title and its sender's context, a line each."""
-    texts = (part.get(name) for name in ("title", "context"))
-    return "\n".join(text for text in texts if isinstance(text, str) and text)
+def document_parts(part: Mapping[str, Any]) -> list[Any]:
+    """The parts of a document of text or of parts, behind a text with its title and its sender's context."""
+    source = part["source"]
+    body = {"type": "text", "text": source["data"]} if source["type"] == "text" else source["content"]
+    head = [text for name in ("title", "context") if isinstance(text := part.get(name), str) and text]
+    texts = ["\n".join(head)] if head else []
+    return [*texts, *(body if isinstance(body, list | tuple) else [body])]
 
 
 def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
     """The messages without those fields, down to the parts of tool results; the input of a call stays as it is."""
     plain = [_plain(message) for message in messages]
-    head = list(takewhile(_is_of_system, plain))
+    head = list(takewhile(lambda message: message.get("role") == "system", plain))
     rest = plain[len(head) :]
     if rest and rest[0].get("role") == "user":
         return plain
@@ -102,10 +105,6 @@ def unmet(own: Mapping[str, Any]) -> str | None:
 def wants_json_object(fields: Mapping[str, Any]) -> bool:
     """Whether the answer is to be any JSON object."""
     return is_json_object(own_fields(fields).get("response_format"))
-
-
-def _is_of_system(message: Mapping[str, Any]) -> bool:
-    return message.get("role") == "system"
 
 
 def _plain(holder: Mapping[str, Any]) -> Json:

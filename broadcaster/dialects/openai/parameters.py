@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import InvalidInput
+
+_Value = TypeVar("_Value")
 
 UnknownParameters: TypeAlias = Literal["refuse", "drop", "pass"]
 """What happens to a body's unknown fields: they are refused, left out, or sent to the model's server."""
@@ -47,12 +49,10 @@ class RequestFields:
         self.given = given
 
     def text(self, name: str) -> str | None:
-        value: str | None = self._of(name, str, "a text")
-        return value
+        return self._of(name, str, "a text")
 
     def flag(self, name: str) -> bool | None:
-        value: bool | None = self._of(name, bool, "true or false")
-        return value
+        return self._of(name, bool, "true or false")
 
     def object(self, name: str) -> Json:
         return dict(self._of(name, dict, "an object") or {})
@@ -83,10 +83,9 @@ class RequestFields:
 
     def whole(self, name: str) -> int | None:
         """A whole number, or a flag: callers that tell them apart check that themselves."""
-        value: int | None = self._of(name, int, "a whole number")
-        return value
+        return self._of(name, int, "a whole number")
 
-    def _of(self, name: str, type: type, what: str) -> Any:
+    def _of(self, name: str, type: type[_Value], what: str) -> _Value | None:
         value = self.given.get(name)
         if value is not None and not isinstance(value, type):
             raise BadParameter(name, f"must be {what}", api_code=WRONG_TYPE)

@@ -7,10 +7,11 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from broadcaster.dialects.openai.own_fields import OPENAI
+from broadcaster.dialects.openai.parameters import WRONG_VALUE, BadParameter
 from broadcaster.dialects.reading import Json
 
 STORED_CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
@@ -20,18 +21,53 @@ OPENAI_CHOICES: Final = {stored: own for own, stored in STORED_CHOICES.items()}
 _DISABLED: Final = "disable_parallel_tool_use"
 
 
-def stored_choice(choice: Json | None, *, is_parallel: bool | None) -> Json | None:
-    """The choice with rule 1 applied."""
+def parse_choice(choice: Any, own: Json) -> Json | None:
+    """A choice of chat completions as Messages has it; one that only OpenAI knows is also kept in ``own``.
+
+    Raises BadParameter.
+    """
+    match choice:
+        case None:
+            return None
+        case str(mode_name) if mode_name in STORED_CHOICES:
+            return {"type": STORED_CHOICES[mode_name]}
+        case {"type": "function", "function": {"name": str(name)}}:
+            return {"type": "tool", "name": name}
+        case {"type": "custom", "custom": {"name": str(name)}}:
+            own["tool_choice"] = choice
+            return {"type": "tool", "name": name}
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode}}:
+            own["tool_choice"] = choice
+            return {"type": "any" if mode == "required" else "auto"}
+        case _:
+            raise BadParameter("tool_choice", "is auto, none, required, or names a tool", api_code=WRONG_VALUE)
+
+
+def stored_choice(choice: Json | None, *, is_parallel: bool | None, has_tools: bool) -> Json | None:
+    """The choice with rule 1 applied; None where there is nothing to choose from. Raises BadParameter."""
+    if not has_tools:
+        if choice is not None and choice["type"] not in ("auto", "none"):
+            raise BadParameter("tool_choice", "is of no use without tools", api_code=WRONG_VALUE)
+        return None
     if is_parallel is not False or (choice is not None and choice["type"] == "none"):
         return choice
     return {**(choice or {"type": "auto"}), _DISABLED: True}
 
 
-def split_choice(choice: Mapping[str, Any]) -> tuple[Json, Json]:
-    """The inverse of ``stored_choice``: the bare choice, and ``parallel_tool_calls`` where it was given."""
+def openai_choice(choice: Any, *, turned: Callable[[Json], Any]) -> Json:
+    """``tool_choice`` and ``parallel_tool_calls`` of OpenAI's wires, the inverse of ``stored_choice``.
+
+    ``turned`` gives the wire's form of a choice that is more than one word. What is no choice of Messages passes.
+    """
+    if not isinstance(choice, Mapping):
+        return {} if choice is None else {"tool_choice": choice}
     bare = dict(choice)
-    is_disabled = bare.pop(_DISABLED, None) is True
-    return bare, {"parallel_tool_calls": False} if is_disabled else {}
+    parallel = {"parallel_tool_calls": False} if bare.pop(_DISABLED, None) is True else {}
+    match bare:
+        case {"type": str(type)} if type in OPENAI_CHOICES:
+            return {"tool_choice": OPENAI_CHOICES[type], **parallel}
+        case _:
+            return {"tool_choice": turned(bare), **parallel}
 
 
 def stored_custom_tool(name: str, own: Json) -> Json:

@@ -47,6 +47,7 @@ def _named(name: Field, text: str) -> Json:
 class ChatToolCall(Forkable):
     """A tool call; ``function`` is the wire's name for its kind."""
 
+    index: int
     id: str
     name: str
     function: str
@@ -55,10 +56,32 @@ class ChatToolCall(Forkable):
     is_answered: bool = False
 
     @property
+    def whole(self) -> Json:
+        """The call as its message has it."""
+        return {**self.extras, "id": self.id, "type": self.function, self.function: self.body}
+
+    @property
     def body(self) -> Json:
         """Name and arguments under the names of its kind."""
-        arguments = "input" if self.function == "custom" else "arguments"
-        return {"name": self.name, arguments: self.arguments.text}
+        return {"name": self.name, **self._argued(self.arguments.text)}
+
+    @property
+    def delta(self) -> Delta:
+        """All of it so far."""
+        if self.function == "function_call":
+            return Delta({"function_call": self.body})
+        return Delta({"tool_calls": [{"index": self.index, **self.whole}]})
+
+    def grow(self, fragment: str) -> Delta:
+        """The next fragment of the arguments."""
+        self.arguments.append(fragment)
+        body = self._argued(fragment)
+        if self.function == "function_call":
+            return Delta({"function_call": body})
+        return Delta({"tool_calls": [{"index": self.index, self.function: body}]})
+
+    def _argued(self, text: str) -> Json:
+        return {"input" if self.function == "custom" else "arguments": text}
 
 
 class ChatAttempt(Forkable):
@@ -90,8 +113,8 @@ class ChatAttempt(Forkable):
                 logprobs = None
         if logprobs is not None:
             yield Delta({}, logprobs)
-        for index, call in enumerate(self._calls):
-            yield Delta(_call_delta(call, index, call.body))
+        for call in self._calls:
+            yield call.delta
 
     def at_end(self) -> Delta | None:
         """The last delta (rule 4); None when there is nothing to send."""
@@ -116,7 +139,7 @@ class ChatAttempt(Forkable):
         if (reasoning := self._text("reasoning")) is not None:
             message |= _named("reasoning", reasoning)
         mine = [call for call in self._calls if not call.is_answered]
-        calls = [_call(call, call.body) for call in mine if call.function != "function_call"]
+        calls = [call.whole for call in mine if call.function != "function_call"]
         if calls:
             message["tool_calls"] = calls
         for call in mine:
@@ -140,16 +163,12 @@ class ChatAttempt(Forkable):
         else:
             self._refusals.discard(event.id)
 
-    def _grow_text(self, event: ev.TextDelta) -> Delta | None:
-        name: Field = "refusal" if event.id in self._refusals else "content"
+    def _grow(self, event: ev.TextDelta | ev.ReasoningDelta) -> Delta | None:
+        name: Field = "reasoning"
+        if isinstance(event, ev.TextDelta):
+            name = "refusal" if event.id in self._refusals else "content"
         if name == "content":
             self._chars += len(event.delta)
-        return self._grow(name, event)
-
-    def _grow_reasoning(self, event: ev.ReasoningDelta) -> Delta | None:
-        return self._grow("reasoning", event)
-
-    def _grow(self, name: Field, event: ev.TextDelta | ev.ReasoningDelta) -> Delta | None:
         logprobs = self._take_logprobs(extras_in(event).get("logprobs"))
         if not event.delta:
             return None if logprobs is None else Delta({}, logprobs)
@@ -182,7 +201,7 @@ class ChatAttempt(Forkable):
     def _start_call(self, event: ev.ToolInputStart) -> Delta | None:
         if self._is_hidden(event):
             return None
-        return self._opened(event.tool_call_id, event.tool_name, extras_in(event))
+        return self._opened(event.tool_call_id, event.tool_name, extras_in(event)).delta
 
     def _is_hidden(self, event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> bool:
         """Rule 3."""
@@ -190,75 +209,51 @@ class ChatAttempt(Forkable):
             self._hidden.add(event.tool_call_id)
         return event.tool_call_id in self._hidden
 
-    def _opened(self, id: str, name: str, extras: Json) -> Delta:
+    def _opened(self, id: str, name: str, extras: Json) -> ChatToolCall:
         """A new call. Extras in camel case are our own."""
         rest = {name: value for name, value in extras.items() if name.islower()}
         kind = extras.get("toolType")
-        call = ChatToolCall(id, name, kind if isinstance(kind, str) else "function", rest)
-        self._open[id] = len(self._calls)
+        call = ChatToolCall(len(self._calls), id, name, kind if isinstance(kind, str) else "function", rest)
+        self._open[id] = call.index
         self._calls.append(call)
-        return Delta(_call_delta(call, len(self._calls) - 1, call.body))
+        return call
 
     def _grow_call(self, event: ev.ToolInputDelta) -> Delta | None:
         """A delta without its start opens its call; the name of that call is lost."""
         id, fragment = event.tool_call_id, event.input_text_delta
         if id in self._hidden or not fragment:
             return None
-        if id not in self._open:
-            self._opened(id, "", {})
-            self._calls[-1].arguments.append(fragment)
-            return Delta(_call_delta(self._calls[-1], len(self._calls) - 1, self._calls[-1].body))
-        return self._grown(self._open[id], fragment)
-
-    def _grown(self, index: int, fragment: str) -> Delta:
-        call = self._calls[index]
+        if id in self._open:
+            return self._calls[self._open[id]].grow(fragment)
+        call = self._opened(id, "", {})
         call.arguments.append(fragment)
-        arguments = "input" if call.function == "custom" else "arguments"
-        body = {arguments: fragment}
-        if call.function == "function_call":
-            return Delta({"function_call": body})
-        return Delta({"tool_calls": [{"index": index, call.function: body}]})
+        return call.delta
 
     def _end_call(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> Delta | None:
         """Rule 2: the last delta of its input."""
         id = event.tool_call_id
         if self._is_hidden(event):
             return None
-        is_new = id not in self._open
-        if is_new:
+        if is_new := id not in self._open:
             self._opened(id, event.tool_name, extras_in(event))
-        index = self._open[id]
-        call = self._calls[index]
+        call = self._calls[self._open[id]]
         if call.arguments.text:
             return None
-        whole = event.input if isinstance(event.input, str) and _is_raw(event, call) else _json_text(event.input)
+        is_raw = isinstance(event.input, str) and _is_raw(event, call)
+        whole = event.input if is_raw else msgspec.json.encode(event.input).decode()
         if is_new:
             call.arguments.append(whole)
-            return Delta(_call_delta(call, index, call.body))
-        return self._grown(index, whole) if whole else None
+            return call.delta
+        return call.grow(whole) if whole else None
 
     def _note_output(self, event: ev.ToolOutputAvailable | ev.ToolOutputError) -> None:
         if event.tool_call_id in self._open:
             self._calls[self._open[event.tool_call_id]].is_answered = True
 
 
-def _call_delta(call: ChatToolCall, index: int, body: Json) -> Json:
-    if call.function == "function_call":
-        return {"function_call": body}
-    return {"tool_calls": [{"index": index, **_call(call, body)}]}
-
-
-def _call(call: ChatToolCall, body: Json) -> Json:
-    return {**call.extras, "id": call.id, "type": call.function, call.function: body}
-
-
 def _is_raw(event: ev.ToolInputAvailable | ev.ToolInputError, call: ChatToolCall) -> bool:
     """Whether the input is the text itself: of a custom tool, or arguments that are not JSON."""
     return call.function == "custom" or isinstance(event, ev.ToolInputError)
-
-
-def _json_text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _annotation(cited: Any, start: int, end: int) -> Json | None:
@@ -278,9 +273,9 @@ def _annotation(cited: Any, start: int, end: int) -> Json | None:
 
 _READERS: Final[Mapping[type, Callable[[ChatAttempt, Any], Delta | None]]] = {
     ev.TextStart: ChatAttempt._start_text,
-    ev.TextDelta: ChatAttempt._grow_text,
+    ev.TextDelta: ChatAttempt._grow,
     ev.TextEnd: ChatAttempt._end_text,
-    ev.ReasoningDelta: ChatAttempt._grow_reasoning,
+    ev.ReasoningDelta: ChatAttempt._grow,
     ev.ToolInputStart: ChatAttempt._start_call,
     ev.ToolInputDelta: ChatAttempt._grow_call,
     ev.ToolInputAvailable: ChatAttempt._end_call,

@@ -19,11 +19,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from broadcaster.dialects.openai.own_fields import OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.reading import Json, json_in
 
 _SYSTEM: Final = frozenset({"system", "developer"})
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
@@ -122,10 +120,7 @@ def _call(call: Any, place: str) -> Json:
 
 def _arguments(text: str) -> tuple[Json, Json]:
     """The arguments as an object; if they are not one, also as they came (rule 3)."""
-    try:
-        input = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        input = None
+    input = json_in(text)
     return (input, {}) if isinstance(input, dict) else ({}, {"arguments": text})
 
 

@@ -21,13 +21,13 @@ from broadcaster.dialects.answer_format import with_response_format
 from broadcaster.dialects.openai.namespaces import NAMESPACE
 from broadcaster.dialects.openai.own_fields import (
     OPENAI,
-    document_head,
+    document_parts,
     is_provider_record,
     own_fields,
     without_own_fields,
     without_search,
 )
-from broadcaster.dialects.openai.tools import OPENAI_CHOICES, split_choice
+from broadcaster.dialects.openai.tools import openai_choice
 from broadcaster.dialects.reading import Json, as_text
 
 Part: TypeAlias = Mapping[str, Any]
@@ -65,21 +65,16 @@ def chat_options(fields: Part) -> Json:
         options["stop"] = stops
     own = own_fields(fields)
     own.pop("responses", None)  # preferences that this wire cannot express
-    return {**options, **_tool_choice(fields.get("tool_choice")), **own}
+    return {**options, **openai_choice(fields.get("tool_choice"), turned=_named_choice), **own}
 
 
-def _tool_choice(choice: Any) -> Json:
-    """``tool_choice`` and ``parallel_tool_calls``; a choice in this wire's shape passes."""
-    if not isinstance(choice, Mapping):
-        return {} if choice is None else {"tool_choice": choice}
-    rest, parallel = split_choice(choice)
-    match rest:
+def _named_choice(choice: Json) -> Json:
+    """A choice that names its tool; one in this wire's shape passes."""
+    match choice:
         case {"type": "tool", "name": name}:
-            return {"tool_choice": {"type": "function", "function": {"name": name}}, **parallel}
-        case {"type": str(type)} if type in OPENAI_CHOICES:
-            return {"tool_choice": OPENAI_CHOICES[type], **parallel}
+            return {"type": "function", "function": {"name": name}}
         case _:
-            return {"tool_choice": rest, **parallel}
+            return choice
 
 
 def _answer(message: Part, content: Sequence[Any]) -> Json:
@@ -166,30 +161,14 @@ def _part(part: Any) -> list[Any]:
             return [{"type": "image_url", "image_url": {"url": url, **own_fields(part)}}]
         case {"type": "image" | "document", "source": {"type": "file", "file_id": str(id)}}:
             return [{"type": "file", "file": {"file_id": id}}]
-        case {"type": "document", "source": {"type": str()} as source}:
-            return _document(part, source)
-        case _:
-            return [part]
-
-
-def _document(part: Part, source: Part) -> list[Any]:
-    match source:
-        case {"type": "base64", "media_type": str(media_type), "data": str(data)}:
+        case {"type": "document", "source": {"type": "text", "data": str()} | {"type": "content", "content": _}}:
+            return _parts(document_parts(part))
+        case {"type": "document", "source": {"type": "base64", "media_type": str(media_type), "data": str(data)}}:
             # A file is refused without a name.
             file = {"filename": part.get("title") or "document.pdf", "file_data": f"data:{media_type};base64,{data}"}
             return [{"type": "file", "file": file}]
-        case {"type": "text", "data": str(text)}:
-            return _headed(part, [{"type": "text", "text": text}])
-        case {"type": "content", "content": content}:
-            return _headed(part, _parts(_as_list(content)))
         case _:
             return [part]
-
-
-def _headed(part: Part, body: list[Any]) -> list[Any]:
-    """A document's parts behind its title and its sender's context."""
-    head = document_head(part)
-    return [{"type": "text", "text": head}, *body] if head else body
 
 
 def _tool(tool: Part) -> Json:

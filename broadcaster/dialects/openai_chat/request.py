@@ -31,7 +31,7 @@ from broadcaster.dialects.openai.parameters import (
     RequestFields,
     UnknownParameters,
 )
-from broadcaster.dialects.openai.tools import STORED_CHOICES, stored_choice, stored_custom_tool
+from broadcaster.dialects.openai.tools import parse_choice, stored_choice, stored_custom_tool
 from broadcaster.dialects.openai_chat.messages import stored_messages
 from broadcaster.dialects.reading import Json
 
@@ -46,17 +46,8 @@ _OWN: Final = frozenset(
 _SHARED: Final = frozenset({"top_k", "thinking"})
 _READ: Final = frozenset(
     {
-        *(
-            "model",
-            "messages",
-            "stream",
-            "stream_options",
-            "max_tokens",
-            "max_completion_tokens",
-            "stop",
-            "temperature",
-        ),
-        *("top_p", "tools", "tool_choice", "parallel_tool_calls", "metadata", "n", "modalities", "store"),
+        *("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "store"),
+        *("temperature", "top_p", "tools", "tool_choice", "parallel_tool_calls", "metadata", "n", "modalities"),
     }
 )
 _UNSUPPORTED: Final = {
@@ -109,11 +100,11 @@ def parse_chat_request(
     tools = fields.items("tools")
     stored_tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
     own = {name: given[name] for name in given if name not in _READ and name not in _SHARED}
-    choice = _tool_choice(given, own)
-    if choice is not None and not tools:
-        if choice["type"] not in ("auto", "none"):
-            raise BadParameter("tool_choice", "is of no use without tools", api_code=WRONG_VALUE)
-        choice = None
+    choice = stored_choice(
+        parse_choice(given.get("tool_choice"), own),
+        is_parallel=fields.flag("parallel_tool_calls"),
+        has_tools=bool(tools),
+    )
     request = {
         "messages": messages,
         "system": system,
@@ -223,25 +214,3 @@ def _declared(function: Mapping[str, Any]) -> Json:
         "strict": function.get("strict") or None,
     }
     return {name: value for name, value in declared.items() if value is not None}
-
-
-def _tool_choice(given: Json, own: Json) -> Json | None:
-    """``tool_choice`` with ``parallel_tool_calls`` in it; one that only OpenAI knows is kept in ``own``."""
-    choice: Json | None = None
-    match given.get("tool_choice"):
-        case None:
-            pass
-        case str(mode_name) if mode_name in STORED_CHOICES:
-            choice = {"type": STORED_CHOICES[mode_name]}
-        case {"type": "function", "function": {"name": str(name)}}:
-            choice = {"type": "tool", "name": name}
-        case {"type": "custom", "custom": {"name": str(name)}} as choice_of_openai:
-            choice, own["tool_choice"] = {"type": "tool", "name": name}, choice_of_openai
-        case {"type": "allowed_tools", "allowed_tools": {"mode": mode}} as choice_of_openai:
-            choice, own["tool_choice"] = {"type": "any" if mode == "required" else "auto"}, choice_of_openai
-        case _:
-            raise BadParameter("tool_choice", "is auto, none, required, or names a tool", api_code=WRONG_VALUE)
-    parallel = given.get("parallel_tool_calls")
-    if parallel is not None and not isinstance(parallel, bool):
-        raise BadParameter("parallel_tool_calls", "must be true or false", api_code=WRONG_TYPE)
-    return stored_choice(choice, is_parallel=parallel)

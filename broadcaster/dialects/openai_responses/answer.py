@@ -21,7 +21,7 @@ import msgspec
 from broadcaster.core import events as ev
 from broadcaster.core.forking import Forkable
 from broadcaster.dialects.openai.wire import PROVIDER, extras_in
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.reading import Json, member
 
 RESPONSE_PREFIX: Final = "resp_"
 CANCELLED: Final = "cancelled"
@@ -152,16 +152,8 @@ def _whole(facts: Json) -> Json:
         case {"format": {"type": "json_schema", **schema}, **text}:
             whole["text"] = {**text, "format": {"type": "json_schema", **_SCHEMA, **schema}}
     if isinstance(tools := facts.get("tools"), list):
-        whole["tools"] = [_whole_tool(tool) for tool in tools]
+        whole["tools"] = [{**_FUNCTION, **tool} if member(tool, "type") == "function" else tool for tool in tools]
     return whole
-
-
-def _whole_tool(tool: Any) -> Any:
-    match tool:
-        case {"type": "function"}:
-            return {**_FUNCTION, **tool}
-        case _:
-            return tool
 
 
 def ending(
@@ -172,14 +164,16 @@ def ending(
     A refusal that the model wrote completes the answer; a filter that cut it off does not.
     """
     raw = next((extras[name] for extras in (metadata or {}).values() for name in _RAW if name in extras), None)
-    if reason in (None, "stop", "tool-calls") or (reason == "content-filter" and is_refused and raw not in _FILTERED):
+    if reason in (None, "stop", "tool-calls") or (
+        reason == "content-filter" and is_refused and raw != "content_filter"
+    ):
         return True, None
     detail = _REASONS.get(str(reason), raw)
     return False, {"reason": detail} if isinstance(detail, str) else None
 
 
 _RAW: Final = ("finishReason", "stopReason")
-_FILTERED: Final = ("content_filter",)
+_FILTERED: Final = "content_filter"
 
 
 def parse_echo(echo: str) -> Json:

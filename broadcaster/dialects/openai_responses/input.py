@@ -29,7 +29,6 @@ from broadcaster.dialects.reading import Json
 _HEADS: Final = frozenset({"system", "developer"})
 _OUTPUTS: Final = ("_output", "_response")
 _FOREIGN_LABEL: Final = "anthropic"
-_any_decoder: Final = msgspec.json.Decoder()
 
 
 def messages_of(items: Sequence[Any], *, earlier: Sequence[Mapping[str, Any]] = ()) -> tuple[list[Json], list[Json]]:
@@ -188,7 +187,7 @@ def _arguments(text: Any, *, place: str) -> Any:
     if not isinstance(text, str):
         raise BadParameter(f"{place}.arguments", "arguments must be JSON text", api_code=WRONG_TYPE)
     try:
-        return _any_decoder.decode(text) if text.strip() else {}
+        return msgspec.json.decode(text) if text.strip() else {}
     except (msgspec.DecodeError, RecursionError):
         raise BadParameter(f"{place}.arguments", "arguments must be JSON", api_code=WRONG_VALUE) from None
 

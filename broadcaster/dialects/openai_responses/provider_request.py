@@ -29,12 +29,12 @@ from broadcaster.dialects.answer_format import with_response_format
 from broadcaster.dialects.openai.namespaces import NAMESPACE, bare, grouped
 from broadcaster.dialects.openai.own_fields import (
     OPENAI,
-    document_head,
+    document_parts,
     is_provider_record,
     own_fields,
     without_own_fields,
 )
-from broadcaster.dialects.openai.tools import OPENAI_CHOICES, split_choice
+from broadcaster.dialects.openai.tools import openai_choice
 from broadcaster.dialects.reading import Json
 
 NATIVE_ITEMS: Final = frozenset(
@@ -97,30 +97,24 @@ def responses_options(fields: Mapping[str, Any]) -> Json:
             text["format"] = {"type": "json_schema", **schema}
         case {"type": str()} as plain:
             text["format"] = plain
-    choice = _tool_choice(fields.get("tool_choice")) | _tool_choice(own.pop("tool_choice", None))
+    choice = openai_choice(fields.get("tool_choice"), turned=_turned_choice)
+    choice |= openai_choice(own.pop("tool_choice", None), turned=_turned_choice)
     return {**choice, **options, **own, **responses, **({"text": text} if text else {})}
 
 
-def _tool_choice(choice: Any) -> Json:
-    """``tool_choice`` and ``parallel_tool_calls``; a choice in the shape of Responses passes."""
-    if not isinstance(choice, Mapping):
-        return {} if choice is None else {"tool_choice": choice}
-    rest, parallel = split_choice(choice)
-    match rest:
+def _turned_choice(choice: Json) -> Json:
+    """A choice that names its tools; one in the shape of Responses passes."""
+    match choice:
         case {"type": "tool", "name": name}:
-            return {"tool_choice": {"type": "function", "name": name}, **parallel}
-        case {"type": str(type)} if type in OPENAI_CHOICES:
-            return {"tool_choice": OPENAI_CHOICES[type], **parallel}
-        case {"type": "function" | "custom" as type, "function": {"name": name}} | {
-            "type": "function" | "custom" as type,
-            "custom": {"name": name},
-        }:
-            return {"tool_choice": {"type": type, "name": name}, **parallel}
+            return {"type": "function", "name": name}
+        case {"type": "function" | "custom" as type, "function": {"name": name}}:
+            return {"type": type, "name": name}
+        case {"type": "function" | "custom" as type, "custom": {"name": name}}:
+            return {"type": type, "name": name}
         case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [*tools]}}:
-            allowed = [_named(tool) for tool in tools]
-            return {"tool_choice": {"type": "allowed_tools", "mode": mode, "tools": allowed}, **parallel}
+            return {"type": "allowed_tools", "mode": mode, "tools": [_named(tool) for tool in tools]}
         case _:
-            return {"tool_choice": rest, **parallel}
+            return choice
 
 
 def _named(tool: Any) -> Any:
@@ -142,20 +136,14 @@ def _items_of(message: Json) -> list[Json]:
     if role is not None:
         message = {"type": "message", **message}
     kept = {name: value for name, value in message.items() if name != "tool_calls"} if calls else message
-    items = (
-        _split(kept, content)
-        if isinstance(content, list | tuple)
-        else [kept]
-        if content is not None or not calls
-        else []
-    )
+    items = [kept] if content is not None or not calls else []
+    if isinstance(content, list | tuple):
+        items = _split(kept, content)
     return items + [_chat_call(call) for call in calls or ()]
 
 
 def _split(message: Json, content: Any) -> list[Json]:
     """A message, and the calls and results that stood in it, in their order."""
-    if not isinstance(content, list | tuple):
-        return [message]
     items: list[Json] = []
     parts: list[Any] = []
     phase: Json = {}
@@ -280,11 +268,8 @@ def _image(source: Json, detail: Any) -> Json:
 
 def _document(part: Json, source: Json, *, role: Any) -> list[Any]:
     match source:
-        case {"type": "text", "data": text}:
-            return _headed(part, [_text(text, role=role)], role=role)
-        case {"type": "content", "content": content}:
-            inner = content if isinstance(content, list | tuple) else [content]
-            return _headed(part, [turned for each in inner for turned in _parts_of(each, role=role)], role=role)
+        case {"type": "text", "data": _} | {"type": "content", "content": _}:
+            return [turned for each in document_parts(part) for turned in _parts_of(each, role=role)]
         case {"type": "file", "file_id": id}:
             return [{"type": "input_file", "file_id": id}]
         case {"type": "url", "url": url}:
@@ -292,12 +277,6 @@ def _document(part: Json, source: Json, *, role: Any) -> list[Any]:
         case _:
             # A file is refused without a name.
             return [{"type": "input_file", "filename": part.get("title") or "document.pdf", "file_data": _url(source)}]
-
-
-def _headed(part: Json, body: list[Any], *, role: Any) -> list[Any]:
-    """A document's parts behind its title and its sender's context."""
-    head = document_head(part)
-    return [_text(head, role=role), *body] if head else body
 
 
 def _url(source: Json) -> Any:

@@ -32,7 +32,7 @@ from broadcaster.dialects.openai.parameters import (
     RequestFields,
     UnknownParameters,
 )
-from broadcaster.dialects.openai.tools import STORED_CHOICES, stored_choice, stored_custom_tool
+from broadcaster.dialects.openai.tools import STORED_CHOICES, parse_choice, stored_choice, stored_custom_tool
 from broadcaster.dialects.openai_chat.request import RESERVED
 from broadcaster.dialects.openai_responses.input import messages_of
 from broadcaster.dialects.openai_responses.provider_request import LOGPROBS, RESPONSES_ONLY
@@ -131,22 +131,16 @@ def parse_responses_request(body: Mapping[str, Any], *, unknown: UnknownParamete
     if unknown == "drop":
         given = {name: value for name, value in given.items() if name in _READ}
     fields = RequestFields(given)
-    request: Json = {}
-    if (instructions := fields.text("instructions")) is not None:
-        request["system"] = instructions
-    for name, most in (("temperature", 2.0), ("top_p", 1.0)):
-        if (value := fields.number(name, most=most)) is not None:
-            request[name] = value
-    if tools := fields.objects("tools"):
-        request["tools"] = _tools(tools)
+    request: Json = {
+        "system": fields.text("instructions"),
+        "temperature": fields.number("temperature", most=2.0),
+        "top_p": fields.number("top_p", most=1.0),
+        "tools": _tools(fields.objects("tools")) or None,
+    }
     own = _openai(fields)
-    if choice := _choice(given.get("tool_choice"), own, is_parallel=fields.flag("parallel_tool_calls")):
-        if tools:
-            request["tool_choice"] = choice
-        elif choice["type"] not in ("auto", "none"):
-            raise BadParameter("tool_choice", "is of no use without tools", api_code=WRONG_VALUE)
-    if own:
-        request[OPENAI] = own
+    is_parallel, choice = fields.flag("parallel_tool_calls"), _choice(given.get("tool_choice"), own)
+    request["tool_choice"] = stored_choice(choice, is_parallel=is_parallel, has_tools=request["tools"] is not None)
+    request[OPENAI] = own or None
     items = given.get("input", [])
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
@@ -155,7 +149,7 @@ def parse_responses_request(body: Mapping[str, Any], *, unknown: UnknownParamete
     return ResponsesRequest(
         model=fields.text("model"),
         items=items,
-        request=request,
+        request={name: value for name, value in request.items() if value is not None},
         max_tokens=_bound(fields),
         metadata=fields.object("metadata"),
         background=fields.flag("background") is True,
@@ -239,28 +233,20 @@ def _custom(tool: Json, name: str) -> Json:
     return stored_custom_tool(name, {"type": "custom", "custom": custom})
 
 
-def _choice(choice: Any, own: Json, *, is_parallel: bool | None) -> Json | None:
-    """``tool_choice`` with ``parallel_tool_calls`` in it; one that only OpenAI knows is kept in ``own``."""
+def _choice(choice: Any, own: Json) -> Json | None:
+    """``tool_choice``; one that only OpenAI knows is kept in ``own``."""
     match choice:
-        case None:
-            stored: Json | None = None
-        case str(mode_name) if mode_name in STORED_CHOICES:
-            stored = {"type": STORED_CHOICES[mode_name]}
-        case {"type": "function", "name": str(name)}:
-            stored = {"type": "tool", "name": name}
-        case {"type": "custom", "name": str(name)}:
-            stored, own["tool_choice"] = {"type": "tool", "name": name}, {"type": "custom", "custom": {"name": name}}
+        case {"type": "function" | "custom", "name": str()}:
+            choice = _allowed(choice)
         case {"type": "allowed_tools", "mode": mode, "tools": [*tools]}:
             allowed = {"mode": mode, "tools": [_allowed(tool) for tool in tools]}
-            stored = {"type": "any" if mode == "required" else "auto"}
-            own["tool_choice"] = {"type": "allowed_tools", "allowed_tools": allowed}
+            choice = {"type": "allowed_tools", "allowed_tools": allowed}
         case {"type": str()}:
-            stored = dict(choice)
-        case _:
-            raise BadParameter(
-                "tool_choice", "tool_choice is auto, none, required, or names a tool", api_code=WRONG_VALUE
-            )
-    return stored_choice(stored, is_parallel=is_parallel)
+            return dict(choice)
+        case _ if choice not in (None, *STORED_CHOICES):
+            detail = "tool_choice is auto, none, required, or names a tool"
+            raise BadParameter("tool_choice", detail, api_code=WRONG_VALUE)
+    return parse_choice(choice, own)
 
 
 def _allowed(tool: Any) -> Any:
