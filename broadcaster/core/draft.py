@@ -82,16 +82,12 @@ class _StoredPart:
 
 def _with_metadata(part: Json, metadata: ev.ProviderMetadata) -> Json:
     if metadata:
-        part["providerMetadata"] = copied(metadata)
+        part["providerMetadata"] = dict(metadata)
     return part
 
 
-def copied(metadata: ev.ProviderMetadata) -> ev.ProviderMetadata:
-    """A copy of the metadata and of each provider's extras."""
-    return {provider: dict(extras) for provider, extras in metadata.items()}
-
-
 def _merge(into: ev.ProviderMetadata, metadata: ev.ProviderMetadata | None) -> None:
+    """Rule 2. A provider's extras are replaced and never changed: forks and rendered parts share them."""
     for provider, extras in (metadata or {}).items():
         into[provider] = {**into.get(provider, {}), **extras}
 

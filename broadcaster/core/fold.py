@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broadcaster.core import events as ev
-from broadcaster.core.draft import Draft, Json, copied
+from broadcaster.core.draft import Draft, Json
 from broadcaster.core.forking import Forkable
 from broadcaster.core.status import STATUS_OF_TYPE, Status
 
@@ -95,7 +95,7 @@ class Fold(Forkable):
             abort_reason=terminal.reason if isinstance(terminal, ev.Abort) else None,
             message_id=draft.message_id,
             metadata=dict(draft.metadata),
-            provider_metadata=copied(draft.provider_metadata),
+            provider_metadata=dict(draft.provider_metadata),
         )
 
     def _status(self) -> Status:

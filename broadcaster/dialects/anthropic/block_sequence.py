@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import msgspec
@@ -44,38 +45,27 @@ def framed(event: Json) -> bytes:
     return block(event, event=event["type"])
 
 
+@dataclass(slots=True)
 class EncodedBlock(Forkable):
-    """One block: its start, its text so far, and the deltas that cannot be joined (citations, signatures, new ones)."""
+    """One block: its start, its text so far, and the deltas that cannot be joined (citations, signatures, new ones).
 
-    __slots__ = (
-        "_checked",
-        "_growing",
-        "_grown",
-        "_kept",
-        "_text",
-        "has_text",
-        "holds_text",
-        "is_over",
-        "key",
-        "start",
-    )
+    ``holds_text``: its deltas are no JSON, so its input is sent when it is whole.
+    """
 
-    def __init__(self, key: Key, start: Json, *, holds_text: bool = False) -> None:
-        """``holds_text``: its deltas are no JSON, so its input is sent when it is whole."""
-        self.key = key
-        self.start = start
-        self.holds_text = holds_text
-        self.is_over = False
-        self.has_text = False
-        self._growing = _GROWING.get(start["type"], _NOT_GROWING)
-        self._text = Pieces()
-        self._kept: list[Json] = []
-        self._grown = self._checked = 0
+    key: Key
+    start: Json
+    holds_text: bool = False
+    is_over: bool = False
+    has_text: bool = False
+    _text: Pieces = field(default_factory=Pieces)
+    _kept: list[Json] = field(default_factory=list)
+    _grown: int = 0
+    _checked: int = 0
 
     def take(self, delta: Json) -> None:
         """Remember a delta."""
-        type, field = self._growing
-        if delta["type"] == type and len(delta) == 2 and isinstance(piece := delta.get(field), str):
+        type, name = _GROWING.get(self.start["type"], _NOT_GROWING)
+        if delta["type"] == type and len(delta) == 2 and isinstance(piece := delta.get(name), str):
             self._text.append(piece)
             self._grown += 1
             self.has_text = self.has_text or bool(piece.strip())
@@ -102,21 +92,19 @@ class EncodedBlock(Forkable):
 
     def deltas(self) -> list[Json]:
         """The fewest deltas that hold all of it."""
-        type, field = self._growing
+        type, name = _GROWING.get(self.start["type"], _NOT_GROWING)
         text = self._text.text
-        return [{"type": type, field: text}, *self._kept] if text else list(self._kept)
+        return [{"type": type, name: text}, *self._kept] if text else list(self._kept)
 
 
+@dataclass(slots=True)
 class BlockSequence(Forkable):
     """The blocks of one message; every method appends the wire events to send now to ``out``."""
 
-    __slots__ = ("_count", "_over", "_parts", "_standing")
-
-    def __init__(self) -> None:
-        self._over: list[bytes] = []
-        self._count = 0
-        self._standing: list[EncodedBlock] = []
-        self._parts: dict[Key, EncodedBlock] = {}
+    _over: list[bytes] = field(default_factory=list)
+    _count: int = 0
+    _standing: list[EncodedBlock] = field(default_factory=list)
+    _parts: dict[Key, EncodedBlock] = field(default_factory=dict)
 
     def find(self, key: Key) -> EncodedBlock | None:
         """The open part of this key."""
