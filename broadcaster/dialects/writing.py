@@ -48,15 +48,8 @@ class Unnumbered(Forkable):
 
     __slots__ = ()
 
-    @property
-    def is_stateless(self) -> bool:
-        """See Transcript.is_stateless."""
-        return False
-
-    @property
-    def breaks_off(self) -> bool:
-        """See Transcript.breaks_off."""
-        return False
+    is_stateless: bool = False
+    breaks_off: bool = False
 
     @property
     def last_number(self) -> int:

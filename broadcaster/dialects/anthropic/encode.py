@@ -61,20 +61,14 @@ class AnthropicTranscript(Unannounced):
         self._stop = stop
         self._attempt = AnthropicAttempt(stream_id)
         self._is_over = False
-        self._breaks_off = False
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """See Transcript.encode. Unknown events yield no frames."""
         return b"".join(framed(event) for entry in entries for event in self.encode_entry(entry))
 
-    @property
-    def breaks_off(self) -> bool:
-        """See Transcript.breaks_off (rule 3)."""
-        return self._breaks_off
-
     def encode_entry(self, entry: Entry) -> list[Json]:
         """The wire events of the next entry."""
-        self._breaks_off = False
+        self.breaks_off = False
         if self._is_over:
             return []
         event = ev.read_event(entry.event)
@@ -100,9 +94,9 @@ class AnthropicTranscript(Unannounced):
         return framed(error("api_error", f"this response was ended early ({reason})"))
 
     def _restart(self, attempt: ev.Attempt) -> list[Json]:
-        self._breaks_off = self._attempt.has_begun
+        self.breaks_off = self._attempt.has_begun
         self._attempt = AnthropicAttempt(self._stream_id)
-        return [error("overloaded_error", loss_of(attempt))] if self._breaks_off else []
+        return [error("overloaded_error", loss_of(attempt))] if self.breaks_off else []
 
     def _end(self, event: ev.TerminalEvent) -> list[Json]:
         if isinstance(event, ev.Error):

@@ -56,13 +56,10 @@ class NativeTranscript(Unnumbered):
 
     __slots__ = ("_stream_id",)
 
+    is_stateless = True
+
     def __init__(self, stream_id: str) -> None:
         self._stream_id = stream_id
-
-    @property
-    def is_stateless(self) -> bool:
-        """See Transcript."""
-        return True
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """The entries' frames."""

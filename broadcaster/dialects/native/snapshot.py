@@ -41,15 +41,12 @@ class FoldingTranscript(NativeTranscript):
 
     __slots__ = ("_fold", "_last")
 
+    is_stateless = False
+
     def __init__(self, stream_id: str) -> None:
         super().__init__(stream_id)
         self._fold = Fold()
         self._last = START
-
-    @property
-    def is_stateless(self) -> bool:
-        """See Transcript."""
-        return False
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """The native frames."""

@@ -72,22 +72,16 @@ class ErrorObjectTranscript(Unannounced, ABC):
 
     def __init__(self) -> None:
         self._is_over = False
-        self._breaks_off = False
 
     @abstractmethod
     def _read(self, entry: Entry, blocks: list[bytes]) -> None:
-        """Append the entry's blocks. Sets ``_is_over`` at the end, ``_breaks_off`` at an attempt of rule 6."""
-
-    @property
-    def breaks_off(self) -> bool:
-        """See Transcript.breaks_off (rule 6)."""
-        return self._breaks_off
+        """Append the entry's blocks. Sets ``_is_over`` at the end, ``breaks_off`` at an attempt of rule 6."""
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """See Transcript.encode."""
         blocks: list[bytes] = []
         for entry in entries:
-            self._breaks_off = False
+            self.breaks_off = False
             if not self._is_over:
                 self._read(entry, blocks)
         return b"".join(blocks)
@@ -156,7 +150,7 @@ class ChatTranscript(ErrorObjectTranscript):
             self._usage = event
         elif isinstance(event, ev.Attempt):
             if self._has_begun:
-                self._breaks_off = True
+                self.breaks_off = True
                 blocks.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
             self._begin()
         elif isinstance(event, ev.Finish | ev.Error | ev.Abort):

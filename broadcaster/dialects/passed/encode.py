@@ -78,9 +78,9 @@ class PassedTranscript(ErrorObjectTranscript):
                 self._frames.append(frame.decode())
                 blocks.append(frame)
             case ev.Attempt() as event:
-                self._breaks_off = bool(self._frames.text)
+                self.breaks_off = bool(self._frames.text)
                 self._frames = Pieces()
-                if self._breaks_off:
+                if self.breaks_off:
                     blocks.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
             case ev.Finish():
                 self._is_over = True
