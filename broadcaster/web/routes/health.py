@@ -19,14 +19,14 @@ CHECK_TIMEOUT_S: Final = 2.0
 routes = RouteTable(tag="health")
 
 
-@routes.head("/healthz", include_in_schema=False)
+@routes.head("/healthz", operation_id="health", include_in_schema=False)
 @routes.get("/healthz", summary="Is the process alive?", operation_id="health", responses=problem_responses())
 async def healthz() -> Health:
     """Always 200 while the process can respond: restart it only when this fails."""
     return Health(status="ok")
 
 
-@routes.head("/readyz", include_in_schema=False)
+@routes.head("/readyz", operation_id="readiness", include_in_schema=False)
 @routes.get(
     "/readyz",
     summary="Should requests be sent here?",

@@ -80,7 +80,9 @@ async def test_the_calls_of_one_tenant_take_nothing_from_another_nor_from_health
 ) -> None:
     assert (await slow_down.get("/v1/generations", headers=OTHERS)).status_code == 200
     for _ in range(3):
-        assert (await slow_down.get("/healthz")).status_code == 200
+        for method in ("GET", "HEAD"):
+            for path in ("/healthz", "/readyz"):
+                assert (await slow_down.request(method, path, headers=MINE)).status_code == 200
 
 
 async def test_a_call_without_a_right_takes_nothing_from_the_tenant(connection: LogConnection) -> None:
