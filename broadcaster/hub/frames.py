@@ -183,8 +183,8 @@ class Stretches:
     def add(self, stretch: Stretch) -> None:
         """One more. Those within it are dropped; it is not kept if it lies within another."""
         self._drop(stretch.first_seq)
-        known = self.find(stretch.last_seq)
-        if known is not None and known.first_seq < stretch.first_seq:
+        around = self.find(stretch.first_seq)
+        if around is not None and stretch.last_seq <= around.last_seq:
             return
         begin, end = (bisect_right(self._firsts, seq) for seq in (stretch.first_seq, stretch.last_seq))
         for first in self._firsts[begin:end]:

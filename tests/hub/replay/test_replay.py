@@ -158,6 +158,23 @@ def test_a_kept_entry_is_found_however_the_stretches_overlap(spans: list[tuple[i
     assert ledger.bytes == 0
 
 
+def test_a_kept_entry_is_found_after_the_stretch_that_also_held_it_has_fallen_out() -> None:
+    ledger, transcript = Ledger(), TallyDialect().open("g")
+    first, *others = (
+        Stretch(b"frames", span=span, transcript=transcript, ends=None, ledger=ledger)
+        for span in [(5, 12), (1, 10), (3, 9), (20, 21)]
+    )
+    stretches = Stretches(max_bytes=2 * len(first))
+    for stretch in (first, *others):
+        stretches.add(stretch)
+
+    assert stretches.find(12) is None
+    for seq in range(1, 11):
+        found = stretches.find(seq)
+        assert found is not None
+        assert found.last_seq == 10
+
+
 async def test_a_rewind_goes_back_to_a_checkpoint_and_not_to_the_beginning(hub, tail):
     dialect = Counting()
     tail.append("g", *texts(5, 1, ENTRIES))
