@@ -319,7 +319,7 @@ class Replay:
             entries = entries[:-1]
         frames, ends = walk.encode(entries, is_kept=is_kept)
         stretch = self._stretch(frames, walk.transcript, span=(entries[0].seq, walk.seq), ends=ends)
-        if is_kept or stretch.breaks_off:
+        if is_kept:
             self._keep(stretch)
         return stretch
 
