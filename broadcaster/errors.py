@@ -50,7 +50,7 @@ class BroadcasterError(Exception):
     def __init_subclass__(
         cls, *, code: str | None = None, status: int | None = None, retry: bool | None = None
     ) -> None:
-        """What an error does not name it has from its parent."""
+        """A class inherits the code, status and retry flag that its head does not name."""
         cls.code = code or cls.code
         cls.status = status or cls.status
         cls.retry = cls.retry if retry is None else retry

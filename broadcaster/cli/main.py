@@ -34,7 +34,7 @@ MODULES: Final = {
     "dead": "dead",
     "doctor": "doctor.command",
 }
-"""Command → its module here, which has it under its name; in the order of ``--help``."""
+"""Command → the module here that defines a function or group of that name; in the order of ``--help``."""
 
 _COMPLETION: Final = "_BROADCASTER_COMPLETE"
 # The variable with the line to complete: zsh, fish and PowerShell; bash.

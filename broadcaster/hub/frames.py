@@ -163,7 +163,7 @@ class Stretch(SharedFrames):
 class Stretches:
     """The stretches that were read last, at most ``max_bytes``: the oldest fall out.
 
-    None lies within another, so the one that begins last before a seq holds the seq if any does.
+    No stretch lies within another. So only the last stretch that begins at or before a seq can hold it.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -181,11 +181,11 @@ class Stretches:
         return stretch if seq <= stretch.last_seq else None
 
     def add(self, stretch: Stretch) -> None:
-        """One more. Those within it are dropped; it is not kept if it lies within another."""
-        self._drop(stretch.first_seq)
+        """One more. Those within it are dropped; it is not kept if another one holds all of it."""
         around = self.find(stretch.first_seq)
         if around is not None and stretch.last_seq <= around.last_seq:
             return
+        self._drop(stretch.first_seq)
         begin, end = (bisect_right(self._firsts, seq) for seq in (stretch.first_seq, stretch.last_seq))
         for first in self._firsts[begin:end]:
             if self._by_first[first].last_seq <= stretch.last_seq:

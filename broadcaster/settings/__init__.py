@@ -265,7 +265,7 @@ def describe_error(error: ValidationError | SettingsError) -> str:
 
 
 def read_settings(redis_url: str, given: Mapping[str, Any]) -> Settings:
-    """The settings of the environment, with these in front.
+    """The settings of the environment; ``given`` takes precedence.
 
     Raises TypeError for a name that is no setting, SetupError for a value that a setting cannot have.
     """

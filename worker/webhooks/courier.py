@@ -31,7 +31,7 @@ _RETRY_S: Final = 1.0
 _GIVE_BACK_S: Final = 2.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class WebhookCourier:
     """See the module's rules. ``woken`` is set whenever a webhook may have become due."""
 

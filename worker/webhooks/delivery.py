@@ -80,7 +80,7 @@ class End:
     delay_s: float = 0.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class WebhookDelivery:
     """See the module's table. Every call raises LogUnavailable if Redis is away: the lease then lapses."""
 

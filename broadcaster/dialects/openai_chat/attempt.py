@@ -38,6 +38,13 @@ class Delta(NamedTuple):
     logprobs: Json | None = None
 
 
+class _Logprobs(NamedTuple):
+    """The log probabilities of one delta: of its ``content`` or its ``refusal``."""
+
+    name: str
+    tokens: list[Any]
+
+
 def _named(name: Field, text: str) -> Json:
     """The text under its name, or its two names (rule 1)."""
     return {"reasoning_content": text, "reasoning": text} if name == "reasoning" else {name: text}
@@ -97,7 +104,7 @@ class ChatAttempt(Forkable):
         self._open: dict[str, int] = {}
         self._hidden: set[str] = set()
         self._annotations: list[Json] = []
-        self._logprobs: list[tuple[str, list[Any]]] = []
+        self._logprobs: list[_Logprobs] = []
 
     def take(self, event: ev.Event) -> Delta | None:
         """What the next event adds; None when it adds nothing."""
@@ -124,8 +131,8 @@ class ChatAttempt(Forkable):
     def logprobs(self) -> Json | None:
         """All log probabilities so far; None when the provider sent none."""
         joined: dict[str, list[Any]] = {}
-        for name, tokens in self._logprobs:
-            joined.setdefault(name, []).extend(tokens)
+        for part in self._logprobs:
+            joined.setdefault(part.name, []).extend(part.tokens)
         return {name: joined.get(name) for name in _LOGPROBS} if joined else None
 
     @property
@@ -183,7 +190,7 @@ class ChatAttempt(Forkable):
         if not isinstance(logprobs, dict):
             return None
         taken = {name: logprobs[name] for name in _LOGPROBS if isinstance(logprobs.get(name), list)}
-        self._logprobs += taken.items()
+        self._logprobs += map(_Logprobs, taken, taken.values())
         return {name: taken.get(name) for name in _LOGPROBS} if taken else None
 
     def _end_text(self, event: ev.TextEnd) -> None:

@@ -155,7 +155,7 @@ class Replay:
         if not self.reach_end(viewer):
             return None
         self._forget_snapshot()
-        transcript = self._head.transcript
+        transcript = self._head.transcript.fork()  # a snapshot joins the text, which the head shares with checkpoints
         frames = transcript.snapshot() + b"".join(frames for _, frames in self._sent_gaps)
         made = Snapshot(frames, epoch=self._room.epoch, seq=end, transcript=transcript, ledger=self._room.unsent)
         made.hold()

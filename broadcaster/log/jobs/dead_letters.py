@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 
 from broadcaster.errors import UnknownStream
 from broadcaster.log.jobs.generations import Created, GenerationRequest, Generations
-from broadcaster.log.redis.connect import LogConnection, answered
+from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.streams.reader import Streams
 
 PAGE: Final = 500
@@ -60,7 +60,7 @@ class DeadLetters:
         before = "+"
         while len(rows) < limit:
             count = min(PAGE, limit - len(rows))
-            page = await answered(self._redis.xrevrange(self._keys.dead, max=before, count=count))
+            page = await reply_to(self._redis.xrevrange(self._keys.dead, max=before, count=count))
             if not page:
                 break
             rows += page
@@ -90,7 +90,7 @@ class DeadLetters:
         created = await self._generations.create(
             GenerationRequest.from_meta(meta), tenant=meta.tenant, idempotency_key=f"dead:{letter.generation_id}"
         )
-        await answered(self._redis.xdel(self._keys.dead, *letter.entry_ids))
+        await reply_to(self._redis.xdel(self._keys.dead, *letter.entry_ids))
         return created
 
     async def _requests(self, generation_ids: Sequence[str]) -> list[str | None]:
@@ -99,7 +99,7 @@ class DeadLetters:
         for generation_id in generation_ids:
             pipeline.hget(self._keys.meta(generation_id), "model")
             pipeline.hstrlen(self._keys.meta(generation_id), "request")
-        replies = await answered(pipeline.execute())
+        replies = await reply_to(pipeline.execute())
         return [
             model.decode() if model and length else None
             for model, length in zip(replies[0::2], replies[1::2], strict=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from broadcaster.errors import IdempotencyMismatch
-from broadcaster.log.redis.connect import LogConnection, answered
+from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS
 
 # Longer than a create takes (REDIS_TIMEOUT_S for each of its steps would exceed any client's time-out).
@@ -30,7 +30,7 @@ class IdempotencyKeys:
     async def claim(self, tenant: str, key: str, *, generation_id: str, digest: str) -> str:
         """The id the key names: the given one, if it named none. Raises IdempotencyMismatch for another body's key."""
         mine = f"{generation_id} {digest}"
-        value = await answered(self._redis.set(self._keys.idem(tenant, key), mine, nx=True, get=True, px=self._ttl_ms))
+        value = await reply_to(self._redis.set(self._keys.idem(tenant, key), mine, nx=True, get=True, px=self._ttl_ms))
         if value is None:
             return generation_id
         first_id, _, first_digest = value.decode().partition(" ")

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from broadcaster.log.jobs.queue import GROUP, SWEPT_AT_ONCE, Job, delivered, jobs_of, with_group
-from broadcaster.log.redis.connect import LogConnection, answered
+from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS, Argument
 
 _NOTHING_SEEN: Final = "0-0"
@@ -114,4 +114,4 @@ class JobReader:
         return True
 
     async def _block(self) -> None:
-        await answered(self._client.xread(self._seen, count=1, block=self._block_ms))
+        await reply_to(self._client.xread(self._seen, count=1, block=self._block_ms))

@@ -30,7 +30,7 @@ from broadcaster.core.batching import StopRequest
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.claims import Claims, Outcome
 from broadcaster.log.jobs.queue import Job, Queue
-from broadcaster.log.redis.connect import LogConnection, answered, later, log_errors
+from broadcaster.log.redis.connect import LogConnection, later, log_errors, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.appender import Appender
@@ -156,7 +156,7 @@ class LeaseKeeper:
 
     async def remove_heartbeat(self) -> None:
         """This worker lives no more."""
-        await answered(self.connection.redis.zrem(self._keys.workers, self.worker_id))
+        await reply_to(self.connection.redis.zrem(self._keys.workers, self.worker_id))
 
     def _renewal(self, writer: StreamWriter) -> ScriptCall:
         stream_id = writer.stream_id
@@ -232,11 +232,11 @@ class LeaseKeeper:
 
     async def restore(self, writer: StreamWriter) -> bool:
         """Write lost meta and lease again, and the job with them (a new Redis has neither)."""
-        return await _until_answered(partial(self._restore, writer))
+        return await _until_replied(partial(self._restore, writer))
 
     async def rebase(self, writer: StreamWriter) -> tuple[int, int] | None:
         """A newer epoch behind what the log still has."""
-        claim = await _until_answered(partial(self.claims.rebase, writer.stream_id, epoch=writer.epoch))
+        claim = await _until_replied(partial(self.claims.rebase, writer.stream_id, epoch=writer.epoch))
         if claim.outcome is not Outcome.GRANTED:
             return None
         _log.warning("log_rebased", stream=writer.stream_id, epoch=claim.epoch, after=claim.last_seq)
@@ -255,7 +255,7 @@ class LeaseKeeper:
         return code >= 0
 
 
-async def _until_answered(call: Callable[[], Awaitable[_T]]) -> _T:
+async def _until_replied(call: Callable[[], Awaitable[_T]]) -> _T:
     """Repeat the call until Redis answers."""
     failures = 0
     while True:

@@ -33,7 +33,7 @@ from redis.exceptions import ResponseError
 from broadcaster.log.jobs.claims import ATTEMPT_BACKOFF_CAP_MS
 from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.jobs.webhooks import due_call, promise_webhook
-from broadcaster.log.redis.connect import LogConnection, answered, log_errors
+from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 
@@ -134,12 +134,12 @@ class Queue:
 
     async def unlisted(self, generation_ids: Sequence[str]) -> list[str]:
         """The generations that are missing in the open index."""
-        scores = await answered(self._redis.zmscore(self._keys.open, [*generation_ids]))
+        scores = await reply_to(self._redis.zmscore(self._keys.open, [*generation_ids]))
         return [each for each, score in zip(generation_ids, scores, strict=True) if score is None]
 
     async def withdraw(self, generation_id: str) -> None:
         """It will not be created: take it out of the open index."""
-        await answered(self._redis.zrem(self._keys.open, generation_id))
+        await reply_to(self._redis.zrem(self._keys.open, generation_id))
 
     async def enqueue(self, generation_id: str, *, tenant: str) -> Enqueued:
         """Give a generation its job, unless it has one."""
@@ -244,7 +244,7 @@ class Queue:
         last delivery."""
         at: Any = str(open_job.job_ms)
         for source in (self._keys.ready_hi, self._keys.ready):
-            rows = await answered(self._redis.xrange(source, at, at))
+            rows = await reply_to(self._redis.xrange(source, at, at))
             for job in jobs_of(source, rows):
                 if job.generation_id == open_job.id:
                     await self.mark_silent(job, silent_ms=silent_ms)
@@ -287,7 +287,7 @@ class Queue:
 
     async def newest_open(self, limit: int) -> list[str]:
         """Open generations, newest job first."""
-        rows = await answered(self._redis.zrange(self._keys.open, 0, limit - 1, desc=True))
+        rows = await reply_to(self._redis.zrange(self._keys.open, 0, limit - 1, desc=True))
         return [member.decode() for member in rows]
 
     async def newest_worker_expiry_ms(self, *, lease_ms: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from broadcaster.core.status import OVER
-from broadcaster.log.redis.connect import LogConnection, answered
+from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall
 from broadcaster.log.streams.reader import Streams
@@ -70,7 +70,7 @@ class PendingWebhooks:
     async def withdraw(self, generation_ids: Sequence[str]) -> None:
         """Drop these promises: their generations were not created, or are gone."""
         if generation_ids:
-            await answered(self._redis.zrem(self._keys.webhooks_promised, *generation_ids))
+            await reply_to(self._redis.zrem(self._keys.webhooks_promised, *generation_ids))
 
     async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
         """Up to ``count`` due webhooks, each followed by ``settle``."""

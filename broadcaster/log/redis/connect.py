@@ -84,7 +84,7 @@ def log_errors() -> Iterator[None]:
         raise
 
 
-async def answered(call: Any) -> Any:
+async def reply_to(call: Any) -> Any:
     """The reply to a call of redis-py (whose types do not say that it is awaitable). Raises as ``log_errors`` does."""
     with log_errors():
         return await call

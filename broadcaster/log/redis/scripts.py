@@ -61,7 +61,10 @@ class StoredScript:
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     async def run(self, redis: Redis, keys: Sequence[str], *args: Argument) -> Any:
-        """Run it alone and return its integers. Raises LogUnavailable, or the error of Redis that is no "later"."""
+        """Run it alone and return its integers.
+
+        Raises LogUnavailable when the same call may succeed later, else redis-py's error.
+        """
         with log_errors():
             try:
                 return await redis.evalsha(self.sha, len(keys), *keys, *args)

@@ -26,7 +26,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.redis.connect import LogConnection, answered, later, log_errors
+from broadcaster.log.redis.connect import LogConnection, later, log_errors, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.observability.logs import get_logger
 
@@ -84,7 +84,7 @@ class Presence:
         failures: list[Exception] = []
         for first in range(0, len(reports), REPORTED_AT_ONCE):
             batch = reports[first : first + REPORTED_AT_ONCE]
-            replies = await answered(run_all(self._redis, [self._call(each, count) for each, count in batch]))
+            replies = await reply_to(run_all(self._redis, [self._call(each, count) for each, count in batch]))
             for (each, count), reply in zip(batch, replies, strict=True):
                 if count:
                     self._reported.add(each)  # also where it failed: it may have been written
@@ -147,7 +147,7 @@ class Abandonment:
             return []
         may_fire = self.steadiness.has_answered_for(self.grace_s)
         calls = [self._call(each, may_fire=may_fire) for each in generation_ids]
-        replies = await answered(run_all(self.connection.impatient, calls))
+        replies = await reply_to(run_all(self.connection.impatient, calls))
         for reply in replies:
             if isinstance(reply, Exception) and not later(reply):
                 raise reply

@@ -13,7 +13,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.redis.connect import LogConnection, answered, log_errors
+from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.pipeline import LogPipeline
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 
@@ -179,12 +179,12 @@ class Streams:
         return terminal and (await self._page(stream_id, after=after, count=count) or terminal)
 
     async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
-        rows = await answered(self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count))
+        rows = await reply_to(self._redis.xrange(self._keys.log(stream_id), min=f"({after}", max="+", count=count))
         return [_entry(*row) for row in rows]
 
     async def _terminal_in_meta(self, stream_id: str, *, after: Cursor) -> list[Entry]:
         fields: list[Any] = ["terminal_id", "terminal"]
-        entry_id, event = await answered(self._redis.hmget(self._keys.meta(stream_id), fields))
+        entry_id, event = await reply_to(self._redis.hmget(self._keys.meta(stream_id), fields))
         if entry_id is None or event is None:
             return []
         entry = _entry(entry_id, {b"e": event})
@@ -202,7 +202,7 @@ class Streams:
             pipeline.xrevrange(self._keys.log(stream_id), count=1)
             pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model")
             pipeline.pttl(self._keys.lease(stream_id))
-        replies = await answered(pipeline.execute(raise_on_error=False))
+        replies = await reply_to(pipeline.execute(raise_on_error=False))
         each = zip(stream_ids, replies[0::3], replies[1::3], replies[2::3], strict=True)
         return [
             _or_unread(partial(_tail, replies, pipeline, self._keys.log(stream_id))) for stream_id, *replies in each
@@ -210,17 +210,17 @@ class Streams:
 
     async def first(self, stream_id: str) -> Cursor | None:
         """Id of the oldest entry that the log still holds."""
-        rows: list[_Row] = await answered(self._redis.xrange(self._keys.log(stream_id), count=1))
+        rows: list[_Row] = await reply_to(self._redis.xrange(self._keys.log(stream_id), count=1))
         return _entry(*rows[0]).cursor if rows else None
 
     async def last(self, stream_id: str) -> Entry | None:
         """The newest entry."""
-        rows: list[_Row] = await answered(self._redis.xrevrange(self._keys.log(stream_id), count=1))
+        rows: list[_Row] = await reply_to(self._redis.xrevrange(self._keys.log(stream_id), count=1))
         return _entry(*rows[0]) if rows else None
 
     async def meta(self, stream_id: str) -> Meta | None:
         """The stream's meta, or None when nothing is known."""
-        return _meta(stream_id, await answered(self._redis.hgetall(self._keys.meta(stream_id))))
+        return _meta(stream_id, await reply_to(self._redis.hgetall(self._keys.meta(stream_id))))
 
     async def metas(self, stream_ids: Sequence[str]) -> list[Meta | None]:
         """Meta of each without its request, which may be large, in one pipelined round trip."""
@@ -271,7 +271,7 @@ class Streams:
 
         Raises LogUnavailable when Redis lost it in that moment.
         """
-        fields = await answered(self._redis.hgetall(self._keys.meta(stream_id)))
+        fields = await reply_to(self._redis.hgetall(self._keys.meta(stream_id)))
         if not fields:
             raise LogUnavailable(f"the meta of {stream_id} was lost between its grant and its first read")
         return Meta.from_hash(stream_id, fields), {name.decode(): value.decode() for name, value in fields.items()}

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import LogUnavailable, TenantLimit
-from broadcaster.log.redis.connect import LogConnection, answered, log_errors
+from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 
 ADDED_EVERY_S: Final = 1.0
@@ -238,7 +238,7 @@ class TenantStorage:
         name = self._keys
         keys = ([name.meta(id), name.log(id), name.feed_keys(id)] for id in stored_ids)
         calls = [ScriptCall(SCRIPTS["measure"], each, [tenant]) for each in keys]
-        replies = await answered(run_all(self._redis, calls))
+        replies = await reply_to(run_all(self._redis, calls))
         rows: list[_Row] = []
         for stored_id, reply in zip(stored_ids, replies, strict=True):
             if isinstance(reply, Exception):

@@ -37,7 +37,7 @@ def open_listener(host: str, port: int, *, is_shared: bool = False) -> socket.so
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (
-            ("TCP_NODELAY", 1),  # asyncio sets it only on sockets that it made itself
+            ("TCP_NODELAY", 1),  # uvloop sets it on every connection, asyncio only if the listener names its protocol
             ("TCP_USER_TIMEOUT", DEAD_PEER_MS),
             ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
             ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),

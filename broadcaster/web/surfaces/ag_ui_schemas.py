@@ -24,7 +24,7 @@ _OPEN: Final = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
 class _Identified(TypedDict):
-    """What has an id."""
+    """The part of a message or call that all share: its id."""
 
     id: Id
 

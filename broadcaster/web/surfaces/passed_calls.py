@@ -85,9 +85,16 @@ async def create_completion(
 
 
 async def _pass_on(
-    here: Arrival, request: Request, call: str, *, body: Mapping[str, Any], idempotency_key: str | None, **how: bool
+    here: Arrival,
+    request: Request,
+    call: str,
+    *,
+    body: Mapping[str, Any],
+    idempotency_key: str | None,
+    as_stream: bool,
+    stops_on_disconnect: bool,
 ) -> Response:
-    """The provider's response to this call, or the error; ``how`` to respond: see `answer`."""
+    """The provider's response to this call, or the error; for the last two arguments see `answer`."""
     try:
         generation = _generation_request(here.services, call, body)
     except BadParameter as refusal:
@@ -100,7 +107,8 @@ async def _pass_on(
         dialect=PassedDialect(),
         idempotency_key=idempotency_key,
         respond=responding,
-        **how,
+        as_stream=as_stream,
+        stops_on_disconnect=stops_on_disconnect,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ import pytest
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
+from broadcaster.dialects import DIALECTS
 from broadcaster.hub import flusher
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.frames import Stretch, Stretches
@@ -142,7 +144,7 @@ async def test_a_viewer_behind_a_snapshot_reads_on_although_an_older_entry_is_ke
     assert witness_of(slow).last_seq == 30
 
 
-@pytest.mark.parametrize("spans", [[(6, 6), (4, 29)], [(4, 29), (6, 6)], [(4, 6), (5, 9), (4, 29)]])
+@pytest.mark.parametrize("spans", [[(6, 6), (4, 29)], [(4, 29), (6, 6)], [(4, 29), (4, 6)], [(4, 6), (5, 9), (4, 29)]])
 def test_a_kept_entry_is_found_however_the_stretches_overlap(spans: list[tuple[int, int]]) -> None:
     ledger, transcript = Ledger(), TallyDialect().open("g")
     stretches = Stretches(max_bytes=1000)
@@ -201,6 +203,31 @@ async def test_a_snapshot_is_made_once_for_its_place(hub, tail):
     await settle(*late)
     assert dialect.counts["snapshots"] == 2
     assert all(witness_of(each).last_seq == 1_001 for each in late)
+
+
+async def test_snapshots_leave_the_text_to_be_shared_by_all_checkpoints(hub, tail):
+    entries = [Entry(5, 1, b'{"type":"text-start","id":"t"}'), *texts(5, 2, ENTRIES, size=400)]
+
+    async def late_joiner() -> Viewer:
+        viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=DIALECTS["ai-sdk"])
+        assert isinstance(viewer, Viewer)
+        while not viewer.pull(2**24):
+            await turns(1)
+        return viewer
+
+    tail.append("g", *entries[:1])
+    stays = await late_joiner()
+    tracemalloc.start()
+    try:
+        for end in range(INTERVAL_ENTRIES, ENTRIES + 1, INTERVAL_ENTRIES):
+            tail.append("g", *entries[end - INTERVAL_ENTRIES or 1 : end])
+            (await late_joiner()).leave()
+            stays.pull(2**24)
+        room_of(hub).replays.of(DIALECTS["ai-sdk"])._forget_snapshot()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * 400 * ENTRIES
 
 
 async def test_a_large_snapshot_also_serves_viewers_that_come_a_little_later(hub, tail):

@@ -65,6 +65,12 @@ async def test_the_receiver_gets_the_whole_answer_for_every_end(
     }
 
 
+async def test_the_representation_of_a_courier_shows_no_signing_secret(hooks: WebhookWorld) -> None:
+    shown = f"{hooks.courier.run!r} {hooks.courier!r} {hooks.delivery!r}"
+    assert "WebhookCourier" in shown
+    assert all(repr(secret) not in shown for secret in hooks.delivery.secrets)
+
+
 async def test_a_changed_body_or_another_secret_does_not_verify(hooks: WebhookWorld, receiver: Receiver) -> None:
     await hooks.over(receiver.url)
     await hooks.step()

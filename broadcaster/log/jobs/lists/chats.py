@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from broadcaster.log.redis.connect import LogConnection, answered
+from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS
 
 
@@ -51,5 +51,5 @@ class Chats:
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
         """The chat's latest answer; None: it has none, or it has expired."""
-        value = await answered(self._redis.get(self._keys.chat(tenant, chat_id)))
+        value = await reply_to(self._redis.get(self._keys.chat(tenant, chat_id)))
         return None if value is None else _decoder.decode(value)

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from broadcaster.core.status import OVER
 from broadcaster.log.jobs.queue import Queue
-from broadcaster.log.redis.connect import LogConnection, answered
+from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.reader import Brief, Meta, Streams
 
@@ -47,12 +47,12 @@ class Recents:
     async def drop(self, tenant: str, generation_ids: Sequence[str]) -> None:
         """Take these out."""
         if generation_ids:
-            await answered(self._redis.zrem(self._keys.recent(tenant), *generation_ids))
+            await reply_to(self._redis.zrem(self._keys.recent(tenant), *generation_ids))
 
     async def page(self, tenant: str, *, before: int | None, count: int) -> list[Recent]:
         """Up to ``count``, newest first, of those before a place (None: from the newest)."""
         newest = "+inf" if before is None else f"({before}"
-        rows = await answered(
+        rows = await reply_to(
             self._redis.zrange(
                 self._keys.recent(tenant), newest, "-inf", desc=True, byscore=True, offset=0, num=count, withscores=True
             )
@@ -63,7 +63,7 @@ class Recents:
         """The given generations that the index does not have."""
         if not generation_ids:
             return []
-        scores = await answered(self._redis.zmscore(self._keys.recent(tenant), list(generation_ids)))
+        scores = await reply_to(self._redis.zmscore(self._keys.recent(tenant), list(generation_ids)))
         return [each for each, score in zip(generation_ids, scores, strict=True) if score is None]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from broadcaster.core.providers.listed_models import ListedModel, ModelLists, decode_list, encode_list
-from broadcaster.log.redis.connect import LogConnection, answered, log_errors
+from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 
 
 class StoredModelLists:
@@ -24,16 +24,16 @@ class StoredModelLists:
 
     async def take_turn(self, provider: str, *, for_s: float) -> bool:
         """Whether the caller may request this provider's list; for so long no other process may."""
-        taken = await answered(self._redis.set(self._keys.models_turn(provider), b"", nx=True, px=_ms(for_s)))
+        taken = await reply_to(self._redis.set(self._keys.models_turn(provider), b"", nx=True, px=_ms(for_s)))
         return bool(taken)
 
     async def keep_turn(self, provider: str, *, for_s: float) -> None:
         """The turn lasts for so long from now on."""
-        await answered(self._redis.pexpire(self._keys.models_turn(provider), _ms(for_s)))
+        await reply_to(self._redis.pexpire(self._keys.models_turn(provider), _ms(for_s)))
 
     async def store(self, provider: str, models: Sequence[ListedModel], *, keep_s: float) -> None:
         """Keep this list in place of the one before."""
-        await answered(self._redis.set(self._keys.models(provider), encode_list(models), px=_ms(keep_s)))
+        await reply_to(self._redis.set(self._keys.models(provider), encode_list(models), px=_ms(keep_s)))
 
     async def read(self, providers: Iterable[str]) -> ModelLists:
         """The stored lists, in the order of the providers."""
