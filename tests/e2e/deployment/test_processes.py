@@ -93,7 +93,7 @@ async def test_a_thousand_viewers_spread_over_two_processes_that_count_as_two_fr
 async def test_sigterm_drains_all_processes_within_the_window(
     stack: Stack, scripted: ScriptedProvider, signalled: str
 ) -> None:
-    async with watched(stack, scripted) as (_, house, _, _, viewers):
+    async with watched(stack, scripted, drain_window_s=8) as (_, house, _, _, viewers):
         family = children(house.pid)
         assert len(family) == 2
         began = time.monotonic()
@@ -105,6 +105,7 @@ async def test_sigterm_drains_all_processes_within_the_window(
         await until_dead(family, 20)
         seen = await asyncio.gather(*viewers)
     print(f"SIGTERM → ended: {took_s:.2f} s")
+    assert took_s < 13  # one after the other they would take two windows, 16 s
     assert {each.notices[-1][0] for each in seen} == {"hub.bye"}
     assert "front_end_died" not in house.log.read_text("utf-8")
 

@@ -88,14 +88,19 @@ async def test_open_viewers_are_sent_away_and_do_not_hold_up_a_stock_servers_end
         for viewer in viewers:
             await viewer.until_seq(1)
         assert len({viewer.headers["x-pid"] for viewer in viewers}) == workers
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
         running.signal(number)
         await asyncio.gather(*(viewer.until_over() for viewer in viewers))
+        took_s = loop.time() - begin
         async with asyncio.timeout(DEADLINE_S):
             assert await running.process.wait() == code
         for viewer in viewers:
             assert viewer.ended_cleanly
             assert viewer.witness.notices[-1] == ("hub.bye", {"reason": "drain", "reconnect": True})
             viewer.close()
+        print(f"signal → every viewer sent away: {took_s:.2f} s")
+        assert took_s < DRAIN_WINDOW_S + 2
         assert "Traceback" not in running.log.read_text()
 
 

@@ -129,6 +129,7 @@ async def test_a_place_is_given_back_when_its_client_goes_away(world: MemoryWorl
                 await asyncio.wait({call})
                 while not is_free(services):
                     await asyncio.sleep(0.01)
+            assert len(world.requests) == 1  # the client did not try again
 
 
 async def test_a_replay_by_its_key_needs_a_place_too(world: MemoryWorld) -> None:

@@ -228,7 +228,8 @@ async def test_an_error_in_the_middle_of_an_answer_is_classified_by_its_type(on:
 @on_every_wire
 async def test_an_error_event_ends_the_answer_even_if_the_body_goes_on(on: Wire):
     async with asyncio.timeout(20):
-        failure, _ = await fault(on, on.half(), on.fail(on.scripted.overloaded, "Overloaded"), Hang())
+        steps = (on.half(), on.fail(on.scripted.overloaded, "Overloaded"), Hang())
+        failure, _ = await fault(on, *steps, read_timeout_s=60)
     assert failure.reason == "provider_overloaded"
 
 

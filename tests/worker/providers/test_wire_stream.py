@@ -29,7 +29,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_stream, "WHOLE_TIMEOUT_S", 0.05)
 
 
-async def answer(*steps: Step, read_timeout_s: float = 5.0) -> tuple[str, ev.Usage, ev.Event]:
+async def answer(*steps: Step, read_timeout_s: float = 60.0) -> tuple[str, ev.Usage, ev.Event]:
     """Text, counts and end of a chat by this script."""
     async with scripted(CHAT, read_timeout_s=read_timeout_s) as (server, provider):
         server.script("m", Script(*steps))
@@ -111,7 +111,7 @@ async def test_a_response_is_whole_with_its_terminal_event_alone():
 @on_every_wire
 async def test_an_answer_is_over_at_its_terminal_event_even_if_the_body_never_ends(on: Wire):
     gate = Gate()
-    async with scripted(on) as (server, provider):
+    async with scripted(on, read_timeout_s=60) as (server, provider):
         server.script("m", Script(SendRaw(on.frames("all")), Wait(gate)))
         async with asyncio.timeout(20):
             assert text_of(await collect(provider, request_for("m"))) == "all"
