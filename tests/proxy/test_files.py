@@ -16,7 +16,7 @@ from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.server.runner import KEEP_ALIVE_S
 from tests.support.servers.nginx import DEPLOY, command, create_certificate, lay_out, run_nginx
-from tests.support.servers.ports import free_port
+from tests.support.servers.ports import draw_ports, free_port
 
 UPSTREAM = "server 127.0.0.1:9;\n"
 LISTEN = re.compile(r"listen (\[::\]:)?\d+")
@@ -92,7 +92,7 @@ def test_the_site_is_complete_in_another_http_block(tmp_path: Path) -> None:
 
 async def test_plain_http_leads_to_tls_with_path_and_query(tmp_path: Path) -> None:
     folder = tmp_path / "nginx"
-    plain, tls = free_port(), free_port()
+    plain, tls = draw_ports(2)
     machine = (DEPLOY / "machine-tls.conf").read_text()
     machine = re.sub(r"listen \[::\].*", "", machine)
     machine = machine.replace("listen 80;", f"listen 127.0.0.1:{plain};").replace("443", f"127.0.0.1:{tls}")

@@ -25,7 +25,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from broadcaster.process.lifeline import die_with_parent
-from tests.support.servers.ports import free_port
+from tests.support.servers.ports import draw_ports
 from tests.support.servers.programs import find_program
 
 START_TIMEOUT_S: Final = 30.0
@@ -98,7 +98,7 @@ async def open_haproxy(
 ) -> AsyncIterator[Balancer]:
     """An HAProxy before the front-ends at these URLs; ``cuts_off_hanging``: rule 3."""
     folder.mkdir()
-    port, stats_port = free_port(), free_port()
+    port, stats_port = draw_ports(2)
     (folder / "haproxy.cfg").write_text(
         CONFIGURATION.format(
             port=port,

@@ -22,7 +22,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from broadcaster.process.lifeline import die_with_parent
-from tests.support.servers.ports import free_port
+from tests.support.servers.ports import draw_ports
 from tests.support.servers.programs import find_program
 
 DEPLOY: Final = Path(__file__).resolve().parents[3] / "deploy" / "nginx"
@@ -117,7 +117,7 @@ async def open_nginx(
     folder: Path, front_ends: Sequence[str], *, edits: Mapping[str, str] | None = None
 ) -> AsyncIterator[Nginx]:
     """An nginx before the front-ends at these URLs; ``folder`` must not be there yet."""
-    plain_port, tls_port = free_port(), free_port()
+    plain_port, tls_port = draw_ports(2)
     lay_out(
         folder,
         upstream="".join(f"server {urlsplit(url).netloc} max_fails=2 fail_timeout=5s;\n" for url in front_ends),
