@@ -4,7 +4,7 @@ PORT ?= 8000
 # Seconds after which the whole test run is given up; one test alone gets 120 (pyproject.toml).
 TEST_LIMIT_S ?= 2400
 CORES := $(shell nproc)
-TESTS_AT_ONCE ?= $(shell expr $(CORES) + 1)
+TESTS_AT_ONCE ?= $(shell expr 2 \* $(CORES) + 1)
 # How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
 FAULTS_ROUNDS ?= 50
 # Two at once, whatever the cores: what is measured beside more of them is the machine.
@@ -74,7 +74,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --session-timeo
 # Processes that are killed and paused, tests/e2e and tests/faults, run after the rest; tests/guards is `make check`'s and
 # tests/frameworks `make compat`'s.
 NOT_NOW := $(addprefix --ignore=tests/,e2e faults guards frameworks)
-# One more at once than there are cores: most tests wait for deadlines of others.
+# More at once than there are cores: many tests wait for a process or a deadline.
 SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi

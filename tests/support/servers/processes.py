@@ -137,8 +137,8 @@ class Stack:
         return running
 
     async def aclose(self) -> None:
-        """End everything that was started."""
-        await asyncio.gather(*(running.end() for running in self.started))
+        """Kill everything that was started: a worker would finish its answers first."""
+        await asyncio.gather(*(running.kill() for running in self.started))
 
 
 def _variables(settings: Mapping[str, object]) -> dict[str, str]:
@@ -167,16 +167,22 @@ def alive(pid: int) -> bool:
     """Whether it runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _command(pid: int) -> str:
+    """Its command line; empty when it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200].decode("utf-8", "replace")
+    return ""
 
 
 async def until_dead(pids: list[int], timeout_s: float) -> None:
     """Until none of them runs."""
     deadline = time.monotonic() + timeout_s
     while left := [pid for pid in pids if alive(pid)]:
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:200] for pid in left}
-        assert time.monotonic() < deadline, commands
+        assert time.monotonic() < deadline, {pid: _command(pid) for pid in left}
         await asyncio.sleep(0.02)
 
 
