@@ -69,7 +69,8 @@ def mutated(mutant: Mutant, root: Path = ROOT) -> str:
 def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
     """pytest's exit code and output, in a copy of the checkout."""
     # Seeds and examples are those of CI; what one mutant found must not help the next.
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**kept, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-v", "-x", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(

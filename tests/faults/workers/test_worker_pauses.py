@@ -39,9 +39,11 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
                 await asyncio.sleep(2 * lease_s)  # the fault
             finally:
                 server.resume()
+            resumed = time.monotonic()
             going_on = [len(viewer.entries) for viewer in viewers]
             for viewer, had in zip(viewers, going_on, strict=True):
-                await when(viewer, lambda viewer, had=had: len(viewer.entries) > had, deadline_s=30)  # type: ignore[misc]
+                at = await when(viewer, lambda viewer, had=had: len(viewer.entries) > had, deadline_s=30)  # type: ignore[misc]
+                assert at - resumed <= 5  # docs/faults.md
             await asyncio.sleep(lease_s)  # until they would take over
         await world.settle(len(texts) + 60)  # a delta a second, and what the pauses delayed
         await world.check()
