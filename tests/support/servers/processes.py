@@ -137,8 +137,12 @@ class Stack:
         return running
 
     async def aclose(self) -> None:
-        """Kill everything that was started: a worker would finish its answers first."""
+        """Kill everything that was started, with its children: a worker would finish its answers first."""
+        families = [pid for running in self.started for pid in children(running.process.pid)]
         await asyncio.gather(*(running.kill() for running in self.started))
+        for pid in families:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _variables(settings: Mapping[str, object]) -> dict[str, str]:
