@@ -164,7 +164,9 @@ class Settings(LimitSettings):
         "off", description="who may call; off: every caller on this machine; keys: callers with one of API_KEYS"
     )
     api_keys: ApiKeys = Field(
-        None, description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters (JSON)'
+        None,
+        description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters; with rights '
+        "or as digests: docs/http.md (JSON)",
     )
     cors_origins: Origins = Field(
         (),

@@ -11,9 +11,10 @@
 The steps of a request to such a route, in this order, in every app:
 
 1. Its mount is open, else 500 ``setup_error``.
-2. Its head announces a JSON body within the bound (json_body.py), else 415 or 413.
-3. The guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is within its
-   rate (tenant_rates.py), else 429. Up to here no byte of the body is read.
+2. In our own app its caller may do this (callers.py), else 403.
+3. Its head announces a JSON body within the bound (json_body.py), else 415 or 413. In a host's app the guards of the
+   host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is within its rate
+   (tenant_rates.py), else 429. Up to here no byte of the body is read.
 4. The body is JSON, else 400. Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
 5. Its parameters fit, else 400; then the route itself.
 6. Our own errors and FastAPI's validation errors become responses here, as problems or in the table's own shape. Any
@@ -43,6 +44,7 @@ from starlette.types import Receive, Scope, Send
 from broadcaster.errors import AnswerUnsent, Busy
 from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
 from broadcaster.web.documents.problems import error_response, failure_response
+from broadcaster.web.guards.callers import check_caller
 from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.guards.json_body import StrictRequest, check_head
 from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
@@ -92,8 +94,7 @@ class Row(NamedTuple):
         if isinstance(route, MountedRoute):
             route.errors = self.errors
             route.operation = self.operation
-            if route.rights is None:  # no guard stands before the routes of our own app
-                route.shortcut = self.shortcut
+            route.shortcut = self.shortcut
 
 
 class RouteTable:
@@ -160,19 +161,23 @@ class MountedRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
-        if self.rights is not None:  # in our own app the outermost layer does it, for what is no route too
+        if self.mount.is_hosted:  # in our own app the outermost layer does it, for what is no route too
             send = uncached(send)
-        if self.shortcut is None or not self.shortcut.fits(scope):
             await super().handle(scope, receive, send)
             return
+        shortcut, response = self.shortcut, None
         try:
-            response = await self.shortcut.answer(self.mount.opened(), scope)
+            check_caller(scope, self.operation)
+            if shortcut is not None and shortcut.fits(scope):
+                response = await shortcut.answer(self.mount.opened(), scope)
         except Exception as error:
-            problem = failure_response(error)
-            if problem is None:
+            response = failure_response(error)
+            if response is None:
                 raise
-            response = problem
-        await response(scope, receive, send)
+        if response is None:
+            await super().handle(scope, receive, send)
+        else:
+            await response(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's documented way to read a request, and to answer errors, differently."""

@@ -147,6 +147,11 @@ class Mount:
     services: Services | None = None
     tenant: str | None = None
 
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the routes are served in a host's app, whose guards decide."""
+        return self.tenant is not None
+
     def opened(self) -> Services:
         """The services. Raises SetupError while there are none."""
         if self.services is None:

@@ -1,10 +1,13 @@
-"""API keys: which callers a front-end admits, and which tenant's streams a caller sees.
+"""API keys: which callers a front-end admits, and what a caller may do with which tenant's streams.
 
 Rules
 1. A key belongs to one tenant; a tenant has one key or several, so that one can be replaced while callers know either.
+   A key is written as text, or as an object: ``{"key": …}`` or ``{"sha256": …}`` (the hex digest of the key), with
+   ``rights`` (default: all but ``admin``) and ``name``, which appears in logs.
 2. Checking a key takes a time that reveals nothing of the stored ones: the SHA-256 of the given key is compared with
    every stored digest, each compared whole, whether or not one has matched before.
-3. The keys themselves are not kept: a ``Keyring`` holds digests, and an error in the setting does not repeat them.
+3. The keys themselves are not kept: a ``Keyring`` holds digests, and an error in the setting does not repeat them. A
+   plain SHA-256 is enough: a key is drawn at random, and guessing one costs more than any slow hash would add.
 4. A tenant is a part of key names in Redis beside what callers choose: it has no colon and no brace.
 """
 
@@ -14,9 +17,10 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+from broadcaster.core.access.callers import USUAL_ACTIONS, Caller, read_actions
 from broadcaster.errors import SetupError
 
 MIN_KEY_CHARS: Final = 16
@@ -26,6 +30,9 @@ MAX_KEY_CHARS: Final = 256
 MAX_KEYS: Final = 1000
 
 _KEY: Final = re.compile(rf"[\x21-\x7e]{{{MIN_KEY_CHARS},{MAX_KEY_CHARS}}}", re.ASCII)
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9 _.-]{0,64}", re.ASCII)
+_FIELDS: Final = frozenset({"key", "sha256", "rights", "name"})
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -36,81 +43,103 @@ def check_tenant(name: str) -> str:
     return name
 
 
+class ApiKey(NamedTuple):
+    """A key as it is kept: its SHA-256, and what its caller may do."""
+
+    digest: bytes
+    caller: Caller
+
+
 class Keyring:
     """The keys of a front-end, as digests."""
 
-    __slots__ = ("_digests",)
+    __slots__ = ("_keys",)
 
-    def __init__(self, keys: Mapping[str, Sequence[str]]) -> None:
-        """Raises ValueError, whose text repeats nothing of the keys.
-
-        It does when (1) there are no keys or too many, (2) a tenant has an invalid name or no key, (3) a key is too
-        short, too long or not printable ASCII without spaces, (4) a key is there twice.
-        """
-        self._digests = [(_digest(key.encode()), tenant) for tenant, key in _checked(keys)]
-        if len({digest for digest, _ in self._digests}) < len(self._digests):
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        """Raises ValueError when there are no keys, too many, or one twice."""
+        self._keys = tuple(keys)
+        if not 1 <= len(self._keys) <= MAX_KEYS:
+            raise ValueError(f"there must be 1 to {MAX_KEYS} keys")
+        if len({key.digest for key in self._keys}) < len(self._keys):
             raise ValueError("the same key is there twice: a key belongs to one tenant")
 
     @classmethod
     def read(cls, text: str) -> Keyring:
-        """The keyring of a setting: ``{"tenant": ["key", …], …}``. Raises ValueError as the constructor does."""
+        """The keyring of a setting: ``{"tenant": [key, …], …}`` (rule 1).
+
+        Raises ValueError, whose text repeats nothing of the keys, as the constructor does, and when (1) a tenant has an
+        invalid name or no key, (2) a key is too short, too long or not printable ASCII without spaces, (3) its object
+        has another field, or a value that the field cannot have.
+        """
         try:
             value = json.loads(text, object_pairs_hook=_members)
         except (json.JSONDecodeError, RecursionError):  # whose text repeats the setting
             raise ValueError('it must be JSON: {"tenant": ["key", …]}') from None
-        return cls(_lists(value))
+        return cls(_read_keys(value))
 
     @property
     def key_count(self) -> int:
         """How many keys there are."""
-        return len(self._digests)
+        return len(self._keys)
 
     @property
     def tenants(self) -> frozenset[str]:
         """The tenants that have a key."""
-        return frozenset(tenant for _, tenant in self._digests)
+        return frozenset(key.caller.tenant for key in self._keys)
 
-    def tenant_of(self, key: bytes) -> str | None:
-        """The tenant of the key; None when no tenant has it (rule 2)."""
-        given = _digest(key)
+    def caller_of(self, key: bytes) -> Caller | None:
+        """The caller that has the key; None when no caller has it (rule 2)."""
+        given = digest_of(key)
         found = None
-        for digest, tenant in self._digests:
-            if hmac.compare_digest(digest, given):
-                found = tenant
+        for each in self._keys:
+            if hmac.compare_digest(each.digest, given):
+                found = each.caller
         return found
 
 
-def _digest(key: bytes) -> bytes:
+def digest_of(key: bytes) -> bytes:
+    """What is kept of a key."""
     return hashlib.sha256(key).digest()
 
 
 def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ValueError("a tenant is named twice")
+        raise ValueError("a name is there twice in one object")
     return members
 
 
-def _lists(value: Any) -> dict[str, list[str]]:
-    is_fine = isinstance(value, dict) and all(
-        isinstance(keys, list) and all(isinstance(key, str) for key in keys) for keys in value.values()
-    )
-    if not is_fine:
+def _read_keys(value: Any) -> Iterator[ApiKey]:
+    if not isinstance(value, dict) or not all(isinstance(keys, list) for keys in value.values()):
         raise ValueError('it must be an object of lists of keys: {"tenant": ["key", …]}')
-    return dict(value)
-
-
-def _checked(keys: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for tenant, own in keys.items():
+    for tenant, keys in value.items():
         # The error repeats neither: an operator who mixed them up has put a key where the name belongs.
         if _TENANT.fullmatch(tenant) is None:
             raise ValueError("a tenant's name is 1 to 64 letters, digits, dots, dashes and underscores")
-        if not own:
+        if not keys:
             raise ValueError("a tenant has no key: give it one, or leave it out")
-        if any(_KEY.fullmatch(key) is None for key in own):
-            raise ValueError(f"a key is {MIN_KEY_CHARS} to {MAX_KEY_CHARS} printable ASCII characters without spaces")
-        found += [(tenant, key) for key in own]
-    if not 1 <= len(found) <= MAX_KEYS:
-        raise ValueError(f"there must be 1 to {MAX_KEYS} keys")
-    return found
+        yield from (read_key(key, tenant=tenant) for key in keys)
+
+
+def read_key(value: Any, *, tenant: str) -> ApiKey:
+    """One key of a tenant (rule 1). Raises ValueError, whose text repeats nothing of it."""
+    fields = {"key": value} if isinstance(value, str) else value
+    if not isinstance(fields, dict) or not fields.keys() <= _FIELDS or len(fields.keys() & {"key", "sha256"}) != 1:
+        raise ValueError('a key is text, or an object with "key" or "sha256", and perhaps "rights" and "name"')
+    name, rights = fields.get("name", ""), fields.get("rights", USUAL_ACTIONS)
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise ValueError("the name of a key is at most 64 letters, digits, spaces, dots, dashes and underscores")
+    if not isinstance(rights, list | frozenset):
+        raise ValueError("the rights of a key are a list")
+    return ApiKey(_digest_in(fields), Caller(tenant, read_actions(rights), name=name))
+
+
+def _digest_in(fields: Mapping[str, Any]) -> bytes:
+    key, sha256 = fields.get("key", ""), fields.get("sha256", "")
+    if "sha256" in fields:
+        if not isinstance(sha256, str) or _SHA256.fullmatch(sha256) is None:
+            raise ValueError("sha256 is 64 hexadecimal digits: printf %s KEY | sha256sum")
+        return bytes.fromhex(sha256)
+    if not isinstance(key, str) or _KEY.fullmatch(key) is None:
+        raise ValueError(f"a key is {MIN_KEY_CHARS} to {MAX_KEY_CHARS} printable ASCII characters without spaces")
+    return digest_of(key.encode())

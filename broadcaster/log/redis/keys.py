@@ -46,6 +46,11 @@ class KeyNames:
         self.webhooks_due_clock = f"{prefix}:{{jobs}}:webhooks:clock"
         self.webhooks_promised_clock = f"{prefix}:{{jobs}}:webhooks:promised:clock"
         self.workers = f"{prefix}:{{jobs}}:workers"
+        # Hashes: digest of a caller's key → its record; revoked token or subject → since and until when; the version of
+        # both.
+        self.access_keys = f"{prefix}:{{access}}:keys"
+        self.access_revoked = f"{prefix}:{{access}}:revoked"
+        self.access_state = f"{prefix}:{{access}}:state"
 
     def log(self, stream_id: str) -> str:
         """Stream of the entries ``<epoch>-<seq>``."""

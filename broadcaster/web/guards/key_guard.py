@@ -6,8 +6,9 @@ Rules
 2. A key comes in ``Authorization: Bearer`` or in ``x-api-key``, and nowhere else: a cookie is sent by foreign pages too
    (so Host and Origin are not checked here), and a query is written into logs.
 3. Two keys that differ are refused: a proxy before us may have checked the one that we do not use.
-4. The key's tenant is in ``scope["state"]["tenant"]``. The key itself goes no further: nothing behind this layer can
-   log it, or send it on.
+4. The key's caller is in ``scope["state"]["caller"]``, and its tenant in ``scope["state"]["tenant"]``. The key itself
+   goes no further: nothing behind this layer can log it, or send it on. What the caller may do is decided where the
+   route is known (callers.py).
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ class KeyGuard:
             await self._app(scope, receive, send)
             return
         keys = _keys(scope)
-        tenant = self._keyring.tenant_of(next(iter(keys))) if len(keys) == 1 else None
-        if tenant is None:
+        caller = self._keyring.caller_of(next(iter(keys))) if len(keys) == 1 else None
+        if caller is None:
             error = "invalid_token" if len(keys) == 1 else "invalid_request" if keys else ""
             challenge = 'Bearer realm="broadcaster"' + (f', error="{error}"' if error else "")
             refusal = problem_response("unauthorized", _REFUSALS[error], headers={"www-authenticate": challenge})
             await refusal(scope, receive, send)
             return
-        scope.setdefault("state", {})["tenant"] = tenant
+        scope.setdefault("state", {}).update(tenant=caller.tenant, caller=caller)
         headers = [(name, value) for name, value in scope["headers"] if name not in _CREDENTIALS]
         await self._app({**scope, "headers": headers}, receive, send)
 

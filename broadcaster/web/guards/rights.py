@@ -111,7 +111,7 @@ class Rights:
                 raise Forbidden(f"{right} does not grant this")
         guards = [self._guards[right] for right in rights if right not in OF_NO_STREAM]
         caller = _Caller(request, guards or [self._guards[Right.WATCH]], on_generate=self._on_generate)
-        stream_id = _stream_in_path(request.path_params)
+        stream_id = stream_in_path(request.path_params)
         if stream_id is not None:
             await caller.require(stream_id)
         return services.through(
@@ -129,8 +129,8 @@ class Rights:
         return veiled
 
 
-def _stream_in_path(path_params: Mapping[str, Any]) -> str | None:
-    """The stream that the path names, as the route will read it."""
+def stream_in_path(path_params: Mapping[str, Any]) -> str | None:
+    """The stream that the path names, as the route will read it; None: the path names none."""
     return next((read(path_params[name]) for name, read in _STREAM_IN_PATH.items() if name in path_params), None)
 
 

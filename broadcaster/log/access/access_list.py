@@ -1,0 +1,116 @@
+"""The list of callers' keys and of revoked tokens that front-ends share, and its changes.
+
+Rules
+1. Keys are stored as their SHA-256. The record of a key is the JSON of `read_key`: rights, name, and its tenant.
+2. Every change raises a version in the same script. A front-end reads the version often, and the list only after it has
+   changed: so a change reaches all front-ends in one interval, and costs nothing else.
+3. A revocation refuses the tokens that were issued until then, and lasts until they have expired.
+4. The version is read before the list: a change between the two is read once more, and never missed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from broadcaster.core.access.api_keys import MAX_KEYS, ApiKey, read_key
+from broadcaster.errors import InvalidInput, TenantLimit
+from broadcaster.log.redis.connect import LogConnection, reply_to
+from broadcaster.log.redis.scripts import SCRIPTS
+from broadcaster.observability.logs import get_logger
+
+MAX_REVOCATIONS: Final = 10_000
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A caller's key as an operator sees it: no key, but the digest by which it is removed."""
+
+    digest: str
+    key: ApiKey
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessState:
+    """The list at one version. ``revoked``: `<tenant> jti <id>` or `<tenant> sub <subject>` → revoked at (ms)."""
+
+    version: int = 0
+    keys: tuple[StoredKey, ...] = ()
+    revoked: Mapping[str, int] = field(default_factory=dict)
+
+    def revokes(self, *, tenant: str, token_id: str, subject: str, issued_ms: int) -> bool:
+        """Whether this token is refused (rule 3)."""
+        names = (f"{tenant} jti {token_id}", f"{tenant} sub {subject}")
+        return any(issued_ms <= self.revoked.get(name, -1) for name in names)
+
+
+class AccessList:
+    """Every method raises LogUnavailable while Redis cannot answer."""
+
+    def __init__(self, connection: LogConnection) -> None:
+        self._redis = connection.redis
+        self._keys = connection.keys
+
+    async def add_key(self, digest: str, record: Mapping[str, Any]) -> bool:
+        """Keep a key; False: it was there, and has this record now. ``record``: tenant, rights, name, created_ms.
+
+        Raises TenantLimit when there are ``MAX_KEYS``.
+        """
+        added = await SCRIPTS["key_put"].run(
+            self._redis, [self._keys.access_keys, self._keys.access_state], digest, json.dumps(dict(record)), MAX_KEYS
+        )
+        if added < 0:
+            raise TenantLimit(f"{MAX_KEYS} keys are stored, as many as there may be; revoke one first")
+        return bool(added)
+
+    async def drop_key(self, digest: str) -> bool:
+        """Forget a key; False: there was none."""
+        dropped = await SCRIPTS["key_drop"].run(self._redis, [self._keys.access_keys, self._keys.access_state], digest)
+        return bool(dropped)
+
+    async def revoke(self, *, tenant: str, for_s: float, token_id: str = "", subject: str = "") -> None:
+        """Refuse one token by its id, or all of a subject, that were issued until now; recorded for ``for_s``.
+
+        Raises InvalidInput unless exactly one of them is given, TenantLimit at ``MAX_REVOCATIONS``.
+        """
+        if bool(token_id) == bool(subject):
+            raise InvalidInput("exactly one of the token's id and its subject is needed")
+        name = f"{tenant} jti {token_id}" if token_id else f"{tenant} sub {subject}"
+        keys = [self._keys.access_revoked, self._keys.access_state]
+        revoked = await SCRIPTS["token_revoke"].run(self._redis, keys, name, int(for_s * 1000), MAX_REVOCATIONS)
+        if revoked < 0:
+            raise TenantLimit(f"{MAX_REVOCATIONS} revocations are recorded, as many as there may be; try again later")
+
+    async def version(self) -> int:
+        """The number of changes so far."""
+        raw = await reply_to(self._redis.hget(self._keys.access_state, "version"))
+        return int(raw or 0)
+
+    async def read(self) -> AccessState:
+        """The list now (rule 4). A record that cannot be read is logged and left out."""
+        version = await self.version()
+        records = await reply_to(self._redis.hgetall(self._keys.access_keys))
+        revoked = await reply_to(self._redis.hgetall(self._keys.access_revoked))
+        keys = (_stored(digest.decode(), record) for digest, record in records.items())
+        return AccessState(
+            version,
+            tuple(key for key in keys if key is not None),
+            {name.decode(): int(value.split()[0]) for name, value in revoked.items()},
+        )
+
+
+def _stored(digest: str, record: bytes) -> StoredKey | None:
+    try:
+        fields = json.loads(record)
+        key = read_key(
+            {"sha256": digest, "rights": fields["rights"], "name": fields["name"]}, tenant=str(fields["tenant"])
+        )
+        return StoredKey(digest, key, int(fields["created_ms"]))
+    except (ValueError, LookupError, TypeError) as error:
+        _log.error("stored_key_unreadable", digest=digest[:8], fault=type(error).__name__)
+        return None

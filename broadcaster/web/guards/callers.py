@@ -1,0 +1,49 @@
+"""What the caller of a request may do, in our own app with keys: decided by the head, before the body is read.
+
+Rules
+1. Every operation of our own app is in the table of host rights (rights.py), in ``_OWN`` here, or free.
+2. A refusal depends on the credential and the path alone, never on whether the stream exists.
+3. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.types import Scope
+
+from broadcaster.core.access.callers import Action, Caller
+from broadcaster.errors import Forbidden
+from broadcaster.web.guards.rights import RIGHTS, Right, stream_in_path
+
+_ACTION_OF: Final[Mapping[Right, Action]] = {
+    Right.WATCH: Action.WATCH,
+    Right.LIST: Action.WATCH,
+    Right.GENERATE: Action.START,
+    Right.STOP: Action.STOP,
+    Right.WRITE: Action.APPEND,
+    Right.DELETE: Action.STOP,
+}
+
+
+def actions_for(operation: str) -> frozenset[Action]:
+    """What an operation needs; empty: nothing."""
+    return frozenset(_ACTION_OF[right] for right in RIGHTS.get(operation, ()))
+
+
+def check_caller(scope: Scope, operation: str) -> None:
+    """Raises Forbidden if the request's caller may not do this. ``scope`` has the path's parameters."""
+    caller: Caller | None = scope.get("state", {}).get("caller")
+    if caller is None:
+        return
+    needed = actions_for(operation)
+    if not needed or caller.may(needed, stream_id=stream_in_path(scope["path_params"])):
+        return
+    if caller.grants is None:
+        raise Forbidden(f"this key does not allow {_listed(needed)}; it allows {_listed(caller.actions)}")
+    raise Forbidden(f"this token does not allow {_listed(needed)} here")
+
+
+def _listed(actions: frozenset[Action]) -> str:
+    return ", ".join(sorted(actions))

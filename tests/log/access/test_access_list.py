@@ -1,0 +1,106 @@
+"""The shared list of keys and revocations: changes raise the version, and what is stored opens nothing by itself."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from broadcaster.core.access.callers import Action, Caller
+from broadcaster.errors import InvalidInput, TenantLimit
+from broadcaster.log.access import access_list
+from broadcaster.log.access.access_list import AccessList
+from broadcaster.log.redis.connect import LogConnection
+
+KEY = "a-key-of-a-caller-0123"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+RECORD = {"tenant": "web", "rights": ["watch"], "name": "dashboard", "created_ms": 7}
+
+
+@pytest.fixture
+def shared(connection: LogConnection) -> AccessList:
+    return AccessList(connection)
+
+
+async def test_a_stored_key_is_read_with_its_tenant_rights_and_name(shared: AccessList) -> None:
+    assert await shared.add_key(DIGEST, RECORD)
+    (stored,) = (await shared.read()).keys
+    assert (stored.digest, stored.created_ms) == (DIGEST, 7)
+    assert stored.key.caller == Caller("web", frozenset({Action.WATCH}), name="dashboard")
+    assert stored.key.digest == hashlib.sha256(KEY.encode()).digest()
+
+
+async def test_redis_holds_no_key(shared: AccessList, connection: LogConnection) -> None:
+    await shared.add_key(DIGEST, RECORD)
+    assert KEY not in str(await connection.redis.hgetall(connection.keys.access_keys))
+
+
+async def test_each_change_raises_the_version_and_a_change_of_nothing_does_not(shared: AccessList) -> None:
+    assert await shared.version() == (await shared.read()).version == 0
+    assert await shared.add_key(DIGEST, RECORD)
+    assert not await shared.add_key(DIGEST, {**RECORD, "rights": ["stop"]})
+    await shared.revoke(tenant="web", token_id="t1", for_s=60)
+    assert await shared.drop_key(DIGEST)
+    assert not await shared.drop_key(DIGEST)
+    state = await shared.read()
+    assert (state.version, state.keys) == (4, ())
+
+
+async def test_a_key_beyond_the_bound_is_refused_and_one_that_is_there_can_be_changed(
+    shared: AccessList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_list, "MAX_KEYS", 1)
+    await shared.add_key(DIGEST, RECORD)
+    with pytest.raises(TenantLimit, match="1 keys are stored"):
+        await shared.add_key("0" * 64, RECORD)
+    assert not await shared.add_key(DIGEST, {**RECORD, "name": "other"})
+
+
+async def test_a_revocation_refuses_the_tokens_that_were_issued_until_then(shared: AccessList) -> None:
+    await shared.revoke(tenant="web", token_id="t1", for_s=60)
+    await shared.revoke(tenant="web", subject="ann", for_s=60)
+    state = await shared.read()
+    now_ms = state.revoked["web sub ann"]
+    token = {"tenant": "web", "token_id": "t2", "subject": "bob"}
+    assert not state.revokes(**token, issued_ms=now_ms)
+    assert state.revokes(**{**token, "token_id": "t1"}, issued_ms=now_ms - 1000)
+    assert state.revokes(**{**token, "subject": "ann"}, issued_ms=now_ms)
+    assert not state.revokes(**{**token, "subject": "ann"}, issued_ms=now_ms + 1000)
+    assert not state.revokes(**{**token, "tenant": "jobs", "token_id": "t1"}, issued_ms=0)
+
+
+async def test_a_revocation_needs_a_token_or_a_subject(shared: AccessList) -> None:
+    for given in ({}, {"token_id": "t", "subject": "s"}):
+        with pytest.raises(InvalidInput, match="exactly one"):
+            await shared.revoke(tenant="web", for_s=60, **given)
+
+
+async def test_revocations_are_bounded_and_those_that_are_over_make_room(
+    shared: AccessList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_list, "MAX_REVOCATIONS", 2)
+    await shared.revoke(tenant="web", token_id="t1", for_s=-1)
+    await shared.revoke(tenant="web", token_id="t2", for_s=60)
+    await shared.revoke(tenant="web", token_id="t3", for_s=60)
+    assert set((await shared.read()).revoked) == {"web jti t2", "web jti t3"}
+    with pytest.raises(TenantLimit, match="2 revocations"):
+        await shared.revoke(tenant="web", token_id="t4", for_s=60)
+    await shared.revoke(tenant="web", token_id="t3", for_s=90)
+
+
+async def test_a_shorter_revocation_never_ends_a_longer_one(shared: AccessList, connection: LogConnection) -> None:
+    for for_s in (60, 1):
+        await shared.revoke(tenant="web", token_id="t1", for_s=for_s)
+    raw = await connection.redis.hget(connection.keys.access_revoked, "web jti t1")
+    assert raw is not None
+    revoked_ms, until_ms = map(int, raw.split())
+    assert until_ms - revoked_ms > 50_000
+
+
+@pytest.mark.parametrize("record", [b"{", b"[]", b"{}", b'{"tenant":"web","rights":["fly"],"name":"","created_ms":1}'])
+async def test_a_record_that_cannot_be_read_is_left_out(
+    shared: AccessList, connection: LogConnection, record: bytes
+) -> None:
+    await shared.add_key(DIGEST, RECORD)
+    await connection.redis.hset(connection.keys.access_keys, "1" * 64, record)
+    assert [stored.digest for stored in (await shared.read()).keys] == [DIGEST]

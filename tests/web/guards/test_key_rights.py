@@ -1,0 +1,104 @@
+"""Keys with rights: a caller does what its key allows, and is refused before its body is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from broadcaster.core.access.callers import Action
+from broadcaster.web.guards.callers import actions_for
+from broadcaster.web.routes import feeds, generations, health, streams
+from broadcaster.web.services import Services
+from broadcaster.web.surfaces.table import SURFACES
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import in_process, own_app
+
+KEYS = {action.value: f"{action.value}-key-0123456789" for action in Action}
+SETTING = json.dumps({"web": [{"key": key, "rights": [name], "name": name} for name, key in KEYS.items()]})
+CALLS = [
+    ("POST", "/v1/generations", "start"),
+    ("POST", "/v1/chat/completions", "start"),
+    ("GET", "/v1/models", "start"),
+    ("GET", "/v1/generations", "watch"),
+    ("GET", "/v1/generations/gen_1", "watch"),
+    ("GET", "/v1/streams/gen_1/events", "watch"),
+    ("GET", "/v1/streams/gen_1/events?wait_s=0", "watch"),
+    ("GET", "/v1/responses/resp_gen_1", "watch"),
+    ("POST", "/v1/generations/gen_1/stop", "stop"),
+    ("DELETE", "/v1/generations/gen_1", "stop"),
+    ("PUT", "/v1/streams/job:1", "append"),
+    ("POST", "/v1/streams/job:1/events", "append"),
+    ("POST", "/v1/streams/job:1/close", "append"),
+]
+
+
+@pytest.fixture
+def app(services: Services) -> FastAPI:
+    return own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    async with in_process(app) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("method", "path", "right"), CALLS)
+async def test_an_operation_needs_its_right_and_no_other(
+    client: httpx2.AsyncClient, method: str, path: str, right: str
+) -> None:
+    for name, key in KEYS.items():
+        response = await client.request(method, path, headers={"x-api-key": key}, json={})
+        if name == right:
+            assert response.status_code != 403, response.text
+        else:
+            assert response.status_code == 403, (name, response.text)
+            assert right in response.text
+            assert name in response.text
+            assert key not in response.text
+
+
+async def test_a_refusal_is_the_same_for_streams_that_exist_and_others(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
+    world.add("gen_1", tenant="web")
+    world.add("gen_2", tenant="jobs")
+    headers = {"x-api-key": KEYS["start"], "x-request-id": "same"}
+    refusals = [await client.get(f"/v1/generations/{each}", headers=headers) for each in ("gen_1", "gen_2", "gen_3")]
+    assert len({response.content for response in refusals}) == 1
+    assert refusals[0].json()["code"] == "forbidden"
+
+
+async def test_a_refused_body_is_not_read(app: FastAPI) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"x-api-key", KEYS["watch"].encode()),
+        (b"content-length", b"9"),
+    ]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/generations", "query_string": b"", "http_version": "1.1",
+        "scheme": "http", "headers": headers, "root_path": "",
+    }  # fmt: skip
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 403
+
+
+def test_every_operation_needs_a_right_except_the_health_of_the_process() -> None:
+    rows = [
+        row for table in (generations.routes, streams.routes, feeds.routes, health.routes, *SURFACES) for row in table
+    ]
+    assert len(rows) > 25
+    assert {row.operation for row in rows if not actions_for(row.operation)} == {"health", "readiness"}
