@@ -16,6 +16,10 @@
     │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
     │   ├── WebhookNotAllowed   400 webhook_not_allowed: webhooks are off, or not for this URL
     │   ├── UnknownStream       404 unknown_stream: nothing is known under this id
+    │   ├── TokenInvalid        401 token_invalid: not a token that this server accepts
+    │   ├── TokenExpired        401 token_expired: a valid token, whose time is over
+    │   ├── TokenRevoked        401 token_revoked: a valid token that was revoked
+    │   ├── TokensOff           400 tokens_off: this server has no key to sign tokens with
     │   ├── Forbidden           403 forbidden: the app that mounts the routes does not grant this
     │   └── IdempotencyMismatch 422 idempotency_mismatch: same key, another body
     ├── Busy                    come back later                              (503, retry: yes)
@@ -102,6 +106,22 @@ class UnknownStream(InvalidInput, code="unknown_stream", status=404):
 
 class Forbidden(InvalidInput, code="forbidden", status=403):
     """A guard of the app that mounts the routes does not let this caller do it."""
+
+
+class TokenInvalid(InvalidInput, code="token_invalid", status=401):
+    """A viewer token with any fault but its age: the text is the same for all, and reveals nothing of the keys."""
+
+
+class TokenExpired(InvalidInput, code="token_expired", status=401):
+    """A viewer token whose signature and claims are right, and whose time is over."""
+
+
+class TokenRevoked(InvalidInput, code="token_revoked", status=401):
+    """A viewer token that was revoked, by its id or with all tokens of its subject."""
+
+
+class TokensOff(InvalidInput, code="tokens_off"):
+    """This server mints no viewer tokens: it has no key to sign them with."""
 
 
 class InvalidEvent(InvalidInput, code="invalid_event"):

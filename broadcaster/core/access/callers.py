@@ -43,12 +43,16 @@ class StreamGrant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The holder of a credential. ``grants`` None: all streams of the tenant. ``name``: for logs, not a secret."""
+    """The holder of a credential. ``grants`` None: all streams of the tenant. ``name``: for logs, not a secret.
+
+    ``credential``: which one it is, as limits count and revocations find it; not a secret, and unique over all tenants.
+    """
 
     tenant: str
     actions: frozenset[Action] = USUAL_ACTIONS
     grants: tuple[StreamGrant, ...] | None = None
     name: str = ""
+    credential: str = ""
 
     def may(self, actions: Iterable[Action], *, stream_id: str | None) -> bool:
         """Whether it may do all of this to the stream; None: to no stream in particular (rule 2)."""
