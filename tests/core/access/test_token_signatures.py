@@ -230,9 +230,10 @@ def test_a_key_set_gives_its_keys_for_signatures_by_their_ids() -> None:
     keys = read_key_set(json.dumps({"keys": [{**jwk, "kid": "a"}, {**jwk, "kid": "b", "use": "enc"}]}))
     assert keys.keys() == {"a"}
     assert load_key({**jwk, "alg": "PS256"}).algorithms == ("PS256",)
-    for bad in ({}, {"keys": []}, {"keys": [jwk]}, {"keys": [{**jwk, "kid": "a"}] * 2}, {"keys": ["a"]}, []):
+    bad: list[Any] = [{}, {"keys": []}, {"keys": [jwk]}, {"keys": [{**jwk, "kid": "a"}] * 2}, {"keys": ["a"]}, []]
+    for broken in bad:
         with pytest.raises(ValueError):
-            read_key_set(json.dumps(bad))
+            read_key_set(json.dumps(broken))
 
 
 @pytest.mark.parametrize(
