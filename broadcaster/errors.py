@@ -15,6 +15,7 @@
     │   ├── StreamClosed        409 stream_closed: its terminal event is written
     │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
     │   ├── WebhookNotAllowed   400 webhook_not_allowed: webhooks are off, or not for this URL
+    │   ├── Unauthorized        401 unauthorized: the request's credential is not valid, or is no longer
     │   ├── UnknownStream       404 unknown_stream: nothing is known under this id
     │   ├── TokenInvalid        401 token_invalid: not a token that this server accepts
     │   ├── TokenExpired        401 token_expired: a valid token, whose time is over
@@ -102,6 +103,10 @@ class WebhookNotAllowed(InvalidInput, code="webhook_not_allowed"):
 
 class UnknownStream(InvalidInput, code="unknown_stream", status=404):
     """Neither a log nor a meta exists under the id (or it belongs to another tenant)."""
+
+
+class Unauthorized(InvalidInput, code="unauthorized", status=401):
+    """The credential of the request is not valid, or was revoked while the request was served."""
 
 
 class Forbidden(InvalidInput, code="forbidden", status=403):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -25,21 +25,16 @@ from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.places import Place, Places
+from broadcaster.hub.places import ANYONE, Place, Places, Visitor
 from broadcaster.hub.ports import LogReader, StreamSource, Watch
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.ring import Ledger, Unsent
 from broadcaster.hub.room import Room, Watcher
 from broadcaster.hub.stop_reasons import Refused, StopReason
+from broadcaster.hub.ticks import Ticks
 from broadcaster.hub.viewer import Viewer
 from broadcaster.observability.logs import get_logger
 
-# Deadlines are met within an eighth of the shortest of them; never worth more than twenty checks a second.
-TICKS_PER_DEADLINE: Final = 8
-SHORTEST_TICK_S: Final = 0.05
-LONGEST_TICK_S: Final = 1.0
-# The loop was blocked before a tick that is later than this.
-LATE_TICK_S: Final = 0.5
 FAREWELL_S: Final = 0.5  # for a socket to take the "bye": one that drains at all takes it at once
 
 _log = get_logger(__name__)
@@ -79,28 +74,29 @@ class Hub:
         self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
         self._admission = Places(self.limits)
-        self._places_of: dict[Watcher, Place] = {}
         self._stopped: Counter[StopReason] = Counter()
         self._is_draining = False
         self._all_left = asyncio.Event()
         self._all_left.set()
         self._turned: set[str] = set()
         self._has_turned = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
-        self._tick_due = 0.0
-        self._is_late = False
+        self._ticks = Ticks(self.limits, self._tick)
         self._shrinking: asyncio.Handle | None = None
         self._closed_rooms: set[Room] = set()  # closed, but not yet left by all its viewers
         self._ending: set[asyncio.Task[None]] = set()
 
-    def reserve(self, tenant: str, *, waits: bool = False) -> Place:
+    def reserve(self, tenant: str, *, waits: bool = False, visitor: Visitor = ANYONE) -> Place:
         """A viewer's place, to be entered at once; ``waits``: for a long poll, which reads nothing.
 
         Raises Busy when the hub drains or ``max_viewers`` is met, TenantLimit at a bound of the tenant.
         """
         if self._is_draining:
             raise Busy("this front-end is draining")
-        return self._admission.take(tenant, waits=waits)
+        return self._admission.take(tenant, waits=waits, visitor=visitor)
+
+    def stop_where(self, is_over: Callable[[Place], bool], reason: StopReason) -> None:
+        """Stop the viewers in places of which this is true, also those that are about to join."""
+        self._admission.end_where(is_over, reason)
 
     @property
     def is_draining(self) -> bool:
@@ -120,13 +116,13 @@ class Hub:
     ) -> Viewer | Finished:
         """Watch a stream after ``cursor`` (None: from its beginning). The viewer must be driven at once.
 
-        ``place``: the result of ``reserve``, which the viewer shares from here on; None: a place of no tenant.
+        ``place``: the result of ``reserve``, which the viewer shares; None: a place of no tenant.
 
         Without a cursor, a dialect that has a snapshot begins with it, unless ``with_snapshot`` is False. ``status`` is
         the status of a stream that has no entry yet.
         Finished: the cursor is the id of the terminal event. Raises LogUnavailable when (1) the room could not be
-        filled within ``timeout_s``, (2) the tail gave up; Busy when (3) ``max_rooms`` is met, (4) the hub drains; and
-        what ``reserve`` raises. ``refuse`` makes the response to each of them.
+        filled within ``timeout_s``, (2) the tail gave up; Busy when (3) ``max_rooms`` is met, (4) the hub drains;
+        Unauthorized when (5) the place was ended; and what ``reserve`` raises. ``refuse`` makes the response to Busy.
         """
         if self._is_draining:
             raise Busy("this front-end is draining")
@@ -136,11 +132,12 @@ class Hub:
                 await self._until_open(tenancy, timeout_s)
                 if self._is_draining:
                     raise Busy("this front-end is draining")
+                taken_place.check()
                 begin = tenancy.room.place(cursor)
                 if isinstance(begin, Finished):
                     return begin
                 viewer = Viewer(tenancy.room, dialect, begin=begin, with_snapshot=with_snapshot)
-                self._places_of[viewer] = taken_place.__enter__()
+                self._admission.enter(viewer, taken_place)
                 self._all_left.clear()
                 if len(tenancy.room.viewers) == 1:
                     self._note_turn(stream_id)
@@ -181,7 +178,7 @@ class Hub:
 
     def statistics(self) -> HubStatistics:
         """Numbers for metrics."""
-        return HubStatistics(len(self._places_of), len(self._tenancies), self._ledger.bytes, dict(self._stopped))
+        return HubStatistics(self._admission.viewers, len(self._tenancies), self._ledger.bytes, dict(self._stopped))
 
     def tail_lost(self) -> None:
         """The tail ended without a reason: every viewer is stopped, resumably, and new ones open new rooms."""
@@ -217,9 +214,9 @@ class Hub:
         for tenancy in tuple(self._tenancies.values()):
             self._close(tenancy, StopReason.DRAIN)
         self._flusher.close()
-        for handle in (self._timer, self._shrinking):
-            if handle is not None:
-                handle.cancel()
+        self._ticks.cancel()
+        if self._shrinking is not None:
+            self._shrinking.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     # -- called by rooms
@@ -248,7 +245,7 @@ class Hub:
     def viewer_left(self, room: Room, viewer: Watcher) -> None:
         """Count the viewer, and release its place."""
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
-        self._places_of.pop(viewer).leave(is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
+        self._admission.left(viewer, is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
         self._stopped[reason] += 1
         if not room.viewers:
             self._note_turn(room.stream_id)
@@ -256,7 +253,7 @@ class Hub:
             tenancy = self._tenancies.get(room.stream_id)
             if tenancy is not None and tenancy.room is room:
                 self._note_if_empty(tenancy)
-        if not self._places_of:
+        if not self._admission.viewers:
             self._all_left.set()
 
     # -- rooms
@@ -285,8 +282,7 @@ class Hub:
         tenancy = _Tenancy(room, self._tail.watch(stream_id, room))
         tenancy.opening.add_done_callback(partial(self._opened, tenancy))
         self._tenancies[stream_id] = tenancy
-        if self._timer is None:
-            self._schedule_tick()
+        self._ticks.schedule()
         return tenancy
 
     async def _until_open(self, tenancy: _Tenancy, timeout_s: float) -> None:
@@ -362,31 +358,16 @@ class Hub:
 
     # -- time
 
-    def _tick_s(self) -> float:
-        limits = self.limits
-        shortest_s = min(limits.heartbeat_s, limits.lost_feed_s, limits.slow_viewer_s, limits.linger_s)
-        return min(LONGEST_TICK_S, max(SHORTEST_TICK_S, shortest_s / TICKS_PER_DEADLINE))
-
-    def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        # After a blocked loop the delay of sockets is our own: they get one tick to take their bytes.
-        self._is_late = now - self._tick_due > LATE_TICK_S and not self._is_late
-        if not self._is_late:
+    def _tick(self, now: float, is_late: bool) -> None:
+        if not is_late:
             for room in self._rooms():
                 room.check(now)
         for tenancy in self._unwatched():
             left_at = tenancy.room.empty_since
             if left_at is not None and now - left_at >= self.limits.linger_s:
                 self._close(tenancy, StopReason.LIMIT)
-        self._timer = None
         if self._tenancies or self._closed_rooms:
-            self._schedule_tick()
-
-    def _schedule_tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._tick_due = loop.time() + self._tick_s()
-        self._timer = loop.call_at(self._tick_due, self._tick)
+            self._ticks.schedule()
 
     def _cut_all(self, reason: StopReason) -> None:
         for room in self._rooms():

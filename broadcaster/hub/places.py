@@ -4,6 +4,8 @@ Rules
 1. A place is taken before any work is done for a viewer (before its generation is created): a refusal costs nothing.
 2. The request that took a place and the viewer of that request both enter it. The place is free when the last of them
    has left, whatever happened.
+4. A place can be ended (its credential was revoked): its viewer is stopped, and no viewer enters it any more. So a
+   request that is still on its way to its stream when that happens never watches it.
 3. A request that waits without reading a stream counts as a viewer, and among its tenant's long polls too.
 """
 
@@ -11,10 +13,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Final
 
-from broadcaster.errors import Busy, TenantLimit
+from broadcaster.core.access.callers import Caller
+from broadcaster.errors import Busy, TenantLimit, Unauthorized
 from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.room import Watcher
+from broadcaster.hub.stop_reasons import StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """The client that a place is for. ``caller`` None: no credential is needed here, or a host's guards decide."""
+
+    caller: Caller | None = None
+
+
+ANYONE: Final = Visitor()
 
 
 class Place:
@@ -23,11 +40,12 @@ class Place:
     ``on_gone`` is called when its viewer's client disconnects; not when this front-end ends the response.
     """
 
-    __slots__ = ("_holders", "_places", "on_gone", "tenant", "waits")
+    __slots__ = ("_holders", "_places", "on_gone", "tenant", "visitor", "waits")
 
-    def __init__(self, places: Places, tenant: str, *, waits: bool) -> None:
+    def __init__(self, places: Places, tenant: str, *, waits: bool, visitor: Visitor) -> None:
         self.tenant = tenant
         self.waits = waits
+        self.visitor = visitor
         self.on_gone: Callable[[], object] | None = None
         self._places = places
         self._holders = 0
@@ -40,6 +58,11 @@ class Place:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def check(self) -> None:
+        """Raises Unauthorized if no viewer may enter any more (rule 4)."""
+        if self._places.has_ended(self):
+            raise Unauthorized("the credential of this request was revoked")
 
     def leave(self, *, is_gone: bool) -> None:
         """Its viewer has left; ``is_gone``: because its client disconnected."""
@@ -62,8 +85,16 @@ class Places:
         self._viewers: Counter[str] = Counter()
         self._long_polls: Counter[str] = Counter()
         self._taken = 0
+        self._without_viewer: set[Place] = set()
+        self._ended: set[Place] = set()
+        self._places_of: dict[Watcher, Place] = {}
 
-    def take(self, tenant: str, *, waits: bool) -> Place:
+    @property
+    def viewers(self) -> int:
+        """How many viewers have entered, and not left."""
+        return len(self._places_of)
+
+    def take(self, tenant: str, *, waits: bool, visitor: Visitor = ANYONE) -> Place:
         """A place. Raises Busy when all are taken, TenantLimit when the tenant has as many as it may have."""
         limits = self._limits
         if self._taken >= limits.max_viewers:
@@ -78,15 +109,42 @@ class Places:
                 f"{self._long_polls[tenant]} requests wait, as many as BROADCASTER_TENANT_LONG_POLLS allows one tenant "
                 "at one front-end; try again when some are answered"
             )
+        place = Place(self, tenant, waits=waits, visitor=visitor)
         self._taken += 1
+        self._without_viewer.add(place)
         self._viewers[tenant] += 1
         if waits:
             self._long_polls[tenant] += 1
-        return Place(self, tenant, waits=waits)
+        return place
+
+    def enter(self, viewer: Watcher, place: Place) -> None:
+        """The viewer has this place from here on, until ``left``."""
+        self._places_of[viewer] = place.__enter__()
+        self._without_viewer.discard(place)
+
+    def left(self, viewer: Watcher, *, is_gone: bool) -> None:
+        """The viewer has left its place; ``is_gone``: because its client disconnected."""
+        place = self._places_of.pop(viewer)
+        self._without_viewer.add(place)
+        place.leave(is_gone=is_gone)
+
+    def end_where(self, is_over: Callable[[Place], bool], reason: StopReason) -> None:
+        """End the places of which this is true (rule 4)."""
+        for viewer, place in tuple(self._places_of.items()):
+            if is_over(place):
+                self._ended.add(place)
+                viewer.stop(reason)
+        self._ended.update(filter(is_over, self._without_viewer))
+
+    def has_ended(self, place: Place) -> bool:
+        """Whether the place was ended."""
+        return place in self._ended
 
     def give_back(self, place: Place) -> None:
         """Its last holder has left."""
         self._taken -= 1
+        self._without_viewer.discard(place)
+        self._ended.discard(place)
         _count_down(self._viewers, place.tenant)
         if place.waits:
             _count_down(self._long_polls, place.tenant)

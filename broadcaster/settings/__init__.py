@@ -161,12 +161,20 @@ class Settings(LimitSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; loopback only while AUTH is off")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free one")
     auth: Literal["off", "keys"] = Field(
-        "off", description="who may call; off: every caller on this machine; keys: callers with one of API_KEYS"
+        "off",
+        description="which callers are admitted; off: every caller on this machine; keys: callers with a key of "
+        "API_KEYS, of API_KEYS_FILE or of Redis",
     )
     api_keys: ApiKeys = Field(
         None,
         description='the keys of callers, with AUTH=keys: `{"tenant": ["key", …]}`, a key ≥ 16 characters; with rights '
         "or as digests: docs/http.md (JSON)",
+    )
+    api_keys_file: str | None = Field(
+        None,
+        min_length=1,
+        description="a JSON file of the same form with digests alone, which others cannot write; it is read again when "
+        "it has changed",
     )
     cors_origins: Origins = Field(
         (),

@@ -39,15 +39,15 @@ CONTRADICTIONS: Final = (
     Contradiction(
         lambda it: it.auth == "off" and it.host not in _LOOPBACK,
         "BROADCASTER_HOST: without keys only a loopback HOST may be used: 127.0.0.1, ::1 or localhost; "
-        "for another set BROADCASTER_AUTH=keys and BROADCASTER_API_KEYS",
-    ),
-    Contradiction(
-        lambda it: it.auth == "keys" and it.api_keys is None,
-        "BROADCASTER_AUTH=keys needs BROADCASTER_API_KEYS: without them no caller is admitted",
+        "for another set BROADCASTER_AUTH=keys and give callers keys (docs/http.md)",
     ),
     Contradiction(
         lambda it: it.auth == "off" and it.api_keys is not None,
         "BROADCASTER_API_KEYS needs BROADCASTER_AUTH=keys: otherwise no key is required",
+    ),
+    Contradiction(
+        lambda it: it.auth == "off" and it.api_keys_file is not None,
+        "BROADCASTER_API_KEYS_FILE needs BROADCASTER_AUTH=keys: otherwise no key is required",
     ),
     Contradiction(
         lambda it: it.room_bytes > it.hub_bytes, "BROADCASTER_ROOM_BYTES must not exceed BROADCASTER_HUB_BYTES"

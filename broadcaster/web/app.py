@@ -25,6 +25,8 @@ from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_shapes import ShapedProblems
 from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
 from broadcaster.web.guards.cors import CrossOrigin
+from broadcaster.web.guards.credentials import Credentials
+from broadcaster.web.guards.key_file import KeyFile
 from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
 from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
 from broadcaster.web.route_table import MountedRoute
@@ -64,14 +66,16 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     """The front-end for these settings.
 
     Given ``services`` are used as they are and stay open at the end. Without them the app's lifespan opens the log, the
-    tail and the hub, and closes them.
+    tail and the hub, and closes them. Raises SetupError when the file of keys cannot be used.
     """
 
     mount = Mount(services=services)
+    credentials = _credentials(settings, is_shared=services is None) if settings.auth == "keys" else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with nullcontext(services) if services is not None else open_services(settings) as opened:
+        own = open_services(settings, credentials=credentials)
+        async with nullcontext(services) if services is not None else own as opened:
             app.state.services = mount.services = opened
             yield
 
@@ -86,7 +90,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
-        middleware=_layers(settings),
+        middleware=_layers(settings, credentials),
         exception_handlers={HTTPException: answer_http},
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
@@ -102,7 +106,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     return app
 
 
-def _layers(settings: Settings) -> list[Middleware]:
+def _layers(settings: Settings, credentials: Credentials | None) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(RequestId)]
     if settings.cors_origins:
@@ -112,11 +116,21 @@ def _layers(settings: Settings) -> list[Middleware]:
         Middleware(UnexpectedErrors),
         Middleware(NoWebSocket),
     ]
-    if settings.api_keys is None:
+    if credentials is None:
         layers.append(Middleware(LoopbackGuard))
     else:
-        layers.append(Middleware(KeyGuard, keyring=Keyring.read(settings.api_keys.get_secret_value())))
+        layers.append(Middleware(KeyGuard, credentials=credentials))
     return layers
+
+
+def _credentials(settings: Settings, *, is_shared: bool) -> Credentials:
+    keys, path = settings.api_keys, settings.api_keys_file
+    return Credentials(
+        Keyring() if keys is None else Keyring.read(keys.get_secret_value()),
+        file=None if path is None else KeyFile(path),
+        is_shared=is_shared,
+        wait_s=settings.redis_timeout_s,
+    )
 
 
 def _describe(app: FastAPI, *, has_keys: bool) -> None:

@@ -15,13 +15,15 @@ from typing import Annotated, Final, Literal, NamedTuple, cast
 from fastapi import Depends, Request
 from starlette.types import Scope
 
+from broadcaster.core.access.callers import Caller
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import ProviderCalls
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.openai.parameters import UnknownParameters
-from broadcaster.errors import SetupError, UnknownModel
+from broadcaster.errors import SetupError, Unauthorized, UnknownModel
 from broadcaster.hub.hub import Hub
+from broadcaster.hub.places import ANYONE, Place, Visitor
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredStreams
 from broadcaster.web.guards.tenant_rates import TenantRates
@@ -49,7 +51,8 @@ class Services:
     go. ``drain_window_s`` is the time over which a drain disconnects viewers. ``remember`` takes the stream that a
     viewer is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable
     while a log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation
-    whose client has disconnected and cannot come back. ``model_lists`` gives the providers' lists of models, as last
+    whose client has disconnected and cannot come back. ``admits``: whether the credential of a request is still valid.
+    ``visitor`` is the client of one request. ``model_lists`` gives the providers' lists of models, as last
     read. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and ``awaited_streams`` are derived
     from the rest: the look-up of streams, and the wait for new ones.
     """
@@ -80,10 +83,12 @@ class Services:
     rates: TenantRates
     remember: Callable[[Meta], None]
     departed: Callable[[str], None]
+    admits: Callable[[Caller], bool]
     check_gone: Callable[[], Awaitable[None]]
     model_lists: Callable[[], Awaitable[ModelLists]]
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     hold: JsonHold | None = None
+    visitor: Visitor = ANYONE
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 
@@ -97,9 +102,20 @@ class Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
         return self._changed(generations=generations, chats=chats)
 
-    def metered(self, hold: JsonHold) -> Services:
+    def metered(self, hold: JsonHold, visitor: Visitor) -> Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
-        return self._changed(streams=MeteredStreams(self.streams, hold), hold=hold)
+        return self._changed(streams=MeteredStreams(self.streams, hold), hold=hold, visitor=visitor)
+
+    def visited_by(self, visitor: Visitor) -> Services:
+        """The same services for one request that reads nothing itself."""
+        return self if visitor is ANYONE else self._changed(visitor=visitor)
+
+    def reserve(self, tenant: str, *, waits: bool = False) -> Place:
+        """A place for the request's client: see `Hub.reserve`. Raises Unauthorized if its credential was revoked."""
+        caller = self.visitor.caller
+        if caller is not None and not self.admits(caller):
+            raise Unauthorized("the credential of this request was revoked")
+        return self.hub.reserve(tenant, waits=waits, visitor=self.visitor)
 
     def _changed(self, **fields: object) -> Services:
         changed = copy.copy(self)
@@ -182,6 +198,12 @@ def tenant_of(scope: Scope, mounted: str | None) -> str:
     The mount's tenant wins: in a host's app ``request.state.tenant`` belongs to the host.
     """
     return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
+
+
+def visitor_of(scope: Scope) -> Visitor:
+    """The client of a request to our own app."""
+    caller: Caller | None = scope.get("state", {}).get("caller")
+    return ANYONE if caller is None else Visitor(caller)
 
 
 # A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.

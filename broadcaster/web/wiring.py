@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from functools import partial
 
+from broadcaster.core.access.callers import Caller
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import provider_calls
@@ -17,6 +18,9 @@ from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
+from broadcaster.hub.places import Place
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.log.access.access_list import AccessList
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
@@ -33,10 +37,11 @@ from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
 from broadcaster.log.tail.tail import LiveTail
 from broadcaster.settings import Settings
+from broadcaster.web.guards.credentials import Credentials
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.known_models import KnownModels, no_lists
-from broadcaster.web.server.background import kept_running
+from broadcaster.web.server.background import Begin, kept_running
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.presence_reports import report_no_viewers, report_presence
 from broadcaster.webhooks.url import WebhookHosts
@@ -75,10 +80,13 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, *, log: OpenLog | None = None) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, log: OpenLog | None = None, credentials: Credentials | None = None
+) -> AsyncIterator[Services]:
     """Everything the routes need, and the tasks behind it; over ``log`` if that is open already, which then stays open.
 
-    Raises SetupError without a Redis to connect to.
+    ``credentials``: those that our own app admits, kept up to date here. Raises SetupError without a Redis to connect
+    to.
     """
     async with AsyncExitStack() as stack:
         opened = log if log is not None else await stack.enter_async_context(open_log(settings))
@@ -92,6 +100,7 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         await stack.enter_async_context(
             kept_running(
                 {
+                    **_following(credentials, opened.connection, hub),
                     "topology": topology.run,
                     "steadiness": parts.steadiness.run,
                     "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
@@ -103,7 +112,19 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
                 }
             )
         )
-        yield parts.services(hub, departures)
+        yield parts.services(hub, departures, credentials)
+
+
+def _following(credentials: Credentials | None, connection: LogConnection, hub: Hub) -> dict[str, Begin]:
+    if credentials is None:
+        return {}
+    stop_refused = partial(hub.stop_where, partial(_is_refused, credentials), StopReason.REVOKED)
+    return {"credentials": partial(credentials.follow, AccessList(connection), changed=stop_refused)}
+
+
+def _is_refused(credentials: Credentials, place: Place) -> bool:
+    caller = place.visitor.caller
+    return caller is not None and not credentials.admits(caller)
 
 
 class _Parts(JobParts):
@@ -160,7 +181,7 @@ class _Parts(JobParts):
             steadiness=self.steadiness,
         )
 
-    def services(self, hub: Hub, departures: Departures) -> Services:
+    def services(self, hub: Hub, departures: Departures, credentials: Credentials | None) -> Services:
         settings, connection = self._settings, self._connection
         return Services(
             generations=self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue),
@@ -170,6 +191,7 @@ class _Parts(JobParts):
             presence=self.presence,
             remember=self._losses.remember,
             departed=departures.note,
+            admits=_admits_all if credentials is None else credentials.admits,
             check_gone=self.steadiness.check_unknown,
             chats=Chats(connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
             model_lists=_model_lists(settings, connection),
@@ -207,6 +229,10 @@ def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], 
         return no_lists
     providers = sorted(ModelRoutes(settings.routes).providers)
     return KnownModels(partial(StoredModelLists(connection).read, providers))
+
+
+def _admits_all(_: Caller) -> bool:
+    return True
 
 
 def _sweep_every_s(settings: Settings) -> float:

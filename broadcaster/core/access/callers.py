@@ -46,6 +46,7 @@ class Caller:
     """The holder of a credential. ``grants`` None: all streams of the tenant. ``name``: for logs, not a secret.
 
     ``credential``: which one it is, as limits count and revocations find it; not a secret, and unique over all tenants.
+    ``tokens_per_day``: the budget of this credential alone; None: that of the settings.
     """
 
     tenant: str
@@ -53,6 +54,11 @@ class Caller:
     grants: tuple[StreamGrant, ...] | None = None
     name: str = ""
     credential: str = ""
+    tokens_per_day: int | None = None
+
+    def still(self, now: Caller | None) -> bool:
+        """Whether a caller that was admitted as this one keeps all that it was admitted for; ``now``: as of now."""
+        return now is not None and now.tenant == self.tenant and self.actions <= now.actions
 
     def may(self, actions: Iterable[Action], *, stream_id: str | None) -> bool:
         """Whether it may do all of this to the stream; None: to no stream in particular (rule 2)."""

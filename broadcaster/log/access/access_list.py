@@ -57,7 +57,9 @@ class AccessList:
         self._keys = connection.keys
 
     async def add_key(self, digest: str, record: Mapping[str, Any]) -> bool:
-        """Keep a key; False: it was there, and has this record now. ``record``: tenant, rights, name, created_ms.
+        """Keep a key; False: it was there, and has this record now.
+
+        ``record``: tenant, rights, name, created_ms, and perhaps tokens_per_day.
 
         Raises TenantLimit when there are ``MAX_KEYS``.
         """
@@ -107,9 +109,8 @@ class AccessList:
 def _stored(digest: str, record: bytes) -> StoredKey | None:
     try:
         fields = json.loads(record)
-        key = read_key(
-            {"sha256": digest, "rights": fields["rights"], "name": fields["name"]}, tenant=str(fields["tenant"])
-        )
+        given = {"rights": fields["rights"], "name": fields["name"], "tokens_per_day": fields.get("tokens_per_day")}
+        key = read_key({"sha256": digest, **given}, tenant=str(fields["tenant"]))
         return StoredKey(digest, key, int(fields["created_ms"]))
     except (ValueError, LookupError, TypeError) as error:
         _log.error("stored_key_unreadable", digest=digest[:8], fault=type(error).__name__)

@@ -41,6 +41,7 @@ _OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
     errors.InvalidEvent: ("The event cannot be published", "body #/3/type: not a type to publish"),
     errors.UnknownModel: ("The model is unknown", "no route serves the requested model"),
     errors.WebhookNotAllowed: ("The webhook may not go there", "this host is not listed in BROADCASTER_WEBHOOK_HOSTS"),
+    errors.Unauthorized: ("A key is needed", "no key was sent: authorization: Bearer <key>"),
     errors.Forbidden: ("This is not allowed", "can_generate does not grant this"),
     errors.TokenInvalid: ("The token is not valid", "the token is not valid here; get a new one"),
     errors.TokenExpired: ("The token has expired", "the token has expired; get a new one"),
@@ -72,7 +73,6 @@ _OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
 
 _OF_LAYERS: Final[Mapping[str, ProblemType]] = {
     "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),
-    "unauthorized": ProblemType(401, "A key is needed", "no key was sent: authorization: Bearer <key>"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
     "forbidden_origin": ProblemType(403, "The Origin may not call", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),

@@ -9,6 +9,8 @@ Rules
 4. The key's caller is in ``scope["state"]["caller"]``, and its tenant in ``scope["state"]["tenant"]``. The key itself
    goes no further: nothing behind this layer can log it, or send it on. What the caller may do is decided where the
    route is known (callers.py).
+5. A key that cannot be judged yet, because Redis has not answered since the start, is refused with 503; an EventSource,
+   which would stop for good, receives 200, ``retry`` and a close.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broadcaster.core.access.api_keys import Keyring
-from broadcaster.web.documents.problems import problem_response
+from broadcaster.errors import LogUnavailable
+from broadcaster.hub.stop_reasons import Refused, StopReason
+from broadcaster.web.documents.problems import error_response, problem_response
+from broadcaster.web.guards.credentials import Credentials
+from broadcaster.web.viewing.sse import EventStreamResponse
 
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 _STATIC_FILE: Final = re.compile(r"/(console|docs)/[^/]+\.[a-z]+")
+_EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
+_RETRY: Final = b"retry: 2000\n\n"
 _BEARER: Final = re.compile(rb"bearer +(?P<key>\S.*)", re.IGNORECASE)
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
@@ -35,18 +43,22 @@ _REFUSALS: Final = {
 
 
 class KeyGuard:
-    """401 for (1) no key, (2) two that differ, (3) one that is not in the keyring."""
+    """401 for (1) no key, (2) two that differ, (3) one that is unknown."""
 
-    def __init__(self, app: ASGIApp, *, keyring: Keyring) -> None:
+    def __init__(self, app: ASGIApp, *, credentials: Credentials) -> None:
         self._app = app
-        self._keyring = keyring
+        self._credentials = credentials
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or _is_open(scope):
             await self._app(scope, receive, send)
             return
         keys = _keys(scope)
-        caller = self._keyring.caller_of(next(iter(keys))) if len(keys) == 1 else None
+        try:
+            caller = await self._credentials.caller_of(next(iter(keys))) if len(keys) == 1 else None
+        except LogUnavailable as fault:
+            await _unknown_yet(scope, fault)(scope, receive, send)
+            return
         if caller is None:
             error = "invalid_token" if len(keys) == 1 else "invalid_request" if keys else ""
             challenge = 'Bearer realm="broadcaster"' + (f', error="{error}"' if error else "")
@@ -59,8 +71,18 @@ class KeyGuard:
 
 
 def _is_open(scope: Scope) -> bool:
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = _path(scope)
     return path in _OPEN or _STATIC_FILE.fullmatch(path) is not None
+
+
+def _unknown_yet(scope: Scope, error: LogUnavailable) -> Response:
+    if scope["method"] == "GET" and _EVENTS.fullmatch(_path(scope)):
+        return EventStreamResponse(Refused(StopReason.LOG_UNAVAILABLE, _RETRY))
+    return error_response(error)
+
+
+def _path(scope: Scope) -> str:
+    return str(scope["path"].removeprefix(scope.get("root_path", "")))
 
 
 def _keys(scope: Scope) -> set[bytes]:

@@ -89,7 +89,7 @@ async def create_generation(
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
     generation = generation_request(body, services)
     stays = bool(body.stream) or wait.seconds > 0
-    with services.hub.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
+    with services.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
         created = await services.generations.create(
             generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
@@ -228,7 +228,7 @@ async def get_generation(
     if wait_s > 0 and not meta.is_over:
         wait_s = min(wait_s, services.long_poll_timeout_s)
         del meta  # its request may be large, and the wait may be long
-        with services.hub.reserve(tenant, waits=True) as place:
+        with services.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s, place=place)
         meta = await services.generations.get(generation_id, tenant=tenant)
     if not parts:

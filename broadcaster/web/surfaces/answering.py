@@ -106,7 +106,7 @@ async def started(
     services, tenant, _ = here
     services.routes.provider_for(generation.model)  # raises UnknownModel
     stays = as_stream or not in_background
-    with services.hub.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
+    with services.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
         created = await services.generations.create(
             generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )

@@ -214,7 +214,7 @@ async def cancel_response(request: Request, here: Here, id: ResponseId) -> Respo
     meta = await services.generations.get(meta.id, tenant=tenant)
     if not meta.is_over:
         # Without a place the caller does not see the end, but the generation is stopped.
-        with suppress(Busy), services.hub.reserve(tenant, waits=True) as place:
+        with suppress(Busy), services.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=meta.id, wait_s=CANCEL_WAIT_S, place=place)
         meta = await services.generations.get(meta.id, tenant=tenant)
     return await stored.current_response(services, meta, await stored.entries_of(services, meta))

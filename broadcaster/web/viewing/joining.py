@@ -59,7 +59,7 @@ async def find_stream(
         if wait_s <= 0:
             raise
         missing = error
-    with services.hub.reserve(tenant, waits=True):
+    with services.reserve(tenant, waits=True):
         while (left_s := deadline - time.monotonic()) > 0:
             with services.awaited_streams.awaiting(stream_id, tenant=tenant) as found, leaving(request, found.cancel):
                 await asyncio.wait({found}, timeout=min(left_s, DISCONNECT_CHECK_S))
@@ -97,7 +97,7 @@ async def join_stream(
     services.remember(meta)
     # A feed does not wait for a worker.
     status = "queued" if meta.kind == "generation" else "running"
-    with place or services.hub.reserve(meta.tenant) as taken_place:
+    with place or services.reserve(meta.tenant) as taken_place:
         return await services.hub.join(
             meta.id,
             cursor=cursor,

@@ -54,9 +54,27 @@ def test_a_key_can_be_kept_as_its_digest_with_rights_and_a_name() -> None:
         {"a": [{"sha256": digest, "rights": ["watch", "stop"], "name": "ci"}, {"key": "own-key-0123456789"}]}
     )
     ring = Keyring.read(text)
-    assert ring.caller_of(b"ci-key-0123456789") == Caller("a", frozenset({Action.WATCH, Action.STOP}), name="ci")
-    assert ring.caller_of(b"own-key-0123456789") == Caller("a")
+    credential = f"key:{digest[:16]}"
+    caller = Caller("a", frozenset({Action.WATCH, Action.STOP}), name="ci", credential=credential)
+    assert ring.caller_of(b"ci-key-0123456789") == ring.caller_with(credential) == caller
+    own = ring.caller_of(b"own-key-0123456789")
+    assert own is not None
+    assert (own.tenant, own.name, own.tokens_per_day) == ("a", "", None)
     assert ring.caller_of(digest.encode()) is None
+
+
+def test_a_key_has_the_budget_that_its_record_names() -> None:
+    ring = Keyring.read(json.dumps({"a": [{"key": "own-key-0123456789", "tokens_per_day": 0}]}))
+    caller = ring.caller_of(b"own-key-0123456789")
+    assert caller is not None
+    assert caller.tokens_per_day == 0
+
+
+@pytest.mark.parametrize("key", ["a-key-of-sixteen", {"key": "a-key-of-sixteen"}])
+def test_a_file_holds_digests_alone(key: object) -> None:
+    with pytest.raises(ValueError, match="only digests") as refused:
+        Keyring.read(json.dumps({"a": [{"sha256": DIGEST}, key]}), only_digests=True)
+    assert "sixteen" not in str(refused.value)
 
 
 def test_a_key_without_rights_may_do_everything_but_administer() -> None:
@@ -98,6 +116,9 @@ DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
         {"a": [{"key": SECRET, "rights": ["watch", "everything"]}]},
         {"a": [{"key": SECRET, "rights": [["watch"]]}]},
         {"a": [{"key": SECRET, "name": "a\nb"}]},
+        {"a": [{"key": SECRET, "tokens_per_day": -1}]},
+        {"a": [{"key": SECRET, "tokens_per_day": True}]},
+        {"a": [{"key": SECRET, "tokens_per_day": 10**13}]},
         {"a": [{"sha256": SECRET}]},
         {"a": [{"sha256": DIGEST[:-1]}]},
         {"a": [SECRET, {"sha256": DIGEST}]},

@@ -26,7 +26,8 @@ async def test_a_stored_key_is_read_with_its_tenant_rights_and_name(shared: Acce
     assert await shared.add_key(DIGEST, RECORD)
     (stored,) = (await shared.read()).keys
     assert (stored.digest, stored.created_ms) == (DIGEST, 7)
-    assert stored.key.caller == Caller("web", frozenset({Action.WATCH}), name="dashboard")
+    credential = f"key:{DIGEST[:16]}"
+    assert stored.key.caller == Caller("web", frozenset({Action.WATCH}), name="dashboard", credential=credential)
     assert stored.key.digest == hashlib.sha256(KEY.encode()).digest()
 
 

@@ -369,6 +369,7 @@ async def memory_services(
         rates=TenantRates(),
         remember=lambda meta: None,
         departed=lambda generation_id: None,
+        admits=lambda caller: True,
         model_lists=no_lists,
     )
     try:

@@ -1,0 +1,119 @@
+"""The credentials that a front-end admits: the keys of its setting, of a file and of Redis; and what was revoked.
+
+Rules
+1. A key of the setting counts before one of the file, and that before one of Redis: an entry in Redis takes no right
+   from a key that the operator has set.
+2. File and Redis are read every ``POLL_S``, an unchanged list by one small call: a change reaches every front-end in
+   less than a second.
+3. While Redis is away the list that was read last stays valid. Before the first read, a key that is unknown here may be
+   one of Redis: the request waits a moment, and is then refused as one that may be repeated.
+4. After each change ``changed`` is called, which ends the viewers whose credential is no longer valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from broadcaster.core.access.api_keys import Keyring
+from broadcaster.core.access.callers import Caller
+from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.log.access.access_list import AccessList, AccessState
+from broadcaster.observability.logs import get_logger
+from broadcaster.web.guards.key_file import KeyFile
+
+POLL_S: Final = 0.4
+
+_log = get_logger(__name__)
+
+
+class Credentials:
+    """One for a front-end. ``is_shared``: a task will ``follow`` the list in Redis; ``wait_s``: for its first read."""
+
+    def __init__(
+        self, keyring: Keyring, *, file: KeyFile | None = None, is_shared: bool = False, wait_s: float = 2.0
+    ) -> None:
+        """Reads the file. Raises SetupError when it cannot be used."""
+        self._of_setting = keyring
+        self._file = file
+        self._of_file = Keyring() if file is None else file.read_changed() or Keyring()
+        self._of_redis = Keyring()
+        self._wait_s = wait_s
+        self._is_current = asyncio.Event()
+        self._is_stale = False
+        self.state = AccessState()
+        """The list of Redis as it was read last; see ``until_read``."""
+        if not is_shared:
+            self._is_current.set()
+
+    async def caller_of(self, key: bytes) -> Caller | None:
+        """The caller with this key; None: no caller has it. Raises LogUnavailable if that is not known yet (rule 3)."""
+        found = self._find(key)
+        if found is None and not self._is_current.is_set():
+            await self.until_read()
+            found = self._find(key)
+        return found
+
+    async def until_read(self) -> None:
+        """Return once the list of Redis was read. Raises LogUnavailable if that takes too long."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._is_current.wait()
+        except TimeoutError:
+            raise LogUnavailable("Redis has not answered yet, and may hold this credential; try again") from None
+
+    def admits(self, caller: Caller) -> bool:
+        """Whether a caller with a key, who was admitted before, still is, with all its rights."""
+        return caller.still(
+            self._of_setting.caller_with(caller.credential)
+            or self._of_file.caller_with(caller.credential)
+            or self._of_redis.caller_with(caller.credential)
+        )
+
+    async def follow(self, shared: AccessList, *, changed: Callable[[], None]) -> None:
+        """Keep file and list up to date until cancelled; after the first read and each change call ``changed``."""
+        is_first = True
+        while True:
+            has_changed = await self._read_file()
+            has_changed |= await self._read_list(shared)
+            if has_changed or (is_first and self._is_current.is_set()):
+                is_first = False
+                changed()
+            await asyncio.sleep(POLL_S)
+
+    def _find(self, key: bytes) -> Caller | None:
+        # Each is asked, so that the time says nothing of where a key is.
+        found = [ring.caller_of(key) for ring in (self._of_setting, self._of_file, self._of_redis)]
+        return next((caller for caller in found if caller is not None), None)
+
+    async def _read_file(self) -> bool:
+        if self._file is None:
+            return False
+        try:
+            read = await asyncio.to_thread(self._file.read_changed)
+        except SetupError as error:
+            _log.error("key_file_unusable", fault=error.detail, keys_kept=self._of_file.key_count)
+            return False
+        if read is not None:
+            self._of_file = read
+            _log.info("key_file_read", keys=read.key_count)
+        return read is not None
+
+    async def _read_list(self, shared: AccessList) -> bool:
+        try:
+            if self._is_current.is_set() and await shared.version() == self.state.version:
+                self._is_stale = False
+                return False
+            state = await shared.read()
+        except LogUnavailable:
+            if not self._is_stale:
+                self._is_stale = True
+                _log.warning("credentials_stale", since_version=self.state.version)
+            return False
+        self.state = state
+        self._of_redis = Keyring(stored.key for stored in state.keys)
+        self._is_stale = False
+        self._is_current.set()
+        _log.info("credentials_read", version=state.version, keys=len(state.keys), revoked=len(state.revoked))
+        return True
