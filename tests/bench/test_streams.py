@@ -19,7 +19,7 @@ from tests.bench.answering import needs_a_compiler
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_what_is_published_is_in_the_log_as_a_workers_appends_would_be(
+def test_published_events_are_in_the_log_as_a_workers_appends_would_be(
     redis_url: str, tmp_path: Path, batch: int
 ) -> None:
     needs_a_compiler()

@@ -167,7 +167,7 @@ async def test_the_doctor_works_with_the_rights_of_a_worker_and_reports_what_it_
     assert (facts.pubsub_limit, facts.idle_timeout_s) == (None, None)
 
 
-def test_what_was_acknowledged_is_there_after_it_was_killed(tmp_path: Path) -> None:
+def test_an_acknowledged_write_is_there_after_the_server_was_killed(tmp_path: Path) -> None:
     with start_deployed(tmp_path / "data", ENVIRONMENT) as server:
         # Two commands of a script are a transaction in the file, and that is read with the rights of a user.
         script = (
