@@ -79,7 +79,7 @@ async def test_without_a_response_nothing_is_offered_and_nothing_printed():
     assert await complete("generate", "x", "--model", "", environment={"BROADCASTER_PORT": "many"}) == []
 
 
-async def test_a_front_end_that_hangs_costs_a_second():
+async def test_a_front_end_that_hangs_ends_the_completion_without_an_offer():
     async def hang(_: Exchange) -> None:
         await asyncio.Event().wait()
 
