@@ -214,7 +214,7 @@ def test_an_index_used_twice_still_gives_two_parts():
     assert [event.id for event in content(STREAMS["index used twice"]) if isinstance(event, ev.TextEnd)] == ["0", "1"]
 
 
-def test_what_the_provider_left_open_is_closed_by_the_end_of_the_message():
+def test_a_block_that_the_provider_left_open_is_closed_by_the_end_of_the_message():
     assert content(STREAMS["block never stopped"])[-1] == ev.TextEnd(id="0")
 
 
@@ -313,7 +313,7 @@ def test_events_before_an_error_in_the_same_chunk_are_not_lost():
         b"data: " + b"x" * (16 * 2**20 + 1) + b"\n\n",
     ],
 )
-def test_what_is_not_the_protocol_is_bad_data(raw: bytes):
+def test_a_stream_that_breaks_the_protocol_is_bad_data(raw: bytes):
     failure = failure_of(raw)
     assert (failure.reason, failure.retryable) == ("provider_bad_data", True)
 

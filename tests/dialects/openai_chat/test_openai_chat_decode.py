@@ -85,7 +85,7 @@ def test_an_answer_without_content_has_no_part():
     assert content(STREAMS["no content at all"]) == []
 
 
-def test_what_azure_sends_of_the_prompt_first_is_on_the_start():
+def test_azures_results_on_the_prompt_are_on_the_start():
     events = decode(STREAMS["Azure"])
     assert events[0] == ev.Start(
         message_id="chatcmpl-1",
@@ -139,7 +139,7 @@ def test_reasoning_and_text_of_one_delta_come_in_this_order():
     assert [event.delta for event in _written(raw)] == ["Hm.", "Yes."]
 
 
-def test_what_differs_under_the_second_name_of_reasoning_is_not_lost():
+def test_a_different_value_under_the_second_name_of_reasoning_is_not_lost():
     found = the(ev.ReasoningDelta, content(answer(delta(reasoning_content="Hm.", reasoning={"effort": 3}))))
     assert found.provider_metadata == metadata(reasoning={"effort": 3})
 
@@ -219,7 +219,7 @@ def test_a_field_beside_no_delta_is_passed_on():
     assert content(raw) == [passed({"index": 0, "delta": {}, "content_filter_offsets": {"start": 3}})]
 
 
-def test_what_comes_with_the_reason_or_changes_since_the_start_rides_on_the_end():
+def test_fields_that_come_with_the_reason_or_change_since_the_start_are_on_the_end():
     raw = stream(
         first() | {"system_fingerprint": "fp_1", "provider": "A"},
         wrote("a", system_fingerprint="fp_2", provider="A"),

@@ -347,7 +347,7 @@ def test_events_before_a_failure_in_the_same_chunk_are_not_lost():
         b"data: " + b"[" * 100_000 + b"\n\n",
     ],
 )
-def test_what_is_not_the_protocol_is_bad_data(raw: bytes):
+def test_a_stream_that_breaks_the_protocol_is_bad_data(raw: bytes):
     failure = failure_of(raw)
     assert (failure.reason, failure.retryable) == ("provider_bad_data", True)
 
