@@ -240,7 +240,9 @@ class Always:
         return True
 
 
-async def test_what_rests_on_a_lapsed_lease_is_sent_once_and_never_repeated(servers: list[ScriptedServer]) -> None:
+async def test_a_command_that_rests_on_a_lapsed_lease_is_sent_once_and_never_repeated(
+    servers: list[ScriptedServer],
+) -> None:
     server = servers[0]
     server.replies |= {**cluster_replies((0, SLOTS - 1, server)), "EVALSHA": TRYAGAIN}
     async with LogConnection.open(f"redis+cluster://{name(server)}", timeout_s=2.0, patience_s=1.0) as connection:

@@ -128,7 +128,7 @@ async def test_a_server_that_is_away_or_hangs_is_unavailable(tmp_path: Path) -> 
         await facts_of(url)
 
 
-async def test_what_is_no_redis_is_a_set_up_error() -> None:
+async def test_a_server_that_is_not_redis_is_a_set_up_error() -> None:
     async def speak_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()

@@ -33,7 +33,7 @@ async def until_dead(pid: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_was_written_survives_kill_9_and_a_supervised_restart(tmp_path: Path) -> None:
+async def test_a_written_key_survives_kill_9_and_a_supervised_restart(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path, binary=server_binary())
     await server.start()
     supervised = asyncio.create_task(server.supervise())

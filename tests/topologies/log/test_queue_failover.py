@@ -58,7 +58,7 @@ class Parts:
         await self.world.queue.settle(job, Settled.DONE, has_webhook=True)
 
 
-async def test_what_waits_runs_or_has_ended_on_other_nodes_survives_the_loss_of_the_queues_newest_entries(
+async def test_generations_on_other_nodes_survive_the_loss_of_the_queues_newest_entries(
     cluster: RedisCluster6,
 ) -> None:
     primary = cluster.primary_of(KeyNames("bc").open)
