@@ -43,7 +43,7 @@ class Beginnings:
             raise
 
 
-async def test_what_failed_is_reported_and_restarted_and_cancelled_at_the_end() -> None:
+async def test_a_task_that_failed_is_reported_restarted_and_cancelled_at_the_end() -> None:
     once, sound = Beginnings(fails=1), Beginnings(fails=0)
     with capture_logs() as logged:
         async with kept_running({"once": once.run, "sound": sound.run}, pauses=SOON), asyncio.timeout(DEADLINE_S):
