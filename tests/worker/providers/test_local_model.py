@@ -94,7 +94,9 @@ async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, place
 
 
 @on_openai_wires
-async def test_what_it_refuses_on_the_openai_wires_is_a_bad_request(on: Wire, place: tuple[str, str]):
+async def test_a_request_that_the_local_model_refuses_on_the_openai_wires_is_a_bad_request(
+    on: Wire, place: tuple[str, str]
+):
     too_long = [{"role": "user", "content": "sea " * 5000}]
     url, key = place
     async with provider_at(url, on, api_key=key, read_timeout_s=60, is_local=True) as provider:
