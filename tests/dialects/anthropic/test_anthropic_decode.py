@@ -1,7 +1,5 @@
 """Anthropic decode: what each thing on the wire becomes."""
 
-from typing import TypeVar
-
 import pytest
 
 from broadcaster.core import events as ev
@@ -10,33 +8,10 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.testing import wire
 from broadcaster.testing.wire import frame
 from tests.dialects.anthropic.anthropic_streams import STREAMS, TEXT, WEB_RESULT, stream
+from tests.dialects.decoding import WireDecoding, the
 
-T = TypeVar("T")
-
-OPENING = 2  # start, start-step
-ENDING = 3  # usage, finish-step, finish
-
-
-def decode(raw: bytes, *, request_id: str | None = None) -> list[ev.Event]:
-    decoder = AnthropicDecoder(request_id=request_id)
-    return decoder.decode(raw) + decoder.flush()
-
-
-def content(raw: bytes) -> list[ev.Event]:
-    return decode(raw)[OPENING:-ENDING]
-
-
-def the(kind: type[T], events: list[ev.Event]) -> T:
-    (found,) = [event for event in events if isinstance(event, kind)]
-    return found
-
-
-def failure_of(raw: bytes) -> ProviderFailed:
-    decoder = AnthropicDecoder()
-    with pytest.raises(ProviderFailed) as caught:
-        decoder.decode(raw)
-        decoder.flush()
-    return caught.value
+_WIRE = WireDecoding(AnthropicDecoder)
+decode, content, failure_of = _WIRE.decode, _WIRE.content, _WIRE.failure_of
 
 
 def test_an_answer_opens_with_its_id_its_model_and_the_request_id():

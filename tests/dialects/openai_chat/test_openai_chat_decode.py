@@ -1,11 +1,12 @@
 """Chat completions decode: what each thing on the wire becomes."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
+from tests.dialects.decoding import ENDING, OPENING, WireDecoding, the
 from tests.dialects.openai_chat.chat_streams import (
     AZURE_SAFE,
     DONE,
@@ -23,25 +24,9 @@ from tests.dialects.openai_chat.chat_streams import (
     wrote,
 )
 
-T = TypeVar("T")
-
-OPENING = 2  # start, start-step
-ENDING = 3  # usage, finish-step, finish
+_WIRE = WireDecoding(OpenAIChatDecoder)
+decode, content, failure_of = _WIRE.decode, _WIRE.content, _WIRE.failure_of
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "gpt-x"}
-
-
-def decode(raw: bytes, *, request_id: str | None = None) -> list[ev.Event]:
-    decoder = OpenAIChatDecoder(request_id=request_id)
-    return decoder.decode(raw) + decoder.flush()
-
-
-def content(raw: bytes) -> list[ev.Event]:
-    return decode(raw)[OPENING:-ENDING]
-
-
-def the(kind: type[T], events: list[ev.Event]) -> T:
-    (found,) = [event for event in events if isinstance(event, kind)]
-    return found
 
 
 def passed(*choices: Json) -> ev.DataEvent:

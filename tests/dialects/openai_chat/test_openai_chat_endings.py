@@ -7,6 +7,7 @@ import pytest
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.errors import ProviderFailed
+from tests.dialects.decoding import the
 from tests.dialects.openai_chat.chat_streams import (
     DONE,
     STREAMS,
@@ -20,15 +21,7 @@ from tests.dialects.openai_chat.chat_streams import (
     stream,
     wrote,
 )
-from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, metadata, the
-
-
-def failure_of(raw: bytes) -> ProviderFailed:
-    decoder = OpenAIChatDecoder()
-    with pytest.raises(ProviderFailed) as caught:
-        decoder.decode(raw)
-        decoder.decode(b"")
-    return caught.value
+from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, failure_of, metadata
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
+from tests.dialects.decoding import the
 from tests.dialects.openai_responses import responses_wire as wire
 from tests.dialects.openai_responses.responses_streams import SEARCH, STREAMS
 from tests.dialects.openai_responses.responses_wire import answer, call, created, provider_run, stream
-from tests.dialects.openai_responses.test_openai_responses_decode import content, decode, passed, the
+from tests.dialects.openai_responses.test_openai_responses_decode import content, decode, passed
 
 
 def finish_reason(raw: bytes) -> ev.FinishReason | None:
