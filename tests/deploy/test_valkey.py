@@ -136,7 +136,7 @@ def test_no_password_is_in_the_servers_files_or_environment(valkey: DeployedValk
 
 
 @pytest.mark.parametrize("password", ["", "too-short", "with a space in between", "with/slash/as/in/a/url"])
-def test_it_does_not_start_with_a_password_that_would_not_do(password: str, tmp_path: Path) -> None:
+def test_the_server_does_not_start_with_an_unfit_password(password: str, tmp_path: Path) -> None:
     command = ["/bin/sh", str(DEPLOY / "redis" / "start.sh")]
     environment = {"PATH": "/usr/bin:/bin", "VALKEY_PASSWORD": password, "VALKEY_DATA": str(tmp_path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

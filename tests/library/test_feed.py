@@ -135,7 +135,7 @@ async def test_one_of_several_writers_leaves_the_feed_open(broadcaster: Broadcas
     assert events == [*(b'{"type":"data-x","data":%d}' % n for n in (1, 2, 3)), b'{"type":"finish"}']
 
 
-async def test_its_own_end_is_the_only_one(broadcaster: Broadcaster, connection: LogConnection):
+async def test_an_end_that_the_block_writes_is_the_only_one(broadcaster: Broadcaster, connection: LogConnection):
     async with broadcaster.feed("job") as feed:
         await feed.close({"type": "error", "errorText": "the disk is full", "code": "disk_full"})
         with pytest.raises(StreamClosed):

@@ -127,7 +127,7 @@ async def epoch_of(world: World, stream_id: str) -> int:
     return int(await world.redis.hget(world.keys.meta(stream_id), "epoch"))
 
 
-async def test_one_that_waits_is_ended_by_a_stop(world: World) -> None:
+async def test_a_generation_that_waits_for_its_next_attempt_is_ended_by_a_stop(world: World) -> None:
     stream_id = await world.create()
     assert (await lose(world, stream_id, 2)).outcome is Outcome.WAITING
     await world.generations.stop(stream_id, tenant="local")

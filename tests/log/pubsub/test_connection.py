@@ -102,7 +102,7 @@ def test_a_url_that_cannot_be_used_is_a_matter_of_set_up(url: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ dialling
 
 
-async def test_it_comes_up_over_tcp_with_a_password() -> None:
+async def test_the_connection_comes_up_over_tcp_with_a_password() -> None:
     with tempfile.TemporaryDirectory(prefix="bc-") as folder:
         with start_valkey(Path(folder), port=0, options=("--requirepass", "secret")) as guarded:
             async with open_tail(guarded.url.replace("redis://", "redis://:secret@")) as world:
@@ -124,7 +124,7 @@ async def test_a_wrong_password_is_reported_as_unavailable() -> None:
                     await watch.synced()
 
 
-async def test_it_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
+async def test_the_connection_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     async with open_redis_relay(redis_url, tls=serving) as relay:

@@ -62,7 +62,7 @@ async def test_a_written_key_survives_kill_9_and_a_supervised_restart(tmp_path: 
     await until_dead(last)
 
 
-async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+async def test_the_embedded_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import asyncio, sys, time

@@ -81,7 +81,7 @@ def test_a_link_in_the_place_of_the_socket_folder_is_refused(short: tuple[Path, 
         socket_path(data)
 
 
-async def test_it_has_a_maxmemory_and_nothing_of_our_settings_and_keys(
+async def test_the_embedded_server_has_a_maxmemory_and_nothing_of_our_settings_and_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-secret")

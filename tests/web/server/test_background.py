@@ -57,7 +57,7 @@ async def test_a_task_that_failed_is_reported_restarted_and_cancelled_at_the_end
     ]
 
 
-async def test_one_that_waits_for_its_next_beginning_is_ended_with_the_rest() -> None:
+async def test_a_task_that_waits_for_its_restart_is_ended_with_the_rest() -> None:
     failing = Beginnings(fails=1)
     async with asyncio.timeout(DEADLINE_S):
         async with kept_running({"failing": failing.run}, pauses=BackOff(3600, 3600)):
@@ -65,7 +65,7 @@ async def test_one_that_waits_for_its_next_beginning_is_ended_with_the_rest() ->
     assert failing.begun == 1
 
 
-async def test_one_that_returns_is_done() -> None:
+async def test_a_task_that_returns_is_not_restarted() -> None:
     ends = 0
 
     async def end() -> None:
@@ -96,7 +96,7 @@ class NotedPauses(BackOff):
         return 0.0
 
 
-async def test_one_that_ran_for_long_before_it_failed_is_restarted_as_after_a_first_failure() -> None:
+async def test_a_task_that_ran_for_long_before_it_failed_is_restarted_as_after_a_first_failure() -> None:
     pauses = NotedPauses(1.0, 0.05)
     failing = Beginnings(fails=2)
 
