@@ -7,6 +7,8 @@ Rules of every dialect (measured: some client fails on each violation)
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +18,6 @@ from broadcaster.core.events import Attempt
 from broadcaster.core.forking import Forkable
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_frame
-
-__all__ = ["DONE", "NEW_ATTEMPT", "Unannounced", "block", "loss_of"]
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -32,9 +32,17 @@ _LOST: Final = {
 _json: Final = msgspec.json.Encoder()
 
 
-def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> bytes:
-    """One block: ``data`` as compact JSON on one line, under an event's name and an entry's id where they are given."""
-    return encode_frame(_json.encode(data), event=event, id=None if of is None else f"{of.epoch}-{of.seq}")
+def block(data: Any, *, event: str | None = None, id: str | None = None, retry_ms: int | None = None) -> bytes:
+    """One block: ``data`` as compact JSON on one line, under the event's name and the id where they are given."""
+    return encode_frame(_json.encode(data), event=event, id=id, retry_ms=retry_ms)
+
+
+def blocks(data: Sequence[Any], *, id: str | None) -> bytes:
+    """One block for each, the last one under the id (rule 2)."""
+    if not data:
+        return b""
+    *others, last = data
+    return b"".join(map(block, others)) + block(last, id=id)
 
 
 def loss_of(attempt: Attempt) -> str:
@@ -56,6 +64,10 @@ class Unnumbered(Forkable):
         """See Transcript.last_number."""
         return -1
 
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        """See Transcript.hello: none."""
+        return b""
+
     def live(self) -> bytes:
         """See Transcript.live: nothing."""
         return b""
@@ -65,14 +77,29 @@ class Unnumbered(Forkable):
         return frames
 
 
+class EntryTranscript(Unnumbered, ABC):
+    """Shared by the transcripts that encode each entry by itself, and none after the terminal one."""
+
+    _is_over: bool = False
+
+    @abstractmethod
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
+        """Append the entry's frames. Sets ``_is_over`` at the end, ``breaks_off`` at an attempt that ends responses."""
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """See Transcript.encode."""
+        frames: list[bytes] = []
+        for entry in entries:
+            self.breaks_off = False
+            if not self._is_over:
+                self._read(entry, frames)
+        return b"".join(frames)
+
+
 class Unannounced(Unnumbered):
     """Shared by the transcripts of a provider's API, whose wire has no place for the hub's notices."""
 
     __slots__ = ()
-
-    def hello(self, *, status: str, retry_ms: int) -> bytes:
-        """See Transcript.hello: none."""
-        return b""
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript.gap: an incomplete answer cannot be marked, so its viewer is ended."""

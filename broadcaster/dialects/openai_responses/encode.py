@@ -31,11 +31,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap
+from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai.namespaces import places
 from broadcaster.dialects.openai.wire import PASSED_TYPE
 from broadcaster.dialects.openai_responses.answer import CANCELLED, Facts, ending, parse_echo
@@ -64,15 +65,9 @@ class ResponsesDialect:
     cancel: Cancel = "incomplete"
     restarts: bool = True
 
-    @property
-    def name(self) -> str:
-        """Its name in ``DIALECTS``."""
-        return "openai-responses"
-
-    @property
-    def heartbeat(self) -> bytes:
-        """A comment: no id is ever sent, so that no client takes it for an event."""
-        return b":\n\n"
+    name: ClassVar[str] = "openai-responses"
+    heartbeat: ClassVar[bytes] = encode_comment()
+    """No id is ever sent, so that no client takes it for an event."""
 
     def open(self, stream_id: str) -> ResponsesTranscript:
         """An empty transcript of this stream."""
@@ -140,9 +135,7 @@ class ResponsesTranscript(Unannounced):
 
     def response(self) -> Json:
         """The Response as it stands; before the first entry it is ``queued``."""
-        status = self.status
-        output = self.builder.as_json()
-        return self.facts.response(status, output, error=self.error, why=self.why)
+        return self.facts.response(self.status, self.builder.as_json(), error=self.error, why=self.why)
 
     # ---------------------------------------------------------------------------------------------------- one event
 
