@@ -34,7 +34,6 @@ from broadcaster.hub.viewer import Viewer
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import problems
-from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
@@ -47,6 +46,7 @@ from broadcaster.web.surfaces.openai_errors import (
     openai_error_response,
     parameter_response,
 )
+from broadcaster.web.surfaces.sdk_request import FromSdk
 from broadcaster.web.viewing.joining import join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
 
@@ -83,46 +83,42 @@ _JSON_OR_STREAM: Final = {
     },
 )
 async def create_response(
-    *,
-    request: Request,
-    here: Here,
+    caller: FromSdk,
     body: Annotated[dict[str, Any], Body(description="`ResponseCreateParams` of the openai package")],
-    idempotency_key: IdempotencyKey = None,
-    on_disconnect: OnDisconnect = "stop",
     cancelled_as: CancelledAs = "incomplete",
 ) -> Response:
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
-    services, tenant, _ = here
+    services, tenant, _ = caller.here
     try:
         generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
     except BadParameter as refusal:
         return parameter_response(refusal)
     async with started(
-        here,
+        caller.here,
         generation,
         as_stream=stream_wanted,
         in_background=background,
-        stops_on_disconnect=on_disconnect == "stop" and not background and body.get("store") is False,
-        idempotency_key=idempotency_key,
+        stops_on_disconnect=caller.stops_on_disconnect and not background and body.get("store") is False,
+        idempotency_key=caller.idempotency_key,
     ) as call:
         meta = call.meta
         if stream_wanted:
-            refused = partial(_failed, meta, is_repeatable=idempotency_key is None)
+            refused = partial(_failed, meta, is_repeatable=caller.is_repeatable)
             return await stream(
                 services,
                 meta,
                 dialect=stored.dialect_of(meta, cancel=cancelled_as),
                 place=call.place,
-                request=None if background else request,
+                request=None if background else caller.http,
                 refused=refused,
             )
         if background:
             return await stored.current_response(services, meta, await stored.entries_of(services, meta))
-        entries = await whole(services, request, call)
+        entries = await whole(services, caller.http, call)
     end = ev.read_event(entries[-1].event)
     if is_refusal(end) and not (await stored.response_of(services, meta, entries))["output"]:
         # Without output an SDK raises, as it does for a request that is refused at once.
-        return _failed(meta, entries, is_repeatable=idempotency_key is None)
+        return _failed(meta, entries, is_repeatable=caller.is_repeatable)
     return await stored.current_response(services, meta, entries)
 
 
