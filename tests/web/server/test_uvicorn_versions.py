@@ -78,7 +78,7 @@ class Probing:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        protocol: FrontEndProtocol = scope["extensions"][TRANSPORT_EXTENSION]._protocol
+        protocol: FrontEndProtocol = scope["extensions"][TRANSPORT_EXTENSION]
         await send({"type": "http.response.start", "status": 200, "headers": []})
         self.protocol = {name: getattr(protocol, name) for name in OF_THE_PROTOCOL}
         self.cycle = {name: getattr(protocol.cycle, name) for name in OF_THE_CYCLE}
