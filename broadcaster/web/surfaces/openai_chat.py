@@ -31,7 +31,7 @@ from broadcaster.web.documents.problem_shapes import json_content
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
+from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response
 from broadcaster.web.surfaces.sdk_request import FromSdk
 
 _ANTHROPIC: Final = "anthropic"
@@ -78,10 +78,7 @@ async def create_chat_completion(
     caller: FromSdk, body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])]
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
-    try:
-        parsed = _read(body, caller.here.services)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
+    parsed = _read(body, caller.here.services)
     generation = GenerationRequest(model=parsed.model, request=parsed.request, on_abandon="cancel")
     return await answer(
         caller,

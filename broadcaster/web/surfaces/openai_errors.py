@@ -22,7 +22,6 @@ from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.refusals import TOO_LONG, refusal_of
-from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.web.documents.problem_shapes import ShapedError
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after
 
@@ -61,9 +60,9 @@ def openai_error(problem: Mapping[str, Any]) -> ShapedError:
     """The response to a problem document (web/documents/problems.py): ``status``, ``code``, ``detail``, ``retry`` and
     ``errors``.
 
-    ``param`` of the document wins over its ``errors``; ``code`` may be one of the API's own.
+    ``param`` of the document wins over its ``errors``, and ``api_code`` over ``code``, which may be the API's own too.
     """
-    code = str(problem["code"])
+    code = str(problem.get("api_code") or problem["code"])
     status = _STATUSES.get(code, int(problem["status"]))
     param = problem.get("param") or _PARAMS.get(code) or _param_in(problem)
     error = {
@@ -80,12 +79,6 @@ def openai_error_response(problem: Mapping[str, Any], *, headers: Mapping[str, s
     """The problem as a response, with these headers beside those of the error."""
     status, body, own = openai_error(problem)
     return JSONResponse(body, status_code=status, headers={**own, **(headers or {})})
-
-
-def parameter_response(refusal: BadParameter) -> Response:
-    """The response to a request with a parameter that is refused."""
-    problem = {"status": refusal.status, "code": refusal.api_code, "detail": refusal.detail, "param": refusal.param}
-    return openai_error_response(problem)
 
 
 def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:

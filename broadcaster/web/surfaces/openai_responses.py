@@ -24,7 +24,6 @@ from starlette.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.dialects.openai_responses.answer import response_id, stream_id_of
 from broadcaster.dialects.openai_responses.encode import Cancel
 from broadcaster.dialects.openai_responses.request import parse_responses_request
@@ -39,13 +38,7 @@ from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
-from broadcaster.web.surfaces.openai_errors import (
-    failure,
-    is_refusal,
-    openai_error,
-    openai_error_response,
-    parameter_response,
-)
+from broadcaster.web.surfaces.openai_errors import failure, is_refusal, openai_error, openai_error_response
 from broadcaster.web.surfaces.sdk_request import FromSdk
 from broadcaster.web.viewing.joining import join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
@@ -89,10 +82,7 @@ async def create_response(
 ) -> Response:
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
     services, tenant, _ = caller.here
-    try:
-        generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
+    generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
     async with started(
         caller.here,
         generation,

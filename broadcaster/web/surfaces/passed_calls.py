@@ -32,7 +32,7 @@ from broadcaster.web.documents.problems import CREATION_CODES, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import UNDO_S, answer, naming_headers, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
+from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response
 from broadcaster.web.surfaces.sdk_request import FromSdk, SdkRequest
 
 ERRORS: Final = problem_responses(*CREATION_CODES)
@@ -75,12 +75,9 @@ async def create_completion(
 
 
 async def _pass_on(caller: SdkRequest, call: str, body: Mapping[str, Any], *, as_stream: bool) -> Response:
-    """The provider's response to this call, or the error."""
+    """The provider's response to this call, or the error. Raises BadParameter, and what ``answer`` raises."""
     services = caller.here.services
-    try:
-        generation = _generation_request(services, call, body)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
+    generation = _generation_request(services, call, body)
     responding = partial(_response, services, is_repeatable=caller.is_repeatable)
     return await answer(caller, generation, dialect=PassedDialect(), as_stream=as_stream, respond=responding)
 
