@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NoReturn, NotRequired
 
 from fastapi import Body, Path, Query, Response
@@ -122,11 +122,6 @@ class ChatBody(schemas.ClosedModel):
     )
     retention_s: float | None = Field(None, gt=0, le=schemas.MAX_RETENTION_S, description="how long the log is stored")
 
-    @property
-    def ui_messages(self) -> Sequence[Mapping[str, Any]]:
-        """The messages as plain JSON objects."""
-        return self.messages
-
 
 def shape_error(problem: Mapping[str, Any]) -> ShapedError:
     """Rule 4; the transport never retries by itself."""
@@ -159,7 +154,7 @@ async def send_message(
 ) -> Response:
     """Responds with the stream at once. `regenerate-message` requests another answer to the remaining messages."""
     services, tenant, _ = here
-    continued = continued_message(body.ui_messages)
+    continued = continued_message(body.messages)
     generation = chat_request(body, services)
     async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
@@ -230,7 +225,7 @@ async def _stream(services: Services, meta: Meta, chat: Chat, *, version: str, p
 def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
     """The request with this server's defaults. Raises InvalidRequest, which names the part that cannot be read."""
     try:
-        conversation = conversation_of(body.ui_messages)
+        conversation = conversation_of(body.messages)
     except BadUiMessage as error:
         _refuse(f"#/messages{error.pointer}", error.detail)
     if not conversation.messages:
