@@ -43,7 +43,7 @@ from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings import Settings, read_settings
 from broadcaster.web.documents.schemas import GenerationBody
-from broadcaster.web.documents.views import read_folded, show_view
+from broadcaster.web.documents.views import read_view
 from broadcaster.web.guards.host_guards import GuardFunction
 from broadcaster.web.mount import create_router, refuse_former_form
 from broadcaster.web.routes.generations import count_viewers, generation_request
@@ -278,7 +278,7 @@ class Broadcaster:
         services = await self._services.get()
         meta = await services.generations.get(generation_id, tenant=self.tenant)
         (viewers,) = await count_viewers(services, [meta.id])
-        view = show_view(meta, await read_folded(services.streams, meta.id), viewers=viewers)
+        view = await read_view(services.reader, meta, viewers=viewers)
         return msgspec.convert(view.model_dump(mode="json"), Generation)
 
     async def stop(self, generation_id: str) -> None:

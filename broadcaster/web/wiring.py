@@ -166,6 +166,7 @@ class _Parts(JobParts):
             generations=self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue),
             feeds=self._feeds(),
             streams=self.streams,
+            reader=self.streams,
             hub=hub,
             presence=self.presence,
             remember=self._losses.remember,

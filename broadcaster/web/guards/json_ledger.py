@@ -17,7 +17,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,8 +28,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
 from broadcaster.hub.flusher import TurnGate
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
-from broadcaster.log.streams.reader import Tail
-from broadcaster.web.ports import StreamsPort
+from broadcaster.log.streams.pages import EntryReader
 from broadcaster.web.viewing.sse import connection_of, cut
 
 SLICE_BYTES: Final = 64 * 2**10
@@ -156,14 +154,11 @@ class JsonHold:
 
 
 @dataclass(slots=True)
-class MeteredStreams:
-    """The log as one request reads it: see ``StreamsPort``, and rules 1 and 2."""
+class MeteredReader:
+    """The log as one request reads it: see ``EntryReader``, and rules 1 and 2."""
 
-    _streams: StreamsPort
+    _reader: EntryReader
     _hold: JsonHold
-
-    async def first(self, stream_id: str) -> Cursor | None:
-        return await self._streams.first(stream_id)
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Raises what the hold raises too."""
@@ -181,16 +176,10 @@ class MeteredStreams:
         return entries
 
     async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
-        entries = await self._streams.read(stream_id, after=after, count=count) if count else []
+        entries = await self._reader.read(stream_id, after=after, count=count) if count else []
         self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
         await self._hold.take_turn(self._hold.response_bytes)
         return entries
-
-    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
-        return await self._streams.tails(stream_ids)
-
-    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
-        return await self._streams.owners(stream_ids)
 
 
 class SlicedResponse(Response):

@@ -10,7 +10,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 from fastapi import Body, Header, Path, Response
 from pydantic import WithJsonSchema
@@ -21,7 +21,8 @@ from broadcaster.errors import InvalidEvent, InvalidInput
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
-from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
+from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
+from broadcaster.web.documents.views import metadata_of, stream_state
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.services import Arrival, Here
@@ -199,18 +200,10 @@ async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
     (tail,) = await services.streams.tails([meta.id])
     first = await services.streams.first(meta.id)
     (viewers,) = await count_viewers(services, [meta.id])
-    newest = tail.last or meta.terminal_id
     return schemas.StreamView(
-        id=meta.public_id,
+        **stream_state(meta, last=tail.last, viewers=viewers, base=base),
         kind=meta.kind,
-        status=cast(Status, meta.status),
         first_seq=0 if first is None else first.seq,
-        last_seq=0 if newest is None else newest.seq,
-        last_id=None if newest is None else str(newest),
-        created_at=meta.created_ms / 1000,
-        ended_at=None if meta.ended_ms is None else meta.ended_ms / 1000,
-        metadata=meta.request.get("metadata") or {},
-        events_url=f"{base}/v1/streams/{meta.public_id}/events",
+        metadata=metadata_of(meta),
         lease_s=None if meta.lease_ms is None else meta.lease_ms / 1000,
-        viewers=viewers,
     )

@@ -30,7 +30,7 @@ from broadcaster.web.documents.problems import (
     error_response,
     problem_responses,
 )
-from broadcaster.web.documents.views import read_folded, show_listed, show_state, show_view
+from broadcaster.web.documents.views import read_view, show_listed, show_state
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Here, Services
@@ -282,7 +282,7 @@ async def _show_each(services: Services, metas: Sequence[Meta], *, show: Callabl
 
 async def _show_view(services: Services, meta: Meta, *, base: str) -> schemas.GenerationView:
     (viewers,) = await count_viewers(services, [meta.id])
-    return show_view(meta, await read_folded(services.streams, meta.id), viewers=viewers, base=base)
+    return await read_view(services.reader, meta, viewers=viewers, base=base)
 
 
 async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:

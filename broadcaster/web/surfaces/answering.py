@@ -226,4 +226,4 @@ async def whole(services: Services, request: Request, call: StartedGeneration) -
 
 async def read_all(services: Services, stream_id: str) -> list[Entry]:
     """All entries that the log has; its terminal alone when it has expired."""
-    return [entry async for page in read_pages(services.streams, stream_id) for entry in page]
+    return [entry async for page in read_pages(services.reader, stream_id) for entry in page]
