@@ -20,11 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.core.cursor import START, Cursor
@@ -34,31 +32,16 @@ from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice, SpliceSt
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.streams.reader import KnownGeneration, Tail
-from broadcaster.log.tail.options import TailLimits, TailTimes
-from broadcaster.log.tail.ports import LapsedEnder, LostEnder, OpenNotice, TailLog
 from broadcaster.log.tail.push import parse_one, parse_push
 from broadcaster.log.tail.stall import Stall
 from broadcaster.observability.logs import get_logger
 
+if TYPE_CHECKING:
+    from broadcaster.log.tail.tail import LiveTail
+
 _log = get_logger(__name__)
 
 _RUNNING: Final = "running"
-
-
-@dataclass(frozen=True, slots=True)
-class Supply:
-    """What all watches of a tail share."""
-
-    log: TailLog
-    times: TailTimes
-    limits: TailLimits
-    rng: random.Random
-    reads: asyncio.Semaphore
-    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    on_response: Callable[[str], None]  # the log responded about this stream
-    lapses: LapsedEnder | None = None  # None: other processes end feeds whose writers are gone
-    open_notice: OpenNotice | None = None  # None: this process announces nothing
-    losses: LostEnder | None = None  # None: other processes end generations that Redis has lost
 
 
 class StreamWatch:
@@ -68,7 +51,7 @@ class StreamWatch:
         self,
         stream_id: str,
         sink: StreamSink,
-        supply: Supply,
+        supply: LiveTail,
         *,
         node_silent_s: Callable[[], float],
         on_over: Callable[[StreamWatch], None],
@@ -92,7 +75,6 @@ class StreamWatch:
         self._lapses_at: float | None = None
         self._moved_at = -math.inf
         self._must_void = False  # the sink may have kept anything: rewound(START) goes first
-        self._repair_task: asyncio.Task[None] | None = None
         self._stall.read_due()
 
     @property
@@ -269,7 +251,7 @@ class StreamWatch:
             return
         self._is_repairing = True
         self._stall.read_due()
-        self._repair_task = self._supply.spawn(self._repair(failures))
+        self._supply.spawn(self._repair(failures))
 
     async def _repair(self, failures: int) -> None:
         supply = self._supply
