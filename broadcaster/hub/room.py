@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Protocol
 
 from broadcaster.core.cursor import START, Cursor
@@ -79,70 +80,43 @@ class RoomOwner(Protocol):
         """The viewer has left the room."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Room:
     """One watched stream; the ``StreamSink`` of its watch."""
 
-    __slots__ = (
-        "_event_bytes",
-        "_events",
-        "_is_due",
-        "_lineage",
-        "_live",
-        "_lost_at",
-        "_owner",
-        "_pages",
-        "_reads",
-        "_ring",
-        "behind",
-        "empty_since",
-        "floor",
-        "is_over",
-        "last_seq",
-        "ledger",
-        "limits",
-        "public_id",
-        "replays",
-        "stall",
-        "status",
-        "stream_id",
-        "turns",
-        "unsent",
-        "viewers",
-    )
+    stream_id: str
+    _: KW_ONLY
+    status: str = "queued"
+    owner: RoomOwner
+    reader: InitVar[LogReader]
+    limits: HubLimits
+    ledger: Ledger
+    unsent: Unsent
+    turns: Turns
+    places: InitVar[asyncio.Semaphore]
+    public_id: str = field(init=False)
+    viewers: set[Watcher] = field(default_factory=set, init=False)
+    behind: set[Watcher] = field(default_factory=set, init=False)  # all viewers but the live ones
+    empty_since: float | None = field(default=None, init=False)
+    last_seq: int = field(default=0, init=False)  # of the newest entry
+    floor: Gap | None = field(default=None, init=False)
+    stall: StallReason | None = field(default=None, init=False)
+    is_over: bool = field(default=False, init=False)
+    replays: Replays = field(init=False)
+    _reads: int = field(default=0, init=False)  # how often the log was read to its end
+    _lost_at: float | None = field(default=None, init=False)  # since when Redis does not know this feed
+    _is_due: bool = field(default=False, init=False)
+    _event_bytes: int = field(default=0, init=False)  # of all entries ever delivered here
+    _events: int = field(default=0, init=False)
+    _lineage: Lineage = field(default_factory=Lineage, init=False)
+    _ring: Ring = field(init=False)
+    _pages: Pages = field(init=False)
+    _live: dict[FrameSource, LiveGroup] = field(default_factory=dict, init=False)
 
-    def __init__(
-        self,
-        stream_id: str,
-        *,
-        status: str = "queued",
-        owner: RoomOwner,
-        reader: LogReader,
-        limits: HubLimits,
-        ledger: Ledger,
-        unsent: Unsent,
-        turns: Turns,
-        places: asyncio.Semaphore,
-    ) -> None:
-        self.stream_id = stream_id
-        self.public_id = public_id(stream_id)
-        self.limits = limits
-        self.ledger = ledger
-        self.unsent = unsent
-        self.turns = turns
-        self.viewers: set[Watcher] = set()
-        self.behind: set[Watcher] = set()  # all viewers but the live ones
-        self.empty_since: float | None = None
-        self.last_seq = self._reads = 0  # of the newest entry; how often the log was read to its end
-        self.floor: Gap | None = None
-        self.stall: StallReason | None = None
-        self._lost_at: float | None = None  # since when Redis does not know this feed
-        self.is_over = self._is_due = False
-        self.status, self._owner = status, owner
-        self._event_bytes = self._events = 0  # of all entries ever delivered here
-        self._lineage = Lineage()
-        self._ring = Ring(ledger)
-        self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
-        self._live: dict[FrameSource, LiveGroup] = {}
+    def __post_init__(self, reader: LogReader, places: asyncio.Semaphore) -> None:
+        self.public_id = public_id(self.stream_id)
+        self._ring = Ring(self.ledger)
+        self._pages = Pages(self.stream_id, lineage=self._lineage, reader=reader, ledger=self.ledger, places=places)
         self.replays = Replays(self)
 
     # -- called by the tail
@@ -227,7 +201,7 @@ class Room:
 
     def hold(self, cursor: Cursor) -> ParkedCursor:
         """Park this cursor, and have the log reread: another front-end may have received what this one has not."""
-        self._owner.room_may_lag(self)
+        self.owner.room_may_lag(self)
         return ParkedCursor(cursor, self._reads)
 
     def place_parked(self, parked: ParkedCursor) -> Resolution:
@@ -295,11 +269,11 @@ class Room:
             self.viewers.remove(viewer)
             self.unsent.viewers -= 1
             self.behind.discard(viewer)
-            self._owner.viewer_left(self, viewer)
+            self.owner.viewer_left(self, viewer)
 
     def note_growth(self) -> None:
         """What the hub holds for this room's viewers has grown."""
-        self._owner.room_grew()
+        self.owner.room_grew()
 
     def keep_bounds(self) -> None:
         """Beyond ``room_bytes``, forget what can be made again, then the oldest, and a little more than needed."""
@@ -309,7 +283,7 @@ class Room:
             self._ring.forget_chunks()
             while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
                 self._ring.drop_oldest()
-        self._owner.room_grew()
+        self.owner.room_grew()
 
     # -- called by the hub
 
@@ -331,7 +305,7 @@ class Room:
         for viewer in tuple(self.behind):
             viewer.check(now)
         if self._lost_at is not None and now - self._lost_at >= self.limits.lost_feed_s:
-            self._owner.room_failed(self, StopReason.LOG_GONE)
+            self.owner.room_failed(self, StopReason.LOG_GONE)
 
     def shed(self) -> None:
         """Forget what can be made again."""
@@ -358,12 +332,12 @@ class Room:
 
     def _fail(self, story: str) -> None:
         _log.error("tail_contract_broken", stream=self.stream_id, detail=story)
-        self._owner.room_failed(self, StopReason.FEED_LOST)
+        self.owner.room_failed(self, StopReason.FEED_LOST)
 
     def _wake_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self._owner.room_is_due(self)
+            self.owner.room_is_due(self)
 
     def _write_live(self, group: LiveGroup, now: float) -> None:
         while group.seq < self.last_seq and group.members:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -44,37 +45,34 @@ _log = get_logger(__name__)
 _RUNNING: Final = "running"
 
 
+@dataclass(eq=False, repr=False)
 class StreamWatch:
     """One watched stream, made by ``LiveTail.watch``. ``on_over`` is called once, when no more messages are needed."""
 
-    def __init__(
-        self,
-        stream_id: str,
-        sink: StreamSink,
-        supply: LiveTail,
-        *,
-        node_silent_s: Callable[[], float],
-        on_over: Callable[[StreamWatch], None],
-    ) -> None:
-        self.stream_id = stream_id
-        self._sink = sink
-        self._supply = supply
-        self._on_over = on_over
+    stream_id: str
+    _sink: StreamSink
+    _supply: LiveTail
+    _: KW_ONLY
+    node_silent_s: InitVar[Callable[[], float]]
+    on_over: Callable[[StreamWatch], None]
+    is_closed: bool = field(default=False, init=False)  # whether ``close`` was called
+    _synced: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _was_live: bool = field(default=False, init=False)
+    _is_repairing: bool = field(default=False, init=False)
+    _is_feed: bool = field(default=False, init=False)  # as its meta was when it was seen last
+    _missing_since: float | None = field(default=None, init=False)  # a generation that Redis has lost
+    _is_ending: bool = field(default=False, init=False)
+    _lapses_at: float | None = field(default=None, init=False)
+    _moved_at: float = field(default=-math.inf, init=False)
+    # The sink may have kept anything: rewound(START) goes first.
+    _must_void: bool = field(default=False, init=False)
+
+    def __post_init__(self, node_silent_s: Callable[[], float]) -> None:
+        losses = self._supply.losses
         self._loop = asyncio.get_running_loop()
         self._splice = self._create_splice()
-        self._stall = Stall(self._notify_stall, times=supply.times, node_silent_s=node_silent_s)
-        self._synced = asyncio.Event()
-        self._was_live = False
-        self.is_closed = False  # whether ``close`` was called
-        self._is_repairing = False
-        self._is_feed = False  # as its meta was when it was seen last
-        # None: its meta was never seen.
-        self._known = None if supply.losses is None else supply.losses.recall(stream_id)
-        self._missing_since: float | None = None  # a generation that Redis has lost
-        self._is_ending = False
-        self._lapses_at: float | None = None
-        self._moved_at = -math.inf
-        self._must_void = False  # the sink may have kept anything: rewound(START) goes first
+        self._stall = Stall(self._notify_stall, times=self._supply.times, node_silent_s=node_silent_s)
+        self._known = None if losses is None else losses.recall(self.stream_id)  # None: its meta was never seen
         self._stall.read_due()
 
     @property
@@ -121,7 +119,7 @@ class StreamWatch:
             self.is_closed = True
             self._stall.close()
             self._synced.set()
-            self._on_over(self)
+            self.on_over(self)
 
     def fail(self) -> None:
         """The tail itself has failed: notify the sink, then close."""
@@ -324,7 +322,7 @@ class StreamWatch:
         if self._splice.is_over and not self.is_closed:
             self._stall.moved()
             self._stall.close()
-            self._on_over(self)
+            self.on_over(self)
 
     def _crash(self, error: Exception) -> None:
         _log.error("tail_watch_crashed", stream_id=self.stream_id, exc_info=error)
