@@ -44,7 +44,7 @@ from broadcaster.dialects.ag_ui.attempt import Run
 from broadcaster.dialects.reading import Json
 from broadcaster.dialects.writing import NEW_ATTEMPT, EntryTranscript, block, blocks
 
-_ROLES: Final = msgspec.json.Decoder(list[dict[str, object]])
+_MESSAGES: Final = msgspec.json.Decoder(list[dict[str, object]])
 _WITHIN: Final = re.compile(r"([0-9]+-[0-9]+)-([1-9][0-9]{0,9})", re.ASCII)
 
 
@@ -181,31 +181,28 @@ class AgUiTranscript(EntryTranscript):
             outcome: Json = {"type": "cancelled"}
             metadata = {"reason": event.reason} if event.reason is not None else {}
         else:
-            outcome, pending = {"type": "success"}, self._run.pending
-            outcome |= {"pendingToolCallIds": pending} if pending else {}
+            pending = self._run.pending
+            outcome = {"type": "success"} | ({"pendingToolCallIds": pending} if pending else {})
             metadata = {"finishReason": event.finish_reason} if event.finish_reason is not None else {}
-        thread_id, run_id = self._ids()
-        return [
-            *events,
-            wire.run_finished(thread_id, run_id, outcome=outcome, usage=self._run.usage, metadata=metadata),
-        ]
+        finished: Json = {"type": "RUN_FINISHED", **self._ids(), "outcome": outcome}
+        if (usage := self._run.usage) is not None:
+            finished["usage"] = [usage]
+        return [*events, finished | ({"metadata": metadata} if metadata else {})]
 
     def _forgotten(self) -> list[Json]:
         """The snapshots after which a client holds the conversation before the run, whatever it held (rule 4)."""
         events: list[Json] = []
-        if not self._remembers_reasoning():
+        if all(message.get("role") != "reasoning" for message in _MESSAGES.decode(self._dialect.history)):
             torn = {"id": f"{self._stream_id}-void", "content": ""}
             events += [self._snapshot(also=[{**torn, "role": role}]) for role in ("reasoning", "assistant")]
         return [*events, self._snapshot()]
 
     def _run_started(self) -> Json:
-        return wire.run_started(*self._ids())
+        return {"type": "RUN_STARTED", **self._ids(), "protocolVersion": wire.PROTOCOL_VERSION}
 
-    def _ids(self) -> tuple[str, str]:
-        return self._dialect.thread_id or self._stream_id, self._dialect.run_id or self._stream_id
-
-    def _remembers_reasoning(self) -> bool:
-        return any(message.get("role") == "reasoning" for message in _ROLES.decode(self._dialect.history))
+    def _ids(self) -> Json:
+        dialect = self._dialect
+        return {"threadId": dialect.thread_id or self._stream_id, "runId": dialect.run_id or self._stream_id}
 
     def _snapshot(self, *, also: Sequence[Json] = ()) -> Json:
         history = msgspec.json.decode(self._dialect.history, type=list[msgspec.Raw])

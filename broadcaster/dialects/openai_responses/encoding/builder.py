@@ -187,7 +187,7 @@ class Builder(Forkable):
         """An input is whole."""
         call = self._calls.get(event.tool_call_id)
         if call is None or call.is_closed:
-            self.open_call(ev.ToolInputStart(**_call_of(event)), log)
+            self.open_call(event, log)
             call = self._calls[event.tool_call_id]
         if call.is_whole:
             return
@@ -266,16 +266,6 @@ def _end_part(known: tuple[TextItem, OutputPart] | None, log: EventLog) -> None:
 def _name(reported: Json) -> str | None:
     name = reported.get("itemId")
     return name if isinstance(name, str) and name else None
-
-
-def _call_of(event: ev.ToolInputAvailable | ev.ToolInputError) -> Json:
-    return {
-        "tool_call_id": event.tool_call_id,
-        "tool_name": event.tool_name,
-        "provider_executed": event.provider_executed,
-        "dynamic": event.dynamic,
-        "provider_metadata": event.provider_metadata,
-    }
 
 
 def _seal(item: TextItem, metadata: ev.ProviderMetadata | None) -> None:
