@@ -35,6 +35,7 @@ from broadcaster.observability.logs import get_logger
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.lifeline import follow_parent
+from broadcaster.process.tasks import end_tasks
 from broadcaster.settings import Settings, describe_error, unknown_variables
 from broadcaster.settings.contradictions import check_worker
 from broadcaster.wiring import JobParts
@@ -218,13 +219,9 @@ async def run(settings: Settings) -> None:
                 tools=len(engine.agent.runner.box) if engine.agent is not None else 0,
             )
             await stop_requested.wait()
-            for task in taking:
-                task.cancel()
-            await asyncio.wait(taking)
+            await end_tasks(*taking)
             await _drain(engine, runner, grace_s=settings.drain_s, hurried=hurried)
-            for task in supporting:
-                task.cancel()
-            await asyncio.wait(supporting)  # a renewal after the goodbye would undo it
+            await end_tasks(*supporting)  # a renewal after the goodbye would undo it
             # Without the goodbye, the worker's lease lapses by itself later.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):

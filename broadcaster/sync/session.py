@@ -26,13 +26,14 @@ from typing import Any, Final
 from broadcaster.core.events import Error
 from broadcaster.core.requests.publishing import encode_end
 from broadcaster.errors import BroadcasterError, EventTooLarge, LogUnavailable, SetupError, StreamClosed, StreamFull
-from broadcaster.library.delivery import Delivery, Outage, end_task
+from broadcaster.library.delivery import Delivery, Outage
 from broadcaster.library.writer import WriterLimits, as_mapping
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer, Ending, Given
 from broadcaster.sync.loop_thread import loop_thread
@@ -79,7 +80,7 @@ class Courier:
                 _log.critical("feed_courier_failed", stream=self._delivery.stream_id, exc_info=error)
         finally:
             self._buffer.ended()
-            await end_task(renewing)
+            await end_tasks(renewing)
 
     async def _open(self) -> None:
         try:
@@ -197,9 +198,6 @@ class PublisherSession:
         task.add_done_callback(lambda _: ended())
 
     async def _aclose(self, closed: threading.Event) -> None:
-        couriers = self._tasks - {asyncio.current_task()}
-        for task in couriers:
-            task.cancel()
-        await asyncio.gather(*couriers, return_exceptions=True)
+        await end_tasks(*(self._tasks - {asyncio.current_task()}))
         await self._connection.aclose()
         closed.set()
