@@ -33,7 +33,14 @@ class JobParts:
         self.streams = streams
         self.steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         self.queue = Queue(connection, consumer=owner, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
-        self.claims = Claims(connection, _claim_policy(settings), owner=owner)
+        policy = ClaimPolicy(
+            lease_ttl_s=settings.lease_ttl_s,
+            live_ttl_s=settings.live_ttl_s,
+            queue_timeout_s=settings.queue_timeout_s,
+            max_attempts=settings.max_attempts,
+            attempt_backoff_s=settings.attempt_backoff_s,
+        )
+        self.claims = Claims(connection, policy, owner=owner)
         self.ends = KeptEnds(
             connection,
             queue=self.queue,
@@ -88,16 +95,6 @@ class JobParts:
             storage=storage,
             rescue=rescue,
         )
-
-
-def _claim_policy(settings: Settings) -> ClaimPolicy:
-    return ClaimPolicy(
-        lease_ttl_s=settings.lease_ttl_s,
-        live_ttl_s=settings.live_ttl_s,
-        queue_timeout_s=settings.queue_timeout_s,
-        max_attempts=settings.max_attempts,
-        attempt_backoff_s=settings.attempt_backoff_s,
-    )
 
 
 def _lives(settings: Settings) -> GenerationLives:

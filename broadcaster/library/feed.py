@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import TracebackType
 from typing import Any, Final, Self
 
 from broadcaster.core.cursor import Cursor
@@ -87,9 +86,7 @@ class OpenFeed:
         self._registry.add(self)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self._end_by(self._leave(error))
 
     async def _end_by(self, leaving: Coroutine[Any, Any, None]) -> None:

@@ -11,7 +11,7 @@ def control_groups(controller: str, root: Path) -> Iterator[Path]:
 
     ``root`` is the folder of /proc and /sys. In a container the path of a group may be the host's, and not exist here.
     """
-    for line in read_text(root / "proc/self/cgroup").splitlines():
+    for line in filter(None, read_text(root / "proc/self/cgroup").split("\n")):
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
