@@ -90,7 +90,6 @@ class ResponsesTranscript(Unannounced):
     status: str = "queued"
     error: Json | None = None
     why: Json | None = None
-    is_refused: bool = False
     breaks_off: bool = False
     _epoch: int = 0
     _is_opened: bool = field(default=False)
@@ -168,7 +167,6 @@ class ResponsesTranscript(Unannounced):
 
     def _restart(self, attempt: ev.Attempt) -> None:
         """Rule 3."""
-        self.is_refused = False
         lost = self.builder.drop(self.log)
         self.breaks_off = bool(lost) and not self.dialect.restarts
         if self.breaks_off:
@@ -198,19 +196,15 @@ class ResponsesTranscript(Unannounced):
     def _on_usage(self, event: ev.Usage) -> None:
         self.facts.count(event)
 
-    def _on_text_start(self, event: ev.TextStart) -> None:
-        self.builder.open_text(event, self.log)
-        self.is_refused |= self.builder.is_refusal(event.id)
-
     def _on_finish_step(self, event: ev.FinishStep) -> None:
-        is_whole, _ = ending(event.finish_reason, event.provider_metadata, is_refused=self.is_refused)
+        is_whole, _ = ending(event.finish_reason, event.provider_metadata, is_refused=self.builder.is_refused)
         self.builder.end_step(self.log, is_cut=not is_whole)
 
     # ----------------------------------------------------------------------------------------------------- the ends
 
     def _on_finish(self, event: ev.Finish) -> None:
         self.facts.take(event.provider_metadata, event.message_metadata)
-        is_whole, self.why = ending(event.finish_reason, event.provider_metadata, is_refused=self.is_refused)
+        is_whole, self.why = ending(event.finish_reason, event.provider_metadata, is_refused=self.builder.is_refused)
         self.builder.end(self.log, is_cut=not is_whole)
         self._end("completed" if is_whole else "incomplete")
 
@@ -240,7 +234,6 @@ class ResponsesTranscript(Unannounced):
 _HANDLERS: Final[dict[type, Callable[[ResponsesTranscript, Any], None]]] = {
     ev.StartStep: ResponsesTranscript._on_start_step,
     ev.Usage: ResponsesTranscript._on_usage,
-    ev.TextStart: ResponsesTranscript._on_text_start,
     ev.FinishStep: ResponsesTranscript._on_finish_step,
     ev.Finish: ResponsesTranscript._on_finish,
     ev.Error: ResponsesTranscript._on_error,
@@ -248,6 +241,7 @@ _HANDLERS: Final[dict[type, Callable[[ResponsesTranscript, Any], None]]] = {
 }
 
 _BUILDERS: Final[dict[type, Callable[[Builder, Any, EventLog], None]]] = {
+    ev.TextStart: Builder.open_text,
     ev.TextDelta: Builder.grow_text,
     ev.TextEnd: Builder.end_text,
     ev.ReasoningStart: Builder.open_reasoning,
