@@ -51,8 +51,11 @@ def loss_of(attempt: Attempt) -> str:
     return f"{lost} before its end; the text so far is void, and the same request may be sent again"
 
 
-class Unnumbered(Forkable):
-    """Shared by the transcripts that do not number their events and continue after a new attempt."""
+class PlainTranscript(Forkable):
+    """Shared by the transcripts that do not number their events and continue after a new attempt.
+
+    What they do not replace below is that of a wire without a place for the hub's notices.
+    """
 
     __slots__ = ()
 
@@ -68,6 +71,14 @@ class Unnumbered(Forkable):
         """See Transcript.hello: none."""
         return b""
 
+    def gap(self, gap: Gap) -> bytes | None:
+        """See Transcript.gap: an incomplete answer cannot be marked, so its viewer is ended."""
+        return None
+
+    def stalled(self, reason: StallReason | None) -> bytes:
+        """See Transcript.stalled: nothing."""
+        return b""
+
     def live(self) -> bytes:
         """See Transcript.live: nothing."""
         return b""
@@ -77,7 +88,7 @@ class Unnumbered(Forkable):
         return frames
 
 
-class EntryTranscript(Unnumbered, ABC):
+class EntryTranscript(PlainTranscript, ABC):
     """Shared by the transcripts that encode each entry by itself, and none after the terminal one."""
 
     _is_over: bool = False
@@ -94,17 +105,3 @@ class EntryTranscript(Unnumbered, ABC):
             if not self._is_over:
                 self._read(entry, frames)
         return b"".join(frames)
-
-
-class Unannounced(Unnumbered):
-    """Shared by the transcripts of a provider's API, whose wire has no place for the hub's notices."""
-
-    __slots__ = ()
-
-    def gap(self, gap: Gap) -> bytes | None:
-        """See Transcript.gap: an incomplete answer cannot be marked, so its viewer is ended."""
-        return None
-
-    def stalled(self, reason: StallReason | None) -> bytes:
-        """See Transcript.stalled: nothing."""
-        return b""

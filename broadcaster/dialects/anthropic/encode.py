@@ -24,7 +24,7 @@ from broadcaster.dialects.anthropic.block_sequence import framed
 from broadcaster.dialects.anthropic.encode_tables import error, error_of
 from broadcaster.dialects.anthropic.wire import PROVIDER
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Unannounced, loss_of
+from broadcaster.dialects.writing import PlainTranscript, loss_of
 
 _RETRY: Final = "the same request may be sent again"
 
@@ -45,7 +45,7 @@ class AnthropicDialect:
         return AnthropicTranscript(stream_id, stop=self.stop)
 
 
-class AnthropicTranscript(Unannounced):
+class AnthropicTranscript(PlainTranscript):
     """One stream as one message; see Transcript."""
 
     def __init__(self, stream_id: str, *, stop: Stop = "cancelled") -> None:

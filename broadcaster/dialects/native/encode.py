@@ -16,7 +16,7 @@ from typing import Final
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
-from broadcaster.dialects.writing import Unnumbered, block
+from broadcaster.dialects.writing import PlainTranscript, block
 
 HELLO: Final = "hub.hello"
 LIVE: Final = "hub.live"
@@ -48,7 +48,7 @@ class NativeEncoder:
         return b"id: %d-%d\ndata: %b\n\n" % (epoch, seq, event)
 
 
-class NativeTranscript(Unnumbered):
+class NativeTranscript(PlainTranscript):
     """See Transcript. It keeps nothing of what it encoded."""
 
     __slots__ = ("_stream_id",)

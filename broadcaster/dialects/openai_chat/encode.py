@@ -29,7 +29,7 @@ from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai_chat.attempt import ChatAttempt, Delta
 from broadcaster.dialects.openai_chat.chunk_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, EntryTranscript, Unannounced, block, loss_of
+from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, EntryTranscript, block, loss_of
 
 EXTENSION: Final = "broadcaster"
 """The one field of ours beside the wire's own."""
@@ -60,7 +60,7 @@ class ChatDialect:
         return ChatTranscript(self, stream_id)
 
 
-class ErrorObjectTranscript(Unannounced, EntryTranscript):
+class ErrorObjectTranscript(EntryTranscript):
     """Rules 5 and 6 of a Transcript, for chunks and for passed-on responses (passed/encode.py)."""
 
     def discard(self, gap: Gap) -> bytes:

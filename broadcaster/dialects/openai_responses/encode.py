@@ -44,7 +44,7 @@ from broadcaster.dialects.openai_responses.encoding.builder import Builder
 from broadcaster.dialects.openai_responses.encoding.event_log import EventLog, frames_after
 from broadcaster.dialects.openai_responses.encoding.item_list import ItemList
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import NEW_ATTEMPT, Unannounced, block, loss_of
+from broadcaster.dialects.writing import NEW_ATTEMPT, PlainTranscript, block, loss_of
 
 Cancel = Literal["incomplete", "completed"]
 
@@ -80,7 +80,7 @@ RESPONSES: Final = ResponsesDialect()
 
 
 @dataclass(slots=True)
-class ResponsesTranscript(Unannounced):
+class ResponsesTranscript(PlainTranscript):
     """One stream as a Response. See Transcript."""
 
     dialect: ResponsesDialect

@@ -194,19 +194,12 @@ class SmallTranscript(EntryTranscript):
             case ev.Finish() | ev.Error() | ev.Abort():
                 self._is_over = True
                 return self._started() + self._ended(event)
-            case _:
-                return self._called(event)
-
-    def _called(self, event: ev.Event) -> list[SseBlock]:
-        """Calls of tools, and their results."""
-        shape = self._shape
-        match event:
             case ev.ToolInputAvailable():
-                return self._kept(shape.call(event))
+                return self._kept(self._shape.call(event))
             case ev.ToolOutputAvailable(preliminary=None | False):
-                return self._kept(shape.result(event.tool_call_id, output=event.output))
+                return self._kept(self._shape.result(event.tool_call_id, output=event.output))
             case ev.ToolOutputError() | ev.ToolInputError():
-                return self._kept(shape.result(event.tool_call_id, error=event.error_text))
+                return self._kept(self._shape.result(event.tool_call_id, error=event.error_text))
             case _:
                 return []
 
