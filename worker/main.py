@@ -220,20 +220,14 @@ async def run(settings: Settings) -> None:
             )
             await stop_requested.wait()
             await end_tasks(*taking)
-            await _drain(engine, runner, grace_s=settings.drain_s, hurried=hurried)
+            draining = [each for each in (runner, engine.courier) if each is not None]
+            await asyncio.gather(*(each.drain(grace_s=settings.drain_s, hurried=hurried) for each in draining))
             await end_tasks(*supporting)  # a renewal after the goodbye would undo it
             # Without the goodbye, the worker's lease lapses by itself later.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.remove_heartbeat()
     _log.info("worker_ended", worker=worker_id)
-
-
-async def _drain(engine: Engine, runner: Runner, *, grace_s: float, hurried: asyncio.Event) -> None:
-    drains = [runner.drain(grace_s=grace_s, hurried=hurried)]
-    if engine.courier is not None:
-        drains.append(engine.courier.drain(grace_s=grace_s, hurried=hurried))
-    await asyncio.gather(*drains)
 
 
 def create_runner(settings: Settings, engine: Engine) -> Runner:
