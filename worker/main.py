@@ -71,7 +71,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
-            LogConnection.open(
+            LogConnection(
                 settings.redis_url,
                 prefix=settings.key_prefix,
                 timeout_s=settings.redis_timeout_s,

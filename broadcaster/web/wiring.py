@@ -64,7 +64,7 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
     """The log, connected to at its first use. Raises SetupError without a Redis to connect to."""
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
-    async with LogConnection.open(
+    async with LogConnection(
         settings.redis_url,
         prefix=settings.key_prefix,
         timeout_s=settings.redis_timeout_s,

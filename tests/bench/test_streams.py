@@ -52,7 +52,7 @@ def test_published_events_are_in_the_log_as_a_workers_appends_would_be(
 
 
 async def read(url: str, stream_id: str) -> tuple[Meta, list[Entry]]:
-    async with LogConnection.open(url) as connection:
+    async with LogConnection(url) as connection:
         held = Streams(connection)
         meta = await held.meta(stream_id)
         assert meta is not None

@@ -151,7 +151,7 @@ def test_without_an_admins_password_there_is_no_admin(tmp_path: Path) -> None:
 
 
 async def test_the_doctor_finds_no_fault_with_it(valkey: DeployedValkey) -> None:
-    async with LogConnection.open(valkey.admin_url) as connection:
+    async with LogConnection(valkey.admin_url) as connection:
         facts = await inspect(connection)
     seen = Seen(facts=facts, url="", prefix="bc", concurrency=100, max_queue=10_000)
     findings = [check.judge(seen) for check in CHECKS]
@@ -161,7 +161,7 @@ async def test_the_doctor_finds_no_fault_with_it(valkey: DeployedValkey) -> None
 async def test_the_doctor_works_with_the_rights_of_a_worker_and_reports_what_it_cannot_read(
     valkey: DeployedValkey,
 ) -> None:
-    async with LogConnection.open(valkey.url("broadcaster", FILLED_IN)) as connection:
+    async with LogConnection(valkey.url("broadcaster", FILLED_IN)) as connection:
         facts = await inspect(connection)
     assert (facts.script_fault, facts.push_fault, facts.policy) == (None, None, "noeviction")
     assert (facts.pubsub_limit, facts.idle_timeout_s) == (None, None)

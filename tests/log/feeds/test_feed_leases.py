@@ -279,7 +279,7 @@ class Watched:
 @pytest.fixture
 async def watched(redis_url: str) -> AsyncIterator[Watched]:
     steady = Steady()
-    async with LogConnection.open(redis_url) as connection:
+    async with LogConnection(redis_url) as connection:
         ender = Lapses(connection, steadiness=steady)
         async with open_tail(redis_url, times=replace(TAILS, lapse_check_s=0.05), lapses=ender) as world:
             yield Watched(world, steady)

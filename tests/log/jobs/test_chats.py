@@ -81,7 +81,7 @@ async def test_a_chat_is_forgotten_after_its_time_which_each_answer_begins_anew(
 
 
 async def test_a_redis_that_is_away_is_reported_as_log_unavailable() -> None:
-    async with LogConnection.open("redis://127.0.0.1:1", timeout_s=1.0) as nowhere:
+    async with LogConnection("redis://127.0.0.1:1", timeout_s=1.0) as nowhere:
         chats = Chats(nowhere, keep_ms=KEEP_MS)
         with pytest.raises(LogUnavailable):
             await chats.remember("c", FIRST, tenant="a")

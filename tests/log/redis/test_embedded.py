@@ -37,7 +37,7 @@ async def test_a_written_key_survives_kill_9_and_a_supervised_restart(tmp_path: 
     server = EmbeddedServer(tmp_path, binary=server_binary())
     await server.start()
     supervised = asyncio.create_task(server.supervise())
-    async with LogConnection.open(server.url) as connection:
+    async with LogConnection(server.url) as connection:
         await connection.redis.config_set("appendfsync", "always")
         await connection.redis.set("k", "v")
         first = server.pid

@@ -119,7 +119,7 @@ def cut_off(cluster: RedisCluster6, primary: ClusterNode) -> ClusterNode:
 async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIterator[Parts]:
     """Everything that repairs; what is created lies on nodes other than ``away_from``."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(LogConnection.open(cluster.url, timeout_s=2.0, patience_s=0))
+        connection = await stack.enter_async_context(LogConnection(cluster.url, timeout_s=2.0, patience_s=0))
         await connection.ping()
 
         def create_id() -> str:

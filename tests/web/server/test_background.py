@@ -114,7 +114,7 @@ async def test_the_probe_of_redis_goes_on_after_an_unexpected_reply() -> None:
     """Rights that were taken from us, and given back."""
     async with open_scripted(CLIENT=b"OK", INFO=b"run_id:abc\r\n", TIME=clock, DEL=REFUSED) as server:
         server.replies["CLIENT ID"] = 7
-        async with LogConnection.open(f"redis://127.0.0.1:{server.port}") as connection:
+        async with LogConnection(f"redis://127.0.0.1:{server.port}") as connection:
             steadiness = Steadiness(connection, lease_ttl_s=1.0)
             async with kept_running({"steadiness": steadiness.run}, pauses=SOON), asyncio.timeout(DEADLINE_S):
                 await until(lambda: any(each.startswith("DEL") for each in server.received))
