@@ -116,9 +116,8 @@ class Position(ABC):
 
     def _is_live(self) -> bool:
         """Whether nothing is left to send but what the room receives next."""
-        room = self._room
-        is_at_end = self._pending is None and self._seq == room.last_seq and not room.is_over
-        return is_at_end and self._live_sent and self._stall_sent is room.stall and self.stop_reason is None
+        is_told = self._live_sent and self._stall_sent is self._room.stall
+        return is_told and self._is_at_end() and self.stop_reason is None
 
     def _stand_at(self, seq: int) -> None:
         """The live group was sent everything up to ``seq``."""
@@ -200,15 +199,13 @@ class Position(ABC):
         if self._stall_sent is not room.stall and not isinstance(pending, _Late):
             self._stall_sent = room.stall
             notices.append(blank.stalled(room.stall))
-        if not self._live_sent and self._is_caught_up():
+        if not self._live_sent and self._is_at_end() and room.stall is not StallReason.LOG_UNAVAILABLE:
             self._live_sent = True
             notices.append(blank.live())
         return self._wire(b"".join(notices))
 
-    def _is_caught_up(self) -> bool:
-        room = self._room
-        is_at_end = self._pending is None and self._seq == room.last_seq and not room.is_over
-        return is_at_end and room.stall is not StallReason.LOG_UNAVAILABLE
+    def _is_at_end(self) -> bool:
+        return self._pending is None and self._seq == self._room.last_seq and not self._room.is_over
 
     def _snapshot(self) -> bytes | memoryview:
         """Rule 3; nothing while the cursor is held."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -29,7 +29,7 @@ from broadcaster.core.status import status_after
 from broadcaster.dialects import Transcript
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.live.group import LiveGroup, Member
+from broadcaster.hub.live.group import LiveGroup
 from broadcaster.hub.pages import PageReader, Pages
 from broadcaster.hub.ports import LogReader
 from broadcaster.hub.replay.replays import Replays
@@ -39,45 +39,11 @@ from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.observability.logs import get_logger
 
+if TYPE_CHECKING:
+    from broadcaster.hub.hub import Hub
+    from broadcaster.hub.viewer import Viewer
+
 _log = get_logger(__name__)
-
-
-class Watcher(PageReader, Member, Protocol):
-    """A viewer, as its room sees it."""
-
-    stop_reason: StopReason | None
-
-    @property
-    def resumes_anywhere(self) -> bool:
-        """Whether another front-end continues exactly where this one stopped."""
-
-    def rewind(self, keep: Cursor, reason: GapReason) -> None:
-        """What was delivered after ``keep`` is void."""
-
-    def check(self, now: float) -> None:
-        """Check deadlines (``now`` on the loop's clock)."""
-
-    def cut(self, reason: StopReason) -> None:
-        """End at once, by tearing down the transport."""
-
-
-class RoomOwner(Protocol):
-    """The hub, as its rooms see it."""
-
-    def room_is_due(self, room: Room) -> None:
-        """Flush the room soon, but not within this call."""
-
-    def room_grew(self) -> None:
-        """The room holds more than before, and is not due: check the bound of all rooms, but not within this call."""
-
-    def room_may_lag(self, room: Room) -> None:
-        """A viewer has seen entries that the room does not have: have the log reread, but not within this call."""
-
-    def room_failed(self, room: Room, reason: StopReason) -> None:
-        """The room's supply has failed for this reason: close the room, but not within this call."""
-
-    def viewer_left(self, room: Room, viewer: Watcher) -> None:
-        """The viewer has left the room."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -87,7 +53,7 @@ class Room:
     stream_id: str
     _: KW_ONLY
     status: str = "queued"
-    owner: RoomOwner
+    owner: Hub
     reader: InitVar[LogReader]
     limits: HubLimits
     ledger: Ledger
@@ -95,8 +61,8 @@ class Room:
     turns: Turns
     places: InitVar[asyncio.Semaphore]
     public_id: str = field(init=False)
-    viewers: set[Watcher] = field(default_factory=set, init=False)
-    behind: set[Watcher] = field(default_factory=set, init=False)  # all viewers but the live ones
+    viewers: set[Viewer] = field(default_factory=set, init=False)
+    behind: set[Viewer] = field(default_factory=set, init=False)  # all viewers but the live ones
     empty_since: float | None = field(default=None, init=False)
     last_seq: int = field(default=0, init=False)  # of the newest entry
     floor: Gap | None = field(default=None, init=False)
@@ -239,14 +205,14 @@ class Room:
             self.keep_bounds()
         return chunk
 
-    def enter(self, viewer: Watcher) -> None:
+    def enter(self, viewer: Viewer) -> None:
         """A viewer enters."""
         self.viewers.add(viewer)
         self.behind.add(viewer)
         self.unsent.viewers += 1
         self.empty_since = None
 
-    def go_live(self, viewer: Watcher, fd: int, source: FrameSource) -> LiveGroup | None:
+    def go_live(self, viewer: Viewer, fd: int, source: FrameSource) -> LiveGroup | None:
         """Write to the socket of this viewer, which has pulled everything. None: not before the next flush."""
         group = self._live.get(source)
         if group is None or not group.members:
@@ -259,11 +225,11 @@ class Room:
         self.behind.discard(viewer)
         return group
 
-    def fall_behind(self, viewer: Watcher) -> None:
+    def fall_behind(self, viewer: Viewer) -> None:
         """The viewer is not live any more."""
         self.behind.add(viewer)
 
-    def exit(self, viewer: Watcher) -> None:
+    def exit(self, viewer: Viewer) -> None:
         """A viewer leaves. A second call does nothing."""
         if viewer in self.viewers:
             self.viewers.remove(viewer)
