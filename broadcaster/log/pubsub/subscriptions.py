@@ -188,7 +188,9 @@ class Subscriptions:
         self.topology.suspect()
         want = self._wants.get(channel)
         if want is None:
-            self._refused_probe(channel)
+            for node in self._nodes.values():
+                if node.probe.channel == channel:
+                    node.probe.forget()
             return
         want.node, want.since = None, self._loop.time()
         if self._retry is None and self._spawn is not None:
@@ -203,11 +205,6 @@ class Subscriptions:
         for channel, want in list(self._wants.items()):
             if want.node is None:
                 self._place(channel)
-
-    def _refused_probe(self, channel: str) -> None:
-        for node in self._nodes.values():
-            if node.probe.channel == channel:
-                node.probe.forget()
 
     def _silent(self, name: str) -> None:
         self.topology.suspect()
