@@ -116,8 +116,8 @@ class Position(ABC):
 
     def _is_live(self) -> bool:
         """Whether nothing is left to send but what the room receives next."""
-        is_told = self._live_sent and self._stall_sent is self._room.stall
-        return is_told and self._is_at_end() and self.stop_reason is None
+        is_notified = self._live_sent and self._stall_sent is self._room.stall
+        return is_notified and self._is_at_end() and self.stop_reason is None
 
     def _stand_at(self, seq: int) -> None:
         """The live group was sent everything up to ``seq``."""
