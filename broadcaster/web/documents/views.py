@@ -6,7 +6,7 @@ from typing import Any
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import ANSWERED_BY, Error, read_event
-from broadcaster.core.fold import Fold, FoldState
+from broadcaster.core.fold import Fold
 from broadcaster.core.providers.request_ids import id_in
 from broadcaster.core.requests.titles import prompt_of, title_of
 from broadcaster.core.status import OVER, Status
@@ -15,17 +15,6 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.documents import schemas
 from broadcaster.webhooks.url import WebhookUrl
-
-
-def show_listed(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.ListedGeneration:
-    """The form of lists, with links below ``base``; the meta needs no request."""
-    return schemas.ListedGeneration(**_state(meta, last=last, viewers=viewers, base=base))
-
-
-def show_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.GenerationState:
-    """The short form. Once the log has expired, its end is still known from meta."""
-    state = _state(meta, last=last, viewers=viewers, base=base)
-    return schemas.GenerationState(**state, metadata=metadata_of(meta))
 
 
 async def read_view(reader: EntryReader, meta: Meta, *, viewers: int, base: str = "") -> schemas.GenerationView:
@@ -39,17 +28,17 @@ async def read_view(reader: EntryReader, meta: Meta, *, viewers: int, base: str 
         for entry in entries:
             fold.apply(entry.event)
         last = entries[-1].cursor
-    state, folded = _state(meta, last=last, viewers=viewers, base=base), fold.state
+    state, folded = generation_state(meta, last=last, viewers=viewers, base=base), fold.state
+    # The worker writes it into the end of an answer that took more than one try.
+    state["answered_by"] = folded.provider_metadata.get(ANSWERED_BY)
     if folded.status in OVER and meta.status not in OVER:
         state |= {"status": folded.status.value, "error": folded.error}
     elif folded.status is not Status.QUEUED and meta.status == "queued":
         state["status"] = "running"
     return schemas.GenerationView(
         **state,
-        metadata=metadata_of(meta),
         prompt=prompt_of(meta.request),
         usage=folded.usage,
-        answered_by=_answered_by(folded),
         provider_request_id=id_in(folded.provider_metadata),
         text=folded.text,
         reasoning=folded.reasoning,
@@ -72,7 +61,11 @@ def stream_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) ->
     }
 
 
-def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+def generation_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+    """The fields of the short forms, with links below ``base``; those of lists, without metadata, need no request.
+
+    Once the log has expired, its end is still known from meta.
+    """
     return {
         **stream_state(meta, last=last, viewers=viewers, base=base),
         "model": meta.model,
@@ -82,18 +75,13 @@ def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[
         "stop_requested": meta.stop is not None,
         "error": _error_in(meta.terminal),
         "webhook": None if meta.webhook is None else _webhook(meta.webhook),
+        "metadata": metadata_of(meta),
     }
 
 
 def metadata_of(meta: Meta) -> dict[str, Any]:
     """The caller's own metadata."""
     return meta.request.get("metadata") or {}
-
-
-def _answered_by(folded: FoldState) -> schemas.AnsweredByView | None:
-    """The worker writes it into the end of an answer that took more than one try."""
-    answered_by = folded.provider_metadata.get(ANSWERED_BY)
-    return None if answered_by is None else schemas.AnsweredByView.model_validate(answered_by)
 
 
 def _webhook(webhook: WebhookMeta) -> dict[str, Any]:

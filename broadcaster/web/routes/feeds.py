@@ -9,7 +9,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Header, Path, Response
@@ -150,9 +150,7 @@ async def close_stream(
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
 ) -> schemas.StreamView:
     """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated."""
-    end = _checked({} if body is None else body, encode_end, place="#")
-    if isinstance(end, RequestFault):
-        raise InvalidEvents.of(end)
+    (end,) = _encoded({"#": {} if body is None else body}, encode_end)
     await here.services.feeds.close(stream_id, end, tenant=here.tenant)
     return await _show(here, stream_id)
 
@@ -176,22 +174,23 @@ async def delete_stream(here: Here, stream_id: StreamId) -> Response:
 def _checked_events(body: Any) -> list[bytes]:
     """Every event's bytes. Raises InvalidEvents with the place of each fault."""
     if not isinstance(body, list):
-        outcomes = [_checked(body, encode_published, place="#")]
-    elif 1 <= len(body) <= MAX_EVENTS_PER_APPEND:
-        outcomes = [_checked(each, encode_published, place=f"#/{at}") for at, each in enumerate(body)]
-    else:
-        outcomes = [RequestFault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events")]
-    faults = [outcome for outcome in outcomes if isinstance(outcome, RequestFault)]
+        return _encoded({"#": body}, encode_published)
+    if not 1 <= len(body) <= MAX_EVENTS_PER_APPEND:
+        raise InvalidEvents.of(RequestFault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events"))
+    return _encoded({f"#/{at}": each for at, each in enumerate(body)}, encode_published)
+
+
+def _encoded(values: Mapping[str, Any], encode: Callable[..., bytes]) -> list[bytes]:
+    """The bytes of these values, by their places in the body. Raises InvalidEvents."""
+    encoded, faults = [], []
+    for place, value in values.items():
+        try:
+            encoded.append(encode(value, is_writable=True))  # it comes from a body
+        except InvalidEvent as error:
+            faults.append(RequestFault("body", place + error.pointer, error.detail))
     if faults:
         raise InvalidEvents.of(*faults)
-    return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
-
-
-def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes | RequestFault:
-    try:
-        return encode(value, is_writable=True)  # it comes from a body
-    except InvalidEvent as error:
-        return RequestFault("body", place + error.pointer, error.detail)
+    return encoded
 
 
 async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
