@@ -49,9 +49,7 @@ _SHAPES: Final[Mapping[str, tuple[int, str]]] = {
 
 def shape_error(problem: Mapping[str, Any]) -> ShapedError:
     """A problem document as the API's error."""
-    status, type = _SHAPES.get(problem["code"], (problem["status"], None))
-    if type is None:
-        type = _type_of(status)
+    status, type = _SHAPES.get(problem["code"]) or (problem["status"], _type_of(problem["status"]))
     return ShapedError(status, error(type, problem["detail"]), {} if problem["retry"] else _NO_RETRY)
 
 

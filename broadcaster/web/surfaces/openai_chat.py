@@ -19,7 +19,6 @@ from typing import Annotated, Any, Final
 from fastapi import Body, Response
 from fastapi.responses import JSONResponse
 
-from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai.own_fields import OPENAI, unmet
 from broadcaster.dialects.openai.parameters import BadParameter
@@ -31,7 +30,7 @@ from broadcaster.web.documents.problem_shapes import json_content
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response
+from broadcaster.web.surfaces.openai_errors import failed_response, openai_error
 from broadcaster.web.surfaces.sdk_request import FromSdk
 
 _ANTHROPIC: Final = "anthropic"
@@ -102,9 +101,7 @@ def _read(body: dict[str, Any], services: Services) -> ChatRequest:
 
 def _completion(meta: Meta, entries: Sequence[Entry], *, parsed: ChatRequest, is_repeatable: bool) -> Response:
     """The completion, or the error that it ended with."""
-    headers = naming_headers(meta, entries)
     completion = whole_completion(meta.id, entries, hidden_tools=parsed.hidden_tools)
     if completion is not None:
-        return JSONResponse(completion, headers=headers)
-    problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
-    return openai_error_response(problem, headers=headers)
+        return JSONResponse(completion, headers=naming_headers(meta, entries))
+    return failed_response(meta, entries, is_repeatable=is_repeatable)

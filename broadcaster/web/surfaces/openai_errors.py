@@ -14,16 +14,18 @@ Source: platform.openai.com, "Error codes"; the openai package's ``_should_retry
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
+from broadcaster.core.entry import Entry
 from broadcaster.core.providers.refusals import TOO_LONG, refusal_of
+from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_shapes import ShapedError
-from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, naming_headers, retry_after
 
 SHOULD_RETRY_HEADER: Final = "x-should-retry"
 
@@ -79,6 +81,12 @@ def openai_error_response(problem: Mapping[str, Any], *, headers: Mapping[str, s
     """The problem as a response, with these headers beside those of the error."""
     status, body, own = openai_error(problem)
     return JSONResponse(body, status_code=status, headers={**own, **(headers or {})})
+
+
+def failed_response(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
+    """The error of a generation that failed; ``is_repeatable``: see `failure`."""
+    problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
+    return openai_error_response(problem, headers=naming_headers(meta, entries))
 
 
 def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,6 @@ from fastapi import Body, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from broadcaster.core import events as ev
-from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai_responses.answer import response_id, stream_id_of
 from broadcaster.dialects.openai_responses.encode import Cancel
 from broadcaster.dialects.openai_responses.request import parse_responses_request
@@ -38,7 +37,7 @@ from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
-from broadcaster.web.surfaces.openai_errors import failure, is_refusal, openai_error, openai_error_response
+from broadcaster.web.surfaces.openai_errors import failed_response, is_refusal, openai_error
 from broadcaster.web.surfaces.sdk_request import FromSdk
 from broadcaster.web.viewing.joining import join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
@@ -93,7 +92,7 @@ async def create_response(
     ) as call:
         meta = call.meta
         if stream_wanted:
-            refused = partial(_failed, meta, is_repeatable=caller.is_repeatable)
+            refused = partial(failed_response, meta, is_repeatable=caller.is_repeatable)
             return await stream(
                 services,
                 meta,
@@ -108,14 +107,8 @@ async def create_response(
     end = ev.read_event(entries[-1].event)
     if is_refusal(end) and not (await stored.response_of(services, meta, entries))["output"]:
         # Without output an SDK raises, as it does for a request that is refused at once.
-        return _failed(meta, entries, is_repeatable=caller.is_repeatable)
+        return failed_response(meta, entries, is_repeatable=caller.is_repeatable)
     return await stored.current_response(services, meta, entries)
-
-
-def _failed(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
-    """The error of a generation that failed without output."""
-    end = ev.read_event(entries[-1].event)
-    return openai_error_response(failure(end, is_repeatable=is_repeatable), headers=naming_headers(meta, entries))
 
 
 async def _generation_request(
@@ -168,7 +161,7 @@ async def get_response(
 
 async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
     """Rule 3. Raises InvalidRequest for a number that no event of a complete response has, LogUnavailable before."""
-    await stored.check_kept(services, meta)
+    await stored.check_kept(services, meta, await services.streams.first(meta.id))
     viewer = await join_stream(
         services, meta, cursor=None, dialect=stored.dialect_of(meta, cancel=cancel), with_snapshot=False
     )
@@ -246,4 +239,6 @@ async def list_input_items(
         items = items[places[0] + 1 :]
     page = items[:limit]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
-    return stored.json_response({"object": "list", "data": page, **ends, "has_more": len(items) > limit}, meta)
+    return JSONResponse(
+        {"object": "list", "data": page, **ends, "has_more": len(items) > limit}, headers=naming_headers(meta, ())
+    )
