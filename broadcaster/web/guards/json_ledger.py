@@ -59,10 +59,6 @@ class JsonLedger:
     turns: TurnGate = field(default_factory=lambda: TurnGate(1), init=False)
     _of_tenants: dict[str, int] = field(default_factory=dict, init=False)
 
-    def open(self, tenant: str) -> JsonHold:
-        """The hold of one request, which must be closed."""
-        return JsonHold(self, tenant)
-
     def move(self, tenant: str, by: int) -> None:
         """Count so many bytes more, or fewer. Raises Busy and TenantLimit, and then counts nothing."""
         has = self._of_tenants.get(tenant, 0)
@@ -81,7 +77,7 @@ class JsonLedger:
 
 @dataclass(slots=True, eq=False)
 class JsonHold:
-    """What one request holds."""
+    """What one request holds, until it is closed."""
 
     ledger: JsonLedger
     tenant: str
@@ -116,10 +112,6 @@ class JsonHold:
         except Busy as refusal:
             raise self._final(refusal) from None
         self.response_bytes = size
-
-    def grow(self, by: int) -> None:
-        """Hold so many more. Raises what ``set`` raises."""
-        self.set(self.response_bytes + by)
 
     async def take_place(self) -> None:
         """Wait for a place to read (rule 2). Raises Busy or AnswerUnsent."""
@@ -177,7 +169,7 @@ class MeteredReader:
 
     async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
         entries = await self._reader.read(stream_id, after=after, count=count) if count else []
-        self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+        self._hold.set(self._hold.response_bytes + sum(len(entry.event) + ENTRY_BYTES for entry in entries))
         await self._hold.take_turn(self._hold.response_bytes)
         return entries
 

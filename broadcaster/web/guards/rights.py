@@ -84,6 +84,7 @@ _STREAM_IN_PATH: Final[Mapping[str, Callable[[str], str]]] = {
     "generation_id": str,
     "response_id": stream_id_of,
 }
+"""Parameter of a path → the stream that it names, as the route will read it."""
 _UNKNOWN: Final = "no stream has this id (or it has expired)"
 _KEY_USED: Final = "this Idempotency-Key was used with another body"
 
@@ -111,9 +112,8 @@ class Rights:
                 raise Forbidden(f"{right} does not grant this")
         guards = [self._guards[right] for right in rights if right not in OF_NO_STREAM]
         caller = _Caller(request, guards or [self._guards[Right.WATCH]], on_generate=self._on_generate)
-        stream_id = _stream_in_path(request.path_params)
-        if stream_id is not None:
-            await caller.require(stream_id)
+        for name in _STREAM_IN_PATH.keys() & request.path_params.keys():
+            await caller.require(_STREAM_IN_PATH[name](request.path_params[name]))
         return services.through(
             generations=_Generations(services.generations, caller),
             chats=_Chats(services.chats, services.generations, caller),
@@ -127,11 +127,6 @@ class Rights:
         veiled = UnknownStream(_UNKNOWN)
         veiled.generation_id = error.generation_id
         return veiled
-
-
-def _stream_in_path(path_params: Mapping[str, Any]) -> str | None:
-    """The stream that the path names, as the route will read it."""
-    return next((read(path_params[name]) for name, read in _STREAM_IN_PATH.items() if name in path_params), None)
 
 
 class _Caller:
