@@ -89,12 +89,13 @@ async def open_services(settings: Settings, *, log: OpenLog | None = None) -> As
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         sweeper, departures = parts.sweeper(), parts.departures()
+        sweep_every_s = min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
         await stack.enter_async_context(
             kept_running(
                 {
                     "topology": topology.run,
                     "steadiness": parts.steadiness.run,
-                    "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
+                    "sweeper": partial(sweeper.run, every_s=sweep_every_s),
                     "tail": partial(_follow_tail, tail, hub),
                     "rescue": parts.rescue.run,
                     "storage": parts.storage.run,
@@ -208,10 +209,6 @@ def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], 
         return no_lists
     providers = sorted(ModelRoutes(settings.routes).providers)
     return KnownModels(partial(StoredModelLists(connection).read, providers))
-
-
-def _sweep_every_s(settings: Settings) -> float:
-    return min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
 
 
 def _sole(settings: Settings) -> str | None:
