@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 
 from broadcaster.errors import Busy, TenantLimit
 from broadcaster.hub.limits import HubLimits
@@ -36,9 +35,7 @@ class Place:
         self._holders += 1
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.release()
 
     def leave(self, *, is_gone: bool) -> None:

@@ -151,7 +151,7 @@ class Room:
         if reason is not self.stall:
             self._recall_live()
         self.stall = reason
-        self._lost_at = self._now() if reason is StallReason.STREAM_LOST else None
+        self._lost_at = asyncio.get_running_loop().time() if reason is StallReason.STREAM_LOST else None
         self._wake_soon()
 
     # -- called by viewers
@@ -218,16 +218,12 @@ class Room:
         if group is None or not group.members:
             if not source.reach_end(viewer):
                 return None
-            group = self._live[source] = LiveGroup(source, self.last_seq, now=self._now())
+            group = self._live[source] = LiveGroup(source, self.last_seq, now=asyncio.get_running_loop().time())
         elif group.seq != self.last_seq:
             return None
         group.enter(fd, viewer)
         self.behind.discard(viewer)
         return group
-
-    def fall_behind(self, viewer: Viewer) -> None:
-        """The viewer is not live any more."""
-        self.behind.add(viewer)
 
     def exit(self, viewer: Viewer) -> None:
         """A viewer leaves. A second call does nothing."""
@@ -326,6 +322,3 @@ class Room:
     def _recall_live(self) -> None:
         for group in self._live.values():
             group.dissolve()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()

@@ -159,7 +159,7 @@ class Viewer(Position):
         """End in good order: what was begun is completed, then a farewell says why and when to reconnect."""
         if self.stop_reason is None:
             if self._leave_group():
-                self._room.fall_behind(self)
+                self._room.behind.add(self)
             self.stop_reason = reason
             self._bye = self._farewell(reason)
             # Without a farewell the response must not look as if the stream had ended.
@@ -210,7 +210,7 @@ class Viewer(Position):
         """The viewer was live, and is a cursor from here on."""
         self._group = None
         self._stand_at(seq)
-        self._room.fall_behind(self)
+        self._room.behind.add(self)
 
     def take_page(self, page: Segment) -> None:
         """The page that was requested."""
