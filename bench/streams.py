@@ -46,7 +46,7 @@ def prepare(url: str, *, run: str, streams: int, file: Path) -> None:
 
 
 async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
-    async with LogConnection.open(url, max_connections=_AT_ONCE) as connection:
+    async with LogConnection(url, max_connections=_AT_ONCE) as connection:
         await connection.redis.script_load(SCRIPTS["append"].text)
         claims = Claims(connection, ClaimPolicy(_HOUR_S, _HOUR_S, _HOUR_S, 3), owner="bench")
         generations = open_generations(connection, claims=claims, ids=iter(ids))

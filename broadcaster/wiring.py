@@ -33,7 +33,14 @@ class JobParts:
         self.streams = streams
         self.steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
         self.queue = Queue(connection, consumer=owner, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
-        self.claims = Claims(connection, _claim_policy(settings), owner=owner)
+        policy = ClaimPolicy(
+            lease_ttl_s=settings.lease_ttl_s,
+            live_ttl_s=settings.live_ttl_s,
+            queue_timeout_s=settings.queue_timeout_s,
+            max_attempts=settings.max_attempts,
+            attempt_backoff_s=settings.attempt_backoff_s,
+        )
+        self.claims = Claims(connection, policy, owner=owner)
         self.ends = KeptEnds(
             connection,
             queue=self.queue,
@@ -74,37 +81,25 @@ class JobParts:
         rescue: Rescue | None = None,
     ) -> Generations:
         """What creates, reads, stops and deletes generations; the optional parts as Generations has them."""
+        settings = self._settings
+        lives = GenerationLives(
+            live_ttl_ms=int(settings.live_ttl_s * 1000),
+            retention_ms=int(settings.retention_s * 1000),
+            idempotency_ttl_ms=int(settings.idempotency_ttl_s * 1000),
+            webhook_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
+            resend_ms=int(settings.resend_keep_s * 1000),
+        )
         return Generations(
             self._connection,
-            _lives(self._settings),
+            lives,
             queue=self.queue,
             claims=self.claims,
             streams=self.streams,
             steadiness=self.steadiness,
-            webhooks=PendingWebhooks(self._connection, max_pending=self._settings.max_webhooks),
-            max_metadata_bytes=self._settings.max_metadata_bytes,
-            max_stored_bytes=most_stored_bytes(self._settings.max_body_bytes),
+            webhooks=PendingWebhooks(self._connection, max_pending=settings.max_webhooks),
+            max_metadata_bytes=settings.max_metadata_bytes,
+            max_stored_bytes=most_stored_bytes(settings.max_body_bytes),
             presence=presence,
             storage=storage,
             rescue=rescue,
         )
-
-
-def _claim_policy(settings: Settings) -> ClaimPolicy:
-    return ClaimPolicy(
-        lease_ttl_s=settings.lease_ttl_s,
-        live_ttl_s=settings.live_ttl_s,
-        queue_timeout_s=settings.queue_timeout_s,
-        max_attempts=settings.max_attempts,
-        attempt_backoff_s=settings.attempt_backoff_s,
-    )
-
-
-def _lives(settings: Settings) -> GenerationLives:
-    return GenerationLives(
-        live_ttl_ms=int(settings.live_ttl_s * 1000),
-        retention_ms=int(settings.retention_s * 1000),
-        idempotency_ttl_ms=int(settings.idempotency_ttl_s * 1000),
-        webhook_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
-        resend_ms=int(settings.resend_keep_s * 1000),
-    )

@@ -107,7 +107,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 async def connection(redis_url: str) -> AsyncIterator[LogConnection]:
     """A connection to an empty server."""
-    async with LogConnection.open(redis_url, max_connections=64) as opened:
+    async with LogConnection(redis_url, max_connections=64) as opened:
         await opened.redis.flushall()
         yield opened
 

@@ -33,6 +33,7 @@ from broadcaster.errors import ProviderFailed, ToolOutcomeUnknown, UnknownModel,
 from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter, WriterEnd
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
 from worker.retry import ModelAnswer
@@ -118,8 +119,7 @@ class GenerationAttempt:
             timeout_s = max(0.0, self.deadline - asyncio.get_running_loop().time())
             await asyncio.wait({drive, *signals}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (drive, *signals):
-                await _cancel(task)
+            await end_tasks(drive, *signals)
         return await self._end(drive)
 
     async def _end(self, drive: asyncio.Task[None]) -> AttemptEnd:
@@ -226,13 +226,6 @@ def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:
     """What is left of a generation's time, by the clock of Redis alone: a granted epoch is the time of its grant."""
     begun_ms = epoch if meta.started_ms is None else meta.started_ms
     return times.generation_timeout_s - max(0, epoch - begun_ms) / 1000
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel the task and wait for its clean-up; its result stays in the task."""
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def start(coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:

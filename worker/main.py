@@ -35,6 +35,7 @@ from broadcaster.observability.logs import get_logger
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.lifeline import follow_parent
+from broadcaster.process.tasks import end_tasks
 from broadcaster.settings import Settings, describe_error, unknown_variables
 from broadcaster.settings.contradictions import check_worker
 from broadcaster.wiring import JobParts
@@ -70,7 +71,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(
-            LogConnection.open(
+            LogConnection(
                 settings.redis_url,
                 prefix=settings.key_prefix,
                 timeout_s=settings.redis_timeout_s,
@@ -218,25 +219,15 @@ async def run(settings: Settings) -> None:
                 tools=len(engine.agent.runner.box) if engine.agent is not None else 0,
             )
             await stop_requested.wait()
-            for task in taking:
-                task.cancel()
-            await asyncio.wait(taking)
-            await _drain(engine, runner, grace_s=settings.drain_s, hurried=hurried)
-            for task in supporting:
-                task.cancel()
-            await asyncio.wait(supporting)  # a renewal after the goodbye would undo it
+            await end_tasks(*taking)
+            draining = [each for each in (runner, engine.courier) if each is not None]
+            await asyncio.gather(*(each.drain(grace_s=settings.drain_s, hurried=hurried) for each in draining))
+            await end_tasks(*supporting)  # a renewal after the goodbye would undo it
             # Without the goodbye, the worker's lease lapses by itself later.
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.remove_heartbeat()
     _log.info("worker_ended", worker=worker_id)
-
-
-async def _drain(engine: Engine, runner: Runner, *, grace_s: float, hurried: asyncio.Event) -> None:
-    drains = [runner.drain(grace_s=grace_s, hurried=hurried)]
-    if engine.courier is not None:
-        drains.append(engine.courier.drain(grace_s=grace_s, hurried=hurried))
-    await asyncio.gather(*drains)
 
 
 def create_runner(settings: Settings, engine: Engine) -> Runner:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.control_groups import control_groups, read_text
 
 _log = get_logger(__name__)
 
@@ -29,6 +30,8 @@ CHECK_S: Final = 0.1
 STEP_SHARE: Final = 0.01
 _SHARE: Final = 0.9
 _STATM: Final = Path("/proc/self/statm")
+# Of both versions of control groups.
+_LIMIT_FILES: Final = ("memory.max", "memory.limit_in_bytes")
 
 
 class Growing(Protocol):
@@ -102,24 +105,7 @@ def safe_bytes(root: Path = Path("/")) -> int:
     Both versions of control groups are read, and every parent group: the smallest limit ends the process.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    try:
-        groups = (root / "proc/self/cgroup").read_text("utf-8").strip().split("\n")
-    except OSError:
-        groups = []
-    for group in groups:
-        _, controllers, path = group.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        mount, name = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
-        folder = root / "sys/fs/cgroup" / mount
-        below = Path(path.lstrip("/"))
-        limits += [limit for each in (below, *below.parents) if (limit := _limit_in(folder / each / name)) is not None]
+    for folder in control_groups("memory", root):
+        texts = (read_text(folder / name) for name in _LIMIT_FILES)
+        limits += [int(text) for text in texts if text.isdecimal()]
     return int(min(limits) * _SHARE)
-
-
-def _limit_in(path: Path) -> int | None:
-    try:
-        text = path.read_text("ascii").strip()
-    except OSError:  # in a container the path may be the host's
-        return None
-    return int(text) if text.isdecimal() else None

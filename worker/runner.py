@@ -38,6 +38,7 @@ from broadcaster.log.streams.control import ControlListener
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 from worker.attempt import DEFAULT_RETRY, AttemptEnd, AttemptTimes, GenerationAttempt, start
 from worker.draining import wait_within
 from worker.providers.registry import Providers
@@ -363,9 +364,7 @@ class Runner:
             attempt.hand_back()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=HAND_BACK_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end_tasks(*late)
 
     async def _give_back_unbegun(self) -> None:
         """Give back the jobs that were delivered to this worker and that it has not begun."""

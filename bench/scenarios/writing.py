@@ -124,7 +124,7 @@ def _start_provider(folder: Path, *, seconds: float) -> Child:
 
 async def _ask(url: str, count: int) -> list[str]:
     ids = (f"work-{time.time_ns()}-{number}" for number in itertools.count())
-    async with LogConnection.open(url) as connection:
+    async with LogConnection(url) as connection:
         policy = ClaimPolicy(lease_ttl_s=5, live_ttl_s=3600, queue_timeout_s=300, max_attempts=1)
         generations = open_generations(connection, claims=Claims(connection, policy, owner="bench"), ids=ids)
         return list(await asyncio.gather(*(create_generation(generations, model=_MODEL) for _ in range(count))))
@@ -134,7 +134,7 @@ def _count(url: str, ids: Sequence[str]) -> int:
     """Events that the logs hold now."""
 
     async def ask() -> int:
-        async with LogConnection.open(url) as connection:
+        async with LogConnection(url) as connection:
             tails = await Streams(connection).tails(ids)
         return sum(tail.last.seq for tail in tails if tail.last is not None)
 

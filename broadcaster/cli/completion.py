@@ -27,7 +27,7 @@ def complete_models(incomplete: str) -> list[str]:
         settings = Settings()
     except ValidationError:
         return []
-    stems = [_stem(pattern) for pattern in settings.routes if not pattern.startswith(_REGULAR)]
+    stems = [_WILD.split(pattern, maxsplit=1)[0] for pattern in settings.routes if not pattern.startswith(_REGULAR)]
     return [each for each in dict.fromkeys((settings.default_model, *stems)) if each and each.startswith(incomplete)]
 
 
@@ -44,8 +44,3 @@ def complete_generations(ctx: typer.Context, incomplete: str) -> list[tuple[str,
 async def _list(url: str, api_key: str | None) -> list[Generation]:
     async with asyncio.timeout(DEADLINE_S), AsyncClient(url, api_key, timeout_s=DEADLINE_S) as client:
         return list(await client.list())
-
-
-def _stem(pattern: str) -> str:
-    """The pattern up to its first wildcard."""
-    return _WILD.split(pattern, maxsplit=1)[0]

@@ -27,6 +27,7 @@ from broadcaster.cli.terminal.formats import as_json, number
 from broadcaster.cli.terminal.stdin_lines import LineTooLong, StdinLine, StdinLines
 from broadcaster.client import Appended, AsyncClient, ClientError
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
+from broadcaster.process.tasks import end_tasks
 
 STDIN: Final = "-"
 BATCH_BYTES: Final = 2**20
@@ -120,8 +121,7 @@ class _Publisher:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait({task})
+            await end_tasks(task)
         if not task.cancelled():
             task.result()
 

@@ -54,7 +54,7 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     """
     url = find_redis(settings)
     try:
-        async with LogConnection.open(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
+        async with LogConnection(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
             await opened.check()
             streams = Streams(opened)
             parts = JobParts(settings, opened, owner=_OWNER, streams=streams)

@@ -22,6 +22,7 @@ from broadcaster.cli.processes.workers import WorkerProcesses
 from broadcaster.cli.serve import start_logging, with_options
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server
 from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.settings.contradictions import check_worker
 
@@ -73,7 +74,7 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
         settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
         server = create_serving(settings, listener, environment=_front_end_environment(settings))
         workers = WorkerProcesses(settings.workers, _worker_environment(settings))
-        await stack.enter_async_context(_background(workers))
+        await stack.enter_async_context(running(workers.run()))
         await _serve(settings, server, lock)
 
 
@@ -119,23 +120,11 @@ async def _redis(settings: Settings) -> AsyncIterator[str]:
         max_memory_bytes=settings.embedded_max_memory_bytes,
     )
     await server.start()
-    supervised = asyncio.create_task(server.supervise())
     try:
-        yield server.url
+        async with running(server.supervise()):
+            yield server.url
     finally:
-        supervised.cancel()
-        await asyncio.wait({supervised})
         await server.stop()
-
-
-@asynccontextmanager
-async def _background(workers: WorkerProcesses) -> AsyncIterator[None]:
-    running = asyncio.create_task(workers.run())
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
 
 
 def _front_end_environment(settings: Settings) -> dict[str, str]:

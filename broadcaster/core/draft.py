@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -22,6 +23,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.forking import Forkable, Pieces
 
 Json: TypeAlias = dict[str, Any]
+_Kind: TypeAlias = Literal["text", "reasoning"]
 
 
 class DraftPart(Protocol):
@@ -35,7 +37,7 @@ class DraftPart(Protocol):
 class _TextPart(Forkable):
     """A text or reasoning part."""
 
-    kind: Literal["text", "reasoning"]
+    kind: _Kind
     pieces: Pieces = field(default_factory=Pieces)
     is_whole: bool = False
     provider_metadata: ev.ProviderMetadata = field(default_factory=dict)
@@ -107,7 +109,7 @@ class Draft(Forkable):
         self._tools: dict[str, _ToolPart] = {}
         self._data: dict[tuple[str, str], int] = {}  # the place of each part that may be replaced
 
-    def joined(self, kind: Literal["text", "reasoning"]) -> str:
+    def joined(self, kind: _Kind) -> str:
         """The texts of all parts of this kind, in order."""
         return "".join(part.pieces.text for part in self._written if part.kind == kind)
 
@@ -138,38 +140,25 @@ class Draft(Forkable):
         self.finish_reason = event.finish_reason or self.finish_reason
         _merge(self.provider_metadata, event.provider_metadata)
 
-    def _open_text(self, event: ev.TextStart) -> None:
-        _merge(self._opened("text", event.id).provider_metadata, event.provider_metadata)
+    def _open_part(self, event: ev.TextStart | ev.ReasoningStart, kind: _Kind) -> None:
+        _merge(self._opened(kind, event.id).provider_metadata, event.provider_metadata)
 
-    def _open_reasoning(self, event: ev.ReasoningStart) -> None:
-        _merge(self._opened("reasoning", event.id).provider_metadata, event.provider_metadata)
+    def _grow(self, event: ev.TextDelta | ev.ReasoningDelta, kind: _Kind) -> None:
+        part = self._open.get((kind, event.id)) or self._opened(kind, event.id)
+        part.pieces.append(event.delta)
+        _merge(part.provider_metadata, event.provider_metadata)
 
-    def _grow_text(self, event: ev.TextDelta) -> None:
-        self._grow(self._open.get(("text", event.id)) or self._opened("text", event.id), event)
+    def _close(self, event: ev.TextEnd | ev.ReasoningEnd, kind: _Kind) -> None:
+        part = self._open.pop((kind, event.id), None)
+        if part is not None:
+            part.is_whole = True
+            _merge(part.provider_metadata, event.provider_metadata)
 
-    def _grow_reasoning(self, event: ev.ReasoningDelta) -> None:
-        self._grow(self._open.get(("reasoning", event.id)) or self._opened("reasoning", event.id), event)
-
-    def _close_text(self, event: ev.TextEnd) -> None:
-        self._close(self._open.pop(("text", event.id), None), event)
-
-    def _close_reasoning(self, event: ev.ReasoningEnd) -> None:
-        self._close(self._open.pop(("reasoning", event.id), None), event)
-
-    def _opened(self, kind: Literal["text", "reasoning"], id: str) -> _TextPart:
+    def _opened(self, kind: _Kind, id: str) -> _TextPart:
         part = self._open[kind, id] = _TextPart(kind)
         self._written.append(part)
         self.parts.append(part)
         return part
-
-    def _grow(self, part: _TextPart, event: ev.TextDelta | ev.ReasoningDelta) -> None:
-        part.pieces.append(event.delta)
-        _merge(part.provider_metadata, event.provider_metadata)
-
-    def _close(self, part: _TextPart | None, event: ev.TextEnd | ev.ReasoningEnd) -> None:
-        if part is not None:
-            part.is_whole = True
-            _merge(part.provider_metadata, event.provider_metadata)
 
     def _open_tool(self, event: ev.ToolInputStart) -> None:
         tool = self._tool(event)
@@ -246,12 +235,12 @@ _APPLY: Final[dict[type, Callable[[Draft, Any], None]]] = {
     ev.Start: Draft._start,
     ev.StartStep: Draft._start_step,
     ev.FinishStep: Draft._finish_step,
-    ev.TextStart: Draft._open_text,
-    ev.TextDelta: Draft._grow_text,
-    ev.TextEnd: Draft._close_text,
-    ev.ReasoningStart: Draft._open_reasoning,
-    ev.ReasoningDelta: Draft._grow_reasoning,
-    ev.ReasoningEnd: Draft._close_reasoning,
+    ev.TextStart: partial(Draft._open_part, kind="text"),
+    ev.TextDelta: partial(Draft._grow, kind="text"),
+    ev.TextEnd: partial(Draft._close, kind="text"),
+    ev.ReasoningStart: partial(Draft._open_part, kind="reasoning"),
+    ev.ReasoningDelta: partial(Draft._grow, kind="reasoning"),
+    ev.ReasoningEnd: partial(Draft._close, kind="reasoning"),
     ev.ToolInputStart: Draft._open_tool,
     ev.ToolInputDelta: Draft._grow_tool_input,
     ev.ToolInputAvailable: Draft._set_tool_input,

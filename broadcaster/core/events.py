@@ -32,6 +32,21 @@ class _Event(msgspec.Struct, frozen=True, rename="camel", tag_field="type", omit
     """Common shape; never instantiated itself."""
 
 
+class _PartBorder(_Event, frozen=True):
+    """Where the part ``id`` begins or ends; never instantiated itself."""
+
+    id: str
+    provider_metadata: ProviderMetadata | None = None
+
+
+class _PartDelta(_Event, frozen=True):
+    """The next piece of the part ``id``; never instantiated itself."""
+
+    id: str
+    delta: str
+    provider_metadata: ProviderMetadata | None = None
+
+
 class Start(_Event, frozen=True, tag="start"):
     """The provider took the request: the answer begins. ``message_id`` is the provider's, metadata has the model."""
 
@@ -53,48 +68,28 @@ class FinishStep(_Event, frozen=True, tag="finish-step"):
     provider_metadata: ProviderMetadata | None = None
 
 
-class TextStart(_Event, frozen=True, tag="text-start"):
+class TextStart(_PartBorder, frozen=True, tag="text-start"):
     """A text part opens under ``id``."""
 
-    id: str
-    provider_metadata: ProviderMetadata | None = None
 
-
-class TextDelta(_Event, frozen=True, tag="text-delta"):
+class TextDelta(_PartDelta, frozen=True, tag="text-delta"):
     """The next piece of the text part ``id``."""
 
-    id: str
-    delta: str
-    provider_metadata: ProviderMetadata | None = None
 
-
-class TextEnd(_Event, frozen=True, tag="text-end"):
+class TextEnd(_PartBorder, frozen=True, tag="text-end"):
     """The text part ``id`` is whole; its metadata may carry citations."""
 
-    id: str
-    provider_metadata: ProviderMetadata | None = None
 
-
-class ReasoningStart(_Event, frozen=True, tag="reasoning-start"):
+class ReasoningStart(_PartBorder, frozen=True, tag="reasoning-start"):
     """A reasoning part opens; a redacted one carries its data in the metadata and no deltas."""
 
-    id: str
-    provider_metadata: ProviderMetadata | None = None
 
-
-class ReasoningDelta(_Event, frozen=True, tag="reasoning-delta"):
+class ReasoningDelta(_PartDelta, frozen=True, tag="reasoning-delta"):
     """The next piece of the reasoning part ``id`` (a signature comes as an empty delta with metadata)."""
 
-    id: str
-    delta: str
-    provider_metadata: ProviderMetadata | None = None
 
-
-class ReasoningEnd(_Event, frozen=True, tag="reasoning-end"):
+class ReasoningEnd(_PartBorder, frozen=True, tag="reasoning-end"):
     """The reasoning part ``id`` is whole."""
-
-    id: str
-    provider_metadata: ProviderMetadata | None = None
 
 
 class ToolInputStart(_Event, frozen=True, tag="tool-input-start"):

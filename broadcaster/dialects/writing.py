@@ -7,6 +7,8 @@ Rules of every dialect (measured: some client fails on each violation)
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +18,6 @@ from broadcaster.core.events import Attempt
 from broadcaster.core.forking import Forkable
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_frame
-
-__all__ = ["DONE", "NEW_ATTEMPT", "Unannounced", "block", "loss_of"]
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -32,9 +32,17 @@ _LOST: Final = {
 _json: Final = msgspec.json.Encoder()
 
 
-def block(data: Any, *, event: str | None = None, of: Entry | None = None) -> bytes:
-    """One block: ``data`` as compact JSON on one line, under an event's name and an entry's id where they are given."""
-    return encode_frame(_json.encode(data), event=event, id=None if of is None else f"{of.epoch}-{of.seq}")
+def block(data: Any, *, event: str | None = None, id: str | None = None, retry_ms: int | None = None) -> bytes:
+    """One block: ``data`` as compact JSON on one line, under the event's name and the id where they are given."""
+    return encode_frame(_json.encode(data), event=event, id=id, retry_ms=retry_ms)
+
+
+def blocks(data: Sequence[Any], *, id: str | None) -> bytes:
+    """One block for each, the last one under the id (rule 2)."""
+    if not data:
+        return b""
+    *others, last = data
+    return b"".join(map(block, others)) + block(last, id=id)
 
 
 def loss_of(attempt: Attempt) -> str:
@@ -43,8 +51,11 @@ def loss_of(attempt: Attempt) -> str:
     return f"{lost} before its end; the text so far is void, and the same request may be sent again"
 
 
-class Unnumbered(Forkable):
-    """Shared by the transcripts that do not number their events and continue after a new attempt."""
+class PlainTranscript(Forkable):
+    """Shared by the transcripts that do not number their events and continue after a new attempt.
+
+    What they do not replace below is that of a wire without a place for the hub's notices.
+    """
 
     __slots__ = ()
 
@@ -55,20 +66,6 @@ class Unnumbered(Forkable):
     def last_number(self) -> int:
         """See Transcript.last_number."""
         return -1
-
-    def live(self) -> bytes:
-        """See Transcript.live: nothing."""
-        return b""
-
-    def frames_after(self, frames: bytes, number: int) -> bytes:
-        """See Transcript.frames_after."""
-        return frames
-
-
-class Unannounced(Unnumbered):
-    """Shared by the transcripts of a provider's API, whose wire has no place for the hub's notices."""
-
-    __slots__ = ()
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """See Transcript.hello: none."""
@@ -81,3 +78,30 @@ class Unannounced(Unnumbered):
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript.stalled: nothing."""
         return b""
+
+    def live(self) -> bytes:
+        """See Transcript.live: nothing."""
+        return b""
+
+    def frames_after(self, frames: bytes, number: int) -> bytes:
+        """See Transcript.frames_after."""
+        return frames
+
+
+class EntryTranscript(PlainTranscript, ABC):
+    """Shared by the transcripts that encode each entry by itself, and none after the terminal one."""
+
+    _is_over: bool = False
+
+    @abstractmethod
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
+        """Append the entry's frames. Sets ``_is_over`` at the end, ``breaks_off`` at an attempt that ends responses."""
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """See Transcript.encode."""
+        frames: list[bytes] = []
+        for entry in entries:
+            self.breaks_off = False
+            if not self._is_over:
+                self._read(entry, frames)
+        return b"".join(frames)

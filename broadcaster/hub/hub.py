@@ -29,7 +29,7 @@ from broadcaster.hub.places import ANYONE, Place, Places, Visitor
 from broadcaster.hub.ports import LogReader, StreamSource, Watch
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.ring import Ledger, Unsent
-from broadcaster.hub.room import Room, Watcher
+from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.ticks import Ticks
 from broadcaster.hub.viewer import Viewer
@@ -219,10 +219,10 @@ class Hub:
             self._shrinking.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    # -- called by rooms
+    # -- called by rooms; none of these calls a room within the call
 
     def room_is_due(self, room: Room) -> None:
-        """Flush it with the others that are due."""
+        """Flush it soon, with the others that are due."""
         self._flusher.add(room)
 
     def room_grew(self) -> None:
@@ -231,7 +231,7 @@ class Hub:
             self._shrinking = asyncio.get_running_loop().call_soon(self._shrink)
 
     def room_may_lag(self, room: Room) -> None:
-        """Have its log read once more."""
+        """A viewer has seen entries that the room does not have: have its log read once more."""
         tenancy = self._tenancies.get(room.stream_id)
         if tenancy is not None and tenancy.room is room:
             tenancy.watch.reread()
@@ -242,7 +242,7 @@ class Hub:
         if tenancy is not None and tenancy.room is room:
             asyncio.get_running_loop().call_soon(self._close, tenancy, reason)
 
-    def viewer_left(self, room: Room, viewer: Watcher) -> None:
+    def viewer_left(self, room: Room, viewer: Viewer) -> None:
         """Count the viewer, and release its place."""
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
         self._admission.left(viewer, is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
 from broadcaster.core.cursor import Cursor
@@ -34,13 +33,6 @@ KEPT_PAGES: Final = 4
 PAGE_RETRY_S: Final = 0.5
 
 _log = get_logger(__name__)
-
-
-class _NoPage(Enum):
-    """Why a read gave no page."""
-
-    LATER = 1  # the log is unavailable now
-    GONE = 2  # the log does not hold what the tail delivered
 
 
 class _PageRange(NamedTuple):
@@ -122,22 +114,23 @@ class Pages:
         return reads
 
     async def _fetch(self, wanted: _PageRange) -> None:
-        outcome: Segment | _NoPage = _NoPage.LATER
+        page: Segment | None = None
+        is_later = False
         try:
             async with self._places:
-                outcome = self._accept(wanted, await self._read(wanted))
+                page = self._accept(wanted, await self._read(wanted))
         except LogUnavailable:
             await asyncio.sleep(PAGE_RETRY_S)
+            is_later = True
         except Exception:
             _log.exception("page_read_failed", stream=self._stream_id)
-            outcome = _NoPage.GONE
         # From here nothing is awaited: a read that was cancelled never comes this far.
         del self._reads[wanted]
         for reader, seq in self._readers.pop(wanted).items():
-            if outcome is _NoPage.LATER:
+            if is_later:
                 reader.wake()
-            elif isinstance(outcome, Segment) and seq <= outcome.last_seq:
-                reader.take_page(outcome)
+            elif page is not None and seq <= page.last_seq:
+                reader.take_page(page)
             else:
                 reader.stop(StopReason.LOG_GONE)
 
@@ -148,7 +141,8 @@ class Pages:
         after = Cursor(lineage.epoch_at(first), first - 1)
         return await self._reader.read(self._stream_id, after=after, count=last - first + 1)
 
-    def _accept(self, wanted: _PageRange, entries: Sequence[Entry]) -> Segment | _NoPage:
+    def _accept(self, wanted: _PageRange, entries: Sequence[Entry]) -> Segment | None:
+        """The page; None: the log does not hold what the tail delivered."""
         page: Segment | None = None
         for entry in entries:
             if not self._lineage.contains(entry.cursor) or (page is not None and entry.seq != page.last_seq + 1):
@@ -158,7 +152,7 @@ class Pages:
             else:
                 page.append(entry)
         if page is None:
-            return _NoPage.GONE
+            return None
         if wanted in self._kept:
             self._kept.pop(wanted).release()
         elif len(self._kept) >= KEPT_PAGES:

@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 from broadcaster.core.access.callers import Caller
 from broadcaster.errors import Busy, TenantLimit, Unauthorized
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.room import Watcher
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +53,7 @@ class Place:
         self._holders += 1
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.release()
 
     def check(self) -> None:
@@ -87,7 +84,7 @@ class Places:
         self._taken = 0
         self._without_viewer: set[Place] = set()
         self._ended: set[Place] = set()
-        self._places_of: dict[Watcher, Place] = {}
+        self._places_of: dict[Viewer, Place] = {}
 
     @property
     def viewers(self) -> int:
@@ -117,12 +114,12 @@ class Places:
             self._long_polls[tenant] += 1
         return place
 
-    def enter(self, viewer: Watcher, place: Place) -> None:
+    def enter(self, viewer: Viewer, place: Place) -> None:
         """The viewer has this place from here on, until ``left``."""
         self._places_of[viewer] = place.__enter__()
         self._without_viewer.discard(place)
 
-    def left(self, viewer: Watcher, *, is_gone: bool) -> None:
+    def left(self, viewer: Viewer, *, is_gone: bool) -> None:
         """The viewer has left its place; ``is_gone``: because its client disconnected."""
         place = self._places_of.pop(viewer)
         self._without_viewer.add(place)

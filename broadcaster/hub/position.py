@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import NamedTuple
 
 from broadcaster.core.cursor import START, Cursor
@@ -25,6 +26,7 @@ from broadcaster.dialects import Dialect
 from broadcaster.hub.frames import Outlet
 from broadcaster.hub.replay.replay import Replay
 from broadcaster.hub.replay.resolve import Finished, Follow, Hold, ParkedCursor
+from broadcaster.hub.replay.sources import FrameSource
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
@@ -37,43 +39,34 @@ class _Late(NamedTuple):
     void: Gap | None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Position(ABC):
     """See the module's rules. Frames are as the driver writes them: HTTP chunks if ``_for_http``."""
 
-    __slots__ = (
-        "_for_http",
-        "_hello_sent",
-        "_last_number",
-        "_leaves_out",
-        "_live_sent",
-        "_outlet",
-        "_pending",
-        "_room",
-        "_seq",
-        "_source",
-        "_stall_sent",
-        "_with_snapshot",
-        "ends_cleanly",
-        "page",
-        "stop_reason",
-    )
+    _room: Room
+    dialect: InitVar[Dialect]
+    _: KW_ONLY
+    begin: InitVar[Follow | Hold]
+    with_snapshot: bool = True
+    stop_reason: StopReason | None = field(default=None, init=False)
+    ends_cleanly: bool = field(default=False, init=False)
+    page: Segment | None = field(default=None, init=False)
+    _outlet: Outlet = field(init=False)
+    _source: FrameSource = field(init=False)
+    _for_http: bool = field(default=False, init=False)
+    _seq: int = field(default=0, init=False)
+    # What comes before the next entries.
+    _pending: ParkedCursor | Gap | _Late | None = field(default=None, init=False)
+    _leaves_out: bool = field(default=False, init=False)  # the client has the next events up to ``_last_number``
+    _last_number: int = field(default=-1, init=False)
+    _hello_sent: bool = field(default=False, init=False)
+    _live_sent: bool = field(default=False, init=False)
+    _stall_sent: StallReason | None = field(default=None, init=False)
 
-    def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_snapshot: bool) -> None:
-        self.stop_reason: StopReason | None = None
-        self.ends_cleanly = False
-        self.page: Segment | None = None
-        self._room = room
-        self._outlet = Outlet(room.unsent)
-        self._source = room.replays.of(dialect)
+    def __post_init__(self, dialect: Dialect, begin: Follow | Hold) -> None:
+        self._outlet = Outlet(self._room.unsent)
+        self._source = self._room.replays.of(dialect)
         self._source.users += 1
-        self._for_http = False
-        self._with_snapshot = with_snapshot
-        self._seq = 0
-        self._pending: ParkedCursor | Gap | _Late | None = None  # what comes before the next entries
-        self._leaves_out = False  # the next events have numbers up to ``_last_number``, which the client has
-        self._last_number = -1
-        self._hello_sent = self._live_sent = False
-        self._stall_sent: StallReason | None = None
         self._begin(begin)
 
     @abstractmethod
@@ -123,9 +116,8 @@ class Position(ABC):
 
     def _is_live(self) -> bool:
         """Whether nothing is left to send but what the room receives next."""
-        room = self._room
-        is_at_end = self._pending is None and self._seq == room.last_seq and not room.is_over
-        return is_at_end and self._live_sent and self._stall_sent is room.stall and self.stop_reason is None
+        is_notified = self._live_sent and self._stall_sent is self._room.stall
+        return is_notified and self._is_at_end() and self.stop_reason is None
 
     def _stand_at(self, seq: int) -> None:
         """The live group was sent everything up to ``seq``."""
@@ -169,7 +161,7 @@ class Position(ABC):
 
     def _follow(self, after: Cursor, gap: Gap | None) -> None:
         replay = self._source.replay
-        is_anew = after == START and self._with_snapshot and self._room.last_seq > 0
+        is_anew = after == START and self.with_snapshot and self._room.last_seq > 0
         if replay is None:
             self._seq, self._pending = after.seq, gap
         elif gap is not None or is_anew:
@@ -207,15 +199,13 @@ class Position(ABC):
         if self._stall_sent is not room.stall and not isinstance(pending, _Late):
             self._stall_sent = room.stall
             notices.append(blank.stalled(room.stall))
-        if not self._live_sent and self._is_caught_up():
+        if not self._live_sent and self._is_at_end() and room.stall is not StallReason.LOG_UNAVAILABLE:
             self._live_sent = True
             notices.append(blank.live())
         return self._wire(b"".join(notices))
 
-    def _is_caught_up(self) -> bool:
-        room = self._room
-        is_at_end = self._pending is None and self._seq == room.last_seq and not room.is_over
-        return is_at_end and room.stall is not StallReason.LOG_UNAVAILABLE
+    def _is_at_end(self) -> bool:
+        return self._pending is None and self._seq == self._room.last_seq and not self._room.is_over
 
     def _snapshot(self) -> bytes | memoryview:
         """Rule 3; nothing while the cursor is held."""

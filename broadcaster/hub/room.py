@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import KW_ONLY, InitVar, dataclass, field
+from typing import TYPE_CHECKING
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -28,7 +29,7 @@ from broadcaster.core.status import status_after
 from broadcaster.dialects import Transcript
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.live.group import LiveGroup, Member
+from broadcaster.hub.live.group import LiveGroup
 from broadcaster.hub.pages import PageReader, Pages
 from broadcaster.hub.ports import LogReader
 from broadcaster.hub.replay.replays import Replays
@@ -38,111 +39,50 @@ from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.observability.logs import get_logger
 
+if TYPE_CHECKING:
+    from broadcaster.hub.hub import Hub
+    from broadcaster.hub.viewer import Viewer
+
 _log = get_logger(__name__)
 
 
-class Watcher(PageReader, Member, Protocol):
-    """A viewer, as its room sees it."""
-
-    stop_reason: StopReason | None
-
-    @property
-    def resumes_anywhere(self) -> bool:
-        """Whether another front-end continues exactly where this one stopped."""
-
-    def rewind(self, keep: Cursor, reason: GapReason) -> None:
-        """What was delivered after ``keep`` is void."""
-
-    def check(self, now: float) -> None:
-        """Check deadlines (``now`` on the loop's clock)."""
-
-    def cut(self, reason: StopReason) -> None:
-        """End at once, by tearing down the transport."""
-
-
-class RoomOwner(Protocol):
-    """The hub, as its rooms see it."""
-
-    def room_is_due(self, room: Room) -> None:
-        """Flush the room soon, but not within this call."""
-
-    def room_grew(self) -> None:
-        """The room holds more than before, and is not due: check the bound of all rooms, but not within this call."""
-
-    def room_may_lag(self, room: Room) -> None:
-        """A viewer has seen entries that the room does not have: have the log reread, but not within this call."""
-
-    def room_failed(self, room: Room, reason: StopReason) -> None:
-        """The room's supply has failed for this reason: close the room, but not within this call."""
-
-    def viewer_left(self, room: Room, viewer: Watcher) -> None:
-        """The viewer has left the room."""
-
-
+@dataclass(slots=True, eq=False, repr=False)
 class Room:
     """One watched stream; the ``StreamSink`` of its watch."""
 
-    __slots__ = (
-        "_event_bytes",
-        "_events",
-        "_is_due",
-        "_lineage",
-        "_live",
-        "_lost_at",
-        "_owner",
-        "_pages",
-        "_reads",
-        "_ring",
-        "behind",
-        "empty_since",
-        "floor",
-        "is_over",
-        "last_seq",
-        "ledger",
-        "limits",
-        "public_id",
-        "replays",
-        "stall",
-        "status",
-        "stream_id",
-        "turns",
-        "unsent",
-        "viewers",
-    )
+    stream_id: str
+    _: KW_ONLY
+    status: str = "queued"
+    owner: Hub
+    reader: InitVar[LogReader]
+    limits: HubLimits
+    ledger: Ledger
+    unsent: Unsent
+    turns: Turns
+    places: InitVar[asyncio.Semaphore]
+    public_id: str = field(init=False)
+    viewers: set[Viewer] = field(default_factory=set, init=False)
+    behind: set[Viewer] = field(default_factory=set, init=False)  # all viewers but the live ones
+    empty_since: float | None = field(default=None, init=False)
+    last_seq: int = field(default=0, init=False)  # of the newest entry
+    floor: Gap | None = field(default=None, init=False)
+    stall: StallReason | None = field(default=None, init=False)
+    is_over: bool = field(default=False, init=False)
+    replays: Replays = field(init=False)
+    _reads: int = field(default=0, init=False)  # how often the log was read to its end
+    _lost_at: float | None = field(default=None, init=False)  # since when Redis does not know this feed
+    _is_due: bool = field(default=False, init=False)
+    _event_bytes: int = field(default=0, init=False)  # of all entries ever delivered here
+    _events: int = field(default=0, init=False)
+    _lineage: Lineage = field(default_factory=Lineage, init=False)
+    _ring: Ring = field(init=False)
+    _pages: Pages = field(init=False)
+    _live: dict[FrameSource, LiveGroup] = field(default_factory=dict, init=False)
 
-    def __init__(
-        self,
-        stream_id: str,
-        *,
-        status: str = "queued",
-        owner: RoomOwner,
-        reader: LogReader,
-        limits: HubLimits,
-        ledger: Ledger,
-        unsent: Unsent,
-        turns: Turns,
-        places: asyncio.Semaphore,
-    ) -> None:
-        self.stream_id = stream_id
-        self.public_id = public_id(stream_id)
-        self.limits = limits
-        self.ledger = ledger
-        self.unsent = unsent
-        self.turns = turns
-        self.viewers: set[Watcher] = set()
-        self.behind: set[Watcher] = set()  # all viewers but the live ones
-        self.empty_since: float | None = None
-        self.last_seq = self._reads = 0  # of the newest entry; how often the log was read to its end
-        self.floor: Gap | None = None
-        self.stall: StallReason | None = None
-        self._lost_at: float | None = None  # since when Redis does not know this feed
-        self.is_over = self._is_due = False
-        self.status, self._owner = status, owner
-        self._event_bytes = self._events = 0  # of all entries ever delivered here
-        self._lineage = Lineage()
-        self._ring = Ring(ledger)
-        self._pages = Pages(stream_id, lineage=self._lineage, reader=reader, ledger=ledger, places=places)
-        self._live: dict[FrameSource, LiveGroup] = {}
+    def __post_init__(self, reader: LogReader, places: asyncio.Semaphore) -> None:
+        self.public_id = public_id(self.stream_id)
+        self._ring = Ring(self.ledger)
+        self._pages = Pages(self.stream_id, lineage=self._lineage, reader=reader, ledger=self.ledger, places=places)
         self.replays = Replays(self)
 
     # -- called by the tail
@@ -211,7 +151,7 @@ class Room:
         if reason is not self.stall:
             self._recall_live()
         self.stall = reason
-        self._lost_at = self._now() if reason is StallReason.STREAM_LOST else None
+        self._lost_at = asyncio.get_running_loop().time() if reason is StallReason.STREAM_LOST else None
         self._wake_soon()
 
     # -- called by viewers
@@ -227,7 +167,7 @@ class Room:
 
     def hold(self, cursor: Cursor) -> ParkedCursor:
         """Park this cursor, and have the log reread: another front-end may have received what this one has not."""
-        self._owner.room_may_lag(self)
+        self.owner.room_may_lag(self)
         return ParkedCursor(cursor, self._reads)
 
     def place_parked(self, parked: ParkedCursor) -> Resolution:
@@ -265,41 +205,37 @@ class Room:
             self.keep_bounds()
         return chunk
 
-    def enter(self, viewer: Watcher) -> None:
+    def enter(self, viewer: Viewer) -> None:
         """A viewer enters."""
         self.viewers.add(viewer)
         self.behind.add(viewer)
         self.unsent.viewers += 1
         self.empty_since = None
 
-    def go_live(self, viewer: Watcher, fd: int, source: FrameSource) -> LiveGroup | None:
+    def go_live(self, viewer: Viewer, fd: int, source: FrameSource) -> LiveGroup | None:
         """Write to the socket of this viewer, which has pulled everything. None: not before the next flush."""
         group = self._live.get(source)
         if group is None or not group.members:
             if not source.reach_end(viewer):
                 return None
-            group = self._live[source] = LiveGroup(source, self.last_seq, now=self._now())
+            group = self._live[source] = LiveGroup(source, self.last_seq, now=asyncio.get_running_loop().time())
         elif group.seq != self.last_seq:
             return None
         group.enter(fd, viewer)
         self.behind.discard(viewer)
         return group
 
-    def fall_behind(self, viewer: Watcher) -> None:
-        """The viewer is not live any more."""
-        self.behind.add(viewer)
-
-    def exit(self, viewer: Watcher) -> None:
+    def exit(self, viewer: Viewer) -> None:
         """A viewer leaves. A second call does nothing."""
         if viewer in self.viewers:
             self.viewers.remove(viewer)
             self.unsent.viewers -= 1
             self.behind.discard(viewer)
-            self._owner.viewer_left(self, viewer)
+            self.owner.viewer_left(self, viewer)
 
     def note_growth(self) -> None:
         """What the hub holds for this room's viewers has grown."""
-        self._owner.room_grew()
+        self.owner.room_grew()
 
     def keep_bounds(self) -> None:
         """Beyond ``room_bytes``, forget what can be made again, then the oldest, and a little more than needed."""
@@ -309,7 +245,7 @@ class Room:
             self._ring.forget_chunks()
             while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
                 self._ring.drop_oldest()
-        self._owner.room_grew()
+        self.owner.room_grew()
 
     # -- called by the hub
 
@@ -331,7 +267,7 @@ class Room:
         for viewer in tuple(self.behind):
             viewer.check(now)
         if self._lost_at is not None and now - self._lost_at >= self.limits.lost_feed_s:
-            self._owner.room_failed(self, StopReason.LOG_GONE)
+            self.owner.room_failed(self, StopReason.LOG_GONE)
 
     def shed(self) -> None:
         """Forget what can be made again."""
@@ -358,12 +294,12 @@ class Room:
 
     def _fail(self, story: str) -> None:
         _log.error("tail_contract_broken", stream=self.stream_id, detail=story)
-        self._owner.room_failed(self, StopReason.FEED_LOST)
+        self.owner.room_failed(self, StopReason.FEED_LOST)
 
     def _wake_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self._owner.room_is_due(self)
+            self.owner.room_is_due(self)
 
     def _write_live(self, group: LiveGroup, now: float) -> None:
         while group.seq < self.last_seq and group.members:
@@ -386,6 +322,3 @@ class Room:
     def _recall_live(self) -> None:
         for group in self._live.values():
             group.dissolve()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core.entry import Entry
@@ -32,7 +33,6 @@ from broadcaster.hub.ports import PushDriver
 from broadcaster.hub.position import Position
 from broadcaster.hub.replay.resolve import Follow, Hold
 from broadcaster.hub.ring import Segment
-from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
 
 _CONTENT_FREE: Final = (b'{"type":"usage"', b'{"type":"attempt"', b'{"type":"error"')
@@ -40,36 +40,29 @@ _CONTENT_FREE: Final = (b'{"type":"usage"', b'{"type":"attempt"', b'{"type":"err
 _CONTENT_FREE_ENTRIES: Final = 256
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Viewer(Position):
-    """One reader of a room. A viewer that is cut aborts its PushDriver, or calls ``on_cut``: the transport must go."""
+    """One reader of a room, which it enters. Must be driven at once: from its creation on rule 5 counts.
 
-    __slots__ = (
-        "_busy_since",
-        "_bye",
-        "_driver",
-        "_group",
-        "_is_woken",
-        "_loop",
-        "_wait_until",
-        "_waiter",
-        "_was_left",
-        "on_cut",
-    )
+    A viewer that is cut aborts its PushDriver, or calls ``on_cut``: the transport must go. ``with_snapshot``: see
+    position.py.
+    """
 
-    def __init__(self, room: Room, dialect: Dialect, *, begin: Follow | Hold, with_snapshot: bool = True) -> None:
-        """Enter the room. Must be driven at once: from here on rule 5 counts. ``with_snapshot``: see position.py."""
-        super().__init__(room, dialect, begin=begin, with_snapshot=with_snapshot)
-        self.on_cut: Callable[[], None] | None = None
-        self._was_left = False
-        self._bye = b""
-        self._driver: PushDriver | None = None
-        self._group: LiveGroup | None = None
-        self._loop = asyncio.get_running_loop()
-        self._is_woken = True
-        self._waiter: asyncio.Future[bool] | None = None
-        self._wait_until = 0.0
-        self._busy_since: float | None = self._loop.time()
-        room.enter(self)
+    on_cut: Callable[[], None] | None = field(default=None, init=False)
+    _was_left: bool = field(default=False, init=False)
+    _bye: bytes = field(default=b"", init=False)
+    _driver: PushDriver | None = field(default=None, init=False)
+    _group: LiveGroup | None = field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
+    _is_woken: bool = field(default=True, init=False)
+    _waiter: asyncio.Future[bool] | None = field(default=None, init=False)
+    _wait_until: float = field(default=0.0, init=False)
+    _busy_since: float | None = field(init=False)
+
+    def __post_init__(self, dialect: Dialect, begin: Follow | Hold) -> None:
+        Position.__post_init__(self, dialect, begin)  # ``super()`` knows no class with slots that dataclass has made
+        self._busy_since = self._loop.time()
+        self._room.enter(self)
 
     # -- for the driver
 
@@ -166,7 +159,7 @@ class Viewer(Position):
         """End in good order: what was begun is completed, then a farewell says why and when to reconnect."""
         if self.stop_reason is None:
             if self._leave_group():
-                self._room.fall_behind(self)
+                self._room.behind.add(self)
             self.stop_reason = reason
             self._bye = self._farewell(reason)
             # Without a farewell the response must not look as if the stream had ended.
@@ -217,7 +210,7 @@ class Viewer(Position):
         """The viewer was live, and is a cursor from here on."""
         self._group = None
         self._stand_at(seq)
-        self._room.fall_behind(self)
+        self._room.behind.add(self)
 
     def take_page(self, page: Segment) -> None:
         """The page that was requested."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
 import msgspec
@@ -34,7 +33,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError, StreamClosed
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
-from broadcaster.library.feed import CANCELLED_S, OpenFeed
+from broadcaster.library.feed import CANCELLED_S, FeedOptions, OpenFeed
 from broadcaster.library.lazy import LazyResource
 from broadcaster.library.publishing import Piece, publish
 from broadcaster.library.reading import StreamReader
@@ -43,7 +42,7 @@ from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings import Settings, read_settings
 from broadcaster.web.documents.schemas import GenerationBody
-from broadcaster.web.documents.views import read_folded, show_view
+from broadcaster.web.documents.views import read_view
 from broadcaster.web.guards.host_guards import GuardFunction
 from broadcaster.web.mount import create_router, refuse_former_form
 from broadcaster.web.routes.generations import count_viewers, generation_request
@@ -59,21 +58,12 @@ SOURCE_CLOSES_S: Final = 3.0
 _log = get_logger(__name__)
 
 
-class FeedOptions(TypedDict, total=False):
-    """The options of a feed. An option left out, or None, is that of the settings; ``lease_s`` is 15, None: none.
+class ReadOptions(TypedDict, total=False):
+    """The options of ``Broadcaster.events`` that do not change the type of its events."""
 
-    ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
-    "refuse" (StreamFull) or "trim" (the oldest are removed, and viewers that are behind get a gap). ``metadata``: any
-    JSON object. ``lease_s``: when no writer renews the lease for so many seconds, the feed ends with ``error``
-    (``writer_lost``); its block renews it automatically.
-    """
-
-    retention_s: float | None
-    max_events: int | None
-    max_bytes: int | None
-    on_full: Literal["refuse", "trim"]
-    metadata: Mapping[str, Any] | None
-    lease_s: float | None
+    after: Cursor | str | None
+    wait_s: float
+    give_up_after_s: float
 
 
 class BroadcasterStatistics(NamedTuple):
@@ -117,9 +107,7 @@ class Broadcaster:
         self._entered += 1
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._entered -= 1
         if self._entered == 0:
             await self.aclose()
@@ -192,24 +180,12 @@ class Broadcaster:
 
     @overload
     def events(
-        self,
-        stream_id: str,
-        *,
-        after: Cursor | str | None = None,
-        wait_s: float = 0,
-        give_up_after_s: float = GIVE_UP_AFTER_S,
-        notices: Literal[False] = False,
+        self, stream_id: str, *, notices: Literal[False] = False, **options: Unpack[ReadOptions]
     ) -> AsyncGenerator[EntryReceived | GapReceived, None]: ...
 
     @overload
     def events(
-        self,
-        stream_id: str,
-        *,
-        after: Cursor | str | None = None,
-        wait_s: float = 0,
-        give_up_after_s: float = GIVE_UP_AFTER_S,
-        notices: Literal[True],
+        self, stream_id: str, *, notices: Literal[True], **options: Unpack[ReadOptions]
     ) -> AsyncGenerator[StreamEvent, None]: ...
 
     async def events(
@@ -278,7 +254,7 @@ class Broadcaster:
         services = await self._services.get()
         meta = await services.generations.get(generation_id, tenant=self.tenant)
         (viewers,) = await count_viewers(services, [meta.id])
-        view = show_view(meta, await read_folded(services.streams, meta.id), viewers=viewers)
+        view = await read_view(services.reader, meta, viewers=viewers)
         return msgspec.convert(view.model_dump(mode="json"), Generation)
 
     async def stop(self, generation_id: str) -> None:

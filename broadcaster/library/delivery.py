@@ -68,13 +68,6 @@ class Outage:
             _log.warning("log_is_back")
 
 
-async def end_task(task: asyncio.Task[None] | None) -> None:
-    """Cancel the task, if there is one, and wait for its end."""
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})
-
-
 class Delivery:
     """The calls of one writer to one feed, one append at a time; see the rules above.
 

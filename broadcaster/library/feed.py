@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, TypedDict
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
@@ -35,6 +34,24 @@ PUBLISHER_FAILED: Final = "publisher_failed"
 CANCELLED_S: Final = 2.0
 
 _log = get_logger(__name__)
+
+
+class FeedOptions(TypedDict, total=False):
+    """The options of a feed. An option left out, or None, is that of the settings.
+
+    ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
+    "refuse" (StreamFull) or "trim" (the oldest are removed, and viewers that are behind get a gap). ``metadata``: any
+    JSON object. ``lease_s``: when no writer renews the lease for so many seconds, the feed ends with ``error``
+    (``writer_lost``); its block renews it automatically. Without the option it is 15, of a ``sync.Publisher`` 30; None:
+    no lease.
+    """
+
+    retention_s: float | None
+    max_events: int | None
+    max_bytes: int | None
+    on_full: Literal["refuse", "trim"]
+    metadata: Mapping[str, Any] | None
+    lease_s: float | None
 
 
 class OpenFeed:
@@ -87,9 +104,7 @@ class OpenFeed:
         self._registry.add(self)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self._end_by(self._leave(error))
 
     async def _end_by(self, leaving: Coroutine[Any, Any, None]) -> None:

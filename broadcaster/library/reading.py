@@ -13,23 +13,13 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
 from broadcaster.client.errors import GaveUp
-from broadcaster.client.pace import Pace
-from broadcaster.client.stream import (
-    EntryReceived,
-    GapReceived,
-    Notice,
-    Reconnecting,
-    StreamEvent,
-    StreamPosition,
-    StreamTorn,
-)
+from broadcaster.client.resuming import ResumingReader
+from broadcaster.client.stream import EntryReceived, GapReceived, Notice, StreamEvent, StreamTorn
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import StallReason
 from broadcaster.core.sse import SseDecoder
@@ -45,11 +35,13 @@ PULLED_AT_ONCE: Final = 64 * 2**10
 # The first delay before another visit: short, because no connection and no other process is involved.
 FIRST_DELAY_S: Final = 0.1
 STALLED: Final = "hub.stalled"
-ENDED_EARLY: Final = "the visit ended before the stream did"
 
 
-class StreamReader:
-    """One reading of one stream; ``run`` it once."""
+class StreamReader(ResumingReader):
+    """A reader through the hub, whose connections are visits. Beside GaveUp, ``run`` raises UnknownStream."""
+
+    _broken_by = (Busy, StreamTorn)
+    _ended_early = "the visit ended before the stream did"
 
     def __init__(
         self,
@@ -61,40 +53,16 @@ class StreamReader:
         wait_s: float,
         give_up_after_s: float,
     ) -> None:
+        decoder = SseDecoder(max_event_bytes=max(services.hub.limits.hub_bytes, PULLED_AT_ONCE))
+        super().__init__(after, decoder, give_up_after_s=give_up_after_s)
         self._services = services
         self._stream_id = stream_id
         self._tenant = tenant
-        self._now = asyncio.get_running_loop().time
+        self._requested_s = FIRST_DELAY_S
         self._found_by = self._now() + wait_s
-        self._give_up_after_s = give_up_after_s
-        self._reading = StreamPosition(after)
-        self._decoder = SseDecoder(max_event_bytes=max(services.hub.limits.hub_bytes, PULLED_AT_ONCE))
-        self._pace = Pace(give_up_after_s=give_up_after_s, now=self._now())
         self._away_since: float | None = None  # since when the room reports that its log is unavailable
 
-    async def run(self) -> AsyncGenerator[StreamEvent, None]:
-        """Everything until the stream's end. Raises GaveUp, UnknownStream."""
-        while True:
-            reason = ENDED_EARLY
-            try:
-                async with aclosing(self._visit()) as visit:
-                    async for event in visit:
-                        yield event
-                        # After the yield: the caller's own time does not count as time without progress.
-                        self._note(event)
-            except (Busy, StreamTorn) as error:
-                reason = str(error)
-            if self._reading.is_over:
-                return
-            if self._services.hub.is_draining:
-                raise GaveUp("this process is ending; resume elsewhere", cursor=self._reading.cursor)
-            delay_s = self._pace.next_delay(self._now(), requested_s=FIRST_DELAY_S, dice=random.random())
-            if delay_s is None:
-                raise self._gave_up(reason)
-            yield Reconnecting(reason, delay_s)
-            await asyncio.sleep(delay_s)
-
-    async def _visit(self) -> AsyncGenerator[StreamEvent, None]:
+    async def _connection(self) -> AsyncGenerator[StreamEvent, None]:
         """One visit to the stream's room, until it ends or the stream does."""
         wait_s = max(0.0, self._found_by - self._now())
         meta = await find_stream(self._services, self._stream_id, tenant=self._tenant, wait_s=wait_s)
@@ -137,25 +105,17 @@ class StreamReader:
             raise self._gave_up("the log does not respond")
         await viewer.wait(min(left_s, viewer.heartbeat_s))
 
-    def _events_in(self, chunk: bytes) -> Iterator[StreamEvent]:
-        """One at a time: each event must be yielded before the next message may raise StreamTorn."""
-        for message in self._decoder.decode(chunk):
-            event = self._reading.take(message)
-            if event is not None:
-                yield event
-            if self._reading.is_over:
-                return
-
     def _note(self, event: StreamEvent) -> None:
+        super()._note(event)
         if isinstance(event, EntryReceived | GapReceived):
             self._away_since = None
-            self._pace.progressed(self._now())
         elif isinstance(event, Notice) and event.name == STALLED:
             is_away = isinstance(event.data, dict) and event.data.get("reason") == StallReason.LOG_UNAVAILABLE
             self._away_since = (self._away_since or self._now()) if is_away else None
             if not is_away:
                 self._pace.progressed(self._now())
 
-    def _gave_up(self, reason: str) -> GaveUp:
-        detail = f"no progress for {self._give_up_after_s:g} s; last: {reason}"
-        return GaveUp(detail, cursor=self._reading.cursor)
+    def _next_delay(self, reason: str) -> float:
+        if self._services.hub.is_draining:
+            raise GaveUp("this process is ending; resume elsewhere", cursor=self._reading.cursor)
+        return super()._next_delay(reason)

@@ -36,10 +36,11 @@ from broadcaster.errors import (
     StreamClosed,
     StreamFull,
 )
-from broadcaster.library.delivery import Delivery, FeedOperations, end_task
+from broadcaster.library.delivery import Delivery, FeedOperations
 from broadcaster.library.waiting import PendingAppend, is_wanted
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 
 _log = get_logger(__name__)
 
@@ -155,7 +156,7 @@ class FeedWriter:
                 self._over = error.detail
             raise
         self._over = "this writer has closed the feed"
-        await end_task(self._renewer)
+        await end_tasks(self._renewer)
         return cursor
 
     async def aclose(self) -> None:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final, Literal
+from typing import Literal
 
 import structlog
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
 
 def set_up_logging(level: LogLevel) -> None:
     """Set structlog (ours) and logging (libraries') to write to stderr from ``level`` on."""
-    number = _LEVELS[level]
+    number = logging.getLevelNamesMapping()[level.upper()]
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
         # Its default tracebacks contain local variables: prompts, URLs and keys.

@@ -20,16 +20,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.core.requests.publishing import encode_end
 from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
+from broadcaster.library.feed import PUBLISHER_FAILED
 from broadcaster.library.writer import as_mapping, encoded
 from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending
-from broadcaster.sync.session import LIMITS, PUBLISHER_FAILED
+from broadcaster.sync.session import LIMITS
 
 FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
 
@@ -80,9 +80,7 @@ class Feed:
         self._open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             self._leave(None)
             return

@@ -23,9 +23,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, Self, Unpack
 
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.events import Abort
@@ -33,6 +32,7 @@ from broadcaster.core.requests.metadata import check_metadata
 from broadcaster.core.requests.publishing import check_writable
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import InvalidInput, LogUnavailable, StreamClosed
+from broadcaster.library.feed import FeedOptions
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings import Settings, read_settings
@@ -107,32 +107,15 @@ class Publisher:
             buffer_bytes=buffer_bytes,
         )
 
-    def feed(
-        self,
-        id: str,
-        *,
-        close: bool = True,
-        retention_s: float | None = None,
-        max_events: int | None = None,
-        max_bytes: int | None = None,
-        on_full: Literal["refuse", "trim"] = "refuse",
-        metadata: Mapping[str, Any] | None = None,
-        lease_s: float | None = LEASE_S,
-    ) -> Feed:
+    def feed(self, id: str, *, close: bool = True, **options: Unpack[FeedOptions]) -> Feed:
         """The feed of this id, created at its first event or at the beginning of its block. Waits for nothing.
 
         ``close``: whether its block's end ends it. ``lease_s``: after so many seconds without a renewal it
         ends with ``error`` (``writer_lost``); None: never. The rest as with ``PUT /v1/streams/{id}``: None is the
         default of the settings. Raises InvalidInput; StreamClosed after ``close``.
         """
-        config = FeedConfig(
-            retention_s=retention_s,
-            max_events=max_events,
-            max_bytes=max_bytes,
-            on_full=on_full,
-            metadata=dict(metadata or {}),
-            lease_s=lease_s,
-        )
+        fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": dict(options.get("metadata") or {})}
+        config = FeedConfig(**fields)
         _check(config)
         check_metadata(config.metadata, max_bytes=self._settings.max_metadata_bytes)
         if self._is_closed:
@@ -159,9 +142,7 @@ class Publisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
             self.close()
         except Exception as failure:

@@ -21,88 +21,82 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broadcaster.core.events import Error
 from broadcaster.core.requests.publishing import encode_end
 from broadcaster.errors import BroadcasterError, EventTooLarge, LogUnavailable, SetupError, StreamClosed, StreamFull
-from broadcaster.library.delivery import Delivery, Outage, end_task
+from broadcaster.library.delivery import Delivery, Outage
+from broadcaster.library.feed import PUBLISHER_FAILED
 from broadcaster.library.writer import WriterLimits, as_mapping
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer, Ending, Given
 from broadcaster.sync.loop_thread import loop_thread
 
-PUBLISHER_FAILED: Final = "publisher_failed"
 EVENTS_LOST: Final = Error(error_text="events of this stream were refused", code=PUBLISHER_FAILED)
 LIMITS: Final = WriterLimits()
 
 _log = get_logger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class Courier:
     """For one feed, on the loop; ``check`` raises SetupError when Redis refuses us."""
 
-    def __init__(
-        self,
-        buffer: Buffer,
-        delivery: Delivery,
-        *,
-        wake: asyncio.Event,
-        config: FeedConfig,
-        check: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._wake = wake
-        self._buffer = buffer
-        self._delivery = delivery
-        self._config = config
-        self._check = check
-        self._unreported = 0  # lost events that are not yet reported in the stream
-        self._next_at = 0.0  # when the next append may be sent
+    buffer: Buffer
+    delivery: Delivery
+    wake: asyncio.Event
+    config: FeedConfig
+    check: Callable[[], Awaitable[None]]
+    _unreported: int = field(default=0, init=False)  # lost events that are not yet reported in the stream
+    _next_at: float = field(default=0.0, init=False)  # when the next append may be sent
 
     async def run(self) -> None:
         """Until the feed is left or refused, or this is cancelled."""
         renewing: asyncio.Task[None] | None = None
         try:
             await self._open()
-            renewing = asyncio.create_task(self._delivery.keep_renewed(self._config.lease_s))
+            renewing = asyncio.create_task(self.delivery.keep_renewed(self.config.lease_s))
             ending = await self._carry()
             if ending.end is not None:
                 await self._end(ending.end)
         except Exception as error:
-            self._buffer.fail(error, is_over=True)
+            self.buffer.fail(error, is_over=True)
             if not isinstance(error, BroadcasterError):
-                _log.critical("feed_courier_failed", stream=self._delivery.stream_id, exc_info=error)
+                _log.critical("feed_courier_failed", stream=self.delivery.stream_id, exc_info=error)
         finally:
-            self._buffer.ended()
-            await end_task(renewing)
+            self.buffer.ended()
+            await end_tasks(renewing)
 
     async def _open(self) -> None:
         try:
-            await self._delivery.create(self._config)
+            await self.delivery.create(self.config)
         except BroadcasterError:
             raise
         except Exception:
-            await self._check()
+            await self.check()
             raise
 
     async def _carry(self) -> Ending:
         while True:
             # Read before the take: events put between the two are taken by the next one.
-            ending = self._buffer.ending
+            ending = self.buffer.ending
             # One less: room for the ``data-dropped`` of earlier events.
-            batch = self._buffer.take(most_events=LIMITS.batch_events - 1, most_bytes=LIMITS.batch_bytes)
+            batch = self.buffer.take(most_events=LIMITS.batch_events - 1, most_bytes=LIMITS.batch_bytes)
             if batch:
                 await self._deliver(batch)
             elif ending is not None:
                 return ending
             else:
-                await self._wake.wait()
-                self._wake.clear()
+                await self.wake.wait()
+                self.wake.clear()
 
     async def _deliver(self, batch: Sequence[Given]) -> None:
         given = batch
@@ -110,14 +104,14 @@ class Courier:
             given = [Given.dropped(self._unreported), *given]
             self._unreported = 0
         error, rest = await self._append(given)
-        self._unreported += self._buffer.lose(rest)
+        self._unreported += self.buffer.lose(rest)
         if error is not None and not isinstance(error, LogUnavailable | StreamClosed):
-            self._unreported += self._buffer.fail(error)
-        self._buffer.settle(batch)
+            self._unreported += self.buffer.fail(error)
+        self.buffer.settle(batch)
         if isinstance(error, StreamClosed):
             raise error
         if isinstance(error, LogUnavailable):
-            _log.warning("feed_events_in_doubt", stream=self._delivery.stream_id, events=self._unreported)
+            _log.warning("feed_events_in_doubt", stream=self.delivery.stream_id, events=self._unreported)
 
     async def _append(self, given: Sequence[Given]) -> tuple[Exception | None, Sequence[Given]]:
         """The error that stopped the append, and the events not appended."""
@@ -138,7 +132,7 @@ class Courier:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._next_at - loop.time()))
         self._next_at = loop.time() + LIMITS.pace_s
-        await self._delivery.append(raws)
+        await self.delivery.append(raws)
 
     async def _end(self, end: Any) -> None:
         while self._unreported:
@@ -149,9 +143,9 @@ class Courier:
                 self._unreported = 0
             elif not isinstance(error, LogUnavailable):
                 raise error
-        if end.get("type", "finish") == "finish" and (self._unreported or self._buffer.has_error):
+        if end.get("type", "finish") == "finish" and (self._unreported or self.buffer.has_error):
             end = EVENTS_LOST
-        await self._delivery.close(encode_end(as_mapping(end)))
+        await self.delivery.close(encode_end(as_mapping(end)))
 
 
 class PublisherSession:
@@ -197,9 +191,6 @@ class PublisherSession:
         task.add_done_callback(lambda _: ended())
 
     async def _aclose(self, closed: threading.Event) -> None:
-        couriers = self._tasks - {asyncio.current_task()}
-        for task in couriers:
-            task.cancel()
-        await asyncio.gather(*couriers, return_exceptions=True)
+        await end_tasks(*(self._tasks - {asyncio.current_task()}))
         await self._connection.aclose()
         closed.set()

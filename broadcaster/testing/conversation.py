@@ -105,9 +105,9 @@ class Conversation:
 
     def as_step(self) -> Step:
         """The step that hands the request of a script over to this conversation."""
-        return _HandOver(self)
+        return self
 
-    async def hold(self, exchange: Exchange) -> None:
+    async def run(self, exchange: Exchange) -> None:
         """Take the request and keep it until the test has ended it."""
         self._exchange = exchange
         self._begun.set()
@@ -127,11 +127,3 @@ class Conversation:
             exchange = await self._live()
             self._composer = exchange.wire.compose(exchange.model)
         return self._composer
-
-
-class _HandOver:
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
-
-    async def run(self, exchange: Exchange) -> None:
-        await self._conversation.hold(exchange)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -153,13 +153,12 @@ def _lifespan(
             yield  # included twice: the first lifespan is the last to end
             return
         loop = asyncio.get_running_loop()
-        async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services())
-            if drain_on_signal:
-                await stack.enter_async_context(draining_on_signals(services))
-            stack.callback(mount.close)
+        async with open_services() as services, draining_on_signals(services) if drain_on_signal else nullcontext():
             mount.services = services
-            yield
+            try:
+                yield
+            finally:
+                mount.services = None
 
     return lifespan
 

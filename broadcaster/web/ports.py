@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.entry import Entry
+from broadcaster.core.cursor import Cursor
 from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
 from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
@@ -49,11 +48,9 @@ class FeedsPort(Protocol):
 
 
 class StreamsPort(Protocol):
-    """Read entries, tails and owners; see `broadcaster.log.streams.reader.Streams`."""
+    """Read tails and owners; see `broadcaster.log.streams.reader.Streams`."""
 
     async def first(self, stream_id: str) -> Cursor | None: ...
-
-    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]: ...
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
 

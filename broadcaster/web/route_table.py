@@ -209,7 +209,7 @@ class MountedRoute(APIRoute):
         async def handle_mounted(request: Request) -> Response:
             response: Response | None = None
             tenant = tenant_of(request.scope, mount.tenant)
-            hold = None if mount.services is None else mount.services.json_ledger.open(tenant)
+            hold = None if mount.services is None else JsonHold(mount.services.json_ledger, tenant)
             try:
                 async with AsyncExitStack() as dependencies:  # one for both scopes: what was entered last is left first
                     request.scope.update(dict.fromkeys(DEPENDENCY_STACKS, dependencies))

@@ -24,8 +24,9 @@ from broadcaster.dialects.openai.parameters import UnknownParameters
 from broadcaster.errors import SetupError, Unauthorized, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.places import ANYONE, Place, Visitor
+from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
-from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredStreams
+from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredReader
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
@@ -52,14 +53,15 @@ class Services:
     viewer is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable
     while a log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation
     whose client has disconnected and cannot come back. ``admits``: whether the credential of a request is still valid.
-    ``visitor`` is the client of one request. ``model_lists`` gives the providers' lists of models, as last
-    read. ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and ``awaited_streams`` are derived
-    from the rest: the look-up of streams, and the wait for new ones.
+    ``visitor`` is the client of one request. ``model_lists`` gives the providers' lists of models, as last read.
+    ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
+    ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new ones.
     """
 
     generations: GenerationsPort
     feeds: FeedsPort
     streams: StreamsPort
+    reader: EntryReader
     hub: Hub
     presence: PresencePort
     chats: ChatsPort
@@ -104,7 +106,7 @@ class Services:
 
     def metered(self, hold: JsonHold, visitor: Visitor) -> Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
-        return self._changed(streams=MeteredStreams(self.streams, hold), hold=hold, visitor=visitor)
+        return self._changed(reader=MeteredReader(self.reader, hold), hold=hold, visitor=visitor)
 
     def visited_by(self, visitor: Visitor) -> Services:
         """The same services for one request that reads nothing itself."""
@@ -173,10 +175,6 @@ class Mount:
         if self.services is None:
             raise SetupError(_NOT_OPENED)
         return self.services
-
-    def close(self) -> None:
-        """Forget the services, which are about to be closed."""
-        self.services = None
 
 
 class Arrival(NamedTuple):

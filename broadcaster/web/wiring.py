@@ -69,7 +69,7 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
     """The log, connected to at its first use. Raises SetupError without a Redis to connect to."""
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
-    async with LogConnection.open(
+    async with LogConnection(
         settings.redis_url,
         prefix=settings.key_prefix,
         timeout_s=settings.redis_timeout_s,
@@ -97,13 +97,14 @@ async def open_services(
         stack.push_async_callback(report_no_viewers, presence)
         stack.push_async_callback(hub.aclose)
         sweeper, departures = parts.sweeper(), parts.departures()
+        sweep_every_s = min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
         await stack.enter_async_context(
             kept_running(
                 {
                     **_following(credentials, opened.connection, hub),
                     "topology": topology.run,
                     "steadiness": parts.steadiness.run,
-                    "sweeper": partial(sweeper.run, every_s=_sweep_every_s(settings)),
+                    "sweeper": partial(sweeper.run, every_s=sweep_every_s),
                     "tail": partial(_follow_tail, tail, hub),
                     "rescue": parts.rescue.run,
                     "storage": parts.storage.run,
@@ -187,6 +188,7 @@ class _Parts(JobParts):
             generations=self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue),
             feeds=self._feeds(),
             streams=self.streams,
+            reader=self.streams,
             hub=hub,
             presence=self.presence,
             remember=self._losses.remember,
@@ -233,10 +235,6 @@ def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], 
 
 def _admits_all(_: Caller) -> bool:
     return True
-
-
-def _sweep_every_s(settings: Settings) -> float:
-    return min(settings.stall_timeout_s / _SWEEPS_PER_STALL, settings.lease_ttl_s / _SWEEPS_PER_LEASE)
 
 
 def _sole(settings: Settings) -> str | None:

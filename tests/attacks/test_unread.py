@@ -25,7 +25,7 @@ async def target(tmp_path: Path, connection: LogConnection, request: pytest.Fixt
         yield opened
 
 
-async def test_what_is_not_read_is_not_held_for_each_connection(target: Target) -> None:
+async def test_a_front_end_holds_no_copy_of_unread_frames_for_each_connection(target: Target) -> None:
     queries = ("dialect=native&replay=snapshot", "dialect=openai-responses&replay=events")
     grown = {each: await growth_bytes(target, f"/v1/streams/{FEED}/events?{each}", viewers=VIEWERS) for each in queries}
     assert max(grown.values()) < BOUND_BYTES, grown

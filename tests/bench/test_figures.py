@@ -105,7 +105,7 @@ def test_the_deliveries_to_wait_for_are_those_that_a_round_robin_makes(
     assert traffic.deliveries == sum(watched.count(event % streams) for event in range(traffic.events))
 
 
-def test_what_was_measured_on_a_slow_machine_counts_as_it_would_at_the_best_speed_of_the_run() -> None:
+def test_a_row_measured_on_a_slow_machine_counts_as_at_the_best_speed_of_the_run() -> None:
     rows = [
         Row("worker", "200", "ours", number, {"us": us, YARDSTICK: stick})
         for number, (us, stick) in enumerate([(80.0, 500.0), (160.0, 1000.0), (90.0, 500.0)])

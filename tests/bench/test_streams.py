@@ -19,7 +19,7 @@ from tests.bench.answering import needs_a_compiler
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_what_is_published_is_in_the_log_as_a_workers_appends_would_be(
+def test_published_events_are_in_the_log_as_a_workers_appends_would_be(
     redis_url: str, tmp_path: Path, batch: int
 ) -> None:
     needs_a_compiler()
@@ -52,7 +52,7 @@ def test_what_is_published_is_in_the_log_as_a_workers_appends_would_be(
 
 
 async def read(url: str, stream_id: str) -> tuple[Meta, list[Entry]]:
-    async with LogConnection.open(url) as connection:
+    async with LogConnection(url) as connection:
         held = Streams(connection)
         meta = await held.meta(stream_id)
         assert meta is not None

@@ -58,7 +58,7 @@ def test_names_of_lines_that_end_together_do_not_lie_on_each_other() -> None:
     assert all(later - earlier >= 12 for earlier, later in pairwise(heights))
 
 
-def test_what_xml_would_take_for_markup_is_escaped() -> None:
+def test_markup_in_a_label_is_escaped() -> None:
     assert "<b> & co" in texts(draw(plot(Line("<b> & co", [(1, 1)]))))
 
 

@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from broadcaster.cli import completion
 from broadcaster.cli.main import create_app_for, main
@@ -25,19 +25,31 @@ def variables(*arguments: str) -> dict[str, str]:
     return {"_BROADCASTER_COMPLETE": "complete_bash", "BROADCASTER_ROUTES": ROUTES, **words}
 
 
-def run_main(environment: dict[str, str]) -> tuple[str, str]:
-    """Stdout and stderr of the installed command's function, in this process."""
-    with CliRunner().isolation(env=environment) as (out, err, _):
-        with pytest.raises(SystemExit):
-            main()
-        return out.getvalue().decode(), err.getvalue().decode()
+@dataclass(frozen=True)
+class Shell:
+    """Calls the installed command's function in this process; pytest holds stdout and stderr for the whole test."""
+
+    output: pytest.CaptureFixture[str]
+
+    async def run_main(self, environment: dict[str, str]) -> str:
+        """What the command prints to stdout, and nothing to stderr; in a thread, because the command runs a loop."""
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            with pytest.raises(SystemExit):
+                await asyncio.to_thread(main)
+        printed = self.output.readouterr()
+        assert printed.err == ""
+        return printed.out
+
+    async def complete(self, *arguments: str, environment: dict[str, str] | None = None) -> list[str]:
+        """The completions that bash offers for the last argument."""
+        return (await self.run_main({**variables(*arguments), **(environment or {})})).split()
 
 
-async def complete(*arguments: str, environment: dict[str, str] | None = None) -> list[str]:
-    """The completions that bash offers for the last argument."""
-    out, err = await asyncio.to_thread(run_main, {**variables(*arguments), **(environment or {})})
-    assert err == ""
-    return out.split()
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
 
 
 def test_a_shell_gets_the_completions_from_the_command() -> None:
@@ -47,18 +59,18 @@ def test_a_shell_gets_the_completions_from_the_command() -> None:
     assert (done.stdout.split(), done.stderr) == (["generate"], "")
 
 
-async def test_commands_are_completed():
-    assert {"up", "show", "generate", "dead", "doctor"} <= set(await complete(""))
-    assert await complete("gen") == ["generate"]
+async def test_commands_are_completed(shell: Shell):
+    assert {"up", "show", "generate", "dead", "doctor"} <= set(await shell.complete(""))
+    assert await shell.complete("gen") == ["generate"]
 
 
-async def test_models_are_completed_from_the_routes():
-    assert await complete("generate", "x", "--model", "") == ["local", "claude", "gpt-"]
-    assert await complete("generate", "x", "--model", "cl") == ["claude"]
+async def test_models_are_completed_from_the_routes(shell: Shell):
+    assert await shell.complete("generate", "x", "--model", "") == ["local", "claude", "gpt-"]
+    assert await shell.complete("generate", "x", "--model", "cl") == ["claude"]
 
 
 @pytest.mark.parametrize("command", ["tail", "stop", "show"])
-async def test_generations_are_completed_from_the_front_end(command):
+async def test_generations_are_completed_from_the_front_end(shell: Shell, command: str):
     listed = [{"id": "gen_a", "status": "running", "title": "Why?"}, {"id": "gen_b", "status": "queued"}]
 
     async def plan(exchange: Exchange) -> None:
@@ -66,20 +78,20 @@ async def test_generations_are_completed_from_the_front_end(command):
 
     async with SseServer() as server:
         server.routes["GET", "/v1/generations"] = plan
-        assert await complete(command, "", environment={"BROADCASTER_URL": server.url}) == ["gen_a", "gen_b"]
-        assert await complete(command, "--url", server.url, "gen_b") == ["gen_b"]
+        assert await shell.complete(command, "", environment={"BROADCASTER_URL": server.url}) == ["gen_a", "gen_b"]
+        assert await shell.complete(command, "--url", server.url, "gen_b") == ["gen_b"]
 
 
-async def test_without_a_response_nothing_is_offered_and_nothing_printed():
+async def test_without_a_response_nothing_is_offered_and_nothing_printed(shell: Shell):
     async with SseServer() as server:
         url = server.url
-    assert await complete("tail", "", environment={"BROADCASTER_URL": url}) == []
-    assert await complete("tail", "", environment={"BROADCASTER_URL": "nonsense"}) == []
-    assert await complete("tail", "", environment={"BROADCASTER_PORT": "many"}) == []
-    assert await complete("generate", "x", "--model", "", environment={"BROADCASTER_PORT": "many"}) == []
+    assert await shell.complete("tail", "", environment={"BROADCASTER_URL": url}) == []
+    assert await shell.complete("tail", "", environment={"BROADCASTER_URL": "nonsense"}) == []
+    assert await shell.complete("tail", "", environment={"BROADCASTER_PORT": "many"}) == []
+    assert await shell.complete("generate", "x", "--model", "", environment={"BROADCASTER_PORT": "many"}) == []
 
 
-async def test_a_front_end_that_hangs_costs_a_second():
+async def test_a_front_end_that_hangs_ends_the_completion_without_an_offer():
     async def hang(_: Exchange) -> None:
         await asyncio.Event().wait()
 
@@ -91,7 +103,6 @@ async def test_a_front_end_that_hangs_costs_a_second():
             assert await asyncio.to_thread(completion.complete_generations, context, "") == []
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_completion_script_of_a_shell_can_be_had(shell):
-    out, _ = run_main({"_BROADCASTER_COMPLETE": f"source_{shell}"})
-    assert "_BROADCASTER_COMPLETE" in out
+@pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
+async def test_the_completion_script_of_a_shell_can_be_had(shell: Shell, kind: str):
+    assert "_BROADCASTER_COMPLETE" in await shell.run_main({"_BROADCASTER_COMPLETE": f"source_{kind}"})

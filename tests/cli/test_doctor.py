@@ -109,7 +109,9 @@ async def test_a_front_end_that_is_named_must_be_there() -> None:
         ("/openapi.json", 404, {}, "version", "warn", "unknown"),
     ],
 )
-async def test_what_a_front_end_answers_is_judged(front_end, path, status, document, check, verdict, detail) -> None:
+async def test_each_response_of_a_front_end_gets_its_verdict(
+    front_end, path, status, document, check, verdict, detail
+) -> None:
     front_end.routes["GET", path] = answers(status, document)
     found = (await report())[f"front-end: {check}"]
     assert found["verdict"] == verdict

@@ -173,28 +173,28 @@ def test_a_healthy_set_up_is_ok_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "remedy"), REDIS_ROWS)
-def test_what_is_thought_of_a_redis(name, changes, verdict, remedy) -> None:
+def test_each_fact_of_a_redis_gets_its_verdict_and_remedy(name, changes, verdict, remedy) -> None:
     finding = row_of(redis.CHECKS, name).judge(seen_redis(**changes))
     assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "remedy"), MACHINE_ROWS)
-def test_what_is_thought_of_a_machine(name, changes, verdict, remedy) -> None:
+def test_each_fact_of_a_machine_gets_its_verdict_and_remedy(name, changes, verdict, remedy) -> None:
     finding = row_of(machine.CHECKS, name).judge(seen_machine(**changes))
     assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "remedy"), FRONT_END_ROWS)
-def test_what_is_thought_of_a_front_end(name, changes, verdict, remedy) -> None:
+def test_each_fact_of_a_front_end_gets_its_verdict_and_remedy(name, changes, verdict, remedy) -> None:
     finding = row_of(network.FRONT_END_CHECKS, name).judge(seen_front_end(**changes))
     assert finding.grade is verdict
     assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("answer", "verdict", "remedy"), PROVIDER_ROWS)
-def test_what_is_thought_of_a_provider(answer, verdict, remedy) -> None:
+def test_each_answer_of_a_provider_gets_its_verdict_and_remedy(answer, verdict, remedy) -> None:
     finding = network.provider_check(answer.target).judge(answer)
     assert finding.grade is verdict
     assert remedy in finding.remedy

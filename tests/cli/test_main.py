@@ -40,7 +40,7 @@ def test_a_command_needs_its_own_module_only(command):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["lss"], ["broadcaster.cli.up"]])
-def test_what_names_no_command_gets_all_of_them(arguments):
+def test_a_command_line_that_names_no_command_gets_all_commands(arguments):
     assert names_of(create_app_for(arguments)) == names_of(app)
 
 

@@ -127,7 +127,7 @@ async def test_json_prints_every_answer_as_a_line(server, taker):
 @pytest.mark.parametrize(
     ("arguments", "message"), [((), "nothing to do"), (("{",), "the event is not JSON"), (("\udcff",), "not JSON")]
 )
-async def test_what_cannot_be_published_is_a_wrong_command(server, taker, arguments, message):
+async def test_input_that_cannot_be_published_is_a_usage_error(server, taker, arguments, message):
     result = await run(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -114,7 +114,7 @@ def variables(given: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_is_refused_in_one_line_that_names_the_variables(name: str) -> None:
+def test_settings_that_are_not_valid_are_refused_in_one_line_that_names_the_variables(name: str) -> None:
     given, named = WRONG[name]
     result = CliRunner().invoke(create_app_for(["serve"]), ["serve"], env=variables({**REDIS, **given}))
     assert (result.exit_code, result.stdout) == (2, "")
@@ -158,7 +158,7 @@ def test_the_defaults_are_fine_for_a_worker() -> None:
 
 
 @pytest.mark.parametrize("name", FINE)
-def test_what_goes_together_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_fit_together_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in variables(FINE[name]).items():
         monkeypatch.setenv(variable, value)
     assert Settings().port >= 0

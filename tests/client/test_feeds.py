@@ -62,7 +62,7 @@ async def test_a_client_waits_at_least_the_requested_time_and_not_for_minutes(se
     assert len(server.requests) == 1
 
 
-async def test_what_is_no_json_is_refused_before_it_is_sent(server, client):
+async def test_an_event_that_is_not_json_is_refused_before_it_is_sent(server, client):
     with pytest.raises(ValueError):
         await client.append("s", {"type": "data-x", "data": object()})
     assert server.requests == []

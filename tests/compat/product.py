@@ -160,7 +160,7 @@ class OneGeneration:
 async def open_product(folder: Path, redis_url: str) -> AsyncIterator[Product]:
     """All of it, on an empty Redis."""
     async with (
-        LogConnection.open(redis_url, max_connections=16) as connection,
+        LogConnection(redis_url, max_connections=16) as connection,
         ScriptedProvider() as scripted,
         open_stack(folder, redis_url=redis_url, provider_url=scripted.base_url, **SETTINGS) as stack,
     ):

@@ -138,7 +138,7 @@ def test_a_full_stream_drops_what_was_refused_and_numbers_the_error_behind_the_l
     assert batcher.take() == (6, [b"error"])
 
 
-def test_what_is_fenced_or_closed_is_lost() -> None:
+def test_a_stream_that_is_fenced_or_closed_is_lost_to_its_batcher() -> None:
     for code in (Code.FENCED, Code.CLOSED):
         batcher = Batcher(epoch=1, base_seq=0)
         batcher.push([b"a"])

@@ -54,7 +54,7 @@ def test_a_newer_epoch_that_follows_another_than_the_delivered_one_is_a_hole() -
 
 
 @given(st.integers(0, 3), st.integers(0, 6), st.integers(0, 3), st.integers(1, 8), st.integers(1, 4))
-def test_what_is_delivered_always_continues_densely(
+def test_a_delivered_push_always_continues_densely(
     epoch: int, seq: int, push_epoch: int, first_seq: int, count: int
 ) -> None:
     verdict, skip = judge_push(Cursor(epoch, seq), Push(push_epoch, first_seq, count))

@@ -181,12 +181,12 @@ def test_a_known_type_in_a_shape_of_another_version_is_read_as_an_unknown_one(ki
         b'{"type":"finish","messageMetadata":' + b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_ends_a_stream_and_cannot_be_read_ends_it_with_an_error(raw):
+def test_an_unreadable_terminal_event_is_read_as_an_error(raw):
     event = read_event(raw)
     assert isinstance(event, Error)
     assert event.code == UNREADABLE
 
 
-def test_what_can_be_read_is_read_as_ever():
+def test_a_readable_event_is_read_as_it_was_written():
     for event in (TextDelta(id="0", delta="x"), Finish(), Error(error_text="no", code="refused")):
         assert read_event(encode_event(event)) == event

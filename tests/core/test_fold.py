@@ -65,7 +65,7 @@ def test_the_end_of_a_step_leaves_it_running_and_has_the_reason():
 
 def test_an_error_keeps_its_code_and_its_text():
     assert folded(ev.Error(code="worker_lost", error_text="gone")).error == {"code": "worker_lost", "message": "gone"}
-    assert folded(ev.Abort(reason="abandoned")).abort_reason == "abandoned"
+    assert folded(ev.Abort(reason="abandoned")).status == "aborted"
 
 
 # --------------------------------------------------------------------------------------------------- text and reasoning
@@ -228,7 +228,7 @@ def test_a_new_attempt_drops_everything_of_the_last_one():
     assert folded(*first, *refolded).attempt == 2
 
 
-def test_what_was_read_is_the_readers_own():
+def test_a_state_that_was_read_is_the_readers_own():
     fold = Fold()
     fold.apply(encode_event(ev.Start(message_metadata={"a": 1}, provider_metadata={"p": {"q": 1}})))
     fold.apply(encode_event(ev.TextDelta(id="0", delta="x", provider_metadata={"p": {"q": 1}})))
@@ -247,7 +247,7 @@ def test_what_was_read_is_the_readers_own():
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b'{"type":"text-delta"}'])
-def test_what_another_version_wrote_in_another_shape_changes_nothing_of_an_answer(raw):
+def test_an_event_in_the_shape_of_another_version_changes_nothing_of_an_answer(raw):
     answer: list[ev.Event] = [ev.TextStart(id="0"), ev.TextDelta(id="0", delta="x")]
     fold = Fold()
     for event in answer:

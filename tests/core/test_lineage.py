@@ -67,7 +67,7 @@ def test_ids_out_of_order_are_refused(first: Cursor, count: int) -> None:
 
 
 @given(logs())
-def test_it_holds_exactly_the_ids_that_were_added(ids: list[Cursor]) -> None:
+def test_a_lineage_holds_exactly_the_ids_that_were_added(ids: list[Cursor]) -> None:
     lineage = lineage_of(ids)
 
     nearby = [Cursor(epoch, seq) for epoch in range(12) for seq in range(20)]

@@ -114,7 +114,7 @@ def _possible(actions: list[str]) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------------- rule by rule
 
 
-def test_what_was_parked_during_the_read_follows_it_without_a_double() -> None:
+def test_entries_parked_during_the_read_follow_it_without_a_double() -> None:
     splice = Splice()
     splice.next_read()
     assert splice.receive(push(1, 2)) == ()

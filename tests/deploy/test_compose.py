@@ -68,7 +68,7 @@ async def received_by(client: httpx2.AsyncClient, stream_id: str) -> list[str]:
 
 async def denials(valkey: DeployedValkey) -> list[str]:
     """What Valkey refused to a client that connected: commands and keys without a right to them."""
-    async with LogConnection.open(valkey.admin_url) as connection:
+    async with LogConnection(valkey.admin_url) as connection:
         log = await connection.redis.acl_log()
     return [f"{each['reason']} {each['object']}" for each in log]
 

@@ -136,7 +136,7 @@ def test_no_password_is_in_the_servers_files_or_environment(valkey: DeployedValk
 
 
 @pytest.mark.parametrize("password", ["", "too-short", "with a space in between", "with/slash/as/in/a/url"])
-def test_it_does_not_start_with_a_password_that_would_not_do(password: str, tmp_path: Path) -> None:
+def test_the_server_does_not_start_with_an_unfit_password(password: str, tmp_path: Path) -> None:
     command = ["/bin/sh", str(DEPLOY / "redis" / "start.sh")]
     environment = {"PATH": "/usr/bin:/bin", "VALKEY_PASSWORD": password, "VALKEY_DATA": str(tmp_path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -151,7 +151,7 @@ def test_without_an_admins_password_there_is_no_admin(tmp_path: Path) -> None:
 
 
 async def test_the_doctor_finds_no_fault_with_it(valkey: DeployedValkey) -> None:
-    async with LogConnection.open(valkey.admin_url) as connection:
+    async with LogConnection(valkey.admin_url) as connection:
         facts = await inspect(connection)
     seen = Seen(facts=facts, url="", prefix="bc", concurrency=100, max_queue=10_000)
     findings = [check.judge(seen) for check in CHECKS]
@@ -161,13 +161,13 @@ async def test_the_doctor_finds_no_fault_with_it(valkey: DeployedValkey) -> None
 async def test_the_doctor_works_with_the_rights_of_a_worker_and_reports_what_it_cannot_read(
     valkey: DeployedValkey,
 ) -> None:
-    async with LogConnection.open(valkey.url("broadcaster", FILLED_IN)) as connection:
+    async with LogConnection(valkey.url("broadcaster", FILLED_IN)) as connection:
         facts = await inspect(connection)
     assert (facts.script_fault, facts.push_fault, facts.policy) == (None, None, "noeviction")
     assert (facts.pubsub_limit, facts.idle_timeout_s) == (None, None)
 
 
-def test_what_was_acknowledged_is_there_after_it_was_killed(tmp_path: Path) -> None:
+def test_an_acknowledged_write_is_there_after_the_server_was_killed(tmp_path: Path) -> None:
     with start_deployed(tmp_path / "data", ENVIRONMENT) as server:
         # Two commands of a script are a transaction in the file, and that is read with the rights of a user.
         script = (

@@ -149,7 +149,7 @@ def test_the_text_is_sent_as_it_came(shape: Shape, events: list[ev.Event]):
 
 
 @given(any_shape, any_stream(), st.data())
-def test_what_is_encoded_in_portions_is_what_is_encoded_at_once(
+def test_entries_give_the_same_bytes_encoded_in_portions_as_at_once(
     shape: Shape, events: list[ev.Event], data: st.DataObject
 ):
     entries = entries_of(events)
@@ -339,7 +339,7 @@ def test_an_event_of_a_newer_version_is_left_out(shape: Shape):
 
 
 @pytest.mark.parametrize("shape", [NamedDialect(), PartsDialect()], ids=lambda shape: shape.name)
-def test_what_was_estimated_is_marked_until_the_provider_counts(shape: Shape) -> None:
+def test_an_estimated_count_is_marked_until_the_provider_counts(shape: Shape) -> None:
     guessed = ev.Usage(output_tokens=9, estimated=True)
     for counts, expected in (
         ([guessed], {"outputTokens": 9, "estimated": True}),

@@ -164,7 +164,9 @@ async def test_a_colleague_watches_an_agents_answer_grow_by_the_id_in_its_head(
     await colleague.has_status("finished")
 
 
-async def test_what_a_model_writes_stays_text(tabs: Tabs, front_end_url: str, scripted: ScriptedProvider) -> None:
+async def test_markup_that_a_model_writes_stays_text(
+    tabs: Tabs, front_end_url: str, scripted: ScriptedProvider
+) -> None:
     conversation = scripted.conversation(MODEL)
     tab = await tabs.open(front_end_url)
     await tab.send_prompt("<b>bold</b> & brave")

@@ -120,7 +120,7 @@ async def test_redis_killed_in_mid_answer_and_restarted_the_answer_is_whole(
             open_stack(
                 tmp_path, redis_url=server.url, provider_url=scripted.base_url, default_model=MODEL, lease_ttl_s=2
             ) as stack,
-            LogConnection.open(server.url) as connection,
+            LogConnection(server.url) as connection,
         ):
             await killed_and_restarted(server, stack, scripted.conversation(MODEL), connection)
     finally:

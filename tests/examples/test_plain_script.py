@@ -21,7 +21,7 @@ async def test_the_second_reader_goes_on_where_the_first_one_stopped(server: Val
     ]
 
 
-def test_it_fits_on_one_page_and_shows_how_it_is_run() -> None:
+def test_the_plain_script_fits_on_one_page_and_shows_how_it_is_run() -> None:
     text = (ROOT / SCRIPT).read_text("utf-8")
     assert text.count("\n") <= MOST_LINES
     assert re.search(rf"^    python {SCRIPT} redis://", text, re.MULTILINE)

@@ -38,7 +38,7 @@ async def test_a_program_prints_what_it_should(server: ValkeyServer, tmp_path: P
     assert all(map(re.fullmatch, PRINTED[document, name], lines)), logged
 
 
-async def test_what_the_sync_publisher_sent_is_in_the_log(server: ValkeyServer, tmp_path: Path) -> None:
+async def test_the_events_of_the_sync_publisher_are_in_the_log(server: ValkeyServer, tmp_path: Path) -> None:
     await run_to_its_end(marked_blocks("README.md")["sync"].with_addresses({REDIS_URL: server.url}), tmp_path)
     async with Broadcaster.from_url(server.url) as broadcaster:
         entries = [entry async for entry in broadcaster.events("nightly-copy") if isinstance(entry, EntryReceived)]

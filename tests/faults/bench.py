@@ -336,7 +336,7 @@ async def open_bench(folder: Path, server: ValkeyServer, *, workers: int = 2) ->
         opened = []
         for number in range(workers):
             valve = await stack.enter_async_context(open_redis_relay(server.url))
-            connection = await stack.enter_async_context(LogConnection.open(valve.url, timeout_s=ANSWER_S))
+            connection = await stack.enter_async_context(LogConnection(valve.url, timeout_s=ANSWER_S))
             worker = BenchWorker(World(connection, worker=f"w{number}", max_attempts=10_000), valve, stack, journal)
             await worker.open()
             opened.append(worker)

@@ -75,7 +75,7 @@ def test_a_cursor_of_a_log_that_was_created_anew_is_answered_with_a_gap_without_
     assert check(History([], viewers, {STREAM: log}, trimmed=frozenset({STREAM}))) == []
 
 
-def test_what_redis_lost_is_an_error_unless_it_was_made_to_lose_it_and_is_counted() -> None:
+def test_a_lost_entry_is_a_violation_unless_redis_was_made_to_lose_it_and_is_counted() -> None:
     event = b'{"type":"text-start","id":"0"}'
     log = [Entry(7, 1, b'{"type":"attempt","attempt":2}'), Entry(7, 2, END)]
     history = History([Acked(STREAM, 5, 1, (event, event)), Acked(STREAM, 7, 2, (END,))], {}, {STREAM: log})

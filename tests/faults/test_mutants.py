@@ -53,13 +53,13 @@ def test_the_first_red_one_is_named_whole_and_only_when_it_is_red_twice(tmp_path
 
 
 @pytest.mark.parametrize("code", [-1, 2, 4, 5])
-def test_what_cannot_be_rerun_is_not_red(tmp_path: Path, code: int) -> None:
+def test_a_test_that_cannot_be_rerun_is_not_red(tmp_path: Path, code: int) -> None:
     runs = iter([(1, "tests/test_it.py::test_it ERROR [100%]\n"), (code, "nothing ran")])
     red, detail = first_red(tmp_path, ["tests"], run=lambda *_: next(runs))
     assert (red, detail) == (None, f"pytest ended with {code} for tests/test_it.py::test_it: nothing ran")
 
 
-def test_what_pytest_prints_is_understood(tmp_path: Path) -> None:
+def test_a_red_test_is_found_in_the_output_of_pytest(tmp_path: Path) -> None:
     test = 'import pytest\n@pytest.mark.parametrize("it", ["a - b"])\ndef test_it(it):\n    assert not it\n'
     (tmp_path / "test_it.py").write_text(test, "utf-8")
     assert first_red(tmp_path, ["test_it.py"]) == ("test_it.py::test_it[a - b]", "")

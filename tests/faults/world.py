@@ -211,7 +211,7 @@ async def open_world(folder: Path, *, redis: Redis, **settings: object) -> Async
     journal = folder / "journal"
     async with AsyncExitStack() as stack:
         scripted = await stack.enter_async_context(ScriptedProvider())
-        connection = await stack.enter_async_context(LogConnection.open(redis.url, timeout_s=2.0))
+        connection = await stack.enter_async_context(LogConnection(redis.url, timeout_s=2.0))
         processes = await stack.enter_async_context(
             open_stack(
                 folder,

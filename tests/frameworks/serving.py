@@ -115,7 +115,7 @@ class Serving:
 async def open_serving(folder: Path, redis_url: str) -> AsyncIterator[Serving]:
     """All of it, on an empty Redis."""
     async with (
-        LogConnection.open(redis_url, max_connections=4) as connection,
+        LogConnection(redis_url, max_connections=4) as connection,
         ScriptedProvider(default=Script(Model())) as scripted,
         open_stack(folder, redis_url=redis_url, provider_url=scripted.base_url, **SETTINGS) as stack,
     ):

@@ -34,7 +34,7 @@ SMOKE: Final = {
     ),
     "a lost worker": (
         "faults/workers/test_worker_loss.py",
-        "test_what_a_killed_worker_ran_is_taken_over_or_ended_as_its_caller_chose_in_one_connection",
+        "test_a_killed_workers_generation_is_taken_over_or_ended_as_its_caller_chose_in_one_connection",
     ),
     "a stop": (
         "e2e/test_workers.py",
@@ -66,7 +66,7 @@ SMOKE: Final = {
     ),
     "the server that we deploy": (
         "deploy/test_valkey.py",
-        "test_what_was_acknowledged_is_there_after_it_was_killed",
+        "test_an_acknowledged_write_is_there_after_the_server_was_killed",
     ),
 }
 

@@ -24,7 +24,7 @@ def folders_with(mark: str) -> set[str]:
     return {path.relative_to(ROOT / "tests").parts[0] for path in paths} - {"guards"}
 
 
-def test_what_make_test_leaves_to_others_is_run_by_make_compat_or_make_faults() -> None:
+def test_tests_that_make_test_leaves_out_are_run_by_make_compat_or_make_faults() -> None:
     assert 'not thorough"' in recipe("test")
     assert "thorough" not in recipe("faults") + recipe("compat")
     assert "tests.compat" in recipe("compat")
@@ -32,13 +32,13 @@ def test_what_make_test_leaves_to_others_is_run_by_make_compat_or_make_faults() 
     assert folders_with("thorough") <= run
 
 
-def test_what_runs_alone_is_run_by_make_test() -> None:
+def test_tests_that_run_alone_are_run_by_make_test() -> None:
     assert "-m alone tests/log" in recipe("test")
     assert folders_with("alone") == {"log"}
 
 
 @pytest.mark.parametrize("folder", ["e2e", "faults", "guards", "frameworks"])
-def test_what_the_first_part_of_make_test_ignores_has_a_command(folder: str) -> None:
+def test_a_folder_that_the_first_part_of_make_test_ignores_has_a_command(folder: str) -> None:
     assert f"tests/{folder}" in recipe("test") + recipe("check") or f"tests.{folder}" in recipe("compat")
 
 

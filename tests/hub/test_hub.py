@@ -211,7 +211,7 @@ async def test_a_viewer_that_takes_nothing_is_cut_and_the_others_are_not(open_hu
     await following
 
 
-async def test_what_a_viewer_could_not_take_while_the_loop_stood_still_does_not_cut_it(open_hub, tail):
+async def test_a_viewer_that_could_not_drain_while_the_loop_stood_still_is_not_cut(open_hub, tail):
     hub = open_hub(dataclasses.replace(LIMITS, slow_viewer_s=0.4))
     reader = await join(hub)
     reader.pull_all()

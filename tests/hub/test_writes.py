@@ -118,7 +118,9 @@ def test_a_pipe_is_written_to_as_a_socket_is(write_all: WriteAll) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), (array("i"),), (3, CHUNK), (array("i"), 7), (array("i"), "text")])
-def test_what_is_neither_numbers_nor_bytes_is_refused_by_the_loop_in_c(arguments: tuple[object, ...]) -> None:
+def test_arguments_that_are_neither_numbers_nor_bytes_are_refused_by_the_loop_in_c(
+    arguments: tuple[object, ...],
+) -> None:
     if not writes.IS_COMPILED:
         lacking(NOT_COMPILED)
     with pytest.raises(TypeError):

@@ -47,7 +47,7 @@ async def test_a_stream_is_read_from_its_beginning_to_its_end(broadcaster: Broad
     ]
 
 
-async def test_what_is_appended_during_a_read_arrives_at_once(broadcaster: Broadcaster):
+async def test_an_event_appended_during_a_read_arrives_at_once(broadcaster: Broadcaster):
     await fill(broadcaster, 1)
     async with aclosing(broadcaster.events("job")) as events:
         assert numbers(await take(events, 1)) == [0]

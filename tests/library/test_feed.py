@@ -135,7 +135,7 @@ async def test_one_of_several_writers_leaves_the_feed_open(broadcaster: Broadcas
     assert events == [*(b'{"type":"data-x","data":%d}' % n for n in (1, 2, 3)), b'{"type":"finish"}']
 
 
-async def test_its_own_end_is_the_only_one(broadcaster: Broadcaster, connection: LogConnection):
+async def test_an_end_that_the_block_writes_is_the_only_one(broadcaster: Broadcaster, connection: LogConnection):
     async with broadcaster.feed("job") as feed:
         await feed.close({"type": "error", "errorText": "the disk is full", "code": "disk_full"})
         with pytest.raises(StreamClosed):
@@ -145,7 +145,9 @@ async def test_its_own_end_is_the_only_one(broadcaster: Broadcaster, connection:
     ]
 
 
-async def test_what_cannot_be_published_is_refused_at_its_caller(broadcaster: Broadcaster, connection: LogConnection):
+async def test_an_event_that_cannot_be_published_is_refused_at_its_caller(
+    broadcaster: Broadcaster, connection: LogConnection
+):
     async with broadcaster.feed("job") as feed:
         for event in ({"type": "hub.bye"}, {"type": "finish"}, {"type": "text-dleta"}, {"type": "data-x", "data": {1}}):
             with pytest.raises(InvalidEvent):
@@ -155,7 +157,7 @@ async def test_what_cannot_be_published_is_refused_at_its_caller(broadcaster: Br
     assert await raw_events(connection, "job") == [b'{"type":"finish"}']
 
 
-async def test_what_was_refused_unseen_is_raised_at_the_end_of_the_block(
+async def test_a_refusal_that_the_caller_did_not_see_is_raised_at_the_end_of_the_block(
     broadcaster: Broadcaster, connection: LogConnection
 ):
     with pytest.raises(StreamFull):

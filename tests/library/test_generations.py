@@ -55,7 +55,7 @@ async def test_the_same_key_starts_one_generation(broadcaster: Broadcaster):
         ({"prompt": "a", "idempotency_key": ""}, InvalidInput, "idempotency_key"),
     ],
 )
-async def test_what_http_refuses_is_refused(
+async def test_a_request_that_http_refuses_is_refused(
     broadcaster: Broadcaster, arguments: dict[str, Any], error: type[Exception], message: str
 ):
     with pytest.raises(error, match=message):

@@ -36,14 +36,14 @@ class Opening:
                 raise self.closing_fault
 
 
-async def test_it_is_opened_once_however_many_come_meanwhile():
+async def test_a_resource_is_opened_once_however_many_callers_come_meanwhile():
     opening = Opening()
     held = LazyResource(opening.open)
     assert await asyncio.gather(*(held.get() for _ in range(20))) == [1] * 20
     await held.aclose()
 
 
-async def test_it_is_left_by_the_task_that_entered_it():
+async def test_a_resource_is_left_by_the_task_that_entered_it():
     opening = Opening()
     held = LazyResource(opening.open)
     await held.get()

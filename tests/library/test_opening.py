@@ -62,7 +62,7 @@ async def test_a_block_that_is_cancelled_while_its_feed_is_created_ends_it_with_
     assert not broadcaster.statistics().feeds
 
 
-async def test_one_that_is_cancelled_at_every_await_ends_it_too(
+async def test_a_block_that_is_cancelled_at_every_await_ends_its_feed_too(
     broadcaster: Broadcaster, connection: LogConnection, relay: RedisRelay
 ) -> None:
     with anyio.CancelScope() as scope:

@@ -201,7 +201,9 @@ async def test_a_cancelled_writer_ends_soon_though_redis_is_away(
     assert task.cancelled()
 
 
-async def test_what_one_process_publishes_another_reads(broadcaster: Broadcaster, server: ValkeyServer) -> None:
+async def test_events_that_one_process_publishes_are_read_by_another(
+    broadcaster: Broadcaster, server: ValkeyServer
+) -> None:
     watched = Watched(broadcaster)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.apps.library_writer", server.url, "job", str(COUNT))

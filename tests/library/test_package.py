@@ -15,7 +15,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.library.broadcaster import Broadcaster
 
 
-def test_its_names_are_imported_on_first_use():
+def test_the_names_of_the_package_are_imported_on_first_use():
     assert (broadcaster.Broadcaster, broadcaster.Cursor) == (Broadcaster, Cursor)
     assert {"Broadcaster", "Cursor", "__version__"} <= set(dir(broadcaster))
     with pytest.raises(AttributeError, match="Brodcaster"):

@@ -105,7 +105,7 @@ async def test_a_failing_iterator_is_an_error_in_the_log_and_its_exception_is_ra
     assert source.closed
 
 
-async def test_what_cannot_be_published_ends_the_answer_with_an_error(
+async def test_an_event_that_cannot_be_published_ends_the_answer_with_an_error(
     broadcaster: Broadcaster, connection: LogConnection
 ):
     source = Source("a", {"type": "hub.bye"}, "b")

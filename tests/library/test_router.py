@@ -53,7 +53,7 @@ async def app(tmp_path: Path, connection: LogConnection) -> AsyncIterator[Runnin
         await stack.aclose()
 
 
-async def test_what_the_app_publishes_is_watched_through_its_router_and_its_end_is_honest(
+async def test_an_answer_that_the_app_publishes_is_watched_through_its_router_and_ends_as_cancelled(
     app: Running, connection: LogConnection
 ):
     async with AsyncExitStack() as stack:

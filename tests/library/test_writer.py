@@ -59,7 +59,7 @@ async def test_an_append_is_in_the_log_when_it_returns() -> None:
     assert [json.loads(event)["type"] for event in feeds.events] == ["data-note", "text-delta", "data-note"]
 
 
-async def test_what_comes_while_an_append_is_under_way_is_joined_in_order() -> None:
+async def test_events_that_come_while_an_append_is_under_way_are_joined_in_order() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         feeds.go_on.clear()
@@ -92,7 +92,7 @@ async def test_one_append_stays_within_its_bounds() -> None:
 @pytest.mark.parametrize(
     "event", [{"type": "hub.gap"}, {"type": "finish"}, {"type": "nonsense"}, Finish(), "text", None]
 )
-async def test_what_no_feed_takes_is_refused_at_its_caller(event: Any) -> None:
+async def test_an_event_that_no_feed_takes_is_refused_at_its_caller(event: Any) -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:
         with pytest.raises(InvalidEvent):

@@ -105,7 +105,7 @@ async def test_plain_http_leads_to_tls_with_path_and_query(tmp_path: Path) -> No
     assert (answer.status_code, answer.headers["location"]) == (308, "https://127.0.0.1/v1/generations?wait=1")
 
 
-def test_its_bounds_fit_the_front_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bounds_of_nginx_fit_the_front_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"BROADCASTER_{name.upper()}", raising=False)
     settings = Settings()
@@ -129,7 +129,7 @@ def test_its_bounds_fit_the_front_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("fail_timeout=5s" in line for line in upstream.split("\n") if line.startswith("server "))
 
 
-def test_its_own_answers_are_problems_as_the_front_ends_are() -> None:
+def test_the_responses_of_nginx_are_problems_as_the_front_ends_are() -> None:
     site = (DEPLOY / "broadcaster.conf").read_text()
     answers = {int(status): json.loads(body) for status, body in re.findall(r"return (\d+) '(\{.+\})';", site)}
     assert sorted(answers) == [404, 413, 502]

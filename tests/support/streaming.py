@@ -19,6 +19,7 @@ from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import Busy
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.replay.resolve import Finished
+from broadcaster.web.documents.problems import GENERATION_ID_HEADER
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
@@ -38,10 +39,10 @@ def stream_app(hub: Hub, *, dialect: Dialect = NATIVE) -> Starlette:
         try:
             viewer = await hub.join(stream_id, cursor=cursor, timeout_s=DEADLINE_S, dialect=dialect)
         except Busy as error:
-            return EventStreamResponse(hub.refuse(error, dialect=dialect), generation_id=stream_id)
+            return EventStreamResponse(hub.refuse(error, dialect=dialect), headers={GENERATION_ID_HEADER: stream_id})
         if isinstance(viewer, Finished):
             return Response(status_code=204)
-        return EventStreamResponse(viewer, generation_id=stream_id)
+        return EventStreamResponse(viewer, headers={GENERATION_ID_HEADER: stream_id})
 
     return Starlette(routes=[Route("/{id}", stream, methods=["GET", "POST"])])
 

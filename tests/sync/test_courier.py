@@ -26,7 +26,7 @@ class LeftAfterATake(Buffer):
         return batch
 
 
-async def test_what_is_given_just_before_the_end_is_taken_before_it() -> None:
+async def test_an_event_given_just_before_the_end_is_taken_before_it() -> None:
     feeds, wake = MemoryFeeds(), asyncio.Event()
     buffer = LeftAfterATake(max_events=10, max_bytes=1000, wake=wake.set)
     delivery = Delivery(feeds, "job-1", tenant="local")

@@ -142,7 +142,7 @@ def test_a_feed_without_a_block_is_flushed_and_ends_with_abort_when_its_publishe
 
 
 @pytest.mark.parametrize("event", [{"type": "hub.gap"}, {"type": "finish"}, {"type": "nonsense"}, {}, "text"])
-def test_what_no_feed_takes_is_refused_at_its_caller(
+def test_an_event_that_no_feed_takes_is_refused_at_its_caller(
     publisher: Publisher, redis_url: str, stream_id: str, event: Any
 ) -> None:
     with publisher.feed(stream_id) as feed:

@@ -126,7 +126,7 @@ def test_a_publisher_raises_instead_of_dropping_when_it_is_set_to(server: Valkey
         publisher.close()
 
 
-def test_what_a_full_buffer_drops_is_reported_in_its_place(
+def test_the_events_that_a_full_buffer_drops_are_reported_in_their_place(
     server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.kill()

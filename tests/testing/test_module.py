@@ -10,7 +10,7 @@ from broadcaster.testing.__main__ import main
 from tests.testing.raw_client import RawClient
 
 
-async def test_it_prints_its_address_serves_any_model_and_ends_on_sigterm():
+async def test_the_process_prints_its_address_serves_any_model_and_ends_on_sigterm():
     command = [sys.executable, "-m", "broadcaster.testing", "--rate", "500", "--tokens", "2"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None

@@ -230,7 +230,7 @@ async def test_paced_text_names_the_model_and_counts_its_pieces():
         (b'POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\n{"model":"m","stream":"no"}', 400),
     ],
 )
-async def test_what_no_script_can_serve_is_refused_in_the_shape_of_the_api(request_bytes: bytes, status: int):
+async def test_a_request_that_no_script_can_serve_is_refused_in_the_shape_of_the_api(request_bytes: bytes, status: int):
     async with ScriptedProvider() as provider, connected(provider) as client:
         client.send(request_bytes)
         head = await client.head()
@@ -241,7 +241,7 @@ async def test_what_no_script_can_serve_is_refused_in_the_shape_of_the_api(reque
 @pytest.mark.parametrize(
     "nonsense", [b"nonsense\r\n\r\n", b"x" * 70_000, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"]
 )
-async def test_what_is_not_http_is_hung_up_on(nonsense: bytes):
+async def test_a_connection_that_does_not_speak_http_is_closed(nonsense: bytes):
     async with ScriptedProvider() as provider, connected(provider) as client:
         client.send(nonsense)
         try:

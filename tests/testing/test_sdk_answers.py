@@ -274,7 +274,7 @@ def test_the_numbers_of_a_response_are_dense_from_0_and_its_indexes_rise():
     assert added == list(range(len(added)))
 
 
-def test_what_a_test_changes_in_an_event_is_changed_in_no_other():
+def test_a_change_to_one_built_event_changes_no_other():
     for build, part in (
         (wire.message, wire.tool_use("f", "{}")),
         (chat_wire.answer, chat_wire.tool_call("f", "{}")),

@@ -254,7 +254,7 @@ async def test_bad_json_does_not_parse(name: str):
 
 @pytest.mark.parametrize("how", ["truncated", "bad json", "nothing at all", "nothing but a head"])
 @every_wire
-async def test_what_is_no_whole_stream_is_a_body_that_stops_within_its_json(name: str, how: str):
+async def test_an_incomplete_stream_is_a_body_that_stops_within_its_json(name: str, how: str):
     steps: dict[str, tuple[Step, ...]] = {
         "truncated": (half(name),),
         "bad json": (Send(*EVENTS[name]), BadJson()),

@@ -115,7 +115,7 @@ async def test_a_server_that_lost_its_last_slot_receives_no_more_probes(servers:
         server.replies |= cluster_replies((0, SLOTS - 2, left), (SLOTS - 1, SLOTS - 1, right))
         server.replies |= {**KNOWN, "DEL": 0}
     url = f"redis+cluster://{name(left)}"
-    async with LogConnection.open(url, timeout_s=2.0) as connection:
+    async with LogConnection(url, timeout_s=2.0) as connection:
         probe_key = "bc:{{p-{}}}".format
         found = await identities(connection.redis, probe_key=probe_key, max_age_s=60)
         assert set(found) == {name(left), name(right)}
@@ -197,7 +197,7 @@ def halves(servers: list[ScriptedServer]) -> list[ScriptedServer]:
 async def test_a_clock_that_cannot_be_read_is_an_error_only_for_its_keys(servers: list[ScriptedServer]) -> None:
     left, right = halves(servers)
     right.replies["TIME"] = rex.ResponseError("MASTERDOWN Link with MASTER is down")
-    async with LogConnection.open(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
+    async with LogConnection(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
         pipeline = connection.pipeline()
         pipeline.get(LEFT_KEY)
         pipeline.clock(LEFT_KEY)
@@ -211,7 +211,7 @@ async def test_a_clock_that_cannot_be_read_is_an_error_only_for_its_keys(servers
 async def test_an_error_of_a_command_is_raised_beside_a_clock_too(servers: list[ScriptedServer]) -> None:
     left, _ = halves(servers)
     left.replies["GET"] = rex.ResponseError("WRONGTYPE")
-    async with LogConnection.open(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
+    async with LogConnection(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
         pipeline = connection.pipeline()
         pipeline.clock(RIGHT_KEY)
         pipeline.get(LEFT_KEY)
@@ -221,7 +221,7 @@ async def test_an_error_of_a_command_is_raised_beside_a_clock_too(servers: list[
 
 async def test_clocks_are_read_after_a_refresh_when_no_server_is_known_yet(servers: list[ScriptedServer]) -> None:
     left, right = halves(servers)
-    async with LogConnection.open(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
+    async with LogConnection(f"redis+cluster://{name(left)}", patience_s=0.0) as connection:
         pipeline = connection.pipeline()
         for key in (LEFT_KEY, RIGHT_KEY):
             pipeline.clock(key)
@@ -240,10 +240,12 @@ class Always:
         return True
 
 
-async def test_what_rests_on_a_lapsed_lease_is_sent_once_and_never_repeated(servers: list[ScriptedServer]) -> None:
+async def test_a_command_that_rests_on_a_lapsed_lease_is_sent_once_and_never_repeated(
+    servers: list[ScriptedServer],
+) -> None:
     server = servers[0]
     server.replies |= {**cluster_replies((0, SLOTS - 1, server)), "EVALSHA": TRYAGAIN}
-    async with LogConnection.open(f"redis+cluster://{name(server)}", timeout_s=2.0, patience_s=1.0) as connection:
+    async with LogConnection(f"redis+cluster://{name(server)}", timeout_s=2.0, patience_s=1.0) as connection:
         claims = Claims(connection, ClaimPolicy(0.4, 60, 60, 3), owner="w")
         with pytest.raises(LogUnavailable):
             await claims.claim("g", may_take_over=True)

@@ -59,7 +59,7 @@ async def open_given_tail(
     servers: dict[str, ValkeyServer], topology: GivenTopology
 ) -> AsyncIterator[tuple[LiveTail, Writer]]:
     """A tail whose log is always at the first server, whatever its topology names for channels."""
-    async with LogConnection.open(servers["one"].url) as connection:
+    async with LogConnection(servers["one"].url) as connection:
         await connection.redis.flushall()
         async with LiveTail(
             topology,
@@ -73,7 +73,7 @@ async def open_given_tail(
 
 
 async def subscribers(server: ValkeyServer, stream_id: str) -> int:
-    async with LogConnection.open(server.url) as connection:
+    async with LogConnection(server.url) as connection:
         return await Writer(connection).subscribers(stream_id)
 
 
@@ -81,7 +81,7 @@ async def connections(servers: dict[str, ValkeyServer]) -> dict[str, set[str]]:
     """The ids of each server's subscriber connections."""
     ids = {}
     for name, server in servers.items():
-        async with LogConnection.open(server.url) as connection:
+        async with LogConnection(server.url) as connection:
             ids[name] = await subscriber_ids(connection.redis)
     return ids
 
@@ -168,7 +168,7 @@ async def test_a_node_that_hangs_keeps_the_streams_of_others_from_no_tail_check(
     topology = GivenTopology(
         dialers(servers, "one", "two"), lambda channel: "two" if "{hung}" in channel or "probe" in channel else "one"
     )
-    async with LogConnection.open(servers["one"].url) as connection:
+    async with LogConnection(servers["one"].url) as connection:
         await connection.redis.flushall()
         async with LiveTail(
             topology,
@@ -190,7 +190,7 @@ async def test_a_node_that_hangs_keeps_the_streams_of_others_from_no_tail_check(
 async def test_a_stop_arrives_wherever_the_streams_slot_has_gone(servers: dict[str, ValkeyServer]) -> None:
     topology = GivenTopology(dialers(servers, "one"), at("one"))
     stopped, subscribed = asyncio.Event(), asyncio.Event()
-    async with LogConnection.open(servers["two"].url) as connection, asyncio.TaskGroup() as tasks:
+    async with LogConnection(servers["two"].url) as connection, asyncio.TaskGroup() as tasks:
         control = ControlListener(connection, topology)
         running = tasks.create_task(control.run())
         control.listen("s", lambda _reason: stopped.set(), on_subscribed=subscribed.set)
@@ -212,10 +212,10 @@ async def test_each_probe_moves_with_its_nodes_slots(servers: dict[str, ValkeySe
 
     async def publish(channel: str, payload: bytes) -> None:
         probed[channel] += 1
-        async with LogConnection.open(servers[str(topology.node_of(channel))].url) as connection:
+        async with LogConnection(servers[str(topology.node_of(channel))].url) as connection:
             await connection.redis.spublish(channel, payload)
 
-    async with LogConnection.open(servers["one"].url) as connection:
+    async with LogConnection(servers["one"].url) as connection:
         async with LiveTail(
             topology,
             Streams(connection),
@@ -238,7 +238,7 @@ async def test_a_map_that_is_wrong_makes_no_storm_and_costs_other_channels_nothi
     truth = create_topology(RedisUrl.parse(cluster.url))
     watching = asyncio.create_task(truth.run())
     await until(lambda: bool(truth.nodes))
-    async with LogConnection.open(cluster.url) as connection:
+    async with LogConnection(cluster.url) as connection:
         channel = connection.keys.live("misplaced")
         right = truth.node_of(channel)
         wrong = next(node for node in truth.nodes if node != right)
@@ -274,7 +274,7 @@ async def test_a_map_that_is_wrong_makes_no_storm_and_costs_other_channels_nothi
 
 async def test_the_probes_of_all_nodes_come_back(cluster: RedisCluster6) -> None:
     probed: Counter[str | None] = Counter()
-    async with LogConnection.open(cluster.url) as connection:
+    async with LogConnection(cluster.url) as connection:
         topology = connection.topology
         watching = asyncio.create_task(topology.run())
 

@@ -151,7 +151,7 @@ async def answer_to(client: httpx2.AsyncClient, raw: bytes) -> tuple[int, dict[s
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-async def test_what_is_hardly_http_is_answered_with_a_problem_and_harms_no_other_client(
+async def test_a_request_that_is_hardly_http_is_answered_with_a_problem_and_harms_no_other_client(
     bad_client: httpx2.AsyncClient, world: MemoryWorld, name: str
 ) -> None:
     texts, status, code = GARBAGE[name]

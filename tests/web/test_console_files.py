@@ -75,7 +75,7 @@ def test_every_file_the_page_names_exists() -> None:
     assert set(named) <= set(FILES)
 
 
-def test_what_a_model_writes_never_becomes_markup() -> None:
+def test_text_that_a_model_writes_never_becomes_markup() -> None:
     for module in CONSOLE.glob("*.js"):
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", module.read_text())
 

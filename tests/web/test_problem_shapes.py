@@ -58,7 +58,7 @@ async def test_a_problem_that_comes_in_pieces_is_held_until_it_is_whole(client):
 
 
 @pytest.mark.parametrize(("path", "code"), [("/own/b", "fine"), ("/owner", "queue_full")])
-async def test_what_is_no_problem_or_lies_elsewhere_stays_as_it_is(client, path, code):
+async def test_a_response_that_is_not_a_problem_or_lies_elsewhere_stays_as_it_is(client, path, code):
     assert (await client.get(path)).json()["code"] == code
 
 

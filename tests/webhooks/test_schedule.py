@@ -36,6 +36,6 @@ def test_a_wait_is_at_least_what_was_requested_and_never_beyond_its_bound(
 
 
 @given(st.integers(1, 50))
-def test_what_a_generation_is_kept_for_covers_every_wait(attempts: int) -> None:
+def test_the_retention_of_a_generation_covers_every_wait(attempts: int) -> None:
     waits_s = sum(back_off_s(attempt, luck=1, requested_s=1e9) for attempt in range(1, attempts))
     assert longest_s(attempts, timeout_s=10) > waits_s + attempts * 10

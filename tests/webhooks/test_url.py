@@ -29,7 +29,7 @@ ANY = WebhookHosts(["*"])
         ("https://10.0.0.7/", "10.0.0.7", "/"),
     ],
 )
-def test_what_is_listed_is_admitted_in_its_parts(text: str, authority: str, target: str) -> None:
+def test_a_listed_url_is_admitted_in_its_parts(text: str, authority: str, target: str) -> None:
     url = LISTED.admit(text)
     assert (url.authority, url.target) == (authority, target)
 
@@ -76,7 +76,7 @@ def test_what_is_listed_is_admitted_in_its_parts(text: str, authority: str, targ
         "https://hooks.example.com/" + "a" * 2048,
     ],
 )
-def test_what_is_not_listed_or_has_a_second_reading_is_refused(text: str) -> None:
+def test_a_url_that_is_not_listed_or_can_be_read_in_two_ways_is_refused(text: str) -> None:
     with pytest.raises(WebhookNotAllowed) as refused:
         LISTED.admit(text)
     assert "s3cret" not in refused.value.detail

@@ -322,7 +322,7 @@ def test_the_provider_gets_its_own_fields_and_never_the_callers_metadata() -> No
     assert list(request.messages) == [{"role": "user", "content": "hi"}]
 
 
-def test_what_a_surface_stores_for_itself_is_sent_to_no_provider():
+def test_a_field_that_a_surface_stores_for_itself_is_sent_to_no_provider():
     stored = b'{"messages":[],"max_tokens":7,"metadata":{"a":1},"surface":{"name":"x","shown":{"instructions":"y"}}}'
     request = provider_request(Meta.from_hash("gen_1", {b"model": b"m", b"request": stored}))
     assert request.extra == {}

@@ -28,8 +28,8 @@ async def test_a_generation_whose_claims_reply_was_lost_runs_under_that_very_cla
     async with AsyncExitStack() as stack:
         server = stack.enter_context(start_valkey(tmp_path, port=0))
         relay = await stack.enter_async_context(open_redis_relay(server.url))
-        seen = World(await stack.enter_async_context(LogConnection.open(server.url)))
-        world = World(await stack.enter_async_context(LogConnection.open(relay.url, patience_s=0)), lease_ms=10_000)
+        seen = World(await stack.enter_async_context(LogConnection(server.url)))
+        world = World(await stack.enter_async_context(LogConnection(relay.url, patience_s=0)), lease_ms=10_000)
         await seen.granted()  # the server knows the script from here on
         await seen.redis.delete(seen.keys.ready)
         provider = HandProvider()

@@ -92,7 +92,7 @@ async def test_pages_are_followed_and_not_for_ever() -> None:
     ],
     ids=["encoded", "too long", "no list", "a redirect", "refused"],
 )
-async def test_what_is_no_list_of_bounded_size_raises(wire: Wire, head: bytes, body: bytes) -> None:
+async def test_a_response_that_is_not_a_list_of_bounded_size_raises(wire: Wire, head: bytes, body: bytes) -> None:
     async with listing(body, head=head) as (url, _), provider_at(url, wire) as provider:
         assert isinstance(provider, ListsModels)
         with pytest.raises((ValueError, anthropic.AnthropicError, openai.OpenAIError)):
@@ -158,7 +158,7 @@ async def test_a_list_that_cannot_be_read_leaves_the_last_one_and_is_retried_soo
     assert await connection.redis.pttl(turn) / 1000 <= FAILED_S
 
 
-async def test_what_the_workers_read_is_what_both_sdks_list_in_the_form_that_can_be_requested(
+async def test_models_that_workers_read_are_listed_by_both_sdks_in_the_form_that_can_be_requested(
     connection: LogConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with ScriptedProvider() as server:

@@ -65,7 +65,7 @@ def test_the_tenant_of_a_server_without_keys_may_hold_every_slot() -> None:
     assert (room(slots, "local"), room(slots, "a")) == (1, 1)
 
 
-def test_what_a_tenant_holds_is_forgotten_with_its_last_buffer() -> None:
+def test_the_room_of_a_tenant_is_forgotten_with_its_last_buffer() -> None:
     slots = Slots(concurrency=2, buffer_bytes=10**6, max_bytes=100, tenant_share=0.9)
     slot = slots.take_nowait("a")
     assert slots.rooms(1).rooms == {"a": 0}

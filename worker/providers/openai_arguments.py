@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from broadcaster.core.requests.passed_calls import is_openai_host
@@ -35,7 +35,7 @@ _REASONING_MODEL: Final = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))")
 
 def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
     """The arguments of ``chat.completions.create``, without ``stream``. They request the counts in the last chunk."""
-    body = {name: value for name, value in chat_options(_body(request)).items() if name not in _OWNED}
+    body = _options(request, chat_options)
     options = body.pop("stream_options", None)
     arguments: dict[str, Any] = {
         "model": request.model,
@@ -56,7 +56,7 @@ def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any
         "model": request.model,
         "input": responses_input(request.messages),
         # Rule 3.
-        "extra_body": {"store": False, **_options(request)},
+        "extra_body": {"store": False, **_options(request, responses_options)},
     }
     if (instructions := _instructions(request.system)) is not None:
         arguments["instructions"] = instructions
@@ -67,20 +67,17 @@ def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any
     return arguments
 
 
-def _options(request: ProviderRequest) -> dict[str, Any]:
-    return {name: value for name, value in responses_options(_body(request)).items() if name not in _OWNED}
-
-
 def output_bound(model: str, *, host: str) -> str:
     """The name of the bound of this model's output at this server (rule 2)."""
     return "max_completion_tokens" if is_openai_host(host) or _REASONING_MODEL.match(model) else "max_tokens"
 
 
-def _body(request: ProviderRequest) -> dict[str, Any]:
+def _options(request: ProviderRequest, of_wire: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
+    """The body's options as the wire names them (rule 1)."""
     body = {name: value for name, value in request.extra.items() if name not in _OWNED}
     if request.temperature is not None:
         body["temperature"] = request.temperature
-    return body
+    return {name: value for name, value in of_wire(body).items() if name not in _OWNED}
 
 
 def _instructions(system: str | Sequence[Mapping[str, Any]] | None) -> str | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 
 _log = get_logger(__name__)
 
@@ -54,11 +55,7 @@ class OutputLimits:
 
     async def aclose(self) -> None:
         """Cancel the lookups that run. Idempotent."""
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        await end_tasks(*self._running.values())
 
     async def _renew(self, model: str, fetch_limit: Lookup) -> int | None:
         limit: int | None = None

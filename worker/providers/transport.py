@@ -105,18 +105,15 @@ class _ErrorBody(httpx2.AsyncByteStream):
             # The bytes that came in time describe the error; a body that breaks off is not another failure.
             with contextlib.suppress(TimeoutError, httpx2.TransportError):
                 async with asyncio.timeout(self._timeout_s):
-                    await self._read_into(read)
+                    async for chunk in self._stream:
+                        read += chunk
+                        if len(read) >= self._max_bytes:
+                            break
         yield bytes(read[: self._max_bytes])
 
     async def aclose(self) -> None:
         """Close the connection, unless all of the body has been read."""
         await self._stream.aclose()
-
-    async def _read_into(self, read: bytearray) -> None:
-        async for chunk in self._stream:
-            read += chunk
-            if len(read) >= self._max_bytes:
-                return
 
 
 def connection_headers(url: httpx2.URL) -> dict[str, str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -86,7 +86,7 @@ class AgentLoop:
         self._messages: list[Mapping[str, Any]] = list(request.messages)
         self._call_ids: set[str] = set()
         self._counted: ev.Usage | None = None
-        self._give: Give = _nowhere
+        self._give: Give = lambda _: None  # before ``run``
 
     @property
     def has_begun(self) -> bool:
@@ -237,7 +237,3 @@ def _without_own_choice(extra: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(own, Mapping):
         return extra
     return {**extra, OPENAI: {name: value for name, value in own.items() if name != "tool_choice"}}
-
-
-def _nowhere(events: Iterable[Event]) -> None:
-    """The receiver before ``run``."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -131,14 +131,8 @@ def _has_begun(step: AgentStep) -> bool:
 
 
 def _whole_part(steps: list[AgentStep]) -> list[AgentStep]:
-    kept: list[AgentStep] = []
-    for step in steps:
-        if not step.is_resumable:
-            break
-        kept.append(step)
-        if not step.is_over:
-            break
-    return kept
+    over = list(takewhile(lambda step: step.is_over, steps))
+    return over + [step for step in steps[len(over) :][:1] if step.is_resumable]
 
 
 def _reach(steps: list[AgentStep]) -> tuple[int, ...]:
@@ -188,12 +182,9 @@ def total(counts: Sequence[ev.Usage]) -> ev.Usage:
         known = [count for each in counts if (count := getattr(each, name)) is not None]
         return sum(known) if known else None
 
+    names = (name for name in ev.Usage.__struct_fields__ if name.endswith("_tokens"))
     return ev.Usage(
-        input_tokens=add("input_tokens"),
-        output_tokens=add("output_tokens"),
-        reasoning_tokens=add("reasoning_tokens"),
-        cached_input_tokens=add("cached_input_tokens"),
-        cache_write_input_tokens=add("cache_write_input_tokens"),
+        **{name: add(name) for name in names},
         estimated=any(each.estimated for each in counts),
         provider_metadata=counts[-1].provider_metadata if counts else None,
     )

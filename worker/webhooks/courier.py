@@ -19,6 +19,7 @@ from typing import Final
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.webhooks import TakenWebhook
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
 from worker.draining import wait_within
 from worker.webhooks.delivery import WebhookDelivery
 
@@ -64,9 +65,7 @@ class WebhookCourier:
         """Rule 4; ``hurried`` ends the grace. Cancel ``run`` before."""
         await wait_within(self._under_way.keys, grace_s=grace_s, hurried=hurried)
         late = dict(self._under_way)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await end_tasks(*late)
         try:
             async with asyncio.timeout(_GIVE_BACK_S):
                 for taken in late.values():

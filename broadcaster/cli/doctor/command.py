@@ -113,7 +113,7 @@ async def _check_redis(settings: Settings) -> list[Finding]:
         return [Finding("connection", Grade.WARN, detail, remedy)]
     address = masked(url)
     try:
-        async with LogConnection.open(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
+        async with LogConnection(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
             facts = await inspect(opened)
     except LogUnavailable as error:
         detail = f"{address} does not answer ({error.__cause__ or error.detail})"

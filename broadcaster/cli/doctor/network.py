@@ -55,27 +55,21 @@ class FrontEnd:
 async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> FrontEnd:
     """Request ``/healthz``, ``/readyz``, the version in ``/openapi.json``, and a list, which needs a good key."""
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    seen = FrontEnd(url=url, is_named=is_named, has_key=bool(api_key))
     try:
         async with _client(url, headers) as http:
             health = await http.get("/healthz")
             if health.status_code != httpx2.codes.OK or _json(health).get("status") != "ok":
-                return FrontEnd(url=url, is_named=is_named)
+                return seen
             ready, document = await http.get("/readyz"), await http.get("/openapi.json")
             listed = await http.get("/v1/generations", params={"limit": 1})
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError) as error:
-        return FrontEnd(url=url, is_named=is_named, fault=str(error) or type(error).__name__)
+        return replace(seen, fault=str(error) or type(error).__name__)
     faults = [f"{name}: {state}" for name, state in _object(_json(ready).get("checks")).items() if state != "ok"]
     unready = None if ready.status_code == httpx2.codes.OK else "; ".join(faults) or f"HTTP {ready.status_code}"
     version = _object(_json(document).get("info")).get("version")
-    return FrontEnd(
-        url=url,
-        is_named=is_named,
-        is_one=True,
-        unready=unready,
-        version=version,
-        has_key=bool(api_key),
-        is_refused=listed.status_code == httpx2.codes.UNAUTHORIZED,
-    )
+    is_refused = listed.status_code == httpx2.codes.UNAUTHORIZED
+    return replace(seen, is_one=True, unready=unready, version=version, is_refused=is_refused)
 
 
 def _object(value: Any) -> dict[str, Any]:

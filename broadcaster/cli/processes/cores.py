@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from broadcaster.process.control_groups import control_groups, read_text
+
 _ROOT: Final = Path("/")
 
 
@@ -26,22 +28,8 @@ def _cores_given() -> int:
 
 
 def _limits(root: Path) -> Iterator[float]:
-    """Cores that the control groups of this process allow it, its own and those around it (cgroup v2)."""
-    groups = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").split("\n"):
-        hierarchy, _, path = line.rpartition(":")
-        if hierarchy == "0:":
-            own = groups / path.strip("/")
-            for folder in (own, *own.parents):
-                quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
-                if quota.isdecimal() and period.isdecimal() and int(period) > 0:
-                    yield int(quota) / int(period)
-                if folder == groups:
-                    return
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError:
-        return ""
+    """Cores that the control groups of this process allow it (cgroup v2)."""
+    for folder in control_groups("cpu", root):
+        quota, _, period = read_text(folder / "cpu.max").partition(" ")
+        if quota.isdecimal() and period.isdecimal() and int(period) > 0:
+            yield int(quota) / int(period)

@@ -20,6 +20,7 @@ from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, SERVING,
 from broadcaster.cli.terminal.failures import failure_of
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.guards.cors import unread_headers
@@ -80,13 +81,8 @@ def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str]) -> None:
 
 
 async def _serve(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:
-    beside = [asyncio.create_task(_report(server, channel, beat_s)), asyncio.create_task(_follow(server, channel))]
-    try:
+    async with running(_report(server, channel, beat_s), _follow(server, channel)):
         await server.serve()
-    finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.wait(beside)
 
 
 async def _report(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.child_environment import worker_environment
 from broadcaster.process.lifeline import PARENT_VARIABLE
+from broadcaster.process.tasks import end_process
 
 _log = get_logger(__name__)
 
@@ -43,20 +44,7 @@ class WorkerProcesses:
             try:
                 code = await process.wait()
             finally:
-                await _end(process)
+                await end_process(process, timeout_s=_END_TIMEOUT_S)
             failures = 0 if loop.time() - began > _STEADY_S else failures + 1
             _log.error("worker_died", number=number, code=code, failures=failures)
             await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL for one that does not end."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(_END_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

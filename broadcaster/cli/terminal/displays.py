@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -22,6 +22,8 @@ BAR_WIDTH: Final = 30
 # More would push the rest off the screen; further jobs are printed as lines.
 MOST_BARS: Final = 8
 _STYLE: Final = "dim"
+
+_Tasks = TypeVar("_Tasks")
 
 
 def _can_redraw(console: Console) -> bool:
@@ -42,12 +44,22 @@ class _Seconds(ProgressColumn):
         return Text(f"{seconds} s" if seconds else "", style=_STYLE)
 
 
-class WaitingLine:
-    """One line at the end of stderr, drawn by its own thread: end it before any other output."""
+class _Display(Generic[_Tasks]):
+    """The last lines of stderr, drawn by their own thread: end it before any other output."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._visible: tuple[Progress, TaskID] | None = None
+        self._visible: tuple[Progress, _Tasks] | None = None
+
+    def end(self) -> None:
+        """Remove it from the screen. Idempotent."""
+        if self._visible is not None:
+            (progress, _), self._visible = self._visible, None
+            progress.stop()
+
+
+class WaitingLine(_Display[TaskID]):
+    """One line that says what the command waits for."""
 
     def show(self, text: str) -> bool:
         """Show the line, or change its text; the seconds continue. False if it cannot be shown."""
@@ -62,12 +74,6 @@ class WaitingLine:
         self._visible = progress, progress.add_task(text, total=None)
         progress.start()
         return True
-
-    def end(self) -> None:
-        """Remove the line. Idempotent."""
-        if self._visible is not None:
-            (progress, _), self._visible = self._visible, None
-            progress.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +117,12 @@ def _is_amount(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-class ProgressBars:
-    """The bars of the jobs under way, drawn by a thread: end them before anything else is written."""
+class ProgressBars(_Display[dict[str, TaskID]]):
+    """The bars of the jobs under way; after ``end`` the next progress shows them anew."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._steps: dict[str, JobProgress] = {}
-        self._visible: tuple[Progress, dict[str, TaskID]] | None = None
 
     @property
     def is_visible(self) -> bool:
@@ -148,12 +153,6 @@ class ProgressBars:
         self.end()
         steps, self._steps = list(self._steps.values()), {}
         return steps
-
-    def end(self) -> None:
-        """Hide the bars until the next progress. Idempotent."""
-        if self._visible is not None:
-            (progress, _), self._visible = self._visible, None
-            progress.stop()
 
     def _start(self) -> None:
         progress = _transient(

@@ -100,10 +100,12 @@ class Course:
             details.append(f"it asks for a pause of {requested_s:.0f} s, longer than we wait")
         if self.tries > 1:
             details.append(f"tried {self.tries} times")
-        return ProviderFailed(
+        final = ProviderFailed(
             "; ".join(details),
             reason=failure.reason,
             retryable=failure.retryable,
             retry_after_s=requested_s,
             refusal=failure.refusal,
         )
+        final.request_id = failure.request_id
+        return final

@@ -150,11 +150,14 @@ class Run(Forkable):
         encrypted = wire.encrypted_value(metadata)
         if not delta and not encrypted:
             return []
-        if (message := self._reasonings.get(id)) is not None:
-            return message.grow(delta, encrypted)
-        message = self._reasonings[id] = RunReasoning(self._spans[id])
-        self._parts.append(message)
-        return [message.start(), *message.grow(delta, encrypted)]
+        events: list[Json] = []
+        if (message := self._reasonings.get(id)) is None:
+            message = self._reasonings[id] = RunReasoning(self._spans[id])
+            self._parts.append(message)
+            events.append(message.start())
+        if delta:
+            events.append(message.grow(delta))
+        return events + message.encrypt(encrypted) if encrypted else events
 
     def _end_reasoning(self, event: ev.ReasoningStart | ev.ReasoningEnd) -> list[Json]:
         """The end of a span that is open; a start under its id ends it too."""

@@ -38,14 +38,13 @@ from broadcaster.core import events as ev
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.core.sse import encode_comment, encode_frame
+from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.ag_ui import wire
 from broadcaster.dialects.ag_ui.attempt import Run
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import NEW_ATTEMPT, Unnumbered, block
+from broadcaster.dialects.writing import NEW_ATTEMPT, EntryTranscript, block, blocks
 
-_json: Final = msgspec.json.Encoder()
-_ROLES: Final = msgspec.json.Decoder(list[dict[str, object]])
+_MESSAGES: Final = msgspec.json.Decoder(list[dict[str, object]])
 _WITHIN: Final = re.compile(r"([0-9]+-[0-9]+)-([1-9][0-9]{0,9})", re.ASCII)
 
 
@@ -104,50 +103,42 @@ class AgUiDialect:
         return AgUiTranscript(self, stream_id)
 
 
-class AgUiTranscript(Unnumbered):
+class AgUiTranscript(EntryTranscript):
     """See Transcript."""
-
-    __slots__ = ("_at", "_dialect", "_has_sent", "_is_over", "_run", "_stream_id")
 
     def __init__(self, dialect: AgUiDialect, stream_id: str) -> None:
         self._dialect = dialect
         self._stream_id = stream_id
         self._run = Run(stream_id)
-        self._at: Entry | None = None
+        self._at: Cursor | None = None
         self._has_sent = False
-        self._is_over = False
-
-    def encode(self, entries: Sequence[Entry]) -> bytes:
-        """See Transcript."""
-        return b"".join([self._entry(entry) for entry in entries])
 
     def snapshot(self) -> bytes:
         """See Transcript."""
         if self._at is None:
             return b""
-        return self._frames(self._run.snapshot(), of=self._at)
+        return self._frames(self._run.snapshot(), at=self._at)
 
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """See Transcript, and rule 1. No ``retry``: an AG-UI client reconnects when its user does."""
         is_beginning = self._dialect.has_places and not self._dialect.is_resumed
-        greeting = encode_frame(_json.encode(self._run_started()), id=str(START) if is_beginning else None)
+        greeting = block(self._run_started(), id=str(START) if is_beginning else None)
         return b"".join([greeting, *map(block, self._forgotten() if self._dialect.is_joined else ())])
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript, and rule 6."""
         if gap.voids:
             return None
-        data = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
-        return self._frames([wire.custom("hub.gap", data)], of=Entry(gap.at.epoch, gap.at.seq, b""))
+        data = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
+        return self._frames([wire.custom("hub.gap", data)], at=gap.at)
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript, and rule 6."""
-        *events, last = self._restarted(gap.reason.value) + self._forgotten()
-        return b"".join(map(block, events)) + encode_frame(_json.encode(last), id="" if self._dialect.ids else None)
+        return blocks(self._restarted(gap.reason) + self._forgotten(), id="" if self._dialect.ids else None)
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript."""
-        return block(wire.custom("hub.stalled", {"reason": None if reason is None else reason.value}))
+        return block(wire.custom("hub.stalled", {"reason": reason}))
 
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """See Transcript."""
@@ -158,9 +149,7 @@ class AgUiTranscript(Unnumbered):
 
     def _events(self, entry: Entry) -> list[Json]:
         """The AG-UI events of this entry."""
-        if self._is_over:
-            return []
-        self._at = entry
+        self._at = entry.cursor
         event = ev.read_event(entry.event)
         if isinstance(event, ev.Attempt):
             return self._restart(event)
@@ -192,51 +181,43 @@ class AgUiTranscript(Unnumbered):
             outcome: Json = {"type": "cancelled"}
             metadata = {"reason": event.reason} if event.reason is not None else {}
         else:
-            outcome, pending = {"type": "success"}, self._run.pending
-            outcome |= {"pendingToolCallIds": pending} if pending else {}
+            pending = self._run.pending
+            outcome = {"type": "success"} | ({"pendingToolCallIds": pending} if pending else {})
             metadata = {"finishReason": event.finish_reason} if event.finish_reason is not None else {}
-        thread_id, run_id = self._ids()
-        return [
-            *events,
-            wire.run_finished(thread_id, run_id, outcome=outcome, usage=self._run.usage, metadata=metadata),
-        ]
+        finished: Json = {"type": "RUN_FINISHED", **self._ids(), "outcome": outcome}
+        if (usage := self._run.usage) is not None:
+            finished["usage"] = [usage]
+        return [*events, finished | ({"metadata": metadata} if metadata else {})]
 
     def _forgotten(self) -> list[Json]:
         """The snapshots after which a client holds the conversation before the run, whatever it held (rule 4)."""
         events: list[Json] = []
-        if not self._remembers_reasoning():
+        if all(message.get("role") != "reasoning" for message in _MESSAGES.decode(self._dialect.history)):
             torn = {"id": f"{self._stream_id}-void", "content": ""}
             events += [self._snapshot(also=[{**torn, "role": role}]) for role in ("reasoning", "assistant")]
         return [*events, self._snapshot()]
 
     def _run_started(self) -> Json:
-        return wire.run_started(*self._ids())
+        return {"type": "RUN_STARTED", **self._ids(), "protocolVersion": wire.PROTOCOL_VERSION}
 
-    def _ids(self) -> tuple[str, str]:
-        return self._dialect.thread_id or self._stream_id, self._dialect.run_id or self._stream_id
-
-    def _remembers_reasoning(self) -> bool:
-        return any(message.get("role") == "reasoning" for message in _ROLES.decode(self._dialect.history))
+    def _ids(self) -> Json:
+        dialect = self._dialect
+        return {"threadId": dialect.thread_id or self._stream_id, "runId": dialect.run_id or self._stream_id}
 
     def _snapshot(self, *, also: Sequence[Json] = ()) -> Json:
         history = msgspec.json.decode(self._dialect.history, type=list[msgspec.Raw])
         return {"type": "MESSAGES_SNAPSHOT", "messages": [*history, *also]}
 
-    def _entry(self, entry: Entry) -> bytes:
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
         """The entry's blocks, with their places if the dialect has them, without those that the client holds."""
         events, begun = self._events(entry), self._dialect.begun
-        if not self._dialect.has_places or len(events) < 2:
-            return self._frames(events, of=entry)
-        blocks = [
-            encode_frame(_json.encode(event), id=f"{entry.cursor}-{number}")
-            for number, event in enumerate(events[:-1], start=1)
-        ]
-        received = begun.blocks if begun is not None and begun.cursor == entry.cursor else 0
-        return b"".join(blocks[received:]) + self._frames(events[-1:], of=entry)
+        if self._dialect.has_places and len(events) > 1:
+            received = begun.blocks if begun is not None and begun.cursor == entry.cursor else 0
+            numbered = list(enumerate(events[:-1], start=1))[received:]
+            frames += [block(event, id=f"{entry.cursor}-{number}") for number, event in numbered]
+            events = events[-1:]
+        frames.append(self._frames(events, at=entry.cursor))
 
-    def _frames(self, events: Sequence[Json], *, of: Entry) -> bytes:
+    def _frames(self, events: Sequence[Json], *, at: Cursor) -> bytes:
         """One block for each, the last one under the entry's id if the dialect has ids."""
-        if not events:
-            return b""
-        *others, last = events
-        return b"".join(map(block, others)) + block(last, of=of if self._dialect.ids else None)
+        return blocks(events, id=str(at) if self._dialect.ids else None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from broadcaster.dialects.ag_ui.request import plain
 from broadcaster.dialects.ag_ui.wire import REDACTED, SIGNATURE
 from broadcaster.dialects.reading import Json, as_text
 
@@ -36,7 +37,7 @@ def _messages(turn: Json) -> Iterator[Json]:
             if part["type"] == "tool_result":
                 yield _result(part)
         if content := [_part(part) for part in parts if part["type"] != "tool_result"]:
-            yield {"role": "user", "content": _plain(content)}
+            yield {"role": "user", "content": plain(content)}
         return
     for part in parts:
         if part["type"] == "thinking":
@@ -60,14 +61,6 @@ def _part(part: Json) -> Json:
     kind, field = _SOURCES[source["type"]]
     media = {"mimeType": source["media_type"]} if kind == "data" else {}
     return {"type": part["type"], "source": {"type": kind, "value": source[field], **media}}
-
-
-def _plain(parts: list[Json]) -> str | list[Json]:
-    match parts:
-        case [{"type": "text", "text": text}]:
-            return str(text)
-        case _:
-            return parts
 
 
 def _result(part: Json) -> Json:

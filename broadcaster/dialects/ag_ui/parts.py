@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.dialects.reading import Json
@@ -27,82 +27,74 @@ class SingleEvent:
 
 
 @dataclass(slots=True)
-class TextMessage(Forkable):
-    """A message of the assistant; one whose text part has ended rests until something else begins."""
+class WrittenMessage(Forkable):
+    """A message that grows; ``event`` begins the types of its events."""
 
     id: str
     pieces: Pieces = field(default_factory=Pieces)
     is_open: bool = True
 
+    event: ClassVar[str]
+    role: ClassVar[str]
+
     def start(self) -> Json:
-        return {"type": "TEXT_MESSAGE_START", "messageId": self.id, "role": "assistant"}
+        return {"type": f"{self.event}_START", "messageId": self.id, "role": self.role}
 
     def grow(self, delta: str) -> Json:
         self.pieces.append(delta)
-        return {"type": "TEXT_MESSAGE_CONTENT", "messageId": self.id, "delta": delta}
-
-    def end(self) -> Json:
-        self.is_open = False
-        return {"type": "TEXT_MESSAGE_END", "messageId": self.id}
-
-    def snapshot(self) -> list[Json]:
-        text, events = self.pieces.text, [self.start()]
-        if text:
-            events.append({"type": "TEXT_MESSAGE_CONTENT", "messageId": self.id, "delta": text})
-        return events if self.is_open else [*events, {"type": "TEXT_MESSAGE_END", "messageId": self.id}]
-
-    @property
-    def is_fixed(self) -> bool:
-        return not self.is_open
-
-
-@dataclass(slots=True)
-class RunReasoning(Forkable):
-    """The message of a span of reasoning. It opens with the first text: many providers think without showing any."""
-
-    id: str
-    pieces: Pieces = field(default_factory=Pieces)
-    encrypted: str | None = None
-    is_open: bool = True
-
-    def start(self) -> Json:
-        return {"type": "REASONING_MESSAGE_START", "messageId": self.id, "role": "reasoning"}
-
-    def grow(self, delta: str, encrypted: str | None) -> list[Json]:
-        events: list[Json] = []
-        if delta:
-            self.pieces.append(delta)
-            events.append(self._content(delta))
-        if encrypted:
-            self.encrypted = encrypted
-            events.append(self._encrypted(encrypted))
-        return events
+        return self._content(delta)
 
     def end(self) -> Json:
         self.is_open = False
         return self._end()
 
     def snapshot(self) -> list[Json]:
-        events = [self.start()]
-        if text := self.pieces.text:
-            events.append(self._content(text))
-        if self.encrypted:
-            events.append(self._encrypted(self.encrypted))
-        return events if self.is_open else [*events, self._end()]
+        text, end = self.pieces.text, [] if self.is_open else [self._end()]
+        return [self.start(), *([self._content(text)] if text else []), *self.extras(), *end]
+
+    def extras(self) -> list[Json]:
+        """The events between its text and its end."""
+        return []
 
     @property
     def is_fixed(self) -> bool:
         return not self.is_open
 
     def _content(self, delta: str) -> Json:
-        return {"type": "REASONING_MESSAGE_CONTENT", "messageId": self.id, "delta": delta}
-
-    def _encrypted(self, value: str) -> Json:
-        event = {"type": "REASONING_ENCRYPTED_VALUE", "subtype": "message", "entityId": self.id}
-        return {**event, "encryptedValue": value}
+        return {"type": f"{self.event}_CONTENT", "messageId": self.id, "delta": delta}
 
     def _end(self) -> Json:
-        return {"type": "REASONING_MESSAGE_END", "messageId": self.id}
+        return {"type": f"{self.event}_END", "messageId": self.id}
+
+
+class TextMessage(WrittenMessage):
+    """A message of the assistant; one whose text part has ended rests until something else begins."""
+
+    __slots__ = ()
+
+    event = "TEXT_MESSAGE"
+    role = "assistant"
+
+
+@dataclass(slots=True)
+class RunReasoning(WrittenMessage):
+    """The message of a span of reasoning. It opens with the first text: many providers think without showing any."""
+
+    encrypted: str | None = None
+
+    event = "REASONING_MESSAGE"
+    role = "reasoning"
+
+    def encrypt(self, value: str) -> list[Json]:
+        """What only the provider can read of it."""
+        self.encrypted = value
+        return self.extras()
+
+    def extras(self) -> list[Json]:
+        if not self.encrypted:
+            return []
+        event = {"type": "REASONING_ENCRYPTED_VALUE", "subtype": "message", "entityId": self.id}
+        return [{**event, "encryptedValue": self.encrypted}]
 
 
 @dataclass(slots=True)

@@ -89,7 +89,7 @@ def _turns(messages: Sequence[Json]) -> list[Json]:
             turns[-1]["content"] += parts
         else:
             turns.append({"role": role, "content": parts})
-    return [_plain(turn) for turn in turns if not _only_thinks(turn)]
+    return [{**turn, "content": plain(turn["content"])} for turn in turns if not _only_thinks(turn)]
 
 
 def _parts_of(message: Json, answered: set[str], *, pointer: str) -> tuple[str, list[Json]]:
@@ -175,10 +175,10 @@ def _only_thinks(turn: Json) -> bool:
     return all(part["type"] in ("thinking", "redacted_thinking") for part in turn["content"])
 
 
-def _plain(turn: Json) -> Json:
+def plain(parts: list[Json]) -> str | list[Json]:
     """A single text stands as a string, as most of them come."""
-    match turn["content"]:
+    match parts:
         case [{"type": "text", "text": text}]:
-            return {"role": turn["role"], "content": text}
+            return str(text)
         case _:
-            return turn
+            return parts

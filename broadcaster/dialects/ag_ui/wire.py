@@ -27,19 +27,6 @@ COUNTS: Final = frozenset({*_INPUTS, *_PLAIN, "outputTokens"})
 """The counts that AG-UI has, under the names that our events share with it."""
 
 
-def run_started(thread_id: str, run_id: str) -> Json:
-    """The first event of every run."""
-    return {"type": "RUN_STARTED", "threadId": thread_id, "runId": run_id, "protocolVersion": PROTOCOL_VERSION}
-
-
-def run_finished(thread_id: str, run_id: str, *, outcome: Json, usage: Json | None, metadata: Json) -> Json:
-    """The end of a run that did not fail."""
-    event: Json = {"type": "RUN_FINISHED", "threadId": thread_id, "runId": run_id, "outcome": outcome}
-    if usage is not None:
-        event["usage"] = [usage]
-    return event | ({"metadata": metadata} if metadata else {})
-
-
 def run_error(message: str, code: str, *, usage: Json | None = None) -> Json:
     """The end of a run that failed."""
     event: Json = {"type": "RUN_ERROR", "message": message, "code": code}

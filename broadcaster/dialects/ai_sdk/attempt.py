@@ -113,9 +113,9 @@ class UiAttempt(Forkable):
         return {**chunk, "messageMetadata": self._metadata} if self._metadata else chunk
 
     def _start_step(self, _: ev.StartStep) -> list[Chunk]:
-        if self._has_spare_step:
-            self._has_spare_step = False
-            return []
+        return self._stepped() if self._has_spare_step else self._new_step()
+
+    def _new_step(self) -> list[Chunk]:
         self._steps += 1
         return [*self._begun(), self._add(SingleChunkPart(START_STEP)).chunk]
 
@@ -128,10 +128,7 @@ class UiAttempt(Forkable):
     def _stepped(self) -> list[Chunk]:
         """The chunks that must precede a part."""
         self._has_spare_step = False
-        if self._steps:
-            return []
-        self._steps = 1
-        return [*self._begun(), self._add(SingleChunkPart(START_STEP)).chunk]
+        return [] if self._steps else self._new_step()
 
     # -- text and reasoning
 

@@ -19,11 +19,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-import msgspec
+from typing import Any, ClassVar, Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import Cursor
@@ -32,7 +29,7 @@ from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.ai_sdk.attempt import UiAttempt, error_chunk
 from broadcaster.dialects.ai_sdk.parts import Chunk
-from broadcaster.dialects.writing import Unnumbered
+from broadcaster.dialects.writing import EntryTranscript, block, blocks
 
 Version = Literal[6, 7]
 
@@ -41,8 +38,6 @@ HEADERS: Final = {"x-vercel-ai-ui-message-stream": "v1"}
 
 ATTEMPT_CODE: Final = "attempt"
 
-_json: Final = msgspec.json.Encoder()
-_DONE: Final = b"[DONE]"
 _RESET_STEP: Final[Chunk] = {"type": "reset-step"}
 _RESTARTED: Final = "The answer begins again; fetch the stream once more to read it."
 _GOES_ON: Final = "The connection ends here, the answer goes on; fetch the stream once more to read it."
@@ -60,75 +55,59 @@ class AiSdkDialect:
     ids: bool = False
     message_id: str | None = None
 
+    heartbeat: ClassVar[bytes] = encode_comment()
+
     @property
     def name(self) -> str:
         """See Dialect."""
         return "ai-sdk" if self.version == 6 else f"ai-sdk-{self.version}"
-
-    @property
-    def heartbeat(self) -> bytes:
-        """See Dialect."""
-        return encode_comment()
 
     def open(self, stream_id: str) -> AiSdkTranscript:
         """See Dialect."""
         return AiSdkTranscript(self, self.message_id or f"msg_{stream_id}")
 
 
-class AiSdkTranscript(Unnumbered):
+class AiSdkTranscript(EntryTranscript):
     """One stream as chunks."""
-
-    __slots__ = ("_dialect", "_is_over", "_last", "_message", "_message_id")
 
     def __init__(self, dialect: AiSdkDialect, message_id: str) -> None:
         self._dialect = dialect
         self._message_id = message_id
         self._message = UiAttempt(message_id)
         self._last: Cursor | None = None
-        self._is_over = False
-
-    def encode(self, entries: Sequence[Entry]) -> bytes:
-        """See Transcript."""
-        return b"".join(map(self._encoded, entries))
 
     def snapshot(self) -> bytes:
         """See Transcript."""
-        return self._framed(self._message.chunks(), at=self._last)
-
-    def hello(self, *, status: str, retry_ms: int) -> bytes:
-        """See Transcript."""
-        return b""
+        return blocks(self._message.chunks(), id=self._id(self._last))
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript. The following chunks open the parts that they need: the gap leaves no state."""
         if gap.voids and self._message.is_started:
             return None
-        data = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
-        return self._framed([_notice("gap", data)], at=gap.at)
+        data = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
+        return block(_notice("gap", data), id=self._id(gap.at))
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript, and rule 4."""
-        error = _json.encode(error_chunk(_RESTARTED, code=ATTEMPT_CODE))
-        return encode_frame(error, id="" if self._dialect.ids else None)
+        return block(error_chunk(_RESTARTED, code=ATTEMPT_CODE), id="" if self._dialect.ids else None)
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript."""
-        return self._framed([_notice("stalled", {"reason": None if reason is None else reason.value})], at=None)
+        return block(_notice("stalled", {"reason": reason}))
 
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """See Transcript."""
-        return self._framed([error_chunk(_GOES_ON if reconnect else _IS_OVER, code=reason)], at=None)
+        return block(error_chunk(_GOES_ON if reconnect else _IS_OVER, code=reason))
 
-    def _encoded(self, entry: Entry) -> bytes:
-        if self._is_over:
-            return b""
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
         self._last = entry.cursor
         event = ev.read_event(entry.event)
-        if isinstance(event, ev.Attempt):
-            return self._framed(self._restart(), at=self._last)
+        chunks = self._restart() if isinstance(event, ev.Attempt) else self._message.take(event)
         self._is_over = isinstance(event, ev.Finish | ev.Error | ev.Abort)
-        is_done = isinstance(event, ev.Finish | ev.Abort)
-        return self._framed(self._message.take(event), at=self._last, is_done=is_done)
+        if isinstance(event, ev.Finish | ev.Abort):
+            frames += [*map(block, chunks), encode_frame(b"[DONE]", id=self._id(self._last))]
+        else:
+            frames.append(blocks(chunks, id=self._id(self._last)))
 
     def _restart(self) -> list[Chunk]:
         """Rule 3."""
@@ -140,15 +119,8 @@ class AiSdkTranscript(Unnumbered):
         self._message = UiAttempt(self._message_id)
         return [error_chunk(_RESTARTED, code=ATTEMPT_CODE)]
 
-    def _framed(self, chunks: Sequence[Chunk], *, at: Cursor | None, is_done: bool = False) -> bytes:
-        """One block each; the last one carries the id, where this dialect has ids."""
-        blocks = [_json.encode(chunk) for chunk in chunks]
-        if is_done:
-            blocks.append(_DONE)
-        if not blocks:
-            return b""
-        id = str(at) if self._dialect.ids and at is not None else None
-        return b"".join([*map(encode_frame, blocks[:-1]), encode_frame(blocks[-1], id=id)])
+    def _id(self, at: Cursor | None) -> str | None:
+        return str(at) if self._dialect.ids and at is not None else None
 
 
 def _notice(name: str, data: dict[str, Any]) -> Chunk:

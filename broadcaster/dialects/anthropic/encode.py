@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
@@ -24,9 +24,8 @@ from broadcaster.dialects.anthropic.block_sequence import framed
 from broadcaster.dialects.anthropic.encode_tables import error, error_of
 from broadcaster.dialects.anthropic.wire import PROVIDER
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import Unannounced, loss_of
+from broadcaster.dialects.writing import PlainTranscript, loss_of
 
-_PING: Final = framed({"type": "ping"})
 _RETRY: Final = "the same request may be sent again"
 
 Stop = Literal["cancelled", "error"]
@@ -38,22 +37,15 @@ class AnthropicDialect:
 
     stop: Stop = "cancelled"
 
-    @property
-    def name(self) -> str:
-        """See Dialect.name."""
-        return PROVIDER
-
-    @property
-    def heartbeat(self) -> bytes:
-        """See Dialect.heartbeat."""
-        return _PING
+    name: ClassVar[str] = PROVIDER
+    heartbeat: ClassVar[bytes] = framed({"type": "ping"})
 
     def open(self, stream_id: str) -> AnthropicTranscript:
         """See Dialect.open."""
         return AnthropicTranscript(stream_id, stop=self.stop)
 
 
-class AnthropicTranscript(Unannounced):
+class AnthropicTranscript(PlainTranscript):
     """One stream as one message; see Transcript."""
 
     def __init__(self, stream_id: str, *, stop: Stop = "cancelled") -> None:

@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
-from broadcaster.dialects.writing import Unnumbered
+from broadcaster.dialects.writing import PlainTranscript, block
 
 HELLO: Final = "hub.hello"
 LIVE: Final = "hub.live"
@@ -26,8 +24,7 @@ GAP: Final = "hub.gap"
 STALLED: Final = "hub.stalled"
 BYE: Final = "hub.bye"
 
-_json: Final = msgspec.json.Encoder()
-_LIVE_FRAME: Final = encode_frame(b"{}", event=LIVE)
+_LIVE_FRAME: Final = block({}, event=LIVE)
 
 
 class NativeEncoder:
@@ -51,7 +48,7 @@ class NativeEncoder:
         return b"id: %d-%d\ndata: %b\n\n" % (epoch, seq, event)
 
 
-class NativeTranscript(Unnumbered):
+class NativeTranscript(PlainTranscript):
     """See Transcript. It keeps nothing of what it encoded."""
 
     __slots__ = ("_stream_id",)
@@ -74,7 +71,7 @@ class NativeTranscript(Unnumbered):
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """The first block: the stream's id and status, and how long to wait before a reconnect."""
         fields = {"id": self._stream_id, "status": status}
-        return encode_frame(_json.encode(fields), event=HELLO, retry_ms=retry_ms)
+        return block(fields, event=HELLO, retry_ms=retry_ms)
 
     def live(self) -> bytes:
         """All that the log held has been delivered; what follows is the live tail."""
@@ -86,16 +83,16 @@ class NativeTranscript(Unnumbered):
 
     def discard(self, gap: Gap) -> bytes:
         """The same as ``gap``; its id, behind which nothing was seen, leads to a snapshot where the dialect has one."""
-        fields = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
-        return encode_frame(_json.encode(fields), event=GAP, id=str(gap.at))
+        fields = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
+        return block(fields, event=GAP, id=str(gap.at))
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """Why no entries come; None: they come again."""
-        return encode_frame(_json.encode({"reason": None if reason is None else reason.value}), event=STALLED)
+        return block({"reason": reason}, event=STALLED)
 
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """The last block of a response that ends before its stream does."""
-        return encode_frame(_json.encode({"reason": reason, "reconnect": reconnect}), event=BYE, retry_ms=retry_ms)
+        return block({"reason": reason, "reconnect": reconnect}, event=BYE, retry_ms=retry_ms)
 
 
 NATIVE: Final = NativeEncoder()

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import msgspec
-
 from broadcaster.core.cursor import START
 from broadcaster.core.entry import Entry
 from broadcaster.core.fold import Fold
-from broadcaster.core.sse import encode_frame
 from broadcaster.dialects.native.encode import NATIVE, NativeTranscript
+from broadcaster.dialects.writing import block
 
 SNAPSHOT: Final = "hub.snapshot"
 
@@ -60,7 +58,7 @@ class FoldingTranscript(NativeTranscript):
         """``hub.snapshot``; nothing before the first entry."""
         if self._last == START:
             return b""
-        return encode_frame(msgspec.json.encode(self._fold.state), event=SNAPSHOT, id=str(self._last))
+        return block(self._fold.state, event=SNAPSHOT, id=str(self._last))
 
     def live(self) -> bytes:
         """Nothing: the snapshot's viewers are live from the start."""

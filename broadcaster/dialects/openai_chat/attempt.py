@@ -38,13 +38,6 @@ class Delta(NamedTuple):
     logprobs: Json | None = None
 
 
-class _Logprobs(NamedTuple):
-    """The log probabilities of one delta: of its ``content`` or its ``refusal``."""
-
-    name: str
-    tokens: list[Any]
-
-
 def _named(name: Field, text: str) -> Json:
     """The text under its name, or its two names (rule 1)."""
     return {"reasoning_content": text, "reasoning": text} if name == "reasoning" else {name: text}
@@ -104,7 +97,7 @@ class ChatAttempt(Forkable):
         self._open: dict[str, int] = {}
         self._hidden: set[str] = set()
         self._annotations: list[Json] = []
-        self._logprobs: list[_Logprobs] = []
+        self._logprobs: list[dict[str, list[Any]]] = []
 
     def take(self, event: ev.Event) -> Delta | None:
         """What the next event adds; None when it adds nothing."""
@@ -131,8 +124,9 @@ class ChatAttempt(Forkable):
     def logprobs(self) -> Json | None:
         """All log probabilities so far; None when the provider sent none."""
         joined: dict[str, list[Any]] = {}
-        for part in self._logprobs:
-            joined.setdefault(part.name, []).extend(part.tokens)
+        for taken in self._logprobs:
+            for name, tokens in taken.items():
+                joined.setdefault(name, []).extend(tokens)
         return {name: joined.get(name) for name in _LOGPROBS} if joined else None
 
     @property
@@ -190,7 +184,7 @@ class ChatAttempt(Forkable):
         if not isinstance(logprobs, dict):
             return None
         taken = {name: logprobs[name] for name in _LOGPROBS if isinstance(logprobs.get(name), list)}
-        self._logprobs += map(_Logprobs, taken, taken.values())
+        self._logprobs.append(taken)
         return {name: taken.get(name) for name in _LOGPROBS} if taken else None
 
     def _end_text(self, event: ev.TextEnd) -> None:

@@ -18,10 +18,9 @@ Rules
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
@@ -30,7 +29,7 @@ from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai_chat.attempt import ChatAttempt, Delta
 from broadcaster.dialects.openai_chat.chunk_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, Unannounced, block, loss_of
+from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, EntryTranscript, block, loss_of
 
 EXTENSION: Final = "broadcaster"
 """The one field of ours beside the wire's own."""
@@ -52,39 +51,17 @@ class ChatDialect:
     include_usage: bool = False
     hidden_tools: frozenset[str] = frozenset()
 
-    @property
-    def name(self) -> str:
-        """See Dialect.name."""
-        return "openai-chat"
-
-    @property
-    def heartbeat(self) -> bytes:
-        """See Dialect.heartbeat. A comment is safe where no id was ever sent (rule 1)."""
-        return encode_comment()
+    name: ClassVar[str] = "openai-chat"
+    heartbeat: ClassVar[bytes] = encode_comment()
+    """A comment is safe where no id was ever sent (rule 1)."""
 
     def open(self, stream_id: str) -> ChatTranscript:
         """See Dialect.open."""
         return ChatTranscript(self, stream_id)
 
 
-class ErrorObjectTranscript(Unannounced, ABC):
+class ErrorObjectTranscript(EntryTranscript):
     """Rules 5 and 6 of a Transcript, for chunks and for passed-on responses (passed/encode.py)."""
-
-    def __init__(self) -> None:
-        self._is_over = False
-
-    @abstractmethod
-    def _read(self, entry: Entry, blocks: list[bytes]) -> None:
-        """Append the entry's blocks. Sets ``_is_over`` at the end, ``breaks_off`` at an attempt of rule 6."""
-
-    def encode(self, entries: Sequence[Entry]) -> bytes:
-        """See Transcript.encode."""
-        blocks: list[bytes] = []
-        for entry in entries:
-            self.breaks_off = False
-            if not self._is_over:
-                self._read(entry, blocks)
-        return b"".join(blocks)
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript.discard."""
@@ -99,7 +76,6 @@ class ChatTranscript(ErrorObjectTranscript):
     """See Transcript."""
 
     def __init__(self, dialect: ChatDialect, stream_id: str) -> None:
-        super().__init__()
         self._dialect = dialect
         self._stream_id = stream_id
         self._epoch: int | None = None
@@ -136,12 +112,12 @@ class ChatTranscript(ErrorObjectTranscript):
 
     # --------------------------------------------------------------------------------------------------------- entries
 
-    def _read(self, entry: Entry, blocks: list[bytes]) -> None:
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
         if self._epoch is None:
             self._epoch = self._head.epoch = entry.epoch
         event = ev.read_event(entry.event)
         if (delta := self._attempt.take(event)) is not None:
-            self._append(delta, blocks)
+            self._append(delta, frames)
         elif isinstance(event, ev.Start | ev.FinishStep):
             self._head.take(event, has_begun=self._has_begun)
             if isinstance(event, ev.FinishStep):
@@ -151,18 +127,18 @@ class ChatTranscript(ErrorObjectTranscript):
         elif isinstance(event, ev.Attempt):
             if self._has_begun:
                 self.breaks_off = True
-                blocks.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
+                frames.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
             self._begin()
         elif isinstance(event, ev.Finish | ev.Error | ev.Abort):
-            self._end(event, blocks)
+            self._end(event, frames)
 
-    def _append(self, delta: Delta, blocks: list[bytes]) -> None:
+    def _append(self, delta: Delta, frames: list[bytes]) -> None:
         if not self._has_begun:
             self._has_begun = True
             # The API sends null, and not an empty text, where an answer begins with a call.
             self._content = None if {"tool_calls", "function_call"} & delta.message.keys() else ""
-            blocks.append(self._role_chunk())
-        blocks.append(self._chunk(delta))
+            frames.append(self._role_chunk())
+        frames.append(self._chunk(delta))
 
     def _role_chunk(self) -> bytes:
         """Rule 2."""
@@ -178,10 +154,10 @@ class ChatTranscript(ErrorObjectTranscript):
 
     # ------------------------------------------------------------------------------------------------------------- ends
 
-    def _end(self, event: ev.TerminalEvent, blocks: list[bytes]) -> None:
+    def _end(self, event: ev.TerminalEvent, frames: list[bytes]) -> None:
         self._is_over = True
         if isinstance(event, ev.Error):
-            blocks.append(failure_block(event.error_text, code=event.code))
+            frames.append(failure_block(event.error_text, code=event.code))
             return
         if isinstance(event, ev.Abort):
             self._ending = "stop", {"status": "aborted", "reason": event.reason}
@@ -191,14 +167,14 @@ class ChatTranscript(ErrorObjectTranscript):
             is_untrue = reason in _CALLING and not self._attempt.awaits_client_tools
             self._ending = ("stop" if is_untrue else reason), {}
         if not self._has_begun:
-            blocks.append(self._role_chunk())
+            frames.append(self._role_chunk())
         if (last := self._attempt.at_end()) is not None:
-            blocks.append(self._chunk(last))
+            frames.append(self._chunk(last))
         reason, fields = self._ending
-        blocks.append(self._chunk(Delta({}), reason=reason, **_extended(fields)))
+        frames.append(self._chunk(Delta({}), reason=reason, **_extended(fields)))
         if self._dialect.include_usage and self._usage is not None:
-            blocks.append(self._framed([], usage=usage_of(self._usage), **_extended(self._estimated())))
-        blocks.append(DONE)
+            frames.append(self._framed([], usage=usage_of(self._usage), **_extended(self._estimated())))
+        frames.append(DONE)
 
     def _estimated(self) -> Json:
         """Rule 3."""

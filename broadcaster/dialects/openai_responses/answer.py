@@ -173,7 +173,6 @@ def ending(
 
 
 _RAW: Final = ("finishReason", "stopReason")
-_FILTERED: Final = "content_filter"
 
 
 def parse_echo(echo: str) -> Json:

@@ -31,11 +31,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap
+from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai.namespaces import places
 from broadcaster.dialects.openai.wire import PASSED_TYPE
 from broadcaster.dialects.openai_responses.answer import CANCELLED, Facts, ending, parse_echo
@@ -43,7 +44,7 @@ from broadcaster.dialects.openai_responses.encoding.builder import Builder
 from broadcaster.dialects.openai_responses.encoding.event_log import EventLog, frames_after
 from broadcaster.dialects.openai_responses.encoding.item_list import ItemList
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import NEW_ATTEMPT, Unannounced, block, loss_of
+from broadcaster.dialects.writing import NEW_ATTEMPT, PlainTranscript, block, loss_of
 
 Cancel = Literal["incomplete", "completed"]
 
@@ -64,15 +65,9 @@ class ResponsesDialect:
     cancel: Cancel = "incomplete"
     restarts: bool = True
 
-    @property
-    def name(self) -> str:
-        """Its name in ``DIALECTS``."""
-        return "openai-responses"
-
-    @property
-    def heartbeat(self) -> bytes:
-        """A comment: no id is ever sent, so that no client takes it for an event."""
-        return b":\n\n"
+    name: ClassVar[str] = "openai-responses"
+    heartbeat: ClassVar[bytes] = encode_comment()
+    """No id is ever sent, so that no client takes it for an event."""
 
     def open(self, stream_id: str) -> ResponsesTranscript:
         """An empty transcript of this stream."""
@@ -85,7 +80,7 @@ RESPONSES: Final = ResponsesDialect()
 
 
 @dataclass(slots=True)
-class ResponsesTranscript(Unannounced):
+class ResponsesTranscript(PlainTranscript):
     """One stream as a Response. See Transcript."""
 
     dialect: ResponsesDialect
@@ -95,7 +90,6 @@ class ResponsesTranscript(Unannounced):
     status: str = "queued"
     error: Json | None = None
     why: Json | None = None
-    is_refused: bool = False
     breaks_off: bool = False
     _epoch: int = 0
     _is_opened: bool = field(default=False)
@@ -140,9 +134,7 @@ class ResponsesTranscript(Unannounced):
 
     def response(self) -> Json:
         """The Response as it stands; before the first entry it is ``queued``."""
-        status = self.status
-        output = self.builder.as_json()
-        return self.facts.response(status, output, error=self.error, why=self.why)
+        return self.facts.response(self.status, self.builder.as_json(), error=self.error, why=self.why)
 
     # ---------------------------------------------------------------------------------------------------- one event
 
@@ -175,7 +167,6 @@ class ResponsesTranscript(Unannounced):
 
     def _restart(self, attempt: ev.Attempt) -> None:
         """Rule 3."""
-        self.is_refused = False
         lost = self.builder.drop(self.log)
         self.breaks_off = bool(lost) and not self.dialect.restarts
         if self.breaks_off:
@@ -205,19 +196,15 @@ class ResponsesTranscript(Unannounced):
     def _on_usage(self, event: ev.Usage) -> None:
         self.facts.count(event)
 
-    def _on_text_start(self, event: ev.TextStart) -> None:
-        self.builder.open_text(event, self.log)
-        self.is_refused |= self.builder.is_refusal(event.id)
-
     def _on_finish_step(self, event: ev.FinishStep) -> None:
-        is_whole, _ = ending(event.finish_reason, event.provider_metadata, is_refused=self.is_refused)
+        is_whole, _ = ending(event.finish_reason, event.provider_metadata, is_refused=self.builder.is_refused)
         self.builder.end_step(self.log, is_cut=not is_whole)
 
     # ----------------------------------------------------------------------------------------------------- the ends
 
     def _on_finish(self, event: ev.Finish) -> None:
         self.facts.take(event.provider_metadata, event.message_metadata)
-        is_whole, self.why = ending(event.finish_reason, event.provider_metadata, is_refused=self.is_refused)
+        is_whole, self.why = ending(event.finish_reason, event.provider_metadata, is_refused=self.builder.is_refused)
         self.builder.end(self.log, is_cut=not is_whole)
         self._end("completed" if is_whole else "incomplete")
 
@@ -247,7 +234,6 @@ class ResponsesTranscript(Unannounced):
 _HANDLERS: Final[dict[type, Callable[[ResponsesTranscript, Any], None]]] = {
     ev.StartStep: ResponsesTranscript._on_start_step,
     ev.Usage: ResponsesTranscript._on_usage,
-    ev.TextStart: ResponsesTranscript._on_text_start,
     ev.FinishStep: ResponsesTranscript._on_finish_step,
     ev.Finish: ResponsesTranscript._on_finish,
     ev.Error: ResponsesTranscript._on_error,
@@ -255,6 +241,7 @@ _HANDLERS: Final[dict[type, Callable[[ResponsesTranscript, Any], None]]] = {
 }
 
 _BUILDERS: Final[dict[type, Callable[[Builder, Any, EventLog], None]]] = {
+    ev.TextStart: Builder.open_text,
     ev.TextDelta: Builder.grow_text,
     ev.TextEnd: Builder.end_text,
     ev.ReasoningStart: Builder.open_reasoning,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
@@ -44,15 +44,8 @@ def whole_body(entries: Sequence[Entry]) -> bytes | None:
 class PassedDialect:
     """The stream of a call that was passed on."""
 
-    @property
-    def name(self) -> str:
-        """See Dialect.name."""
-        return "passed"
-
-    @property
-    def heartbeat(self) -> bytes:
-        """See Dialect.heartbeat."""
-        return encode_comment()
+    name: ClassVar[str] = "passed"
+    heartbeat: ClassVar[bytes] = encode_comment()
 
     def open(self, stream_id: str) -> PassedTranscript:
         """See Dialect.open."""
@@ -63,7 +56,6 @@ class PassedTranscript(ErrorObjectTranscript):
     """See Transcript."""
 
     def __init__(self, stream_id: str) -> None:
-        super().__init__()
         self._stream_id = stream_id
         self._frames = Pieces()
 
@@ -71,26 +63,26 @@ class PassedTranscript(ErrorObjectTranscript):
         """See Transcript.snapshot: every message of this attempt, because each adds something."""
         return self._frames.text.encode()
 
-    def _read(self, entry: Entry, blocks: list[bytes]) -> None:
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
         match ev.read_event(entry.event):
             case ev.DataEvent(type=type, data=str(piece)) if type == CARRIED_TYPE:
                 frame = encode_frame(piece.encode())
                 self._frames.append(frame.decode())
-                blocks.append(frame)
+                frames.append(frame)
             case ev.Attempt() as event:
                 self.breaks_off = bool(self._frames.text)
                 self._frames = Pieces()
                 if self.breaks_off:
-                    blocks.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
+                    frames.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
             case ev.Finish():
                 self._is_over = True
-                blocks.append(DONE)
+                frames.append(DONE)
             case ev.Abort(reason=reason):
                 self._is_over = True
-                blocks += [self._stopped(entry.epoch, reason), DONE]
+                frames += [self._stopped(entry.epoch, reason), DONE]
             case ev.Error(error_text=message, code=code):
                 self._is_over = True
-                blocks.append(failure_block(message, code=code))
+                frames.append(failure_block(message, code=code))
 
     def _stopped(self, epoch: int, reason: str | None) -> bytes:
         """Rule 4."""

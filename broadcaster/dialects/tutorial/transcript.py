@@ -24,12 +24,13 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.forking import Forkable, Pieces
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import NEW_ATTEMPT, Unnumbered
+from broadcaster.dialects.writing import NEW_ATTEMPT, EntryTranscript
 
 GAP: Final = "gap"  # the reason of a farewell when delivery must go back (hub/stop_reasons.py)
 
@@ -122,17 +123,14 @@ class _Stretch(Forkable):
     pieces: Pieces
 
 
-class SmallTranscript(Unnumbered):
+class SmallTranscript(EntryTranscript):
     """See Transcript."""
-
-    __slots__ = ("_at", "_attempt", "_is_over", "_model", "_parts", "_shape", "_start", "_stream_id", "_usage")
 
     def __init__(self, shape: SmallDialect, stream_id: str) -> None:
         self._shape = shape
         self._stream_id = stream_id
-        self._at: Entry | None = None
+        self._at: Cursor | None = None
         self._attempt = 1
-        self._is_over = False
         self._begin()
 
     def _begin(self) -> None:
@@ -142,10 +140,6 @@ class SmallTranscript(Unnumbered):
         self._model: str | None = None
         self._usage: Json | None = None
 
-    def encode(self, entries: Sequence[Entry]) -> bytes:
-        """See Transcript."""
-        return b"".join([self._frames(self._blocks(entry), of=entry) for entry in entries])
-
     def snapshot(self) -> bytes:
         """See Transcript, and rule 2."""
         if self._at is None or self._start is None:
@@ -153,26 +147,22 @@ class SmallTranscript(Unnumbered):
         blocks = [*self._start]
         for part in self._parts:
             blocks += [part] if isinstance(part, SseBlock) else part.format(part.pieces.text)
-        return self._frames(blocks, of=self._at)
-
-    def hello(self, *, status: str, retry_ms: int) -> bytes:
-        """Nothing: a block with ``retry`` alone ends some clients."""
-        return b""
+        return self._frames(blocks, at=self._at)
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript, and rule 4."""
         if gap.voids:
             return None
-        fields = {"reason": gap.reason.value, "from": gap.first_seq, "to": gap.last_seq}
-        return self._frames(self._shape.gap(fields), of=Entry(gap.at.epoch, gap.at.seq, b""))
+        fields = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
+        return self._frames(self._shape.gap(fields), at=gap.at)
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript."""
-        return self._frames(self._dropped(self._attempt, gap.reason.value), clears_id=True)
+        return self._frames(self._dropped(self._attempt, gap.reason), clears_id=True)
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript."""
-        return self._frames(self._shape.stalled(None if reason is None else reason.value))
+        return self._frames(self._shape.stalled(reason))
 
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """See Transcript, and rule 5."""
@@ -182,11 +172,12 @@ class SmallTranscript(Unnumbered):
 
     # ---------------------------------------------------------------------------------------------------------- entries
 
-    def _blocks(self, entry: Entry) -> list[SseBlock]:
-        if self._is_over:
-            return []
-        self._at = entry
-        match event := ev.read_event(entry.event):
+    def _read(self, entry: Entry, frames: list[bytes]) -> None:
+        self._at = entry.cursor
+        frames.append(self._frames(self._blocks(ev.read_event(entry.event)), at=self._at))
+
+    def _blocks(self, event: ev.Event) -> list[SseBlock]:
+        match event:
             case ev.Start():
                 model = (event.message_metadata or {}).get("model")
                 self._model = model if isinstance(model, str) else self._model
@@ -203,19 +194,12 @@ class SmallTranscript(Unnumbered):
             case ev.Finish() | ev.Error() | ev.Abort():
                 self._is_over = True
                 return self._started() + self._ended(event)
-            case _:
-                return self._called(event)
-
-    def _called(self, event: ev.Event) -> list[SseBlock]:
-        """Calls of tools, and their results."""
-        shape = self._shape
-        match event:
             case ev.ToolInputAvailable():
-                return self._kept(shape.call(event))
+                return self._kept(self._shape.call(event))
             case ev.ToolOutputAvailable(preliminary=None | False):
-                return self._kept(shape.result(event.tool_call_id, output=event.output))
+                return self._kept(self._shape.result(event.tool_call_id, output=event.output))
             case ev.ToolOutputError() | ev.ToolInputError():
-                return self._kept(shape.result(event.tool_call_id, error=event.error_text))
+                return self._kept(self._shape.result(event.tool_call_id, error=event.error_text))
             case _:
                 return []
 
@@ -266,13 +250,14 @@ class SmallTranscript(Unnumbered):
             case ev.Error():
                 return self._shape.error(event.error_text, event.code)
 
-    def _frames(self, blocks: Sequence[SseBlock], *, of: Entry | None = None, clears_id: bool = False) -> bytes:
+    def _frames(self, blocks: Sequence[SseBlock], *, at: Cursor | None = None, clears_id: bool = False) -> bytes:
         """The last one under the entry's id, or an empty one, where ids are wanted."""
         last = len(blocks) - 1
-        id = None if of is None else f"{of.epoch}-{of.seq}"
+        id = None if at is None else str(at)
         id = ("" if clears_id else id) if self._shape.ids else None
         return b"".join(
-            encode_frame(data, event=event, id=id if at == last else None) for at, (data, event) in enumerate(blocks)
+            encode_frame(data, event=event, id=id if place == last else None)
+            for place, (data, event) in enumerate(blocks)
         )
 
 

@@ -100,9 +100,8 @@ def _from_floor(seen_seq: int, floor: Gap) -> Follow:
 
 def _void(cursor: Cursor, begin: Cursor) -> Follow:
     reason = GapReason.RESET if cursor.epoch < begin.epoch else GapReason.REWOUND
-    if cursor.seq <= begin.seq:
-        return Follow(begin, Gap(reason, begin, 0, 0))
-    return Follow(begin, Gap(reason, begin, begin.seq + 1, cursor.seq))
+    first_seq, last_seq = (begin.seq + 1, cursor.seq) if cursor.seq > begin.seq else (0, 0)
+    return Follow(begin, Gap(reason, begin, first_seq, last_seq))
 
 
 def _before_log(log: Extent) -> Cursor:

@@ -48,7 +48,7 @@ from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, raise_refusal
 from broadcaster.log.jobs.deletion import leave_tombstone
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.redis.keys import check_stream_id
+from broadcaster.log.redis.keys import STREAM_ID, check_stream_id
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import SHORTEST_LEASE_S, Steadiness
 from broadcaster.log.streams import terminals
@@ -286,12 +286,8 @@ class Feeds:
     def _check(self, stream_id: str, config: FeedConfig) -> None:
         if stream_id.startswith(GENERATION_PREFIX):
             raise InvalidInput(f"ids that begin with {GENERATION_PREFIX} belong to generations; choose another")
-        try:
-            check_stream_id(stream_id)
-        except UnknownStream as error:
-            raise InvalidInput(
-                "an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit"
-            ) from error
+        if STREAM_ID.fullmatch(stream_id) is None:
+            raise InvalidInput("an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit")
         check_metadata(config.metadata, max_bytes=self.bounds.max_metadata_bytes)
         most_events = min(self.bounds.max_events, MOST_EVENTS)
         if config.max_events is not None and config.max_events > most_events:

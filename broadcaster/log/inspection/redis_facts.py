@@ -11,7 +11,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Iterable, Mapping
@@ -24,7 +23,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from broadcaster.errors import SetupError
 from broadcaster.log.inspection.worst import BufferLimit, worst_of
 from broadcaster.log.pubsub.session import SubscriberSession
-from broadcaster.log.redis.address import NodeAddress
+from broadcaster.log.redis.address import NodeAddress, address_of
 from broadcaster.log.redis.connect import LogConnection, later, log_errors
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.topology.placed_client import DRAWS
@@ -206,7 +205,9 @@ class _PushListener:
 
 async def _probe(connection: LogConnection, server: str) -> tuple[str | None, str | None]:
     """Subscribe as a tail does and publish as an append does. Returns the faults of the script and of the push."""
-    channel = _channel_at(connection, server)
+    channel = connection.keys.draw_probe(
+        lambda each: connection.server_of(each) == server, draws=DRAWS, purpose="doctor-"
+    )
     if channel is None:
         return None, "it serves no channel that we know of"
     listener = _PushListener()
@@ -237,20 +238,10 @@ async def _probe(connection: LogConnection, server: str) -> tuple[str | None, st
             session.drop("the inspection is over")
 
 
-def _channel_at(connection: LogConnection, server: str) -> str | None:
-    """A channel of our own in a slot of this server; None: the server has no slots any more."""
-    for _ in range(DRAWS):
-        channel = connection.keys.probe(f"doctor-{secrets.token_hex(4)}")
-        if connection.server_of(channel) == server:
-            return channel
-    return None
-
-
 def _address_of(connection: LogConnection, server: str) -> NodeAddress:
     if connection.address.kind is RedisKind.SINGLE:
         return NodeAddress.from_url(connection.url)
-    host, _, port = server.rpartition(":")
-    return connection.address.node(host, int(port))
+    return connection.address.node(*address_of(server))
 
 
 async def _fault_of(session: SubscriberSession, listener: _PushListener) -> str | None:

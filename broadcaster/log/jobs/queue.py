@@ -35,6 +35,7 @@ from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.jobs.webhooks import due_call, promise_webhook
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.keys import KeyNames
+from broadcaster.log.redis.pipeline import raise_first
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 
 GROUP: Final = "workers"
@@ -316,9 +317,7 @@ class Queue:
     async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
         with log_errors():
             replies = await run_all(self._redis, calls)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            raise_first(replies)
         return replies
 
 

@@ -15,7 +15,6 @@ from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
 
-_DIAL_ERRORS: Final = (OSError, TimeoutError)
 _BACK_OFF: Final = BackOff(first_s=0.05, cap_s=2.0)
 
 
@@ -111,7 +110,7 @@ class NodeConnection:
             was_up = self.is_up
             if was_up:
                 await session.closed.wait()
-        except _DIAL_ERRORS as error:
+        except OSError as error:  # TimeoutError is one
             return was_up, f"no connection: {type(error).__name__}: {error}"
         finally:
             self._end_session(session)

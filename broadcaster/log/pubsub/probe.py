@@ -82,10 +82,8 @@ class Probe:
             reason = "a probe did not come back"
         else:
             return
-        if (self.channel, self._losses) == (
-            channel,
-            losses,
-        ):  # else the connection or the channel was replaced meanwhile
+        # Else the connection or the channel was replaced meanwhile.
+        if (self.channel, self._losses) == (channel, losses):
             self.connection.drop(reason)
             self.on_deafness()
 

@@ -22,6 +22,8 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 import hiredis
@@ -47,6 +49,7 @@ class Listener(Protocol):
         """No messages come until the next ``subscribed``."""
 
 
+@dataclass(eq=False, repr=False)
 class SubscriberSession(asyncio.Protocol):
     """The protocol of one connection. ``wanted`` is the owner's table of channels; it outlives the session.
 
@@ -54,30 +57,26 @@ class SubscriberSession(asyncio.Protocol):
     such a channel ends the session.
     """
 
-    def __init__(
-        self,
-        wanted: Mapping[bytes, Listener],
-        *,
-        reply_bytes: int,
-        refused: Callable[[bytes], None] | None = None,
-    ) -> None:
-        self._wanted = wanted
-        self._refused = refused
-        self._reply_bytes = reply_bytes
-        self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
-        self._transport: asyncio.Transport | None = None
-        self._pace: ReadPace | None = None
-        self._sent: set[bytes] = set()  # channels that the server subscribes or has subscribed
-        self._pending: deque[tuple[str, bytes]] = deque()  # commands sent and without a reply, in order
-        self._subscribing: dict[bytes, int] = {}  # how many of them subscribe each channel
-        self._changed: dict[bytes, None] = {}
-        self._turn: asyncio.Handle | None = None
-        self.closed = asyncio.Event()
-        self.opened = asyncio.Event()  # the first subscription is confirmed, or the session has ended
-        self.reason = "the server closed the connection"
-        # Being connected proves nothing: a proxy accepts connections when the server behind it is gone.
-        self.received_at = -math.inf
+    _wanted: Mapping[bytes, Listener]
+    _: KW_ONLY
+    reply_bytes: int
+    refused: Callable[[bytes], None] | None = None
+    closed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    # The first subscription is confirmed, or the session has ended.
+    opened: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    reason: str = field(default="the server closed the connection", init=False)
+    # Being connected proves nothing: a proxy accepts connections when the server behind it is gone.
+    received_at: float = field(default=-math.inf, init=False)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
+    _reader: hiredis.Reader = field(default_factory=partial(hiredis.Reader, notEnoughData=_INCOMPLETE), init=False)
+    _transport: asyncio.Transport | None = field(default=None, init=False)
+    _pace: ReadPace | None = field(default=None, init=False)
+    _sent: set[bytes] = field(default_factory=set, init=False)  # channels that the server subscribes or has subscribed
+    # Commands sent and without a reply, in order; and how many of them subscribe each channel.
+    _pending: deque[tuple[str, bytes]] = field(default_factory=deque, init=False)
+    _subscribing: dict[bytes, int] = field(default_factory=dict, init=False)
+    _changed: dict[bytes, None] = field(default_factory=dict, init=False)
+    _turn: asyncio.Handle | None = field(default=None, init=False)
 
     def start(self, greeting: tuple[str, ...]) -> None:
         """Authenticate and subscribe everything that is wanted."""
@@ -131,8 +130,8 @@ class SubscriberSession(asyncio.Protocol):
         except hiredis.ProtocolError as error:
             self.drop(f"not RESP: {error}")
             return
-        if reader.len() > self._reply_bytes:
-            self.drop(f"a reply longer than {self._reply_bytes} bytes")
+        if reader.len() > self.reply_bytes:
+            self.drop(f"a reply longer than {self.reply_bytes} bytes")
         if self._pace is not None:
             self._pace.has_read(replies, now=self.received_at)
 
@@ -153,7 +152,7 @@ class SubscriberSession(asyncio.Protocol):
         kind, channel = self._pending.popleft() if self._pending else ("", b"")
         if not isinstance(reply, hiredis.ReplyError):
             return
-        if not channel or self._refused is None or not str(reply).startswith(_OF_ONE_SLOT):
+        if not channel or self.refused is None or not str(reply).startswith(_OF_ONE_SLOT):
             self.drop(f"the server refused: {reply}")
             return
         self.opened.set()
@@ -197,10 +196,10 @@ class SubscriberSession(asyncio.Protocol):
         self._sent.discard(channel)
         if channel not in self._wanted:
             return
-        if self._refused is None:
+        if self.refused is None:
             self.drop("the server took a channel away")
         else:
-            self._refused(channel)
+            self.refused(channel)
 
     # -- commands
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -29,7 +28,6 @@ from broadcaster.log.pubsub.session import Listener
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.topology.topology import Topology
 
-_PROBE_NAME_BYTES: Final = 8
 _DRAWS: Final = 4096
 """Attempts to find a probe channel in a node's slots: a few milliseconds. For a node with a handful of slots they may
 not suffice; its next probe draws then."""
@@ -147,7 +145,7 @@ class Subscriptions:
         )
         probe = Probe(
             connection,
-            draw=partial(self._draw_probe_channel, name),
+            draw=partial(self.keys.draw_probe, lambda channel: self.topology.node_of(channel) == name, draws=_DRAWS),
             publish=self.publish_probe,
             on_silence=partial(self._silent, name),
             on_deafness=self.topology.suspect,
@@ -188,7 +186,9 @@ class Subscriptions:
         self.topology.suspect()
         want = self._wants.get(channel)
         if want is None:
-            self._refused_probe(channel)
+            for node in self._nodes.values():
+                if node.probe.channel == channel:
+                    node.probe.forget()
             return
         want.node, want.since = None, self._loop.time()
         if self._retry is None and self._spawn is not None:
@@ -204,19 +204,6 @@ class Subscriptions:
             if want.node is None:
                 self._place(channel)
 
-    def _refused_probe(self, channel: str) -> None:
-        for node in self._nodes.values():
-            if node.probe.channel == channel:
-                node.probe.forget()
-
     def _silent(self, name: str) -> None:
         self.topology.suspect()
         self.on_silence(name)
-
-    def _draw_probe_channel(self, name: str) -> str | None:
-        """A channel in this node's slots that no other process uses; None when none was found."""
-        for _ in range(_DRAWS):
-            channel = self.keys.probe(secrets.token_hex(_PROBE_NAME_BYTES))
-            if self.topology.node_of(channel) == name:
-                return channel
-        return None

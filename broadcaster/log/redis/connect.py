@@ -13,8 +13,8 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final
 
 from redis import exceptions as rex
@@ -97,8 +97,11 @@ def _create_single(url: str, limits: NodeLimits) -> Redis:
     return Redis.from_pool(pool)
 
 
-class LogConnection:
+class LogConnection(AbstractAsyncContextManager["LogConnection"]):
     """The connection that the classes of ``log`` share: a client, the key names, the address and the topology.
+
+    ``async with`` it, or call ``aclose``. Connections are made when first needed, so it can be opened while Redis is
+    away.
 
     On a cluster ``redis`` sends each command to the server of its key; without a key it is refused (placed_client.py).
     ``impatient`` is for calls that rest on an earlier reply of Redis (a lease that was missing for long enough): they
@@ -106,7 +109,13 @@ class LogConnection:
     """
 
     def __init__(
-        self, url: str, *, prefix: str, timeout_s: float, max_connections: int, patience_s: float | None = None
+        self,
+        url: str,
+        *,
+        prefix: str = "bc",
+        timeout_s: float = 5.0,
+        max_connections: int = 32,
+        patience_s: float | None = None,
     ) -> None:
         """``max_connections`` to each server. Raises SetupError when the URL cannot be read.
 
@@ -125,25 +134,8 @@ class LogConnection:
         self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
         self.impatient: Redis = self.redis.impatient() if isinstance(self.redis, PlacedRedis) else self.redis
 
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        url: str,
-        *,
-        prefix: str = "bc",
-        timeout_s: float = 5.0,
-        max_connections: int = 32,
-        patience_s: float | None = None,
-    ) -> AsyncIterator[LogConnection]:
-        """Connections are made when first needed, so opening does not fail while Redis is away."""
-        connection = cls(
-            url, prefix=prefix, timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s
-        )
-        try:
-            yield connection
-        finally:
-            await connection.aclose()
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
 
     def create_client(self, *, timeout_s: float, max_connections: int, patience_s: float | None = 0.0) -> Redis:
         """Another client, with connections of its own, closed with this connection at the latest.

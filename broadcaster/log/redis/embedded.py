@@ -39,6 +39,7 @@ OLDEST_VERSION: Final = (7, 0)
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.01
+_SUPERVISED_EVERY_S: Final = 0.05
 _DEFAULT_MAX_MEMORY_BYTES: Final = 2**30
 _PRIVATE_UMASK: Final = 0o077
 
@@ -168,14 +169,11 @@ class EmbeddedServer:
 
     async def supervise(self) -> None:
         """Restart it whenever it ends, until cancelled; its data is kept (rule 3)."""
-        while True:
-            process = self._process
-            if process is None:
-                return
-            code = await asyncio.to_thread(self._wait_briefly, process)
-            if code is not None and self._process is process:
+        while (process := self._process) is not None:
+            if (code := process.poll()) is not None:
                 _log.error("embedded_redis_died", code=code)
                 await self.start()
+            await asyncio.sleep(_SUPERVISED_EVERY_S)
 
     async def stop(self) -> None:
         """Terminate it, so that it saves its data; kill it after ``STOP_TIMEOUT_S``."""
@@ -189,13 +187,6 @@ class EmbeddedServer:
             process.kill()
             await asyncio.to_thread(process.wait)
         self._socket.unlink(missing_ok=True)
-
-    @staticmethod
-    def _wait_briefly(process: subprocess.Popen[bytes]) -> int | None:
-        try:
-            return process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            return None
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

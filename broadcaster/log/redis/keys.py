@@ -7,10 +7,13 @@ so the same scripts run on a single server and on a cluster.
 from __future__ import annotations
 
 import re
+import secrets
+from collections.abc import Callable
 from typing import Final
 
 from broadcaster.errors import UnknownStream
 
+_PROBE_NAME_BYTES: Final = 8
 STREAM_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
 """Stream ids hold no brace (it would move the hash tag), no slash and no space."""
 
@@ -87,6 +90,11 @@ class KeyNames:
     def probe(self, name: str) -> str:
         """Sharded channel on which a subscriber connection receives its own probes."""
         return f"{self._prefix}:{{probe-{name}}}:probe"
+
+    def draw_probe(self, is_served: Callable[[str], bool], *, draws: int, purpose: str = "") -> str | None:
+        """A ``probe`` channel that no other process uses and the caller's node serves; None when none was found."""
+        names = (self.probe(purpose + secrets.token_hex(_PROBE_NAME_BYTES)) for _ in range(draws))
+        return next(filter(is_served, names), None)
 
     def idem(self, tenant: str, key: str) -> str:
         """String: generation id and body hash of an ``Idempotency-Key``."""

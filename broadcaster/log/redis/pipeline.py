@@ -7,11 +7,18 @@ before the commands of the pipeline. When a clock could not be read, ``now_ms`` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.client import Pipeline
+
+
+def raise_first(replies: Iterable[Any]) -> None:
+    """Raises the first error among these replies."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
 
 
 class LogPipeline(Pipeline):
@@ -50,9 +57,7 @@ class LogPipeline(Pipeline):
         self._clocks = {key: times[server] for key, server in zip(keys, servers, strict=True)}
         replies = replies[len(key_of_server) :]
         if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            raise_first(replies)
         return replies
 
     async def _servers_of(self, keys: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,19 +17,14 @@ from broadcaster.log.redis.address import NodeAddress, tls_context
 __all__ = ["RedisKind", "RedisUrl"]
 
 
-@dataclass(frozen=True, slots=True)
-class RedisUrl:
-    """A parsed Redis URL. ``hosts`` are Sentinels or seeds of a cluster; ``tls`` are redis-py's ``ssl_*`` options."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisUrl(RedisAddress):
+    """A Redis URL and its certificates. ``tls`` are redis-py's ``ssl_*`` options.
 
-    kind: RedisKind
+    The login and the database of a single server are read by redis-py alone.
+    """
+
     url: str = field(repr=False)
-    hosts: tuple[tuple[str, int], ...] = ()
-    service: str | None = None
-    db: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    sentinel_username: str | None = None
-    sentinel_password: str | None = field(default=None, repr=False)
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
     context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
@@ -43,19 +38,9 @@ class RedisUrl:
             context = tls_context(read) if is_tls else None
         except (ValueError, LookupError, OSError) as error:
             raise SetupError(f"the Redis URL cannot be used: {error}") from error
-        return cls(
-            kind=address.kind,
-            url=url,
-            hosts=address.hosts,
-            service=address.service,
-            db=int(read.get("db") or 0) if address.kind is RedisKind.SINGLE else address.db,
-            username=read.get("username") if address.kind is RedisKind.SINGLE else address.username,
-            password=read.get("password") if address.kind is RedisKind.SINGLE else address.password,
-            sentinel_username=address.options.get("sentinel_username"),
-            sentinel_password=address.options.get("sentinel_password"),
-            tls={name: value for name, value in read.items() if name.startswith("ssl_")} if is_tls else None,
-            context=context,
-        )
+        parts = {each.name: getattr(address, each.name) for each in fields(address)}
+        tls = {name: value for name, value in read.items() if name.startswith("ssl_")} if is_tls else None
+        return cls(**parts, url=url, tls=tls, context=context)
 
     def node(self, host: str, port: int) -> NodeAddress:
         """One data node, with the URL's credentials and TLS."""

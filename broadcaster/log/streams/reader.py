@@ -14,7 +14,7 @@ from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
-from broadcaster.log.redis.pipeline import LogPipeline
+from broadcaster.log.redis.pipeline import LogPipeline, raise_first
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
@@ -294,9 +294,7 @@ def _short_meta(stream_id: str, row: Sequence[bytes | None] | Exception) -> Meta
 
 
 def _tail(row: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
-    for reply in row:
-        if isinstance(reply, Exception):
-            raise reply
+    raise_first(row)
     rows, (status, kind, lease_ms, leased_ms, tenant, model), left_ms = row
     length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
     return Tail(

@@ -27,7 +27,7 @@ from broadcaster.log.redis.topology.topology import Topology
 from broadcaster.log.streams.reader import Tail
 from broadcaster.log.tail.options import TailLimits, TailTimes
 from broadcaster.log.tail.ports import LapsedEnder, LostEnder, OpenNotice, TailLog
-from broadcaster.log.tail.watch import StreamWatch, Supply
+from broadcaster.log.tail.watch import StreamWatch
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -73,18 +73,7 @@ class LiveTail:
             rng=self.rng,
             on_silence=self._on_silence,
         )
-        self._supply = Supply(
-            log=self.log,
-            times=self.times,
-            limits=self.limits,
-            rng=self.rng,
-            reads=asyncio.Semaphore(self.limits.reads),
-            spawn=self._spawn,
-            on_response=self._on_response,
-            lapses=self.lapses,
-            open_notice=self.open_notice,
-            losses=self.losses,
-        )
+        self.reads = asyncio.Semaphore(self.limits.reads)
 
     async def __aenter__(self) -> LiveTail:
         self._running = asyncio.ensure_future(self._run())
@@ -107,7 +96,7 @@ class LiveTail:
             raise ValueError(f"{stream_id} is watched already")
         channel = self.keys.live(stream_id)
         node_silent_s = partial(self._subscriptions.silent_s, channel)
-        watch = StreamWatch(stream_id, sink, self._supply, node_silent_s=node_silent_s, on_over=self._on_over)
+        watch = StreamWatch(stream_id, sink, self, node_silent_s=node_silent_s, on_over=self._on_over)
         self._watches[stream_id] = watch
         self._subscriptions.subscribe(channel, watch)
         return watch
@@ -123,8 +112,8 @@ class LiveTail:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 self._started.set()
-                self._subscriptions.start(self._spawn)
-                self._spawn(self._check_tails())
+                self._subscriptions.start(self.spawn)
+                self.spawn(self._check_tails())
         except Exception as error:
             _log.critical("tail_ended", exc_info=error)
             self._tasks = None
@@ -144,7 +133,8 @@ class LiveTail:
                 task.cancel()
             await asyncio.wait([self._running], timeout=_CANCEL_RETRY_S)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it until the tail is closed. Raises LogUnavailable afterwards."""
         if self._tasks is None:
             work.close()
             raise LogUnavailable("the tail is closed")
@@ -159,7 +149,7 @@ class LiveTail:
         while True:
             await asyncio.sleep(self._pause_s())
             checks = [
-                self._spawn(self._check_node(node, watches))
+                self.spawn(self._check_node(node, watches))
                 for node, watches in self._watches_by_node().items()
                 if node not in self._checking
             ]
@@ -202,7 +192,7 @@ class LiveTail:
                 watch.suspect_silence()
             return
         for watch in watches:
-            self._on_response(watch.stream_id)
+            self.on_response(watch.stream_id)
         ahead: list[tuple[StreamWatch, Tail]] = []
         for watch, tail in zip(watches, tails, strict=True):
             if watch.judge(tail) is TailVerdict.HOLE:
@@ -216,7 +206,8 @@ class LiveTail:
 
     # -- responses and silence
 
-    def _on_response(self, stream_id: str) -> None:
+    def on_response(self, stream_id: str) -> None:
+        """The log responded about this stream."""
         self._subscriptions.responded(self.keys.live(stream_id))
 
     def _on_silence(self, node: str) -> None:

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.continuity import TailVerdict
 from broadcaster.core.cursor import START, Cursor
@@ -34,65 +33,46 @@ from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice, SpliceSt
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.streams.reader import KnownGeneration, Tail
-from broadcaster.log.tail.options import TailLimits, TailTimes
-from broadcaster.log.tail.ports import LapsedEnder, LostEnder, OpenNotice, TailLog
 from broadcaster.log.tail.push import parse_one, parse_push
 from broadcaster.log.tail.stall import Stall
 from broadcaster.observability.logs import get_logger
+
+if TYPE_CHECKING:
+    from broadcaster.log.tail.tail import LiveTail
 
 _log = get_logger(__name__)
 
 _RUNNING: Final = "running"
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
-    """What all watches of a tail share."""
-
-    log: TailLog
-    times: TailTimes
-    limits: TailLimits
-    rng: random.Random
-    reads: asyncio.Semaphore
-    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    on_response: Callable[[str], None]  # the log responded about this stream
-    lapses: LapsedEnder | None = None  # None: other processes end feeds whose writers are gone
-    open_notice: OpenNotice | None = None  # None: this process announces nothing
-    losses: LostEnder | None = None  # None: other processes end generations that Redis has lost
-
-
+@dataclass(eq=False, repr=False)
 class StreamWatch:
     """One watched stream, made by ``LiveTail.watch``. ``on_over`` is called once, when no more messages are needed."""
 
-    def __init__(
-        self,
-        stream_id: str,
-        sink: StreamSink,
-        supply: Supply,
-        *,
-        node_silent_s: Callable[[], float],
-        on_over: Callable[[StreamWatch], None],
-    ) -> None:
-        self.stream_id = stream_id
-        self._sink = sink
-        self._supply = supply
-        self._on_over = on_over
+    stream_id: str
+    _sink: StreamSink
+    _supply: LiveTail
+    _: KW_ONLY
+    node_silent_s: InitVar[Callable[[], float]]
+    on_over: Callable[[StreamWatch], None]
+    is_closed: bool = field(default=False, init=False)  # whether ``close`` was called
+    _synced: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _was_live: bool = field(default=False, init=False)
+    _is_repairing: bool = field(default=False, init=False)
+    _is_feed: bool = field(default=False, init=False)  # as its meta was when it was seen last
+    _missing_since: float | None = field(default=None, init=False)  # a generation that Redis has lost
+    _is_ending: bool = field(default=False, init=False)
+    _lapses_at: float | None = field(default=None, init=False)
+    _moved_at: float = field(default=-math.inf, init=False)
+    # The sink may have kept anything: rewound(START) goes first.
+    _must_void: bool = field(default=False, init=False)
+
+    def __post_init__(self, node_silent_s: Callable[[], float]) -> None:
+        losses = self._supply.losses
         self._loop = asyncio.get_running_loop()
         self._splice = self._create_splice()
-        self._stall = Stall(self._notify_stall, times=supply.times, node_silent_s=node_silent_s)
-        self._synced = asyncio.Event()
-        self._was_live = False
-        self.is_closed = False  # whether ``close`` was called
-        self._is_repairing = False
-        self._is_feed = False  # as its meta was when it was seen last
-        # None: its meta was never seen.
-        self._known = None if supply.losses is None else supply.losses.recall(stream_id)
-        self._missing_since: float | None = None  # a generation that Redis has lost
-        self._is_ending = False
-        self._lapses_at: float | None = None
-        self._moved_at = -math.inf
-        self._must_void = False  # the sink may have kept anything: rewound(START) goes first
-        self._repair_task: asyncio.Task[None] | None = None
+        self._stall = Stall(self._notify_stall, times=self._supply.times, node_silent_s=node_silent_s)
+        self._known = None if losses is None else losses.recall(self.stream_id)  # None: its meta was never seen
         self._stall.read_due()
 
     @property
@@ -139,7 +119,7 @@ class StreamWatch:
             self.is_closed = True
             self._stall.close()
             self._synced.set()
-            self._on_over(self)
+            self.on_over(self)
 
     def fail(self) -> None:
         """The tail itself has failed: notify the sink, then close."""
@@ -269,7 +249,7 @@ class StreamWatch:
             return
         self._is_repairing = True
         self._stall.read_due()
-        self._repair_task = self._supply.spawn(self._repair(failures))
+        self._supply.spawn(self._repair(failures))
 
     async def _repair(self, failures: int) -> None:
         supply = self._supply
@@ -342,7 +322,7 @@ class StreamWatch:
         if self._splice.is_over and not self.is_closed:
             self._stall.moved()
             self._stall.close()
-            self._on_over(self)
+            self.on_over(self)
 
     def _crash(self, error: Exception) -> None:
         _log.error("tail_watch_crashed", stream_id=self.stream_id, exc_info=error)

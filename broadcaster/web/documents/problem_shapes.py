@@ -36,6 +36,12 @@ ErrorShape = Callable[[Mapping[str, Any]], ShapedError]
 """Problem document (``status``, ``code``, ``detail``, ``retry``, ``errors``) → the surface's own."""
 
 
+def plain_error(problem: Mapping[str, Any]) -> ShapedError:
+    """``{"error": …, "code": …}``, for clients that show the body of an error."""
+    message = problem.get("detail") or problem.get("title") or problem["code"]
+    return ShapedError(problem["status"], {"error": message, "code": problem["code"]})
+
+
 def reshape(response: Response, shape: ErrorShape) -> Response:
     """The response in this shape if it is a problem, else as it is."""
     if not _is_problem(response.headers):

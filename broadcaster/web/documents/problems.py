@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.documents.problem_table import PROBLEMS
@@ -124,6 +125,9 @@ def _document(code: str, detail: str, *, status: int | None = None) -> dict[str,
 
 def error_response(error: BroadcasterError) -> Response:
     """The problem of one of our own errors; a code outside the table is a defect and becomes internal_error."""
+    if isinstance(error, BadParameter):  # the shape of OpenAI's errors has these names
+        extra: dict[str, Any] = {"param": error.param, "api_code": error.api_code}
+        return problem_response("invalid_request", error.detail, status=error.status, **extra)
     if error.code not in PROBLEMS:
         _log.error("error_without_public_code", code=error.code, exc_info=error)
         return problem_response("internal_error", "an error without a public code; the server's log has it")

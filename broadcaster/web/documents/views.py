@@ -2,67 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import ANSWERED_BY, Error, read_event
-from broadcaster.core.fold import Fold, FoldState
+from broadcaster.core.fold import Fold
 from broadcaster.core.providers.request_ids import id_in
 from broadcaster.core.requests.titles import prompt_of, title_of
 from broadcaster.core.status import OVER, Status
-from broadcaster.log.streams.pages import read_pages
+from broadcaster.log.streams.pages import EntryReader, read_pages
 from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.documents import schemas
-from broadcaster.web.ports import StreamsPort
 from broadcaster.webhooks.url import WebhookUrl
 
 
-class FoldedLog(NamedTuple):
-    """A log read to its end: what its events amount to, and the cursor of the newest."""
+async def read_view(reader: EntryReader, meta: Meta, *, viewers: int, base: str = "") -> schemas.GenerationView:
+    """The long form, folded from the log. Raises LogUnavailable.
 
-    state: FoldState
-    last: Cursor | None
-
-
-async def read_folded(streams: StreamsPort, stream_id: str) -> FoldedLog:
-    """Fold the log from its first entry. Raises LogUnavailable.
-
-    The fold costs some microseconds per event and a page is a round trip, so the loop is never blocked for long.
+    The end in the log is newer than meta, which was read before it. The fold costs some microseconds per event and a
+    page is a round trip, so the loop is never blocked for long.
     """
-    fold, last = Fold(), START
-    async for entries in read_pages(streams, stream_id):
+    fold, last = Fold(), None
+    async for entries in read_pages(reader, meta.id):
         for entry in entries:
             fold.apply(entry.event)
         last = entries[-1].cursor
-    return FoldedLog(fold.state, None if last == START else last)
-
-
-def show_listed(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.ListedGeneration:
-    """The form of lists, with links below ``base``; the meta needs no request."""
-    return schemas.ListedGeneration(**_state(meta, last=last, viewers=viewers, base=base))
-
-
-def show_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str = "") -> schemas.GenerationState:
-    """The short form. Once the log has expired, its end is still known from meta."""
-    state = _state(meta, last=last, viewers=viewers, base=base)
-    return schemas.GenerationState(**state, metadata=_metadata(meta))
-
-
-def show_view(meta: Meta, folded_log: FoldedLog, *, viewers: int, base: str = "") -> schemas.GenerationView:
-    """The long form. The end in the log is newer than meta, which was read before it."""
-    state = _state(meta, last=folded_log.last, viewers=viewers, base=base)
-    folded = folded_log.state
+    state, folded = generation_state(meta, last=last, viewers=viewers, base=base), fold.state
+    # The worker writes it into the end of an answer that took more than one try.
+    state["answered_by"] = folded.provider_metadata.get(ANSWERED_BY)
     if folded.status in OVER and meta.status not in OVER:
         state |= {"status": folded.status.value, "error": folded.error}
     elif folded.status is not Status.QUEUED and meta.status == "queued":
         state["status"] = "running"
     return schemas.GenerationView(
         **state,
-        metadata=_metadata(meta),
         prompt=prompt_of(meta.request),
         usage=folded.usage,
-        answered_by=_answered_by(folded),
         provider_request_id=id_in(folded.provider_metadata),
         text=folded.text,
         reasoning=folded.reasoning,
@@ -70,35 +46,42 @@ def show_view(meta: Meta, folded_log: FoldedLog, *, viewers: int, base: str = ""
     )
 
 
-def _state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+def stream_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+    """The fields that the documents of generations and of feeds share."""
     newest = last or meta.terminal_id
     return {
-        "id": meta.id,
-        "status": cast(schemas.Status, meta.status),
-        "model": meta.model,
-        "title": meta.title or title_of(meta.request),
-        "attempt": meta.attempts,
+        "id": meta.public_id,
+        "status": meta.status,
         "created_at": meta.created_ms / 1000,
-        "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
         "ended_at": None if meta.ended_ms is None else meta.ended_ms / 1000,
-        "stop_requested": meta.stop is not None,
         "viewers": viewers,
         "last_id": None if newest is None else str(newest),
         "last_seq": 0 if newest is None else newest.seq,
-        "events_url": f"{base}/v1/streams/{meta.id}/events",
-        "error": _error_in(meta.terminal),
-        "webhook": None if meta.webhook is None else _webhook(meta.webhook),
+        "events_url": f"{base}/v1/streams/{meta.public_id}/events",
     }
 
 
-def _metadata(meta: Meta) -> dict[str, Any]:
+def generation_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+    """The fields of the short forms, with links below ``base``; those of lists, without metadata, need no request.
+
+    Once the log has expired, its end is still known from meta.
+    """
+    return {
+        **stream_state(meta, last=last, viewers=viewers, base=base),
+        "model": meta.model,
+        "title": meta.title or title_of(meta.request),
+        "attempt": meta.attempts,
+        "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
+        "stop_requested": meta.stop is not None,
+        "error": _error_in(meta.terminal),
+        "webhook": None if meta.webhook is None else _webhook(meta.webhook),
+        "metadata": metadata_of(meta),
+    }
+
+
+def metadata_of(meta: Meta) -> dict[str, Any]:
+    """The caller's own metadata."""
     return meta.request.get("metadata") or {}
-
-
-def _answered_by(folded: FoldState) -> schemas.AnsweredByView | None:
-    """The worker writes it into the end of an answer that took more than one try."""
-    answered_by = folded.provider_metadata.get(ANSWERED_BY)
-    return None if answered_by is None else schemas.AnsweredByView.model_validate(answered_by)
 
 
 def _webhook(webhook: WebhookMeta) -> dict[str, Any]:

@@ -42,7 +42,6 @@ _JSON_WANTED: Final = "send the body with content-type: application/json, and wi
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 # As many as the largest float has. Reading and writing a longer one takes time by the square of its length.
 _MAX_DIGITS: Final = 310
-_INFINITIES: Final = frozenset({math.inf, -math.inf})
 _METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -168,7 +167,7 @@ def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _number(text: str) -> float:
     number = float(text)
-    if number in _INFINITIES:
+    if math.isinf(number):
         raise _invalid(UNWRITABLE)
     return number
 

@@ -17,8 +17,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.responses import Response
@@ -29,8 +28,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
 from broadcaster.hub.flusher import TurnGate
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
-from broadcaster.log.streams.reader import Tail
-from broadcaster.web.ports import StreamsPort
+from broadcaster.log.streams.pages import EntryReader
 from broadcaster.web.viewing.sse import connection_of, cut
 
 SLICE_BYTES: Final = 64 * 2**10
@@ -45,39 +43,28 @@ ENTRY_BYTES: Final = 256
 BODY_COPIES: Final = 4
 MAX_JSON_BYTES: Final = 256 * 2**20
 SLOW_S: Final = 30.0
+# The longest wait for a place to read (rule 2).
 PLACE_S: Final = 30.0
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class JsonLedger:
-    """One for a front-end. ``place_s``: longest wait for a place to read (rule 2); ``slow_s``: see rule 4."""
+    """One for a front-end. ``slow_s``: see rule 4."""
 
-    def __init__(
-        self,
-        *,
-        max_bytes: int = MAX_JSON_BYTES,
-        tenant_bytes: TenantBound = UNBOUNDED,
-        slow_s: float = SLOW_S,
-        place_s: float = PLACE_S,
-    ) -> None:
-        self.used_bytes = 0
-        self.slow_s = slow_s
-        self.place_s = place_s
-        self.places = asyncio.Semaphore(READS_AT_ONCE)
-        self.turns = TurnGate(1)
-        self._max_bytes = max_bytes
-        self._tenant_bytes = tenant_bytes
-        self._of_tenants: dict[str, int] = {}
-
-    def open(self, tenant: str) -> JsonHold:
-        """The hold of one request, which must be closed."""
-        return JsonHold(self, tenant)
+    max_bytes: int = MAX_JSON_BYTES
+    tenant_bytes: TenantBound = UNBOUNDED
+    slow_s: float = SLOW_S
+    used_bytes: int = field(default=0, init=False)
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_AT_ONCE), init=False)
+    turns: TurnGate = field(default_factory=lambda: TurnGate(1), init=False)
+    _of_tenants: dict[str, int] = field(default_factory=dict, init=False)
 
     def move(self, tenant: str, by: int) -> None:
         """Count so many bytes more, or fewer. Raises Busy and TenantLimit, and then counts nothing."""
         has = self._of_tenants.get(tenant, 0)
-        if by > 0 and self.used_bytes + by > self._max_bytes:
+        if by > 0 and self.used_bytes + by > self.max_bytes:
             raise Busy("this front-end holds as many bytes of bodies and unread responses as it may (MAX_JSON_BYTES)")
-        if by > 0 and not self._tenant_bytes.admits(tenant, has + by - 1):
+        if by > 0 and not self.tenant_bytes.admits(tenant, has + by - 1):
             raise TenantLimit(
                 f"the tenant's bodies and unread responses would have {has + by} bytes, beyond TENANT_JSON_BYTES"
             )
@@ -88,39 +75,31 @@ class JsonLedger:
             self._of_tenants.pop(tenant, None)
 
 
+@dataclass(slots=True, eq=False)
 class JsonHold:
-    """What one request holds."""
+    """What one request holds, until it is closed."""
 
-    __slots__ = ("_body_bytes", "_bytes", "_created", "_has_place", "_ledger", "_tenant", "slow_s")
-
-    def __init__(self, ledger: JsonLedger, tenant: str) -> None:
-        self._ledger = ledger
-        self._tenant = tenant
-        self._body_bytes = 0
-        self._bytes = 0
-        self._created: str | None = None
-        self._has_place = False
-        self.slow_s = ledger.slow_s
+    ledger: JsonLedger
+    tenant: str
+    response_bytes: int = field(default=0, init=False)
+    _body_bytes: int = field(default=0, init=False)
+    _created: str | None = field(default=None, init=False)
+    _has_place: bool = field(default=False, init=False)
 
     def receive(self, size: int) -> None:
         """So many bytes more of the body have arrived. Raises Busy and TenantLimit."""
-        self._ledger.move(self._tenant, size * BODY_COPIES)
+        self.ledger.move(self.tenant, size * BODY_COPIES)
         self._body_bytes += size * BODY_COPIES
 
     async def take_turn(self, size: int) -> None:
         """Return in a turn of the loop in which no other large JSON is read or made (rule 3), if this is large."""
         if size > LARGE_BYTES:
-            await self._ledger.turns.enter()
+            await self.ledger.turns.enter()
 
     def drop_body(self) -> None:
         """Stop counting the body: the request has its response."""
-        self._ledger.move(self._tenant, -self._body_bytes)
+        self.ledger.move(self.tenant, -self._body_bytes)
         self._body_bytes = 0
-
-    @property
-    def response_bytes(self) -> int:
-        """What it holds of its response."""
-        return self._bytes
 
     def note_created(self, generation_id: str) -> None:
         """The request has created this generation: from here on it is refused with AnswerUnsent alone."""
@@ -129,22 +108,18 @@ class JsonHold:
     def set(self, size: int) -> None:
         """Hold so many bytes of the response. Raises Busy and TenantLimit, or AnswerUnsent."""
         try:
-            self._ledger.move(self._tenant, size - self._bytes)
+            self.ledger.move(self.tenant, size - self.response_bytes)
         except Busy as refusal:
             raise self._final(refusal) from None
-        self._bytes = size
-
-    def grow(self, by: int) -> None:
-        """Hold so many more. Raises what ``set`` raises."""
-        self.set(self._bytes + by)
+        self.response_bytes = size
 
     async def take_place(self) -> None:
         """Wait for a place to read (rule 2). Raises Busy or AnswerUnsent."""
         if self._has_place:
             return
         try:
-            async with asyncio.timeout(self._ledger.place_s):
-                await self._ledger.places.acquire()
+            async with asyncio.timeout(PLACE_S):
+                await self.ledger.places.acquire()
         except TimeoutError:
             raise self._final(Busy("other large answers are being read; try again later")) from None
         self._has_place = True
@@ -153,14 +128,14 @@ class JsonHold:
         """The read is over."""
         if self._has_place:
             self._has_place = False
-            self._ledger.places.release()
+            self.ledger.places.release()
 
     def close(self) -> None:
         """Stop counting: body, response and place are given back."""
         self.give_place()
         self.drop_body()
-        self._ledger.move(self._tenant, -self._bytes)
-        self._bytes = 0
+        self.ledger.move(self.tenant, -self.response_bytes)
+        self.response_bytes = 0
 
     def _final(self, refusal: Busy) -> Busy | AnswerUnsent:
         if self._created is None:
@@ -171,14 +146,11 @@ class JsonHold:
 
 
 @dataclass(slots=True)
-class MeteredStreams:
-    """The log as one request reads it: see ``StreamsPort``, and rules 1 and 2."""
+class MeteredReader:
+    """The log as one request reads it: see ``EntryReader``, and rules 1 and 2."""
 
-    _streams: StreamsPort
+    _reader: EntryReader
     _hold: JsonHold
-
-    async def first(self, stream_id: str) -> Cursor | None:
-        return await self._streams.first(stream_id)
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Raises what the hold raises too."""
@@ -196,16 +168,10 @@ class MeteredStreams:
         return entries
 
     async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
-        entries = await self._streams.read(stream_id, after=after, count=count) if count else []
-        self._hold.grow(sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+        entries = await self._reader.read(stream_id, after=after, count=count) if count else []
+        self._hold.set(self._hold.response_bytes + sum(len(entry.event) + ENTRY_BYTES for entry in entries))
         await self._hold.take_turn(self._hold.response_bytes)
         return entries
-
-    async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
-        return await self._streams.tails(stream_ids)
-
-    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
-        return await self._streams.owners(stream_ids)
 
 
 class SlicedResponse(Response):
@@ -225,7 +191,7 @@ class SlicedResponse(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for at in range(0, len(body), SLICE_BYTES):
                 piece, is_last = bytes(body[at : at + SLICE_BYTES]), at + SLICE_BYTES >= len(body)
-                async with asyncio.timeout(self._hold.slow_s):
+                async with asyncio.timeout(self._hold.ledger.slow_s):
                     await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
         except TimeoutError:
             await cut(connection_of(scope), "the client took nothing for too long")

@@ -84,6 +84,7 @@ _STREAM_IN_PATH: Final[Mapping[str, Callable[[str], str]]] = {
     "generation_id": str,
     "response_id": stream_id_of,
 }
+"""Parameter of a path → the stream that it names, as the route will read it."""
 _UNKNOWN: Final = "no stream has this id (or it has expired)"
 _KEY_USED: Final = "this Idempotency-Key was used with another body"
 

@@ -10,39 +10,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from broadcaster.core.access.token_bucket import TokenBucket
 from broadcaster.errors import RateLimited
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class TenantRates:
     """``requests_per_s`` and ``appends_per_s`` of one tenant at this front-end; None: any."""
 
-    def __init__(
-        self,
-        *,
-        requests_per_s: float | None = None,
-        appends_per_s: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._requests_per_s = requests_per_s
-        self._appends_per_s = appends_per_s
-        self._clock = clock
-        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+    requests_per_s: float | None = None
+    appends_per_s: float | None = None
+    _buckets: dict[tuple[str, str], TokenBucket] = field(default_factory=dict, init=False)
 
     def admit_request(self, tenant: str) -> None:
         """Count a request. Raises RateLimited."""
-        self._take(tenant, 1, per_s=self._requests_per_s, what="requests", setting="TENANT_REQUESTS_PER_S")
+        self._take(tenant, 1, per_s=self.requests_per_s, what="requests", setting="TENANT_REQUESTS_PER_S")
 
     def admit_append(self, tenant: str, events: int) -> None:
         """Count an append of so many events. Raises RateLimited."""
-        self._take(tenant, events, per_s=self._appends_per_s, what="events", setting="TENANT_APPENDS_PER_S")
+        self._take(tenant, events, per_s=self.appends_per_s, what="events", setting="TENANT_APPENDS_PER_S")
 
     def _take(self, tenant: str, count: int, *, per_s: float | None, what: str, setting: str) -> None:
         if per_s is None:
             return
-        now = self._clock()
+        now = time.monotonic()
         bucket = self._buckets.get((what, tenant))
         if bucket is None:
             bucket = self._buckets[what, tenant] = TokenBucket(per_s, now=now)

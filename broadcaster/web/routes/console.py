@@ -38,7 +38,11 @@ class StaticFiles:
         self._files = _load(folder)
         self._policy = policy
 
-    def serve(self, name: str, request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
+        """The folder's page."""
+        return await self.file("index.html", request)
+
+    async def file(self, name: str, request: Request) -> Response:
         """The file, or 304. Raises HTTPException 404."""
         file = self._files.get(name)
         if file is None:
@@ -70,28 +74,10 @@ _CONSOLE: Final = StaticFiles("console")
 # Swagger UI's style sheet holds its icons as data.
 _DOCS: Final = StaticFiles("docs", policy=f"{POLICY}; img-src 'self' data:")
 
+_METHODS: Final = ["GET", "HEAD"]
+
 router = APIRouter(include_in_schema=False)
-
-
-@router.api_route("/", methods=["GET", "HEAD"])
-async def console(request: Request) -> Response:
-    """The page."""
-    return _CONSOLE.serve("index.html", request)
-
-
-@router.api_route("/console/{name}", methods=["GET", "HEAD"])
-async def console_file(name: str, request: Request) -> Response:
-    """A file that the page loads."""
-    return _CONSOLE.serve(name, request)
-
-
-@router.api_route("/docs", methods=["GET", "HEAD"])
-async def docs(request: Request) -> Response:
-    """The API documentation."""
-    return _DOCS.serve("index.html", request)
-
-
-@router.api_route("/docs/{name}", methods=["GET", "HEAD"])
-async def docs_file(name: str, request: Request) -> Response:
-    """A file that the documentation loads."""
-    return _DOCS.serve(name, request)
+router.add_api_route("/", _CONSOLE.page, methods=_METHODS)
+router.add_api_route("/console/{name}", _CONSOLE.file, methods=_METHODS)
+router.add_api_route("/docs", _DOCS.page, methods=_METHODS)
+router.add_api_route("/docs/{name}", _DOCS.file, methods=_METHODS)

@@ -9,8 +9,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final, cast
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
 
 from fastapi import Body, Header, Path, Response
 from pydantic import WithJsonSchema
@@ -21,7 +21,8 @@ from broadcaster.errors import InvalidEvent, InvalidInput
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
-from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS, Status
+from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
+from broadcaster.web.documents.views import metadata_of, stream_state
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import count_viewers
 from broadcaster.web.services import Arrival, Here
@@ -149,9 +150,7 @@ async def close_stream(
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
 ) -> schemas.StreamView:
     """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated."""
-    end = _checked({} if body is None else body, encode_end, place="#")
-    if isinstance(end, RequestFault):
-        raise InvalidEvents.of(end)
+    (end,) = _encoded({"#": {} if body is None else body}, encode_end)
     await here.services.feeds.close(stream_id, end, tenant=here.tenant)
     return await _show(here, stream_id)
 
@@ -175,22 +174,23 @@ async def delete_stream(here: Here, stream_id: StreamId) -> Response:
 def _checked_events(body: Any) -> list[bytes]:
     """Every event's bytes. Raises InvalidEvents with the place of each fault."""
     if not isinstance(body, list):
-        outcomes = [_checked(body, encode_published, place="#")]
-    elif 1 <= len(body) <= MAX_EVENTS_PER_APPEND:
-        outcomes = [_checked(each, encode_published, place=f"#/{at}") for at, each in enumerate(body)]
-    else:
-        outcomes = [RequestFault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events")]
-    faults = [outcome for outcome in outcomes if isinstance(outcome, RequestFault)]
+        return _encoded({"#": body}, encode_published)
+    if not 1 <= len(body) <= MAX_EVENTS_PER_APPEND:
+        raise InvalidEvents.of(RequestFault("body", "#", f"an append has 1 to {MAX_EVENTS_PER_APPEND} events"))
+    return _encoded({f"#/{at}": each for at, each in enumerate(body)}, encode_published)
+
+
+def _encoded(values: Mapping[str, Any], encode: Callable[..., bytes]) -> list[bytes]:
+    """The bytes of these values, by their places in the body. Raises InvalidEvents."""
+    encoded, faults = [], []
+    for place, value in values.items():
+        try:
+            encoded.append(encode(value, is_writable=True))  # it comes from a body
+        except InvalidEvent as error:
+            faults.append(RequestFault("body", place + error.pointer, error.detail))
     if faults:
         raise InvalidEvents.of(*faults)
-    return [outcome for outcome in outcomes if isinstance(outcome, bytes)]
-
-
-def _checked(value: Any, encode: Callable[..., bytes], *, place: str) -> bytes | RequestFault:
-    try:
-        return encode(value, is_writable=True)  # it comes from a body
-    except InvalidEvent as error:
-        return RequestFault("body", place + error.pointer, error.detail)
+    return encoded
 
 
 async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
@@ -199,18 +199,10 @@ async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
     (tail,) = await services.streams.tails([meta.id])
     first = await services.streams.first(meta.id)
     (viewers,) = await count_viewers(services, [meta.id])
-    newest = tail.last or meta.terminal_id
     return schemas.StreamView(
-        id=meta.public_id,
+        **stream_state(meta, last=tail.last, viewers=viewers, base=base),
         kind=meta.kind,
-        status=cast(Status, meta.status),
         first_seq=0 if first is None else first.seq,
-        last_seq=0 if newest is None else newest.seq,
-        last_id=None if newest is None else str(newest),
-        created_at=meta.created_ms / 1000,
-        ended_at=None if meta.ended_ms is None else meta.ended_ms / 1000,
-        metadata=meta.request.get("metadata") or {},
-        events_url=f"{base}/v1/streams/{meta.public_id}/events",
+        metadata=metadata_of(meta),
         lease_s=None if meta.lease_ms is None else meta.lease_ms / 1000,
-        viewers=viewers,
     )

@@ -8,9 +8,8 @@ created: without a place it is refused, and nothing is created.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
@@ -30,7 +29,7 @@ from broadcaster.web.documents.problems import (
     error_response,
     problem_responses,
 )
-from broadcaster.web.documents.views import read_folded, show_listed, show_state, show_view
+from broadcaster.web.documents.views import generation_state, read_view
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Here, Services
@@ -201,7 +200,7 @@ async def list_generations(
         tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
     )
     return schemas.GenerationPage(
-        generations=await _show_each(services, listed.metas, show=partial(show_listed, base=base)),
+        generations=await _show_each(services, listed.metas, form=schemas.ListedGeneration, base=base),
         next_before=None if listed.next_before is None else str(listed.next_before),
     )
 
@@ -268,21 +267,24 @@ async def stop_generation(here: Here, generation_id: GenerationId) -> schemas.Ge
 
 
 async def _show_state(services: Services, meta: Meta, *, base: str) -> schemas.GenerationState:
-    return (await _show_each(services, [meta], show=partial(show_state, base=base)))[0]
+    return (await _show_each(services, [meta], form=schemas.GenerationState, base=base))[0]
 
 
-async def _show_each(services: Services, metas: Sequence[Meta], *, show: Callable[..., _View]) -> list[_View]:
+async def _show_each(services: Services, metas: Sequence[Meta], *, form: type[_View], base: str) -> list[_View]:
     if not metas:
         return []
     ids = [meta.id for meta in metas]
     tails = await services.streams.tails(ids)
     viewers = await count_viewers(services, ids)
-    return [show(meta, last=tail.last, viewers=count) for meta, tail, count in zip(metas, tails, viewers, strict=True)]
+    return [
+        form(**generation_state(meta, last=tail.last, viewers=count, base=base))
+        for meta, tail, count in zip(metas, tails, viewers, strict=True)
+    ]
 
 
 async def _show_view(services: Services, meta: Meta, *, base: str) -> schemas.GenerationView:
     (viewers,) = await count_viewers(services, [meta.id])
-    return show_view(meta, await read_folded(services.streams, meta.id), viewers=viewers, base=base)
+    return await read_view(services.reader, meta, viewers=viewers, base=base)
 
 
 async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:

@@ -21,7 +21,7 @@ from broadcaster.hub.places import Place
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_table import UnknownDialect
-from broadcaster.web.documents.problems import problem_responses
+from broadcaster.web.documents.problems import GENERATION_ID_HEADER, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Arrival, Here, Services, tenant_of
 from broadcaster.web.viewing.joining import find_stream, join_stream
@@ -136,7 +136,6 @@ async def stream_events(
     place: Place | None = None,
 ) -> Response:
     """The response that streams a generation or feed after ``cursor``. Temporary failures raise nothing (rule 1)."""
-    generation_id = meta.id if meta.kind == "generation" else None
     try:
         viewer = await join_stream(
             services, meta, cursor=cursor, dialect=dialect, with_snapshot=with_snapshot, place=place
@@ -145,4 +144,5 @@ async def stream_events(
         viewer = services.hub.refuse(error, dialect=dialect)
     if isinstance(viewer, Finished):
         return Response(status_code=204, headers=headers)
-    return EventStreamResponse(viewer, generation_id=generation_id, headers=headers)
+    named = {GENERATION_ID_HEADER: meta.id} if meta.kind == "generation" else {}
+    return EventStreamResponse(viewer, headers={**named, **(headers or {})})

@@ -27,12 +27,9 @@ PAUSES: Final = BackOff(1.0, 60.0)
 
 
 @asynccontextmanager
-async def kept_running(
-    begins: Mapping[str, Begin], *, pauses: BackOff = PAUSES, rng: random.Random | None = None
-) -> AsyncIterator[None]:
+async def kept_running(begins: Mapping[str, Begin], *, pauses: BackOff = PAUSES) -> AsyncIterator[None]:
     """Run these, by their names, beside the block, and cancel them at its end."""
-    rng = rng or random.Random()
-    tasks = [asyncio.create_task(_keep_running(name, begin, pauses, rng=rng)) for name, begin in begins.items()]
+    tasks = [asyncio.create_task(_keep_running(name, begin, pauses)) for name, begin in begins.items()]
     try:
         yield
     finally:
@@ -41,7 +38,7 @@ async def kept_running(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep_running(name: str, begin: Begin, pauses: BackOff, *, rng: random.Random) -> None:
+async def _keep_running(name: str, begin: Begin, pauses: BackOff) -> None:
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
@@ -51,6 +48,6 @@ async def _keep_running(name: str, begin: Begin, pauses: BackOff, *, rng: random
             return
         except Exception as error:
             failures = 1 if loop.time() - begun_at > pauses.cap_s else failures + 1
-            pause_s = pauses.pause_s(failures, luck=rng.random())
+            pause_s = pauses.pause_s(failures, luck=random.random())
             _log.critical("front_end_task_failed", task=name, retry_in_s=round(pause_s, 1), exc_info=error)
         await asyncio.sleep(pause_s)

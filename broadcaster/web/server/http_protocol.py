@@ -16,7 +16,6 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
@@ -36,23 +35,6 @@ from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
 MAX_HEAD_BYTES: Final = 64 * 2**10
 
 
-@dataclass(eq=False, slots=True)
-class ConnectionHandle:
-    """A response's access to its connection."""
-
-    _protocol: FrontEndProtocol
-    _transport: asyncio.Transport
-    lost: asyncio.Future[None]
-
-    def abort(self) -> None:
-        """Close it now, without sending what is buffered."""
-        self._transport.abort()
-
-    def take(self, viewer: Viewer) -> bool:
-        """See ``ClientConnection`` in sse.py."""
-        return self._protocol.hand_over(viewer)
-
-
 class FrontEndState(ServerState):
     """The state that the connections of one server share."""
 
@@ -63,12 +45,12 @@ class FrontEndState(ServerState):
 
 
 class FrontEndProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; puts a ConnectionHandle into the scope of every request, and bounds its head.
+    """uvicorn's HTTP protocol; puts itself into the scope of every request, and bounds its head.
 
-    Implements ``ArrivingRequest``.
+    Implements ``ArrivingRequest``, and ``ClientConnection`` of sse.py.
     """
 
-    handle: ConnectionHandle
+    lost: asyncio.Future[None]
     server_state: FrontEndState
     is_successor = False
     _is_in_body = False
@@ -83,7 +65,7 @@ class FrontEndProtocol(HttpToolsProtocol):
         """A client connected."""
         super().connection_made(transport)
         self.parser = _OfferParser(self)
-        self.handle = ConnectionHandle(self, transport, self.loop.create_future())
+        self.lost = self.loop.create_future()
         arrivals = self.server_state.arrivals
         if self.is_successor:
             self._arm_keep_alive()
@@ -92,7 +74,11 @@ class FrontEndProtocol(HttpToolsProtocol):
         else:
             self._turn_away(arrivals.refusal)
 
-    def hand_over(self, viewer: Viewer) -> bool:
+    def abort(self) -> None:
+        """Close the connection now, without sending what is buffered."""
+        self.transport.abort()
+
+    def take(self, viewer: Viewer) -> bool:
         """Give the connection to a viewer whose head is sent, and forget the request; False: it cannot be taken.
 
         The parts of uvicorn that are used here are pinned by tests/web/server/test_uvicorn_versions.py.
@@ -123,8 +109,8 @@ class FrontEndProtocol(HttpToolsProtocol):
         """The connection is gone; uvicorn is notified first, so that the driver that resumes finds it disconnected."""
         super().connection_lost(exc)
         self.server_state.arrivals.forget(self)
-        if not self.handle.lost.done():
-            self.handle.lost.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
@@ -257,7 +243,7 @@ class FrontEndProtocol(HttpToolsProtocol):
         self._head_bytes, self._is_new_head = 0, True
         self.server_state.arrivals.head_begins(self)
         super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT_EXTENSION: self.handle}  # type: ignore[dict-item]
+        self.scope["extensions"] = {TRANSPORT_EXTENSION: self}  # type: ignore[dict-item]
 
 
 class _OfferParser(httptools.HttpRequestParser):

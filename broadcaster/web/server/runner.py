@@ -25,7 +25,7 @@ import uvicorn
 
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.server.connections import Arrivals, ConnectionLimits
-from broadcaster.web.server.http_protocol import ConnectionHandle, FrontEndProtocol, FrontEndState
+from broadcaster.web.server.http_protocol import FrontEndProtocol, FrontEndState
 from broadcaster.web.server.socket_driver import SocketDriver
 from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
 
@@ -56,10 +56,10 @@ class _TearsWhatIsCancelled:
         except asyncio.CancelledError:
             if scope["type"] != "http":
                 raise
-            handle: ConnectionHandle = scope["extensions"][TRANSPORT_EXTENSION]
-            handle.abort()
+            connection: FrontEndProtocol = scope["extensions"][TRANSPORT_EXTENSION]
+            connection.abort()
             # Without a response, the server must know that the connection is lost.
-            await asyncio.shield(handle.lost)
+            await asyncio.shield(connection.lost)
 
 
 class FrontEndServer(uvicorn.Server):
@@ -134,9 +134,7 @@ class FrontEndServer(uvicorn.Server):
         if self._drain is not None:
             self._drain.cancel()
         for connection in tuple(self.server_state.connections):
-            if isinstance(connection, FrontEndProtocol):
-                connection.handle.abort()
-            elif isinstance(connection, SocketDriver):
+            if isinstance(connection, FrontEndProtocol | SocketDriver):
                 connection.abort()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
 from broadcaster.core.sse import LAST_CHUNK
@@ -30,6 +31,7 @@ PIPELINED_BYTES: Final = 64 * 2**10
 SLICES_A_TURN: Final = 4
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SocketDriver(asyncio.Protocol):
     """Implements ``PushDriver`` over one connection.
 
@@ -37,42 +39,26 @@ class SocketDriver(asyncio.Protocol):
     lists every connection that the server must end.
     """
 
-    __slots__ = (
-        "_is_first",
-        "_is_full",
-        "_is_resting",
-        "_pipelined",
-        "_registry",
-        "_successor",
-        "_transport",
-        "_viewer",
-        "fd",
-    )
+    _transport: asyncio.Transport
+    _viewer: Viewer | None
+    _: KW_ONLY
+    registry: set[asyncio.Protocol]
+    successor: Callable[[], asyncio.Protocol] | None
+    fd: int = field(init=False)
+    _pipelined: bytes = field(default=b"", init=False)
+    _is_first: bool = field(default=True, init=False)  # the head may still be in the transport
+    _is_full: bool = field(default=False, init=False)
+    _is_resting: bool = field(default=False, init=False)
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        viewer: Viewer,
-        *,
-        registry: set[asyncio.Protocol],
-        successor: Callable[[], asyncio.Protocol] | None,
-    ) -> None:
-        self.fd: int = transport.get_extra_info("socket").fileno()
-        self._transport = transport
-        self._viewer: Viewer | None = viewer
-        self._registry = registry
-        self._successor = successor
-        self._pipelined = b""
-        self._is_first = True  # the head may still be in the transport
-        self._is_full = False
-        self._is_resting = False
+    def __post_init__(self) -> None:
+        self.fd = self._transport.get_extra_info("socket").fileno()
 
     def begin(self) -> None:
         """The head is written: take the connection, and pump."""
         transport, viewer = self._transport, self._viewer
         transport.set_write_buffer_limits(high=0)
         transport.set_protocol(self)
-        self._registry.add(self)
+        self.registry.add(self)
         if viewer is not None:
             viewer.push_through(self)
             self.pump()
@@ -142,7 +128,7 @@ class SocketDriver(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
-        self._registry.discard(self)
+        self.registry.discard(self)
         viewer, self._viewer = self._viewer, None
         if viewer is not None:
             viewer.leave()
@@ -183,13 +169,13 @@ class SocketDriver(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.write(LAST_CHUNK)
-        if self._successor is None:
+        if self.successor is None:
             self._transport.close()
             return
-        self._give_back(self._successor())
+        self._give_back(self.successor())
 
     def _give_back(self, successor: asyncio.Protocol) -> None:
-        self._registry.discard(self)
+        self.registry.discard(self)
         self._transport.set_write_buffer_limits()
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)

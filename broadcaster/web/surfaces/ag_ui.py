@@ -41,7 +41,7 @@ from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey
-from broadcaster.web.documents.problem_shapes import ShapedError
+from broadcaster.web.documents.problem_shapes import plain_error
 from broadcaster.web.documents.problems import CREATION_CODES, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
@@ -51,12 +51,6 @@ from broadcaster.web.surfaces.answering import started, stream
 _BEGINNING: Final = "-1"
 _EVENT_STREAM: Final = "text/event-stream"
 _NO_RUN: Final = "no run of this thread has this runId (or it has expired)"
-
-
-def ag_ui_error(problem: Mapping[str, Any]) -> ShapedError:
-    """Rule 8."""
-    message = problem.get("detail") or problem.get("title") or problem["code"]
-    return ShapedError(int(problem["status"]), {"error": message, "code": problem["code"]})
 
 
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
@@ -76,7 +70,7 @@ LastEventId = Annotated[
     str, Header(alias="last-event-id", description="the last SSE id that was received: resume after it")
 ]
 
-routes = RouteTable(prefix="/agui", tag="ag-ui", description="AG-UI: `HttpAgent` works unchanged.", errors=ag_ui_error)
+routes = RouteTable(prefix="/agui", tag="ag-ui", description="AG-UI: `HttpAgent` works unchanged.", errors=plain_error)
 
 
 @routes.post(

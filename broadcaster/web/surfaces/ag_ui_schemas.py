@@ -23,8 +23,9 @@ Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
 _OPEN: Final = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
+@with_config(_OPEN)
 class _Identified(TypedDict):
-    """The part of a message or call that all share: its id."""
+    """The part of a message or call that all share: its id, and that other fields may be present."""
 
     id: Id
 
@@ -38,14 +39,12 @@ class FunctionCall(TypedDict):
 
 
 @documented_as("ToolCall")
-@with_config(_OPEN)
 class AgUiToolCall(_Identified):
     """A call that the assistant made."""
 
     function: FunctionCall
 
 
-@with_config(_OPEN)
 class Instruction(_Identified):
     """A message of the application or the system to the model."""
 
@@ -53,7 +52,6 @@ class Instruction(_Identified):
     content: str
 
 
-@with_config(_OPEN)
 class UserMessage(_Identified):
     """A message of the user."""
 
@@ -61,7 +59,6 @@ class UserMessage(_Identified):
     content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
 
 
-@with_config(_OPEN)
 class AssistantMessage(_Identified):
     """A message of the model."""
 
@@ -70,7 +67,6 @@ class AssistantMessage(_Identified):
     toolCalls: NotRequired[Annotated[list[AgUiToolCall], Field(fail_fast=True)] | None]
 
 
-@with_config(_OPEN)
 class ToolMessage(_Identified):
     """The result of a tool."""
 
@@ -80,7 +76,6 @@ class ToolMessage(_Identified):
     error: NotRequired[str | None]
 
 
-@with_config(_OPEN)
 class ReasoningMessage(_Identified):
     """Reasoning of the model; ``encryptedValue`` is passed on unchanged."""
 
@@ -89,7 +84,6 @@ class ReasoningMessage(_Identified):
     encryptedValue: NotRequired[str | None]
 
 
-@with_config(_OPEN)
 class ActivityMessage(_Identified):
     """Progress that is no part of the conversation: not read."""
 

@@ -8,7 +8,7 @@ Rules
 3. A chat without a running answer is a 204, on which the page is ready; also when the answer has ended meanwhile. A
    page whose stream broke would then keep the partial message: with ``?ended=true`` it also gets a whole answer that
    has ended, under the same message id, which replaces the partial one.
-4. The page shows an error's body as its message: ``{"error": …, "code": …}``.
+4. The page shows an error's body as its message: ``{"error": …, "code": …}``. The transport never retries by itself.
 5. The body is strict and closed like that of ``/v1/generations``: an unknown field is refused by its name, not ignored
    silently. A page stores its own values in ``metadata``.
 6. Pages stop by closing their connection, and come back by their chat: an answer without viewers is stopped, but not at
@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NoReturn, NotRequired
 
 from fastapi import Body, Path, Query, Response
@@ -40,7 +40,7 @@ from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import problems, schemas
 from broadcaster.web.documents.parameters import IdempotencyKey
-from broadcaster.web.documents.problem_shapes import ShapedError
+from broadcaster.web.documents.problem_shapes import plain_error
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
@@ -122,22 +122,12 @@ class ChatBody(schemas.ClosedModel):
     )
     retention_s: float | None = Field(None, gt=0, le=schemas.MAX_RETENTION_S, description="how long the log is stored")
 
-    @property
-    def ui_messages(self) -> Sequence[Mapping[str, Any]]:
-        """The messages as plain JSON objects."""
-        return self.messages
-
-
-def shape_error(problem: Mapping[str, Any]) -> ShapedError:
-    """Rule 4; the transport never retries by itself."""
-    return ShapedError(problem["status"], {"error": problem["detail"], "code": problem["code"]})
-
 
 routes = RouteTable(
     prefix="/api/chat",
     tag="ai sdk",
     description="The chat transport of the Vercel AI SDK: `useChat` works unchanged.",
-    errors=shape_error,
+    errors=plain_error,
 )
 
 
@@ -159,7 +149,7 @@ async def send_message(
 ) -> Response:
     """Responds with the stream at once. `regenerate-message` requests another answer to the remaining messages."""
     services, tenant, _ = here
-    continued = continued_message(body.ui_messages)
+    continued = continued_message(body.messages)
     generation = chat_request(body, services)
     async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
@@ -230,7 +220,7 @@ async def _stream(services: Services, meta: Meta, chat: Chat, *, version: str, p
 def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
     """The request with this server's defaults. Raises InvalidRequest, which names the part that cannot be read."""
     try:
-        conversation = conversation_of(body.ui_messages)
+        conversation = conversation_of(body.messages)
     except BadUiMessage as error:
         _refuse(f"#/messages{error.pointer}", error.detail)
     if not conversation.messages:

@@ -39,6 +39,7 @@ from broadcaster.log.streams.pages import read_pages
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER
 from broadcaster.web.services import Arrival, Services
+from broadcaster.web.surfaces.sdk_request import SdkRequest
 from broadcaster.web.viewing.joining import created_meta, join_stream
 from broadcaster.web.viewing.sse import EventStreamResponse
 from broadcaster.web.viewing.waiting import end_without_content, wait_for_end
@@ -124,14 +125,11 @@ async def started(
 
 
 async def answer(
-    here: Arrival,
-    request: Request,
+    caller: SdkRequest,
     generation: GenerationRequest,
     *,
     dialect: Dialect,
     as_stream: bool,
-    stops_on_disconnect: bool,
-    idempotency_key: str | None,
     respond: Callable[[Meta, Sequence[Entry]], Response],
 ) -> Response:
     """The response to a request in an API that cannot resume: the stream in ``dialect``, or one whole answer.
@@ -139,19 +137,20 @@ async def answer(
     ``respond`` makes the whole answer from all entries, or the error with which the generation ended. Raises what
     ``started``, ``stream`` and ``whole`` raise.
     """
+    services = caller.here.services
     async with started(
-        here,
+        caller.here,
         generation,
         as_stream=as_stream,
-        stops_on_disconnect=stops_on_disconnect,
-        idempotency_key=idempotency_key,
+        stops_on_disconnect=caller.stops_on_disconnect,
+        idempotency_key=caller.idempotency_key,
     ) as call:
         responding = partial(respond, call.meta)
         if as_stream:
             return await stream(
-                here.services, call.meta, dialect=dialect, place=call.place, request=request, refused=responding
+                services, call.meta, dialect=dialect, place=call.place, request=caller.http, refused=responding
             )
-        entries = await whole(here.services, request, call)
+        entries = await whole(services, caller.http, call)
     return responding(entries)
 
 
@@ -227,4 +226,4 @@ async def whole(services: Services, request: Request, call: StartedGeneration) -
 
 async def read_all(services: Services, stream_id: str) -> list[Entry]:
     """All entries that the log has; its terminal alone when it has expired."""
-    return [entry async for page in read_pages(services.streams, stream_id) for entry in page]
+    return [entry async for page in read_pages(services.reader, stream_id) for entry in page]

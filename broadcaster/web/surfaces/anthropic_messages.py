@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Header, Request, Response
+from fastapi import Body, Header, Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
@@ -30,11 +30,10 @@ from broadcaster.dialects.anthropic.encode_tables import error
 from broadcaster.dialects.anthropic.request import ThreadsUnsupported, read_request
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
-from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problem_shapes import ShapedError, json_content
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, answer, naming_headers, retry_after, whole_or_streamed
+from broadcaster.web.surfaces.sdk_request import FromSdk
 
 _NO_RETRY: Final[Mapping[str, str]] = {"x-should-retry": "false"}
 """The SDKs retry by themselves after 408, 409, 429 and 5xx, unless this header forbids it."""
@@ -50,9 +49,7 @@ _SHAPES: Final[Mapping[str, tuple[int, str]]] = {
 
 def shape_error(problem: Mapping[str, Any]) -> ShapedError:
     """A problem document as the API's error."""
-    status, type = _SHAPES.get(problem["code"], (problem["status"], None))
-    if type is None:
-        type = _type_of(status)
+    status, type = _SHAPES.get(problem["code"]) or (problem["status"], _type_of(problem["status"]))
     return ShapedError(status, error(type, problem["detail"]), {} if problem["retry"] else _NO_RETRY)
 
 
@@ -94,6 +91,12 @@ _ERRORS: Final = json_content(
         },
     },
 )
+_EXAMPLE: Final = {
+    "model": "claude-sonnet-4-5",
+    "max_tokens": 200,
+    "messages": [{"role": "user", "content": "Write a haiku about logs."}],
+    "stream": True,
+}
 
 
 @routes.post(
@@ -106,45 +109,29 @@ _ERRORS: Final = json_content(
 )
 async def create_message(
     *,
-    request: Request,
-    here: Here,
-    body: Annotated[
-        dict[str, Any],
-        Body(
-            examples=[
-                {
-                    "model": "claude-sonnet-4-5",
-                    "max_tokens": 200,
-                    "messages": [{"role": "user", "content": "Write a haiku about logs."}],
-                    "stream": True,
-                }
-            ]
-        ),
-    ],
-    idempotency_key: IdempotencyKey = None,
-    on_disconnect: OnDisconnect = "stop",
+    caller: FromSdk,
+    body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
     cancelled_as: Annotated[
         Stop, Header(alias="Broadcaster-Cancelled-As", description="the ending of an answer that was stopped")
     ] = "cancelled",
 ) -> Response:
     """Point the `base_url` of an Anthropic SDK here: streaming, tools, thinking and errors are as its users know."""
     try:
-        parsed = read_request(body, drops_unknown=here.services.unknown_parameters == "drop")
+        parsed = read_request(body, drops_unknown=caller.here.services.unknown_parameters == "drop")
     except ThreadsUnsupported as refusal:
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
         return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)
-    stored = with_headers(parsed.request, {name: ",".join(request.headers.getlist(name)) for name in PASSED_HEADERS})
-    generation = GenerationRequest(model=parsed.model, request=stored, on_abandon="cancel")
+    passed = {name: ",".join(caller.http.headers.getlist(name)) for name in PASSED_HEADERS}
+    generation = GenerationRequest(
+        model=parsed.model, request=with_headers(parsed.request, passed), on_abandon="cancel"
+    )
     dialect = AnthropicDialect(stop=cancelled_as)
     return await answer(
-        here,
-        request,
+        caller,
         generation,
         dialect=dialect,
         as_stream=parsed.stream,
-        stops_on_disconnect=on_disconnect == "stop",
-        idempotency_key=idempotency_key,
-        respond=partial(message_response, dialect=dialect, is_repeatable=idempotency_key is None),
+        respond=partial(message_response, dialect=dialect, is_repeatable=caller.is_repeatable),
     )
 
 

@@ -27,9 +27,6 @@ from broadcaster.web.services import Here
 from broadcaster.web.surfaces import anthropic_messages
 from broadcaster.web.surfaces.openai_errors import openai_error
 
-_UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
-"""The date in Anthropic's API for a model without a known release date."""
-
 routes = RouteTable(
     prefix="/v1",
     tag="models",
@@ -92,8 +89,7 @@ def _openai_model(model: RequestableModel) -> dict[str, Any]:
 
 
 def _anthropic_model(model: RequestableModel) -> dict[str, Any]:
+    """``created_at`` 1970-01-01T00:00:00Z: in this API the date of a model without a known one."""
     listed = model.listed
-    created = (
-        _UNKNOWN_DATE if listed.created is None else f"{datetime.fromtimestamp(listed.created, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    )
+    created = f"{datetime.fromtimestamp(listed.created or 0, UTC):%Y-%m-%dT%H:%M:%SZ}"
     return {"type": "model", "id": model.name, "display_name": listed.name or model.name, "created_at": created}

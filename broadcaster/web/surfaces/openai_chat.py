@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Request, Response
+from fastapi import Body, Response
 from fastapi.responses import JSONResponse
 
-from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects.openai.own_fields import OPENAI, unmet
 from broadcaster.dialects.openai.parameters import BadParameter
@@ -27,12 +26,12 @@ from broadcaster.dialects.openai_chat.encode import ChatDialect, whole_completio
 from broadcaster.dialects.openai_chat.request import ChatRequest, parse_chat_request
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
-from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problem_shapes import json_content
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import answer, naming_headers, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
+from broadcaster.web.surfaces.openai_errors import failed_response, openai_error
+from broadcaster.web.surfaces.sdk_request import FromSdk
 
 _ANTHROPIC: Final = "anthropic"
 
@@ -75,28 +74,17 @@ _EXAMPLE: Final = {
     },
 )
 async def create_chat_completion(
-    *,
-    request: Request,
-    here: Here,
-    body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
-    idempotency_key: IdempotencyKey = None,
-    on_disconnect: OnDisconnect = "stop",
+    caller: FromSdk, body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])]
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
-    try:
-        parsed = _read(body, here.services)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
+    parsed = _read(body, caller.here.services)
     generation = GenerationRequest(model=parsed.model, request=parsed.request, on_abandon="cancel")
     return await answer(
-        here,
-        request,
+        caller,
         generation,
         dialect=ChatDialect(include_usage=parsed.include_usage, hidden_tools=parsed.hidden_tools),
         as_stream=parsed.stream,
-        stops_on_disconnect=on_disconnect == "stop",
-        idempotency_key=idempotency_key,
-        respond=partial(_completion, parsed=parsed, is_repeatable=idempotency_key is None),
+        respond=partial(_completion, parsed=parsed, is_repeatable=caller.is_repeatable),
     )
 
 
@@ -113,9 +101,7 @@ def _read(body: dict[str, Any], services: Services) -> ChatRequest:
 
 def _completion(meta: Meta, entries: Sequence[Entry], *, parsed: ChatRequest, is_repeatable: bool) -> Response:
     """The completion, or the error that it ended with."""
-    headers = naming_headers(meta, entries)
     completion = whole_completion(meta.id, entries, hidden_tools=parsed.hidden_tools)
     if completion is not None:
-        return JSONResponse(completion, headers=headers)
-    problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
-    return openai_error_response(problem, headers=headers)
+        return JSONResponse(completion, headers=naming_headers(meta, entries))
+    return failed_response(meta, entries, is_repeatable=is_repeatable)

@@ -14,17 +14,18 @@ Source: platform.openai.com, "Error codes"; the openai package's ``_should_retry
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
+from broadcaster.core.entry import Entry
 from broadcaster.core.providers.refusals import TOO_LONG, refusal_of
-from broadcaster.dialects.openai.parameters import BadParameter
+from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_shapes import ShapedError
-from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, retry_after
+from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, naming_headers, retry_after
 
 SHOULD_RETRY_HEADER: Final = "x-should-retry"
 
@@ -61,9 +62,9 @@ def openai_error(problem: Mapping[str, Any]) -> ShapedError:
     """The response to a problem document (web/documents/problems.py): ``status``, ``code``, ``detail``, ``retry`` and
     ``errors``.
 
-    ``param`` of the document wins over its ``errors``; ``code`` may be one of the API's own.
+    ``param`` of the document wins over its ``errors``, and ``api_code`` over ``code``, which may be the API's own too.
     """
-    code = str(problem["code"])
+    code = str(problem.get("api_code") or problem["code"])
     status = _STATUSES.get(code, int(problem["status"]))
     param = problem.get("param") or _PARAMS.get(code) or _param_in(problem)
     error = {
@@ -82,10 +83,10 @@ def openai_error_response(problem: Mapping[str, Any], *, headers: Mapping[str, s
     return JSONResponse(body, status_code=status, headers={**own, **(headers or {})})
 
 
-def parameter_response(refusal: BadParameter) -> Response:
-    """The response to a request with a parameter that is refused."""
-    problem = {"status": refusal.status, "code": refusal.api_code, "detail": refusal.detail, "param": refusal.param}
-    return openai_error_response(problem)
+def failed_response(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
+    """The error of a generation that failed; ``is_repeatable``: see `failure`."""
+    problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
+    return openai_error_response(problem, headers=naming_headers(meta, entries))
 
 
 def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,8 +23,6 @@ from fastapi import Body, Header, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from broadcaster.core import events as ev
-from broadcaster.core.entry import Entry
-from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.dialects.openai_responses.answer import response_id, stream_id_of
 from broadcaster.dialects.openai_responses.encode import Cancel
 from broadcaster.dialects.openai_responses.request import parse_responses_request
@@ -34,19 +32,13 @@ from broadcaster.hub.viewer import Viewer
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import problems
-from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Here, Services
 from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
-from broadcaster.web.surfaces.openai_errors import (
-    failure,
-    is_refusal,
-    openai_error,
-    openai_error_response,
-    parameter_response,
-)
+from broadcaster.web.surfaces.openai_errors import failed_response, is_refusal, openai_error
+from broadcaster.web.surfaces.sdk_request import FromSdk
 from broadcaster.web.viewing.joining import join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
 
@@ -83,53 +75,40 @@ _JSON_OR_STREAM: Final = {
     },
 )
 async def create_response(
-    *,
-    request: Request,
-    here: Here,
+    caller: FromSdk,
     body: Annotated[dict[str, Any], Body(description="`ResponseCreateParams` of the openai package")],
-    idempotency_key: IdempotencyKey = None,
-    on_disconnect: OnDisconnect = "stop",
     cancelled_as: CancelledAs = "incomplete",
 ) -> Response:
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
-    services, tenant, _ = here
-    try:
-        generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
+    services, tenant, _ = caller.here
+    generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
     async with started(
-        here,
+        caller.here,
         generation,
         as_stream=stream_wanted,
         in_background=background,
-        stops_on_disconnect=on_disconnect == "stop" and not background and body.get("store") is False,
-        idempotency_key=idempotency_key,
+        stops_on_disconnect=caller.stops_on_disconnect and not background and body.get("store") is False,
+        idempotency_key=caller.idempotency_key,
     ) as call:
         meta = call.meta
         if stream_wanted:
-            refused = partial(_failed, meta, is_repeatable=idempotency_key is None)
+            refused = partial(failed_response, meta, is_repeatable=caller.is_repeatable)
             return await stream(
                 services,
                 meta,
                 dialect=stored.dialect_of(meta, cancel=cancelled_as),
                 place=call.place,
-                request=None if background else request,
+                request=None if background else caller.http,
                 refused=refused,
             )
         if background:
             return await stored.current_response(services, meta, await stored.entries_of(services, meta))
-        entries = await whole(services, request, call)
+        entries = await whole(services, caller.http, call)
     end = ev.read_event(entries[-1].event)
     if is_refusal(end) and not (await stored.response_of(services, meta, entries))["output"]:
         # Without output an SDK raises, as it does for a request that is refused at once.
-        return _failed(meta, entries, is_repeatable=idempotency_key is None)
+        return failed_response(meta, entries, is_repeatable=caller.is_repeatable)
     return await stored.current_response(services, meta, entries)
-
-
-def _failed(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
-    """The error of a generation that failed without output."""
-    end = ev.read_event(entries[-1].event)
-    return openai_error_response(failure(end, is_repeatable=is_repeatable), headers=naming_headers(meta, entries))
 
 
 async def _generation_request(
@@ -182,7 +161,7 @@ async def get_response(
 
 async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
     """Rule 3. Raises InvalidRequest for a number that no event of a complete response has, LogUnavailable before."""
-    await stored.check_kept(services, meta)
+    await stored.check_kept(services, meta, await services.streams.first(meta.id))
     viewer = await join_stream(
         services, meta, cursor=None, dialect=stored.dialect_of(meta, cancel=cancel), with_snapshot=False
     )
@@ -260,4 +239,6 @@ async def list_input_items(
         items = items[places[0] + 1 :]
     page = items[:limit]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
-    return stored.json_response({"object": "list", "data": page, **ends, "has_more": len(items) > limit}, meta)
+    return JSONResponse(
+        {"object": "list", "data": page, **ends, "has_more": len(items) > limit}, headers=naming_headers(meta, ())
+    )

@@ -55,16 +55,15 @@ def is_background(meta: Meta) -> bool:
 async def entries_of(services: Services, meta: Meta) -> list[Entry]:
     """All its entries. Raises as ``check_kept`` does."""
     entries = await read_all(services, meta.id)
-    await _check_kept(services, meta, entries[0].cursor if entries else None)
+    await check_kept(services, meta, entries[0].cursor if entries else None)
     return entries
 
 
-async def check_kept(services: Services, meta: Meta) -> None:
-    """Raises UnknownStream when the log has expired, LogUnavailable while a lost one may be written again."""
-    await _check_kept(services, meta, await services.streams.first(meta.id))
+async def check_kept(services: Services, meta: Meta, first: Cursor | None) -> None:
+    """Raises UnknownStream when the log has expired, LogUnavailable while a lost one may be written again.
 
-
-async def _check_kept(services: Services, meta: Meta, first: Cursor | None) -> None:
+    ``first``: the cursor of the first entry that the log holds.
+    """
     if meta.is_over and (first is None or first.seq > 1):
         await services.check_gone()
         raise UnknownStream("the response is no longer stored")
@@ -86,12 +85,7 @@ async def current_response(services: Services, meta: Meta, entries: Sequence[Ent
     response = await response_of(services, meta, entries, dialect=dialect_of(meta))
     if response["status"] == "queued" and meta.status != "queued":
         response["status"] = "in_progress"
-    return json_response(response, meta, entries)
-
-
-def json_response(body: Mapping[str, Any], meta: Meta, entries: Sequence[Entry] = ()) -> Response:
-    """A JSON response about this generation, with these entries."""
-    return JSONResponse(body, headers=naming_headers(meta, entries))
+    return JSONResponse(response, headers=naming_headers(meta, entries))
 
 
 async def earlier_messages(services: Services, response_id: str, *, tenant: str) -> list[Json]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Request, Response
+from fastapi import Body, Response
 from starlette.background import BackgroundTask
 
 from broadcaster.core import events as ev
@@ -28,12 +28,12 @@ from broadcaster.dialects.passed.encode import PassedDialect, whole_body
 from broadcaster.errors import BroadcasterError
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
-from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
 from broadcaster.web.documents.problems import CREATION_CODES, problem_responses
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Arrival, Here, Services
+from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import UNDO_S, answer, naming_headers, whole_or_streamed
-from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
+from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response
+from broadcaster.web.surfaces.sdk_request import FromSdk, SdkRequest
 
 ERRORS: Final = problem_responses(*CREATION_CODES)
 
@@ -54,16 +54,11 @@ routes = RouteTable(
     responses={200: {"description": "The provider's response"}, **ERRORS},
 )
 async def create_embeddings(
-    *,
-    request: Request,
-    here: Here,
+    caller: FromSdk,
     body: Annotated[dict[str, Any], Body(examples=[{"model": "text-embedding-3-small", "input": "a log"}])],
-    idempotency_key: IdempotencyKey = None,
-    on_disconnect: OnDisconnect = "stop",
 ) -> Response:
     """Body and response are passed on unchanged."""
-    passing = partial(_pass_on, here, request, EMBEDDINGS, body=body, as_stream=False)
-    return await passing(stops_on_disconnect=on_disconnect == "stop", idempotency_key=idempotency_key)
+    return await _pass_on(caller, EMBEDDINGS, body, as_stream=False)
 
 
 @routes.post(
@@ -72,44 +67,19 @@ async def create_embeddings(
     responses={200: whole_or_streamed("The completion; with `stream: true` its chunks"), **ERRORS},
 )
 async def create_completion(
-    *,
-    request: Request,
-    here: Here,
+    caller: FromSdk,
     body: Annotated[dict[str, Any], Body(examples=[{"model": "local", "prompt": "A log is", "stream": True}])],
-    idempotency_key: IdempotencyKey = None,
-    on_disconnect: OnDisconnect = "stop",
 ) -> Response:
     """Body, response and the chunks of a stream are passed on unchanged."""
-    passing = partial(_pass_on, here, request, COMPLETIONS, body=body, as_stream=body.get("stream") is True)
-    return await passing(stops_on_disconnect=on_disconnect == "stop", idempotency_key=idempotency_key)
+    return await _pass_on(caller, COMPLETIONS, body, as_stream=body.get("stream") is True)
 
 
-async def _pass_on(
-    here: Arrival,
-    request: Request,
-    call: str,
-    *,
-    body: Mapping[str, Any],
-    idempotency_key: str | None,
-    as_stream: bool,
-    stops_on_disconnect: bool,
-) -> Response:
-    """The provider's response to this call, or the error; for the last two arguments see `answer`."""
-    try:
-        generation = _generation_request(here.services, call, body)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
-    responding = partial(_response, here.services, has_key=idempotency_key is not None)
-    return await answer(
-        here,
-        request,
-        generation,
-        dialect=PassedDialect(),
-        idempotency_key=idempotency_key,
-        respond=responding,
-        as_stream=as_stream,
-        stops_on_disconnect=stops_on_disconnect,
-    )
+async def _pass_on(caller: SdkRequest, call: str, body: Mapping[str, Any], *, as_stream: bool) -> Response:
+    """The provider's response to this call, or the error. Raises BadParameter, and what ``answer`` raises."""
+    services = caller.here.services
+    generation = _generation_request(services, call, body)
+    responding = partial(_response, services, is_repeatable=caller.is_repeatable)
+    return await answer(caller, generation, dialect=PassedDialect(), as_stream=as_stream, respond=responding)
 
 
 def _generation_request(services: Services, call: str, body: Mapping[str, Any]) -> GenerationRequest:
@@ -161,15 +131,15 @@ def forgetting(services: Services, meta: Meta) -> BackgroundTask:
     return BackgroundTask(forget)
 
 
-def _response(services: Services, meta: Meta, entries: Sequence[Entry], *, has_key: bool) -> Response:
+def _response(services: Services, meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
     """The provider's response, or the error."""
     headers = naming_headers(meta, entries)
     if (body := whole_body(entries)) is not None:
         response = Response(body, media_type="application/json", headers=headers)
     else:
         end = failed_end(entries)
-        problem = failure(end, is_repeatable=not has_key and end.code != "stopped")
+        problem = failure(end, is_repeatable=is_repeatable and end.code != "stopped")
         response = openai_error_response(problem, headers=headers)
-    if not has_key:
+    if is_repeatable:
         response.background = forgetting(services, meta)
     return response

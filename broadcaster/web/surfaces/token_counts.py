@@ -35,7 +35,7 @@ from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Arrival, Here, Services
 from broadcaster.web.surfaces import anthropic_messages, passed_calls
 from broadcaster.web.surfaces.answering import naming_headers, started, undo, whole
-from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response, parameter_response
+from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response
 from broadcaster.web.surfaces.openai_responses_stored import earlier_messages, with_referenced_items
 
 ESTIMATED_HEADER: Final = "Broadcaster-Estimated"
@@ -105,11 +105,8 @@ async def count_response_tokens(
 ) -> Response:
     """By the model's provider where it is OpenAI's Responses API, else estimated."""
     services, tenant, _ = here
-    try:
-        model = passed_calls.model_in({"model": services.default_model} if body.get("model") is None else body)
-        earlier = await _earlier(services, body, tenant=tenant)
-    except BadParameter as refusal:
-        return parameter_response(refusal)
+    model = passed_calls.model_in({"model": services.default_model} if body.get("model") is None else body)
+    earlier = await _earlier(services, body, tenant=tenant)
     if earlier is not None or not _is_counted_by(services, INPUT_TOKENS, model):
         parts = [body.get("input") if earlier is None else earlier, *(body.get(name) for name in _COUNTED_OF_RESPONSES)]
         return _estimate(*parts, object="response.input_tokens")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core.requests.stream_ids import stored_ids
@@ -28,16 +29,14 @@ _log = get_logger(__name__)
 _Waiters = dict[str, set[asyncio.Future[bool]]]
 
 
+@dataclass(slots=True, eq=False)
 class AwaitedStreams:
     """One for a front-end. ``owners`` reads the tenant of each stored stream from the log (None: no stream)."""
 
-    def __init__(
-        self, owners: Callable[[Sequence[str]], Awaitable[Sequence[str | None]]], *, draining: asyncio.Event
-    ) -> None:
-        self._owners = owners
-        self._draining = draining
-        self._tenants: dict[str, _Waiters] = {}  # by tenant and id, the least recently looked up first
-        self._search: asyncio.Task[None] | None = None
+    owners: Callable[[Sequence[str]], Awaitable[Sequence[str | None]]]
+    draining: asyncio.Event = field(kw_only=True)
+    _tenants: dict[str, _Waiters] = field(default_factory=dict, init=False)  # by id, least recently looked up first
+    _search: asyncio.Task[None] | None = field(default=None, init=False)
 
     @contextmanager
     def awaiting(self, stream_id: str, *, tenant: str) -> Iterator[asyncio.Future[bool]]:
@@ -77,7 +76,7 @@ class AwaitedStreams:
     async def _drains_within(self, pause_s: float) -> bool:
         try:
             async with asyncio.timeout(pause_s):
-                return await self._draining.wait()
+                return await self.draining.wait()
         except TimeoutError:
             return False
 
@@ -93,7 +92,7 @@ class AwaitedStreams:
 
     async def _look_up(self, wanted: Sequence[tuple[str, str]]) -> None:
         places = [(*each, stored) for each in wanted for stored in stored_ids(each[1], tenant=each[0])]
-        owners = await self._owners([stored for _, _, stored in places])
+        owners = await self.owners([stored for _, _, stored in places])
         for (tenant, stream_id, _), owner in zip(places, owners, strict=True):
             if owner == tenant:
                 _resolve(self._tenants.get(tenant, {}).get(stream_id, ()), True)

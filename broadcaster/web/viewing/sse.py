@@ -19,7 +19,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
-from broadcaster.web.documents.problems import GENERATION_ID_HEADER
 
 # One write. More would only wait in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
 MAX_CHUNK_BYTES: Final = 64 * 2**10
@@ -72,17 +71,10 @@ async def cut(connection: ClientConnection | None, reason: str) -> None:
 class EventStreamResponse(Response):
     """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
 
-    def __init__(
-        self,
-        source: Viewer | Refused,
-        *,
-        generation_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, source: Viewer | Refused, *, headers: Mapping[str, str] | None = None) -> None:
         self.status_code = 200
         self.background = None
-        own = {} if generation_id is None else {GENERATION_ID_HEADER: generation_id}
-        self.init_headers({**_HEADERS, **own, **(headers or {})})
+        self.init_headers({**_HEADERS, **(headers or {})})
         self._source = source
 
     def discard(self) -> None:

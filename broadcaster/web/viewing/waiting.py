@@ -18,7 +18,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from fastapi import Request
@@ -51,7 +51,9 @@ async def wait_for_end(
     viewer = await services.hub.join(generation_id, cursor=tail.last, timeout_s=services.log_timeout_s, place=place)
     if isinstance(viewer, Finished):
         return
-    with _leaving_with_the_caller(viewer, request):
+    with ExitStack() as stack:
+        stack.callback(viewer.leave)
+        stack.enter_context(leaving(request, viewer.leave))
         while (left_s := deadline - time.monotonic()) > 0:
             if viewer.pull(DISCARDED_AT_ONCE):
                 continue
@@ -113,12 +115,3 @@ def leaving(request: Request | None, leave: Callable[[], object]) -> Iterator[No
 async def has_left(request: Request | None) -> bool:
     """Whether the caller has disconnected, on any server; False without a request."""
     return request is not None and await request.is_disconnected()
-
-
-@contextmanager
-def _leaving_with_the_caller(viewer: Viewer, request: Request) -> Iterator[None]:
-    try:
-        with leaving(request, viewer.leave):
-            yield
-    finally:
-        viewer.leave()

@@ -162,7 +162,7 @@ async def open_shared(
         settings = {"auth": "keys", "api_keys": json.dumps({tenant: [key] for tenant, key in KEYS.items()})}
         async with (
             open_stack(folder, redis_url=redis_url, provider_url=provider.base_url, max_queue=max_queue) as stack,
-            LogConnection.open(redis_url) as connection,
+            LogConnection(redis_url) as connection,
         ):
             for _ in range(workers):
                 await stack.worker(concurrency=slots, drain_s=0)

@@ -124,7 +124,7 @@ DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
         {"a": [SECRET, {"sha256": DIGEST}]},
     ],
 )
-def test_what_is_no_list_of_keys_is_refused_without_being_repeated(value: Any) -> None:
+def test_a_setting_that_is_not_a_list_of_keys_is_refused_without_being_repeated(value: Any) -> None:
     with pytest.raises(ValueError) as refused:
         Keyring.read(json.dumps(value))
     assert SECRET not in str(refused.value)
@@ -135,7 +135,7 @@ def test_what_is_no_list_of_keys_is_refused_without_being_repeated(value: Any) -
     "text",
     ["", "{", f"a={SECRET}", f'{{"a": ["{SECRET}"], "a": ["another-key-of-16"]}}', "[" * 100_000, f'{{"a": {SECRET}}}'],
 )
-def test_what_is_no_json_is_refused_without_being_repeated(text: str) -> None:
+def test_a_setting_that_is_not_json_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ValueError) as refused:
         Keyring.read(text)
     assert SECRET not in str(refused.value)

@@ -58,7 +58,7 @@ def test_entries_without_a_usable_id_are_left_out():
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"7", b"null", b"{}", b'{"data": {}}', b"\xff", b'{"error": "no"}'])
-def test_what_is_no_list_is_refused(body: bytes):
+def test_a_body_that_is_not_a_list_of_models_is_refused(body: bytes):
     with pytest.raises(ValueError, match="not a list"):
         read_page(body)
 

@@ -19,7 +19,7 @@ def test_an_id_of_printable_ascii_is_showable(id: str):
 @pytest.mark.parametrize(
     "value", ["", "a" * (MAX_CHARS + 1), "a\r\nset-cookie: b", "a b", "é", "\udce9", "\x7f", 7, None]
 )
-def test_what_a_header_cannot_hold_is_no_id(value: object):
+def test_a_value_that_no_header_can_hold_is_not_an_id(value: object):
     assert showable_id(value) is None
 
 

@@ -112,6 +112,14 @@ def test_a_failure_after_one_try_is_reported_unchanged() -> None:
     assert step.detail == "no"
 
 
+def test_a_reported_failure_names_the_request_of_the_last_try() -> None:
+    failure = failed("provider_bad_request", retryable=False)
+    failure.request_id = "req_1"
+    step = after(Course(BOUNDS, 1, tries=2), failure)
+    assert isinstance(step, ProviderFailed)
+    assert step.request_id == "req_1"
+
+
 @pytest.mark.parametrize("reason", KEY_TROUBLE)
 def test_trouble_with_a_key_costs_no_pause_while_another_key_is_ready(reason: str) -> None:
     step = after(Course(BOUNDS, 1), failed(reason, retryable=False, requested_s=9), has_other_key=True)

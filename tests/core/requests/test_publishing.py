@@ -67,7 +67,7 @@ def test_a_line_break_in_an_event_is_escaped() -> None:
         ({"type": "data-x", "data": "\ud800"}, ""),
     ],
 )
-def test_what_is_no_event_to_publish_is_refused_where_the_fault_is(value: Any, pointer: str) -> None:
+def test_an_event_that_may_not_be_published_is_refused_where_its_fault_is(value: Any, pointer: str) -> None:
     with pytest.raises(InvalidEvent) as refused:
         encode_published(value)
     assert refused.value.pointer == pointer

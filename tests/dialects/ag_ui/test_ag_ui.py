@@ -90,7 +90,7 @@ def test_nothing_of_the_text_is_lost_or_doubled(events: list[ev.Event]):
 
 
 @given(any_stream(), st.data())
-def test_what_is_encoded_in_portions_is_what_is_encoded_at_once(events: list[ev.Event], data: st.DataObject):
+def test_entries_give_the_same_bytes_encoded_in_portions_as_at_once(events: list[ev.Event], data: st.DataObject):
     entries = entries_of(events)
     k = data.draw(st.integers(0, len(entries)))
     at_once, in_portions = opened(ids=True), opened(ids=True)
@@ -193,7 +193,7 @@ def test_calls_of_one_step_share_a_message():
     assert [call["id"] for call in answer["toolCalls"]] == ["a", "b"]
 
 
-def test_what_a_provider_wants_back_is_an_encrypted_value():
+def test_reasoning_that_a_provider_wants_back_has_an_encrypted_value():
     signed, *_ = [m for m in after(entries_of(streams.LOOP)).messages if m["role"] == "reasoning"]
     assert signed["encryptedValue"] == "anthropic:signature:c2ln"
     redacted, *_ = [
@@ -208,7 +208,7 @@ def test_reasoning_without_text_leaves_no_message():
     assert kinds(opened().encode(entries)) == ["REASONING_START", "REASONING_END", "RUN_FINISHED"]
 
 
-def test_what_the_protocol_cannot_express_is_custom():
+def test_an_event_that_the_protocol_cannot_express_is_sent_as_custom():
     client = after(entries_of(STREAMS["a job"]))
     progress = [("data-progress", {"percent": 10}), ("data-note", "half"), ("data-progress", {"percent": 90})]
     file = ("file", {"url": "data:text/plain,a", "mediaType": "text/plain"})

@@ -107,7 +107,7 @@ def test_images_and_documents_are_parts():
         ({"type": "image", "source": {"type": "cloud"}}, "/messages/0/content/0/source"),
     ],
 )
-def test_what_no_model_takes_is_refused_where_it_stands(part: dict[str, Any], pointer: str):
+def test_a_part_that_no_model_takes_is_refused_where_it_stands(part: dict[str, Any], pointer: str):
     with pytest.raises(UnsupportedInput) as refused:
         parsed({**QUESTION, "content": [part]})
     assert refused.value.pointer == pointer

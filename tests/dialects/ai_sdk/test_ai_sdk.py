@@ -42,7 +42,7 @@ def test_a_chunk_is_one_line_of_json_in_a_block() -> None:
     assert last == 'data: {"type":"text-delta","id":"txt-0","delta":"a\\nb\u2028"}'.encode()
 
 
-def test_what_lacks_a_start_is_opened_first() -> None:
+def test_a_delta_without_a_start_is_opened_first() -> None:
     assert sent(ev.TextDelta(id="7", delta="x")) == [
         *STARTED,
         {"type": "text-start", "id": "txt-0"},
@@ -87,7 +87,7 @@ def test_metadata_of_a_fragment_waits_for_the_whole_input() -> None:
     assert whole["providerMetadata"] == {"p": {"x": 1}}
 
 
-def test_what_is_ours_alone_is_left_out() -> None:
+def test_fields_and_events_of_our_own_are_left_out() -> None:
     notice = sent(
         ev.Start(message_id="msg_provider", message_metadata={"model": "m"}, provider_metadata={"p": {"x": 1}}),
         ev.StartStep(provider_metadata={"p": {"x": 1}}),
@@ -189,7 +189,7 @@ def test_a_gap_at_the_beginning_is_a_transient_notice_and_what_follows_can_be_re
 
 
 @pytest.mark.parametrize("reason", [GapReason.REWOUND, GapReason.RESET])
-def test_what_was_sent_cannot_be_rewound(reason: GapReason) -> None:
+def test_a_transcript_that_has_sent_entries_cannot_be_rewound(reason: GapReason) -> None:
     transcript, gap = opened(), Gap(reason, Cursor(7, 1), 2, 3)
     assert transcript.gap(gap) is not None
     transcript.encode(log_of([MODEL]))

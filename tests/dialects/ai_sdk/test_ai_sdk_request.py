@@ -161,7 +161,7 @@ def test_a_tool_that_the_provider_ran_comes_back_as_its_own_blocks() -> None:
     assert content_of(tool("code", "2", output=1, providerExecuted=True), text("So.")) == [text("So.")]
 
 
-def test_what_no_model_reads_is_left_out() -> None:
+def test_parts_that_no_model_reads_are_left_out() -> None:
     parts: list[Json] = [
         {"type": "data-progress", "data": 1},
         {"type": "source-url", "sourceId": "s", "url": "u"},
@@ -186,7 +186,7 @@ def test_what_no_model_reads_is_left_out() -> None:
         ({"role": "tool", "parts": []}, "/0/role"),
     ],
 )
-def test_what_a_model_should_have_read_and_cannot_is_refused_with_its_place(message: Json, pointer: str) -> None:
+def test_a_part_that_a_model_should_have_read_and_cannot_is_refused_with_its_place(message: Json, pointer: str) -> None:
     with pytest.raises(BadUiMessage) as refused:
         conversation_of([message])
     assert refused.value.pointer == pointer

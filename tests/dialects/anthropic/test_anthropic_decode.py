@@ -1,7 +1,5 @@
 """Anthropic decode: what each thing on the wire becomes."""
 
-from typing import TypeVar
-
 import pytest
 
 from broadcaster.core import events as ev
@@ -10,33 +8,10 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.testing import wire
 from broadcaster.testing.wire import frame
 from tests.dialects.anthropic.anthropic_streams import STREAMS, TEXT, WEB_RESULT, stream
+from tests.dialects.decoding import WireDecoding, the
 
-T = TypeVar("T")
-
-OPENING = 2  # start, start-step
-ENDING = 3  # usage, finish-step, finish
-
-
-def decode(raw: bytes, *, request_id: str | None = None) -> list[ev.Event]:
-    decoder = AnthropicDecoder(request_id=request_id)
-    return decoder.decode(raw) + decoder.flush()
-
-
-def content(raw: bytes) -> list[ev.Event]:
-    return decode(raw)[OPENING:-ENDING]
-
-
-def the(kind: type[T], events: list[ev.Event]) -> T:
-    (found,) = [event for event in events if isinstance(event, kind)]
-    return found
-
-
-def failure_of(raw: bytes) -> ProviderFailed:
-    decoder = AnthropicDecoder()
-    with pytest.raises(ProviderFailed) as caught:
-        decoder.decode(raw)
-        decoder.flush()
-    return caught.value
+_WIRE = WireDecoding(AnthropicDecoder)
+decode, content, failure_of = _WIRE.decode, _WIRE.content, _WIRE.failure_of
 
 
 def test_an_answer_opens_with_its_id_its_model_and_the_request_id():
@@ -214,7 +189,7 @@ def test_an_index_used_twice_still_gives_two_parts():
     assert [event.id for event in content(STREAMS["index used twice"]) if isinstance(event, ev.TextEnd)] == ["0", "1"]
 
 
-def test_what_the_provider_left_open_is_closed_by_the_end_of_the_message():
+def test_a_block_that_the_provider_left_open_is_closed_by_the_end_of_the_message():
     assert content(STREAMS["block never stopped"])[-1] == ev.TextEnd(id="0")
 
 
@@ -313,7 +288,7 @@ def test_events_before_an_error_in_the_same_chunk_are_not_lost():
         b"data: " + b"x" * (16 * 2**20 + 1) + b"\n\n",
     ],
 )
-def test_what_is_not_the_protocol_is_bad_data(raw: bytes):
+def test_a_stream_that_breaks_the_protocol_is_bad_data(raw: bytes):
     failure = failure_of(raw)
     assert (failure.reason, failure.retryable) == ("provider_bad_data", True)
 

@@ -242,7 +242,7 @@ def test_the_text_of_a_custom_tool_stands_in_an_object(kind: Json):
     assert result["content"][0]["input"] == {"input": "foo bar"}
 
 
-def test_what_openai_ran_itself_has_its_result_behind_it():
+def test_a_call_that_openai_ran_itself_has_its_result_behind_it():
     search: Any = {"tool_call_id": "ws_1", "provider_executed": True}
     extras = {"openai": {"itemType": "web_search_call"}}
     result = message(
@@ -320,7 +320,7 @@ def test_reasoning_without_a_signature_is_thinking_without_one():
     assert result["content"] == [{"type": "thinking", "thinking": "hm", "signature": ""}]
 
 
-def test_what_the_wire_has_no_place_for_is_left_out():
+def test_an_event_that_the_wire_has_no_place_for_is_left_out():
     assert (
         wire_events(
             ev.SourceUrl(source_id="s", url="https://example.org"),

@@ -44,7 +44,7 @@ def sdk() -> Sdk:
 
 
 @pytest.mark.parametrize("name", [name for name in anthropic_streams.GOOD_ENDINGS if name != INTERLEAVED])
-def test_what_was_decoded_and_encoded_decodes_to_the_same_events(name: str):
+def test_a_stream_that_was_decoded_and_encoded_decodes_to_the_same_events(name: str):
     entries = decoded(anthropic_streams.STREAMS[name])
     assert decoded(encoded(entries)) == entries
 

@@ -15,7 +15,7 @@ from broadcaster.errors import InvalidInput
 REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "why?"}]}
 
 
-def test_what_is_requested_is_stored_in_its_own_format():
+def test_a_request_is_stored_in_its_own_format():
     body = REQUEST | {"system": [{"type": "text", "text": "be brief"}], "thinking": {"type": "adaptive"}, "top_k": 4}
     stored = {name: value for name, value in body.items() if name != "model"}
     assert read_request(body) == MessagesRequest("m", stored, stream=False)
@@ -44,7 +44,7 @@ def test_thinking_of_another_provider_is_left_out_and_its_own_stays():
     assert len(content) == 4
 
 
-def test_what_frameworks_leave_in_a_message_is_left_out():
+def test_fields_that_frameworks_leave_in_a_message_are_left_out():
     left = {"id": "msg_1", "name": "x", "metadata": {"a": 1}, "openai": {"role": "system"}, "tool_calls": []}
     messages = [left | message for message in REQUEST["messages"]]
     assert read_request(REQUEST | {"messages": messages}) == read_request(REQUEST)
@@ -95,14 +95,14 @@ def test_the_betas_name_of_the_output_format_is_read_as_its_name_in_the_api(conf
     ],
     ids=str,
 )
-def test_what_is_refused_is_named(changes: dict[str, Any], block: str):
+def test_a_refused_field_is_named(changes: dict[str, Any], block: str):
     with pytest.raises(InvalidInput) as caught:
         read_request(REQUEST | changes)
     assert caught.value.detail.startswith(block)
 
 
 @pytest.mark.parametrize("name", REQUEST)
-def test_what_is_missing_is_named(name: str):
+def test_a_missing_field_is_named(name: str):
     with pytest.raises(InvalidInput) as caught:
         read_request({field: value for field, value in REQUEST.items() if field != name})
     assert caught.value.detail == f"{name}: Field required"

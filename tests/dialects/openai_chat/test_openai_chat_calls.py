@@ -3,6 +3,7 @@
 import pytest
 
 from broadcaster.core import events as ev
+from tests.dialects.decoding import the
 from tests.dialects.openai_chat.chat_streams import (
     DONE,
     STREAMS,
@@ -15,7 +16,7 @@ from tests.dialects.openai_chat.chat_streams import (
     stream,
     wrote,
 )
-from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, metadata, the
+from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, metadata
 
 
 def calls(*chunks: list[Json]) -> list[ev.Event]:

@@ -1,11 +1,12 @@
 """Chat completions decode: what each thing on the wire becomes."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
+from tests.dialects.decoding import ENDING, OPENING, WireDecoding, the
 from tests.dialects.openai_chat.chat_streams import (
     AZURE_SAFE,
     DONE,
@@ -23,25 +24,9 @@ from tests.dialects.openai_chat.chat_streams import (
     wrote,
 )
 
-T = TypeVar("T")
-
-OPENING = 2  # start, start-step
-ENDING = 3  # usage, finish-step, finish
+_WIRE = WireDecoding(OpenAIChatDecoder)
+decode, content, failure_of = _WIRE.decode, _WIRE.content, _WIRE.failure_of
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "gpt-x"}
-
-
-def decode(raw: bytes, *, request_id: str | None = None) -> list[ev.Event]:
-    decoder = OpenAIChatDecoder(request_id=request_id)
-    return decoder.decode(raw) + decoder.flush()
-
-
-def content(raw: bytes) -> list[ev.Event]:
-    return decode(raw)[OPENING:-ENDING]
-
-
-def the(kind: type[T], events: list[ev.Event]) -> T:
-    (found,) = [event for event in events if isinstance(event, kind)]
-    return found
 
 
 def passed(*choices: Json) -> ev.DataEvent:
@@ -85,7 +70,7 @@ def test_an_answer_without_content_has_no_part():
     assert content(STREAMS["no content at all"]) == []
 
 
-def test_what_azure_sends_of_the_prompt_first_is_on_the_start():
+def test_azures_results_on_the_prompt_are_on_the_start():
     events = decode(STREAMS["Azure"])
     assert events[0] == ev.Start(
         message_id="chatcmpl-1",
@@ -139,7 +124,7 @@ def test_reasoning_and_text_of_one_delta_come_in_this_order():
     assert [event.delta for event in _written(raw)] == ["Hm.", "Yes."]
 
 
-def test_what_differs_under_the_second_name_of_reasoning_is_not_lost():
+def test_a_different_value_under_the_second_name_of_reasoning_is_not_lost():
     found = the(ev.ReasoningDelta, content(answer(delta(reasoning_content="Hm.", reasoning={"effort": 3}))))
     assert found.provider_metadata == metadata(reasoning={"effort": 3})
 
@@ -219,7 +204,7 @@ def test_a_field_beside_no_delta_is_passed_on():
     assert content(raw) == [passed({"index": 0, "delta": {}, "content_filter_offsets": {"start": 3}})]
 
 
-def test_what_comes_with_the_reason_or_changes_since_the_start_rides_on_the_end():
+def test_fields_that_come_with_the_reason_or_change_since_the_start_are_on_the_end():
     raw = stream(
         first() | {"system_fingerprint": "fp_1", "provider": "A"},
         wrote("a", system_fingerprint="fp_2", provider="A"),

@@ -80,7 +80,7 @@ def test_the_sdk_s_final_object_is_that_of_the_provider_s_own_bytes(name: str) -
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD_ENDINGS if name not in UNEQUAL])
-def test_what_is_added_up_by_hand_is_that_of_the_provider_s_own_bytes(name: str) -> None:
+def test_the_sum_by_hand_of_our_frames_is_that_of_the_providers_own_bytes(name: str) -> None:
     raw = STREAMS[name]
     expected, result = by_hand(raw), by_hand(encoded(from_chat(raw)))
 

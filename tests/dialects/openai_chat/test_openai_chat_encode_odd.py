@@ -23,7 +23,7 @@ def test_deltas_without_a_start_open_their_part() -> None:
     assert result["calls"] == {0: {"id": "a", "name": "", "arguments": '{"x":1}'}}
 
 
-def test_what_the_wire_cannot_express_is_left_out() -> None:
+def test_an_event_that_the_wire_cannot_express_is_left_out() -> None:
     odd: list[ev.Event] = [
         ev.DataEvent(type="data-progress", data=1),
         ev.File(url="data:,x", media_type="text/plain"),

@@ -7,6 +7,7 @@ import pytest
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.errors import ProviderFailed
+from tests.dialects.decoding import the
 from tests.dialects.openai_chat.chat_streams import (
     DONE,
     STREAMS,
@@ -20,15 +21,7 @@ from tests.dialects.openai_chat.chat_streams import (
     stream,
     wrote,
 )
-from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, metadata, the
-
-
-def failure_of(raw: bytes) -> ProviderFailed:
-    decoder = OpenAIChatDecoder()
-    with pytest.raises(ProviderFailed) as caught:
-        decoder.decode(raw)
-        decoder.decode(b"")
-    return caught.value
+from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, failure_of, metadata
 
 
 @pytest.mark.parametrize(
@@ -137,7 +130,7 @@ def test_a_null_error_is_none():
     )
 
 
-def test_what_came_before_an_error_in_the_same_chunk_is_not_lost():
+def test_text_before_an_error_in_the_same_chunk_is_not_lost():
     decoder = OpenAIChatDecoder()
     assert decoder.decode(STREAMS["error in the middle"])[-1] == ev.TextDelta(id="0", delta="a")
     assert decoder.failure is not None
@@ -175,6 +168,6 @@ def test_text_of_the_chunk_with_a_failed_reason_is_not_lost():
         b"data: " + b"x" * (16 * 2**20 + 1) + b"\n\n",
     ],
 )
-def test_what_is_not_the_protocol_is_bad_data(raw: bytes):
+def test_a_stream_that_breaks_the_protocol_is_bad_data(raw: bytes):
     failure = failure_of(raw)
     assert (failure.reason, failure.retryable) == ("provider_bad_data", True)

@@ -202,7 +202,7 @@ def test_the_tools_loop_of_litellm_s_documentation_is_understood() -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
-def test_what_frameworks_leave_in_a_message_is_left_out(role: str) -> None:
+def test_fields_that_frameworks_leave_in_a_message_are_left_out(role: str) -> None:
     message = {"role": role, "content": "x", **({"tool_call_id": "a"} if role == "tool" else {})}
     left = {
         "provider_specific_fields": {"refusal": None},
@@ -367,7 +367,7 @@ def test_tools_are_sent_with_a_schema_and_those_named_alone_are_the_worker_s() -
     ],
     ids=str,
 )
-def test_what_cannot_be_served_is_refused_by_its_name(fields: Json, param: str, api_code: str) -> None:
+def test_a_parameter_that_cannot_be_served_is_refused_by_its_name(fields: Json, param: str, api_code: str) -> None:
     with pytest.raises(BadParameter) as caught:
         parse_chat_request({"model": "m", "messages": [HELLO], **fields}, max_tokens=1)
     assert (caught.value.param, caught.value.api_code) == (param, api_code)

@@ -78,7 +78,7 @@ def test_of_counts_in_every_chunk_the_last_ones_count():
     assert counts(decoder.usage_so_far()) == (25, 2, False)
 
 
-def test_what_no_count_covers_is_estimated_on_top_of_the_last_one():
+def test_text_that_no_count_covers_is_estimated_on_top_of_the_last_count():
     usage = usage_after(first(), wrote("Hello", usage={"prompt_tokens": 25, "completion_tokens": 3}), wrote("12345678"))
     assert counts(usage) == (25, 5, True)
 

@@ -88,7 +88,7 @@ def test_arguments_that_were_no_json_go_back_as_they_came():
     assert message["tool_calls"][0]["function"]["arguments"] == '{"half'
 
 
-def test_what_another_provider_recorded_for_itself_is_left_out():
+def test_parts_that_another_provider_recorded_for_itself_are_left_out():
     message = assistant(
         {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
         {"type": "redacted_thinking", "data": "b3A="},
@@ -185,7 +185,7 @@ def test_images_and_documents_have_a_form_of_their_own(part: Json, encoded: list
         {"role": "user"},
     ],
 )
-def test_what_is_in_the_wires_own_shape_or_has_no_form_there_passes_untouched(message: Json):
+def test_a_message_in_the_wires_own_shape_or_without_a_form_there_passes_untouched(message: Json):
     assert as_chat(message) == [message]
 
 

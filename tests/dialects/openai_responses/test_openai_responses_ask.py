@@ -67,7 +67,7 @@ def test_a_text_is_one_message_and_the_rest_has_its_place():
     assert stored() == {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 512}
 
 
-def test_what_is_repeated_is_what_was_requested():
+def test_the_surface_repeats_the_fields_that_were_requested():
     parsed_request = parsed(instructions="Be brief.", tools=[WEATHER], background=True, stream=True)
     surface = parsed_request.stored(max_tokens=1, model="served")["surface"]
     assert surface["name"] == "openai-responses"
@@ -197,7 +197,7 @@ def test_the_choice_of_tools_is_kept_and_comes_back(fields: Json, choice: Json |
         assert {"tool_choice": "auto", **fields} | back == {"tool_choice": "auto", **fields}
 
 
-def test_what_only_openai_knows_comes_back_in_its_format():
+def test_fields_that_only_openai_knows_come_back_in_its_format():
     fields: Any = {
         "reasoning": {"effort": "low", "summary": "auto"},
         "text": {
@@ -261,7 +261,7 @@ def test_what_only_openai_knows_comes_back_in_its_format():
         ({"include": [1]}, "include", "invalid_type"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_by_its_name(fields: Json, param: str, api_code: str):
+def test_a_field_that_cannot_be_stored_is_refused_by_its_name(fields: Json, param: str, api_code: str):
     with pytest.raises(BadParameter) as refused:
         stored(**fields)
     assert (refused.value.param, refused.value.api_code) == (param, api_code)
@@ -307,7 +307,7 @@ def test_an_answer_that_is_sent_back_means_the_same_to_openai(name: str):
             assert json.loads(sent_back["arguments"]) == json.loads(item["arguments"])
 
 
-def test_what_another_provider_ran_is_its_own_record_and_left_out():
+def test_a_call_that_another_provider_ran_is_left_out():
     ran: Json = {
         "type": "mcp_call",
         "id": "mcp_1",

@@ -1,42 +1,17 @@
 """Responses decode: what each thing on the wire becomes."""
 
-from typing import TypeVar
-
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
 from broadcaster.errors import ProviderFailed
+from tests.dialects.decoding import OPENING, WireDecoding, the
 from tests.dialects.openai_responses import responses_wire as wire
 from tests.dialects.openai_responses.responses_streams import CAPTURED, HELLO, STREAMS, TEXT, with_inserted
 from tests.dialects.openai_responses.responses_wire import Json, answer, created, frame, message, stream, text
 
-T = TypeVar("T")
-
-OPENING = 2  # start, start-step
-ENDING = 3  # usage, finish-step, finish
-
-
-def decode(raw: bytes, *, request_id: str | None = None) -> list[ev.Event]:
-    decoder = OpenAIResponsesDecoder(request_id=request_id)
-    return decoder.decode(raw) + decoder.flush()
-
-
-def content(raw: bytes) -> list[ev.Event]:
-    return decode(raw)[OPENING:-ENDING]
-
-
-def the(kind: type[T], events: list[ev.Event]) -> T:
-    (found,) = [event for event in events if isinstance(event, kind)]
-    return found
-
-
-def failure_of(raw: bytes) -> ProviderFailed:
-    decoder = OpenAIResponsesDecoder()
-    with pytest.raises(ProviderFailed) as caught:
-        decoder.decode(raw)
-        decoder.flush()
-    return caught.value
+_WIRE = WireDecoding(OpenAIResponsesDecoder)
+decode, content, failure_of = _WIRE.decode, _WIRE.content, _WIRE.failure_of
 
 
 def passed(event: Json, number: int) -> ev.DataEvent:
@@ -347,7 +322,7 @@ def test_events_before_a_failure_in_the_same_chunk_are_not_lost():
         b"data: " + b"[" * 100_000 + b"\n\n",
     ],
 )
-def test_what_is_not_the_protocol_is_bad_data(raw: bytes):
+def test_a_stream_that_breaks_the_protocol_is_bad_data(raw: bytes):
     failure = failure_of(raw)
     assert (failure.reason, failure.retryable) == ("provider_bad_data", True)
 

@@ -123,7 +123,7 @@ def test_the_response_names_the_generation_the_model_and_the_counts():
     }
 
 
-def test_what_was_requested_is_repeated_as_the_surface_gives_it():
+def test_the_requested_fields_are_repeated_as_the_surface_gives_them():
     echo = json.dumps({"instructions": "Be brief.", "background": True, "metadata": {"a": "b"}, "model": "asked"})
     response = final(encoded(*HELLO, *TAIL, dialect=ResponsesDialect(echo=echo)))
     assert (response["instructions"], response["background"]) == ("Be brief.", True)

@@ -85,7 +85,7 @@ def test_a_late_joiner_ends_with_what_all_viewers_have(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_the_same_however_it_is_cut_forked_or_joined(name: str):
+def test_a_stream_is_the_same_however_it_is_cut_forked_or_joined(name: str):
     entries = recorded()[name]
     everything = whole(entries)
     for k in range(len(entries) + 1):
@@ -121,7 +121,7 @@ def test_the_framing_is_what_every_client_bears(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_never_ends_without_an_outcome(name: str):
+def test_a_stream_never_ends_without_an_outcome(name: str):
     entries = recorded()[name]
     terminal = ("response.completed", "response.incomplete", "response.failed")
     assert raw_events(whole(entries))[-1]["type"] in terminal

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from broadcaster.core import events as ev
+from tests.dialects.decoding import the
 from tests.dialects.openai_responses import responses_wire as wire
 from tests.dialects.openai_responses.responses_streams import HELLO, STREAMS
 from tests.dialects.openai_responses.responses_wire import Json, answer, call, created, message, stream, text
-from tests.dialects.openai_responses.test_openai_responses_decode import content, decode, failure_of, the
+from tests.dialects.openai_responses.test_openai_responses_decode import content, decode, failure_of
 
 THINKING = wire.reasoning(["a ", "b"])
 CALL = call("f", '{"x":', "1}")

@@ -139,7 +139,7 @@ def test_images_and_documents_take_the_shape_of_responses(part: dict[str, Any], 
         {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []},
     ],
 )
-def test_what_only_its_provider_can_read_is_left_out(part: dict[str, Any]):
+def test_a_part_that_only_its_provider_can_read_is_left_out(part: dict[str, Any]):
     assert content_of(part, {"type": "text", "text": "a"}, role="assistant") == [{"type": "output_text", "text": "a"}]
     assert responses_input([{"role": "assistant", "content": [part]}]) == []
 
@@ -163,7 +163,7 @@ def test_what_only_its_provider_can_read_is_left_out(part: dict[str, Any]):
         {"type": "something_newer", "x": 1},
     ],
 )
-def test_what_is_in_the_shape_of_responses_passes_untouched(item: dict[str, Any]):
+def test_an_item_in_the_shape_of_responses_passes_untouched(item: dict[str, Any]):
     assert responses_input([item]) == [item]
 
 
@@ -265,7 +265,7 @@ def _texts(messages_: list[dict[str, Any]], *types: str) -> list[str]:
     return texts
 
 
-def test_what_is_sent_is_what_the_openai_package_calls_input_and_tools():
+def test_the_sent_input_and_tools_are_valid_for_the_openai_package():
     messages_: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]},
         {"role": "assistant", "content": [CALL]},

@@ -6,10 +6,11 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
+from tests.dialects.decoding import the
 from tests.dialects.openai_responses import responses_wire as wire
 from tests.dialects.openai_responses.responses_streams import SEARCH, STREAMS
 from tests.dialects.openai_responses.responses_wire import answer, call, created, provider_run, stream
-from tests.dialects.openai_responses.test_openai_responses_decode import content, decode, passed, the
+from tests.dialects.openai_responses.test_openai_responses_decode import content, decode, passed
 
 
 def finish_reason(raw: bytes) -> ev.FinishReason | None:
@@ -70,7 +71,7 @@ def test_a_call_that_was_never_finished_has_the_arguments_that_came():
     assert the(ev.ToolInputAvailable, content(stream(*events))).input == {"x": 1}
 
 
-def test_what_is_sent_of_a_call_is_kept():
+def test_a_field_that_the_provider_sends_with_a_call_is_kept():
     events = answer(call("f", "{}"))
     for event in events:
         if "item" in event:
@@ -79,7 +80,7 @@ def test_what_is_sent_of_a_call_is_kept():
     assert the(ev.ToolInputStart, content(stream(*events))).provider_metadata == extras
 
 
-def test_what_is_sent_of_a_call_after_its_arguments_is_passed_on():
+def test_a_field_that_comes_after_the_arguments_of_a_call_is_passed_on():
     output = call("f", "{}", caller={"type": "direct"})
     assert content(stream(*answer(output)))[-1] == passed(wire.done(output.item), 5)
 
@@ -124,7 +125,7 @@ def test_a_tool_that_the_caller_runs_is_called_with_its_fields(type: str):
     assert finish_reason(raw) == "tool-calls"
 
 
-def test_what_the_provider_runs_is_sent_with_its_input_and_its_output_and_is_no_call_for_the_caller():
+def test_a_call_that_the_provider_runs_has_its_input_and_output_and_is_not_for_the_caller():
     raw = stream(*answer(SEARCH))
     start, *progress, available, output = content(raw)
     item = {"openai": {"itemId": "tool_1", "itemType": "web_search_call"}}

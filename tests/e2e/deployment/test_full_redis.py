@@ -38,7 +38,7 @@ async def test_a_full_server_refuses_new_calls_and_running_answers_end_whole_onc
     settings = {"default_model": MODEL, "lease_ttl_s": 1}
     try:
         async with (
-            LogConnection.open(server.url) as connection,
+            LogConnection(server.url) as connection,
             open_stack(tmp_path, redis_url=server.url, provider_url=scripted.base_url, **settings) as stack,
         ):
             await stack.worker()

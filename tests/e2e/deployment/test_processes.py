@@ -270,7 +270,7 @@ async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_b
         assert not front_ends()
 
 
-async def test_a_start_that_fails_in_a_front_end_is_reported_by_the_parent(connection: LogConnection) -> None:
+async def test_a_port_that_front_ends_cannot_listen_on_is_reported_by_the_parent(connection: LogConnection) -> None:
     """Another process begins to listen on the port before they do."""
     with open_listener("127.0.0.1", 0) as listener, open_listener(*listener.getsockname()) as robber:
         robber.listen()

@@ -100,7 +100,7 @@ async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goe
     torn, whole = scripted.conversation("claude-scripted"), scripted.conversation("claude-scripted")
     async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
         # Every second is the default: what a kill of everything may cost is the last one.
-        async with LogConnection.open(f"unix://{socket_path(tmp_path / 'data')}") as connection:
+        async with LogConnection(f"unix://{socket_path(tmp_path / 'data')}") as connection:
             await connection.redis.config_set("appendfsync", "always")
         generation = await client.start("hi")
         await torn.send_text("torn")

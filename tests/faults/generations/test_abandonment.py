@@ -202,7 +202,7 @@ async def test_on_a_full_redis_viewers_still_count_and_leaving_is_still_seen(sce
         await scene.world.redis.config_set("maxmemory", 0)
 
 
-async def test_one_that_its_creator_watches_counts_as_watched_although_its_front_end_died_before_it_reported(
+async def test_a_generation_that_its_creator_watches_counts_as_watched_although_its_front_end_died_before_it_reported(
     scene: Scene,
 ) -> None:
     world = World(scene.world.connection, presence=scene.here)
@@ -281,7 +281,7 @@ async def sweeper(scene: Scene) -> AsyncIterator[Sweeper]:
 
 
 @pytest.mark.parametrize("state", ["queued", "waiting for its next attempt", "left by its worker"])
-async def test_one_without_a_worker_is_ended_by_the_sweep_that_finds_it_abandoned(
+async def test_an_abandoned_generation_without_a_worker_is_ended_by_the_sweep_that_finds_it(
     scene: Scene, sweeper: Sweeper, state: str
 ) -> None:
     world = scene.world

@@ -109,7 +109,7 @@ async def test_a_caller_that_waits_for_the_result_without_a_stream_is_a_viewer(
         assert took_s >= GRACE_OF_ALL_S * 0.9
 
 
-async def test_redis_paused_beyond_every_presence_abandons_nothing_that_is_watched(
+async def test_a_pause_of_redis_beyond_the_presence_ttl_abandons_no_watched_generation(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
     """Every report has lapsed when it is back; its viewers watch all the same, and it reports them first."""

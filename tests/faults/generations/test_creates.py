@@ -100,7 +100,7 @@ async def test_a_front_end_killed_after_any_step_of_a_create_leaves_nothing_that
                 earlier |= there.keys()
 
 
-async def test_what_is_about_to_be_written_down_stays_in_the_open_index_and_goes_when_it_never_is(
+async def test_an_announced_generation_stays_in_the_open_index_until_its_meta_is_overdue(
     connection: LogConnection,
 ) -> None:
     """Else a sweep between announcement and meta would leave a create that breaks off there without a worker."""

@@ -105,7 +105,7 @@ class LossyWorld:
 async def world(tmp_path: Path, scripted: ScriptedProvider) -> AsyncIterator[LossyWorld]:
     with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder), port=0) as server:
         async with (
-            LogConnection.open(server.url) as connection,
+            LogConnection(server.url) as connection,
             open_stack(tmp_path, redis_url=server.url, provider_url=scripted.base_url, default_model=MODEL) as stack,
         ):
             yield LossyWorld(server, connection, scripted, stack)

@@ -24,7 +24,7 @@ POLL_S = 0.01
 @asynccontextmanager
 async def held(relay: RedisRelay, *, lease_ms: int) -> AsyncIterator[tuple[LeaseKeeper, str]]:
     """A stream that a worker holds through the relay; its other calls than renewals may wait for a minute."""
-    async with LogConnection.open(relay.url, timeout_s=60) as through:
+    async with LogConnection(relay.url, timeout_s=60) as through:
         world = World(through, lease_ms=lease_ms)
         async with world.appender() as appender:
             keeper = world.keeper(appender)
@@ -47,7 +47,7 @@ async def running(keeper: LeaseKeeper) -> AsyncIterator[None]:
 async def test_a_lease_outlives_connections_that_hang(server: ValkeyServer) -> None:
     async with (
         open_redis_relay(server.url) as relay,
-        LogConnection.open(server.url) as beside,
+        LogConnection(server.url) as beside,
         held(relay, lease_ms=1000) as (keeper, lease),
         running(keeper),
     ):
@@ -63,7 +63,7 @@ async def test_a_renewal_that_failed_is_repeated_at_once(
 ) -> None:
     async with (
         open_redis_relay(server.url) as relay,
-        LogConnection.open(server.url) as beside,
+        LogConnection(server.url) as beside,
         held(relay, lease_ms=240_000) as (keeper, lease),  # whose renewals are a minute apart
     ):
         await relay.refuse()

@@ -34,7 +34,7 @@ SWEEP_S = 3.0
 
 
 @pytest.mark.second_engine
-async def test_what_a_killed_worker_ran_is_taken_over_or_ended_as_its_caller_chose_in_one_connection(
+async def test_a_killed_workers_generation_is_taken_over_or_ended_as_its_caller_chose_in_one_connection(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     """With the default lease; each worker is killed at another moment of it."""

@@ -335,7 +335,7 @@ async def test_a_stall_is_sent_in_the_dialect_once_it_is_caught_up(hub, tail):
     assert witness_of(reader).last_seq == 3
 
 
-async def test_what_a_replay_holds_is_counted_and_given_back(hub, tail):
+async def test_the_bytes_that_a_replay_holds_are_counted_and_released(hub, tail):
     tail.append("g", *texts(5, 1, 100, size=100))
     reader = await read(hub)
     before = hub.statistics().bytes

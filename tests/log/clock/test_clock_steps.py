@@ -109,7 +109,7 @@ class SteppingStreams(Streams):
 
 
 @pytest.mark.parametrize("step_s", [LEASE_S, HOUR_S])
-async def test_what_a_sweep_reads_after_a_step_that_no_probe_has_met_ends_nothing(
+async def test_a_sweep_right_after_a_step_that_no_probe_has_met_ends_nothing(
     world: World, clock: SteppingClock, step_s: float
 ) -> None:
     streams = SteppingStreams(world.connection)
@@ -123,7 +123,9 @@ async def test_what_a_sweep_reads_after_a_step_that_no_probe_has_met_ends_nothin
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen before", "seen only after the step"])
-async def test_what_waits_is_no_older_for_a_step_forward(world: World, clock: SteppingClock, *, is_seen: bool) -> None:
+async def test_a_waiting_generation_is_no_older_after_a_step_forward(
+    world: World, clock: SteppingClock, *, is_seen: bool
+) -> None:
     stream_id = await world.create()
     sweep = sweeper(world)
     if is_seen:
@@ -135,7 +137,7 @@ async def test_what_waits_is_no_older_for_a_step_forward(world: World, clock: St
 
 
 @pytest.mark.parametrize("step_s", [-600, -600 - HOUR_S])
-async def test_what_waits_does_not_wait_longer_for_a_step_back(
+async def test_a_waiting_generation_does_not_wait_longer_after_a_step_back(
     world: World, clock: SteppingClock, step_s: float
 ) -> None:
     stream_id = await world.create()

@@ -99,7 +99,7 @@ async def test_a_feed_without_a_lease_has_none_and_may_be_renewed_too(connection
     assert (await job.meta()).lease_ms is None
 
 
-async def test_what_has_ended_or_is_unknown_is_not_renewed(connection: LogConnection) -> None:
+async def test_the_lease_of_an_ended_or_unknown_feed_is_not_renewed(connection: LogConnection) -> None:
     job = Job(connection)
     with pytest.raises(UnknownStream):
         await job.renew()
@@ -189,7 +189,7 @@ async def test_an_append_of_a_front_end_that_knows_no_leases_counts_by_its_time(
     assert 0 < await job.ttl_ms("lease") <= LEASE_MS
 
 
-async def test_what_is_over_unknown_or_without_a_lease_is_not_ended(connection: LogConnection) -> None:
+async def test_a_stream_that_is_over_unknown_or_without_a_lease_is_not_ended(connection: LogConnection) -> None:
     job = Job(connection)
     assert not await lapses(job).end(ID, lease_ms=LEASE_MS)
     await job.create()
@@ -279,7 +279,7 @@ class Watched:
 @pytest.fixture
 async def watched(redis_url: str) -> AsyncIterator[Watched]:
     steady = Steady()
-    async with LogConnection.open(redis_url) as connection:
+    async with LogConnection(redis_url) as connection:
         ender = Lapses(connection, steadiness=steady)
         async with open_tail(redis_url, times=replace(TAILS, lapse_check_s=0.05), lapses=ender) as world:
             yield Watched(world, steady)
@@ -322,7 +322,7 @@ async def test_the_lease_of_a_watched_feed_is_cut_when_more_is_left_than_its_len
     assert not (await watched.job.meta()).is_over
 
 
-async def test_a_lease_that_lapses_between_two_tail_checks_is_checked_then(redis_url: str) -> None:
+async def test_a_lease_that_lapses_between_two_tail_checks_is_checked_when_it_lapses(redis_url: str) -> None:
     times = replace(TAILS, tail_check_min_s=1.0, tail_check_max_s=1.0, stall_notice_s=0.0, lapse_check_s=0.05)
     async with open_tail(redis_url, times=times) as world:
         job, loop = Job(world.connection), asyncio.get_running_loop()

@@ -136,7 +136,7 @@ def test_whatever_order_appends_retries_and_ends_come_in_the_feed_is_what_a_list
 
 async def _play(url: str, steps: list[Any], *, trims: bool) -> None:
     model = Model(max_events=4, trims=trims)
-    async with LogConnection.open(url) as connection:
+    async with LogConnection(url) as connection:
         await connection.redis.flushall()
         streams = Streams(connection)
         feeds = Feeds(connection, BOUNDS, streams=streams)

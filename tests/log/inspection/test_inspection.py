@@ -17,7 +17,7 @@ from tests.support.log.valkey import start_valkey
 
 
 async def facts_of(url: str, prefix: str = "bc") -> RedisFacts:
-    async with LogConnection.open(url, prefix=prefix, timeout_s=3.0) as connection:
+    async with LogConnection(url, prefix=prefix, timeout_s=3.0) as connection:
         return await inspect(connection)
 
 
@@ -121,14 +121,14 @@ async def test_a_server_that_is_away_or_hangs_is_unavailable(tmp_path: Path) -> 
     with start_valkey(tmp_path) as server:
         url = server.url
         server.pause()
-        async with LogConnection.open(url, timeout_s=0.2) as connection:
+        async with LogConnection(url, timeout_s=0.2) as connection:
             with pytest.raises(LogUnavailable):
                 await inspect(connection)
     with pytest.raises(LogUnavailable):
         await facts_of(url)
 
 
-async def test_what_is_no_redis_is_a_set_up_error() -> None:
+async def test_a_server_that_is_not_redis_is_a_set_up_error() -> None:
     async def speak_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()

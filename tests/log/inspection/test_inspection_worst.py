@@ -57,7 +57,7 @@ def test_a_fault_of_any_server_is_reported() -> None:
     assert worst_of([GOOD, BAD, GOOD]) == BAD
 
 
-def test_what_one_of_them_does_not_show_is_not_known() -> None:
+def test_a_fact_that_one_server_does_not_show_is_unknown() -> None:
     worst = worst_of([GOOD, {**GOOD, "policy": None, "keepalive_s": None}])
 
     assert (worst["policy"], worst["keepalive_s"]) == (None, None)

@@ -100,7 +100,9 @@ async def test_a_worker_that_came_back_leaves_no_wait_behind_for_the_next_loss(
     assert (await world.claim(stream_id)).wait_ms > BACKOFF_MS / 2 - 1000
 
 
-async def test_what_providers_broke_off_adds_no_wait_for_the_first_worker_lost_after_it(world: World) -> None:
+async def test_an_attempt_that_its_provider_broke_off_adds_no_wait_for_the_first_worker_lost_after_it(
+    world: World,
+) -> None:
     stream_id, claim = await world.granted()
     for _ in range(3):
         granted = await world.claims.next_attempt(stream_id, epoch=claim.epoch)
@@ -113,7 +115,7 @@ async def test_what_providers_broke_off_adds_no_wait_for_the_first_worker_lost_a
     assert BACKOFF_MS / 2 - 1000 < (await world.claim(stream_id)).wait_ms <= BACKOFF_MS + 1
 
 
-async def test_what_providers_broke_off_counts_among_the_attempts(connection: LogConnection) -> None:
+async def test_an_attempt_that_its_provider_broke_off_counts_among_the_attempts(connection: LogConnection) -> None:
     world = World(connection, max_attempts=2, attempt_backoff_ms=BACKOFF_MS)
     stream_id, claim = await world.granted()
     await world.claims.next_attempt(stream_id, epoch=claim.epoch)
@@ -125,7 +127,7 @@ async def epoch_of(world: World, stream_id: str) -> int:
     return int(await world.redis.hget(world.keys.meta(stream_id), "epoch"))
 
 
-async def test_one_that_waits_is_ended_by_a_stop(world: World) -> None:
+async def test_a_generation_that_waits_for_its_next_attempt_is_ended_by_a_stop(world: World) -> None:
     stream_id = await world.create()
     assert (await lose(world, stream_id, 2)).outcome is Outcome.WAITING
     await world.generations.stop(stream_id, tenant="local")
@@ -139,7 +141,7 @@ async def test_attempts_beyond_the_bound_end_it_and_nothing_waits_for_that(conne
     assert (claim.outcome, claim.why) == (Outcome.ENDED, Why.ATTEMPTS_SPENT)
 
 
-async def test_what_a_drain_handed_back_is_no_loss_however_often(connection: LogConnection) -> None:
+async def test_a_generation_that_drains_hand_back_is_not_a_loss_however_often(connection: LogConnection) -> None:
     world = World(connection, max_attempts=2, attempt_backoff_ms=BACKOFF_MS)
     stream_id = await world.create()
     for attempt in range(1, 6):

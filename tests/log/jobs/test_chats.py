@@ -46,7 +46,9 @@ async def test_an_answer_is_the_latest_one_after_one_from_a_clock_that_stepped_b
     assert await chats.latest("c", tenant="a") == now
 
 
-async def test_what_an_earlier_version_remembers_is_read_and_replaced(chats: Chats, connection: LogConnection) -> None:
+async def test_a_chat_that_an_earlier_version_remembered_is_read_and_replaced(
+    chats: Chats, connection: LogConnection
+) -> None:
     await connection.redis.set(connection.keys.chat("a", "c"), b'{"generation_id":"gen_0","message_id":null}')
     assert await chats.latest("c", tenant="a") == Chat(generation_id="gen_0")
     await chats.remember("c", FIRST, tenant="a")
@@ -78,8 +80,8 @@ async def test_a_chat_is_forgotten_after_its_time_which_each_answer_begins_anew(
     assert 1000 < await connection.redis.pttl(key) <= KEEP_MS
 
 
-async def test_a_redis_that_is_away_is_reported_as_that() -> None:
-    async with LogConnection.open("redis://127.0.0.1:1", timeout_s=1.0) as nowhere:
+async def test_a_redis_that_is_away_is_reported_as_log_unavailable() -> None:
+    async with LogConnection("redis://127.0.0.1:1", timeout_s=1.0) as nowhere:
         chats = Chats(nowhere, keep_ms=KEEP_MS)
         with pytest.raises(LogUnavailable):
             await chats.remember("c", FIRST, tenant="a")

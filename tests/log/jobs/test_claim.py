@@ -101,7 +101,7 @@ async def test_a_claim_whose_answer_was_lost_is_granted_the_same_epoch_once_more
     assert await world.seqs(stream_id) == list(range(1, attempt))
 
 
-async def test_what_was_granted_since_under_another_nonce_is_not_regranted(world: World) -> None:
+async def test_a_claim_is_not_regranted_after_a_grant_under_another_nonce(world: World) -> None:
     stream_id = await world.create()
     await world.claims.claim(stream_id, may_take_over=True, nonce="a")
     assert (await world.claims.claim(stream_id, may_take_over=True, nonce="b")).outcome is Outcome.LEASED
@@ -113,7 +113,7 @@ async def test_what_was_granted_since_under_another_nonce_is_not_regranted(world
     assert (await world.claims.claim(stream_id, may_take_over=False, nonce="a")).outcome is Outcome.LAPSED
 
 
-async def test_what_was_written_is_not_ended_before_its_usage_is_known(connection: LogConnection) -> None:
+async def test_a_generation_with_entries_is_not_ended_before_its_usage_is_known(connection: LogConnection) -> None:
     world = World(connection, max_attempts=1)
     stream_id, first = await world.granted()
     await world.append(stream_id, first.epoch, 1, [delta("half")])
@@ -129,7 +129,7 @@ async def test_what_was_written_is_not_ended_before_its_usage_is_known(connectio
     assert (await world.texts(stream_id))[1:] == [usage, terminals.ATTEMPTS_SPENT]
 
 
-async def test_what_was_never_written_is_ended_without_a_usage(connection: LogConnection) -> None:
+async def test_a_generation_without_entries_is_ended_without_a_usage(connection: LogConnection) -> None:
     world = World(connection, max_attempts=1)
     stream_id, _ = await world.granted()
     await lapse(world, stream_id)

@@ -91,7 +91,7 @@ async def test_a_log_without_meta_is_not_ended_before_redis_was_seen_steady(worl
     assert await world.texts(stream_id) == [delta("half")]
 
 
-async def test_what_has_no_reason_to_end_goes_on(world: World) -> None:
+async def test_a_generation_without_a_reason_to_end_goes_on(world: World) -> None:
     stream_id, _ = await world.granted()
     await lapse(world, stream_id)
     assert (await world.claims.end(stream_id, None, may_take_over=True)).outcome is Outcome.NOTHING_TO_END
@@ -128,7 +128,7 @@ async def test_a_generation_began_when_its_first_attempt_did(world: World) -> No
     assert (meta.attempts, meta.started_ms) == (2, 5)
 
 
-async def test_what_a_claim_ends_is_kept_as_long_as_what_its_worker_ends(world: World) -> None:
+async def test_a_generation_that_a_claim_ends_is_kept_as_long_as_one_that_its_worker_ends(world: World) -> None:
     stream_id = await world.create(on_worker_loss="fail")
     claim = await world.claim(stream_id)
     await world.append(stream_id, claim.epoch, 1, [delta("half")])

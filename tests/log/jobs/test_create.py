@@ -34,7 +34,7 @@ async def world(connection: LogConnection) -> World:
 @asynccontextmanager
 async def breakable(redis_url: str, *, max_queue: int = 100) -> AsyncIterator[tuple[RedisRelay, World]]:
     """A front-end's log whose connection breaks when the test says so."""
-    async with open_redis_relay(redis_url) as relay, LogConnection.open(relay.url) as connection:
+    async with open_redis_relay(redis_url) as relay, LogConnection(relay.url) as connection:
         yield relay, World(connection, max_queue=max_queue)
 
 

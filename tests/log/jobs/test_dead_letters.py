@@ -105,7 +105,7 @@ async def test_racing_requeues_start_one_generation(world: World) -> None:
     assert await world.redis.xlen(world.keys.ready) == 1
 
 
-async def test_what_is_settled_twice_is_one_letter(world: World) -> None:
+async def test_a_job_that_is_settled_twice_is_one_dead_letter(world: World) -> None:
     await world.die(times_settled=2)
     assert await world.redis.xlen(world.keys.dead) == 1
 

@@ -156,7 +156,7 @@ async def test_a_running_generation_is_stopped_and_its_end_awaited(world: World)
     assert await world.redis.exists(world.keys.log(stream_id)) == 0
 
 
-async def test_what_does_not_end_in_time_is_not_deleted(world: World) -> None:
+async def test_a_generation_that_does_not_end_in_time_is_not_deleted(world: World) -> None:
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [delta("a")])
     with pytest.raises(StopPending):

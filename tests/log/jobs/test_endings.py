@@ -24,7 +24,7 @@ async def test_a_lease_that_lapsed_since_the_check_ends_nothing(connection: LogC
     assert (early.outcome, late.outcome) == (Outcome.LAPSED, Outcome.ENDED)
 
 
-async def test_what_a_later_step_wrote_is_added_to_the_counts_of_the_earlier_ones(connection: LogConnection) -> None:
+async def test_the_text_of_a_later_step_is_added_to_the_counts_of_the_earlier_steps(connection: LogConnection) -> None:
     world = World(connection)
     stream_id, claim = await world.granted()
     expected: list[Event] = [

@@ -46,7 +46,7 @@ async def test_pages_of_any_size_hold_everything_once_newest_first(world: World,
     assert await ids(world, limit=limit) == made[::-1]
 
 
-async def test_open_and_over_ones_can_be_requested(world: World) -> None:
+async def test_open_and_ended_generations_can_be_listed(world: World) -> None:
     made = [await world.create() for _ in range(6)]
     for each in made[::2]:
         await finish(world, each)
@@ -63,7 +63,7 @@ async def test_a_call_that_is_passed_to_a_provider_is_in_no_list(world: World) -
     assert await ids(world) == [listed]
 
 
-async def test_what_comes_meanwhile_changes_no_later_page(world: World) -> None:
+async def test_a_generation_created_between_two_pages_changes_no_later_page(world: World) -> None:
     made = [await world.create() for _ in range(4)]
     first = await page(world, limit=2)
     await world.create()
@@ -84,14 +84,14 @@ async def test_one_tenant_sees_nothing_of_another(world: World) -> None:
     assert (await world.generations.list(tenant="other")).metas == []
 
 
-async def test_what_is_kept_no_longer_is_dropped_from_the_index(world: World) -> None:
+async def test_an_expired_generation_is_dropped_from_the_index(world: World) -> None:
     kept, expired = await world.create(), await world.create()
     await world.redis.delete(world.keys.meta(expired))
     assert await ids(world) == [kept]
     assert await world.redis.zrange(world.keys.recent(TENANT), 0, -1) == [kept.encode()]
 
 
-async def test_what_the_index_misses_is_found_among_the_open_ones_and_recorded(world: World) -> None:
+async def test_an_open_generation_that_the_index_misses_is_found_and_recorded(world: World) -> None:
     """An older front-end created it, or Redis came back empty and its worker restored it."""
     made = [await world.create() for _ in range(3)]
     await world.redis.zrem(world.keys.recent(TENANT), made[1])

@@ -31,7 +31,7 @@ async def test_the_holder_is_granted_a_newer_epoch_and_keeps_its_lease(world: Wo
     assert (meta.status, meta.attempts, meta.epoch) == ("running", 2, second.epoch)
 
 
-async def test_what_the_broken_attempt_sends_after_that_is_refused(world: World) -> None:
+async def test_an_append_of_the_broken_attempt_is_refused_after_the_next_attempt_began(world: World) -> None:
     stream_id, first = await world.granted()
     await world.claims.next_attempt(stream_id, epoch=first.epoch)
     assert (await world.append(stream_id, first.epoch, 1, [delta("late")])).code is Code.FENCED
@@ -54,7 +54,9 @@ async def test_a_repeated_claim_never_takes_the_lease_of_another(world: World) -
     assert await world.redis.get(world.keys.lease(stream_id)) == f"w2:{first.epoch + 10**6}".encode()
 
 
-async def test_what_was_handed_back_does_not_count_against_another_attempt(connection: LogConnection) -> None:
+async def test_an_attempt_that_was_handed_back_does_not_count_against_another_attempt(
+    connection: LogConnection,
+) -> None:
     world = World(connection, max_attempts=2)
     stream_id, first = await world.granted()
     await world.append(stream_id, first.epoch, 1, [delta("half")])
@@ -136,7 +138,7 @@ async def test_a_generation_that_is_to_be_stopped_gets_no_other_attempt(world: W
     assert await world.seqs(stream_id) == []
 
 
-async def test_what_is_over_stays_over(world: World) -> None:
+async def test_a_generation_that_is_over_stays_over(world: World) -> None:
     stream_id, first = await world.granted()
     await world.append(stream_id, first.epoch, 1, [encode_event(Finish())])
     claim = await world.claims.next_attempt(stream_id, epoch=first.epoch)

@@ -68,7 +68,7 @@ async def lapse(world: World, key: str, stream_id: str) -> None:
     await world.redis.zadd(key, {stream_id: 1})
 
 
-async def test_a_promise_is_written_with_the_generation_and_calls_nothing_yet(world: World) -> None:
+async def test_a_webhook_is_promised_with_its_generation_and_not_yet_due(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     await world.create()
     assert await promised(world) == [stream_id]
@@ -127,7 +127,7 @@ async def test_whichever_process_ends_a_generation_its_webhook_becomes_due(conne
     probing.cancel()
 
 
-async def test_what_an_earlier_version_settled_is_found_by_checking(world: World) -> None:
+async def test_a_webhook_whose_job_an_earlier_version_settled_is_found_by_checking(world: World) -> None:
     stream_id, running = await finished(world), await world.create(webhook=HOOK)
     await world.redis.zrem(world.keys.open, stream_id)
     assert await world.webhooks.check_promised(world.streams) == 0
@@ -199,7 +199,7 @@ async def test_attempts_are_counted_to_their_bound_and_only_of_what_is_over_and_
     assert await world.webhooks.begin(stream_id, max_attempts=9) == 0
 
 
-async def test_what_is_delivered_shows_in_the_meta_and_delivered_stays_delivered(world: World) -> None:
+async def test_each_delivery_attempt_shows_in_the_meta_and_a_delivered_webhook_stays_delivered(world: World) -> None:
     stream_id = await finished(world)
     for state, status, fault in [
         (WebhookState.PENDING, None, "timeout"),
@@ -252,7 +252,9 @@ async def test_beyond_the_bound_a_generation_with_a_webhook_is_refused_and_leave
     await world.create()
 
 
-async def test_a_deleted_generation_is_not_delivered_and_its_tombstone_has_nothing_of_the_webhook(world: World) -> None:
+async def test_the_webhook_of_a_deleted_generation_is_not_delivered_and_its_tombstone_has_nothing_of_it(
+    world: World,
+) -> None:
     stream_id, waiting = await delivered_over(world), await world.create(webhook=HOOK)
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
     for each in (stream_id, waiting):

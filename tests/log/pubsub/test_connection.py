@@ -102,7 +102,7 @@ def test_a_url_that_cannot_be_used_is_a_matter_of_set_up(url: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ dialling
 
 
-async def test_it_comes_up_over_tcp_with_a_password() -> None:
+async def test_the_connection_comes_up_over_tcp_with_a_password() -> None:
     with tempfile.TemporaryDirectory(prefix="bc-") as folder:
         with start_valkey(Path(folder), port=0, options=("--requirepass", "secret")) as guarded:
             async with open_tail(guarded.url.replace("redis://", "redis://:secret@")) as world:
@@ -124,7 +124,7 @@ async def test_a_wrong_password_is_reported_as_unavailable() -> None:
                     await watch.synced()
 
 
-async def test_it_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
+async def test_the_connection_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     async with open_redis_relay(redis_url, tls=serving) as relay:
@@ -211,7 +211,7 @@ def _node_of(name: str) -> int:
 
 async def test_each_node_has_its_connection_and_its_streams(redis_url: str) -> None:
     with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder)) as other:
-        async with LogConnection.open(redis_url) as first, LogConnection.open(other.url) as second:
+        async with LogConnection(redis_url) as first, LogConnection(other.url) as second:
             connections = [first, second]
             options = SubscriberOptions(probe_every_s=0.02, probe_s=0.5)
             probes = [0, 0]
@@ -252,7 +252,7 @@ async def test_each_probe_belongs_to_the_node_of_its_connection(redis_url: str) 
     def node_of(channel: str) -> str:
         return str(sum(channel.encode()) % 16)
 
-    async with LogConnection.open(redis_url) as connection:
+    async with LogConnection(redis_url) as connection:
         async with LiveTail(
             GivenTopology({str(number): NodeAddress.from_url(redis_url) for number in range(16)}, node_of),
             Streams(connection),
@@ -284,7 +284,7 @@ async def test_a_tail_that_fails_notifies_its_rooms_and_raises_where_it_was_open
     rng = BrokenRandom()
     room = Room()
     with pytest.raises(ExceptionGroup) as raised:
-        async with LogConnection.open(redis_url) as connection:
+        async with LogConnection(redis_url) as connection:
             await connection.redis.flushall()
             async with LiveTail(
                 single(redis_url),
@@ -338,7 +338,7 @@ async def test_a_client_that_swallows_a_cancellation_does_not_keep_the_tail_from
                 await asyncio.Event().wait()
 
     options = replace(NO_PROBES, probe_every_s=0.01, probe_s=NEVER_S)
-    async with LogConnection.open(redis_url) as connection, asyncio.timeout(DEADLINE_S):
+    async with LogConnection(redis_url) as connection, asyncio.timeout(DEADLINE_S):
         async with LiveTail(
             single(redis_url),
             Streams(connection),

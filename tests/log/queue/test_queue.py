@@ -186,7 +186,7 @@ async def test_all_own_jobs_are_found_however_many(connection: LogConnection) ->
     await reader.aclose()
 
 
-async def test_what_is_handed_back_goes_before_what_has_not_begun(world: World) -> None:
+async def test_a_job_that_was_handed_back_goes_before_jobs_that_have_not_begun(world: World) -> None:
     reader = world.reader()
     handed_back = await world.create()
     (job,) = await reader.take(1)
@@ -223,7 +223,7 @@ async def test_a_job_settled_with_a_delay_comes_back_when_it_is_due(world: World
     await reader.aclose()
 
 
-async def test_what_has_waited_out_its_back_off_goes_before_what_has_not_begun(world: World) -> None:
+async def test_a_job_that_has_waited_out_its_back_off_goes_before_jobs_that_have_not_begun(world: World) -> None:
     stream_id = await world.create()
     reader = world.reader()
     (job,) = await reader.take(1)

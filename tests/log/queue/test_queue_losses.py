@@ -230,7 +230,7 @@ async def test_an_answer_that_is_listed_or_has_ended_meanwhile_is_not_announced(
     assert await world.redis.zrange(world.keys.open, 0, -1, withscores=True) == [(listed.encode(), score)]
 
 
-async def test_what_cannot_be_announced_now_is_announced_later(world: World) -> None:
+async def test_a_generation_that_cannot_be_announced_now_is_announced_later(world: World) -> None:
     announcer = Announcer(world.queue, world.streams)
     stream_id = await world.create()
     await lose_queue(world)

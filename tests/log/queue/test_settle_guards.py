@@ -45,7 +45,9 @@ async def test_a_job_that_waits_is_not_in_the_queue_meanwhile(world: World, read
 
 
 @pytest.mark.parametrize("outcome", [Settled.DONE, Settled.DEAD])
-async def test_what_is_over_waits_for_no_further_attempt(world: World, reader: JobReader, outcome: Settled) -> None:
+async def test_a_generation_that_is_over_waits_for_no_further_attempt(
+    world: World, reader: JobReader, outcome: Settled
+) -> None:
     job = await taken(world, reader)
     await world.redis.zadd(world.keys.delayed, {job.generation_id: 1})
     await world.queue.settle(job, outcome)
@@ -60,7 +62,7 @@ async def test_a_job_alone_is_dropped_and_its_generation_stays_open(world: World
     assert await world.redis.xlen(world.keys.dead) == 0
 
 
-async def test_what_is_done_leaves_no_dead_letter(world: World, reader: JobReader) -> None:
+async def test_a_job_that_is_done_leaves_no_dead_letter(world: World, reader: JobReader) -> None:
     job = await taken(world, reader)
     await world.queue.settle(job, Settled.DONE)
     assert await world.redis.xlen(world.keys.dead) == 0

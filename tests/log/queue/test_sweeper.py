@@ -68,7 +68,7 @@ async def test_a_generation_that_a_worker_runs_is_given_no_second_job(world: Wor
     assert await world.redis.xlen(world.keys.ready) == 0
 
 
-async def test_what_waits_without_a_job_is_given_one(world: World) -> None:
+async def test_a_waiting_generation_without_a_job_is_given_one(world: World) -> None:
     stream_id = await world.create()
     await age_job(world, stream_id)
     await sweeper(world).sweep()
@@ -86,7 +86,7 @@ async def test_a_backlog_is_left_alone(world: World) -> None:
     task.cancel()
 
 
-async def test_what_is_over_leaves_the_open_index(world: World) -> None:
+async def test_an_ended_generation_leaves_the_open_index(world: World) -> None:
     stream_id = await world.create()
     await world.generations.stop(stream_id, tenant=TENANT)
     await world.redis.zadd(world.keys.open, {"gen_forgotten": 1})
@@ -94,7 +94,7 @@ async def test_what_is_over_leaves_the_open_index(world: World) -> None:
     assert await world.queue.newest_open(10) == []
 
 
-async def test_what_began_longer_ago_than_a_generation_may_take_is_ended_when_no_worker_runs_it(world: World) -> None:
+async def test_a_generation_that_exceeds_its_time_limit_is_ended_when_no_worker_runs_it(world: World) -> None:
     waiting, running = (await world.granted())[0], (await world.granted())[0]
     for stream_id in (waiting, running):
         await world.redis.hset(world.keys.meta(stream_id), "started_ms", 1)
@@ -156,7 +156,7 @@ class Failing(Claims):
 
 
 @pytest.mark.parametrize(("cause", "requested"), [(ConnectionError("gone"), 1), (TryAgainError("TRYAGAIN"), 2)])
-async def test_what_one_server_does_not_answer_keeps_no_other_from_being_ended(
+async def test_a_server_that_does_not_answer_keeps_no_other_servers_generations_from_being_ended(
     world: World, cause: RedisError, requested: int
 ) -> None:
     """And a server that does not answer is called, and waited for, only once, not for each of its streams."""
@@ -217,7 +217,7 @@ async def test_a_worker_that_comes_back_after_the_sweeps_end_finds_itself_fenced
         task.cancel()
 
 
-async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index(world: World) -> None:
+async def test_a_generation_that_turns_out_to_be_over_leaves_the_open_index_and_the_turn_ends(world: World) -> None:
     """A log that is closed counts against a meta that is not: nothing is left to end, or to recheck."""
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [encode_event(Finish())])
@@ -230,7 +230,7 @@ async def test_what_turns_out_to_be_over_ends_the_turn_and_leaves_the_open_index
     task.cancel()
 
 
-async def test_what_spent_its_attempts_between_the_sweeps_check_and_its_end_becomes_a_dead_letter(
+async def test_a_generation_that_spends_its_attempts_between_the_sweeps_check_and_its_end_becomes_a_dead_letter(
     connection: LogConnection,
 ) -> None:
     world = World(connection, max_attempts=1)

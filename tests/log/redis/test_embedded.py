@@ -33,11 +33,11 @@ async def until_dead(pid: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_was_written_survives_kill_9_and_a_supervised_restart(tmp_path: Path) -> None:
+async def test_a_written_key_survives_kill_9_and_a_supervised_restart(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path, binary=server_binary())
     await server.start()
     supervised = asyncio.create_task(server.supervise())
-    async with LogConnection.open(server.url) as connection:
+    async with LogConnection(server.url) as connection:
         await connection.redis.config_set("appendfsync", "always")
         await connection.redis.set("k", "v")
         first = server.pid
@@ -62,7 +62,7 @@ async def test_what_was_written_survives_kill_9_and_a_supervised_restart(tmp_pat
     await until_dead(last)
 
 
-async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+async def test_the_embedded_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import asyncio, sys, time

@@ -26,7 +26,7 @@ async def test_in_a_folder_that_all_users_may_read_the_servers_files_are_private
     server = EmbeddedServer(folder, binary=server_binary())
     for _ in range(2):
         await server.start()
-        async with LogConnection.open(server.url) as connection:
+        async with LogConnection(server.url) as connection:
             await connection.redis.set("prompt", "secret")
         modes = modes_below(folder)
         assert {"appendonlydir", "redis.log", "redis.sock"} <= modes.keys()
@@ -81,7 +81,7 @@ def test_a_link_in_the_place_of_the_socket_folder_is_refused(short: tuple[Path, 
         socket_path(data)
 
 
-async def test_it_has_a_maxmemory_and_nothing_of_our_settings_and_keys(
+async def test_the_embedded_server_has_a_maxmemory_and_nothing_of_our_settings_and_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-secret")
@@ -94,7 +94,7 @@ async def test_it_has_a_maxmemory_and_nothing_of_our_settings_and_keys(
     server = EmbeddedServer(tmp_path / "data", binary=given, max_memory_bytes=MAX_BYTES)
     await server.start()
     try:
-        async with LogConnection.open(server.url) as connection:
+        async with LogConnection(server.url) as connection:
             config = await connection.redis.config_get("maxmemory*")
     finally:
         await server.stop()

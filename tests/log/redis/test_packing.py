@@ -38,6 +38,6 @@ def test_commands_are_the_bytes_that_redis_py_sends(commands: list[tuple[str, li
 
 
 @pytest.mark.parametrize("value", [None, True, [b"x"]])
-def test_what_is_no_argument_is_refused_by_name(value: Any) -> None:
+def test_a_value_that_is_not_an_argument_is_refused_by_its_types_name(value: Any) -> None:
     with pytest.raises(DataError, match=type(value).__name__):
         ours().pack_command("SET", "key", value)

@@ -33,7 +33,7 @@ async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
 
 @pytest.fixture
 async def steadiness(server: EmbeddedServer) -> AsyncIterator[Steadiness]:
-    async with LogConnection.open(server.url) as connection:
+    async with LogConnection(server.url) as connection:
         watched = Steadiness(connection, lease_ttl_s=LEASE_S)
         task = asyncio.create_task(watched.run())
         yield watched
@@ -76,7 +76,7 @@ async def test_a_connection_that_was_silently_replaced_is_a_break(
     steadiness: Steadiness, server: EmbeddedServer
 ) -> None:
     await until(lambda: steadiness.is_steady)
-    async with LogConnection.open(server.url) as other:
+    async with LogConnection(server.url) as other:
         await other.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await until(lambda: steadiness.breaks == 1)
 
@@ -113,14 +113,14 @@ async def test_a_silence_that_is_no_break_counts_against_leases_that_it_may_have
 async def test_a_redis_that_takes_no_writes_is_a_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
     """Reads are answered all the while, but no lease can be renewed."""
     await until(lambda: steadiness.is_steady)
-    async with LogConnection.open(server.url) as other:
+    async with LogConnection(server.url) as other:
         await other.redis.execute_command("CLIENT", "PAUSE", 800, "WRITE")
     await until(lambda: not steadiness.is_steady)
     assert steadiness.breaks >= 1
 
 
 async def test_a_full_redis_is_no_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
-    async with LogConnection.open(server.url) as other:
+    async with LogConnection(server.url) as other:
         await other.redis.config_set("maxmemory", 1)
         await until(lambda: steadiness.is_steady)
     assert steadiness.breaks == 0
@@ -129,7 +129,7 @@ async def test_a_full_redis_is_no_break(steadiness: Steadiness, server: Embedded
 @pytest.mark.parametrize("is_back", [True, False], ids=["and it is back", "and it is away still"])
 async def test_a_caller_that_confirms_sees_a_break_of_the_last_moment(server: EmbeddedServer, *, is_back: bool) -> None:
     """Between two probes Redis may have been replaced: a caller that claims probes first."""
-    async with LogConnection.open(server.url) as connection:
+    async with LogConnection(server.url) as connection:
         steadiness = Steadiness(connection, lease_ttl_s=60)  # which probes every half a second
         task = asyncio.create_task(steadiness.run())
         await until(steadiness.answering.is_set)
@@ -145,7 +145,7 @@ async def test_a_caller_that_confirms_sees_a_break_of_the_last_moment(server: Em
 
 
 async def probes(server: EmbeddedServer) -> int:
-    async with LogConnection.open(server.url) as other:
+    async with LogConnection(server.url) as other:
         found: dict[str, dict[str, int]] = await other.redis.info("commandstats")
     return found["cmdstat_client|id"]["calls"] if "cmdstat_client|id" in found else 0
 
@@ -153,7 +153,7 @@ async def probes(server: EmbeddedServer) -> int:
 async def test_many_requests_for_unknown_streams_share_a_probe_and_break_nothing(
     server: EmbeddedServer,
 ) -> None:
-    async with LogConnection.open(server.url) as connection:
+    async with LogConnection(server.url) as connection:
         steadiness = Steadiness(connection, lease_ttl_s=60)  # which probes every half a second
         task = asyncio.create_task(steadiness.run())
         await until(steadiness.answering.is_set)
@@ -167,7 +167,7 @@ async def test_many_requests_for_unknown_streams_share_a_probe_and_break_nothing
 
 
 async def test_a_caller_during_a_probe_gets_the_result_of_one_that_begins_after(server: EmbeddedServer) -> None:
-    async with open_redis_relay(server.url) as relay, LogConnection.open(relay.url) as connection:
+    async with open_redis_relay(server.url) as relay, LogConnection(relay.url) as connection:
         steadiness = Steadiness(connection, lease_ttl_s=60)
         relay.hold_at(b"CLIENT")
         task = asyncio.create_task(steadiness.run())

@@ -140,7 +140,7 @@ async def test_a_stop_waits_for_the_rewrite_of_the_generation_and_stops_it_then(
     assert await status(world, stream_id) == "aborted"
 
 
-async def test_what_a_worker_runs_by_now_is_not_ended_by_a_time_out_that_is_void(world: World) -> None:
+async def test_a_generation_that_a_worker_runs_by_now_is_not_ended_by_a_void_time_out(world: World) -> None:
     stream_id = await accept(world)
     meta = await world.streams.meta(stream_id)
     assert meta is not None

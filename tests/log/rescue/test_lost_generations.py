@@ -67,7 +67,7 @@ async def test_an_accepted_generation_is_restored_whole_after_redis_came_back_em
     assert (repeated.id, repeated.created) == (stream_id, False)
 
 
-async def test_what_is_rewritten_is_as_old_as_it_was_so_its_worker_comes_first(world: World) -> None:
+async def test_a_rewritten_generation_keeps_its_age_so_that_its_worker_comes_first(world: World) -> None:
     stream_id = await accept(world)
     held = rescue_of(world).accepted
     held.hold(replace(held.retained[stream_id], at=asyncio.get_running_loop().time() - 10))
@@ -121,7 +121,9 @@ async def test_a_generation_whose_key_names_another_one_by_now_is_not_rewritten(
     assert await world.redis.exists(world.keys.meta(stream_id)) == 0
 
 
-async def test_what_is_held_is_bounded_in_number_and_in_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_generations_that_a_front_end_retains_are_bounded_in_number_and_in_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = rescue_of(world).accepted
     monkeypatch.setattr(accepted, "RETAINED_AT_MOST", 2)
     ids = [await accept(world, key=None) for _ in range(3)]
@@ -242,7 +244,7 @@ async def test_a_lost_generation_is_not_ended_before_its_worker_had_a_lease_to_r
 
 
 @pytest.mark.parametrize("left", ["meta", "lease", "end"])
-async def test_what_something_is_left_of_is_not_lost(world: World, left: str) -> None:
+async def test_a_generation_with_a_key_left_is_not_lost(world: World, left: str) -> None:
     stream_id, claim = await world.granted()
     if left == "end":
         await world.append(stream_id, claim.epoch, 1, [terminals.STOPPED])

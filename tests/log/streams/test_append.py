@@ -124,7 +124,7 @@ async def test_a_batch_over_the_bound_is_refused_whole_and_the_terminal_event_is
 
 @pytest.mark.parametrize("bounded", ["events", "bytes"])
 @pytest.mark.parametrize("begins", ["claim", "again", "rebase"])
-async def test_what_is_void_does_not_end_an_answer_that_fits(
+async def test_void_entries_do_not_end_an_answer_that_fits(
     connection: LogConnection, bounded: str, begins: str
 ) -> None:
     world = world_of_six(connection, bounded)

@@ -247,7 +247,7 @@ async def test_leaving_while_redis_is_away_retries_nothing(
     assert asyncio.all_tasks() == before
 
 
-async def test_what_is_written_after_leaving_is_dropped(world: World, wire: Wire) -> None:
+async def test_an_event_written_after_the_writer_left_is_dropped(world: World, wire: Wire) -> None:
     async with world.appender() as appender:
         (writer,) = await writers_of(world, appender, 1)
     write_text(writer)

@@ -89,7 +89,7 @@ async def test_a_feed_that_has_expired_frees_its_place(connection: LogConnection
     assert await side.create("f1")
 
 
-async def test_what_a_publisher_creates_and_appends_is_counted_and_never_refused(connection: LogConnection) -> None:
+async def test_the_feeds_and_entries_of_a_publisher_are_counted_and_never_refused(connection: LogConnection) -> None:
     publisher, front_end = Side(connection, max_feeds=None), Side(connection, max_feeds=2, max_bytes=MIB)
     for at in range(3):
         assert await publisher.create(f"f{at}")

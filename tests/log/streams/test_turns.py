@@ -167,7 +167,7 @@ async def test_the_bounds_of_the_queue_count_what_waits_and_not_what_runs(
     await reader.aclose()
 
 
-async def test_what_waits_for_its_next_attempt_takes_a_place_of_the_queue(connection: LogConnection) -> None:
+async def test_a_job_that_waits_for_its_next_attempt_takes_a_place_of_the_queue(connection: LogConnection) -> None:
     world = World(connection, max_queue=1)
     await world.queue.create_group()
     reader = world.reader()
@@ -208,7 +208,7 @@ async def test_a_stop_of_a_queued_generation_frees_its_place_at_once(connection:
     await reader.aclose()
 
 
-async def test_what_is_settled_or_closed_is_counted_no_more(world: World, reader: JobReader) -> None:
+async def test_a_job_that_is_settled_or_closed_is_counted_no_more(world: World, reader: JobReader) -> None:
     stopped, done, delayed = [await world.create(tenant="a") for _ in range(3)]
     jobs = await reader.take(3)
     assert await world.redis.zcard(world.keys.running) == 3
@@ -220,7 +220,7 @@ async def test_what_is_settled_or_closed_is_counted_no_more(world: World, reader
         assert await world.redis.zcard(each) == 0
 
 
-async def test_what_lost_its_job_is_not_counted_as_running_for_ever(connection: LogConnection) -> None:
+async def test_a_generation_that_lost_its_job_is_not_counted_as_running_for_ever(connection: LogConnection) -> None:
     """A worker of an earlier version settles a job that it took over, and does not know of the count."""
     world = World(connection, tenant_running=1)
     await world.queue.create_group()
@@ -293,7 +293,9 @@ async def test_jobs_of_an_earlier_version_are_served_beside_the_others(world: Wo
     assert len({job.generation_id for job in jobs}) == 152
 
 
-async def test_what_a_worker_of_an_earlier_version_reads_is_not_taken_from_it(world: World, reader: JobReader) -> None:
+async def test_a_job_that_a_worker_of_an_earlier_version_reads_is_not_taken_from_it(
+    world: World, reader: JobReader
+) -> None:
     await queued(world, "ab")
     await world.redis.xadd(world.keys.ready, {"id": "old"})
     ((_, rows),) = await world.redis.xreadgroup(GROUP, "earlier", {world.keys.ready: ">"}, count=1)

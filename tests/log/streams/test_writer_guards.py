@@ -52,7 +52,7 @@ async def test_nothing_is_written_behind_the_end(world: World, appender: Appende
     assert writer.is_complete
 
 
-async def test_what_waits_when_the_stream_is_lost_is_never_sent(
+async def test_an_event_that_waits_when_the_stream_is_lost_is_never_sent(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:
     stream_id, claim = await world.granted()
@@ -96,7 +96,7 @@ async def test_a_rebase_that_is_refused_means_lost() -> None:
     assert writer.end_reason is WriterEnd.FENCED
 
 
-async def test_what_came_before_an_attempt_is_missed_even_when_redis_came_back_empty() -> None:
+async def test_entries_of_an_earlier_attempt_are_missed_even_when_redis_came_back_empty() -> None:
     recovery = Refusing(restores=True)
     writer = alone(recovery)  # behind two entries of an earlier attempt
     writer.write([text("a")])
@@ -144,7 +144,7 @@ async def test_a_caller_that_waits_for_the_log_is_released_when_it_has_confirmed
     await second
 
 
-async def test_what_is_confirmed_before_the_log_lost_it_is_awaited_until_it_is_restored() -> None:
+async def test_an_entry_confirmed_before_the_log_lost_it_is_awaited_until_it_is_restored() -> None:
     writer = alone(Refusing())
     writer.write([text("a")])
     writer.take()

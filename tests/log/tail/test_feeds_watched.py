@@ -78,7 +78,7 @@ class CountingLog:
         return tails
 
 
-async def test_what_many_writers_append_arrives_once_and_in_order(watched: Watched) -> None:
+async def test_the_entries_of_many_writers_arrive_once_and_in_order(watched: Watched) -> None:
     await watched.create()
     room, _ = await watched.world.watch_live(ID)
     written = await asyncio.gather(*(watched.append(note([n, 1]), note([n, 2])) for n in range(50)))
@@ -95,7 +95,7 @@ async def test_a_late_watch_gets_everything_also_after_the_end(watched: Watched)
     assert watch.is_over
 
 
-async def test_what_was_trimmed_is_reported_as_a_gap(watched: Watched) -> None:
+async def test_trimmed_entries_are_reported_as_a_gap(watched: Watched) -> None:
     await watched.create(max_events=2, on_full="trim")
     entries = [(await watched.append(note(number)))[0] for number in range(5)]
     room, _ = await watched.world.watch_live(ID)

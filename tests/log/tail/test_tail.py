@@ -72,7 +72,7 @@ async def test_a_long_history_is_read_in_pages(redis_url: str) -> None:
         assert room.entries == history
 
 
-async def test_what_is_written_while_the_history_is_read_comes_once_and_in_order(redis_url: str) -> None:
+async def test_entries_written_while_the_history_is_read_come_once_and_in_order(redis_url: str) -> None:
     logs: list[SlowLog] = []
 
     def slow(streams: Streams) -> SlowLog:

@@ -109,7 +109,9 @@ async def test_a_fork_whose_stem_was_trimmed_reports_the_rewind_and_then_the_gap
     assert room.notices == [("rewound", START), gap]
 
 
-async def test_what_an_older_clock_wrote_over_a_lost_tail_is_delivered_by_the_tail_check(checked: TailWorld) -> None:
+async def test_entries_that_an_older_clock_wrote_over_a_lost_tail_are_delivered_by_the_tail_check(
+    checked: TailWorld,
+) -> None:
     room, _ = await checked.watch_live("s")
     written = await checked.writer.append("s", 3) + await checked.writer.append("s", epoch=837)
     await room.holds(written)
@@ -123,7 +125,7 @@ async def test_what_an_older_clock_wrote_over_a_lost_tail_is_delivered_by_the_ta
     assert room.notices == [("rewound", Cursor(1, 3))]
 
 
-async def test_what_an_older_clock_wrote_is_found_when_the_log_is_read_behind_a_lost_entry(world: TailWorld) -> None:
+async def test_entries_of_an_older_clock_are_found_when_the_log_is_read_behind_a_lost_entry(world: TailWorld) -> None:
     room, _ = await world.watch_live("s")
     written = await world.writer.append("s", 3) + await world.writer.append("s", epoch=837)
     await room.holds(written)

@@ -23,7 +23,7 @@ STEADY_S: Final = 20.0
 async def open_clock_world() -> AsyncIterator[tuple[World, SteppingClock]]:
     """One process's view, which has seen Redis answer for a lease; and the clock of its server."""
     with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_stepping(Path(folder)) as (server, clock):
-        async with LogConnection.open(server.url) as connection:
+        async with LogConnection(server.url) as connection:
             world = World(connection, lease_ms=LEASE_MS)
             await world.queue.create_group()
             task = asyncio.create_task(world.steadiness.run())

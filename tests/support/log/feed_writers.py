@@ -36,7 +36,7 @@ def text_of(name: str, number: int) -> bytes:
 
 async def write(url: str, stream_id: str, *, name: str, count: int) -> None:
     """Append, each event once, whatever was appended before."""
-    async with LogConnection.open(url) as connection:
+    async with LogConnection(url) as connection:
         feeds = Feeds(connection, BOUNDS, streams=Streams(connection))
         for number in range(count):
             key = f"{name}:{number}"

@@ -18,7 +18,7 @@ def held(url: str, stream_id: str) -> list[dict[str, Any]]:
     """The events of a stream."""
 
     async def read() -> list[dict[str, Any]]:
-        async with LogConnection.open(url, max_connections=2) as connection:
+        async with LogConnection(url, max_connections=2) as connection:
             entries = await Streams(connection).read(stream_id, count=MOST)
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
         return [json.loads(entry.event) for entry in entries]
@@ -35,7 +35,7 @@ def calls_of_scripts(url: str) -> int:
     """How many scripts this server has run."""
 
     async def read() -> int:
-        async with LogConnection.open(url, max_connections=2) as connection:
+        async with LogConnection(url, max_connections=2) as connection:
             stats = await connection.redis.info("commandstats")
         return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
 

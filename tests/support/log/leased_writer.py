@@ -21,7 +21,7 @@ RENEWALS_PER_LEASE = 3
 
 async def hold(url: str, stream_id: str, *, lease_s: float) -> None:
     """Renew while the feed is open; calls that Redis does not answer are retried."""
-    async with LogConnection.open(url, timeout_s=lease_s / RENEWALS_PER_LEASE) as connection:
+    async with LogConnection(url, timeout_s=lease_s / RENEWALS_PER_LEASE) as connection:
         feeds = Feeds(connection, BOUNDS, streams=Streams(connection))
         await feeds.create(stream_id, FeedConfig(lease_s=lease_s), tenant=TENANT)
         print("open", flush=True)

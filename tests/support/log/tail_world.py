@@ -255,7 +255,7 @@ async def open_tail(
 ) -> AsyncIterator[TailWorld]:
     """A tail over the server at ``url``, which is emptied; ``dialer``, ``via`` (a URL to subscribe
     through) and ``wrap_log`` put something in between."""
-    async with LogConnection.open(url, timeout_s=timeout_s) as connection:
+    async with LogConnection(url, timeout_s=timeout_s) as connection:
         await connection.redis.flushall()
         log = RecordedLog(wrap_log(Streams(connection)))
         async with LiveTail(

@@ -117,9 +117,9 @@ def _holds(room: Room, entries: list[Entry]) -> Callable[[], bool]:
 async def open_topology_world(url: str) -> AsyncIterator[TopologyWorld]:
     """Everything running, over the servers behind a URL."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(LogConnection.open(url))
+        connection = await stack.enter_async_context(LogConnection(url))
         topology = connection.topology
-        workers = await stack.enter_async_context(LogConnection.open(url, patience_s=0.0))
+        workers = await stack.enter_async_context(LogConnection(url, patience_s=0.0))
         world = World(workers, max_events=10_000, max_bytes=2**20)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(topology.run()), tasks.create_task(world.steadiness.run())]

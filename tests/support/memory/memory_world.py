@@ -345,6 +345,7 @@ async def memory_services(
         generations=world,
         feeds=MemoryFeeds(world),
         streams=world,
+        reader=world,
         hub=hub,
         presence=world,
         chats=MemoryChats(world),

@@ -18,7 +18,7 @@ from zlib import crc32
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import SseDecoder
-from broadcaster.dialects.writing import Unnumbered, block
+from broadcaster.dialects.writing import PlainTranscript, block
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TallyDialect:
 
 
 @dataclass
-class TallyTranscript(Unnumbered):
+class TallyTranscript(PlainTranscript):
     dialect: TallyDialect
     seq: int = 0
     sum: int = 0

@@ -53,14 +53,14 @@ def cluster(cluster_of_six: RedisCluster6) -> RedisCluster6:
 @pytest.fixture
 async def at_sentinels(sentinels: Sentinels) -> AsyncIterator[LogConnection]:
     """A worker's connection."""
-    async with LogConnection.open(sentinels.url, timeout_s=2.0, patience_s=0) as opened:
+    async with LogConnection(sentinels.url, timeout_s=2.0, patience_s=0) as opened:
         yield opened
 
 
 @pytest.fixture
 async def at_cluster(cluster: RedisCluster6) -> AsyncIterator[LogConnection]:
     """A worker's connection."""
-    async with LogConnection.open(cluster.url, timeout_s=2.0, patience_s=0) as opened:
+    async with LogConnection(cluster.url, timeout_s=2.0, patience_s=0) as opened:
         yield opened
 
 
@@ -68,7 +68,7 @@ async def at_cluster(cluster: RedisCluster6) -> AsyncIterator[LogConnection]:
 async def connection(request: pytest.FixtureRequest) -> AsyncIterator[LogConnection]:
     """A front-end's connection to either kind, emptied."""
     servers: Sentinels | RedisCluster6 = request.getfixturevalue(request.param)
-    async with LogConnection.open(servers.url, timeout_s=5.0) as opened:
+    async with LogConnection(servers.url, timeout_s=5.0) as opened:
         for client in (await opened.primaries()).values():
             await client.flushall()
         yield opened

@@ -32,7 +32,7 @@ REQUEST = GenerationRequest(model="m", request={"messages": []})
 @pytest.fixture
 async def other(at_sentinels: LogConnection) -> AsyncIterator[World]:
     """Another worker, which would take over what it may."""
-    async with LogConnection.open(at_sentinels.url, timeout_s=2.0, patience_s=0) as opened:
+    async with LogConnection(at_sentinels.url, timeout_s=2.0, patience_s=0) as opened:
         yield World(opened, worker="w2", lease_ms=3000)
 
 
@@ -83,7 +83,7 @@ async def test_on_a_cluster_nothing_is_lost_when_the_primary_of_some_streams_is_
 async def test_behind_sentinels_a_primary_that_hangs_and_is_replaced_costs_no_answer(
     sentinels: Sentinels, other: World
 ) -> None:
-    async with LogConnection.open(sentinels.url, timeout_s=HANGS_S, patience_s=0) as connection:
+    async with LogConnection(sentinels.url, timeout_s=HANGS_S, patience_s=0) as connection:
         ids = [await World(connection).create() for _ in range(STREAMS)]
         old = sentinels.primary
         await _outlives(connection, other, ids, hung=old, wait_failover=lambda: sentinels.wait_failover(FAILOVER_S))
@@ -91,8 +91,8 @@ async def test_behind_sentinels_a_primary_that_hangs_and_is_replaced_costs_no_an
 
 async def test_on_a_cluster_a_primary_that_hangs_and_is_replaced_costs_no_answer(cluster: RedisCluster6) -> None:
     async with (
-        LogConnection.open(cluster.url, timeout_s=HANGS_S, patience_s=0) as connection,
-        LogConnection.open(cluster.url, timeout_s=2.0, patience_s=0) as beside,
+        LogConnection(cluster.url, timeout_s=HANGS_S, patience_s=0) as connection,
+        LogConnection(cluster.url, timeout_s=2.0, patience_s=0) as beside,
     ):
         old = cluster.primaries[0]
         new = cluster.replica_of(old)
@@ -111,7 +111,7 @@ async def test_on_a_cluster_a_primary_that_hangs_and_is_replaced_costs_no_answer
 
 
 async def test_a_start_waits_for_the_failover_of_the_queues_primary(cluster: RedisCluster6) -> None:
-    async with LogConnection.open(cluster.url, timeout_s=BACK_S) as connection:
+    async with LogConnection(cluster.url, timeout_s=BACK_S) as connection:
         world = World(connection)
         await world.create()
 
@@ -142,7 +142,7 @@ async def test_a_paused_primary_is_left_for_the_one_that_replaced_it(
 
 
 async def test_the_exchange_of_a_primary_is_a_break_though_every_server_answers(cluster: RedisCluster6) -> None:
-    async with LogConnection.open(cluster.url, timeout_s=2.0) as connection:
+    async with LogConnection(cluster.url, timeout_s=2.0) as connection:
         steadiness = Steadiness(connection, lease_ttl_s=2.0)
         task = asyncio.create_task(steadiness.run())
         await until(lambda: steadiness.is_steady, BACK_S)

@@ -31,7 +31,7 @@ async def test_a_generation_is_created_while_the_queues_slot_is_half_migrated(
     cluster: RedisCluster6, at_cluster: LogConnection
 ) -> None:
     ids = [await World(at_cluster).create() for _ in range(12)]
-    async with LogConnection.open(cluster.url, timeout_s=10.0) as front_end, running(at_cluster, ids) as run:
+    async with LogConnection(cluster.url, timeout_s=10.0) as front_end, running(at_cluster, ids) as run:
         world = World(front_end)
         held = asyncio.create_task(_hold(cluster, KeyNames("bc").ready))
         await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_appends_to_a_half_migrated_slot_come_after_it_and_none_is_lost(
 
 
 async def test_a_feed_is_created_in_a_half_migrated_slot(cluster: RedisCluster6) -> None:
-    async with LogConnection.open(cluster.url, timeout_s=10.0) as connection:
+    async with LogConnection(cluster.url, timeout_s=10.0) as connection:
         world = World(connection)
         feeds = Feeds(connection, BOUNDS, streams=world.streams)
         held = asyncio.create_task(_hold(cluster, connection.keys.log("job-1")))

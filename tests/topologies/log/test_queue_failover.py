@@ -58,7 +58,7 @@ class Parts:
         await self.world.queue.settle(job, Settled.DONE, has_webhook=True)
 
 
-async def test_what_waits_runs_or_has_ended_on_other_nodes_survives_the_loss_of_the_queues_newest_entries(
+async def test_generations_on_other_nodes_survive_the_loss_of_the_queues_newest_entries(
     cluster: RedisCluster6,
 ) -> None:
     primary = cluster.primary_of(KeyNames("bc").open)
@@ -119,7 +119,7 @@ def cut_off(cluster: RedisCluster6, primary: ClusterNode) -> ClusterNode:
 async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIterator[Parts]:
     """Everything that repairs; what is created lies on nodes other than ``away_from``."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(LogConnection.open(cluster.url, timeout_s=2.0, patience_s=0))
+        connection = await stack.enter_async_context(LogConnection(cluster.url, timeout_s=2.0, patience_s=0))
         await connection.ping()
 
         def create_id() -> str:

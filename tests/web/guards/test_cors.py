@@ -149,7 +149,7 @@ async def test_without_keys_the_guards_let_a_listed_page_pass_and_no_other(
     assert unlisted.status_code == 415
 
 
-async def test_what_is_refused_before_its_request_is_read_is_readable_too() -> None:
+async def test_a_refusal_before_the_request_is_read_is_readable_too() -> None:
     async with on_our_runner(
         Starlette(),
         on_drain=no_drain,
@@ -186,7 +186,7 @@ def test_an_origin_is_listed_as_a_browser_sends_it(origin: str) -> None:
      ("http://localhost:80", "write http://localhost"), ("http://localhost:99999", "65535"),
      ("https://user@app.example.com", "scheme://host[:port]"), ("https://bücher.example", "scheme://host[:port]")],
 )  # fmt: skip
-def test_what_would_never_match_or_match_too_much_is_refused_at_start(origin: str, remedy: str) -> None:
+def test_an_origin_that_would_never_match_or_match_too_much_is_refused_at_start(origin: str, remedy: str) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate({"cors_origins": f"http://localhost:3000,{origin}"})
     line = describe_error(refused.value)

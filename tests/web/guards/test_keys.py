@@ -88,7 +88,7 @@ async def test_a_header_sent_twice_is_one_key_or_none(client: httpx2.AsyncClient
 
 
 @pytest.mark.parametrize("path", OPEN)
-async def test_what_holds_nothing_of_anybody_needs_no_key(client: httpx2.AsyncClient, path: str) -> None:
+async def test_a_path_without_a_tenants_streams_needs_no_key(client: httpx2.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 200
 
 

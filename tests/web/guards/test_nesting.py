@@ -47,7 +47,7 @@ async def test_metadata(
 
 
 @pytest.mark.parametrize("levels", [MAX_LEVELS, 300])
-async def test_what_the_surfaces_of_pages_do_not_read(
+async def test_deep_nesting_is_refused_in_fields_that_the_surfaces_of_pages_do_not_read(
     client: httpx2.AsyncClient, world: MemoryWorld, levels: int
 ) -> None:
     chat = {"id": "c", "messages": [{**MESSAGE, "metadata": nested(levels)}]}

@@ -22,7 +22,7 @@ async def test_every_name_of_this_machine_is_served(client: httpx2.AsyncClient, 
     ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "127.0.0.1@evil.example", "0.0.0.0",
      "[::]", "::1", "127.0.0.1:", "127.0.0.1:80:80", "localhost.", "", " localhost"],
 )  # fmt: skip
-def test_a_host_that_only_resembles_this_machine_is_not(host: str) -> None:
+def test_a_host_that_only_resembles_this_machine_is_not_taken_for_it(host: str) -> None:
     assert not is_loopback_host(host)
 
 
@@ -52,7 +52,7 @@ async def test_any_other_page_may_not(client: httpx2.AsyncClient, origin: str) -
     ("mode", "destination"),
     [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe"), ("navigate", "object"), ("websocket", "")],
 )
-async def test_what_a_page_of_another_site_fetches_is_refused(
+async def test_a_fetch_by_a_page_of_another_site_is_refused(
     client: httpx2.AsyncClient, path: str, mode: str, destination: str
 ) -> None:
     result = {"sec-fetch-site": "cross-site", "sec-fetch-mode": mode, "sec-fetch-dest": destination}

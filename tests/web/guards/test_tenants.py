@@ -166,7 +166,7 @@ async def test_an_idempotency_key_is_its_tenants(front_end: KeyedFrontEnd) -> No
     assert other_body.json()["code"] == "idempotency_mismatch"
 
 
-async def test_what_was_requested_without_keys_belongs_to_the_tenant_local(
+async def test_a_generation_requested_without_keys_belongs_to_the_tenant_local(
     settings: Settings, services: Services
 ) -> None:
     open_settings = Settings.model_validate({"redis_url": settings.redis_url})

@@ -290,7 +290,7 @@ def test_the_hosts_document_has_our_routes_and_no_reference_leads_nowhere() -> N
     assert len(ids) == len(set(ids)) == 1 + 2 * len(documented)
 
 
-def test_what_only_our_own_app_answers_is_not_documented_in_anothers() -> None:
+def test_responses_that_only_our_own_app_gives_are_not_documented_in_anothers() -> None:
     document = create_host(("/llm", Mounted().router)).openapi()
     text = str(document)
     assert "forbidden_origin" not in text

@@ -65,7 +65,9 @@ MISUSES: Sequence[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("guards", "message"), MISUSES)
-def test_what_cannot_be_the_guard_is_refused_when_the_router_is_made(guards: dict[str, Any], message: str) -> None:
+def test_an_argument_that_cannot_be_the_guard_is_refused_when_the_router_is_made(
+    guards: dict[str, Any], message: str
+) -> None:
     with pytest.raises(TypeError, match=message):
         Mounted(**guards)
 

@@ -144,7 +144,9 @@ async def test_a_guard_that_yields_is_left_before_the_stream_begins(shape: str) 
 
 
 @pytest.mark.parametrize("shape", ["depends", "yields_over"])
-async def test_what_a_guard_raises_when_it_is_left_is_answered_by_the_host_in_place_of_the_stream(shape: str) -> None:
+async def test_an_error_that_a_guard_raises_at_its_exit_is_answered_by_the_host_in_place_of_the_stream(
+    shape: str,
+) -> None:
     sessions = Sessions(at_exit=HTTPException(409, "not committed"))
     mounted = Mounted(can_watch=sessions.guards()[shape])
     mounted.world.add("job", kind="feed", status="running")

@@ -213,7 +213,7 @@ def test_each_argument_adds_its_own_operations_and_no_others(right: Right) -> No
 
 
 @pytest.mark.parametrize("refuses_by_raising", [False, True])
-async def test_another_users_stream_resembles_one_that_does_not_exist(refuses_by_raising: bool) -> None:
+async def test_another_users_stream_is_indistinguishable_from_one_that_does_not_exist(refuses_by_raising: bool) -> None:
     host = Host(refuses_by_raising=refuses_by_raising)
     async with host.serve() as client:
         await host.begin()

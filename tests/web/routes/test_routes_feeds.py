@@ -213,7 +213,7 @@ async def test_an_end_without_a_body_is_finish(feed: httpx2.AsyncClient, content
 
 
 @pytest.mark.parametrize("body", [{"type": "done"}, {"type": "error"}, [], "finish", {"reason": "x"}])
-async def test_what_is_no_end_closes_nothing(feed: httpx2.AsyncClient, body: Any) -> None:
+async def test_an_event_that_is_not_an_end_closes_nothing(feed: httpx2.AsyncClient, body: Any) -> None:
     refused(await feed.post(f"{URL}/close", json=body), "invalid_event")
     assert (await feed.get(URL)).json()["status"] == "running"
 

@@ -41,7 +41,7 @@ async def test_a_webhook_to_a_listed_host_goes_along(listing_client: httpx2.Asyn
     }
 
 
-async def test_what_is_shown_names_the_host_and_never_the_rest_of_the_url(
+async def test_a_shown_webhook_names_the_host_and_never_the_rest_of_the_url(
     listing_client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     webhook = WebhookMeta(

@@ -43,7 +43,7 @@ class Beginnings:
             raise
 
 
-async def test_what_failed_is_reported_and_restarted_and_cancelled_at_the_end() -> None:
+async def test_a_task_that_failed_is_reported_restarted_and_cancelled_at_the_end() -> None:
     once, sound = Beginnings(fails=1), Beginnings(fails=0)
     with capture_logs() as logged:
         async with kept_running({"once": once.run, "sound": sound.run}, pauses=SOON), asyncio.timeout(DEADLINE_S):
@@ -57,7 +57,7 @@ async def test_what_failed_is_reported_and_restarted_and_cancelled_at_the_end() 
     ]
 
 
-async def test_one_that_waits_for_its_next_beginning_is_ended_with_the_rest() -> None:
+async def test_a_task_that_waits_for_its_restart_is_ended_with_the_rest() -> None:
     failing = Beginnings(fails=1)
     async with asyncio.timeout(DEADLINE_S):
         async with kept_running({"failing": failing.run}, pauses=BackOff(3600, 3600)):
@@ -65,7 +65,7 @@ async def test_one_that_waits_for_its_next_beginning_is_ended_with_the_rest() ->
     assert failing.begun == 1
 
 
-async def test_one_that_returns_is_done() -> None:
+async def test_a_task_that_returns_is_not_restarted() -> None:
     ends = 0
 
     async def end() -> None:
@@ -96,7 +96,7 @@ class NotedPauses(BackOff):
         return 0.0
 
 
-async def test_one_that_ran_for_long_before_it_failed_is_restarted_as_after_a_first_failure() -> None:
+async def test_a_task_that_ran_for_long_before_it_failed_is_restarted_as_after_a_first_failure() -> None:
     pauses = NotedPauses(1.0, 0.05)
     failing = Beginnings(fails=2)
 
@@ -114,7 +114,7 @@ async def test_the_probe_of_redis_goes_on_after_an_unexpected_reply() -> None:
     """Rights that were taken from us, and given back."""
     async with open_scripted(CLIENT=b"OK", INFO=b"run_id:abc\r\n", TIME=clock, DEL=REFUSED) as server:
         server.replies["CLIENT ID"] = 7
-        async with LogConnection.open(f"redis://127.0.0.1:{server.port}") as connection:
+        async with LogConnection(f"redis://127.0.0.1:{server.port}") as connection:
             steadiness = Steadiness(connection, lease_ttl_s=1.0)
             async with kept_running({"steadiness": steadiness.run}, pauses=SOON), asyncio.timeout(DEADLINE_S):
                 await until(lambda: any(each.startswith("DEL") for each in server.received))

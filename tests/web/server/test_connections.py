@@ -90,7 +90,7 @@ class Upload:
         self.protocol: Any = None
 
     async def answer(self, request: Request) -> Response:
-        self.protocol = request.scope["extensions"][TRANSPORT_EXTENSION]._protocol
+        self.protocol = request.scope["extensions"][TRANSPORT_EXTENSION]
         if "x-refused" in request.headers:
             return PlainTextResponse("hello", status_code=401)
         await self.may_read.wait()

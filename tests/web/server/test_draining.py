@@ -74,7 +74,7 @@ async def test_a_handler_that_was_set_meanwhile_is_left_alone(services: Services
 
 
 @pytest.mark.parametrize("default", [signal.SIG_DFL, signal.SIG_IGN])
-async def test_what_a_signal_does_by_default_it_still_does(
+async def test_the_default_action_of_a_signal_is_left_in_place(
     services: Services, received: list[int], default: signal.Handlers
 ) -> None:
     signal.signal(signal.SIGTERM, default)

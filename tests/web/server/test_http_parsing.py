@@ -84,7 +84,7 @@ async def statuses(http: httpx2.AsyncClient, *packets: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
 
 
-async def test_what_can_be_cut_in_two_ways_is_refused_and_nothing_behind_it_is_answered(
+async def test_a_request_that_can_be_cut_in_two_ways_is_refused_and_nothing_behind_it_is_answered(
     http: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     for name, texts in REFUSED.items():
@@ -146,7 +146,7 @@ async def test_a_web_socket_is_refused_without_a_key_in_the_shape_of_its_path(ht
             assert "upgrade" in refused.headers["connection"]
 
 
-async def test_what_follows_a_stream_on_its_connection_is_judged_by_its_own_key(
+async def test_a_request_that_follows_a_stream_on_its_connection_is_judged_by_its_own_key(
     http: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
     for id, is_pipelined in (("gen_1", True), ("gen_2", False)):

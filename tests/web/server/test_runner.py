@@ -65,7 +65,7 @@ async def front_end(*, window_s: float = 1.0, drain_timeout_s: float = 2.0):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_100_viewers_stuck_ones_too_and_ends(number):
+async def test_a_front_end_drains_100_viewers_stuck_ones_too_at_a_signal_and_ends(number):
     async with front_end(window_s=1.0) as running:
         stuck = [await open_viewer(running.port, "flood", receive_bytes=4096) for _ in range(5)]
         for viewer in stuck:

@@ -140,7 +140,7 @@ async def test_a_viewer_that_pulled_ahead_of_its_groups_write_does_not_receive_i
     await read(taken, lambda: taken.witness.last_seq == seq)
     assert is_live(taken)
     taken.viewer._leave_group()
-    taken.viewer._room.fall_behind(taken.viewer)
+    taken.viewer._room.behind.add(taken.viewer)
     tail.append("g", text(5, seq + 1))  # the group is written to in the next turn
     taken.viewer.wake()
     assert (taken.viewer.seq, is_live(taken)) == (seq + 1, False)

@@ -91,7 +91,7 @@ def test_whatever_happens_viewers_on_sockets_hold_what_the_log_holds(new_loop, w
     Machine.TestCase("runTest").runTest()
 
 
-def test_it_is_the_same_with_a_pause_after_every_flush(monkeypatch) -> None:
+def test_the_histories_hold_with_a_pause_after_every_flush(monkeypatch) -> None:
     monkeypatch.setattr(flusher, "BUSY_S", 0.0)
 
     class Machine(WatchingOnSockets):

@@ -78,7 +78,7 @@ class Probing:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        protocol: FrontEndProtocol = scope["extensions"][TRANSPORT_EXTENSION]._protocol
+        protocol: FrontEndProtocol = scope["extensions"][TRANSPORT_EXTENSION]
         await send({"type": "http.response.start", "status": 200, "headers": []})
         self.protocol = {name: getattr(protocol, name) for name in OF_THE_PROTOCOL}
         self.cycle = {name: getattr(protocol.cycle, name) for name in OF_THE_CYCLE}
@@ -88,7 +88,7 @@ class Probing:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def test_what_taking_a_connection_touches_is_what_we_take_it_for() -> None:
+async def test_the_parts_of_uvicorn_that_taking_a_connection_touches_have_the_expected_types() -> None:
     app = Probing()
     server = FrontEndServer(app, listener=open_listener("127.0.0.1", 0), on_drain=_nothing, drain_timeout_s=1)
     serving = asyncio.create_task(server.serve())

@@ -136,7 +136,7 @@ async def test_an_agent_of_copilotkits_version_holds_no_thought_of_a_lost_worker
 
 
 @pytest.mark.parametrize("name", ["joining_agent.mjs", "resuming_fetch.mjs"])
-def test_what_the_documentation_gives_agents_is_what_runs_here(name: str) -> None:
+def test_the_agent_programs_in_the_documentation_are_those_that_run_here(name: str) -> None:
     assert (FOLDER / name).read_text("utf-8") in DOCUMENT.read_text("utf-8")
 
 

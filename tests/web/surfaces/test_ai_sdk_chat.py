@@ -250,7 +250,7 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
         ({"model": "nobody-has-it"}, "unknown_model", "model"),
     ],
 )  # fmt: skip
-async def test_what_cannot_be_answered_is_named_in_the_body_that_pages_show(
+async def test_a_request_that_cannot_be_answered_has_its_fault_named_in_the_body_that_pages_show(
     client: httpx2.AsyncClient, world: MemoryWorld, changed: dict[str, Any], code: str, phrase: str
 ) -> None:
     response = await client.post(URL, json=body() | changed)
@@ -262,7 +262,9 @@ async def test_what_cannot_be_answered_is_named_in_the_body_that_pages_show(
     assert not world.requests
 
 
-async def test_what_passes_is_an_error_that_a_page_may_repeat(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
+async def test_a_passing_failure_is_an_error_that_a_page_may_retry(
+    client: httpx2.AsyncClient, world: MemoryWorld
+) -> None:
     world.refusal = QueueFull("as many generations wait as may")
     full = await client.post(URL, json=body())
     assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "queue_full", "1")
@@ -276,7 +278,7 @@ async def test_a_form_is_not_taken_for_a_chat(client: httpx2.AsyncClient) -> Non
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
-async def test_what_is_refused_around_the_routes_has_the_same_shape(client: httpx2.AsyncClient) -> None:
+async def test_a_refusal_outside_the_routes_has_the_same_shape(client: httpx2.AsyncClient) -> None:
     missing = await client.get(f"{URL}/c/nothing")
     wrong = await client.put(URL, json={})
     foreign = await client.post(URL, json=body(), headers={"host": "example.org"})

@@ -113,7 +113,7 @@ async def test_the_same_key_gives_the_same_answer_in_short(sdk: Any, world: Memo
     assert len(world.requests) == 1
 
 
-async def test_a_generation_that_was_stopped_reports_that(sdk: Any, world: MemoryWorld) -> None:
+async def test_a_stopped_generation_is_reported_as_cancelled(sdk: Any, world: MemoryWorld) -> None:
     answer_with(world, ev.TextStart(id="0"), ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
     async with sdk.messages.stream(**REQUEST) as stream:
         message = await stream.get_final_message()
@@ -205,7 +205,7 @@ async def test_any_model_that_has_a_route_can_be_used(sdk: Any, world: MemoryWor
     ],
     ids=str,
 )
-async def test_what_is_wrong_with_a_request_is_named(sdk: Any, changes: dict[str, Any], named: str) -> None:
+async def test_a_fault_in_a_request_is_named(sdk: Any, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
         await sdk.messages.create(**REQUEST, extra_body=changes)
     assert caught.value.type == "invalid_request_error"
@@ -246,7 +246,7 @@ async def test_the_same_key_with_another_body_is_refused_for_good(
     ],
     ids=str,
 )
-async def test_what_passes_is_an_error_that_the_sdk_retries(
+async def test_a_passing_failure_is_an_error_that_the_sdk_retries(
     live_client: httpx2.AsyncClient,
     world: MemoryWorld,
     refusal: Exception,

@@ -50,7 +50,7 @@ async def test_a_log_that_goes_away_and_a_hub_that_drains_once_its_meta_was_read
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS.values(), ids=CALLS)
-async def test_what_is_refused_before_anything_began_names_nothing(
+async def test_a_refusal_before_a_generation_began_names_no_generation(
     client: httpx2.AsyncClient, world: MemoryWorld, path: str, body: dict[str, Any]
 ) -> None:
     refused = await client.post(path, json={**body, "messages": 7, "input": 7, "id": 7})

@@ -16,7 +16,7 @@ UNBOUNDED = {name: call for name, call in CALLS.items() if "max_tokens" not in c
 
 @pytest.mark.parametrize(("path", "body"), UNBOUNDED.values(), ids=UNBOUNDED)
 @pytest.mark.parametrize("bound", [None, 512])
-async def test_an_answer_without_a_requested_bound_has_the_operators_or_none(
+async def test_an_answer_without_a_requested_bound_has_the_operators_bound_or_none(
     world: MemoryWorld, path: str, body: dict[str, Any], bound: int | None
 ) -> None:
     world.on_create = lambda each: world.append(each, Start(), TextDelta(id="0", delta="Hi"), Finish())

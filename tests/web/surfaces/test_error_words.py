@@ -17,7 +17,7 @@ import pytest
 
 from broadcaster.testing import Answer, Script, ScriptedProvider
 from broadcaster.web.services import Services
-from tests.support.apps.wired_world import CHAT, MESSAGES, RESPONSES, ROUTES, WiredModel, wired
+from tests.support.apps.wired_world import CHAT, MESSAGES, RESPONSES, ROUTES, WiredModel
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import DEADLINE_S, in_process, own_app
 
@@ -108,20 +108,8 @@ PATHS: dict[str, Json] = {
 
 
 @pytest.fixture
-async def server(world: MemoryWorld) -> AsyncIterator[ScriptedProvider]:
-    async with wired(world) as scripted:
-        yield scripted
-
-
-@pytest.fixture
 async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterator[Services]:
     async with memory_services(world, routes=ROUTES, head_wait_s=DEADLINE_S) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def client(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(own_app(services)) as opened:
         yield opened
 
 

@@ -14,7 +14,6 @@ from broadcaster.web.services import Services
 from tests.support.apps.wired_world import (
     CHAT,
     MESSAGES,
-    MODELS,
     RESPONSES,
     ROUTES,
     WiredModel,
@@ -23,10 +22,8 @@ from tests.support.apps.wired_world import (
     own,
     text,
     thought,
-    wired,
 )
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import in_process, own_app
 
 Json = dict[str, Any]
 
@@ -41,22 +38,8 @@ REQUEST = [{"role": "user", "content": "The weather?"}]
 
 
 @pytest.fixture
-async def server(world: MemoryWorld) -> AsyncIterator[ScriptedProvider]:
-    async with wired(world) as scripted:
-        for each in MODELS:
-            scripted.script(each.model, each.script(text("Hello ", "there")))
-        yield scripted
-
-
-@pytest.fixture
 async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterator[Services]:
     async with memory_services(world, routes=ROUTES) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def client(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(own_app(services)) as opened:
         yield opened
 
 

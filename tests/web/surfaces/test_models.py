@@ -84,7 +84,7 @@ async def listing_client(services: Services, stored_lists: StoredLists) -> Async
         yield client
 
 
-async def test_what_a_provider_lists_is_described_in_the_format_of_either_api(
+async def test_a_model_that_a_provider_lists_is_described_in_the_format_of_either_api(
     listing_client: httpx2.AsyncClient,
 ) -> None:
     ours = (await listing_client.get("/v1/models")).json()["data"]

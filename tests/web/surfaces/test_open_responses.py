@@ -12,7 +12,6 @@ import pytest
 from broadcaster.testing import Cut, Script, ScriptedProvider, Send, responses_wire
 from broadcaster.web.services import Services
 from tests.support.apps.wired_world import (
-    MODELS,
     RESPONSES,
     ROUTES,
     WiredModel,
@@ -20,10 +19,8 @@ from tests.support.apps.wired_world import (
     on_every_wire,
     text,
     thought,
-    wired,
 )
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import in_process, own_app
 from tests.web.surfaces.open_responses import ResponseObject, check_response, check_stream
 
 WEATHER = {
@@ -44,22 +41,8 @@ def message(role: str, content: Any, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def server(world: MemoryWorld) -> AsyncIterator[ScriptedProvider]:
-    async with wired(world) as scripted:
-        for each in MODELS:
-            scripted.script(each.model, each.script(text("Hello ", "there")))
-        yield scripted
-
-
-@pytest.fixture
 async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterator[Services]:
     async with memory_services(world, routes=ROUTES) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def client(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(own_app(services)) as opened:
         yield opened
 
 

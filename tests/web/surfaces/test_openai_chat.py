@@ -122,7 +122,7 @@ async def test_the_same_key_gives_the_same_answer_in_short(sdk: openai.AsyncOpen
     assert len(world.requests) == 1
 
 
-async def test_a_generation_that_was_stopped_reports_that(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_a_stopped_generation_is_reported_as_stopped(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
     answer_with(world, ev.TextDelta(id="0", delta="half"), ev.Abort(reason="stopped"))
     whole = await sdk.chat.completions.create(**REQUEST)
     last = [chunk async for chunk in await sdk.chat.completions.create(**REQUEST, stream=True)][-1]
@@ -191,7 +191,7 @@ async def test_a_claude_generation_can_be_requested(sdk: openai.AsyncOpenAI, wor
     ids=str,
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_is_wrong_with_a_request_is_named(
+async def test_a_fault_in_a_request_is_named(
     live_client: httpx2.AsyncClient, changes: dict[str, Any], param: str, code: str, *, stream: bool
 ) -> None:
     async with open_sdk(live_client, max_retries=2) as sdk:
@@ -243,7 +243,7 @@ async def test_the_same_key_with_another_body_is_refused_for_good(
     ],
     ids=str,
 )
-async def test_what_passes_is_an_error_that_the_sdk_retries(
+async def test_a_passing_failure_is_an_error_that_the_sdk_retries(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, refusal: Exception, kind: type[openai.APIStatusError], code: str
 ) -> None:
     world.refusal = refusal

@@ -42,7 +42,7 @@ def test_the_sdk_raises_the_class_of_the_problem(code: str, expected: type[opena
     assert raised.type == body["error"]["type"]
 
 
-def test_what_programs_branch_on_has_the_apis_own_values() -> None:
+def test_the_codes_that_programs_branch_on_have_the_apis_own_values() -> None:
     texts = {
         code: openai_error(problem(code)).body["error"]["code"]
         for code in ("unknown_model", "unauthorized", "rate_limited")

@@ -212,7 +212,9 @@ async def test_a_cancelled_response_can_be_sent_as_the_helper_reads_it(
     assert (final.status, final.output_text) == ("cancelled", "Hello world")
 
 
-async def test_what_is_over_stays_as_it_ended_when_it_is_cancelled(sdk: openai.AsyncOpenAI, world: MemoryWorld) -> None:
+async def test_a_response_that_is_over_stays_as_it_ended_when_it_is_cancelled(
+    sdk: openai.AsyncOpenAI, world: MemoryWorld
+) -> None:
     answering(world, *HELLO, *END)
     response = await sdk.responses.create(input="Hi", model="local", background=True)
     assert (await sdk.responses.cancel(response.id)).status == "completed"
@@ -301,7 +303,7 @@ async def test_a_model_without_a_route_is_not_found(sdk: openai.AsyncOpenAI) -> 
         ({"previous_response_id": "resp_gen_gone"}, "previous_response_id", "previous_response_not_found"),
     ],
 )
-async def test_what_cannot_be_served_is_refused_by_its_name(
+async def test_a_parameter_that_cannot_be_served_is_refused_by_its_name(
     sdk: openai.AsyncOpenAI, world: MemoryWorld, fields: dict[str, Any], param: str, code: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as refused:

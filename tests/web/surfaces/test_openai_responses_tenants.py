@@ -64,7 +64,7 @@ async def test_a_response_of_another_tenant_is_unknown_at_every_call(sdks: dict[
     await mine.delete(response.id)
 
 
-async def test_a_key_that_is_none_is_reported_in_the_format_of_the_api(sdks: dict[str, openai.AsyncOpenAI]) -> None:
+async def test_an_unknown_key_is_reported_in_the_format_of_the_api(sdks: dict[str, openai.AsyncOpenAI]) -> None:
     with pytest.raises(openai.AuthenticationError) as refused:
         await sdks["nobodys"].responses.create(model="claude-x", input="Hi")
     assert refused.value.code == "invalid_api_key"

@@ -55,7 +55,9 @@ def passed_on(world: MemoryWorld) -> Any:
     return chat_arguments(request_for("mine", extra=extra), host="127.0.0.1")["extra_body"]
 
 
-async def test_they_reach_it_unchanged_from_both_surfaces(sdk: openai.AsyncOpenAI, world: MemoryWorld):
+async def test_own_parameters_reach_the_server_unchanged_from_both_surfaces(
+    sdk: openai.AsyncOpenAI, world: MemoryWorld
+):
     world.on_create = lambda id: world.append(id, ev.TextDelta(id="0", delta="Hi"), ev.Finish(finish_reason="stop"))
 
     own = {**OWN, "reasoning": {"max_tokens": 9}}

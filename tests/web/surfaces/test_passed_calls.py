@@ -136,7 +136,7 @@ async def test_a_count_of_messages_without_its_fields_is_refused_in_the_shape_of
     ],
     ids=str,
 )
-async def test_what_no_provider_can_answer_is_refused_at_once_by_the_parameters_name(
+async def test_a_request_that_no_provider_can_answer_is_refused_at_once_by_the_parameters_name(
     client: httpx2.AsyncClient, world: MemoryWorld, *, path: str, changes: dict[str, Any], status: int, param: str
 ) -> None:
     response = await client.post(path, json={**CALLS[path], **changes})
@@ -243,7 +243,7 @@ async def test_a_count_of_messages_takes_version_and_betas_along(
     ],
     ids=str,
 )
-async def test_what_the_provider_cannot_count_is_estimated_and_marked_so(
+async def test_a_count_that_the_provider_cannot_give_is_estimated_and_marked_so(
     client: httpx2.AsyncClient, world: MemoryWorld, *, path: str, body: dict[str, Any], least: int
 ) -> None:
     response = await client.post(path, json=body)

@@ -149,7 +149,7 @@ STREAMED = {name: call for name, call in STAYING.items() if name.startswith("str
 
 @pytest.mark.parametrize(("path", "body"), STREAMED.values(), ids=STREAMED)
 @pytest.mark.parametrize("key", [None, "once"])
-async def test_what_a_drain_refuses_after_its_creation_is_deleted_unless_a_key_leads_back_to_it(
+async def test_a_generation_that_a_drain_refuses_after_its_creation_is_deleted_unless_a_key_leads_back_to_it(
     world: MemoryWorld, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], key: str | None
 ) -> None:
     async with memory_services(world) as services, client_of(services) as client:

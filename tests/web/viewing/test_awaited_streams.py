@@ -136,7 +136,7 @@ async def test_a_stream_of_another_tenant_or_a_deleted_one_is_never_found(connec
         assert not deleted.done()
 
 
-async def test_what_is_not_there_in_time_is_unknown(services: Services, world: MemoryWorld) -> None:
+async def test_a_stream_that_is_not_there_in_time_is_unknown(services: Services, world: MemoryWorld) -> None:
     with pytest.raises(UnknownStream):
         await find_stream(services, "none", tenant=LOCAL_TENANT, wait_s=2.5 * LOOKUP_EVERY_S)
     assert len(world.lookups) == 2

@@ -37,7 +37,9 @@ REFUSALS: dict[str, tuple[Settings, bytes, bytes, int]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_it_is_refused_while_half_of_the_body_is_on_its_way(services: Services, name: str) -> None:
+async def test_a_request_is_refused_by_its_head_while_half_of_the_body_is_on_its_way(
+    services: Services, name: str
+) -> None:
     settings, line, headers, status = REFUSALS[name]
     async with served(create_app(settings, services=services), services) as client:
         assert await answer_to_half(client, line + b" HTTP/1.1\r\n" + headers + b"\r\n" + HALF) == status

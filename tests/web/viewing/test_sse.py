@@ -93,7 +93,7 @@ async def test_prefix_and_resume_are_the_whole_for_every_cursor(server, open_hub
             viewer.close()
 
 
-async def test_what_cannot_be_served_now_is_refused_within_200_and_ends_cleanly(server, open_hub, tail):
+async def test_a_viewer_that_cannot_be_served_now_is_refused_within_200_and_ends_cleanly(server, open_hub, tail):
     hub = open_hub(max_viewers=0)
     async with serve(server, hub) as port:
         viewer = await open_viewer(port)
@@ -219,7 +219,7 @@ class Wordless(NativeEncoder):
         return WordlessTranscript(stream_id)
 
 
-async def test_a_dialect_without_a_goodbye_is_aborted_and_never_resembles_a_finished_one(
+async def test_a_stream_of_a_dialect_without_a_goodbye_is_aborted_and_never_seems_finished(
     server, open_hub, tail, caplog
 ):
     hub = open_hub()

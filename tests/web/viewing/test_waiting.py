@@ -100,7 +100,7 @@ async def test_every_form_of_request_waits_for_the_end(
 
 
 @pytest.mark.parametrize(("query", "headers"), [("?wait_s=0.01", {}), ("?wait_s=0", {}), ("", {"prefer": "wait=0"})])
-async def test_what_is_not_over_in_time_goes_on_and_is_answered_with_its_state(
+async def test_a_generation_that_is_not_over_in_time_goes_on_and_is_answered_with_its_state(
     client: httpx2.AsyncClient, world: MemoryWorld, query: str, headers: dict
 ) -> None:
     world.on_create = lambda each: world.append(each, TextDelta(id="0", delta="bl"))

@@ -56,7 +56,7 @@ async def model() -> AsyncIterator[LocalModel]:
     await local.aclose()
 
 
-async def test_it_streams_english_with_its_token_counts(model: LocalModel):
+async def test_the_local_model_streams_english_with_its_token_counts(model: LocalModel):
     events = await collect(model, request_for("local", messages=QUERY, max_tokens=24))
     assert len([event for event in events if isinstance(event, ev.TextDelta)]) > 5
     assert "sea" in text_of(events).lower() or "ocean" in text_of(events).lower()
@@ -76,7 +76,7 @@ async def place() -> AsyncIterator[tuple[str, str]]:
 
 
 @on_openai_wires
-async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, place: tuple[str, str]):
+async def test_the_local_model_is_a_compatible_server_on_the_openai_wires_too(on: Wire, place: tuple[str, str]):
     url, key = place
     async with provider_at(url, on, api_key=key, read_timeout_s=60, is_local=True) as provider:
         for _ in range(2):
@@ -94,7 +94,9 @@ async def test_it_is_a_compatible_server_on_the_openai_wires_too(on: Wire, place
 
 
 @on_openai_wires
-async def test_what_it_refuses_on_the_openai_wires_is_a_bad_request(on: Wire, place: tuple[str, str]):
+async def test_a_request_that_the_local_model_refuses_on_the_openai_wires_is_a_bad_request(
+    on: Wire, place: tuple[str, str]
+):
     too_long = [{"role": "user", "content": "sea " * 5000}]
     url, key = place
     async with provider_at(url, on, api_key=key, read_timeout_s=60, is_local=True) as provider:
@@ -132,7 +134,7 @@ async def beginning(model: LocalModel, request: ProviderRequest) -> None:
                 return
 
 
-async def test_it_dies_with_its_worker_even_when_that_is_killed():
+async def test_the_local_model_dies_with_its_worker_even_when_the_worker_is_killed():
     worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, stdout=asyncio.subprocess.PIPE)
     assert worker.stdout is not None
     child = int(await asyncio.wait_for(worker.stdout.readline(), 60))
@@ -180,7 +182,7 @@ async def test_json_comes_by_the_grammar_and_the_same_seed_gives_the_same_answer
     assert first == second != other
 
 
-async def test_it_completes_a_legacy_prompt_whole_and_as_a_stream(model: LocalModel) -> None:
+async def test_the_local_model_completes_a_legacy_prompt_whole_and_as_a_stream(model: LocalModel) -> None:
     for body in ({"prompt": "The sea is", "max_tokens": 4}, {"prompt": "The sea is", "max_tokens": 4, "stream": True}):
         events = await collect(model, ProviderRequest(model="local", messages=(), extra=body, call="completions"))
         carried = [json.loads(event.data) for event in events if isinstance(event, ev.DataEvent)]

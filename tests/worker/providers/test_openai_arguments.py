@@ -83,7 +83,7 @@ def test_openai_s_own_parameters_cannot_replace_a_field_of_the_request():
 
 
 @pytest.mark.parametrize("arguments", [chat_arguments, responses_arguments])
-def test_what_has_a_place_of_its_own_cannot_be_replaced_by_an_extra(arguments: Any):
+def test_a_field_with_a_place_of_its_own_cannot_be_replaced_by_an_extra(arguments: Any):
     owned = {
         "model": "other",
         "messages": [],
@@ -123,7 +123,7 @@ def test_the_system_prompt_of_a_response_is_its_instructions(system: Any, instru
 
 
 @pytest.mark.parametrize("arguments", [chat_arguments, responses_arguments])
-def test_what_a_request_leaves_out_is_left_out(arguments: Any):
+def test_a_field_that_a_request_leaves_out_is_left_out(arguments: Any):
     made = arguments(request_for("m"), host=OPENAI)
     assert {"tools", "instructions", "temperature"}.isdisjoint(made.keys() | made["extra_body"].keys())
 

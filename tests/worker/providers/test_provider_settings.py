@@ -74,7 +74,7 @@ def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str,
         {"api_key_envs": ["MINE", "secret-1234"]},
     ],
 )
-def test_what_cannot_be_a_provider_is_refused_without_repeating_what_may_be_a_key(fields: dict[str, Any]):
+def test_an_entry_that_cannot_be_a_provider_is_refused_without_repeating_a_possible_key(fields: dict[str, Any]):
     with pytest.raises(ValidationError) as caught:
         settings_with(providers={"mine": spec(**fields)})
     # What a process prints of it: the place and the message, see worker/main.py and cli/terminal/failures.py.

@@ -96,7 +96,7 @@ async def test_a_failure_names_its_request_where_a_response_came(on: Wire, steps
 
 @on_every_wire
 @pytest.mark.parametrize("id", ["x" * 201, f"req-{KEY}", "sk-proj-0123456789", "a b"])
-async def test_what_is_no_id_of_a_request_is_left_out_of_the_answer(on: Wire, id: str):
+async def test_a_value_that_is_not_a_request_id_is_left_out_of_the_answer(on: Wire, id: str):
     headers = {on.scripted.request_id_header: id}
     async with scripted(on) as (server, provider):
         server.script("claude-x", Script(Headers(headers), on.half(), Cut()), Script(Answer(429, headers=headers)))
@@ -285,7 +285,7 @@ async def test_silence_is_a_timeout(on: Wire, before: tuple[Step, ...], steps: t
     ],
     ids=["bad JSON", "no object", "HTML", "no gzip"],
 )
-async def test_what_is_not_the_protocol_is_bad_data(on: Wire, steps: tuple[Step, ...]):
+async def test_a_stream_that_breaks_the_protocol_is_bad_data(on: Wire, steps: tuple[Step, ...]):
     failure, _ = await fault(on, *steps)
     assert (failure.reason, failure.retryable) == ("provider_bad_data", True)
 

@@ -95,7 +95,7 @@ async def test_any_exception_of_a_function_is_an_output_and_only_a_tool_error_ha
         assert await Made(raises(what)[at]).run() == emitted
 
 
-async def test_what_it_returns_is_the_output() -> None:
+async def test_the_value_that_a_function_returns_is_the_output() -> None:
     assert await Made(lambda: {"a": (1, 2)}).run() == ev.ToolOutputAvailable(
         tool_call_id="call_1", output={"a": [1, 2]}
     )

@@ -172,7 +172,7 @@ def test_models_dataclasses_dates_and_sets_are_json():
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800", b"\xff", {"a": lambda: 1}])
-def test_what_is_no_json_is_refused(value: Any):
+def test_an_output_that_is_not_json_is_refused(value: Any):
     with pytest.raises(BadOutput):
         as_json(value)
 

@@ -152,7 +152,7 @@ async def gave_up(hooks: WebhookWorld, stream_id: str) -> bool:
 async def test_a_delivery_is_recorded_when_a_redis_that_was_away_during_the_call_is_back(tmp_path_factory) -> None:
     folder = tmp_path_factory.mktemp("w")
     with start_valkey(folder, appendonly=True) as server:
-        async with LogConnection.open(server.url, timeout_s=0.5) as connection:
+        async with LogConnection(server.url, timeout_s=0.5) as connection:
             world = World(connection)
             await world.queue.create_group()
             async with (

@@ -70,7 +70,7 @@ async def test_the_callers_version_and_betas_are_sent_and_no_other_header_that_i
     assert "surface" not in request.body
 
 
-async def test_what_only_openai_knows_is_not_sent():
+async def test_a_field_that_only_openai_knows_is_not_sent():
     own = {"openai": {"detail": "low"}}
     message = {"role": "user", "content": [{"type": "text", "text": "Hi", **own}], "openai": {"name": "ada"}}
     tools = [{"name": "f", "input_schema": {"type": "object"}, "openai": {"type": "custom"}}]
@@ -96,7 +96,7 @@ async def test_an_answer_that_this_api_cannot_give_is_not_requested():
     assert (caught.value.reason, caught.value.retryable) == ("provider_bad_request", False)
 
 
-async def test_what_a_request_leaves_out_is_left_out():
+async def test_a_field_that_a_request_leaves_out_is_left_out():
     async with scripted() as (server, provider):
         await collect(provider, request_for("claude-x"))
         assert set(server.requests[0].body) == {"model", "max_tokens", "messages", "stream"}

@@ -215,7 +215,9 @@ RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image
         (request_of(RESULT), "messages: .*no image"),
     ],
 )
-async def test_what_the_local_model_cannot_do_is_refused_by_its_name_and_not_tried(fields: dict[str, Any], named: str):
+async def test_a_request_that_the_local_model_cannot_serve_is_refused_by_its_name_and_not_tried(
+    fields: dict[str, Any], named: str
+):
     async with child(DYING) as server:
         model = LocalModel(read_timeout_s=5, server=server)
         with pytest.raises(ProviderFailed, match=named) as caught:

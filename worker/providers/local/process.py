@@ -8,12 +8,12 @@ import os
 import secrets
 import sys
 from collections import deque
-from contextlib import suppress
 from typing import Final
 
 from broadcaster.errors import ProviderFailed
 from broadcaster.process.child_environment import plain_environment
 from broadcaster.process.lifeline import PARENT_VARIABLE
+from broadcaster.process.tasks import end_process, end_tasks
 
 # Requests that the child works on at once; they share its one thread.
 SLOTS: Final = 4
@@ -73,10 +73,8 @@ class LocalServer:
 
     async def aclose(self) -> None:
         """End the child and wait for it. Idempotent."""
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
-            self._starting = None
+        await end_tasks(self._starting)
+        self._starting = None
         await self._end()
 
     def _is_running(self) -> bool:
@@ -113,16 +111,8 @@ class LocalServer:
 
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        for stop in (process.terminate, process.kill):
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    stop()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await process.wait()
-                return
+        if process is not None:
+            await end_process(process, timeout_s=STOP_TIMEOUT_S)
 
     def _check_packages(self) -> None:
         if not all(importlib.util.find_spec(package) for package in self._packages):

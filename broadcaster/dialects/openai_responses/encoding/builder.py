@@ -54,6 +54,8 @@ class Builder(Forkable):
     _calls: dict[str, CallItem] = field(default_factory=dict)
     namespaced: Mapping[str, Namespaced] = field(default_factory=dict)
     """The functions of namespaces, by the names that other wires call them by."""
+    is_refused: bool = False
+    """Whether the model has refused in this attempt."""
 
     def as_json(self) -> list[Json]:
         """The items as they stand."""
@@ -66,14 +68,11 @@ class Builder(Forkable):
         reported = extras_in(event)
         _end_part(self._texts.pop(event.id, None), log)
         kind = "refusal" if reported.get("refusal") is True else "output_text"
+        self.is_refused |= kind == "refusal"
         key = _name(reported)
         extras = {name: reported[name] for name in reported if name != "itemId" and name not in _OF_PART} if key else {}
         message = self.output.written("message", key, log, extras=extras)
         self._texts[event.id] = message, message.begin(kind, log)
-
-    def is_refusal(self, id: str) -> bool:
-        """Whether the text that is open under this id is a refusal."""
-        return id in self._texts and self._texts[id][1].kind == "refusal"
 
     def grow_text(self, event: ev.TextDelta, log: EventLog) -> None:
         """The next piece of a text, or a source of it."""
@@ -187,7 +186,7 @@ class Builder(Forkable):
         """An input is whole."""
         call = self._calls.get(event.tool_call_id)
         if call is None or call.is_closed:
-            self.open_call(ev.ToolInputStart(**_call_of(event)), log)
+            self.open_call(event, log)
             call = self._calls[event.tool_call_id]
         if call.is_whole:
             return
@@ -243,8 +242,7 @@ class Builder(Forkable):
     def end_step(self, log: EventLog, *, is_cut: bool) -> None:
         """The provider call is over (rule 2)."""
         self._texts, self._reasonings = {}, {}
-        unanswered = [item for item in self.output.items if isinstance(item, CallItem) and item.awaits_result]
-        ended = [item for item in self.output.items if not any(item is each for each in unanswered)]
+        ended = [item for item in self.output.items if not (isinstance(item, CallItem) and item.awaits_result)]
         self.output.close(ended, log, is_cut=is_cut)
 
     def end(self, log: EventLog, *, is_cut: bool) -> None:
@@ -254,7 +252,7 @@ class Builder(Forkable):
 
     def drop(self, log: EventLog) -> list[Json]:
         """A new attempt: everything is void. Returns the items as they stood."""
-        self._texts, self._reasonings, self._calls = {}, {}, {}
+        self._texts, self._reasonings, self._calls, self.is_refused = {}, {}, {}, False
         return [item.as_json() for item in self.output.drop(log)]
 
 
@@ -266,16 +264,6 @@ def _end_part(known: tuple[TextItem, OutputPart] | None, log: EventLog) -> None:
 def _name(reported: Json) -> str | None:
     name = reported.get("itemId")
     return name if isinstance(name, str) and name else None
-
-
-def _call_of(event: ev.ToolInputAvailable | ev.ToolInputError) -> Json:
-    return {
-        "tool_call_id": event.tool_call_id,
-        "tool_name": event.tool_name,
-        "provider_executed": event.provider_executed,
-        "dynamic": event.dynamic,
-        "provider_metadata": event.provider_metadata,
-    }
 
 
 def _seal(item: TextItem, metadata: ev.ProviderMetadata | None) -> None:

@@ -85,31 +85,42 @@ class OutputPart(Forkable):
 
 
 @dataclass(slots=True)
-class TextItem(Forkable):
+class _ProgressingItem(Forkable):
+    """What items of ours have in common; ``adopted`` are the fields that its provider reported at its end."""
+
+    type: str
+    id: str
+    index: int
+    adopted: Json = field(default_factory=dict, kw_only=True)
+    status: str = field(default=IN_PROGRESS, kw_only=True)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is done."""
+        return self.status != IN_PROGRESS
+
+    @property
+    def place(self) -> Json:
+        """The fields by which its events name it."""
+        return {"item_id": self.id, "output_index": self.index}
+
+
+@dataclass(slots=True)
+class TextItem(_ProgressingItem):
     """A message, or an item of reasoning. ``key`` is the provider's name for it, if it has one.
 
     ``thoughts`` is how many thoughts of it are open: one may get its first text, and its part, after the item is done.
     """
 
-    type: str
-    id: str
-    index: int
     key: str | None
     extras: Json
     parts: list[OutputPart] = field(default_factory=list)
-    adopted: Json = field(default_factory=dict)
-    status: str = IN_PROGRESS
     thoughts: int = 0
 
     @property
     def is_fixed(self) -> bool:
         """See Forkable."""
         return self.is_closed and not self.thoughts
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is done."""
-        return self.status != IN_PROGRESS
 
     @property
     def is_busy(self) -> bool:
@@ -174,38 +185,28 @@ class TextItem(Forkable):
 
     def _at(self, part: OutputPart) -> Json:
         place = FAMILIES.get(part.kind, FAMILIES["output_text"]).place
-        return {"item_id": self.id, "output_index": self.index, place: part.index}
+        return {**self.place, place: part.index}
 
 
 @dataclass(slots=True)
-class CallItem(Forkable):
+class CallItem(_ProgressingItem):
     """A call of a tool. ``tool_call_id`` is our name for it, ``call_id`` the wire's; None: it has no such name.
 
     ``has_progress_events``: the progress events of its provider are passed on, so it sends none of its own.
     """
 
-    type: str
-    id: str
-    index: int
     tool_call_id: str
     call_id: str | None
     fields: Json
     awaits_result: bool = False
     has_progress_events: bool = True
     text: Pieces = field(default_factory=Pieces)
-    adopted: Json = field(default_factory=dict)
     is_whole: bool = False
-    status: str = IN_PROGRESS
 
     @property
     def is_fixed(self) -> bool:
         """See Forkable. A torn call is done, although more of its input may come."""
         return self.is_closed and self.is_whole
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is done."""
-        return self.status != IN_PROGRESS
 
     @property
     def is_busy(self) -> bool:
@@ -216,18 +217,18 @@ class CallItem(Forkable):
         """The next piece of its input."""
         self.text.append(delta)
         if (family := INPUTS.get(self.type)) is not None:
-            log.grow((self.index, self.type, 0), f"{family[0]}.delta", self._at(), delta=delta)
+            log.grow((self.index, self.type, 0), f"{family[0]}.delta", self.place, delta=delta)
 
     def complete(self, log: EventLog) -> None:
         """Its input is whole."""
         self.is_whole = True
         if (family := INPUTS.get(self.type)) is not None:
-            log.append(f"{family[0]}.done", {**self._at(), family[1]: self.text.text})
+            log.append(f"{family[0]}.done", {**self.place, family[1]: self.text.text})
 
     def report_progress(self, step: str, log: EventLog) -> None:
         """Send its progress, unless its provider's events do."""
         if not self.has_progress_events:
-            log.append(f"response.{self.type}.{step}", self._at())
+            log.append(f"response.{self.type}.{step}", self.place)
 
     def close(self, log: EventLog, *, status: str) -> None:
         """Nothing more comes."""
@@ -243,9 +244,6 @@ class CallItem(Forkable):
             as_json[family[1]] = self.text.text
         return {**as_json, "status": status or self.status, **self.fields, **self.adopted}
 
-    def _at(self) -> Json:
-        return {"item_id": self.id, "output_index": self.index}
-
 
 @dataclass(slots=True)
 class OpaqueItem(Forkable):
@@ -258,7 +256,6 @@ class OpaqueItem(Forkable):
     keys: frozenset[str] = frozenset()
     is_busy: bool = False
     is_closed: bool = False
-    call_id: str | None = None
 
     def close(self, log: EventLog, *, status: str) -> None:
         """Nothing more comes."""

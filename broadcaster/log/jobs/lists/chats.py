@@ -10,8 +10,6 @@ Rules
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from broadcaster.log.redis.connect import LogConnection, reply_to
@@ -32,10 +30,6 @@ class Chat(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str | None = None
 
 
-_encoder: Final = msgspec.json.Encoder()
-_decoder: Final[msgspec.json.Decoder[Chat]] = msgspec.json.Decoder(Chat)
-
-
 class Chats:
     """Every method raises LogUnavailable while Redis cannot answer."""
 
@@ -47,9 +41,9 @@ class Chats:
     async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
         """This is the chat's latest answer now, unless a newer one is (rule 2)."""
         key = self._keys.chat(tenant, chat_id)
-        await SCRIPTS["chat"].run(self._redis, [key], chat.created_ms, _encoder.encode(chat), self._keep_ms)
+        await SCRIPTS["chat"].run(self._redis, [key], chat.created_ms, msgspec.json.encode(chat), self._keep_ms)
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
         """The chat's latest answer; None: it has none, or it has expired."""
         value = await reply_to(self._redis.get(self._keys.chat(tenant, chat_id)))
-        return None if value is None else _decoder.decode(value)
+        return None if value is None else msgspec.json.decode(value, type=Chat)

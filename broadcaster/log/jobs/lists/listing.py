@@ -91,18 +91,17 @@ class Listing:
         while len(found) <= limit:
             recents = await self._recents.page(tenant, before=before, count=READ_AT_ONCE)
             briefs = await self._streams.briefs([each.id for each in recents])
-            await self._recents.drop(
-                tenant, [each.id for each, brief in _pairs(recents, briefs) if brief.tenant is None]
-            )
-            found += [each for each, brief in _pairs(recents, briefs) if brief.tenant == tenant and _fits(brief, which)]
+            listed = list(zip(recents, briefs, strict=True))
+            await self._recents.drop(tenant, [each.id for each, brief in listed if brief.tenant is None])
+            found += [each for each, brief in listed if brief.tenant == tenant and _fits(brief, which)]
             if len(recents) < READ_AT_ONCE:
                 break
             before = recents[-1].place
-        listed = found[:limit]
-        metas = await self._streams.metas([each.id for each in listed])
+        shown = found[:limit]
+        metas = await self._streams.metas([each.id for each in shown])
         return Listed(
             [meta for meta in metas if meta is not None and not meta.is_deleted],
-            listed[-1].place if len(found) > limit else None,
+            shown[-1].place if len(found) > limit else None,
         )
 
     async def _record_missing(self, tenant: str) -> None:
@@ -110,10 +109,6 @@ class Listing:
         for generation_id, brief in zip(missing, await self._streams.briefs(missing), strict=True):
             if brief.tenant == tenant and brief.is_listed:
                 await self._recents.record(tenant, generation_id, keep_ms=self._keep_ms, created_ms=brief.created_ms)
-
-
-def _pairs(recents: Sequence[Recent], briefs: Sequence[Brief]) -> zip[tuple[Recent, Brief]]:
-    return zip(recents, briefs, strict=True)
 
 
 def _fits(brief: Brief, which: Which) -> bool:

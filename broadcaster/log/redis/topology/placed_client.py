@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from broadcaster.log.redis.pipeline import LogPipeline
+from broadcaster.log.redis.pipeline import LogPipeline, raise_first
 from broadcaster.log.redis.topology.key_slots import SLOTS, key_of
 from broadcaster.log.redis.topology.nodes import Command, Node, NodeLimits, NotSent
 from broadcaster.log.redis.topology.topology import Placement
@@ -105,10 +105,9 @@ class PlacedRedis(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """One command, by its key. Raises LookupError without one."""
-        (reply,) = await self.send_all([Command(args, options, key_of(args))])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        replies = await self.send_all([Command(args, options, key_of(args))])
+        raise_first(replies)
+        return replies[0]
 
     def pipeline(self, transaction: bool = False, shard_hint: str | None = None) -> PlacedPipeline:
         """Never a transaction: it could not span several servers."""
@@ -156,9 +155,7 @@ class PlacedRedis(Redis):
             if isinstance(replies[4], rex.AskError):  # a migrating slot shows nothing about this server
                 self._probe_numbers[name] += 1
                 del replies[4]
-            fault = next((each for each in replies if isinstance(each, Exception)), None)
-            if fault is not None:
-                raise fault
+            raise_first(replies)
             if replies[1][0] not in (b"master", "master"):
                 self._placement.doubt(name)
                 raise rex.ConnectionError(f"{name} has become a replica")
@@ -306,7 +303,5 @@ class PlacedPipeline(LogPipeline):
             ]
         )
         if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            raise_first(replies)
         return replies

@@ -85,9 +85,8 @@ class RefreshedTopology(Generic[_Reply]):
         self._clients_know: tuple[str, ...] = ()  # the primaries of the last ``close_others``
         self._served: tuple[str, ...] = ()  # the last primaries that were known
         self._servers: dict[str, Node] = {}
-        self._queries: dict[
-            str, asyncio.Task[_Reply | None]
-        ] = {}  # to each server; a finished one stays until the next
+        # To each server; a finished one stays until the next.
+        self._queries: dict[str, asyncio.Task[_Reply | None]] = {}
         self._faults: list[str] = []  # of the last refresh
 
     @property

@@ -42,7 +42,8 @@ class SentinelTopology(RefreshedTopology[NamedPrimary]):
     """Implements ``Topology`` and ``Placement``: one node, whose name changes with each failover."""
 
     def __init__(self, url: RedisUrl, *, times: TopologyTimes, rng: random.Random) -> None:
-        sentinels = replace(url, username=url.sentinel_username, password=url.sentinel_password, db=0)
+        login = url.options
+        sentinels = replace(url, username=login.get("sentinel_username"), password=login.get("sentinel_password"), db=0)
         super().__init__(sentinels, times=times, rng=rng)
         self._primary_url = url
         self._sentinels = [f"{host}:{port}" for host, port in url.hosts]

@@ -1,0 +1,34 @@
+"""What a surface whose API cannot resume takes of every request, beside its body."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from fastapi import Depends, Request
+
+from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
+from broadcaster.web.services import Arrival, Here
+
+
+class SdkRequest(NamedTuple):
+    """A request, and where it arrived. ``stops_on_disconnect``: see rule 4 in answering.py."""
+
+    http: Request
+    here: Arrival
+    idempotency_key: str | None
+    stops_on_disconnect: bool
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same request begins another generation; one with an Idempotency-Key does not."""
+        return self.idempotency_key is None
+
+
+# A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.
+async def _sdk_request(
+    *, request: Request, here: Here, idempotency_key: IdempotencyKey = None, on_disconnect: OnDisconnect = "stop"
+) -> SdkRequest:
+    return SdkRequest(request, here, idempotency_key, on_disconnect == "stop")
+
+
+FromSdk = Annotated[SdkRequest, Depends(_sdk_request)]
