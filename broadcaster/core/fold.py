@@ -49,6 +49,7 @@ class FoldState:
     usage: Json | None
     error: Json | None
     finish_reason: ev.FinishReason | None
+    abort_reason: str | None
     message_id: str | None
     metadata: Json
     provider_metadata: ev.ProviderMetadata
@@ -91,6 +92,7 @@ class Fold(Forkable):
             usage=dict(draft.usage) if draft.usage is not None else None,
             error={"code": terminal.code, "message": terminal.error_text} if isinstance(terminal, ev.Error) else None,
             finish_reason=draft.finish_reason,
+            abort_reason=terminal.reason if isinstance(terminal, ev.Abort) else None,
             message_id=draft.message_id,
             metadata=dict(draft.metadata),
             provider_metadata=dict(draft.provider_metadata),

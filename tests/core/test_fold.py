@@ -65,7 +65,7 @@ def test_the_end_of_a_step_leaves_it_running_and_has_the_reason():
 
 def test_an_error_keeps_its_code_and_its_text():
     assert folded(ev.Error(code="worker_lost", error_text="gone")).error == {"code": "worker_lost", "message": "gone"}
-    assert folded(ev.Abort(reason="abandoned")).status == "aborted"
+    assert folded(ev.Abort(reason="abandoned")).abort_reason == "abandoned"
 
 
 # --------------------------------------------------------------------------------------------------- text and reasoning

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,20 @@ def test_every_mutant_still_applies_and_its_tests_exist(mutant: Mutant) -> None:
         ast.parse(text)
     for test in mutant.tests:
         assert (ROOT / test.partition("::")[0]).is_file()
+
+
+def _sources(mutant: Mutant) -> str:
+    return "".join((ROOT / test.partition("::")[0]).read_text("utf-8") for test in mutant.tests)
+
+
+@pytest.mark.parametrize(
+    "only", sorted({(each.only, _sources(each)) for each in MUTANTS if each.only}), ids=itemgetter(0)
+)
+def test_every_word_that_selects_tests_is_in_the_name_of_one(only: tuple[str, str]) -> None:
+    words, source = only
+    names = re.findall(r"def (test_\w+)", source)
+    for word in set(re.findall(r"\w+", words)) - {"and", "or", "not"}:
+        assert any(word in name for name in names), word
 
 
 def test_no_two_mutants_of_a_file_have_one_name() -> None:
