@@ -32,6 +32,7 @@ MODULES: Final = {
     "show": "show",
     "publish": "publish",
     "dead": "dead",
+    "key": "key",
     "doctor": "doctor.command",
 }
 """Command → the module here that defines a function or group of that name; in the order of ``--help``."""

@@ -13,6 +13,7 @@ import typer
 from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import masked
 from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.log.access.access_list import AccessList
 from broadcaster.log.jobs.dead_letters import DeadLetters
 from broadcaster.log.redis import url
 from broadcaster.log.redis.connect import LogConnection
@@ -48,7 +49,23 @@ def find_redis(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    """The dead letters of the Redis that ``find_redis`` finds.
+    """The dead letters of the Redis that ``find_redis`` finds. Raises what ``open_redis`` raises."""
+    async with open_redis(settings) as opened:
+        streams = Streams(opened)
+        parts = JobParts(settings, opened, owner=_OWNER, streams=streams)
+        yield DeadLetters(opened, streams=streams, generations=parts.generations())
+
+
+@asynccontextmanager
+async def open_access_list(settings: Settings) -> AsyncIterator[AccessList]:
+    """The callers' keys and the revocations of that Redis. Raises what ``open_redis`` raises."""
+    async with open_redis(settings) as opened:
+        yield AccessList(opened)
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[LogConnection]:
+    """The Redis that ``find_redis`` finds.
 
     Raises (1) SetupError: there is no Redis, or it refuses us; (2) CommandFailed: it does not respond, now or later.
     """
@@ -56,9 +73,7 @@ async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     try:
         async with LogConnection(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
             await opened.check()
-            streams = Streams(opened)
-            parts = JobParts(settings, opened, owner=_OWNER, streams=streams)
-            yield DeadLetters(opened, streams=streams, generations=parts.generations())
+            yield opened
     except LogUnavailable as error:
         text = f"Redis at {masked(url)} does not answer; check it with: broadcaster doctor"
         raise CommandFailed(text, ExitCode.CANNOT_CONNECT) from error

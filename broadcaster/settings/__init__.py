@@ -163,7 +163,7 @@ class Settings(LimitSettings):
     auth: Literal["off", "keys"] = Field(
         "off",
         description="which callers are admitted; off: every caller on this machine; keys: callers with a key of "
-        "API_KEYS, of API_KEYS_FILE or of Redis",
+        "API_KEYS, of API_KEYS_FILE or of Redis (`broadcaster key add`)",
     )
     api_keys: ApiKeys = Field(
         None,

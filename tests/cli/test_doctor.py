@@ -139,7 +139,9 @@ async def test_the_keys_of_callers_are_counted_and_never_printed(monkeypatch) ->
     monkeypatch.setenv("BROADCASTER_AUTH", "keys")
     keys = {"web": [f"{SECRET}-one", f"{SECRET}-two"], "jobs": [f"{SECRET}-three"]}
     monkeypatch.setenv("BROADCASTER_API_KEYS", json.dumps(keys))
-    assert (await report())["machine: callers"]["said"] == "callers with one of 3 keys of 2 tenants"
+    assert (await report())["machine: callers"][
+        "said"
+    ] == "callers with one of 3 keys of 2 tenants, or with a key of Redis"
     for options in ((), ("--json",), ("--settings",), ("--settings", "--json")):
         result = await run(*options)
         assert "BROADCASTER_API_KEYS" in result.stdout

@@ -41,14 +41,17 @@ FACTS = RedisFacts(
     waiting=1,
     workers=1,
     dead_today=0,
+    caller_keys=1,
 )
-REDIS = redis.Seen(facts=FACTS, url="redis://h", prefix="bc", concurrency=100, max_queue=100)
+REDIS = redis.Seen(facts=FACTS, url="redis://h", prefix="bc", concurrency=100, max_queue=100, needs_keys=True)
 
 MACHINE = machine.Machine(
     named=("BROADCASTER_PORT",),
     unknown=(),
     keys=3,
     tenants=1,
+    key_fault=None,
+    has_keys_of_redis=True,
     default_model="local",
     default_provider="local",
     descriptors=20_000,
@@ -121,9 +124,11 @@ REDIS_ROWS: list[Row] = [
     ("workers", {"workers": 0, "open_generations": 0}, WARN, "broadcaster worker"),
     ("queue", {"waiting": 100}, FAIL, "refused"),
     ("queue", {"waiting": 81}, WARN, "more workers"),
+    ("callers' keys", {"caller_keys": 0}, WARN, "key add"),
     ("dead letters", {"dead_today": 1}, WARN, "dead requeue"),
 ]
 MACHINE_ROWS: list[Row] = [
+    ("callers", {"key_fault": "BROADCASTER_API_KEYS_FILE: no such file"}, FAIL, "does not start"),
     ("unknown settings", {"unknown": ("BROADCASTER_PROT (is BROADCASTER_PORT meant?)",)}, WARN, "--settings"),
     ("default model", {"default_provider": None}, FAIL, "BROADCASTER_ROUTES"),
     ("local model", {"has_local_model": False}, WARN, "install"),

@@ -126,6 +126,7 @@ async def _check_redis(settings: Settings) -> list[Finding]:
         prefix=settings.key_prefix,
         concurrency=settings.concurrency,
         max_queue=settings.max_queue,
+        needs_keys=settings.auth == "keys" and settings.api_keys is None and settings.api_keys_file is None,
     )
     return judge_all(redis.CHECKS, seen)
 

@@ -17,6 +17,7 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import BroadcasterError, SetupError
 from broadcaster.log.redis.embedded import find_server
 from broadcaster.settings import PREFIX, Settings, unknown_variables
+from broadcaster.web.guards.key_file import KeyFile
 
 LOCAL: Final = "local"
 # Beside viewers and Redis: standard streams, the listener, the tail, files, and a margin.
@@ -34,6 +35,8 @@ class Machine:
     unknown: tuple[str, ...]
     keys: int
     tenants: int
+    key_fault: str | None
+    has_keys_of_redis: bool
     default_model: str
     default_provider: str | None
     descriptors: int
@@ -47,12 +50,14 @@ class Machine:
 def inspect(settings: Settings, *, named: Iterable[str], environment: Mapping[str, str], has_redis: bool) -> Machine:
     """Inspect this machine; ``named`` are the settings that are set explicitly."""
     server, server_fault = _server(settings)
-    keys, tenants = _keys(settings)
+    keyrings, key_fault = _keyrings(settings)
     return Machine(
         named=tuple(variable(name) for name in Settings.model_fields if name in set(named)),
         unknown=tuple(f"{name} (is {near} meant?)" if near else name for name, near in unknown_variables(environment)),
-        keys=keys,
-        tenants=tenants,
+        keys=sum(ring.key_count for ring in keyrings),
+        tenants=len(frozenset[str]().union(*(ring.tenants for ring in keyrings))),
+        key_fault=key_fault,
+        has_keys_of_redis=settings.auth == "keys",
         default_model=settings.default_model,
         default_provider=provider_of(settings),
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -92,17 +97,25 @@ def masked_value(name: str, value: Any) -> Any:
     return value
 
 
-def _keys(settings: Settings) -> tuple[int, int]:
-    if settings.api_keys is None:
-        return 0, 0
-    keyring = Keyring.read(settings.api_keys.get_secret_value())
-    return keyring.key_count, len(keyring.tenants)
+def _keyrings(settings: Settings) -> tuple[list[Keyring], str | None]:
+    """The keys of the settings and of their file, and why the file cannot be used."""
+    keys, path = settings.api_keys, settings.api_keys_file
+    found = [] if keys is None else [Keyring.read(keys.get_secret_value())]
+    try:
+        of_file = None if path is None else KeyFile(path).read_changed()
+    except SetupError as error:
+        return found, error.detail
+    return (found if of_file is None else [*found, of_file]), None
 
 
 def _callers(seen: Machine) -> str:
-    if not seen.keys:
+    if seen.key_fault is not None:
+        return seen.key_fault
+    if not seen.has_keys_of_redis:
         return "no keys are set: every process on this machine may call"
-    return f"callers with one of {number(seen.keys, 'key')} of {number(seen.tenants, 'tenant')}"
+    if not seen.keys:
+        return "callers with a key of Redis (broadcaster key ls)"
+    return f"callers with one of {number(seen.keys, 'key')} of {number(seen.tenants, 'tenant')}, or with a key of Redis"
 
 
 def _server(settings: Settings) -> tuple[str | None, str | None]:
@@ -125,7 +138,7 @@ CHECKS: Final[tuple[Check[Machine], ...]] = (
             "they have no effect: correct their names (broadcaster doctor --settings lists all)",
         ),
     ),
-    Check("callers", _callers),
+    Check("callers", _callers, fail(lambda seen: seen.key_fault is not None, "a front-end does not start so")),
     Check(
         "default model",
         lambda seen: f"{seen.default_model} → {seen.default_provider or 'no provider'}",

@@ -37,6 +37,8 @@ class Seen:
     prefix: str
     concurrency: int
     max_queue: int
+    needs_keys: bool = False
+    """Whether front-ends with these settings admit callers by the keys in Redis alone."""
 
     @property
     def push_bytes_per_s(self) -> int:
@@ -269,6 +271,14 @@ CHECKS: Final[tuple[Check[Seen], ...]] = (
         ),
     ),
     Check("keys", _streams),
+    Check(
+        "callers' keys",
+        lambda seen: number(seen.facts.caller_keys, "key"),
+        warn(
+            lambda seen: seen.needs_keys and not seen.facts.caller_keys,
+            "AUTH=keys, and no caller has a key: make one with broadcaster key add",
+        ),
+    ),
     Check(
         "workers",
         lambda seen: f"{number(seen.facts.workers, 'worker')} alive",

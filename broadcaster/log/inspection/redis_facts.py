@@ -68,6 +68,7 @@ class RedisFacts:
     waiting: int
     workers: int
     dead_today: int
+    caller_keys: int = 0
     kind: RedisKind = RedisKind.SINGLE
     primaries: tuple[str, ...] = ()
     replicas: int | None = None  # of the primary with the fewest
@@ -88,6 +89,7 @@ async def _inspect(connection: LogConnection) -> RedisFacts:
     with log_errors():
         primaries = await connection.primaries()
         findings = [await _inspect_server(connection, name, client) for name, client in primaries.items()]
+        caller_keys = len(await connection.redis.hkeys(connection.keys.access_keys))
         streams, streams_are_all = await _count_streams(connection, primaries.values())
         open_generations, waiting, workers, dead_today = await _count_generations(connection)
     return RedisFacts(
@@ -97,6 +99,7 @@ async def _inspect(connection: LogConnection) -> RedisFacts:
         waiting=waiting,
         workers=workers,
         dead_today=dead_today,
+        caller_keys=caller_keys,
         kind=connection.address.kind,
         primaries=tuple(filter(None, primaries)),
         **worst_of(findings),

@@ -15,7 +15,7 @@ from broadcaster.web.guards.callers import actions_for
 from broadcaster.web.routes import feeds, generations, health, streams
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.table import SURFACES
-from tests.support.memory.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import in_process, own_app
 
 KEYS = {action.value: f"{action.value}-key-0123456789" for action in Action}
@@ -94,6 +94,17 @@ async def test_a_refused_body_is_not_read(app: FastAPI) -> None:
     }  # fmt: skip
     await app(scope, receive, send)
     assert sent[0]["status"] == 403
+
+
+@pytest.mark.parametrize("path", ["/v1/streams/gen_1/events", "/v1/streams/gen_1/events?wait_s=1"])
+async def test_a_key_that_was_revoked_while_its_request_was_on_the_way_opens_no_stream(
+    world: MemoryWorld, path: str
+) -> None:
+    world.add("gen_1", tenant="web")
+    async with memory_services(world, admits=lambda caller: False) as services:
+        async with in_process(own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)) as client:
+            response = await client.get(path, headers={"x-api-key": KEYS["watch"]})
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
 
 
 def test_every_operation_needs_a_right_except_the_health_of_the_process() -> None:
