@@ -79,7 +79,7 @@ SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 
-check: install ## lint, format, types, import layers, guards; prints the size of each room
+check: install ## lint, format, types, import layers, guards, audit; prints the size of each room [AUDIT=require]
 	@echo "check: ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -89,6 +89,8 @@ check: install ## lint, format, types, import layers, guards; prints the size of
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: guards"
 	@$(BIN)/python -m pytest -q tests/guards
+	@echo "check: known holes in pinned packages"
+	@$(BIN)/python -m tests.guards.audit
 	@echo "check: rooms"
 	@$(BIN)/python -m tests.guards.sizes
 

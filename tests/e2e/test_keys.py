@@ -86,7 +86,9 @@ async def test_a_rotated_key_works_beside_its_successor_and_is_refused_everywher
         assert new not in logged
 
 
-async def test_a_key_that_redis_may_hold_is_unavailable_and_not_unknown_while_redis_has_not_answered(stack: Stack) -> None:
+async def test_a_key_that_redis_may_hold_is_unavailable_and_not_unknown_while_redis_has_not_answered(
+    stack: Stack,
+) -> None:
     front_end = await stack.front_end(
         **KEYED, redis_url="redis://127.0.0.1:1", redis_timeout_s=0.2, api_keys='{"web": ["a-key-of-the-setting"]}'
     )

@@ -66,5 +66,14 @@ def test_every_test_file_named_in_a_document_exists() -> None:
             assert (ROOT / path).exists(), f"{document.name}: {path}"
 
 
+def test_every_test_named_in_a_document_exists() -> None:
+    named = 0
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for path, name in re.findall(r"`(tests/[\w/.]+)::(\w+)`", document.read_text("utf-8")):
+            named += 1
+            assert f"def {name}(" in (ROOT / path).read_text("utf-8"), f"{document.name}: {path}::{name}"
+    assert named > 25
+
+
 if __name__ == "__main__":
     print(settings_table())
