@@ -360,6 +360,7 @@ class Hub:
 
     def _tick(self, now: float, is_late: bool) -> None:
         if not is_late:
+            self._admission.check(now)
             for room in self._rooms():
                 room.check(now)
         for tenancy in self._unwatched():

@@ -41,7 +41,8 @@ class HubLimits:
     ``linger_s``: a room outlives its last viewer by this much, so that a viewer that returns finds it warm.
     ``retry_ms``: shortest reconnect delay that viewers are given; jitter up
     to the same again keeps viewers that disconnect together from returning together. ``page_reads``: most reads of old
-    entries at once; the others wait.
+    entries at once; the others wait. ``credential_viewers``, ``address_viewers``: most viewers with one key or token,
+    and from one address (None: any). ``lifetime_s``: most age of a connection that can resume (0: any).
     """
 
     max_viewers: int = 10_000
@@ -56,6 +57,9 @@ class HubLimits:
     linger_s: float = 5.0
     retry_ms: int = 1000
     page_reads: int = 8
+    credential_viewers: int | None = None
+    address_viewers: int | None = None
+    lifetime_s: float = 0
 
     def draw_retry_ms(self) -> int:
         """One viewer's own reconnect delay."""

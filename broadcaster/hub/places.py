@@ -1,16 +1,20 @@
-"""Places: how many viewers a front-end may have, in all and of each tenant.
+"""Places: how many viewers a front-end may have, in all, of each tenant, of each credential and of each address.
 
 Rules
 1. A place is taken before any work is done for a viewer (before its generation is created): a refusal costs nothing.
 2. The request that took a place and the viewer of that request both enter it. The place is free when the last of them
    has left, whatever happened.
+3. A request that waits without reading a stream counts as a viewer, and among its tenant's long polls too.
 4. A place can be ended (its credential was revoked): its viewer is stopped, and no viewer enters it any more. So a
    request that is still on its way to its stream when that happens never watches it.
-3. A request that waits without reading a stream counts as a viewer, and among its tenant's long polls too.
+5. With ``lifetime_s`` a connection ends after two thirds of it to all of it, where another front-end continues exactly
+   where this one stopped: connections spread over front-ends that were added. Others are never ended for their age.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +29,19 @@ from broadcaster.hub.viewer import Viewer
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """The client that a place is for. ``caller`` None: no credential is needed here, or a host's guards decide."""
+    """The client that a place is for. ``caller`` None: no credential is needed here, or a host's guards decide.
+
+    ``address``: as it is counted; "" if it is not. ``is_remote``: it has a connection, so it is not in this process.
+    """
 
     caller: Caller | None = None
+    address: str = ""
+    is_remote: bool = False
 
 
 ANYONE: Final = Visitor()
+# Spread, so that connections that began together do not end together.
+_SHORTEST_LIFE: Final = 2 / 3
 
 
 class Place:
@@ -81,6 +92,9 @@ class Places:
         self._limits = limits
         self._viewers: Counter[str] = Counter()
         self._long_polls: Counter[str] = Counter()
+        self._credentials: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._until: dict[Viewer, float] = {}
         self._taken = 0
         self._without_viewer: set[Place] = set()
         self._ended: set[Place] = set()
@@ -106,10 +120,15 @@ class Places:
                 f"{self._long_polls[tenant]} requests wait, as many as BROADCASTER_TENANT_LONG_POLLS allows one tenant "
                 "at one front-end; try again when some are answered"
             )
+        self._check_visitor(visitor)
         place = Place(self, tenant, waits=waits, visitor=visitor)
         self._taken += 1
         self._without_viewer.add(place)
         self._viewers[tenant] += 1
+        if credential := credential_of(visitor):
+            self._credentials[credential] += 1
+        if visitor.address:
+            self._addresses[visitor.address] += 1
         if waits:
             self._long_polls[tenant] += 1
         return place
@@ -118,12 +137,37 @@ class Places:
         """The viewer has this place from here on, until ``left``."""
         self._places_of[viewer] = place.__enter__()
         self._without_viewer.discard(place)
+        lifetime_s, visitor = self._limits.lifetime_s, place.visitor
+        if lifetime_s and visitor.is_remote and not place.waits and viewer.resumes_anywhere:
+            now = asyncio.get_running_loop().time()
+            self._until[viewer] = now + lifetime_s * random.uniform(_SHORTEST_LIFE, 1)
+
+    def check(self, now: float) -> None:
+        """Stop the viewers whose connection has lived long enough (rule 5). ``now``: on the loop's clock."""
+        for viewer in [viewer for viewer, until in self._until.items() if until <= now]:
+            viewer.stop(StopReason.LIFETIME)
 
     def left(self, viewer: Viewer, *, is_gone: bool) -> None:
         """The viewer has left its place; ``is_gone``: because its client disconnected."""
         place = self._places_of.pop(viewer)
+        self._until.pop(viewer, None)
         self._without_viewer.add(place)
         place.leave(is_gone=is_gone)
+
+    def _check_visitor(self, visitor: Visitor) -> None:
+        """Raises TenantLimit when its credential or its address has as many viewers as it may have."""
+        limits, held = self._limits, self._credentials[credential_of(visitor)]
+        if limits.credential_viewers is not None and held >= limits.credential_viewers:
+            raise TenantLimit(
+                f"{held} viewers and waiting requests with this key or token, as many as "
+                "BROADCASTER_CREDENTIAL_VIEWERS allows at one front-end; close some and try again"
+            )
+        held = self._addresses[visitor.address]
+        if limits.address_viewers is not None and held >= limits.address_viewers:
+            raise TenantLimit(
+                f"{held} viewers and waiting requests from this address, as many as BROADCASTER_ADDRESS_VIEWERS allows "
+                "at one front-end; close some and try again"
+            )
 
     def end_where(self, is_over: Callable[[Place], bool], reason: StopReason) -> None:
         """End the places of which this is true (rule 4)."""
@@ -143,8 +187,17 @@ class Places:
         self._without_viewer.discard(place)
         self._ended.discard(place)
         _count_down(self._viewers, place.tenant)
+        if credential := credential_of(place.visitor):
+            _count_down(self._credentials, credential)
+        if place.visitor.address:
+            _count_down(self._addresses, place.visitor.address)
         if place.waits:
             _count_down(self._long_polls, place.tenant)
+
+
+def credential_of(visitor: Visitor) -> str:
+    """Which credential the client has; "" without one."""
+    return "" if visitor.caller is None else visitor.caller.credential
 
 
 def _count_down(counts: Counter[str], tenant: str) -> None:

@@ -18,6 +18,7 @@ class StopReason(Enum):
     GAP = "gap", True  # its dialect cannot express a gap; the next request receives what is left
     NEW_ATTEMPT = "new_attempt", True  # its dialect cannot take back what a lost attempt sent; the new one runs on
     LOG_GONE = "log_gone", True  # the log no longer holds what was delivered; the next read of it will show why
+    LIFETIME = "lifetime", True  # the connection was as old as one may get; it resumes, perhaps at another front-end
     REVOKED = "revoked", False  # the key or token with which it was admitted is no longer valid
     FEED_LOST = "feed_lost", True  # this front-end's tail ended without a reason; the log itself may be well
 

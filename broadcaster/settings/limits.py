@@ -59,6 +59,12 @@ class LimitSettings(BaseSettings):
         description="most client connections of one front-end; further ones are refused with 503; unset: the process's "
         "limit of descriptors, less 100",
     )
+    connection_lifetime_s: float = Field(
+        0,
+        ge=0,
+        description="a native stream's connection is closed at two thirds to all of this age, and the client resumes; "
+        "900 spreads viewers over front-ends that were added; 0: never",
+    )
     head_timeout_s: float = Field(15, gt=0, description="a connection must have sent a request's head within this")
     body_timeout_s: float = Field(30, gt=0, description="longest silence within a request's body")
     body_min_bytes_per_s: int = Field(
@@ -77,6 +83,22 @@ class LimitSettings(BaseSettings):
     )
     tenant_viewers: int | None = Field(
         None, ge=1, description="most viewers of one tenant at one front-end; unset: nine tenths of MAX_VIEWERS"
+    )
+    credential_viewers: int | None = Field(
+        None, ge=1, description="most viewers with one key or one token at one front-end; unset: any"
+    )
+    address_viewers: int | None = Field(
+        None,
+        ge=1,
+        description="most viewers from one address at one front-end, IPv6 by /64; unset: any. Behind proxies set "
+        "TRUSTED_PROXIES, or all clients have the proxy's address",
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="proxies before the front-end that write to x-forwarded-for: the client's address is so many from "
+        "the right; 0: the header is ignored",
     )
     tenant_long_polls: int | None = Field(
         None,

@@ -42,7 +42,6 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from broadcaster.errors import AnswerUnsent, Busy
-from broadcaster.hub.places import ANYONE
 from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
 from broadcaster.web.documents.problems import error_response, failure_response
 from broadcaster.web.guards.callers import check_caller
@@ -51,7 +50,7 @@ from broadcaster.web.guards.json_body import StrictRequest, check_head
 from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
 from broadcaster.web.guards.request import uncached
 from broadcaster.web.guards.rights import Rights
-from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of, visitor_of
+from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.viewing.sse import EventStreamResponse
 
 # Health belongs to no tenant. An EventSource gives up for good on 429, so its route sends the refusal in a 200.
@@ -171,7 +170,8 @@ class MountedRoute(APIRoute):
         try:
             check_caller(scope, self.operation)
             if shortcut is not None and shortcut.fits(scope):
-                response = await shortcut.answer(self.mount.opened().visited_by(visitor_of(scope)), scope)
+                services = self.mount.opened()
+                response = await shortcut.answer(services.visited_by(services.visitor_of(scope)), scope)
         except Exception as error:
             response = failure_response(error)
             if response is None:
@@ -196,7 +196,7 @@ class MountedRoute(APIRoute):
                 if self.operation not in _UNCOUNTED:
                     services.rates.admit_request(tenant)
                 assert hold is not None  # the services were open a moment ago, too
-                services = services.metered(hold, ANYONE if mount.is_hosted else visitor_of(request.scope))
+                services = services.metered(hold, services.visitor_of(request.scope, is_hosted=mount.is_hosted))
                 arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
                 bounds = {"max_bytes": services.max_body_bytes, "max_values": services.max_body_values}
                 return await handle(StrictRequest(request, hold, **bounds))

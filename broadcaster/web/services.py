@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 from starlette.types import Scope
 
 from broadcaster.core.access.callers import Caller
+from broadcaster.core.access.client_address import counted_address
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import ProviderCalls
@@ -33,6 +34,7 @@ from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
 from broadcaster.webhooks.url import WebhookHosts
 
+_REMOTE: Final = Visitor(is_remote=True)
 _ARRIVAL: Final = "broadcaster.arrival"
 _NOT_OPENED: Final = (
     "the lifespan of this router has not run: include it before the app starts; the lifespan of an app that is mounted "
@@ -88,6 +90,7 @@ class Services:
     admits: Callable[[Caller], bool]
     check_gone: Callable[[], Awaitable[None]]
     model_lists: Callable[[], Awaitable[ModelLists]]
+    trusted_proxies: int = 0
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     hold: JsonHold | None = None
     visitor: Visitor = ANYONE
@@ -110,7 +113,18 @@ class Services:
 
     def visited_by(self, visitor: Visitor) -> Services:
         """The same services for one request that reads nothing itself."""
-        return self if visitor is ANYONE else self._changed(visitor=visitor)
+        return self._changed(visitor=visitor)
+
+    def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:
+        """The client of a request. In a host's app ``state.caller`` belongs to the host."""
+        caller: Caller | None = None if is_hosted else scope.get("state", {}).get("caller")
+        address = "" if self.hub.limits.address_viewers is None else self._address_of(scope)
+        return _REMOTE if caller is None and not address else Visitor(caller, address, is_remote=True)
+
+    def _address_of(self, scope: Scope) -> str:
+        client = scope.get("client")
+        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return counted_address(client[0] if client else "", forwarded, trusted_proxies=self.trusted_proxies)
 
     def reserve(self, tenant: str, *, waits: bool = False) -> Place:
         """A place for the request's client: see `Hub.reserve`. Raises Unauthorized if its credential was revoked."""
@@ -196,12 +210,6 @@ def tenant_of(scope: Scope, mounted: str | None) -> str:
     The mount's tenant wins: in a host's app ``request.state.tenant`` belongs to the host.
     """
     return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
-
-
-def visitor_of(scope: Scope) -> Visitor:
-    """The client of a request to our own app."""
-    caller: Caller | None = scope.get("state", {}).get("caller")
-    return ANYONE if caller is None else Visitor(caller)
 
 
 # A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.

@@ -193,6 +193,7 @@ class _Parts(JobParts):
             presence=self.presence,
             remember=self._losses.remember,
             departed=departures.note,
+            trusted_proxies=settings.trusted_proxies,
             admits=_admits_all if credentials is None else credentials.admits,
             check_gone=self.steadiness.check_unknown,
             chats=Chats(connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
@@ -257,6 +258,9 @@ def hub_limits(settings: Settings) -> HubLimits:
         lost_feed_s=settings.stall_timeout_s,
         slow_viewer_s=settings.slow_viewer_s,
         retry_ms=settings.retry_ms,
+        credential_viewers=settings.credential_viewers,
+        address_viewers=settings.address_viewers,
+        lifetime_s=settings.connection_lifetime_s,
     )
 
 

@@ -86,7 +86,7 @@ async def test_a_rotated_key_works_beside_its_successor_and_is_refused_everywher
         assert new not in logged
 
 
-async def test_a_key_that_redis_may_hold_is_unavailable_and_not_unknown_while_redis_has_not_answered(
+async def test_a_key_that_redis_may_hold_is_not_refused_for_good_before_redis_has_answered(
     stack: Stack,
 ) -> None:
     front_end = await stack.front_end(
