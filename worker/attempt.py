@@ -24,7 +24,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
-from broadcaster.core.events import Abort, Error, Event, Usage
+from broadcaster.core.events import Abort, Error, Event, Finish, Usage
 from broadcaster.core.providers.refusals import refusal_metadata
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.core.requests.passed_calls import call_of
@@ -34,6 +34,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter, WriterEnd
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
+from worker.attempt_report import AttemptReport
 from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
 from worker.retry import ModelAnswer
@@ -88,7 +89,15 @@ class GenerationAttempt:
         self._times = times
         self.deadline: Final = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
         """When the generation's time ends (loop time)."""
-        create = partial(ModelAnswer, providers=providers, bounds=retry, deadline=self.deadline, name=meta.id)
+        self._report = AttemptReport(meta, epoch=writer.epoch)
+        create = partial(
+            ModelAnswer,
+            providers=providers,
+            bounds=retry,
+            deadline=self.deadline,
+            name=meta.id,
+            facts=self._report.facts,
+        )
         self._answer = _create_run(meta, writer, create, agent=agent)
         # Shared by all attempts of the generation in this worker: a drain may begin between two of them.
         self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
@@ -96,6 +105,7 @@ class GenerationAttempt:
         self._broke_off = None if after is None else after._failure
         self._failure: ProviderFailed | None = None
         self._last: Sequence[Event] = ()
+        self._terminal: Event | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -138,7 +148,21 @@ class GenerationAttempt:
         is_stopped = self.writer.stop_requested.is_set()
         return await self._write_end(self._cut_short() if is_stopped else self._failed(self._failure))
 
+    def report(self, end: AttemptEnd, *, reason: str | None = None) -> None:
+        """Write the line of this attempt; ``reason``: of an end that the log does not hold."""
+        writer, terminal, outcome = self.writer, self._terminal, _OUTCOMES[end]
+        if end is AttemptEnd.RETRY and self._failure is not None:
+            reason = self._failure.reason
+        elif writer.end_reason is not None:
+            outcome, reason = "failed" if end is AttemptEnd.OVER else outcome, writer.end_reason.name.lower()
+        elif end is AttemptEnd.OVER:
+            outcome, reason = _ending(terminal)
+        if isinstance(self._answer, AgentLoop):
+            self._report.facts.steps = self._answer.steps
+        self._report.write(outcome, reason, usage=self._answer.usage_so_far(), entries=writer.last_seq)
+
     async def _write_end(self, events: Sequence[Event]) -> AttemptEnd:
+        self._terminal = events[-1]
         await self.writer.end(events, deadline_s=self._times.append_deadline_s)
         return AttemptEnd.LOST if self._is_lost() else AttemptEnd.OVER
 
@@ -166,7 +190,10 @@ class GenerationAttempt:
 
     def _failed(self, failure: ProviderFailed) -> Sequence[Event]:
         """The last events after the provider failed."""
-        _log.warning("provider_failed", stream=self.meta.id, reason=failure.reason, detail=failure.detail)
+        # The text of a provider's refusal may quote the request.
+        refusal = failure.refusal
+        details = {"detail": failure.detail} if refusal is None else {"status": refusal.status}
+        _log.warning("provider_failed", stream=self.meta.id, reason=failure.reason, **details)
         metadata = refusal_metadata(failure)
         return [*self._usage(), Error(error_text=failure.detail, code=failure.reason, provider_metadata=metadata)]
 
@@ -188,6 +215,26 @@ class GenerationAttempt:
         if self._broke_off is not None:
             await self._answer.pause(self._broke_off)
         self._last = await self._answer.run(self.writer.write)
+
+
+_OUTCOMES: Final = {
+    AttemptEnd.OVER: "finished",
+    AttemptEnd.LOST: "lost",
+    AttemptEnd.HANDED_BACK: "handed_back",
+    AttemptEnd.RETRY: "retried",
+}
+
+
+def _ending(terminal: Event | None) -> tuple[str, str | None]:
+    """Outcome and reason of an attempt that has written this end."""
+    match terminal:
+        case Error():
+            return "failed", terminal.code
+        case Abort():
+            return "aborted", terminal.reason
+        case Finish():
+            return "finished", terminal.finish_reason
+    return "finished", None
 
 
 def provider_request(meta: Meta) -> ProviderRequest:

@@ -258,7 +258,7 @@ def main() -> None:
     try:
         settings = Settings()
         check_worker(settings)
-        set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level, format=settings.log_format)
         for name, nearest in unknown_variables(os.environ):
             _log.warning("unknown_setting", variable=name, nearest=nearest)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -26,6 +26,7 @@ from broadcaster.core.providers.model_routing import ModelTarget
 from broadcaster.core.providers.retrying import Course, RetryBounds, RetryStep
 from broadcaster.errors import ProviderFailed
 from broadcaster.observability.logs import get_logger
+from worker.attempt_report import CallFacts
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.keys import Key
 from worker.providers.registry import Providers
@@ -45,14 +46,25 @@ class ModelAnswer:
     """See the module's rules; ``run`` once."""
 
     def __init__(
-        self, request: ProviderRequest, providers: Providers, *, bounds: RetryBounds, deadline: float, name: str
+        self,
+        request: ProviderRequest,
+        providers: Providers,
+        *,
+        bounds: RetryBounds,
+        deadline: float,
+        name: str,
+        facts: CallFacts | None = None,
     ) -> None:
-        """``deadline`` is when the caller will cancel (loop time), ``name`` the stream's, for the logs."""
+        """``deadline`` is when the caller will cancel (loop time), ``name`` the stream's, for the logs.
+
+        ``facts`` are those of the attempt.
+        """
         self._request = request
         self._providers = providers
         self._bounds = bounds
         self._deadline = deadline
         self._name = name
+        self._facts = facts or CallFacts()
         self._stream: ProviderStream | None = None
         self._tried: list[Key] = []
         self.has_begun = False
@@ -111,12 +123,14 @@ class ModelAnswer:
             self._tried.append(key)
             provider = await self._providers.named(target.provider)
             model = target.model_for(self._request.model)
+            self._facts.tried(target.provider, model)
             try:
                 async with provider.stream(replace(self._request, model=model, api_key=key.value)) as stream:
                     self._stream = stream
                     return await self._relay(stream, give)
             except ProviderFailed as failure:
                 keys.failed(key, failure, provider=target.provider)
+                self._facts.request_id = failure.request_id or self._facts.request_id
                 raise
 
     async def _relay(self, stream: ProviderStream, give: Give) -> Sequence[Event]:
@@ -128,6 +142,7 @@ class ModelAnswer:
                 if len(pending) <= MAX_PENDING_EVENTS and not any(map(_is_content, events)):
                     continue
                 events, self.has_begun = pending, True
+                self._facts.content(events)
             if isinstance(events[-1], _TERMINALS):
                 return events
             give(events)

@@ -233,6 +233,7 @@ class Runner:
         meta, raw = granted
         attempt = self._begin(job, claim, meta=meta, raw=raw)
         writer = attempt.writer
+        reason: str | None = None
         try:
             end = await attempt.run()
             while end is AttemptEnd.RETRY:
@@ -242,17 +243,18 @@ class Runner:
                 elif renewed.outcome is not Outcome.GRANTED:
                     end = AttemptEnd.LOST
                 else:
+                    attempt.report(end)
                     attempt = self._restart(job, renewed, after=attempt)
                     writer = attempt.writer
                     end = await attempt.run()
         except TimeoutError:
             _log.error("log_away_too_long", stream=meta.id, unsent=writer.last_seq - writer.acked_seq)
-            end = AttemptEnd.LOST
+            end, reason = AttemptEnd.LOST, "log_away"
         finally:
             self._engine.control.forget(job.generation_id)
             job = self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s) or job
             del self.attempts[job.generation_id]
-        _log.info("attempt_over", stream=meta.id, end=end.name, seq=writer.last_seq)
+        attempt.report(end, reason=reason)
         await self._after(end, job, writer)
         return writer
 

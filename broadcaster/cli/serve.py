@@ -44,7 +44,7 @@ def with_options(**options: object) -> Settings:
 
 def start_logging(settings: Settings) -> None:
     """Set up logging, and first log the variables that look like settings but are not."""
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, format=settings.log_format)
     for name, nearest in unknown_variables(os.environ):
         _log.warning("unknown_setting", variable=name, nearest=nearest)
 

@@ -39,6 +39,16 @@ class LogReader(Protocol):
         """Up to ``count`` entries after (not including) ``after``, rising by id. Raises LogUnavailable."""
 
 
+class ViewerObserver(Protocol):
+    """Notified of what happens to one viewer once."""
+
+    def first_entry(self) -> None:
+        """The viewer has been given an entry for the first time."""
+
+    def left(self) -> None:
+        """The viewer has left, and its numbers are final."""
+
+
 class PushDriver(Protocol):
     """Drives a viewer from callbacks, on a socket of its own."""
 

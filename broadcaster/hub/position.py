@@ -55,6 +55,7 @@ class Position(ABC):
     _source: FrameSource = field(init=False)
     _for_http: bool = field(default=False, init=False)
     _seq: int = field(default=0, init=False)
+    _begin_seq: int = field(default=0, init=False)  # where it stood at its beginning
     # What comes before the next entries.
     _pending: ParkedCursor | Gap | _Late | None = field(default=None, init=False)
     _leaves_out: bool = field(default=False, init=False)  # the client has the next events up to ``_last_number``
@@ -135,6 +136,7 @@ class Position(ABC):
         if place is None or (number > place.newest and not self._room.is_over):
             return None
         self._seq, self._pending, self._leaves_out = place.seq, None, place.number < number
+        self._begin_seq = place.seq
         return place.newest
 
     def _farewell(self, reason: StopReason) -> bytes:
@@ -158,6 +160,7 @@ class Position(ABC):
                 self._seq, self._pending = terminal.seq, None
             case Follow(after, gap):
                 self._follow(after, gap)
+        self._begin_seq = self._seq
 
     def _follow(self, after: Cursor, gap: Gap | None) -> None:
         replay = self._source.replay

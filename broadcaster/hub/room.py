@@ -212,7 +212,7 @@ class Room:
         self.unsent.viewers += 1
         self.empty_since = None
 
-    def go_live(self, viewer: Viewer, fd: int, source: FrameSource) -> LiveGroup | None:
+    def go_live(self, viewer: Viewer, fd: int, source: FrameSource, *, is_served: bool = True) -> LiveGroup | None:
         """Write to the socket of this viewer, which has pulled everything. None: not before the next flush."""
         group = self._live.get(source)
         if group is None or not group.members:
@@ -221,7 +221,7 @@ class Room:
             group = self._live[source] = LiveGroup(source, self.last_seq, now=asyncio.get_running_loop().time())
         elif group.seq != self.last_seq:
             return None
-        group.enter(fd, viewer)
+        group.enter(fd, viewer, is_served=is_served)
         self.behind.discard(viewer)
         return group
 

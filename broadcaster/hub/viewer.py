@@ -29,7 +29,7 @@ from broadcaster.dialects import Dialect
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub.live.group import LiveGroup
 from broadcaster.hub.live.writes import REFUSED
-from broadcaster.hub.ports import PushDriver
+from broadcaster.hub.ports import PushDriver, ViewerObserver
 from broadcaster.hub.position import Position
 from broadcaster.hub.replay.resolve import Follow, Hold
 from broadcaster.hub.ring import Segment
@@ -49,6 +49,10 @@ class Viewer(Position):
     """
 
     on_cut: Callable[[], None] | None = field(default=None, init=False)
+    observer: ViewerObserver | None = field(default=None, init=False)
+    sent_bytes: int = field(default=0, init=False)
+    _is_served: bool = field(default=False, init=False)
+    _joined_bytes: int = field(default=0, init=False)  # what its group had sent when the viewer went live
     _was_left: bool = field(default=False, init=False)
     _bye: bytes = field(default=b"", init=False)
     _driver: PushDriver | None = field(default=None, init=False)
@@ -77,6 +81,26 @@ class Viewer(Position):
         return self._seq if self._group is None else self._group.seq
 
     @property
+    def stream_id(self) -> str:
+        """The id of its stream, as callers know it."""
+        return self._room.public_id
+
+    @property
+    def dialect_name(self) -> str:
+        """The form in which it is sent the stream."""
+        return self._source.dialect.name
+
+    @property
+    def entries(self) -> int:
+        """How many entries it has moved on."""
+        return max(0, self.seq - self._begin_seq)
+
+    @property
+    def lag(self) -> int:
+        """How many entries of the stream it has not been sent."""
+        return max(0, self._room.last_seq - self.seq)
+
+    @property
     def heartbeat_s(self) -> float:
         """How long to ``wait`` before a heartbeat is due."""
         return self._room.limits.heartbeat_s
@@ -100,7 +124,8 @@ class Viewer(Position):
         if not piece:
             self._wait_until = self._loop.time() + self.heartbeat_s
             if self._driver is not None and self._is_live():
-                self._group = self._room.go_live(self, self._driver.fd, self._source)
+                self._group = self._room.go_live(self, self._driver.fd, self._source, is_served=self._is_served)
+                self._joined_bytes = 0 if self._group is None else self._group.sent_bytes
         return piece
 
     def in_a_turn(self, piece: Callable[[], None]) -> None:
@@ -152,6 +177,8 @@ class Viewer(Position):
         self._outlet.close()
         self._room.exit(self)
         self.wake()
+        if self.observer is not None:
+            self.observer.left()
 
     # -- for the hub and the room
 
@@ -197,6 +224,7 @@ class Viewer(Position):
     def left_behind(self, seq: int, chunk: bytes, taken: int) -> None:
         """The viewer was live, and its socket took only ``taken`` bytes of ``chunk``."""
         self.recalled(seq)
+        self.sent_bytes -= len(chunk) - max(0, taken)  # the rest is counted when it is pulled
         self._busy_since = self._loop.time()
         if self._driver is None:
             return
@@ -208,9 +236,18 @@ class Viewer(Position):
 
     def recalled(self, seq: int) -> None:
         """The viewer was live, and is a cursor from here on."""
+        if self._group is not None:
+            self.sent_bytes += self._group.sent_bytes - self._joined_bytes
         self._group = None
         self._stand_at(seq)
         self._room.behind.add(self)
+
+    def served(self) -> None:
+        """It was sent an entry; only the first one counts."""
+        if not self._is_served:
+            self._is_served = True
+            if self.observer is not None:
+                self.observer.first_entry()
 
     def take_page(self, page: Segment) -> None:
         """The page that was requested."""
@@ -271,6 +308,7 @@ class Viewer(Position):
         if group is None or self._driver is None:
             return False
         group.exit(self._driver.fd)
+        self.sent_bytes += group.sent_bytes - self._joined_bytes
         self._stand_at(group.seq)
         return True
 
@@ -287,11 +325,17 @@ class Viewer(Position):
         self._is_woken = False
         if self._outlet:
             self._busy_since = self._loop.time()
-            return self._outlet.slice(max_bytes)
+            rest = self._outlet.slice(max_bytes)
+            self.sent_bytes += len(rest)
+            return rest
         self._outlet.let_go()
         chunk = self._next()
         self._busy_since = self._loop.time() if chunk else None
-        return chunk if len(chunk) <= max_bytes else self._outlet.begin(chunk, max_bytes)
+        piece = chunk if len(chunk) <= max_bytes else self._outlet.begin(chunk, max_bytes)
+        self.sent_bytes += len(piece)
+        if not self._is_served and self._seq != self._begin_seq:
+            self.served()
+        return piece
 
     def _next(self) -> bytes | memoryview:
         if self.stop_reason is not None:

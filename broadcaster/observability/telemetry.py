@@ -1,43 +1,78 @@
-"""Log set-up for every process: one JSON line an event to stderr, or coloured text on a terminal.
+"""Log set-up for every process: one JSON object a line to stderr, or text for people.
 
-What is logged are names, ids, counts and durations; never payloads, prompts or keys.
+What is logged are names, ids, counts and durations; never payloads, prompts or keys. The lines about requests, viewers
+and attempts have documented fields (lines.py). Lines of libraries get the same form.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import structlog
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "console"]
 
 
-def set_up_logging(level: LogLevel) -> None:
-    """Set structlog (ours) and logging (libraries') to write to stderr from ``level`` on."""
+def set_up_logging(
+    level: LogLevel,
+    *,
+    format: LogFormat | None = None,
+    trace_of: Callable[[str], str | None] | None = None,
+) -> None:
+    """Set structlog (ours) and logging (libraries') to write to stderr from ``level`` on.
+
+    ``format`` None: console on a terminal, json elsewhere. ``trace_of`` gives the trace id of a stream: lines that name
+    a stream get it.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
-    terminal = sys.stderr.isatty()
+    is_json = not sys.stderr.isatty() if format is None else format == "json"
     renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if is_json
         # Its default tracebacks contain local variables: prompts, URLs and keys.
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if terminal
-        else structlog.processors.JSONRenderer()
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
-    processors: list[structlog.typing.Processor] = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if not terminal:
-        processors.append(structlog.processors.format_exc_info)
+    if is_json:
+        shared.append(structlog.processors.format_exc_info)
+    naming = [] if trace_of is None else [_trace_namer(trace_of)]
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[*naming, *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         # One write per line: several processes may share this stderr.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[_library_handler(shared, renderer)])
+
+
+def _library_handler(shared: list[structlog.typing.Processor], renderer: structlog.typing.Processor) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
     )
+    return handler
+
+
+def _trace_namer(trace_of: Callable[[str], str | None]) -> structlog.typing.Processor:
+    def name_trace(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if "trace_id" not in line and (stream := line.get("stream")) is not None:
+            trace_id = trace_of(stream)
+            if trace_id is not None:
+                line["trace_id"] = trace_id
+        return line
+
+    return name_trace

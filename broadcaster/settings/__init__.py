@@ -19,6 +19,7 @@ from broadcaster.errors import SetupError
 from broadcaster.process.lifeline import PARENT_VARIABLE
 from broadcaster.settings.contradictions import CONTRADICTIONS
 from broadcaster.settings.limits import LimitSettings
+from broadcaster.settings.observing import ObservingSettings
 from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins, Providers, RedisUrl, WebhookSecret
 
 PREFIX: Final = "BROADCASTER_"
@@ -27,7 +28,7 @@ PREFIX: Final = "BROADCASTER_"
 _LONGEST_S: Final = 10 * 365 * 86_400
 
 
-class Settings(LimitSettings):
+class Settings(LimitSettings, ObservingSettings):
     """Everything that can be set, with the unit in the name: ``_s`` seconds, ``_bytes`` bytes, ``_ms`` milliseconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
@@ -229,7 +230,6 @@ class Settings(LimitSettings):
     url: str = Field("http://127.0.0.1:8000", description="the front-end that the CLI calls")
     api_key: str | None = Field(None, description="the key the CLI sends")
     workers: int = Field(1, ge=0, description="workers that `up` starts")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @property
     def presence_every_s(self) -> float:

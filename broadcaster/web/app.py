@@ -3,9 +3,9 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-The layers, from outside in: a name for the request; pages of other origins, where some are listed (cors.py); the shapes
-of errors and the net for unexpected ones; no WebSocket; the keys (key_guard.py), or without keys the loopback guard;
-routing; the rules of our routes wherever they are mounted (route_table.py).
+The layers, from outside in: a name for the request; its line in the log (request_log.py); pages of other origins, where
+some are listed (cors.py); the shapes of errors and the net for unexpected ones; no WebSocket; the keys (key_guard.py),
+or without keys the loopback guard; routing; the rules of our routes wherever they are mounted (route_table.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from broadcaster.web.guards.cors import CrossOrigin
 from broadcaster.web.guards.credentials import Credentials
 from broadcaster.web.guards.key_file import KeyFile
 from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
+from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
+from broadcaster.web.guards.request_log import RequestLog
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams
 from broadcaster.web.services import Mount, Services
@@ -108,7 +110,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
 
 def _layers(settings: Settings, credentials: Credentials | None) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestId)]
+    layers = [Middleware(RequestId), Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s))]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))
     layers += [

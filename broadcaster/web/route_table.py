@@ -49,7 +49,8 @@ from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.guards.json_body import StrictRequest, check_head
 from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
 from broadcaster.web.guards.request import uncached
-from broadcaster.web.guards.rights import Rights
+from broadcaster.web.guards.request_log import record_of, showable
+from broadcaster.web.guards.rights import Rights, stream_in_path
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.viewing.sse import EventStreamResponse
 
@@ -94,6 +95,7 @@ class Row(NamedTuple):
         if isinstance(route, MountedRoute):
             route.errors = self.errors
             route.operation = self.operation
+            route.surface = self.options["tags"][0]
             if not route.mount.is_hosted:  # there a guard of the host stands before the route
                 route.shortcut = self.shortcut
 
@@ -152,6 +154,7 @@ class MountedRoute(APIRoute):
     mount: ClassVar[Mount]
     rights: ClassVar[Rights | None]
     operation: str = ""
+    surface: str = ""
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
 
@@ -162,6 +165,10 @@ class MountedRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
+        record = record_of(scope)
+        record.operation, record.surface = self.operation, self.surface
+        record.tenant = tenant_of(scope, self.mount.tenant)
+        record.stream = showable(stream_in_path(scope["path_params"]))
         if self.mount.is_hosted:  # in our own app the outermost layer does it, for what is no route too
             send = uncached(send)
             await super().handle(scope, receive, send)
@@ -196,7 +203,8 @@ class MountedRoute(APIRoute):
                 if self.operation not in _UNCOUNTED:
                     services.rates.admit_request(tenant)
                 assert hold is not None  # the services were open a moment ago, too
-                services = services.metered(hold, services.visitor_of(request.scope, is_hosted=mount.is_hosted))
+                visitor = services.visitor_of(request.scope, is_hosted=mount.is_hosted)
+                services = services.metered(hold, visitor, record_of(request.scope))
                 arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
                 bounds = {"max_bytes": services.max_body_bytes, "max_values": services.max_body_values}
                 return await handle(StrictRequest(request, hold, **bounds))

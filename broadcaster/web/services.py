@@ -25,9 +25,11 @@ from broadcaster.dialects.openai.parameters import UnknownParameters
 from broadcaster.errors import SetupError, Unauthorized, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.places import ANYONE, Place, Visitor
+from broadcaster.log.jobs.generations import Created
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredReader
+from broadcaster.web.guards.request_log import RequestRecord
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
@@ -55,9 +57,10 @@ class Services:
     viewer is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable
     while a log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation
     whose client has disconnected and cannot come back. ``admits``: whether the credential of a request is still valid.
-    ``visitor`` is the client of one request. ``model_lists`` gives the providers' lists of models, as last read.
-    ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
-    ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new ones.
+    ``visitor`` is the client of one request, and ``record`` its line in the log. ``model_lists`` gives the providers'
+    lists of models, as last read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`).
+    ``known_streams`` and ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new
+    ones.
     """
 
     generations: GenerationsPort
@@ -94,6 +97,7 @@ class Services:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     hold: JsonHold | None = None
     visitor: Visitor = ANYONE
+    record: RequestRecord | None = None
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 
@@ -107,9 +111,9 @@ class Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
         return self._changed(generations=generations, chats=chats)
 
-    def metered(self, hold: JsonHold, visitor: Visitor) -> Services:
+    def metered(self, hold: JsonHold, visitor: Visitor, record: RequestRecord | None = None) -> Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
-        return self._changed(reader=MeteredReader(self.reader, hold), hold=hold, visitor=visitor)
+        return self._changed(reader=MeteredReader(self.reader, hold), hold=hold, visitor=visitor, record=record)
 
     def visited_by(self, visitor: Visitor) -> Services:
         """The same services for one request that reads nothing itself."""
@@ -139,10 +143,12 @@ class Services:
             object.__setattr__(changed, name, value)
         return changed
 
-    def note_created(self, generation_id: str, *, key: str | None) -> None:
+    def note_created(self, created: Created, *, model: str, key: str | None) -> None:
         """The request has created this generation; without an Idempotency-Key a repetition would create another."""
         if self.hold is not None and key is None:
-            self.hold.note_created(generation_id)
+            self.hold.note_created(created.id)
+        if self.record is not None:
+            self.record.created(created.id, kind="generation", model=model, is_repeat=not created.created)
 
     async def take_turn(self) -> None:
         """Return in a turn of the loop in which no other large response is made; see `JsonHold.take_turn`."""

@@ -86,6 +86,7 @@ class AgentLoop:
         self._messages: list[Mapping[str, Any]] = list(request.messages)
         self._call_ids: set[str] = set()
         self._counted: ev.Usage | None = None
+        self.steps: int = 0  # that this attempt has requested
         self._give: Give = lambda _: None  # before ``run``
 
     @property
@@ -138,6 +139,7 @@ class AgentLoop:
         extra = self._request.extra if number == 1 else _unforced(self._request.extra)
         self._received_bytes = self.received_bytes
         self._answer = self._create_answer(replace(self._request, messages=tuple(self._messages), extra=extra))
+        self.steps += 1
         _log.info("agent_step", stream=self._writer.stream_id, step=number)
         step = AgentStep(number)
         relay = StepRelay(step, is_first=number == 1, taken=self._call_ids, counted=self._counted)

@@ -24,6 +24,7 @@ from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.guards.cors import unread_headers
+from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.services import drain
@@ -50,6 +51,7 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
             body_min_bytes_per_s=settings.body_min_bytes_per_s,
         ),
         refusal_headers=unread_headers(settings.cors_origins),
+        refusals=RefusalLog(settings.log_refusals_per_s),
     )
 
 
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str]) -> None:
     settings = Settings()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, format=settings.log_format)
     if inherited:
         listener = socket.socket(fileno=int(inherited[0]))
     else:

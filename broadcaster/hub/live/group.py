@@ -29,14 +29,17 @@ class Member(Protocol):
     def recalled(self, seq: int) -> None:
         """Not live any more: it was sent all up to ``seq``."""
 
+    def served(self) -> None:
+        """It was sent an entry."""
+
 
 class LiveGroup:
     """The live viewers of one room and one dialect, by the numbers of their sockets. ``seq``: what was written last.
 
-    ``source`` makes their frames.
+    ``source`` makes their frames. ``sent_bytes`` counts the frames of entries that were written to each member.
     """
 
-    __slots__ = ("_fds", "_heartbeat", "_written_at", "members", "seq", "source")
+    __slots__ = ("_fds", "_heartbeat", "_unserved", "_written_at", "members", "sent_bytes", "seq", "source")
 
     def __init__(self, source: FrameSource, seq: int, *, now: float) -> None:
         self.source = source
@@ -45,29 +48,38 @@ class LiveGroup:
         self.members: dict[int, Member] = {}
         self._fds: array[int] | None = None  # the members' numbers, made anew after a change
         self._written_at = now
+        self.sent_bytes = 0
+        self._unserved: dict[int, Member] = {}  # members that were sent no entry yet
 
-    def enter(self, fd: int, member: Member) -> None:
-        """One more, which was sent all up to ``seq``."""
+    def enter(self, fd: int, member: Member, *, is_served: bool = True) -> None:
+        """One more, which was sent all up to ``seq``; ``is_served``: whether there was an entry among it."""
         self.members[fd] = member
         self._fds = None
+        if not is_served:
+            self._unserved[fd] = member
 
     def exit(self, fd: int) -> None:
         """It is gone, or is sent something else. The socket must still be its own."""
         del self.members[fd]
+        self._unserved.pop(fd, None)
         self._fds = None
 
     def write(self, chunk: bytes, *, through_seq: int, now: float) -> None:
         """Write the frames of the entries after ``seq``, a whole HTTP chunk or nothing, to all members."""
-        self.seq = through_seq
+        has_entries, self.seq = through_seq != self.seq, through_seq
         if not chunk:
             return
         self._written_at = now
+        if has_entries:
+            self.sent_bytes += len(chunk)
         fds = self._fds
         if fds is None:
             fds = self._fds = array("i", self.members)
         for fd, taken in write_all(fds, chunk):
             self._fds = None
             self.members.pop(fd).left_behind(through_seq, chunk, taken)
+        if has_entries and self._unserved:
+            self._serve()
 
     def beat(self, now: float, *, heartbeat_s: float) -> None:
         """Write a heartbeat when it is due."""
@@ -77,6 +89,12 @@ class LiveGroup:
     def dissolve(self) -> None:
         """Recall all members, each at this group's ``seq``."""
         members, self.members = self.members, {}
+        self._unserved.clear()
         self._fds = None
         for member in members.values():
             member.recalled(self.seq)
+
+    def _serve(self) -> None:
+        unserved, self._unserved = self._unserved, {}
+        for member in unserved.values():
+            member.served()

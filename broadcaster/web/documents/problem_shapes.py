@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broadcaster.web.documents.problems import MEDIA_TYPE
+from broadcaster.web.documents.problems import MEDIA_TYPE, CodedResponse
 
 # Headers of the problem's response that stay valid with another body.
 _KEPT: Final = (
@@ -128,6 +128,9 @@ def _is_problem(headers: Mapping[str, str]) -> bool:
 
 
 def _shaped_response(shape: ErrorShape, body: bytes, headers: Mapping[str, str]) -> Response:
-    shaped = shape(json.loads(body))
+    problem = json.loads(body)
+    shaped = shape(problem)
     kept = {name: headers[name] for name in _KEPT if name in headers}
-    return JSONResponse(shaped.body, status_code=shaped.status, headers={**kept, **shaped.headers})
+    return CodedResponse(
+        shaped.body, code=problem["code"], status_code=shaped.status, headers={**kept, **shaped.headers}
+    )

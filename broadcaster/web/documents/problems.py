@@ -28,6 +28,7 @@ from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.documents.problem_table import PROBLEMS
+from broadcaster.web.guards.request_log import record_of
 
 GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
 PROVIDER_REQUEST_ID_HEADER: Final = "Broadcaster-Provider-Request-Id"
@@ -100,6 +101,18 @@ class InvalidEvents(InvalidRequest):
     code = "invalid_event"
 
 
+class CodedResponse(JSONResponse):
+    """A refusal whose ``code`` the log names (guards/request_log.py), whatever the shape of its body."""
+
+    def __init__(self, content: Any, *, code: str, **response: Any) -> None:
+        super().__init__(content, **response)
+        self.code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record_of(scope).code = self.code
+        await super().__call__(scope, receive, send)
+
+
 def problem_response(
     code: str, detail: str, *, status: int | None = None, headers: Mapping[str, str] | None = None, **extra: Any
 ) -> Response:
@@ -108,7 +121,7 @@ def problem_response(
     fields = {"cache-control": "no-store", **(headers or {})}
     if body["retry"]:
         fields.setdefault("retry-after", str(RETRY_AFTER_S))
-    return JSONResponse(body, status_code=body["status"], headers=fields, media_type=MEDIA_TYPE)
+    return CodedResponse(body, code=code, status_code=body["status"], headers=fields, media_type=MEDIA_TYPE)
 
 
 def _document(code: str, detail: str, *, status: int | None = None) -> dict[str, Any]:

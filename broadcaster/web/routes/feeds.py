@@ -66,6 +66,8 @@ async def create_stream(
         place = ("body", f"#/{field}") if field in schemas.FeedBody.model_fields else ("path", "stream_id")
         raise InvalidRequest(error.detail, faults=[RequestFault(*place, error.detail)]) from error
     response.status_code = 201 if is_new else 200
+    if is_new and services.record is not None:
+        services.record.created(stream_id, kind="feed")
     response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
     return await _show(here, stream_id)
 

@@ -92,7 +92,7 @@ async def create_generation(
         created = await services.generations.create(
             generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
-        services.note_created(created.id, key=idempotency_key)
+        services.note_created(created, model=generation.model, key=idempotency_key)
         headers = {"Location": f"{base}/v1/generations/{created.id}"}
         if not created.created:
             headers["Idempotent-Replayed"] = "true"

@@ -25,22 +25,26 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from broadcaster.hub.viewer import Viewer
+from broadcaster.observability.lines import RefusedRequest
 from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import problem_response
+from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Arrivals
 from broadcaster.web.server.socket_driver import SocketDriver, is_plain
 from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
 
 # Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
 MAX_HEAD_BYTES: Final = 64 * 2**10
+_COUNTED: Final = "busy"  # a connection too many: connections.py logs their number
 
 
 class FrontEndState(ServerState):
     """The state that the connections of one server share."""
 
-    def __init__(self, arrivals: Arrivals, *, refusal_headers: Mapping[str, str]) -> None:
+    def __init__(self, arrivals: Arrivals, *, refusal_headers: Mapping[str, str], refusals: RefusalLog) -> None:
         super().__init__()
         self.arrivals = arrivals
+        self.refusals = refusals
         self.refusal_headers = refusal_headers
 
 
@@ -196,6 +200,8 @@ class FrontEndProtocol(HttpToolsProtocol):
         response = problem_response(code, detail or PROBLEMS[code].example, headers=headers)
         fields = [*response.raw_headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        if code != _COUNTED:
+            self.server_state.refusals.add(RefusedRequest(status=response.status_code, code=code))
         self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[response.status_code], head, response.body))
         self.transport.close()
 

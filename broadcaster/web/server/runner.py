@@ -24,6 +24,7 @@ from typing import Any, Final
 import uvicorn
 
 from broadcaster.observability.logs import get_logger
+from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Arrivals, ConnectionLimits
 from broadcaster.web.server.http_protocol import FrontEndProtocol, FrontEndState
 from broadcaster.web.server.socket_driver import SocketDriver
@@ -66,7 +67,8 @@ class FrontEndServer(uvicorn.Server):
     """Serves one app on one bound socket until a signal or ``request_stop``.
 
     ``on_drain`` turns readiness off and disconnects viewers. After ``drain_timeout_s`` at most, the server ends, and
-    ordinary requests have one more second. ``refusal_headers`` are added to refusals before the app sees a request.
+    ordinary requests have one more second. ``refusal_headers`` are added to refusals before the app sees a request,
+    and ``refusals`` logs them.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class FrontEndServer(uvicorn.Server):
         drain_timeout_s: float,
         limits: ConnectionLimits | None = None,
         refusal_headers: Mapping[str, str] | None = None,
+        refusals: RefusalLog | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -97,7 +100,9 @@ class FrontEndServer(uvicorn.Server):
         )
         self._limits = limits or ConnectionLimits()
         self._arrivals = Arrivals(self._limits)
-        self.server_state = FrontEndState(self._arrivals, refusal_headers=refusal_headers or {})
+        self.server_state = FrontEndState(
+            self._arrivals, refusal_headers=refusal_headers or {}, refusals=refusals or RefusalLog()
+        )
         self._listener = listener
         self._on_drain = on_drain
         self._drain_timeout_s = drain_timeout_s

@@ -111,7 +111,7 @@ async def started(
         created = await services.generations.create(
             generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
         )
-        services.note_created(created.id, key=idempotency_key)
+        services.note_created(created, model=generation.model, key=idempotency_key)
         if place is not None and as_stream and stops_on_disconnect:
             place.on_gone = partial(services.departed, created.id)
         try:

@@ -31,6 +31,7 @@ from broadcaster.dialects.anthropic.request import ThreadsUnsupported, read_requ
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_shapes import ShapedError, json_content
+from broadcaster.web.documents.problems import CodedResponse
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, answer, naming_headers, retry_after, whole_or_streamed
 from broadcaster.web.surfaces.sdk_request import FromSdk
@@ -120,7 +121,7 @@ async def create_message(
         parsed = read_request(body, drops_unknown=caller.here.services.unknown_parameters == "drop")
     except ThreadsUnsupported as refusal:
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
-        return JSONResponse(refused, status_code=refusal.status, headers=_NO_RETRY)
+        return CodedResponse(refused, code="invalid_request", status_code=refusal.status, headers=_NO_RETRY)
     passed = {name: ",".join(caller.http.headers.getlist(name)) for name in PASSED_HEADERS}
     generation = GenerationRequest(
         model=parsed.model, request=with_headers(parsed.request, passed), on_abandon="cancel"
@@ -152,4 +153,5 @@ def message_response(
         headers |= retry_after(refusal.retry_after_s)
     if not (is_repeatable and can_succeed):
         headers |= _NO_RETRY
-    return JSONResponse(document, status_code=status, headers=headers)
+    code = end.code if isinstance(end, ev.Error) else "provider_failed"
+    return CodedResponse(document, code=code, status_code=status, headers=headers)

@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import Response
-from fastapi.responses import JSONResponse
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.providers.refusals import TOO_LONG, refusal_of
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_shapes import ShapedError
+from broadcaster.web.documents.problems import CodedResponse
 from broadcaster.web.surfaces.answering import FAILED_FOR_GOOD, naming_headers, retry_after
 
 SHOULD_RETRY_HEADER: Final = "x-should-retry"
@@ -77,16 +77,20 @@ def openai_error(problem: Mapping[str, Any]) -> ShapedError:
     return ShapedError(status, {"error": error}, {**headers, **retry_after(problem.get("retry_after_s"))})
 
 
-def openai_error_response(problem: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as a response, with these headers beside those of the error."""
+def openai_error_response(
+    problem: Mapping[str, Any], *, code: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The problem as a response, with these headers beside those of the error; ``code`` is ours."""
     status, body, own = openai_error(problem)
-    return JSONResponse(body, status_code=status, headers={**own, **(headers or {})})
+    return CodedResponse(body, code=code, status_code=status, headers={**own, **(headers or {})})
 
 
 def failed_response(meta: Meta, entries: Sequence[Entry], *, is_repeatable: bool) -> Response:
     """The error of a generation that failed; ``is_repeatable``: see `failure`."""
-    problem = failure(ev.read_event(entries[-1].event), is_repeatable=is_repeatable)
-    return openai_error_response(problem, headers=naming_headers(meta, entries))
+    end = ev.read_event(entries[-1].event)
+    code = end.code if isinstance(end, ev.Error) else "provider_failed"
+    problem = failure(end, is_repeatable=is_repeatable)
+    return openai_error_response(problem, code=code, headers=naming_headers(meta, entries))
 
 
 def failure(end: ev.Event, *, is_repeatable: bool) -> Mapping[str, Any]:

@@ -139,7 +139,7 @@ def _response(services: Services, meta: Meta, entries: Sequence[Entry], *, is_re
     else:
         end = failed_end(entries)
         problem = failure(end, is_repeatable=is_repeatable and end.code != "stopped")
-        response = openai_error_response(problem, headers=headers)
+        response = openai_error_response(problem, code=end.code, headers=headers)
     if is_repeatable:
         response.background = forgetting(services, meta)
     return response

@@ -120,8 +120,9 @@ def _messages_failure(meta: Meta, entries: Sequence[Entry]) -> Response:
 
 
 def _responses_failure(meta: Meta, entries: Sequence[Entry]) -> Response:
-    problem = failure(passed_calls.failed_end(entries), is_repeatable=True)
-    return openai_error_response(problem, headers=naming_headers(meta, entries))
+    end = passed_calls.failed_end(entries)
+    problem = failure(end, is_repeatable=True)
+    return openai_error_response(problem, code=end.code, headers=naming_headers(meta, entries))
 
 
 def _estimate(*parts: Any, **fields: str) -> Response:

@@ -19,6 +19,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.web.guards.request_log import record_of
+from broadcaster.web.viewing.viewer_report import ViewerReport
 
 # One write. More would only wait in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
 MAX_CHUNK_BYTES: Final = 64 * 2**10
@@ -85,10 +87,15 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Drive the viewer to its end. Raises ViewerCut when it was cut and the server offers no way to abort."""
         start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        record = record_of(scope)
+        record.status = self.status_code
         if isinstance(self._source, Refused):
+            if self._source.reason is not StopReason.TERMINAL:
+                record.code = self._source.reason.code
             await send(start)
             await send({"type": "http.response.body", "body": self._source.block, "more_body": False})
         else:
+            ViewerReport.attach(self._source, record)
             await self._drive(self._source, start, scope=scope, receive=receive, send=send)
         if self.background is not None:
             await self.background()

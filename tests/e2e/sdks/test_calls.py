@@ -111,8 +111,8 @@ async def test_a_worker_paused_across_the_deletion_brings_nothing_back(
         tombstone = {connection.keys.meta(generation.id)}
         assert await keys_of(connection, generation.id) == tombstone
         zombie.signal(signal.SIGCONT)
-        over = await zombie.logged("attempt_over")
-        assert json.loads(over)["end"] == "LOST"
+        over = await zombie.logged("attempt_ended")
+        assert json.loads(over)["outcome"] == "lost"
         with pytest.raises(ClientError, match="no generation has this id"):
             await client.get(generation.id)
         types = [json.loads(data)["type"] for _, data in (await viewer).entries]

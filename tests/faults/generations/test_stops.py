@@ -130,7 +130,7 @@ async def test_a_stop_of_a_paused_worker_s_generation_ends_it_after_its_lease_an
             assert took_s < LEASE_S + 3
             zombie.signal(signal.SIGCONT)
             await (await provider.request()).wait_disconnected(10)
-            await zombie.logged("attempt_over")
+            await zombie.logged("attempt_ended")
             assert await events_of(world.connection, stream) == events
             await client.stop(stream)  # what is over stays as it is
         await world.settle()

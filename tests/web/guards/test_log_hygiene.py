@@ -28,6 +28,9 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/v1/streams/job-1/events", {"type": "data-x", "data": f"{SECRET}-event"}),
     ("POST", "/v1/streams/job-1/events", {"type": f"{SECRET}-type"}),
     ("GET", f"/v1/generations?key={SECRET}", None),
+    ("GET", f"/v1/streams/gen_1/events?token={SECRET}&after=0-0", None),
+    ("GET", f"/v1/streams/gen_2/events?token={SECRET}", None),
+    ("GET", f"/nothing-here?token={SECRET}", None),
 ]
 
 

@@ -1,0 +1,26 @@
+"""Settings of logs and traces."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class ObservingSettings(BaseSettings):
+    """A part of ``Settings``."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["json", "console"] | None = Field(
+        None,
+        description="json: one object a line (docs/operations.md); console: text for people; unset: console on a "
+        "terminal, json elsewhere",
+    )
+    log_refusals_per_s: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="most lines a second about the same refusal of one tenant, by one front-end; further ones are "
+        "counted, and reported in one line",
+    )

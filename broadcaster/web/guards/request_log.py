@@ -1,0 +1,150 @@
+"""One line in the log about each request: a pure ASGI layer, and the record that the layers inside it complete.
+
+Rules
+1. A request has exactly one line: ``request_ended``; ``request_refused`` if the response is an error, or sends a viewer
+   away; ``viewer_ended`` if its response is a viewer's, written when the viewer leaves. That may be long after the
+   app has returned (server/socket_driver.py). The creation of a stream has a line of its own.
+2. A line holds no query (``?token=`` is a key), no header but the request id, and nothing of a body. A path that no
+   route of an API matches is cut, and left out if it has other characters than a URL.
+3. Requests for health, metrics and the page are logged at debug.
+4. In a host's app there is no such layer: the host logs its requests. Viewers and creations have their lines there too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Final, TypeVar
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broadcaster.core.access.callers import Caller
+from broadcaster.observability.lines import CreatedStream, EndedRequest, RefusedRequest, RequestLine
+from broadcaster.observability.logs import get_logger
+from broadcaster.web.guards.refusal_log import RefusalLog
+
+_RECORD: Final = "broadcaster.record"
+_QUIET_OPERATIONS: Final = frozenset({"health", "readiness"})
+_QUIET_PATHS: Final = re.compile(r"/|/metrics|/openapi\.json|/(console|docs)(/.*)?|/favicon\.\w+")
+_SHOWABLE_PATH: Final = re.compile(r"[\x21-\x7e]+")
+_SHOWABLE_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
+_MAX_PATH: Final = 100
+
+_log = get_logger(__name__)
+_LineT = TypeVar("_LineT", bound=RequestLine)
+
+
+def showable(name: object) -> str | None:
+    """An id or the name of a model, as far as it may stand in the log."""
+    return name if isinstance(name, str) and _SHOWABLE_NAME.fullmatch(name) else None
+
+
+class RequestRecord:
+    """What the log will say about one request. The layers inside set what they learn."""
+
+    __slots__ = (
+        "_refusals",
+        "_scope",
+        "begun_at",
+        "code",
+        "has_viewer",
+        "operation",
+        "status",
+        "stream",
+        "surface",
+        "tenant",
+    )
+
+    def __init__(self, scope: Scope, *, refusals: RefusalLog | None = None) -> None:
+        self._scope = scope
+        self._refusals = refusals
+        self.begun_at = time.monotonic()
+        self.status: int | None = None
+        self.code: str | None = None
+        self.operation: str | None = None
+        self.surface: str | None = None
+        self.stream: str | None = None
+        self.tenant: str | None = None
+        self.has_viewer = False
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its head."""
+        return time.monotonic() - self.begun_at
+
+    def fill(self, line: _LineT) -> _LineT:
+        """Set the fields that all lines of the request share."""
+        state: dict[str, Any] = self._scope.get("state") or {}
+        caller = state.get("caller")
+        line.method = self._scope["method"]
+        line.operation, line.surface, line.stream = self.operation, self.surface, self.stream
+        line.request_id = showable(state.get("request_id"))
+        line.tenant = self.tenant
+        # A host's app may keep its own things under this name.
+        line.caller = showable(caller.name) if isinstance(caller, Caller) else None
+        if self.operation is None and _SHOWABLE_PATH.fullmatch(path := self._scope["path"][:_MAX_PATH]):
+            line.path = path
+        return line
+
+    def end(self) -> None:
+        """The app has returned: write the request's line, unless a viewer will (rule 1)."""
+        if self.has_viewer:
+            return
+        code = self.code or (f"http_{self.status}" if self.status is not None and self.status >= 400 else None)
+        is_quiet = self._is_quiet()
+        if code is not None and not is_quiet:
+            self.refuse(code)
+            return
+        line = self.fill(EndedRequest(status=self.status, duration_s=self.age_s))
+        write = _log.debug if is_quiet else _log.info if self.status is not None else _log.warning
+        write(line.event, **line.values())
+
+    def refuse(self, code: str) -> None:
+        """Write that it was refused, within the bound of such lines."""
+        line = self.fill(RefusedRequest(status=self.status, code=code, duration_s=self.age_s))
+        if self._refusals is not None:
+            self._refusals.add(line)
+
+    def created(self, stream_id: str, *, kind: str, model: str | None = None, is_repeat: bool = False) -> None:
+        """The request has created this stream, or repeats the request that has."""
+        self.stream = stream_id
+        line = self.fill(CreatedStream(kind=kind, model=showable(model), is_repeat=is_repeat or None))
+        _log.info(line.event, **line.values())
+
+    def _is_quiet(self) -> bool:
+        if self.operation is not None:
+            return self.operation in _QUIET_OPERATIONS
+        path = self._scope["path"].removeprefix(self._scope.get("root_path", ""))
+        return self.status is not None and self.status < 400 and _QUIET_PATHS.fullmatch(path) is not None
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record of this request; a host's app has none until here."""
+    record: RequestRecord | None = scope.get(_RECORD)
+    if record is None:
+        record = scope[_RECORD] = RequestRecord(scope)
+    return record
+
+
+class RequestLog:
+    """Writes the line of each request. It stands inside the layer that names requests."""
+
+    def __init__(self, app: ASGIApp, *, refusals: RefusalLog) -> None:
+        self._app = app
+        self._refusals = refusals
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = scope[_RECORD] = RequestRecord(scope, refusals=self._refusals)
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            record.end()

@@ -1,0 +1,107 @@
+"""Each request has one line, whatever becomes of it, and the line holds nothing that could forge another."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from broadcaster.web.guards.request_log import showable
+from broadcaster.web.services import Services
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import listen, own_app, served
+
+LINES = ("request_ended", "request_refused", "viewer_ended")
+
+
+async def line_of(client: httpx2.AsyncClient, method: str, path: str, *, status: int, **request: object) -> dict:
+    """The one line of this request."""
+    with capture_logs() as logged:
+        response = await client.request(method, path, **request)  # type: ignore[arg-type]
+    assert response.status_code == status, response.text
+    found = [line for line in logged if line["event"] in LINES]
+    assert len(found) == 1, logged
+    return dict(found[0])
+
+
+@pytest.fixture
+def app(services: Services) -> FastAPI:
+    return own_app(services, log_refusals_per_s=1000)
+
+
+@pytest.fixture(autouse=True)
+def _structured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in our own processes: without a set-up, lines go to ``logging``, where no test sees their fields."""
+    monkeypatch.setattr("structlog.is_configured", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/nothing", "/nothing"),
+        ("/nothing?token=secret", "/nothing"),
+        ("/" + "x" * 5000, "/" + "x" * 99),
+        ("/forged%0A%7B%22event%22%3A1%7D", None),
+        ("/forged%1B%5B2J", None),
+        ("/a%20line", None),
+    ],
+)
+async def test_a_path_that_no_route_matches_is_cut_and_can_forge_nothing(
+    client: httpx2.AsyncClient, path: str, shown: str | None
+) -> None:
+    line = await line_of(client, "GET", path, status=404)
+    assert (line["code"], line.get("path")) == ("not_found", shown)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 129, "a b", "", "ä", '"', 5, None])
+def test_a_name_of_another_form_is_left_out(name: object) -> None:
+    assert showable(name) is None
+
+
+async def test_the_stream_in_a_path_is_named_only_in_a_harmless_form(client: httpx2.AsyncClient) -> None:
+    line = await line_of(client, "GET", "/v1/generations/gen_1%0Aforged", status=404)
+    assert "stream" not in line
+    assert line["operation"] == "get_generation"
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "request_"),
+    [
+        ("invalid_request", "info", ("POST", "/v1/generations", 400)),
+        ("invalid_request", "info", ("POST", "/v1/messages", 400)),
+        ("unsupported_media_type", "info", ("POST", "/v1/chat/completions", 415)),
+    ],
+)
+async def test_a_refusal_names_our_code_in_whatever_shape_it_is_sent(
+    client: httpx2.AsyncClient, code: str, level: str, request_: tuple[str, str, int]
+) -> None:
+    method, path, status = request_
+    body = {"content": b"x", "headers": {"content-type": "text/plain"}} if status == 415 else {"json": {"a": 1}}
+    line = await line_of(client, method, path, status=status, **body)
+    assert (line["event"], line["code"], line["log_level"]) == ("request_refused", code, level)
+
+
+async def test_a_viewer_that_is_sent_away_is_a_refusal_with_a_warning(services: Services, world: MemoryWorld) -> None:
+    world.add("gen_1")
+    app = own_app(services)
+    async with served(app, services) as http:
+        await services.hub.drain(window_s=0)
+        with capture_logs() as logged:
+            received = await listen(http, "/v1/streams/gen_1/events")
+    assert received.names == ["hub.bye"]
+    (line,) = [line for line in logged if line["event"] in LINES]
+    assert (line["event"], line["code"], line["status"], line["log_level"]) == (
+        "request_refused",
+        "drain",
+        200,
+        "warning",
+    )
+
+
+async def test_an_unexpected_error_is_a_refusal_beside_its_traceback(
+    services: Services, world: MemoryWorld, live_client: httpx2.AsyncClient
+) -> None:
+    world.refusal = RuntimeError("a defect")
+    line = await line_of(live_client, "POST", "/v1/generations", status=500, json={"prompt": "x"})
+    assert (line["code"], line["log_level"]) == ("internal_error", "warning")
