@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -235,12 +234,13 @@ _APPLY: Final[dict[type, Callable[[Draft, Any], None]]] = {
     ev.Start: Draft._start,
     ev.StartStep: Draft._start_step,
     ev.FinishStep: Draft._finish_step,
-    ev.TextStart: partial(Draft._open_part, kind="text"),
-    ev.TextDelta: partial(Draft._grow, kind="text"),
-    ev.TextEnd: partial(Draft._close, kind="text"),
-    ev.ReasoningStart: partial(Draft._open_part, kind="reasoning"),
-    ev.ReasoningDelta: partial(Draft._grow, kind="reasoning"),
-    ev.ReasoningEnd: partial(Draft._close, kind="reasoning"),
+    # Not `partial`: binding its keyword costs more than the call.
+    ev.TextStart: lambda draft, event: draft._open_part(event, "text"),
+    ev.TextDelta: lambda draft, event: draft._grow(event, "text"),
+    ev.TextEnd: lambda draft, event: draft._close(event, "text"),
+    ev.ReasoningStart: lambda draft, event: draft._open_part(event, "reasoning"),
+    ev.ReasoningDelta: lambda draft, event: draft._grow(event, "reasoning"),
+    ev.ReasoningEnd: lambda draft, event: draft._close(event, "reasoning"),
     ev.ToolInputStart: Draft._open_tool,
     ev.ToolInputDelta: Draft._grow_tool_input,
     ev.ToolInputAvailable: Draft._set_tool_input,

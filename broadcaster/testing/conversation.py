@@ -113,6 +113,8 @@ class Conversation:
         self._begun.set()
         await self._ended.wait()
 
+    hold = run
+
     async def _live(self) -> Exchange:
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -230,9 +230,11 @@ class MountedRoute(APIRoute):
                 raise
             if response is None:
                 raise FastAPIError("a dependency with yield caught an exception, and has to raise it again")
-            if hold is not None:
-                response = _with_hold(response, hold)
-            return response if self.errors is None else reshape(response, self.errors)
+            response = response if self.errors is None else reshape(response, self.errors)
+            if hold is None:
+                return response
+            held = _with_hold(response, hold)  # in its last shape: the response that is sent gives the bytes back
+            return held if self.errors is None else reshape(held, self.errors)
 
         return handle_mounted
 

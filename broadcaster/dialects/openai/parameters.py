@@ -22,14 +22,18 @@ MAX_TOKENS: Final = 10_000_000
 NO_BOUND: Final = "leave it out for an answer without a bound"
 
 
+# A caller chooses the names of unknown fields.
+_PARAM_CHARS: Final = 200
+
+
 class BadParameter(InvalidInput):
     """``param`` cannot be served; ``api_code`` is the API's own code for the reason."""
 
     code = UNSUPPORTED
 
     def __init__(self, param: str, detail: str, *, api_code: str = UNSUPPORTED) -> None:
-        super().__init__(f"{param}: {detail}")
-        self.param = param
+        self.param = param if len(param) <= _PARAM_CHARS else f"{param[:_PARAM_CHARS]}…"
+        super().__init__(f"{self.param}: {detail}")
         self.api_code = api_code
 
 

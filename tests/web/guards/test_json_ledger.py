@@ -60,6 +60,21 @@ async def test_a_body_that_stops_halfway_counts_until_its_connection_is_gone(
             await _until(lambda: not ledger.used_bytes)
 
 
+# An answer in OpenAI's shape names 200 characters of a field; the shape of /api/chat names it whole, in 100 KB.
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/chat"])
+async def test_a_refusal_of_a_long_name_is_counted_until_it_is_sent_and_no_longer(
+    world: MemoryWorld, ledger: JsonLedger, path: str
+) -> None:
+    messages = [{"id": "m", "role": "user", "content": "x", "parts": [{"type": "text", "text": "x"}]}]
+    body = {LARGE[:100_000]: 1, "model": "m", "messages": messages, "input": "x", "id": "c"}
+    async with memory_services(world, json_ledger=ledger) as services:
+        async with in_process(own_app(services)) as client:
+            refused = await client.post(path, json=body)
+    assert refused.status_code == 400
+    assert len(refused.content) > 100_000 or path.startswith("/v1/")
+    assert not ledger.used_bytes
+
+
 async def test_a_tenant_is_refused_beyond_its_share(world: MemoryWorld) -> None:
     ledger = JsonLedger(tenant_bytes=TenantBound(BOUND))
     async with memory_services(world, json_ledger=ledger) as services:
