@@ -33,6 +33,7 @@ MODULES: Final = {
     "publish": "publish",
     "dead": "dead",
     "key": "key",
+    "token": "token",
     "doctor": "doctor.command",
 }
 """Command → the module here that defines a function or group of that name; in the order of ``--help``."""

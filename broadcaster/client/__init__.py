@@ -1,7 +1,7 @@
 """The Python client of a front-end: everything over HTTP, streams resumed by themselves."""
 
 from broadcaster.client.client import AsyncClient
-from broadcaster.client.documents import Appended, Fault, Generation, GenerationList, StreamState
+from broadcaster.client.documents import Appended, CreatedToken, Fault, Generation, GenerationList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 
@@ -11,6 +11,7 @@ __all__ = [
     "BadAnswer",
     "CannotConnect",
     "ClientError",
+    "CreatedToken",
     "EntryReceived",
     "Fault",
     "GapReceived",

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from broadcaster.client.documents import Appended, Generation, GenerationList, StreamState
+from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
 from broadcaster.client.responses import error_of
 from broadcaster.client.stream import StreamEvent
@@ -188,6 +188,29 @@ class AsyncClient:
     async def stream(self, stream_id: str) -> StreamState:
         """The state of a stream, a feed's or a generation's. Raises ClientError ``unknown_stream``."""
         return await self._fetch(StreamState, "GET", _stream_path(stream_id))
+
+    async def create_token(
+        self,
+        stream_id: str,
+        *,
+        actions: Sequence[str] = ("watch",),
+        ttl_s: float | None = None,
+        sub: str | None = None,
+        prefix: bool = False,
+    ) -> CreatedToken:
+        """A viewer token for a stream, which need not exist yet; ``prefix``: for all whose id begins with it.
+
+        Raises ClientError, among its codes ``tokens_off``, ``forbidden`` and ``invalid_request``.
+        """
+        body = {"actions": list(actions), "ttl_s": ttl_s, "sub": sub, "prefix": prefix}
+        return await self._fetch(CreatedToken, "POST", f"{_stream_path(stream_id)}/tokens", json=body)
+
+    async def revoke_tokens(self, *, jti: str | None = None, sub: str | None = None) -> None:
+        """Refuse one viewer token, or all of a subject that were issued until now, on every front-end within a second.
+
+        Raises ClientError: ``invalid_request`` unless exactly one of them is given.
+        """
+        await self._call("POST", "/v1/tokens/revoke", json={"jti": jti, "sub": sub})
 
     def events(self, stream_id: str, after: Cursor | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Everything in the stream after a cursor (None: from its beginning), then live, until it ends.

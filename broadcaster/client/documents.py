@@ -108,6 +108,18 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
         return self.status in OVER
 
 
+class CreatedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A viewer token, which is a secret, and its id, which is not. ``expires_at``: Unix seconds.
+
+    ``events_url`` is the path of the stream's events with the token; None for a prefix, and without ``watch``.
+    """
+
+    token: str
+    jti: str
+    expires_at: float
+    events_url: str | None = None
+
+
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
     """Where the appended events stand, in their order."""
 

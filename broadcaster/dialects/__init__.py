@@ -103,6 +103,9 @@ class Transcript(Protocol):
     def stalled(self, reason: StallReason | None) -> bytes:
         """Why no entries come; None: they come again. ``b""`` where the dialect has no place for that."""
 
+    def expiring(self, expires_s: float) -> bytes:
+        """The response ends at this time (seconds since 1970); ``b""`` where the dialect has no place for that."""
+
     def live(self) -> bytes:
         """All that the log held was sent, and what follows is new; ``b""`` where the dialect has no place for that."""
 

@@ -67,6 +67,10 @@ class PlainTranscript(Forkable):
         """See Transcript.last_number."""
         return -1
 
+    def expiring(self, expires_s: float) -> bytes:
+        """See Transcript.expiring: nothing."""
+        return b""
+
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """See Transcript.hello: none."""
         return b""

@@ -359,8 +359,8 @@ class Hub:
     # -- time
 
     def _tick(self, now: float, is_late: bool) -> None:
+        self._admission.check(now)
         if not is_late:
-            self._admission.check(now)
             for room in self._rooms():
                 room.check(now)
         for tenancy in self._unwatched():

@@ -39,6 +39,7 @@ class HubLimits:
     ``lost_feed_s``: viewers of a feed that Redis has lost are stopped after so long; at their return they learn
     whether a publisher has recreated it. ``slow_viewer_s``: a viewer that took nothing for so long is cut.
     ``linger_s``: a room outlives its last viewer by this much, so that a viewer that returns finds it warm.
+    ``notice_s``: a viewer whose token expires receives a notice so long before.
     ``retry_ms``: shortest reconnect delay that viewers are given; jitter up
     to the same again keeps viewers that disconnect together from returning together. ``page_reads``: most reads of old
     entries at once; the others wait. ``credential_viewers``, ``address_viewers``: most viewers with one key or token,
@@ -55,6 +56,7 @@ class HubLimits:
     lost_feed_s: float = 60.0
     slow_viewer_s: float = 30.0
     linger_s: float = 5.0
+    notice_s: float = 30.0
     retry_ms: int = 1000
     page_reads: int = 8
     credential_viewers: int | None = None

@@ -9,19 +9,23 @@ Rules
    request that is still on its way to its stream when that happens never watches it.
 5. With ``lifetime_s`` a connection ends after two thirds of it to all of it, where another front-end continues exactly
    where this one stopped: connections spread over front-ends that were added. Others are never ended for their age.
+6. A connection ends when the credential with which it was admitted expires, on every surface.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from broadcaster.core.access.callers import Caller
-from broadcaster.errors import Busy, TenantLimit, Unauthorized
+from broadcaster.errors import Busy, TenantLimit, TokenRevoked, Unauthorized
+from broadcaster.hub.lifetimes import Lifetime, Lifetimes
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
@@ -42,6 +46,13 @@ class Visitor:
 ANYONE: Final = Visitor()
 # Spread, so that connections that began together do not end together.
 _SHORTEST_LIFE: Final = 2 / 3
+
+
+def revocation_of(caller: Caller | None) -> Unauthorized | TokenRevoked:
+    """The refusal of a caller that was admitted before."""
+    if caller is None or caller.grants is None:
+        return Unauthorized("the key of this request was revoked, or allows less now")
+    return TokenRevoked("the token was revoked; get a new one from the service that issued it")
 
 
 class Place:
@@ -70,7 +81,7 @@ class Place:
     def check(self) -> None:
         """Raises Unauthorized if no viewer may enter any more (rule 4)."""
         if self._places.has_ended(self):
-            raise Unauthorized("the credential of this request was revoked")
+            raise revocation_of(self.visitor.caller)
 
     def leave(self, *, is_gone: bool) -> None:
         """Its viewer has left; ``is_gone``: because its client disconnected."""
@@ -94,11 +105,11 @@ class Places:
         self._long_polls: Counter[str] = Counter()
         self._credentials: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
-        self._until: dict[Viewer, float] = {}
         self._taken = 0
         self._without_viewer: set[Place] = set()
         self._ended: set[Place] = set()
         self._places_of: dict[Viewer, Place] = {}
+        self._lifetimes = Lifetimes(notice_s=limits.notice_s)
 
     @property
     def viewers(self) -> int:
@@ -137,20 +148,24 @@ class Places:
         """The viewer has this place from here on, until ``left``."""
         self._places_of[viewer] = place.__enter__()
         self._without_viewer.discard(place)
+        now = asyncio.get_running_loop().time()
         lifetime_s, visitor = self._limits.lifetime_s, place.visitor
         if lifetime_s and visitor.is_remote and not place.waits and viewer.resumes_anywhere:
-            now = asyncio.get_running_loop().time()
-            self._until[viewer] = now + lifetime_s * random.uniform(_SHORTEST_LIFE, 1)
+            self._lifetimes.begin(
+                viewer, Lifetime(now + lifetime_s * random.uniform(_SHORTEST_LIFE, 1), StopReason.LIFETIME)
+            )
+        if visitor.caller is not None and visitor.caller.expires_s < math.inf:
+            expires_s = visitor.caller.expires_s
+            self._lifetimes.begin(viewer, Lifetime(now + expires_s - time.time(), StopReason.TOKEN_EXPIRED, expires_s))
 
     def check(self, now: float) -> None:
-        """Stop the viewers whose connection has lived long enough (rule 5). ``now``: on the loop's clock."""
-        for viewer in [viewer for viewer, until in self._until.items() if until <= now]:
-            viewer.stop(StopReason.LIFETIME)
+        """Stop the viewers whose time is over (rule 5), and announce it. ``now``: on the loop's clock."""
+        self._lifetimes.check(now)
 
     def left(self, viewer: Viewer, *, is_gone: bool) -> None:
         """The viewer has left its place; ``is_gone``: because its client disconnected."""
         place = self._places_of.pop(viewer)
-        self._until.pop(viewer, None)
+        self._lifetimes.end(viewer)
         self._without_viewer.add(place)
         place.leave(is_gone=is_gone)
 

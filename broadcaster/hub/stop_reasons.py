@@ -20,6 +20,7 @@ class StopReason(Enum):
     LOG_GONE = "log_gone", True  # the log no longer holds what was delivered; the next read of it will show why
     LIFETIME = "lifetime", True  # the connection was as old as one may get; it resumes, perhaps at another front-end
     REVOKED = "revoked", False  # the key or token with which it was admitted is no longer valid
+    TOKEN_EXPIRED = "token_expired", False  # the token with which it was admitted has expired; a new one is needed
     FEED_LOST = "feed_lost", True  # this front-end's tail ended without a reason; the log itself may be well
 
     def __init__(self, code: str, reconnect: bool) -> None:

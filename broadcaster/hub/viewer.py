@@ -54,7 +54,7 @@ class Viewer(Position):
     _is_served: bool = field(default=False, init=False)
     _joined_bytes: int = field(default=0, init=False)  # what its group had sent when the viewer went live
     _was_left: bool = field(default=False, init=False)
-    _bye: bytes = field(default=b"", init=False)
+    _bye: bytes = field(default=b"", init=False)  # the farewell; before it, a notice
     _driver: PushDriver | None = field(default=None, init=False)
     _group: LiveGroup | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
@@ -181,6 +181,15 @@ class Viewer(Position):
             self.observer.left()
 
     # -- for the hub and the room
+
+    def announce_expiry(self, expires_s: float) -> None:
+        """Report when the response will end (seconds since 1970), where the dialect has a place for that."""
+        notice = self._source.blank.expiring(expires_s)
+        if notice and self.stop_reason is None:
+            if self._leave_group():
+                self._room.behind.add(self)
+            self._bye = notice
+            self.wake()
 
     def stop(self, reason: StopReason) -> None:
         """End in good order: what was begun is completed, then a farewell says why and when to reconnect."""
@@ -338,7 +347,7 @@ class Viewer(Position):
         return piece
 
     def _next(self) -> bytes | memoryview:
-        if self.stop_reason is not None:
+        if self.stop_reason is not None or (self._bye and self._hello_sent):
             bye, self._bye = self._bye, b""
             return self._wire(bye)
         return self._next_frames()

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, ove
 import msgspec
 from fastapi import APIRouter
 
-from broadcaster.client.documents import Generation
+from broadcaster.client.documents import CreatedToken, Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
@@ -47,7 +47,7 @@ from broadcaster.web.guards.host_guards import GuardFunction
 from broadcaster.web.mount import create_router, refuse_former_form
 from broadcaster.web.routes.generations import count_viewers, generation_request
 from broadcaster.web.services import Services
-from broadcaster.web.wiring import OpenLog, open_log, open_services
+from broadcaster.web.wiring import OpenLog, open_log, open_services, token_mint
 
 GIVE_UP_AFTER_S: Final = 60.0
 TIMEOUT_S: Final = 30.0
@@ -263,6 +263,30 @@ class Broadcaster:
         await services.generations.stop(generation_id, tenant=self.tenant)
 
     # -- serving
+
+    def create_token(
+        self,
+        stream_id: str,
+        *,
+        actions: Sequence[str] = ("watch",),
+        ttl_s: float | None = None,
+        sub: str = "",
+        prefix: bool = False,
+    ) -> CreatedToken:
+        """A viewer token for a stream of this tenant, signed here with ``TOKEN_KEYS``, without I/O (docs/tokens.md).
+
+        The stream need not exist yet; ``prefix``: for all whose id begins with ``stream_id``. Raises TokensOff without
+        a key to sign with, InvalidInput for values that no token can have.
+        """
+        made = token_mint(self._settings).mint(
+            stream_id, tenant=self.tenant, actions=actions, ttl_s=ttl_s, subject=sub, is_prefix=prefix
+        )
+        return CreatedToken(
+            token=made.text,
+            jti=made.token.id,
+            expires_at=made.token.expires_s,
+            events_url=made.events_path(stream_id) if "watch" in actions and not prefix else None,
+        )
 
     @refuse_former_form
     def router(

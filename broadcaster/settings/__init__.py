@@ -20,6 +20,7 @@ from broadcaster.process.lifeline import PARENT_VARIABLE
 from broadcaster.settings.contradictions import CONTRADICTIONS
 from broadcaster.settings.limits import LimitSettings
 from broadcaster.settings.observing import ObservingSettings
+from broadcaster.settings.tokens import TokenSettings
 from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins, Providers, RedisUrl, WebhookSecret
 
 PREFIX: Final = "BROADCASTER_"
@@ -28,7 +29,7 @@ PREFIX: Final = "BROADCASTER_"
 _LONGEST_S: Final = 10 * 365 * 86_400
 
 
-class Settings(LimitSettings, ObservingSettings):
+class Settings(TokenSettings, LimitSettings, ObservingSettings):
     """Everything that can be set, with the unit in the name: ``_s`` seconds, ``_bytes`` bytes, ``_ms`` milliseconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)

@@ -50,6 +50,15 @@ CONTRADICTIONS: Final = (
         "BROADCASTER_API_KEYS_FILE needs BROADCASTER_AUTH=keys: otherwise no key is required",
     ),
     Contradiction(
+        lambda it: it.auth == "off" and (it.token_keys is not None or it.token_issuers is not None),
+        "BROADCASTER_TOKEN_KEYS and BROADCASTER_TOKEN_ISSUERS need BROADCASTER_AUTH=keys: "
+        "otherwise no token is required",
+    ),
+    Contradiction(
+        lambda it: it.token_ttl_s > it.token_max_s,
+        "BROADCASTER_TOKEN_TTL_S must not exceed BROADCASTER_TOKEN_MAX_S: no front-end would accept such a token",
+    ),
+    Contradiction(
         lambda it: it.room_bytes > it.hub_bytes, "BROADCASTER_ROOM_BYTES must not exceed BROADCASTER_HUB_BYTES"
     ),
     Contradiction(

@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.access.redis_address import RedisAddress
+from broadcaster.core.access.token_setup import read_issuers, read_token_keys
 from broadcaster.core.access.web_origins import check_origin
 from broadcaster.core.providers.model_routing import BUILT_IN
 from broadcaster.core.requests.passed_calls import is_openai_host
@@ -126,6 +127,17 @@ def _keys_are_some(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _token_keys_are_some(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    read_token_keys(value.get_secret_value())
+    return value
+
+
+def _issuers_are_some(value: str | None) -> str | None:
+    return value if value and read_issuers(value) else None
+
+
 _Names: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
 RedisUrl: TypeAlias = Annotated[str | None, AfterValidator(_scheme_is_served)]
 Providers: TypeAlias = Annotated[dict[str, ProviderSpec], AfterValidator(_names_are_free)]
@@ -134,3 +146,5 @@ Hosts: TypeAlias = Annotated[_Names, AfterValidator(_hosts_are_some)]
 Origins: TypeAlias = Annotated[_Names, AfterValidator(_origins_are_of_browsers)]
 WebhookSecret: TypeAlias = Annotated[SecretStr | None, AfterValidator(_secret_is_long_enough)]
 ApiKeys: TypeAlias = Annotated[SecretStr | None, AfterValidator(_keys_are_some)]
+TokenKeys: TypeAlias = Annotated[SecretStr | None, AfterValidator(_token_keys_are_some)]
+TokenIssuers: TypeAlias = Annotated[str | None, AfterValidator(_issuers_are_some)]

@@ -3,9 +3,10 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-The layers, from outside in: a name for the request; its line in the log (request_log.py); pages of other origins, where
-some are listed (cors.py); the shapes of errors and the net for unexpected ones; no WebSocket; the keys (key_guard.py),
-or without keys the loopback guard; routing; the rules of our routes wherever they are mounted (route_table.py).
+The layers, from outside in: ``?token=`` is taken out of the query (tokens/presented.py); a name for the request; its
+line in the log (request_log.py); pages of other origins, where some are listed (cors.py); the shapes of errors and the
+net for unexpected ones; no WebSocket; the keys (key_guard.py), or without keys the loopback guard; routing; the rules
+of our routes wherever they are mounted (route_table.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.middleware import Middleware
 
 from broadcaster import __version__
 from broadcaster.core.access.api_keys import Keyring
+from broadcaster.core.access.token_setup import read_issuers, read_token_keys
 from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_shapes import ShapedProblems
 from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
@@ -31,8 +33,10 @@ from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
 from broadcaster.web.guards.request_log import RequestLog
+from broadcaster.web.guards.tokens.issuers import TokenIssuers
+from broadcaster.web.guards.tokens.presented import QueryToken
 from broadcaster.web.route_table import MountedRoute
-from broadcaster.web.routes import console, feeds, generations, health, streams
+from broadcaster.web.routes import console, feeds, generations, health, streams, tokens
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
 from broadcaster.web.wiring import open_services
@@ -60,6 +64,7 @@ _TAGS: Final = [
         "description": "The events of a generation or a feed, from any point, live; feeds to append to.",
     },
     *({"name": routes.tag, "description": routes.description} for routes in SURFACES),
+    {"name": "tokens", "description": "Short-lived tokens with which a browser watches one stream; revocation."},
     {"name": "health", "description": "For balancers and supervisors."},
 ]
 
@@ -99,7 +104,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     )
     app.state.services = services
     app.router.route_class = MountedRoute.of(mount)
-    for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES, health.routes):
+    for routes in (generations.routes, streams.routes, feeds.routes, tokens.routes, *SURFACES, health.routes):
         for row in routes:
             row.add_to(app.router)
     app.include_router(console.router)
@@ -110,7 +115,11 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
 
 def _layers(settings: Settings, credentials: Credentials | None) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestId), Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s))]
+    layers = [
+        Middleware(QueryToken),
+        Middleware(RequestId),
+        Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s)),
+    ]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))
     layers += [
@@ -130,8 +139,18 @@ def _credentials(settings: Settings, *, is_shared: bool) -> Credentials:
     return Credentials(
         Keyring() if keys is None else Keyring.read(keys.get_secret_value()),
         file=None if path is None else KeyFile(path),
+        tokens=_token_issuers(settings),
         is_shared=is_shared,
         wait_s=settings.redis_timeout_s,
+    )
+
+
+def _token_issuers(settings: Settings) -> TokenIssuers:
+    keys, issuers = settings.token_keys, settings.token_issuers
+    return TokenIssuers(
+        {} if keys is None else read_token_keys(keys.get_secret_value()),
+        () if issuers is None else read_issuers(issuers),
+        max_s=settings.token_max_s,
     )
 
 

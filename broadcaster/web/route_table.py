@@ -207,7 +207,11 @@ class MountedRoute(APIRoute):
                 services = services.metered(hold, visitor, record_of(request.scope))
                 arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
                 bounds = {"max_bytes": services.max_body_bytes, "max_values": services.max_body_values}
-                return await handle(StrictRequest(request, hold, **bounds))
+                response = await handle(StrictRequest(request, hold, **bounds))
+                caller = services.visitor.caller
+                if caller is not None and caller.grants is not None and not isinstance(response, EventStreamResponse):
+                    services.check_admitted(caller)  # a long poll may take longer than its token lives
+                return response
             except Exception as error:
                 problem = failure_response(error if rights is None else rights.veil(error))
                 if problem is None:

@@ -22,7 +22,7 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import ProviderCalls
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.openai.parameters import UnknownParameters
-from broadcaster.errors import SetupError, Unauthorized, UnknownModel
+from broadcaster.errors import SetupError, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.places import ANYONE, Place, Visitor
 from broadcaster.log.jobs.generations import Created
@@ -31,6 +31,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredReader
 from broadcaster.web.guards.request_log import RequestRecord
 from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
@@ -56,7 +57,9 @@ class Services:
     go. ``drain_window_s`` is the time over which a drain disconnects viewers. ``remember`` takes the stream that a
     viewer is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable
     while a log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation
-    whose client has disconnected and cannot come back. ``admits``: whether the credential of a request is still valid.
+    whose client has disconnected and cannot come back. ``check_admitted`` raises Unauthorized, TokenRevoked or
+    TokenExpired when the credential of a caller is no longer valid. ``mint`` makes viewer tokens, and ``revoke_tokens``
+    refuses those of a tenant by an id or a subject.
     ``visitor`` is the client of one request, and ``record`` its line in the log. ``model_lists`` gives the providers'
     lists of models, as last read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`).
     ``known_streams`` and ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new
@@ -90,7 +93,9 @@ class Services:
     rates: TenantRates
     remember: Callable[[Meta], None]
     departed: Callable[[str], None]
-    admits: Callable[[Caller], bool]
+    check_admitted: Callable[[Caller], None]
+    mint: TokenMint
+    revoke_tokens: Callable[..., Awaitable[None]]
     check_gone: Callable[[], Awaitable[None]]
     model_lists: Callable[[], Awaitable[ModelLists]]
     trusted_proxies: int = 0
@@ -131,10 +136,10 @@ class Services:
         return counted_address(client[0] if client else "", forwarded, trusted_proxies=self.trusted_proxies)
 
     def reserve(self, tenant: str, *, waits: bool = False) -> Place:
-        """A place for the request's client: see `Hub.reserve`. Raises Unauthorized if its credential was revoked."""
+        """A place for the request's client: see `Hub.reserve`, and ``check_admitted`` for what else it raises."""
         caller = self.visitor.caller
-        if caller is not None and not self.admits(caller):
-            raise Unauthorized("the credential of this request was revoked")
+        if caller is not None:
+            self.check_admitted(caller)
         return self.hub.reserve(tenant, waits=waits, visitor=self.visitor)
 
     def _changed(self, **fields: object) -> Services:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from broadcaster.core.access.callers import Caller
+from broadcaster.core.access.token_setup import read_token_keys
+from broadcaster.core.access.token_signatures import TokenSigner
+from broadcaster.core.access.viewer_tokens import LEEWAY_S
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
-from broadcaster.errors import SetupError
+from broadcaster.errors import SetupError, TokensOff
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
 from broadcaster.hub.places import Place
@@ -40,6 +43,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.guards.credentials import Credentials
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import KnownModels, no_lists
 from broadcaster.web.server.background import Begin, kept_running
 from broadcaster.web.services import Services
@@ -194,7 +198,9 @@ class _Parts(JobParts):
             remember=self._losses.remember,
             departed=departures.note,
             trusted_proxies=settings.trusted_proxies,
-            admits=_admits_all if credentials is None else credentials.admits,
+            check_admitted=_admit_all if credentials is None else credentials.check,
+            mint=token_mint(settings),
+            revoke_tokens=partial(_revoke_tokens, settings, AccessList(connection)),
             check_gone=self.steadiness.check_unknown,
             chats=Chats(connection, keep_ms=_ms(settings.live_ttl_s) + _ms(settings.retention_s)),
             model_lists=_model_lists(settings, connection),
@@ -234,8 +240,24 @@ def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], 
     return KnownModels(partial(StoredModelLists(connection).read, providers))
 
 
-def _admits_all(_: Caller) -> bool:
-    return True
+def _admit_all(_: Caller) -> None:
+    return
+
+
+def token_mint(settings: Settings) -> TokenMint:
+    """What makes viewer tokens with the settings' keys, if there are any."""
+    keys = settings.token_keys
+    signer = None if keys is None else TokenSigner(read_token_keys(keys.get_secret_value()))
+    return TokenMint(signer, ttl_s=settings.token_ttl_s, max_s=settings.token_max_s)
+
+
+async def _revoke_tokens(
+    settings: Settings, shared: AccessList, /, tenant: str, *, token_id: str = "", subject: str = ""
+) -> None:
+    if settings.token_keys is None and settings.token_issuers is None:
+        raise TokensOff("no viewer tokens are accepted here: set BROADCASTER_TOKEN_KEYS or BROADCASTER_TOKEN_ISSUERS")
+    for_s = settings.token_max_s + 2 * LEEWAY_S
+    await shared.revoke(tenant=tenant, for_s=for_s, token_id=token_id, subject=subject)
 
 
 def _sole(settings: Settings) -> str | None:
@@ -257,6 +279,7 @@ def hub_limits(settings: Settings) -> HubLimits:
         heartbeat_s=settings.heartbeat_s,
         lost_feed_s=settings.stall_timeout_s,
         slow_viewer_s=settings.slow_viewer_s,
+        notice_s=settings.token_notice_s,
         retry_ms=settings.retry_ms,
         credential_viewers=settings.credential_viewers,
         address_viewers=settings.address_viewers,

@@ -9,6 +9,7 @@ Rules
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,7 @@ class Caller:
 
     ``credential``: which one it is, as limits count and revocations find it; not a secret, and unique over all tenants.
     ``tokens_per_day``: the budget of this credential alone; None: that of the settings.
+    ``expires_s``: until when it counts (seconds since 1970).
     """
 
     tenant: str
@@ -55,6 +57,7 @@ class Caller:
     name: str = ""
     credential: str = ""
     tokens_per_day: int | None = None
+    expires_s: float = math.inf
 
     def still(self, now: Caller | None) -> bool:
         """Whether a caller that was admitted as this one keeps all that it was admitted for; ``now``: as of now."""

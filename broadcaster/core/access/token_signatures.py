@@ -74,6 +74,10 @@ class MintedToken(NamedTuple):
     text: str
     token: ViewerToken
 
+    def events_path(self, stream_id: str) -> str:
+        """Where an EventSource watches with it; the id has no character that a path escapes."""
+        return f"/v1/streams/{stream_id}/events?token={self.text}"
+
 
 class PresentedToken(NamedTuple):
     """A token that was verified, and its name in counts and logs, which is no secret."""

@@ -56,10 +56,24 @@ class ViewerToken:
     id: str = ""
     subject: str = ""
 
-    def caller(self, credential: str) -> Caller:
+    def caller(self, credential: str) -> TokenHolder:
         """The caller that presents it; ``credential`` is its name in counts and logs."""
-        actions = frozenset[Action]().union(*(grant.actions for grant in self.grants))
-        return Caller(self.tenant, actions, grants=self.grants, name=self.subject[:64], credential=credential)
+        return TokenHolder(
+            self.tenant,
+            frozenset[Action]().union(*(grant.actions for grant in self.grants)),
+            grants=self.grants,
+            name=self.subject[:64],
+            credential=credential,
+            expires_s=self.expires_s,
+            token=self,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenHolder(Caller):
+    """A caller with a token."""
+
+    token: ViewerToken
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ HELLO: Final = "hub.hello"
 LIVE: Final = "hub.live"
 GAP: Final = "hub.gap"
 STALLED: Final = "hub.stalled"
+EXPIRING: Final = "hub.expiring"
 BYE: Final = "hub.bye"
 
 _LIVE_FRAME: Final = block({}, event=LIVE)
@@ -89,6 +90,10 @@ class NativeTranscript(PlainTranscript):
     def stalled(self, reason: StallReason | None) -> bytes:
         """Why no entries come; None: they come again."""
         return block({"reason": reason}, event=STALLED)
+
+    def expiring(self, expires_s: float) -> bytes:
+        """The viewer's token expires at this time, and its response ends then: the client gets a new token."""
+        return block({"expires_at": expires_s}, event=EXPIRING)
 
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """The last block of a response that ends before its stream does."""

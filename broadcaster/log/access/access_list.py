@@ -4,7 +4,8 @@ Rules
 1. Keys are stored as their SHA-256. The record of a key is the JSON of `read_key`: rights, name, and its tenant.
 2. Every change raises a version in the same script. A front-end reads the version often, and the list only after it has
    changed: so a change reaches all front-ends in one interval, and costs nothing else.
-3. A revocation refuses the tokens that were issued until then, and lasts until they have expired.
+3. A revocation refuses a token by its id, or the tokens of a subject that were issued until then (by a clock that may
+   differ: ``CLOCKS_DIFFER_MS``), and lasts until they have expired.
 4. The version is read before the list: a change between the two is read once more, and never missed.
 """
 
@@ -16,12 +17,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broadcaster.core.access.api_keys import MAX_KEYS, ApiKey, read_key
+from broadcaster.core.access.viewer_tokens import LEEWAY_S
 from broadcaster.errors import InvalidInput, TenantLimit
 from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.observability.logs import get_logger
 
 MAX_REVOCATIONS: Final = 10_000
+# Issuers date their tokens by other clocks than Redis dates a revocation.
+CLOCKS_DIFFER_MS: Final = int(LEEWAY_S * 1000)
 
 _log = get_logger(__name__)
 
@@ -45,8 +49,9 @@ class AccessState:
 
     def revokes(self, *, tenant: str, token_id: str, subject: str, issued_ms: int) -> bool:
         """Whether this token is refused (rule 3)."""
-        names = (f"{tenant} jti {token_id}", f"{tenant} sub {subject}")
-        return any(issued_ms <= self.revoked.get(name, -1) for name in names)
+        revoked_ms = self.revoked.get(f"{tenant} sub {subject}")
+        is_early = revoked_ms is not None and issued_ms <= revoked_ms + CLOCKS_DIFFER_MS
+        return is_early or f"{tenant} jti {token_id}" in self.revoked
 
 
 class AccessList:

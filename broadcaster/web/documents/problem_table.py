@@ -24,6 +24,13 @@ class UnsupportedMediaType(errors.InvalidInput):
     status = 415
 
 
+class ForbiddenOrigin(errors.InvalidInput):
+    """A page of this origin may not send the request."""
+
+    code = "forbidden_origin"
+    status = 403
+
+
 class ProblemType(NamedTuple):
     """One row: the HTTP status, the short title (same for every occurrence), an example of a detail, the retry flag."""
 
@@ -47,6 +54,7 @@ _OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
     errors.TokenExpired: ("The token has expired", "the token has expired; get a new one"),
     errors.TokenRevoked: ("The token was revoked", "the token was revoked; get a new one"),
     errors.TokensOff: ("No tokens are minted here", "set BROADCASTER_TOKEN_KEYS to mint viewer tokens"),
+    ForbiddenOrigin: ("The Origin may not call", "without keys only loopback pages may call"),
     errors.UnknownStream: ("The stream is unknown", "no generation has this id (or it has expired)"),
     errors.StreamExists: ("The id is taken", "a feed of another configuration has this id"),
     errors.StreamClosed: ("The stream has ended", "nothing can follow its terminal event"),
@@ -74,7 +82,6 @@ _OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
 _OF_LAYERS: Final[Mapping[str, ProblemType]] = {
     "malformed_http": ProblemType(400, "This is not HTTP", "the request does not follow RFC 9112"),
     "forbidden_host": ProblemType(403, "The Host is not this machine", "without keys only loopback hosts are served"),
-    "forbidden_origin": ProblemType(403, "The Origin may not call", "without keys only loopback pages may call"),
     "not_found": ProblemType(404, "There is nothing here", "nothing is served at this path"),
     "method_not_allowed": ProblemType(405, "The method is not allowed here", "this path is served for GET"),
     "request_timeout": ProblemType(

@@ -2,8 +2,9 @@
 
 Rules
 1. Every operation of our own app is in the table of host rights (rights.py), in ``_OWN`` here, or free.
-2. A refusal depends on the credential and the path alone, never on whether the stream exists.
-3. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
+2. A token acts on streams. It never makes or revokes tokens, and never deletes: what it may stop, others still read.
+3. A refusal depends on the credential and the path alone, never on whether the stream exists.
+4. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ _ACTION_OF: Final[Mapping[Right, Action]] = {
 }
 
 
+_FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens"}).union(
+    operation for operation, rights in RIGHTS.items() if Right.DELETE in rights
+)
+"""Operations that no token allows."""
+
+
 def actions_for(operation: str) -> frozenset[Action]:
     """What an operation needs; empty: nothing."""
     return frozenset(_ACTION_OF[right] for right in RIGHTS.get(operation, ()))
@@ -37,6 +44,8 @@ def check_caller(scope: Scope, operation: str) -> None:
     caller: Caller | None = scope.get("state", {}).get("caller")
     if caller is None:
         return
+    if caller.grants is not None and operation in _FOR_KEYS:
+        raise Forbidden("this needs a key: a token does not allow it")
     needed = actions_for(operation)
     if not needed or caller.may(needed, stream_id=stream_in_path(scope["path_params"])):
         return

@@ -8,20 +8,26 @@ Rules
 3. While Redis is away the list that was read last stays valid. Before the first read, a key that is unknown here may be
    one of Redis: the request waits a moment, and is then refused as one that may be repeated.
 4. After each change ``changed`` is called, which ends the viewers whose credential is no longer valid.
+5. A viewer token is verified at each request. Whether it was revoked is known from the list: before its first read a
+   request with a token waits, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.access.callers import Caller
-from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.core.access.viewer_tokens import TokenHolder
+from broadcaster.errors import LogUnavailable, SetupError, TokenExpired
+from broadcaster.hub.places import revocation_of
 from broadcaster.log.access.access_list import AccessList, AccessState
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.guards.key_file import KeyFile
+from broadcaster.web.guards.tokens.issuers import TokenIssuers
 
 POLL_S: Final = 0.4
 
@@ -32,10 +38,17 @@ class Credentials:
     """One for a front-end. ``is_shared``: a task will ``follow`` the list in Redis; ``wait_s``: for its first read."""
 
     def __init__(
-        self, keyring: Keyring, *, file: KeyFile | None = None, is_shared: bool = False, wait_s: float = 2.0
+        self,
+        keyring: Keyring,
+        *,
+        file: KeyFile | None = None,
+        tokens: TokenIssuers | None = None,
+        is_shared: bool = False,
+        wait_s: float = 2.0,
     ) -> None:
         """Reads the file. Raises SetupError when it cannot be used."""
         self._of_setting = keyring
+        self._tokens = tokens or TokenIssuers()
         self._file = file
         self._of_file = Keyring() if file is None else file.read_changed() or Keyring()
         self._of_redis = Keyring()
@@ -55,6 +68,24 @@ class Credentials:
             found = self._find(key)
         return found
 
+    async def holder_of(self, text: str) -> TokenHolder:
+        """The caller with this viewer token.
+
+        Raises TokenInvalid, TokenExpired, TokenRevoked; LogUnavailable if it is not known yet whether it was revoked.
+        """
+        holder = self._tokens.verify(text, now_s=time.time())
+        if not self._is_current.is_set():
+            await self.until_read()
+        self.check(holder)
+        return holder
+
+    def check(self, caller: Caller) -> None:
+        """Raises TokenExpired, TokenRevoked or Unauthorized if the credential of an admitted caller counts no more."""
+        if time.time() >= caller.expires_s:
+            raise TokenExpired("the token has expired; get a new one from the service that issued it")
+        if not self.admits(caller):
+            raise revocation_of(caller)
+
     async def until_read(self) -> None:
         """Return once the list of Redis was read. Raises LogUnavailable if that takes too long."""
         try:
@@ -64,7 +95,15 @@ class Credentials:
             raise LogUnavailable("Redis has not answered yet, and may hold this credential; try again") from None
 
     def admits(self, caller: Caller) -> bool:
-        """Whether a caller with a key, who was admitted before, still is, with all its rights."""
+        """Whether a caller that was admitted before still is, with all its rights, but for the age of its token."""
+        if isinstance(caller, TokenHolder):
+            token = caller.token
+            return not self.state.revokes(
+                tenant=token.tenant,
+                token_id=token.id,
+                subject=token.subject,
+                issued_ms=int(token.issued_s * 1000),
+            )
         return caller.still(
             self._of_setting.caller_with(caller.credential)
             or self._of_file.caller_with(caller.credential)
@@ -76,6 +115,7 @@ class Credentials:
         is_first = True
         while True:
             has_changed = await self._read_file()
+            await asyncio.to_thread(self._tokens.read_changed)
             has_changed |= await self._read_list(shared)
             if has_changed or (is_first and self._is_current.is_set()):
                 is_first = False

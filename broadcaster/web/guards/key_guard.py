@@ -1,16 +1,18 @@
-"""The check of keys while AUTH is ``keys``: a pure ASGI layer, before any body is read.
+"""The check of keys and viewer tokens while AUTH is ``keys``: a pure ASGI layer, before any body is read.
 
 Rules
-1. Every path needs a key, except those without data of a tenant: the health of this process, the files of the page and
-   of ``/docs``, and the API's description, which is the same everywhere (a browser that opens ``/docs`` sends no key).
+1. Every path needs a credential, except those without data of a tenant: the health of this process, the files of the
+   page and of ``/docs``, and the API's description, which is the same everywhere (a browser that opens ``/docs`` sends
+   no key).
 2. A key comes in ``Authorization: Bearer`` or in ``x-api-key``, and nowhere else: a cookie is sent by foreign pages too
-   (so Host and Origin are not checked here), and a query is written into logs.
-3. Two keys that differ are refused: a proxy before us may have checked the one that we do not use.
-4. The key's caller is in ``scope["state"]["caller"]``, and its tenant in ``scope["state"]["tenant"]``. The key itself
+   (so Host and Origin are not checked for keys), and a query is written into logs. A viewer token may also stand in the
+   query or in a cookie (tokens/presented.py).
+3. Two credentials that differ are refused: a proxy before us may have checked the one that we do not use.
+4. The caller is in ``scope["state"]["caller"]``, and its tenant in ``scope["state"]["tenant"]``. The credential itself
    goes no further: nothing behind this layer can log it, or send it on. What the caller may do is decided where the
    route is known (callers.py).
-5. A key that cannot be judged yet, because Redis has not answered since the start, is refused with 503; an EventSource,
-   which would stop for good, receives 200, ``retry`` and a close.
+5. A credential that cannot be judged yet, because Redis has not answered since the start, is refused with 503; an
+   EventSource, which would stop for good, receives 200, ``retry`` and a close.
 """
 
 from __future__ import annotations
@@ -21,16 +23,25 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broadcaster.errors import LogUnavailable
+from broadcaster.core.access.callers import Caller
+from broadcaster.errors import BroadcasterError, LogUnavailable
 from broadcaster.hub.stop_reasons import Refused, StopReason
+from broadcaster.web.documents.problem_table import ForbiddenOrigin
 from broadcaster.web.documents.problems import error_response, problem_response
 from broadcaster.web.guards.credentials import Credentials
+from broadcaster.web.guards.tokens.presented import (
+    cookie_tokens,
+    is_of_own_page,
+    query_tokens,
+    without_token_cookies,
+)
 from broadcaster.web.viewing.sse import EventStreamResponse
 
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 _STATIC_FILE: Final = re.compile(r"/(console|docs)/[^/]+\.[a-z]+")
 _EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
 _RETRY: Final = b"retry: 2000\n\n"
+_JWT: Final = re.compile(rb"eyJ[\w-]*\.[\w-]*\.[\w-]*", re.ASCII)
 _BEARER: Final = re.compile(rb"bearer +(?P<key>\S.*)", re.IGNORECASE)
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 
@@ -38,12 +49,24 @@ _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 _REFUSALS: Final = {
     "": "no key was sent: authorization: Bearer <key>, or x-api-key: <key>",
     "invalid_token": "the key is none of this front-end's",
-    "invalid_request": "two keys were sent, and they differ: send one",
+    "invalid_request": "two keys or tokens were sent, and they differ: send one",
 }
+_FOREIGN_PAGE: Final = (
+    "the cookie with the token counts for pages of this host and of BROADCASTER_CORS_ORIGINS alone; "
+    "other clients send the token as a bearer, or as ?token="
+)
+
+
+class _Unadmitted(Exception):
+    """No credential counts; ``error`` is one of RFC 6750, or empty."""
+
+    def __init__(self, error: str) -> None:
+        self.error = error
 
 
 class KeyGuard:
-    """401 for (1) no key, (2) two that differ, (3) one that is unknown."""
+    """401 for (1) no credential, (2) two that differ, (3) one that is unknown, expired or revoked; 403 for (4) a cookie
+    that a foreign page sent."""
 
     def __init__(self, app: ASGIApp, *, credentials: Credentials) -> None:
         self._app = app
@@ -53,21 +76,31 @@ class KeyGuard:
         if scope["type"] not in ("http", "websocket") or _is_open(scope):
             await self._app(scope, receive, send)
             return
-        keys = _keys(scope)
         try:
-            caller = await self._credentials.caller_of(next(iter(keys))) if len(keys) == 1 else None
-        except LogUnavailable as fault:
-            await _unknown_yet(scope, fault)(scope, receive, send)
-            return
-        if caller is None:
-            error = "invalid_token" if len(keys) == 1 else "invalid_request" if keys else ""
-            challenge = 'Bearer realm="broadcaster"' + (f', error="{error}"' if error else "")
-            refusal = problem_response("unauthorized", _REFUSALS[error], headers={"www-authenticate": challenge})
-            await refusal(scope, receive, send)
+            caller = await self._admit(scope)
+        except (_Unadmitted, BroadcasterError) as fault:
+            await _refusal(scope, fault)(scope, receive, send)
             return
         scope.setdefault("state", {}).update(tenant=caller.tenant, caller=caller)
-        headers = [(name, value) for name, value in scope["headers"] if name not in _CREDENTIALS]
-        await self._app({**scope, "headers": headers}, receive, send)
+        await self._app({**scope, "headers": _without_credentials(scope)}, receive, send)
+
+    async def _admit(self, scope: Scope) -> Caller:
+        """Raises _Unadmitted, Forbidden, TokenInvalid, TokenExpired, TokenRevoked, LogUnavailable."""
+        keys, tokens, cookies = _keys(scope), query_tokens(scope), cookie_tokens(scope)
+        if cookies and is_of_own_page(scope):
+            tokens |= cookies
+        elif cookies and not (keys or tokens):
+            raise ForbiddenOrigin(_FOREIGN_PAGE)
+        credentials = keys | tokens
+        if len(credentials) != 1:
+            raise _Unadmitted("invalid_request" if credentials else "")
+        (credential,) = credentials
+        caller = await self._credentials.caller_of(credential) if credential in keys else None
+        if caller is None and (credential in tokens or _JWT.fullmatch(credential)):
+            caller = await self._credentials.holder_of(credential.decode("latin-1"))
+        if caller is None:
+            raise _Unadmitted("invalid_token")
+        return caller
 
 
 def _is_open(scope: Scope) -> bool:
@@ -75,10 +108,17 @@ def _is_open(scope: Scope) -> bool:
     return path in _OPEN or _STATIC_FILE.fullmatch(path) is not None
 
 
-def _unknown_yet(scope: Scope, error: LogUnavailable) -> Response:
-    if scope["method"] == "GET" and _EVENTS.fullmatch(_path(scope)):
+def _refusal(scope: Scope, fault: _Unadmitted | BroadcasterError) -> Response:
+    challenge = 'Bearer realm="broadcaster"'
+    if isinstance(fault, _Unadmitted):
+        challenge += f', error="{fault.error}"' if fault.error else ""
+        return problem_response("unauthorized", _REFUSALS[fault.error], headers={"www-authenticate": challenge})
+    if isinstance(fault, LogUnavailable) and scope["method"] == "GET" and _EVENTS.fullmatch(_path(scope)):
         return EventStreamResponse(Refused(StopReason.LOG_UNAVAILABLE, _RETRY))
-    return error_response(error)
+    response = error_response(fault)
+    if response.status_code == 401:
+        response.headers["www-authenticate"] = f'{challenge}, error="invalid_token"'
+    return response
 
 
 def _path(scope: Scope) -> str:
@@ -98,13 +138,24 @@ def _keys(scope: Scope) -> set[bytes]:
     return found
 
 
+def _without_credentials(scope: Scope) -> list[tuple[bytes, bytes]]:
+    headers = []
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            value = without_token_cookies(value)
+        if name not in _CREDENTIALS and (value or name != b"cookie"):
+            headers.append((name, value))
+    return headers
+
+
 def describe_keys(document: dict[str, Any]) -> None:
     """Document in OpenAPI that calls need a key, in either of two headers, and which calls do not."""
     document["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "a key of this front-end"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": "a key of this front-end, or a viewer token"},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "the same key"},
+        "token": {"type": "apiKey", "in": "query", "name": "token", "description": "a viewer token"},
     }
-    document["security"] = [{"bearer": []}, {"apiKey": []}]
+    document["security"] = [{"bearer": []}, {"apiKey": []}, {"token": []}]
     for path, operations in document["paths"].items():
         if path in _OPEN:
             for operation in operations.values():

@@ -85,3 +85,10 @@ def _segment(part: Any) -> bytes:
 
 def _base64(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def jwks(kind: str, *, kid: str) -> str:
+    """The issuer's public key as a JWK set."""
+    algorithm = jwt.algorithms.ECAlgorithm if kind == "ES256" else jwt.algorithms.OKPAlgorithm
+    jwk = json.loads(algorithm.to_jwk(private_key(kind).public_key()))
+    return json.dumps({"keys": [{**jwk, "kid": kid, "use": "sig"}]})

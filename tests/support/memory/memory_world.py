@@ -33,6 +33,7 @@ from broadcaster.log.streams.reader import Meta, Tail
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
 from broadcaster.webhooks.url import WebhookHosts
@@ -370,10 +371,16 @@ async def memory_services(
         rates=TenantRates(),
         remember=lambda meta: None,
         departed=lambda generation_id: None,
-        admits=lambda caller: True,
+        check_admitted=lambda caller: None,
+        mint=TokenMint(None, ttl_s=900, max_s=86_400),
+        revoke_tokens=_keep_all,
         model_lists=no_lists,
     )
     try:
         yield replace(services, **changes)
     finally:
         await hub.aclose()
+
+
+async def _keep_all(tenant: str, *, token_id: str = "", subject: str = "") -> None:
+    """Revocations are Redis's."""

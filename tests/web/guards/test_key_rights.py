@@ -10,7 +10,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from broadcaster.core.access.callers import Action
+from broadcaster.core.access.callers import Action, Caller
+from broadcaster.errors import Unauthorized
 from broadcaster.web.guards.callers import actions_for
 from broadcaster.web.routes import feeds, generations, health, streams
 from broadcaster.web.services import Services
@@ -101,7 +102,7 @@ async def test_a_key_that_was_revoked_while_its_request_was_on_the_way_opens_no_
     world: MemoryWorld, path: str
 ) -> None:
     world.add("gen_1", tenant="web")
-    async with memory_services(world, admits=lambda caller: False) as services:
+    async with memory_services(world, check_admitted=_refuse) as services:
         async with in_process(own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)) as client:
             response = await client.get(path, headers={"x-api-key": KEYS["watch"]})
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
@@ -113,3 +114,7 @@ def test_every_operation_needs_a_right_except_the_health_of_the_process() -> Non
     ]
     assert len(rows) > 25
     assert {row.operation for row in rows if not actions_for(row.operation)} == {"health", "readiness"}
+
+
+def _refuse(caller: Caller) -> None:
+    raise Unauthorized("the key of this request was revoked")

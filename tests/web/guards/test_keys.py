@@ -165,7 +165,7 @@ async def test_the_description_names_the_keys_only_where_they_are_needed(
     document = (await client.get("/openapi.json")).json()
     schemes = document["components"]["securitySchemes"]
     assert (schemes["bearer"]["scheme"], schemes["apiKey"]["name"]) == ("bearer", "x-api-key")
-    assert document["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert document["security"] == [{"bearer": []}, {"apiKey": []}, {"token": []}]
     assert document["paths"]["/healthz"]["get"]["security"] == []
     assert "security" not in document["paths"][URL]["post"]
     async with in_process(own_app(services)) as without:

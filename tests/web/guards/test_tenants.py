@@ -98,6 +98,8 @@ OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health
     "cancel_response",
     "delete_response",
     "list_response_input_items",
+    "create_token",
+    "revoke_tokens",
 }
 
 

@@ -1,0 +1,120 @@
+"""Lifetimes: a notice before the end, the end on time, and nothing left of viewers that have left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcaster.core.access.callers import Caller
+from broadcaster.hub.hub import Hub
+from broadcaster.hub.lifetimes import Lifetime, Lifetimes
+from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.places import Visitor
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
+from tests.hub.support import DEADLINE_S
+from tests.support.memory.memory_world import MemoryWorld
+
+EXPIRED = StopReason.TOKEN_EXPIRED
+
+
+class Recorded:
+    """A viewer that records what happens to it."""
+
+    def __init__(self) -> None:
+        self.notices: list[float] = []
+        self.stops: list[StopReason] = []
+
+    def announce_expiry(self, expires_s: float) -> None:
+        self.notices.append(expires_s)
+
+    def stop(self, reason: StopReason) -> None:
+        self.stops.append(reason)
+
+
+def test_the_notice_comes_once_and_the_end_on_time() -> None:
+    lifetimes, viewer = Lifetimes(notice_s=30), Recorded()
+    lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, expires_s=7.0))
+    for now in (0.0, 69.9):
+        lifetimes.check(now)
+        assert (viewer.notices, viewer.stops) == ([], [])
+    for now in (70.0, 71.0, 99.9):
+        lifetimes.check(now)
+        assert (viewer.notices, viewer.stops) == ([7.0], [])
+    lifetimes.check(100.0)
+    lifetimes.check(200.0)
+    assert (viewer.notices, viewer.stops, len(lifetimes)) == ([7.0], [EXPIRED], 0)
+
+
+def test_without_a_notice_there_is_only_the_end() -> None:
+    for lifetimes, expires_s in ((Lifetimes(notice_s=0), 7.0), (Lifetimes(notice_s=30), None)):
+        viewer = Recorded()
+        lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, expires_s))
+        lifetimes.check(99.0)
+        lifetimes.check(100.0)
+        assert (viewer.notices, viewer.stops) == ([], [EXPIRED])
+
+
+def test_the_earlier_of_two_ends_counts() -> None:
+    for ends in ((100.0, 50.0), (50.0, 100.0)):
+        lifetimes, viewer = Lifetimes(notice_s=0), Recorded()
+        for ends_at in ends:
+            lifetimes.begin(viewer, Lifetime(ends_at, EXPIRED))
+        lifetimes.check(49.0)
+        assert not viewer.stops
+        lifetimes.check(50.0)
+        assert viewer.stops == [EXPIRED]
+
+
+def test_a_viewer_that_has_left_is_forgotten() -> None:
+    lifetimes, viewer = Lifetimes(notice_s=30), Recorded()
+    lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, 7.0))
+    lifetimes.end(viewer)
+    lifetimes.end(viewer)
+    lifetimes.check(200.0)
+    assert (viewer.notices, viewer.stops, len(lifetimes)) == ([], [], 0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=20), st.floats(0, 50))
+def test_at_every_check_exactly_those_have_ended_whose_time_is_over(
+    ends: list[tuple[float, bool]], notice_s: float
+) -> None:
+    lifetimes, viewers = Lifetimes(notice_s=notice_s), [Recorded() for _ in ends]
+    for viewer, (ends_at, is_announced) in zip(viewers, ends, strict=True):
+        lifetimes.begin(viewer, Lifetime(ends_at, EXPIRED, ends_at if is_announced else None))
+    for now in range(0, 101, 10):
+        lifetimes.check(float(now))
+        for viewer, (ends_at, _) in zip(viewers, ends, strict=True):
+            assert viewer.stops == ([EXPIRED] if ends_at <= now else [])
+
+
+async def test_the_hubs_tick_ends_a_viewer_and_forgets_one_that_leaves() -> None:
+    world = MemoryWorld()
+    world.add("g")
+    hub = Hub(world, world, limits=HubLimits(heartbeat_s=0.4, notice_s=0.2))
+    try:
+        viewers = []
+        for lives_s in (0.5, 60.0):
+            caller = Caller("web", expires_s=time.time() + lives_s)
+            place = hub.reserve("web", visitor=Visitor(caller))
+            viewer = await hub.join("g", cursor=None, timeout_s=DEADLINE_S, place=place)
+            assert isinstance(viewer, Viewer)
+            viewers.append(viewer)
+        short, long = viewers
+        received = b""
+        async with asyncio.timeout(DEADLINE_S):
+            while not short.is_over:
+                received += short.pull(2**16)
+                await short.wait(1)
+        names = [line.removeprefix(b"event: ") for line in received.split(b"\n") if line.startswith(b"event: ")]
+        assert names == [b"hub.hello", b"hub.live", b"hub.expiring", b"hub.bye"]
+        assert short.ends_cleanly
+        short.leave()
+        assert len(hub._admission._lifetimes) == 1
+        long.leave()
+        assert len(hub._admission._lifetimes) == 0
+    finally:
+        await hub.aclose()
