@@ -32,7 +32,8 @@ class JobParts:
         self._connection = connection
         self.streams = streams
         self.steadiness = Steadiness(connection, lease_ttl_s=settings.lease_ttl_s)
-        self.queue = Queue(connection, consumer=owner, limits=QueueLimits(settings.max_queue, settings.tenant_queued))
+        limits = QueueLimits(settings.max_queue, settings.tenant_queued, settings.priority_head_start_s)
+        self.queue = Queue(connection, consumer=owner, limits=limits)
         policy = ClaimPolicy(
             lease_ttl_s=settings.lease_ttl_s,
             live_ttl_s=settings.live_ttl_s,

@@ -75,6 +75,13 @@ class LimitSettings(BaseSettings):
     tenant_queued: int | None = Field(
         None, ge=1, description="most waiting generations of one tenant; unset: nine tenths of MAX_QUEUE"
     )
+    priority_head_start_s: float = Field(
+        60,
+        ge=1,
+        le=3600,
+        description="a waiting generation of high priority passes those of its tenant that came up to this much "
+        "earlier, and one of low priority lets pass those that came up to this much later",
+    )
     tenant_running: int | None = Field(
         None, ge=1, description="most running generations of one tenant, over all workers; unset: any"
     )

@@ -20,6 +20,7 @@ from broadcaster.core.access.client_address import counted_address
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import ProviderCalls
+from broadcaster.core.requests.priorities import PRIORITY_HEADER, Priority, read_priority
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.openai.parameters import UnknownParameters
 from broadcaster.errors import SetupError, UnknownModel
@@ -37,6 +38,7 @@ from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
 from broadcaster.webhooks.url import WebhookHosts
 
+_PRIORITY_HEADER: Final = PRIORITY_HEADER.encode()
 _REMOTE: Final = Visitor(is_remote=True)
 _ARRIVAL: Final = "broadcaster.arrival"
 _NOT_OPENED: Final = (
@@ -60,7 +62,8 @@ class Services:
     whose client has disconnected and cannot come back. ``check_admitted`` raises Unauthorized, TokenRevoked or
     TokenExpired when the credential of a caller is no longer valid. ``mint`` makes viewer tokens, and ``revoke_tokens``
     refuses those of a tenant by an id or a subject.
-    ``visitor`` is the client of one request, and ``record`` its line in the log. ``model_lists`` gives the providers'
+    ``visitor`` is the client of one request, ``record`` its line in the log, and ``priority`` that of the generation it
+    starts. ``model_lists`` gives the providers'
     lists of models, as last read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`).
     ``known_streams`` and ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new
     ones.
@@ -103,6 +106,7 @@ class Services:
     hold: JsonHold | None = None
     visitor: Visitor = ANYONE
     record: RequestRecord | None = None
+    priority: Priority = Priority.NORMAL
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 
@@ -116,9 +120,18 @@ class Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
         return self._changed(generations=generations, chats=chats)
 
-    def metered(self, hold: JsonHold, visitor: Visitor, record: RequestRecord | None = None) -> Services:
+    def metered(
+        self,
+        hold: JsonHold,
+        visitor: Visitor,
+        record: RequestRecord | None = None,
+        *,
+        priority: Priority = Priority.NORMAL,
+    ) -> Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
-        return self._changed(reader=MeteredReader(self.reader, hold), hold=hold, visitor=visitor, record=record)
+        return self._changed(
+            reader=MeteredReader(self.reader, hold), hold=hold, visitor=visitor, record=record, priority=priority
+        )
 
     def visited_by(self, visitor: Visitor) -> Services:
         """The same services for one request that reads nothing itself."""
@@ -221,6 +234,12 @@ def tenant_of(scope: Scope, mounted: str | None) -> str:
     The mount's tenant wins: in a host's app ``request.state.tenant`` belongs to the host.
     """
     return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
+
+
+def priority_of(scope: Scope) -> Priority:
+    """The priority that the head of a request names. Raises InvalidInput for one that there is not."""
+    given = (value.decode("latin-1") for name, value in scope["headers"] if name == _PRIORITY_HEADER)
+    return read_priority(next(given, Priority.NORMAL))
 
 
 # A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.

@@ -31,6 +31,7 @@ from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.core.requests.metadata import MAX_METADATA_BYTES, check_metadata
 from broadcaster.core.requests.passed_calls import call_of
 from broadcaster.core.requests.passed_headers import without_headers
+from broadcaster.core.requests.priorities import Priority
 from broadcaster.core.requests.stored_requests import MAX_STORED_BYTES, encode_request
 from broadcaster.core.requests.titles import title_of
 from broadcaster.core.status import META_OUTLIVES_LOG_MS
@@ -91,6 +92,7 @@ class GenerationRequest:
     on_provider_loss: Literal["fail", "retry"] = "fail"
     retention_s: float | None = None
     webhook: Mapping[str, Any] | None = None
+    priority: Priority = Priority.NORMAL
 
     @classmethod
     def from_meta(cls, meta: Meta) -> GenerationRequest:
@@ -105,6 +107,7 @@ class GenerationRequest:
             on_provider_loss="retry" if meta.on_provider_loss == "retry" else "fail",
             retention_s=(meta.retention_ms if requested_ms is None else requested_ms) / 1000,
             webhook=None if hook is None else {"url": hook.url, "events": hook.events},
+            priority=meta.priority,
         )
 
     def digest(self) -> str:
@@ -115,6 +118,8 @@ class GenerationRequest:
             parts.append(dict(self.webhook))
         if self.on_provider_loss != "fail":
             parts.append({"on_provider_loss": self.on_provider_loss})
+        if self.priority is not Priority.NORMAL:
+            parts.append({"priority": self.priority})
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
@@ -306,7 +311,7 @@ class Generations:
         if request.webhook is not None and self.webhooks is not None:
             if not await self.webhooks.promise(generation_id):
                 return Busy("as many webhooks are pending as the settings allow; try again later")
-        match await self.queue.enqueue(generation_id, tenant=tenant):
+        match await self.queue.enqueue(generation_id, tenant=tenant, priority=request.priority):
             case Enqueued.QUEUE_FULL:
                 return QueueFull("as many generations wait as the settings allow; try again later")
             case Enqueued.TENANT_FULL:
@@ -332,6 +337,8 @@ class Generations:
         if request.webhook is not None:
             fields["webhook"] = msgspec.json.encode(dict(request.webhook))
             fields["asked_retention_ms"] = self._retention_ms(request)
+        if request.priority is not Priority.NORMAL:
+            fields["priority"] = request.priority
         if call_of(request.request) is not None:
             fields["unlisted"] = 1
         if key is not None:

@@ -5,7 +5,8 @@ once, soon": a worker takes new jobs (job_reader.py: one of each tenant in turn)
 (take_silent.lua, which walks all pending jobs, so that live ones never hide dead ones), and settles a job when its
 generation is over. Whether a delivered job may be run is not decided here but by the claim of the stream's lease: a
 double job is harmless. A generation that has begun (handed back, or its back-off is over) goes into the urgent
-stream, ahead of those that have not begun.
+stream, ahead of those that have not begun. Its priority (core/requests/priorities.py) is a time in the member of the
+waiting set, by which a tenant's jobs are taken.
 
 Two sorted sets hold each tenant's waiting and delivered jobs. The queue's bounds count waiting ones (see
 queue_limits.py).
@@ -30,6 +31,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from broadcaster.core.requests.priorities import Priority
 from broadcaster.log.jobs.claims import ATTEMPT_BACKOFF_CAP_MS
 from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.jobs.webhooks import due_call, promise_webhook
@@ -77,6 +79,14 @@ class Job:
     entry_id: str
     generation_id: str
     tenant: str = ""
+
+
+class NewJob(NamedTuple):
+    """A generation that is to have a job."""
+
+    id: str
+    tenant: str
+    priority: Priority = Priority.NORMAL
 
 
 class SettleDetails(TypedDict, total=False):
@@ -142,17 +152,21 @@ class Queue:
         """It will not be created: take it out of the open index."""
         await reply_to(self._redis.zrem(self._keys.open, generation_id))
 
-    async def enqueue(self, generation_id: str, *, tenant: str) -> Enqueued:
+    async def enqueue(self, generation_id: str, *, tenant: str, priority: Priority = Priority.NORMAL) -> Enqueued:
         """Give a generation its job, unless it has one."""
-        return (await self.enqueue_all([(generation_id, tenant)]))[0]
+        return (await self.enqueue_all([NewJob(generation_id, tenant, priority)]))[0]
 
-    async def enqueue_all(self, generations: Sequence[tuple[str, str]]) -> list[Enqueued]:
-        """``enqueue`` for each (generation, tenant), in one pipelined write."""
+    async def enqueue_all(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """``enqueue`` for each, in one pipelined write."""
         name, limits = self._keys, self._limits
         keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns]
         calls = [
-            ScriptCall(SCRIPTS["enqueue"], keys, [each, tenant, limits.max_queue, limits.queued_of(tenant)])
-            for each, tenant in generations
+            ScriptCall(
+                SCRIPTS["enqueue"],
+                keys,
+                [job.id, job.tenant, limits.max_queue, limits.queued_of(job.tenant), limits.shift_ms(job.priority)],
+            )
+            for job in jobs
         ]
         return [Enqueued(code) for code in await self._run_all(calls)]
 

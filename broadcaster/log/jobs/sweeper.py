@@ -39,7 +39,7 @@ from broadcaster.core.batching import StopRequest
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.claims import Claims, Outcome, Why
 from broadcaster.log.jobs.endings import Endings
-from broadcaster.log.jobs.queue import Enqueued, OpenJob, OpenPage, Queue
+from broadcaster.log.jobs.queue import Enqueued, NewJob, OpenJob, OpenPage, Queue
 from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
 from broadcaster.log.redis.connect import is_silence
 from broadcaster.log.redis.steadiness import Steadiness
@@ -268,7 +268,7 @@ class Sweeper:
             return
         # Its creator may have died before it promised the webhook. A second promise does no harm.
         await self.queue.promise_webhooks([meta.id for meta in jobless if meta.webhook is not None])
-        codes = await self.queue.enqueue_all([(meta.id, meta.tenant) for meta in jobless])
+        codes = await self.queue.enqueue_all([NewJob(meta.id, meta.tenant, meta.priority) for meta in jobless])
         given = [meta.id for meta, code in zip(jobless, codes, strict=True) if code is Enqueued.DONE]
         if given:
             _log.warning("jobless_requeued", count=len(given), first=given[0])

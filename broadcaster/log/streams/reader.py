@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.requests.priorities import Priority, stored_priority
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
@@ -60,6 +61,7 @@ class Meta:
     on_provider_loss: str = "fail"
     lease_ms: int | None = None  # of a feed that ends when no writer has checked in for so long
     title: str = ""  # of a generation; streams of earlier versions have none
+    priority: Priority = Priority.NORMAL
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
     @property
@@ -114,6 +116,7 @@ class Meta:
             webhook=WebhookMeta.from_hash(fields),
             lease_ms=number(b"lease_ms"),
             title=text(b"title"),
+            priority=stored_priority(text(b"priority")),
             dead=text(b"dead") or None,
         )
 

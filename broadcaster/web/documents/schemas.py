@@ -141,6 +141,11 @@ class GenerationBody(ClosedModel):
     on_provider_loss: Literal["fail", "retry"] = Field(
         "fail", description="retry: restart the answer when the provider breaks it off"
     )
+    priority: Literal["high", "normal", "low"] | None = Field(
+        None,
+        description="which of your waiting generations runs first; wins over the header `Broadcaster-Priority`; null: "
+        "the header's, or normal",
+    )
     on_abandon: Literal["continue", "cancel"] = Field(
         "continue", description="cancel: stop after the last viewer has left"
     )

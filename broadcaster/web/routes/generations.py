@@ -14,6 +14,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
+from broadcaster.core.requests.priorities import Priority
 from broadcaster.errors import Busy, LogUnavailable, UnknownModel
 from broadcaster.hub.places import Place
 from broadcaster.log.jobs.generations import GenerationRequest
@@ -141,6 +142,7 @@ def generation_request(body: schemas.GenerationBody, services: Services) -> Gene
         on_provider_loss=body.on_provider_loss,
         retention_s=body.retention_s,
         webhook=None if body.webhook is None else body.webhook.model_dump(mode="json", exclude_none=True),
+        priority=services.priority if body.priority is None else Priority(body.priority),
     )
 
 

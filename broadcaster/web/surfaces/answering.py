@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -106,6 +107,7 @@ async def started(
     """
     services, tenant, _ = here
     services.routes.provider_for(generation.model)  # raises UnknownModel
+    generation = replace(generation, priority=services.priority)
     stays = as_stream or not in_background
     with services.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
         created = await services.generations.create(

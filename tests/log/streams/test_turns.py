@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from broadcaster.core.requests.priorities import Priority
 from broadcaster.errors import QueueFull, TenantLimit
 from broadcaster.log.jobs.job_reader import JobReader, TenantRooms
-from broadcaster.log.jobs.queue import GROUP, Enqueued, Job, Settled
+from broadcaster.log.jobs.queue import GROUP, Enqueued, Job, NewJob, Settled
 from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.redis.connect import LogConnection
 from tests.support.log.log_world import World
@@ -107,13 +108,69 @@ async def test_a_call_costs_the_same_beside_thousands_of_tenants_and_of_jobs_tha
     world: World, reader: JobReader
 ) -> None:
     """A flood of one tenant stands at the head; in a walk over it or over all tenants the count would be thousands."""
-    await world.queue.enqueue_all([(f"flood-{number}", "flood") for number in range(2000)])
-    await world.queue.enqueue_all([(f"gen-{number}", f"tenant-{number}") for number in range(2000)])
+    await world.queue.enqueue_all([NewJob(f"flood-{number}", "flood") for number in range(2000)])
+    await world.queue.enqueue_all([NewJob(f"gen-{number}", f"tenant-{number}") for number in range(2000)])
     await reader.take(1)
     before = await commands(world)
     jobs = await reader.take(1, rooms=TenantRooms(1, {"flood": 0}))
     assert [job.tenant for job in jobs] == ["tenant-0"]
     assert await commands(world) - before < 40
+
+
+# -- priorities
+
+
+async def enqueued(world: World, ids: str) -> None:
+    """Jobs by their first letter: high, normal or low; of tenant ``a``, or ``b`` where an id is in capitals."""
+    priorities = {"h": Priority.HIGH, "n": Priority.NORMAL, "l": Priority.LOW}
+    for each in ids.split():
+        tenant = "b" if each.isupper() else "a"
+        priority = priorities[each[0].lower()]
+        assert await world.queue.enqueue(each, tenant=tenant, priority=priority) is Enqueued.DONE
+
+
+async def taken(reader: JobReader, count: int = 100) -> str:
+    return " ".join(job.generation_id for job in await reader.take(count))
+
+
+async def test_a_tenants_jobs_are_taken_by_priority_and_equal_ones_by_age(world: World, reader: JobReader) -> None:
+    await enqueued(world, "l1 n1 h1 n2 h2 l2")
+    assert await taken(reader) == "h1 h2 n1 n2 l1 l2"
+
+
+async def test_priorities_of_one_tenant_take_no_turn_from_another(world: World, reader: JobReader) -> None:
+    await enqueued(world, "h1 h2 h3 L1 N1")
+    assert await taken(reader) == "h1 N1 h2 L1 h3"
+
+
+async def test_a_job_of_low_priority_is_passed_for_a_head_start_and_no_longer(connection: LogConnection) -> None:
+    world = World(connection, head_start_s=0.05)
+    await world.queue.create_group()
+    await enqueued(world, "l1")
+    await asyncio.sleep(0.15)  # on the clock of Redis: nothing can be waited for
+    await enqueued(world, "h1 n1")
+    reader = world.reader()
+    assert await taken(reader) == "l1 h1 n1"
+    await reader.aclose()
+
+
+async def test_a_job_with_a_priority_leaves_the_queue_as_others_do(world: World, reader: JobReader) -> None:
+    await enqueued(world, "h1 l1 l2")
+    await world.queue.remove("l1")
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.DONE)
+    assert await taken(reader) == "l2"
+    assert await world.redis.zcard(world.keys.waiting) == 0
+    assert await world.redis.zcard(world.keys.running) == 1
+
+
+async def test_a_job_with_a_priority_that_a_worker_holds_is_restored_once(world: World, reader: JobReader) -> None:
+    await enqueued(world, "h1")
+    (member,) = await world.redis.zrange(world.keys.waiting, 0, -1)
+    jobs = await reader.take(1)
+    await world.redis.zadd(world.keys.waiting, {member: 0})
+    assert await world.queue.regain(jobs) == jobs
+    assert await world.redis.zcard(world.keys.waiting) == 0
 
 
 # -- bounds

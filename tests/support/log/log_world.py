@@ -53,6 +53,7 @@ class World:
     max_queue: int = 100
     tenant_queued: int | None = None
     tenant_running: int | None = None
+    head_start_s: float = 60.0
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
@@ -71,7 +72,7 @@ class World:
             self.lease_ms / 1000, 60, self.queue_timeout_ms / 1000, self.max_attempts, self.attempt_backoff_ms / 1000
         )
         self.claims = Claims(self.connection, self.policy, owner=self.worker)
-        limits = QueueLimits(self.max_queue, self.tenant_queued)
+        limits = QueueLimits(self.max_queue, self.tenant_queued, self.head_start_s)
         self.queue = Queue(self.connection, consumer=self.worker, limits=limits)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
         self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, TypeAlias
 
+from broadcaster.core.requests.priorities import stored_priority
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.jobs.queue import Queue
@@ -136,7 +137,8 @@ class AcceptedGenerations:
         if "webhook" in generation.fields:
             await self.queue.promise_webhooks([generation.id])
         # A queue that is full by now refuses the job. The sweep gives it one later, because it is announced.
-        await self.queue.enqueue(generation.id, tenant=generation.tenant)
+        priority = stored_priority(str(generation.fields.get("priority", "")))
+        await self.queue.enqueue(generation.id, tenant=generation.tenant, priority=priority)
         return tail.status is None
 
     async def _has_its_key(self, generation: AcceptedGeneration) -> bool:

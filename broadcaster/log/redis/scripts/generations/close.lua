@@ -14,10 +14,9 @@ for _, id in ipairs(ARGV) do
     for _, entry in ipairs(redis.call('XRANGE', KEYS[i], ms, ms)) do
       if entry[2][2] == id then
         local tenant = tenant_of(entry)
-        local member = member_of(tenant, entry[1])
         redis.call('XDEL', KEYS[i], entry[1])
-        redis.call('ZREM', KEYS[5], member)
-        redis.call('ZREM', KEYS[7], member)
+        redis.call('ZREM', KEYS[5], waiting_member_of(tenant, entry[1], shift_of(entry)))
+        redis.call('ZREM', KEYS[7], member_of(tenant, entry[1]))
         rejoin_turns(KEYS[6], KEYS[5], tenant)
       end
     end

@@ -1,6 +1,6 @@
 -- enqueue: put a generation into the open index and the queue, unless it has a job already.
 -- KEYS ready, ready:hi, delayed, open, waiting, turns
--- ARGV generation id, tenant, most waiting, most waiting of this tenant
+-- ARGV generation id, tenant, most waiting, most waiting of this tenant, shift in ms (see turns; 0: none)
 -- Returns 1 enqueued, 0 it has a job, -1 the queue is full, -2 the tenant's share of it is.
 -- The open index scores a generation by the milliseconds of its newest job's entry id, by which its job is found.
 -- @include clock
@@ -19,8 +19,11 @@ if score then
 end
 if redis.call('ZCARD', KEYS[5]) + redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then return -1 end
 if count_of(KEYS[5], ARGV[2]) >= tonumber(ARGV[4]) then return -2 end
-local entry_id = redis.call('XADD', KEYS[1], '*', 'id', ARGV[1], 'tenant', ARGV[2])
+local shift = tonumber(ARGV[5])
+local fields = {'id', ARGV[1], 'tenant', ARGV[2]}
+if shift ~= 0 then fields[5], fields[6] = 'shift', digits(shift) end
+local entry_id = redis.call('XADD', KEYS[1], '*', unpack(fields))
 redis.call('ZADD', KEYS[4], tonumber(string.match(entry_id, '^(%d+)')), ARGV[1])
-redis.call('ZADD', KEYS[5], 0, member_of(ARGV[2], entry_id))
+redis.call('ZADD', KEYS[5], 0, waiting_member_of(ARGV[2], entry_id, shift))
 rejoin_turns(KEYS[6], KEYS[5], ARGV[2])
 return 1

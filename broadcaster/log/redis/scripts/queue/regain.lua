@@ -11,18 +11,18 @@ local function newest_job()
   local ms = score and digits(tonumber(score))
   for stream = 1, ms and 2 or 0 do
     for _, entry in ipairs(redis.call('XRANGE', KEYS[stream], ms, ms)) do
-      if entry[2][2] == ARGV[3] then return stream, entry[1], tenant_of(entry) end
+      if entry[2][2] == ARGV[3] then return stream, entry[1], tenant_of(entry), shift_of(entry) end
     end
   end
 end
-local stream, entry_id, tenant = newest_job()
+local stream, entry_id, tenant, shift = newest_job()
 if not stream then
-  stream, tenant = 1, ARGV[4]
+  stream, tenant, shift = 1, ARGV[4], 0
   entry_id = redis.call('XADD', KEYS[1], '*', 'id', ARGV[3], 'tenant', tenant)
   redis.call('ZADD', KEYS[4], tonumber(string.match(entry_id, '^(%d+)')), ARGV[3])
 end
 redis.call('XCLAIM', KEYS[stream], ARGV[1], ARGV[2], 0, entry_id, 'FORCE', 'JUSTID')
 redis.call('ZREM', KEYS[3], ARGV[3])
-redis.call('ZREM', KEYS[5], member_of(tenant, entry_id))
+redis.call('ZREM', KEYS[5], waiting_member_of(tenant, entry_id, shift))
 redis.call('ZADD', KEYS[6], 0, member_of(tenant, entry_id))
 return {stream - 1, entry_id}

@@ -48,10 +48,11 @@ local function pick(tenant)
   while passed < PASSED_AT_ONCE do
     local oldest = oldest_of(KEYS[3], tenant, 2)
     if not oldest[1] then return nil, false end
-    local found = redis.call('XCLAIM', KEYS[1], group, consumer, IDLE_FOR_EVER, entry_of(oldest[1]), 'FORCE')
+    local entry_id = entry_of(oldest[1])
+    local found = redis.call('XCLAIM', KEYS[1], group, consumer, IDLE_FOR_EVER, entry_id, 'FORCE')
     redis.call('ZREM', KEYS[3], oldest[1])
     if found[1] and found[1][2] then
-      redis.call('ZADD', KEYS[5], 0, oldest[1])
+      redis.call('ZADD', KEYS[5], 0, member_of(tenant, entry_id))
       return found[1], oldest[2] ~= nil
     end
     passed = passed + 1
