@@ -51,7 +51,7 @@ from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResp
 from broadcaster.web.guards.request import uncached
 from broadcaster.web.guards.request_log import record_of, showable
 from broadcaster.web.guards.rights import Rights, stream_in_path
-from broadcaster.web.services import Arrival, Mount, Services, arrive, priority_of, tenant_of
+from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.viewing.sse import EventStreamResponse
 
 # Health belongs to no tenant. An EventSource gives up for good on 429, so its route sends the refusal in a 200.
@@ -203,16 +203,11 @@ class MountedRoute(APIRoute):
                 if self.operation not in _UNCOUNTED:
                     services.rates.admit_request(tenant)
                 assert hold is not None  # the services were open a moment ago, too
-                visitor = services.visitor_of(request.scope, is_hosted=mount.is_hosted)
-                services = services.metered(
-                    hold, visitor, record_of(request.scope), priority=priority_of(request.scope)
-                )
+                services = services.metered(hold, request.scope, is_hosted=mount.is_hosted)
                 arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
                 bounds = {"max_bytes": services.max_body_bytes, "max_values": services.max_body_values}
                 response = await handle(StrictRequest(request, hold, **bounds))
-                caller = services.visitor.caller
-                if caller is not None and caller.grants is not None and not isinstance(response, EventStreamResponse):
-                    services.check_admitted(caller)  # a long poll may take longer than its token lives
+                _check_still_admitted(services, response)
                 return response
             except Exception as error:
                 problem = failure_response(error if rights is None else rights.veil(error))
@@ -243,6 +238,13 @@ class MountedRoute(APIRoute):
             return held if self.errors is None else reshape(held, self.errors)
 
         return handle_mounted
+
+
+def _check_still_admitted(services: Services, response: Response) -> None:
+    """Raises Unauthorized if the request's token is no longer valid: a long poll may take longer than it lives."""
+    caller = services.visitor.caller
+    if caller is not None and caller.grants is not None and not isinstance(response, EventStreamResponse):
+        services.check_admitted(caller)
 
 
 def _with_hold(response: Response, hold: JsonHold) -> Response:

@@ -30,7 +30,7 @@ from broadcaster.log.jobs.generations import Created
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredReader
-from broadcaster.web.guards.request_log import RequestRecord
+from broadcaster.web.guards.request_log import RequestRecord, record_of
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
@@ -120,17 +120,17 @@ class Services:
         """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
         return self._changed(generations=generations, chats=chats)
 
-    def metered(
-        self,
-        hold: JsonHold,
-        visitor: Visitor,
-        record: RequestRecord | None = None,
-        *,
-        priority: Priority = Priority.NORMAL,
-    ) -> Services:
-        """The same services for one request, whose reads of the log count as its own (json_ledger.py)."""
+    def metered(self, hold: JsonHold, scope: Scope, *, is_hosted: bool) -> Services:
+        """The same services for one request, whose reads of the log count as its own (json_ledger.py).
+
+        Raises InvalidInput for a priority that there is not.
+        """
         return self._changed(
-            reader=MeteredReader(self.reader, hold), hold=hold, visitor=visitor, record=record, priority=priority
+            reader=MeteredReader(self.reader, hold),
+            hold=hold,
+            visitor=self.visitor_of(scope, is_hosted=is_hosted),
+            record=record_of(scope),
+            priority=_priority_of(scope),
         )
 
     def visited_by(self, visitor: Visitor) -> Services:
@@ -236,7 +236,7 @@ def tenant_of(scope: Scope, mounted: str | None) -> str:
     return cast(str, scope.get("state", {}).get("tenant", LOCAL_TENANT)) if mounted is None else mounted
 
 
-def priority_of(scope: Scope) -> Priority:
+def _priority_of(scope: Scope) -> Priority:
     """The priority that the head of a request names. Raises InvalidInput for one that there is not."""
     given = (value.decode("latin-1") for name, value in scope["headers"] if name == _PRIORITY_HEADER)
     return read_priority(next(given, Priority.NORMAL))
