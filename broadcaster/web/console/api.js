@@ -27,6 +27,10 @@ export const getGenerationState = (id) => call("GET", `${generationUrl(id)}?part
 /** The state of any stream, of a generation or a feed. */
 export const getStream = (id) => call("GET", `/v1/streams/${encodeURIComponent(id)}`);
 
+/** A viewer token that may only watch this stream. */
+export const createToken = (id) => call("POST", `/v1/streams/${encodeURIComponent(id)}/tokens`, { actions: ["watch"] });
+export const revokeToken = (jti) => call("POST", "/v1/tokens/revoke", { jti });
+
 /** The URL of a generation's events; `after` is the cursor of the last one received. */
 export function eventsUrl(id, after) {
   const url = `/v1/streams/${encodeURIComponent(id)}/events`;
@@ -48,7 +52,7 @@ async function call(method, url, body, given = {}) {
   }
   if (response.status === 401) noteRefusal(headers);
   const document = await response.json().catch(() => null);
-  if (response.ok && document !== null) return document;
+  if (response.ok && (document !== null || response.status === 204)) return document;
   throw new Problem(sentence(document, response), {
     code: document?.code ?? `http_${response.status}`,
     status: response.status,

@@ -4,7 +4,8 @@
  */
 
 import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
-import { GenerationList, KeyDialog } from "./panels.js";
+import { enterAsGuest, hasKey, isGuest } from "./key.js";
+import { GenerationList, KeyDialog, ShareLink } from "./panels.js";
 import { forget, forgetAll, refresh, remember } from "./recents.js";
 import { Stream } from "./stream.js";
 import { Sheet, drawFacts, show } from "./view.js";
@@ -20,6 +21,7 @@ const byId = (id) => document.getElementById(id);
 const sheet = new Sheet();
 const list = new GenerationList();
 const keyDialog = new KeyDialog(enter);
+const share = new ShareLink();
 
 /** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's newest response. */
 let open = null;
@@ -29,7 +31,13 @@ let isDrawPlanned = false;
 /** The pending request: repeating it must not start a second generation. */
 let pending = null;
 
-const idInHash = () => (/^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})$/.exec(location.hash)?.[1] ?? null);
+/** The id, and the token of a shared link. */
+const PLACE = /^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})(?:&token=([A-Za-z0-9_.-]+))?$/;
+
+function placeInHash() {
+  const [, id = null, token = null] = PLACE.exec(location.hash) ?? [];
+  return { id, token };
+}
 
 // ---------------------------------------------------------------- drawing
 
@@ -67,6 +75,7 @@ function draw() {
   const isLost = open?.stream.state.name === "gone";
   show(byId("facts"), open !== null && !isLost);
   show(byId("actions"), open !== null);
+  show(byId("revoke"), open !== null && share.canRevoke(open.id));
   const title = open === null ? "New answer" : (open.state?.title ?? open.id);
   byId("title").textContent = title;
   if (generations !== null) list.draw(generations, open?.id);
@@ -87,19 +96,23 @@ function draw() {
 // ---------------------------------------------------------------- the open generation
 
 function select() {
-  const id = idInHash();
-  if (id === (open?.id ?? null)) return;
+  const { id, token } = placeInHash();
+  if (id === (open?.id ?? null) && token === (open?.token ?? null)) return;
+  const wasGuest = isGuest();
+  enterAsGuest(token);
+  document.body.classList.toggle("is-guest", isGuest());
+  if (wasGuest && !isGuest()) poll();
   open?.stream.close();
   open = null;
   report(null);
   sheet.begin();
-  if (id !== null) begin(id);
+  if (id !== null) begin(id, token);
   closeSide();
   planDraw();
 }
 
-function begin(id) {
-  const opened = { id, stream: null, state: null, isFeed: false, isStopping: false };
+function begin(id, token) {
+  const opened = { id, token, stream: null, state: null, isFeed: false, isStopping: false };
   opened.stream = new Stream(id, {
     onChange: planDraw,
     onState: (state) => {
@@ -119,14 +132,14 @@ async function refreshState(opened, { whole = false } = {}) {
   try {
     const state = await fetchState(opened, whole);
     opened.state = state;
-    if (!opened.isFeed) generations = remember(state);
+    if (!opened.isFeed && !isGuest()) generations = remember(state);
     if (open !== opened) return;
     if (whole && !opened.isFeed) sheet.setPrompt(state.prompt);
     planDraw();
   } catch (problem) {
     if (open !== opened) return;
     if (problem.status === 404) opened.stream.end({ name: "gone" });
-    else if (whole && !keyDialog.handles(problem)) report(problem);
+    else if (whole && !isGuest() && !keyDialog.handles(problem)) report(problem);
   }
 }
 
@@ -192,12 +205,26 @@ async function stop(click) {
 async function copyLink() {
   const label = byId("copy-label");
   try {
-    await navigator.clipboard.writeText(location.href);
-    label.textContent = "Copied";
-  } catch {
-    label.textContent = "Copy the link from the address bar";
+    const { link, sentence } = await share.create(open.id);
+    byId("copy").dataset.link = link;
+    label.textContent = sentence;
+    await navigator.clipboard.writeText(link).catch(() => {
+      label.textContent = isGuest() || !hasKey() ? "Copy the link from the address bar" : "The browser refused to copy";
+    });
+  } catch (problem) {
+    if (!keyDialog.handles(problem)) report(problem);
   }
+  planDraw();
   setTimeout(() => (label.textContent = "Copy link"), COPIED_MS);
+}
+
+async function revokeLinks() {
+  try {
+    await share.revoke(open.id);
+  } catch (problem) {
+    if (!keyDialog.handles(problem)) report(problem);
+  }
+  planDraw();
 }
 
 /** Show a failed call as a sentence with its code; null removes it. */
@@ -231,7 +258,8 @@ async function poll() {
   if (document.hidden) return;
   try {
     const isRunning = open !== null && open.stream.source !== null;
-    const [listed] = await Promise.all([refresh(), isRunning ? refreshState(open) : null]);
+    // A token of a shared link lists nothing.
+    const [listed] = await Promise.all([isGuest() ? [] : refresh(), isRunning ? refreshState(open) : null]);
     generations = listed;
     document.body.classList.remove("offline");
   } catch (problem) {
@@ -280,6 +308,7 @@ byId("prompt").addEventListener("keydown", (event) => {
 });
 byId("stop").addEventListener("click", stop);
 byId("copy").addEventListener("click", copyLink);
+byId("revoke").addEventListener("click", revokeLinks);
 byId("new").addEventListener("click", (event) => {
   event.preventDefault();
   history.pushState(null, "", location.pathname);

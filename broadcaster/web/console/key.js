@@ -7,6 +7,8 @@ const NAME = "broadcaster.key";
 /** A key is printable ASCII without spaces; anything else could not be sent in a header. */
 const SHAPE = /^[\x21-\x7e]+$/;
 
+/** The viewer token of a shared link (`#ID&token=…`): sent in place of the key while that link is open, never stored. */
+let guestToken = null;
 let key = read();
 let whenRefused = () => {};
 
@@ -19,10 +21,15 @@ function read() {
 }
 
 export const isKey = (text) => SHAPE.test(text);
-export const hasKey = () => key !== null;
+export const hasKey = () => key !== null || guestToken !== null;
+export const isGuest = () => guestToken !== null;
+
+export function enterAsGuest(token) {
+  guestToken = token;
+}
 
 /** The header with a key: the given one, or the stored one. */
-export const keyHeaders = (given = key) => (given === null ? {} : { authorization: `Bearer ${given}` });
+export const keyHeaders = (given = guestToken ?? key) => (given === null ? {} : { authorization: `Bearer ${given}` });
 
 export function keepKey(given) {
   key = given;
@@ -41,7 +48,7 @@ export function onRefused(listener) {
 
 /** A call with these headers got a 401. A call that was sent with an earlier key proves nothing about the stored one. */
 export function noteRefusal(headers) {
-  if (headers.authorization !== keyHeaders().authorization) return;
+  if (isGuest() || headers.authorization !== keyHeaders().authorization) return;
   keepKey(null);
   whenRefused();
 }

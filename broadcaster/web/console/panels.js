@@ -1,10 +1,11 @@
 /**
- * The panels beside the answer: the list of generations, and the dialog for a key where the server requires one.
+ * What stands beside the answer: the list of generations, the link to share, and the dialog for a key where the server
+ * requires one.
  * Each generation in the list is a link, so that a middle click opens it in another tab.
  */
 
-import { Problem, tryKey } from "./api.js";
-import { isKey, keepKey, onRefused } from "./key.js";
+import { Problem, createToken, revokeToken, tryKey } from "./api.js";
+import { hasKey, isGuest, isKey, keepKey, onRefused } from "./key.js";
 import { element, show } from "./view.js";
 import { ago, isOver, statusText, viewersText } from "./texts.js";
 
@@ -29,7 +30,7 @@ export class KeyDialog {
 
   /** Whether a call failed without a key: only this dialog reports it. */
   handles(problem) {
-    return problem.status === 401;
+    return problem.status === 401 && !isGuest();
   }
 
   openDialog() {
@@ -64,6 +65,41 @@ export class KeyDialog {
   report(sentence) {
     byId("key-dialog-fault").textContent = sentence;
     show(byId("key-dialog-fault"), sentence !== "");
+  }
+}
+
+/**
+ * The link that "Copy link" makes. Where the server requires keys it carries a viewer token, which may only watch this one
+ * stream, expires, and can be revoked here. The ids of the tokens are kept in this tab, the tokens are not.
+ */
+export class ShareLink {
+  constructor() {
+    this.made = new Map();
+  }
+
+  /** The link, and a sentence about it. Fails with a Problem. */
+  async create(id) {
+    const plain = `${location.origin}${location.pathname}#${id}`;
+    if (!hasKey() || isGuest()) return { link: location.href, sentence: "Copied" };
+    try {
+      const { token, jti, expires_at: expiresAt } = await createToken(id);
+      this.made.set(id, [...(this.made.get(id) ?? []), jti]);
+      const time = new Date(expiresAt * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      return { link: `${plain}&token=${token}`, sentence: `Copied: read-only, until ${time}` };
+    } catch (problem) {
+      if (problem.code !== "tokens_off") throw problem;
+      return { link: plain, sentence: "Copied: needs a key" };
+    }
+  }
+
+  canRevoke(id) {
+    return this.made.has(id);
+  }
+
+  /** Every link of this stream that this page has made ends. Fails with a Problem. */
+  async revoke(id) {
+    for (const jti of this.made.get(id) ?? []) await revokeToken(jti);
+    this.made.delete(id);
   }
 }
 

@@ -21,6 +21,7 @@
 
 import { eventsUrl, getStream } from "./api.js";
 import { openEvents } from "./event_source.js";
+import { isGuest } from "./key.js";
 import { Transcript, isTerminal } from "./transcript.js";
 
 const FIRST_WAIT_MS = 1000;
@@ -92,7 +93,8 @@ export class Stream {
     const problem = await getStream(this.id).then(() => null, (error) => error);
     if (this.state.name !== "waiting") return;
     if (problem?.code === "unknown_stream") this.end({ name: "gone" });
-    if (problem?.status === 401) this.end({ name: "locked" });
+    if (isGuest() && [401, 403].includes(problem?.status)) this.end({ name: "closed", reason: problem.code });
+    else if (problem?.status === 401) this.end({ name: "locked" });
   }
 
   /** Close the connection while the page is hidden; `resume` continues after the last cursor. */

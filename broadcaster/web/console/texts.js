@@ -2,6 +2,13 @@
 
 const STATUS = { queued: "queued", running: "running", finished: "finished", failed: "failed", aborted: "stopped" };
 
+const CLOSED = {
+  token_expired: "this link has expired",
+  token_invalid: "this link is not valid",
+  token_revoked: "this link was revoked",
+  revoked: "this link was revoked",
+  forbidden: "this link is for another answer",
+};
 const STALLS = {
   log_unavailable: "stalled: Redis does not respond",
   worker_lost: "stalled: lost contact with the worker",
@@ -30,7 +37,7 @@ export function connectionText(state, status, now) {
     case "locked":
       return "needs a key";
     case "closed":
-      return "closed by the server";
+      return CLOSED[state.reason] ?? "closed by the server";
     case "ended":
       return statusText(status);
     default:
