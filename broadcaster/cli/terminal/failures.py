@@ -69,6 +69,10 @@ REMEDIES: Final = {
     "webhook_not_allowed": "list its host in BROADCASTER_WEBHOOK_HOSTS where the front-end runs",
     # the caller and its access
     "unauthorized": "set BROADCASTER_API_KEY to a key of this front-end",
+    "token_invalid": "get a new token from the service that issued it, or use a key",
+    "token_expired": "get a new token: broadcaster token STREAM",
+    "token_revoked": "get a new token: broadcaster token STREAM",
+    "tokens_off": "set BROADCASTER_TOKEN_KEYS where the front-ends run (docs/tokens.md)",
     "forbidden": "set BROADCASTER_API_KEY to a key that may do this",
     "forbidden_host": "without keys a front-end serves only its own machine: use http://127.0.0.1 and its port",
     "forbidden_origin": "without keys a front-end serves only its own machine: remove the Origin header on the way",
