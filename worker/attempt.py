@@ -32,6 +32,7 @@ from broadcaster.core.requests.passed_headers import headers_of
 from broadcaster.errors import ProviderFailed, ToolOutcomeUnknown, UnknownModel, UnknownTool
 from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter, WriterEnd
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
 from worker.attempt_report import AttemptReport
@@ -148,8 +149,11 @@ class GenerationAttempt:
         is_stopped = self.writer.stop_requested.is_set()
         return await self._write_end(self._cut_short() if is_stopped else self._failed(self._failure))
 
-    def report(self, end: AttemptEnd, *, reason: str | None = None) -> None:
-        """Write the line of this attempt; ``reason``: of an end that the log does not hold."""
+    def report(self, end: AttemptEnd, *, reason: str | None = None) -> tuple[str, str | None]:
+        """Write the line of this attempt; returns its outcome and reason.
+
+        ``reason``: of an end that the log does not hold.
+        """
         writer, terminal, outcome = self.writer, self._terminal, _OUTCOMES[end]
         if end is AttemptEnd.RETRY and self._failure is not None:
             reason = self._failure.reason
@@ -160,6 +164,7 @@ class GenerationAttempt:
         if isinstance(self._answer, AgentLoop):
             self._report.facts.steps = self._answer.steps
         self._report.write(outcome, reason, usage=self._answer.usage_so_far(), entries=writer.last_seq)
+        return outcome, reason
 
     async def _write_end(self, events: Sequence[Event]) -> AttemptEnd:
         self._terminal = events[-1]
@@ -203,6 +208,7 @@ class GenerationAttempt:
             return [*self._usage(), Abort(reason=self.writer.stop_reason)]
         if self._outgrown.is_set():
             return [*self._usage(), Error(error_text=_OUTGROWN, code="worker_out_of_memory")]
+        limit_reached("GENERATION_TIMEOUT_S")
         return [*self._usage(), Error(error_text=_TIMED_OUT, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:
@@ -211,6 +217,7 @@ class GenerationAttempt:
     async def _drive(self) -> None:
         """Provider → writer. Returns when the provider's terminal event has arrived, which stays in ``_last``."""
         if asyncio.get_running_loop().time() >= self.deadline:
+            limit_reached("GENERATION_TIMEOUT_S")
             raise ProviderFailed(_TIMED_OUT, reason="generation_timeout")
         if self._broke_off is not None:
             await self._answer.pause(self._broke_off)

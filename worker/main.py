@@ -25,6 +25,7 @@ from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
 from broadcaster.log.jobs.job_reader import JobReader
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
+from broadcaster.log.jobs.queue_depth import QueueDepth
 from broadcaster.log.jobs.sweeper import Sweeper
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.topology.topology import Topology
@@ -32,15 +33,18 @@ from broadcaster.log.streams.appender import AppendBounds, Appender
 from broadcaster.log.streams.control import ControlListener
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
+from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.lifeline import follow_parent
-from broadcaster.process.tasks import end_tasks
+from broadcaster.process.tasks import end_tasks, running
 from broadcaster.settings import Settings, describe_error, unknown_variables
 from broadcaster.settings.contradictions import check_worker
 from broadcaster.wiring import JobParts
 from worker.attempt import AttemptTimes
 from worker.memory_guard import create_memory_guard
+from worker.metrics import WorkerSource
 from worker.model_lists import ModelListReader
 from worker.providers.base import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
@@ -107,7 +111,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         sweeper = parts.sweeper(silent_ms=int(settings.lease_ttl_s * 1000))
         courier = create_courier(settings, connection, queue=queue, streams=streams)
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
-        yield replace(engine, agent=create_agent_setup(settings, streams)), sweeper, topology
+        depth = QueueDepth(connection, tenant_running=settings.tenant_running)
+        yield replace(engine, agent=create_agent_setup(settings, streams), depth=depth), sweeper, topology
 
 
 @asynccontextmanager
@@ -197,7 +202,7 @@ async def run(settings: Settings) -> None:
     ):
         runner = create_runner(settings, engine)
         await prepare_providers(settings, engine.providers)
-        async with asyncio.TaskGroup() as tasks:
+        async with worker_metrics(settings, engine, runner), asyncio.TaskGroup() as tasks:
             support = (engine.steadiness, engine.keeper, topology, engine.control)
             supporting = [tasks.create_task(each.run()) for each in support]
             guard = create_memory_guard(settings.worker_memory_bytes, lambda: runner.attempts)
@@ -228,6 +233,19 @@ async def run(settings: Settings) -> None:
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.remove_heartbeat()
     _log.info("worker_ended", worker=worker_id)
+
+
+@asynccontextmanager
+async def worker_metrics(settings: Settings, engine: Engine, runner: Runner) -> AsyncIterator[None]:
+    """The metrics of this worker while the block runs, at its own port or in its parent's; nothing if they are off."""
+    address = MetricsAddress.of(settings)
+    if address is None or engine.depth is None:
+        yield
+        return
+    source = WorkerSource(engine=engine, runner=runner)
+    async with process_metrics(source, kind="worker", address=address, folder=folder_of_parent()):
+        async with running(engine.depth.run()):
+            yield
 
 
 def create_runner(settings: Settings, engine: Engine) -> Runner:

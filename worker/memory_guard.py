@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.control_groups import control_groups, read_text
 
@@ -84,6 +85,7 @@ class MemoryGuard:
                 answer_bytes=sizes[name],
                 grown_bytes=grown[name],
             )
+            limit_reached("WORKER_MEMORY_BYTES")
             running[name].fail_for_memory()
 
 

@@ -25,8 +25,10 @@ from broadcaster.core.events import Event, Finish, Usage
 from broadcaster.core.providers.model_routing import ModelTarget
 from broadcaster.core.providers.retrying import Course, RetryBounds, RetryStep
 from broadcaster.errors import ProviderFailed
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from worker.attempt_report import CallFacts
+from worker.counts import ProviderCall
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.keys import Key
 from worker.providers.registry import Providers
@@ -66,6 +68,7 @@ class ModelAnswer:
         self._name = name
         self._facts = facts or CallFacts()
         self._stream: ProviderStream | None = None
+        self._call: ProviderCall
         self._tried: list[Key] = []
         self.has_begun = False
 
@@ -119,7 +122,8 @@ class ModelAnswer:
     async def _try(self, target: ModelTarget, give: Give) -> Sequence[Event]:
         self._stream = None
         keys = self._providers.keys_of(target.provider)
-        with keys.taken(but=self._tried) as key:
+        self._call = self._providers.counted_call(self._request.model, target)
+        with keys.taken(but=self._tried) as key, self._call:
             self._tried.append(key)
             provider = await self._providers.named(target.provider)
             model = target.model_for(self._request.model)
@@ -129,9 +133,13 @@ class ModelAnswer:
                     self._stream = stream
                     return await self._relay(stream, give)
             except ProviderFailed as failure:
+                if failure.reason == "provider_timeout" and failure.refusal is None:
+                    limit_reached("PROVIDER_TIMEOUT_S")
                 keys.failed(key, failure, provider=target.provider)
                 self._facts.request_id = failure.request_id or self._facts.request_id
                 raise
+            finally:
+                self._call.usage = self.usage_so_far()
 
     async def _relay(self, stream: ProviderStream, give: Give) -> Sequence[Event]:
         """Rules 1 and 2."""
@@ -143,6 +151,7 @@ class ModelAnswer:
                     continue
                 events, self.has_begun = pending, True
                 self._facts.content(events)
+                self._call.content()
             if isinstance(events[-1], _TERMINALS):
                 return events
             give(events)
@@ -156,6 +165,10 @@ class ModelAnswer:
             left_s=self._left_s(),
         )
         details = {"provider": target.provider, "reason": failure.reason, "tries": course.tries}
+        if failure.retry_after_s is not None and failure.retry_after_s > self._bounds.cap_s:
+            limit_reached("PROVIDER_RETRY_CAP_S")
+        elif failure.retryable and course.retried >= self._bounds.retries:
+            limit_reached("PROVIDER_RETRIES")
         if isinstance(step, ProviderFailed):
             _log.warning("provider_given_up", stream=self._name, **details)
         elif step.course.target != course.target:

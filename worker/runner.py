@@ -32,14 +32,17 @@ from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.job_reader import JobReader
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.jobs.queue import SWEPT_AT_ONCE, Job, Queue, Settled, SettleDetails
+from broadcaster.log.jobs.queue_depth import QueueDepth
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.appender import Appender
 from broadcaster.log.streams.control import ControlListener
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
 from worker.attempt import DEFAULT_RETRY, AttemptEnd, AttemptTimes, GenerationAttempt, start
+from worker.counts import AttemptCounts
 from worker.draining import wait_within
 from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
@@ -72,6 +75,7 @@ class Engine:
     providers: Providers
     courier: WebhookCourier | None = None  # None: webhooks are off
     agent: AgentSetup | None = None  # None: every tool is the caller's
+    depth: QueueDepth | None = None  # None: nothing reads the queue's depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,12 @@ class Runner:
         self._draining = asyncio.Event()
         self._is_handing_back = False
         self._silent_first = asyncio.Lock()
+        self.counts = AttemptCounts()
+
+    @property
+    def free_slots(self) -> int:
+        """How many generations could begin now."""
+        return self._slots.free
 
     async def take_new(self) -> None:
         """Read new jobs and start them, until cancelled."""
@@ -223,6 +233,7 @@ class Runner:
             await steadiness.confirm()
             if steadiness.is_steady:
                 claimed = await claim(may_take_over=True)
+                self.counts.take_over(claimed)
         if claimed.outcome is Outcome.ENDING:
             usage = await self._endings.usage(job.generation_id)
             await steadiness.confirm()
@@ -243,7 +254,7 @@ class Runner:
                 elif renewed.outcome is not Outcome.GRANTED:
                     end = AttemptEnd.LOST
                 else:
-                    attempt.report(end)
+                    self.counts.end(*attempt.report(end))
                     attempt = self._restart(job, renewed, after=attempt)
                     writer = attempt.writer
                     end = await attempt.run()
@@ -254,7 +265,7 @@ class Runner:
             self._engine.control.forget(job.generation_id)
             job = self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s) or job
             del self.attempts[job.generation_id]
-        attempt.report(end, reason=reason)
+        self.counts.end(*attempt.report(end, reason=reason))
         await self._after(end, job, writer)
         return writer
 
@@ -283,6 +294,7 @@ class Runner:
             after=after,
         )
         self.attempts[job.generation_id] = attempt
+        self.counts.begin(claim, meta)
         if self._is_handing_back:
             attempt.hand_back()
         self._engine.keeper.hold(writer, job)
@@ -362,6 +374,8 @@ class Runner:
         await wait_within(self._under_way.values, grace_s=grace_s, hurried=hurried)
         _log.info("drain_hands_back", count=len(self.attempts))
         self._is_handing_back = True
+        if self.attempts and grace_s > 0:
+            limit_reached("DRAIN_S")
         for attempt in self.attempts.values():
             attempt.hand_back()
         if self._tasks:

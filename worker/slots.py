@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.log.jobs.job_reader import TenantRooms
+from broadcaster.observability.limits import limit_reached
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ class Slots:
         self._free_bytes -= self._max_bytes
         self._used[tenant] += 1
         self._used_bytes[tenant] += self._max_bytes
+        self._count_limits(tenant)
         return Slot(self, tenant, self._max_bytes)
 
     async def wait_free(self) -> int:
@@ -97,6 +99,13 @@ class Slots:
             if used[tenant] == 0:
                 del used[tenant]
         self.changed.set()
+
+    def _count_limits(self, tenant: str) -> None:
+        """A generation has just begun: whether another one must wait."""
+        if self.free == 0:
+            limit_reached("CONCURRENCY" if self._free <= 0 else "BUFFER_BYTES")
+        elif tenant != LOCAL_TENANT and self._room(tenant) == 0:
+            limit_reached("TENANT_SLOT_SHARE")
 
     def _room(self, tenant: str) -> int:
         room_bytes = self._tenant_most_bytes - self._used_bytes[tenant]

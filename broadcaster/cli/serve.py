@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 import uvloop
 
 from broadcaster.cli.processes.listening import LOOPBACK_OF, bind, url_of
-from broadcaster.cli.processes.serving import create_serving, has_started
+from broadcaster.cli.processes.serving import count_of, create_serving, has_started, own_metrics
 from broadcaster.errors import SetupError
 from broadcaster.observability.logs import get_logger
+from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.serving import summed_metrics
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.settings import Settings, unknown_variables
@@ -50,10 +53,14 @@ def start_logging(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    server = create_serving(settings, listener)
-    serving = asyncio.create_task(server.serve())
-    if await has_started(server, serving):
-        tune_collector()
-        everywhere = f" (and on all addresses: {settings.host})" if settings.host in LOOPBACK_OF else ""
-        typer.echo(f"listening on {url_of(settings, server.port)}{everywhere}")
-    await serving
+    address = MetricsAddress.of(settings)
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(summed_metrics(address)) if count_of(settings) > 1 else None
+        server = create_serving(settings, listener, folder=folder)
+        await stack.enter_async_context(own_metrics(server, address=address, folder=folder))
+        serving = asyncio.create_task(server.serve())
+        if await has_started(server, serving):
+            tune_collector()
+            everywhere = f" (and on all addresses: {settings.host})" if settings.host in LOOPBACK_OF else ""
+            typer.echo(f"listening on {url_of(settings, server.port)}{everywhere}")
+        await serving

@@ -17,10 +17,12 @@ import typer
 import uvloop
 
 from broadcaster.cli.processes.listening import bind, url_of
-from broadcaster.cli.processes.serving import Serving, create_serving, has_started
+from broadcaster.cli.processes.serving import Serving, create_serving, folder_variables, has_started, own_metrics
 from broadcaster.cli.processes.workers import WorkerProcesses
 from broadcaster.cli.serve import start_logging, with_options
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server
+from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.serving import summed_metrics
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
@@ -72,8 +74,14 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
             settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
         # On one machine no other front-end takes the viewers: spreading them out would only delay the end.
         settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
-        server = create_serving(settings, listener, environment=_front_end_environment(settings))
-        workers = WorkerProcesses(settings.workers, _worker_environment(settings))
+        folder = await stack.enter_async_context(summed_metrics(MetricsAddress.of(settings)))
+        server = create_serving(settings, listener, environment=_front_end_environment(settings), folder=folder)
+        await stack.enter_async_context(own_metrics(server, address=None, folder=folder))
+        workers = WorkerProcesses(
+            settings.workers,
+            {**_worker_environment(settings), **folder_variables(folder)},
+            on_end=None if folder is None else folder.settle,
+        )
         await stack.enter_async_context(running(workers.run()))
         await _serve(settings, server, lock)
 

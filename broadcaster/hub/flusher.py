@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from broadcaster.observability.counting import SHORT_S, Buckets
+
 BUSY_S: Final = 0.001
 LONGEST_PAUSE_S: Final = 0.002
 TURN_S: Final = 0.01
@@ -106,7 +108,7 @@ class Turns:
 class Flusher:
     """One for all rooms of a hub, with the ``turns`` of its viewers; ``on_flushed`` is called after each flush."""
 
-    __slots__ = ("_due", "_handle", "_on_flushed", "_pause_s", "turns")
+    __slots__ = ("_due", "_due_since_s", "_handle", "_on_flushed", "_pause_s", "lag", "turns")
 
     def __init__(self, on_flushed: Callable[[], None]) -> None:
         self._on_flushed = on_flushed
@@ -114,6 +116,9 @@ class Flusher:
         self._due: list[Flushable] = []
         self._handle: asyncio.Handle | None = None
         self._pause_s = 0.0
+        self._due_since_s = 0.0
+        self.lag = Buckets(SHORT_S)
+        """From the arrival of the oldest entry of each flush to the end of the flush."""
 
     @property
     def is_due(self) -> bool:
@@ -125,6 +130,7 @@ class Flusher:
         self._due.append(room)
         if self._handle is None:
             loop = asyncio.get_running_loop()
+            self._due_since_s = time.perf_counter()
             pause_s = self._pause_s
             self._handle = loop.call_later(pause_s, self._flush) if pause_s else loop.call_soon(self._flush)
 
@@ -136,12 +142,14 @@ class Flusher:
         self._due.clear()
 
     def _flush(self) -> None:
-        began_s = time.perf_counter()
+        began_s, due_since_s = time.perf_counter(), self._due_since_s
         self._handle = None
         due, self._due = self._due, []
         now = asyncio.get_running_loop().time()
         for room in due:
             room.flush(now)
         self._on_flushed()
-        took_s = time.perf_counter() - began_s
+        ended_s = time.perf_counter()
+        self.lag.observe(ended_s - due_since_s)
+        took_s = ended_s - began_s
         self._pause_s = min(took_s, LONGEST_PAUSE_S) if took_s > BUSY_S else 0.0

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.live.counts import HubCounts, HubStatistics
 from broadcaster.hub.places import ANYONE, Place, Places, Visitor
 from broadcaster.hub.ports import LogReader, StreamSource, Watch
 from broadcaster.hub.replay.resolve import Finished
@@ -33,20 +33,13 @@ from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.ticks import Ticks
 from broadcaster.hub.viewer import Viewer
+from broadcaster.observability.counting import Buckets
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 FAREWELL_S: Final = 0.5  # for a socket to take the "bye": one that drains at all takes it at once
 
 _log = get_logger(__name__)
-
-
-class HubStatistics(NamedTuple):
-    """What the hub holds now (viewers, rooms, bytes), and how its viewers ended so far."""
-
-    viewers: int
-    rooms: int
-    bytes: int
-    stopped: Mapping[StopReason, int]
 
 
 class _Tenancy:
@@ -74,7 +67,7 @@ class Hub:
         self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
         self._admission = Places(self.limits)
-        self._stopped: Counter[StopReason] = Counter()
+        self.counts = HubCounts()
         self._is_draining = False
         self._all_left = asyncio.Event()
         self._all_left.set()
@@ -126,6 +119,7 @@ class Hub:
         """
         if self._is_draining:
             raise Busy("this front-end is draining")
+        began_at = asyncio.get_running_loop().time()
         with place or self.reserve("") as taken_place:
             tenancy = self._tenancies.get(stream_id) or self._open(stream_id, status=status)
             with self._arrival(tenancy):
@@ -137,6 +131,8 @@ class Hub:
                 if isinstance(begin, Finished):
                     return begin
                 viewer = Viewer(tenancy.room, dialect, begin=begin, with_snapshot=with_snapshot)
+                viewer.count_from(began_at)
+                self.counts.resumed[dialect.name] += cursor is not None
                 self._admission.enter(viewer, taken_place)
                 self._all_left.clear()
                 if len(tenancy.room.viewers) == 1:
@@ -177,8 +173,14 @@ class Hub:
         return {each: len(watched.get(each, ())) for each in turned}
 
     def statistics(self) -> HubStatistics:
-        """Numbers for metrics."""
-        return HubStatistics(self._admission.viewers, len(self._tenancies), self._ledger.bytes, dict(self._stopped))
+        """Numbers for metrics; the rest of them is in ``counts`` and ``flush_lag``."""
+        stopped, rooms = dict(self.counts.stopped), len(self._tenancies)
+        return HubStatistics(self._admission.viewers, len(self.viewers()), rooms, self._ledger.bytes, stopped)
+
+    @property
+    def flush_lag(self) -> Buckets:
+        """From the arrival of the oldest entry of each flush to the end of the flush."""
+        return self._flusher.lag
 
     def tail_lost(self) -> None:
         """The tail ended without a reason: every viewer is stopped, resumably, and new ones open new rooms."""
@@ -205,6 +207,7 @@ class Hub:
             async with asyncio.timeout(FAREWELL_S):
                 await self._all_left.wait()
         except TimeoutError:
+            limit_reached("DRAIN_WINDOW_S")
             self._cut_all(StopReason.DRAIN)
 
     async def aclose(self) -> None:
@@ -246,7 +249,6 @@ class Hub:
         """Count the viewer, and release its place."""
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
         self._admission.left(viewer, is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
-        self._stopped[reason] += 1
         if not room.viewers:
             self._note_turn(room.stream_id)
             self._closed_rooms.discard(room)
@@ -266,6 +268,7 @@ class Hub:
         if len(self._tenancies) >= self.limits.max_rooms:
             unwatched = self._unwatched()
             if not unwatched:
+                limit_reached("MAX_VIEWERS")  # there are as many rooms
                 raise Busy("as many streams as this front-end serves")
             self._close(unwatched[0], StopReason.LIMIT)
         room = Room(
@@ -277,6 +280,7 @@ class Hub:
             ledger=Ledger(self._ledger),
             unsent=self._unsent,
             turns=self._flusher.turns,
+            counts=self.counts,
             places=self._places,
         )
         tenancy = _Tenancy(room, self._tail.watch(stream_id, room))
@@ -318,6 +322,7 @@ class Hub:
     def _shrink(self) -> None:
         """Forget somewhat more than needed, so that the next entries need no further call."""
         self._shrinking = None
+        limit_reached("HUB_BYTES")
         goal = self.limits.hub_bytes - self.limits.hub_bytes // 16
         for tenancy in self._unwatched():
             if self._ledger.bytes > goal:

@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple, Protocol
 
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.observability.limits import limit_reached
 
 
 class TimedViewer(Protocol):
@@ -61,6 +62,8 @@ class Lifetimes:
         for viewer, lifetime in tuple(self._of.items()):
             if now >= lifetime.ends_at:
                 self.end(viewer)
+                if lifetime.reason is StopReason.LIFETIME:
+                    limit_reached("CONNECTION_LIFETIME_S")
                 viewer.stop(lifetime.reason)
             elif now >= self._next(lifetime) and lifetime.expires_s is not None:
                 self._of[viewer] = lifetime._replace(expires_s=None)

@@ -29,6 +29,7 @@ from broadcaster.hub.lifetimes import Lifetime, Lifetimes
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.observability.limits import limit_reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +121,16 @@ class Places:
         """A place. Raises Busy when all are taken, TenantLimit when the tenant has as many as it may have."""
         limits = self._limits
         if self._taken >= limits.max_viewers:
+            limit_reached("MAX_VIEWERS")
             raise Busy("as many viewers as this front-end serves")
         if not limits.tenant_viewers.admits(tenant, self._viewers[tenant]):
+            limit_reached("TENANT_VIEWERS")
             raise TenantLimit(
                 f"{self._viewers[tenant]} viewers and waiting requests, as many as BROADCASTER_TENANT_VIEWERS allows "
                 "one tenant at one front-end; close some and try again"
             )
         if waits and not limits.tenant_long_polls.admits(tenant, self._long_polls[tenant]):
+            limit_reached("TENANT_LONG_POLLS")
             raise TenantLimit(
                 f"{self._long_polls[tenant]} requests wait, as many as BROADCASTER_TENANT_LONG_POLLS allows one tenant "
                 "at one front-end; try again when some are answered"
@@ -173,12 +177,14 @@ class Places:
         """Raises TenantLimit when its credential or its address has as many viewers as it may have."""
         limits, held = self._limits, self._credentials[credential_of(visitor)]
         if limits.credential_viewers is not None and held >= limits.credential_viewers:
+            limit_reached("CREDENTIAL_VIEWERS")
             raise TenantLimit(
                 f"{held} viewers and waiting requests with this key or token, as many as "
                 "BROADCASTER_CREDENTIAL_VIEWERS allows at one front-end; close some and try again"
             )
         held = self._addresses[visitor.address]
         if limits.address_viewers is not None and held >= limits.address_viewers:
+            limit_reached("ADDRESS_VIEWERS")
             raise TenantLimit(
                 f"{held} viewers and waiting requests from this address, as many as BROADCASTER_ADDRESS_VIEWERS allows "
                 "at one front-end; close some and try again"

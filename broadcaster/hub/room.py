@@ -29,6 +29,7 @@ from broadcaster.core.status import status_after
 from broadcaster.dialects import Transcript
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.live.counts import HubCounts
 from broadcaster.hub.live.group import LiveGroup
 from broadcaster.hub.pages import PageReader, Pages
 from broadcaster.hub.ports import LogReader
@@ -37,6 +38,7 @@ from broadcaster.hub.replay.resolve import Extent, ParkedCursor, Resolution, res
 from broadcaster.hub.replay.sources import FrameSource
 from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Room:
     ledger: Ledger
     unsent: Unsent
     turns: Turns
+    counts: HubCounts
     places: InitVar[asyncio.Semaphore]
     public_id: str = field(init=False)
     viewers: set[Viewer] = field(default_factory=set, init=False)
@@ -114,6 +117,7 @@ class Room:
             self._fail(f"reported a gap up to {gap.last_seq} at {gap.at} after seq {self.last_seq}")
             return
         self._recall_live()
+        self.counts.gaps[gap.reason] += 1
         self.floor = gap
         self.last_seq = gap.last_seq
         self.status = "running"
@@ -136,6 +140,7 @@ class Room:
         self.is_over = False
         self.status = "running"
         reason = GapReason.RESET if keep == START else GapReason.REWOUND
+        self.counts.gaps[reason] += 1
         self.replays.rewind(keep.seq)
         for viewer in tuple(self.viewers):
             viewer.rewind(keep, reason)
@@ -150,6 +155,8 @@ class Room:
         """Nothing new comes, or it moves again."""
         if reason is not self.stall:
             self._recall_live()
+            if reason is not None:
+                self.counts.stalls[reason] += 1
         self.stall = reason
         self._lost_at = asyncio.get_running_loop().time() if reason is StallReason.STREAM_LOST else None
         self._wake_soon()
@@ -241,6 +248,7 @@ class Room:
         """Beyond ``room_bytes``, forget what can be made again, then the oldest, and a little more than needed."""
         limit = self.limits.room_bytes
         if self.ledger.bytes > limit:
+            limit_reached("ROOM_BYTES")
             self._pages.clear()
             self._ring.forget_chunks()
             while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
@@ -310,6 +318,7 @@ class Room:
             if chunk is None:
                 break  # each member reads the error of its attempt and ends
             frames, last_seq = chunk
+            self.counts.wrote_live(last_seq - group.seq, len(frames), viewers=len(group.members))
             group.write(frames, through_seq=last_seq, now=now)
         if group.seq < self.last_seq or self.is_over:
             group.dissolve()

@@ -34,6 +34,7 @@ from broadcaster.hub.position import Position
 from broadcaster.hub.replay.resolve import Follow, Hold
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.observability.limits import limit_reached
 
 _CONTENT_FREE: Final = (b'{"type":"usage"', b'{"type":"attempt"', b'{"type":"error"')
 # Each attempt may leave a few; a stream with more is no refused request.
@@ -66,7 +67,13 @@ class Viewer(Position):
     def __post_init__(self, dialect: Dialect, begin: Follow | Hold) -> None:
         Position.__post_init__(self, dialect, begin)  # ``super()`` knows no class with slots that dataclass has made
         self._busy_since = self._loop.time()
+        self._room.counts.entered(dialect.name)
         self._room.enter(self)
+
+    def count_from(self, since: float) -> None:
+        """Count the time to its first event from then (loop time), if the stream has one for it; before it pulls."""
+        if self._room.last_seq > self._seq:
+            self._room.counts.awaiting[self] = since
 
     # -- for the driver
 
@@ -175,6 +182,8 @@ class Viewer(Position):
         self._driver = self._busy_since = self.page = None
         self._bye = b""
         self._outlet.close()
+        self._room.counts.left(self._source.dialect.name, self.stop_reason)
+        self._room.counts.stop_awaiting(self)
         self._room.exit(self)
         self.wake()
         if self.observer is not None:
@@ -226,6 +235,7 @@ class Viewer(Position):
     def check(self, now: float) -> None:
         """Cut a stuck viewer; end the wait of one whose heartbeat is due."""
         if self._busy_since is not None and now - self._busy_since > self._room.limits.slow_viewer_s:
+            limit_reached("SLOW_VIEWER_S")
             self.cut(StopReason.SLOW)
         elif now >= self._wait_until and self._busy_since is None:
             self._time_is_up()
@@ -338,13 +348,26 @@ class Viewer(Position):
             self.sent_bytes += len(rest)
             return rest
         self._outlet.let_go()
+        before_seq = self._seq
         chunk = self._next()
         self._busy_since = self._loop.time() if chunk else None
+        self._count(chunk, self._seq - before_seq)
         piece = chunk if len(chunk) <= max_bytes else self._outlet.begin(chunk, max_bytes)
         self.sent_bytes += len(piece)
         if not self._is_served and self._seq != self._begin_seq:
             self.served()
         return piece
+
+    def _count(self, chunk: bytes | memoryview, moved: int) -> None:
+        """What was pulled; it was sent entries unless ``moved`` is 0 (or less: they are void)."""
+        if not chunk:
+            return
+        counts = self._room.counts
+        counts.replay_bytes += len(chunk)
+        if moved > 0:
+            counts.replay_entries += moved
+            if counts.awaiting and (since := counts.stop_awaiting(self)) is not None:
+                counts.first_event_s[self._source.dialect.name,].observe(self._loop.time() - since)
 
     def _next(self) -> bytes | memoryview:
         if self.stop_reason is not None or (self._bye and self._hello_sent):

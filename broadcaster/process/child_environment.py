@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+METRICS_FOLDER_VARIABLE: Final = "BROADCASTER_METRICS_FOLDER"
+"""Names the folder to which a child writes its metrics; set by its parent, and not a setting."""
+
 _FRONT_ENDS_ALONE: Final = frozenset(f"BROADCASTER_{name}" for name in ("API_KEYS", "API_KEY", "AUTH", "HOST"))
 _WORKERS_ALONE: Final = frozenset({"BROADCASTER_WEBHOOK_SECRET"})
 _PROVIDERS_PREFIXES: Final = ("ANTHROPIC_", "OPENAI_")

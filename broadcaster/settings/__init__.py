@@ -16,6 +16,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
 from broadcaster.errors import SetupError
+from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
 from broadcaster.process.lifeline import PARENT_VARIABLE
 from broadcaster.settings.contradictions import CONTRADICTIONS
 from broadcaster.settings.limits import LimitSettings
@@ -24,6 +25,9 @@ from broadcaster.settings.tokens import TokenSettings
 from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins, Providers, RedisUrl, WebhookSecret
 
 PREFIX: Final = "BROADCASTER_"
+
+# What a parent sets for its children.
+_OF_PARENTS: Final = frozenset({PARENT_VARIABLE, METRICS_FOLDER_VARIABLE})
 
 # Redis refuses a longer lifetime.
 _LONGEST_S: Final = 10 * 365 * 86_400
@@ -232,6 +236,18 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
     api_key: str | None = Field(None, description="the key the CLI sends")
     workers: int = Field(1, ge=0, description="workers that `up` starts")
 
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="port of /metrics for Prometheus (docs/operations.md), of a front-end, a worker, or all processes "
+        "of `serve` or `up` in one; 0 picks a free one; unset: off",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="address of /metrics, which needs no key: loopback or a private network"
+    )
+    metrics_connections: int = Field(16, ge=1, description="most connections to /metrics at once; HEAD_TIMEOUT_S each")
+
     @property
     def presence_every_s(self) -> float:
         """How often a front-end reports its viewers: those that Redis lost are repeated before a grace period ends."""
@@ -295,7 +311,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | N
     found: list[tuple[str, str | None]] = []
     for name in given:
         meant = name.upper().removeprefix(PREFIX)
-        if meant not in known and name != PARENT_VARIABLE:
+        if meant not in known and name not in _OF_PARENTS:
             nearest = difflib.get_close_matches(meant, known, n=1)
             found.append((name, f"{PREFIX}{nearest[0]}" if nearest else None))
     return found

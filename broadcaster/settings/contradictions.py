@@ -42,6 +42,10 @@ CONTRADICTIONS: Final = (
         "for another set BROADCASTER_AUTH=keys and give callers keys (docs/http.md)",
     ),
     Contradiction(
+        lambda it: bool(it.metrics_port) and it.metrics_port == it.port and it.metrics_host == it.host,
+        "BROADCASTER_METRICS_PORT must differ from BROADCASTER_PORT: metrics have a port of their own",
+    ),
+    Contradiction(
         lambda it: it.auth == "off" and it.api_keys is not None,
         "BROADCASTER_API_KEYS needs BROADCASTER_AUTH=keys: otherwise no key is required",
     ),

@@ -12,7 +12,7 @@ of our routes wherever they are mounted (route_table.py).
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from starlette.middleware import Middleware
 from broadcaster import __version__
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.access.token_setup import read_issuers, read_token_keys
+from broadcaster.observability.counting import Reading, counted_by
 from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_shapes import ShapedProblems
 from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
@@ -32,6 +33,7 @@ from broadcaster.web.guards.key_file import KeyFile
 from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
+from broadcaster.web.guards.request_counts import RequestCounts
 from broadcaster.web.guards.request_log import RequestLog
 from broadcaster.web.guards.tokens.issuers import TokenIssuers
 from broadcaster.web.guards.tokens.presented import QueryToken
@@ -78,6 +80,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
 
     mount = Mount(services=services)
     credentials = _credentials(settings, is_shared=services is None) if settings.auth == "keys" else None
+    counts = RequestCounts()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -97,12 +100,13 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
-        middleware=_layers(settings, credentials),
+        middleware=_layers(settings, credentials, counts=counts),
         exception_handlers={HTTPException: answer_http},
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
     )
     app.state.services = services
+    app.state.request_counts = counts
     app.router.route_class = MountedRoute.of(mount)
     for routes in (generations.routes, streams.routes, feeds.routes, tokens.routes, *SURFACES, health.routes):
         for row in routes:
@@ -113,11 +117,18 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     return app
 
 
-def _layers(settings: Settings, credentials: Credentials | None) -> list[Middleware]:
+def app_readings(app: FastAPI) -> Iterator[Reading]:
+    """The metrics of a front-end; see ``Source``. Of its rooms there are none before its lifespan and after."""
+    yield from counted_by("broadcaster_http_requests_total", app.state.request_counts.heads)
+    if app.state.services is not None:
+        yield from app.state.services.readings()
+
+
+def _layers(settings: Settings, credentials: Credentials | None, *, counts: RequestCounts) -> list[Middleware]:
     """Outermost first."""
     layers = [
         Middleware(QueryToken),
-        Middleware(RequestId),
+        Middleware(RequestId, counts),
         Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s)),
     ]
     if settings.cors_origins:

@@ -29,6 +29,8 @@ from broadcaster.hub.places import ANYONE, Place, Visitor
 from broadcaster.log.jobs.generations import Created
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
+from broadcaster.observability.counting import Source
+from broadcaster.observability.limits import limit_reached
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredReader
 from broadcaster.web.guards.request_log import RequestRecord, record_of
 from broadcaster.web.guards.tenant_rates import TenantRates
@@ -63,10 +65,9 @@ class Services:
     TokenExpired when the credential of a caller is no longer valid. ``mint`` makes viewer tokens, and ``revoke_tokens``
     refuses those of a tenant by an id or a subject.
     ``visitor`` is the client of one request, ``record`` its line in the log, and ``priority`` that of the generation it
-    starts. ``model_lists`` gives the providers'
-    lists of models, as last read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`).
-    ``known_streams`` and ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new
-    ones.
+    starts. ``readings`` are the front-end's metrics. ``model_lists`` gives the providers' lists of models, as last
+    read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
+    ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new ones.
     """
 
     generations: GenerationsPort
@@ -103,6 +104,7 @@ class Services:
     model_lists: Callable[[], Awaitable[ModelLists]]
     trusted_proxies: int = 0
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    readings: Source = tuple
     hold: JsonHold | None = None
     visitor: Visitor = ANYONE
     record: RequestRecord | None = None
@@ -172,6 +174,12 @@ class Services:
         """Return in a turn of the loop in which no other large response is made; see `JsonHold.take_turn`."""
         if self.hold is not None:
             await self.hold.take_turn(self.hold.response_bytes)
+
+    def bounded_wait_s(self, requested_s: float) -> float:
+        """How long a request may wait that would wait for so long."""
+        if requested_s > self.long_poll_timeout_s:
+            limit_reached("LONG_POLL_TIMEOUT_S")
+        return min(requested_s, self.long_poll_timeout_s)
 
     def unknown_parameters_for(self, model: object) -> UnknownParameters:
         """``pass`` where all targets of this model are own servers, else what the operator has set."""

@@ -30,6 +30,7 @@ from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.jobs.lists.chats import Chats
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
+from broadcaster.log.jobs.queue_depth import QueueDepth
 from broadcaster.log.jobs.rescue.accepted import AcceptedGenerations
 from broadcaster.log.jobs.rescue.announcer import Announcer
 from broadcaster.log.jobs.rescue.losses import Losses
@@ -45,6 +46,7 @@ from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import KnownModels, no_lists
+from broadcaster.web.metrics import FrontEndCounts
 from broadcaster.web.server.background import Begin, kept_running
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.presence_reports import report_no_viewers, report_presence
@@ -113,11 +115,12 @@ async def open_services(
                     "rescue": parts.rescue.run,
                     "storage": parts.storage.run,
                     "departures": departures.run,
+                    **({} if settings.metrics_port is None else {"queue depth": parts.depth.run}),
                     "presence": partial(report_presence, hub, presence, every_s=settings.presence_every_s),
                 }
             )
         )
-        yield parts.services(hub, departures, credentials)
+        yield parts.services(hub, departures, credentials=credentials, tail=tail)
 
 
 def _following(credentials: Credentials | None, connection: LogConnection, hub: Hub) -> dict[str, Begin]:
@@ -144,6 +147,7 @@ class _Parts(JobParts):
         self.storage = TenantStorage(
             connection, max_feeds=settings.tenant_feeds, max_bytes=settings.tenant_stored_bytes
         )
+        self.depth = QueueDepth(connection, tenant_running=settings.tenant_running)
         self._lapses = Lapses(connection, steadiness=steadiness)
         self._losses = Losses(
             connection,
@@ -186,10 +190,16 @@ class _Parts(JobParts):
             steadiness=self.steadiness,
         )
 
-    def services(self, hub: Hub, departures: Departures, credentials: Credentials | None) -> Services:
+    def services(
+        self, hub: Hub, departures: Departures, *, credentials: Credentials | None, tail: LiveTail
+    ) -> Services:
         settings, connection = self._settings, self._connection
+        generations = self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue)
         return Services(
-            generations=self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue),
+            generations=generations,
+            readings=FrontEndCounts(
+                hub=hub, tail=tail, steadiness=self.steadiness, generations=generations, depth=self.depth
+            ),
             feeds=self._feeds(),
             streams=self.streams,
             reader=self.streams,

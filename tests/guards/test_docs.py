@@ -1,16 +1,19 @@
 """The documents say what is true: every setting, make target and CLI command they name exists, and none is missing.
 
-``python -m tests.guards.test_docs`` prints the settings table for docs/settings.md.
+``python -m tests.guards.test_docs`` prints the settings table for docs/settings.md, ``… metrics`` the table of metrics
+for docs/operations.md.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from typer.main import get_command
 
 from broadcaster.cli.main import create_app_for
+from broadcaster.observability.metrics import METRICS, metrics_table
 from broadcaster.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +30,18 @@ def settings_table() -> str:
 
 def test_docs_settings_md_lists_every_setting_as_it_is() -> None:
     assert settings_table() in (ROOT / "docs" / "settings.md").read_text("utf-8")
+
+
+def test_docs_operations_md_lists_every_metric_as_it_is() -> None:
+    assert metrics_table() in (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+
+def test_every_metric_named_in_a_document_exists() -> None:
+    suffixes = ("", "_total", "_bucket", "_sum", "_count")
+    known = {name + suffix for name in METRICS for suffix in suffixes}
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        named = re.findall(r"\bbroadcaster_[a-z_]*[a-z]\b", document.read_text("utf-8"))
+        assert set(named) <= known, document.name
 
 
 def test_every_setting_named_in_a_document_exists() -> None:
@@ -76,4 +91,4 @@ def test_every_test_named_in_a_document_exists() -> None:
 
 
 if __name__ == "__main__":
-    print(settings_table())
+    print(metrics_table() if "metrics" in sys.argv else settings_table())

@@ -40,7 +40,8 @@ async def test_rooms_that_are_due_are_flushed_once_in_the_next_turn() -> None:
 
 
 async def test_after_a_flush_that_took_long_what_comes_waits_and_shares_the_next_one(monkeypatch) -> None:
-    readings = iter([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # before and after each flush
+    # When the first room became due, before the flush and after it.
+    readings = iter([0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr(flusher, "time", SimpleNamespace(perf_counter=readings.__next__))
     monkeypatch.setattr(flusher, "BUSY_S", 0.0)
     flushing = Flusher(lambda: None)
@@ -57,6 +58,7 @@ async def test_after_a_flush_that_took_long_what_comes_waits_and_shares_the_next
     flushing.add(slow)  # that flush took no time: no pause after it
     await turns(1)
     assert len(slow.flushes) == 3
+    assert (flushing.lag.count, flushing.lag.sum) == (3, 1.0)
 
 
 async def test_a_closed_one_flushes_nothing_more() -> None:

@@ -19,6 +19,7 @@ from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls
 from broadcaster.errors import ProviderFailed, SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings.values import ProviderSpec
+from worker.counts import ProviderCall, ProviderCounts
 from worker.providers.base import CallBounds, Provider
 from worker.providers.keys import ProviderKeys
 
@@ -124,6 +125,7 @@ class Providers:
         self._factories = factories
         self._made: dict[str, Provider] = {}
         self._making = asyncio.Lock()
+        self.counts = ProviderCounts()
 
     def targets_for(self, model: str, *, call: str | None = None) -> Sequence[ModelTarget]:
         """The targets that serve this model's answer, or this call, in order.
@@ -136,6 +138,10 @@ class Providers:
         if not (answering := targets_answering(call, targets, self._calls)):
             raise ProviderFailed(f"no provider of this model answers /v1/{call}", reason="provider_bad_request")
         return answering
+
+    def counted_call(self, model: str, target: ModelTarget) -> ProviderCall:
+        """A call of this target for a request of this model, as it is counted."""
+        return self.counts.call(target.provider, self._routes.label_of(model, target))
 
     def keys_of(self, name: str) -> ProviderKeys:
         """The keys of this provider."""

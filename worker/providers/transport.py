@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import httpx2
 
+from broadcaster.observability.limits import counting_refusals, limit_reached
 from worker.providers.base import CONNECT_TIMEOUT_S, CallBounds
 from worker.providers.errors import ENCODED, NO_STREAM
 
@@ -104,16 +105,21 @@ class _ErrorBody(httpx2.AsyncByteStream):
         if self._max_bytes:
             # The bytes that came in time describe the error; a body that breaks off is not another failure.
             with contextlib.suppress(TimeoutError, httpx2.TransportError):
-                async with asyncio.timeout(self._timeout_s):
-                    async for chunk in self._stream:
-                        read += chunk
-                        if len(read) >= self._max_bytes:
-                            break
+                with counting_refusals("PROVIDER_ERROR_TIMEOUT_S", TimeoutError):
+                    async with asyncio.timeout(self._timeout_s):
+                        await self._read_into(read)
         yield bytes(read[: self._max_bytes])
 
     async def aclose(self) -> None:
         """Close the connection, unless all of the body has been read."""
         await self._stream.aclose()
+
+    async def _read_into(self, read: bytearray) -> None:
+        async for chunk in self._stream:
+            read += chunk
+            if len(read) >= self._max_bytes:
+                limit_reached("PROVIDER_ERROR_BYTES")
+                return
 
 
 def connection_headers(url: httpx2.URL) -> dict[str, str]:

@@ -32,6 +32,7 @@ from broadcaster.errors import LogUnavailable, ProviderFailed, ToolOutcomeUnknow
 from broadcaster.log.streams.pages import read_pages
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from worker.providers.base import ProviderRequest
 from worker.retry import Give, ModelAnswer
@@ -126,7 +127,10 @@ class AgentLoop:
             if step.finish_reason not in _GOOD_ENDS or all(tools.is_callers(call.name) for call in step.calls):
                 return step.ending()
             await self._run_calls(step, tools)
-            if number >= self._max_steps or any(tools.is_callers(call.name) for call in step.calls):
+            if number >= self._max_steps:
+                limit_reached("MAX_STEPS")
+                return step.ending()
+            if any(tools.is_callers(call.name) for call in step.calls):
                 return step.ending()
             self._emit(step, step.step_ending())
             self._messages += messages_of(step)

@@ -15,11 +15,13 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from broadcaster.core import events as ev
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from worker.tools import BadArguments, BadOutput, Tool, ToolBox, ToolContext, ToolError, as_json
 from worker.tools.steps import Output, RequestedCall
@@ -53,11 +55,19 @@ class ToolRunner:
         self._bounds = bounds
         self._room = asyncio.Semaphore(bounds.concurrency)
         self._going: set[asyncio.Future[_Came]] = set()
+        self.outcomes: Counter[str] = Counter()
 
     async def run(
         self, call: RequestedCall, tool: Tool, context: ToolContext, *, begin: Callable[[], Awaitable[None]]
     ) -> Output:
         """The output of a call; see the rules."""
+        output = await self._run(call, tool, context, begin=begin)
+        self.outcomes["error" if isinstance(output, ev.ToolOutputError) else "output"] += 1
+        return output
+
+    async def _run(
+        self, call: RequestedCall, tool: Tool, context: ToolContext, *, begin: Callable[[], Awaitable[None]]
+    ) -> Output:
         if call.fault is not None:
             return _error(call, call.fault)
         progress = _ProgressSink(context, self._bounds.max_output_bytes)
@@ -67,6 +77,8 @@ class ToolRunner:
             return _error(call, str(error))
         except Exception as error:  # of a validator
             return _error(call, _error_text(error, call, context))
+        if self._room.locked():
+            limit_reached("TOOL_CONCURRENCY")
         await self._room.acquire()
         try:
             await begin()
@@ -102,6 +114,8 @@ class ToolRunner:
             if not done:
                 await self._let_go(work, tool, context)
         if not done:
+            if tool.timeout_s is None:
+                limit_reached("TOOL_TIMEOUT_S")
             return None, _TimedOut(f"the tool did not answer within {timeout_s:g} s")
         # The function has cancelled itself.
         return (None, asyncio.CancelledError()) if work.cancelled() else work.result()
@@ -125,6 +139,7 @@ class ToolRunner:
             return _error(call, _NO_JSON)
         output = ev.ToolOutputAvailable(tool_call_id=call.id, output=plain)
         if len(ev.encode_event(output)) > self._bounds.max_output_bytes:
+            limit_reached("MAX_EVENT_BYTES")
             return _error(call, _TOO_LARGE)
         return output
 

@@ -18,6 +18,7 @@ from broadcaster.core.fold import Fold, FoldState
 from broadcaster.core.status import OVER
 from broadcaster.log.streams.pages import read_pages
 from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.observability.limits import limit_reached
 
 
 async def read_answer(streams: Streams, generation_id: str) -> FoldState | None:
@@ -42,6 +43,7 @@ def encode_body(meta: Meta, answer: FoldState | None, *, max_bytes: int) -> byte
         body = _encode(meta, {**data, **whole, "truncated": False})
         if len(body) <= max_bytes:
             return body
+        limit_reached("WEBHOOK_MAX_BYTES")
     data["usage"] = None if answer is None else answer.usage
     body = _encode(meta, {**data, "truncated": True})
     return body if len(body) <= max_bytes else _encode(meta, {**data, "metadata": {}, "truncated": True})

@@ -18,6 +18,7 @@ from typing import Final
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.webhooks import TakenWebhook
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
 from worker.draining import wait_within
@@ -76,6 +77,7 @@ class WebhookCourier:
     async def _take(self) -> int:
         free = self.concurrency - len(self._under_way)
         if free <= 0:
+            limit_reached("WEBHOOK_CONCURRENCY")
             return 0
         taken_at_s = asyncio.get_running_loop().time()
         found = await self.delivery.pending.take(free, lease_ms=int(self.delivery.bounds.lease_s * 1000))

@@ -31,6 +31,8 @@ from broadcaster.errors import LogUnavailable, WebhookNotAllowed
 from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, PendingWebhooks, TakenWebhook, WebhookSettled
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.webhook_meta import WebhookMeta, WebhookState
+from broadcaster.observability.counting import LONG_S, Buckets
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.webhooks.schedule import DeliveryVerdict, back_off_s, verdict_of
 from broadcaster.webhooks.signature import sign
@@ -46,6 +48,12 @@ _WRITE_RETRY_S: Final = 0.25
 _RECHECK_MS: Final = 1000
 _HOST_FAILS_S: Final = 5.0
 _MAX_FAILING_HOSTS: Final = 1000
+_OUTCOMES: Final = {
+    WebhookState.DELIVERED: "delivered",
+    WebhookState.PENDING: "later",
+    WebhookState.GAVE_UP: "gave_up",
+    WebhookState.SKIPPED: "skipped",
+}
 
 
 class Poster(Protocol):
@@ -90,6 +98,8 @@ class WebhookDelivery:
     poster: Poster
     secrets: Sequence[bytes]
     bounds: DeliveryBounds
+    outcomes: Counter[str] = field(default_factory=Counter, init=False)
+    attempt_s: Buckets = field(default_factory=lambda: Buckets(LONG_S), init=False)
     _calls: Counter[str] = field(default_factory=Counter, init=False)
     _failing: set[str] = field(default_factory=set, init=False)
 
@@ -123,6 +133,7 @@ class WebhookDelivery:
             await self.pending.settle(taken, WebhookSettled.RETRY, delay_ms=delay_ms)
             return
         self._calls[url.host] += 1
+        begun_at = asyncio.get_running_loop().time()
         try:
             end = await self._attempt(meta, url, call_by_s=until_s - self.bounds.timeout_s)
         finally:
@@ -130,6 +141,8 @@ class WebhookDelivery:
         if end is None:
             await self.pending.settle(taken, WebhookSettled.RETRY, delay_ms=_RECHECK_MS)
             return
+        self.outcomes[_OUTCOMES[end.state]] += 1
+        self.attempt_s.observe(asyncio.get_running_loop().time() - begun_at)
         _log_end(end, meta, url)
         await self._write_down(taken, end, until_s=until_s)
 
@@ -139,6 +152,7 @@ class WebhookDelivery:
         if attempt == 0:
             return None
         if attempt < 0:
+            limit_reached("WEBHOOK_MAX_ATTEMPTS")
             return End(WebhookState.GAVE_UP, self.bounds.max_attempts, fault="attempts_spent")
         answer = await read_answer(self.streams, meta.id)
         body = encode_body(meta, answer, max_bytes=self.bounds.max_bytes)
@@ -148,6 +162,8 @@ class WebhookDelivery:
             response = await self.poster.post(url, headers=self._headers(meta, body), body=body)
         except PostFailed as failed:
             self._fails(url.host)
+            if failed.fault == "timeout":
+                limit_reached("WEBHOOK_TIMEOUT_S")
             verdict = DeliveryVerdict.GIVE_UP if failed.is_final else DeliveryVerdict.RETRY
             return self._end(verdict, attempt, fault=failed.fault)
         self._failing.discard(url.host)
@@ -170,7 +186,10 @@ class WebhookDelivery:
     ) -> End:
         if verdict is DeliveryVerdict.DELIVERED:
             return End(WebhookState.DELIVERED, attempt, status)
-        if verdict is DeliveryVerdict.GIVE_UP or attempt >= self.bounds.max_attempts:
+        if verdict is not DeliveryVerdict.GIVE_UP and attempt >= self.bounds.max_attempts:
+            limit_reached("WEBHOOK_MAX_ATTEMPTS")
+            verdict = DeliveryVerdict.GIVE_UP
+        if verdict is DeliveryVerdict.GIVE_UP:
             return End(WebhookState.GAVE_UP, attempt, status, fault)
         delay_s = back_off_s(attempt, luck=random.random(), requested_s=requested_s)
         return End(WebhookState.PENDING, attempt, status, fault, delay_s)

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,11 +19,12 @@ import uvloop
 from broadcaster.cli.processes.listening import bind
 from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, SERVING, ChildEnd
 from broadcaster.cli.terminal.failures import failure_of
+from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
+from broadcaster.web.app import app_readings, create_app
 from broadcaster.web.guards.cors import unread_headers
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import ConnectionLimits
@@ -52,6 +54,7 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
         ),
         refusal_headers=unread_headers(settings.cors_origins),
         refusals=RefusalLog(settings.log_refusals_per_s),
+        source=partial(app_readings, app),
     )
 
 
@@ -84,7 +87,8 @@ def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str]) -> None:
 
 async def _serve(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:
     async with running(_report(server, channel, beat_s), _follow(server, channel)):
-        await server.serve()
+        async with process_metrics(server.readings, kind="front-end", address=None, folder=folder_of_parent()):
+            await server.serve()
 
 
 async def _report(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:

@@ -20,7 +20,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -109,6 +109,7 @@ class FrontEndProcesses:
 
     ``environment`` is added to the part of ours that a front-end may have; ``provider_keys`` are the variables of
     providers' keys, which are removed. ``spreads``: each child has its own socket; otherwise all share ``listener``.
+    ``on_end`` is called with the process id of each that has ended.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class FrontEndProcesses:
         supervision: Supervision | None = None,
         spreads: bool = SPREADS,
         rng: random.Random | None = None,
+        on_end: Callable[[int], None] | None = None,
     ) -> None:
         self._count = count
+        self._on_end = on_end
         self._listener = listener
         self._spreads = spreads
         if spreads:
@@ -239,6 +242,8 @@ class FrontEndProcesses:
         finally:
             self._front_ends.discard(front_end)
             await front_end.close()
+            if self._on_end is not None:
+                self._on_end(front_end.process.pid)
         return front_end.end
 
     def _note_served(self, number: int, pid: int) -> None:

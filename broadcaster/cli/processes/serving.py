@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from broadcaster.cli.processes.cores import usable_cores
 from broadcaster.cli.processes.front_ends import FrontEndProcesses
+from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.serving import process_metrics
+from broadcaster.observability.shared_folder import SharedFolder
+from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
 from broadcaster.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,14 +23,24 @@ Serving: TypeAlias = "FrontEndServer | FrontEndProcesses"
 """Has ``port``; ``serve``, until a signal has drained it; and ``until_started``, to be awaited beside ``serve``."""
 
 
+def count_of(settings: Settings) -> int:
+    """How many front-ends there are to be."""
+    return settings.processes or usable_cores()
+
+
 def create_serving(
-    settings: Settings, listener: socket.socket, *, environment: Mapping[str, str] | None = None
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: SharedFolder | None = None,
 ) -> Serving:
     """One front-end in this process, or as many child processes as the settings request.
 
-    ``environment``: the variables for child processes where these settings differ from the environment.
+    ``environment``: the variables for child processes where these settings differ from the environment. ``folder``:
+    where they write their metrics.
     """
-    count = settings.processes or usable_cores()
+    count = count_of(settings)
     if count == 1:
         from broadcaster.cli.processes.front_end import create_server  # noqa: PLC0415 - the parent of several does not need it
 
@@ -33,10 +48,29 @@ def create_serving(
     return FrontEndProcesses(
         count,
         listener,
-        environment=environment or {},
+        environment={**(environment or {}), **folder_variables(folder)},
         provider_keys={variable for variables in settings.key_variables.values() for variable in variables},
         drain_s=settings.drain_window_s,
+        on_end=None if folder is None else folder.settle,
     )
+
+
+def folder_variables(folder: SharedFolder | None) -> dict[str, str]:
+    """What makes a child process write its metrics to this folder."""
+    return {} if folder is None else {METRICS_FOLDER_VARIABLE: str(folder.path)}
+
+
+@asynccontextmanager
+async def own_metrics(
+    server: Serving, *, address: MetricsAddress | None, folder: SharedFolder | None
+) -> AsyncIterator[None]:
+    """The metrics of a front-end in this process, while the block runs: into ``folder``, or else at ``address``."""
+    if isinstance(server, FrontEndProcesses):
+        yield
+        return
+    path = None if folder is None else folder.path
+    async with process_metrics(server.readings, kind="front-end", address=address, folder=path):
+        yield
 
 
 async def has_started(server: Serving, serving: asyncio.Task[None]) -> bool:

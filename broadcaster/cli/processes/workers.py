@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from broadcaster.observability.logs import get_logger
@@ -21,10 +21,16 @@ _END_TIMEOUT_S: Final = 2.0
 
 
 class WorkerProcesses:
-    """``count`` children `python -m worker`; ``environment`` is added to the part of ours that a worker may have."""
+    """``count`` children `python -m worker`; ``environment`` is added to the part of ours that a worker may have.
 
-    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+    ``on_end`` is called with the process id of each that has ended.
+    """
+
+    def __init__(
+        self, count: int, environment: Mapping[str, str], *, on_end: Callable[[int], None] | None = None
+    ) -> None:
         self._count = count
+        self._on_end = on_end
         self._environment = {**worker_environment(os.environ), **environment, PARENT_VARIABLE: str(os.getpid())}
 
     async def run(self) -> None:
@@ -45,6 +51,8 @@ class WorkerProcesses:
                 code = await process.wait()
             finally:
                 await end_process(process, timeout_s=_END_TIMEOUT_S)
+                if self._on_end is not None:
+                    self._on_end(process.pid)
             failures = 0 if loop.time() - began > _STEADY_S else failures + 1
             _log.error("worker_died", number=number, code=code, failures=failures)
             await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])

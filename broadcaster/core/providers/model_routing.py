@@ -99,6 +99,17 @@ class ModelRoutes:
         excerpt = model if len(model) <= _MAX_ECHOED_CHARS else f"{model[:_MAX_ECHOED_CHARS]}…"
         raise UnknownModel(f"no route serves the model {excerpt!r}; GET /v1/models lists those of this server")
 
+    def label_of(self, model: str, target: ModelTarget) -> str:
+        """A name for the requested model that comes from the routes alone: callers cannot add another.
+
+        It is the name in the target, or else the pattern that matched.
+        """
+        if target.model is not None and target.model != _REST:
+            return target.model
+        return next(
+            (name for name, (it, _) in zip(self._patterns, self._routes, strict=True) if it.fullmatch(model)), "other"
+        )
+
     def provider_for(self, model: str) -> str:
         """The provider of the first target. Raises UnknownModel when no pattern matches."""
         return self.targets_for(model)[0].provider

@@ -38,6 +38,7 @@ from broadcaster.core.status import META_OUTLIVES_LOG_MS, status_after
 from broadcaster.errors import (
     EventTooLarge,
     InvalidInput,
+    MetadataTooLarge,
     StreamClosed,
     StreamExists,
     TenantLimit,
@@ -54,6 +55,7 @@ from broadcaster.log.redis.steadiness import SHORTEST_LEASE_S, Steadiness
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
+from broadcaster.observability.limits import counting_refusals, limit_reached
 
 KEY_KEPT_MS: Final = 600_000
 # Below, a pause of Redis too short to be noticed could cost a living writer its feed.
@@ -173,6 +175,7 @@ class Feeds:
         """
         for at, event in enumerate(events):
             if len(event) > self.bounds.max_event_bytes:
+                limit_reached("MAX_EVENT_BYTES")
                 raise EventTooLarge(
                     f"event {at} has {len(event)} bytes; one event has at most {self.bounds.max_event_bytes}"
                 )
@@ -194,6 +197,7 @@ class Feeds:
         Raises EventTooLarge, UnknownStream, or StreamClosed when it has ended otherwise.
         """
         if len(end) > self.bounds.max_event_bytes:
+            limit_reached("MAX_EVENT_BYTES")
             raise EventTooLarge(f"one event has at most {self.bounds.max_event_bytes} bytes")
         return await self._write(stream_id, [end], tenant=tenant, status=status_after(end))
 
@@ -241,7 +245,7 @@ class Feeds:
             code, epoch, first, last, wait_ms = await SCRIPTS["feed_append"].run(self.connection.redis, keys, *args)
             if code != AppendCode.UNKNOWN:
                 break
-        raise_refusal(AppendCode(code), wait_ms=wait_ms)
+        raise_refusal(AppendCode(code), wait_ms=wait_ms, has_many=last + len(events) > self.bounds.max_events)
         if status:
             self._storage.ended(tenant, stored_id)
         elif code == AppendCode.APPENDED:
@@ -288,7 +292,8 @@ class Feeds:
             raise InvalidInput(f"ids that begin with {GENERATION_PREFIX} belong to generations; choose another")
         if STREAM_ID.fullmatch(stream_id) is None:
             raise InvalidInput("an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit")
-        check_metadata(config.metadata, max_bytes=self.bounds.max_metadata_bytes)
+        with counting_refusals("MAX_METADATA_BYTES", MetadataTooLarge):
+            check_metadata(config.metadata, max_bytes=self.bounds.max_metadata_bytes)
         most_events = min(self.bounds.max_events, MOST_EVENTS)
         if config.max_events is not None and config.max_events > most_events:
             raise InvalidInput(f"max_events is at most {most_events} here")

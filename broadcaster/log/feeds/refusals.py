@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from broadcaster.errors import IdempotencyMismatch, RateLimited, StreamClosed, StreamFull, UnknownStream
+from broadcaster.observability.limits import limit_reached
 
 NO_SUCH_FEED: Final = "no feed has this id (or it has expired)"
 
@@ -23,8 +24,11 @@ class AppendCode(IntEnum):
     TOO_OFTEN = -5
 
 
-def raise_refusal(code: AppendCode, *, wait_ms: int) -> None:
-    """Raises the error of a refused append; returns for an accepted one."""
+def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
+    """Raises the error of a refused append; returns for an accepted one.
+
+    ``has_many``: the feed would hold more events than it may; a full feed has too many bytes otherwise.
+    """
     match code:
         case AppendCode.UNKNOWN:
             raise UnknownStream(NO_SUCH_FEED)
@@ -33,7 +37,9 @@ def raise_refusal(code: AppendCode, *, wait_ms: int) -> None:
         case AppendCode.CLOSED:
             raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
         case AppendCode.FULL:
+            limit_reached("MAX_EVENTS" if has_many else "MAX_BYTES")
             raise StreamFull("the feed would hold more events or bytes than it may")
         case AppendCode.TOO_OFTEN:
+            limit_reached("FEED_APPEND_RATE")
             wait_s = wait_ms / 1000
             raise RateLimited(f"too many appends a second; retry in {math.ceil(wait_s)} s", retry_after_s=wait_s)

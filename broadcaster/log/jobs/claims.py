@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -12,6 +13,7 @@ from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS, Argument, StoredScript
 from broadcaster.log.streams import terminals
+from broadcaster.observability.limits import LimitName, limit_reached
 
 # The back-off doubles from attempt to attempt, up to this: viewers wait for the next one.
 ATTEMPT_BACKOFF_CAP_MS: Final = 60_000
@@ -66,6 +68,8 @@ class ClaimPolicy:
     max_attempts: int
     attempt_backoff_s: float = 0.0
 
+
+_LIMITS: Final[Mapping[Why, LimitName]] = {Why.ATTEMPTS_SPENT: "MAX_ATTEMPTS", Why.QUEUE_TIMEOUT: "QUEUE_TIMEOUT_S"}
 
 _REFUSED: Final = 2  # the code of next_attempt.lua
 _USAGE_UNKNOWN: Final = b"?"
@@ -199,7 +203,10 @@ class Claims:
         }
         flat = [part for pair in arguments.items() for part in pair]
         outcome, granted, last_seq, attempt, why, wait_ms = await script.run(self._impatient, keys, *flat)
-        return Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)
+        claim = Claim(Outcome(outcome), granted, last_seq, attempt, Why(why), wait_ms)
+        if claim.outcome is Outcome.ENDED and claim.why in _LIMITS:
+            limit_reached(_LIMITS[claim.why])
+        return claim
 
 
 def _ms(duration_s: float) -> int:

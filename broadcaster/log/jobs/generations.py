@@ -36,8 +36,10 @@ from broadcaster.core.requests.stored_requests import MAX_STORED_BYTES, encode_r
 from broadcaster.core.requests.titles import title_of
 from broadcaster.core.status import META_OUTLIVES_LOG_MS
 from broadcaster.errors import (
+    BodyTooLarge,
     Busy,
     LogUnavailable,
+    MetadataTooLarge,
     QueueFull,
     StopNotDurable,
     StopPending,
@@ -62,6 +64,7 @@ from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.presence import Presence
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
+from broadcaster.observability.limits import counting_refusals, limit_reached
 from broadcaster.observability.logs import get_logger
 
 _ID_BYTES: Final = 16
@@ -170,6 +173,7 @@ class Generations:
         connection, queue, streams = self.connection, self.queue, self.streams
         self._redis = connection.redis
         self._keys = connection.keys
+        self.created_count = 0
         self._meta_ttl_ms = self.lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         self._stops = Stops(
             connection,
@@ -199,8 +203,10 @@ class Generations:
         """
         if request.webhook is not None and self.webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
-        check_metadata(request.request.get("metadata"), max_bytes=self.max_metadata_bytes)
-        encoded = encode_request(request.request, max_bytes=self.max_stored_bytes)
+        with counting_refusals("MAX_METADATA_BYTES", MetadataTooLarge):
+            check_metadata(request.request.get("metadata"), max_bytes=self.max_metadata_bytes)
+        with counting_refusals("MAX_BODY_BYTES", BodyTooLarge):
+            encoded = encode_request(request.request, max_bytes=self.max_stored_bytes)
         if self.storage is not None:
             await self.storage.admit(tenant)
         for _ in range(_CREATE_TRIES):
@@ -208,6 +214,7 @@ class Generations:
                 request, encoded, tenant=tenant, key=idempotency_key, is_watched=is_watched
             )
             if created is not None:
+                self.created_count += created.created
                 return created
         raise Busy("the generation of this Idempotency-Key is being deleted or refused right now; try again")
 
@@ -250,6 +257,7 @@ class Generations:
         deadline, pause_s = loop.time() + timeout_s, _FIRST_CHECK_S
         while await self._stop(meta) in (Stop.REQUESTED, Stop.NOT_WRITTEN):
             if loop.time() + pause_s > deadline:
+                limit_reached("DELETE_TIMEOUT_S")
                 raise StopPending("it is being stopped but has not ended yet; repeat the deletion")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_CHECK_S)

@@ -22,7 +22,7 @@ that a job of its own is gone (``keep``) and restores it (``regain``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from functools import partial
@@ -39,6 +39,7 @@ from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.pipeline import raise_first
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
+from broadcaster.observability.limits import LimitName, limit_reached
 
 GROUP: Final = "workers"
 DEAD_LETTERS_KEPT: Final = 10_000
@@ -57,6 +58,12 @@ class Enqueued(IntEnum):
     HAS_JOB = 0
     QUEUE_FULL = -1
     TENANT_FULL = -2
+
+
+_LIMITS: Final[Mapping[Enqueued, LimitName]] = {
+    Enqueued.QUEUE_FULL: "MAX_QUEUE",
+    Enqueued.TENANT_FULL: "TENANT_QUEUED",
+}
 
 
 class Settled(StrEnum):
@@ -154,7 +161,10 @@ class Queue:
 
     async def enqueue(self, generation_id: str, *, tenant: str, priority: Priority = Priority.NORMAL) -> Enqueued:
         """Give a generation its job, unless it has one."""
-        return (await self.enqueue_all([NewJob(generation_id, tenant, priority)]))[0]
+        (code,) = await self.enqueue_all([NewJob(generation_id, tenant, priority)])
+        if code in _LIMITS:
+            limit_reached(_LIMITS[code])
+        return code
 
     async def enqueue_all(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """``enqueue`` for each, in one pipelined write."""

@@ -31,7 +31,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, NamedTuple
 
@@ -47,6 +47,7 @@ from broadcaster.log.streams import terminals
 from broadcaster.log.streams.ages import Ages
 from broadcaster.log.streams.presence import Abandonment
 from broadcaster.log.streams.reader import Meta, Streams, Tail
+from broadcaster.observability.limits import LimitName, limit_reached
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -54,6 +55,11 @@ _log = get_logger(__name__)
 JOBLESS_MS: Final = 2000
 CONSUMER_SILENT_MS: Final = 60_000
 CONSUMERS_EVERY_S: Final = 60.0
+_LIMITS: Final[Mapping[bytes | None, LimitName]] = {
+    terminals.QUEUE_TIMEOUT: "QUEUE_TIMEOUT_S",
+    terminals.GENERATION_TIMEOUT: "GENERATION_TIMEOUT_S",
+    terminals.NO_WORKER: "STALL_TIMEOUT_S",
+}
 _ABANDONED: Final = StopRequest.ABANDONED.reason
 
 
@@ -277,6 +283,8 @@ class Sweeper:
         """End it, by its stop when ``terminal`` is None. If it is over already, it leaves the open index."""
         claim = await self._endings.end(meta.id, terminal, tail=tail, may_take_over=True)
         if claim.outcome is Outcome.ENDED:
+            if terminal in _LIMITS:
+                limit_reached(_LIMITS[terminal])
             _log.warning("generation_ended", stream=meta.id, why="stop" if terminal is None else terminal.decode())
             if self.ends is not None:
                 self.ends.keep(meta, terminal, reason=meta.stop or _ABANDONED, is_written=True)

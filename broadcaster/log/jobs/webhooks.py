@@ -29,6 +29,7 @@ from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.webhook_meta import WebhookState
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -65,7 +66,10 @@ class PendingWebhooks:
 
     async def promise(self, generation_id: str) -> bool:
         """Promise this generation's webhook; False when as many are pending as may be."""
-        return await promise_webhook(self._redis, self._keys, generation_id, max_pending=self._max_pending) >= 0
+        code = await promise_webhook(self._redis, self._keys, generation_id, max_pending=self._max_pending)
+        if code < 0:
+            limit_reached("MAX_WEBHOOKS")
+        return code >= 0
 
     async def withdraw(self, generation_ids: Sequence[str]) -> None:
         """Drop these promises: their generations were not created, or are gone."""

@@ -15,6 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, TypeAlias
 
 from broadcaster.log.pubsub.connection import NodeConnection, SubscriberOptions
+from broadcaster.log.pubsub.counts import SubscriberCounts
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -39,6 +40,7 @@ class Probe:
     publish: PublishProbe
     on_silence: Callable[[], None]
     on_deafness: Callable[[], None]
+    counts: SubscriberCounts = field(default_factory=SubscriberCounts)
     channel: str | None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
     _losses: int = field(default=0, init=False)
@@ -72,7 +74,7 @@ class Probe:
                 await self._probe(self.channel, options.probe_s)
 
     async def _probe(self, channel: str, within_s: float) -> None:
-        losses = self._losses
+        losses, begun_at = self._losses, asyncio.get_running_loop().time()
         if not await _happens(self._confirmed, within_s):
             reason = "the probe's channel was not subscribed"
         elif not await self._publish_next(channel, within_s):
@@ -81,9 +83,11 @@ class Probe:
         elif not await _happens(self._arrived, within_s):
             reason = "a probe did not come back"
         else:
+            self.counts.probe_s.observe(asyncio.get_running_loop().time() - begun_at)
             return
         # Else the connection or the channel was replaced meanwhile.
         if (self.channel, self._losses) == (channel, losses):
+            self.counts.probes_lost += 1
             self.connection.drop(reason)
             self.on_deafness()
 

@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from broadcaster.log.pubsub.connection import NodeConnection, SubscriberOptions
+from broadcaster.log.pubsub.counts import SubscriberCounts
 from broadcaster.log.pubsub.probe import Probe, PublishProbe
 from broadcaster.log.pubsub.session import Listener
 from broadcaster.log.redis.keys import KeyNames
@@ -61,6 +62,7 @@ class Subscriptions:
     options: SubscriberOptions
     rng: random.Random
     on_silence: Callable[[str], None]
+    counts: SubscriberCounts = field(default_factory=SubscriberCounts, init=False)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
     _nodes: dict[str, _Node] = field(default_factory=dict, init=False)
     _wants: dict[str, _Want] = field(default_factory=dict, init=False)
@@ -141,7 +143,7 @@ class Subscriptions:
             options=self.options,
             rng=self.rng,
             refused=self._refused,
-            broke=self.topology.suspect,
+            broke=self._broke,
         )
         probe = Probe(
             connection,
@@ -149,6 +151,7 @@ class Subscriptions:
             publish=self.publish_probe,
             on_silence=partial(self._silent, name),
             on_deafness=self.topology.suspect,
+            counts=self.counts,
         )
         running = spawn(connection.run()), spawn(probe.run(self.options, self.rng))
         return _Node(connection, probe, running)
@@ -180,6 +183,11 @@ class Subscriptions:
             self._nodes[name].connection.subscribe(channel, want.listener)
 
     # -- rules 3 and 4
+
+    def _broke(self) -> None:
+        """A connection was lost, or could not be opened."""
+        self.counts.connections_lost += 1
+        self.topology.suspect()
 
     def _refused(self, channel: str) -> None:
         """The node refuses this channel: its listener is notified, and the connection has dropped it."""

@@ -28,6 +28,7 @@ from broadcaster.log.redis.topology.nodes import NodeLimits, pool_options
 from broadcaster.log.redis.topology.placed_client import Identity, PlacedPipeline, PlacedRedis, ServerSample
 from broadcaster.log.redis.topology.topology import SingleTopology, Topology, create_topology
 from broadcaster.log.redis.url import RedisKind, RedisUrl
+from broadcaster.observability.limits import limit_reached
 
 _BLOCK_MARGIN_S: Final = 5.0
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -55,6 +56,9 @@ _LATER_TEXTS: Final = (
     "NOREPLICAS", "BUSY ", "UNBLOCKED", "non local key",
 )  # fmt: skip
 
+# What redis-py's pool raises when none became free in time.
+_NO_CONNECTION: Final = "No connection available"
+
 _FINAL_TYPES: Final = (rex.AuthenticationError, rex.AuthorizationError, rex.NoPermissionError)
 
 
@@ -66,6 +70,16 @@ def later(error: BaseException) -> bool:
         return True
     # Not startswith: a pipeline puts the command before the server's text.
     return isinstance(error, rex.ResponseError) and any(text in str(error) for text in _LATER_TEXTS)
+
+
+def count_limit(error: BaseException) -> None:
+    """Count the limit that this "later" error shows: no reply in time, no free connection, or a full Redis."""
+    if isinstance(error, rex.TimeoutError | TimeoutError):
+        limit_reached("REDIS_TIMEOUT_S")
+    elif isinstance(error, rex.ConnectionError) and _NO_CONNECTION in str(error):
+        limit_reached("REDIS_CONNECTIONS")
+    elif isinstance(error, rex.OutOfMemoryError) or (isinstance(error, rex.ResponseError) and "OOM " in str(error)):
+        limit_reached("EMBEDDED_MAX_MEMORY_BYTES")
 
 
 def is_silence(error: LogUnavailable) -> bool:
@@ -80,6 +94,7 @@ def log_errors() -> Iterator[None]:
         yield
     except Exception as error:
         if later(error):
+            count_limit(error)
             raise LogUnavailable("the log does not answer now; try again") from error
         raise
 

@@ -28,12 +28,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, identities, later
 from broadcaster.log.redis.topology.placed_client import Identity, ServerSample
+from broadcaster.observability.counting import SHORT_S, Buckets, Reading
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -70,6 +71,7 @@ class Steadiness:
         self._probe: asyncio.Task[bool] | None = None
         self._next_probe: asyncio.Task[bool] | None = None
         self.breaks = 0
+        self.probe_s = Buckets(SHORT_S)
         self.answering = asyncio.Event()
 
     @property
@@ -106,6 +108,14 @@ class Steadiness:
         """Whether times that Redis has written may lie ahead of its clock, because it stepped back not long ago."""
         now = asyncio.get_running_loop().time()
         return any(now - step.seen_at < -step.size_s + self._lease_ttl_s for step in self._steps if step.size_s < 0)
+
+    def readings(self) -> Sequence[Reading]:
+        """Redis as this process sees it, for metrics."""
+        return (
+            Reading("broadcaster_redis_steady", int(self.is_steady)),
+            Reading("broadcaster_redis_breaks_total", self.breaks),
+            Reading("broadcaster_redis_probe_seconds", self.probe_s),
+        )
 
     async def confirm(self) -> None:
         """Probe now, so that a caller that is about to claim knows of a break of the last moment."""
@@ -151,8 +161,10 @@ class Steadiness:
         if before is not None:
             await asyncio.wait({before})
         self._probe, self._next_probe = self._next_probe, None
+        begun_at = asyncio.get_running_loop().time()
         ok = await self._sample()
         now = asyncio.get_running_loop().time()
+        self.probe_s.observe(now - begun_at)
         if not ok or (self._since is not None and now - self._answered_at > self._every_s + self._late_s):
             self._broke()
         elif self._since is not None and now > self._answered_at:

@@ -23,9 +23,11 @@ from broadcaster.core.backoff import BackOff
 from broadcaster.core.batching import AppendReply, Batch, Code, StopRequest
 from broadcaster.core.events import FORMAT_VERSION, is_terminal
 from broadcaster.core.status import status_after
-from broadcaster.log.redis.connect import LogConnection, later
+from broadcaster.log.redis.connect import LogConnection, count_limit, later
 from broadcaster.log.redis.scripts import SCRIPTS, Argument, ScriptCall, run_all
+from broadcaster.log.streams.append_counts import AppendCounts
 from broadcaster.log.streams.writer import StreamWriter
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -67,6 +69,7 @@ class Appender:
         self._servers: dict[str, _ServerWrites] = {}  # of the servers that have writes under way
         self._failures: dict[str, int] = {}  # of each server, in a row
         self._is_left = False
+        self.counts = AppendCounts()
 
     async def __aenter__(self) -> Appender:
         return self
@@ -134,16 +137,22 @@ class Appender:
 
     async def _send(self, server: str, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
         calls = [self._call(writer, batch) for writer, batch in batches]
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
         try:
             replies = await run_all(self._redis, calls)
         except Exception as error:
             replies = [error] * len(calls)
+        self.counts.write_s.observe(loop.time() - sent_at)
         retried: list[StreamWriter] = []
-        for (writer, _), reply in zip(batches, replies, strict=True):
+        for (writer, batch), reply in zip(batches, replies, strict=True):
             if not isinstance(reply, Exception):
                 code, epoch, seq, stop = reply
+                self._count(writer, batch, Code(code))
                 writer.replied(AppendReply(Code(code), epoch, seq, StopRequest(stop)))
             elif later(reply):
+                count_limit(reply)
+                self.counts.outcomes["unavailable"] += 1
                 writer.failed()
                 retried.append(writer)
             else:
@@ -152,6 +161,12 @@ class Appender:
             self._retry(server, retried, replies)
         else:
             self._failures.pop(server, None)
+
+    def _count(self, writer: StreamWriter, batch: Batch, code: Code) -> None:
+        self.counts.replied(code, len(batch.events))
+        if code is Code.FULL:
+            has_many = writer.event_count > self.bounds.max_events
+            limit_reached("MAX_EVENTS" if has_many else "MAX_BYTES")
 
     def _retry(self, server: str, writers: Sequence[StreamWriter], replies: Sequence[Any]) -> None:
         failures = self._failures.get(server, 0)

@@ -26,6 +26,7 @@ from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import LogUnavailable, TenantLimit
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
+from broadcaster.observability.limits import limit_reached
 
 ADDED_EVERY_S: Final = 1.0
 ADDED_AT_ONCE: Final = 500
@@ -132,6 +133,7 @@ class TenantStorage:
             return
         account = await self._fitting(tenant, max_bytes=bound, max_feeds=None)
         if account.all_bytes >= bound:
+            limit_reached("TENANT_STORED_BYTES")
             raise _refusal(f"{account.all_bytes} bytes are stored, {bound} is what TENANT_STORED_BYTES allows")
 
     async def admit_feed(self, tenant: str) -> None:
@@ -140,6 +142,7 @@ class TenantStorage:
             return
         account = await self._fitting(tenant, max_bytes=None, max_feeds=self._max_feeds)
         if account.feeds >= self._max_feeds:
+            limit_reached("TENANT_FEEDS")
             raise _refusal(f"{account.feeds} feeds are open, as many as TENANT_FEEDS allows; close some")
         await self.admit(tenant)
 

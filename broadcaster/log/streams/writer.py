@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from broadcaster.core.batching import AppendReply, Batch, Batcher, Next, StopRequest
 from broadcaster.core.events import Event, encode_event
 from broadcaster.log.streams import terminals
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -94,6 +95,11 @@ class StreamWriter:
         return self._batcher.last_seq
 
     @property
+    def event_count(self) -> int:
+        """How many events this attempt has written (not necessarily confirmed)."""
+        return self._batcher.last_seq - self._batcher.base_seq
+
+    @property
     def size_bytes(self) -> int:
         """Bytes held for sending (again)."""
         return self._batcher.size_bytes
@@ -110,6 +116,7 @@ class StreamWriter:
         for event in events:
             raw = encode_event(event)
             if self._batcher.size_bytes + len(raw) > self._max_bytes:
+                limit_reached("MAX_BYTES")
                 self._refuse(WriterEnd.FULL, terminals.STREAM_FULL)
                 return
             self._push([raw])

@@ -20,11 +20,13 @@ from broadcaster.core.continuity import TailVerdict
 from broadcaster.core.notices import StreamSink
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.pubsub.connection import SubscriberOptions
+from broadcaster.log.pubsub.counts import SubscriberCounts
 from broadcaster.log.pubsub.probe import PublishProbe
 from broadcaster.log.pubsub.subscriptions import Subscriptions
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.topology.topology import Topology
 from broadcaster.log.streams.reader import Tail
+from broadcaster.log.tail.counts import TailCounts
 from broadcaster.log.tail.options import TailLimits, TailTimes
 from broadcaster.log.tail.ports import LapsedEnder, LostEnder, OpenNotice, TailLog
 from broadcaster.log.tail.watch import StreamWatch
@@ -56,6 +58,8 @@ class LiveTail:
     lapses: LapsedEnder | None = None  # None: this process ends no feeds whose writers are gone
     open_notice: OpenNotice | None = None  # None: open generations without a lease are not recorded
     losses: LostEnder | None = None  # None: this process ends no generations that Redis has lost
+
+    counts: TailCounts = field(default_factory=TailCounts, init=False)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -104,6 +108,11 @@ class LiveTail:
     async def until_ended(self) -> None:
         """Wait until the tail's own tasks have ended; before the tail is closed, only a defect ends them."""
         await asyncio.wait({self._running})
+
+    @property
+    def subscriber_counts(self) -> SubscriberCounts:
+        """What the subscriber connections count."""
+        return self._subscriptions.counts
 
     # -- its own tasks
 

@@ -33,8 +33,10 @@ from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice, SpliceSt
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.streams.reader import KnownGeneration, Tail
+from broadcaster.log.tail.counts import RepairCause
 from broadcaster.log.tail.push import parse_one, parse_push
 from broadcaster.log.tail.stall import Stall
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 if TYPE_CHECKING:
@@ -108,10 +110,10 @@ class StreamWatch:
         if not self._was_live:
             raise LogUnavailable(f"the watch of {self.stream_id} was closed before its log was read")
 
-    def reread(self) -> None:
+    def reread(self, cause: RepairCause = RepairCause.VIEWER_AHEAD) -> None:
         """Read the log to its end once more; ``live`` follows. No effect after the terminal."""
         self._splice.reread()
-        self._start_repair()
+        self._start_repair(cause)
 
     def close(self) -> None:
         """Call the sink no more, and unsubscribe. The result of a read under way is ignored."""
@@ -141,7 +143,7 @@ class StreamWatch:
                 self._moved_at = self._loop.time()
         except Exception as error:
             self._crash(error)
-            self._start_repair(failures=1)
+            self._start_repair(RepairCause.CRASH, failures=1)
 
     def _judge_push(self, payload: bytes) -> None:
         """A push that is not simply the next event."""
@@ -157,11 +159,13 @@ class StreamWatch:
             self._moved_at = self._loop.time()
             self._end_if_over()
         elif was_live:
-            self._start_repair()
+            self._start_repair(RepairCause.MISSED_PUSH)
+            if not push.events:
+                limit_reached("PUSH_MAX_BYTES")
 
     def subscribed(self) -> None:
         """Messages come from now on; what was published before is in the log."""
-        self.reread()
+        self.reread(RepairCause.SUBSCRIBED)
 
     def lost(self) -> None:
         """The connection is gone; its node may be silent."""
@@ -186,7 +190,7 @@ class StreamWatch:
         if verdict is TailVerdict.HOLE or verdict is TailVerdict.FORK:
             if self._splice.is_live:
                 self._splice.trace() if verdict is TailVerdict.FORK else self._splice.reread()
-            self._start_repair()
+            self._start_repair(RepairCause.TAIL_CHECK)
         elif self._splice.is_live:
             self._stall.responded()
         if tail.status is not None:
@@ -244,9 +248,11 @@ class StreamWatch:
 
     # -- the repair
 
-    def _start_repair(self, failures: int = 0) -> None:
+    def _start_repair(self, cause: RepairCause, *, failures: int = 0) -> None:
         if self._is_repairing or self.is_over or not self._splice.wants_read:
             return
+        if self._was_live:
+            self._supply.counts.repairs[cause] += 1
         self._is_repairing = True
         self._stall.read_due()
         self._supply.spawn(self._repair(failures))
@@ -281,6 +287,7 @@ class StreamWatch:
             _log.error("tail_read_crashed", stream_id=self.stream_id, exc_info=error)
             raise LogUnavailable("the log could not be read") from error
         supply.on_response(self.stream_id)
+        supply.counts.pages += 1
         return entries
 
     def _hand_on(self, entries: Sequence[Entry]) -> bool:

@@ -30,6 +30,7 @@ from starlette.datastructures import Headers
 from broadcaster.core.requests.json_values import MAX_LEVELS, count_values, is_deeper
 from broadcaster.core.requests.publishing import UNWRITABLE
 from broadcaster.errors import BodyTooLarge, Busy, InvalidInput, TooManyValues
+from broadcaster.observability.limits import limit_reached
 from broadcaster.web.documents.problem_table import UnsupportedMediaType
 from broadcaster.web.documents.problems import BodyRefused, InvalidRequest, RequestFault
 from broadcaster.web.guards.cors import is_allowed_origin
@@ -52,6 +53,7 @@ def decode_body(body: bytes, *, max_values: int) -> Any:
     (3) names a member twice, (4) is nested too deeply, (5) has a number too long to be read, or (6) a lone surrogate.
     """
     if count_values(body, most=max_values) > max_values:
+        limit_reached("MAX_BODY_VALUES")
         raise TooManyValues(f"the body holds more than {max_values} JSON values (MAX_BODY_VALUES)")
     try:
         value = json.loads(
@@ -155,6 +157,7 @@ def _is_of_another_origin(headers: Headers) -> bool:
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
+    limit_reached("MAX_BODY_BYTES")
     return BodyTooLarge(f"a body has at most {max_bytes} bytes")
 
 

@@ -29,6 +29,7 @@ from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
 from broadcaster.hub.flusher import TurnGate
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
 from broadcaster.log.streams.pages import EntryReader
+from broadcaster.observability.limits import limit_reached
 from broadcaster.web.viewing.sse import connection_of, cut
 
 SLICE_BYTES: Final = 64 * 2**10
@@ -63,8 +64,10 @@ class JsonLedger:
         """Count so many bytes more, or fewer. Raises Busy and TenantLimit, and then counts nothing."""
         has = self._of_tenants.get(tenant, 0)
         if by > 0 and self.used_bytes + by > self.max_bytes:
+            limit_reached("MAX_JSON_BYTES")
             raise Busy("this front-end holds as many bytes of bodies and unread responses as it may (MAX_JSON_BYTES)")
         if by > 0 and not self.tenant_bytes.admits(tenant, has + by - 1):
+            limit_reached("TENANT_JSON_BYTES")
             raise TenantLimit(
                 f"the tenant's bodies and unread responses would have {has + by} bytes, beyond TENANT_JSON_BYTES"
             )

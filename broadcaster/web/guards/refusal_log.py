@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.lines import RefusedRequest
 from broadcaster.observability.logs import get_logger
 
@@ -59,6 +60,7 @@ class RefusalLog:
             self._write(line)
         else:
             window.suppressed += 1
+            limit_reached("LOG_REFUSALS_PER_S")
             window.last = line
 
     def _close(self, kind: tuple[str | None, str | None]) -> None:

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.guards.cors import is_allowed_origin
+from broadcaster.web.guards.request_counts import RequestCounts
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 ANTHROPIC_REQUEST_ID_HEADER: Final = "request-id"
@@ -45,10 +46,11 @@ _LOOPBACK_ORIGIN: Final = re.compile(f"https?://{_AUTHORITY}", re.ASCII | re.IGN
 
 
 class RequestId:
-    """Names every request; the name is in ``scope["state"]["request_id"]`` and in the response's header."""
+    """Names and counts every request; the name is in ``scope["state"]["request_id"]`` and in the response's header."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self._app = app
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,6 +62,7 @@ class RequestId:
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
+                self._counts.add(scope["path"], message["status"])
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = headers[ANTHROPIC_REQUEST_ID_HEADER] = request_id
                 headers["x-content-type-options"] = "nosniff"

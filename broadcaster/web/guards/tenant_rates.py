@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from broadcaster.core.access.token_bucket import TokenBucket
 from broadcaster.errors import RateLimited
+from broadcaster.observability.limits import LimitName, limit_reached
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,7 +33,7 @@ class TenantRates:
         """Count an append of so many events. Raises RateLimited."""
         self._take(tenant, events, per_s=self.appends_per_s, what="events", setting="TENANT_APPENDS_PER_S")
 
-    def _take(self, tenant: str, count: int, *, per_s: float | None, what: str, setting: str) -> None:
+    def _take(self, tenant: str, count: int, *, per_s: float | None, what: str, setting: LimitName) -> None:
         if per_s is None:
             return
         now = time.monotonic()
@@ -41,6 +42,7 @@ class TenantRates:
             bucket = self._buckets[what, tenant] = TokenBucket(per_s, now=now)
         wait_s = bucket.take(count, now=now)
         if wait_s > 0:
+            limit_reached(setting)
             raise RateLimited(
                 f"a tenant may send {per_s:g} {what} a second here ({setting}); again in {math.ceil(wait_s)} s",
                 retry_after_s=wait_s,

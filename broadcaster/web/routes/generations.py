@@ -162,9 +162,9 @@ class _Wait(NamedTuple):
         longest_s = services.long_poll_timeout_s
         preferred_s = preferred_wait_s(prefer)
         if wait_s is not None:
-            return cls(True, min(wait_s, longest_s), {})
+            return cls(True, services.bounded_wait_s(wait_s), {})
         if preferred_s is not None and not body.stream:
-            applied_s = min(preferred_s, longest_s)
+            applied_s = services.bounded_wait_s(preferred_s)
             return cls(True, applied_s, {"Preference-Applied": f"wait={applied_s:.0f}"})
         is_requested = body.stream is False
         return cls(is_requested, longest_s if is_requested else 0, {})
@@ -227,7 +227,7 @@ async def get_generation(
     services, tenant, base = here
     meta = await services.generations.get(generation_id, tenant=tenant)
     if wait_s > 0 and not meta.is_over:
-        wait_s = min(wait_s, services.long_poll_timeout_s)
+        wait_s = services.bounded_wait_s(wait_s)
         del meta  # its request may be large, and the wait may be long
         with services.reserve(tenant, waits=True) as place:
             await wait_for_end(services, request, generation_id=generation_id, wait_s=wait_s, place=place)

@@ -118,7 +118,7 @@ async def follow(
         chosen = NATIVE_SNAPSHOT
     try:
         services.rates.admit_request(tenant)
-        wait_s = min(wait_s, services.long_poll_timeout_s)
+        wait_s = services.bounded_wait_s(wait_s)
         meta = await find_stream(services, stream_id, tenant=tenant, wait_s=wait_s, request=request)
         return await stream_events(services, meta, cursor=cursor, dialect=chosen, with_snapshot=replay != "events")
     except Busy as error:

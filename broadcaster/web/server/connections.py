@@ -18,6 +18,7 @@ import resource
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 
 # Descriptors that are not for clients: connections to Redis, log files, files that a library opens.
@@ -103,6 +104,7 @@ class Arrivals:
         if self._most is None or count <= self._most:
             return True
         self.refused += 1
+        limit_reached("MAX_CONNECTIONS")
         return False
 
     @property
@@ -149,6 +151,7 @@ class Arrivals:
             if connection.is_responding:
                 self.head_begins(connection)
             else:
+                limit_reached("HEAD_TIMEOUT_S")
                 connection.give_up()
         for connection, body in tuple(self._bodies.items()):
             if self._is_late(connection, body):
@@ -165,17 +168,21 @@ class Arrivals:
         if connection.is_response_complete:
             body.answered_since = now if body.answered_since is None else body.answered_since
             if now - body.answered_since >= limit_s:
+                limit_reached("BODY_TIMEOUT_S")
                 return True
         if body.fresh:
             body.silent_since = now
             body.measured += body.fresh
             body.fresh = 0
         if now - body.silent_since >= limit_s:
+            limit_reached("BODY_TIMEOUT_S")
             return True
         if now - body.measured_since < limit_s:
             return False
         is_slow = body.measured < self._limits.body_min_bytes_per_s * limit_s
         body.measured_since, body.measured = now, 0
+        if is_slow:
+            limit_reached("BODY_MIN_BYTES_PER_S")
         return is_slow
 
     def _report(self, descriptor: int) -> None:

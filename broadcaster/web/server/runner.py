@@ -17,12 +17,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import uvicorn
 
+from broadcaster.observability.counting import Reading, Source
+from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Arrivals, ConnectionLimits
@@ -81,6 +83,7 @@ class FrontEndServer(uvicorn.Server):
         limits: ConnectionLimits | None = None,
         refusal_headers: Mapping[str, str] | None = None,
         refusals: RefusalLog | None = None,
+        source: Source = tuple,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -103,6 +106,7 @@ class FrontEndServer(uvicorn.Server):
         self.server_state = FrontEndState(
             self._arrivals, refusal_headers=refusal_headers or {}, refusals=refusals or RefusalLog()
         )
+        self._source = source
         self._listener = listener
         self._on_drain = on_drain
         self._drain_timeout_s = drain_timeout_s
@@ -115,6 +119,11 @@ class FrontEndServer(uvicorn.Server):
     def port(self) -> int:
         """The port it listens on."""
         return int(self._listener.getsockname()[1])
+
+    def readings(self) -> Iterator[Reading]:
+        """The metrics of the server and of its app (``source``)."""
+        yield Reading("broadcaster_connections", len(self.server_state.connections))
+        yield from self._source()
 
     async def until_started(self) -> None:
         """Until requests are served. Wait for ``serve()`` beside it: it raises when the start fails."""
@@ -186,6 +195,7 @@ class FrontEndServer(uvicorn.Server):
         self._drain = asyncio.ensure_future(self._on_drain())
         done, _ = await asyncio.wait({self._drain}, timeout=self._drain_timeout_s)
         if not done:
+            limit_reached("DRAIN_WINDOW_S")
             _log.error("drain_timed_out", timeout_s=self._drain_timeout_s)
             self._drain.cancel()
         elif not self._drain.cancelled() and self._drain.exception() is not None:

@@ -31,6 +31,7 @@ from broadcaster.dialects.passed.encode import whole_body
 from broadcaster.errors import Busy, InvalidInput
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
+from broadcaster.observability.limits import limit_reached
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Arrival, Here, Services
 from broadcaster.web.surfaces import anthropic_messages, passed_calls
@@ -177,6 +178,7 @@ async def _run(here: Arrival, request: Request, generation: GenerationRequest) -
         if is_begun:
             return call.meta, await whole(services, request, call)
     # Outside of the block, which names its generation in every error: this one is deleted.
+    limit_reached("COUNT_WAIT_S")
     refusal = Busy(_NO_WORKER.format(services.count_wait_s))
     await undo(services, call.meta.id, refusal, tenant=tenant)
     raise refusal

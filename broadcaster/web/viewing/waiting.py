@@ -29,6 +29,7 @@ from broadcaster.hub.places import Place
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.observability.limits import limit_reached
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.sse import connection_of
 
@@ -76,7 +77,10 @@ async def end_without_content(viewer: Viewer, request: Request, *, wait_s: float
                 if opening and opening[-1].is_terminal:
                     viewer.leave()
                     return opening
-                if viewer.stop_reason is StopReason.CLIENT_GONE or (left_s := until - loop.time()) <= 0:
+                if viewer.stop_reason is StopReason.CLIENT_GONE:
+                    return None
+                if (left_s := until - loop.time()) <= 0:
+                    limit_reached("HEAD_WAIT_S")
                     return None
                 if viewer.stop_reason is not None:
                     raise Busy("this front-end does not serve the stream any more; repeat the request")

@@ -11,6 +11,7 @@ from broadcaster.core.access.callers import StreamGrant
 from broadcaster.core.access.token_signatures import MintedToken, TokenSigner
 from broadcaster.core.access.viewer_tokens import read_token_actions
 from broadcaster.errors import InvalidInput, TokensOff
+from broadcaster.observability.limits import limit_reached
 
 _ID_BYTES = 16
 
@@ -41,6 +42,8 @@ class TokenMint:
             raise TokensOff("set BROADCASTER_TOKEN_KEYS (with BROADCASTER_AUTH=keys) to mint viewer tokens")
         lives_s = self.ttl_s if ttl_s is None else ttl_s
         if not 1 <= lives_s <= self.max_s:
+            if lives_s > self.max_s:
+                limit_reached("TOKEN_MAX_S")
             raise InvalidInput(f"ttl_s is 1 to {self.max_s:g} here (BROADCASTER_TOKEN_MAX_S)")
         try:
             grant = StreamGrant(stream_id, read_token_actions(actions), is_prefix)
