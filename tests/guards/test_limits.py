@@ -19,7 +19,8 @@ NO_LIMITS = {
     """,
     "how long something is kept": "LIVE_TTL_S RETENTION_S IDEMPOTENCY_TTL_S RESEND_KEEP_S",
     "how often, or how soon, something happens": """
-        TOKEN_TTL_S TOKEN_NOTICE_S HEARTBEAT_S RETRY_MS MODEL_LIST_S ATTEMPT_BACKOFF_S PROVIDER_COOLDOWN_S PRIORITY_HEAD_START_S
+        TOKEN_TTL_S TOKEN_NOTICE_S HEARTBEAT_S RETRY_MS MODEL_LIST_S ATTEMPT_BACKOFF_S PROVIDER_COOLDOWN_S
+        PRIORITY_HEAD_START_S
     """,
     "what the caller chose (on_abandon), and when it is known": "ABANDON_GRACE_S DISCONNECT_GRACE_S PRESENCE_TTL_S",
     "what a worker requests of the provider": "DEFAULT_MAX_TOKENS FALLBACK_MAX_TOKENS",

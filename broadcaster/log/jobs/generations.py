@@ -170,11 +170,11 @@ class Generations:
     create_id: Callable[[], str] = create_generation_id
 
     def __post_init__(self) -> None:
-        connection, queue, streams = self.connection, self.queue, self.streams
+        connection, queue, streams, lives = self.connection, self.queue, self.streams, self.lives
         self._redis = connection.redis
         self._keys = connection.keys
         self.created_count = 0
-        self._meta_ttl_ms = self.lives.live_ttl_ms + META_OUTLIVES_LOG_MS
+        self._meta_ttl_ms = lives.live_ttl_ms + META_OUTLIVES_LOG_MS
         self._stops = Stops(
             connection,
             queue=queue,
@@ -183,12 +183,10 @@ class Generations:
             steadiness=self.steadiness,
             ends=None if self.rescue is None else self.rescue.ends,
         )
-        self._idempotency = IdempotencyKeys(connection, ttl_ms=self.lives.idempotency_ttl_ms)
+        self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
         self._recents = Recents(connection)
         self._listing = Listing(self._recents, streams, queue, keep_ms=self._meta_ttl_ms)
-        self._deletion = Deletion(
-            connection, idempotency=self._idempotency, queue=queue, resend_ms=self.lives.resend_ms
-        )
+        self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, resend_ms=lives.resend_ms)
 
     async def create(
         self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
