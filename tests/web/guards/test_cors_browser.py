@@ -41,7 +41,7 @@ WATCH = """async (server) => {
 BLOCKED = "async (server) => { try { return (await fetch(`${server}/healthz`)).status; } catch { return 'blocked'; } }"
 
 
-async def _serve_page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answer_with_page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(PAGE)
     await writer.drain()
@@ -61,7 +61,7 @@ async def _bundle() -> str:
 async def test_a_listed_page_on_another_port_calls_watches_and_reads_errors_and_an_unlisted_one_does_not(
     services: Services, world: MemoryWorld
 ) -> None:
-    pages = await asyncio.start_server(_serve_page, "127.0.0.1", 0)
+    pages = await asyncio.start_server(answer_with_page, "127.0.0.1", 0)
     port = pages.sockets[0].getsockname()[1]
     listed, other = f"http://localhost:{port}", f"http://127.0.0.1:{port}"
     app: FastAPI = create_app(Settings.model_validate({"cors_origins": listed}), services=services)

@@ -1,0 +1,105 @@
+"""Viewer tokens in a real browser: an EventSource of another origin with ``?token=``, and one with the cookie."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from fastapi import FastAPI
+from playwright.async_api import Page
+
+from broadcaster.core import events as ev
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.services import Services
+from tests.support.access import token_kit as kit
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.browser import Tabs, open_tabs
+from tests.support.servers.front_end import served
+from tests.web.guards.test_cors_browser import answer_with_page
+
+KEYS = json.dumps({"web": ["web-key-0123456789"]})
+EVENTS = "/v1/streams/gen_1/events"
+COOKIE = "__Host-broadcaster-token"
+FLAGS = "; Path=/; Secure; SameSite=Lax"
+FOREIGN = "(url) => fetch(url, { mode: 'no-cors', credentials: 'include' }).then(() => {})"
+OPEN_FOR_A_WHILE = """async (url) => {
+  const names = [];
+  const source = new EventSource(url);
+  const state = await new Promise((resolve) => {
+    const note = ({ type }) => names.push(type);
+    for (const name of ["hub.hello", "message", "hub.expiring", "hub.bye"]) source.addEventListener(name, note);
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve("stopped"); };
+    source.addEventListener("hub.live", () => { if (!url.includes("short")) { source.close(); resolve("live"); } });
+  });
+  return [state, names];
+}"""
+
+
+@pytest.fixture
+async def tabs() -> AsyncIterator[Tabs]:
+    async with open_tabs() as opened:
+        yield opened
+
+
+def keyed(services: Services, **settings: object) -> FastAPI:
+    given = {"auth": "keys", "api_keys": KEYS, "token_keys": kit.TOKEN_KEYS, **settings}
+    return create_app(Settings.model_validate(given), services=services)
+
+
+async def watch(page: Page, url: str) -> tuple[str, list[str]]:
+    state, names = await page.evaluate(OPEN_FOR_A_WHILE, url)
+    return state, names
+
+
+async def test_an_event_source_of_another_origin_watches_with_its_token_until_that_expires(
+    services: Services, world: MemoryWorld, tabs: Tabs
+) -> None:
+    world.add("gen_1", tenant="web")
+    world.append("gen_1", ev.TextDelta(id="0", delta="Salt."))
+    async with page_server() as page_url:
+        async with served(keyed(services, cors_origins=[page_url]), services) as client:
+            server = str(client.base_url).rstrip("/")
+            page = (await tabs.open(page_url)).page
+            good = kit.own_token(time.time())
+            assert await watch(page, f"{server}{EVENTS}?token={good}") == ("live", ["hub.hello", "message"])
+            for refused in (kit.own_token(time.time() - 700), kit.own_token(time.time(), aud="other")):
+                assert await watch(page, f"{server}{EVENTS}?token={refused}") == ("stopped", [])
+            short = kit.own_token(time.time(), exp=time.time() + 2)
+            state, names = await watch(page, f"{server}{EVENTS}?after=&short&token={short}")
+            assert (state, names[0], names[-1]) == ("stopped", "hub.hello", "hub.bye")
+            assert "hub.expiring" in names
+
+
+async def test_a_page_of_the_same_host_watches_with_the_cookie_and_a_foreign_one_does_not(
+    services: Services, world: MemoryWorld, tabs: Tabs
+) -> None:
+    world.add("gen_1", tenant="web")
+    world.append("gen_1", ev.TextDelta(id="0", delta="Salt."))
+    async with page_server() as foreign, served(keyed(services), services) as client:
+        server = str(client.base_url).replace("127.0.0.1", "localhost").rstrip("/")
+        page = (await tabs.open("about:blank")).page
+        await page.route(f"{server}/", lambda route: route.fulfill(body="<title>App</title>", content_type="text/html"))
+        await page.goto(f"{server}/")
+        cookie = f"{COOKIE}={kit.own_token(time.time())}{FLAGS}"
+        await page.evaluate("(cookie) => { document.cookie = cookie; }", cookie)
+        assert await watch(page, f"{server}{EVENTS}") == ("live", ["hub.hello", "message"])
+        # A page on another port is of the same site: the browser sends the cookie from there, too.
+        await page.goto(foreign)
+        async with page.expect_response(lambda response: response.url == f"{server}{EVENTS}") as refused:
+            await page.evaluate(FOREIGN, f"{server}{EVENTS}")
+        response = await refused.value
+        assert COOKIE in (await response.request.all_headers())["cookie"]
+        assert response.status == 403
+
+
+@asynccontextmanager
+async def page_server() -> AsyncIterator[str]:
+    """The origin of an empty page that no front-end serves."""
+    pages = await asyncio.start_server(answer_with_page, "127.0.0.1", 0)
+    async with pages:
+        yield f"http://localhost:{pages.sockets[0].getsockname()[1]}"
