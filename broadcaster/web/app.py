@@ -22,7 +22,6 @@ from starlette.middleware import Middleware
 
 from broadcaster import __version__
 from broadcaster.core.access.api_keys import Keyring
-from broadcaster.core.access.token_setup import read_issuers, read_token_keys
 from broadcaster.observability.counting import Reading, counted_by
 from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_shapes import ShapedProblems
@@ -35,13 +34,12 @@ from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
 from broadcaster.web.guards.request_counts import RequestCounts
 from broadcaster.web.guards.request_log import RequestLog
-from broadcaster.web.guards.tokens.issuers import TokenIssuers
 from broadcaster.web.guards.tokens.presented import QueryToken
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import console, feeds, generations, health, streams, tokens
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
-from broadcaster.web.wiring import open_services
+from broadcaster.web.wiring import open_services, token_issuers
 
 _DESCRIPTION: Final = """
 Answers of language models that outlive the request: a worker runs the generation and appends numbered events to a log;
@@ -150,18 +148,9 @@ def _credentials(settings: Settings, *, is_shared: bool) -> Credentials:
     return Credentials(
         Keyring() if keys is None else Keyring.read(keys.get_secret_value()),
         file=None if path is None else KeyFile(path),
-        tokens=_token_issuers(settings),
+        tokens=token_issuers(settings),
         is_shared=is_shared,
         wait_s=settings.redis_timeout_s,
-    )
-
-
-def _token_issuers(settings: Settings) -> TokenIssuers:
-    keys, issuers = settings.token_keys, settings.token_issuers
-    return TokenIssuers(
-        {} if keys is None else read_token_keys(keys.get_secret_value()),
-        () if issuers is None else read_issuers(issuers),
-        max_s=settings.token_max_s,
     )
 
 

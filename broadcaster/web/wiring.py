@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from broadcaster.core.access.callers import Caller
-from broadcaster.core.access.token_setup import read_token_keys
+from broadcaster.core.access.token_setup import read_issuers, read_token_keys
 from broadcaster.core.access.token_signatures import TokenSigner
 from broadcaster.core.access.viewer_tokens import LEEWAY_S
 from broadcaster.core.providers.listed_models import ModelLists
@@ -44,6 +44,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.guards.credentials import Credentials
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.guards.tokens.issuers import TokenIssuers
 from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import KnownModels, no_lists
 from broadcaster.web.metrics import FrontEndCounts
@@ -259,6 +260,16 @@ def token_mint(settings: Settings) -> TokenMint:
     keys = settings.token_keys
     signer = None if keys is None else TokenSigner(read_token_keys(keys.get_secret_value()))
     return TokenMint(signer, ttl_s=settings.token_ttl_s, max_s=settings.token_max_s)
+
+
+def token_issuers(settings: Settings) -> TokenIssuers:
+    """What verifies viewer tokens. Raises SetupError for a key that is none, and for a file that cannot be used."""
+    keys, issuers = settings.token_keys, settings.token_issuers
+    return TokenIssuers(
+        {} if keys is None else read_token_keys(keys.get_secret_value()),
+        () if issuers is None else read_issuers(issuers),
+        max_s=settings.token_max_s,
+    )
 
 
 async def _revoke_tokens(

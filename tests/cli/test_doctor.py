@@ -134,6 +134,21 @@ async def test_a_front_end_that_refuses_our_calls_is_reported(front_end: SseServ
     assert "BROADCASTER_API_KEY" in found["said"] + found["remedy"]
 
 
+async def test_a_key_of_tokens_that_is_none_is_a_fault_and_never_printed(monkeypatch) -> None:
+    monkeypatch.setenv("BROADCASTER_AUTH", "keys")
+    issuer = {"https://app.example": {"tenant": "web", "keys": {"k1": f"{SECRET}-private"}}}
+    monkeypatch.setenv("BROADCASTER_TOKEN_ISSUERS", json.dumps(issuer))
+    found = (await report())["machine: callers"]
+    assert found["verdict"] == "fail"
+    assert "key 'k1' of 'https://app.example'" in found["said"]
+    monkeypatch.delenv("BROADCASTER_TOKEN_ISSUERS")
+    monkeypatch.setenv("BROADCASTER_TOKEN_KEYS", json.dumps({"a": f"{SECRET}-0123456789-0123456789-0123456789"}))
+    for options in ((), ("--json",), ("--settings",), ("--settings", "--json")):
+        result = await run(*options)
+        assert "BROADCASTER_TOKEN_KEYS" in result.stdout
+        assert SECRET not in result.output
+
+
 async def test_the_keys_of_callers_are_counted_and_never_printed(monkeypatch) -> None:
     assert "every process on this machine" in (await report())["machine: callers"]["said"]
     monkeypatch.setenv("BROADCASTER_AUTH", "keys")

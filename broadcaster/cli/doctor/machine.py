@@ -18,6 +18,7 @@ from broadcaster.errors import BroadcasterError, SetupError
 from broadcaster.log.redis.embedded import find_server
 from broadcaster.settings import PREFIX, Settings, unknown_variables
 from broadcaster.web.guards.key_file import KeyFile
+from broadcaster.web.wiring import token_issuers
 
 LOCAL: Final = "local"
 # Beside viewers and Redis: standard streams, the listener, the tail, files, and a margin.
@@ -98,11 +99,12 @@ def masked_value(name: str, value: Any) -> Any:
 
 
 def _keyrings(settings: Settings) -> tuple[list[Keyring], str | None]:
-    """The keys of the settings and of their file, and why the file cannot be used."""
+    """The keys of the settings and of their file, and why the file, or the keys of viewer tokens, cannot be used."""
     keys, path = settings.api_keys, settings.api_keys_file
     found = [] if keys is None else [Keyring.read(keys.get_secret_value())]
     try:
         of_file = None if path is None else KeyFile(path).read_changed()
+        token_issuers(settings)
     except SetupError as error:
         return found, error.detail
     return (found if of_file is None else [*found, of_file]), None
