@@ -28,7 +28,7 @@ async def relay(connection: LogConnection) -> AsyncIterator[RedisRelay]:
 
 @pytest.fixture
 async def broadcaster(relay: RedisRelay) -> AsyncIterator[Broadcaster]:
-    async with Broadcaster.from_url(relay.url, drain_s=0) as opened:
+    async with Broadcaster.from_url(relay.url, drain_s=0, redis_timeout_s=10 * CANCELLED_S) as opened:
         relay.hold_at(SCRIPTS["feed_create"].sha.encode())
         yield opened
 
