@@ -113,7 +113,7 @@ def _refusal(scope: Scope, fault: _Unadmitted | BroadcasterError) -> Response:
     if isinstance(fault, _Unadmitted):
         challenge += f', error="{fault.error}"' if fault.error else ""
         return problem_response("unauthorized", _REFUSALS[fault.error], headers={"www-authenticate": challenge})
-    if isinstance(fault, LogUnavailable) and scope["method"] == "GET" and _EVENTS.fullmatch(_path(scope)):
+    if isinstance(fault, LogUnavailable) and scope.get("method") == "GET" and _EVENTS.fullmatch(_path(scope)):
         return EventStreamResponse(Refused(StopReason.LOG_UNAVAILABLE, _RETRY))
     response = error_response(fault)
     if response.status_code == 401:

@@ -247,6 +247,24 @@ async def test_a_cookie_counts_only_where_one_of_our_pages_sends_it(
         assert beside.status_code in (200, 202)  # a cookie that does not count is no credential
 
 
+async def test_a_handshake_of_a_websocket_with_the_cookie_is_refused(app: FastAPI) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    cookie = f"{COOKIE}={token(grants=ALL)}".encode()
+    scope = {
+        "type": "websocket", "path": EVENTS, "query_string": b"", "http_version": "1.1", "scheme": "ws",
+        "headers": [(b"cookie", cookie), (b"sec-fetch-site", b"same-origin")], "root_path": "", "subprotocols": [],
+    }  # fmt: skip
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 403
+
+
 async def test_the_query_is_read_without_the_token_and_the_referrer_is_withheld(client: httpx2.AsyncClient) -> None:
     text = token(grants=ALL)
     response = await client.get(f"{EVENTS}?dialect=unheard&token={text}")

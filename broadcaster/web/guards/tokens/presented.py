@@ -76,7 +76,7 @@ def is_of_own_page(scope: Scope) -> bool:
     origins, hosts = headers.getlist("origin"), headers.getlist("host")
     if origins:
         return len(origins) == 1 and len(hosts) == 1 and (is_allowed_origin(scope) or _is_own(origins[0], hosts[0]))
-    return scope["method"] in _SAFE_METHODS and headers.getlist("sec-fetch-site") == ["same-origin"]
+    return scope.get("method") in _SAFE_METHODS and headers.getlist("sec-fetch-site") == ["same-origin"]
 
 
 def _is_own(origin: str, host: str) -> bool:
