@@ -3,10 +3,11 @@
 | Child | What it gets |
 | --- | --- |
 | the embedded server, the local model | the system's variables alone (``plain_environment``): no setting and no key |
-| a worker | everything but the keys of callers (``worker_environment``): tools may read variables of their own |
+| a worker | everything but callers' keys and those of viewer tokens (``worker_environment``): its tools read the rest |
 | a front-end | everything but the providers' variables and the webhooks' secret (``front_end_environment``) |
 
-Names of settings ignore case. AUTH goes with the keys, and so does HOST: without keys only loopback is accepted.
+Names of settings ignore case. AUTH goes with the keys, whose settings require it, and so does HOST: without keys only
+loopback is accepted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Final
 METRICS_FOLDER_VARIABLE: Final = "BROADCASTER_METRICS_FOLDER"
 """Names the folder to which a child writes its metrics; set by its parent, and not a setting."""
 
-_FRONT_ENDS_ALONE: Final = frozenset(f"BROADCASTER_{name}" for name in ("API_KEYS", "API_KEY", "AUTH", "HOST"))
+_FRONT_ENDS_ALONE: Final = frozenset(
+    f"BROADCASTER_{name}"
+    for name in ("API_KEYS", "API_KEYS_FILE", "API_KEY", "AUTH", "HOST", "TOKEN_KEYS", "TOKEN_ISSUERS")
+)
 _WORKERS_ALONE: Final = frozenset({"BROADCASTER_WEBHOOK_SECRET"})
 _PROVIDERS_PREFIXES: Final = ("ANTHROPIC_", "OPENAI_")
 # What programs need to start, to find libraries and to speak the right language.

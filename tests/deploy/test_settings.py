@@ -134,7 +134,7 @@ def test_front_ends_demand_keys_and_workers_have_none(environments: Environments
         assert environments[where]["BROADCASTER_AUTH"] == "keys"
         assert not [name for name in environments[where] if name.endswith(("_API_KEY", "_WEBHOOK_SECRET"))], where
     for where in WORKERS:
-        assert "BROADCASTER_API_KEYS" not in environments[where]
+        assert not {"BROADCASTER_API_KEYS", "BROADCASTER_TOKEN_KEYS"} & environments[where].keys()
         assert "ANTHROPIC_API_KEY" in environments[where]
 
 
