@@ -48,10 +48,25 @@ def test_the_front_ends_port_is_the_same_everywhere(services: Mapping[str, Any],
         *(port for _, port in upstream),
         str(pod["ports"][0]["containerPort"]),
         *(each["value"] for each in pod["env"] if each["name"] == "BROADCASTER_PORT"),
-        *(str(port["port"]) for rule in policy["spec"]["ingress"] for port in rule["ports"]),
+        *(str(port["port"]) for port in policy["spec"]["ingress"][0]["ports"]),
     }
     assert documented == {str(Settings.model_fields["port"].default)}
     assert [host for host, _ in upstream] == [name for name in services if name.startswith("front-end")]
+
+
+def test_the_port_of_metrics_is_the_same_everywhere_and_open_to_the_scraper_alone(resources: Resources) -> None:
+    policies = of_kind(resources, "NetworkPolicy")
+    found = set()
+    for name in ("front-end", "worker"):
+        container = pods(resources)[name]["containers"][0]
+        given = {each["name"]: each.get("value") for each in container["env"]}
+        assert given["BROADCASTER_METRICS_HOST"] == "0.0.0.0"
+        rule = policies[name]["spec"]["ingress"][-1]
+        assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+        found |= {given["BROADCASTER_METRICS_PORT"], *(str(port["port"]) for port in rule["ports"])}
+        found |= {str(port["containerPort"]) for port in container["ports"] if port["name"] == "metrics"}
+    assert found == {"9464"}
+    assert "#BROADCASTER_METRICS_PORT=9464" in (ROOT / ".env.example").read_text()
 
 
 def test_the_service_leads_to_the_front_ends_by_the_ports_name(resources: Resources) -> None:
