@@ -15,6 +15,7 @@ from typer.main import get_command
 from broadcaster.cli.main import create_app_for
 from broadcaster.observability.metrics import METRICS, metrics_table
 from broadcaster.settings import Settings
+from tests.guards.source import modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +43,12 @@ def test_every_metric_named_in_a_document_exists() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         named = re.findall(r"\bbroadcaster_[a-z_]*[a-z]\b", document.read_text("utf-8"))
         assert set(named) <= known, document.name
+
+
+def test_every_metric_has_a_source_that_reads_it() -> None:
+    sources = [each.text for each in modules("broadcaster", "worker") if not each.path.endswith("/metrics.py")]
+    sources += [each.text for each in modules("broadcaster/web", "worker") if each.path.endswith("/metrics.py")]
+    assert not [name for name in METRICS if not any(f'"{name}"' in text for text in sources)]
 
 
 def test_every_setting_named_in_a_document_exists() -> None:
