@@ -27,7 +27,8 @@
     │   ├── QueueFull           503 queue_full
     │   ├── LogUnavailable      503 log_unavailable: Redis does not respond
     │   ├── RateLimited         429 rate_limited: more often than the settings allow; has the time to retry after
-    │   │   └── TenantLimit     429 tenant_limit: the tenant has all that the settings allow it; has that time, too
+    │   │   ├── TenantLimit     429 tenant_limit: the tenant has all that the settings allow it; has that time, too
+    │   │   └── BudgetSpent     429 budget_spent: the key has spent its tokens of today; has the time until midnight
     │   ├── StopNotDurable      503 stop_not_durable: sent, but not stored
     │   └── StopPending         503 stop_pending: it is being stopped, and not deleted yet
     ├── ProviderFailed          the LLM provider ended the answer badly      (502)
@@ -191,6 +192,10 @@ class RateLimited(Busy, code="rate_limited", status=429):
 
 class TenantLimit(RateLimited, code="tenant_limit"):
     """The tenant has as much of something as the settings allow one tenant; the text names the setting."""
+
+
+class BudgetSpent(RateLimited, code="budget_spent", retry=False):
+    """The credential has spent its tokens of today; ``retry_after_s`` is the time until the next day (UTC)."""
 
 
 class AnswerUnsent(BroadcasterError, code="answer_unsent", status=503):

@@ -113,6 +113,11 @@ class GenerationAttempt:
         """The bytes that it has received from its provider and buffers for its log."""
         return self._answer.received_bytes + self.writer.size_bytes
 
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that it has spent so far; None: its provider has not answered."""
+        return self._answer.usage_so_far()
+
     def fail_for_memory(self) -> None:
         """Close the provider and end with an error."""
         self._outgrown.set()
@@ -163,7 +168,7 @@ class GenerationAttempt:
             outcome, reason = _ending(terminal)
         if isinstance(self._answer, AgentLoop):
             self._report.facts.steps = self._answer.steps
-        self._report.write(outcome, reason, usage=self._answer.usage_so_far(), entries=writer.last_seq)
+        self._report.write(outcome, reason, usage=self.usage, entries=writer.last_seq)
         return outcome, reason
 
     async def _write_end(self, events: Sequence[Event]) -> AttemptEnd:

@@ -22,6 +22,7 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
+from broadcaster.log.access.daily_usage import DailyUsage
 from broadcaster.log.jobs.job_reader import JobReader
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
@@ -112,7 +113,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         courier = create_courier(settings, connection, queue=queue, streams=streams)
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         depth = QueueDepth(connection, tenant_running=settings.tenant_running)
-        yield replace(engine, agent=create_agent_setup(settings, streams), depth=depth), sweeper, topology
+        agent, usage = create_agent_setup(settings, streams), DailyUsage(connection)
+        yield replace(engine, agent=agent, depth=depth, usage=usage), sweeper, topology
 
 
 @asynccontextmanager

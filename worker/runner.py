@@ -27,6 +27,7 @@ from typing import Final, TypeVar, Unpack
 
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import LogUnavailable
+from broadcaster.log.access.daily_usage import DailyUsage
 from broadcaster.log.jobs.claims import Claim, Claims, Outcome, Why
 from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.job_reader import JobReader
@@ -46,6 +47,7 @@ from worker.counts import AttemptCounts
 from worker.draining import wait_within
 from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
+from worker.spending import count_spent
 from worker.tools.agent import AgentSetup
 from worker.webhooks.courier import WebhookCourier
 
@@ -76,6 +78,7 @@ class Engine:
     courier: WebhookCourier | None = None  # None: webhooks are off
     agent: AgentSetup | None = None  # None: every tool is the caller's
     depth: QueueDepth | None = None  # None: nothing reads the queue's depth
+    usage: DailyUsage | None = None  # None: tokens are not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +258,7 @@ class Runner:
                     end = AttemptEnd.LOST
                 else:
                     self.counts.end(*attempt.report(end))
+                    await count_spent(self._engine.usage, attempt.meta, attempt.usage)
                     attempt = self._restart(job, renewed, after=attempt)
                     writer = attempt.writer
                     end = await attempt.run()
@@ -267,6 +271,7 @@ class Runner:
             del self.attempts[job.generation_id]
         self.counts.end(*attempt.report(end, reason=reason))
         await self._after(end, job, writer)
+        await count_spent(self._engine.usage, attempt.meta, attempt.usage)
         return writer
 
     def _begin(

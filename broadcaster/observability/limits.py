@@ -16,6 +16,7 @@ LimitName: TypeAlias = Literal[
     "ADDRESS_VIEWERS",
     "BODY_MIN_BYTES_PER_S",
     "BODY_TIMEOUT_S",
+    "BUDGET_TOKENS_PER_DAY",
     "BUFFER_BYTES",
     "CONCURRENCY",
     "CONNECTION_LIFETIME_S",

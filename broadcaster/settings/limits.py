@@ -75,6 +75,12 @@ class LimitSettings(BaseSettings):
     tenant_queued: int | None = Field(
         None, ge=1, description="most waiting generations of one tenant; unset: nine tenths of MAX_QUEUE"
     )
+    budget_tokens_per_day: int | None = Field(
+        None,
+        ge=0,
+        description="tokens that one key may spend in a day (UTC), unless its record names tokens_per_day; then no new "
+        "generation is created: 429 budget_spent; unset: any",
+    )
     priority_head_start_s: float = Field(
         60,
         ge=1,

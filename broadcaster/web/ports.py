@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.log.access.daily_usage import UsageRow
 from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
 from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
@@ -69,3 +70,13 @@ class ChatsPort(Protocol):
     async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None: ...
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None: ...
+
+
+class UsagePort(Protocol):
+    """Tokens by day, and budgets; see `broadcaster.log.access.daily_usage.DailyUsage`."""
+
+    async def spent(self, tenant: str, credential: str) -> int: ...
+
+    async def admit(self, tenant: str, credential: str, *, tokens_per_day: int) -> None: ...
+
+    async def read(self, tenant: str, *, days: int) -> Sequence[UsageRow]: ...

@@ -26,7 +26,7 @@ from broadcaster.dialects.openai.parameters import UnknownParameters
 from broadcaster.errors import SetupError, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.places import ANYONE, Place, Visitor
-from broadcaster.log.jobs.generations import Created
+from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
 from broadcaster.observability.counting import Source
@@ -35,7 +35,7 @@ from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredRead
 from broadcaster.web.guards.request_log import RequestRecord, record_of
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.guards.tokens.mint import TokenMint
-from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort
+from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort, UsagePort
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
 from broadcaster.webhooks.url import WebhookHosts
@@ -102,6 +102,8 @@ class Services:
     revoke_tokens: Callable[..., Awaitable[None]]
     check_gone: Callable[[], Awaitable[None]]
     model_lists: Callable[[], Awaitable[ModelLists]]
+    usage: UsagePort
+    tokens_per_day: int | None = None
     trusted_proxies: int = 0
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     readings: Source = tuple
@@ -138,6 +140,21 @@ class Services:
     def visited_by(self, visitor: Visitor) -> Services:
         """The same services for one request that reads nothing itself."""
         return self._changed(visitor=visitor)
+
+    @property
+    def budget(self) -> int | None:
+        """The tokens that the client's credential may spend in a day; None: any number."""
+        caller = self.visitor.caller
+        own = None if caller is None else caller.tokens_per_day
+        return self.tokens_per_day if own is None else own
+
+    async def admitted(self, generation: GenerationRequest, *, tenant: str) -> GenerationRequest:
+        """The request with what its client's credential and head add. Raises BudgetSpent, LogUnavailable."""
+        caller, budget = self.visitor.caller, self.budget
+        credential = "" if caller is None else caller.credential
+        if budget is not None:
+            await self.usage.admit(tenant, credential, tokens_per_day=budget)
+        return replace(generation, credential=credential)
 
     def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:
         """The client of a request. In a host's app ``state.caller`` belongs to the host."""

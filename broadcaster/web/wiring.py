@@ -24,6 +24,7 @@ from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
 from broadcaster.hub.places import Place
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.access.access_list import AccessList
+from broadcaster.log.access.daily_usage import DailyUsage
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
@@ -208,6 +209,8 @@ class _Parts(JobParts):
             presence=self.presence,
             remember=self._losses.remember,
             departed=departures.note,
+            usage=DailyUsage(connection),
+            tokens_per_day=settings.budget_tokens_per_day,
             trusted_proxies=settings.trusted_proxies,
             check_admitted=_admit_all if credentials is None else credentials.check,
             mint=token_mint(settings),
@@ -231,17 +234,17 @@ class _Parts(JobParts):
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
             drain_window_s=settings.drain_window_s,
-            json_ledger=JsonLedger(
-                max_bytes=settings.max_json_bytes,
-                tenant_bytes=TenantBound.of(
-                    settings.tenant_json_bytes, total=settings.max_json_bytes, sole=_sole(settings)
-                ),
-                slow_s=settings.slow_viewer_s,
-            ),
+            json_ledger=_json_ledger(settings),
             rates=TenantRates(
                 requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s
             ),
         )
+
+
+def _json_ledger(settings: Settings) -> JsonLedger:
+    most, sole = settings.max_json_bytes, _sole(settings)
+    bound = TenantBound.of(settings.tenant_json_bytes, total=most, sole=sole)
+    return JsonLedger(max_bytes=most, tenant_bytes=bound, slow_s=settings.slow_viewer_s)
 
 
 def _model_lists(settings: Settings, connection: LogConnection) -> Callable[[], Awaitable[ModelLists]]:

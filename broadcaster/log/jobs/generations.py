@@ -96,6 +96,7 @@ class GenerationRequest:
     retention_s: float | None = None
     webhook: Mapping[str, Any] | None = None
     priority: Priority = Priority.NORMAL
+    credential: str = ""  # whose budget it counts for
 
     @classmethod
     def from_meta(cls, meta: Meta) -> GenerationRequest:
@@ -111,6 +112,7 @@ class GenerationRequest:
             retention_s=(meta.retention_ms if requested_ms is None else requested_ms) / 1000,
             webhook=None if hook is None else {"url": hook.url, "events": hook.events},
             priority=meta.priority,
+            credential=meta.credential,
         )
 
     def digest(self) -> str:
@@ -338,13 +340,13 @@ class Generations:
             "on_worker_loss": request.on_worker_loss,
             "on_abandon": request.on_abandon,
             "on_provider_loss": request.on_provider_loss,
+            "priority": request.priority,
+            "credential": request.credential,
             "retention_ms": self._kept_ms(request),
         }
         if request.webhook is not None:
             fields["webhook"] = msgspec.json.encode(dict(request.webhook))
             fields["asked_retention_ms"] = self._retention_ms(request)
-        if request.priority is not Priority.NORMAL:
-            fields["priority"] = request.priority
         if call_of(request.request) is not None:
             fields["unlisted"] = 1
         if key is not None:
@@ -385,9 +387,8 @@ class Generations:
         """
         if call_of(request.request) is not None:
             return
-        keep_ms = self._meta_ttl_ms + self._kept_ms(request)
         try:
-            await self._recents.record(tenant, generation_id, keep_ms=keep_ms)
+            await self._recents.record(tenant, generation_id, keep_ms=self._meta_ttl_ms + self._kept_ms(request))
         except LogUnavailable:
             _log.warning("recent_later", stream=generation_id)
 

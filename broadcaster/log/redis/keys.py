@@ -55,6 +55,10 @@ class KeyNames:
         self.access_revoked = f"{prefix}:{{access}}:revoked"
         self.access_state = f"{prefix}:{{access}}:state"
 
+    def usage(self, tenant: str, day: str) -> str:
+        """Hash with expiry: a tenant's tokens of a day, by credential and model (daily_usage.py)."""
+        return f"{self._prefix}:usage:{{{tenant}}}:{day}"
+
     def log(self, stream_id: str) -> str:
         """Stream of the entries ``<epoch>-<seq>``."""
         return f"{self._prefix}:{{{stream_id}}}:log"

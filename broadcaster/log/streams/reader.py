@@ -62,6 +62,7 @@ class Meta:
     lease_ms: int | None = None  # of a feed that ends when no writer has checked in for so long
     title: str = ""  # of a generation; streams of earlier versions have none
     priority: Priority = Priority.NORMAL
+    credential: str = ""  # whose budget it counts for
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
     @property
@@ -117,6 +118,7 @@ class Meta:
             lease_ms=number(b"lease_ms"),
             title=text(b"title"),
             priority=stored_priority(text(b"priority")),
+            credential=text(b"credential"),
             dead=text(b"dead") or None,
         )
 

@@ -66,6 +66,7 @@ _OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
     UnsupportedMediaType: ("The body must be JSON", "send content-type: application/json"),
     errors.IdempotencyMismatch: ("The key was used with another body", "use a new Idempotency-Key"),
     errors.RateLimited: ("Too many requests", "too many appends a second; again in 1 s"),
+    errors.BudgetSpent: ("The budget is spent", "1000 tokens were spent today of a budget of 1000"),
     errors.TenantLimit: ("The tenant's share is used up", "1000 generations wait, as many as TENANT_QUEUED allows"),
     errors.BroadcasterError: ("Something went wrong on our side", "the server's log has this request id"),
     errors.SetupError: ("The server is not set up for this", "install the extra 'embedded'"),

@@ -53,7 +53,7 @@ class BodyRefused(HTTPException):
 
 CREATION_CODES: Final = (
     *("invalid_request", "unknown_model", "unsupported_media_type", "idempotency_mismatch"),
-    *("tenant_limit", "queue_full", "busy", "log_unavailable"),
+    *("tenant_limit", "budget_spent", "queue_full", "busy", "log_unavailable"),
 )
 """The codes of every route that creates a generation."""
 

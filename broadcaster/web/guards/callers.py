@@ -28,6 +28,8 @@ _ACTION_OF: Final[Mapping[Right, Action]] = {
 }
 
 
+_OWN: Final[Mapping[str, frozenset[Action]]] = {"get_usage": frozenset({Action.WATCH})}
+
 _FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens"}).union(
     operation for operation, rights in RIGHTS.items() if Right.DELETE in rights
 )
@@ -36,7 +38,7 @@ _FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens"}).union(
 
 def actions_for(operation: str) -> frozenset[Action]:
     """What an operation needs; empty: nothing."""
-    return frozenset(_ACTION_OF[right] for right in RIGHTS.get(operation, ()))
+    return _OWN.get(operation) or frozenset(_ACTION_OF[right] for right in RIGHTS.get(operation, ()))
 
 
 def check_caller(scope: Scope, operation: str) -> None:

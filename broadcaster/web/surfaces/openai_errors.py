@@ -37,6 +37,7 @@ _API_CODES: Final = {
     "unknown_model": "model_not_found",
     "rate_limited": "rate_limit_exceeded",
     "tenant_limit": "rate_limit_exceeded",
+    "budget_spent": "insufficient_quota",
     "queue_full": "slow_down",
     "busy": "slow_down",
     "internal_error": "server_error",

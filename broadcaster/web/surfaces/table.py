@@ -33,7 +33,7 @@ SURFACES: Final = (
 
 _SDK_PREFIX: Final = "/v1"
 """Several surfaces have their routes right below it."""
-_OWN_PATHS: Final = ("/v1/generations", "/v1/streams", "/v1/tokens")
+_OWN_PATHS: Final = ("/v1/generations", "/v1/streams", "/v1/tokens", "/v1/usage")
 _ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
 
 

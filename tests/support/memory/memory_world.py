@@ -37,6 +37,7 @@ from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
 from broadcaster.webhooks.url import WebhookHosts
+from tests.support.memory.memory_usage import MemoryUsage
 
 NOW_MS = 1_795_000_000_000
 EPOCH = 7
@@ -369,6 +370,7 @@ async def memory_services(
         drain_window_s=1.0,
         json_ledger=JsonLedger(),
         rates=TenantRates(),
+        usage=MemoryUsage(),
         remember=lambda meta: None,
         departed=lambda generation_id: None,
         check_admitted=lambda caller: None,

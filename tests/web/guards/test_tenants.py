@@ -99,6 +99,7 @@ OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health
     "delete_response",
     "list_response_input_items",
     "create_token",
+    "get_usage",
     "revoke_tokens",
 }
 
