@@ -48,8 +48,8 @@ def test_meta_of_another_version_reads_with_neutral_values() -> None:
 
 async def test_enqueue_recognizes_its_job(redis: fakeredis.FakeAsyncRedis) -> None:
     keys = ["ready", "hi", "delayed", "open", "waiting", "turns"]
-    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10) == 1
-    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10) == 0
+    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10, 0) == 1
+    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10, 0) == 0
     assert await redis.xlen("ready") == 1
 
 

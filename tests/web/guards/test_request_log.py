@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 from fastapi import FastAPI
@@ -10,7 +12,7 @@ from structlog.testing import capture_logs
 from broadcaster.web.guards.request_log import showable
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import listen, own_app, served
+from tests.support.servers.front_end import DEADLINE_S, listen, own_app, served
 
 LINES = ("request_ended", "request_refused", "viewer_ended")
 
@@ -19,8 +21,10 @@ async def line_of(client: httpx2.AsyncClient, method: str, path: str, *, status:
     """The one line of this request."""
     with capture_logs() as logged:
         response = await client.request(method, path, **request)  # type: ignore[arg-type]
+        async with asyncio.timeout(DEADLINE_S):  # a line is written when the whole response is sent
+            while not (found := [line for line in logged if line["event"] in LINES]):
+                await asyncio.sleep(0.005)
     assert response.status_code == status, response.text
-    found = [line for line in logged if line["event"] in LINES]
     assert len(found) == 1, logged
     return dict(found[0])
 
@@ -85,9 +89,9 @@ async def test_a_refusal_names_our_code_in_whatever_shape_it_is_sent(
 async def test_a_viewer_that_is_sent_away_is_a_refusal_with_a_warning(services: Services, world: MemoryWorld) -> None:
     world.add("gen_1")
     app = own_app(services)
-    async with served(app, services) as http:
-        await services.hub.drain(window_s=0)
-        with capture_logs() as logged:
+    with capture_logs() as logged:
+        async with served(app, services) as http:
+            await services.hub.drain(window_s=0)
             received = await listen(http, "/v1/streams/gen_1/events")
     assert received.names == ["hub.bye"]
     (line,) = [line for line in logged if line["event"] in LINES]
