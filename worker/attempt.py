@@ -34,8 +34,9 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter, WriterEnd
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
+from broadcaster.observability.tracing.spans import UNTRACED, Tracing
 from broadcaster.process.tasks import end_tasks
-from worker.attempt_report import AttemptReport
+from worker.attempt_report import AttemptReport, CallFacts
 from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
 from worker.retry import ModelAnswer
@@ -83,6 +84,7 @@ class GenerationAttempt:
         retry: RetryBounds = DEFAULT_RETRY,
         agent: AgentSetup | None = None,
         after: GenerationAttempt | None = None,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         """``agent`` runs the worker's tools; ``after`` is the attempt that ended with RETRY before this one."""
         self.meta: Final = meta
@@ -90,7 +92,7 @@ class GenerationAttempt:
         self._times = times
         self.deadline: Final = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
         """When the generation's time ends (loop time)."""
-        self._report = AttemptReport(meta, epoch=writer.epoch)
+        self._report = AttemptReport(meta, epoch=writer.epoch, tracing=tracing)
         create = partial(
             ModelAnswer,
             providers=providers,
@@ -99,7 +101,7 @@ class GenerationAttempt:
             name=meta.id,
             facts=self._report.facts,
         )
-        self._answer = _create_run(meta, writer, create, agent=agent)
+        self._answer = _create_run(meta, writer, create, agent=agent, facts=self._report.facts)
         # Shared by all attempts of the generation in this worker: a drain may begin between two of them.
         self._handed_back: asyncio.Event = asyncio.Event() if after is None else after._handed_back
         self._outgrown = asyncio.Event()
@@ -107,6 +109,11 @@ class GenerationAttempt:
         self._failure: ProviderFailed | None = None
         self._last: Sequence[Event] = ()
         self._terminal: Event | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that it belongs to."""
+        return self._report.trace_id
 
     @property
     def size_bytes(self) -> int:
@@ -272,13 +279,18 @@ def provider_request(meta: Meta) -> ProviderRequest:
 
 
 def _create_run(
-    meta: Meta, writer: StreamWriter, create: Callable[[ProviderRequest], ModelAnswer], *, agent: AgentSetup | None
+    meta: Meta,
+    writer: StreamWriter,
+    create: Callable[[ProviderRequest], ModelAnswer],
+    *,
+    agent: AgentSetup | None,
+    facts: CallFacts,
 ) -> ModelAnswer | AgentLoop:
     """An agent loop if the request names a tool of the worker, otherwise one call of the provider."""
     request = provider_request(meta)
     if agent is None or not any(map(names_a_tool, request.tools)):
         return create(request)
-    return AgentLoop(request, agent, writer, meta=meta, create_answer=create)
+    return AgentLoop(request, agent, writer, meta=meta, create_answer=create, facts=facts)
 
 
 def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:

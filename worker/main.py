@@ -36,7 +36,8 @@ from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import folder_of_parent, process_metrics
-from broadcaster.observability.telemetry import set_up_logging
+from broadcaster.observability.telemetry import name_traces, set_up_logging
+from broadcaster.observability.tracing.opening import open_tracing
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.lifeline import follow_parent
 from broadcaster.process.tasks import end_tasks, running
@@ -61,6 +62,7 @@ _log = get_logger(__name__)
 
 EXIT_USAGE: Final = 2
 _BLOCK_S: Final = 2.0
+_SERVICE: Final = "broadcaster-worker"
 _GOODBYE_S: Final = 1.0
 
 
@@ -75,6 +77,8 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
     if settings.redis_url is None:
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
     async with AsyncExitStack() as stack:
+        tracing = open_tracing(settings.traces, service=_SERVICE)
+        stack.callback(tracing.close)
         connection = await stack.enter_async_context(
             LogConnection(
                 settings.redis_url,
@@ -114,7 +118,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         depth = QueueDepth(connection, tenant_running=settings.tenant_running)
         agent, usage = create_agent_setup(settings, streams), DailyUsage(connection)
-        yield replace(engine, agent=agent, depth=depth, usage=usage), sweeper, topology
+        yield replace(engine, agent=agent, depth=depth, usage=usage, tracing=tracing), sweeper, topology
 
 
 @asynccontextmanager
@@ -151,6 +155,7 @@ def create_providers(settings: Settings) -> Providers:
         error_timeout_s=settings.provider_error_timeout_s,
         fallback_tokens=settings.fallback_max_tokens,
         answer_bytes=settings.max_bytes,
+        trace_to=settings.trace_providers,
     )
     return Providers(
         ModelRoutes(settings.routes),
@@ -203,6 +208,7 @@ async def run(settings: Settings) -> None:
         LoopWatchdog(lease_ttl_s=settings.lease_ttl_s),
     ):
         runner = create_runner(settings, engine)
+        name_traces(lambda stream: None if (attempt := runner.attempts.get(stream)) is None else attempt.trace_id)
         await prepare_providers(settings, engine.providers)
         async with worker_metrics(settings, engine, runner), asyncio.TaskGroup() as tasks:
             support = (engine.steadiness, engine.keeper, topology, engine.control)

@@ -127,19 +127,21 @@ class ModelAnswer:
             self._tried.append(key)
             provider = await self._providers.named(target.provider)
             model = target.model_for(self._request.model)
-            self._facts.tried(target.provider, model)
-            try:
-                async with provider.stream(replace(self._request, model=model, api_key=key.value)) as stream:
-                    self._stream = stream
-                    return await self._relay(stream, give)
-            except ProviderFailed as failure:
-                if failure.reason == "provider_timeout" and failure.refusal is None:
-                    limit_reached("PROVIDER_TIMEOUT_S")
-                keys.failed(key, failure, provider=target.provider)
-                self._facts.request_id = failure.request_id or self._facts.request_id
-                raise
-            finally:
-                self._call.usage = self.usage_so_far()
+            with self._facts.call(target.provider, model) as traced:
+                request = replace(self._request, model=model, api_key=key.value, trace=traced.context)
+                try:
+                    async with provider.stream(request) as stream:
+                        self._stream = stream
+                        last = await self._relay(stream, give)
+                        traced.last = last[-1]
+                        return last
+                except ProviderFailed as failure:
+                    if failure.reason == "provider_timeout" and failure.refusal is None:
+                        limit_reached("PROVIDER_TIMEOUT_S")
+                    keys.failed(key, failure, provider=target.provider)
+                    raise
+                finally:
+                    self._call.usage = traced.usage = self.usage_so_far()
 
     async def _relay(self, stream: ProviderStream, give: Give) -> Sequence[Event]:
         """Rules 1 and 2."""

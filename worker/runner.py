@@ -41,6 +41,7 @@ from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
+from broadcaster.observability.tracing.spans import UNTRACED, Tracing
 from broadcaster.process.tasks import end_tasks
 from worker.attempt import DEFAULT_RETRY, AttemptEnd, AttemptTimes, GenerationAttempt, start
 from worker.counts import AttemptCounts
@@ -79,6 +80,7 @@ class Engine:
     agent: AgentSetup | None = None  # None: every tool is the caller's
     depth: QueueDepth | None = None  # None: nothing reads the queue's depth
     usage: DailyUsage | None = None  # None: tokens are not counted
+    tracing: Tracing = UNTRACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,7 @@ class Runner:
             retry=times.retry,
             agent=self._engine.agent,
             after=after,
+            tracing=self._engine.tracing,
         )
         self.attempts[job.generation_id] = attempt
         self.counts.begin(claim, meta)
@@ -359,9 +362,7 @@ class Runner:
         await self._persist(lambda: self._engine.queue.settle(job, outcome, **details))
 
     async def _persist(self, call: Callable[[], Awaitable[_T]], *, also_draining: bool = True) -> _T:
-        """Repeat an idempotent call for one lease. Raises LogUnavailable after that, or without ``also_draining`` in a
-        drain.
-        """
+        """Repeat an idempotent call for one lease; without ``also_draining`` a drain ends it. Raises LogUnavailable."""
         deadline = asyncio.get_running_loop().time() + self._times.lease_ttl_s
         while True:
             try:

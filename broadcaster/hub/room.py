@@ -75,6 +75,7 @@ class Room:
     _reads: int = field(default=0, init=False)  # how often the log was read to its end
     _lost_at: float | None = field(default=None, init=False)  # since when Redis does not know this feed
     _is_due: bool = field(default=False, init=False)
+    was_served: bool = field(default=False, init=False)  # a viewer has been given an entry
     _event_bytes: int = field(default=0, init=False)  # of all entries ever delivered here
     _events: int = field(default=0, init=False)
     _lineage: Lineage = field(default_factory=Lineage, init=False)

@@ -266,7 +266,8 @@ class Viewer(Position):
         if not self._is_served:
             self._is_served = True
             if self.observer is not None:
-                self.observer.first_entry()
+                self.observer.first_entry(is_first_here=not self._room.was_served)
+            self._room.was_served = True
 
     def take_page(self, page: Segment) -> None:
         """The page that was requested."""

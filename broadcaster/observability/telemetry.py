@@ -21,12 +21,10 @@ def set_up_logging(
     level: LogLevel,
     *,
     format: LogFormat | None = None,
-    trace_of: Callable[[str], str | None] | None = None,
 ) -> None:
     """Set structlog (ours) and logging (libraries') to write to stderr from ``level`` on.
 
-    ``format`` None: console on a terminal, json elsewhere. ``trace_of`` gives the trace id of a stream: lines that name
-    a stream get it.
+    ``format`` None: console on a terminal, json elsewhere.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     is_json = not sys.stderr.isatty() if format is None else format == "json"
@@ -45,9 +43,8 @@ def set_up_logging(
     ]
     if is_json:
         shared.append(structlog.processors.format_exc_info)
-    naming = [] if trace_of is None else [_trace_namer(trace_of)]
     structlog.configure(
-        processors=[*naming, *shared, renderer],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         # One write per line: several processes may share this stderr.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
@@ -67,12 +64,17 @@ def _library_handler(shared: list[structlog.typing.Processor], renderer: structl
     return handler
 
 
-def _trace_namer(trace_of: Callable[[str], str | None]) -> structlog.typing.Processor:
+def name_traces(trace_of: Callable[[str], str | None]) -> None:
+    """Add its trace id to every line that names a stream.
+
+    Call it once, after ``set_up_logging``, without which it does nothing.
+    """
+
     def name_trace(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        if "trace_id" not in line and (stream := line.get("stream")) is not None:
-            trace_id = trace_of(stream)
-            if trace_id is not None:
-                line["trace_id"] = trace_id
+        stream = line.get("stream")
+        if "trace_id" not in line and stream is not None and (trace_id := trace_of(stream)) is not None:
+            line["trace_id"] = trace_id
         return line
 
-    return name_trace
+    if structlog.is_configured():
+        structlog.configure(processors=[name_trace, *structlog.get_config()["processors"]])

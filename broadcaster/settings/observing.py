@@ -24,3 +24,14 @@ class ObservingSettings(BaseSettings):
         description="most lines a second about the same refusal of one tenant, by one front-end; further ones are "
         "counted, and reported in one line",
     )
+
+    traces: Literal["off", "otlp"] = Field(
+        "off",
+        description="otlp: spans go to the receiver that OTEL_EXPORTER_OTLP_ENDPOINT names; needs the extra `otel` "
+        "(docs/operations.md)",
+    )
+    trace_providers: Literal["own", "all", "none"] = Field(
+        "own",
+        description="providers that receive `traceparent` while TRACES is on; own: those with a loopback or private "
+        "address, or a name without a public domain",
+    )

@@ -23,6 +23,8 @@ from starlette.middleware import Middleware
 from broadcaster import __version__
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.observability.counting import Reading, counted_by
+from broadcaster.observability.tracing.opening import open_tracing
+from broadcaster.observability.tracing.spans import Tracing
 from broadcaster.settings import Settings
 from broadcaster.web.documents.problem_shapes import ShapedProblems
 from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
@@ -41,6 +43,7 @@ from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
 from broadcaster.web.wiring import open_services, token_issuers
 
+_SERVICE: Final = "broadcaster-front-end"
 _DESCRIPTION: Final = """
 Answers of language models that outlive the request: a worker runs the generation and appends numbered events to a log;
 any number of viewers replay it from any point and follow it live over plain server-sent events.
@@ -70,12 +73,14 @@ _TAGS: Final = [
 ]
 
 
-def create_app(settings: Settings, *, services: Services | None = None) -> FastAPI:
+def create_app(settings: Settings, *, services: Services | None = None, tracing: Tracing | None = None) -> FastAPI:
     """The front-end for these settings.
 
     Given ``services`` are used as they are and stay open at the end. Without them the app's lifespan opens the log, the
-    tail and the hub, and closes them. Raises SetupError when the file of keys cannot be used.
+    tail and the hub, and closes them. The lifespan closes ``tracing`` at its end; None: as the settings have it. Raises
+    SetupError when the file of keys cannot be used, and when the settings want traces without the extra `otel`.
     """
+    tracing = tracing or open_tracing(settings.traces, service=_SERVICE)
 
     mount = Mount(services=services)
     credentials = _credentials(settings, is_shared=services is None) if settings.auth == "keys" else None
@@ -84,9 +89,12 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         own = open_services(settings, credentials=credentials)
-        async with nullcontext(services) if services is not None else own as opened:
-            app.state.services = mount.services = opened
-            yield
+        try:
+            async with nullcontext(services) if services is not None else own as opened:
+                app.state.services = mount.services = opened
+                yield
+        finally:
+            tracing.close()
 
     app = FastAPI(
         title="Broadcaster",
@@ -99,7 +107,7 @@ def create_app(settings: Settings, *, services: Services | None = None) -> FastA
         docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
-        middleware=_layers(settings, credentials, counts=counts),
+        middleware=_layers(settings, credentials, counts=counts, tracing=tracing),
         exception_handlers={HTTPException: answer_http},
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
@@ -124,12 +132,14 @@ def app_readings(app: FastAPI) -> Iterator[Reading]:
         yield from app.state.services.readings()
 
 
-def _layers(settings: Settings, credentials: Credentials | None, *, counts: RequestCounts) -> list[Middleware]:
+def _layers(
+    settings: Settings, credentials: Credentials | None, *, counts: RequestCounts, tracing: Tracing
+) -> list[Middleware]:
     """Outermost first."""
     layers = [
         Middleware(QueryToken),
         Middleware(RequestId, counts),
-        Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s)),
+        Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s), tracing=tracing),
     ]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))

@@ -166,7 +166,7 @@ class MountedRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
         record = record_of(scope)
-        record.operation, record.surface = self.operation, self.surface
+        record.operation, record.surface, record.route = self.operation, self.surface, self.path
         record.tenant = tenant_of(scope, self.mount.tenant)
         record.stream = showable(stream_in_path(scope["path_params"]))
         if self.mount.is_hosted:  # in our own app the outermost layer does it, for what is no route too

@@ -19,6 +19,7 @@ from broadcaster.core.access.callers import Caller
 from broadcaster.core.access.client_address import counted_address
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.requests.origins import NO_ORIGIN, Origin
 from broadcaster.core.requests.passed_calls import ProviderCalls
 from broadcaster.core.requests.priorities import PRIORITY_HEADER, Priority, read_priority
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
@@ -154,7 +155,7 @@ class Services:
         credential = "" if caller is None else caller.credential
         if budget is not None:
             await self.usage.admit(tenant, credential, tokens_per_day=budget)
-        return replace(generation, credential=credential)
+        return replace(generation, credential=credential, origin=self.origin)
 
     def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:
         """The client of a request. In a host's app ``state.caller`` belongs to the host."""
@@ -179,6 +180,11 @@ class Services:
         for name, value in fields.items():
             object.__setattr__(changed, name, value)
         return changed
+
+    @property
+    def origin(self) -> Origin:
+        """Where the streams come from that this request creates."""
+        return NO_ORIGIN if self.record is None else self.record.origin
 
     def note_created(self, created: Created, *, model: str, key: str | None) -> None:
         """The request has created this generation; without an Idempotency-Key a repetition would create another."""

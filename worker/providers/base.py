@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from broadcaster.core.events import Event, Usage
 from broadcaster.core.providers.listed_models import ListedModel
+from broadcaster.core.requests.origins import TraceContext
 
+TraceReceivers: TypeAlias = Literal["own", "all", "none"]
 CONNECT_TIMEOUT_S: Final = 5.0
 LIST_BYTES: Final = 8 * 2**20
 """Most bytes of one page of a provider's list of models; the longest lists have some megabytes."""
@@ -37,7 +39,8 @@ class CallBounds:
     ``read_timeout_s`` is the longest silence: until the headers, and then between two messages; each ping resets it.
     At most ``error_bytes`` of an error's body are read, for at most ``error_timeout_s``. ``fallback_tokens`` is the
     ``max_tokens`` on a wire that requires one, if neither the caller nor the provider sets a limit.
-    ``answer_bytes`` bounds the body of a response that is passed on whole (providers/sdk_provider.py).
+    ``answer_bytes`` bounds the body of a response that is passed on whole (providers/sdk_provider.py). ``trace_to``:
+    which providers receive ``traceparent`` (transport.py).
     """
 
     max_connections: int
@@ -46,6 +49,7 @@ class CallBounds:
     error_timeout_s: float = 5.0
     fallback_tokens: int = 8192
     answer_bytes: int = 8 * 2**20
+    trace_to: TraceReceivers = "none"
 
     @property
     def headers_timeout_s(self) -> float:
@@ -62,6 +66,7 @@ class ProviderRequest:
     None: the provider's own. ``headers`` are the caller's for a provider of the Messages wire (``passed_headers``);
     other providers ignore them. ``call``: the request is passed to the provider unchanged, with ``extra`` as its body
     (core/requests/passed_calls.py); None: the request is for an answer.
+    ``trace`` is the parent of the provider's spans, sent where CallBounds allows it.
     """
 
     model: str
@@ -74,6 +79,7 @@ class ProviderRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     call: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    trace: TraceContext | None = None
 
 
 class ProviderStream(Protocol):

@@ -29,6 +29,7 @@ from worker.providers.transport import (
     create_http_client,
     header_names,
     is_encoded,
+    is_own_host,
     sent_as_bytes,
 )
 from worker.providers.wire_stream import WireStream
@@ -76,6 +77,8 @@ class SdkProvider(ABC):
         foreign = () if base_url is None else (*sdk.own_headers, *header_names(sdk.headers_variable))
         own = {} if base_url is None else bearer(api_key or NO_KEY)
         self._headers: dict[str, Any] = {**dict.fromkeys(foreign, sdk.omit), **own}
+        host = str(self._client.base_url.host)
+        self._takes_trace = bounds.trace_to == "all" or (bounds.trace_to == "own" and is_own_host(host))
 
     async def start(self) -> None:  # noqa: B027 - an SDK needs no preparation
         """See Provider.start."""
@@ -126,6 +129,8 @@ class SdkProvider(ABC):
             else:
                 call = SdkCall(f"{self._sdk.passed_path}{request.call}", {**request.extra, "model": request.model})
             sent = {**headers, **request.headers} if self._sdk.takes_headers else headers
+            if self._takes_trace and request.trace is not None:
+                sent = {**sent, **request.trace.headers()}
             sending = sent_as_bytes(self._client.post, call.path, call.body, headers=sent)
             async with asyncio.timeout(self._bounds.headers_timeout_s):
                 return await stack.enter_async_context(sending), call.create_decoder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,6 +22,9 @@ from worker.providers.errors import ENCODED, NO_STREAM
 
 NO_KEY: Final = "no-key"
 """Sent to a server that needs no key: the SDKs require one."""
+
+_OWN_DOMAINS: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa")
+"""Reserved for private use, and the services of a Kubernetes cluster."""
 
 _AS_BYTES: Final = {"X-Stainless-Raw-Response": "stream"}
 """With this header the SDKs return the response unread; ``with_streaming_response`` sets it too."""
@@ -141,3 +145,18 @@ def header_names(variable: str) -> list[str]:
     """The headers that an SDK adds to every request because of this variable (``Name: value``, one per line)."""
     lines = os.environ.get(variable, "").split("\n")
     return [name.strip() for name, colon, _ in (line.partition(":") for line in lines) if colon]
+
+
+def is_own_host(host: str) -> bool:
+    """Whether a server is the operator's own, by its name: an address of this machine or of a private network, or a
+    name outside the public domains.
+
+    Only such a server receives a trace by default: a trace's ids and ``tracestate`` tell a foreign one which requests
+    belong together, and which systems they came through.
+    """
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return bool(name) and ("." not in name or name.endswith(_OWN_DOMAINS))
+    return address.is_loopback or address.is_private

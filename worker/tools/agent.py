@@ -34,6 +34,7 @@ from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
+from worker.attempt_report import CallFacts
 from worker.providers.base import ProviderRequest
 from worker.retry import Give, ModelAnswer
 from worker.tools import ToolContext
@@ -71,8 +72,10 @@ class AgentLoop:
         *,
         meta: Meta,
         create_answer: Callable[[ProviderRequest], ModelAnswer],
+        facts: CallFacts | None = None,
     ) -> None:
         """``request`` is the request of ``meta`` for providers; ``create_answer`` creates the answer of one step."""
+        self._facts = facts or CallFacts()
         self._request = request
         self._meta = meta
         self._setup = setup
@@ -185,7 +188,9 @@ class AgentLoop:
         )
         async with room:
             begin = partial(self._begin, call, step, context)
-            self._emit(step, [await self._setup.runner.run(call, known, context, begin=begin)])
+            with self._facts.tool_call(call.name, call.id) as outputs:
+                outputs.append(await self._setup.runner.run(call, known, context, begin=begin))
+            self._emit(step, outputs)
 
     async def _begin(self, call: RequestedCall, step: AgentStep, context: ToolContext) -> None:
         """Rule 4. If an earlier attempt has begun the call, its ``data-tool-begun`` was repeated with the step."""

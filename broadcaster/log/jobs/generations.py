@@ -29,6 +29,7 @@ import msgspec
 
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.core.requests.metadata import MAX_METADATA_BYTES, check_metadata
+from broadcaster.core.requests.origins import NO_ORIGIN, Origin
 from broadcaster.core.requests.passed_calls import call_of
 from broadcaster.core.requests.passed_headers import without_headers
 from broadcaster.core.requests.priorities import Priority
@@ -97,6 +98,7 @@ class GenerationRequest:
     webhook: Mapping[str, Any] | None = None
     priority: Priority = Priority.NORMAL
     credential: str = ""  # whose budget it counts for
+    origin: Origin = NO_ORIGIN
 
     @classmethod
     def from_meta(cls, meta: Meta) -> GenerationRequest:
@@ -343,6 +345,7 @@ class Generations:
             "priority": request.priority,
             "credential": request.credential,
             "retention_ms": self._kept_ms(request),
+            **request.origin.fields(),
         }
         if request.webhook is not None:
             fields["webhook"] = msgspec.json.encode(dict(request.webhook))
@@ -381,10 +384,7 @@ class Generations:
         return bool(await SCRIPTS["keep"].run(self._redis, [self._keys.meta(generation_id)]))
 
     async def _record(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> None:
-        """Put it into the tenant's list. A list that misses it finds it in the open index.
-
-        A call that is passed to a provider is in no list.
-        """
+        """Put it into the tenant's list, without passed calls. A list that misses it finds it in the open index."""
         if call_of(request.request) is not None:
             return
         try:

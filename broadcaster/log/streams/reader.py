@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.requests.origins import NO_ORIGIN, ORIGIN_FIELDS, Origin
 from broadcaster.core.requests.priorities import Priority, stored_priority
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
@@ -26,7 +27,7 @@ _NO_KEY: Final = -2  # PTTL
 _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
     *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
-    *("terminal", "terminal_id", "idempotency_key", "dead"),
+    *("terminal", "terminal_id", "idempotency_key", "dead", *ORIGIN_FIELDS),
     *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
 ]
 _T = TypeVar("_T")
@@ -63,6 +64,7 @@ class Meta:
     title: str = ""  # of a generation; streams of earlier versions have none
     priority: Priority = Priority.NORMAL
     credential: str = ""  # whose budget it counts for
+    origin: Origin = NO_ORIGIN  # of a generation: the request that created it
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
 
     @property
@@ -119,6 +121,7 @@ class Meta:
             title=text(b"title"),
             priority=stored_priority(text(b"priority")),
             credential=text(b"credential"),
+            origin=Origin.from_hash(fields),
             dead=text(b"dead") or None,
         )
 

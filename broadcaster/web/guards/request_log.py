@@ -19,8 +19,11 @@ from typing import Any, Final, TypeVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.core.access.callers import Caller
+from broadcaster.core.requests.origins import Origin, TraceContext
+from broadcaster.observability import genai_attributes as names
 from broadcaster.observability.lines import CreatedStream, EndedRequest, RefusedRequest, RequestLine
 from broadcaster.observability.logs import get_logger
+from broadcaster.observability.tracing.spans import UNTRACED, Attributes, Tracing
 from broadcaster.web.guards.refusal_log import RefusalLog
 
 _RECORD: Final = "broadcaster.record"
@@ -29,6 +32,8 @@ _QUIET_PATHS: Final = re.compile(r"/|/metrics|/openapi\.json|/(console|docs)(/.*
 _SHOWABLE_PATH: Final = re.compile(r"[\x21-\x7e]+")
 _SHOWABLE_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
 _MAX_PATH: Final = 100
+_SERVER_FAULT: Final = 500
+_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 
 _log = get_logger(__name__)
 _LineT = TypeVar("_LineT", bound=RequestLine)
@@ -49,19 +54,25 @@ class RequestRecord:
         "code",
         "has_viewer",
         "operation",
+        "route",
+        "span",
         "status",
         "stream",
         "surface",
         "tenant",
+        "tracing",
     )
 
-    def __init__(self, scope: Scope, *, refusals: RefusalLog | None = None) -> None:
+    def __init__(self, scope: Scope, *, refusals: RefusalLog | None = None, tracing: Tracing = UNTRACED) -> None:
         self._scope = scope
         self._refusals = refusals
+        self.tracing = tracing
+        self.span = tracing.begin(scope["method"], parent=_trace_of(scope), kind="server")
         self.begun_at = time.monotonic()
         self.status: int | None = None
         self.code: str | None = None
         self.operation: str | None = None
+        self.route: str | None = None
         self.surface: str | None = None
         self.stream: str | None = None
         self.tenant: str | None = None
@@ -72,6 +83,12 @@ class RequestRecord:
         """Seconds since its head."""
         return time.monotonic() - self.begun_at
 
+    @property
+    def origin(self) -> Origin:
+        """Where the streams come from that the request creates."""
+        state = self._scope.get("state") or {}
+        return Origin(showable(state.get("request_id")), self.surface, self.span.context)
+
     def fill(self, line: _LineT) -> _LineT:
         """Set the fields that all lines of the request share."""
         state: dict[str, Any] = self._scope.get("state") or {}
@@ -79,6 +96,7 @@ class RequestRecord:
         line.method = self._scope["method"]
         line.operation, line.surface, line.stream = self.operation, self.surface, self.stream
         line.request_id = showable(state.get("request_id"))
+        line.trace_id = None if self.span.context is None else self.span.context.trace_id
         line.tenant = self.tenant
         # A host's app may keep its own things under this name.
         line.caller = showable(caller.name) if isinstance(caller, Caller) else None
@@ -92,12 +110,36 @@ class RequestRecord:
             return
         code = self.code or (f"http_{self.status}" if self.status is not None and self.status >= 400 else None)
         is_quiet = self._is_quiet()
+        if not is_quiet:
+            self.span.end(self.span_attributes(), name=self.span_name, error=code if self._is_fault else None)
         if code is not None and not is_quiet:
             self.refuse(code)
             return
         line = self.fill(EndedRequest(status=self.status, duration_s=self.age_s))
         write = _log.debug if is_quiet else _log.info if self.status is not None else _log.warning
         write(line.event, **line.values())
+
+    @property
+    def span_name(self) -> str:
+        """Method and route, as HTTP conventions have it."""
+        method = self._scope["method"]
+        return f"{method} {self.route}" if self.route else str(method)
+
+    @property
+    def _is_fault(self) -> bool:
+        """Whether the span of the request has failed: a 4xx is the client's fault, not the server's."""
+        return self.status is None or not 200 < self.status < _SERVER_FAULT
+
+    def span_attributes(self) -> Attributes:
+        """What the span of the request says beside its end."""
+        return {
+            names.METHOD: self._scope["method"],
+            names.ROUTE: self.route,
+            names.STATUS: self.status,
+            names.SURFACE: self.surface,
+            names.TENANT: self.tenant,
+            names.STREAM: self.stream,
+        }
 
     def refuse(self, code: str) -> None:
         """Write that it was refused, within the bound of such lines."""
@@ -126,18 +168,29 @@ def record_of(scope: Scope) -> RequestRecord:
     return record
 
 
-class RequestLog:
-    """Writes the line of each request. It stands inside the layer that names requests."""
+def _trace_of(scope: Scope) -> TraceContext | None:
+    """The trace that the caller has begun."""
+    found: dict[bytes, list[str]] = {name: [] for name in _TRACE_HEADERS}
+    for name, value in scope["headers"]:
+        if name in found:
+            found[name].append(value.decode("latin-1"))
+    parents, states = found.values()
+    return TraceContext.parse(parents, states) if parents else None
 
-    def __init__(self, app: ASGIApp, *, refusals: RefusalLog) -> None:
+
+class RequestLog:
+    """Writes the line of each request, and ends its span. It stands inside the layer that names requests."""
+
+    def __init__(self, app: ASGIApp, *, refusals: RefusalLog, tracing: Tracing = UNTRACED) -> None:
         self._app = app
         self._refusals = refusals
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = scope[_RECORD] = RequestRecord(scope, refusals=self._refusals)
+        record = scope[_RECORD] = RequestRecord(scope, refusals=self._refusals, tracing=self._tracing)
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -145,4 +145,4 @@ async def stream_events(
     if isinstance(viewer, Finished):
         return Response(status_code=204, headers=headers)
     named = {GENERATION_ID_HEADER: meta.id} if meta.kind == "generation" else {}
-    return EventStreamResponse(viewer, headers={**named, **(headers or {})})
+    return EventStreamResponse(viewer, headers={**named, **(headers or {})}, meta=meta)

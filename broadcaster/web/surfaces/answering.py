@@ -196,7 +196,7 @@ async def stream(
 def streamed(viewer: Viewer | Refused, meta: Meta, *, headers: Mapping[str, str] | None = None) -> Response:
     """This viewer's response, with the headers that name what it streams."""
     opening = viewer.first_entries() if isinstance(viewer, Viewer) else ()
-    return EventStreamResponse(viewer, headers={**(headers or {}), **naming_headers(meta, opening)})
+    return EventStreamResponse(viewer, headers={**(headers or {}), **naming_headers(meta, opening)}, meta=meta)
 
 
 async def whole(services: Services, request: Request, call: StartedGeneration) -> Sequence[Entry]:

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.request_log import record_of
 from broadcaster.web.viewing.viewer_report import ViewerReport
 
@@ -73,11 +74,15 @@ async def cut(connection: ClientConnection | None, reason: str) -> None:
 class EventStreamResponse(Response):
     """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
 
-    def __init__(self, source: Viewer | Refused, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, source: Viewer | Refused, *, headers: Mapping[str, str] | None = None, meta: Meta | None = None
+    ) -> None:
+        """``meta``: of the viewer's stream."""
         self.status_code = 200
         self.background = None
         self.init_headers({**_HEADERS, **(headers or {})})
         self._source = source
+        self._meta = meta
 
     def discard(self) -> None:
         """The response will not be sent: its viewer leaves."""
@@ -95,7 +100,7 @@ class EventStreamResponse(Response):
             await send(start)
             await send({"type": "http.response.body", "body": self._source.block, "more_body": False})
         else:
-            ViewerReport.attach(self._source, record)
+            ViewerReport.attach(self._source, record, meta=self._meta)
             await self._drive(self._source, start, scope=scope, receive=receive, send=send)
         if self.background is not None:
             await self.background()

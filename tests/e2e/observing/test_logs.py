@@ -54,7 +54,7 @@ async def test_a_generation_leaves_one_line_for_each_of_its_steps(
             headers={"x-request-id": "req-of-the-test"},
         )
         stream = response.json()["id"]
-        events = (await client.get(f"/v1/streams/{stream}/events?token={SECRET}")).text
+        events = (await client.get(f"/v1/streams/{stream}/events?hint={SECRET}")).text
     created = await only(front_end, "stream_created", stream=stream)
     assert created["request_id"] == "req-of-the-test"
     assert (created["tenant"], created["caller"], created["model"]) == ("acme", "web", MODEL)
@@ -146,9 +146,12 @@ async def test_malformed_http_is_a_refusal_and_health_is_silent(front_end: Runni
     async with httpx2.AsyncClient(base_url=front_end.url) as client:
         for path in ("/healthz", "/readyz", "/", "/docs"):
             assert (await client.get(path)).status_code == 200
-        assert (await client.get(f"/nothing-here?token={SECRET}", headers={"x-api-key": KEY})).status_code == 404
+        assert (await client.get(f"/v1/streams/gen_1/events?token={SECRET}")).status_code == 401
+        assert (await client.get(f"/nothing-here?hint={SECRET}", headers={"x-api-key": KEY})).status_code == 404
     assert (await only(front_end, "request_refused", code="malformed_http"))["status"] == 400
     assert (await only(front_end, "request_refused", code="not_found"))["path"] == "/nothing-here"
+    assert await only(front_end, "request_refused", status=401)
+    assert SECRET not in front_end.log.read_text()
     events = [line["event"] for line in lines_of(front_end)]
     assert "request_ended" not in events
 

@@ -1,0 +1,1 @@
+"""Traces: spans as our code knows them (``spans.py``), how a process opens them, and OpenTelemetry behind them."""
