@@ -36,7 +36,7 @@ from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.tracing.spans import UNTRACED, Tracing
 from broadcaster.process.tasks import end_tasks
-from worker.attempt_report import AttemptReport, CallFacts
+from worker.observing.attempt_report import AttemptReport, CallFacts
 from worker.providers.base import ProviderRequest
 from worker.providers.registry import Providers
 from worker.retry import ModelAnswer

@@ -34,7 +34,7 @@ from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
-from worker.attempt_report import CallFacts
+from worker.observing.attempt_report import CallFacts
 from worker.providers.base import ProviderRequest
 from worker.retry import Give, ModelAnswer
 from worker.tools import ToolContext

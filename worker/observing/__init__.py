@@ -1,0 +1,1 @@
+"""What a worker reports about its attempts: a line in the log, and spans."""
