@@ -17,6 +17,7 @@ from broadcaster.core.access.token_setup import read_token_keys
 from broadcaster.core.access.token_signatures import TokenSigner
 from broadcaster.web.guards.callers import actions_for
 from broadcaster.web.guards.tokens.mint import TokenMint
+from broadcaster.web.guards.tokens.presented import QueryToken, query_tokens
 from broadcaster.web.services import Services
 from tests.support.access import token_kit as kit
 from tests.support.memory.memory_world import MemoryWorld
@@ -263,6 +264,30 @@ async def test_a_handshake_of_a_websocket_with_the_cookie_is_refused(app: FastAP
     }  # fmt: skip
     await app(scope, receive, send)
     assert sent[0]["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "rest", "tokens"),
+    [
+        (b"token=a.b.c", b"", {b"a.b.c"}),
+        (b"after=1-2&token=a&dialect=native", b"after=1-2&dialect=native", {b"a"}),
+        (b"%74oken=a%2Eb&token=c", b"", {b"a.b", b"c"}),
+        (b"tokens=a&my_token=b&Token=c", b"tokens=a&my_token=b&Token=c", frozenset()),
+        (b"", b"", frozenset()),
+    ],
+)
+async def test_nothing_behind_the_first_layer_and_no_log_of_the_server_sees_the_token_of_the_query(
+    query: bytes, rest: bytes, tokens: set[bytes]
+) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["query_string"], query_tokens(scope), query_tokens(scope)))
+
+    scope = {"type": "http", "query_string": query, "headers": []}
+    await QueryToken(app)(scope, None, None)  # type: ignore[arg-type]
+    assert seen == [(rest, tokens, frozenset())]
+    assert scope["query_string"] == rest  # a server writes its log from the same scope
 
 
 async def test_the_query_is_read_without_the_token_and_the_referrer_is_withheld(client: httpx2.AsyncClient) -> None:
