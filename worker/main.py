@@ -23,6 +23,7 @@ from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.errors import LogUnavailable, ProviderFailed, SetupError
 from broadcaster.log.access.daily_usage import DailyUsage
+from broadcaster.log.inspection.worker_reports import WorkerReports
 from broadcaster.log.jobs.job_reader import JobReader
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
@@ -50,6 +51,7 @@ from worker.metrics import WorkerSource
 from worker.model_lists import ModelListReader
 from worker.providers.base import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
+from worker.reports.reporter import WorkerReporter
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
 from worker.tools import ToolBox, load_tools
@@ -213,6 +215,8 @@ async def run(settings: Settings) -> None:
         async with worker_metrics(settings, engine, runner), asyncio.TaskGroup() as tasks:
             support = (engine.steadiness, engine.keeper, topology, engine.control)
             supporting = [tasks.create_task(each.run()) for each in support]
+            reporter = WorkerReporter(WorkerReports(engine.keeper.connection), worker_id, runner=runner)
+            supporting.append(tasks.create_task(reporter.run()))
             guard = create_memory_guard(settings.worker_memory_bytes, lambda: runner.attempts)
             if guard is not None:
                 supporting.append(tasks.create_task(guard.run()))
@@ -240,6 +244,7 @@ async def run(settings: Settings) -> None:
             with contextlib.suppress(TimeoutError, LogUnavailable):
                 async with asyncio.timeout(_GOODBYE_S):
                     await engine.keeper.remove_heartbeat()
+                    await reporter.end()
     _log.info("worker_ended", worker=worker_id)
 
 

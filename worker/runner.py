@@ -99,14 +99,14 @@ class Runner:
     def __init__(self, engine: Engine, slots: Slots, *, times: RunnerTimes, max_bytes: int) -> None:
         self._engine = engine
         self._endings = Endings(engine.claims, engine.streams)
-        self._slots = slots
+        self.slots = slots
         self._times = times
         self._max_bytes = max_bytes
         self.attempts: dict[str, GenerationAttempt] = {}
         """The attempts that run now, by the ids of their streams."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = asyncio.Event()
+        self.draining = asyncio.Event()
         self._is_handing_back = False
         self._silent_first = asyncio.Lock()
         self.counts = AttemptCounts()
@@ -114,11 +114,11 @@ class Runner:
     @property
     def free_slots(self) -> int:
         """How many generations could begin now."""
-        return self._slots.free
+        return self.slots.free
 
     async def take_new(self) -> None:
         """Read new jobs and start them, until cancelled."""
-        slots = self._slots
+        slots = self.slots
         while True:
             await slots.wait_free()
             async with self._silent_first:
@@ -151,7 +151,7 @@ class Runner:
 
     async def _take_silent_page(self) -> bool:
         """Take as many jobs as may begin here, once some may; returns whether there may be more."""
-        count = min(await self._slots.wait_free(), SWEPT_AT_ONCE)
+        count = min(await self.slots.wait_free(), SWEPT_AT_ONCE)
         if not self._engine.steadiness.is_steady:
             return False
         silent_ms, queue = int(self._times.lease_ttl_s * 1000), self._engine.queue
@@ -165,7 +165,7 @@ class Runner:
 
     def _start(self, job: Job) -> None:
         if job.generation_id not in self._under_way:
-            self._under_way[job.generation_id] = start(self._run(job, self._slots.take_nowait(job.tenant)), self._tasks)
+            self._under_way[job.generation_id] = start(self._run(job, self.slots.take_nowait(job.tenant)), self._tasks)
 
     async def _run(self, job: Job, slot: Slot) -> None:
         writer: StreamWriter | None = None
@@ -185,7 +185,7 @@ class Runner:
 
     async def _take(self, job: Job) -> StreamWriter | None:
         """Claim the job and run it to one of its ends, or settle it as the claim requires; the writer if it ran."""
-        if self._draining.is_set():
+        if self.draining.is_set():
             await self._settle(job, Settled.REQUEUE)
             return None
         claim, granted = await self._claim(job)
@@ -353,7 +353,7 @@ class Runner:
             if writer.is_complete:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._times.resend_keep_s):
-                        await self._draining.wait()
+                        await self.draining.wait()
         finally:
             slot.free()
 
@@ -368,13 +368,13 @@ class Runner:
             try:
                 return await call()
             except LogUnavailable:
-                if asyncio.get_running_loop().time() > deadline or (self._draining.is_set() and not also_draining):
+                if asyncio.get_running_loop().time() > deadline or (self.draining.is_set() and not also_draining):
                     raise
                 await asyncio.sleep(_RETRY_S)
 
     async def drain(self, *, grace_s: float, hurried: asyncio.Event) -> None:
         """Rule 3; ``hurried`` ends the grace. Cancel ``take_new`` and ``take_silent`` before."""
-        self._draining.set()
+        self.draining.set()
         _log.info("worker_drains", running=len(self._under_way), grace_s=grace_s)
         start(self._give_back_unbegun(), self._tasks)
         await wait_within(self._under_way.values, grace_s=grace_s, hurried=hurried)

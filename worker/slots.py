@@ -50,6 +50,7 @@ class Slots:
     """
 
     def __init__(self, *, concurrency: int, buffer_bytes: int, max_bytes: int, tenant_share: float = 1.0) -> None:
+        self.concurrency = concurrency
         self._free = concurrency
         self._free_bytes = buffer_bytes
         self._max_bytes = max_bytes

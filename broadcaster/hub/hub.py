@@ -25,6 +25,7 @@ from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live.counts import HubCounts, HubStatistics
+from broadcaster.hub.live.crowds import WatchedStream, most_watched
 from broadcaster.hub.places import ANYONE, Place, Places, Visitor
 from broadcaster.hub.ports import LogReader, StreamSource, Watch
 from broadcaster.hub.replay.resolve import Finished
@@ -181,6 +182,10 @@ class Hub:
     def flush_lag(self) -> Buckets:
         """From the arrival of the oldest entry of each flush to the end of the flush."""
         return self._flusher.lag
+
+    def most_watched(self, limit: int, *, by_lag: bool = False) -> list[WatchedStream]:
+        """The streams with the most viewers here, or whose viewers lag most."""
+        return most_watched((tenancy.room for tenancy in self._tenancies.values()), limit, by_lag=by_lag)
 
     def tail_lost(self) -> None:
         """The tail ended without a reason: every viewer is stopped, resumably, and new ones open new rooms."""

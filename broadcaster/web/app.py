@@ -38,7 +38,7 @@ from broadcaster.web.guards.request_counts import RequestCounts
 from broadcaster.web.guards.request_log import RequestLog
 from broadcaster.web.guards.tokens.presented import QueryToken
 from broadcaster.web.route_table import MountedRoute
-from broadcaster.web.routes import console, feeds, generations, health, streams, tokens, usage
+from broadcaster.web.routes import admin, console, feeds, generations, health, streams, tokens, usage
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
 from broadcaster.web.wiring import open_services, token_issuers
@@ -69,6 +69,7 @@ _TAGS: Final = [
     *({"name": routes.tag, "description": routes.description} for routes in SURFACES),
     {"name": "tokens", "description": "Short-lived tokens with which a browser watches one stream; revocation."},
     {"name": "usage", "description": "What a tenant's keys have spent."},
+    {"name": "admin", "description": "For operators: keys with the right `admin`."},
     {"name": "health", "description": "For balancers and supervisors."},
 ]
 
@@ -115,7 +116,7 @@ def create_app(settings: Settings, *, services: Services | None = None, tracing:
     app.state.services = services
     app.state.request_counts = counts
     app.router.route_class = MountedRoute.of(mount)
-    own = (generations, streams, feeds, tokens, usage)
+    own = (generations, streams, feeds, tokens, usage, admin)
     for routes in (*(module.routes for module in own), *SURFACES, health.routes):
         for row in routes:
             row.add_to(app.router)

@@ -8,6 +8,11 @@ from typing import Protocol
 from broadcaster.core.cursor import Cursor
 from broadcaster.log.access.daily_usage import UsageRow
 from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
+from broadcaster.log.inspection.operations import SteadyState
+from broadcaster.log.inspection.queue_state import QueueState
+from broadcaster.log.inspection.server_state import ServerStates
+from broadcaster.log.inspection.worker_reports import WorkerPage
+from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetterPage
 from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.jobs.lists.listing import Listed, Which
@@ -80,3 +85,21 @@ class UsagePort(Protocol):
     async def admit(self, tenant: str, credential: str, *, tokens_per_day: int) -> None: ...
 
     async def read(self, tenant: str, *, days: int) -> Sequence[UsageRow]: ...
+
+
+class OperationsPort(Protocol):
+    """What an operator sees and does; see `broadcaster.log.inspection.operations.Operations`."""
+
+    async def workers(self, *, limit: int, after: str) -> WorkerPage: ...
+
+    async def queue(self, *, limit: int, after: str | None) -> QueueState: ...
+
+    async def servers(self) -> ServerStates: ...
+
+    def steadiness(self) -> SteadyState: ...
+
+    async def dead_letters(self, *, limit: int, before: str | None) -> DeadLetterPage: ...
+
+    async def requeue(self, letter_id: str) -> tuple[DeadLetter, Created]: ...
+
+    async def generation(self, generation_id: str) -> Meta: ...

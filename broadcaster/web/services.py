@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal, NamedTuple, cast
@@ -36,7 +37,15 @@ from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredRead
 from broadcaster.web.guards.request_log import RequestRecord, record_of
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.guards.tokens.mint import TokenMint
-from broadcaster.web.ports import ChatsPort, FeedsPort, GenerationsPort, PresencePort, StreamsPort, UsagePort
+from broadcaster.web.ports import (
+    ChatsPort,
+    FeedsPort,
+    GenerationsPort,
+    OperationsPort,
+    PresencePort,
+    StreamsPort,
+    UsagePort,
+)
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
 from broadcaster.webhooks.url import WebhookHosts
@@ -78,6 +87,7 @@ class Services:
     hub: Hub
     presence: PresencePort
     chats: ChatsPort
+    operations: OperationsPort
     ping_log: Callable[[], Awaitable[None]]
     log_timeout_s: float
     long_poll_timeout_s: float
@@ -112,6 +122,7 @@ class Services:
     visitor: Visitor = ANYONE
     record: RequestRecord | None = None
     priority: Priority = Priority.NORMAL
+    opened_at: float = field(default_factory=time.monotonic)
     known_streams: KnownStreams = field(init=False)
     awaited_streams: AwaitedStreams = field(init=False)
 

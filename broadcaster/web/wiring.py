@@ -28,6 +28,9 @@ from broadcaster.log.access.daily_usage import DailyUsage
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
+from broadcaster.log.inspection.operations import Operations
+from broadcaster.log.jobs.dead_letters import DeadLetters
+from broadcaster.log.jobs.generations import Generations
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.jobs.lists.chats import Chats
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
@@ -192,6 +195,10 @@ class _Parts(JobParts):
             steadiness=self.steadiness,
         )
 
+    def _operations(self, generations: Generations) -> Operations:
+        letters = DeadLetters(self._connection, streams=self.streams, generations=generations)
+        return Operations(self._connection, streams=self.streams, dead_letters=letters, steadiness=self.steadiness)
+
     def services(
         self, hub: Hub, departures: Departures, *, credentials: Credentials | None, tail: LiveTail
     ) -> Services:
@@ -202,6 +209,7 @@ class _Parts(JobParts):
             readings=FrontEndCounts(
                 hub=hub, tail=tail, steadiness=self.steadiness, generations=generations, depth=self.depth
             ),
+            operations=self._operations(generations),
             feeds=self._feeds(),
             streams=self.streams,
             reader=self.streams,

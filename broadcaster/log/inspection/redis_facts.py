@@ -117,7 +117,7 @@ async def _inspect_server(connection: LogConnection, name: str, redis: Redis) ->
         "clock_ahead_ms": clock_ahead_ms,
         "script_fault": script_fault,
         "push_fault": push_fault,
-        **_of_info(info),
+        **info_facts(info),
         **_of_config(settings),
     }
 
@@ -132,7 +132,8 @@ async def _allowed(command: Awaitable[Any]) -> Any:
         return None
 
 
-def _of_info(info: Mapping[str, Any]) -> dict[str, Any]:
+def info_facts(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What INFO shows, by the names of RedisFacts; what is hidden is None."""
     engine, version = _engine(info)
     faults = [f"the last {name} failed" for name, key in _WRITES.items() if info.get(key, "ok") != "ok"]
     append = info.get("aof_enabled")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from broadcaster.errors import UnknownStream
 from broadcaster.log.jobs.generations import Created, GenerationRequest, Generations
@@ -42,6 +42,13 @@ class DeadLetter:
     at_ms: int
     model: str | None
     can_requeue: bool
+
+
+class DeadLetterPage(NamedTuple):
+    """Letters, each by its own entry id; ``next_before`` is where the next page begins (None: this was the last)."""
+
+    letters: Sequence[DeadLetter]
+    next_before: str | None
 
 
 class DeadLetters:
@@ -78,6 +85,26 @@ class DeadLetters:
             ]
         return letters
 
+    async def page(self, *, limit: int, before: str | None) -> DeadLetterPage:
+        """Up to ``limit`` letters, the newest first, of those before a letter (None: from the newest)."""
+        newest = "+" if before is None else f"({before}"
+        rows: list[_Row] = await reply_to(self._redis.xrevrange(self._keys.dead, max=newest, count=limit + 1))
+        shown = rows[:limit]
+        requests = await self._requests([row[1][b"id"].decode() for row in shown])
+        letters = [
+            _letter(row[1][b"id"].decode(), [row], requested) for row, requested in zip(shown, requests, strict=True)
+        ]
+        return DeadLetterPage(letters, letters[-1].entry_ids[0] if len(rows) > limit else None)
+
+    async def letter(self, entry_id: str) -> DeadLetter:
+        """The letter with this id. Raises UnknownStream: it was requeued, or its place was needed."""
+        rows: list[_Row] = await reply_to(self._redis.xrange(self._keys.dead, min=entry_id, max=entry_id))
+        if not rows:
+            raise UnknownStream("no dead letter has this id: it was requeued, or newer letters have taken its place")
+        generation_id = rows[0][1][b"id"].decode()
+        (requested,) = await self._requests([generation_id])
+        return _letter(generation_id, rows, requested)
+
     async def requeue(self, letter: DeadLetter) -> Created:
         """Start its generation as a new one; ``created`` is False when an earlier requeue had started it.
 
@@ -99,7 +126,7 @@ class DeadLetters:
         for generation_id in generation_ids:
             pipeline.hget(self._keys.meta(generation_id), "model")
             pipeline.hstrlen(self._keys.meta(generation_id), "request")
-        replies = await reply_to(pipeline.execute())
+        replies = await reply_to(pipeline.execute()) if generation_ids else []
         return [
             model.decode() if model and length else None
             for model, length in zip(replies[0::2], replies[1::2], strict=True)

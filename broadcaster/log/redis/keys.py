@@ -67,6 +67,10 @@ class KeyNames:
         """Hash: tenant, request, policies, status, epoch, attempts, stop, timestamps."""
         return f"{self._prefix}:{{{stream_id}}}:meta"
 
+    def worker_report(self, worker: str) -> str:
+        """String with expiry, beside ``workers``: what the worker runs, for operators (worker_reports.py)."""
+        return f"{self._prefix}:{{jobs}}:worker:{worker}"
+
     def lease(self, stream_id: str) -> str:
         """String with expiry: ``<worker>:<epoch>`` that may write the stream; ``feed`` while a feed's writers live."""
         return f"{self._prefix}:{{{stream_id}}}:lease"

@@ -4,7 +4,8 @@ Rules
 1. Every operation of our own app is in the table of host rights (rights.py), in ``_OWN`` here, or free.
 2. A token acts on streams. It never makes or revokes tokens, and never deletes: what it may stop, others still read.
 3. A refusal depends on the credential and the path alone, never on whether the stream exists.
-4. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
+4. What belongs to no tenant (the admin routes) needs a key with the right ``admin``. Its holder sees all tenants.
+5. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
 """
 
 from __future__ import annotations
@@ -28,10 +29,20 @@ _ACTION_OF: Final[Mapping[Right, Action]] = {
 }
 
 
-_OWN: Final[Mapping[str, frozenset[Action]]] = {"get_usage": frozenset({Action.WATCH})}
+_ADMIN: Final = frozenset(
+    {
+        *("list_workers", "get_queue", "get_front_end", "get_redis"),
+        *("list_dead_letters", "requeue_dead_letter", "get_timeline"),
+    }
+)
+_OWN: Final[Mapping[str, frozenset[Action]]] = {
+    "get_usage": frozenset({Action.WATCH}),
+    **dict.fromkeys(_ADMIN, frozenset({Action.ADMIN})),
+}
+"""Operations that no host serves."""
 
 _FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens"}).union(
-    operation for operation, rights in RIGHTS.items() if Right.DELETE in rights
+    _ADMIN, (operation for operation, rights in RIGHTS.items() if Right.DELETE in rights)
 )
 """Operations that no token allows."""
 

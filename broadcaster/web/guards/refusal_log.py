@@ -9,6 +9,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -44,9 +45,12 @@ class RefusalLog:
         self._per_s = per_s
         self._write = write or _write_line
         self._windows: dict[tuple[str | None, str | None], _Window] = {}
+        self.counts: Counter[str] = Counter()
+        """Refusals by code since the start. Codes are our own: those of problems, of stop reasons, and of statuses."""
 
     def add(self, line: RefusedRequest) -> None:
         """Write the line, or count it. Called in the event loop."""
+        self.counts[line.code or "unknown"] += 1
         loop = asyncio.get_running_loop()
         kind = (line.tenant, line.code)
         if kind not in self._windows and len(self._windows) >= MAX_KINDS:

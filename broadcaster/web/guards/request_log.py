@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,6 +89,11 @@ class RequestRecord:
         """Where the streams come from that the request creates."""
         state = self._scope.get("state") or {}
         return Origin(showable(state.get("request_id")), self.surface, self.span.context)
+
+    @property
+    def refusal_counts(self) -> Mapping[str, int]:
+        """Refusals by code since the start of the front-end; empty in a host's app, which has no log of them."""
+        return {} if self._refusals is None else self._refusals.counts
 
     def fill(self, line: _LineT) -> _LineT:
         """Set the fields that all lines of the request share."""

@@ -33,7 +33,10 @@ SURFACES: Final = (
 
 _SDK_PREFIX: Final = "/v1"
 """Several surfaces have their routes right below it."""
-_OWN_PATHS: Final = ("/v1/generations", "/v1/streams", "/v1/tokens", "/v1/usage")
+_OWN_PATHS: Final = (
+    *("/v1/generations", "/v1/streams", "/v1/tokens"),
+    *("/v1/usage", "/v1/admin", "/v1/caller"),
+)
 _ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
 
 

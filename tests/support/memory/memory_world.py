@@ -37,6 +37,7 @@ from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
 from broadcaster.webhooks.url import WebhookHosts
+from tests.support.memory.memory_operations import MemoryOperations
 from tests.support.memory.memory_usage import MemoryUsage
 
 NOW_MS = 1_795_000_000_000
@@ -351,6 +352,7 @@ async def memory_services(
         hub=hub,
         presence=world,
         chats=MemoryChats(world),
+        operations=MemoryOperations(),
         ping_log=world.ping,
         check_gone=world.check_gone,
         log_timeout_s=2.0,
