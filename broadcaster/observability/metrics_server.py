@@ -73,7 +73,7 @@ class MetricsServer:
     def __init__(self, expose: Expose, address: MetricsAddress) -> None:
         self._expose = expose
         self._address = address
-        self._connections = 0
+        self._open: set[asyncio.StreamWriter] = set()
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -95,11 +95,14 @@ class MetricsServer:
             yield port
         finally:
             server.close()
+            for writer in tuple(self._open):
+                writer.transport.abort()
+            await asyncio.sleep(0)  # they end by themselves: a task that is cancelled here would be logged as an error
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        self._open.add(writer)
         try:
-            if self._connections > self._address.max_connections:
+            if len(self._open) > self._address.max_connections:
                 limit_reached("METRICS_CONNECTIONS")
             else:
                 await self._respond(reader, writer)
@@ -108,7 +111,7 @@ class MetricsServer:
         except Exception:
             _log.exception("metrics_failed")
         finally:
-            self._connections -= 1
+            self._open.discard(writer)
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

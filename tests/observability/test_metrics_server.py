@@ -92,6 +92,18 @@ async def test_a_scraper_that_reads_nothing_holds_its_connection_for_the_deadlin
         writer.transport.abort()
 
 
+async def test_the_end_of_the_server_ends_connections_that_wait(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n")
+        await asyncio.sleep(0.05)
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.transport.abort()
+    await asyncio.sleep(0)
+    assert not caplog.records
+
+
 async def test_a_port_that_is_taken_is_named() -> None:
     async with serving() as port:
         with pytest.raises(SetupError, match=f"127.0.0.1:{port} .*BROADCASTER_METRICS_PORT"):
