@@ -98,8 +98,8 @@ class AsyncClient:
 
         Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
         (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``,
-        ``on_provider_loss``, ``on_abandon``, ``retention_s``), None meaning the server's default. Raises
-        ClientError, among its codes ``invalid_request``, ``unknown_model``, ``queue_full``, ``tenant_limit``,
+        ``on_provider_loss``, ``on_abandon``, ``priority``, ``retention_s``), None meaning the server's default.
+        Raises ClientError, among its codes ``invalid_request``, ``unknown_model``, ``queue_full``, ``tenant_limit``,
         ``idempotency_mismatch``.
         """
         fields = {"prompt": prompt, "messages": messages, "model": model, **options}
