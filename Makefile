@@ -27,7 +27,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
+.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules frameworks-python frameworks-node frameworks-copilotkit \
 	agents compiled
 
@@ -39,7 +39,7 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: install ## run everything on this machine [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install programs compiled browser nginx haproxy uvicorns deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs compiled browser nginx haproxy prometheus uvicorns deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
@@ -178,6 +178,19 @@ haproxy: install
 
 GET_HAPROXY := apt-get -qq download haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)')
+
+# Prometheus and promtool, which read the rules of deploy/prometheus, taken as nginx is: the service would listen on 9090.
+prometheus: install
+	@path="$$PATH:$(CURDIR)/$(BIN)"; \
+	if PATH="$$path" command -v prometheus >/dev/null && PATH="$$path" command -v promtool >/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+		echo "prometheus: unpacking Debian's into .venv"; \
+		rm -rf .venv/prometheus && mkdir .venv/prometheus && cd .venv/prometheus && \
+		{ apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } 2>/dev/null && \
+		dpkg -x prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version >/dev/null && \
+		ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool ../bin/ && exit 0; \
+	fi; \
+	echo "prometheus: none found; install it, e.g. 'sudo apt-get install prometheus'"
 
 # Wall clocks that step, for `make soak`, taken as nginx is. Without it the soak draws no fault of a clock.
 faketime: install

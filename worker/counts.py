@@ -38,11 +38,16 @@ _CODES: Final = _REASONS | {
 
 @dataclass(slots=True)
 class AttemptCounts:
-    """The attempts of one worker. ``ended`` is by outcome and reason."""
+    """The attempts of one worker. ``ended`` is by outcome and reason.
+
+    Failures are counted from 0: Prometheus sees no increase in a series that begins with 1.
+    """
 
     started: int = 0
     take_overs: int = 0
-    ended: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    ended: Counter[tuple[str, ...]] = field(
+        default_factory=lambda: Counter({("failed", code): 0 for code in sorted(_CODES | {OTHER})})
+    )
     queue_wait_s: Buckets = field(default_factory=lambda: Buckets(LONG_S))
 
     def begin(self, claim: Claim, meta: Meta) -> None:

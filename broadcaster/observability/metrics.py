@@ -50,6 +50,7 @@ _FRONT_END: Final = (
     _gauge("rooms", "streams that are held: watched, or left a moment ago"),
     _gauge("hub_bytes", "bytes that all rooms hold, with what viewers have not read yet"),
     _gauge("connections", "client connections"),
+    _gauge("limit", "what a setting allows: MAX_VIEWERS and HUB_BYTES; of each process, so they add up", "limit"),
     _counter("viewers_opened", "viewers that began to watch", "dialect"),
     _counter("reconnects", "viewers that came back with a cursor", "dialect"),
     _counter(

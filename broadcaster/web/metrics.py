@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from broadcaster.core.notices import GapReason, StallReason
 from broadcaster.hub.hub import Hub
+from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.jobs.generations import Generations
 from broadcaster.log.jobs.queue_depth import QueueDepth
 from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.tail.counts import RepairCause
 from broadcaster.log.tail.tail import LiveTail
 from broadcaster.observability.counting import Reading, counted, counted_by
 
@@ -39,9 +42,12 @@ def _of_hub(hub: Hub) -> Iterator[Reading]:
     yield Reading("broadcaster_hub_bytes", now.bytes)
     yield from counted("broadcaster_viewers_opened_total", counts.opened)
     yield from counted("broadcaster_reconnects_total", counts.resumed)
-    yield from counted("broadcaster_viewers_closed_total", {reason.code: it for reason, it in now.stopped.items()})
-    yield from counted("broadcaster_gaps_total", counts.gaps)
-    yield from counted("broadcaster_stalls_total", counts.stalls)
+    # Every reason is there from the start: Prometheus sees no increase in a series that begins with 1.
+    yield from counted("broadcaster_viewers_closed_total", {each.code: now.stopped.get(each, 0) for each in StopReason})
+    yield from counted("broadcaster_gaps_total", {each.value: counts.gaps[each] for each in GapReason})
+    yield from counted("broadcaster_stalls_total", {each.value: counts.stalls[each] for each in StallReason})
+    limits = {"MAX_VIEWERS": hub.limits.max_viewers, "HUB_BYTES": hub.limits.hub_bytes}
+    yield from counted("broadcaster_limit", limits)
     yield from counted("broadcaster_deliveries_total", {"live": counts.live_entries, "replay": counts.replay_entries})
     yield from counted("broadcaster_delivered_bytes_total", {"live": counts.live_bytes, "replay": counts.replay_bytes})
     yield Reading("broadcaster_delivery_lag_seconds", hub.flush_lag)
@@ -50,7 +56,7 @@ def _of_hub(hub: Hub) -> Iterator[Reading]:
 
 def _of_tail(tail: LiveTail) -> Iterator[Reading]:
     subscriber = tail.subscriber_counts
-    yield from counted("broadcaster_repairs_total", {cause.value: it for cause, it in tail.counts.repairs.items()})
+    yield from counted("broadcaster_repairs_total", {each.value: tail.counts.repairs[each] for each in RepairCause})
     yield Reading("broadcaster_log_pages_total", tail.counts.pages)
     yield Reading("broadcaster_subscriber_connections_lost_total", subscriber.connections_lost)
     yield Reading("broadcaster_subscriber_probe_seconds", subscriber.probe_s)

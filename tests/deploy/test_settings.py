@@ -106,7 +106,14 @@ def texts() -> Iterator[tuple[Path, str]]:
     """Every file that configures how broadcaster is run."""
     top = (
         ROOT / name
-        for name in ("Dockerfile", ".dockerignore", "docker-compose.yml", "docker-compose.tls.yml", ".env.example")
+        for name in (
+            "Dockerfile",
+            ".dockerignore",
+            "docker-compose.yml",
+            "docker-compose.tls.yml",
+            "docker-compose.metrics.yml",
+            ".env.example",
+        )
     )
     for path in (*top, *(each for each in DEPLOY.rglob("*") if each.is_file())):
         yield path, path.read_text()

@@ -98,7 +98,7 @@ class WebhookDelivery:
     poster: Poster
     secrets: Sequence[bytes]
     bounds: DeliveryBounds
-    outcomes: Counter[str] = field(default_factory=Counter, init=False)
+    outcomes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(_OUTCOMES.values(), 0)), init=False)
     attempt_s: Buckets = field(default_factory=lambda: Buckets(LONG_S), init=False)
     _calls: Counter[str] = field(default_factory=Counter, init=False)
     _failing: set[str] = field(default_factory=set, init=False)
