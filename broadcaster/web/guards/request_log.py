@@ -68,7 +68,7 @@ class RequestRecord:
         self._scope = scope
         self._refusals = refusals
         self.tracing = tracing
-        self.span = tracing.begin(scope["method"], parent=_trace_of(scope), kind="server")
+        self.span = tracing.begin(_method_of(scope), parent=_trace_of(scope), kind="server")
         self.begun_at = time.monotonic()
         self.status: int | None = None
         self.code: str | None = None
@@ -99,7 +99,7 @@ class RequestRecord:
         """Set the fields that all lines of the request share."""
         state: dict[str, Any] = self._scope.get("state") or {}
         caller = state.get("caller")
-        line.method = self._scope["method"]
+        line.method = _method_of(self._scope)
         line.operation, line.surface, line.stream = self.operation, self.surface, self.stream
         line.request_id = showable(state.get("request_id"))
         line.trace_id = None if self.span.context is None else self.span.context.trace_id
@@ -128,7 +128,7 @@ class RequestRecord:
     @property
     def span_name(self) -> str:
         """Method and route, as HTTP conventions have it."""
-        method = self._scope["method"]
+        method = _method_of(self._scope)
         return f"{method} {self.route}" if self.route else str(method)
 
     @property
@@ -139,7 +139,7 @@ class RequestRecord:
     def span_attributes(self) -> Attributes:
         """What the span of the request says beside its end."""
         return {
-            names.METHOD: self._scope["method"],
+            names.METHOD: _method_of(self._scope),
             names.ROUTE: self.route,
             names.STATUS: self.status,
             names.SURFACE: self.surface,
@@ -172,6 +172,11 @@ def record_of(scope: Scope) -> RequestRecord:
     if record is None:
         record = scope[_RECORD] = RequestRecord(scope)
     return record
+
+
+def _method_of(scope: Scope) -> str:
+    """The method; a handshake of a WebSocket, which some servers hand over as such, has none."""
+    return str(scope.get("method", "GET"))
 
 
 def _trace_of(scope: Scope) -> TraceContext | None:
