@@ -170,7 +170,7 @@ async def test_a_token_reads_nothing_of_another_tenant(client: httpx2.AsyncClien
 
 async def test_a_token_acts_on_its_streams_and_does_nothing_that_needs_a_key(app: FastAPI) -> None:
     text = token(grants=[{"prefix": "g", "actions": ["watch", "stop", "append"]}])
-    names = {"stream_id": "gen_2", "generation_id": "gen_2", "response_id": "resp_gen_2", "chat_id": "c"}
+    names = {"stream_id": "gen_2", "generation_id": "gen_2", "response_id": "resp_gen_2", "chat_id": "c", "letter_id": "gen_2"}
     allowed = set()
     async with in_process(app) as client:
         for path, operations in app.openapi()["paths"].items():
