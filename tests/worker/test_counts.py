@@ -93,7 +93,7 @@ def test_the_reason_of_an_attempts_end_is_one_of_ours(
 ) -> None:
     counts = AttemptCounts()
     counts.end(outcome, reason)
-    assert counts.ended == {labels: 1}
+    assert +counts.ended == {labels: 1}
 
 
 def test_a_take_over_is_a_granted_claim_of_a_generation_that_had_begun() -> None:
@@ -101,3 +101,11 @@ def test_a_take_over_is_a_granted_claim_of_a_generation_that_had_begun() -> None
     for outcome, attempt in ((Outcome.GRANTED, 2), (Outcome.GRANTED, 1), (Outcome.LEASED, 2)):
         counts.take_over(Claim(outcome, 1, 0, attempt, Why.NOT))
     assert (counts.take_overs, REACHED["LEASE_TTL_S"] - before) == (1, 1)
+
+
+def test_each_kind_of_failure_is_counted_from_0_so_that_its_first_one_is_an_increase() -> None:
+    counts = AttemptCounts()
+    assert counts.ended["failed", "log_lost"] == 0
+    assert ("failed", "log_lost") in counts.ended
+    counts.end("failed", "log_lost")
+    assert counts.ended["failed", "log_lost"] == 1
