@@ -19,7 +19,7 @@ from broadcaster.core.fold import Fold
 from broadcaster.core.sse import SseDecoder
 from tests.support.servers.console_modules import CONSOLE, ConsoleModules, console_modules
 
-FILES = sorted(path.name for path in CONSOLE.iterdir() if path.is_file())
+FILES = sorted(str(path.relative_to(CONSOLE)) for path in CONSOLE.rglob("*") if path.is_file())
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -63,25 +63,28 @@ def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline() -> None:
     page = (CONSOLE / "index.html").read_text()
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
     assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son[a-z]+=", page)
-    assert not re.search(r"url\(|@import", (CONSOLE / "console.css").read_text())
+    for style in CONSOLE.rglob("*.css"):
+        assert not re.search(r"url\(|@import", style.read_text())
 
 
 def test_every_file_the_page_names_exists() -> None:
     page = (CONSOLE / "index.html").read_text()
     named = re.findall(r'(?:src|href)="/console/([^"]+)"', page)
-    for module in CONSOLE.glob("*.js"):
-        named += re.findall(r'from "\./([^"]+)"', module.read_text())
+    for module in CONSOLE.rglob("*.js"):
+        paths = re.findall(r'from "(\.[^"]+)"', module.read_text())
+        named += [str((module.parent / path).resolve().relative_to(CONSOLE)) for path in paths]
     assert named
     assert set(named) <= set(FILES)
 
 
 def test_text_that_a_model_writes_never_becomes_markup() -> None:
-    for module in CONSOLE.glob("*.js"):
+    for module in CONSOLE.rglob("*.js"):
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", module.read_text())
 
 
 @pytest.mark.parametrize(
-    "hook", ["prompt", "start", "stop", "answer", "reasoning", "status", "connection", "viewers", "generations"]
+    "hook",
+    ["prompt", "start", "stop", "answer", "reasoning", "status", "connection", "viewers", "generations", "operate"],
 )
 def test_tests_find_every_part_of_the_page(hook: str) -> None:
     assert (CONSOLE / "index.html").read_text().count(f'data-testid="{hook}"') == 1
@@ -89,7 +92,7 @@ def test_tests_find_every_part_of_the_page(hook: str) -> None:
 
 def test_every_element_the_modules_look_up_is_on_the_page() -> None:
     page = (CONSOLE / "index.html").read_text()
-    for module in CONSOLE.glob("*.js"):
+    for module in CONSOLE.rglob("*.js"):
         for name in re.findall(r"""(?:byId|getElementById)\("([^"]+)"\)""", module.read_text()):
             assert page.count(f' id="{name}"') == 1, f"{module.name}: {name}"
 

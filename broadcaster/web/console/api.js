@@ -15,7 +15,9 @@ export class Problem extends Error {
 export const startGeneration = (body, key) => call("POST", "/v1/generations", body, { "idempotency-key": key });
 export const listGenerations = (limit) => call("GET", `/v1/generations?limit=${limit}`);
 /** Resolves when the server accepts this key, else fails with a Problem. */
-export const tryKey = (key) => call("GET", "/v1/generations?limit=1", undefined, keyHeaders(key));
+export const tryKey = (key) => call("GET", "/v1/caller", undefined, keyHeaders(key));
+/** What the stored key allows. */
+export const getCaller = () => call("GET", "/v1/caller");
 export const stopGeneration = (id) => call("POST", `${generationUrl(id)}/stop`);
 
 /** The whole generation, prompt and answer included. */
@@ -30,6 +32,16 @@ export const getStream = (id) => call("GET", `/v1/streams/${encodeURIComponent(i
 /** A viewer token that may only watch this stream. */
 export const createToken = (id) => call("POST", `/v1/streams/${encodeURIComponent(id)}/tokens`, { actions: ["watch"] });
 export const revokeToken = (jti) => call("POST", "/v1/tokens/revoke", { jti });
+
+/** What an operator reads: workers, queue, front-end, redis, dead-letters. */
+export const getAdmin = (path) => call("GET", `/v1/admin/${path}`);
+export const requeueLetter = (id) => call("POST", `/v1/admin/dead-letters/${encodeURIComponent(id)}/requeue`);
+
+/** One page of the course of a generation. */
+export function getTimeline(id, after) {
+  const url = `/v1/admin/generations/${encodeURIComponent(id)}/timeline`;
+  return call("GET", after === null ? url : `${url}?after=${encodeURIComponent(after)}`);
+}
 
 /** The URL of a generation's events; `after` is the cursor of the last one received. */
 export function eventsUrl(id, after) {

@@ -5,6 +5,7 @@
 
 import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
 import { enterAsGuest, hasKey, isGuest } from "./key.js";
+import { Operate } from "./operate/operate.js";
 import { GenerationList, KeyDialog, ShareLink } from "./panels.js";
 import { forget, forgetAll, refresh, remember } from "./recents.js";
 import { Stream } from "./stream.js";
@@ -22,6 +23,7 @@ const sheet = new Sheet();
 const list = new GenerationList();
 const keyDialog = new KeyDialog(enter);
 const share = new ShareLink();
+const operate = new Operate((problem) => keyDialog.handles(problem));
 
 /** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's newest response. */
 let open = null;
@@ -69,18 +71,19 @@ function factsOf({ stream, state, isFeed, isStopping }) {
 }
 
 function draw() {
-  byId("main").classList.toggle("is-welcome", open === null);
-  show(byId("welcome"), open === null);
+  const isWelcome = open === null && !operate.isOpen;
+  byId("main").classList.toggle("is-welcome", isWelcome);
+  show(byId("welcome"), isWelcome);
   show(byId("sheet"), open !== null);
   const isLost = open?.stream.state.name === "gone";
   show(byId("facts"), open !== null && !isLost);
   show(byId("actions"), open !== null);
   show(byId("revoke"), open !== null && share.canRevoke(open.id));
-  const title = open === null ? "New answer" : (open.state?.title ?? open.id);
+  const title = operate.isOpen ? "Operate" : open === null ? "New answer" : (open.state?.title ?? open.id);
   byId("title").textContent = title;
   if (generations !== null) list.draw(generations, open?.id);
   if (open === null) {
-    document.title = "Broadcaster";
+    document.title = operate.isOpen ? "Operate · Broadcaster" : "Broadcaster";
     return;
   }
   const facts = factsOf(open);
@@ -96,6 +99,9 @@ function draw() {
 // ---------------------------------------------------------------- the open generation
 
 function select() {
+  operate.select();
+  planDraw();
+  closeSide();
   const { id, token } = placeInHash();
   if (id === (open?.id ?? null) && token === (open?.token ?? null)) return;
   const wasGuest = isGuest();
@@ -246,6 +252,7 @@ function enter() {
   open?.stream.unlock();
   if (open !== null) refreshState(open, { whole: true });
   poll();
+  operate.learnRights();
   byId("prompt").focus();
 }
 
@@ -264,6 +271,7 @@ async function poll() {
     document.body.classList.remove("offline");
   } catch (problem) {
     if (keyDialog.handles(problem)) return; // entering a key restarts the polling
+    if (problem.status === 403) return; // a key that may not list
     // The connection's own state shows the failure where it matters; the list stays as it was.
     document.body.classList.add("offline");
   }
@@ -335,3 +343,4 @@ setInterval(() => {
 select();
 draw();
 poll();
+operate.learnRights();

@@ -71,6 +71,7 @@ def _load(folder: str) -> Mapping[str, _File]:
 
 
 _CONSOLE: Final = StaticFiles("console")
+_OPERATE: Final = StaticFiles("console/operate")
 # Swagger UI's style sheet holds its icons as data.
 _DOCS: Final = StaticFiles("docs", policy=f"{POLICY}; img-src 'self' data:")
 
@@ -79,5 +80,6 @@ _METHODS: Final = ["GET", "HEAD"]
 router = APIRouter(include_in_schema=False)
 router.add_api_route("/", _CONSOLE.page, methods=_METHODS)
 router.add_api_route("/console/{name}", _CONSOLE.file, methods=_METHODS)
+router.add_api_route("/console/operate/{name}", _OPERATE.file, methods=_METHODS)
 router.add_api_route("/docs", _DOCS.page, methods=_METHODS)
 router.add_api_route("/docs/{name}", _DOCS.file, methods=_METHODS)
