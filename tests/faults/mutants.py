@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 ROOT: Final = Path(__file__).parents[2]
-COPIED: Final = ("broadcaster", "worker", "tests", "examples", "pyproject.toml", "README.md")
+COPIED: Final = ("broadcaster", "worker", "tests", "deploy", "examples", "pyproject.toml", "README.md")
 LIMIT_S: Final = 1200
 _RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)
 _TESTS_FAILED: Final = 1  # pytest's exit code; all others but 0 mean that it could not run them
