@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from broadcaster.core.access.callers import Action, Caller
-from broadcaster.errors import Unauthorized
-from broadcaster.web.guards.callers import actions_for
+from broadcaster.core.access.callers import Action, Caller, StreamGrant
+from broadcaster.errors import Forbidden, Unauthorized
+from broadcaster.web.guards.callers import actions_for, check_caller
 from broadcaster.web.routes import admin, feeds, generations, health, streams
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.table import SURFACES
@@ -130,3 +130,11 @@ def test_every_operation_needs_a_right_except_the_health_of_the_process() -> Non
 
 def _refuse(caller: Caller) -> None:
     raise Unauthorized("the key of this request was revoked")
+
+
+@pytest.mark.parametrize("operation", ["get_timeline", "list_workers", "requeue_dead_letter"])
+def test_no_token_operates_even_if_it_names_the_right(operation: str) -> None:
+    grant = StreamGrant("gen_1", frozenset({Action.ADMIN, Action.WATCH}))
+    scope = {"state": {"caller": Caller("web", grants=(grant,))}, "path_params": {"generation_id": "gen_1"}}
+    with pytest.raises(Forbidden, match="a token does not allow it"):
+        check_caller(scope, operation)
