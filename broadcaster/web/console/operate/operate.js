@@ -10,6 +10,7 @@ import { Section, Table } from "./tables.js";
 import { Timeline } from "./timeline.js";
 
 const REFRESH_MS = 2000;
+const NO_RIGHT = "This view needs a key with the right “admin”.";
 const PLACE = /^#\/operate(?:\/([A-Za-z0-9][A-Za-z0-9_.:-]{0,127}))?$/;
 
 const byId = (id) => document.getElementById(id);
@@ -130,10 +131,11 @@ const REDIS = {
 };
 
 export class Operate {
-  /** `onProblem` is called with a Problem that concerns the whole page, and returns whether it has reported it. */
+  /** `handles` is called with each Problem, and returns whether another part of the page reports it. */
   constructor(handles) {
     this.handles = handles;
-    this.isAllowed = false;
+    /** null: the API has not answered yet. */
+    this.isAllowed = null;
     this.isOpen = false;
     this.timer = null;
     this.letter = null;
@@ -178,9 +180,10 @@ export class Operate {
       this.isAllowed = (await getCaller()).rights.includes("admin");
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      this.isAllowed = false;
+      this.isAllowed = problem.retry ? null : false;
+      if (problem.retry) setTimeout(() => this.learnRights(), REFRESH_MS);
     }
-    show(byId("operate-link"), this.isAllowed);
+    show(byId("operate-link"), this.isAllowed === true);
     if (this.isOpen) this.refresh();
   }
 
@@ -207,9 +210,12 @@ export class Operate {
     const round = (this.round = {});
     if (!this.isOpen || document.hidden) return;
     const parts = this.timeline.id === null ? this.panels : [this.timeline, ...this.panels];
-    for (const { section } of this.panels) show(section.root, this.isAllowed);
-    this.notify(this.isAllowed ? this.notice.textContent.replace(/^This view.*/, "") : "This view needs a key with the right “admin”.");
-    if (!this.isAllowed) return;
+    for (const { section } of this.panels) show(section.root, this.isAllowed === true);
+    if (this.isAllowed !== true) {
+      this.notify(this.isAllowed === false ? NO_RIGHT : "");
+      return;
+    }
+    if (this.notice.textContent === NO_RIGHT) this.notify("");
     await Promise.all(parts.map((part) => this.read(part)));
     if (round !== this.round) return;
     this.timer = setTimeout(() => this.refresh(), REFRESH_MS);
