@@ -15,7 +15,8 @@ The steps of a request to such a route, in this order, in every app:
 3. Its head announces a JSON body within the bound (json_body.py), else 415 or 413. In a host's app the guards of the
    host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is within its rate
    (tenant_rates.py), else 429. Up to here no byte of the body is read.
-4. The body is JSON, else 400. Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
+4. The body is JSON, else 400. In our own app the credential must still be valid then, because a body may take long.
+   Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
 5. Its parameters fit, else 400; then the route itself.
 6. Our own errors and FastAPI's validation errors become responses here, as problems or in the table's own shape. Any
    other error is the host's: the HTTPException of its guard, and an unexpected error, which its own error tracker
@@ -207,7 +208,7 @@ class MountedRoute(APIRoute):
                 arrive(request.scope, Arrival(services, tenant, base_of(request.scope, own_segments)))
                 bounds = {"max_bytes": services.max_body_bytes, "max_values": services.max_body_values}
                 response = await handle(StrictRequest(request, hold, **bounds))
-                _check_still_admitted(services, response)
+                _check_still_admitted(services, request, response)
                 return response
             except Exception as error:
                 problem = failure_response(error if rights is None else rights.veil(error))
@@ -240,10 +241,13 @@ class MountedRoute(APIRoute):
         return handle_mounted
 
 
-def _check_still_admitted(services: Services, response: Response) -> None:
-    """Raises Unauthorized if the request's token is no longer valid: a long poll may take longer than it lives."""
-    caller = services.visitor.caller
-    if caller is not None and caller.grants is not None and not isinstance(response, EventStreamResponse):
+def _check_still_admitted(services: Services, request: Request, response: Response) -> None:
+    """Raises Unauthorized if the request's credential is no longer valid: a long poll may take longer than it lives.
+
+    A request that has changed something is told so: its caller would repeat it.
+    """
+    caller, is_read = services.visitor.caller, request.method in ("GET", "HEAD")
+    if caller is not None and is_read and not isinstance(response, EventStreamResponse):
         services.check_admitted(caller)
 
 

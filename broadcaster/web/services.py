@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, NamedTuple, cast
 from fastapi import Depends, Request
 from starlette.types import Scope
 
-from broadcaster.core.access.callers import Caller
+from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.core.access.client_address import counted_address
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
@@ -169,8 +169,8 @@ class Services:
         return replace(generation, credential=credential, origin=self.origin)
 
     def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:
-        """The client of a request. In a host's app ``state.caller`` belongs to the host."""
-        caller: Caller | None = None if is_hosted else scope.get("state", {}).get("caller")
+        """The client of a request. In a host's app the host's guards decide, and no caller is known here."""
+        caller: Caller | None = None if is_hosted else scope.get(CALLER_KEY)
         address = "" if self.hub.limits.address_viewers is None else self._address_of(scope)
         return _REMOTE if caller is None and not address else Visitor(caller, address, is_remote=True)
 
@@ -286,7 +286,12 @@ def _priority_of(scope: Scope) -> Priority:
 
 # A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.
 async def _arrival(request: Request) -> Arrival:
-    return cast(Arrival, request.scope[_ARRIVAL])
+    """FastAPI calls it when the body is read. Raises what ``check_admitted`` does."""
+    arrival = cast(Arrival, request.scope[_ARRIVAL])
+    caller = arrival.services.visitor.caller
+    if caller is not None:
+        arrival.services.check_admitted(caller)
+    return arrival
 
 
 Here = Annotated[Arrival, Depends(_arrival)]

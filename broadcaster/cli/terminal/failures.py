@@ -66,6 +66,7 @@ REMEDIES: Final = {
     "stream_full": "begin a new stream, or create it with on_full: trim",
     "event_too_large": "send it in parts",
     "rate_limited": "send less at once",
+    "budget_spent": "wait until midnight (UTC), or raise the key's tokens_per_day: broadcaster key add",
     "webhook_not_allowed": "list its host in BROADCASTER_WEBHOOK_HOSTS where the front-end runs",
     # the caller and its access
     "unauthorized": "set BROADCASTER_API_KEY to a key of this front-end",

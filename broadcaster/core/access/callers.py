@@ -26,6 +26,9 @@ class Action(StrEnum):
     ADMIN = "admin"
 
 
+CALLER_KEY = "broadcaster.caller"
+"""Where a request's scope has its caller. Not in ``state``: that may be a host's, with a caller of its own."""
+
 USUAL_ACTIONS = frozenset(Action) - {Action.ADMIN}
 """What a key allows that names no rights."""
 

@@ -130,6 +130,7 @@ class TokenSigner:
         tenant: str,
         token_id: str,
         subject: str = "",
+        minted_by: str = "",
         now_s: float,
         ttl_s: float,
     ) -> MintedToken:
@@ -142,6 +143,7 @@ class TokenSigner:
             expires_s=round(issued_s + ttl_s, 3),
             id=token_id,
             subject=subject,
+            minted_by=minted_by,
         )
         payload = _json.encode(own_claims(token))
         text = _JWS.encode(payload, self._secret, algorithm=OWN_ALGORITHM, headers={"kid": self._key_id})

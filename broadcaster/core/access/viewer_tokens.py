@@ -11,7 +11,8 @@ Rules
    tenant of its setting, so its tokens name none.
 3. A grant is one stream or one prefix, with actions of ``TOKEN_ACTIONS``. One malformed grant makes the whole token
    invalid: a token that was made by mistake should fail at its first use, and not at the one that matters.
-4. A revocation refuses a token by its id, or all of a subject's tokens that were issued until ``LEEWAY_S`` after it.
+4. A token that a key requested names that key (``by``), and counts no longer than the key does.
+5. A revocation refuses a token by its id, or all of a subject's tokens that were issued until ``LEEWAY_S`` after it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LEEWAY_S: Final = 5.0
 # As the ids of streams (log/redis/keys.py); a prefix is the beginning of one.
 _STREAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
-_OWN_FIELDS: Final = frozenset({"v", "tenant", "grants"})
+_OWN_FIELDS: Final = frozenset({"v", "tenant", "grants", "by"})
 _FOREIGN_FIELDS: Final = frozenset({"v", "grants"})
 # Beyond it a double is no whole number any more, and no clock shows it.
 _LAST_S: Final = 2**53
@@ -55,6 +56,7 @@ class ViewerToken:
     expires_s: float
     id: str = ""
     subject: str = ""
+    minted_by: str = ""
 
     def caller(self, credential: str) -> TokenHolder:
         """The caller that presents it; ``credential`` is its name in counts and logs."""
@@ -106,7 +108,7 @@ def read_token(claims: Mapping[str, Any], rules: TokenRules, *, now_s: float) ->
     own = claims.get(CLAIM)
     if not isinstance(own, dict) or type(own.get("v")) is not int or own["v"] != VERSION:
         raise ValueError(f"the claim {CLAIM} of version {VERSION} is missing")
-    if own.keys() != (_OWN_FIELDS if rules.tenant is None else _FOREIGN_FIELDS):
+    if own.keys() not in ((_OWN_FIELDS, _OWN_FIELDS - {"by"}) if rules.tenant is None else (_FOREIGN_FIELDS,)):
         raise ValueError(f"the claim {CLAIM} has other fields")
     token = ViewerToken(
         tenant=_tenant(own["tenant"]) if rules.tenant is None else rules.tenant,
@@ -115,6 +117,7 @@ def read_token(claims: Mapping[str, Any], rules: TokenRules, *, now_s: float) ->
         expires_s=expires_s,
         id=token_id,
         subject=subject,
+        minted_by=_name(own, "by"),
     )
     if now_s >= expires_s:
         raise TokenExpired("the token has expired; get a new one from the service that issued it")
@@ -130,7 +133,8 @@ def own_claims(token: ViewerToken, *, audience: str = DEFAULT_AUDIENCE) -> dict[
         "iat": token.issued_s,
         "exp": token.expires_s,
         "jti": token.id,
-        CLAIM: {"v": VERSION, "tenant": token.tenant, "grants": grants},
+        CLAIM: {"v": VERSION, "tenant": token.tenant, "grants": grants}
+        | ({"by": token.minted_by} if token.minted_by else {}),
     }
     if token.subject:
         claims["sub"] = token.subject

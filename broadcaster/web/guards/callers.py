@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from broadcaster.core.access.callers import Action, Caller
+from broadcaster.core.access.callers import CALLER_KEY, Action, Caller
 from broadcaster.errors import Forbidden
 from broadcaster.web.guards.rights import RIGHTS, Right, stream_in_path
 
@@ -54,7 +54,7 @@ def actions_for(operation: str) -> frozenset[Action]:
 
 def check_caller(scope: Scope, operation: str) -> None:
     """Raises Forbidden if the request's caller may not do this. ``scope`` has the path's parameters."""
-    caller: Caller | None = scope.get("state", {}).get("caller")
+    caller: Caller | None = scope.get(CALLER_KEY)
     if caller is None:
         return
     if caller.grants is not None and operation in _FOR_KEYS:

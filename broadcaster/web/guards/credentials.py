@@ -98,17 +98,15 @@ class Credentials:
         """Whether a caller that was admitted before still is, with all its rights, but for the age of its token."""
         if isinstance(caller, TokenHolder):
             token = caller.token
+            if token.minted_by and self._holder_of(token.minted_by) is None:
+                return False
             return not self.state.revokes(
                 tenant=token.tenant,
                 token_id=token.id,
                 subject=token.subject,
                 issued_ms=int(token.issued_s * 1000),
             )
-        return caller.still(
-            self._of_setting.caller_with(caller.credential)
-            or self._of_file.caller_with(caller.credential)
-            or self._of_redis.caller_with(caller.credential)
-        )
+        return caller.still(self._holder_of(caller.credential))
 
     async def follow(self, shared: AccessList, *, changed: Callable[[], None]) -> None:
         """Keep file and list up to date until cancelled; after the first read and each change call ``changed``."""
@@ -121,6 +119,11 @@ class Credentials:
                 is_first = False
                 changed()
             await asyncio.sleep(POLL_S)
+
+    def _holder_of(self, credential: str) -> Caller | None:
+        """The caller that has this key now."""
+        rings = (self._of_setting, self._of_file, self._of_redis)
+        return next((caller for ring in rings if (caller := ring.caller_with(credential)) is not None), None)
 
     def _find(self, key: bytes) -> Caller | None:
         # Each is asked, so that the time says nothing of where a key is.

@@ -8,7 +8,7 @@ Rules
    (so Host and Origin are not checked for keys), and a query is written into logs. A viewer token may also stand in the
    query or in a cookie (tokens/presented.py).
 3. Two credentials that differ are refused: a proxy before us may have checked the one that we do not use.
-4. The caller is in ``scope["state"]["caller"]``, and its tenant in ``scope["state"]["tenant"]``. The credential itself
+4. The caller is in ``scope["broadcaster.caller"]``, its tenant in ``scope["state"]["tenant"]``. The credential itself
    goes no further: nothing behind this layer can log it, or send it on. What the caller may do is decided where the
    route is known (callers.py).
 5. A credential that cannot be judged yet, because Redis has not answered since the start, is refused with 503; an
@@ -23,7 +23,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broadcaster.core.access.callers import Caller
+from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.errors import BroadcasterError, LogUnavailable
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.web.documents.problem_table import ForbiddenOrigin
@@ -81,7 +81,8 @@ class KeyGuard:
         except (_Unadmitted, BroadcasterError) as fault:
             await _refusal(scope, fault)(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(tenant=caller.tenant, caller=caller)
+        scope.setdefault("state", {})["tenant"] = caller.tenant
+        scope[CALLER_KEY] = caller  # in the scope that the layers outside see, too: they log its name
         await self._app({**scope, "headers": _without_credentials(scope)}, receive, send)
 
     async def _admit(self, scope: Scope) -> Caller:

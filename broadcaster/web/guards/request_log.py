@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broadcaster.core.access.callers import Caller
+from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.core.requests.origins import Origin, TraceContext
 from broadcaster.observability import genai_attributes as names
 from broadcaster.observability.lines import CreatedStream, EndedRequest, RefusedRequest, RequestLine
@@ -98,14 +98,13 @@ class RequestRecord:
     def fill(self, line: _LineT) -> _LineT:
         """Set the fields that all lines of the request share."""
         state: dict[str, Any] = self._scope.get("state") or {}
-        caller = state.get("caller")
+        caller: Caller | None = self._scope.get(CALLER_KEY)
         line.method = _method_of(self._scope)
         line.operation, line.surface, line.stream = self.operation, self.surface, self.stream
         line.request_id = showable(state.get("request_id"))
         line.trace_id = None if self.span.context is None else self.span.context.trace_id
         line.tenant = self.tenant
-        # A host's app may keep its own things under this name.
-        line.caller = showable(caller.name) if isinstance(caller, Caller) else None
+        line.caller = None if caller is None else showable(caller.name)
         if self.operation is None and _SHOWABLE_PATH.fullmatch(path := self._scope["path"][:_MAX_PATH]):
             line.path = path
         return line

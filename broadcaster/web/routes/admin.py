@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, cast
 
 from fastapi import Path, Query, Request
 
-from broadcaster.core.access.callers import Action, Caller
+from broadcaster.core.access.callers import CALLER_KEY, Action, Caller
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.log.inspection.server_state import ServerState
@@ -46,7 +46,7 @@ routes = RouteTable(prefix="/v1", tag="admin")
 @routes.get("/caller", summary="What your credential allows", responses=problem_responses())
 async def get_caller(request: Request, here: Here) -> schemas.CallerView:
     """Without keys, every caller on this machine is the operator."""
-    caller: Caller | None = getattr(request.state, "caller", None)
+    caller: Caller | None = request.scope.get(CALLER_KEY)
     if caller is None:
         actions = frozenset(Action)
     elif caller.grants is None:

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from fastapi import Body, Path, Request, Response
 
-from broadcaster.core.access.callers import Action, Caller
+from broadcaster.core.access.callers import CALLER_KEY, Action, Caller
 from broadcaster.errors import Forbidden, InvalidInput
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.token_schemas import RevocationBody, TokenBody, TokenView
@@ -40,7 +40,7 @@ async def create_token(
     """A short-lived token for one stream, or for all whose id begins with a prefix. It acts for the key's tenant."""
     services, tenant, base = here
     wanted = body or TokenBody()
-    caller: Caller | None = getattr(request.state, "caller", None)
+    caller: Caller | None = request.scope.get(CALLER_KEY)
     if caller is not None and not caller.may(map(Action, wanted.actions), stream_id=stream_id):
         raise Forbidden(f"this key allows {', '.join(sorted(caller.actions))}: a token cannot allow more")
     try:
@@ -50,6 +50,7 @@ async def create_token(
             actions=wanted.actions,
             ttl_s=wanted.ttl_s,
             subject=wanted.sub or "",
+            minted_by="" if caller is None else caller.credential,
             is_prefix=wanted.prefix,
         )
     except InvalidInput as error:

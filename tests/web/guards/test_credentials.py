@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from broadcaster.core.access.api_keys import Keyring, read_key
-from broadcaster.core.access.callers import Action, Caller
+from broadcaster.core.access.callers import Action, Caller, StreamGrant
+from broadcaster.core.access.viewer_tokens import ViewerToken
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.access.access_list import AccessList, AccessState, StoredKey
 from broadcaster.web.guards import credentials as credentials_module
@@ -174,6 +175,14 @@ async def test_a_key_that_loses_a_right_is_no_longer_what_its_viewers_were_admit
     assert not Credentials(ring(KEY, "web", rights=["watch"])).admits(before)
     assert not Credentials(ring(KEY, "other")).admits(before)
     assert Credentials(ring(KEY, "web")).admits(Caller("web", frozenset({Action.WATCH}), credential=before.credential))
+
+
+async def test_a_token_counts_no_longer_than_the_key_that_requested_it() -> None:
+    key = read_key({"sha256": digest(KEY)}, tenant="web").caller
+    token = ViewerToken("web", (StreamGrant("gen_1", frozenset({Action.WATCH})),), 1.0, 2e9, minted_by=key.credential)
+    assert Credentials(ring(KEY, "web")).admits(token.caller("token:1"))
+    assert not Credentials(ring(OTHER, "web")).admits(token.caller("token:1"))
+    assert Credentials(ring(OTHER, "web")).admits(replace(token, minted_by="").caller("token:1"))
 
 
 async def test_a_changed_file_is_reread(tmp_path: Path) -> None:

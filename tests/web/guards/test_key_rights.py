@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from broadcaster.core.access.callers import Action, Caller, StreamGrant
 from broadcaster.errors import Forbidden, Unauthorized
@@ -113,6 +114,65 @@ async def test_a_key_that_was_revoked_while_its_request_was_on_the_way_opens_no_
         async with in_process(own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)) as client:
             response = await client.get(path, headers={"x-api-key": KEYS["watch"]})
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+
+
+async def test_a_key_that_was_revoked_while_its_body_was_on_the_way_starts_nothing(world: MemoryWorld) -> None:
+    is_revoked = asyncio.Event()
+    body = json.dumps({"prompt": "x"}).encode()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield body[:5]
+        is_revoked.set()
+        yield body[5:]
+
+    def check(caller: Caller) -> None:
+        if is_revoked.is_set():
+            _refuse(caller)
+
+    headers = {"x-api-key": KEYS["start"], "content-type": "application/json", "content-length": str(len(body))}
+    async with memory_services(world, check_admitted=check) as services:
+        async with in_process(own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)) as client:
+            response = await client.post("/v1/generations", headers=headers, content=slow_body())
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert not world.requests
+
+
+@pytest.mark.parametrize(("method", "path", "right", "status"), [
+    ("PUT", "/v1/streams/job:1", "append", 201),
+    ("GET", "/v1/generations/gen_1", "watch", 401),
+])  # fmt: skip
+async def test_a_credential_that_ends_meanwhile_hides_what_was_read_and_not_that_something_was_changed(
+    world: MemoryWorld, method: str, path: str, right: str, status: int
+) -> None:
+    world.add("gen_1", tenant="web")
+    checks: list[Caller] = []
+
+    def check(caller: Caller) -> None:
+        checks.append(caller)
+        if len(checks) > 1:
+            _refuse(caller)
+
+    async with memory_services(world, check_admitted=check) as services:
+        async with in_process(own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)) as client:
+            assert (await client.request(method, path, headers={"x-api-key": KEYS[right]})).status_code == status
+
+
+@pytest.mark.parametrize("settings", [{}, {"host": "0.0.0.0", "auth": "keys", "api_keys": SETTING}])
+async def test_a_caller_of_a_host_that_mounts_our_app_is_none_of_ours(
+    services: Services, settings: dict[str, str]
+) -> None:
+    host = FastAPI()
+    host.mount("/ours", own_app(services, **settings))
+
+    @host.middleware("http")
+    async def signed_in(request: Request, call_next: Any) -> Any:
+        request.state.caller = "alice"
+        return await call_next(request)
+
+    async with in_process(host) as client:
+        assert (await client.get("/ours/healthz")).status_code == 200
+        listed = await client.get("/ours/v1/generations", headers={"x-api-key": KEYS["watch"]})
+        assert listed.status_code == 200
 
 
 def test_every_operation_needs_a_right_except_the_health_of_the_process() -> None:

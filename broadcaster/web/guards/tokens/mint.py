@@ -32,9 +32,12 @@ class TokenMint:
         actions: Iterable[str] = ("watch",),
         ttl_s: float | None = None,
         subject: str = "",
+        minted_by: str = "",
         is_prefix: bool = False,
     ) -> MintedToken:
         """A token for one stream, or for all whose id begins with ``stream_id``; they need not exist yet.
+
+        ``minted_by``: the credential of the key that requests it; the token counts as long as that key does.
 
         Raises TokensOff without a key to sign with, InvalidInput for values that no token can have.
         """
@@ -52,6 +55,7 @@ class TokenMint:
                 tenant=tenant,
                 token_id=secrets.token_urlsafe(_ID_BYTES),
                 subject=subject,
+                minted_by=minted_by,
                 now_s=time.time(),
                 ttl_s=lives_s,
             )
