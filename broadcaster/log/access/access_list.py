@@ -6,7 +6,8 @@ Rules
    changed: so a change reaches all front-ends in one interval, and costs nothing else.
 3. A revocation refuses a token by its id, or the tokens of a subject that were issued until then (by a clock that may
    differ: ``CLOCKS_DIFFER_MS``), and lasts until they have expired.
-4. The version is read before the list: a change between the two is read once more, and never missed.
+4. Revocations are bounded for each tenant, so that no tenant takes the room of others, and for all together.
+5. The version is read before the list: a change between the two is read once more, and never missed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.observability.logs import get_logger
 
 MAX_REVOCATIONS: Final = 10_000
+"""Of one tenant."""
+MAX_ALL_REVOCATIONS: Final = 100_000
+"""Of all tenants: every front-end reads them all after each change."""
+PRUNE_MS: Final = 1000
+"""A pruning reads all revocations: where there is no room, one is made no more often."""
 # Issuers date their tokens by other clocks than Redis dates a revocation.
 CLOCKS_DIFFER_MS: Final = int(LEEWAY_S * 1000)
 
@@ -83,15 +89,17 @@ class AccessList:
     async def revoke(self, *, tenant: str, for_s: float, token_id: str = "", subject: str = "") -> None:
         """Refuse one token by its id, or all of a subject, that were issued until now; recorded for ``for_s``.
 
-        Raises InvalidInput unless exactly one of them is given, TenantLimit at ``MAX_REVOCATIONS``.
+        Raises InvalidInput unless exactly one of them is given, TenantLimit without room for it (rule 4).
         """
         if bool(token_id) == bool(subject):
             raise InvalidInput("exactly one of the token's id and its subject is needed")
-        name = f"{tenant} jti {token_id}" if token_id else f"{tenant} sub {subject}"
+        name = f"jti {token_id}" if token_id else f"sub {subject}"
         keys = [self._keys.access_revoked, self._keys.access_state]
-        revoked = await SCRIPTS["token_revoke"].run(self._redis, keys, name, int(for_s * 1000), MAX_REVOCATIONS)
-        if revoked < 0:
-            raise TenantLimit(f"{MAX_REVOCATIONS} revocations are recorded, as many as there may be; try again later")
+        bounds = (MAX_REVOCATIONS, MAX_ALL_REVOCATIONS, PRUNE_MS)
+        recorded = await SCRIPTS["token_revoke"].run(self._redis, keys, tenant, name, int(for_s * 1000), *bounds)
+        if recorded < 0:
+            held = f"{MAX_REVOCATIONS} revocations of this tenant" if recorded == -1 else "revocations of all tenants"
+            raise TenantLimit(f"{held} are recorded, as many as there may be; try again later")
 
     async def version(self) -> int:
         """The number of changes so far."""
@@ -99,7 +107,7 @@ class AccessList:
         return int(raw or 0)
 
     async def read(self) -> AccessState:
-        """The list now (rule 4). A record that cannot be read is logged and left out."""
+        """The list now (rule 5). A record that cannot be read is logged and left out."""
         version = await self.version()
         records = await reply_to(self._redis.hgetall(self._keys.access_keys))
         revoked = await reply_to(self._redis.hgetall(self._keys.access_revoked))

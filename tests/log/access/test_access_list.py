@@ -76,10 +76,24 @@ async def test_a_revocation_needs_a_token_or_a_subject(shared: AccessList) -> No
             await shared.revoke(tenant="web", for_s=60, **given)
 
 
-async def test_revocations_are_bounded_and_those_that_are_over_make_room(
-    shared: AccessList, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_list, "MAX_REVOCATIONS", 2)
+    monkeypatch.setattr(access_list, "MAX_ALL_REVOCATIONS", 5)
+    monkeypatch.setattr(access_list, "PRUNE_MS", 0)
+
+
+async def counts(connection: LogConnection) -> dict[str, int]:
+    """How many revocations there are by their counters."""
+    found = await connection.redis.hgetall(connection.keys.access_state)
+    state = {name.decode(): int(value) for name, value in found.items() if isinstance(name, bytes)}
+    return {name: number for name, number in state.items() if name.startswith("revoked")}
+
+
+@pytest.mark.usefixtures("_narrow")
+async def test_revocations_are_bounded_and_those_that_are_over_make_room(
+    shared: AccessList, connection: LogConnection
+) -> None:
     await shared.revoke(tenant="web", token_id="t1", for_s=-1)
     await shared.revoke(tenant="web", token_id="t2", for_s=60)
     await shared.revoke(tenant="web", token_id="t3", for_s=60)
@@ -87,6 +101,58 @@ async def test_revocations_are_bounded_and_those_that_are_over_make_room(
     with pytest.raises(TenantLimit, match="2 revocations"):
         await shared.revoke(tenant="web", token_id="t4", for_s=60)
     await shared.revoke(tenant="web", token_id="t3", for_s=90)
+    assert await counts(connection) == {"revoked": 2, "revoked:web": 2}
+
+
+@pytest.mark.usefixtures("_narrow")
+async def test_a_tenant_with_all_its_revocations_leaves_the_room_of_others(
+    shared: AccessList, connection: LogConnection
+) -> None:
+    for tenant in ("web", "web.jobs", "we"):
+        await shared.revoke(tenant=tenant, token_id="t1", for_s=60)
+        await shared.revoke(tenant=tenant, subject="ann jti t1", for_s=-1 if tenant == "web.jobs" else 60)
+    with pytest.raises(TenantLimit, match="of this tenant"):
+        await shared.revoke(tenant="web", token_id="t3", for_s=60)
+    # What was over is gone, and its tenant has room.
+    assert await counts(connection) == {"revoked": 5, "revoked:web": 2, "revoked:web.jobs": 1, "revoked:we": 2}
+
+
+@pytest.mark.usefixtures("_narrow")
+async def test_the_revocations_of_all_tenants_are_bounded_and_are_pruned_first(shared: AccessList) -> None:
+    for tenant in ("a", "b", "c", "d"):
+        await shared.revoke(tenant=tenant, token_id="t1", for_s=60)
+    await shared.revoke(tenant="e", token_id="t1", for_s=-1)
+    await shared.revoke(tenant="f", token_id="t1", for_s=60)
+    assert "e jti t1" not in (await shared.read()).revoked
+    with pytest.raises(TenantLimit, match="of all tenants"):
+        await shared.revoke(tenant="g", token_id="t1", for_s=60)
+
+
+async def test_revocations_of_an_earlier_version_and_lost_counters_are_counted(
+    shared: AccessList, connection: LogConnection
+) -> None:
+    later = 10**15
+    await connection.redis.hset(
+        connection.keys.access_revoked, mapping={"web jti t1": f"1 {later}", "jobs sub a": "1 2"}
+    )
+    await connection.redis.hset(connection.keys.access_state, mapping={"version": 7, "revoked:gone": 5})
+    await shared.revoke(tenant="jobs", token_id="t2", for_s=60)
+    assert await counts(connection) == {"revoked": 2, "revoked:web": 1, "revoked:jobs": 1}
+    assert (await shared.version(), set((await shared.read()).revoked)) == (8, {"web jti t1", "jobs jti t2"})
+
+
+async def test_refusals_in_a_row_read_the_revocations_once(
+    shared: AccessList, connection: LogConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_list, "MAX_REVOCATIONS", 1)
+    monkeypatch.setattr(access_list, "PRUNE_MS", 3_000_000)
+    await shared.revoke(tenant="web", token_id="t1", for_s=-1)
+    with pytest.raises(TenantLimit):
+        await shared.revoke(tenant="web", token_id="t2", for_s=60)
+    pruned_ms = int(await connection.redis.hget(connection.keys.access_state, "pruned_ms") or 0)
+    await connection.redis.hset(connection.keys.access_state, "pruned_ms", pruned_ms - 3_000_000)
+    await shared.revoke(tenant="web", token_id="t2", for_s=60)
+    assert set((await shared.read()).revoked) == {"web jti t2"}
 
 
 async def test_a_shorter_revocation_never_ends_a_longer_one(shared: AccessList, connection: LogConnection) -> None:
