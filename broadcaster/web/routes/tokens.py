@@ -3,7 +3,7 @@
 Rules
 1. A key mints, for its own tenant and for no more than it may do itself. A token never mints, and never revokes.
 2. A token may be minted for a stream that does not exist yet. So its creation reveals nothing about the stream.
-3. A revocation counts for the tenant of its caller alone.
+3. A revocation counts for the tenant of its caller alone. It ends what others watch: its key needs the right ``stop``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,11 @@ async def create_token(
     summary="Revoke viewer tokens",
     responses=problem_responses(*_REFUSED, "tenant_limit", "log_unavailable"),
 )
-async def revoke_tokens(here: Here, body: Annotated[RevocationBody, Body()]) -> Response:
-    """Every front-end refuses them, and ends their open connections, in less than a second."""
+async def revoke_tokens(*, request: Request, here: Here, body: Annotated[RevocationBody, Body()]) -> Response:
+    """Every front-end refuses them, and ends their open connections, in less than a second. Needs the right `stop`."""
+    caller: Caller | None = request.scope.get(CALLER_KEY)
+    if caller is not None and Action.STOP not in caller.actions:
+        allowed = ", ".join(sorted(caller.actions))
+        raise Forbidden(f"this key does not allow stop, which a revocation needs; it allows {allowed}")
     await here.services.revoke_tokens(here.tenant, token_id=body.jti or "", subject=body.sub or "")
     return Response(status_code=204)

@@ -21,7 +21,10 @@ from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.front_end import in_process, own_app
 
 KEY, WATCHER, OTHER = "web-key-0123456789", "watcher-key-0123456789", "other-key-0123456789"
-KEYS = json.dumps({"web": [KEY, {"key": WATCHER, "rights": ["watch"]}], "other": [OTHER]})
+STOPPER = "stopper-key-0123456789"
+KEYS = json.dumps(
+    {"web": [KEY, {"key": WATCHER, "rights": ["watch"]}, {"key": STOPPER, "rights": ["stop"]}], "other": [OTHER]}
+)
 SETTINGS = {"host": "0.0.0.0", "auth": "keys", "api_keys": KEYS, "token_keys": kit.TOKEN_KEYS}
 MINT = "/v1/streams/gen_1/tokens"
 REVOKE = "/v1/tokens/revoke"
@@ -136,6 +139,24 @@ async def test_a_revocation_counts_for_the_tenant_of_its_key(
     assert revoked == [("web", "t-1", ""), ("other", "", "ann")]
     for body in ({}, {"jti": "a", "sub": "b"}, {"jti": ""}, {"jti": None}, {"tenant": "web", "jti": "a"}):
         assert (await client.post(REVOKE, headers=key(KEY), json=body)).status_code == 400
+
+
+async def test_a_revocation_needs_a_key_with_the_right_to_stop(
+    client: httpx2.AsyncClient, revoked: list[tuple[str, str, str]]
+) -> None:
+    refusal = await client.post(REVOKE, headers=key(WATCHER), json={"jti": "t-1"})
+    assert (refusal.status_code, refusal.json()["code"]) == (403, "forbidden")
+    assert "does not allow stop" in refusal.json()["detail"]
+    assert revoked == []
+    assert (await client.post(REVOKE, headers=key(STOPPER), json={"jti": "t-1"})).status_code == 204
+
+
+async def test_where_no_key_is_needed_tokens_are_revoked_without_one(
+    services: Services, revoked: list[tuple[str, str, str]]
+) -> None:
+    async with in_process(own_app(services)) as client:
+        assert (await client.post(REVOKE, json={"jti": "t-1"})).status_code == 204
+    assert revoked == [("local", "t-1", "")]
 
 
 async def test_a_server_without_a_key_to_sign_with_mints_nothing(services: Services) -> None:
