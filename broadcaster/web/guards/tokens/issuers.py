@@ -1,19 +1,22 @@
 """The issuers whose viewer tokens a front-end accepts, with files of keys that are read again when they change.
 
-A file that cannot be used any more changes nothing: the keys that were read last stay valid until it can be.
+Rules
+1. A file of keys is public, and others may read it; nobody else may write to it (key_file.py).
+2. A file that cannot be used any more changes nothing: the keys that were read last stay valid until it can be. It is
+   logged once for each change of it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from broadcaster.core.access.token_setup import IssuerSetup, read_key_set
+from broadcaster.core.access.token_setup import IssuerSetup, KeyText, read_key_set
 from broadcaster.core.access.token_signatures import TokenIssuer, TokenVerifier, foreign_issuer, own_issuer
 from broadcaster.core.access.viewer_tokens import TokenHolder
 from broadcaster.errors import SetupError
 from broadcaster.observability.logs import get_logger
+from broadcaster.web.guards.key_file import TrustedFile
 
 MAX_FILE_BYTES: Final = 2**18
 _SETTING: Final = "BROADCASTER_TOKEN_ISSUERS"
@@ -29,14 +32,22 @@ class TokenIssuers:
     ) -> None:
         """Raises SetupError for a key that is none, and for a file that cannot be used."""
         self._max_s = max_s
-        self._from_files = [issuer for issuer in issuers if issuer.keys is None]
-        self._seen: dict[str, tuple[int, ...]] = {}
+        self._files = [
+            (issuer, TrustedFile(issuer.jwks_file, setting=_SETTING, max_bytes=MAX_FILE_BYTES))
+            for issuer in issuers
+            if issuer.keys is None
+        ]
         try:
             self._issuers = own_issuer(keys, max_s=max_s) if keys else {}
         except ValueError as error:
             raise SetupError(f"BROADCASTER_TOKEN_KEYS: {error}") from None
         for issuer in issuers:
-            self._issuers[issuer.name] = self._read(issuer)
+            if issuer.keys is not None:
+                self._issuers[issuer.name] = self._of_setting(issuer, issuer.keys)
+        for issuer, file in self._files:
+            found = self._changed(issuer, file)
+            assert found is not None  # at the first read every file has changed
+            self._issuers[issuer.name] = found
         self._verifier = TokenVerifier(self._issuers)
 
     def verify(self, text: str, *, now_s: float) -> TokenHolder:
@@ -47,39 +58,31 @@ class TokenIssuers:
     def read_changed(self) -> None:
         """Read the files that have changed. Blocks, unless no issuer has a file."""
         changed = {}
-        for issuer in self._from_files:
+        for issuer, file in self._files:
             try:
-                if self._version(issuer) == self._seen.get(issuer.name):
-                    continue
-                changed[issuer.name] = self._read(issuer)
-                _log.info("token_issuer_read", issuer=issuer.name, keys=len(changed[issuer.name].keys))
+                found = self._changed(issuer, file)
             except SetupError as error:
-                if self._seen.get(issuer.name) != ():
-                    _log.error("token_issuer_unusable", fault=error.detail)
-                self._seen[issuer.name] = ()
+                _log.error("token_issuer_unusable", fault=error.detail)
+                continue
+            if found is not None:
+                changed[issuer.name] = found
+                _log.info("token_issuer_read", issuer=issuer.name, keys=len(found.keys))
         if changed:
             self._issuers = self._issuers | changed
             self._verifier = TokenVerifier(self._issuers)
 
-    def _read(self, issuer: IssuerSetup) -> TokenIssuer:
-        """Raises SetupError."""
+    def _of_setting(self, issuer: IssuerSetup, keys: Mapping[str, KeyText]) -> TokenIssuer:
         try:
-            keys = issuer.keys
-            if keys is None:
-                version = self._version(issuer)
-                with open(issuer.jwks_file, encoding="utf-8") as file:
-                    keys = read_key_set(file.read(MAX_FILE_BYTES))
-                self._seen[issuer.name] = version
             return foreign_issuer(issuer, keys, max_s=self._max_s)
-        except OSError as error:
-            raise SetupError(f"{_SETTING}: {issuer.jwks_file} cannot be read: {error.strerror}") from None
         except ValueError as error:  # its text repeats no key
-            where = f" {issuer.jwks_file}:" if issuer.keys is None else ""
-            raise SetupError(f"{_SETTING}:{where} {error}") from None
+            raise SetupError(f"{_SETTING}: {error}") from None
 
-    def _version(self, issuer: IssuerSetup) -> tuple[int, ...]:
+    def _changed(self, issuer: IssuerSetup, file: TrustedFile) -> TokenIssuer | None:
+        """The issuer with the keys of its file; None: it has not changed. Raises SetupError, once for each change."""
+        text = file.read_changed()
+        if text is None:
+            return None
         try:
-            found = os.stat(issuer.jwks_file)
-        except OSError as error:
-            raise SetupError(f"{_SETTING}: {issuer.jwks_file} cannot be read: {error.strerror}") from None
-        return (found.st_ino, found.st_mtime_ns, found.st_size)
+            return foreign_issuer(issuer, read_key_set(text), max_s=self._max_s)
+        except ValueError as error:  # its text repeats no key
+            raise file.unusable(error) from None
