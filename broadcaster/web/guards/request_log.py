@@ -32,6 +32,8 @@ _QUIET_OPERATIONS: Final = frozenset({"health", "readiness"})
 _QUIET_PATHS: Final = re.compile(r"/|/metrics|/openapi\.json|/(console|docs)(/.*)?|/favicon\.\w+")
 _SHOWABLE_PATH: Final = re.compile(r"[\x21-\x7e]+")
 _SHOWABLE_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
+# Names of keys have spaces, and issuers write subjects as `auth0|1`. No quote, no backslash: neither can end its field.
+_SHOWABLE_CALLER: Final = re.compile(r"[ !#-&(-\[\]-~]{1,64}", re.ASCII)
 _MAX_PATH: Final = 100
 _SERVER_FAULT: Final = 500
 _TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
@@ -43,6 +45,11 @@ _LineT = TypeVar("_LineT", bound=RequestLine)
 def showable(name: object) -> str | None:
     """An id or the name of a model, as far as it may stand in the log."""
     return name if isinstance(name, str) and _SHOWABLE_NAME.fullmatch(name) else None
+
+
+def showable_caller(name: str) -> str | None:
+    """The name of a key, or the subject of a token, as far as it may stand in the log."""
+    return name if _SHOWABLE_CALLER.fullmatch(name) else None
 
 
 class RequestRecord:
@@ -104,7 +111,7 @@ class RequestRecord:
         line.request_id = showable(state.get("request_id"))
         line.trace_id = None if self.span.context is None else self.span.context.trace_id
         line.tenant = self.tenant
-        line.caller = None if caller is None else showable(caller.name)
+        line.caller = None if caller is None else showable_caller(caller.name)
         if self.operation is None and _SHOWABLE_PATH.fullmatch(path := self._scope["path"][:_MAX_PATH]):
             line.path = path
         return line

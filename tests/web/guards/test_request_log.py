@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from broadcaster.web.guards.request_log import showable
+from broadcaster.web.guards.request_log import showable, showable_caller
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, listen, own_app, served
+from tests.support.servers.front_end import DEADLINE_S, in_process, listen, own_app, served
 
 LINES = ("request_ended", "request_refused", "viewer_ended")
 
@@ -61,6 +62,26 @@ async def test_a_path_that_no_route_matches_is_cut_and_can_forge_nothing(
 @pytest.mark.parametrize("name", ["a\nb", "x" * 129, "a b", "", "ä", '"', 5, None])
 def test_a_name_of_another_form_is_left_out(name: object) -> None:
     assert showable(name) is None
+
+
+@pytest.mark.parametrize("name", ["the dashboard", "auth0|1", "a@b.c", "x" * 64, "web (2027)", "a=b;c, d~"])
+def test_the_name_of_a_caller_is_shown(name: str) -> None:
+    assert showable_caller(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a\nb", "a\n", "a\tb", "a\x1b[2J", "a\x7f", "\u00e4", 'a"b', "a'b", "a\\b", "x" * 65]
+)
+def test_the_name_of_a_caller_that_could_end_its_field_is_left_out(name: str) -> None:
+    assert showable_caller(name) is None
+
+
+async def test_the_line_of_a_request_names_the_key_that_has_a_name_with_spaces(services: Services) -> None:
+    key = "a-key-of-a-caller-0123"
+    keys = json.dumps({"web": [{"key": key, "name": "the dashboard"}]})
+    async with in_process(own_app(services, auth="keys", api_keys=keys)) as client:
+        line = await line_of(client, "GET", "/v1/streams/gen_1", status=404, headers={"authorization": f"Bearer {key}"})
+    assert line["caller"] == "the dashboard"
 
 
 async def test_the_stream_in_a_path_is_named_only_in_a_harmless_form(client: httpx2.AsyncClient) -> None:
