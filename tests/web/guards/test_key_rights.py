@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Request
 
-from broadcaster.core.access.callers import Action, Caller, StreamGrant
+from broadcaster.core.access.callers import CALLER_KEY, Action, Caller, StreamGrant
 from broadcaster.errors import Forbidden, Unauthorized
 from broadcaster.web.guards.callers import actions_for, check_caller
 from broadcaster.web.routes import admin, feeds, generations, health, streams
@@ -195,6 +195,6 @@ def _refuse(caller: Caller) -> None:
 @pytest.mark.parametrize("operation", ["get_timeline", "list_workers", "requeue_dead_letter"])
 def test_no_token_operates_even_if_it_names_the_right(operation: str) -> None:
     grant = StreamGrant("gen_1", frozenset({Action.ADMIN, Action.WATCH}))
-    scope = {"state": {"caller": Caller("web", grants=(grant,))}, "path_params": {"generation_id": "gen_1"}}
+    scope = {CALLER_KEY: Caller("web", grants=(grant,)), "path_params": {"generation_id": "gen_1"}}
     with pytest.raises(Forbidden, match="a token does not allow it"):
         check_caller(scope, operation)
