@@ -46,7 +46,7 @@ async def start(client: httpx2.AsyncClient, **body: object) -> str:
 async def test_a_generation_leaves_one_line_for_each_of_its_steps(
     scripted: ScriptedProvider, front_end: Running, worker: Running
 ) -> None:
-    scripted.script(MODEL, Script.of_text(*(f"{SECRET}-answer-{n} " for n in range(20))))
+    conversation = scripted.conversation(MODEL)
     async with keyed(front_end) as client:
         response = await client.post(
             "/v1/generations",
@@ -54,6 +54,13 @@ async def test_a_generation_leaves_one_line_for_each_of_its_steps(
             headers={"x-request-id": "req-of-the-test"},
         )
         stream = response.json()["id"]
+        await conversation.send_text(f"{SECRET}-answer-0 ")
+        async with asyncio.timeout(20):  # the worker has the first content before the rest is sent
+            while not (await client.get(f"/v1/generations/{stream}")).json()["text"]:
+                await asyncio.sleep(0.02)
+        for number in range(1, 20):
+            await conversation.send_text(f"{SECRET}-answer-{number} ")
+        await conversation.finish()
         events = (await client.get(f"/v1/streams/{stream}/events?hint={SECRET}")).text
     created = await only(front_end, "stream_created", stream=stream)
     assert created["request_id"] == "req-of-the-test"
