@@ -23,7 +23,7 @@ _SETTING: Final = "BROADCASTER_API_KEYS_FILE"
 
 
 class TrustedFile:
-    """A file that decides which callers are admitted: one of callers' keys, or of an issuer's. ``setting`` names it in errors."""
+    """A file of callers' keys, or of an issuer's. It decides which callers are admitted; errors name ``setting``."""
 
     def __init__(self, path: str, *, setting: str, max_bytes: int) -> None:
         self._path = path
