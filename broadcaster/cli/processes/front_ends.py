@@ -87,9 +87,16 @@ class _FrontEnd:
         self.failure = read_failure(line) or self.failure
 
     def send(self, message: str) -> None:
-        """Send ``DRAIN`` or ``END``; a child that is starting reads it after its imports."""
+        """Send ``DRAIN`` or ``END``."""
         if not self._channel.is_closing():
             self._channel.write(f"{message}\n".encode())
+
+    def drain(self) -> None:
+        """Let it drain and end. One that has not served yet also gets a signal: its imports take seconds on a busy
+        machine, and until it reads messages the signal ends it."""
+        self.send(DRAIN)
+        if not self.has_served:
+            self.signal(signal.SIGTERM)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it, unless it has ended."""
@@ -158,7 +165,10 @@ class FrontEndProcesses:
         is_first = not self._is_stopping.is_set()
         self._is_stopping.set()
         for each in self._front_ends:
-            each.send(DRAIN if is_first else END)
+            if is_first:
+                each.drain()
+            else:
+                each.send(END)
         if self._last_resort is not None:
             self._last_resort.cancel()
         patience_s = self._drain_s + self._supervision.end_spare_s if is_first else _END_AT_ONCE_S
@@ -230,7 +240,7 @@ class FrontEndProcesses:
             return _End(None, str(error), had_served=False, failure=None)
         self._front_ends.add(front_end)
         if self._is_stopping.is_set():
-            front_end.send(DRAIN)
+            front_end.drain()
         try:
             with contextlib.suppress(ConnectionError):  # it has ended with unread messages
                 async for line in lines:

@@ -270,6 +270,24 @@ async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_b
         assert not front_ends()
 
 
+async def test_front_ends_that_have_not_started_end_with_their_parent_at_once(
+    connection: LogConnection, tmp_path: Path
+) -> None:
+    """Their imports take a minute; the parent waits ten times the deadline before it kills them."""
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(60)")
+    environment = {"BROADCASTER_REDIS_URL": connection.url, "PYTHONPATH": str(tmp_path)}
+    patience = Supervision(end_spare_s=10 * DEADLINE_S)
+    with open_listener("127.0.0.1", 0) as listener:
+        house = FrontEndProcesses(2, listener, environment=environment, drain_s=1, supervision=patience)
+        serving = asyncio.create_task(house.serve())
+        async with asyncio.timeout(DEADLINE_S):
+            while len(front_ends()) < 2:
+                await asyncio.sleep(0.01)
+            house.request_stop()
+            await serving
+    assert not front_ends()
+
+
 async def test_a_port_that_front_ends_cannot_listen_on_is_reported_by_the_parent(connection: LogConnection) -> None:
     """Another process begins to listen on the port before they do."""
     with open_listener("127.0.0.1", 0) as listener, open_listener(*listener.getsockname()) as robber:
