@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core.sse import http_chunk
@@ -49,64 +51,53 @@ class SharedFrames:
             self._ledger.add(-len(self._chunk))
 
 
-class Outlet:
-    """The frames that one viewer's driver takes in slices; other viewers may be reading them too."""
+@dataclass(slots=True, eq=False, repr=False)
+class Outlet(ABC):
+    """The part of a viewer that gives its driver frames in slices; other viewers may be reading them too."""
 
-    __slots__ = ("_rest", "_shared", "_unsent", "_unsent_bytes")
-
-    def __init__(self, unsent: Unsent) -> None:
-        self._unsent = unsent
-        self._unsent_bytes = 0
-        self._rest = _NOTHING
-        self._shared: SharedFrames | None = None
-
-    def __bool__(self) -> bool:
-        """Whether a part of the frames is still to be taken."""
-        return bool(self._rest)
+    _rest: memoryview = field(default=_NOTHING, init=False)
+    _shared: SharedFrames | None = field(default=None, init=False)
+    _unsent_bytes: int = field(default=0, init=False)
 
     @property
-    def slice_bytes(self) -> int:
-        """The most that a transport is given at once."""
-        return self._unsent.slice_bytes
+    @abstractmethod
+    def _unsent(self) -> Unsent:
+        """Counts what transports hold."""
 
-    def put(self, frames: bytes | memoryview) -> None:
-        """These are next; nothing else is left."""
-        self._rest = memoryview(frames)
+    def note_unsent(self, count: int) -> None:
+        """The driver's transport holds so many bytes that its client has not taken."""
+        if count != self._unsent_bytes:
+            self._unsent.add(count - self._unsent_bytes)
+            self._unsent_bytes = count
 
-    def begin(self, frames: bytes | memoryview, max_bytes: int) -> memoryview:
+    def _begin_slices(self, frames: bytes | memoryview, max_bytes: int) -> memoryview:
         """Begin these, and return their first bytes."""
-        self.put(frames)
-        return self.slice(max_bytes)
+        self._rest = memoryview(frames)
+        return self._slice(max_bytes)
 
-    def slice(self, max_bytes: int) -> memoryview:
+    def _slice(self, max_bytes: int) -> memoryview:
         """The next bytes."""
         piece, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return piece
 
-    def share(self, frames: SharedFrames, *, for_http: bool) -> bytes | memoryview:
-        """Read these, and hold them until ``let_go``."""
+    def _share(self, frames: SharedFrames, *, for_http: bool) -> bytes | memoryview:
+        """Read these, and hold them until ``_let_go``."""
         if frames:
-            self.let_go()
+            self._let_go()
             frames.hold()
             self._shared = frames
         return frames.read(for_http=for_http)
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """What was shared has been taken."""
         if self._shared is not None:
             self._shared.release()
             self._shared = None
 
-    def note_unsent(self, count: int) -> None:
-        """The driver's transport holds so many bytes."""
-        if count != self._unsent_bytes:
-            self._unsent.add(count - self._unsent_bytes)
-            self._unsent_bytes = count
-
-    def close(self) -> None:
+    def _take_no_more(self) -> None:
         """Nothing is taken any more."""
         self._rest = _NOTHING
-        self.let_go()
+        self._let_go()
         self.note_unsent(0)
 
 

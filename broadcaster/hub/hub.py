@@ -90,7 +90,8 @@ class Hub:
 
     def stop_where(self, is_over: Callable[[Place], bool], reason: StopReason) -> None:
         """Stop the viewers in places of which this is true, also those that are about to join."""
-        self._admission.end_where(is_over, reason)
+        viewers = [viewer for room in self._rooms() for viewer in room.viewers]
+        self._admission.end_where(is_over, viewers, reason=reason)
 
     @property
     def is_draining(self) -> bool:
@@ -174,7 +175,9 @@ class Hub:
         return {each: len(watched.get(each, ())) for each in turned}
 
     def statistics(self) -> HubStatistics:
-        """Numbers for metrics; the rest of them is in ``counts`` and ``flush_lag``."""
+        """Numbers for metrics; the rest of them is in ``counts``, which this completes, and ``flush_lag``."""
+        for room in self._rooms():
+            room.settle_counts()
         stopped, rooms = dict(self.counts.stopped), len(self._tenancies)
         return HubStatistics(self._admission.viewers, len(self.viewers()), rooms, self._ledger.bytes, stopped)
 

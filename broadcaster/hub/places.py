@@ -19,7 +19,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,13 +109,13 @@ class Places:
         self._taken = 0
         self._without_viewer: set[Place] = set()
         self._ended: set[Place] = set()
-        self._places_of: dict[Viewer, Place] = {}
+        self._entered = 0
         self._lifetimes = Lifetimes(notice_s=limits.notice_s)
 
     @property
     def viewers(self) -> int:
         """How many viewers have entered, and not left."""
-        return len(self._places_of)
+        return self._entered
 
     def take(self, tenant: str, *, waits: bool, visitor: Visitor = ANYONE) -> Place:
         """A place. Raises Busy when all are taken, TenantLimit when the tenant has as many as it may have."""
@@ -150,7 +150,8 @@ class Places:
 
     def enter(self, viewer: Viewer, place: Place) -> None:
         """The viewer has this place from here on, until ``left``."""
-        self._places_of[viewer] = place.__enter__()
+        self._entered += 1
+        viewer.place = place.__enter__()
         self._without_viewer.discard(place)
         now = asyncio.get_running_loop().time()
         lifetime_s, visitor = self._limits.lifetime_s, place.visitor
@@ -168,7 +169,10 @@ class Places:
 
     def left(self, viewer: Viewer, *, is_gone: bool) -> None:
         """The viewer has left its place; ``is_gone``: because its client disconnected."""
-        place = self._places_of.pop(viewer)
+        place, viewer.place = viewer.place, None
+        if place is None:
+            return
+        self._entered -= 1
         self._lifetimes.end(viewer)
         self._without_viewer.add(place)
         place.leave(is_gone=is_gone)
@@ -190,11 +194,11 @@ class Places:
                 "at one front-end; close some and try again"
             )
 
-    def end_where(self, is_over: Callable[[Place], bool], reason: StopReason) -> None:
-        """End the places of which this is true (rule 4)."""
-        for viewer, place in tuple(self._places_of.items()):
-            if is_over(place):
-                self._ended.add(place)
+    def end_where(self, is_over: Callable[[Place], bool], viewers: Iterable[Viewer], *, reason: StopReason) -> None:
+        """End the places of which this is true (rule 4); ``viewers``: all that have entered."""
+        for viewer in viewers:
+            if viewer.place is not None and is_over(viewer.place):
+                self._ended.add(viewer.place)
                 viewer.stop(reason)
         self._ended.update(filter(is_over, self._without_viewer))
 

@@ -42,8 +42,8 @@ class LogReader(Protocol):
 class ViewerObserver(Protocol):
     """Notified of what happens to one viewer once."""
 
-    def first_entry(self, *, is_first_here: bool) -> None:
-        """The viewer has been given an entry for the first time; ``is_first_here``: as the first viewer of its room."""
+    def was_served(self, *, is_first_here: bool) -> None:
+        """The viewer was given an entry, perhaps not its first; ``is_first_here``: as the first viewer of its room."""
 
     def left(self) -> None:
         """The viewer has left, and its numbers are final."""

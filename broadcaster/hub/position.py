@@ -15,7 +15,7 @@ Rules
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import NamedTuple
 
@@ -24,10 +24,11 @@ from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.core.sse import http_chunk
 from broadcaster.dialects import Dialect
 from broadcaster.hub.frames import Outlet
+from broadcaster.hub.ports import PushDriver
 from broadcaster.hub.replay.replay import Replay
 from broadcaster.hub.replay.resolve import Finished, Follow, Hold, ParkedCursor
 from broadcaster.hub.replay.sources import FrameSource
-from broadcaster.hub.ring import Segment
+from broadcaster.hub.ring import Segment, Unsent
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
 
@@ -40,8 +41,8 @@ class _Late(NamedTuple):
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Position(ABC):
-    """See the module's rules. Frames are as the driver writes them: HTTP chunks if ``_for_http``."""
+class Position(Outlet):
+    """See the module's rules. Frames are as the driver writes them."""
 
     _room: Room
     dialect: InitVar[Dialect]
@@ -51,9 +52,8 @@ class Position(ABC):
     stop_reason: StopReason | None = field(default=None, init=False)
     ends_cleanly: bool = field(default=False, init=False)
     page: Segment | None = field(default=None, init=False)
-    _outlet: Outlet = field(init=False)
     _source: FrameSource = field(init=False)
-    _for_http: bool = field(default=False, init=False)
+    _driver: PushDriver | None = field(default=None, init=False)  # writes to the socket itself; None: another driver
     _seq: int = field(default=0, init=False)
     _begin_seq: int = field(default=0, init=False)  # where it stood at its beginning
     # What comes before the next entries.
@@ -65,10 +65,13 @@ class Position(ABC):
     _stall_sent: StallReason | None = field(default=None, init=False)
 
     def __post_init__(self, dialect: Dialect, begin: Follow | Hold) -> None:
-        self._outlet = Outlet(self._room.unsent)
         self._source = self._room.replays.of(dialect)
         self._source.users += 1
         self._begin(begin)
+
+    @property
+    def _unsent(self) -> Unsent:
+        return self._room.unsent
 
     @abstractmethod
     def take_page(self, page: Segment) -> None:
@@ -145,6 +148,11 @@ class Position(ABC):
         bye = self._source.blank.bye
         return bye(reason.code, reconnect=reason.reconnect, retry_ms=retry_ms, last_number=self._last_number)
 
+    @property
+    def _for_http(self) -> bool:
+        """Whether the driver writes HTTP chunks."""
+        return self._driver is not None
+
     def _wire(self, block: bytes) -> bytes:
         """The block as the driver writes it."""
         return http_chunk(block) if block and self._for_http else block
@@ -220,7 +228,7 @@ class Position(ABC):
                 return self._wire(dropped)
         self._pending = None
         self._seq, self._last_number = snapshot.seq, snapshot.last_number
-        return self._outlet.share(snapshot, for_http=self._for_http) or self._next_frames()
+        return self._share(snapshot, for_http=self._for_http) or self._next_frames()
 
     def _entries(self) -> bytes | memoryview:
         """The next entries up to the end of their segment, or the gap before them; moves on if there was either."""
@@ -244,7 +252,7 @@ class Position(ABC):
             self._leaves_out = False
             return found.after_number(seen_number, self._source.blank, for_http=self._for_http)
         if found.first_seq > seq:
-            return self._outlet.share(found, for_http=self._for_http)
+            return self._share(found, for_http=self._for_http)
         return found.tail(seq, for_http=self._for_http)
 
     def _change_to(self, branch: Replay) -> bytes:

@@ -64,7 +64,7 @@ class Room:
     counts: HubCounts
     places: InitVar[asyncio.Semaphore]
     public_id: str = field(init=False)
-    viewers: set[Viewer] = field(default_factory=set, init=False)
+    viewers: dict[Viewer, None] = field(default_factory=dict, init=False)  # of thousands: a third of a set's memory
     behind: set[Viewer] = field(default_factory=set, init=False)  # all viewers but the live ones
     empty_since: float | None = field(default=None, init=False)
     last_seq: int = field(default=0, init=False)  # of the newest entry
@@ -215,7 +215,7 @@ class Room:
 
     def enter(self, viewer: Viewer) -> None:
         """A viewer enters."""
-        self.viewers.add(viewer)
+        self.viewers[viewer] = None
         self.behind.add(viewer)
         self.unsent.viewers += 1
         self.empty_since = None
@@ -226,7 +226,8 @@ class Room:
         if group is None or not group.members:
             if not source.reach_end(viewer):
                 return None
-            group = self._live[source] = LiveGroup(source, self.last_seq, now=asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            group = self._live[source] = LiveGroup(source, self.last_seq, now=now, counts=self.counts)
         elif group.seq != self.last_seq:
             return None
         group.enter(fd, viewer, is_served=is_served)
@@ -236,7 +237,7 @@ class Room:
     def exit(self, viewer: Viewer) -> None:
         """A viewer leaves. A second call does nothing."""
         if viewer in self.viewers:
-            self.viewers.remove(viewer)
+            del self.viewers[viewer]
             self.unsent.viewers -= 1
             self.behind.discard(viewer)
             self.owner.viewer_left(self, viewer)
@@ -277,6 +278,11 @@ class Room:
             viewer.check(now)
         if self._lost_at is not None and now - self._lost_at >= self.limits.lost_feed_s:
             self.owner.room_failed(self, StopReason.LOG_GONE)
+
+    def settle_counts(self) -> None:
+        """Add to ``counts`` what live viewers were sent."""
+        for group in self._live.values():
+            group.settle()
 
     def shed(self) -> None:
         """Forget what can be made again."""
@@ -319,7 +325,6 @@ class Room:
             if chunk is None:
                 break  # each member reads the error of its attempt and ends
             frames, last_seq = chunk
-            self.counts.wrote_live(last_seq - group.seq, len(frames), viewers=len(group.members))
             group.write(frames, through_seq=last_seq, now=now)
         if group.seq < self.last_seq or self.is_over:
             group.dissolve()

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.entry import Entry
 from broadcaster.dialects import Dialect
@@ -36,9 +36,18 @@ from broadcaster.hub.ring import Segment
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.observability.limits import limit_reached
 
+if TYPE_CHECKING:
+    from broadcaster.hub.places import Place
+
+_IN_GROUP: Final = 0.0  # the group keeps the time of heartbeats; one object for all live viewers
 _CONTENT_FREE: Final = (b'{"type":"usage"', b'{"type":"attempt"', b'{"type":"error"')
 # Each attempt may leave a few; a stream with more is no refused request.
 _CONTENT_FREE_ENTRIES: Final = 256
+
+
+def _now() -> float:
+    """On the loop's clock."""
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -51,14 +60,11 @@ class Viewer(Position):
 
     on_cut: Callable[[], None] | None = field(default=None, init=False)
     observer: ViewerObserver | None = field(default=None, init=False)
-    sent_bytes: int = field(default=0, init=False)
-    _is_served: bool = field(default=False, init=False)
-    _joined_bytes: int = field(default=0, init=False)  # what its group had sent when the viewer went live
+    place: Place | None = field(default=None, init=False)  # which the hub gives it
+    _sent_bytes: int = field(default=0, init=False)  # while live, without what its group has sent in all
     _was_left: bool = field(default=False, init=False)
     _bye: bytes = field(default=b"", init=False)  # the farewell; before it, a notice
-    _driver: PushDriver | None = field(default=None, init=False)
     _group: LiveGroup | None = field(default=None, init=False)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
     _is_woken: bool = field(default=True, init=False)
     _waiter: asyncio.Future[bool] | None = field(default=None, init=False)
     _wait_until: float = field(default=0.0, init=False)
@@ -66,7 +72,7 @@ class Viewer(Position):
 
     def __post_init__(self, dialect: Dialect, begin: Follow | Hold) -> None:
         Position.__post_init__(self, dialect, begin)  # ``super()`` knows no class with slots that dataclass has made
-        self._busy_since = self._loop.time()
+        self._busy_since = _now()
         self._room.counts.entered(dialect.name)
         self._room.enter(self)
 
@@ -80,7 +86,7 @@ class Viewer(Position):
     @property
     def is_over(self) -> bool:
         """Nothing more will come; ``stop_reason`` says why."""
-        return self.stop_reason is not None and not self._outlet and not self._bye
+        return self.stop_reason is not None and not self._rest and not self._bye
 
     @property
     def seq(self) -> int:
@@ -103,6 +109,11 @@ class Viewer(Position):
         return max(0, self.seq - self._begin_seq)
 
     @property
+    def sent_bytes(self) -> int:
+        """Bytes given to its transport, without heartbeats."""
+        return self._sent_bytes if self._group is None else self._sent_bytes + self._group.sent_bytes
+
+    @property
     def lag(self) -> int:
         """How many entries of the stream it has not been sent."""
         return max(0, self._room.last_seq - self.seq)
@@ -115,49 +126,42 @@ class Viewer(Position):
     def pull(self, max_bytes: int) -> bytes:
         """The next bytes, at most ``max_bytes``; ``b""``: nothing now. Never blocks."""
         piece = self._pull(max_bytes)
-        self._outlet.note_unsent(len(piece))
+        self.note_unsent(len(piece))
         return bytes(piece)
 
     def push_through(self, driver: PushDriver) -> None:
         """From here on the viewer calls the ``pump`` of ``driver`` (rule 6)."""
         self._driver = driver
-        self._for_http = True
 
     def pull_chunk(self) -> bytes | memoryview:
         """The next slice of HTTP chunks, for a PushDriver; ``b""``: none now, the room writes or calls ``pump``."""
         if self._group is not None:  # a wake-up that was on its way when it went live: the room writes what comes
             return b""
-        piece = self._pull(self._outlet.slice_bytes)
-        if not piece:
-            self._wait_until = self._loop.time() + self.heartbeat_s
-            if self._driver is not None and self._is_live():
-                self._group = self._room.go_live(self, self._driver.fd, self._source, is_served=self._is_served)
-                self._joined_bytes = 0 if self._group is None else self._group.sent_bytes
+        piece = self._pull(self._unsent.slice_bytes)
+        if not piece and not self._go_live():
+            self._wait_until = _now() + self.heartbeat_s
         return piece
 
     def in_a_turn(self, piece: Callable[[], None]) -> None:
         """Do this at this viewer's next turn."""
         self._room.turns.add(piece)
 
-    def note_unsent(self, count: int) -> None:
-        """The driver's transport holds so many bytes that its client has not taken."""
-        self._outlet.note_unsent(count)
-
     def taken(self) -> None:
         """What was pulled has arrived: the next ``pull`` may come as late as it likes."""
         self._busy_since = None
-        self._outlet.note_unsent(0)
+        self.note_unsent(0)
 
     async def wait(self, timeout_s: float) -> bool:
         """Until there may be something to pull; False after ``timeout_s`` (a heartbeat's: by the hub's tick)."""
         self.taken()
         if self._is_woken:
             return True
-        waiter: asyncio.Future[bool] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiter = waiter
-        self._wait_until = self._loop.time() + timeout_s
+        self._wait_until = loop.time() + timeout_s
         # Heartbeats of thousands ride on the hub's tick; a shorter wait has a timer of its own.
-        timer = self._loop.call_later(timeout_s, self._time_is_up) if timeout_s < self.heartbeat_s else None
+        timer = loop.call_later(timeout_s, self._time_is_up) if timeout_s < self.heartbeat_s else None
         try:
             return await waiter
         finally:
@@ -167,7 +171,7 @@ class Viewer(Position):
 
     def heartbeat(self) -> bytes:
         """What to send when nothing came for ``heartbeat_s``."""
-        self._busy_since = self._loop.time()
+        self._busy_since = _now()
         return self._source.dialect.heartbeat
 
     def leave(self) -> None:
@@ -181,7 +185,7 @@ class Viewer(Position):
         self._leave_group()
         self._driver = self._busy_since = self.page = None
         self._bye = b""
-        self._outlet.close()
+        self._take_no_more()
         self._room.counts.left(self._source.dialect.name, self.stop_reason)
         self._room.counts.stop_awaiting(self)
         self._room.exit(self)
@@ -243,31 +247,27 @@ class Viewer(Position):
     def left_behind(self, seq: int, chunk: bytes, taken: int) -> None:
         """The viewer was live, and its socket took only ``taken`` bytes of ``chunk``."""
         self.recalled(seq)
-        self.sent_bytes -= len(chunk) - max(0, taken)  # the rest is counted when it is pulled
-        self._busy_since = self._loop.time()
+        self._sent_bytes -= len(chunk) - max(0, taken)  # the rest is counted when it is pulled
+        self._busy_since = _now()
         if self._driver is None:
             return
         if taken == REFUSED:
             self._driver.abort()
             return
-        self._outlet.put(memoryview(chunk)[taken:])
+        self._rest = memoryview(chunk)[taken:]
         self._driver.pump()
 
     def recalled(self, seq: int) -> None:
         """The viewer was live, and is a cursor from here on."""
-        if self._group is not None:
-            self.sent_bytes += self._group.sent_bytes - self._joined_bytes
-        self._group = None
+        self._sent_bytes, self._group = self.sent_bytes, None
         self._stand_at(seq)
         self._room.behind.add(self)
 
     def served(self) -> None:
         """It was sent an entry; only the first one counts."""
-        if not self._is_served:
-            self._is_served = True
-            if self.observer is not None:
-                self.observer.first_entry(is_first_here=not self._room.was_served)
-            self._room.was_served = True
+        if self.observer is not None:
+            self.observer.was_served(is_first_here=not self._room.was_served)
+        self._room.was_served = True
 
     def take_page(self, page: Segment) -> None:
         """The page that was requested."""
@@ -282,20 +282,20 @@ class Viewer(Position):
         event that is missing: its worker may be about to send it once more. The next pull reports a gap.
         Raises LogUnavailable when the viewer is stopped otherwise, or after ``timeout_s``.
         """
-        deadline = self._loop.time() + timeout_s
+        deadline = _now() + timeout_s
         newest: int | None = None
         while self.stop_reason is None:
             self._is_woken = False
             newest = self._stand_after(number)
             if newest is not None:
                 break
-            if not await self.wait(max(0.0, deadline - self._loop.time())):
+            if not await self.wait(max(0.0, deadline - _now())):
                 raise LogUnavailable(f"the log holds no event with the number {number} yet")
             await self._room.turns.arrivals.enter()
         if self.stop_reason not in (None, StopReason.GAP):
             raise LogUnavailable("the stream is not served here any more")
         self._is_woken = True
-        self._busy_since = self._loop.time()
+        self._busy_since = _now()
         return number if newest is None else newest
 
     def entries_without_content(self) -> Sequence[Entry] | None:
@@ -322,19 +322,30 @@ class Viewer(Position):
         epoch = self._room.epoch
         return [] if segment is None else [entry for entry in segment.entries if entry.epoch == epoch]
 
+    def _go_live(self) -> bool:
+        """Whether the group writes what comes."""
+        if self._driver is None or not self._is_live():
+            return False
+        group = self._room.go_live(self, self._driver.fd, self._source, is_served=self._is_served())
+        if group is None:
+            return False
+        self._group, self._wait_until = group, _IN_GROUP
+        self._sent_bytes -= group.sent_bytes
+        return True
+
     def _leave_group(self) -> bool:
         """Whether the viewer was live."""
-        group, self._group = self._group, None
+        group = self._group
+        self._sent_bytes, self._group = self.sent_bytes, None
         if group is None or self._driver is None:
             return False
         group.exit(self._driver.fd)
-        self.sent_bytes += group.sent_bytes - self._joined_bytes
         self._stand_at(group.seq)
         return True
 
     def _time_is_up(self) -> None:
         if self._driver is not None:
-            self._wait_until = self._loop.time() + self.heartbeat_s
+            self._wait_until = _now() + self.heartbeat_s
             self._driver.beat(self._wire(self._source.dialect.heartbeat))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(False)
@@ -343,21 +354,25 @@ class Viewer(Position):
 
     def _pull(self, max_bytes: int) -> bytes | memoryview:
         self._is_woken = False
-        if self._outlet:
-            self._busy_since = self._loop.time()
-            rest = self._outlet.slice(max_bytes)
-            self.sent_bytes += len(rest)
+        if self._rest:
+            self._busy_since = _now()
+            rest = self._slice(max_bytes)
+            self._sent_bytes += len(rest)
             return rest
-        self._outlet.let_go()
+        self._let_go()
         before_seq = self._seq
         chunk = self._next()
-        self._busy_since = self._loop.time() if chunk else None
+        self._busy_since = _now() if chunk else None
         self._count(chunk, self._seq - before_seq)
-        piece = chunk if len(chunk) <= max_bytes else self._outlet.begin(chunk, max_bytes)
-        self.sent_bytes += len(piece)
-        if not self._is_served and self._seq != self._begin_seq:
+        piece = chunk if len(chunk) <= max_bytes else self._begin_slices(chunk, max_bytes)
+        self._sent_bytes += len(piece)
+        if self._is_served():
             self.served()
         return piece
+
+    def _is_served(self) -> bool:
+        """Whether it was given an entry."""
+        return self._seq != self._begin_seq
 
     def _count(self, chunk: bytes | memoryview, moved: int) -> None:
         """What was pulled; it was sent entries unless ``moved`` is 0 (or less: they are void)."""
@@ -368,7 +383,7 @@ class Viewer(Position):
         if moved > 0:
             counts.replay_entries += moved
             if counts.awaiting and (since := counts.stop_awaiting(self)) is not None:
-                counts.first_event_s[self._source.dialect.name,].observe(self._loop.time() - since)
+                counts.first_event_s[self._source.dialect.name,].observe(_now() - since)
 
     def _next(self) -> bytes | memoryview:
         if self.stop_reason is not None or (self._bye and self._hello_sent):

@@ -35,7 +35,7 @@ class FrontEndCounts:
 
 
 def _of_hub(hub: Hub) -> Iterator[Reading]:
-    counts, now = hub.counts, hub.statistics()
+    now, counts = hub.statistics(), hub.counts
     yield from counted("broadcaster_viewers", counts.viewers)
     yield Reading("broadcaster_watched_streams", now.watched)
     yield Reading("broadcaster_rooms", now.rooms)

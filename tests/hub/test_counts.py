@@ -68,9 +68,22 @@ async def test_what_a_flush_writes_to_live_viewers_counts_for_each(hub: Hub, tai
     tail.append("g", *texts(5, 11, 14))
     await turns()
     received = [each.client.recv(2**16) for each in readers]
+    hub.statistics()
     assert hub.counts.live_entries == 4 * 3
     assert hub.counts.live_bytes == sum(map(len, received))
     assert hub.flush_lag.count == flushes + 1  # one for all
+    readers.pop().close()  # one leaves between two writes
+    while len(tail.sinks["g"].viewers) > 2:
+        await turns(1)
+    for at in (15, 16):
+        tail.append("g", *texts(5, at, at))
+        await turns()
+    received += [each.client.recv(2**16) for each in readers]
+    hub.statistics()
+    assert hub.counts.live_entries == 4 * 3 + 2 * 2
+    assert hub.counts.live_bytes == sum(map(len, received))
+    hub.statistics()  # nothing is counted twice
+    assert hub.counts.live_entries == 4 * 3 + 2 * 2
     for each in readers:
         each.close()
     await turns()

@@ -343,7 +343,7 @@ async def test_a_viewer_is_small(hub, tail):
         tracemalloc.stop()
     # What the process allocates elsewhere meanwhile (other threads, the loop itself) is no viewer's.
     of_the_hub = allocated.filter_traces([tracemalloc.Filter(True, "*/broadcaster/hub/*")])
-    assert sum(each.size for each in of_the_hub.statistics("filename")) / len(viewers) < 640
+    assert sum(each.size for each in of_the_hub.statistics("filename")) / len(viewers) < 512
 
 
 def test_every_stop_reason_but_the_end_and_that_of_a_credential_invites_back():

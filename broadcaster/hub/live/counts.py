@@ -1,6 +1,6 @@
 """What a hub counts: integers that its rooms and viewers add to, and that metrics read.
 
-Nothing is counted per entry and viewer: a flush adds once for each live group, a viewer once for each pull.
+Nothing is counted per entry and viewer: a live group adds when a member comes or goes, a viewer once for each pull.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FEW: Final = 4
 class HubCounts:
     """All since the hub began, except ``viewers``, which are present. Keys are dialects, gap and stall reasons.
 
-    ``live_…``: written by live groups; ``replay_…``: pulled by viewers. An entry that a snapshot stands for counts.
+    ``live_…``: written by live groups, up to date after ``Hub.statistics``; ``replay_…``: pulled by viewers. An entry that a snapshot stands for counts.
     ``first_event_s``: from the request of a viewer to its first event, where the stream had one for it.
     ``awaiting``: the viewers that have not pulled it yet, with the times of their requests.
     """
@@ -58,11 +58,6 @@ class HubCounts:
         """A viewer has ended."""
         self.viewers[dialect] -= 1
         self.stopped[reason] += 1
-
-    def wrote_live(self, entries: int, size: int, *, viewers: int) -> None:
-        """A live group was written to: so many entries in so many bytes, to each of its viewers."""
-        self.live_entries += entries * viewers
-        self.live_bytes += size * viewers
 
     def stop_awaiting(self, viewer: object) -> float | None:
         """When the request of this viewer came, if it has received no event yet."""

@@ -16,6 +16,7 @@ from array import array
 from typing import Protocol
 
 from broadcaster.core.sse import http_chunk
+from broadcaster.hub.live.counts import HubCounts
 from broadcaster.hub.live.writes import write_all
 from broadcaster.hub.replay.sources import FrameSource
 
@@ -37,13 +38,28 @@ class LiveGroup:
     """The live viewers of one room and one dialect, by the numbers of their sockets. ``seq``: what was written last.
 
     ``source`` makes their frames. ``sent_bytes`` counts the frames of entries that were written to each member.
+    A write counts for itself alone: what it is for all members is added to ``counts`` before their number changes, and
+    when ``settle`` is called.
     """
 
-    __slots__ = ("_fds", "_heartbeat", "_unserved", "_written_at", "members", "sent_bytes", "seq", "source")
+    __slots__ = (
+        "_counts",
+        "_fds",
+        "_heartbeat",
+        "_settled",
+        "_unserved",
+        "_written_at",
+        "members",
+        "sent_bytes",
+        "seq",
+        "source",
+    )
 
-    def __init__(self, source: FrameSource, seq: int, *, now: float) -> None:
+    def __init__(self, source: FrameSource, seq: int, *, now: float, counts: HubCounts) -> None:
         self.source = source
         self.seq = seq
+        self._counts = counts
+        self._settled = seq, 0
         self._heartbeat = http_chunk(source.dialect.heartbeat)
         self.members: dict[int, Member] = {}
         self._fds: array[int] | None = None  # the members' numbers, made anew after a change
@@ -53,6 +69,7 @@ class LiveGroup:
 
     def enter(self, fd: int, member: Member, *, is_served: bool = True) -> None:
         """One more, which was sent all up to ``seq``; ``is_served``: whether there was an entry among it."""
+        self.settle()
         self.members[fd] = member
         self._fds = None
         if not is_served:
@@ -60,6 +77,7 @@ class LiveGroup:
 
     def exit(self, fd: int) -> None:
         """It is gone, or is sent something else. The socket must still be its own."""
+        self.settle()
         del self.members[fd]
         self._unserved.pop(fd, None)
         self._fds = None
@@ -76,6 +94,7 @@ class LiveGroup:
         if fds is None:
             fds = self._fds = array("i", self.members)
         for fd, taken in write_all(fds, chunk):
+            self.settle()
             self._fds = None
             self.members.pop(fd).left_behind(through_seq, chunk, taken)
         if has_entries and self._unserved:
@@ -88,11 +107,21 @@ class LiveGroup:
 
     def dissolve(self) -> None:
         """Recall all members, each at this group's ``seq``."""
+        self.settle()
         members, self.members = self.members, {}
         self._unserved.clear()
         self._fds = None
         for member in members.values():
             member.recalled(self.seq)
+
+    def settle(self) -> None:
+        """Add what was written since the last call, for all members."""
+        seq, sent_bytes = self._settled
+        if seq != self.seq:
+            viewers = len(self.members)
+            self._counts.live_entries += (self.seq - seq) * viewers
+            self._counts.live_bytes += (self.sent_bytes - sent_bytes) * viewers
+            self._settled = self.seq, self.sent_bytes
 
     def _serve(self) -> None:
         unserved, self._unserved = self._unserved, {}

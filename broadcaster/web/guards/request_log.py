@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,6 +51,28 @@ def showable(name: object) -> str | None:
 def showable_caller(name: str) -> str | None:
     """The name of a key, or the subject of a token, as far as it may stand in the log."""
     return name if _SHOWABLE_CALLER.fullmatch(name) else None
+
+
+class RequestFacts(NamedTuple):
+    """The fields of a line that many requests share, named as in ``RequestLine``."""
+
+    method: str | None
+    operation: str | None
+    surface: str | None
+    path: str | None
+    tenant: str | None
+    caller: str | None
+
+    def fill(self, line: RequestLine) -> None:
+        """Set them."""
+        for name, value in zip(self._fields, self, strict=True):
+            setattr(line, name, value)
+
+
+@lru_cache(maxsize=1024)
+def _shared(*facts: str | None) -> RequestFacts:
+    """One object for all requests with these facts: thousands of viewers keep it."""
+    return RequestFacts(*facts)
 
 
 class RequestRecord:
@@ -102,18 +125,31 @@ class RequestRecord:
         """Refusals by code since the start of the front-end; empty in a host's app, which has no log of them."""
         return {} if self._refusals is None else self._refusals.counts
 
+    @property
+    def facts(self) -> RequestFacts:
+        """What its line shares with those of many other requests."""
+        caller: Caller | None = self._scope.get(CALLER_KEY)
+        name = None if caller is None else showable_caller(caller.name)
+        path = None
+        if self.operation is None and _SHOWABLE_PATH.fullmatch(given := self._scope["path"][:_MAX_PATH]):
+            path = given
+        return _shared(_method_of(self._scope), self.operation, self.surface, path, self.tenant, name)
+
+    @property
+    def request_id(self) -> str | None:
+        """As in ``x-request-id``."""
+        state: dict[str, Any] = self._scope.get("state") or {}
+        return showable(state.get("request_id"))
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the request belongs to."""
+        return None if self.span.context is None else self.span.context.trace_id
+
     def fill(self, line: _LineT) -> _LineT:
         """Set the fields that all lines of the request share."""
-        state: dict[str, Any] = self._scope.get("state") or {}
-        caller: Caller | None = self._scope.get(CALLER_KEY)
-        line.method = _method_of(self._scope)
-        line.operation, line.surface, line.stream = self.operation, self.surface, self.stream
-        line.request_id = showable(state.get("request_id"))
-        line.trace_id = None if self.span.context is None else self.span.context.trace_id
-        line.tenant = self.tenant
-        line.caller = None if caller is None else showable_caller(caller.name)
-        if self.operation is None and _SHOWABLE_PATH.fullmatch(path := self._scope["path"][:_MAX_PATH]):
-            line.path = path
+        self.facts.fill(line)
+        line.stream, line.request_id, line.trace_id = self.stream, self.request_id, self.trace_id
         return line
 
     def end(self) -> None:

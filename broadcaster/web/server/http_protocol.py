@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
@@ -29,7 +29,7 @@ from broadcaster.observability.lines import RefusedRequest
 from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.guards.refusal_log import RefusalLog
-from broadcaster.web.server.connections import Arrivals
+from broadcaster.web.server.connections import Arrivals, OpenConnections
 from broadcaster.web.server.socket_driver import SocketDriver, is_plain
 from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
 
@@ -43,9 +43,12 @@ class FrontEndState(ServerState):
 
     def __init__(self, arrivals: Arrivals, *, refusal_headers: Mapping[str, str], refusals: RefusalLog) -> None:
         super().__init__()
+        self.connections = OpenConnections()  # type: ignore[assignment]  # uvicorn adds, discards, counts and lists
         self.arrivals = arrivals
         self.refusals = refusals
         self.refusal_headers = refusal_headers
+        self.successor: Callable[[], FrontEndProtocol] | None = None
+        """Makes the protocol of a connection after a viewer; one object for all, for a viewer is small."""
 
 
 class FrontEndProtocol(HttpToolsProtocol):
@@ -93,12 +96,14 @@ class FrontEndProtocol(HttpToolsProtocol):
         is_next_here = self._head_bytes is not None or bool(self.pipeline)
         if not is_ready or is_next_here or self.transport.is_closing() or not is_plain(self.transport):
             return False
-        successor = partial(_succeed, self.config, self.server_state, app_state=self.app_state, loop=self.loop)
+        state = self.server_state
+        if state.successor is None:
+            state.successor = partial(_succeed, self.config, state, app_state=self.app_state, loop=self.loop)
         driver = SocketDriver(
             self.transport,
             viewer,
-            registry=cast("set[asyncio.Protocol]", self.connections),
-            successor=successor if cycle.keep_alive else None,
+            registry=cast(OpenConnections, self.connections),
+            successor=state.successor if cycle.keep_alive else None,
         )
         cycle.disconnected = True  # so that uvicorn does not end the response when the app returns
         self.connections.discard(self)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableSet
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final
 
@@ -42,7 +42,7 @@ class SocketDriver(asyncio.Protocol):
     _transport: asyncio.Transport
     _viewer: Viewer | None
     _: KW_ONLY
-    registry: set[asyncio.Protocol]
+    registry: MutableSet[asyncio.Protocol]
     successor: Callable[[], asyncio.Protocol] | None
     fd: int = field(init=False)
     _pipelined: bytes = field(default=b"", init=False)

@@ -1,6 +1,6 @@
 """What the log says about one viewer of a response: written once, when the viewer leaves, whichever driver it has.
 
-Thousands of viewers stay for hours: a report holds its line and nothing else of the request.
+Thousands of viewers stay for hours: a report makes its line at the end, and keeps nothing else of the request.
 """
 
 from __future__ import annotations
@@ -60,12 +60,16 @@ class ViewerTrace:
 class ViewerReport:
     """Implements ``ViewerObserver``."""
 
-    __slots__ = ("_begun_at", "_line", "_trace", "_viewer")
+    __slots__ = ("_begun_at", "_facts", "_first_entry_s", "_request_id", "_status", "_trace", "_trace_id", "_viewer")
 
-    def __init__(self, viewer: Viewer, line: EndedViewer, *, begun_at: float, trace: ViewerTrace | None) -> None:
+    def __init__(self, viewer: Viewer, record: RequestRecord, *, trace: ViewerTrace | None) -> None:
         self._viewer = viewer
-        self._line = line
-        self._begun_at = begun_at
+        self._facts = record.facts
+        self._status = record.status
+        self._request_id = record.request_id
+        self._trace_id = record.trace_id
+        self._begun_at = record.begun_at
+        self._first_entry_s: float | None = None
         self._trace = trace
 
     @classmethod
@@ -73,26 +77,35 @@ class ViewerReport:
         """Report the end of this viewer as the end of its request. ``meta``: of its stream."""
         record.has_viewer = True
         record.stream = viewer.stream_id
-        line = record.fill(EndedViewer(status=record.status, dialect=viewer.dialect_name))
-        trace = None
-        if record.tracing.is_on:
-            trace = ViewerTrace(record, viewer, meta=meta)
-        viewer.observer = cls(viewer, line, begun_at=record.begun_at, trace=trace)
+        trace = ViewerTrace(record, viewer, meta=meta) if record.tracing.is_on else None
+        viewer.observer = cls(viewer, record, trace=trace)
 
-    def first_entry(self, *, is_first_here: bool) -> None:
+    def was_served(self, *, is_first_here: bool) -> None:
         """See ViewerObserver."""
-        self._line.first_entry_s = time.monotonic() - self._begun_at
+        if self._first_entry_s is None:
+            self._first_entry_s = time.monotonic() - self._begun_at
         if self._trace is not None and is_first_here:
             self._trace.delivered()
 
     def left(self) -> None:
         """See ViewerObserver."""
-        viewer, line = self._viewer, self._line
+        viewer = self._viewer
         viewer.observer = None  # they refer to each other
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
-        line.reason = reason.code
-        line.duration_s = time.monotonic() - self._begun_at
-        line.entries, line.sent_bytes, line.lag = viewer.entries, viewer.sent_bytes, viewer.lag
+        line = EndedViewer(
+            stream=viewer.stream_id,
+            request_id=self._request_id,
+            trace_id=self._trace_id,
+            status=self._status,
+            dialect=viewer.dialect_name,
+            reason=reason.code,
+            duration_s=time.monotonic() - self._begun_at,
+            first_entry_s=self._first_entry_s,
+            entries=viewer.entries,
+            sent_bytes=viewer.sent_bytes,
+            lag=viewer.lag,
+        )
+        self._facts.fill(line)
         if self._trace is not None:
             self._trace.end(reason, is_fault=reason in _FAULTS)
         (_log.warning if reason in _FAULTS else _log.info)(line.event, **line.values())

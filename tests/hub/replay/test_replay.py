@@ -263,7 +263,7 @@ async def test_the_more_viewers_there_are_the_smaller_is_what_their_transports_h
     tail.append("g", *texts(5, 1, 400, size=1_000))
     readers = [await read_on_socket(hub, TallyDialect()) for _ in range(40)]
     await turns(50)
-    unsent = sum(reader.viewer._outlet._unsent_bytes for reader in readers)
+    unsent = sum(reader.viewer._unsent_bytes for reader in readers)
     assert unsent <= 2**19 + 40 * 4096
     for reader in readers:
         reader.close()

@@ -22,6 +22,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from broadcaster.web.server.connections import OpenConnections
 from broadcaster.web.server.http_protocol import FrontEndProtocol
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
@@ -45,7 +46,7 @@ OF_THE_PROTOCOL: Final[dict[str, Any]] = {
     "server_state": object,
     "app_state": dict,
     "loop": asyncio.AbstractEventLoop,
-    "connections": set,
+    "connections": OpenConnections,
     "transport": asyncio.Transport,
     "pipeline": object,
     "flow": object,
