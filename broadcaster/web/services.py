@@ -160,12 +160,14 @@ class Services:
         own = None if caller is None else caller.tokens_per_day
         return self.tokens_per_day if own is None else own
 
-    async def admitted(self, generation: GenerationRequest, *, tenant: str) -> GenerationRequest:
+    async def admitted(
+        self, generation: GenerationRequest, *, tenant: str, idempotency_key: str | None
+    ) -> GenerationRequest:
         """The request with what its client's credential and head add. Raises BudgetSpent, LogUnavailable."""
         caller, budget = self.visitor.caller, self.budget
         credential = "" if caller is None else caller.credential
         if budget is not None:
-            await self.usage.admit(tenant, credential, tokens_per_day=budget)
+            await self.usage.admit(tenant, credential, tokens_per_day=budget, idempotency_key=idempotency_key)
         return replace(generation, credential=credential, origin=self.origin)
 
     def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 from rich.console import Console
 
-from tests.compat.matrix import Matrix, replace_between
+from tests.compat.matrix import Matrix, replace_between, show_versions
 from tests.compat.node_clients import FOLDER, pinned_modules
 from tests.compat.python_clients import find_curl
 
@@ -35,9 +35,9 @@ against the real thing. `ok (n)` counts the streams that were compared.
   OpenAI wires; two attempts), opened after each entry in turn: the final object is that of the uninterrupted stream.
   Responses are resumed after every sequence number too; `eventsource` and curl are cut there, and come back by
   `Last-Event-ID`.
-- **tool call**, **thinking**: arguments and thoughts arrive as what they are, wherever the stream is opened.
+- **tool call**, **thinking**: arguments and thoughts arrive unchanged, from any point of the stream.
 
-Versions: {versions}.
+{versions}
 """
 
 
@@ -50,7 +50,7 @@ def versions() -> str:
 
 def write(matrix: Matrix) -> None:
     """The section of the document."""
-    replace_between(DOCUMENT, BEGIN, END, text=ABOUT.format(table=matrix.markdown(), versions=versions()))
+    replace_between(DOCUMENT, BEGIN, END, text=ABOUT.format(table=matrix.markdown(), versions=show_versions(versions())))
 
 
 def main(arguments: list[str]) -> int:

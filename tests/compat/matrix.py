@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,11 @@ def split_at_marks(document: Path, begin: str, end: str) -> tuple[str, str]:
     if not (has_begin and has_end):
         raise SystemExit(f"{document}: the lines `{begin}` and `{end}` are missing; add them where the table belongs")
     return before, after
+
+
+def show_versions(versions: str) -> str:
+    """What was run, in lines of a document."""
+    return textwrap.fill(f"Versions: {versions}.", 120, break_long_words=False, break_on_hyphens=False)
 
 
 def replace_between(document: Path, begin: str, end: str, *, text: str) -> None:

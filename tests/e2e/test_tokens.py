@@ -145,7 +145,7 @@ async def test_no_log_of_a_front_end_has_a_token_whatever_becomes_of_the_request
         assert secret[:60] not in logged
 
 
-async def test_a_changed_file_of_an_issuers_keys_replaces_the_ones_before(stack: Stack) -> None:
+async def test_a_changed_file_of_an_issuers_keys_replaces_the_ones_before_and_ends_their_viewers(stack: Stack) -> None:
     path = stack.folder / "app.jwks"
     path.write_text(kit.jwks("EdDSA", kid="k1"))
     issuer = {kit.ISSUER: {"tenant": "web", "jwks_file": str(path)}}
@@ -156,15 +156,31 @@ async def test_a_changed_file_of_an_issuers_keys_replaces_the_ones_before(stack:
 
     async def until(text: str, status: int) -> None:
         async with httpx2.AsyncClient(base_url=front_end.url) as client, asyncio.timeout(DEADLINE_S):
-            while (await client.get(EVENTS, params={"token": text})).status_code != status:
+            while (await client.get("/v1/streams/job", params={"token": text})).status_code != status:
                 await asyncio.sleep(0.02)
 
-    await until(old, 404)  # a stream that does not exist, for a token that counts
+    def replace_keys(*kinds: tuple[str, str]) -> None:
+        sets = [json.loads(kit.jwks(kind, kid=kid))["keys"] for kind, kid in kinds]
+        path.with_suffix(".new").write_text(json.dumps({"keys": sum(sets, [])}))
+        path.with_suffix(".new").rename(path)
+
+    async with caller(front_end) as client:
+        assert (await client.put("/v1/streams/job", json={})).status_code == 201
+    await until(old, 200)
     await until(new, 401)
-    path.with_suffix(".new").write_text(kit.jwks("ES256", kid="k2"))
-    path.with_suffix(".new").rename(path)
-    await until(new, 404)
+    opened = asyncio.Event()
+    viewer = asyncio.create_task(watch(front_end, f"{EVENTS}?token={old}", opened))
+    async with asyncio.timeout(DEADLINE_S):
+        await opened.wait()
+    replace_keys(("EdDSA", "k1"), ("ES256", "k2"))
+    await until(new, 200)
+    assert not viewer.done()
+    replace_keys(("ES256", "k2"))
+    begun = time.monotonic()
+    farewell = json.loads((await viewer).rpartition("data: ")[2])
+    assert time.monotonic() - begun < WITHIN_S
+    assert farewell == {"reason": "revoked", "reconnect": False}
     await until(old, 401)
     path.write_text("no key set")
     await front_end.logged("token_issuer_unusable")
-    await until(new, 404)
+    await until(new, 200)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tests.compat.__main__ import DOCUMENT, README, WIDTH
-from tests.compat.matrix import Matrix, replace_between, split_at_marks
+from tests.compat.matrix import Matrix, replace_between, show_versions, split_at_marks
 from tests.frameworks import table as scheduling
 from tests.frameworks.table import create_table
 from tests.frameworks.versions import versions
@@ -36,14 +36,14 @@ nothing else. Every cell was run against real processes, with models on three wi
 - A coding agent is run without a terminal (docs/agents.md has its configuration). With a model of each wire: **plain**,
   **stream**: it shows the whole text once, and succeeds; **tools**: it runs a command that makes a file;
   **structured**: it gives the object of a JSON schema. With a model of its own wire: **errors**: it shows a refused
-  key, and asks again, or shows the refusal, when there were too many requests; **stop**: SIGINT or SIGTERM to the agent
+  key, and retries, or shows the refusal, when there were too many requests; **stop**: SIGINT or SIGTERM to the agent
   stops the answer, and a stop from outside ends the agent's run without a repeated text; **killed worker**: it fails,
   or completes its task.
 - Another text in a cell is the reason why it is not `ok`: the client has no such thing (`objects only`,
   `always streams`, `no schemas`), the agent repeats a stopped request by itself and completes its task (`asks again`,
   measured with this server alone), or no server can satisfy it, since the framework behaves so before the provider too.
 
-Versions: {versions}.
+{versions}
 """
 FOLDED: Final = """\
 <details>
@@ -56,7 +56,7 @@ FOLDED: Final = """\
 
 def write(table: Matrix) -> None:
     """The section of the document, and the folded table in the README."""
-    texts = {DOCUMENT: ABOUT.format(table=table.markdown(), versions=versions())}
+    texts = {DOCUMENT: ABOUT.format(table=table.markdown(), versions=show_versions(versions()))}
     texts[README] = FOLDED.format(table=table.markdown())
     for document, text in texts.items():
         replace_between(document, BEGIN, END, text=text)

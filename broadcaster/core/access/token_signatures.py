@@ -33,6 +33,7 @@ from broadcaster.core.access.token_setup import IssuerSetup, KeyText, read_objec
 from broadcaster.core.access.viewer_tokens import (
     MAX_TOKEN_CHARS,
     OWN_ISSUER,
+    Signer,
     TokenRules,
     ViewerToken,
     own_claims,
@@ -84,6 +85,7 @@ class PresentedToken(NamedTuple):
 
     token: ViewerToken
     credential: str
+    signer: Signer | None
 
 
 class TokenVerifier:
@@ -95,26 +97,33 @@ class TokenVerifier:
     def verify(self, text: str, *, now_s: float) -> PresentedToken:
         """The token, if one of the issuers has signed it. Raises TokenExpired; TokenInvalid for every other fault."""
         try:
-            token = self._read(text, now_s=now_s)
+            token, signer = self._read(text, now_s=now_s)
         except (PyJWTError, ValueError, UnsupportedAlgorithm):
             raise TokenInvalid(_INVALID) from None
         # Not of the signature: some algorithms let others change it, and the token would be counted anew.
         name = token.id or hashlib.sha256(text.rpartition(".")[0].encode()).hexdigest()[:16]
-        return PresentedToken(token, f"token:{token.tenant}:{name}")
+        return PresentedToken(token, f"token:{token.tenant}:{name}", signer)
 
-    def _read(self, text: str, *, now_s: float) -> ViewerToken:
+    def knows(self, signer: Signer) -> bool:
+        """Whether its issuer has the key that verified a token."""
+        issuer = self._issuers.get(signer.issuer)
+        return issuer is not None and signer.key in issuer.keys.values()
+
+    def _read(self, text: str, *, now_s: float) -> tuple[ViewerToken, Signer | None]:
         if len(text) > MAX_TOKEN_CHARS or _JWT.fullmatch(text) is None:
             raise ValueError("not a JWT")
         header, claims = (read_object(_decoded(part)) for part in text.split(".")[:2])
         if "crit" in header or "b64" in header:
             raise ValueError("a header with extensions")
-        issuer = self._issuers[_known(claims.get("iss"), self._issuers)]
+        name = _known(claims.get("iss"), self._issuers)
+        issuer = self._issuers[name]
         if "kid" not in header and len(issuer.keys) == 1 and issuer.rules.tenant is not None:
             key = next(iter(issuer.keys.values()))
         else:
             key = issuer.keys[_known(header.get("kid"), issuer.keys)]
         _JWS.decode_complete(text, key=key.key, algorithms=key.algorithms)
-        return read_token(claims, issuer.rules, now_s=now_s)
+        # Our own secrets do not change while we run, and a caller needs no copy of one.
+        return read_token(claims, issuer.rules, now_s=now_s), None if name == OWN_ISSUER else Signer(name, key)
 
 
 class TokenSigner:

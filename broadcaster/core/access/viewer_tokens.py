@@ -11,7 +11,8 @@ Rules
    tenant of its setting, so its tokens name none.
 3. A grant is one stream or one prefix, with actions of ``TOKEN_ACTIONS``. One malformed grant makes the whole token
    invalid: a token that was made by mistake should fail at its first use, and not at the one that matters.
-4. A token that a key requested names that key (``by``), and counts no longer than the key does.
+4. A token that a key requested names that key (``by``), and counts no longer than the key does. A token counts no
+   longer than the key that verifies it.
 5. A revocation refuses a token by its id, or all of a subject's tokens that were issued until ``LEEWAY_S`` after it.
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.access.callers import Action, Caller, StreamGrant, read_actions
@@ -58,7 +59,7 @@ class ViewerToken:
     subject: str = ""
     minted_by: str = ""
 
-    def caller(self, credential: str) -> TokenHolder:
+    def caller(self, credential: str, *, signer: Signer | None = None) -> TokenHolder:
         """The caller that presents it; ``credential`` is its name in counts and logs."""
         return TokenHolder(
             self.tenant,
@@ -68,14 +69,23 @@ class ViewerToken:
             credential=credential,
             expires_s=self.expires_s,
             token=self,
+            signer=signer,
         )
+
+
+class Signer(NamedTuple):
+    """The issuer of a token, and the key that verified it."""
+
+    issuer: str
+    key: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenHolder(Caller):
-    """A caller with a token."""
+    """A caller with a token; ``signer`` None: it is one of our own."""
 
     token: ViewerToken
+    signer: Signer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ class Credentials:
             token = caller.token
             if token.minted_by and self._holder_of(token.minted_by) is None:
                 return False
+            if caller.signer is not None and not self._tokens.knows(caller.signer):
+                return False
             return not self.state.revokes(
                 tenant=token.tenant,
                 token_id=token.id,
@@ -113,7 +115,7 @@ class Credentials:
         is_first = True
         while True:
             has_changed = await self._read_file()
-            await asyncio.to_thread(self._tokens.read_changed)
+            has_changed |= await asyncio.to_thread(self._tokens.read_changed)
             has_changed |= await self._read_list(shared)
             if has_changed or (is_first and self._is_current.is_set()):
                 is_first = False

@@ -87,7 +87,8 @@ async def create_generation(
     """Starts a generation that outlives this request: it continues without a connected client."""
     services, tenant, base = here
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    generation = await services.admitted(generation_request(body, services), tenant=tenant)
+    requested = generation_request(body, services)
+    generation = await services.admitted(requested, tenant=tenant, idempotency_key=idempotency_key)
     stays = bool(body.stream) or wait.seconds > 0
     with services.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
         created = await services.generations.create(

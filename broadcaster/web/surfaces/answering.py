@@ -107,7 +107,8 @@ async def started(
     """
     services, tenant, _ = here
     services.routes.provider_for(generation.model)  # raises UnknownModel
-    generation = await services.admitted(replace(generation, priority=services.priority), tenant=tenant)
+    generation = replace(generation, priority=services.priority)
+    generation = await services.admitted(generation, tenant=tenant, idempotency_key=idempotency_key)
     stays = as_stream or not in_background
     with services.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
         created = await services.generations.create(

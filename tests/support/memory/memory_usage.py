@@ -11,15 +11,18 @@ from broadcaster.log.access.daily_usage import UsageRow
 
 @dataclass
 class MemoryUsage:
-    """``tokens``: what each credential has spent today."""
+    """``tokens``: what each credential has spent today; ``known_keys``: Idempotency-Keys that were used."""
 
     tokens: dict[str, int] = field(default_factory=dict)
+    known_keys: set[str | None] = field(default_factory=set)
 
     async def spent(self, tenant: str, credential: str) -> int:
         return self.tokens.get(credential, 0)
 
-    async def admit(self, tenant: str, credential: str, *, tokens_per_day: int) -> None:
-        if await self.spent(tenant, credential) >= tokens_per_day:
+    async def admit(
+        self, tenant: str, credential: str, *, tokens_per_day: int, idempotency_key: str | None = None
+    ) -> None:
+        if await self.spent(tenant, credential) >= tokens_per_day and idempotency_key not in self.known_keys:
             raise BudgetSpent("the budget is spent", retry_after_s=3600.5)
 
     async def read(self, tenant: str, *, days: int) -> Sequence[UsageRow]:

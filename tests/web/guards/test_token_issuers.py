@@ -17,6 +17,7 @@ from broadcaster.web.guards.tokens import issuers as issuers_module
 from broadcaster.web.guards.tokens.issuers import MAX_FILE_BYTES, TokenIssuers
 from tests.support.access import token_kit as kit
 
+KINDS = (("EdDSA", "k1"), ("ES256", "k2"))
 GOOD = kit.jwks("EdDSA", kid="k1")
 # A JWK set by its form, whose key is none: it is found when the key is loaded.
 BROKEN = json.dumps({"keys": [{"kid": "k1", "kty": "OKP", "crv": "Ed25519", "x": "AAAA"}]})
@@ -59,6 +60,22 @@ def logged(issuers: TokenIssuers, *, polls: int = 3) -> list[str]:
         for _ in range(polls):
             issuers.read_changed()
     return [line["event"] for line in lines]
+
+
+def test_a_key_that_its_file_lists_again_is_known_and_one_that_it_lists_no_more_is_not(path: Path) -> None:
+    issuers = opened(path)
+    now_s = time.time()
+    signer = issuers.verify(kit.foreign_token(now_s, kind="EdDSA", kid="k1"), now_s=now_s).signer
+    assert signer is not None
+    assert not issuers.read_changed()
+    keys = {each["kid"]: each for each in (json.loads(kit.jwks(kind, kid=kid))["keys"][0] for kind, kid in KINDS)}
+    for listed, is_known in (({"k1", "k2"}, True), ({"k2"}, False)):
+        write(path, json.dumps({"keys": [keys[kid] for kid in sorted(listed)]}))
+        assert issuers.read_changed()
+        assert issuers.knows(signer) is is_known
+    write(path, json.dumps({"keys": [keys["k2"] | {"kid": "k1"}]}))  # another key with its id
+    assert issuers.read_changed()
+    assert not issuers.knows(signer)
 
 
 @pytest.mark.parametrize("content", [BROKEN, "no key set", b'{"keys": "\xff"}', " " * (MAX_FILE_BYTES + 1), None])

@@ -69,6 +69,17 @@ async def test_a_key_that_has_spent_its_budget_creates_nothing_on_any_surface(
         assert refused.json()["error"]["code"] == "insufficient_quota"
 
 
+@pytest.mark.parametrize("path", ["/v1/generations", "/v1/responses"])
+async def test_a_key_that_has_spent_its_budget_finds_the_answer_of_an_earlier_request(
+    services: Services, client: httpx2.AsyncClient, path: str
+) -> None:
+    assert isinstance(services.usage, MemoryUsage)
+    services.usage.known_keys.add("paid-for")
+    for key, status in (("another", 429), ("paid-for", 200 if "responses" in path else 202)):
+        headers = {"x-api-key": SMALL, "idempotency-key": key}
+        assert (await client.post(path, json=CALLS[path], headers=headers)).status_code == status
+
+
 async def test_a_key_within_the_budget_of_the_settings_creates_and_is_remembered(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:

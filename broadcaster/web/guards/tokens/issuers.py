@@ -4,6 +4,7 @@ Rules
 1. A file of keys is public, and others may read it; nobody else may write to it (key_file.py).
 2. A file that cannot be used any more changes nothing: the keys that were read last stay valid until it can be. It is
    logged once for each change of it.
+3. A key that is gone from a file ends what its tokens have opened, as a revocation does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from broadcaster.core.access.token_setup import IssuerSetup, KeyText, read_key_set
 from broadcaster.core.access.token_signatures import TokenIssuer, TokenVerifier, foreign_issuer, own_issuer
-from broadcaster.core.access.viewer_tokens import TokenHolder
+from broadcaster.core.access.viewer_tokens import Signer, TokenHolder
 from broadcaster.errors import SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.guards.key_file import TrustedFile
@@ -53,10 +54,14 @@ class TokenIssuers:
     def verify(self, text: str, *, now_s: float) -> TokenHolder:
         """The caller with this token. Raises TokenInvalid, TokenExpired."""
         presented = self._verifier.verify(text, now_s=now_s)
-        return presented.token.caller(presented.credential)
+        return presented.token.caller(presented.credential, signer=presented.signer)
 
-    def read_changed(self) -> None:
-        """Read the files that have changed. Blocks, unless no issuer has a file."""
+    def knows(self, signer: Signer) -> bool:
+        """Whether its issuer still has the key that verified a token (rule 3)."""
+        return self._verifier.knows(signer)
+
+    def read_changed(self) -> bool:
+        """Whether files had changed, which are read. Blocks, unless no issuer has a file."""
         changed = {}
         for issuer, file in self._files:
             try:
@@ -70,6 +75,7 @@ class TokenIssuers:
         if changed:
             self._issuers = self._issuers | changed
             self._verifier = TokenVerifier(self._issuers)
+        return bool(changed)
 
     def _of_setting(self, issuer: IssuerSetup, keys: Mapping[str, KeyText]) -> TokenIssuer:
         try:
