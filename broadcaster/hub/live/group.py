@@ -84,26 +84,28 @@ class LiveGroup:
 
     def write(self, chunk: bytes, *, through_seq: int, now: float) -> None:
         """Write the frames of the entries after ``seq``, a whole HTTP chunk or nothing, to all members."""
-        has_entries, self.seq = through_seq != self.seq, through_seq
+        self.seq = through_seq
         if not chunk:
             return
+        self.sent_bytes += len(chunk)
+        self._give(chunk, now)
+        if self._unserved:
+            self._serve()
+
+    def beat(self, now: float, *, heartbeat_s: float) -> None:
+        """Write a heartbeat when it is due."""
+        if now - self._written_at >= heartbeat_s:
+            self._give(self._heartbeat, now)
+
+    def _give(self, chunk: bytes, now: float) -> None:
         self._written_at = now
-        if has_entries:
-            self.sent_bytes += len(chunk)
         fds = self._fds
         if fds is None:
             fds = self._fds = array("i", self.members)
         for fd, taken in write_all(fds, chunk):
             self.settle()
             self._fds = None
-            self.members.pop(fd).left_behind(through_seq, chunk, taken)
-        if has_entries and self._unserved:
-            self._serve()
-
-    def beat(self, now: float, *, heartbeat_s: float) -> None:
-        """Write a heartbeat when it is due."""
-        if now - self._written_at >= heartbeat_s:
-            self.write(self._heartbeat, through_seq=self.seq, now=now)
+            self.members.pop(fd).left_behind(self.seq, chunk, taken)
 
     def dissolve(self) -> None:
         """Recall all members, each at this group's ``seq``."""
