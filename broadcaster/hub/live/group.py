@@ -88,24 +88,17 @@ class LiveGroup:
         if not chunk:
             return
         self.sent_bytes += len(chunk)
-        self._give(chunk, now)
+        self._written_at = now
+        if shortfalls := write_all(self._fds or self._sockets(), chunk):
+            self._leave_behind(shortfalls, chunk)
         if self._unserved:
             self._serve()
 
     def beat(self, now: float, *, heartbeat_s: float) -> None:
         """Write a heartbeat when it is due."""
         if now - self._written_at >= heartbeat_s:
-            self._give(self._heartbeat, now)
-
-    def _give(self, chunk: bytes, now: float) -> None:
-        self._written_at = now
-        fds = self._fds
-        if fds is None:
-            fds = self._fds = array("i", self.members)
-        for fd, taken in write_all(fds, chunk):
-            self.settle()
-            self._fds = None
-            self.members.pop(fd).left_behind(self.seq, chunk, taken)
+            self._written_at = now
+            self._leave_behind(write_all(self._fds or self._sockets(), self._heartbeat), self._heartbeat)
 
     def dissolve(self) -> None:
         """Recall all members, each at this group's ``seq``."""
@@ -124,6 +117,16 @@ class LiveGroup:
             self._counts.live_entries += (self.seq - seq) * viewers
             self._counts.live_bytes += (self.sent_bytes - sent_bytes) * viewers
             self._settled = self.seq, self.sent_bytes
+
+    def _sockets(self) -> array[int]:
+        fds = self._fds = array("i", self.members)
+        return fds
+
+    def _leave_behind(self, shortfalls: list[tuple[int, int]], chunk: bytes) -> None:
+        for fd, taken in shortfalls:
+            self.settle()
+            self._fds = None
+            self.members.pop(fd).left_behind(self.seq, chunk, taken)
 
     def _serve(self) -> None:
         unserved, self._unserved = self._unserved, {}
