@@ -46,7 +46,7 @@ test: install programs compiled browser nginx haproxy prometheus uvicorns deploy
 	$(PYTEST) -m alone tests/log && \
 	$(PYTEST) $(SHARED) -m "not thorough" tests/e2e tests/faults
 
-faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
+faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
 	if [ -n "$(MUTANTS)" ]; then \
 		echo "faults: every guard taken away in turn, on $(ENGINE)"; \
@@ -54,7 +54,7 @@ faults: install haproxy engine-$(ENGINE) ## cause every fault, print figures [FA
 	fi; \
 	echo "faults: $(FAULTS_ROUNDS) rounds of each on $(ENGINE)"; \
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
-		tests/faults tests/topologies
+		tests/faults tests/topologies tests/e2e/observing
 
 compat: install programs compat-modules frameworks-python frameworks-node frameworks-copilotkit agents engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
