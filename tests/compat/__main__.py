@@ -50,7 +50,8 @@ def versions() -> str:
 
 def write(matrix: Matrix) -> None:
     """The section of the document."""
-    replace_between(DOCUMENT, BEGIN, END, text=ABOUT.format(table=matrix.markdown(), versions=show_versions(versions())))
+    text = ABOUT.format(table=matrix.markdown(), versions=show_versions(versions()))
+    replace_between(DOCUMENT, BEGIN, END, text=text)
 
 
 def main(arguments: list[str]) -> int:

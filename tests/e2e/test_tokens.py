@@ -160,8 +160,8 @@ async def test_a_changed_file_of_an_issuers_keys_replaces_the_ones_before_and_en
                 await asyncio.sleep(0.02)
 
     def replace_keys(*kinds: tuple[str, str]) -> None:
-        sets = [json.loads(kit.jwks(kind, kid=kid))["keys"] for kind, kid in kinds]
-        path.with_suffix(".new").write_text(json.dumps({"keys": sum(sets, [])}))
+        keys = [key for kind, kid in kinds for key in json.loads(kit.jwks(kind, kid=kid))["keys"]]
+        path.with_suffix(".new").write_text(json.dumps({"keys": keys}))
         path.with_suffix(".new").rename(path)
 
     async with caller(front_end) as client:

@@ -73,7 +73,7 @@ async def test_what_a_flush_writes_to_live_viewers_counts_for_each(hub: Hub, tai
     assert hub.counts.live_bytes == sum(map(len, received))
     assert hub.flush_lag.count == flushes + 1  # one for all
     readers.pop().close()  # one leaves between two writes
-    while len(tail.sinks["g"].viewers) > 2:
+    while hub.statistics().viewers > 2:
         await turns(1)
     for at in (15, 16):
         tail.append("g", *texts(5, at, at))

@@ -31,7 +31,8 @@ _FEW: Final = 4
 class HubCounts:
     """All since the hub began, except ``viewers``, which are present. Keys are dialects, gap and stall reasons.
 
-    ``live_…``: written by live groups, up to date after ``Hub.statistics``; ``replay_…``: pulled by viewers. An entry that a snapshot stands for counts.
+    ``live_…``: written by live groups, up to date after ``Hub.statistics``. ``replay_…``: pulled by viewers; an entry
+    that a snapshot stands for counts.
     ``first_event_s``: from the request of a viewer to its first event, where the stream had one for it.
     ``awaiting``: the viewers that have not pulled it yet, with the times of their requests.
     """

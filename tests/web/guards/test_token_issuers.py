@@ -62,7 +62,7 @@ def logged(issuers: TokenIssuers, *, polls: int = 3) -> list[str]:
     return [line["event"] for line in lines]
 
 
-def test_a_key_that_its_file_lists_again_is_known_and_one_that_it_lists_no_more_is_not(path: Path) -> None:
+def test_a_signer_is_known_while_the_file_lists_its_key(path: Path) -> None:
     issuers = opened(path)
     now_s = time.time()
     signer = issuers.verify(kit.foreign_token(now_s, kind="EdDSA", kid="k1"), now_s=now_s).signer
