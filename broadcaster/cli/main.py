@@ -34,6 +34,7 @@ MODULES: Final = {
     "dead": "dead",
     "key": "key",
     "token": "token",
+    "schema": "schema",
     "doctor": "doctor.command",
 }
 """Command → the module here that defines a function or group of that name; in the order of ``--help``."""

@@ -1,7 +1,7 @@
 """The documents say what is true: every setting, make target and CLI command they name exists, and none is missing.
 
 ``python -m tests.guards.test_docs`` prints the settings table for docs/settings.md, ``… metrics`` the table of metrics
-for docs/operations.md.
+for docs/operations.md, ``… events`` the types of events for docs/events.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from broadcaster.cli.main import create_app_for
+from broadcaster.core.event_reference.schema import event_table
 from broadcaster.observability.metrics import METRICS, metrics_table
 from broadcaster.settings import Settings
 from tests.guards.source import modules
@@ -35,6 +36,10 @@ def test_docs_settings_md_lists_every_setting_as_it_is() -> None:
 
 def test_docs_operations_md_lists_every_metric_as_it_is() -> None:
     assert metrics_table() in (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+
+def test_docs_events_md_lists_every_event_as_it_is() -> None:
+    assert event_table() in (ROOT / "docs" / "events.md").read_text("utf-8")
 
 
 def test_every_metric_named_in_a_document_exists() -> None:
@@ -98,4 +103,5 @@ def test_every_test_named_in_a_document_exists() -> None:
 
 
 if __name__ == "__main__":
-    print(metrics_table() if "metrics" in sys.argv else settings_table())
+    tables = {"metrics": metrics_table, "events": event_table}
+    print(next((table() for name, table in tables.items() if name in sys.argv), settings_table()))
