@@ -24,12 +24,12 @@ from typing import Any, Final, Literal, Self, TypedDict
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
+from broadcaster.core.requests.publishing import PUBLISHER_FAILED
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.observability.logs import get_logger
 
-PUBLISHER_FAILED: Final = "publisher_failed"
 # The time of a cancelled task: the caller that cancels waits for it.
 CANCELLED_S: Final = 2.0
 

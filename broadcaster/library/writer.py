@@ -23,11 +23,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
-from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, as_mapping, encode_end, encode_published
 from broadcaster.errors import (
     Busy,
     EventTooLarge,
@@ -115,7 +113,7 @@ class FeedWriter:
         """
         if not events:
             return []
-        waiting = self._put(PendingAppend.awaited([encoded(event) for event in events]))
+        waiting = self._put(PendingAppend.awaited([encode_published(as_mapping(event)) for event in events]))
         try:
             async with self._in_time(waiting):
                 return await waiting.wait()
@@ -128,7 +126,7 @@ class FeedWriter:
         Raises InvalidEvent, InvalidInput, Busy (buffer), StreamClosed; ``flush`` raises later errors.
         """
         if events:
-            self._put(PendingAppend([encoded(event) for event in events], None))
+            self._put(PendingAppend([encode_published(as_mapping(event)) for event in events], None))
 
     async def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all earlier events are in the log.
@@ -319,16 +317,6 @@ class FeedWriter:
         self._events -= len(waiting.raws)
         self._bytes -= waiting.size
         waiting.is_done = True
-
-
-def encoded(event: Mapping[str, Any] | Event) -> bytes:
-    """The bytes of an event to append. Raises InvalidEvent."""
-    return encode_published(as_mapping(event))
-
-
-def as_mapping(event: Mapping[str, Any] | Event) -> Any:
-    """The event as a JSON object."""
-    return msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -23,13 +23,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
-from broadcaster.core.requests.publishing import encode_end
+from broadcaster.core.requests.publishing import (
+    MAX_EVENTS_PER_APPEND,
+    PUBLISHER_FAILED,
+    as_mapping,
+    encode_end,
+    encode_published,
+)
 from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
-from broadcaster.library.feed import PUBLISHER_FAILED
-from broadcaster.library.writer import as_mapping, encoded
 from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending
-from broadcaster.sync.session import LIMITS
 
 FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
 
@@ -105,9 +108,9 @@ class Feed:
         Raises InvalidEvent, EventTooLarge; StreamClosed after the feed's end; what an earlier event was refused with;
         Busy when too much waits and the publisher does not drop.
         """
-        raws = [encoded(event) for event in events]
-        if len(raws) >= LIMITS.batch_events:
-            raise InvalidInput(f"one append has at most {LIMITS.batch_events - 1} events")
+        raws = [encode_published(as_mapping(event)) for event in events]
+        if len(raws) >= MAX_EVENTS_PER_APPEND:
+            raise InvalidInput(f"one append has at most {MAX_EVENTS_PER_APPEND - 1} events")
         for raw in raws:
             if len(raw) > self._limits.max_event_bytes:
                 raise EventTooLarge(

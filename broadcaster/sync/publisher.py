@@ -7,7 +7,8 @@
 
 Rules
 1. Nothing is opened before the first event; then one thread of this process sends the events of all its publishers.
-   A forked child (Celery's prefork, multiprocessing) starts with a thread and connections of its own.
+   A forked child (Celery's prefork, multiprocessing) starts with a thread and connections of its own. Redis's client
+   and the settings are imported when a publisher is made, and not with this module.
 2. No call waits longer than ``timeout_s`` in all, whatever state Redis is in; nor does the end of the process.
 3. At ``close``, and at the end of the process, feeds that are still open are flushed and end with ``abort`` (reason
    ``publisher_closed``): no block has declared them complete. A killed process ends nothing: viewers learn of it by
@@ -24,25 +25,25 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal, Self, Unpack
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.events import Abort
-from broadcaster.core.requests.metadata import check_metadata
-from broadcaster.core.requests.publishing import check_writable
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
-from broadcaster.errors import InvalidInput, LogUnavailable, StreamClosed
-from broadcaster.library.feed import FeedOptions
-from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
+from broadcaster.errors import LogUnavailable, StreamClosed
 from broadcaster.observability.logs import get_logger
-from broadcaster.settings import Settings, read_settings
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
-from broadcaster.sync.session import PublisherSession
+
+if TYPE_CHECKING:
+    from broadcaster.library.feed import FeedOptions
+    from broadcaster.log.feeds.feeds import FeedConfig
+    from broadcaster.settings import Settings
+    from broadcaster.sync.session import PublisherSession
 
 TIMEOUT_S: Final = 2.0
-# Twice the library's: a job may block the interpreter for long, and a lapsed lease ends its feed for good.
-LEASE_S: Final = 30.0
 BUFFER_EVENTS: Final = 10_000
 BUFFER_BYTES: Final = 8 * 2**20
 PUBLISHER_CLOSED: Final = Abort(reason="publisher_closed")
@@ -64,6 +65,7 @@ class Publisher:
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         """Opens nothing. ``buffer_events`` and ``buffer_bytes`` bound what waits for Redis, feed by feed."""
+        self._loop_side: ModuleType = import_module("broadcaster.sync.session")
         self._settings = settings
         self._tenant = check_tenant(tenant)
         self._limits = FeedLimits(
@@ -99,7 +101,7 @@ class Publisher:
         Raises TypeError for a keyword that is no setting, SetupError for a value that it cannot have.
         """
         return cls(
-            read_settings(url, settings),
+            import_module("broadcaster.settings").read_settings(url, settings),
             tenant=tenant,
             timeout_s=timeout_s,
             on_full_buffer=on_full_buffer,
@@ -114,10 +116,7 @@ class Publisher:
         ends with ``error`` (``writer_lost``); None: never. The rest as with ``PUT /v1/streams/{id}``: None is the
         default of the settings. Raises InvalidInput; StreamClosed after ``close``.
         """
-        fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": dict(options.get("metadata") or {})}
-        config = FeedConfig(**fields)
-        _check(config)
-        check_metadata(config.metadata, max_bytes=self._settings.max_metadata_bytes)
+        config: FeedConfig = self._loop_side.feed_config(options, max_metadata_bytes=self._settings.max_metadata_bytes)
         if self._is_closed:
             raise StreamClosed("this publisher was closed")
         feed = Feed(
@@ -208,8 +207,9 @@ class Publisher:
             if self._is_closed:
                 raise StreamClosed("this publisher was closed")
             if self._session is None:
-                self._session = PublisherSession(self._settings, tenant=self._tenant)
+                self._session = self._loop_side.PublisherSession(self._settings, tenant=self._tenant)
                 _process.opened.add(self)
+            assert self._session is not None
             buffer = self._session.carry(
                 feed.id,
                 config,
@@ -247,16 +247,3 @@ class _ProcessPublishers:
 _process = _ProcessPublishers()
 os.register_at_fork(after_in_child=_process.begin_anew)
 atexit.register(_process.end)
-
-
-def _check(config: FeedConfig) -> None:
-    for name in ("retention_s", "max_events", "max_bytes"):
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise InvalidInput(f"{name} must be greater than 0")
-    if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= MAX_LEASE_S:
-        raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {MAX_LEASE_S:g}, or None")
-    try:
-        check_writable(dict(config.metadata))
-    except ValueError as error:
-        raise InvalidInput(f"metadata: {error}") from error

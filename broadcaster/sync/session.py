@@ -25,23 +25,34 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broadcaster.core.events import Error
-from broadcaster.core.requests.publishing import encode_end
-from broadcaster.errors import BroadcasterError, EventTooLarge, LogUnavailable, SetupError, StreamClosed, StreamFull
+from broadcaster.core.requests.metadata import check_metadata
+from broadcaster.core.requests.publishing import PUBLISHER_FAILED, as_mapping, check_writable, encode_end
+from broadcaster.errors import (
+    BroadcasterError,
+    EventTooLarge,
+    InvalidInput,
+    LogUnavailable,
+    SetupError,
+    StreamClosed,
+    StreamFull,
+)
 from broadcaster.library.delivery import Delivery, Outage
-from broadcaster.library.feed import PUBLISHER_FAILED
-from broadcaster.library.writer import WriterLimits, as_mapping
+from broadcaster.library.feed import FeedOptions
+from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.bounds import FeedBounds
-from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.loop_thread import loop_thread
 from broadcaster.process.tasks import end_tasks
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer, Ending, Given
-from broadcaster.sync.loop_thread import loop_thread
 
 EVENTS_LOST: Final = Error(error_text="events of this stream were refused", code=PUBLISHER_FAILED)
 LIMITS: Final = WriterLimits()
+# Twice the library's: a job may block the interpreter for long, and a lapsed lease ends its feed for good.
+LEASE_S: Final = 30.0
 
 _log = get_logger(__name__)
 
@@ -194,3 +205,21 @@ class PublisherSession:
         await end_tasks(*(self._tasks - {asyncio.current_task()}))
         await self._connection.aclose()
         closed.set()
+
+
+def feed_config(options: FeedOptions, *, max_metadata_bytes: int) -> FeedConfig:
+    """The configuration of a feed. Raises InvalidInput."""
+    fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": dict(options.get("metadata") or {})}
+    config = FeedConfig(**fields)
+    for name in ("retention_s", "max_events", "max_bytes"):
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise InvalidInput(f"{name} must be greater than 0")
+    if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= MAX_LEASE_S:
+        raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {MAX_LEASE_S:g}, or None")
+    try:
+        check_writable(dict(config.metadata))
+    except ValueError as error:
+        raise InvalidInput(f"metadata: {error}") from error
+    check_metadata(config.metadata, max_bytes=max_metadata_bytes)
+    return config

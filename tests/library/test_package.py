@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
-import sys
 import uuid
 
 import pytest
@@ -20,14 +18,6 @@ def test_the_names_of_the_package_are_imported_on_first_use():
     assert {"Broadcaster", "Cursor", "__version__"} <= set(dir(broadcaster))
     with pytest.raises(AttributeError, match="Brodcaster"):
         getattr(broadcaster, "Brodcaster")  # noqa: B009 - mypy would refuse the attribute
-
-
-def test_the_package_alone_brings_no_web_framework():
-    program = (
-        "import sys, broadcaster; broadcaster.Cursor; print([m for m in ('fastapi', 'redis') if m in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
 
 
 def test_a_program_that_forgets_to_close_it_may_reuse_it_on_another_loop(redis_url: str):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -243,13 +241,3 @@ def test_the_error_of_a_redis_that_refuses_us_has_no_password(
             with publisher.feed("job-1") as feed:
                 feed.send("n", 1)
     assert "hunter2" not in str(caught.value) + caplog.text
-
-
-def test_importing_it_imports_no_web_framework_and_no_provider() -> None:
-    heavy = ("fastapi", "starlette", "uvicorn", "httpx2", "anthropic", "openai", "uvloop", "typer")
-    code = f"import sys, broadcaster.sync; print([name for name in {heavy} if name in sys.modules])"
-    assert _run(code) == "[]\n"
-
-
-def _run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

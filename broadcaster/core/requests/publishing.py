@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,8 @@ from broadcaster.core.requests.json_values import MAX_LEVELS, is_too_deep
 from broadcaster.errors import InvalidEvent
 
 MAX_EVENTS_PER_APPEND: Final = 1000
+# The code of the ``error`` event of a publisher that has failed.
+PUBLISHER_FAILED: Final = "publisher_failed"
 
 UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} levels of nesting cannot be kept"
 
@@ -51,6 +53,11 @@ def check_writable(value: object) -> None:
         raise ValueError(UNWRITABLE) from error
     if is_too_deep(value):
         raise ValueError(UNWRITABLE)
+
+
+def as_mapping(event: Mapping[str, Any] | ev.Event) -> Any:
+    """The event as a JSON object."""
+    return msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event
 
 
 def encode_published(value: object, *, is_writable: bool = False) -> bytes:

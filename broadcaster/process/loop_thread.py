@@ -1,4 +1,4 @@
-"""The one thread of a process on which its publishers' event loop runs.
+"""The one thread of a process on which the event loop of its blocking callers runs.
 
 Rules
 1. It starts at its first use, is a daemon and never ends: a process must be able to end whatever state Redis is in.
@@ -7,7 +7,8 @@ Rules
 3. A forked child has the object and not the thread: it gets a thread of its own at its next use. The parent's loop is
    kept and never touched: its selector and sockets are shared with the parent, and closing them would reach into it.
 4. Host names are resolved on the thread itself, not in an executor: at the interpreter's end executors accept nothing,
-   and that is when a short script's first connection is made. Only publishers wait for this loop.
+   and that is when a short script's first connection is made. A slow look-up delays the other calls of this loop; the
+   callers' own deadlines hold, because the callers wait on their own threads.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 THREAD_NAME: Final = "broadcaster-sync"
 STAND_S: Final = 1.0
+
+_T = TypeVar("_T")
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -43,12 +46,25 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = _Loop()
-        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-        thread.start()
+        self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop alone, which holds no task by itself
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on it."""
+        return threading.current_thread() is self._thread
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Run this on the loop, soon. From any thread."""
         self._loop.call_soon_threadsafe(call)
+
+    def start(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """A task that is held until it ends. On the loop alone."""
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def stand_still(self) -> threading.Event:
         """Stop the loop between two steps, within STAND_S; it continues when the returned event is set."""
@@ -75,6 +91,7 @@ class _ProcessLoop:
         self._thread: LoopThread | None = None
         self._goes_on: threading.Event | None = None
         self._of_parents: list[LoopThread] = []
+        self.identity = object()  # of this process: a forked child has another one
 
     def loop_thread(self) -> LoopThread:
         with self._lock:
@@ -96,6 +113,7 @@ class _ProcessLoop:
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
         self._goes_on = None
+        self.identity = object()
         if self._thread is not None:
             self._of_parents.append(self._thread)
             self._thread = None
@@ -112,3 +130,8 @@ os.register_at_fork(
 def loop_thread() -> LoopThread:
     """This process's thread, started at the first call."""
     return _process.loop_thread()
+
+
+def process_identity() -> object:
+    """An object that stands for this process: a forked child has another one, also when a process id returns."""
+    return _process.identity
