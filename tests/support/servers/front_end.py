@@ -41,8 +41,8 @@ def _built(given: str) -> tuple[FastAPI, _Current]:
 def own_app(services: Services, **settings: object) -> FastAPI:
     """Our own app over these services, until the next call with the same settings; a test must not change it.
 
-    A process builds one for all tests: building takes 40 ms, and most tests take less. Its log of refusals, which counts
-    by the second, lives as long, and writes the lines of all of them.
+    A process builds one for all tests: building takes 40 ms, and most tests take less. Its log of refusals lives as
+    long, and counts by the second: it writes the lines of all tests.
     """
     app, current = _built(json.dumps({"log_refusals_per_s": 1000, **settings}))
     current.services = services
